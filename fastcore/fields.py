@@ -1,0 +1,118 @@
+"""The fields of a symbol's row, once for everybody.
+
+A field's number is its number in the TickerRow message and the index of its
+column in MarketState; docs/fields.md and GET /api/v1/scanner/fields are made
+from this table.
+"""
+
+from typing import Final, Literal, NamedTuple
+
+Kind = Literal["number", "text", "boolean", "time", "enum"]
+
+SESSIONS: Final = ("PRE_MARKET", "MARKET_OPEN", "POST_MARKET", "CLOSED")
+GAP_SIZES: Final = ("SMALL", "MEDIUM", "LARGE", "EXTREME")
+
+
+class Field(NamedTuple):
+    """One column. `values` are an enum's texts; text i has the code i + 1."""
+
+    number: int
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+    values: tuple[str, ...] = ()
+
+
+def _percent(number: int, name: str, meaning: str) -> Field:
+    return Field(number, name, "number", "percent", meaning)
+
+
+def _usd(number: int, name: str, meaning: str) -> Field:
+    return Field(number, name, "number", "USD", meaning)
+
+
+def _shares(number: int, name: str, meaning: str) -> Field:
+    return Field(number, name, "number", "shares", meaning)
+
+
+def _number(number: int, name: str, unit: str, meaning: str) -> Field:
+    return Field(number, name, "number", unit, meaning)
+
+
+def _text(number: int, name: str, meaning: str) -> Field:
+    return Field(number, name, "text", "", meaning)
+
+
+WINDOW_MINUTES: Final = (1, 5, 10, 15, 30)
+
+FIELDS: Final = (
+    _text(2, "symbol", "ticker symbol"),
+    _text(3, "company_name", "the company's or fund's name"),
+    _text(4, "exchange", "primary exchange"),
+    _text(5, "sector", "sector"),
+    _text(6, "industry", "industry"),
+    Field(7, "is_etf", "boolean", "", "whether it is an exchange-traded fund"),
+    _usd(8, "price", "last trade that may set the last price, else the newest bar's close"),
+    _usd(9, "bid", "national best bid"),
+    _usd(10, "ask", "national best offer"),
+    _percent(11, "spread_percent", "ask - bid, in percent of the middle"),
+    _shares(12, "volume_today", "shares since 04:00, all sessions"),
+    _number(13, "trades_today", "trades", "volume-eligible trades since 04:00"),
+    _usd(14, "dollar_volume", "sum of price x size since 04:00"),
+    _usd(15, "prev_close", "previous trading day's regular close, split-adjusted to today"),
+    _shares(16, "prev_volume", "previous trading day's volume, split-adjusted to today"),
+    _usd(17, "open", "official open; absent before"),
+    _usd(18, "high", "high of the regular session"),
+    _usd(19, "low", "low of the regular session"),
+    _usd(20, "intraday_high", "high since 04:00, extended hours included"),
+    _usd(21, "intraday_low", "low since 04:00, extended hours included"),
+    _usd(22, "close", "regular close, once printed"),
+    _usd(23, "change", "price - prev_close"),
+    _percent(24, "change_percent", "price against prev_close"),
+    _percent(25, "gap_percent", "until the open price against prev_close; after it open against prev_close, fixed"),
+    Field(26, "gap_size", "enum", "", "size of the absolute gap_percent: under 2, 5, 10, and beyond", GAP_SIZES),
+    _percent(27, "change_from_open", "price against open"),
+    _usd(28, "premarket_high", "high 04:00-09:30"),
+    _usd(29, "premarket_low", "low 04:00-09:30"),
+    _shares(30, "premarket_volume", "shares 04:00-09:30"),
+    _percent(31, "premarket_change_percent", "last price before the open against prev_close"),
+    _percent(32, "postmarket_change_percent", "price against the regular close, from the closing time on"),
+    _shares(33, "postmarket_volume", "shares after the regular close"),
+    _percent(34, "gap_fill_percent", "share of the opening gap given back; over 100 is filled and beyond"),
+    _percent(35, "price_from_high", "price against high"),
+    _percent(36, "price_from_low", "price against low"),
+    _percent(37, "price_from_intraday_high", "price against intraday_high"),
+    _percent(38, "price_from_intraday_low", "price against intraday_low"),
+    _percent(39, "position_in_range", "0 at intraday_low, 100 at intraday_high"),
+    _usd(40, "vwap", "volume-weighted average price since 04:00"),
+    _percent(41, "price_vs_vwap", "price against vwap"),
+    _number(42, "rvol", "ratio", "volume_today against the mean of the same time of day, inside the slot too"),
+    _number(43, "rvol_slot", "ratio", "volume_today against the mean at the end of the current 5-minute slot"),
+    _shares(44, "avg_volume_10d", "mean daily volume of the last 10 trading days"),
+    _shares(45, "avg_volume_30d", "mean daily volume of the last 30 trading days"),
+    _usd(46, "avg_price_30d", "mean close of the last 30 trading days"),
+    _number(47, "volume_ratio", "ratio", "volume_today / avg_volume_30d"),
+    _number(48, "trades_z_score", "sd", "trades_today against mean and sd of the same time of day"),
+    *(
+        _percent(49 + i, f"chg_{n}m", f"change of price over the last {n} min")
+        for i, n in enumerate(WINDOW_MINUTES)
+    ),
+    *(_shares(54 + i, f"vol_{n}m", f"shares in the last {n} min") for i, n in enumerate(WINDOW_MINUTES)),
+    _usd(59, "atr", "average true range, Wilder, 14 days"),
+    _percent(60, "atr_percent", "atr in percent of price"),
+    _shares(61, "float_shares", "shares free to trade"),
+    _shares(62, "shares_outstanding", "shares outstanding"),
+    _usd(63, "market_cap", "market capitalisation"),
+    _number(64, "beta", "", "beta against the market"),
+    Field(65, "halted", "boolean", "", "whether trading is halted"),
+    _usd(66, "luld_upper", "upper limit-up-limit-down band"),
+    _usd(67, "luld_lower", "lower limit-up-limit-down band"),
+    Field(68, "session", "enum", "", "session of the last update", SESSIONS),
+    Field(69, "updated_at", "time", "", "event time of the last update"),
+    _number(70, "age_seconds", "seconds", "seconds since updated_at"),
+    _number(71, "score", "", "10 x rvol + 5 x volume_ratio"),
+)
+
+BY_NAME: Final = {field.name: field for field in FIELDS}
+FIELD_COUNT: Final = 72  # columns are indexed by field number; 0 and 1 (rank) stay empty
