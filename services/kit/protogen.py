@@ -15,6 +15,8 @@ PROTOS = ROOT / "protos"
 PACKAGE = Path("tradeul/v1")
 DESCRIPTOR_SET = Path("gateway/tradeul.binpb")
 GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
+# No proto of ours imports it, but Envoy has to know it to show an error's details as JSON.
+ERROR_DETAILS = ("google/rpc/error_details.proto",)
 PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
@@ -37,14 +39,14 @@ def sources() -> list[str]:
     return sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / PACKAGE).glob("*.proto"))
 
 
-def run_protoc(arguments: list[str]) -> None:
-    """Runs protoc on all sources; raises GenerationError when it fails."""
+def run_protoc(arguments: list[str], files: list[str]) -> None:
+    """Runs protoc on these files; raises GenerationError when it fails."""
     from grpc_tools import protoc
 
     # The plug-ins of this interpreter's environment, whatever PATH says.
     plugins = [f"--plugin={name}={Path(sys.executable).parent / name}" for name in PLUGINS]
     includes = [f"-I{directory}" for directory in include_directories()]
-    if status := protoc.main(["protoc", *includes, *plugins, *arguments, *sources()]):
+    if status := protoc.main(["protoc", *includes, *plugins, *arguments, *files]):
         raise GenerationError(f"expected protoc to succeed, its status was {status}")
 
 
@@ -58,15 +60,15 @@ def generate(python_root: Path, descriptor_set: Path) -> None:
             f"--grpc_python_out={out}",
             f"--mypy_out=quiet:{out}",
             f"--mypy_grpc_out=quiet:{out}",
-            f"--descriptor_set_out={descriptor_set}",
-            "--include_imports",
-        ]
+        ],
+        sources(),
     )
+    run_protoc([f"--descriptor_set_out={descriptor_set}", "--include_imports"], [*sources(), *ERROR_DETAILS])
 
 
 def write_image(path: Path) -> None:
     """Writes the image that `buf lint` reads: with imports, and with source info for its line numbers."""
-    run_protoc([f"--descriptor_set_out={path}", "--include_imports", "--include_source_info"])
+    run_protoc([f"--descriptor_set_out={path}", "--include_imports", "--include_source_info"], sources())
 
 
 def _generated(python_root: Path, descriptor_set: Path) -> dict[str, bytes]:
