@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from tradeul.v1 import frame_pb2, market_data_pb2, stream_pb2
+from tradeul.v1 import frame_pb2, market_data_pb2, session_pb2, stream_pb2
 
 NEW_YORK = ZoneInfo("America/New_York")
 DAY = "2026-03-10"
@@ -88,6 +88,18 @@ class Workload:
             )
         )
         yield self.frame(symbols=frame_pb2.SymbolTable(first_id=0, symbols=self.symbols))
+        yield self.frame(
+            list_filters=frame_pb2.ListFilters(
+                filters=[
+                    frame_pb2.ListFilter(name="price_range", expression="price >= 1"),
+                    frame_pb2.ListFilter(
+                        name="volume_min",
+                        expression="volume_today >= 100000",
+                        sessions=[session_pb2.MARKET_OPEN, session_pb2.POST_MARKET],
+                    ),
+                ]
+            )
+        )
         ids = range(len(self.symbols))
         numbers = {
             frame_pb2.PREV_CLOSE: self.prev_close,

@@ -1,0 +1,135 @@
+"""The compiled core beside numpy and the naive twin: same frames, same machine, same run, same result."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.numpy_peer import NumpyMarket
+from bench.workload import EPOCH, Trades, Workload
+from fastcore.market import Market
+from fastcore.reference.market_twin import MarketTwin
+from services.kit.lists import load_lists
+
+BATCHES, ROWS = 200, 5_000
+TWIN_BATCHES = 8
+REFRESHES, ROWS_BETWEEN = 200, 1_000
+
+
+def timed(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def numpy_market(workload: Workload) -> NumpyMarket:
+    curve = np.linspace(1 / 192, 1, 192) ** 1.2 * 0.4
+    baseline = workload.avg_volume[:, None] * curve
+    order = np.argsort(np.argsort(np.array(workload.symbols)))
+    return NumpyMarket(
+        workload.prev_close, workload.avg_volume, baseline, baseline / 120, baseline / 600, order
+    )
+
+
+def check_equal(market: Market, peer: NumpyMarket, what: str) -> None:
+    """Both came to the same columns, or the figures mean nothing."""
+    for name, column in {"price": peer.price, "volume_today": peer.volume, "trades_today": peer.count}.items():
+        ours = np.asarray(market.state.column(name))
+        # A symbol that has not traded is absent here and 0 there.
+        traded = peer.count > 0
+        if not np.array_equal(ours[traded], column[traded]):
+            raise AssertionError(f"{what}: column {name} differs from numpy's")
+
+
+def apply_figures() -> dict[str, dict[str, Any]]:
+    """Trades per second applied, frame parsing included, by each contestant; medians of interleaved rounds."""
+    workload = Workload()
+    opening = list(workload.opening_frames())
+    batches: list[Trades] = list(workload.trades(BATCHES, ROWS))
+    frames = [workload.frame(trades=batch.message()) for batch in batches]
+    mark = workload.watermark(int(max(batch.time_ns.max() for batch in batches)))
+    ours, peers = [], []
+    for _ in range(3):
+        market = Market(load_lists(), EPOCH)
+        peer = numpy_market(workload)
+        for frame in opening:
+            market.apply(frame)
+        # Tenths in turn, so that a slow moment of the machine hits both.
+        step = BATCHES // 10
+        spent = [0.0, 0.0]
+        for first in range(0, BATCHES, step):
+            part = slice(first, first + step)
+            spent[0] += timed(lambda part=part, market=market: [market.apply(frame) for frame in frames[part]])
+            spent[1] += timed(lambda part=part, peer=peer: [peer.apply(batch) for batch in batches[part]])
+        market.apply(mark)
+        check_equal(market, peer, "apply")
+        ours.append(BATCHES * ROWS / spent[0])
+        peers.append(BATCHES * ROWS / spent[1])
+    twin = MarketTwin()
+    for frame in opening:
+        twin.apply(frame)
+    twin_seconds = timed(lambda: [twin.apply(frame) for frame in frames[:TWIN_BATCHES]])
+    return {
+        "core_apply_per_s": {
+            "value": round(statistics.median(ours)),
+            "unit": f"trades/s applied on one core, {len(workload.symbols):,} symbols, batches of {ROWS:,}",
+            "peers": {
+                "numpy": round(statistics.median(peers)),
+                "naive twin": round(TWIN_BATCHES * ROWS / twin_seconds),
+            },
+        }
+    }
+
+
+def refresh_figures() -> dict[str, dict[str, Any]]:
+    """Milliseconds from a watermark to all lists ranked and compared, 1,000 new trades between two."""
+    workload = Workload()
+    market = Market(load_lists(), EPOCH)
+    peer = numpy_market(workload)
+    for frame in workload.opening_frames():
+        market.apply(frame)
+    for batch in workload.trades(100, 10_000):
+        market.apply(workload.frame(trades=batch.message()))
+        peer.apply(batch)
+    start = workload.start_ns
+    workload.start_ns += 100 * 10_000 * 20_000
+    ours, peers, updates = [], [], 0
+    for batch in workload.trades(REFRESHES, ROWS_BETWEEN):
+        market.apply(workload.frame(trades=batch.message()))
+        peer.apply(batch)
+        mark = workload.watermark(int(peer.now))
+        begin = time.perf_counter()
+        updates += len(market.apply(mark))
+        middle = time.perf_counter()
+        lists = peer.refresh()
+        ours.append(middle - begin)
+        peers.append(time.perf_counter() - middle)
+    workload.start_ns = start
+    check_equal(market, peer, "refresh")
+    check_lists(market, lists, workload)
+    if not updates:
+        raise AssertionError("no list ever changed: the benchmark measures nothing")
+    return {
+        "lists_refresh_ms": {
+            "value": round(statistics.median(ours) * 1e3, 4),
+            "unit": "ms, all built-in lists ranked, compared and their changes encoded, 1,000 trades between",
+            "peers": {"numpy": round(statistics.median(peers) * 1e3, 4)},
+            "p99": round(float(np.percentile(ours, 99)) * 1e3, 4),
+        }
+    }
+
+
+def check_lists(market: Market, lists: dict[str, np.ndarray], workload: Workload) -> None:
+    from tradeul.v1 import scanner_pb2
+
+    for name, ids in lists.items():
+        ours = [row.symbol for row in scanner_pb2.RankedList.FromString(market.snapshot(name)).rows]
+        theirs = [workload.symbols[i] for i in ids]
+        if ours != theirs:
+            raise AssertionError(f"list {name}: {ours[:5]} ... differs from numpy's {theirs[:5]} ...")
+
+
+def figures() -> dict[str, dict[str, Any]]:
+    return apply_figures() | refresh_figures()
