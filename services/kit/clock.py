@@ -1,0 +1,80 @@
+"""The only place that reads the wall clock."""
+
+import time
+from datetime import UTC, date, datetime
+from typing import Final, Literal, Protocol
+from zoneinfo import ZoneInfo
+
+NEW_YORK: Final = ZoneInfo("America/New_York")
+NS_PER_SECOND: Final = 1_000_000_000
+
+
+def wall_ns() -> int:
+    """Nanoseconds since 1970 UTC, by the wall clock."""
+    return time.time_ns()
+
+
+def wall_seconds() -> int:
+    """Whole seconds since 1970 UTC, by the wall clock: an epoch's number."""
+    return time.time_ns() // NS_PER_SECOND
+
+
+def utc_now() -> datetime:
+    """The wall clock's time, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_york_today() -> date:
+    """The wall clock's date in New York."""
+    return datetime.now(NEW_YORK).date()
+
+
+def monotonic_ns() -> int:
+    """Nanoseconds that never go back, for measuring spans."""
+    return time.monotonic_ns()
+
+
+def monotonic() -> float:
+    """Seconds that never go back, for measuring spans."""
+    return time.monotonic()
+
+
+class MeshClock(Protocol):
+    """The mesh's now: the wall's or the feed's."""
+
+    kind: Literal["wall", "feed"]
+
+    def now_ns(self) -> int | None:
+        """Nanoseconds since 1970 UTC; None while not known."""
+
+
+class WallClock:
+    """The wall's time."""
+
+    kind: Literal["wall", "feed"] = "wall"
+
+    def now_ns(self) -> int | None:
+        return wall_ns()
+
+
+class FeedClock:
+    """The newest event time of the stream; never goes back."""
+
+    kind: Literal["wall", "feed"] = "feed"
+
+    def __init__(self) -> None:
+        self._event_ns: int | None = None
+
+    def advance(self, event_ns: int) -> bool:
+        """Takes an event time; whether it moved the clock."""
+        if self._event_ns is not None and event_ns <= self._event_ns:
+            return False
+        self._event_ns = event_ns
+        return True
+
+    def reset(self, event_ns: int) -> None:
+        """A new epoch's time, which may be earlier."""
+        self._event_ns = event_ns
+
+    def now_ns(self) -> int | None:
+        return self._event_ns

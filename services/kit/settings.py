@@ -1,0 +1,249 @@
+"""Everything that can be set, as one typed tree read from the environment.
+
+`Settings.load()` reports every wrong value at once; `tradeul check-config`
+prints what holds.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from services.kit.errors import SettingsError
+
+DEFAULT_PORTS: Mapping[str, int] = {
+    "scanner": 8001,
+    "market_session": 8004,
+    "health": 8007,
+    "polygon_ws": 9001,
+    "data_ingest": 9002,
+    "simulator": 9100,
+    "gateway": 8000,
+    "gateway_admin": 8099,
+}
+SIMULATOR_KEY = "simulator"
+HIGHEST_PORT = 65535
+
+
+class Address(NamedTuple):
+    """Where a service listens, and where its peers find it. Port 0 binds a free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`host:port`, `[ipv6]:port`; raises ValueError for anything else."""
+        host, separator, port = text.rpartition(":")
+        if not separator or not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
+            raise ValueError(f"expected host:port, was {text!r}")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _parse_address(value: object) -> object:
+    return Address.parse(value) if isinstance(value, str) else value
+
+
+AddressField = Annotated[Address, BeforeValidator(_parse_address)]
+
+
+class PolygonSettings(BaseModel):
+    """The vendor. Without a key of one's own it is the simulator."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_key: str = Field(default="", repr=False, description="POLYGON_API_KEY: the vendor's key; none = the simulator")
+    ws_url: str = Field(default="", description="POLYGON_WS_URL: the vendor's WebSocket")
+    rest_url: str = Field(default="", description="POLYGON_REST_URL: the vendor's REST")
+
+    @field_validator("ws_url")
+    @classmethod
+    def _check_ws(cls, url: str) -> str:
+        if url and not url.startswith(("ws://", "wss://")):
+            raise ValueError(f"expected a ws:// or wss:// URL, was {url!r}")
+        return url
+
+    @field_validator("rest_url")
+    @classmethod
+    def _check_rest(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError(f"expected an http:// or https:// URL, was {url!r}")
+        return url.rstrip("/")
+
+
+class SimSettings(BaseModel):
+    """The simulated market."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=1, ge=0, description="TRADEUL_SIM_SEED: the same seed gives the same market")
+    symbols: int = Field(default=12_000, ge=1, le=100_000, description="TRADEUL_SIM_SYMBOLS: how many symbols trade")
+    start: datetime | None = Field(
+        default=None, description="TRADEUL_SIM_START: ISO time at which the market begins; New York without an offset"
+    )
+    speed: float = Field(default=1.0, gt=0, le=100_000, description="TRADEUL_SIM_SPEED: simulated seconds per second")
+
+
+class Settings(BaseModel):
+    """The whole tree. Names in the environment are in each description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clock: Literal["wall", "feed"] = Field(
+        default="feed",
+        description="TRADEUL_CLOCK: whose time session and slot follow; wall with a vendor key, else feed",
+    )
+    redis_url: str = Field(default="", description="TRADEUL_REDIS_URL: redis://host:port/db or unix:///path")
+    database_url: str = Field(default="", description="TRADEUL_DATABASE_URL: postgresql://user@host:port/db")
+    data_dir: Path = Field(default=Path(".tradeul"), description="TRADEUL_DATA_DIR: where embedded stores keep data")
+    host: str = Field(default="127.0.0.1", description="TRADEUL_HOST: host of every address that is not set by itself")
+    log_format: Literal["console", "json"] = Field(default="console", description="TRADEUL_LOG_FORMAT")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="TRADEUL_LOG_LEVEL")
+    metrics_port_offset: int = Field(
+        default=10_000, ge=0, le=50_000, description="TRADEUL_METRICS_PORT_OFFSET: metrics port = port + this; 0 = none"
+    )
+    subscriptions: tuple[str, ...] = Field(
+        default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: vendor subscriptions, by comma"
+    )
+    addresses: dict[str, AddressField] = Field(
+        default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port a service binds and is found at"
+    )
+    polygon: PolygonSettings = Field(default_factory=PolygonSettings)
+    sim: SimSettings = Field(default_factory=SimSettings)
+    _uses_simulator: bool = PrivateAttr(default=False)
+
+    @field_validator("clock", "log_format", "log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis(cls, url: str) -> str:
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError(f"expected a redis://, rediss:// or unix:// URL, was {url!r}")
+        return url
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, url: str) -> str:
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("expected a postgresql:// URL")
+        return url
+
+    @field_validator("subscriptions", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clock_default(cls, values: object) -> object:
+        if isinstance(values, dict) and "clock" not in values:
+            polygon = values.get("polygon") or {}
+            key = polygon.get("api_key") if isinstance(polygon, dict) else polygon.api_key
+            return {**values, "clock": "wall" if key else "feed"}
+        return values
+
+    @model_validator(mode="after")
+    def _vendor_defaults(self) -> Self:
+        """Fills in whose market it is: the vendor's with a key or URLs, else the simulator's."""
+        polygon = self.polygon
+        self._uses_simulator = not (polygon.api_key or polygon.ws_url or polygon.rest_url)
+        if self._uses_simulator:
+            simulator = self.address("simulator")
+            complete = {
+                "api_key": SIMULATOR_KEY,
+                "ws_url": f"ws://{simulator}/stocks",
+                "rest_url": f"http://{simulator}",
+            }
+        else:
+            complete = {
+                "ws_url": polygon.ws_url or "wss://socket.polygon.io/stocks",
+                "rest_url": polygon.rest_url or "https://api.polygon.io",
+            }
+        # Frozen for everybody else.
+        object.__setattr__(self, "polygon", polygon.model_copy(update=complete))
+        return self
+
+    @property
+    def uses_simulator(self) -> bool:
+        """Whether nothing says where a vendor's market is, so that the simulator is it."""
+        return self._uses_simulator
+
+    def address(self, service: str) -> Address:
+        """Where `service` binds and is found; raises KeyError for a service without an address."""
+        if (address := self.addresses.get(service)) is not None:
+            return address
+        return Address(self.host, DEFAULT_PORTS[service])
+
+    def metrics_address(self, service: str) -> Address | None:
+        """Where `service` serves /metrics, /livez and /readyz; None when switched off."""
+        address = self.address(service)
+        if self.metrics_port_offset == 0:
+            return None
+        return Address(address.host, address.port + self.metrics_port_offset if address.port else 0)
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Reads the environment; raises SettingsError naming every wrong value."""
+        source = os.environ if environment is None else environment
+        try:
+            return cls.model_validate(tree(source))
+        except ValidationError as error:
+            lines = [
+                f"{variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+                for item in error.errors(include_url=False, include_input=False)
+            ]
+            raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from error
+
+
+GROUPS: Mapping[str, tuple[str, type[BaseModel]]] = {
+    "polygon": ("POLYGON_", PolygonSettings),
+    "sim": ("TRADEUL_SIM_", SimSettings),
+}
+NOT_SCALAR = ("addresses", *GROUPS)
+
+
+def variable(location: tuple[int | str, ...]) -> str:
+    """The environment variable of a place in the tree: ("sim", "seed") -> TRADEUL_SIM_SEED."""
+    names = [str(part) for part in location]
+    if not names:
+        return "settings"
+    if names[0] == "addresses" and len(names) > 1:
+        return f"TRADEUL_{names[1].upper()}_ADDRESS"
+    if names[0] in GROUPS and len(names) > 1:
+        return GROUPS[names[0]][0] + names[1].upper()
+    return f"TRADEUL_{names[0].upper()}"
+
+
+def tree(environment: Mapping[str, str]) -> dict[str, object]:
+    """The settings tree that the environment's variables spell; empty values count as not set."""
+    values: dict[str, object] = {}
+    for name in Settings.model_fields:
+        if name not in NOT_SCALAR and (text := environment.get(variable((name,)), "")):
+            values[name] = text
+    values["addresses"] = {
+        service: text for service in DEFAULT_PORTS if (text := environment.get(variable(("addresses", service)), ""))
+    }
+    for group, (_, model) in GROUPS.items():
+        values[group] = {
+            name: text for name in model.model_fields if (text := environment.get(variable((group, name)), ""))
+        }
+    return values
