@@ -1,0 +1,154 @@
+"""The whole mesh as its user starts it: `tradeul up`, as a process of its own, on free ports."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from services.kit.settings import DEFAULT_PORTS
+
+READY_SECONDS = 90.0
+STOP_SECONDS = 30.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, all different; held open together while they are chosen."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def processes_below(pid: int) -> set[int]:
+    """Every descendant of `pid`, from /proc."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal():
+            try:
+                fields = (path / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(path.name)] = int(fields[1])
+    found: set[int] = set()
+    new = {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+class Mesh:
+    """`async with Mesh(data_dir, environment)`: running and healthy inside, gone without a trace after."""
+
+    def __init__(self, data_dir: Path, environment: Mapping[str, str]) -> None:
+        ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
+        self.ports: Mapping[str, int] = ports
+        self.log_path = data_dir / "mesh.log"
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("TRADEUL_", "POLYGON_"))},
+            **{f"TRADEUL_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in ports.items()},
+            "TRADEUL_DATA_DIR": str(data_dir),
+            "TRADEUL_METRICS_PORT_OFFSET": "0",
+            **environment,
+        }
+        self.process: asyncio.subprocess.Process | None = None
+        self._family: set[int] = set()
+
+    @property
+    def url(self) -> str:
+        """The public door."""
+        return f"http://127.0.0.1:{self.ports['gateway']}"
+
+    def address(self, service: str) -> str:
+        return f"127.0.0.1:{self.ports[service]}"
+
+    async def __aenter__(self) -> Self:
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_path.open("wb") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "services.cli.main", "up",
+                env=self._environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            await asyncio.wait_for(self._healthy(), READY_SECONDS)
+        except BaseException as error:
+            await self._end()
+            raise RuntimeError(f"the mesh did not become healthy:\n{self.log_tail()}") from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        left = await self._end()
+        if error is None and left:
+            raise AssertionError(f"processes left behind: {sorted(left)}\n{self.log_tail()}")
+
+    def log_tail(self, lines: int = 60) -> str:
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def resident_bytes(self, python_only: bool = True) -> int:
+        """Resident memory of all the mesh's processes together."""
+        assert self.process is not None
+        page = os.sysconf("SC_PAGE_SIZE")
+        total = 0
+        for pid in processes_below(self.process.pid) | {self.process.pid}:
+            if python_only and "python" not in Path(f"/proc/{pid}/exe").resolve().name:
+                continue
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+        return total
+
+    def cpu_seconds(self, python_only: bool = True) -> float:
+        """Processor time that the mesh's processes have used so far."""
+        assert self.process is not None
+        ticks = 0
+        for pid in processes_below(self.process.pid) | {self.process.pid}:
+            if python_only and "python" not in Path(f"/proc/{pid}/exe").resolve().name:
+                continue
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    async def _healthy(self) -> None:
+        assert self.process is not None
+        async with httpx.AsyncClient(timeout=2) as client:
+            while self.process.returncode is None:
+                try:
+                    if (await client.get(f"{self.url}/health")).status_code == httpx.codes.OK:
+                        return
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.1)
+        raise RuntimeError(f"`tradeul up` ended with {self.process.returncode}")
+
+    async def _end(self) -> set[int]:
+        """Ctrl-C; returns those descendants that outlived it, which it kills."""
+        assert self.process is not None
+        family = processes_below(self.process.pid)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                family.add(self.process.pid)
+        left = {pid for pid in family if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)}
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return left
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
