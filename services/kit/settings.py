@@ -22,16 +22,12 @@ from pydantic import (
 )
 
 from services.kit.errors import SettingsError
+from services.modules import GATEWAY_ADMIN_PORT, GATEWAY_PORT, MODULES
 
 DEFAULT_PORTS: Mapping[str, int] = {
-    "scanner": 8001,
-    "market_session": 8004,
-    "health": 8007,
-    "polygon_ws": 9001,
-    "data_ingest": 9002,
-    "simulator": 9100,
-    "gateway": 8000,
-    "gateway_admin": 8099,
+    **{module.name: module.port for module in MODULES},
+    "gateway": GATEWAY_PORT,
+    "gateway_admin": GATEWAY_ADMIN_PORT,
 }
 SIMULATOR_KEY = "simulator"
 HIGHEST_PORT = 65535

@@ -1,0 +1,67 @@
+"""TimescaleDB or PostgreSQL: the connection pool, and the migrations that make the tables."""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from services.kit.clock import monotonic
+from services.kit.errors import StartError
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+RETRY_SECONDS: Final = 0.25
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+
+
+async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) -> asyncpg.Pool:
+    """A pool whose first connection works, waiting up to `wait_seconds` for the server to come.
+
+    Raises StartError when it does not, or when no URL is set. Close it.
+    """
+    if not url:
+        raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
+    deadline = monotonic() + wait_seconds
+    while True:
+        try:
+            return await asyncpg.create_pool(url, min_size=1, max_size=max_size, command_timeout=60)
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
+            if monotonic() >= deadline:
+                raise StartError(f"no database at {without_password(url)}: {error}") from error
+            log.warning("database not there yet", url=without_password(url), error=str(error))
+        except asyncpg.PostgresError as error:
+            raise StartError(f"database at {without_password(url)} refuses: {error}") from error
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def migrate(url: str) -> list[str]:
+    """Brings the tables up to date; returns the names of the migrations applied.
+
+    Safe to run from several processes at once: the migrations hold a lock.
+    """
+    # Only here, so that services do not carry a second driver.
+    from yoyo import get_backend, read_migrations
+
+    if not url:
+        raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
+    parts = urlsplit(url)
+    backend = get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
+    try:
+        with backend.lock():
+            pending = backend.to_apply(read_migrations(str(MIGRATIONS)))
+            names = [migration.id for migration in pending]
+            backend.apply_migrations(pending)
+    finally:
+        backend.connection.close()
+    return names

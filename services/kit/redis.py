@@ -1,0 +1,47 @@
+"""Redis or Valkey: one way to connect."""
+
+import asyncio
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
+
+from services.kit.clock import monotonic
+from services.kit.errors import StartError
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+RETRY_SECONDS = 0.25
+
+
+async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: float = 10.0) -> Redis:
+    """A client whose server has answered, waiting up to `wait_seconds` for it to come.
+
+    A command that meets a broken connection is tried again three times. Raises
+    StartError when no server answers or no URL is set. `await client.aclose()`.
+    """
+    if not url:
+        raise StartError("expected TRADEUL_REDIS_URL to be set, was empty")
+    client = Redis.from_url(
+        url,
+        decode_responses=decode_responses,
+        socket_timeout=5,
+        socket_connect_timeout=5,
+        health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
+        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
+    )
+    deadline = monotonic() + wait_seconds
+    while True:
+        try:
+            await client.ping()
+        except (RedisError, OSError) as error:
+            if monotonic() >= deadline:
+                await client.aclose()
+                raise StartError(f"no Redis at {url}: {error}") from error
+            log.warning("redis not there yet", error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return client
