@@ -1,0 +1,94 @@
+"""The little of protobuf's wire format that lets encoded messages be passed on without decoding them.
+
+Only what the hot paths need: which field a wrapper holds, where its bytes are,
+and how to put encoded bytes into a wrapper of their own.
+"""
+
+from collections.abc import Iterator
+
+LENGTH_DELIMITED = 2
+_FIXED = {1: 8, 5: 4}
+
+
+def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
+    """The varint at `at` and the place after it; raises ValueError when it is cut off or over 64 bits."""
+    value = shift = 0
+    while True:
+        if at >= len(data):
+            raise ValueError(f"expected a whole varint, the message ends at byte {at}")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError(f"expected a varint of at most 10 bytes before byte {at}")
+
+
+def varint(value: int) -> bytes:
+    """`value` (0 or greater) as a varint."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def wrap(field: int, payload: bytes) -> bytes:
+    """`payload` as the length-delimited field number `field` of an enclosing message."""
+    return b"".join((varint(field << 3 | LENGTH_DELIMITED), varint(len(payload)), payload))
+
+
+def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """The top-level fields of a message: (field number, first byte of the field, of its payload, after it).
+
+    For varints and fixed-width fields the payload is the encoded value. Raises
+    ValueError where the message is not well formed.
+    """
+    at, end = 0, len(data)
+    while at < end:
+        first = at
+        tag, at = read_varint(data, at)
+        kind = tag & 7
+        if kind == LENGTH_DELIMITED:
+            size, at = read_varint(data, at)
+            after = at + size
+        elif kind == 0:
+            _, after = read_varint(data, at)
+        elif kind in _FIXED:
+            after = at + _FIXED[kind]
+        else:
+            raise ValueError(f"expected wire type 0, 1, 2 or 5 at byte {first}, was {kind}")
+        if after > end:
+            raise ValueError(f"expected field {tag >> 3} to end within {end} bytes, it ends at {after}")
+        yield tag >> 3, first, at, after
+        at = after
+
+
+def only_field(data: bytes | memoryview) -> tuple[int, memoryview]:
+    """The number and payload of the one field of a wrapper whose whole content is a oneof of messages."""
+    view = memoryview(data)
+    tag, at = read_varint(view, 0)
+    if tag & 7 != LENGTH_DELIMITED:
+        raise ValueError(f"expected a wrapped message (wire type 2), was wire type {tag & 7}")
+    size, at = read_varint(view, at)
+    if at + size != len(view):
+        raise ValueError(f"expected one field of {len(view) - at} bytes, field {tag >> 3} has {size}")
+    return tag >> 3, view[at:]
+
+
+def frame_position(frame: memoryview) -> tuple[int, int]:
+    """Epoch and sequence of an encoded Frame, whose first field is its position."""
+    number, _, start, end = next(fields(frame), (0, 0, 0, 0))
+    if number != 1:
+        raise ValueError(f"expected a frame to begin with its position (field 1), was field {number}")
+    position = frame[start:end]
+    epoch = sequence = 0
+    for part, _, start, _ in fields(position):
+        if part == 1:
+            epoch, _ = read_varint(position, start)
+        elif part == 2:
+            sequence, _ = read_varint(position, start)
+    return epoch, sequence
