@@ -1,32 +1,27 @@
 """One list's changes, encoded once, for any number of subscribers at their own pace.
 
-The writer (`publish`) never waits. A subscriber that falls behind what is held
-gets a reset and a fresh snapshot; one that asked for a least interval, or is
-behind by much, gets merged deltas.
+The writer (`publish`) never waits. A subscriber that asked for a least
+interval, or is behind by some deltas, gets them merged; one that is behind by
+more than is held or worth merging gets a fresh snapshot.
 """
 
-import asyncio
-import math
 import zlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Final
 
 from services.scanner import grammar
 from services.scanner.grammar import ListPosition
+from services.scanner.list_subscription import ListSubscription
 from services.scanner.merge import merge_deltas
 
 MAX_HELD: Final = 4096
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
+# Deltas of more bytes than this are not merged: a snapshot, made once for everybody, is cheaper.
+MAX_MERGED_BYTES: Final = 2 * 1024 * 1024
 # So many merged spans are kept for those who stand at the same place.
 MAX_MERGED: Final = 16
-# A live subscriber with more deltas than this waiting gets them as one.
-MERGE_BEHIND: Final = 32
 HEARTBEAT_SECONDS: Final = 10.0
-# A client that comes from a replica that was ahead waits so long for this one.
-AHEAD_SECONDS: Final = 2.0
-# A paced update may come so much of its interval after the last one.
-ON_TIME: Final = 0.9
 
 
 class ListStream:
@@ -60,7 +55,9 @@ class ListStream:
         # Lists send their paced updates at different times.
         self.phase = zlib.crc32(name.encode()) % 1000 / 1000
         self._position = position
-        self._deltas: dict[int, bytes] = {}
+        # By sequence: all bytes published up to its end, and the message.
+        self._deltas: dict[int, tuple[int, bytes]] = {}
+        self._published_bytes = 0
         self._oldest = position.sequence + 1
         self._held_bytes = 0
         self._merged: OrderedDict[tuple[int, int], bytes] = OrderedDict()
@@ -69,9 +66,9 @@ class ListStream:
         self.generation = 0
         self.restart_reason = ""
         self.closing: str | None = None
-        # Each is set once and replaced: whoever waits holds the one that was there.
-        self.changed = asyncio.Event()
-        self.interrupted = asyncio.Event()
+        # Subscriptions that wait for a change, and those that wait for their time to come.
+        self.waiting: set[ListSubscription] = set()
+        self.pausing: set[ListSubscription] = set()
 
     @property
     def position(self) -> ListPosition:
@@ -95,11 +92,12 @@ class ListStream:
                 f"was {previous_sequence} to {sequence}"
             )
         message = grammar.delta(delta)
-        self._deltas[sequence] = message
+        self._published_bytes += len(message)
         self._held_bytes += len(message)
+        self._deltas[sequence] = (self._published_bytes, message)
         self._position = self._position._replace(sequence=sequence)
         while len(self._deltas) > self._max_held or self._held_bytes > self._max_held_bytes:
-            self._held_bytes -= len(self._deltas.pop(self._oldest))
+            self._held_bytes -= len(self._deltas.pop(self._oldest)[1])
             self._oldest += 1
         self._wake()
 
@@ -120,22 +118,9 @@ class ListStream:
         self.closing = reason
         self._interrupt()
 
-    async def follow(self, asked: ListPosition | None = None, min_interval_ms: int = 0) -> AsyncGenerator[bytes, None]:
-        """Encoded WatchListResponses: opened, what was missed or a snapshot, current, then what changes.
-
-        `asked` is the last position the subscriber has applied. Ends after
-        going_away only; close the generator to unsubscribe.
-        """
-        self.subscribers += 1
-        subscriber = _Subscriber(self, min_interval_ms / 1000)
-        messages = subscriber.messages(asked)
-        try:
-            async for message in messages:
-                yield message
-        finally:
-            self.subscribers -= 1
-            subscriber.leave()
-            await messages.aclose()
+    def subscribe(self, asked: ListPosition | None = None, min_interval_ms: int = 0) -> "ListSubscription":
+        """A subscription from `asked` on, the last position the subscriber has applied; None begins with a snapshot."""
+        return ListSubscription(self, asked, min_interval_ms / 1000)
 
     def snapshot_message(self) -> tuple[ListPosition, bytes]:
         """The list now as an encoded response, with its position; made once per change."""
@@ -144,16 +129,24 @@ class ListStream:
         return self._snapshot
 
     def held(self, sequence: int) -> bytes:
-        return self._deltas[sequence]
+        """The change to `sequence` as an encoded response; raises KeyError when it is not held."""
+        return self._deltas[sequence][1]
+
+    def can_send(self, first: int, last: int) -> bool:
+        """Whether the deltas `first` to `last` are held and few enough to be merged."""
+        if first < self._oldest:
+            return False
+        before, message = self._deltas[first]
+        return self._deltas[last][0] - before + len(message) <= MAX_MERGED_BYTES
 
     def merged(self, first: int, last: int) -> bytes:
         """The held deltas `first` to `last` as one encoded response, made once for all who stand there."""
         if first == last:
-            return self._deltas[first]
+            return self._deltas[first][1]
         key = (first, last)
         message = self._merged.get(key)
         if message is None:
-            deltas = [grammar.unwrap(self._deltas[sequence]) for sequence in range(first, last + 1)]
+            deltas = [grammar.unwrap(self._deltas[sequence][1]) for sequence in range(first, last + 1)]
             message = grammar.delta(merge_deltas(deltas))
             self._merged[key] = message
             if len(self._merged) > MAX_MERGED:
@@ -167,157 +160,12 @@ class ListStream:
             self._on_slow()
 
     def _wake(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+        waiting, self.waiting = self.waiting, set()
+        for subscription in waiting:
+            subscription.wake()
 
     def _interrupt(self) -> None:
-        self.interrupted.set()
-        self.interrupted = asyncio.Event()
+        pausing, self.pausing = self.pausing, set()
+        for subscription in pausing:
+            subscription.wake()
         self._wake()
-
-
-class _Subscriber:
-    """One reader of a ListStream: where it stands, and when it may get the next update."""
-
-    def __init__(self, stream: ListStream, interval: float) -> None:
-        self._stream = stream
-        self._interval = interval
-        self._now = asyncio.get_running_loop().time
-        self._generation = stream.generation
-        self._at = stream.position
-        # The catch-up is over here; None once that was said.
-        self._current_at: int | None = None
-        self._may_send_at = 0.0
-        self._heartbeat_at = 0.0
-        self._is_slow = False
-
-    async def messages(self, asked: ListPosition | None) -> AsyncGenerator[bytes, None]:
-        stream = self._stream
-        if asked is not None:
-            await self._let_catch_up(asked)
-        self._generation = stream.generation
-        self._heartbeat_at = self._now() + stream.heartbeat_seconds
-        yield grammar.opened(stream.name, stream.position)
-        refused = self._refusal(asked)
-        if asked is None or refused:
-            if refused:
-                yield grammar.reset(stream.position, refused)
-            yield self._fresh_snapshot()
-        else:
-            self._at = asked
-        self._current_at = stream.position.sequence
-        while True:
-            if self._current_at is not None and self._at.sequence >= self._current_at:
-                self._current_at = None
-                yield grammar.current(self._at)
-            elif stream.closing is not None:
-                yield grammar.going_away(self._at, stream.closing)
-                return
-            elif self._generation != stream.generation:
-                self._generation = stream.generation
-                yield grammar.reset(stream.position, stream.restart_reason)
-                yield self._fresh_snapshot()
-            elif self._at == stream.position:
-                self._mark_slow(False)
-                if not await _happens(stream.changed, self._heartbeat_at - self._now()):
-                    yield self._heartbeat()
-            elif (wait_until := self._paced_until()) is not None:
-                # Changes are let pass here: only an interruption or the time ends this wait.
-                until = min(wait_until, self._heartbeat_at)
-                if not await _happens(stream.interrupted, until - self._now()) and until < wait_until:
-                    yield self._heartbeat()
-            elif self._at.sequence + 1 >= stream.oldest:
-                yield self._next_delta()
-            else:
-                # A long interval may outlast what is held: that is no fault of the subscriber's.
-                if not self._interval:
-                    self._mark_slow(True)
-                    reason = f"position {self._at} is older than the oldest held, {stream.oldest}"
-                    yield grammar.reset(stream.position, reason)
-                yield self._fresh_snapshot()
-
-    def leave(self) -> None:
-        """Takes this subscriber out of the counts."""
-        self._mark_slow(False)
-
-    async def _let_catch_up(self, asked: ListPosition) -> None:
-        """Waits a little when the subscriber comes from a replica that was ahead of this one."""
-        deadline = self._now() + AHEAD_SECONDS
-        stream = self._stream
-        while asked.epoch == stream.position.epoch and asked.sequence > stream.position.sequence:
-            if stream.closing is not None or not await _happens(stream.changed, deadline - self._now()):
-                return
-
-    def _refusal(self, asked: ListPosition | None) -> str | None:
-        """Why the missed deltas of a subscriber at `asked` cannot be had; None when they can."""
-        if asked is None:
-            return None
-        position, oldest = self._stream.position, self._stream.oldest
-        if asked.epoch != position.epoch:
-            return f"position {asked} is of another epoch, this one is {position.epoch}"
-        if asked.sequence > position.sequence:
-            return f"position {asked} is ahead of the newest, {position.sequence}"
-        if asked.sequence + 1 < oldest:
-            return f"position {asked} is older than the oldest held, {oldest}"
-        return None
-
-    def _paced_until(self) -> float | None:
-        return self._may_send_at if self._interval and self._may_send_at > self._now() else None
-
-    def _next_delta(self) -> bytes:
-        stream, first = self._stream, self._at.sequence + 1
-        newest = stream.position.sequence
-        is_live = self._current_at is None
-        if self._interval or (is_live and newest - first >= MERGE_BEHIND):
-            last = newest
-            message = stream.merged(first, last)
-        else:
-            last = first
-            message = stream.held(first)
-        self._at = self._at._replace(sequence=last)
-        self._sent()
-        return message
-
-    def _fresh_snapshot(self) -> bytes:
-        self._at, message = self._stream.snapshot_message()
-        self._sent()
-        return message
-
-    def _heartbeat(self) -> bytes:
-        self._heartbeat_at = self._now() + self._stream.heartbeat_seconds
-        return grammar.heartbeat(self._at)
-
-    def _sent(self) -> None:
-        now = self._now()
-        self._heartbeat_at = now + self._stream.heartbeat_seconds
-        if self._interval:
-            self._may_send_at = next_tick(now, self._interval, self._stream.phase)
-
-    def _mark_slow(self, is_slow: bool) -> None:
-        if is_slow != self._is_slow:
-            self._is_slow = is_slow
-            self._stream.mark_slow(is_slow)
-
-
-def next_tick(now: float, interval: float, phase: float) -> float:
-    """When a subscriber that was sent something `now` may get the next update.
-
-    All who ask for the same interval share one grid of times (begun at `phase`
-    of the interval), so that they stand at the same place and share merged deltas.
-    """
-    begin = phase * interval
-    tick = (math.floor((now - begin) / interval) + 1) * interval + begin
-    # A wake-up that was a little late stays on the grid; anything else would come too early.
-    return tick if tick - now >= ON_TIME * interval else tick + interval
-
-
-async def _happens(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event came within `seconds`."""
-    if seconds <= 0:
-        return False
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

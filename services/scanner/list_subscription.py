@@ -1,0 +1,212 @@
+"""A subscriber's side of a list stream: resuming, pacing, falling behind, going away."""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Final
+
+from services.scanner import grammar
+from services.scanner.grammar import ListPosition
+
+if TYPE_CHECKING:
+    from services.scanner.list_stream import ListStream
+
+# A live subscriber with more deltas than this waiting gets them as one.
+MERGE_BEHIND: Final = 32
+# A client that comes from a replica that was ahead waits so long for this one.
+AHEAD_SECONDS: Final = 2.0
+# A paced update may come so much of its interval after the last one.
+ON_TIME: Final = 0.9
+
+
+class ListSubscription:
+    """One reader of a ListStream: where it stands, and when it may get the next update."""
+
+    def __init__(self, stream: "ListStream", asked: ListPosition | None, interval: float) -> None:
+        self._stream = stream
+        self._asked = asked
+        self._interval = interval
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._ended = False
+        self._error: Exception | None = None
+        self._generation = stream.generation
+        self._at = stream.position
+        # The catch-up is over here; None once that was said.
+        self._current_at: int | None = None
+        self._may_send_at = 0.0
+        self._heartbeat_at = 0.0
+        self._is_slow = False
+
+    @property
+    def at(self) -> ListPosition:
+        """The last position sent."""
+        return self._at
+
+    def end(self, error: Exception | None = None) -> None:
+        """Ends the messages, with `error` if there is one."""
+        self._ended = True
+        self._error = error
+        self.wake()
+
+    def wake(self) -> None:
+        """Something happened that a wait may be about."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Encoded WatchListResponses: opened, what was missed or a snapshot, current, then what changes.
+
+        Ends after end() or going_away; close the generator to unsubscribe.
+        """
+        stream = self._stream
+        stream.subscribers += 1
+        try:
+            async with contextlib.aclosing(self._messages(self._asked)) as messages:
+                async for message in messages:
+                    yield message
+        finally:
+            stream.subscribers -= 1
+            self._mark_slow(False)
+
+    async def _messages(self, asked: ListPosition | None) -> AsyncGenerator[bytes, None]:
+        stream = self._stream
+        if asked is not None:
+            await self._let_catch_up(asked)
+        self._generation = stream.generation
+        self._heartbeat_at = self._loop.time() + stream.heartbeat_seconds
+        yield grammar.opened(stream.name, stream.position)
+        self._current_at = stream.position.sequence
+        refused = self._refusal(asked)
+        if asked is None or refused:
+            if refused:
+                yield grammar.reset(stream.position, refused)
+            yield self._fresh_snapshot()
+        else:
+            self._at = asked
+        while not self._ended:
+            if self._current_at is not None and self._at.sequence >= self._current_at:
+                self._current_at = None
+                yield grammar.current(self._at)
+            elif stream.closing is not None:
+                yield grammar.going_away(self._at, stream.closing)
+                return
+            elif self._generation != stream.generation:
+                self._generation = stream.generation
+                yield grammar.reset(stream.position, stream.restart_reason)
+                yield self._fresh_snapshot()
+            elif self._at == stream.position:
+                self._mark_slow(False)
+                if not await self._woken(self._heartbeat_at, stream.waiting):
+                    yield self._heartbeat()
+            elif (wait_until := self._paced_until()) is not None:
+                # Changes are let pass here: only an interruption or the time ends this wait.
+                until = min(wait_until, self._heartbeat_at)
+                if not await self._woken(until, stream.pausing) and until < wait_until:
+                    yield self._heartbeat()
+            elif (message := self._next_delta()) is not None:
+                yield message
+            else:
+                # A long interval may outlast what is held: that is no fault of the subscriber's.
+                if not self._interval:
+                    self._mark_slow(True)
+                    reason = f"position {self._at} is too far behind {stream.position.sequence} to send what is between"
+                    yield grammar.reset(stream.position, reason)
+                yield self._fresh_snapshot()
+        if self._error is not None:
+            raise self._error
+
+    async def _let_catch_up(self, asked: ListPosition) -> None:
+        """Waits a little when the subscriber comes from a replica that was ahead of this one."""
+        deadline = self._loop.time() + AHEAD_SECONDS
+        stream = self._stream
+        while asked.epoch == stream.position.epoch and asked.sequence > stream.position.sequence:
+            if stream.closing is not None or self._ended or not await self._woken(deadline, stream.waiting):
+                return
+
+    def _refusal(self, asked: ListPosition | None) -> str | None:
+        """Why the missed deltas of a subscriber at `asked` cannot be had; None when they can."""
+        if asked is None:
+            return None
+        position, oldest = self._stream.position, self._stream.oldest
+        if asked.epoch != position.epoch:
+            return f"position {asked} is of another epoch, this one is {position.epoch}"
+        if asked.sequence > position.sequence:
+            return f"position {asked} is ahead of the newest, {position.sequence}"
+        if asked.sequence + 1 < oldest:
+            return f"position {asked} is older than the oldest held, {oldest}"
+        return None
+
+    def _paced_until(self) -> float | None:
+        return self._may_send_at if self._interval and self._may_send_at > self._loop.time() else None
+
+    def _next_delta(self) -> bytes | None:
+        """The next delta or several as one; None when only a snapshot can help."""
+        stream, first = self._stream, self._at.sequence + 1
+        newest = stream.position.sequence
+        is_live = self._current_at is None
+        if self._interval or (is_live and newest - first >= MERGE_BEHIND):
+            if not stream.can_send(first, newest):
+                return None
+            last = newest
+            message = stream.merged(first, last)
+        elif first >= stream.oldest:
+            last = first
+            message = stream.held(first)
+        else:
+            return None
+        self._at = self._at._replace(sequence=last)
+        self._sent()
+        return message
+
+    def _fresh_snapshot(self) -> bytes:
+        self._at, message = self._stream.snapshot_message()
+        if self._current_at is not None:
+            self._current_at = self._at.sequence
+        self._sent()
+        return message
+
+    def _heartbeat(self) -> bytes:
+        self._heartbeat_at = self._loop.time() + self._stream.heartbeat_seconds
+        return grammar.heartbeat(self._at)
+
+    def _sent(self) -> None:
+        now = self._loop.time()
+        self._heartbeat_at = now + self._stream.heartbeat_seconds
+        if self._interval:
+            self._may_send_at = next_tick(now, self._interval, self._stream.phase)
+
+    async def _woken(self, until: float, waiting: set["ListSubscription"]) -> bool:
+        """Waits in `waiting` for wake(), at most `until` that time; whether it came."""
+        waiter = self._waiter = self._loop.create_future()
+        timer = self._loop.call_at(until, _give_up, waiter)
+        waiting.add(self)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            waiting.discard(self)
+            self._waiter = None
+
+    def _mark_slow(self, is_slow: bool) -> None:
+        if is_slow != self._is_slow:
+            self._is_slow = is_slow
+            self._stream.mark_slow(is_slow)
+
+
+def next_tick(now: float, interval: float, phase: float) -> float:
+    """When a subscriber that was sent something `now` may get the next update.
+
+    All who ask for the same interval share one grid of times (begun at `phase`
+    of the interval), so that they stand at the same place and share merged deltas.
+    """
+    begin = phase * interval
+    tick = (math.floor((now - begin) / interval) + 1) * interval + begin
+    # A wake-up that was a little late stays on the grid; anything else would come too early.
+    return tick if tick - now >= ON_TIME * interval else tick + interval
+
+
+def _give_up(waiter: "asyncio.Future[bool]") -> None:
+    if not waiter.done():
+        waiter.set_result(False)
