@@ -1,0 +1,119 @@
+"""`tradeul top`: a ranked list as a live table in the terminal, over gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import click
+import grpc.aio
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from tradeul.v1 import scanner_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
+
+from services.kit.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.list_client import ListCopy, ListRequest, follow_list
+from services.kit.settings import Settings
+
+FRAMES_PER_SECOND = 4
+INTERVAL_MS = 250
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("price", "price"),
+    ("change_percent", "chg %"),
+    ("gap_percent", "gap %"),
+    ("chg_5m", "5m %"),
+    ("volume_today", "volume"),
+    ("rvol", "rvol"),
+    ("vwap", "vwap"),
+    ("price_from_intraday_high", "from high %"),
+    ("float_shares", "float"),
+)
+PERCENTS = frozenset({"change_percent", "gap_percent", "chg_5m", "price_from_intraday_high"})
+COUNTS = frozenset({"volume_today", "float_shares"})
+
+
+@click.command()
+@click.argument("list_name", metavar="LIST", required=False)
+@click.option("--address", metavar="HOST:PORT", help="The public door or a scanner; default: the gateway's address.")
+@click.option("--limit", type=click.IntRange(1, 500), default=25, show_default=True, help="Rows to show.")
+@click.option("--filter", "filter_text", metavar="TEXT", help="An own list instead: its filter.")
+@click.option("--order", "order_by", metavar="TEXT", help="An own list's order: 'chg_5m desc'.")
+def top(list_name: str | None, address: str | None, limit: int, filter_text: str | None, order_by: str | None) -> None:
+    """Show LIST, or an own list by --filter and --order, live. Ctrl-C ends it."""
+    request = make_request(list_name, filter_text, order_by, limit)
+    target = address or str(Settings.load().address("gateway"))
+    title = list_name or " ".join(part for part in (filter_text, order_by and f"by {order_by}") if part)
+    try:
+        asyncio.run(show(target, request, title, limit, Console()))
+    except KeyboardInterrupt:
+        return
+    except grpc.aio.AioRpcError as error:
+        raise click.ClickException(f"{error.code().name}: {error.details()}") from error
+
+
+def make_request(list_name: str | None, filter_text: str | None, order_by: str | None, limit: int) -> ListRequest:
+    """What to ask the scanner for; raises click.UsageError when it is neither a list nor an own list."""
+    is_own = filter_text is not None or order_by is not None
+    if (list_name is None) != is_own:
+        raise click.UsageError("expected either LIST or --filter and --order")
+    if list_name is not None:
+        return scanner_pb2.WatchListRequest(list=list_name, min_interval_ms=INTERVAL_MS)
+    return scanner_pb2.WatchScanRequest(
+        filter=filter_text or "", order_by=order_by or "", limit=limit, min_interval_ms=INTERVAL_MS
+    )
+
+
+async def show(target: str, request: ListRequest, title: str, limit: int, console: Console) -> None:
+    """Draws the list until cancelled; raises grpc.aio.AioRpcError when the request is refused for good."""
+    copy = ListCopy()
+    copy.problem = f"connecting to {target}"
+    updates: AsyncIterator[ListCopy] = follow_list(target, request, copy)
+    with Live(render(copy, title, limit), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        async for _ in updates:
+            live.update(render(copy, title, limit), refresh=True)
+
+
+def render(copy: ListCopy, title: str, limit: int) -> RenderableType:
+    """The table and a line that says how current it is."""
+    table = Table(title=Text(title), expand=False)
+    table.add_column("#", justify="right")
+    table.add_column("symbol", style="bold")
+    for _, heading in COLUMNS:
+        table.add_column(heading, justify="right")
+    table.add_column("company", overflow="ellipsis", no_wrap=True, max_width=32)
+    for row in copy.rows()[:limit]:
+        cells = [cell(row, name) for name, _ in COLUMNS]
+        table.add_row(str(row.rank), row.symbol, *cells, Text(row.company_name))
+    return Group(table, status_line(copy))
+
+
+def status_line(copy: ListCopy) -> Text:
+    """Time of the list, its position, or what is wrong."""
+    if copy.problem:
+        return Text(copy.problem, style="yellow")
+    if not copy.is_loaded:
+        return Text("waiting for the list", style="dim")
+    time = datetime.fromtimestamp(copy.timestamp_ns / NS_PER_SECOND, UTC).astimezone(NEW_YORK)
+    return Text(f"{time:%Y-%m-%d %H:%M:%S} New York, change {copy.sequence} of {copy.epoch}", style="dim")
+
+
+def cell(row: TickerRow, name: str) -> Text:
+    """One value; an absent one is a dash."""
+    if not row.HasField(name):
+        return Text("-", style="dim")
+    value: float = getattr(row, name)
+    if name in PERCENTS:
+        return Text(f"{value:+.2f}", style="green" if value > 0 else "red" if value < 0 else "")
+    if name in COUNTS:
+        return Text(short_count(value))
+    return Text(f"{value:.2f}")
+
+
+def short_count(value: float) -> str:
+    """1234567 -> 1.23M."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if value >= size:
+            return f"{value / size:.2f}{letter}"
+    return f"{value:.0f}"

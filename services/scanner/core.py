@@ -1,0 +1,184 @@
+"""The scanner's copy of the market and what can be asked of it: no I/O, no clock, no waiting."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fastcore.market import ListUpdate, Market
+from tradeul.v1 import scanner_pb2
+
+from fastcore.fields import FIELDS
+from services.kit.errors import NOT_READY
+from services.kit.lists import ListSpec
+from services.scanner.grammar import ListPosition as Position
+from services.scanner.requests import FILTERED
+from services.scanner.wire import fields, frame_position, wrap
+
+# Field numbers of messages that are put together from encoded parts.
+_RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
+_RANKED_TIMESTAMP: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["timestamp"].number
+_RANKED_POSITION: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["position"].number
+_GAPPERS: Final = {name: field.number for name, field in scanner_pb2.Gappers.DESCRIPTOR.fields_by_name.items()}
+_FILTERED: Final = {name: field.number for name, field in scanner_pb2.FilteredTickers.DESCRIPTOR.fields_by_name.items()}
+
+
+class StreamHole(Exception):
+    """A frame is missing between the last one applied and the one that came."""
+
+
+class FrameError(Exception):
+    """The stream cannot be applied: this copy can no longer be the same as the others."""
+
+
+class ScannerCore:
+    """One copy of the market.
+
+    `definitions`: the built-in lists. Until a whole state or the first frame of
+    an epoch has come there is no market, and every question raises NOT_READY.
+    """
+
+    def __init__(self, definitions: Sequence[ListSpec]) -> None:
+        self.definitions = {definition.name: definition for definition in definitions}
+        self._specs = list(definitions)
+        self._market: Market | None = None
+        self._position: Position | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """The last frame applied; None without a state."""
+        return self._position
+
+    @property
+    def market(self) -> Market:
+        """The market; raises NOT_READY while there is none."""
+        if self._market is None:
+            raise NOT_READY.error("the market's state is not here yet: the sequencer has not sent it")
+        return self._market
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._market is not None
+
+    def apply(self, frame: memoryview) -> list[ListUpdate]:
+        """Applies the next encoded Frame and returns the lists it changed.
+
+        Frame 1 of another epoch begins a new market (`position` tells). Raises
+        StreamHole when it is not the next one, FrameError when it is no frame.
+        """
+        try:
+            position = Position(*frame_position(frame))
+        except ValueError as error:
+            raise FrameError(f"frame cannot be read: {error}") from error
+        last = self._position
+        if position.sequence == 1 and (last is None or position.epoch > last.epoch):
+            self._market = Market(self._specs, position.epoch)
+        elif last is None or position != (last.epoch, last.sequence + 1):
+            raise StreamHole(f"expected the frame after {last}, was {position}")
+        try:
+            updates = self.market.apply(frame)
+        except ValueError as error:
+            raise FrameError(f"frame {position} cannot be applied: {error}") from error
+        self._position = position
+        return updates
+
+    def load(self, data: bytes, position: Position) -> None:
+        """Replaces the market by a whole state; raises FrameError when it cannot be read."""
+        try:
+            market = Market.from_bytes(self._specs, data)
+        except ValueError as error:
+            raise FrameError(f"whole state at {position} cannot be read: {error}") from error
+        self._market = market
+        self._position = position
+
+    def forget(self) -> None:
+        """Drops the position, so that a whole state is asked for; answers go on from what there is."""
+        self._position = None
+
+    def ranked_list(self, name: str, limit: int | None = None) -> bytes:
+        """A built-in list as last published: an encoded RankedList."""
+        return self.market.snapshot(name, limit)
+
+    def list_position(self, name: str) -> Position:
+        """A built-in list's own position."""
+        market = self.market
+        return Position(market.epoch, market.list_sequence(name))
+
+    def query(self, filter_text: str, order_by: str, limit: int) -> bytes:
+        """An own list now: an encoded RankedList. Raises INVALID_FILTER, INVALID_ORDER."""
+        checked_query(filter_text, order_by)
+        return self.market.query(filter_text, order_by, limit)
+
+    def gappers(self, min_gap: float, limit: int) -> bytes:
+        """Encoded Gappers: both sides with at least `min_gap` percent, filtered like the built-in lists."""
+        market = self.market
+        up = market.query(f"gap_percent >= {min_gap!r}", "gap_percent desc", limit, as_built_in=True)
+        down = market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True)
+        parts: list[bytes] = []
+        count = 0
+        for side, ranked in (("gappers_up", up), ("gappers_down", down)):
+            rows = _payloads(ranked, _RANKED_ROWS)
+            count += len(rows)
+            parts += [wrap(_GAPPERS[side], row) for row in rows]
+        parts.append(scanner_pb2.Gappers(count=count).SerializeToString())
+        parts += [wrap(_GAPPERS["timestamp"], time) for time in _payloads(up, _RANKED_TIMESTAMP)]
+        parts += [wrap(_GAPPERS["position"], position) for position in _payloads(up, _RANKED_POSITION)]
+        return b"".join(parts)
+
+    def filtered(self, limit: int) -> bytes:
+        """Encoded FilteredTickers: the list `filtered`."""
+        ranked = self.ranked_list(FILTERED, limit)
+        rows = _payloads(ranked, _RANKED_ROWS)
+        parts = [wrap(_FILTERED["tickers"], row) for row in rows]
+        parts.append(scanner_pb2.FilteredTickers(count=len(rows)).SerializeToString())
+        parts += [wrap(_FILTERED["timestamp"], time) for time in _payloads(ranked, _RANKED_TIMESTAMP)]
+        return b"".join(parts)
+
+
+def list_definitions(definitions: Sequence[ListSpec]) -> scanner_pb2.ListListsResponse:
+    """The built-in lists as the API shows them."""
+    return scanner_pb2.ListListsResponse(
+        lists=[
+            scanner_pb2.ListDefinition(
+                list=spec.name,
+                title=spec.title,
+                filter=spec.filter,
+                order_by=spec.order_by,
+                stay=spec.stay,
+                base_filter=spec.base_filter,
+                uses_scanner_filters=spec.uses_scanner_filters,
+                limit=spec.limit,
+            )
+            for spec in definitions
+        ]
+    )
+
+
+def field_definitions() -> scanner_pb2.GetFieldsResponse:
+    """The field table as the API shows it."""
+    return scanner_pb2.GetFieldsResponse(
+        fields=[
+            scanner_pb2.FieldDefinition(
+                name=field.name, type=field.kind, unit=field.unit, meaning=field.meaning, values=field.values
+            )
+            for field in FIELDS
+        ]
+    )
+
+
+def _payloads(message: bytes, wanted: int) -> list[bytes]:
+    """The payloads of all top-level fields `wanted` of an encoded message."""
+    return [message[start:end] for number, _, start, end in fields(message) if number == wanted]
+
+
+def checked_query(filter_text: str, order_by: str) -> None:
+    """Raises INVALID_FILTER or INVALID_ORDER, saying where the text is wrong and what was probably meant."""
+    for text, compile_text, reason in (
+        (filter_text, compile_filter, INVALID_FILTER),
+        (order_by, compile_order, INVALID_ORDER),
+    ):
+        try:
+            compile_text(text)
+        except FilterError as error:
+            metadata = {"position": error.position, "text": text[:200]}
+            if error.suggestion:
+                metadata["suggestion"] = error.suggestion
+            raise reason.error(str(error), **metadata) from error

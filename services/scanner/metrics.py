@@ -1,0 +1,33 @@
+"""What the scanner counts beside the metrics that all services share."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.kit.metrics import FRAMES, LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIBERS
+
+SERVICE: Final = "scanner"
+
+LIST_UPDATES = Counter("tradeul_list_updates", "Changes of a list, own lists together.", ["list"])
+SLOW_EVENTS = Counter("tradeul_slow_subscriptions", "Times a subscriber fell behind and got a snapshot.", ["list"])
+REFRESH_SECONDS = Histogram(
+    "tradeul_refresh_seconds",
+    "From a watermark frame to all lists ranked and their changes handed to the subscribers.",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+)
+LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long taking a whole state took.")
+RECONNECTS = Counter("tradeul_frame_stream_reconnects", "Times the stream of the sequencer was opened.")
+OPEN_SCANS = Gauge("tradeul_open_scans", "Own lists that are being watched.")
+IS_CURRENT = Gauge("tradeul_scanner_current", "1 while the state follows the sequencer.")
+
+FRAMES_APPLIED = FRAMES.labels(SERVICE, "frame")
+WHOLE_STATES = FRAMES.labels(SERVICE, "snapshot")
+LIST_LAG = LAG_SECONDS.labels(SERVICE, "list")
+
+
+def subscribers(stream: str) -> Gauge:
+    return SUBSCRIBERS.labels(SERVICE, stream)
+
+
+def slow_subscribers(stream: str) -> Gauge:
+    return SLOW_SUBSCRIBERS.labels(SERVICE, stream)
