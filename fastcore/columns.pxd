@@ -17,6 +17,11 @@ cdef enum:
     FIRST_COLUMN = 16           # symbol_id in every batch
     MAX_COLUMNS = 16
 
+cdef struct ColumnSpec:
+    const char* name
+    uint32_t width              # bytes of an element
+    bint may_be_missing         # the whole column may be left out
+
 cdef struct TradeSpans:
     Py_ssize_t rows
     bytes_ptr symbol_id         # uint32
@@ -88,3 +93,54 @@ cdef int parse_snapshot(bytes_ptr data, size_t length, SnapshotSpans* spans) exc
 # ValueError unless every id of the column is below `count`: checked once, so
 # that kernels may index with them.
 cdef int check_ids(bytes_ptr symbol_id, Py_ssize_t rows, uint32_t count) except -1 nogil
+
+# What writers of encoded batches need: the specs are those of the messages,
+# column 0 is symbol_id. Fill `rows` elements behind each head.
+cdef size_t columns_size(const ColumnSpec* specs, int count, Py_ssize_t rows) noexcept nogil
+cdef unsigned char* put_column_head(unsigned char* pos, int column, uint32_t width, Py_ssize_t rows) noexcept nogil
+
+
+ctypedef unsigned char* buffer_ptr
+
+cdef class _Columns:
+    cdef const ColumnSpec* specs
+    cdef int count
+    cdef int span
+    cdef Py_ssize_t rows
+    cdef Py_ssize_t capacity
+    cdef buffer_ptr[MAX_COLUMNS] data
+
+    cdef int grow(self) except -1
+    cpdef clear(self)
+    cpdef bytes encode(self)
+
+
+cdef class TradeColumns(_Columns):
+    cpdef append(
+        self, uint32_t symbol_id, int64_t time_ns, double price, double size, uint64_t conditions, uint64_t trade_key
+    )
+
+cdef class BarColumns(_Columns):
+    cpdef append(
+        self, uint32_t symbol_id, int64_t start_ns, int64_t end_ns, double open, double high, double low,
+        double close, double volume, double accumulated_volume=*, double day_vwap=*,
+        double official_open=*, double vwap=*, double average_size=*,
+    )
+
+cdef class QuoteColumns(_Columns):
+    cpdef append(
+        self, uint32_t symbol_id, int64_t time_ns, double bid, double ask, double bid_size=*, double ask_size=*
+    )
+
+cdef class LimitColumns(_Columns):
+    cpdef append(self, uint32_t symbol_id, int64_t time_ns, double upper, double lower, uint64_t indicators)
+
+cdef class SnapshotColumns(_Columns):
+    cpdef append(
+        self, uint32_t symbol_id, int64_t updated_ns, int64_t last_trade_ns=*, double last_trade_price=*,
+        double day_open=*, double day_high=*, double day_low=*, double day_close=*, double day_vwap=*,
+        double accumulated_volume=*, double minute_close=*, double bid=*, double ask=*,
+        int64_t minute_start_ns=*, double minute_high=*, double minute_low=*,
+    )
+
+cpdef uint64_t condition_mask(list conditions)
