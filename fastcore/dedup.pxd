@@ -1,0 +1,43 @@
+# Which trades have been seen lately.
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+cdef enum:
+    SEGMENTS = 256
+
+cdef struct Segment:
+    uint64_t* slots             # 0 is empty
+    uint32_t capacity
+    uint32_t used
+
+cdef struct Generation:
+    Segment[SEGMENTS] segments
+    int64_t used
+
+
+cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
+    """Spreads every bit of x over all 64 (the finaliser of splitmix64, a bijection)."""
+    x ^= x >> 30
+    x *= 0xBF58476D1CE4E5B9u
+    x ^= x >> 27
+    x *= 0x94D049BB133111EBu
+    return x ^ (x >> 31)
+
+
+cdef inline uint64_t identity(uint64_t trade_key, uint32_t symbol_id) noexcept nogil:
+    """The mixed identity of a symbol's trade; never 0."""
+    cdef uint64_t mixed = mix64(trade_key ^ mix64(<uint64_t>symbol_id + 1))
+    return mixed if mixed else 1
+
+
+cdef class RecentTrades:
+    cdef readonly int64_t max_remembered
+    cdef Generation* current
+    cdef Generation* previous
+
+    cdef int _room(self, Segment* segment) except -1 nogil
+    cdef int _rotate(self) except -1 nogil
+    cdef int seen(self, uint64_t identity) except -1 nogil
+    cdef void prefetch(self, uint64_t identity) noexcept nogil
+
+cpdef uint64_t trade_key(int64_t exchange, int64_t trf, str trade_id) except? 0
