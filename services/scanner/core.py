@@ -1,18 +1,22 @@
 """The scanner's copy of the market and what can be asked of it: no I/O, no clock, no waiting."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from fastcore.market import ListUpdate, Market
-from tradeul.v1 import scanner_pb2
+from tradeul.v1 import frame_pb2, scanner_pb2
 
 from fastcore.fields import FIELDS
-from services.kit.errors import NOT_READY
+from fastcore.filters import FilterError, compile_filter, compile_order
+from fastcore.market import ListUpdate, Market
+from services.kit.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY
 from services.kit.lists import ListSpec
 from services.scanner.grammar import ListPosition as Position
+from services.scanner.lag import last_trade_ns
 from services.scanner.requests import FILTERED
-from services.scanner.wire import fields, frame_position, wrap
+from services.scanner.wire import fields, frame_parts, wrap
 
+TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
+WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
 # Field numbers of messages that are put together from encoded parts.
 _RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
 _RANKED_TIMESTAMP: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["timestamp"].number
@@ -27,6 +31,18 @@ class StreamHole(Exception):
 
 class FrameError(Exception):
     """The stream cannot be applied: this copy can no longer be the same as the others."""
+
+
+class Applied(NamedTuple):
+    """What a frame did."""
+
+    updates: list[ListUpdate]
+    # Whether it began a new market.
+    begins: bool
+    # Whether the lists were refreshed.
+    is_watermark: bool
+    # The time of its last trade; None in a frame without trades.
+    trade_ns: int | None
 
 
 class ScannerCore:
@@ -58,27 +74,30 @@ class ScannerCore:
     def is_loaded(self) -> bool:
         return self._market is not None
 
-    def apply(self, frame: memoryview) -> list[ListUpdate]:
-        """Applies the next encoded Frame and returns the lists it changed.
+    def apply(self, frame: memoryview) -> Applied:
+        """Applies the next encoded Frame.
 
-        Frame 1 of another epoch begins a new market (`position` tells). Raises
-        StreamHole when it is not the next one, FrameError when it is no frame.
+        Frame 1 of a later epoch begins a new market. Raises StreamHole when it
+        is not the next one, FrameError when it cannot be applied.
         """
         try:
-            position = Position(*frame_position(frame))
+            parts = frame_parts(frame)
         except ValueError as error:
             raise FrameError(f"frame cannot be read: {error}") from error
         last = self._position
-        if position.sequence == 1 and (last is None or position.epoch > last.epoch):
-            self._market = Market(self._specs, position.epoch)
-        elif last is None or position != (last.epoch, last.sequence + 1):
-            raise StreamHole(f"expected the frame after {last}, was {position}")
+        begins = parts.sequence == 1 and (last is None or parts.epoch > last.epoch)
+        if begins:
+            self._market = Market(self._specs, parts.epoch)
+        elif last is None or (parts.epoch, parts.sequence) != (last.epoch, last.sequence + 1):
+            raise StreamHole(f"expected the frame after {last}, was {parts.epoch}/{parts.sequence}")
+        assert self._market is not None, "a position goes with a market"
         try:
-            updates = self.market.apply(frame)
+            updates = self._market.apply(frame)
         except ValueError as error:
-            raise FrameError(f"frame {position} cannot be applied: {error}") from error
-        self._position = position
-        return updates
+            raise FrameError(f"frame {parts.epoch}/{parts.sequence} cannot be applied: {error}") from error
+        self._position = Position(parts.epoch, parts.sequence)
+        trade_ns = last_trade_ns(parts.body) if parts.kind == TRADES else None
+        return Applied(updates, begins, parts.kind == WATERMARK, trade_ns)
 
     def load(self, data: bytes, position: Position) -> None:
         """Replaces the market by a whole state; raises FrameError when it cannot be read."""

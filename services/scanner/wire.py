@@ -5,6 +5,7 @@ and how to put encoded bytes into a wrapper of their own.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
@@ -79,16 +80,28 @@ def only_field(data: bytes | memoryview) -> tuple[int, memoryview]:
     return tag >> 3, view[at:]
 
 
-def frame_position(frame: memoryview) -> tuple[int, int]:
-    """Epoch and sequence of an encoded Frame, whose first field is its position."""
-    number, _, start, end = next(fields(frame), (0, 0, 0, 0))
+class FrameParts(NamedTuple):
+    """An encoded Frame taken apart: its position, and which body it has."""
+
+    epoch: int
+    sequence: int
+    # Field number in Frame; 0 when it has none.
+    kind: int
+    body: memoryview
+
+
+def frame_parts(frame: memoryview) -> FrameParts:
+    """Takes an encoded Frame apart; raises ValueError when its first field is not its position."""
+    parts = fields(frame)
+    number, _, start, end = next(parts, (0, 0, 0, 0))
     if number != 1:
         raise ValueError(f"expected a frame to begin with its position (field 1), was field {number}")
     position = frame[start:end]
     epoch = sequence = 0
-    for part, _, start, _ in fields(position):
+    for part, _, at, _ in fields(position):
         if part == 1:
-            epoch, _ = read_varint(position, start)
+            epoch, _ = read_varint(position, at)
         elif part == 2:
-            sequence, _ = read_varint(position, start)
-    return epoch, sequence
+            sequence, _ = read_varint(position, at)
+    kind, _, start, end = next(parts, (0, 0, 0, 0))
+    return FrameParts(epoch, sequence, kind, frame[start:end])

@@ -1,0 +1,139 @@
+"""One child process: started through child.py so that it dies with us, its output line by line."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+CHILD: Final = Path(__file__).parent / "child.py"
+SAME: Final = "same"
+LONGEST_LINE: Final = 16_384
+
+Ready = Callable[[], Awaitable[bool]]
+LineSink = Callable[[str, str], None]
+
+
+async def always_ready() -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """A program to run. `once`: it is done when it has ended with status 0, and ready by that.
+
+    `prepare` runs before each start. `identity` is child.py's. With `log_file`
+    the program writes there instead of to us.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ready: Ready = always_ready
+    prepare: Callable[[], None] | None = None
+    identity: str = SAME
+    once: bool = False
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_seconds: float = 10.0
+    # What ends it when we are gone: a service is just killed, a store closes its files.
+    death_signal: signal.Signals = signal.SIGKILL
+    log_file: Path | None = None
+
+    def argv(self) -> list[str]:
+        """The command line that ties the program to this process."""
+        launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(self.death_signal))]
+        return [*launcher, self.identity, *self.command]
+
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
+
+
+def rotate(path: Path) -> None:
+    """Keeps the log of the run before as NAME.1, so that logs do not grow from run to run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.replace(path.with_name(path.name + ".1"))
+
+
+class ChildProcess:
+    """A running child. Its lines go to `sink(name, line)`."""
+
+    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, sink: LineSink) -> None:
+        self.spec = spec
+        self.pid = process.pid
+        self._process = process
+        self._reader = asyncio.create_task(self._read(sink)) if process.stdout is not None else None
+
+    @classmethod
+    async def start(cls, spec: ProcessSpec, sink: LineSink) -> "ChildProcess":
+        """Starts it in a session of its own, so that a Ctrl-C in the terminal reaches only us."""
+        if spec.prepare is not None:
+            await asyncio.to_thread(spec.prepare)
+        output = open(spec.log_file, "ab") if spec.log_file is not None else None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *spec.argv(),
+                env=spec.environ(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output or asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        finally:
+            if output is not None:
+                output.close()
+        return cls(spec, process, sink)
+
+    async def wait(self) -> int:
+        """Its exit status, after all its lines; negative for a signal."""
+        status = await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+        return status
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    async def stop(self, seconds: float | None = None) -> int:
+        """Asks it to stop, and kills it with all it started when it has not after `seconds`."""
+        if self.running:
+            self._signal(self.spec.stop_signal)
+        try:
+            async with asyncio.timeout(self.spec.stop_seconds if seconds is None else seconds):
+                await self._process.wait()
+        except TimeoutError:
+            self.kill()
+        return await self.wait()
+
+    def kill(self) -> None:
+        """Kills it and everything in its session."""
+        if self.running:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    async def _read(self, sink: LineSink) -> None:
+        stream = self._process.stdout
+        assert stream is not None
+        rest = b""
+        while chunk := await stream.read(65_536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                lines.append(rest)
+                rest = b""
+            for line in lines:
+                sink(self.spec.name, line.decode(errors="replace").rstrip("\r"))
+        if rest:
+            sink(self.spec.name, rest.decode(errors="replace"))

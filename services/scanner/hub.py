@@ -1,0 +1,186 @@
+"""Where the sequencer's frames become list changes in the hands of the subscribers.
+
+Everything here runs on the event loop and never waits: when `apply` returns,
+the frame's changes are in the streams of their lists.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+from fastcore.ranked_list import RankedList
+
+from services.kit.clock import monotonic, wall_ns
+from services.kit.errors import TOO_MANY_STREAMS
+from services.scanner import metrics
+from services.scanner.core import ScannerCore, checked_query
+from services.scanner.grammar import ListPosition as Position
+from services.scanner.lag import LagMeter
+from services.scanner.list_stream import ListStream
+from services.scanner.list_subscription import ListSubscription
+from services.scanner.scans import SCAN, ScanKey, ScanRegistry
+
+MAX_SUBSCRIBERS: Final = 10_000
+
+
+class ListHub:
+    """The frame reader's sink, and the source of every list stream.
+
+    `measures_lag`: whether trades' times can be compared with the wall clock.
+    """
+
+    def __init__(self, core: ScannerCore, *, measures_lag: bool, max_subscribers: int = MAX_SUBSCRIBERS) -> None:
+        self.core = core
+        self.problem = "not connected to data_ingest yet"
+        self.lag = LagMeter() if measures_lag else None
+        self.last_refresh_ns: int | None = None
+        self.subscribers = 0
+        self.scans = ScanRegistry(self._scan_stream)
+        self._streams: dict[str, ListStream] = {}
+        self._max_subscribers = max_subscribers
+        self._closing: str | None = None
+        self._problem_listeners: list[Callable[[str], None]] = []
+
+    def on_problem(self, listener: Callable[[str], None]) -> None:
+        """Calls `listener` whenever `problem` changes; empty means current."""
+        self._problem_listeners.append(listener)
+
+    # --- what the frame reader feeds
+
+    @property
+    def position(self) -> Position | None:
+        return self.core.position
+
+    def apply(self, frame: memoryview) -> None:
+        """Applies a frame and publishes what it changed; raises StreamHole, FrameError."""
+        began = monotonic()
+        applied = self.core.apply(frame)
+        metrics.FRAMES_APPLIED.inc()
+        if applied.begins:
+            self._market_replaced("the sequencer began a new epoch")
+        if applied.trade_ns is not None and self.lag is not None:
+            self.lag.saw(applied.trade_ns)
+        for update in applied.updates:
+            stream = self._streams.get(update.list)
+            if stream is None:
+                self.scans.publish(update)
+            else:
+                stream.publish(update.previous_sequence, update.sequence, update.delta)
+                metrics.list_updates(update.list).inc()
+        if applied.is_watermark:
+            metrics.REFRESH_SECONDS.observe(monotonic() - began)
+            self.last_refresh_ns = wall_ns()
+            if self.lag is not None:
+                for seconds in self.lag.refreshed(self.last_refresh_ns):
+                    metrics.LIST_LAG.observe(seconds)
+
+    def load(self, data: bytes, position: Position) -> None:
+        """Replaces the whole state; raises FrameError."""
+        began = monotonic()
+        self.core.load(data, position)
+        metrics.WHOLE_STATES.inc()
+        self._market_replaced(f"the whole state was taken anew at {position}")
+        metrics.LOAD_SECONDS.observe(monotonic() - began)
+
+    def forget(self) -> None:
+        self.core.forget()
+
+    def set_problem(self, problem: str) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        metrics.IS_CURRENT.set(not problem)
+        for listener in self._problem_listeners:
+            listener(problem)
+
+    # --- what the servicer asks for
+
+    @property
+    def slow_subscribers(self) -> int:
+        """Subscribers that fell behind and have not caught up."""
+        return sum(stream.slow for stream in self._streams.values()) + sum(scan.stream.slow for scan in self.scans)
+
+    async def follow_list(
+        self, name: str, asked: Position | None, min_interval_ms: int, take: "TakeSubscription"
+    ) -> AsyncGenerator[bytes, None]:
+        """A built-in list's stream as encoded responses; `take` is given the subscription, to end it."""
+        self.core.market  # noqa: B018  NOT_READY while there is none
+        subscription = self._streams[name].subscribe(asked, min_interval_ms)
+        take(subscription)
+        async for message in self._counted(name, subscription):
+            yield message
+
+    async def follow_scan(
+        self, filter_text: str, order_by: str, limit: int, min_interval_ms: int, take: "TakeSubscription"
+    ) -> AsyncGenerator[bytes, None]:
+        """The same of an own list, which is kept while somebody follows it."""
+        market = self.core.market
+        checked_query(filter_text, order_by)
+        self._refuse_too_many()
+        scan = self.scans.open(market, ScanKey(filter_text.strip(), order_by.strip(), limit))
+        metrics.OPEN_SCANS.set(len(self.scans))
+        try:
+            subscription = scan.stream.subscribe(None, min_interval_ms)
+            take(subscription)
+            async for message in self._counted(SCAN, subscription):
+                yield message
+        finally:
+            self.scans.release(self.core.market, scan)
+            metrics.OPEN_SCANS.set(len(self.scans))
+
+    def close(self, reason: str) -> None:
+        """Ends every subscription with going_away; new ones get it at once."""
+        self._closing = reason
+        for stream in self._streams.values():
+            stream.close(reason)
+        self.scans.close(reason)
+
+    async def _counted(self, name: str, subscription: ListSubscription) -> AsyncGenerator[bytes, None]:
+        self._refuse_too_many()
+        self.subscribers += 1
+        gauge = metrics.subscribers(name)
+        gauge.inc()
+        messages = subscription.messages()
+        try:
+            async for message in messages:
+                yield message
+        finally:
+            self.subscribers -= 1
+            gauge.dec()
+            await messages.aclose()
+
+    def _refuse_too_many(self) -> None:
+        if self.subscribers >= self._max_subscribers:
+            raise TOO_MANY_STREAMS.error(
+                f"{self._max_subscribers} subscribers are here already, which is the most",
+                maximum=self._max_subscribers,
+            )
+
+    def _market_replaced(self, reason: str) -> None:
+        core = self.core
+        for name in core.definitions:
+            position = core.list_position(name)
+            if (stream := self._streams.get(name)) is None:
+                self._streams[name] = self._stream(name, position, lambda name=name: core.ranked_list(name))
+            elif stream.position != position:
+                # At the same position it is the same list: subscribers need not hear of it.
+                stream.restart(position, reason)
+        self.scans.replace_market(core.market, core.scan_position, reason)
+
+    def _scan_stream(self, handle: RankedList) -> ListStream:
+        ...
+
+    def _stream(self, name: str, position: Position, take_snapshot: Callable[[], bytes]) -> ListStream:
+        gauge, events = metrics.slow_subscribers(name), metrics.slow_events(name)
+
+        def on_slow(is_slow: bool) -> None:
+            if is_slow:
+                events.inc()
+            gauge.inc(1 if is_slow else -1)
+
+        stream = ListStream(name, position, take_snapshot, on_slow)
+        if self._closing is not None:
+            stream.close(self._closing)
+        return stream
+
+
+TakeSubscription = Callable[[ListSubscription], None]

@@ -1,0 +1,86 @@
+"""Own lists that are being watched: equal ones are one list, shared by all who asked for it."""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from fastcore.market import ListUpdate, Market
+from fastcore.ranked_list import RankedList
+
+from services.kit.errors import TOO_MANY_SCANS
+from services.scanner.grammar import ListPosition
+from services.scanner.list_stream import ListStream
+
+MAX_SCANS: Final = 200
+
+
+class ScanKey(NamedTuple):
+    """What makes two own lists the same."""
+
+    filter: str
+    order_by: str
+    limit: int
+
+
+class Scan:
+    """One own list and its stream of changes."""
+
+    def __init__(self, key: ScanKey, handle: RankedList, stream: ListStream) -> None:
+        self.key = key
+        self.handle = handle
+        self.stream = stream
+        self.watchers = 0
+
+
+class ScanRegistry:
+    """The own lists of one scanner. `make_stream` makes the stream of a new one from its handle."""
+
+    def __init__(self, make_stream: Callable[[RankedList], ListStream], limit: int = MAX_SCANS) -> None:
+        self._make_stream = make_stream
+        self._limit = limit
+        self._scans: dict[ScanKey, Scan] = {}
+        self._by_name: dict[str, Scan] = {}
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __iter__(self) -> Iterator[Scan]:
+        return iter(self._scans.values())
+
+    def open(self, market: Market, key: ScanKey) -> Scan:
+        """The scan for one more watcher, added to the market if it is the first. Raises TOO_MANY_SCANS."""
+        scan = self._scans.get(key)
+        if scan is None:
+            if len(self._scans) >= self._limit:
+                raise TOO_MANY_SCANS.error(
+                    f"{self._limit} own lists are being watched already, which is the most", maximum=self._limit
+                )
+            handle = market.add_scan(*key)
+            scan = self._scans[key] = Scan(key, handle, self._make_stream(handle))
+            self._by_name[handle.name] = scan
+        scan.watchers += 1
+        return scan
+
+    def release(self, market: Market, scan: Scan) -> None:
+        """One watcher less; the last one takes the list out of the market."""
+        scan.watchers -= 1
+        if scan.watchers == 0:
+            del self._scans[scan.key]
+            del self._by_name[scan.handle.name]
+            market.remove_scan(scan.handle)
+
+    def publish(self, update: ListUpdate) -> None:
+        """Hands a scan's change to its subscribers."""
+        self._by_name[update.list].stream.publish(update.previous_sequence, update.sequence, update.delta)
+
+    def replace_market(self, market: Market, position_of: Callable[[RankedList], ListPosition], reason: str) -> None:
+        """Sets every scan up anew in another market; its subscribers get a reset and a snapshot."""
+        self._by_name.clear()
+        for scan in self._scans.values():
+            scan.handle = market.add_scan(*scan.key)
+            self._by_name[scan.handle.name] = scan
+            scan.stream.restart(position_of(scan.handle), reason)
+
+    def close(self, reason: str) -> None:
+        """Ends every subscription with going_away."""
+        for scan in self._scans.values():
+            scan.stream.close(reason)
