@@ -8,6 +8,7 @@ from tradeul.v1 import frame_pb2, scanner_pb2
 from fastcore.fields import FIELDS
 from fastcore.filters import FilterError, compile_filter, compile_order
 from fastcore.market import ListUpdate, Market
+from fastcore.ranked_list import RankedList
 from services.kit.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY
 from services.kit.lists import ListSpec
 from services.scanner.grammar import ListPosition as Position
@@ -120,6 +121,14 @@ class ScannerCore:
         """A built-in list's own position."""
         market = self.market
         return Position(market.epoch, market.list_sequence(name))
+
+    def scan_position(self, handle: RankedList) -> Position:
+        """The position of an own list that is kept live."""
+        return Position(self.market.epoch, handle.sequence)
+
+    def scan(self, handle: RankedList) -> bytes:
+        """An own list that is kept live, as last published: an encoded RankedList."""
+        return self.market.scan_snapshot(handle)
 
     def query(self, filter_text: str, order_by: str, limit: int) -> bytes:
         """An own list now: an encoded RankedList. Raises INVALID_FILTER, INVALID_ORDER."""

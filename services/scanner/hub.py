@@ -4,10 +4,9 @@ Everything here runs on the event loop and never waits: when `apply` returns,
 the frame's changes are in the streams of their lists.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
-
-from fastcore.ranked_list import RankedList
 
 from services.kit.clock import monotonic, wall_ns
 from services.kit.errors import TOO_MANY_STREAMS
@@ -17,9 +16,11 @@ from services.scanner.grammar import ListPosition as Position
 from services.scanner.lag import LagMeter
 from services.scanner.list_stream import ListStream
 from services.scanner.list_subscription import ListSubscription
-from services.scanner.scans import SCAN, ScanKey, ScanRegistry
+from services.scanner.scans import Scan, ScanKey, ScanRegistry
 
 MAX_SUBSCRIBERS: Final = 10_000
+# What own lists are called in messages and metrics.
+SCAN: Final = "scan"
 
 
 class ListHub:
@@ -38,11 +39,11 @@ class ListHub:
         self._streams: dict[str, ListStream] = {}
         self._max_subscribers = max_subscribers
         self._closing: str | None = None
-        self._problem_listeners: list[Callable[[str], None]] = []
+        self._current = asyncio.Event()
 
-    def on_problem(self, listener: Callable[[str], None]) -> None:
-        """Calls `listener` whenever `problem` changes; empty means current."""
-        self._problem_listeners.append(listener)
+    async def until_current(self) -> None:
+        """Waits until there is a state and it follows the sequencer."""
+        await self._current.wait()
 
     # --- what the frame reader feeds
 
@@ -89,8 +90,10 @@ class ListHub:
             return
         self.problem = problem
         metrics.IS_CURRENT.set(not problem)
-        for listener in self._problem_listeners:
-            listener(problem)
+        if problem or not self.core.is_loaded:
+            self._current.clear()
+        else:
+            self._current.set()
 
     # --- what the servicer asks for
 
@@ -166,8 +169,9 @@ class ListHub:
                 stream.restart(position, reason)
         self.scans.replace_market(core.market, core.scan_position, reason)
 
-    def _scan_stream(self, handle: RankedList) -> ListStream:
-        ...
+    def _scan_stream(self, scan: Scan) -> ListStream:
+        core = self.core
+        return self._stream(SCAN, core.scan_position(scan.handle), lambda: core.scan(scan.handle))
 
     def _stream(self, name: str, position: Position, take_snapshot: Callable[[], bytes]) -> ListStream:
         gauge, events = metrics.slow_subscribers(name), metrics.slow_events(name)

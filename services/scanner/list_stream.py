@@ -29,7 +29,7 @@ class ListStream:
 
     `name` is what the list is called in messages; `take_snapshot` gives the
     encoded RankedList as last published; `on_slow` is told of each subscriber
-    that fell behind.
+    that fell behind (True) and has caught up again or gone (False).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class ListStream:
         name: str,
         position: ListPosition,
         take_snapshot: Callable[[], bytes],
-        on_slow: Callable[[], None],
+        on_slow: Callable[[bool], None],
         *,
         max_held: int = MAX_HELD,
         max_held_bytes: int = MAX_HELD_BYTES,
@@ -156,8 +156,7 @@ class ListStream:
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a subscriber that fell behind, until it has caught up."""
         self.slow += 1 if is_slow else -1
-        if is_slow:
-            self._on_slow()
+        self._on_slow(is_slow)
 
     def _wake(self) -> None:
         waiting, self.waiting = self.waiting, set()

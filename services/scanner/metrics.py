@@ -25,6 +25,14 @@ WHOLE_STATES = FRAMES.labels(SERVICE, "snapshot")
 LIST_LAG = LAG_SECONDS.labels(SERVICE, "list")
 
 
+def list_updates(name: str) -> Counter:
+    return LIST_UPDATES.labels(name)
+
+
+def slow_events(name: str) -> Counter:
+    return SLOW_EVENTS.labels(name)
+
+
 def subscribers(stream: str) -> Gauge:
     return SUBSCRIBERS.labels(SERVICE, stream)
 

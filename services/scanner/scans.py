@@ -5,7 +5,6 @@ from typing import Final, NamedTuple
 
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
-
 from services.kit.errors import TOO_MANY_SCANS
 from services.scanner.grammar import ListPosition
 from services.scanner.list_stream import ListStream
@@ -22,19 +21,20 @@ class ScanKey(NamedTuple):
 
 
 class Scan:
-    """One own list and its stream of changes."""
+    """One own list and its stream of changes. `handle` is the list itself, in the market of now."""
 
-    def __init__(self, key: ScanKey, handle: RankedList, stream: ListStream) -> None:
+    stream: ListStream
+
+    def __init__(self, key: ScanKey, handle: RankedList) -> None:
         self.key = key
         self.handle = handle
-        self.stream = stream
         self.watchers = 0
 
 
 class ScanRegistry:
-    """The own lists of one scanner. `make_stream` makes the stream of a new one from its handle."""
+    """The own lists of one scanner. `make_stream` makes the stream of a new one."""
 
-    def __init__(self, make_stream: Callable[[RankedList], ListStream], limit: int = MAX_SCANS) -> None:
+    def __init__(self, make_stream: Callable[[Scan], ListStream], limit: int = MAX_SCANS) -> None:
         self._make_stream = make_stream
         self._limit = limit
         self._scans: dict[ScanKey, Scan] = {}
@@ -54,9 +54,9 @@ class ScanRegistry:
                 raise TOO_MANY_SCANS.error(
                     f"{self._limit} own lists are being watched already, which is the most", maximum=self._limit
                 )
-            handle = market.add_scan(*key)
-            scan = self._scans[key] = Scan(key, handle, self._make_stream(handle))
-            self._by_name[handle.name] = scan
+            scan = Scan(key, market.add_scan(*key))
+            scan.stream = self._make_stream(scan)
+            self._scans[key] = self._by_name[scan.handle.name] = scan
         scan.watchers += 1
         return scan
 

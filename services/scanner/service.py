@@ -1,0 +1,61 @@
+"""The scanner as a service: a copy of the market that follows the sequencer, and its public methods."""
+
+import asyncio
+from typing import ClassVar
+
+import grpc.aio
+from tradeul.v1 import scanner_pb2
+
+from services.kit.lifecycle import Service
+from services.kit.lists import load_lists
+from services.kit.server import add_servicer
+from services.kit.settings import Settings
+from services.scanner.core import ScannerCore
+from services.scanner.frame_reader import FrameReader
+from services.scanner.hub import ListHub
+from services.scanner.servicer import ScannerServicer
+
+
+class ScannerService(Service):
+    """Serves once it has a whole state; goes on with what it has while the sequencer is away."""
+
+    name: ClassVar[str] = "scanner"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        # Trades of a simulated or replayed feed are of another time than the wall's.
+        self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall")
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        reader = FrameReader(self.settings.address("data_ingest"), self.hub)
+        self._reading = asyncio.create_task(reader.run(), name="scanner.reading")
+        current = asyncio.create_task(self.hub.until_current(), name="scanner.until_current")
+        try:
+            # A reader that ends is a defect: then nothing would ever come.
+            await asyncio.wait({self._reading, current}, return_when=asyncio.FIRST_COMPLETED)
+            if self._reading.done():
+                await self._reading
+        finally:
+            current.cancel()
+
+    def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        service = scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"]
+        return (add_servicer(server, service, ScannerServicer(self.hub)),)
+
+    async def run(self) -> None:
+        assert self._reading is not None, "start() first"
+        await self._reading
+
+    async def drain(self) -> None:
+        self.hub.close("the scanner is stopping")
+
+    async def stop(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+
+def create(settings: Settings) -> ScannerService:
+    """The service, for services/modules.py."""
+    return ScannerService(settings)
