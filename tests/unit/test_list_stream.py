@@ -1,0 +1,178 @@
+"""Resuming, pacing and falling behind, on a real event loop and without gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.kit.list_client import ListCopy
+from services.scanner.grammar import ListPosition
+from services.scanner.list_stream import ListStream
+from services.scanner.list_subscription import ListSubscription, next_tick
+from tests.support.list_messages import EPOCH, ListModel, response, rows_of
+
+
+class Publisher:
+    """A list and its stream."""
+
+    def __init__(self, **options: float) -> None:
+        self.model = ListModel()
+        self.slow: list[bool] = []
+        self.stream = ListStream(
+            self.model.name, ListPosition(EPOCH, 0), self.model.snapshot, self.slow.append, **options
+        )
+
+    def publish(self, *rows: tuple[str, float]) -> None:
+        self.stream.publish(self.model.sequence, self.model.sequence + 1, self.model.change_to(rows))
+
+
+class Reader:
+    """A subscriber that keeps a copy and remembers what kinds of messages came."""
+
+    def __init__(self, subscription: ListSubscription) -> None:
+        self.subscription = subscription
+        self.messages: AsyncIterator[bytes] = subscription.messages()
+        self.copy = ListCopy()
+        self.kinds: list[str] = []
+
+    async def read(self) -> str:
+        async with asyncio.timeout(10):
+            message = response(await anext(self.messages))
+        self.copy.apply(message)
+        self.kinds.append(message.WhichOneof("response"))
+        return self.kinds[-1]
+
+    async def read_until(self, kind: str) -> None:
+        while await self.read() != kind:
+            pass
+
+
+async def test_a_new_subscriber_gets_opened_snapshot_current_then_deltas() -> None:
+    publisher = Publisher()
+    publisher.publish(("A", 1.0))
+    reader = Reader(publisher.stream.subscribe())
+    await reader.read_until("current")
+    publisher.publish(("B", 2.0), ("A", 1.0))
+    await reader.read()
+    assert reader.kinds == ["opened", "snapshot", "current", "delta"]
+    assert rows_of(reader.copy) == [("B", 2.0), ("A", 1.0)]
+
+
+async def test_a_returning_subscriber_gets_exactly_what_it_missed() -> None:
+    publisher = Publisher()
+    publisher.publish(("A", 1.0))
+    first = Reader(publisher.stream.subscribe())
+    await first.read_until("current")
+    for price in (2.0, 3.0, 4.0):
+        publisher.publish(("A", price))
+    again = Reader(publisher.stream.subscribe(ListPosition(EPOCH, first.copy.sequence)))
+    again.copy = first.copy
+    await again.read_until("current")
+    assert again.kinds == ["opened", "delta", "delta", "delta", "current"]
+    assert rows_of(again.copy) == [("A", 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (ListPosition(EPOCH - 1, 3), "of another epoch"),
+        (ListPosition(EPOCH, 1), "older than the oldest held, 4"),
+    ],
+)
+async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: ListPosition, why: str) -> None:
+    publisher = Publisher(max_held=2)
+    for price in range(1, 6):
+        publisher.publish(("A", float(price)))
+    messages = publisher.stream.subscribe(asked).messages()
+    kinds = [response(await anext(messages)) for _ in range(4)]
+    assert [message.WhichOneof("response") for message in kinds] == ["opened", "reset", "snapshot", "current"]
+    assert why in kinds[1].reset.reason
+
+
+async def test_a_position_ahead_waits_for_this_replica_to_get_there() -> None:
+    publisher = Publisher()
+    publisher.publish(("A", 1.0))
+    reader = Reader(publisher.stream.subscribe(ListPosition(EPOCH, 2)))
+    opening = asyncio.create_task(reader.read())
+    await asyncio.sleep(0)
+    publisher.publish(("A", 2.0))
+    assert await opening == "opened"
+    assert await reader.read() == "current"
+
+
+async def test_a_subscriber_that_is_behind_by_many_gets_them_as_one() -> None:
+    publisher = Publisher()
+    reader = Reader(publisher.stream.subscribe())
+    await reader.read_until("current")
+    for price in range(1, 200):
+        publisher.publish(("A", float(price)))
+    await reader.read()
+    assert reader.kinds[-1] == "delta"
+    assert reader.copy.deltas == 1
+    assert rows_of(reader.copy) == publisher.model.rows
+    assert publisher.slow == []
+
+
+async def test_a_subscriber_beyond_what_is_held_gets_a_snapshot_and_counts_as_slow_until_it_has_caught_up() -> None:
+    publisher = Publisher(max_held=40)
+    reader = Reader(publisher.stream.subscribe())
+    await reader.read_until("current")
+    for price in range(1, 200):
+        publisher.publish(("A", float(price)))
+    assert [await reader.read(), await reader.read()] == ["reset", "snapshot"]
+    assert (publisher.slow, publisher.stream.slow) == ([True], 1)
+    waiting = asyncio.create_task(reader.read())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (publisher.slow, publisher.stream.slow) == ([True, False], 0)
+    publisher.publish(("A", 0.5))
+    assert await waiting == "delta"
+    assert rows_of(reader.copy) == [("A", 0.5)]
+
+
+async def test_a_least_interval_merges_what_comes_between() -> None:
+    publisher = Publisher()
+    reader = Reader(publisher.stream.subscribe(None, 50))
+    await reader.read_until("current")
+    for price in range(1, 11):
+        publisher.publish(("A", float(price)))
+        await asyncio.sleep(0)
+    await reader.read_until("delta")
+    assert reader.copy.deltas == 1
+    assert reader.copy.sequence == 10
+
+
+async def test_quiet_streams_send_heartbeats() -> None:
+    publisher = Publisher(heartbeat_seconds=0.01)
+    reader = Reader(publisher.stream.subscribe())
+    await reader.read_until("heartbeat")
+    assert reader.kinds == ["opened", "snapshot", "current", "heartbeat"]
+
+
+async def test_a_restart_resets_everybody_and_going_away_comes_last() -> None:
+    publisher = Publisher()
+    reader = Reader(publisher.stream.subscribe())
+    await reader.read_until("current")
+    publisher.model.sequence = 41
+    publisher.model.rows = [("Z", 9.0)]
+    publisher.stream.restart(ListPosition(EPOCH, 41), "taken anew")
+    await reader.read_until("snapshot")
+    assert rows_of(reader.copy) == [("Z", 9.0)]
+    publisher.stream.close("stopping")
+    assert await reader.read() == "going_away"
+    with pytest.raises(StopAsyncIteration):
+        await anext(reader.messages)
+    assert publisher.stream.subscribers == 0
+
+
+async def test_a_delta_that_does_not_follow_is_refused() -> None:
+    publisher = Publisher()
+    with pytest.raises(ValueError, match="expected the delta 0 to 1, was 1 to 2"):
+        publisher.stream.publish(1, 2, b"")
+
+
+def test_paced_subscribers_share_one_grid_of_times() -> None:
+    ticks = {round(next_tick(now, 0.25, 0.4), 6) for now in (10.11, 10.12, 10.119)}
+    assert ticks == {10.35}
+    # A wake-up a little late does not shift the grid.
+    assert round(next_tick(10.36, 0.25, 0.4), 6) == 10.6
