@@ -80,12 +80,12 @@ def tokens(text: str) -> list[Token]:
             at += len(text[at:]) - len(text[at:].lstrip())
             raise FilterError(_strange(text[at:]), at)
         kind = cast(str, match.lastgroup)
-        word = match.group(kind)
+        word, start = match.group(kind), match.start(kind)
         if kind == "name" and word.upper() in _KEYWORDS:
             kind = word.upper()
         if kind == "number" and text[match.end() : match.end() + 1].isidentifier():
-            raise FilterError(f"expected a number, was {text[match.start(kind) : match.end() + 1]!r}", match.end())
-        found.append(Token(kind, word, match.start(kind)))
+            raise FilterError(f"expected a number, was {text[start : match.end() + 1]!r}", match.end())
+        found.append(Token(kind, word, start))
         at = match.end()
     found.append(Token("end", "", len(text)))
     return found

@@ -1,0 +1,66 @@
+# Filters and orders, compiled: what is evaluated over the columns of a state.
+#
+# Both are made once from text and then used on any state. `bind` (with the GIL)
+# looks up the state's codes of the texts in it; call it after every applied frame
+# and before evaluating; it costs nothing where there are no texts. `evaluate` and
+# its kin need no GIL. An object has one scratch area: one thread at a time.
+#
+# A row matches when the filter is true for it: a comparison with something
+# absent is neither true nor false, under NOT too.
+
+from libc.stdint cimport int32_t, uint8_t
+
+from fastcore.market_state cimport MarketState
+
+cdef struct Instruction:
+    int op                      # Op of filter_program.py
+    int relation                # Relation: of comparisons; 1 for negated of others
+    int combine                 # Combine: how a mask joins what is in `target`
+    int target                  # register of values or of masks
+    int left                    # operand: a register, or -number for a field's column
+    int right                   # likewise
+    double constant
+    int first                   # the constants of IN: [first, first + count)
+    int count
+
+cdef class Program:
+    cdef Instruction* instructions
+    cdef int length
+    cdef double* values         # registers of values, a block each
+    cdef uint8_t* masks         # registers of masks, a block each
+    cdef double* numbers        # constants of IN
+    cdef int32_t* codes         # codes or symbol ids of the texts, -1 for none, in this state
+    cdef tuple texts            # (text, whether it is a symbol)
+
+    cdef int bind(self, MarketState state) except -1
+    cdef void run(self, MarketState state, const int32_t* ids, int32_t first, int32_t n) noexcept nogil
+
+cdef class Filter:
+    cdef readonly str text
+    cdef readonly object tree   # filter_ast.Node or None (matches every row)
+    cdef Program program
+
+    cdef int bind(self, MarketState state) except -1
+    # match[i] = 1 where row i matches, else 0, for the rows [0, n).
+    cdef void evaluate(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil
+    # match[i] &= whether row i matches: base filter first, then the rest on the same bytes.
+    cdef void narrow(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil
+
+cdef class Order:
+    cdef readonly str text
+    cdef readonly object tree   # tuple of filter_ast.OrderKey
+    cdef readonly int key_count # 0 for an empty order: by symbol alone
+    cdef Program program
+    cdef int32_t* sources       # [key] register that holds it
+    cdef uint8_t* descending    # [key]
+
+    cdef int bind(self, MarketState state) except -1
+    # keys[k * count + i] = key k of row ids[i] (of row i when ids is NULL), made so that
+    # the smaller is the better: descending ones negated, absent +inf. Never NaN.
+    # Equal keys are decided by state.symbol_order, ascending; that is the caller's to do.
+    cdef void evaluate(self, MarketState state, const int32_t* ids, int32_t count, double* keys) noexcept nogil
+
+cpdef Filter compile_filter(str text)
+cpdef Order compile_order(str text)
+# Matches what all of them match.
+cpdef Filter all_of(object filters)
