@@ -6,7 +6,6 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
-
 from tradeul.v1 import frame_pb2, market_data_pb2, session_pb2, stream_pb2
 
 NEW_YORK = ZoneInfo("America/New_York")

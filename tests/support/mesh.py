@@ -141,14 +141,14 @@ class Mesh:
                 await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
             except TimeoutError:
                 family.add(self.process.pid)
-        left = {pid for pid in family if Path(f"/proc/{pid}").exists() and not _is_zombie(pid)}
+        left = {pid for pid in family if _is_running(pid)}
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         return left
 
 
-def _is_zombie(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
-        return True
+        return False

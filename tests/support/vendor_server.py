@@ -71,6 +71,10 @@ class VendorServer:
         for feed in list(self._feeds):
             await feed.send(frame)
 
+    def transports(self) -> list[asyncio.Transport]:
+        """The subscribed clients' connections, for senders of frames that are encoded already."""
+        return [feed.transport for feed in self._feeds]
+
     async def drop(self) -> None:
         """Cuts every connection, as a vendor's outage would."""
         for feed in list(self._feeds):
