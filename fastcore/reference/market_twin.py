@@ -1,0 +1,208 @@
+"""The market's state in the slowest and plainest way: every message of the day is kept, every row computed from all.
+
+It shares nothing with the compiled state but the names of the fields, and is
+what that is compared with.
+"""
+
+import math
+
+from tradeul.v1 import frame_pb2, market_data_pb2
+
+from fastcore.reference.day_events import Bar, Day, Limit, Quote, Rules, Snapshot, SymbolDay, judge_trade
+from fastcore.reference.derived import SLOTS, Baseline, History, Value, row_of
+from fastcore.reference.facts import Facts, facts_of
+
+_TEXTS = frozenset({frame_pb2.COMPANY_NAME, frame_pb2.EXCHANGE, frame_pb2.SECTOR, frame_pb2.INDUSTRY})
+
+
+class MarketTwin:
+    """Rows of all symbols after the frames applied so far.
+
+    `touched[symbol]` grows with every accepted message and reference value of the
+    symbol. `filters` are the list filters in force as (expression, sessions' names).
+    """
+
+    def __init__(self) -> None:
+        self.symbols: list[str] = []
+        self.day: Day | None = None
+        self.rules = Rules()
+        self.now_ns = 0
+        self.epoch = 0
+        self.sequence = 0
+        self.filters: list[tuple[str, frozenset[str]]] = []
+        self.touched: dict[str, int] = {}
+        self._order = 0
+        self._events: dict[str, SymbolDay] = {}
+        self._history: dict[str, History] = {}
+        self._facts: dict[str, Facts] = {}
+
+    @property
+    def trading_date(self) -> str:
+        return "" if self.day is None else self.day.date
+
+    @property
+    def session(self) -> str | None:
+        """The session of now."""
+        return None if self.day is None else self.day.session(self.now_ns)
+
+    def apply(self, frame_bytes: bytes) -> str:
+        """Takes in one encoded Frame and returns the name of its body."""
+        frame = frame_pb2.Frame.FromString(frame_bytes)
+        body = frame.WhichOneof("body")
+        if body is None:
+            raise ValueError("expected a frame with a body, was none")
+        getattr(self, f"_apply_{body}")(getattr(frame, body))
+        self.epoch, self.sequence = frame.position.epoch, frame.position.sequence
+        return body
+
+    def row(self, symbol: str) -> dict[str, Value]:
+        if symbol not in self._events:
+            raise KeyError(symbol)
+        events, history = self._events[symbol], self._history[symbol]
+        if self.day is None:
+            return row_of(symbol, Facts(), events, history, None, self.now_ns)
+        if symbol not in self._facts:
+            self._facts[symbol] = facts_of(events, self.day)
+        return row_of(symbol, self._facts[symbol], events, history, self.day, self.now_ns)
+
+    def rows(self) -> dict[str, dict[str, Value]]:
+        return {symbol: self.row(symbol) for symbol in self.symbols}
+
+    def _touch(self, symbol_id: int) -> str:
+        symbol = self.symbols[symbol_id]
+        self.touched[symbol] = self.touched.get(symbol, 0) + 1
+        return symbol
+
+    def _add(self, symbol_id: int, event: object, time: int) -> None:
+        symbol = self._touch(symbol_id)
+        self._events[symbol].add(event)  # type: ignore[arg-type]
+        self._facts.pop(symbol, None)
+        self.now_ns = max(self.now_ns, time)
+
+    def _next(self) -> int:
+        self._order += 1
+        return self._order
+
+    def _apply_symbols(self, table: frame_pb2.SymbolTable) -> None:
+        if table.first_id != len(self.symbols):
+            raise ValueError(f"expected the table to go on at {len(self.symbols)}, was {table.first_id}")
+        for symbol in table.symbols:
+            self.symbols.append(symbol)
+            self._events[symbol] = SymbolDay()
+            self._history[symbol] = History()
+
+    def _apply_reference(self, reference: frame_pb2.ReferenceColumns) -> None:
+        for column in [*reference.numbers, *reference.texts]:
+            name = frame_pb2.ReferenceField.Name(column.field).lower()
+            for symbol_id, value in zip(reference.symbol_id, column.values, strict=True):
+                values = self._history[self.symbols[symbol_id]].values
+                absent = value == "" if column.field in _TEXTS else math.isnan(value)
+                if absent:
+                    values.pop(name, None)
+                else:
+                    values[name] = bool(value) if column.field == frame_pb2.IS_ETF else value
+        for symbol_id in reference.symbol_id:
+            self._touch(symbol_id)
+
+    def _apply_baselines(self, message: frame_pb2.VolumeBaselines) -> None:
+        for i, symbol_id in enumerate(message.symbol_id):
+            part = slice(SLOTS * i, SLOTS * (i + 1))
+            symbol = self._touch(symbol_id)
+            self._history[symbol].baseline = Baseline(
+                days=message.days[i],
+                volume=list(message.avg_volume[part]),
+                trades=list(message.avg_trades[part]),
+                sd=list(message.sd_trades[part]),
+            )
+
+    def _apply_trading_day(self, day: frame_pb2.TradingDay) -> None:
+        if self.day is not None and day.trading_date != self.day.date:
+            for symbol in self.symbols:
+                self._events[symbol] = SymbolDay()
+                self._history[symbol] = self._yesterday(self._history[symbol])
+                self.touched[symbol] = self.touched.get(symbol, 0) + 1
+        self._facts.clear()
+        self.day = Day(
+            date=day.trading_date,
+            start=day.pre_market_start_ns,
+            open=day.market_open_ns,
+            close=day.market_close_ns,
+            end=day.post_market_end_ns,
+        )
+
+    @staticmethod
+    def _yesterday(history: History) -> History:
+        """Who a symbol is outlasts the day; its history is absent until it comes again."""
+        kept = ("company_name", "exchange", "sector", "industry", "is_etf")
+        return History({name: value for name, value in history.values.items() if name in kept})
+
+    def _apply_trade_rules(self, rules: frame_pb2.TradeRules) -> None:
+        self.rules = Rules(rules.forbids_last, rules.forbids_high_low, rules.forbids_volume)
+
+    def _apply_list_filters(self, message: frame_pb2.ListFilters) -> None:
+        names = {1: "PRE_MARKET", 2: "MARKET_OPEN", 3: "POST_MARKET", 4: "CLOSED"}
+        self.filters = [(f.expression, frozenset(names[s] for s in f.sessions)) for f in message.filters]
+
+    def _apply_trades(self, batch: market_data_pb2.TradeBatch) -> None:
+        assert self.day is not None
+        for i, symbol_id in enumerate(batch.symbol_id):
+            row = (batch.time_ns[i], batch.price[i], batch.size[i], batch.conditions[i])
+            self._add(symbol_id, judge_trade(self._next(), row, self.rules, self.day), row[0])
+
+    def _apply_bars(self, batch: market_data_pb2.BarBatch) -> None:
+        day = self.day
+        assert day is not None
+        for i, symbol_id in enumerate(batch.symbol_id):
+            start = batch.start_ns[i]
+            bar = Bar(
+                order=self._next(),
+                span=batch.span,
+                start=start,
+                end=batch.end_ns[i],
+                high=batch.high[i],
+                low=batch.low[i],
+                close=batch.close[i],
+                volume=batch.volume[i],
+                accumulated=batch.accumulated_volume[i],
+                day_vwap=batch.day_vwap[i],
+                official_open=batch.official_open[i],
+                premarket=start < day.open,
+                regular=day.open <= start < day.close,
+                postmarket=start >= day.close,
+            )
+            self._add(symbol_id, bar, bar.end)
+
+    def _apply_quotes(self, batch: market_data_pb2.QuoteBatch) -> None:
+        for i, symbol_id in enumerate(batch.symbol_id):
+            quote = Quote(self._next(), batch.time_ns[i], batch.bid[i], batch.ask[i])
+            self._add(symbol_id, quote, quote.time)
+
+    def _apply_limits(self, batch: market_data_pb2.LimitBatch) -> None:
+        for i, symbol_id in enumerate(batch.symbol_id):
+            limit = Limit(self._next(), batch.time_ns[i], batch.upper[i], batch.lower[i], batch.indicators[i])
+            self._add(symbol_id, limit, limit.time)
+
+    def _apply_vendor_snapshot(self, snapshot: market_data_pb2.VendorSnapshot) -> None:
+        for i, symbol_id in enumerate(snapshot.symbol_id):
+            row = Snapshot(
+                order=self._next(),
+                updated=snapshot.updated_ns[i],
+                trade_time=snapshot.last_trade_ns[i],
+                trade_price=snapshot.last_trade_price[i],
+                open=snapshot.day_open[i],
+                high=snapshot.day_high[i],
+                low=snapshot.day_low[i],
+                close=snapshot.day_close[i],
+                vwap=snapshot.day_vwap[i],
+                accumulated=snapshot.accumulated_volume[i],
+                minute_close=snapshot.minute_close[i],
+                bid=snapshot.bid[i],
+                ask=snapshot.ask[i],
+                minute_start=snapshot.minute_start_ns[i],
+                minute_high=snapshot.minute_high[i],
+                minute_low=snapshot.minute_low[i],
+            )
+            self._add(symbol_id, row, 0)
+
+    def _apply_watermark(self, mark: frame_pb2.Watermark) -> None:
+        self.now_ns = max(self.now_ns, mark.event_time_ns)
