@@ -12,16 +12,20 @@ from libc.stdint cimport int32_t, uint8_t
 
 from fastcore.market_state cimport MarketState
 
+cdef enum:
+    BLOCK = 512                 # rows at a time, so that what is in between stays in the first cache
+
+# A Step of filter_program.py.
 cdef struct Instruction:
-    int op                      # Op of filter_program.py
-    int relation                # Relation: of comparisons; 1 for negated of others
-    int combine                 # Combine: how a mask joins what is in `target`
+    int op
     int target                  # register of values or of masks
-    int left                    # operand: a register, or -number for a field's column
+    int left                    # operand: a register, or minus the number of a field's column
     int right                   # likewise
+    int relation
+    int combine                 # how a mask joins what is in `target`
     double constant
-    int first                   # the constants of IN: [first, first + count)
-    int count
+    int first                   # the constants of IN: [first, first + length)
+    int length
 
 cdef class Program:
     cdef Instruction* instructions
@@ -30,10 +34,16 @@ cdef class Program:
     cdef uint8_t* masks         # registers of masks, a block each
     cdef double* numbers        # constants of IN
     cdef int32_t* codes         # codes or symbol ids of the texts, -1 for none, in this state
+    cdef int loose_mask         # register of what a condition makes before it joins its target
     cdef tuple texts            # (text, whether it is a symbol)
 
     cdef int bind(self, MarketState state) except -1
+    # Runs over n (at most BLOCK) rows: [first, first + n), or ids[first, first + n) unless NULL.
     cdef void run(self, MarketState state, const int32_t* ids, int32_t first, int32_t n) noexcept nogil
+    cdef void run_value(
+        self, const Instruction* step, MarketState state, const int32_t* ids, int32_t first, int32_t n
+    ) noexcept nogil
+    cdef void run_mask(self, const Instruction* step, MarketState state, int32_t first, int32_t n) noexcept nogil
 
 cdef class Filter:
     cdef readonly str text
@@ -51,7 +61,6 @@ cdef class Order:
     cdef readonly object tree   # tuple of filter_ast.OrderKey
     cdef readonly int key_count # 0 for an empty order: by symbol alone
     cdef Program program
-    cdef int32_t* sources       # [key] register that holds it
     cdef uint8_t* descending    # [key]
 
     cdef int bind(self, MarketState state) except -1

@@ -1,0 +1,348 @@
+"""Filters and orders: text to a program over the columns of a MarketState (docs/filters.md)."""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, uint8_t
+from libc.string cimport memcpy
+
+from fastcore cimport filter_kernels as kernels
+from fastcore.market_state cimport MarketState
+
+from fastcore.filter_ast import And, FilterError
+from fastcore.filter_program import Combine, Op, lower_filter, lower_order
+from fastcore.filter_types import check_filter, check_order
+
+# The same numbers as in filter_program.py; checked below.
+cdef enum:
+    LOAD = 0
+    SYMBOL_ORDER = 1
+    FILL = 2
+    ADD = 3
+    SUBTRACT = 4
+    MULTIPLY = 5
+    DIVIDE = 6
+    MIN = 7
+    MAX = 8
+    ABS = 9
+    NEGATE = 10
+    COMPARE = 20
+    COMPARE_CONSTANT = 21
+    HAS = 22
+    HAS_TEXT = 23
+    ALWAYS = 24
+    IN_NUMBERS = 25
+    IN_TEXTS = 26
+    IN_SYMBOLS = 27
+    SAME_TEXT = 28
+    MASK = 29
+
+cdef enum:
+    SET = 0
+    AND = 1
+    OR = 2
+
+if [op.value for op in Op] != [*range(LOAD, NEGATE + 1), *range(COMPARE, MASK + 1)] or list(Combine) != [SET, AND, OR]:
+    raise ImportError("expected filters to know the instructions of filter_program.py: build fastcore anew")
+
+
+cdef inline const double* values_at(Program program, MarketState state, int operand, int32_t first) noexcept nogil:
+    """The block that an operand names: a register, or a part of a column."""
+    if operand >= 0:
+        return program.values + operand * <Py_ssize_t>BLOCK
+    return state.columns[-operand] + first
+
+
+cdef class Program:
+    """A flat program, its constants and its registers."""
+
+    def __cinit__(self, lowered):
+        cdef int i
+        self.length = len(lowered.steps)
+        self.texts = lowered.texts
+        self.instructions = <Instruction*>PyMem_Calloc(max(self.length, 1), sizeof(Instruction))
+        self.values = <double*>PyMem_Calloc(lowered.value_registers * BLOCK, sizeof(double))
+        # One mask more: what a condition makes before it joins its target.
+        self.masks = <uint8_t*>PyMem_Calloc((lowered.mask_registers + 1) * BLOCK, 1)
+        self.numbers = <double*>PyMem_Calloc(max(len(lowered.numbers), 1), sizeof(double))
+        self.codes = <int32_t*>PyMem_Calloc(max(len(lowered.texts), 1), sizeof(int32_t))
+        if not (self.instructions and self.values and self.masks and self.numbers and self.codes):
+            raise MemoryError("no memory for a filter's program")
+        self.loose_mask = lowered.mask_registers
+        for i, number in enumerate(lowered.numbers):
+            self.numbers[i] = number
+        for i, step in enumerate(lowered.steps):
+            self.instructions[i] = Instruction(
+                op=step.op,
+                target=step.target,
+                left=step.left,
+                right=step.right,
+                relation=step.relation,
+                combine=step.combine,
+                constant=step.constant,
+                first=step.first,
+                length=step.length,
+            )
+
+    def __dealloc__(self):
+        PyMem_Free(self.instructions)
+        PyMem_Free(self.values)
+        PyMem_Free(self.masks)
+        PyMem_Free(self.numbers)
+        PyMem_Free(self.codes)
+
+    cdef int bind(self, MarketState state) except -1:
+        cdef int i
+        cdef int32_t code
+        for i in range(len(self.texts)):
+            text, is_symbol = self.texts[i]
+            if is_symbol:
+                code = state.symbol_id(text)
+            else:
+                code = state.text_code(text)
+                if code == 0:  # the code of "absent" is no text's
+                    code = -1
+            self.codes[i] = code
+        return 0
+
+    cdef void run(self, MarketState state, const int32_t* ids, int32_t first, int32_t n) noexcept nogil:
+        cdef int at
+        for at in range(self.length):
+            if self.instructions[at].op <= NEGATE:
+                self.run_value(&self.instructions[at], state, ids, first, n)
+            else:
+                self.run_mask(&self.instructions[at], state, first, n)
+
+    cdef void run_value(
+        self, const Instruction* step, MarketState state, const int32_t* ids, int32_t first, int32_t n
+    ) noexcept nogil:
+        cdef double* out = self.values + step.target * <Py_ssize_t>BLOCK
+        cdef const double* x
+        cdef const double* y
+        cdef int32_t i
+        if step.op == LOAD:
+            if ids == NULL:
+                memcpy(out, state.columns[-step.left] + first, n * sizeof(double))
+            else:
+                kernels.gather(state.columns[-step.left], ids + first, out, n)
+            return
+        if step.op == SYMBOL_ORDER:
+            for i in range(n):
+                out[i] = state.symbol_order[first + i if ids == NULL else ids[first + i]]
+            return
+        if step.op == FILL:
+            for i in range(n):
+                out[i] = step.constant
+            return
+        x = values_at(self, state, step.left, first)
+        if step.op == ABS:
+            kernels.absolute(x, out, n)
+            return
+        if step.op == NEGATE:
+            kernels.negate(x, out, n)
+            return
+        y = values_at(self, state, step.right, first)
+        if step.op == ADD:
+            kernels.add(x, y, out, n)
+        elif step.op == SUBTRACT:
+            kernels.subtract(x, y, out, n)
+        elif step.op == MULTIPLY:
+            kernels.multiply(x, y, out, n)
+        elif step.op == DIVIDE:
+            kernels.divide(x, y, out, n)
+        elif step.op == MIN:
+            kernels.least(x, y, out, n)
+        else:
+            kernels.greatest(x, y, out, n)
+
+    cdef void run_mask(self, const Instruction* step, MarketState state, int32_t first, int32_t n) noexcept nogil:
+        cdef uint8_t* target = self.masks + step.target * <Py_ssize_t>BLOCK
+        cdef uint8_t* out = target if step.combine == SET else self.masks + self.loose_mask * <Py_ssize_t>BLOCK
+        cdef int32_t i
+        if step.op == MASK:
+            out = self.masks + step.left * <Py_ssize_t>BLOCK
+        elif step.op == COMPARE_CONSTANT:
+            kernels.compare_constant(step.relation, values_at(self, state, step.left, first), step.constant, out, n)
+        elif step.op == COMPARE:
+            kernels.compare(
+                step.relation,
+                values_at(self, state, step.left, first),
+                values_at(self, state, step.right, first),
+                out,
+                n,
+            )
+        elif step.op == HAS:
+            kernels.has_number(step.relation, values_at(self, state, step.left, first), out, n)
+        elif step.op == HAS_TEXT:
+            kernels.has_text(step.relation, state.text_columns[-step.left] + first, out, n)
+        elif step.op == IN_NUMBERS:
+            kernels.in_numbers(
+                step.relation,
+                values_at(self, state, step.left, first),
+                self.numbers + step.first,
+                step.length,
+                out,
+                n,
+            )
+        elif step.op == IN_TEXTS:
+            kernels.in_texts(
+                step.relation,
+                state.text_columns[-step.left] + first,
+                self.codes + step.first,
+                step.length,
+                out,
+                n,
+            )
+        elif step.op == SAME_TEXT:
+            kernels.same_text(
+                step.relation,
+                state.text_columns[-step.left] + first,
+                state.text_columns[-step.right] + first,
+                out,
+                n,
+            )
+        elif step.op == IN_SYMBOLS:
+            kernels.in_symbols(step.relation, first, self.codes + step.first, step.length, out, n)
+        else:
+            for i in range(n):
+                out[i] = step.constant != 0
+        if step.combine == AND:
+            for i in range(n):
+                target[i] &= out[i]
+        elif step.combine == OR:
+            for i in range(n):
+                target[i] |= out[i]
+
+
+cdef class Filter:
+    """A filter ready for any state: `text` as given; made by compile_filter and all_of."""
+
+    def __init__(self):
+        raise TypeError("expected compile_filter(text) or all_of(filters), was Filter()")
+
+    def __repr__(self):
+        return f"Filter({self.text!r})"
+
+    cdef int bind(self, MarketState state) except -1:
+        return self.program.bind(state)
+
+    cdef void evaluate(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil:
+        cdef int32_t first = 0, rows
+        while first < n:
+            rows = min(n - first, <int32_t>BLOCK)
+            self.program.run(state, NULL, first, rows)
+            memcpy(match + first, self.program.masks, rows)
+            first += rows
+
+    cdef void narrow(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil:
+        cdef int32_t first = 0, rows, i
+        while first < n:
+            rows = min(n - first, <int32_t>BLOCK)
+            self.program.run(state, NULL, first, rows)
+            for i in range(rows):
+                match[first + i] &= self.program.masks[i]
+            first += rows
+
+    def match(self, MarketState state not None):
+        """The ids of the rows that match, ascending."""
+        cdef int32_t i, n = state.count
+        cdef bytearray matches = bytearray(n)
+        cdef uint8_t* match = <uint8_t*><char*>matches
+        self.bind(state)
+        with nogil:
+            self.evaluate(state, match, n)
+        return [i for i in range(n) if match[i]]
+
+
+cdef class Order:
+    """An order ready for any state: `text` as given; made by compile_order."""
+
+    def __init__(self):
+        raise TypeError("expected compile_order(text), was Order()")
+
+    def __dealloc__(self):
+        PyMem_Free(self.descending)
+
+    def __repr__(self):
+        return f"Order({self.text!r})"
+
+    cdef int bind(self, MarketState state) except -1:
+        return self.program.bind(state)
+
+    cdef void evaluate(self, MarketState state, const int32_t* ids, int32_t count, double* keys) noexcept nogil:
+        cdef int32_t first = 0, rows, i
+        cdef int k
+        cdef double key
+        cdef double* out
+        cdef const double* values
+        while first < count:
+            rows = min(count - first, <int32_t>BLOCK)
+            self.program.run(state, ids, first, rows)
+            for k in range(self.key_count):
+                out = keys + k * <Py_ssize_t>count + first
+                values = self.program.values + k * <Py_ssize_t>BLOCK
+                for i in range(rows):
+                    key = -values[i] if self.descending[k] else values[i]
+                    out[i] = key if key == key else INFINITY
+            first += rows
+
+    def keys(self, MarketState state not None, ids=None):
+        """The keys of the rows `ids` (all rows when None), a tuple a row: smaller is better, absent infinite."""
+        cdef int32_t i, n, symbol_id
+        rows = range(state.count) if ids is None else list(ids)
+        n = len(rows)
+        cdef int32_t* wanted = <int32_t*>PyMem_Calloc(max(n, 1), sizeof(int32_t))
+        cdef double* keys = <double*>PyMem_Calloc(max(n * self.key_count, 1), sizeof(double))
+        try:
+            if wanted == NULL or keys == NULL:
+                raise MemoryError("no memory for an order's keys")
+            for i in range(n):
+                symbol_id = rows[i]
+                if not 0 <= symbol_id < state.count:
+                    raise IndexError(f"expected ids in [0, {state.count}), was {symbol_id}")
+                wanted[i] = symbol_id
+            self.bind(state)
+            with nogil:
+                self.evaluate(state, wanted, n, keys)
+            return [tuple([keys[k * n + i] for k in range(self.key_count)]) for i in range(n)]
+        finally:
+            PyMem_Free(wanted)
+            PyMem_Free(keys)
+
+
+cdef Filter made(str text, object tree):
+    cdef Filter result = Filter.__new__(Filter)
+    result.text = text
+    result.tree = tree
+    result.program = Program(lower_filter(tree))
+    return result
+
+
+cpdef Filter compile_filter(str text):
+    """The filter that `text` says; an empty one matches every row. FilterError when it cannot be used."""
+    return made(text, check_filter(text))
+
+
+cpdef Filter all_of(object filters):
+    """The filter that matches what all of `filters` match; every row when there are none."""
+    cdef list parts = [part for part in filters if (<Filter?>part).tree is not None]
+    if len(parts) == 1:
+        return parts[0]
+    text = " AND ".join([f"({part.text})" for part in parts])
+    return made(text, And(tuple([part.tree for part in parts]), 0) if parts else None)
+
+
+cpdef Order compile_order(str text):
+    """The order that `text` says; an empty one leaves all to the symbol. FilterError when it cannot be used."""
+    cdef Order result = Order.__new__(Order)
+    cdef int k
+    keys = check_order(text)
+    result.text = text
+    result.tree = tuple(keys)
+    result.key_count = len(keys)
+    result.program = Program(lower_order(keys))
+    result.descending = <uint8_t*>PyMem_Calloc(max(len(keys), 1), 1)
+    if result.descending == NULL:
+        raise MemoryError("no memory for an order")
+    for k in range(len(keys)):
+        result.descending[k] = keys[k].descending
+    return result
