@@ -1,0 +1,123 @@
+"""Ranked lists of a market twin: who is in, in which order, and what is told to those who watch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from fastcore.reference.filters_twin import matches, ranked
+from fastcore.reference.market_twin import MarketTwin
+
+Row = dict[str, Any]
+
+
+class Definition(Protocol):
+    """What of a list's definition decides its rows; services.kit.lists.ListSpec has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def filter(self) -> str: ...
+    @property
+    def order_by(self) -> str: ...
+    @property
+    def stay(self) -> str: ...
+    @property
+    def base_filter(self) -> str: ...
+    @property
+    def uses_scanner_filters(self) -> bool: ...
+    @property
+    def limit(self) -> int: ...
+
+
+class Change(NamedTuple):
+    """One change; ranks count from 1, `row` is there for ADD and UPDATE."""
+
+    action: str
+    symbol: str
+    rank: int | None = None
+    old_rank: int | None = None
+    row: Row | None = None
+
+
+class Update(NamedTuple):
+    """What turns a list at `sequence - 1` into the list at `sequence`."""
+
+    list: str
+    sequence: int
+    changes: list[Change]
+
+
+@dataclass
+class PublishedList:
+    """A list as last published: its symbols by rank, their rows as taken, and how often the list changed."""
+
+    sequence: int = 0
+    members: list[str] = field(default_factory=list)
+    rows: dict[str, Row] = field(default_factory=dict)
+    taken_at: dict[str, int] = field(default_factory=dict)
+
+
+class ListsTwin:
+    """`apply` takes the frames; at watermarks it returns the updates of the lists that changed."""
+
+    def __init__(self, definitions: Sequence[Definition], market: MarketTwin) -> None:
+        self.definitions = list(definitions)
+        self.market = market
+        self.published = {definition.name: PublishedList() for definition in self.definitions}
+        self._mark = 0
+
+    def apply(self, frame: bytes) -> list[Update]:
+        if self.market.apply(frame) != "watermark":
+            return []
+        mark = self.market.now_ns // 10_000_000_000
+        moved, self._mark = mark != self._mark, mark
+        rows = self.market.rows()
+        updates = [self._refresh(definition, rows, moved) for definition in self.definitions]
+        return [update for update in updates if update.changes]
+
+    def rows(self, name: str) -> list[Row]:
+        """The list as published, by rank."""
+        published = self.published[name]
+        return [published.rows[symbol] for symbol in published.members]
+
+    def select(self, definition: Definition, rows: dict[str, Row]) -> list[str]:
+        """The symbols that are in now, by rank."""
+        members = set(self.published[definition.name].members)
+        chosen = [row for row in rows.values() if self._is_in(definition, row, str(row["symbol"]) in members)]
+        return [str(row["symbol"]) for row in ranked(definition.order_by, chosen)[: definition.limit]]  # type: ignore[arg-type]
+
+    def _is_in(self, definition: Definition, row: Row, member: bool) -> bool:
+        own = definition.stay if member and definition.stay else definition.filter
+        if not matches(own, row) or not matches(definition.base_filter, row):
+            return False
+        if not definition.uses_scanner_filters:
+            return True
+        session = self.market.session
+        return all(matches(text, row) for text, sessions in self.market.filters if not sessions or session in sessions)
+
+    def _refresh(self, definition: Definition, rows: dict[str, Row], moved: bool) -> Update:
+        published = self.published[definition.name]
+        selected = self.select(definition, rows)
+        before = {symbol: rank for rank, symbol in enumerate(published.members, 1)}
+        changes = [Change("REMOVE", symbol) for symbol in published.members if symbol not in set(selected)]
+        for change in changes:
+            del published.rows[change.symbol]
+        for rank, symbol in enumerate(selected, 1):
+            touched = self.market.touched.get(symbol, 0)
+            if symbol not in before:
+                changes.append(Change("ADD", symbol, rank, row=rows[symbol]))
+            elif moved or touched != published.taken_at[symbol]:
+                if rows[symbol] != published.rows[symbol]:
+                    changes.append(Change("UPDATE", symbol, rank, row=rows[symbol]))
+                elif rank != before[symbol]:
+                    changes.append(Change("RERANK", symbol, rank, before[symbol]))
+            else:
+                if rank != before[symbol]:
+                    changes.append(Change("RERANK", symbol, rank, before[symbol]))
+                continue
+            published.rows[symbol] = rows[symbol]
+            published.taken_at[symbol] = touched
+        published.members = selected
+        if changes:
+            published.sequence += 1
+        return Update(definition.name, published.sequence, changes)
