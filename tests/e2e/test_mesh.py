@@ -1,0 +1,294 @@
+"""The mesh as a newcomer has it, with the simulator, seen from outside through the public door."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import httpx
+import pytest
+import pytest_asyncio
+from google.protobuf import json_format
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+from tradeul.v1 import market_session_pb2, market_session_pb2_grpc, scanner_pb2, scanner_pb2_grpc
+
+from services.kit.list_client import ListCopy, follow_list
+from tests.support.mesh import Mesh, processes_below
+
+SYMBOLS = 400
+START = "2026-03-10T09:45:00"
+LISTS = [
+    "gappers_up", "gappers_down", "winners", "losers", "momentum_up", "momentum_down", "high_volume", "anomalies",
+    "new_highs", "new_lows", "reversals", "post_market", "halts", "filtered",
+]  # fmt: skip
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    return {"TRADEUL_SIM_SYMBOLS": str(SYMBOLS), "TRADEUL_SIM_START": START, "TRADEUL_SIM_SEED": "3"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> AsyncIterator[Mesh]:
+    async with Mesh(tmp_path_factory.mktemp("mesh"), environment) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=10) as http:
+        yield http
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def channel(mesh: Mesh) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(mesh.address("gateway")) as through_envoy:
+        yield through_envoy
+
+
+async def with_rows(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    """The answer of a list once it has rows."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await client.get(path)
+            assert answer.status_code == 200, answer.text
+            body: dict[str, Any] = answer.json()
+            if body.get("count"):
+                return body
+            await asyncio.sleep(0.1)
+
+
+async def test_health_names_the_services(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/health")).json()
+    assert body["status"] == "healthy"
+    assert body["services"]["scanner"] == "SERVING"
+
+
+async def test_session(client: httpx.AsyncClient) -> None:
+    for path in ("/api/session/current", "/api/v1/session/current"):
+        body = (await client.get(path)).json()
+        assert body["current_session"] == "MARKET_OPEN"
+        assert body["trading_date"] == "2026-03-10"
+        assert body["is_trading_day"] is True
+        assert (body["pre_market_start"], body["market_close"]) == ("04:00:00", "16:00:00")
+
+
+async def test_every_list_is_defined_and_answers(client: httpx.AsyncClient) -> None:
+    definitions = (await client.get("/api/v1/scanner/lists")).json()["lists"]
+    assert [definition["list"] for definition in definitions] == LISTS
+    for name in LISTS:
+        body = (await client.get(f"/api/v1/scanner/lists/{name}")).json()
+        assert body["list"] == name
+        assert [row["rank"] for row in body.get("rows", [])] == list(range(1, body.get("count", 0) + 1))
+
+
+async def test_gappers_are_on_the_right_side_and_in_order(client: httpx.AsyncClient) -> None:
+    await with_rows(client, "/api/v1/scanner/lists/gappers_up")
+    body = (await client.get("/api/v1/scanner/gappers", params={"min_gap": 1, "limit": 7})).json()
+    up = [row["gap_percent"] for row in body.get("gappers_up", [])]
+    down = [row["gap_percent"] for row in body.get("gappers_down", [])]
+    assert up == sorted(up, reverse=True)
+    assert down == sorted(down)
+    assert all(gap >= 1 for gap in up)
+    assert all(gap <= -1 for gap in down)
+    assert body["count"] == len(up) + len(down) <= 14
+
+
+async def test_rows_have_bare_enum_names_numbers_and_no_zero_for_absent(client: httpx.AsyncClient) -> None:
+    body = await with_rows(client, "/api/v1/scanner/filtered?limit=5")
+    for row in body["tickers"]:
+        assert row["session"] in {"PRE_MARKET", "MARKET_OPEN"}
+        assert isinstance(row["volume_today"], int | float)
+        assert row["updated_at"].endswith("Z")
+        assert "postmarket_change_percent" not in row
+
+
+async def test_own_lists_once_and_live(client: httpx.AsyncClient) -> None:
+    query = {"filter": "price > 1 AND has(prev_close)", "order_by": "volume_today desc", "limit": 5}
+    await with_rows(client, "/api/v1/scanner/filtered")
+    body = (await client.post("/api/v1/scanner/scans:query", json=query)).json()
+    volumes = [row["volume_today"] for row in body["rows"]]
+    assert len(volumes) == 5
+    assert volumes == sorted(volumes, reverse=True)
+    async with client.stream("GET", "/api/v1/scanner/scans:watch", params={**query, "min_interval_ms": 20}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events = await read_events(answer, until="delta")
+    assert [next(iter(event)) for event in events[:3]] == ["opened", "snapshot", "current"]
+
+
+async def test_server_sent_events_of_a_list(client: httpx.AsyncClient) -> None:
+    async with client.stream("GET", "/api/v1/scanner/lists/filtered:watch") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events = await read_events(answer, until="delta")
+    delta = events[-1]["delta"]
+    assert delta["sequence"] == delta["previous_sequence"] + 1
+    assert delta["change_count"] == len(delta["deltas"])
+
+
+async def read_events(answer: httpx.Response, until: str) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    async with asyncio.timeout(30):
+        async for line in answer.aiter_lines():
+            if line.startswith("data: "):
+                event = json.loads(line.removeprefix("data: "))
+                event = event.get("result", event)
+                events.append(event)
+                if until in event:
+                    return events
+    raise AssertionError(f"no {until} came: {events}")
+
+
+async def test_session_watch(client: httpx.AsyncClient) -> None:
+    async with client.stream("GET", "/api/v1/session:watch") as answer:
+        events = await read_events(answer, until="session")
+    assert events[-1]["session"]["current_session"] == "MARKET_OPEN"
+
+
+async def test_fields_and_status(client: httpx.AsyncClient) -> None:
+    fields = {field["name"]: field for field in (await client.get("/api/v1/scanner/fields")).json()["fields"]}
+    assert fields["gap_percent"]["type"] == "number"
+    assert fields["session"]["values"] == ["PRE_MARKET", "MARKET_OPEN", "POST_MARKET", "CLOSED"]
+    status = (await client.get("/api/v1/scanner/status")).json()
+    assert status["session"] == "MARKET_OPEN"
+    assert status["symbols"] >= SYMBOLS
+    assert status.get("problem", "") == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason", "words"),
+    [
+        ("/api/v1/scanner/lists/gapers_up", 404, "UNKNOWN_LIST", "gappers_up"),
+        ("/api/v1/scanner/lists/gappers_up?limit=501", 400, "INVALID_LIMIT", "1 to 500"),
+        ("/api/v1/scanner/lists/gappers_up?limit=0", 400, "INVALID_LIMIT", "1 to 500"),
+        ("/api/v1/scanner/filtered?limit=1001", 400, "INVALID_LIMIT", "1 to 1000"),
+        ("/api/v1/scanner/gappers?min_gap=-1", 400, "INVALID_REQUEST", "min_gap"),
+        ("/api/v1/scanner/lists/winners:watch?sequence=4", 400, "INVALID_POSITION", "epoch"),
+        ("/api/v1/scanner/lists/gappers_up?colour=red", 400, None, "colour"),
+        ("/api/v1/scanner/lists/gappers_up?limit=many", 400, None, ""),
+        ("/api/v1/nothing", 404, None, ""),
+    ],
+)
+async def test_wrong_requests(
+    client: httpx.AsyncClient, path: str, status: int, reason: str | None, words: str
+) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert body["code"]
+    assert words in body["message"]
+    if reason is not None:
+        assert body["details"][0]["reason"] == reason
+        assert body["details"][0]["domain"] == "tradeul"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "words"),
+    [
+        ({"filter": "rvoll > 2"}, "INVALID_FILTER", "rvol"),
+        ({"filter": "price > "}, "INVALID_FILTER", ""),
+        ({"filter": "price > 1", "order_by": "price sideways"}, "INVALID_ORDER", ""),
+        ({"filter": "price > 1" + " AND price > 1" * 500}, "INVALID_FILTER", "2000"),
+        ({"filter": "price > 1", "limit": 9999}, "INVALID_LIMIT", "1 to 500"),
+    ],
+)
+async def test_wrong_own_lists(client: httpx.AsyncClient, body: dict[str, Any], reason: str, words: str) -> None:
+    answer = await client.post("/api/v1/scanner/scans:query", json=body)
+    assert answer.status_code == 400, answer.text
+    status = answer.json()
+    assert status["details"][0]["reason"] == reason
+    assert words in status["message"].replace(",", "")
+
+
+async def test_malformed_json_is_a_400(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/v1/scanner/scans:query", content=b'{"filter": ')
+    assert answer.status_code == 400
+    assert answer.json()["code"] == 3
+
+
+async def test_grpc_through_the_same_door(channel: grpc.aio.Channel) -> None:
+    scanner = scanner_pb2_grpc.ScannerServiceStub(channel)
+    answer = await scanner.GetList(scanner_pb2.GetListRequest(list="filtered", limit=3))
+    assert answer.list == "filtered"
+    session = market_session_pb2_grpc.MarketSessionServiceStub(channel)
+    current = await session.GetCurrentSession(market_session_pb2.GetCurrentSessionRequest())
+    assert json_format.MessageToDict(current)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.GetList(scanner_pb2.GetListRequest(list="gapers"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    status = rpc_status.from_call(caught.value)
+    assert status is not None
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.reason == "UNKNOWN_LIST"
+
+
+async def test_a_subscribed_list_equals_the_list_asked_for(mesh: Mesh, channel: grpc.aio.Channel) -> None:
+    """Follow deltas for a while; at an equal position the copy has exactly the published rows."""
+    scanner = scanner_pb2_grpc.ScannerServiceStub(channel)
+    copies = follow_list(mesh.address("gateway"), scanner_pb2.WatchListRequest(list="filtered"), ListCopy())
+    matched = 0
+    async with asyncio.timeout(60):
+        async for copy in copies:
+            if not copy.is_current or copy.deltas < 20:
+                continue
+            answer = await scanner.GetList(scanner_pb2.GetListRequest(list="filtered"))
+            if (answer.epoch, answer.sequence) == (copy.epoch, copy.sequence):
+                assert copy.rows() == list(answer.rows)
+                matched += 1
+                if matched == 3:
+                    break
+    await copies.aclose()  # type: ignore[attr-defined]
+
+
+async def test_health_and_reflection_of_a_service(mesh: Mesh) -> None:
+    async with grpc.aio.insecure_channel(mesh.address("scanner")) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service="tradeul.v1.ScannerService"))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        requests = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        names = [
+            service.name
+            async for response in stub.ServerReflectionInfo(requests)
+            for service in response.list_services_response.service
+        ]
+    assert "tradeul.v1.ScannerService" in names
+
+
+async def test_kill_9_of_any_service_heals(mesh: Mesh, client: httpx.AsyncClient) -> None:
+    """Each service in turn: the supervisor starts it again, and the lists go on changing."""
+    assert mesh.process is not None
+    for module in ("scanner", "data_ingest", "polygon_ws", "market_session"):
+        (pid,) = service_pids(mesh.process.pid, module)
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            while pid in (found := service_pids(mesh.process.pid, module)) or not found:
+                await asyncio.sleep(0.05)
+            while (await client.get("/health")).status_code != 200:
+                await asyncio.sleep(0.1)
+            before = (await with_rows(client, "/api/v1/scanner/lists/filtered"))["timestamp"]
+            while (await client.get("/api/v1/scanner/lists/filtered")).json().get("timestamp", before) <= before:
+                await asyncio.sleep(0.1)
+
+
+def service_pids(parent: int, module: str) -> set[int]:
+    """The processes below `parent` that serve `module`."""
+    found = set()
+    for pid in processes_below(parent):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"serve" in words and module.encode() in words:
+            found.add(pid)
+    return found
