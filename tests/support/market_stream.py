@@ -1,0 +1,365 @@
+"""Seeded random streams of frames: a whole trading day in minutes of event time, with all that may go wrong in it.
+
+The events have one order; how many of a kind travel in one frame is the
+caller's choice, and must make no difference.
+"""
+
+import math
+import random
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from tradeul.v1 import frame_pb2, session_pb2, stream_pb2
+
+from tests.support.market_frames import Control, Event, body_of
+
+NEW_YORK: Final = ZoneInfo("America/New_York")
+SECOND: Final = 1_000_000_000
+MINUTE: Final = 60 * SECOND
+EPOCH: Final = 1_790_000_000
+NAN: Final = math.nan
+SLOTS: Final = 192
+SECTORS: Final = ("Energy", "Technology", "Health Care", "")
+
+# Most events fall into these stretches of the day (minutes after 04:00, until, weight).
+STRETCHES: Final = (
+    (0, 20, 2),
+    (60, 61, 1),
+    (310, 330, 3),
+    (330, 380, 5),
+    (500, 540, 2),
+    (700, 720, 3),
+    (720, 760, 4),
+    (958, 960, 1),
+)
+EARLY_STRETCHES: Final = ((0, 10, 1), (320, 370, 3), (535, 560, 3), (778, 780, 1))
+
+
+def at(date: str, clock: str) -> int:
+    """Nanoseconds since 1970 UTC of a New York time of day, HH:MM:SS."""
+    return int(datetime.fromisoformat(f"{date}T{clock}").replace(tzinfo=NEW_YORK).timestamp()) * SECOND
+
+
+class TradingDay(NamedTuple):
+    date: str
+    early: bool = False
+
+    def message(self) -> frame_pb2.TradingDay:
+        return frame_pb2.TradingDay(
+            trading_date=self.date,
+            pre_market_start_ns=at(self.date, "04:00:00"),
+            market_open_ns=at(self.date, "09:30:00"),
+            market_close_ns=at(self.date, "13:00:00" if self.early else "16:00:00"),
+            post_market_end_ns=at(self.date, "17:00:00" if self.early else "20:00:00"),
+            is_early_close=self.early,
+        )
+
+
+DAYS: Final = (TradingDay("2026-11-25"), TradingDay("2026-11-27", early=True))
+RULES: Final = frame_pb2.TradeRules(
+    known=(1 << 63) - 1,
+    forbids_last=sum(1 << i for i in (2, 5, 7, 10, 12, 13, 15, 16, 20, 21, 22, 29, 32, 33, 37, 52, 53)),
+    forbids_high_low=sum(1 << i for i in (2, 7, 12, 13, 15, 16, 20, 21, 29, 37, 52, 53)),
+    forbids_volume=sum(1 << i for i in (15, 16, 38)),
+)
+
+
+class MarketStream:
+    """`events` of kinds trade, bar, quote, limit, snapshot and control, in order of arrival.
+
+    `length` events a day over `symbols` symbols; two days when `two_days`.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        length: int = 3000,
+        symbols: int = 60,
+        two_days: bool = True,
+        snapshots: bool = True,
+        references: bool = True,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.symbols = sorted({self._name() for _ in range(symbols)}, key=lambda _: self.random.random())
+        self.snapshots, self.references = snapshots, references
+        count = len(self.symbols)
+        self.level = [round(math.exp(self.random.gauss(3, 1.5)) + 0.3, 2) for _ in range(count)]
+        self.volume = [0.0] * count
+        # What tells of a symbol: trades, A bars, AM bars.
+        sources = ("t", "s", "m", "sm", "ts", "tm", "tsm", "t", "t", "sm")
+        self.sources = [self.random.choice(sources) for _ in range(count)]
+        self.known = 0
+        self.past: list[Event] = []
+        self.events: list[Event] = []
+        for day in DAYS if two_days else DAYS[:1]:
+            self._day(day, length)
+
+    def frames(self, batch_size: int) -> Iterator[bytes]:
+        """The encoded frames with at most `batch_size` rows each; a watermark or the like always ends a batch."""
+        sequence = 0
+        for batch in self._batches(batch_size):
+            sequence += 1
+            position = stream_pb2.StreamPosition(epoch=EPOCH, sequence=sequence)
+            yield frame_pb2.Frame(position=position, **body_of(batch)).SerializeToString()
+
+    def _batches(self, batch_size: int) -> Iterator[list[Event]]:
+        batch: list[Event] = []
+        for event in self.events:
+            if batch and (batch[0].kind != event.kind or len(batch) >= batch_size or event.kind == "control"):
+                yield batch
+                batch = []
+            batch.append(event)
+        if batch:
+            yield batch
+
+    # ---- the day ----
+
+    def _day(self, day: TradingDay, length: int) -> None:
+        self.day = day.message()
+        self.past = []
+        self.volume = [0.0] * len(self.symbols)
+        self._control(trading_day=self.day)
+        if not self.known:
+            self._control(trade_rules=RULES)
+            self._grow(len(self.symbols) * 2 // 3)
+        self._filters()
+        self._all_references()
+        stretches = EARLY_STRETCHES if day.early else STRETCHES
+        total = sum(weight for _, _, weight in stretches)
+        for first, last, weight in stretches:
+            self.clock = self.day.pre_market_start_ns + first * MINUTE
+            count = length * weight // total
+            step = (last - first) * MINUTE // max(count, 1)
+            self._stretch(count, step)
+        self.clock = self.day.post_market_end_ns - 1
+        self._watermark()
+
+    def _stretch(self, count: int, step: int) -> None:
+        rng = self.random
+        left = count
+        while left > 0:
+            run = min(left, rng.choice((1, 2, 3, 8, 20)))
+            kind = rng.choices(("trade", "bar1", "bar2", "quote", "limit", "snapshot"), (60, 14, 8, 6, 5, 3))[0]
+            for _ in range(run):
+                self.clock += int(step * rng.expovariate(1))
+                self.clock = min(self.clock, self.day.post_market_end_ns - 1)
+                self._event(kind)
+            left -= run
+            chance = rng.random()
+            if chance < 0.35:
+                self._watermark()
+            elif chance < 0.38:
+                self._some_references()
+            elif chance < 0.40:
+                self._baselines([rng.randrange(self.known)])
+            elif chance < 0.41 and self.known < len(self.symbols):
+                self._grow(min(len(self.symbols), self.known + rng.randint(1, 9)))
+            elif chance < 0.415:
+                self._filters()
+        self._watermark()
+
+    def _event(self, kind: str) -> None:
+        rng = self.random
+        if self.past and rng.random() < 0.03:
+            # The same again: a duplicate that nobody could recognise, a bar sent once more.
+            same = [event for event in self.past[-200:] if event.kind == kind]
+            if same:
+                self.events.append(rng.choice(same))
+                return
+        symbol = min(int(rng.expovariate(1) * self.known / 5), self.known - 1)
+        make = {"trade": self._trade, "quote": self._quote, "limit": self._limit, "snapshot": self._snapshot}
+        event = make[kind](symbol) if kind in make else self._bar(symbol, kind)
+        if event is not None:
+            self.events.append(event)
+            self.past.append(event)
+
+    # ---- events ----
+
+    def _trade(self, symbol: int) -> Event | None:
+        if "t" not in self.sources[symbol] and self.random.random() > 0.01:
+            return None
+        rng = self.random
+        conditions = 0
+        for _ in range(rng.choice((0, 0, 0, 1, 1, 2, 3))):
+            conditions |= 1 << rng.choice((12, 12, 13, 37, 37, 14, 41, rng.randrange(64)))
+        official = conditions >> 15 & 3
+        size = rng.choice((1.0, 100.0, float(rng.randint(1, 5000)), rng.random() * 10))
+        if rng.random() < 0.002:
+            size = 9e11
+        if official and rng.random() < 0.5:
+            size = 0.0
+        self.volume[symbol] += size
+        return Event("trade", (symbol, self._time(), self._price(symbol), size, conditions))
+
+    def _bar(self, symbol: int, kind: str) -> Event | None:
+        if ("s" if kind == "bar1" else "m") not in self.sources[symbol]:
+            return None
+        rng = self.random
+        span = SECOND if kind == "bar1" else MINUTE
+        start = max(self._time() // span * span - span, self.day.pre_market_start_ns)
+        prices = [self._price(symbol) for _ in range(4)]
+        high, low = max(prices), min(prices)
+        shares = float(rng.randint(1, 3000))
+        self.volume[symbol] += shares
+        accumulated = max(1.0, self.volume[symbol] + rng.choice((0, 0, 0, -500, 300)))
+        op = NAN
+        if start + span > self.day.market_open_ns - 10 * MINUTE and rng.random() < 0.6:
+            op = rng.choice((self.level[symbol], self.level[symbol], prices[0]))
+        row = (
+            symbol, start, start + span, prices[0], high, low, prices[1], shares,
+            NAN if rng.random() < 0.1 else accumulated,
+            NAN if rng.random() < 0.1 else round((high + low) / 2, 4),
+            op, round((high + low) / 2, 4), NAN,
+        )  # fmt: skip
+        return Event(kind, row)
+
+    def _quote(self, symbol: int) -> Event:
+        bid = self._price(symbol)
+        ask = bid + self.random.choice((0.0, 0.01, 0.05, -0.01))
+        values = [NAN if self.random.random() < 0.05 else value for value in (bid, ask)]
+        return Event("quote", (symbol, self._time(), *values, 1.0, 2.0))
+
+    def _limit(self, symbol: int) -> Event:
+        price = self._price(symbol)
+        bands = [NAN if self.random.random() < 0.2 else round(price * factor, 2) for factor in (1.05, 0.95)]
+        indicators = self.random.choice((0, 1 << 17, 1 << 18, 1 << 2))
+        return Event("limit", (symbol, self._time(), *bands, indicators))
+
+    def _snapshot(self, symbol: int) -> Event | None:
+        if not self.snapshots:
+            return None
+        rng = self.random
+        prices = sorted(self._price(symbol) for _ in range(4))
+        opened = self.clock >= self.day.market_open_ns and rng.random() < 0.9
+        traded = self._time() if rng.random() < 0.8 else 0
+        minute = self._time() // MINUTE * MINUTE if rng.random() < 0.8 else 0
+        day = (prices[1], prices[3], prices[0], prices[2], prices[1]) if opened else (NAN,) * 5
+        bar = (prices[2], prices[3], prices[1]) if minute else (NAN,) * 3
+        return Event(
+            "snapshot",
+            (symbol, self._time(), traded, prices[1] if traded else NAN, *day,
+             self.volume[symbol] if minute else NAN, bar[0], *rng.choice(((NAN, NAN), (prices[0], prices[3]))),
+             minute, bar[1], bar[2]),
+        )  # fmt: skip
+
+    def _time(self) -> int:
+        """Mostly now, sometimes late, sometimes on the very edge of a second, slot or session."""
+        rng = self.random
+        chance = rng.random()
+        time = self.clock
+        if chance < 0.1:
+            time -= rng.randrange(2 * SECOND)
+        elif chance < 0.15:
+            time -= rng.randrange(20 * MINUTE)
+        elif chance < 0.16:
+            time -= rng.randrange(600 * MINUTE)
+        elif chance < 0.3:
+            time = time // SECOND * SECOND
+        elif chance < 0.33:
+            time = time // (10 * SECOND) * 10 * SECOND
+        elif chance < 0.35:
+            time = time // (5 * MINUTE) * 5 * MINUTE
+        elif chance < 0.37:
+            edges = (self.day.market_open_ns, self.day.market_close_ns)
+            time = min(edges, key=lambda edge: abs(edge - time)) + rng.choice((0, -1, 1))
+            time = min(time, self.clock)
+        return max(time, self.day.pre_market_start_ns)
+
+    def _price(self, symbol: int) -> float:
+        rng = self.random
+        chance = rng.random()
+        if chance < 0.0005:
+            return rng.choice((1e-4, 9_999_999.0))
+        if chance < 0.05:
+            return round(self.level[symbol] * rng.uniform(0.9, 1.1), 4)
+        if chance < 0.1:
+            self.level[symbol] = max(0.01, round(self.level[symbol] * math.exp(rng.gauss(0, 0.02)), 2))
+        return max(0.01, round(self.level[symbol] + rng.choice((0, 0, 0, 0.01, -0.01, 0.02)), 2))
+
+    # ---- frames of their own ----
+
+    def _control(self, **body: Any) -> None:
+        self.events.append(Control(body))
+
+    def _watermark(self) -> None:
+        late = self.random.choice((0, 0, 10_000_000, SECOND))
+        self._control(watermark=frame_pb2.Watermark(event_time_ns=self.clock - late))
+
+    def _grow(self, count: int) -> None:
+        table = frame_pb2.SymbolTable(first_id=self.known, symbols=self.symbols[self.known : count])
+        self._control(symbols=table)
+        first, self.known = self.known, count
+        if self.random.random() < 0.7:
+            self._references(list(range(first, count)))
+            self._baselines(list(range(first, count)))
+
+    def _all_references(self) -> None:
+        ids = [i for i in range(self.known) if self.random.random() < 0.9]
+        self._references(ids)
+        self._baselines([i for i in ids if self.random.random() < 0.9])
+
+    def _some_references(self) -> None:
+        self._references(self.random.sample(range(self.known), min(5, self.known)))
+
+    def _references(self, ids: list[int]) -> None:
+        if not self.references or not ids:
+            return
+        rng = self.random
+        numbers = []
+        for reference in range(frame_pb2.PREV_CLOSE, frame_pb2.IS_ETF + 1):
+            if rng.random() < 0.2:
+                continue
+            numbers.append(frame_pb2.NumberColumn(field=reference, values=[self._number(reference, i) for i in ids]))
+        texts = [
+            frame_pb2.TextColumn(field=frame_pb2.SECTOR, values=[rng.choice(SECTORS) for _ in ids]),
+            frame_pb2.TextColumn(field=frame_pb2.COMPANY_NAME, values=[f"{self.symbols[i]} Société Inc." for i in ids]),
+        ]
+        self._control(reference=frame_pb2.ReferenceColumns(symbol_id=ids, numbers=numbers, texts=texts))
+
+    def _number(self, reference: int, symbol: int) -> float:
+        rng = self.random
+        if rng.random() < 0.05:
+            return NAN
+        if reference == frame_pb2.IS_ETF:
+            return float(rng.random() < 0.2)
+        if reference in (frame_pb2.PREV_CLOSE, frame_pb2.AVG_PRICE_30D):
+            return round(self.level[symbol] * rng.uniform(0.8, 1.2), 2)
+        if reference == frame_pb2.ATR:
+            return self.level[symbol] * 0.03
+        return float(rng.randint(100, 1_000_000))
+
+    def _baselines(self, ids: list[int]) -> None:
+        if not ids:
+            return
+        rng = self.random
+        message = frame_pb2.VolumeBaselines()
+        for symbol in ids:
+            shares, trades = rng.uniform(0, 60), rng.uniform(0, 0.5)
+            first = rng.choice((0, 0, 5, 66))
+            curve = [max(0, slot - first + 1) for slot in range(SLOTS)]
+            message.symbol_id.append(symbol)
+            message.days.append(rng.choice((30, 30, 17, 3, 2, 0)))
+            message.avg_volume.extend(value * shares for value in curve)
+            message.avg_trades.extend(value * trades for value in curve)
+            message.sd_trades.extend(value * trades / 3 for value in curve)
+        self._control(baselines=message)
+
+    def _filters(self) -> None:
+        choices = [
+            frame_pb2.ListFilter(name="price", expression="price >= 1"),
+            frame_pb2.ListFilter(
+                name="volume", expression="volume_today >= 300",
+                sessions=[session_pb2.MARKET_OPEN, session_pb2.POST_MARKET],
+            ),
+            frame_pb2.ListFilter(name="rvol", expression="NOT has(rvol) OR rvol >= 0.1"),
+            frame_pb2.ListFilter(name="sector", expression='sector IN ("Energy", "Technology") OR NOT has(sector)'),
+            frame_pb2.ListFilter(name="early", expression="trades_today >= 2", sessions=[session_pb2.PRE_MARKET]),
+        ]  # fmt: skip
+        chosen = [f for f in choices if self.random.random() < 0.4]
+        self._control(list_filters=frame_pb2.ListFilters(filters=chosen))
+
+    def _name(self) -> str:
+        letters = "".join(self.random.choice("ABCDEFGHIJ") for _ in range(self.random.randint(1, 4)))
+        return letters + self.random.choice(("", "", "", "pA", ".B"))
