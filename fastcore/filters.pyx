@@ -3,7 +3,7 @@
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint8_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastcore cimport filter_kernels as kernels
 from fastcore.market_state cimport MarketState
@@ -130,8 +130,7 @@ cdef class Program:
                 out[i] = state.symbol_order[first + i if ids == NULL else ids[first + i]]
             return
         if step.op == FILL:
-            for i in range(n):
-                out[i] = step.constant
+            kernels.fill(step.constant, out, n)
             return
         x = values_at(self, state, step.left, first)
         if step.op == ABS:
@@ -157,7 +156,6 @@ cdef class Program:
     cdef void run_mask(self, const Instruction* step, MarketState state, int32_t first, int32_t n) noexcept nogil:
         cdef uint8_t* target = self.masks + step.target * <Py_ssize_t>BLOCK
         cdef uint8_t* out = target if step.combine == SET else self.masks + self.loose_mask * <Py_ssize_t>BLOCK
-        cdef int32_t i
         if step.op == MASK:
             out = self.masks + step.left * <Py_ssize_t>BLOCK
         elif step.op == COMPARE_CONSTANT:
@@ -203,14 +201,11 @@ cdef class Program:
         elif step.op == IN_SYMBOLS:
             kernels.in_symbols(step.relation, first, self.codes + step.first, step.length, out, n)
         else:
-            for i in range(n):
-                out[i] = step.constant != 0
+            memset(out, step.constant != 0, n)
         if step.combine == AND:
-            for i in range(n):
-                target[i] &= out[i]
+            kernels.mask_and(out, target, n)
         elif step.combine == OR:
-            for i in range(n):
-                target[i] |= out[i]
+            kernels.mask_or(out, target, n)
 
 
 cdef class Filter:
@@ -234,12 +229,11 @@ cdef class Filter:
             first += rows
 
     cdef void narrow(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil:
-        cdef int32_t first = 0, rows, i
+        cdef int32_t first = 0, rows
         while first < n:
             rows = min(n - first, <int32_t>BLOCK)
             self.program.run(state, NULL, first, rows)
-            for i in range(rows):
-                match[first + i] &= self.program.masks[i]
+            kernels.mask_and(self.program.masks, match + first, rows)
             first += rows
 
     def match(self, MarketState state not None):
