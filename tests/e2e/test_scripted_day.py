@@ -1,0 +1,121 @@
+"""A scripted day through a vendor's WebSocket and the whole mesh: every list at every moment is the twin's."""
+
+import asyncio
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, scanner_pb2, scanner_pb2_grpc
+
+from fastcore.reference.lists_twin import ListsTwin
+from fastcore.reference.market_twin import MarketTwin
+from services.kit.lists import load_lists
+from tests.support.mesh import Mesh
+from tests.support.scripted_day import Event, ScriptedDay, baselines, ms_at
+from tests.support.twin_frames import TwinFeed, default_filters, row_values
+from tests.support.vendor_server import VendorServer
+
+# From, to (a full ten seconds), events; and which official prints come in between.
+PARTS = [
+    ("04:00:00", "07:59:50", 400, None),
+    ("08:00:00", "09:29:00", 500, None),
+    ("09:30:01", "09:45:00", 500, (16, "09:30:00")),
+    ("09:45:01", "10:15:10", 500, None),
+    ("12:00:00", "15:58:00", 600, None),
+    ("16:00:01", "16:20:00", 400, (15, "16:00:00")),
+    ("16:20:01", "19:30:00", 400, None),
+]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class MeshView:
+    """What is asked of the mesh."""
+
+    def __init__(self, sequencer: grpc.aio.Channel, scanner: grpc.aio.Channel) -> None:
+        self._sequencer = data_ingest_pb2_grpc.DataIngestServiceStub(sequencer)
+        self._scanner = scanner_pb2_grpc.ScannerServiceStub(scanner)
+
+    async def sequencer(self) -> data_ingest_pb2.SequencerStatus:
+        return await self._sequencer.GetSequencerStatus(data_ingest_pb2.GetSequencerStatusRequest())
+
+    async def until_reference(self, kind: str, symbols: int) -> None:
+        async with asyncio.timeout(60):
+            while (await self.sequencer()).reference.get(kind, 0) < symbols:
+                await asyncio.sleep(0.05)
+
+    async def until_shown(self, clock: str) -> None:
+        """Waits until lists stand at that event time."""
+        wanted = ms_at(clock) * 1_000_000
+        async with asyncio.timeout(60):
+            while (await self.rows("filtered")).timestamp.ToNanoseconds() < wanted:
+                await asyncio.sleep(0.02)
+
+    async def rows(self, name: str) -> scanner_pb2.RankedList:
+        return await self._scanner.GetList(scanner_pb2.GetListRequest(list=name))
+
+
+async def send(vendor: VendorServer, events: list[Event], rng: random.Random) -> None:
+    """The events in arrays of any size, with frames among them that are no JSON at all."""
+    at = 0
+    while at < len(events):
+        size = rng.choice([1, 2, 7, 40])
+        await vendor.send(json.dumps([event.body for event in events[at : at + size]]))
+        at += size
+        if rng.random() < 0.02:
+            await vendor.send('[{"ev":"T","sym":')
+
+
+def assert_rows_equal(found: list[dict[str, Any]], expected: list[dict[str, Any]], where: str) -> None:
+    assert [row["symbol"] for row in found] == [row["symbol"] for row in expected], where
+    for ours, twins in zip(found, expected, strict=True):
+        assert ours.keys() == twins.keys(), f"{where} {ours['symbol']}: {ours.keys() ^ twins.keys()}"
+        for name, value in ours.items():
+            assert value == (pytest.approx(twins[name], rel=1e-9) if isinstance(value, float) else twins[name]), (
+                f"{where} {ours['symbol']}.{name}"
+            )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_every_list_equals_the_twins(seed: int, tmp_path: Path) -> None:
+    day = ScriptedDay(seed)
+    rng = random.Random(seed)
+    feed = TwinFeed(day)
+    twin = ListsTwin(load_lists(), MarketTwin())
+    for frame in feed.opening(default_filters()):
+        twin.apply(frame)
+    good = compared = bad = 0
+    async with VendorServer(day.rest) as vendor:
+        async with Mesh(tmp_path, {**vendor.environment, "TRADEUL_CLOCK": "feed"}) as mesh:
+            async with (
+                grpc.aio.insecure_channel(mesh.address("data_ingest")) as sequencer,
+                grpc.aio.insecure_channel(mesh.address("gateway")) as scanner,
+            ):
+                view = MeshView(sequencer, scanner)
+                await vendor.joined()
+                await view.until_reference("prev_close", len(day.symbols))
+                with_baseline = sum(baselines(symbol, day.history) is not None for symbol in day.symbols)
+                await view.until_reference("baseline", with_baseline)
+                for start, end, count, prints in PARTS:
+                    events = [*(day.official_prints(*prints) if prints else ()), *day.events(start, end, count)]
+                    await send(vendor, events, rng)
+                    for event in events:
+                        if event.good:
+                            twin.apply(feed.event(event.body))
+                            good += 1
+                        else:
+                            bad += 1
+                    twin.apply(feed.watermark(end))
+                    await view.until_shown(end)
+                    for definition in twin.definitions:
+                        found = [row_values(row) for row in (await view.rows(definition.name)).rows]
+                        assert_rows_equal(found, twin.rows(definition.name), f"{end} {definition.name}")
+                        compared += len(found)
+                status = await view.sequencer()
+    assert status.trades + status.bars + status.limits == good
+    # A day on which the lists are empty would prove nothing.
+    assert compared > 200
+    assert bad > 50
