@@ -30,6 +30,19 @@ cdef inline uint64_t identity(uint64_t trade_key, uint32_t symbol_id) noexcept n
     return mixed if mixed else 1
 
 
+cdef inline uint64_t hash_trade(int64_t exchange, int64_t trf, const char* text, Py_ssize_t length) noexcept nogil:
+    """What trade_key() answers, of the trade id's UTF-8 bytes."""
+    cdef uint64_t mixed
+    cdef Py_ssize_t i
+    if length == 0:
+        return 0
+    mixed = mix64(mix64(<uint64_t>exchange + 0x9E3779B97F4A7C15u) + <uint64_t>trf)
+    for i in range(length):     # FNV-1a
+        mixed = (mixed ^ <unsigned char>text[i]) * 0x100000001B3u
+    mixed = mix64(mixed)
+    return mixed if mixed else 1
+
+
 cdef class RecentTrades:
     cdef readonly int64_t max_remembered
     cdef Generation* current

@@ -166,15 +166,7 @@ cpdef uint64_t trade_key(int64_t exchange, int64_t trf, str trade_id) except? 0:
     """
     cdef Py_ssize_t length = 0
     cdef const char* text
-    cdef uint64_t mixed
-    cdef Py_ssize_t i
     if trade_id is None:
         return 0
     text = PyUnicode_AsUTF8AndSize(trade_id, &length)
-    if length == 0:
-        return 0
-    mixed = mix64(mix64(<uint64_t>exchange + 0x9E3779B97F4A7C15u) + <uint64_t>trf)
-    for i in range(length):     # FNV-1a
-        mixed = (mixed ^ <unsigned char>text[i]) * 0x100000001B3u
-    mixed = mix64(mixed)
-    return mixed if mixed else 1
+    return hash_trade(exchange, trf, text, length)
