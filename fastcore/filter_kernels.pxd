@@ -22,14 +22,14 @@ cdef extern from *:
 
     /* `holds` is in terms of x[i] and b; b is a constant or y[i]. */
     #define TRADEUL_LOOP(holds) for (int32_t i = 0; i < n; i++) out[i] = (uint8_t)(holds); break
-    #define TRADEUL_COMPARE(b) \
-        switch (relation) { \
-        case 0: TRADEUL_LOOP(x[i] == b); \
-        case 1: TRADEUL_LOOP((x[i] < b) | (x[i] > b)); \
-        case 2: TRADEUL_LOOP(x[i] < b); \
-        case 3: TRADEUL_LOOP(x[i] <= b); \
-        case 4: TRADEUL_LOOP(x[i] > b); \
-        default: TRADEUL_LOOP(x[i] >= b); \
+    #define TRADEUL_COMPARE(b) \\
+        switch (relation) { \\
+        case 0: TRADEUL_LOOP(x[i] == b); \\
+        case 1: TRADEUL_LOOP((x[i] < b) | (x[i] > b)); \\
+        case 2: TRADEUL_LOOP(x[i] < b); \\
+        case 3: TRADEUL_LOOP(x[i] <= b); \\
+        case 4: TRADEUL_LOOP(x[i] > b); \\
+        default: TRADEUL_LOOP(x[i] >= b); \\
         }
 
     TRADEUL_WIDE static void tradeul_compare_constant(
