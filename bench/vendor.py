@@ -116,7 +116,7 @@ class Feed:
 
 async def drained(transport: asyncio.WriteTransport, below: int) -> None:
     """Waits until no more than so many bytes are left to write; a transport tells nobody."""
-    while transport.get_write_buffer_size() > below:  # noqa: ASYNC110
+    while transport.get_write_buffer_size() > below:
         await asyncio.sleep(0.0005)
 
 
