@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     is_current = FILE.exists() and FILE.read_text(encoding="utf-8") == page
     if parser.parse_args(arguments).check:
         if not is_current:
-            sys.stderr.write(f"expected docs/{FILE.name} to be current, was not; run `python -m services.kit.fielddoc`\n")
+            sys.stderr.write("expected docs/fields.md to be current; run `python -m services.kit.fielddoc`\n")
             return 1
     elif not is_current:
         FILE.write_text(page, encoding="utf-8")
