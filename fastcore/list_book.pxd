@@ -1,0 +1,51 @@
+# The lists of a market: definitions, filters that apply now, published rows.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from fastcore.filters cimport Filter
+from fastcore.list_messages cimport Moment
+from fastcore.market_state cimport MarketState
+from fastcore.ranked_list cimport RankedList, Workspace
+from fastcore.wire cimport Field, Writer
+
+
+# What lists have in common and is evaluated once for all of them.
+cdef class Base:
+    cdef Filter filter
+    cdef bint uses_scanner_filters
+    cdef uint8_t* match             # [symbol id]
+    cdef int32_t room
+    cdef uint64_t evaluated_at      # Workspace.moment
+
+    cdef const uint8_t* evaluate(self, MarketState state, Workspace work, list scanner_filters) except NULL
+
+
+cdef class ListBook:
+    cdef readonly dict ignored_filters      # name of a scanner filter -> what is wrong with it
+    cdef Moment refreshed                   # when the lists were refreshed last
+    cdef int64_t window_mark_ns             # of the state at that time
+    cdef bint encode_deltas
+    cdef Workspace work
+    cdef list specs
+    cdef dict lists                         # name -> RankedList, the built-in ones
+    cdef dict list_bases                    # name -> Base
+    cdef dict scans                         # name -> RankedList
+    cdef dict bases                         # (base filter, uses scanner filters) -> Base
+    cdef Base no_base
+    cdef Base built_in_base
+    cdef bytes filters_message              # the last ListFilters, encoded
+    cdef list scanner_filters               # (Filter, sessions as a bit mask, 0 for all)
+    cdef object scan_numbers
+
+    cdef Base base_of(self, str base_filter, bint uses_scanner_filters)
+    cdef list filters_now(self, MarketState state)
+    cdef int set_filters(self, const unsigned char* message, size_t length) except -1
+    cdef list refresh(self, MarketState state, const Moment* moment)
+    cdef RankedList get(self, str name)
+    cdef RankedList add_scan(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit)
+    cdef bytes query(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit,
+                     bint as_built_in)
+    cdef bytes snapshot(self, MarketState state, const Moment* moment, str name, object limit)
+    cdef int write(self, Writer* writer, MarketState state) except -1
+    cdef int read(self, const Field* field, MarketState state, uint32_t epoch) except -1
+    cdef uint64_t hash(self, uint64_t seed, MarketState state)

@@ -1,0 +1,17 @@
+# The market: its state and its lists, moved on by the frames of the stream.
+
+from fastcore.list_book cimport ListBook
+from fastcore.list_messages cimport Moment
+from fastcore.market_state cimport MarketState
+from fastcore.ranked_list cimport RankedList
+
+
+cdef class Market:
+    cdef readonly MarketState state
+    cdef readonly unsigned int epoch
+    cdef readonly unsigned int sequence     # of the last frame applied, 0 before the first
+    cdef ListBook book
+
+    cdef Moment moment(self)
+    cdef int _take_position(self, const unsigned char* data, size_t length) except -1
+    cdef int _check_scan(self, RankedList scan) except -1

@@ -1,0 +1,102 @@
+from collections.abc import Iterable
+from typing import Protocol
+
+from fastcore.market_state import MarketState
+from fastcore.ranked_list import ListUpdate as ListUpdate
+from fastcore.ranked_list import RankedList
+
+_Buffer = bytes | bytearray | memoryview
+
+class ListDefinition(Protocol):
+    """What decides a list's rows; ListSpec of services/kit/lists.py has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def filter(self) -> str: ...
+    @property
+    def order_by(self) -> str: ...
+    @property
+    def stay(self) -> str: ...
+    @property
+    def base_filter(self) -> str: ...
+    @property
+    def uses_scanner_filters(self) -> bool: ...
+    @property
+    def limit(self) -> int: ...
+
+class Market:
+    """The market of one epoch.
+
+    `definitions`: the built-in lists; FilterError (a ValueError) when one has a
+    wrong filter or order. With `encode_deltas=False` lists and sequences are kept
+    as ever, but ListUpdate.delta stays empty (scans' excepted). Not for several
+    threads at once.
+    """
+
+    state: MarketState
+    epoch: int
+    sequence: int
+    def __init__(self, definitions: Iterable[ListDefinition], epoch: int, encode_deltas: bool = True) -> None: ...
+    def apply(self, frame: _Buffer) -> list[ListUpdate]:
+        """Applies the next encoded Frame; the updates of the lists that it changed, scans last.
+
+        Only watermarks change lists. ValueError for a frame that cannot be
+        applied: the copy is then no longer to be used.
+        """
+
+    @property
+    def list_names(self) -> list[str]:
+        """The names of the built-in lists, in the order of their definitions."""
+
+    def list_sequence(self, name: str) -> int:
+        """How often a list has changed in this epoch; 0 while it is empty from the start. KeyError for no list."""
+
+    def list_count(self, name: str) -> int:
+        """Rows of a list as published."""
+
+    def snapshot(self, name: str, limit: int | None = None) -> bytes:
+        """A list as last published, its first `limit` rows: an encoded RankedList.
+
+        More rows than the list's own limit are selected from the state of now by
+        the list's filters. KeyError for no list, ValueError for a limit below 1.
+        """
+
+    def difference(self, old: Market, name: str) -> bytes:
+        """What leads from a list in `old`, an earlier copy of the same epoch, to the list here: an encoded ListDelta.
+
+        ValueError when `old` is of another epoch or further on.
+        """
+
+    @property
+    def ignored_filters(self) -> dict[str, str]:
+        """Scanner filters that are left out: name -> what is wrong with the expression."""
+
+    def query(self, filter_text: str, order_by: str, limit: int, as_built_in: bool = False) -> bytes:
+        """An own list, now: an encoded RankedList, called "scan", of at most `limit` rows.
+
+        With `as_built_in` the base filter and the scanner filters apply, too.
+        FilterError (a ValueError) for a wrong filter or order.
+        """
+
+    def add_scan(self, filter_text: str, order_by: str, limit: int) -> RankedList:
+        """An own list that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
+
+        It is filled at once with the rows of now, its sequence 1 (0 when there are none).
+        """
+
+    def scan_snapshot(self, scan: RankedList) -> bytes:
+        """An own list as last published: an encoded RankedList. KeyError when it is not this market's."""
+
+    def remove_scan(self, scan: RankedList) -> None:
+        """Takes an own list out. KeyError when it is not this market's."""
+
+    def to_bytes(self) -> bytes:
+        """The whole market but for own lists; a copy made of it goes on exactly as this one."""
+
+    @staticmethod
+    def from_bytes(definitions: Iterable[ListDefinition], data: _Buffer, encode_deltas: bool = True) -> Market:
+        """The market that to_bytes() wrote; ValueError when it cannot be read or has other definitions."""
+
+    def hash(self) -> int:
+        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""

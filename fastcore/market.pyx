@@ -1,0 +1,237 @@
+"""One copy of the market: MarketState and the ranked lists over it, a function of the stream's frames."""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastcore.list_book cimport ListBook
+from fastcore.list_messages cimport Moment
+from fastcore.market_state cimport MarketState
+from fastcore.ranked_list cimport RankedList
+from fastcore.wire cimport (
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field,
+    raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_free, writer_init,
+)
+
+from fastcore.ranked_list import ListUpdate
+
+cdef enum:
+    # Of Frame.
+    POSITION = 1
+    LIST_FILTERS = 7
+    WATERMARK = 13
+
+
+cdef class Market:
+    """The market of one epoch.
+
+    `definitions`: the built-in lists, ListSpec of services/kit/lists.py; FilterError
+    (a ValueError) when one has a wrong filter or order. With `encode_deltas=False`
+    lists and sequences are kept as ever, but ListUpdate.delta stays empty (scans'
+    excepted). Not for several threads at once.
+    """
+
+    def __init__(self, definitions, unsigned int epoch, bint encode_deltas=True):
+        self.state = MarketState()
+        self.epoch = epoch
+        self.book = ListBook(definitions, encode_deltas)
+        self.book.refreshed = self.moment()
+        for ranked in self.book.lists.values():
+            (<RankedList>ranked).moment = self.book.refreshed
+
+    cdef Moment moment(self):
+        cdef Moment moment
+        moment.epoch = self.epoch
+        moment.sequence = self.sequence
+        moment.time_ns = self.state.now_ns
+        return moment
+
+    def apply(self, const unsigned char[::1] frame not None):
+        """Applies the next encoded Frame: list[ListUpdate] of the lists that it changed.
+
+        Only watermarks change lists. Built-in lists come in the order of their
+        definitions, scans after them. ValueError for a frame that cannot be
+        applied: the copy is then no longer to be used.
+        """
+        cdef Cursor cursor = cursor_of(&frame[0] if frame.shape[0] else NULL, frame.shape[0])
+        cdef Field field
+        cdef Field position
+        cdef Field filters
+        cdef Moment moment
+        cdef bint is_watermark = False
+        cdef int status = next_field(&cursor, &field)
+        position.data = filters.data = NULL
+        while status == WIRE_FIELD:
+            if field.wire_type == WIRE_LENGTH:
+                if field.number == POSITION:
+                    position = field
+                elif field.number == LIST_FILTERS:
+                    filters = field
+                elif field.number == WATERMARK:
+                    is_watermark = True
+            status = next_field(&cursor, &field)
+        if status != WIRE_END:
+            raise_wire_error(status, b"Frame")
+        self._take_position(position.data, position.length if position.data != NULL else 0)
+        self.state.apply(frame)
+        if filters.data != NULL:
+            self.book.set_filters(filters.data, filters.length)
+        if not is_watermark:
+            return []
+        self.state.refresh()
+        moment = self.moment()
+        return self.book.refresh(self.state, &moment)
+
+    cdef int _take_position(self, const unsigned char* data, size_t length) except -1:
+        cdef Cursor cursor = cursor_of(data, length)
+        cdef Field field
+        cdef uint64_t epoch = 0, sequence = 0
+        cdef int status = next_field(&cursor, &field)
+        while status == WIRE_FIELD:
+            if field.wire_type == WIRE_VARINT and field.number == 1:
+                epoch = field.value
+            elif field.wire_type == WIRE_VARINT and field.number == 2:
+                sequence = field.value
+            status = next_field(&cursor, &field)
+        if status != WIRE_END:
+            raise_wire_error(status, b"StreamPosition")
+        if epoch != self.epoch or not self.sequence < sequence < <uint64_t>1 << 32:
+            raise ValueError(f"expected a frame of epoch {self.epoch} after sequence {self.sequence}, "
+                             f"was {epoch}/{sequence}")
+        self.sequence = <uint32_t>sequence
+        return 0
+
+    # --- the built-in lists
+
+    @property
+    def list_names(self):
+        """The names of the built-in lists, in the order of their definitions."""
+        return list(self.book.lists)
+
+    def list_sequence(self, str name not None):
+        """How often a list has changed in this epoch; 0 while it is empty from the start. KeyError for no list."""
+        return self.book.get(name).sequence
+
+    def list_count(self, str name not None):
+        """Rows of a list as published."""
+        return self.book.get(name).count
+
+    def snapshot(self, str name not None, limit=None):
+        """A list as last published, its first `limit` rows: an encoded RankedList.
+
+        More rows than the list's own limit are selected from the state of now by
+        the list's filters. KeyError for no list, ValueError for a limit below 1.
+        """
+        cdef Moment moment = self.moment()
+        return self.book.snapshot(self.state, &moment, name, limit)
+
+    def difference(self, Market old not None, str name not None):
+        """What leads from a list in `old`, an earlier copy of the same epoch, to the list here: an encoded ListDelta.
+
+        ValueError when `old` is of another epoch or further on.
+        """
+        cdef RankedList ours = self.book.get(name)
+        cdef RankedList theirs = old.book.get(name)
+        if old.epoch != self.epoch or theirs.sequence > ours.sequence or old.state.count > self.state.count:
+            raise ValueError(
+                f"list {name}: expected an earlier copy than {self.epoch}/{ours.sequence} of "
+                f"{self.state.count} symbols, was {old.epoch}/{theirs.sequence} of {old.state.count}"
+            )
+        self.book.work.begin(self.state)
+        return ours.difference(theirs, self.book.work)
+
+    @property
+    def ignored_filters(self):
+        """Scanner filters that are left out: name -> what is wrong with the expression."""
+        return dict(self.book.ignored_filters)
+
+    # --- own lists
+
+    def query(self, str filter_text not None, str order_by not None, int limit, bint as_built_in=False):
+        """An own list, now: an encoded RankedList, called "scan", of at most `limit` rows.
+
+        With `as_built_in` the base filter and the scanner filters apply, too.
+        FilterError (a ValueError) for a wrong filter or order.
+        """
+        cdef Moment moment = self.moment()
+        self.state.refresh()
+        return self.book.query(self.state, &moment, filter_text, order_by, limit, as_built_in)
+
+    def add_scan(self, str filter_text not None, str order_by not None, int limit):
+        """An own list that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
+
+        It is filled at once with the rows of now, its sequence 1 (0 when there are none).
+        """
+        cdef Moment moment = self.moment()
+        self.state.refresh()
+        return self.book.add_scan(self.state, &moment, filter_text, order_by, limit)
+
+    def scan_snapshot(self, RankedList scan not None):
+        """An own list as last published: an encoded RankedList. KeyError when it is not this market's."""
+        self._check_scan(scan)
+        return scan.snapshot(scan.limit)
+
+    def remove_scan(self, RankedList scan not None):
+        """Takes an own list out. KeyError when it is not this market's."""
+        self._check_scan(scan)
+        del self.book.scans[scan.name]
+
+    cdef int _check_scan(self, RankedList scan) except -1:
+        if self.book.scans.get(scan.name) is not scan:
+            raise KeyError(f"expected an own list of this market, was {scan!r}")
+        return 0
+
+    # --- whole states: the message has the fields 1 epoch, 2 sequence, 3 state, 4 lists
+
+    def to_bytes(self):
+        """The whole market but for own lists; a copy made of it goes on exactly as this one."""
+        cdef Writer writer
+        cdef Writer part
+        cdef bytes state = self.state.to_bytes()
+        writer_init(&writer, len(state) + (1 << 20))
+        writer_init(&part, 1 << 20)
+        try:
+            write_varint_field(&writer, 1, self.epoch)
+            write_varint_field(&writer, 2, self.sequence)
+            write_length_field(&writer, 3, PyBytes_AS_STRING(state), len(state))
+            self.book.write(&part, self.state)
+            write_length_field(&writer, 4, part.data, part.size)
+            return writer_bytes(&writer)
+        finally:
+            writer_free(&part)
+            writer_free(&writer)
+
+    @staticmethod
+    def from_bytes(definitions, const unsigned char[::1] data not None, bint encode_deltas=True):
+        """The market that to_bytes() wrote; ValueError when it cannot be read or has other definitions."""
+        cdef Cursor cursor = cursor_of(&data[0] if data.shape[0] else NULL, data.shape[0])
+        cdef Field field
+        cdef Field book
+        cdef uint64_t epoch = 0, sequence = 0
+        cdef Market market
+        cdef int status = next_field(&cursor, &field)
+        state = None
+        book.data = NULL
+        while status == WIRE_FIELD:
+            if field.number == 1 and field.wire_type == WIRE_VARINT:
+                epoch = field.value
+            elif field.number == 2 and field.wire_type == WIRE_VARINT:
+                sequence = field.value
+            elif field.number == 3 and field.wire_type == WIRE_LENGTH:
+                state = (<const char*>field.data)[:field.length]
+            elif field.number == 4 and field.wire_type == WIRE_LENGTH:
+                book = field
+            status = next_field(&cursor, &field)
+        if status != WIRE_END:
+            raise_wire_error(status, b"whole state of a market")
+        if state is None or book.data == NULL or epoch >> 32 or sequence >> 32:
+            raise ValueError("expected the whole state of a market: epoch, sequence, state and lists, was incomplete")
+        market = Market(definitions, epoch, encode_deltas)
+        market.state = MarketState.from_bytes(state)
+        market.state.refresh()
+        market.sequence = <uint32_t>sequence
+        market.book.read(&book, market.state, market.epoch)
+        return market
+
+    def hash(self):
+        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+        return self.book.hash(self.state.hash(), self.state)

@@ -1,0 +1,70 @@
+# One ranked list: which rows are in it, in which order, and what was published of them.
+
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+
+from fastcore.filters cimport Filter, Order
+from fastcore.list_messages cimport Moment
+from fastcore.market_state cimport MarketState
+from fastcore.top_rows cimport Candidate
+from fastcore.wire cimport Field, Writer
+
+
+# What the lists of a market share while they are refreshed, one after the other.
+cdef class Workspace:
+    cdef int32_t room               # symbol ids there is room for
+    cdef uint8_t* match             # [symbol id]
+    cdef uint8_t* stays             # [symbol id]
+    cdef int32_t* ids               # rows that match
+    cdef double* keys               # [key][place in ids]
+    cdef Candidate* candidates
+    cdef int32_t* selected          # the best rows, in order
+    cdef uint32_t* old_rank         # [symbol id], all 0 between uses
+    cdef Writer changes
+    cdef list rows                  # [symbol id] -> encoded row or None
+    cdef uint64_t* encoded_at       # [symbol id] -> the moment at which it was
+    cdef uint64_t moment
+
+    cdef void _free(self) noexcept
+    cdef int begin(self, MarketState state) except -1
+    cdef bytes row(self, MarketState state, int32_t symbol_id)
+    cdef int32_t select(self, MarketState state, Order order, int32_t limit) noexcept nogil
+
+
+cdef class Members:
+    cdef int32_t count
+    cdef int32_t* ids
+    cdef uint32_t* revisions        # of the row when it was taken
+    cdef list rows                  # encoded, without rank
+
+
+cdef class ListUpdate:
+    cdef readonly str list
+    cdef readonly unsigned int previous_sequence
+    cdef readonly unsigned int sequence
+    cdef readonly bytes delta
+
+
+cdef class RankedList:
+    cdef readonly str name
+    cdef readonly unsigned int sequence
+    cdef readonly int limit
+    cdef readonly Filter filter
+    cdef readonly Filter stay       # None when it has none
+    cdef readonly Order order
+    cdef bytes label                # its name in messages
+    cdef Members members            # as published
+    cdef Moment moment              # when they were last compared with the state
+
+    cdef int32_t select(self, MarketState state, Workspace work, const uint8_t* base, int32_t limit) except -1
+    cdef ListUpdate refresh(self, MarketState state, Workspace work, const uint8_t* base, bint take_all,
+                            const Moment* moment, bint encode_delta)
+    cdef bytes snapshot(self, int32_t limit)
+    cdef bytes fresh(self, MarketState state, Workspace work, const uint8_t* base, const Moment* moment, int32_t limit)
+    cdef bytes difference(self, RankedList old, Workspace work)
+    cdef int write(self, Writer* writer, MarketState state) except -1
+    cdef int read(self, const Field* field, MarketState state) except -1
+    cdef bytes _touched(self, MarketState state)
+    cdef uint64_t hash(self, uint64_t seed, MarketState state)
+
+
+cdef uint64_t mixed(uint64_t seed, const void* data, size_t length) noexcept nogil

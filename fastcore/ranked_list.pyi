@@ -1,0 +1,30 @@
+from typing import final
+
+from fastcore.filters import Filter, Order
+
+@final
+class ListUpdate:
+    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not asked for."""
+
+    list: str
+    previous_sequence: int
+    sequence: int
+    delta: bytes
+    def __init__(self, list: str, previous_sequence: int, sequence: int, delta: bytes) -> None: ...
+
+@final
+class RankedList:
+    """A list of at most `limit` rows, and the handle of an own one; a Market makes them.
+
+    `sequence` counts its changes, 0 while it is empty from the start.
+    """
+
+    name: str
+    sequence: int
+    limit: int
+    filter: Filter
+    stay: Filter | None
+    order: Order
+    @property
+    def count(self) -> int:
+        """Rows published."""

@@ -1,0 +1,394 @@
+"""WHERE filter ORDER BY order LIMIT k over the rows of a state, and what changed since it was last published.
+
+What is published of a member is its row as it was when it was last taken: on
+entering, when its revision had changed, or with all rows when the window mark
+had moved. A list is empty at sequence 0, before its first change.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from fastcore.filters cimport Filter, Order
+from fastcore.list_messages cimport (
+    Action, Moment, Row, list_delta, ranked_list, row_of, write_changed_row, write_removed, write_reranked,
+)
+from fastcore.market_state cimport MarketState
+from fastcore.top_rows cimport Candidate, LaterKeys, sort_top
+from fastcore.wire cimport (
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, enter, load_u32, next_field,
+    raise_wire_error, write_length_field, write_varint_field, writer_free, writer_init,
+)
+
+cdef enum:
+    MOST_KEYS = 8
+    KEPT = 1 << 30      # beside a rank: the member is one afterwards too
+
+
+cdef class Workspace:
+    """Buffers for as many rows as the state has, and the rows encoded at this moment."""
+
+    def __cinit__(self):
+        self.rows = []
+        writer_init(&self.changes, 1 << 16)
+
+    def __dealloc__(self):
+        self._free()
+        writer_free(&self.changes)
+
+    cdef void _free(self) noexcept:
+        free(self.match)
+        free(self.stays)
+        free(self.ids)
+        free(self.keys)
+        free(self.candidates)
+        free(self.selected)
+        free(self.old_rank)
+        free(self.encoded_at)
+        self.match = self.stays = NULL
+        self.ids = self.selected = NULL
+        self.keys = NULL
+        self.candidates = NULL
+        self.old_rank = NULL
+        self.encoded_at = NULL
+        self.room = 0
+
+    cdef int begin(self, MarketState state) except -1:
+        """A new moment: rows encoded before it are no longer those of now."""
+        cdef size_t room
+        self.moment += 1
+        if self.room >= state.count and self.room > 0:
+            return 0
+        self._free()
+        room = <size_t>state.count + 1024
+        self.match = <uint8_t*>malloc(room)
+        self.stays = <uint8_t*>malloc(room)
+        self.ids = <int32_t*>malloc(room * sizeof(int32_t))
+        self.keys = <double*>malloc(room * MOST_KEYS * sizeof(double))
+        self.candidates = <Candidate*>malloc(room * sizeof(Candidate))
+        self.selected = <int32_t*>malloc(room * sizeof(int32_t))
+        self.old_rank = <uint32_t*>calloc(room, sizeof(uint32_t))
+        self.encoded_at = <uint64_t*>calloc(room, sizeof(uint64_t))
+        if (self.match == NULL or self.stays == NULL or self.ids == NULL or self.keys == NULL
+                or self.candidates == NULL or self.selected == NULL or self.old_rank == NULL
+                or self.encoded_at == NULL):
+            self._free()
+            raise MemoryError(f"no memory to rank {room} rows")
+        self.rows = [None] * <Py_ssize_t>room
+        self.room = <int32_t>room
+        return 0
+
+    cdef bytes row(self, MarketState state, int32_t symbol_id):
+        """The row now, encoded once for all lists."""
+        cdef bytes row
+        if self.encoded_at[symbol_id] == self.moment:
+            return <bytes>self.rows[symbol_id]
+        row = state.encode_row(symbol_id)
+        self.rows[symbol_id] = row
+        self.encoded_at[symbol_id] = self.moment
+        return row
+
+    cdef int32_t select(self, MarketState state, Order order, int32_t limit) noexcept nogil:
+        """Puts the best `limit` of the rows in `match` into `selected`; how many there are."""
+        cdef int32_t n = 0
+        cdef int32_t i
+        cdef LaterKeys later
+        # Without a branch: whether a row matches cannot be foreseen.
+        for i in range(state.count):
+            self.ids[n] = i
+            n += self.match[i]
+        if order.key_count > 0:
+            order.evaluate(state, self.ids, n, self.keys)
+        else:
+            memset(self.keys, 0, n * sizeof(double))
+        for i in range(n):
+            self.candidates[i].key = self.keys[i]
+            self.candidates[i].place = <uint32_t>state.symbol_order[self.ids[i]]
+            self.candidates[i].index = i
+        later.keys = self.keys
+        later.stride = n
+        later.count = order.key_count
+        limit = min(limit, n)
+        sort_top(self.candidates, n, limit, &later)
+        for i in range(limit):
+            self.selected[i] = self.ids[self.candidates[i].index]
+        return limit
+
+
+cdef class Members:
+    """Rows of a list by rank, best first."""
+
+    def __cinit__(self, int32_t count):
+        self.ids = <int32_t*>malloc((count + 1) * sizeof(int32_t))
+        self.revisions = <uint32_t*>malloc((count + 1) * sizeof(uint32_t))
+        if self.ids == NULL or self.revisions == NULL:
+            raise MemoryError(f"no memory for a list of {count} rows")
+        self.count = count
+        self.rows = [None] * count
+
+    def __dealloc__(self):
+        free(self.ids)
+        free(self.revisions)
+
+
+cdef class ListUpdate:
+    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not asked for."""
+
+    def __init__(self, str list not None, unsigned int previous_sequence, unsigned int sequence,
+                 bytes delta not None):
+        self.list = list
+        self.previous_sequence = previous_sequence
+        self.sequence = sequence
+        self.delta = delta
+
+    def __repr__(self):
+        return (f"ListUpdate(list={self.list!r}, previous_sequence={self.previous_sequence}, "
+                f"sequence={self.sequence}, delta=<{len(self.delta)} bytes>)")
+
+
+cdef inline bint _same(bytes a, bytes b):
+    return a is b or (
+        PyBytes_GET_SIZE(a) == PyBytes_GET_SIZE(b)
+        and memcmp(PyBytes_AS_STRING(a), PyBytes_AS_STRING(b), PyBytes_GET_SIZE(a)) == 0
+    )
+
+
+cdef int _write_changes(Members old, Members new, Workspace work, bint encode) except -1:
+    """What leads from `old` to `new` into work.changes, removals first, then by rank; how many changes."""
+    cdef int32_t i, old_rank
+    cdef int changes = 0
+    cdef Row row
+    cdef bytes encoded
+    cdef uint32_t* ranks = work.old_rank
+    work.changes.size = 0
+    for i in range(old.count):
+        ranks[old.ids[i]] = i + 1
+    try:
+        for i in range(new.count):
+            if ranks[new.ids[i]]:
+                ranks[new.ids[i]] |= KEPT
+        for i in range(old.count):
+            if ranks[old.ids[i]] & KEPT:
+                continue
+            changes += 1
+            if encode:
+                row_of(<bytes>old.rows[i], &row)
+                write_removed(&work.changes, row)
+        for i in range(new.count):
+            old_rank = ranks[new.ids[i]] & ~<uint32_t>KEPT
+            encoded = <bytes>new.rows[i]
+            if old_rank and _same(encoded, <bytes>old.rows[old_rank - 1]):
+                if old_rank == i + 1:
+                    continue
+                changes += 1
+                if encode:
+                    row_of(encoded, &row)
+                    write_reranked(&work.changes, row, old_rank, i + 1)
+                continue
+            changes += 1
+            if encode:
+                row_of(encoded, &row)
+                write_changed_row(&work.changes, Action.UPDATE if old_rank else Action.ADD, row, i + 1)
+    finally:
+        for i in range(old.count):
+            ranks[old.ids[i]] = 0
+    return changes
+
+
+cdef class RankedList:
+    """A list of at most `limit` rows; see the module. The handle of an own scan, too."""
+
+    def __cinit__(self, str name not None, bytes label not None, Filter filter not None, Filter stay,
+                  Order order not None, int limit):
+        if limit < 1:
+            raise ValueError(f"list {name}: expected a limit of at least 1, was {limit}")
+        self.name = name
+        self.label = label
+        self.filter = filter
+        self.stay = stay
+        self.order = order
+        self.limit = limit
+        self.members = Members(0)
+
+    @property
+    def count(self):
+        """Rows published."""
+        return self.members.count
+
+    def __repr__(self):
+        return f"RankedList({self.name!r}, sequence={self.sequence}, count={self.members.count})"
+
+    cdef int32_t select(self, MarketState state, Workspace work, const uint8_t* base, int32_t limit) except -1:
+        """The rows that are in the list now into work.selected, best first; how many. `base`: [symbol id]."""
+        cdef int32_t count = state.count
+        cdef int32_t i, symbol_id
+        self.filter.bind(state)
+        self.order.bind(state)
+        if self.stay is not None:
+            self.stay.bind(state)
+        with nogil:
+            memcpy(work.match, base, count)
+            self.filter.narrow(state, work.match, count)
+            if self.stay is not None and self.members.count > 0:
+                memcpy(work.stays, base, count)
+                self.stay.narrow(state, work.stays, count)
+                for i in range(self.members.count):
+                    symbol_id = self.members.ids[i]
+                    work.match[symbol_id] = work.stays[symbol_id]
+            count = work.select(state, self.order, limit)
+        return count
+
+    cdef ListUpdate refresh(self, MarketState state, Workspace work, const uint8_t* base, bint take_all,
+                            const Moment* moment, bint encode_delta):
+        """Publishes what the list is now; None when that is what it was."""
+        cdef Members old = self.members
+        cdef Members new = Members(self.select(state, work, base, self.limit))
+        cdef int32_t i, symbol_id, old_place
+        cdef bytes row
+        cdef int changes
+        for i in range(old.count):
+            work.old_rank[old.ids[i]] = i + 1
+        try:
+            for i in range(new.count):
+                symbol_id = work.selected[i]
+                old_place = <int32_t>work.old_rank[symbol_id] - 1
+                new.ids[i] = symbol_id
+                new.revisions[i] = state.revision[symbol_id]
+                if old_place < 0 or take_all or old.revisions[old_place] != state.revision[symbol_id]:
+                    row = work.row(state, symbol_id)
+                else:
+                    row = <bytes>old.rows[old_place]
+                new.rows[i] = row
+        finally:
+            for i in range(old.count):
+                work.old_rank[old.ids[i]] = 0
+        changes = _write_changes(old, new, work, encode_delta)
+        self.members = new
+        self.moment = moment[0]
+        if changes == 0:
+            return None
+        self.sequence += 1
+        return ListUpdate(
+            self.name, self.sequence - 1, self.sequence,
+            list_delta(self.label, moment, self.sequence - 1, self.sequence, &work.changes, changes)
+            if encode_delta else b"",
+        )
+
+    cdef bytes snapshot(self, int32_t limit):
+        """The first `limit` rows as published: an encoded RankedList."""
+        return ranked_list(self.label, &self.moment, self.sequence, self.members.rows[:limit])
+
+    cdef bytes fresh(self, MarketState state, Workspace work, const uint8_t* base, const Moment* moment,
+                     int32_t limit):
+        """The first `limit` rows as they are now, published or not: an encoded RankedList."""
+        cdef int32_t i
+        cdef int32_t count = self.select(state, work, base, limit)
+        return ranked_list(self.label, moment, self.sequence,
+                           [work.row(state, work.selected[i]) for i in range(count)])
+
+    cdef bytes difference(self, RankedList old, Workspace work):
+        """What leads from `old`, an earlier state of this list, to this one: an encoded ListDelta."""
+        cdef int changes = _write_changes(old.members, self.members, work, True)
+        return list_delta(self.label, &self.moment, old.sequence, self.sequence, &work.changes, changes)
+
+    # --- whole states: the message of write() has the fields
+    # 1 name, 2 sequence, 3 packed ids, 4 one byte per row (1 where it changed since it was taken), 5 rows
+
+    cdef int write(self, Writer* writer, MarketState state) except -1:
+        cdef Members members = self.members
+        cdef int32_t i
+        cdef bytes row
+        cdef bytes name = self.name.encode()
+        cdef bytes touched = self._touched(state)
+        write_length_field(writer, 1, PyBytes_AS_STRING(name), len(name))
+        write_varint_field(writer, 2, self.sequence)
+        write_length_field(writer, 3, members.ids, members.count * sizeof(int32_t))
+        write_length_field(writer, 4, PyBytes_AS_STRING(touched), len(touched))
+        for i in range(members.count):
+            row = <bytes>members.rows[i]
+            write_length_field(writer, 5, PyBytes_AS_STRING(row), len(row))
+        return 0
+
+    cdef int read(self, const Field* field, MarketState state) except -1:
+        """Takes over what write() wrote of this list; ValueError when it cannot be that."""
+        cdef Cursor cursor = enter(field)
+        cdef Field part
+        cdef Field ids
+        cdef Field touched
+        cdef Row row
+        cdef uint64_t sequence = 0
+        cdef int32_t i, symbol_id
+        cdef Members members
+        cdef list rows = []
+        cdef set seen = set()
+        cdef int status = next_field(&cursor, &part)
+        ids.data = touched.data = NULL
+        ids.length = touched.length = 0
+        while status == WIRE_FIELD:
+            if part.number == 2 and part.wire_type == WIRE_VARINT:
+                sequence = part.value
+            elif part.number == 3 and part.wire_type == WIRE_LENGTH:
+                ids = part
+            elif part.number == 4 and part.wire_type == WIRE_LENGTH:
+                touched = part
+            elif part.number == 5 and part.wire_type == WIRE_LENGTH:
+                encoded = (<const char*>part.data)[:part.length]
+                row_of(encoded, &row)
+                rows.append(encoded)
+            status = next_field(&cursor, &part)
+        if status != WIRE_END:
+            raise_wire_error(status, b"list of a whole state")
+        if len(rows) > self.limit or ids.length != 4 * <size_t>len(rows) or touched.length != <size_t>len(rows):
+            raise ValueError(f"list {self.name}: expected at most {self.limit} rows with an id each, "
+                             f"was {len(rows)} rows, {ids.length} bytes of ids")
+        if sequence >> 32:
+            raise ValueError(f"list {self.name}: expected a sequence below 2**32, was {sequence}")
+        members = Members(<int32_t>len(rows))
+        members.rows = rows
+        for i in range(members.count):
+            symbol_id = <int32_t>load_u32(ids.data, i)
+            if not 0 <= symbol_id < state.count or symbol_id in seen:
+                raise ValueError(f"list {self.name}: expected distinct ids below {state.count}, was {symbol_id}")
+            seen.add(symbol_id)
+            members.ids[i] = symbol_id
+            members.revisions[i] = state.revision[symbol_id] - (1 if touched.data[i] else 0)
+        self.members = members
+        self.sequence = <uint32_t>sequence
+        return 0
+
+    cdef bytes _touched(self, MarketState state):
+        """Per row 1 when the symbol was touched since the row was taken; revisions themselves count otherwise."""
+        cdef Members members = self.members
+        cdef int32_t i
+        return bytes([members.revisions[i] != state.revision[members.ids[i]] for i in range(members.count)])
+
+    cdef uint64_t hash(self, uint64_t seed, MarketState state):
+        """64 bits of all that decides what is published next."""
+        cdef Members members = self.members
+        cdef bytes row
+        cdef bytes touched = self._touched(state)
+        cdef bytes name = self.name.encode()
+        seed = mixed(seed, PyBytes_AS_STRING(name), len(name))
+        seed = mixed(seed, &self.sequence, sizeof(self.sequence))
+        seed = mixed(seed, members.ids, members.count * sizeof(int32_t))
+        seed = mixed(seed, PyBytes_AS_STRING(touched), len(touched))
+        for row in members.rows:
+            seed = mixed(seed, PyBytes_AS_STRING(row), len(row))
+        return seed
+
+
+cdef uint64_t mixed(uint64_t seed, const void* data, size_t length) noexcept nogil:
+    """`seed` with the bytes and their number stirred in, eight at a time."""
+    cdef const unsigned char* pos = <const unsigned char*>data
+    cdef uint64_t word
+    cdef size_t left = length
+    cdef uint64_t value = seed ^ (length * <uint64_t>0x9E3779B97F4A7C15)
+    while left > 0:
+        word = 0
+        memcpy(&word, pos, min(left, <size_t>8))
+        value = (value ^ word) * <uint64_t>0xFF51AFD7ED558CCD
+        value ^= value >> 32
+        pos += min(left, <size_t>8)
+        left -= min(left, <size_t>8)
+    return value
