@@ -190,7 +190,8 @@ def _constant(node: Node, like: _Value) -> Constant:
     if isinstance(node, Name):
         if like.kind == "text":
             problem = f"expected a field or a text in double quotes, was {text}"
-            raise FilterError(problem, position, nearest(text, tuple(BY_NAME)))
+            # A text that lacks its quotes is likelier than a misspelt field.
+            raise FilterError(problem, position, nearest(text, tuple(BY_NAME), 0.7))
         raise _unknown(node)
     if like.kind == "text":
         return Constant(text, "text", position)
@@ -235,10 +236,10 @@ def _was(value: _Value) -> str:
     return _A_KIND[value.kind]
 
 
-def nearest(text: str, names: Sequence[str]) -> str | None:
-    """The name most like `text`, whatever its case; None when none is."""
+def nearest(text: str, names: Sequence[str], likeness: float = 0.5) -> str | None:
+    """The name most like `text`, whatever its case; None when none is even that much (0-1) alike."""
     lower = {name.lower(): name for name in names}
-    found = difflib.get_close_matches(text.lower(), lower, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(text.lower(), lower, n=1, cutoff=likeness)
     return lower[found[0]] if found else None
 
 
