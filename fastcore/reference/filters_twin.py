@@ -135,7 +135,8 @@ class _Parser:
             term = self.sum()
             keys.append((term, self.take("asc", "desc") == "desc"))
             if self.take(",") is None:
-                self.whole(lambda _: term)
+                if self.peek()[0] != "end":
+                    raise ValueError(f"expected the end, was {self.peek()[1]!r}")
                 return keys
 
     def condition(self) -> Term:

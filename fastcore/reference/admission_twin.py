@@ -1,0 +1,170 @@
+"""The gate in front of the stream, one row at a time on generated messages."""
+
+import math
+from collections import Counter
+from collections.abc import MutableSequence, Sequence
+
+from google.protobuf.message import Message
+from tradeul.v1 import market_data_pb2
+
+_OFFICIAL = 1 << 15 | 1 << 16
+_HOUR = 3_600_000_000_000
+
+
+def is_price(value: float) -> bool:
+    return 0 < value < 1e7
+
+
+def is_size(value: float) -> bool:
+    return 0 < value < 1e12
+
+
+def may_be_price(value: float) -> bool:
+    """A price, or "none" in one of its two ways."""
+    return math.isnan(value) or value == 0 or is_price(value)
+
+
+def may_be_size(value: float) -> bool:
+    return math.isnan(value) or value == 0 or is_size(value)
+
+
+def without_zeros(column: MutableSequence[float]) -> None:
+    """The vendor writes 0 for "none"."""
+    column[:] = [math.nan if value == 0 else value for value in column]
+
+
+class AdmissionTwin:
+    """Same methods as fastcore.admission.Admission; remembers every trade of its life."""
+
+    def __init__(self) -> None:
+        self.rejected: Counter[str] = Counter()
+        self.accepted: Counter[str] = Counter()
+        self.newest_ns = 0
+        self.future_day_symbols: set[int] = set()
+        self._seen: set[tuple[int, int]] = set()
+        self._bounds = (0, 0, 0)
+
+    def set_bounds(self, start_ns: int, end_ns: int, latest_ns: int = 2**63 - 1) -> None:
+        if start_ns != self._bounds[0]:
+            self.future_day_symbols = set()
+        self._bounds = (start_ns, end_ns, latest_ns)
+
+    def admit_trades(self, batch: bytes, id_map: Sequence[int]) -> tuple[bytes, int]:
+        message = market_data_pb2.TradeBatch.FromString(batch)
+        kept = []
+        for i, time in enumerate(message.time_ns):
+            symbol = self._symbol(message.symbol_id[i], id_map)
+            reason = self._reason(symbol, time, time)
+            official = message.conditions[i] & _OFFICIAL
+            size = message.size[i]
+            if not reason and not is_price(message.price[i]):
+                reason = "price"
+            if not reason and not (is_size(size) or (official and size == 0)):
+                reason = "size"
+            key = message.trade_key[i] if message.trade_key else 0
+            if not reason and key:
+                if (symbol, key) in self._seen:
+                    reason = "duplicate"
+                self._seen.add((symbol, key))
+            self._judged("trades", reason, time)
+            if not reason:
+                kept.append(i)
+        return self._answer(message, kept, id_map)
+
+    def admit_bars(self, batch: bytes, id_map: Sequence[int]) -> tuple[bytes, int]:
+        message = market_data_pb2.BarBatch.FromString(batch)
+        kept = []
+        for i, (start, end) in enumerate(zip(message.start_ns, message.end_ns, strict=True)):
+            symbol = self._symbol(message.symbol_id[i], id_map)
+            reason = self._reason(symbol, start, end)
+            opening, high, low, closing = message.open[i], message.high[i], message.low[i], message.close[i]
+            if not reason and not (
+                all(is_price(price) for price in (opening, high, low, closing))
+                and all(may_be_price(c[i]) for c in (message.day_vwap, message.official_open, message.vwap))
+            ):
+                reason = "price"
+            if not reason and not (
+                is_size(message.volume[i])
+                and all(may_be_size(c[i]) for c in (message.accumulated_volume, message.average_size))
+            ):
+                reason = "size"
+            shaped = low <= min(opening, closing) and max(opening, closing) <= high
+            if not reason and not (shaped and 0 < end - start <= _HOUR):
+                reason = "bar_shape"
+            self._judged("bars", reason, end)
+            if not reason:
+                kept.append(i)
+        for column in (message.accumulated_volume, message.day_vwap, message.official_open):
+            without_zeros(column)
+        return self._answer(message, kept, id_map)
+
+    def admit_quotes(self, batch: bytes, id_map: Sequence[int]) -> tuple[bytes, int]:
+        message = market_data_pb2.QuoteBatch.FromString(batch)
+        kept = []
+        for i, time in enumerate(message.time_ns):
+            reason = self._reason(self._symbol(message.symbol_id[i], id_map), time, time)
+            if not reason and not (may_be_price(message.bid[i]) and may_be_price(message.ask[i])):
+                reason = "price"
+            if not reason and not (may_be_size(message.bid_size[i]) and may_be_size(message.ask_size[i])):
+                reason = "size"
+            self._judged("quotes", reason, time)
+            if not reason:
+                kept.append(i)
+        without_zeros(message.bid)
+        without_zeros(message.ask)
+        return self._answer(message, kept, id_map)
+
+    def admit_limits(self, batch: bytes, id_map: Sequence[int]) -> tuple[bytes, int]:
+        message = market_data_pb2.LimitBatch.FromString(batch)
+        kept = []
+        for i, time in enumerate(message.time_ns):
+            reason = self._reason(self._symbol(message.symbol_id[i], id_map), time, time)
+            if not reason and not (may_be_price(message.upper[i]) and may_be_price(message.lower[i])):
+                reason = "price"
+            self._judged("limits", reason, time)
+            if not reason:
+                kept.append(i)
+        without_zeros(message.upper)
+        without_zeros(message.lower)
+        return self._answer(message, kept, id_map)
+
+    @staticmethod
+    def _symbol(feed_id: int, id_map: Sequence[int]) -> int:
+        if feed_id >= len(id_map):
+            raise ValueError(f"symbol_id: expected one of {len(id_map)} ids, was {feed_id}")
+        return id_map[feed_id]
+
+    def _reason(self, symbol: int, time: int, known: int) -> str:
+        """`known` is when the event can be known at the earliest: a bar's end."""
+        start, end, latest = self._bounds
+        if symbol < 0:
+            return "unknown_symbol"
+        if not start <= time < end:
+            # The next day's 04:00 is at least 23 hours after this one's.
+            if start + 23 * _HOUR <= time <= latest:
+                self.future_day_symbols.add(symbol)
+            return "time_out_of_session"
+        return "time_ahead" if known > latest else ""
+
+    def _judged(self, kind: str, reason: str, time: int) -> None:
+        if reason:
+            self.rejected[reason] += 1
+            return
+        self.accepted[kind] += 1
+        self.newest_ns = max(self.newest_ns, time)
+
+    @staticmethod
+    def _answer(message: Message, kept: list[int], id_map: Sequence[int]) -> tuple[bytes, int]:
+        """The rows that stay, with the sequencer's ids and without identities."""
+        answer = type(message)()
+        if not kept:
+            return b"", 0
+        for column, value in message.ListFields():
+            if column.name == "trade_key":
+                continue
+            if column.name == "span":
+                setattr(answer, "span", value)  # noqa: B010
+            else:
+                rows = [value[i] for i in kept]
+                getattr(answer, column.name).extend([id_map[v] for v in rows] if column.name == "symbol_id" else rows)
+        return answer.SerializeToString(), len(kept)
