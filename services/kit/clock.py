@@ -1,5 +1,6 @@
 """The only place that reads the wall clock."""
 
+import asyncio
 import time
 from datetime import UTC, date, datetime
 from typing import Final, Literal, Protocol
@@ -17,6 +18,15 @@ def wall_ns() -> int:
 def wall_seconds() -> int:
     """Whole seconds since 1970 UTC, by the wall clock: an epoch's number."""
     return time.time_ns() // NS_PER_SECOND
+
+
+async def fresh_epoch() -> int:
+    """An epoch that no earlier process can have had: the next whole second, after it has begun."""
+    epoch = wall_seconds() + 1
+    # The clock may be set back while we sleep.
+    while (left := epoch * NS_PER_SECOND - wall_ns()) > 0:  # noqa: ASYNC110
+        await asyncio.sleep(left / NS_PER_SECOND)
+    return epoch
 
 
 def utc_now() -> datetime:

@@ -48,13 +48,31 @@ class Service:
         self.settings = settings
         self._state = State.NEW
         self._listeners: list[Callable[[State], None]] = []
+        self._trouble: str | None = None
 
     @property
     def state(self) -> State:
         return self._state
 
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot do its work although it runs; None when it can."""
+        return self._trouble
+
+    @property
+    def condition(self) -> str:
+        """The state's name, with the trouble if there is any: "running" alone is ready."""
+        return self._state.value if self._trouble is None else f"{self._state.value}: {self._trouble}"
+
+    def set_trouble(self, trouble: str | None) -> None:
+        """Says why it cannot do its work, or that it can again: health is NOT_SERVING meanwhile."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            for listener in self._listeners:
+                listener(self._state)
+
     def on_state(self, listener: Callable[[State], None]) -> None:
-        """Calls `listener` at every change of state."""
+        """Calls `listener` at every change of state or trouble."""
         self._listeners.append(listener)
 
     def enter(self, state: State) -> None:

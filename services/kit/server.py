@@ -94,6 +94,7 @@ class Host:
         self._health = HealthServicer()
         self._metrics: MetricsServer | None = None
         self._run: asyncio.Task[None] | None = None
+        self._health_changes: set[asyncio.Task[None]] = set()
         service.on_state(self._observe)
 
     async def start(self) -> None:
@@ -102,7 +103,7 @@ class Host:
         service.enter(State.STARTING)
         try:
             if (address := service.settings.metrics_address(service.name)) is not None:
-                self._metrics = MetricsServer(address, lambda: {service.name: service.state.value})
+                self._metrics = MetricsServer(address, lambda: {service.name: service.condition})
                 self.metrics_port = self._metrics.port
             await service.start()
             if self._serve_grpc:
@@ -113,7 +114,7 @@ class Host:
             raise
         self._run = asyncio.create_task(service.run(), name=f"{service.name}.run")
         service.enter(State.RUNNING)
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self._show_health()
         log.info("serving", name=service.name, port=self.port or None)
 
     async def wait(self) -> None:
@@ -173,5 +174,16 @@ class Host:
             if self._metrics is not None:
                 self._metrics.close()
 
+    async def _show_health(self) -> None:
+        """Health as it is now, whatever it was when this was asked for."""
+        is_well = self.service.state is State.RUNNING and self.service.trouble is None
+        response = health_pb2.HealthCheckResponse
+        await self._set_health(response.SERVING if is_well else response.NOT_SERVING)
+
     def _observe(self, state: State) -> None:
-        SERVICE_STATE.labels(self.service.name).set(state is State.RUNNING)
+        is_well = state is State.RUNNING and self.service.trouble is None
+        SERVICE_STATE.labels(self.service.name).set(is_well)
+        if state is State.RUNNING:
+            change = asyncio.get_running_loop().create_task(self._show_health())
+            self._health_changes.add(change)
+            change.add_done_callback(self._health_changes.discard)

@@ -21,9 +21,17 @@ Answer = Callable[[str, dict[str, str]], Any]
 
 
 class VendorServer:
-    """`rest(path, query)` gives the JSON answer of a GET, or None for 404."""
+    """`rest(path, query)` gives the JSON answer of a GET, or None for 404.
 
-    def __init__(self, rest: Answer, port: int = 0) -> None:
+    With `key`, another key is refused. `received` are the WebSocket clients' messages.
+    """
+
+    def __init__(self, rest: Answer = lambda path, query: None, port: int = 0, key: str | None = None) -> None:
+        self.key = key
+        self.received: list[dict[str, str]] = []
+        self.connections = 0
+        self._changed = asyncio.Condition()
+        self._joins = 0
         self._rest = rest
         self._port = port
         self._server: Server | None = None
@@ -66,7 +74,23 @@ class VendorServer:
         """Returns once a client has authenticated and subscribed."""
         await self._joined.wait()
 
-    async def send(self, frame: str) -> None:
+    async def joins(self, count: int) -> None:
+        """Returns once clients have authenticated and subscribed `count` times in all."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._joins >= count)
+
+    async def asked(self, action: str, params: str) -> None:
+        """Returns once a client has sent that message."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: {"action": action, "params": params} in self.received)
+
+    async def evict(self) -> None:
+        """Does what the vendor does to the older of two connections with one key."""
+        for feed in list(self._feeds):
+            await feed.send('[{"ev":"status","status":"max_connections","message":"Maximum number of connections"}]')
+            await feed.close(1008, "max_connections")
+
+    async def send(self, frame: str | bytes) -> None:
         """Sends one text frame to every subscribed client, waiting for the slowest."""
         for feed in list(self._feeds):
             await feed.send(frame)
@@ -92,18 +116,30 @@ class VendorServer:
         return Response(status, status.phrase, headers, body)
 
     async def _feed(self, connection: ServerConnection) -> None:
+        self.connections += 1
         await connection.send('[{"ev":"status","status":"connected","message":"Connected Successfully"}]')
         try:
             async for text in connection:
                 message = json.loads(text)
+                self.received.append(message)
                 if message["action"] == "auth":
+                    if self.key is not None and message["params"] != self.key:
+                        await connection.send(
+                            '[{"ev":"status","status":"auth_failed","message":"authentication failed"}]'
+                        )
+                        await connection.close(1008, "auth_failed")
+                        return
                     await connection.send('[{"ev":"status","status":"auth_success","message":"authenticated"}]')
                 elif message["action"] == "subscribe":
                     for name in message["params"].split(","):
                         status = {"ev": "status", "status": "success", "message": f"subscribed to: {name}"}
                         await connection.send(json.dumps([status]))
+                    if connection not in self._feeds:
+                        self._joins += 1
                     self._feeds.add(connection)
                     self._joined.set()
+                async with self._changed:
+                    self._changed.notify_all()
         except ConnectionClosed:
             pass
         finally:

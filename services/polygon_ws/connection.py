@@ -1,0 +1,307 @@
+"""The one connection to the vendor's WebSocket: log in, subscribe, stay, come back.
+
+    CONNECTING -> AUTHENTICATING -> SUBSCRIBED --> (lost) BACKING_OFF -> CONNECTING
+         |               |              |
+         +---------------+--------------+--> REFUSED: waits for retry()
+
+The vendor takes one connection per key and evicts the older one, so after
+`max_connections`, as after a refused key, trying again would only fight.
+"""
+
+import asyncio
+import enum
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport, ws_connect
+
+from fastcore.feed_elements import Status
+from services.kit.clock import monotonic, wall_ns
+from services.kit.logging import get_logger
+from services.polygon_ws.subscriptions import Subscriptions, parameters
+
+log = get_logger(__name__)
+
+HANDSHAKE_SECONDS: Final = 10.0
+# The vendor answers log-in and subscription within a moment.
+ANSWER_SECONDS: Final = 10.0
+# A connection that lasted so long was a good one: the next failure is the first.
+STEADY_SECONDS: Final = 10.0
+FIRST_BACKOFF_SECONDS: Final = 0.25
+LONGEST_BACKOFF_SECONDS: Final = 30.0
+PING_AFTER_SECONDS: Final = 10.0
+PONG_WITHIN_SECONDS: Final = 10.0
+# The vendor's messages are below 1 MB; this bounds what one may make us allocate.
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+READ_BUFFER_BYTES: Final = 256 * 1024
+
+# What the vendor says when it will not have us, and trying again will not help.
+REFUSALS: Final = ("auth_failed", "max_connections")
+
+
+class FeedState(enum.IntEnum):
+    """As FeedStatus.State."""
+
+    CONNECTING = 1
+    AUTHENTICATING = 2
+    SUBSCRIBED = 3
+    BACKING_OFF = 4
+    REFUSED = 5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds, and the source of jitter; tests shorten them."""
+
+    answer: float = ANSWER_SECONDS
+    first_backoff: float = FIRST_BACKOFF_SECONDS
+    longest_backoff: float = LONGEST_BACKOFF_SECONDS
+    steady: float = STEADY_SECONDS
+    ping_after: float = PING_AFTER_SECONDS
+    pong_within: float = PONG_WITHIN_SECONDS
+    rng: random.Random = field(default_factory=random.Random)
+
+    def backoff(self, failures: int) -> float:
+        """The pause before the next attempt: random, up to a bound that doubles."""
+        bound = min(self.longest_backoff, self.first_backoff * 2.0 ** min(failures, 30))
+        return self.rng.uniform(bound / 2, bound)
+
+
+class FeedRefused(Exception):
+    """The vendor will not have us; the message says why."""
+
+
+class FeedLost(Exception):
+    """The connection ended or never came about; the message says why."""
+
+
+class _Listener(WSListener):
+    """One connection's frames; the callbacks run inside the event loop's read."""
+
+    def __init__(self, connection: "FeedConnection") -> None:
+        self._connection = connection
+        self._parts: bytearray | None = None
+        self.ended = asyncio.get_running_loop().create_future()
+        # Events of the log-in, in order.
+        self.said: asyncio.Queue[Status] = asyncio.Queue()
+        self.refusal = ""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            transport.disconnect()
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY):
+            if frame.fin:
+                self._connection.receive(frame.get_payload_as_memoryview(), self)
+            else:
+                self._parts = bytearray(frame.get_payload_as_memoryview())
+        elif kind == WSMsgType.CONTINUATION and self._parts is not None:
+            if len(self._parts) + frame.payload_size > MAX_MESSAGE_BYTES:
+                raise WSProtocolError(
+                    WSCloseCode.MESSAGE_TOO_BIG, f"expected messages of at most {MAX_MESSAGE_BYTES} bytes, was larger"
+                )
+            self._parts += frame.get_payload_as_memoryview()
+            if frame.fin:
+                parts, self._parts = self._parts, None
+                self._connection.receive(memoryview(parts), self)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class FeedConnection:
+    """Keeps the feed up; run() until cancelled.
+
+    Args:
+        on_message: takes each message's bytes (valid during the call only) and
+            returns what it said about the connection.
+        on_state: is called at every change of `state`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        subscriptions: Subscriptions,
+        on_message: Callable[[memoryview], list[Status]],
+        on_state: Callable[[FeedState, str], None] = lambda state, detail: None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.subscriptions = subscriptions
+        self.state = FeedState.CONNECTING
+        self.detail = ""
+        self.messages = 0
+        self.reconnects = 0
+        # Messages beyond MAX_MESSAGE_BYTES; each costs the connection.
+        self.oversize = 0
+        self.last_message_ns = 0
+        self._url = url
+        self._api_key = api_key
+        self._on_message = on_message
+        self._on_state = on_state
+        self._timing = timing or Timing()
+        self._transport: WSTransport | None = None
+        self._is_logged_in = False
+        self._is_paused = False
+        self._retry = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connects again and again; never returns."""
+        failures = 0
+        while True:
+            began = monotonic()
+            try:
+                await self._attend()
+            except FeedRefused as refused:
+                self._enter(FeedState.REFUSED, str(refused))
+                log.error("feed refused: waiting for an operator", url=self._url, reason=str(refused))
+                self._retry.clear()
+                await self._retry.wait()
+                failures = 0
+            except FeedLost as lost:
+                if monotonic() - began > self._timing.steady:
+                    failures = 0
+                pause = self._timing.backoff(failures)
+                failures += 1
+                self._enter(FeedState.BACKING_OFF, str(lost))
+                log.warning("feed lost", url=self._url, reason=str(lost), retry_in_s=round(pause, 3))
+                await asyncio.sleep(pause)
+            self.reconnects += 1
+
+    def retry(self) -> bool:
+        """An operator's word that a refused feed may try again; whether it was refused."""
+        self._retry.set()
+        return self.state is FeedState.REFUSED
+
+    def update(self, subscribe: Iterable[str], unsubscribe: Iterable[str]) -> None:
+        """Changes what is subscribed, at once when connected; raises INVALID_SUBSCRIPTION."""
+        added, removed = self.subscriptions.update(subscribe, unsubscribe)
+        if self._is_logged_in:
+            self._ask("subscribe", added)
+            self._ask("unsubscribe", removed)
+
+    @property
+    def is_paused(self) -> bool:
+        return self._is_paused
+
+    def pause_reading(self, is_paused: bool) -> None:
+        """Leaves what the vendor sends in the socket, or takes it again."""
+        if is_paused == self._is_paused:
+            return
+        self._is_paused = is_paused
+        if self._transport is not None:
+            underlying = self._transport.underlying_transport
+            if is_paused:
+                underlying.pause_reading()
+            else:
+                underlying.resume_reading()
+
+    def receive(self, message: memoryview, listener: _Listener) -> None:
+        """One message of the vendor's."""
+        self.messages += 1
+        self.last_message_ns = wall_ns()
+        for status in self._on_message(message):
+            self.detail = f"{status.status}: {status.message}" if status.message else status.status
+            if status.status in REFUSALS:
+                listener.refusal = self.detail
+                if not listener.ended.done():
+                    listener.ended.set_result(None)
+            if not self._is_logged_in or self.state is not FeedState.SUBSCRIBED:
+                listener.said.put_nowait(status)
+            elif status.status not in ("success", "connected", "auth_success"):
+                log.warning("vendor says", status=status.status, message=status.message)
+
+    async def _attend(self) -> None:
+        """One connection from beginning to end; raises FeedLost or FeedRefused."""
+        self._enter(FeedState.CONNECTING, f"connecting to {self._url}")
+        try:
+            transport, listener = await ws_connect(
+                lambda: _Listener(self),
+                self._url,
+                websocket_handshake_timeout=HANDSHAKE_SECONDS,
+                enable_auto_ping=True,
+                auto_ping_idle_timeout=self._timing.ping_after,
+                auto_ping_reply_timeout=self._timing.pong_within,
+                max_frame_size=MAX_MESSAGE_BYTES,
+                read_buffer_init_size=READ_BUFFER_BYTES,
+            )
+        except (OSError, TimeoutError, WSError) as error:
+            raise FeedLost(f"cannot connect: {error or type(error).__name__}") from error
+        assert isinstance(listener, _Listener)
+        self._transport = transport
+        try:
+            if self._is_paused:
+                transport.underlying_transport.pause_reading()
+            await self._log_in(listener)
+            await listener.ended
+        finally:
+            self._transport = None
+            self._is_logged_in = False
+            transport.disconnect(graceful=False)
+        raise await self._why_ended(transport, listener)
+
+    async def _log_in(self, listener: _Listener) -> None:
+        """Returns once subscribed, or when the connection ended meanwhile."""
+        self._enter(FeedState.AUTHENTICATING, "logging in")
+        self._send({"action": "auth", "params": self._api_key})
+        if not await self._heard(listener, "auth_success", "log-in"):
+            return
+        self._is_logged_in = True
+        if self.subscriptions.names:
+            self._ask("subscribe", self.subscriptions.names)
+            if not await self._heard(listener, "success", "subscription"):
+                return
+        self._enter(FeedState.SUBSCRIBED, self.detail)
+        log.info("feed subscribed", url=self._url, subscriptions=len(self.subscriptions.names))
+
+    async def _heard(self, listener: _Listener, expected: str, what: str) -> bool:
+        """Whether the vendor said `expected` before the connection ended; FeedLost when it said nothing for long."""
+        hearing: asyncio.Task[None] = asyncio.ensure_future(_until(listener.said, expected))
+        try:
+            await asyncio.wait(
+                (hearing, listener.ended), timeout=self._timing.answer, return_when=asyncio.FIRST_COMPLETED
+            )
+            if listener.ended.done():
+                return False
+            if hearing.done():
+                return True
+            raise FeedLost(f"no answer to the {what} within {self._timing.answer:g} s (last heard: {self.detail})")
+        finally:
+            hearing.cancel()
+
+    async def _why_ended(self, transport: WSTransport, listener: _Listener) -> FeedLost | FeedRefused:
+        try:
+            await transport.wait_disconnected()
+        except WSError as error:
+            if isinstance(error, WSProtocolError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
+                self.oversize += 1
+            return FeedLost(f"the vendor broke the protocol: {error}")
+        if listener.refusal:
+            return FeedRefused(listener.refusal)
+        close = transport.close_handshake
+        problem = "the connection was cut"
+        if close is not None and close.recv is not None:
+            problem = f"the vendor closed the connection: {int(close.recv.code)} {close.recv.reason or ''}".rstrip()
+        return FeedLost(problem)
+
+    def _ask(self, action: str, names: Iterable[str]) -> None:
+        for params in parameters(names):
+            self._send({"action": action, "params": params})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._transport is not None:
+            self._transport.send(WSMsgType.TEXT, msgspec.json.encode(message))
+
+    def _enter(self, state: FeedState, detail: str) -> None:
+        self.state = state
+        self.detail = detail
+        self._on_state(state, detail)
+
+
+async def _until(said: "asyncio.Queue[Status]", expected: str) -> None:
+    while (await said.get()).status != expected:
+        pass

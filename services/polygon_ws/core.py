@@ -1,0 +1,112 @@
+"""Decoded market data in batches, kept until the sequencer has acknowledged them."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from fastcore.feed_decoder import FeedDecoder
+from fastcore.feed_elements import Status
+from services.kit.resume import plan_resume
+from services.kit.ring import Position, Ring
+from services.polygon_ws import grammar
+
+# About 1.3 million trades: half a minute of a busy market.
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+MAX_HELD_BATCHES: Final = 1 << 16
+# A batch is closed at so many events, if not by time.
+MAX_BATCH_ROWS: Final = 4096
+
+
+class Held(NamedTuple):
+    """What is remembered of a batch in the ring, so that one dropped can be counted."""
+
+    rows: int
+    size: int
+
+
+class FeedBuffer:
+    """The feed's events, from the vendor's message to the ring of batches.
+
+    Args:
+        epoch: numbers the batches' positions; greater than that of any earlier process.
+        on_batch: is called after each batch.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        on_batch: Callable[[], None] = lambda: None,
+        max_batches: int = MAX_HELD_BATCHES,
+        max_bytes: int = MAX_HELD_BYTES,
+        max_rows: int = MAX_BATCH_ROWS,
+    ) -> None:
+        self.decoder = FeedDecoder()
+        self.ring = Ring(epoch, max_batches, max_bytes)
+        self.dropped_batches = 0
+        self.dropped_events = 0
+        self.held_bytes = 0
+        self._on_batch = on_batch
+        self._max_rows = max_rows
+        self._held: deque[Held] = deque()
+
+    @property
+    def position(self) -> Position:
+        """Of the newest batch."""
+        return Position(self.ring.epoch, self.ring.newest)
+
+    @property
+    def oldest(self) -> int:
+        """Sequence of the oldest batch that is held; one more than the newest when none is."""
+        return self.ring.newest + 1 - len(self._held)
+
+    @property
+    def held_batches(self) -> int:
+        return len(self._held)
+
+    def take(self, message: bytes | memoryview) -> list[Status]:
+        """Decodes one message of the vendor's; returns what it says about the connection."""
+        said = self.decoder.decode(message)
+        if self.decoder.rows >= self._max_rows:
+            self.flush()
+        return said
+
+    def flush(self) -> bool:
+        """Makes what came since the last batch a batch; whether there was anything."""
+        rows = self.decoder.rows
+        body = self.decoder.take()
+        if not body:
+            return False
+        ring = self.ring
+        message = grammar.batch(ring.epoch, ring.newest + 1, body)
+        ring.append(message)
+        self._held.append(Held(rows, len(message)))
+        self.held_bytes += len(message)
+        while len(self._held) > ring.newest + 1 - ring.oldest:
+            self.dropped_batches += 1
+            self.dropped_events += self._forget()
+        self._on_batch()
+        return True
+
+    def acknowledge(self, asked: Position) -> bool:
+        """Forgets the batches up to `asked`; False when that is no position of ours."""
+        if asked.epoch != self.ring.epoch or asked.sequence > self.ring.newest:
+            return False
+        while self._held and self.oldest <= asked.sequence:
+            self._forget()
+        self.ring.release(asked.sequence)
+        return True
+
+    def resume(self, asked: Position | None) -> tuple[int, str | None]:
+        """Where a subscriber goes on, the sequence of its next batch, and why batches were lost to it, if so.
+
+        One that knows no position begins with the oldest batch that is held.
+        """
+        if asked is None:
+            return self.oldest, None
+        plan = plan_resume(asked, self.ring.epoch, self.oldest, self.ring.newest)
+        return (plan.next_sequence, None) if plan.reset_reason is None else (self.oldest, plan.reset_reason)
+
+    def _forget(self) -> int:
+        rows, size = self._held.popleft()
+        self.held_bytes -= size
+        return rows

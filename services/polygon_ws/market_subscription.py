@@ -1,0 +1,90 @@
+"""The sequencer's side of the market stream: resuming, falling behind, going away."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from services.kit.ring import Position
+from services.polygon_ws import grammar
+from services.polygon_ws.core import FeedBuffer
+
+
+class MarketSubscription:
+    """One reader of a FeedBuffer, from `asked` (its last batch) on, or from the oldest held."""
+
+    def __init__(self, buffer: FeedBuffer, asked: Position | None, heartbeat_seconds: float) -> None:
+        self._buffer = buffer
+        self._asked = asked
+        self._heartbeat_seconds = heartbeat_seconds
+        self._woken = asyncio.Event()
+        self._closing: str | None = None
+        self._ended = False
+        self._error: Exception | None = None
+        self._fell_behind = 0
+        self._next = 0
+
+    @property
+    def fell_behind(self) -> int:
+        """How often batches were dropped before this reader took them."""
+        return self._fell_behind
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._woken.set()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Ends the messages at once, with `error` if there is one."""
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            self.wake()
+
+    def go_away(self, reason: str) -> None:
+        """Ends the messages after those that are there, with going_away."""
+        self._closing = reason
+        self.wake()
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Encoded SubscribeMarketResponses; ends after end() or go_away(), raising what end() was given."""
+        buffer = self._buffer
+        self._next, lost = buffer.resume(self._asked)
+        yield self._opened()
+        if lost is not None:
+            yield grammar.reset(buffer.ring.epoch, self._next - 1, lost)
+        is_current = False
+        current_at = buffer.position.sequence
+        while not self._ended:
+            if self._next < buffer.oldest:
+                self._fell_behind += 1
+                reason = f"batch {self._next} was dropped before it was taken; the oldest held is {buffer.oldest}"
+                self._next = buffer.oldest
+                yield grammar.reset(buffer.ring.epoch, self._next - 1, reason)
+                # The symbols of the batches that are gone.
+                yield self._opened()
+            elif not is_current and self._next > current_at:
+                is_current = True
+                yield grammar.current(buffer.ring.epoch, self._next - 1)
+            elif self._next <= buffer.position.sequence:
+                message = buffer.ring.get(self._next)
+                self._next += 1
+                yield message
+            elif self._closing is not None:
+                yield grammar.going_away(buffer.ring.epoch, self._next - 1, self._closing)
+                return
+            elif not await self._wait():
+                yield grammar.heartbeat(buffer.ring.epoch, self._next - 1)
+        if self._error is not None:
+            raise self._error
+
+    def _opened(self) -> bytes:
+        position = self._buffer.position
+        return grammar.opened(position.epoch, position.sequence, self._buffer.decoder.symbols)
+
+    async def _wait(self) -> bool:
+        """Whether there was a wake-up before a heartbeat was due."""
+        self._woken.clear()
+        try:
+            async with asyncio.timeout(self._heartbeat_seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        return True

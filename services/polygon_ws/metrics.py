@@ -1,0 +1,23 @@
+"""What polygon_ws counts beside the metrics that all services share."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from services.kit.metrics import FRAMES, LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIBERS
+
+SERVICE: Final = "polygon_ws"
+
+FEED_STATE = Gauge("tradeul_feed_state", "1 for the state that the vendor's connection is in.", ["state"])
+RECONNECTS = Counter("tradeul_feed_reconnects", "Times the vendor's connection was opened again.")
+HELD_BATCHES = Gauge("tradeul_feed_unacknowledged_batches", "Batches that the sequencer has not acknowledged.")
+HELD_BYTES = Gauge("tradeul_feed_unacknowledged_bytes", "Bytes of these batches.")
+DROPPED_BATCHES = Counter("tradeul_feed_dropped_batches", "Batches dropped before they were acknowledged.")
+DROPPED_EVENTS = Counter("tradeul_feed_dropped_events", "Events in the batches that were dropped.")
+PAUSED = Gauge("tradeul_feed_paused", "1 while reading waits for the sequencer.")
+
+MESSAGES = FRAMES.labels(SERVICE, "message")
+BATCHES = FRAMES.labels(SERVICE, "batch")
+LAG = LAG_SECONDS.labels(SERVICE, "received")
+SUBSCRIBED = SUBSCRIBERS.labels(SERVICE, "market")
+SLOW = SLOW_SUBSCRIBERS.labels(SERVICE, "market")

@@ -1,0 +1,142 @@
+"""The service: one connection to the vendor, one stream of batches to the sequencer."""
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+import grpc.aio
+from tradeul.v1 import polygon_ws_pb2
+
+from fastcore.feed_elements import Status
+from services.kit.clock import fresh_epoch, monotonic, wall_ns
+from services.kit.lifecycle import Service
+from services.kit.logging import get_logger
+from services.kit.metrics import REJECTED, TICKS
+from services.kit.server import add_servicer
+from services.kit.settings import Settings
+from services.polygon_ws import metrics
+from services.polygon_ws.backpressure import Backpressure
+from services.polygon_ws.connection import FeedConnection, FeedState, Timing
+from services.polygon_ws.core import MAX_HELD_BYTES, FeedBuffer
+from services.polygon_ws.servicer import PolygonWsServicer, rejected
+from services.polygon_ws.subscriptions import Subscriptions
+
+log = get_logger(__name__)
+
+# Events wait at most so long for company; a batch costs every reader the same, full or not.
+FLUSH_SECONDS: Final = 0.003
+TICK_SECONDS: Final = 0.5
+# Rejected input is told of at most so often.
+REPORT_SECONDS: Final = 10.0
+
+
+class PolygonWs(Service):
+    """See polygon_ws.proto."""
+
+    name = "polygon_ws"
+
+    def __init__(self, settings: Settings, timing: Timing | None = None, max_held_bytes: int = MAX_HELD_BYTES) -> None:
+        super().__init__(settings)
+        self._timing = timing
+        self._max_held_bytes = max_held_bytes
+        self._backpressure = Backpressure(max_held_bytes // 2)
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._counted: Counter[str] = Counter()
+        self._reported: Counter[str] = Counter()
+        self._report_at = 0.0
+        self._is_wall = settings.clock == "wall"
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        subscriptions = Subscriptions(self.settings.subscriptions)
+        self.buffer = FeedBuffer(await fresh_epoch(), self._on_batch, max_bytes=self._max_held_bytes)
+        polygon = self.settings.polygon
+        self.connection = FeedConnection(
+            polygon.ws_url, polygon.api_key, subscriptions, self._receive, self._on_feed_state, self._timing
+        )
+        self._servicer = PolygonWsServicer(self.buffer, self.connection, self._on_progress)
+
+    def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        service = polygon_ws_pb2.DESCRIPTOR.services_by_name["PolygonWsService"]
+        return (add_servicer(server, service, self._servicer),)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.connection.run(), name="polygon_ws.connection")
+            tasks.create_task(self._tick(), name="polygon_ws.tick")
+
+    async def drain(self) -> None:
+        self._flush()
+        self._servicer.go_away("polygon_ws is stopping")
+
+    def _receive(self, message: memoryview) -> list[Status]:
+        buffer = self.buffer
+        said = buffer.take(message)
+        if self._flush_timer is None and buffer.decoder.rows:
+            self._flush_timer = self._loop.call_later(FLUSH_SECONDS, self._flush)
+        return said
+
+    def _flush(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        self.buffer.flush()
+
+    def _on_batch(self) -> None:
+        self._servicer.wake()
+        self._check_backpressure()
+        metrics.BATCHES.inc()
+        if self._is_wall and self.buffer.decoder.last_trade_ns:
+            metrics.LAG.observe((wall_ns() - self.buffer.decoder.last_trade_ns) / 1e9)
+
+    def _on_progress(self) -> None:
+        self._backpressure.progress(monotonic())
+        self._check_backpressure()
+
+    def _check_backpressure(self) -> None:
+        is_paused = self._backpressure.update(self.buffer.held_bytes, self._servicer.has_subscriber, monotonic())
+        if is_paused != self.connection.is_paused:
+            self.connection.pause_reading(is_paused)
+            metrics.PAUSED.set(is_paused)
+
+    def _on_feed_state(self, state: FeedState, detail: str) -> None:
+        for each in FeedState:
+            metrics.FEED_STATE.labels(each.name.lower()).set(each is state)
+        self.set_trouble(detail if state is FeedState.REFUSED else None)
+
+    async def _tick(self) -> None:
+        """Counters go to the metrics now and then, not with every event."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._check_backpressure()
+            self._count()
+
+    def _count(self) -> None:
+        buffer, connection = self.buffer, self.connection
+        metrics.HELD_BATCHES.set(buffer.held_batches)
+        metrics.HELD_BYTES.set(buffer.held_bytes)
+        self._grow(metrics.MESSAGES, "messages", connection.messages)
+        self._grow(metrics.RECONNECTS, "reconnects", connection.reconnects)
+        self._grow(metrics.DROPPED_BATCHES, "dropped_batches", buffer.dropped_batches)
+        self._grow(metrics.DROPPED_EVENTS, "dropped_events", buffer.dropped_events)
+        for kind, count in buffer.decoder.totals.items():
+            self._grow(TICKS.labels(self.name, kind), kind, count)
+        now = Counter(rejected(buffer, connection))
+        for reason, count in now.items():
+            self._grow(REJECTED.labels(self.name, reason), f"rejected.{reason}", count)
+        now["dropped_events"] = buffer.dropped_events
+        if now != self._reported and monotonic() >= self._report_at:
+            log.warning("input set aside", **(now - self._reported))
+            self._reported = now
+            self._report_at = monotonic() + REPORT_SECONDS
+
+    def _grow(self, counter: "metrics.Counter", name: str, count: int) -> None:
+        """Brings a Prometheus counter up to our own."""
+        if count > self._counted[name]:
+            counter.inc(count - self._counted[name])
+            self._counted[name] = count
+
+
+def create(settings: Settings) -> Service:
+    """The factory that services/modules.py names."""
+    return PolygonWs(settings)
