@@ -1,0 +1,259 @@
+"""One copy of the market: frames, questions, whole states, own lists."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from tradeul.v1 import scanner_pb2
+
+from fastcore.market import Market
+from fastcore.ranked_list import RankedList
+from services.kit.list_client import ListCopy
+from services.kit.lists import ListSpec, load_lists
+from tests.support.small_market import EPOCH, Tape, Watched, a_list, check_copy, feed, rows_of, said, watcher
+
+SYMBOLS = [f"S{i:02}" for i in range(60)]
+SPECS = [
+    a_list("risers", limit=10),
+    a_list("fallers", "change_percent < 0", "change_percent asc", stay="change_percent < 1", limit=10),
+    a_list("busy", "volume_today > 0", "volume_today desc", base_filter="price >= 99", uses_scanner_filters=True),
+]
+
+
+def random_frames(tape: Tape, seed: int, watermarks: int) -> list[bytes]:
+    """Trades and watermarks; some of the trades come behind the last watermark."""
+    rng = random.Random(seed)
+    frames: list[bytes] = []
+    for _ in range(watermarks):
+        frames.append(tape.trades({s: round(rng.uniform(97, 103), 1) for s in rng.sample(SYMBOLS, rng.randrange(8))}))
+        if rng.random() < 0.1:
+            frames.append(tape.filters(("least", f"price >= {rng.uniform(97, 100):.1f}")))
+        frames.append(tape.watermark(rng.choice([0.01, 2.0])))
+    return [*frames, tape.trades({"S01": 102.5, "S02": 97.5})]
+
+
+def applied(specs: Iterable[ListSpec], frames: Iterable[bytes], encode_deltas: bool = True) -> Market:
+    market = Market(specs, EPOCH, encode_deltas)
+    for frame in frames:
+        market.apply(frame)
+    return market
+
+
+def symbols_of(ranked_list: bytes) -> list[str]:
+    return [row.symbol for row in rows_of(ranked_list)]
+
+
+def test_frames_must_follow() -> None:
+    tape = Tape(["A"])
+    market = Market([a_list()], EPOCH)
+    frames = tape.opening()
+    for frame in frames:
+        market.apply(memoryview(frame))
+    assert (market.epoch, market.sequence) == (EPOCH, len(frames))
+    with pytest.raises(ValueError, match=f"after sequence {len(frames)}, was {EPOCH}/1"):
+        market.apply(frames[0])
+    with pytest.raises(ValueError, match=f"expected a frame of epoch {EPOCH + 1}"):
+        Market([a_list()], EPOCH + 1).apply(frames[0])
+    with pytest.raises(ValueError, match=r"was 0/0"):
+        Market([a_list()], EPOCH).apply(b"")
+    with pytest.raises(ValueError, match="truncated"):
+        Market([a_list()], EPOCH).apply(frames[0][:-1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_made_at_noon_goes_on_exactly_alike(seed: int) -> None:
+    tape = Tape(SYMBOLS)
+    opening = tape.opening()
+    before, after = random_frames(tape, seed, 40), random_frames(tape, seed + 100, 40)
+    market = applied(SPECS, [*opening, *before])
+    data = market.to_bytes()
+    copy = Market.from_bytes(SPECS, data)
+    assert copy.hash() == market.hash()
+    assert (copy.epoch, copy.sequence) == (market.epoch, market.sequence)
+    assert copy.to_bytes() == data
+    for spec in SPECS:
+        assert copy.snapshot(spec.name) == market.snapshot(spec.name)
+        assert copy.list_sequence(spec.name) == market.list_sequence(spec.name) > 10
+    for frame in after:
+        expected = [(u.list, u.previous_sequence, u.sequence, u.delta) for u in market.apply(frame)]
+        assert [(u.list, u.previous_sequence, u.sequence, u.delta) for u in copy.apply(frame)] == expected
+    assert copy.hash() == market.hash()
+    assert copy.to_bytes() == market.to_bytes()
+
+
+def test_the_sequencer_s_copy_counts_alike_without_deltas() -> None:
+    tape = Tape(SYMBOLS)
+    frames = [*tape.opening(), *random_frames(tape, 1, 30)]
+    market, sequencer = Market(SPECS, EPOCH), Market(SPECS, EPOCH, encode_deltas=False)
+    for frame in frames:
+        updates, counted = market.apply(frame), sequencer.apply(frame)
+        assert [(u.list, u.sequence) for u in counted] == [(u.list, u.sequence) for u in updates]
+        assert all(u.delta for u in updates)
+        assert not any(u.delta for u in counted)
+    assert sequencer.hash() == market.hash()
+    assert Market.from_bytes(SPECS, sequencer.to_bytes()).hash() == market.hash()
+
+
+def test_hash_tells_markets_apart() -> None:
+    def market_of(*prices: dict[str, float]) -> Market:
+        tape = Tape(SYMBOLS)
+        opening = tape.opening()
+        return applied(SPECS, [*opening, *[tape.trades(one) for one in prices], tape.watermark()])
+
+    one = market_of({"S01": 101.0}, {"S02": 102.0})
+    assert one.hash() == market_of({"S01": 101.0}, {"S02": 102.0}).hash()
+    assert one.hash() != market_of({"S01": 101.0}, {"S02": 102.1}).hash()
+    # Where the state is the same but a list was told more often, it is another market.
+    tape = Tape(SYMBOLS)
+    frames = [
+        *tape.opening(),
+        tape.trades({"S01": 101.0}),
+        tape.watermark(),
+        tape.trades({"S02": 102.0}),
+        tape.watermark(),
+    ]
+    assert one.hash() != applied(SPECS, frames).hash()
+
+
+def test_asking_changes_nothing() -> None:
+    tape = Tape(SYMBOLS)
+    frames = [*tape.opening(), *random_frames(tape, 5, 30)]
+    asked, quiet = Market(SPECS, EPOCH), Market(SPECS, EPOCH)
+    for frame in frames:
+        expected = [(u.list, u.sequence, u.delta) for u in quiet.apply(frame)]
+        assert [(u.list, u.sequence, u.delta) for u in asked.apply(frame)] == expected
+        asked.query("price > 0", "price desc", 20, as_built_in=True)
+        asked.snapshot("risers", 30)
+        asked.remove_scan(asked.add_scan("price > 0", "", 5))
+        assert asked.hash() == quiet.hash()
+    assert asked.to_bytes() == quiet.to_bytes()
+
+
+def test_whole_states_of_other_lists_or_broken_ones_are_refused() -> None:
+    tape = Tape(SYMBOLS)
+    data = applied(SPECS, [*tape.opening(), *random_frames(tape, 2, 5)]).to_bytes()
+    with pytest.raises(ValueError, match="same definitions"):
+        Market.from_bytes([*SPECS[:2], SPECS[2]._replace(filter="price > 1")], data)
+    with pytest.raises(ValueError, match="same definitions"):
+        Market.from_bytes(SPECS[:2], data)
+    with pytest.raises(ValueError, match="incomplete"):
+        Market.from_bytes(SPECS, b"")
+    rng = random.Random(4)
+    for _ in range(60):
+        with pytest.raises(ValueError):
+            Market.from_bytes(SPECS, data[: rng.randrange(len(data))])
+
+
+def test_a_query_sees_the_state_of_now() -> None:
+    tape = Tape(["A", "B", "C"])
+    watched = Watched(tape, a_list(base_filter="price >= 50"))
+    watched.trade({"A": 101.0})
+    watched.market.apply(tape.trades({"B": 103.0, "C": 40.0}))
+    answer = scanner_pb2.RankedList.FromString(watched.market.query("price > 0", "price desc", 2))
+    assert [row.symbol for row in answer.rows] == ["B", "A"]
+    assert [row.rank for row in answer.rows] == [1, 2]
+    assert (answer.list, answer.epoch, answer.sequence, answer.count) == ("scan", EPOCH, 0, 2)
+    assert answer.timestamp.ToNanoseconds() == tape.now_ns
+    assert (answer.position.epoch, answer.position.sequence) == (EPOCH, tape.sequence)
+    # The list itself is as it was at the watermark.
+    assert watched.ranked("risers") == ["A"]
+    assert symbols_of(watched.market.query("", "", 9)) == ["A", "B", "C"]
+    assert symbols_of(watched.market.query("price > 0", "", 9, as_built_in=True)) == ["A", "B"]
+    watched.market.apply(tape.filters(("dear", "price > 101")))
+    assert symbols_of(watched.market.query("price > 0", "", 9, as_built_in=True)) == ["B"]
+    assert symbols_of(watched.market.query("price > 0", "", 9)) == ["A", "B", "C"]
+    with pytest.raises(ValueError, match="position 8"):
+        watched.market.query("price > prise", "", 9)
+    with pytest.raises(ValueError, match="at least 1"):
+        watched.market.query("", "", 0)
+
+
+def test_a_snapshot_may_be_shorter_or_longer() -> None:
+    tape = Tape(SYMBOLS)
+    watched = Watched(tape, a_list("risers", limit=10), a_list("few", "change_percent > 6", "price desc", limit=10))
+    prices = {symbol: 101.0 + i / 10 for i, symbol in enumerate(SYMBOLS)}
+    watched.trade(prices)
+    best = list(reversed(SYMBOLS))
+    assert watched.ranked("risers") == best[:10]
+    assert watched.ranked("risers", 3) == best[:3]
+    assert watched.ranked("risers", 25) == best[:25]
+    # A list that is not full has nothing to add.
+    assert watched.ranked("few", 500) == watched.ranked("few") == best[:9]
+    # Behind the watermark: published rows stand, further ones are of now.
+    watched.market.apply(tape.trades({"S00": 120.0}))
+    assert watched.ranked("risers", 10) == best[:10]
+    assert watched.ranked("risers", 11) == ["S00", *best[:10]]
+    with pytest.raises(ValueError, match="at least 1, was 0"):
+        watched.market.snapshot("risers", 0)
+    with pytest.raises(KeyError, match="risers, few, was 'losers'"):
+        watched.market.snapshot("losers")
+
+
+def test_own_lists_live_beside_the_built_in_ones() -> None:
+    tape = Tape(["A", "B", "C"])
+    watched = Watched(tape, a_list())
+    watched.trade({"A": 101.0})
+    watched.market.apply(tape.trades({"B": 99.0}))
+    scan = watched.market.add_scan("price > 0", "price asc", 2)
+    assert isinstance(scan, RankedList)
+    # It is there at once, with the rows of now.
+    assert (scan.sequence, scan.count) == (1, 2)
+    copy = ListCopy()
+    snapshot = scanner_pb2.RankedList.FromString(watched.market.scan_snapshot(scan))
+    assert (snapshot.list, snapshot.epoch, snapshot.sequence) == ("scan", EPOCH, 1)
+    assert [row.symbol for row in snapshot.rows] == ["B", "A"]
+    copy.apply(scanner_pb2.WatchListResponse(snapshot=snapshot))
+    assert watched.refresh() == {}
+    for prices in ({"C": 100.0}, {"C": 98.0}, {"A": 90.0, "B": 91.0}):
+        watched.market.apply(tape.trades(prices))
+        updates = watched.market.apply(tape.watermark())
+        assert updates[-1].list == scan.name
+        assert scanner_pb2.ListDelta.FromString(updates[-1].delta).list == "scan"
+        feed(copy, updates[-1])
+        for update in updates[:-1]:
+            feed(watched.copies[update.list], update)
+    assert copy.rows() == rows_of(watched.market.scan_snapshot(scan))
+    assert copy.sequence == scan.sequence == 4
+    # No part of the whole state.
+    assert Market.from_bytes([a_list()], watched.market.to_bytes()).hash() == watched.market.hash()
+    other = watched.market.add_scan("price > 1000", "", 2)
+    assert other.name != scan.name
+    assert (other.sequence, other.count) == (0, 0)
+    watched.market.remove_scan(scan)
+    with pytest.raises(KeyError, match="of this market"):
+        watched.market.remove_scan(scan)
+    with pytest.raises(KeyError, match="of this market"):
+        watched.market.scan_snapshot(scan)
+    assert set(watched.trade({"A": 95.0})) == set()
+
+
+def test_difference_leads_from_an_earlier_copy() -> None:
+    tape = Tape(SYMBOLS)
+    opening = tape.opening()
+    before, after = random_frames(tape, 8, 30), random_frames(tape, 9, 30)
+    old = applied(SPECS, [*opening, *before])
+    copies = {spec.name: watcher(old, spec.name) for spec in SPECS}
+    new = Market.from_bytes(SPECS, old.to_bytes())
+    for frame in after:
+        new.apply(frame)
+    for name, copy in copies.items():
+        delta = scanner_pb2.ListDelta.FromString(new.difference(old, name))
+        assert (delta.previous_sequence, delta.sequence) == (old.list_sequence(name), new.list_sequence(name))
+        copy.apply(scanner_pb2.WatchListResponse(delta=delta))
+        check_copy(copy, new, name)
+    assert said(scanner_pb2.ListDelta.FromString(new.difference(new, "risers"))) == []
+    with pytest.raises(ValueError, match="earlier copy"):
+        old.difference(new, "risers")
+    with pytest.raises(ValueError, match="earlier copy"):
+        new.difference(Market(SPECS, EPOCH + 1), "risers")
+
+
+def test_the_built_in_lists_can_be_had() -> None:
+    market = Market(load_lists(), EPOCH)
+    assert market.list_names[0] == "gappers_up"
+    assert len(market.list_names) == 14
+    tape = Tape(SYMBOLS)
+    for frame in [*tape.opening(), *random_frames(tape, 3, 10), tape.watermark()]:
+        market.apply(frame)
+    for name in market.list_names:
+        assert scanner_pb2.RankedList.FromString(market.snapshot(name)).list == name
