@@ -11,17 +11,16 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from tradeul.v1 import frame_pb2, session_pb2, stream_pb2
+from tradeul.v1 import frame_pb2, stream_pb2
 
 from tests.support.market_frames import Control, Event, body_of
+from tests.support.market_reference import baselines, list_filters, reference_columns
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 SECOND: Final = 1_000_000_000
 MINUTE: Final = 60 * SECOND
 EPOCH: Final = 1_790_000_000
 NAN: Final = math.nan
-SLOTS: Final = 192
-SECTORS: Final = ("Energy", "Technology", "Health Care", "")
 
 # Most events fall into these stretches of the day (minutes after 04:00, until, weight).
 STRETCHES: Final = (
@@ -304,61 +303,15 @@ class MarketStream:
         self._references(self.random.sample(range(self.known), min(5, self.known)))
 
     def _references(self, ids: list[int]) -> None:
-        if not self.references or not ids:
-            return
-        rng = self.random
-        numbers = []
-        for reference in range(frame_pb2.PREV_CLOSE, frame_pb2.IS_ETF + 1):
-            if rng.random() < 0.2:
-                continue
-            numbers.append(frame_pb2.NumberColumn(field=reference, values=[self._number(reference, i) for i in ids]))
-        texts = [
-            frame_pb2.TextColumn(field=frame_pb2.SECTOR, values=[rng.choice(SECTORS) for _ in ids]),
-            frame_pb2.TextColumn(field=frame_pb2.COMPANY_NAME, values=[f"{self.symbols[i]} Société Inc." for i in ids]),
-        ]
-        self._control(reference=frame_pb2.ReferenceColumns(symbol_id=ids, numbers=numbers, texts=texts))
-
-    def _number(self, reference: int, symbol: int) -> float:
-        rng = self.random
-        if rng.random() < 0.05:
-            return NAN
-        if reference == frame_pb2.IS_ETF:
-            return float(rng.random() < 0.2)
-        if reference in (frame_pb2.PREV_CLOSE, frame_pb2.AVG_PRICE_30D):
-            return round(self.level[symbol] * rng.uniform(0.8, 1.2), 2)
-        if reference == frame_pb2.ATR:
-            return self.level[symbol] * 0.03
-        return float(rng.randint(100, 1_000_000))
+        if self.references and ids:
+            self._control(reference=reference_columns(self.random, ids, self.symbols, self.level))
 
     def _baselines(self, ids: list[int]) -> None:
-        if not ids:
-            return
-        rng = self.random
-        message = frame_pb2.VolumeBaselines()
-        for symbol in ids:
-            shares, trades = rng.uniform(0, 60), rng.uniform(0, 0.5)
-            first = rng.choice((0, 0, 5, 66))
-            curve = [max(0, slot - first + 1) for slot in range(SLOTS)]
-            message.symbol_id.append(symbol)
-            message.days.append(rng.choice((30, 30, 17, 3, 2, 0)))
-            message.avg_volume.extend(value * shares for value in curve)
-            message.avg_trades.extend(value * trades for value in curve)
-            message.sd_trades.extend(value * trades / 3 for value in curve)
-        self._control(baselines=message)
+        if ids:
+            self._control(baselines=baselines(self.random, ids))
 
     def _filters(self) -> None:
-        choices = [
-            frame_pb2.ListFilter(name="price", expression="price >= 1"),
-            frame_pb2.ListFilter(
-                name="volume", expression="volume_today >= 300",
-                sessions=[session_pb2.MARKET_OPEN, session_pb2.POST_MARKET],
-            ),
-            frame_pb2.ListFilter(name="rvol", expression="NOT has(rvol) OR rvol >= 0.1"),
-            frame_pb2.ListFilter(name="sector", expression='sector IN ("Energy", "Technology") OR NOT has(sector)'),
-            frame_pb2.ListFilter(name="early", expression="trades_today >= 2", sessions=[session_pb2.PRE_MARKET]),
-        ]  # fmt: skip
-        chosen = [f for f in choices if self.random.random() < 0.4]
-        self._control(list_filters=frame_pb2.ListFilters(filters=chosen))
+        self._control(list_filters=list_filters(self.random))
 
     def _name(self) -> str:
         letters = "".join(self.random.choice("ABCDEFGHIJ") for _ in range(self.random.randint(1, 4)))
