@@ -64,16 +64,12 @@ def ranked(text: str, rows: list[Row]) -> list[Row]:
 
 
 def _number(value: Any) -> Any:
-    """NaN is absent."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """A result that is no finite number is absent."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _divide(a: float, b: float) -> float:
-    if b != 0:
-        return a / b
-    if a == 0 or math.isnan(a):
-        return math.nan
-    return math.copysign(math.inf, a) * math.copysign(1.0, b)
+    return a / b if b != 0 else math.nan
 
 
 _ARITHMETIC: Final[dict[str, Callable[[float, float], float]]] = {
@@ -175,6 +171,12 @@ class _Parser:
         sign = self.take(*_COMPARE)
         if sign:
             return self.compared(sign, left, self.sum())
+        if self.take("NOT"):
+            return _apply(lambda value: not value, self.placed(left))
+        return self.placed(left)
+
+    def placed(self, left: Term) -> Term:
+        """IN and BETWEEN; `left` alone when neither follows."""
         if self.take("IN"):
             self.expect("(")
             choices = [self.sum()]
@@ -246,9 +248,12 @@ class _Parser:
             self.expect(")")
             return _apply(_CALLS[text], *terms)
         if text in BY_NAME:
+            is_time = BY_NAME[text].kind == "time"
 
             def value(row: Row) -> Any:
-                return row.get(text)
+                found = row.get(text)
+                # Columns are doubles: times within 256 ns of each other are the same time.
+                return float(found) if is_time and found is not None else found
 
             value.texts = BY_NAME[text].values  # type: ignore[attr-defined]
             return value
