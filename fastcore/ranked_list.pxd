@@ -9,6 +9,9 @@ from fastcore.top_rows cimport Candidate
 from fastcore.wire cimport Field, Writer
 
 
+cdef class Members
+
+
 # What the lists of a market share while they are refreshed, one after the other.
 cdef class Workspace:
     cdef int32_t room               # symbol ids there is room for
@@ -16,9 +19,10 @@ cdef class Workspace:
     cdef uint8_t* stays             # [symbol id]
     cdef int32_t* ids               # rows that match
     cdef double* keys               # [key][place in ids]
-    cdef Candidate* candidates
+    cdef Candidate* candidates      # members first, then others
+    cdef int32_t* places            # [rank - 1] -> place in ids, -1 when the member does not match
     cdef int32_t* selected          # the best rows, in order
-    cdef uint32_t* old_rank         # [symbol id], all 0 between uses
+    cdef int32_t* old_rank          # [symbol id] of the members in hand, 0 for others
     cdef Writer changes
     cdef list rows                  # [symbol id] -> encoded row or None
     cdef uint64_t* encoded_at       # [symbol id] -> the moment at which it was
@@ -27,7 +31,10 @@ cdef class Workspace:
     cdef void _free(self) noexcept
     cdef int begin(self, MarketState state) except -1
     cdef bytes row(self, MarketState state, int32_t symbol_id)
-    cdef int32_t select(self, MarketState state, Order order, int32_t limit) noexcept nogil
+    cdef int mark(self, Members members) except -1
+    cdef void unmark(self, Members members) noexcept
+    cdef int32_t select(self, MarketState state, Order order, int32_t member_count, int32_t limit) noexcept nogil
+    cdef void _put(self, int32_t at, int32_t i, MarketState state) noexcept nogil
 
 
 cdef class Members:
@@ -63,6 +70,7 @@ cdef class RankedList:
     cdef bytes difference(self, RankedList old, Workspace work)
     cdef int write(self, Writer* writer, MarketState state) except -1
     cdef int read(self, const Field* field, MarketState state) except -1
+    cdef int _take_rows(self, Members old, Members new, MarketState state, Workspace work, bint take_all) except -1
     cdef bytes _touched(self, MarketState state)
     cdef uint64_t hash(self, uint64_t seed, MarketState state)
 

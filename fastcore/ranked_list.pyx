@@ -6,6 +6,7 @@ had moved. A list is empty at sequence 0, before its first change.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
@@ -15,7 +16,7 @@ from fastcore.list_messages cimport (
     Action, Moment, Row, list_delta, ranked_list, row_of, write_changed_row, write_removed, write_reranked,
 )
 from fastcore.market_state cimport MarketState
-from fastcore.top_rows cimport Candidate, LaterKeys, sort_top
+from fastcore.top_rows cimport Candidate, LaterKeys, best_rows
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, enter, load_u32, next_field,
     raise_wire_error, write_length_field, write_varint_field, writer_free, writer_init,
@@ -61,14 +62,14 @@ cdef class Workspace:
         free(self.ids)
         free(self.keys)
         free(self.candidates)
+        free(self.places)
         free(self.selected)
         free(self.old_rank)
         free(self.encoded_at)
         self.match = self.stays = NULL
-        self.ids = self.selected = NULL
+        self.ids = self.places = self.selected = self.old_rank = NULL
         self.keys = NULL
         self.candidates = NULL
-        self.old_rank = NULL
         self.encoded_at = NULL
         self.room = 0
 
@@ -85,12 +86,13 @@ cdef class Workspace:
         self.ids = <int32_t*>malloc(room * sizeof(int32_t))
         self.keys = <double*>malloc(room * MOST_KEYS * sizeof(double))
         self.candidates = <Candidate*>malloc(room * sizeof(Candidate))
+        self.places = <int32_t*>malloc(room * sizeof(int32_t))
         self.selected = <int32_t*>malloc(room * sizeof(int32_t))
-        self.old_rank = <uint32_t*>calloc(room, sizeof(uint32_t))
+        self.old_rank = <int32_t*>calloc(room, sizeof(int32_t))
         self.encoded_at = <uint64_t*>calloc(room, sizeof(uint64_t))
         if (self.match == NULL or self.stays == NULL or self.ids == NULL or self.keys == NULL
-                or self.candidates == NULL or self.selected == NULL or self.old_rank == NULL
-                or self.encoded_at == NULL):
+                or self.candidates == NULL or self.places == NULL or self.selected == NULL
+                or self.old_rank == NULL or self.encoded_at == NULL):
             self._free()
             raise MemoryError(f"no memory to rank {room} rows")
         self.rows = [None] * <Py_ssize_t>room
@@ -107,27 +109,65 @@ cdef class Workspace:
         self.encoded_at[symbol_id] = self.moment
         return row
 
-    cdef int32_t select(self, MarketState state, Order order, int32_t limit) noexcept nogil:
-        """Puts the best `limit` of the rows in `match` into `selected`; how many there are."""
-        cdef int32_t n = _matching(self.match, state.count, self.ids)
+    cdef int mark(self, Members members) except -1:
+        """Takes the members in hand: old_rank tells of them until unmark()."""
         cdef int32_t i
+        if members.count > self.room:
+            raise ValueError(f"expected at most {self.room} members, was {members.count}")
+        for i in range(members.count):
+            self.old_rank[members.ids[i]] = i + 1
+        return 0
+
+    cdef void unmark(self, Members members) noexcept:
+        cdef int32_t i
+        for i in range(members.count):
+            self.old_rank[members.ids[i]] = 0
+
+    cdef int32_t select(self, MarketState state, Order order, int32_t member_count, int32_t limit) noexcept nogil:
+        """Puts the best `limit` of the rows in `match` into `selected`; how many there are.
+
+        The members in hand decide nothing, but most rows that are no better than
+        the last of them need not be looked at.
+        """
+        cdef int32_t n = _matching(self.match, state.count, self.ids)
+        cdef int32_t i, rank
+        cdef int32_t members = 0, others = 0
+        cdef double worst = -INFINITY
         cdef LaterKeys later
         if order.key_count > 0:
             order.evaluate(state, self.ids, n, self.keys)
         else:
             memset(self.keys, 0, n * sizeof(double))
-        for i in range(n):
-            self.candidates[i].key = self.keys[i]
-            self.candidates[i].place = <uint32_t>state.symbol_order[self.ids[i]]
-            self.candidates[i].index = i
         later.keys = self.keys
         later.stride = n
         later.count = order.key_count
-        limit = min(limit, n)
-        sort_top(self.candidates, n, limit, &later)
-        for i in range(limit):
-            self.selected[i] = self.ids[self.candidates[i].index]
-        return limit
+        for i in range(member_count):
+            self.places[i] = -1
+        for i in range(n):
+            rank = self.old_rank[self.ids[i]]
+            if rank:
+                self.places[rank - 1] = i
+        for rank in range(member_count):
+            i = self.places[rank]
+            if i >= 0:
+                self._put(members, i, state)
+                members += 1
+                worst = max(worst, self.keys[i])
+        if members < limit:
+            worst = INFINITY
+        for i in range(n):
+            if self.keys[i] <= worst and not self.old_rank[self.ids[i]]:
+                self._put(members + others, i, state)
+                others += 1
+        n = best_rows(self.candidates, members, self.candidates + members, others, limit, &later, self.selected)
+        for i in range(n):
+            self.selected[i] = self.ids[self.selected[i]]
+        return n
+
+    cdef inline void _put(self, int32_t at, int32_t i, MarketState state) noexcept nogil:
+        self.candidates[at].key = self.keys[i]
+        self.candidates[at].place = <uint32_t>state.symbol_order[self.ids[i]]
+        self.candidates[at].index = i
 
 
 cdef class Members:
@@ -169,44 +209,38 @@ cdef inline bint _same(bytes a, bytes b):
 
 
 cdef int _write_changes(Members old, Members new, Workspace work, bint encode) except -1:
-    """What leads from `old` to `new` into work.changes, removals first, then by rank; how many changes."""
+    """What leads from `old`, which is in hand, to `new` into work.changes: removals, then by rank; how many changes."""
     cdef int32_t i, old_rank
     cdef int changes = 0
     cdef Row row
     cdef bytes encoded
-    cdef uint32_t* ranks = work.old_rank
+    cdef int32_t* ranks = work.old_rank
     work.changes.size = 0
+    for i in range(new.count):
+        if ranks[new.ids[i]]:
+            ranks[new.ids[i]] |= KEPT
     for i in range(old.count):
-        ranks[old.ids[i]] = i + 1
-    try:
-        for i in range(new.count):
-            if ranks[new.ids[i]]:
-                ranks[new.ids[i]] |= KEPT
-        for i in range(old.count):
-            if ranks[old.ids[i]] & KEPT:
-                continue
-            changes += 1
-            if encode:
-                row_of(<bytes>old.rows[i], &row)
-                write_removed(&work.changes, row)
-        for i in range(new.count):
-            old_rank = ranks[new.ids[i]] & ~<uint32_t>KEPT
-            encoded = <bytes>new.rows[i]
-            if old_rank and _same(encoded, <bytes>old.rows[old_rank - 1]):
-                if old_rank == i + 1:
-                    continue
-                changes += 1
-                if encode:
-                    row_of(encoded, &row)
-                    write_reranked(&work.changes, row, old_rank, i + 1)
+        if ranks[old.ids[i]] & KEPT:
+            continue
+        changes += 1
+        if encode:
+            row_of(<bytes>old.rows[i], &row)
+            write_removed(&work.changes, row)
+    for i in range(new.count):
+        old_rank = ranks[new.ids[i]] & ~KEPT
+        encoded = <bytes>new.rows[i]
+        if old_rank and _same(encoded, <bytes>old.rows[old_rank - 1]):
+            if old_rank == i + 1:
                 continue
             changes += 1
             if encode:
                 row_of(encoded, &row)
-                write_changed_row(&work.changes, Action.UPDATE if old_rank else Action.ADD, row, i + 1)
-    finally:
-        for i in range(old.count):
-            ranks[old.ids[i]] = 0
+                write_reranked(&work.changes, row, old_rank, i + 1)
+            continue
+        changes += 1
+        if encode:
+            row_of(encoded, &row)
+            write_changed_row(&work.changes, Action.UPDATE if old_rank else Action.ADD, row, i + 1)
     return changes
 
 
@@ -234,7 +268,7 @@ cdef class RankedList:
         return f"RankedList({self.name!r}, sequence={self.sequence}, count={self.members.count})"
 
     cdef int32_t select(self, MarketState state, Workspace work, const uint8_t* base, int32_t limit) except -1:
-        """The rows that are in the list now into work.selected, best first; how many. `base`: [symbol id]."""
+        """The rows that are in the list now into work.selected, best first; how many. Its members are in hand."""
         cdef int32_t count = state.count
         cdef int32_t i, symbol_id
         self.filter.bind(state)
@@ -250,34 +284,22 @@ cdef class RankedList:
                 for i in range(self.members.count):
                     symbol_id = self.members.ids[i]
                     work.match[symbol_id] = work.stays[symbol_id]
-            count = work.select(state, self.order, limit)
+            count = work.select(state, self.order, self.members.count, limit)
         return count
 
     cdef ListUpdate refresh(self, MarketState state, Workspace work, const uint8_t* base, bint take_all,
                             const Moment* moment, bint encode_delta):
         """Publishes what the list is now; None when that is what it was."""
         cdef Members old = self.members
-        cdef Members new = Members(self.select(state, work, base, self.limit))
-        cdef int32_t i, symbol_id, old_place
-        cdef bytes row
+        cdef Members new
         cdef int changes
-        for i in range(old.count):
-            work.old_rank[old.ids[i]] = i + 1
+        work.mark(old)
         try:
-            for i in range(new.count):
-                symbol_id = work.selected[i]
-                old_place = <int32_t>work.old_rank[symbol_id] - 1
-                new.ids[i] = symbol_id
-                new.revisions[i] = state.revision[symbol_id]
-                if old_place < 0 or take_all or old.revisions[old_place] != state.revision[symbol_id]:
-                    row = work.row(state, symbol_id)
-                else:
-                    row = <bytes>old.rows[old_place]
-                new.rows[i] = row
+            new = Members(self.select(state, work, base, self.limit))
+            self._take_rows(old, new, state, work, take_all)
+            changes = _write_changes(old, new, work, encode_delta)
         finally:
-            for i in range(old.count):
-                work.old_rank[old.ids[i]] = 0
-        changes = _write_changes(old, new, work, encode_delta)
+            work.unmark(old)
         self.members = new
         self.moment = moment[0]
         if changes == 0:
@@ -289,6 +311,22 @@ cdef class RankedList:
             if encode_delta else b"",
         )
 
+    cdef int _take_rows(self, Members old, Members new, MarketState state, Workspace work, bint take_all) except -1:
+        """Fills in the rows selected: as they were taken before, or as they are now."""
+        cdef int32_t i, symbol_id, old_place
+        cdef bytes row
+        for i in range(new.count):
+            symbol_id = work.selected[i]
+            old_place = work.old_rank[symbol_id] - 1
+            if old_place < 0 or take_all or old.revisions[old_place] != state.revision[symbol_id]:
+                row = work.row(state, symbol_id)
+            else:
+                row = <bytes>old.rows[old_place]
+            new.ids[i] = symbol_id
+            new.revisions[i] = state.revision[symbol_id]
+            new.rows[i] = row
+        return 0
+
     cdef bytes snapshot(self, int32_t limit):
         """The first `limit` rows as published: an encoded RankedList."""
         return ranked_list(self.label, &self.moment, self.sequence, self.members.rows[:limit])
@@ -296,14 +334,23 @@ cdef class RankedList:
     cdef bytes fresh(self, MarketState state, Workspace work, const uint8_t* base, const Moment* moment,
                      int32_t limit):
         """The first `limit` rows as they are now, published or not: an encoded RankedList."""
-        cdef int32_t i
-        cdef int32_t count = self.select(state, work, base, limit)
+        cdef int32_t i, count
+        work.mark(self.members)
+        try:
+            count = self.select(state, work, base, limit)
+        finally:
+            work.unmark(self.members)
         return ranked_list(self.label, moment, self.sequence,
                            [work.row(state, work.selected[i]) for i in range(count)])
 
     cdef bytes difference(self, RankedList old, Workspace work):
         """What leads from `old`, an earlier state of this list, to this one: an encoded ListDelta."""
-        cdef int changes = _write_changes(old.members, self.members, work, True)
+        cdef int changes
+        work.mark(old.members)
+        try:
+            changes = _write_changes(old.members, self.members, work, True)
+        finally:
+            work.unmark(old.members)
         return list_delta(self.label, &self.moment, old.sequence, self.sequence, &work.changes, changes)
 
     # --- whole states: the message of write() has the fields

@@ -17,4 +17,10 @@ cdef struct LaterKeys:
     int count               # of all keys, the first included
 
 
-cdef void sort_top(Candidate* rows, Py_ssize_t count, Py_ssize_t k, const LaterKeys* later) noexcept nogil
+# Writes the indices of the best k of all rows, in order; how many there are. `members`
+# are expected to be nearly in order already, as they are when they were ranked a moment
+# ago; the order of `others` does not matter. Both are left in another order.
+cdef int32_t best_rows(
+    Candidate* members, Py_ssize_t member_count, Candidate* others, Py_ssize_t other_count, Py_ssize_t k,
+    const LaterKeys* later, int32_t* best,
+) noexcept nogil

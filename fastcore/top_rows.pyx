@@ -1,4 +1,4 @@
-"""Partial quicksort: the first k rows sorted, the rest left behind them in any order."""
+"""Those who were best a moment ago, put in order again, merged with the best of the others."""
 
 
 cdef inline bint _before(const Candidate* a, const Candidate* b, const LaterKeys* later) noexcept nogil:
@@ -98,11 +98,51 @@ cdef void _sort(Candidate* rows, Py_ssize_t count, Py_ssize_t k, int depth, cons
     _insertion_sort(rows, count, later)
 
 
-cdef void sort_top(Candidate* rows, Py_ssize_t count, Py_ssize_t k, const LaterKeys* later) noexcept nogil:
-    """Brings the best `k` of the `count` rows to the front, in order."""
+cdef void _sort_top(Candidate* rows, Py_ssize_t count, Py_ssize_t k, const LaterKeys* later) noexcept nogil:
+    """Partial quicksort: the best `k` of the rows in order, the rest behind them in any order."""
     cdef int depth = 2
     cdef Py_ssize_t size = count
     while size > 1:
         depth += 2
         size >>= 1
     _sort(rows, count, k, depth, later)
+
+
+cdef void _sort_again(Candidate* rows, Py_ssize_t count, const LaterKeys* later) noexcept nogil:
+    """Insertion sort, given up for quicksort when too much is out of order."""
+    cdef Py_ssize_t i, j
+    cdef Py_ssize_t moves_left = 8 * count
+    cdef Candidate row
+    for i in range(1, count):
+        if not _before(&rows[i], &rows[i - 1], later):
+            continue
+        row = rows[i]
+        j = i
+        while j > 0 and _before(&row, &rows[j - 1], later):
+            rows[j] = rows[j - 1]
+            j -= 1
+        rows[j] = row
+        moves_left -= i - j
+        if moves_left < 0:
+            _sort_top(rows, count, count, later)
+            return
+
+
+cdef int32_t best_rows(
+    Candidate* members, Py_ssize_t member_count, Candidate* others, Py_ssize_t other_count, Py_ssize_t k,
+    const LaterKeys* later, int32_t* best,
+) noexcept nogil:
+    cdef Py_ssize_t m = 0, o = 0, n = 0
+    _sort_again(members, member_count, later)
+    _sort_top(others, other_count, k, later)
+    while n < k:
+        if m < member_count and (o == other_count or _before(&members[m], &others[o], later)):
+            best[n] = members[m].index
+            m += 1
+        elif o < other_count:
+            best[n] = others[o].index
+            o += 1
+        else:
+            break
+        n += 1
+    return <int32_t>n

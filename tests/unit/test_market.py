@@ -10,7 +10,7 @@ from fastcore.market import Market
 from fastcore.ranked_list import RankedList
 from services.kit.list_client import ListCopy
 from services.kit.lists import ListSpec, load_lists
-from tests.support.small_market import EPOCH, Tape, Watched, a_list, check_copy, feed, rows_of, said, watcher
+from tests.support.tape import EPOCH, Tape, Watched, a_list, check_copy, feed, rows_of, said, watcher
 
 SYMBOLS = [f"S{i:02}" for i in range(60)]
 SPECS = [

@@ -6,7 +6,7 @@ import pytest
 from tradeul.v1 import frame_pb2, session_pb2
 
 from fastcore.market import Market
-from tests.support.small_market import EPOCH, SECOND, Tape, Watched, a_list, rows_of, said
+from tests.support.tape import EPOCH, SECOND, Tape, Watched, a_list, rows_of, said
 
 
 def test_starts_empty_at_sequence_0() -> None:
