@@ -14,6 +14,8 @@ from fastcore.reference.facts import Facts, facts_of
 
 _TEXTS = frozenset({frame_pb2.COMPANY_NAME, frame_pb2.EXCHANGE, frame_pb2.SECTOR, frame_pb2.INDUSTRY})
 
+_HISTORY = frozenset({"prev_close", "prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
+
 
 class MarketTwin:
     """Rows of all symbols after the frames applied so far.
@@ -132,9 +134,8 @@ class MarketTwin:
 
     @staticmethod
     def _yesterday(history: History) -> History:
-        """Who a symbol is outlasts the day; its history is absent until it comes again."""
-        kept = ("company_name", "exchange", "sector", "industry", "is_etf")
-        return History({name: value for name, value in history.values.items() if name in kept})
+        """Metadata outlast the day; history is absent until it comes again."""
+        return History({name: value for name, value in history.values.items() if name not in _HISTORY})
 
     def _apply_trade_rules(self, rules: frame_pb2.TradeRules) -> None:
         self.rules = Rules(rules.forbids_last, rules.forbids_high_low, rules.forbids_volume)

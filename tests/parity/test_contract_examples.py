@@ -230,12 +230,12 @@ def test_volumes_are_zero_once_it_has_traded(market: SmallMarket) -> None:
 
 
 def test_a_new_day_forgets_the_day_and_its_history(market: SmallMarket) -> None:
-    market.reference(prev_close=10.0, company_name="Acme", avg_volume_30d=1000.0)
+    market.reference(prev_close=10.0, company_name="Acme", avg_volume_30d=1000.0, beta=1.5)
     market.trade("10:00:00", 20.0)
     market.limit("10:00:01", 17, upper=21.0)
     market.quote("10:00:00", 19.0, 21.0)
     market.new_day(DAYS[1])
-    assert market.row() == {"symbol": "A", "company_name": "Acme"}
+    assert market.row() == {"symbol": "A", "company_name": "Acme", "beta": 1.5}
     market.reference(prev_close=20.0)
     market.trade("08:00:00", 21.0, 100, 12)
     expect(market, change_percent=5.0, volume_today=100.0, trades_today=1.0)
