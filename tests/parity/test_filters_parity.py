@@ -1,45 +1,108 @@
-"""Compiled filters and orders against the plain evaluation of the same texts on the same rows."""
+"""Compiled filters and orders against their naive evaluation, row by row."""
+
+import math
+from typing import Any, NamedTuple
 
 import pytest
-from tradeul.v1 import scanner_pb2
+from hypothesis import HealthCheck, given, settings
 
-from fastcore.filters import FilterError
-from fastcore.market import Market
+from fastcore.filters import all_of, compile_filter, compile_order
+from fastcore.market_state import MarketState
 from fastcore.reference.filters_twin import matches, ranked
-from tests.support.market_stream import EPOCH, MarketStream
-from tests.support.random_filters import RandomFilters
+from services.kit.lists import load_lists
+from tests.support.filter_rows import random_bodies, rows_of, state_of
+from tests.support.filter_texts import filters, orders
+
+# More than a block of 512 rows, and no multiple of one.
+ROWS = 700
+thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+
+class Market(NamedTuple):
+    state: MarketState
+    rows: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return f"a market of {len(self.rows)} rows"
 
 
 @pytest.fixture(scope="module")
 def market() -> Market:
-    """A market in the middle of a session, with all kinds of holes in its rows."""
-    market = Market([], EPOCH)
-    frames = list(MarketStream(9, symbols=150, length=2500, two_days=False).frames(50))
-    for frame in frames[: len(frames) * 3 // 4]:
-        market.apply(frame)
-    market.state.refresh()
-    return market
+    state = state_of(random_bodies(ROWS, seed=5))
+    return Market(state, rows_of(state))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_same_rows_in_the_same_order(market: Market, seed: int) -> None:
-    rows = [market.state.row(symbol) for symbol in market.state.symbols]
-    texts = RandomFilters(seed)
-    sizes = set()
-    for _ in range(40):
-        filter_, order = texts.filter(), texts.order()
-        found = scanner_pb2.RankedList.FromString(market.query(filter_, order, 1000))
-        expected = ranked(order, [row for row in rows if matches(filter_, row)])
-        assert [row.symbol for row in found.rows] == [row["symbol"] for row in expected], (filter_, order)
-        sizes.add(len(expected))
-    assert len(sizes) > 5
+def naive_match(text: str, rows: list[dict[str, Any]]) -> list[int]:
+    return [i for i, row in enumerate(rows) if matches(text, row)]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["price", "price >", "> 3", "price = ", "nothing > 3", "price > 3 AND", "(price > 3", "price > 3)", "price IN ()",
-     "has(3)", "min(price) > 2 3", 'sector > "A"', "halted > 1", "gap_size = HUGE", "price = MEDIUM", "abs() > 1"],
-)  # fmt: skip
-def test_wrong_filters_are_refused(market: Market, text: str) -> None:
-    with pytest.raises(FilterError):
-        market.query(text, "", 10)
+def ranked_ids(text: str, state: MarketState, rows: list[dict[str, Any]]) -> list[int]:
+    """The ids by the compiled order's keys, ties by symbol."""
+    keys = compile_order(text).keys(state)
+    return sorted(range(len(rows)), key=lambda i: (*keys[i], rows[i]["symbol"]))
+
+
+def test_the_rows_are_various(market: Market) -> None:
+    _, rows = market
+    assert len(rows) == ROWS
+    for name in ("price", "gap_size", "halted", "session", "sector", "is_etf", "change_percent", "open"):
+        there = sum(name in row for row in rows)
+        assert ROWS / 10 < there < ROWS, name
+    for name in ("gap_size", "session", "sector", "is_etf", "halted"):
+        assert len({row[name] for row in rows if name in row}) > 1, name
+
+
+@thorough
+@given(text=filters)
+def test_filters_match_what_the_naive_evaluation_matches(market: Market, text: str) -> None:
+    state, rows = market
+    assert compile_filter(text).match(state) == naive_match(text, rows)
+
+
+@thorough
+@given(text=filters)
+def test_negation_swaps_true_and_false_only(market: Market, text: str) -> None:
+    state, rows = market
+    if len(text) > 1900:
+        return
+    plain, negated = set(compile_filter(text).match(state)), set(compile_filter(f"NOT ({text})").match(state))
+    assert not plain & negated
+    assert sorted(negated) == naive_match(f"NOT ({text})", rows)
+
+
+@settings(thorough, max_examples=60)
+@given(first=filters, second=filters)
+def test_all_of_matches_what_both_match(market: Market, first: str, second: str) -> None:
+    state, _ = market
+    parts = [compile_filter(first), compile_filter(second)]
+    both = set(parts[0].match(state)) & set(parts[1].match(state))
+    assert all_of(parts).match(state) == sorted(both)
+
+
+@thorough
+@given(text=orders)
+def test_orders_rank_as_the_naive_one_does(market: Market, text: str) -> None:
+    state, rows = market
+    naive = [row["symbol"] for row in ranked(text, rows)]
+    assert [rows[i]["symbol"] for i in ranked_ids(text, state, rows)] == naive
+
+
+@settings(thorough, max_examples=60)
+@given(text=orders)
+def test_keys_of_chosen_rows_are_the_keys_of_all(market: Market, text: str) -> None:
+    state, _ = market
+    order = compile_order(text)
+    keys = order.keys(state)
+    chosen = [*range(ROWS - 1, 0, -7), 3, 3, 0]
+    assert order.keys(state, chosen) == [keys[i] for i in chosen]
+    assert not any(math.isnan(key) for row in keys for key in row)
+
+
+def test_the_built_in_lists(market: Market) -> None:
+    state, rows = market
+    for spec in load_lists():
+        for text in (spec.filter, spec.base_filter):
+            assert compile_filter(text).match(state) == naive_match(text, rows)
+        naive = [row["symbol"] for row in ranked(spec.order_by, rows)]
+        assert [rows[i]["symbol"] for i in ranked_ids(spec.order_by, state, rows)] == naive
