@@ -100,6 +100,7 @@ class _Listener(WSListener):
                 self._parts = bytearray(frame.get_payload_as_memoryview())
         elif kind == WSMsgType.CONTINUATION and self._parts is not None:
             if len(self._parts) + frame.payload_size > MAX_MESSAGE_BYTES:
+                self._parts = None
                 raise WSProtocolError(
                     WSCloseCode.MESSAGE_TOO_BIG, f"expected messages of at most {MAX_MESSAGE_BYTES} bytes, was larger"
                 )

@@ -99,6 +99,16 @@ class VendorServer:
         """The subscribed clients' connections, for senders of frames that are encoded already."""
         return [feed.transport for feed in self._feeds]
 
+    async def send_fragments(self, parts: list[str]) -> None:
+        """Sends one message in several frames."""
+        for feed in list(self._feeds):
+            await feed.send(iter(parts))
+
+    def stop_reading(self) -> None:
+        """Goes deaf and so mute, pongs included, without closing anything."""
+        for feed in list(self._feeds):
+            feed.transport.pause_reading()  # type: ignore[attr-defined]
+
     async def drop(self) -> None:
         """Cuts every connection, as a vendor's outage would."""
         for feed in list(self._feeds):
