@@ -1,6 +1,7 @@
 """Compiled filters and orders against their naive evaluation, row by row."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,7 +22,7 @@ thorough = settings(max_examples=300, deadline=None, suppress_health_check=[Heal
 
 class Market(NamedTuple):
     state: MarketState
-    rows: list[dict[str, Any]]
+    rows: list[Mapping[str, Any]]
 
     def __repr__(self) -> str:
         return f"a market of {len(self.rows)} rows"
@@ -33,11 +34,11 @@ def market() -> Market:
     return Market(state, rows_of(state))
 
 
-def naive_match(text: str, rows: list[dict[str, Any]]) -> list[int]:
+def naive_match(text: str, rows: list[Mapping[str, Any]]) -> list[int]:
     return [i for i, row in enumerate(rows) if matches(text, row)]
 
 
-def ranked_ids(text: str, state: MarketState, rows: list[dict[str, Any]]) -> list[int]:
+def ranked_ids(text: str, state: MarketState, rows: list[Mapping[str, Any]]) -> list[int]:
     """The ids by the compiled order's keys, ties by symbol."""
     keys = compile_order(text).keys(state)
     return sorted(range(len(rows)), key=lambda i: (*keys[i], rows[i]["symbol"]))

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from tradeul.v1 import frame_pb2, market_data_pb2, stream_pb2
@@ -109,6 +110,6 @@ def state_of(bodies: list[dict[str, Any]]) -> MarketState:
     return state
 
 
-def rows_of(state: MarketState) -> list[dict[str, Any]]:
+def rows_of(state: MarketState) -> list[Mapping[str, Any]]:
     """The rows by symbol id, absent fields left out."""
     return [state.row(symbol) for symbol in state.symbols]
