@@ -20,7 +20,7 @@ cdef class Workspace:
     cdef int32_t* ids               # rows that match
     cdef double* keys               # [key][place in ids]
     cdef Candidate* candidates      # members first, then others
-    cdef int32_t* places            # [rank - 1] -> place in ids, -1 when the member does not match
+    cdef int32_t* places            # [rank] -> place in ids, -1 when the member does not match
     cdef int32_t* selected          # the best rows, in order
     cdef int32_t* old_rank          # [symbol id] of the members in hand, 0 for others
     cdef Writer changes

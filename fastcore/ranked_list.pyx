@@ -22,23 +22,35 @@ from fastcore.wire cimport (
     raise_wire_error, write_length_field, write_varint_field, writer_free, writer_init,
 )
 
+cdef extern from *:
+    int lowest_bit "__builtin_ctzll"(unsigned long long) noexcept nogil
+
 cdef enum:
     MOST_KEYS = 8
     KEPT = 1 << 30      # beside a rank: the member is one afterwards too
 
 
+cdef inline uint64_t _bits(const uint8_t* match) noexcept nogil:
+    """Eight bytes of 0 or 1 as eight bits, the first the lowest."""
+    cdef uint64_t eight
+    memcpy(&eight, match, 8)
+    return (eight * <uint64_t>0x0102040810204080) >> 56
+
+
 cdef int32_t _matching(const uint8_t* match, int32_t count, int32_t* ids) noexcept nogil:
     """The ids of the rows whose byte is 1, ascending; how many."""
     cdef int32_t n = 0, first = 0, i
-    cdef uint64_t eight
-    while first + 8 <= count:
-        memcpy(&eight, match + first, 8)
-        if eight != 0:
-            # Without a branch a row: whether one matches cannot be foreseen.
-            for i in range(first, first + 8):
-                ids[n] = i
-                n += match[i]
-        first += 8
+    cdef uint64_t rows
+    # By 64 rows, since whether one matches cannot be foreseen: a wrong guess a word, not a row.
+    while first + 64 <= count:
+        rows = 0
+        for i in range(8):
+            rows |= _bits(match + first + 8 * i) << (8 * i)
+        while rows != 0:
+            ids[n] = first + lowest_bit(rows)
+            n += 1
+            rows &= rows - 1
+        first += 64
     for i in range(first, count):
         ids[n] = i
         n += match[i]
@@ -141,13 +153,11 @@ cdef class Workspace:
         later.keys = self.keys
         later.stride = n
         later.count = order.key_count
-        for i in range(member_count):
-            self.places[i] = -1
+        for rank in range(member_count + 1):
+            self.places[rank] = -1
         for i in range(n):
-            rank = self.old_rank[self.ids[i]]
-            if rank:
-                self.places[rank - 1] = i
-        for rank in range(member_count):
+            self.places[self.old_rank[self.ids[i]]] = i
+        for rank in range(1, member_count + 1):
             i = self.places[rank]
             if i >= 0:
                 self._put(members, i, state)
