@@ -42,7 +42,7 @@ class Change(NamedTuple):
 class Update(NamedTuple):
     """What turns a list at `sequence - 1` into the list at `sequence`."""
 
-    list: str
+    name: str
     sequence: int
     changes: list[Change]
 

@@ -50,7 +50,7 @@ class MarketTwin:
     def apply(self, frame_bytes: bytes) -> str:
         """Takes in one encoded Frame and returns the name of its body."""
         frame = frame_pb2.Frame.FromString(frame_bytes)
-        body = frame.WhichOneof("body")
+        body: str | None = frame.WhichOneof("body")
         if body is None:
             raise ValueError("expected a frame with a body, was none")
         getattr(self, f"_apply_{body}")(getattr(frame, body))

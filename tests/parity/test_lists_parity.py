@@ -108,7 +108,7 @@ def check_changes(delta: scanner_pb2.ListDelta, expected: Sequence[Change]) -> N
 
 def check_updates(updates: Sequence[Any], expected: Sequence[Update]) -> list[scanner_pb2.ListDelta]:
     deltas = [scanner_pb2.ListDelta.FromString(update.delta) for update in updates]
-    assert [(delta.list, delta.sequence) for delta in deltas] == [(e.list, e.sequence) for e in expected]
+    assert [(delta.list, delta.sequence) for delta in deltas] == [(e.name, e.sequence) for e in expected]
     for delta, update in zip(deltas, expected, strict=True):
         assert delta.epoch == EPOCH
         check_changes(delta, update.changes)

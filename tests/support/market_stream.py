@@ -247,7 +247,7 @@ class MarketStream:
         """Mostly now, sometimes late, sometimes on the very edge of a second, slot or session."""
         rng = self.random
         chance = rng.random()
-        time = self.clock
+        time: int = self.clock
         if chance < 0.1:
             time -= rng.randrange(2 * SECOND)
         elif chance < 0.15:
@@ -261,7 +261,7 @@ class MarketStream:
         elif chance < 0.35:
             time = time // (5 * MINUTE) * 5 * MINUTE
         elif chance < 0.37:
-            edges = (self.day.market_open_ns, self.day.market_close_ns)
+            edges: tuple[int, int] = (self.day.market_open_ns, self.day.market_close_ns)
             time = min(edges, key=lambda edge: abs(edge - time)) + rng.choice((0, -1, 1))
             time = min(time, self.clock)
         return max(time, self.day.pre_market_start_ns)
