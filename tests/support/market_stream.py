@@ -264,7 +264,8 @@ class MarketStream:
             edges: tuple[int, int] = (self.day.market_open_ns, self.day.market_close_ns)
             time = min(edges, key=lambda edge: abs(edge - time)) + rng.choice((0, -1, 1))
             time = min(time, self.clock)
-        return max(time, self.day.pre_market_start_ns)
+        first: int = self.day.pre_market_start_ns
+        return max(time, first)
 
     def _price(self, symbol: int) -> float:
         rng = self.random
