@@ -43,7 +43,10 @@ def order_keys(text: str) -> list[tuple[Term, bool]]:
 def ranked(text: str, rows: list[Row]) -> list[Row]:
     """The rows in order: absent values last, ascending and descending, ties by symbol."""
     result = sorted(rows, key=lambda row: str(row["symbol"]))
-    for term, descending in reversed(order_keys(text)):
+    for plain, descending in reversed(order_keys(text)):
+        texts = getattr(plain, "texts", ())
+        # Enums rank by the order of their texts.
+        term: Term = _apply(texts.index, plain) if texts else plain
 
         def key(row: Row, term: Term = term, descending: bool = descending) -> tuple[bool, Any]:
             value = term(row)

@@ -61,7 +61,7 @@ class Client:
 
     def apply(self, delta: scanner_pb2.ListDelta) -> None:
         assert delta.previous_sequence == self.sequence
-        assert delta.change_count == len(delta.deltas) > 0
+        assert delta.change_count == len(delta.deltas)
         self.sequence = delta.sequence
         for change in delta.deltas:
             if change.action == change.REMOVE:
@@ -111,6 +111,7 @@ def check_updates(updates: Sequence[Any], expected: Sequence[Update]) -> list[sc
     assert [(delta.list, delta.sequence) for delta in deltas] == [(e.name, e.sequence) for e in expected]
     for delta, update in zip(deltas, expected, strict=True):
         assert delta.epoch == EPOCH
+        assert delta.change_count > 0
         check_changes(delta, update.changes)
     return deltas
 
