@@ -1,0 +1,32 @@
+# Volume by time of day: means and standard deviations at the ends of the 192
+# five-minute slots of each symbol, and their values around now.
+
+from libc.stdint cimport int32_t, int64_t, uint32_t
+
+from fastcore.wire cimport Cursor, Writer
+
+cdef enum:
+    SLOTS = 192
+    BASELINE_KINDS = 3          # mean shares, mean trades, sample sd of trades
+    LEAST_DAYS = 3
+    SLOT_SECONDS = 300
+
+ctypedef double* column_ptr
+
+cdef struct Baselines:
+    int32_t capacity
+    double** blocks             # [symbol id][kind * SLOTS + slot]; NULL without a baseline
+    uint32_t* days              # [symbol id]
+    # At the slot's begin and end, for each kind: NaN without a baseline. Slot -1: not filled.
+    int32_t slot
+    column_ptr[BASELINE_KINDS] begin
+    column_ptr[BASELINE_KINDS] finish
+
+cdef int grow_baselines(Baselines* baselines, int32_t capacity) except -1
+cdef void free_baselines(Baselines* baselines) noexcept
+cdef void forget_baselines(Baselines* baselines) noexcept
+cdef double* baseline_block(Baselines* baselines, uint32_t symbol_id) except NULL
+cdef void fill_slot(Baselines* baselines, int32_t slot) noexcept nogil
+cdef void fill_symbol(Baselines* baselines, int32_t symbol_id) noexcept nogil
+cdef int write_baselines(Writer* writer, const Baselines* baselines, int32_t count) except -1
+cdef int read_baselines(Cursor* cursor, Baselines* baselines, int32_t count) except -1

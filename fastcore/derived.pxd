@@ -1,0 +1,21 @@
+# The columns that follow from a symbol's day, its reference data, and now.
+
+from libc.stdint cimport int32_t, int64_t
+
+from fastcore.baselines cimport Baselines
+from fastcore.symbol_day cimport DayTable
+
+# Now, as far as the columns need it.
+cdef struct Moment:
+    int64_t now_ns
+    int64_t grid                # number of the 10-second bucket of now
+    int32_t slot                # volume slot, 0 to 191
+    double inside               # how much of the slot has passed, 0 to 1
+    bint is_after_close
+
+cdef Moment moment_of(const DayTable* table) noexcept nogil
+cdef void derive_row(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
+cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
+cdef void derive_from_now(
+    double** columns, const Baselines* baselines, int32_t count, const Moment* moment
+) noexcept nogil

@@ -1,0 +1,115 @@
+# What one symbol's messages of the day come to, before anything is derived
+# from it; and how each kind of message changes it.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from fastcore.anchored_volume cimport AnchoredVolume
+from fastcore.columns cimport BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans
+from fastcore.trade_rules cimport RuleMasks
+from fastcore.windows cimport Window
+from fastcore.wire cimport Cursor, Writer
+
+# Codes of fields.SESSIONS.
+cdef enum:
+    NO_SESSION = 0
+    PRE_MARKET = 1
+    MARKET_OPEN = 2
+    POST_MARKET = 3
+    CLOSED = 4
+
+# Ends of the sessions in ns since 1970 UTC; all 0 before a day is known.
+cdef struct DayBounds:
+    int64_t start
+    int64_t open
+    int64_t close
+    int64_t end
+
+# Bars of one span, standing in for the trades of a symbol that has none.
+cdef struct StandInBars:
+    Window* window
+    uint64_t* seen              # bit i: the bar that starts i spans after 04:00 has come
+    int64_t words
+    double postmarket_volume
+
+# NaN is "absent", times of -1 are "never".
+cdef struct SymbolDay:
+    double price
+    int64_t price_time
+    double intraday_high
+    double intraday_low
+    double high
+    double low
+    double trades               # volume-eligible
+    int64_t updated_at
+
+    AnchoredVolume volume
+    Window* window              # NULL before the first trade
+
+    int64_t updated_session     # session of updated_at
+    int64_t any_message         # whether a trade or bar has come
+    int64_t any_trade
+    double regular_price
+    int64_t regular_time
+    double premarket_price
+    double premarket_high
+    double premarket_low
+    double postmarket_volume
+    # Sources of the open, each the first to arrive: a bar's, the official print, a regular trade.
+    double open_of_bar
+    double open_print
+    double open_trade
+    double close_print
+    int64_t close_print_time
+    double bid
+    double ask
+    int64_t quote_time
+    double luld_upper
+    double luld_lower
+    int64_t luld_time
+    int64_t halted              # -1 unknown, 0, 1
+
+    AnchoredVolume premarket    # the same volume, counted to the open
+    StandInBars second_bars
+    StandInBars minute_bars
+
+# All symbols of a market.
+cdef struct DayTable:
+    SymbolDay* rows
+    uint32_t* revision
+    uint8_t* is_dirty           # touched since the derived columns were computed
+    int32_t* dirty
+    int32_t dirty_count
+    int32_t active_count        # symbols with a trade or bar today
+    DayBounds day
+    RuleMasks rules
+    int64_t now_ns
+
+
+cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:
+    table.revision[symbol_id] += 1
+    if not table.is_dirty[symbol_id]:
+        table.is_dirty[symbol_id] = 1
+        table.dirty[table.dirty_count] = <int32_t>symbol_id
+        table.dirty_count += 1
+
+
+cdef inline int session_of(const DayBounds* day, int64_t time_ns) noexcept nogil:
+    if time_ns < day.start or time_ns >= day.end:
+        return CLOSED if day.end else NO_SESSION
+    if time_ns < day.open:
+        return PRE_MARKET
+    return MARKET_OPEN if time_ns < day.close else POST_MARKET
+
+
+cdef void init_day(SymbolDay* row) noexcept nogil
+cdef void free_day(SymbolDay* row) noexcept nogil
+
+# The ids of the spans must be below the number of rows.
+cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil
+cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil
+cdef int apply_quotes(DayTable* table, const QuoteSpans* spans) except -1 nogil
+cdef int apply_limits(DayTable* table, const LimitSpans* spans) except -1 nogil
+cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans) except -1 nogil
+
+cdef int write_day(Writer* writer, const SymbolDay* row) except -1
+cdef int read_day(Cursor* cursor, SymbolDay* row) except -1

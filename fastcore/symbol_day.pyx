@@ -1,0 +1,519 @@
+"""How messages change a symbol's day; the rules are those of docs/fields.md."""
+
+from libc.math cimport isnan
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from fastcore.anchored_volume cimport (
+    add_trade, anchor, free_volume, init_volume, read_volume, shares_after, total_shares, write_volume,
+)
+from fastcore.state_bytes cimport read_block, write_block
+from fastcore.trade_rules cimport (
+    COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
+)
+from fastcore.windows cimport Window, new_window, read_window, window_add, write_window
+from fastcore.wire cimport Cursor, Writer, load_f64, load_i64, load_u32, load_u64
+
+cdef extern from *:
+    """
+    #define tradeul_prefetch_row(address) \\
+        __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1)
+    #define tradeul_prefetch_tail(address) \\
+        __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1)
+    #define tradeul_prefetch_line(address) __builtin_prefetch((const char*)(address), 1)
+    """
+    void tradeul_prefetch_row(const void* address) noexcept nogil
+    void tradeul_prefetch_tail(const void* address) noexcept nogil
+    void tradeul_prefetch_line(const void* address) noexcept nogil
+
+cdef enum:
+    SECOND_SPAN = 1
+    MINUTE_SPAN = 2
+    SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
+    FAR = 12                    # rows ahead whose struct is fetched
+    NEAR = 6                    # rows ahead whose window is fetched
+    HALT = 17
+    RESUME = 18
+
+cdef double NAN = float("nan")
+cdef int64_t NS = 1_000_000_000
+
+
+cdef inline int64_t floor_second(int64_t time_ns) noexcept nogil:
+    return time_ns // NS
+
+
+cdef inline int64_t ceil_second(int64_t time_ns) noexcept nogil:
+    return (time_ns + NS - 1) // NS
+
+
+cdef void init_day(SymbolDay* row) noexcept nogil:
+    row.price = row.intraday_high = row.intraday_low = row.high = row.low = NAN
+    row.price_time = row.updated_at = row.regular_time = row.close_print_time = -1
+    row.quote_time = row.luld_time = row.halted = -1
+    row.trades = row.postmarket_volume = 0
+    row.updated_session = row.any_message = row.any_trade = 0
+    row.regular_price = row.premarket_price = row.premarket_high = row.premarket_low = NAN
+    row.open_of_bar = row.open_print = row.open_trade = row.close_print = NAN
+    row.bid = row.ask = row.luld_upper = row.luld_lower = NAN
+    row.window = NULL
+    init_volume(&row.volume)
+    init_volume(&row.premarket)
+    init_bars(&row.second_bars)
+    init_bars(&row.minute_bars)
+
+
+cdef void free_day(SymbolDay* row) noexcept nogil:
+    """Forgets the day; the row is as init_day leaves it."""
+    free(row.window)
+    free_volume(&row.volume)
+    free_volume(&row.premarket)
+    free_bars(&row.second_bars)
+    free_bars(&row.minute_bars)
+    init_day(row)
+
+
+cdef inline void widen(double* high, double* low, double above, double below) noexcept nogil:
+    # Written so that NaN, which is "none yet", gives way.
+    if not (high[0] >= above):
+        high[0] = above
+    if not (low[0] <= below):
+        low[0] = below
+
+
+cdef inline void mark_updated(
+    DayTable* table, SymbolDay* row, int64_t time_ns, int64_t place_ns
+) noexcept nogil:
+    if time_ns >= row.updated_at:
+        row.updated_at = time_ns
+        row.updated_session = session_of(&table.day, place_ns)
+
+
+cdef inline void mark_active(DayTable* table, SymbolDay* row) noexcept nogil:
+    if not row.any_message:
+        row.any_message = 1
+        table.active_count += 1
+
+
+# ---- trades ----
+
+cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
+    cdef Py_ssize_t i, n = spans.rows
+    cdef SymbolDay* ahead
+    cdef uint32_t symbol_id
+    for i in range(min(n, <Py_ssize_t>FAR)):
+        tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i)])
+    for i in range(n):
+        if i + FAR < n:
+            ahead = &table.rows[load_u32(spans.symbol_id, i + FAR)]
+            tradeul_prefetch_row(ahead)
+            tradeul_prefetch_tail(ahead)
+        if i + NEAR < n:
+            ahead = &table.rows[load_u32(spans.symbol_id, i + NEAR)]
+            if ahead.window != NULL:
+                tradeul_prefetch_line(
+                    &ahead.window.buckets[(load_i64(spans.time_ns, i + NEAR) // (10 * NS)) % 192]
+                )
+                tradeul_prefetch_line(ahead.window)
+            if ahead.volume.count:
+                tradeul_prefetch_line(&ahead.volume.seconds[ahead.volume.head + ahead.volume.count - 1])
+        symbol_id = load_u32(spans.symbol_id, i)
+        apply_trade(
+            table, symbol_id, load_i64(spans.time_ns, i), load_f64(spans.price, i), load_f64(spans.size, i),
+            load_u64(spans.conditions, i),
+        )
+    return 0
+
+
+cdef inline int apply_trade(
+    DayTable* table, uint32_t symbol_id, int64_t time_ns, double price, double size, uint64_t conditions
+) except -1 nogil:
+    cdef SymbolDay* row = &table.rows[symbol_id]
+    cdef bint is_premarket = time_ns < table.day.open
+    cdef bint is_in_hours = not is_premarket and time_ns < table.day.close
+    cdef bint is_regular, is_official, sets_price, sets_high_low, has_volume
+    # Form T sets price and the extended high and low outside regular hours, unless another condition forbids it.
+    cdef uint64_t judged = conditions if is_in_hours else conditions & ~COND_FORM_T()
+
+    touch(table, symbol_id)
+    mark_active(table, row)
+    row.any_trade = 1
+    mark_updated(table, row, time_ns, time_ns)
+    if time_ns > table.now_ns:
+        table.now_ns = time_ns
+
+    is_official = (conditions & COND_OFFICIAL()) != 0
+    if is_official:
+        if conditions & COND_OFFICIAL_OPEN() and isnan(row.open_print):
+            row.open_print = price
+        if conditions & COND_OFFICIAL_CLOSE() and time_ns >= row.close_print_time:
+            row.close_print = price
+            row.close_print_time = time_ns
+        return 0
+
+    is_regular = is_in_hours or (not is_premarket and not conditions & COND_EXTENDED())
+    sets_price = (judged & table.rules.forbids_last) == 0
+    sets_high_low = (judged & table.rules.forbids_high_low) == 0
+    has_volume = (conditions & table.rules.forbids_volume) == 0
+    if sets_price:
+        if time_ns >= row.price_time:
+            row.price = price
+            row.price_time = time_ns
+            if is_premarket:
+                row.premarket_price = price
+        if is_regular:
+            if time_ns >= row.regular_time:
+                row.regular_price = price
+                row.regular_time = time_ns
+            if isnan(row.open_trade):
+                row.open_trade = price
+    if sets_high_low:
+        widen(&row.intraday_high, &row.intraday_low, price, price)
+        if is_premarket:
+            widen(&row.premarket_high, &row.premarket_low, price, price)
+        elif is_regular:
+            widen(&row.high, &row.low, price, price)
+    if has_volume:
+        count_trade(row, time_ns, price, size, is_premarket)
+        if not is_premarket and not is_in_hours and conditions & COND_EXTENDED():
+            row.postmarket_volume += size
+    if sets_price or has_volume:
+        if row.window == NULL:
+            row.window = new_window()
+        window_add(row.window, time_ns, size if has_volume else 0, sets_price, price)
+    return 0
+
+
+cdef inline int count_trade(
+    SymbolDay* row, int64_t time_ns, double price, double size, bint is_premarket
+) except -1 nogil:
+    cdef int64_t second = floor_second(time_ns)
+    if row.trades == 0:
+        # From now on the trades speak for themselves.
+        free_bars(&row.second_bars)
+        free_bars(&row.minute_bars)
+    row.trades += 1
+    add_trade(&row.volume, second, size, price * size)
+    if is_premarket:
+        add_trade(&row.premarket, second, size, price * size)
+    return 0
+
+
+# ---- bars ----
+
+cdef void init_bars(StandInBars* bars) noexcept nogil:
+    bars.window = NULL
+    bars.seen = NULL
+    bars.words = 0
+    bars.postmarket_volume = 0
+
+
+cdef void free_bars(StandInBars* bars) noexcept nogil:
+    free(bars.window)
+    free(bars.seen)
+    init_bars(bars)
+
+
+cdef int stand_in(
+    StandInBars* bars, int64_t place, int64_t places, int64_t end_ns, double close, double volume, bint is_postmarket
+) except -1 nogil:
+    """A bar of a symbol without trades; one that starts where another did changes nothing."""
+    cdef uint64_t bit
+    if bars.window == NULL:
+        bars.window = new_window()
+        bars.words = (places + 63) // 64
+        bars.seen = <uint64_t*>calloc(bars.words, 8)
+        if bars.seen == NULL:
+            with gil:
+                raise MemoryError("no memory for the bars that have been seen")
+    if 0 <= place < places:
+        bit = <uint64_t>1 << (place & 63)
+        if bars.seen[place >> 6] & bit:
+            return 0
+        bars.seen[place >> 6] |= bit
+    window_add(bars.window, end_ns - 1, volume, True, close)
+    if is_postmarket:
+        bars.postmarket_volume += volume
+    return 0
+
+
+cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
+    cdef Py_ssize_t i
+    cdef uint32_t symbol_id
+    cdef SymbolDay* row
+    cdef int64_t start, end, offset
+    cdef double close, volume, high, low, accumulated, day_vwap, official_open
+    cdef bint is_premarket, is_regular, is_postmarket
+    for i in range(spans.rows):
+        symbol_id = load_u32(spans.symbol_id, i)
+        row = &table.rows[symbol_id]
+        start = load_i64(spans.start_ns, i)
+        end = load_i64(spans.end_ns, i)
+        close = load_f64(spans.close, i)
+        high = load_f64(spans.high, i)
+        low = load_f64(spans.low, i)
+        volume = load_f64(spans.volume, i)
+        accumulated = load_f64(spans.accumulated_volume, i)
+        day_vwap = load_f64(spans.day_vwap, i)
+        official_open = load_f64(spans.official_open, i)
+        is_premarket = start < table.day.open
+        is_postmarket = start >= table.day.close
+        is_regular = not is_premarket and not is_postmarket
+
+        touch(table, symbol_id)
+        mark_active(table, row)
+        mark_updated(table, row, end, start)
+        if end > table.now_ns:
+            table.now_ns = end
+        if end > row.price_time:
+            row.price = close
+            row.price_time = end
+            if is_premarket:
+                row.premarket_price = close
+        if is_regular and end > row.regular_time:
+            row.regular_price = close
+            row.regular_time = end
+        widen(&row.intraday_high, &row.intraday_low, high, low)
+        if is_premarket:
+            widen(&row.premarket_high, &row.premarket_low, high, low)
+        elif is_regular:
+            widen(&row.high, &row.low, high, low)
+        if end > table.day.open and not isnan(official_open) and isnan(row.open_of_bar):
+            row.open_of_bar = official_open
+        if not isnan(accumulated) and not isnan(day_vwap):
+            anchor(&row.volume, ceil_second(end), accumulated, day_vwap * accumulated)
+            if end <= table.day.open:
+                anchor(&row.premarket, ceil_second(end), accumulated, day_vwap * accumulated)
+        if row.trades == 0:
+            offset = start - table.day.start
+            if spans.span == SECOND_SPAN:
+                # Second bars, once there are any, stand in instead of minute bars.
+                free_bars(&row.minute_bars)
+                stand_in(
+                    &row.second_bars, offset // NS if offset >= 0 else -1, SECONDS_OF_DAY, end, close, volume,
+                    is_postmarket,
+                )
+            elif row.second_bars.window == NULL:
+                stand_in(
+                    &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60, end, close,
+                    volume, is_postmarket,
+                )
+    return 0
+
+
+# ---- quotes, limits ----
+
+cdef int apply_quotes(DayTable* table, const QuoteSpans* spans) except -1 nogil:
+    cdef Py_ssize_t i
+    cdef uint32_t symbol_id
+    cdef SymbolDay* row
+    cdef int64_t time_ns
+    for i in range(spans.rows):
+        symbol_id = load_u32(spans.symbol_id, i)
+        row = &table.rows[symbol_id]
+        time_ns = load_i64(spans.time_ns, i)
+        touch(table, symbol_id)
+        if time_ns > table.now_ns:
+            table.now_ns = time_ns
+        if time_ns >= row.quote_time:
+            row.quote_time = time_ns
+            row.bid = load_f64(spans.bid, i)
+            row.ask = load_f64(spans.ask, i)
+    return 0
+
+
+cdef int apply_limits(DayTable* table, const LimitSpans* spans) except -1 nogil:
+    cdef Py_ssize_t i
+    cdef uint32_t symbol_id
+    cdef SymbolDay* row
+    cdef int64_t time_ns
+    cdef uint64_t indicators
+    cdef double upper, lower
+    for i in range(spans.rows):
+        symbol_id = load_u32(spans.symbol_id, i)
+        row = &table.rows[symbol_id]
+        time_ns = load_i64(spans.time_ns, i)
+        touch(table, symbol_id)
+        if time_ns > table.now_ns:
+            table.now_ns = time_ns
+        if time_ns < row.luld_time:
+            continue
+        row.luld_time = time_ns
+        mark_updated(table, row, time_ns, time_ns)
+        indicators = load_u64(spans.indicators, i)
+        if indicators & <uint64_t>1 << HALT:
+            row.halted = 1
+        elif indicators & <uint64_t>1 << RESUME:
+            row.halted = 0
+        upper = load_f64(spans.upper, i)
+        lower = load_f64(spans.lower, i)
+        if not isnan(upper):
+            row.luld_upper = upper
+        if not isnan(lower):
+            row.luld_lower = lower
+    return 0
+
+
+# ---- the vendor's snapshot ----
+
+cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans) except -1 nogil:
+    cdef Py_ssize_t i
+    cdef uint32_t symbol_id
+    for i in range(spans.rows):
+        symbol_id = load_u32(spans.symbol_id, i)
+        touch(table, symbol_id)
+        apply_snapshot_row(table, &table.rows[symbol_id], spans, i)
+    return 0
+
+
+cdef int apply_snapshot_row(
+    DayTable* table, SymbolDay* row, const SnapshotSpans* spans, Py_ssize_t i
+) except -1 nogil:
+    """Fills what is newer than what the row has, and moves nothing back.
+
+    The newest minute bar stands for all that came before its end; of one that
+    is still open, for all before the second after `updated`.
+    """
+    cdef int64_t updated = load_i64(spans.updated_ns, i)
+    cdef int64_t trade_time = load_i64(spans.last_trade_ns, i)
+    cdef int64_t minute_start = load_i64(spans.minute_start_ns, i)
+    cdef int64_t minute_end = minute_start + 60 * NS
+    cdef double price = load_f64(spans.last_trade_price, i)
+    cdef double minute_close = load_f64(spans.minute_close, i)
+    cdef double accumulated = load_f64(spans.accumulated_volume, i)
+    cdef double day_vwap = load_f64(spans.day_vwap, i)
+    cdef double high = load_f64(spans.day_high, i), low = load_f64(spans.day_low, i)
+    cdef double bid = load_f64(spans.bid, i), ask = load_f64(spans.ask, i)
+    cdef int64_t end
+    if updated <= row.updated_at or updated < table.day.start or updated >= table.day.end:
+        return 0
+    if minute_end > updated:
+        minute_end = updated
+    end = ceil_second(minute_end)
+    if minute_start >= table.day.start:
+        snapshot_price(table, row, minute_close, minute_end, minute_start)
+        high_of_minute(table, row, load_f64(spans.minute_high, i), load_f64(spans.minute_low, i), minute_start)
+        if accumulated > 0:
+            mark_active(table, row)
+            if accumulated + shares_after(&row.volume, end) >= total_shares(&row.volume):
+                anchor(&row.volume, end, accumulated, day_vwap * accumulated)
+                if end <= floor_second(table.day.open):
+                    anchor(&row.premarket, end, accumulated, day_vwap * accumulated)
+    if trade_time >= table.day.start:
+        snapshot_price(table, row, price, trade_time, trade_time)
+    if updated > table.day.open:
+        if not isnan(load_f64(spans.day_open, i)) and isnan(row.open_of_bar):
+            row.open_of_bar = load_f64(spans.day_open, i)
+        if not isnan(high) and not isnan(low):
+            widen(&row.high, &row.low, high, low)
+            widen(&row.intraday_high, &row.intraday_low, high, low)
+        if not isnan(load_f64(spans.day_close, i)):
+            end = min(updated, table.day.close)
+            if end > row.regular_time:
+                row.regular_price = load_f64(spans.day_close, i)
+                row.regular_time = end
+    if updated > row.quote_time and (not isnan(bid) or not isnan(ask)):
+        row.bid = bid
+        row.ask = ask
+        row.quote_time = updated
+    return 0
+
+
+cdef inline void snapshot_price(
+    DayTable* table, SymbolDay* row, double price, int64_t time_ns, int64_t place_ns
+) noexcept nogil:
+    if isnan(price):
+        return
+    mark_active(table, row)
+    if time_ns > row.price_time:
+        row.price = price
+        row.price_time = time_ns
+        if place_ns < table.day.open:
+            row.premarket_price = price
+    if time_ns > row.updated_at:
+        mark_updated(table, row, time_ns, place_ns)
+
+
+cdef inline void high_of_minute(
+    DayTable* table, SymbolDay* row, double high, double low, int64_t start_ns
+) noexcept nogil:
+    if isnan(high) or isnan(low):
+        return
+    widen(&row.intraday_high, &row.intraday_low, high, low)
+    if start_ns < table.day.open:
+        widen(&row.premarket_high, &row.premarket_low, high, low)
+    elif start_ns < table.day.close:
+        widen(&row.high, &row.low, high, low)
+
+
+# ---- as bytes ----
+
+cdef int write_bars(Writer* writer, const StandInBars* bars) except -1:
+    cdef int64_t words = bars.words if bars.window != NULL else 0
+    write_block(writer, &words, sizeof(int64_t))
+    write_block(writer, &bars.postmarket_volume, sizeof(double))
+    if words:
+        write_block(writer, bars.seen, words * 8)
+        write_window(writer, bars.window)
+    return 0
+
+
+cdef int read_bars(Cursor* cursor, StandInBars* bars, int64_t expected) except -1:
+    cdef int64_t words
+    init_bars(bars)
+    read_block(cursor, &words, sizeof(int64_t))
+    read_block(cursor, &bars.postmarket_volume, sizeof(double))
+    if words == 0:
+        return 0
+    if words != expected:
+        raise ValueError(f"state: expected {expected} words of bars seen, was {words}")
+    bars.seen = <uint64_t*>calloc(words, 8)
+    if bars.seen == NULL:
+        raise MemoryError("no memory for the bars that have been seen")
+    bars.words = words
+    read_block(cursor, bars.seen, words * 8)
+    bars.window = read_window(cursor)
+    return 0
+
+
+cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
+    # Pointers are no part of the state: they are written as nothing, and what they point to behind it.
+    cdef SymbolDay plain = row[0]
+    cdef int64_t has_window = row.window != NULL
+    plain.window = NULL
+    init_volume(&plain.volume)
+    init_volume(&plain.premarket)
+    init_bars(&plain.second_bars)
+    init_bars(&plain.minute_bars)
+    write_block(writer, &plain, sizeof(SymbolDay))
+    write_volume(writer, &row.volume)
+    write_volume(writer, &row.premarket)
+    write_block(writer, &has_window, sizeof(int64_t))
+    if has_window:
+        write_window(writer, row.window)
+    write_bars(writer, &row.second_bars)
+    write_bars(writer, &row.minute_bars)
+    return 0
+
+
+cdef int read_day(Cursor* cursor, SymbolDay* row) except -1:
+    """ValueError when it cannot be; `row`, fresh from init_day, can be freed in any case."""
+    cdef SymbolDay plain
+    cdef int64_t has_window
+    read_block(cursor, &plain, sizeof(SymbolDay))
+    if not (0 <= plain.updated_session <= CLOSED and -1 <= plain.halted <= 1):
+        raise ValueError("state: expected a session of 0 to 4 and halted of -1 to 1")
+    plain.window = NULL
+    init_volume(&plain.volume)
+    init_volume(&plain.premarket)
+    init_bars(&plain.second_bars)
+    init_bars(&plain.minute_bars)
+    row[0] = plain
+    read_volume(cursor, &row.volume)
+    read_volume(cursor, &row.premarket)
+    read_block(cursor, &has_window, sizeof(int64_t))
+    if has_window:
+        row.window = read_window(cursor)
+    read_bars(cursor, &row.second_bars, SECONDS_OF_DAY // 64)
+    read_bars(cursor, &row.minute_bars, (SECONDS_OF_DAY // 60 + 63) // 64)
+    return 0
