@@ -36,16 +36,18 @@ cdef class ListBook:
     cdef bytes filters_message              # the last ListFilters, encoded
     cdef list scanner_filters               # (Filter, sessions as a bit mask, 0 for all)
     cdef object scan_numbers
+    cdef dict compiled                      # (filter, order) -> the two compiled, of recent own lists
 
     cdef Base base_of(self, str base_filter, bint uses_scanner_filters)
     cdef list filters_now(self, MarketState state)
     cdef int set_filters(self, const unsigned char* message, size_t length) except -1
+    cdef tuple own(self, str filter_text, str order_by)
     cdef list refresh(self, MarketState state, const Moment* moment)
     cdef RankedList get(self, str name)
     cdef RankedList add_scan(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit)
     cdef bytes query(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit,
                      bint as_built_in)
-    cdef bytes snapshot(self, MarketState state, const Moment* moment, str name, object limit)
+    cdef bytes fresh(self, MarketState state, const Moment* moment, str name, int limit)
     cdef int write(self, Writer* writer, MarketState state) except -1
     cdef int read(self, const Field* field, MarketState state, uint32_t epoch) except -1
     cdef uint64_t hash(self, uint64_t seed, MarketState state)

@@ -1,5 +1,7 @@
 """All lists of a market: refreshed together, so that what they share is done once.
 
+The market begins a new moment of the workspace whenever its state has changed.
+
 Built-in lists are a function of the stream. Own scans are refreshed at the same
 watermarks, but belong to this process: their sequences are their own, and a
 whole state does not hold them.
@@ -24,6 +26,7 @@ from fastcore.filter_ast import FilterError
 
 # What own lists are called in messages.
 cdef bytes SCAN = b"scan"
+cdef int MOST_COMPILED = 256
 
 
 cdef class Base:
@@ -70,6 +73,7 @@ cdef class ListBook:
         self.lists = {}
         self.list_bases = {}
         self.scans = {}
+        self.compiled = {}
         self.bases = {}
         self.scanner_filters = []
         self.ignored_filters = {}
@@ -137,7 +141,6 @@ cdef class ListBook:
         cdef Base base
         cdef list updates = []
         cdef list filters = self.filters_now(state)
-        self.work.begin(state)
         for name, ranked in self.lists.items():
             base = <Base>self.list_bases[name]
             update = ranked.refresh(state, self.work, base.evaluate(state, self.work, filters), take_all, moment,
@@ -153,12 +156,22 @@ cdef class ListBook:
         self.refreshed = moment[0]
         return updates
 
+    cdef tuple own(self, str filter_text, str order_by):
+        """An own list's filter and order, compiled; the same are often asked for again."""
+        key = (filter_text, order_by)
+        found = self.compiled.get(key)
+        if found is None:
+            if len(self.compiled) >= MOST_COMPILED:
+                self.compiled.clear()
+            found = self.compiled[key] = (compile_filter(filter_text), compile_order(order_by))
+        return found
+
     cdef RankedList add_scan(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit):
         """An own list, filled with the rows of now at its sequence 1 (0 when there are none)."""
         cdef RankedList ranked
         cdef str name = f"{SCAN.decode()}:{next(self.scan_numbers)}"
-        ranked = RankedList(name, SCAN, compile_filter(filter_text), None, compile_order(order_by), limit)
-        self.work.begin(state)
+        filter, order = self.own(filter_text, order_by)
+        ranked = RankedList(name, SCAN, filter, None, order, limit)
         ranked.refresh(state, self.work, self.no_base.evaluate(state, self.work, []), True, moment, False)
         self.scans[name] = ranked
         return ranked
@@ -167,26 +180,16 @@ cdef class ListBook:
                      bint as_built_in):
         """An own list once: an encoded RankedList at sequence 0."""
         cdef Base base = self.built_in_base if as_built_in else self.no_base
-        cdef RankedList ranked = RankedList(
-            "scan", SCAN, compile_filter(filter_text), None, compile_order(order_by), limit
-        )
-        self.work.begin(state)
+        cdef RankedList ranked
+        filter, order = self.own(filter_text, order_by)
+        ranked = RankedList("scan", SCAN, filter, None, order, limit)
         return ranked.fresh(state, self.work, base.evaluate(state, self.work, self.filters_now(state)), moment, limit)
 
-    cdef bytes snapshot(self, MarketState state, const Moment* moment, str name, object limit):
-        """The published rows; when more than a full list's are asked for, the rows of now."""
-        cdef RankedList ranked = self.get(name)
-        cdef Base base
-        cdef int32_t rows = ranked.limit if limit is None else <int32_t>limit
-        if rows < 1:
-            raise ValueError(f"list {name}: expected a limit of at least 1, was {rows}")
-        # A list that is not full has all the rows there are.
-        if rows <= ranked.limit or ranked.members.count < ranked.limit:
-            return ranked.snapshot(rows)
-        base = <Base>self.list_bases[name]
-        state.refresh()
-        self.work.begin(state)
-        return ranked.fresh(state, self.work, base.evaluate(state, self.work, self.filters_now(state)), moment, rows)
+    cdef bytes fresh(self, MarketState state, const Moment* moment, str name, int limit):
+        """A built-in list with the rows of now, more than it publishes."""
+        cdef Base base = <Base>self.list_bases[name]
+        return self.get(name).fresh(state, self.work, base.evaluate(state, self.work, self.filters_now(state)),
+                                    moment, limit)
 
     # --- whole states: the message of write() has the fields
     # 1 window mark, 2 time and 3 stream sequence of the last refresh, 4 the last ListFilters, 5 lists, 6 their definitions

@@ -11,7 +11,9 @@ cdef class Market:
     cdef readonly unsigned int epoch
     cdef readonly unsigned int sequence     # of the last frame applied, 0 before the first
     cdef ListBook book
+    cdef bint is_now                        # whether derived columns and workspace are those of the last frame
 
     cdef Moment moment(self)
+    cdef int bring_to_now(self) except -1
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1
     cdef int _check_scan(self, RankedList scan) except -1

@@ -45,6 +45,14 @@ cdef class Market:
         moment.time_ns = self.state.now_ns
         return moment
 
+    cdef int bring_to_now(self) except -1:
+        """Derived columns as of the last frame; what was worked out from older ones is no longer used."""
+        if not self.is_now:
+            self.state.refresh()
+            self.book.work.begin(self.state)
+            self.is_now = True
+        return 0
+
     def apply(self, const unsigned char[::1] frame not None):
         """Applies the next encoded Frame: list[ListUpdate] of the lists that it changed.
 
@@ -72,12 +80,13 @@ cdef class Market:
         if status != WIRE_END:
             raise_wire_error(status, b"Frame")
         self._take_position(position.data, position.length if position.data != NULL else 0)
+        self.is_now = False
         self.state.apply(frame)
         if filters.data != NULL:
             self.book.set_filters(filters.data, filters.length)
         if not is_watermark:
             return []
-        self.state.refresh()
+        self.bring_to_now()
         moment = self.moment()
         return self.book.refresh(self.state, &moment)
 
@@ -121,8 +130,17 @@ cdef class Market:
         More rows than the list's own limit are selected from the state of now by
         the list's filters. KeyError for no list, ValueError for a limit below 1.
         """
-        cdef Moment moment = self.moment()
-        return self.book.snapshot(self.state, &moment, name, limit)
+        cdef RankedList ranked = self.book.get(name)
+        cdef Moment moment
+        cdef int rows = ranked.limit if limit is None else limit
+        if rows < 1:
+            raise ValueError(f"list {name}: expected a limit of at least 1, was {rows}")
+        # A list that is not full has all the rows there are.
+        if rows <= ranked.limit or ranked.count < ranked.limit:
+            return ranked.snapshot(rows)
+        self.bring_to_now()
+        moment = self.moment()
+        return self.book.fresh(self.state, &moment, name, rows)
 
     def difference(self, Market old not None, str name not None):
         """What leads from a list in `old`, an earlier copy of the same epoch, to the list here: an encoded ListDelta.
@@ -136,7 +154,7 @@ cdef class Market:
                 f"list {name}: expected an earlier copy than {self.epoch}/{ours.sequence} of "
                 f"{self.state.count} symbols, was {old.epoch}/{theirs.sequence} of {old.state.count}"
             )
-        self.book.work.begin(self.state)
+        self.bring_to_now()
         return ours.difference(theirs, self.book.work)
 
     @property
@@ -153,7 +171,7 @@ cdef class Market:
         FilterError (a ValueError) for a wrong filter or order.
         """
         cdef Moment moment = self.moment()
-        self.state.refresh()
+        self.bring_to_now()
         return self.book.query(self.state, &moment, filter_text, order_by, limit, as_built_in)
 
     def add_scan(self, str filter_text not None, str order_by not None, int limit):
@@ -162,7 +180,7 @@ cdef class Market:
         It is filled at once with the rows of now, its sequence 1 (0 when there are none).
         """
         cdef Moment moment = self.moment()
-        self.state.refresh()
+        self.bring_to_now()
         return self.book.add_scan(self.state, &moment, filter_text, order_by, limit)
 
     def scan_snapshot(self, RankedList scan not None):
@@ -227,7 +245,6 @@ cdef class Market:
             raise ValueError("expected the whole state of a market: epoch, sequence, state and lists, was incomplete")
         market = Market(definitions, epoch, encode_deltas)
         market.state = MarketState.from_bytes(state)
-        market.state.refresh()
         market.sequence = <uint32_t>sequence
         market.book.read(&book, market.state, market.epoch)
         return market

@@ -397,7 +397,10 @@ cdef class RankedList:
         ids.data = touched.data = NULL
         ids.length = touched.length = 0
         while status == WIRE_FIELD:
-            if part.number == 2 and part.wire_type == WIRE_VARINT:
+            if part.number == 1 and part.wire_type == WIRE_LENGTH:
+                if (<const char*>part.data)[:part.length] != self.name.encode():
+                    raise ValueError(f"expected list {self.name}, was {(<const char*>part.data)[:part.length]!r}")
+            elif part.number == 2 and part.wire_type == WIRE_VARINT:
                 sequence = part.value
             elif part.number == 3 and part.wire_type == WIRE_LENGTH:
                 ids = part

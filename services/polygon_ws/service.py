@@ -35,11 +35,17 @@ class PolygonWs(Service):
 
     name = "polygon_ws"
 
-    def __init__(self, settings: Settings, timing: Timing | None = None, max_held_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        timing: Timing | None = None,
+        max_held_bytes: int = MAX_HELD_BYTES,
+        pause_bytes: int = MAX_HELD_BYTES // 2,
+    ) -> None:
         super().__init__(settings)
         self._timing = timing
         self._max_held_bytes = max_held_bytes
-        self._backpressure = Backpressure(max_held_bytes // 2)
+        self._backpressure = Backpressure(pause_bytes)
         self._flush_timer: asyncio.TimerHandle | None = None
         self._counted: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()

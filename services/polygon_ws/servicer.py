@@ -53,8 +53,8 @@ class PolygonWsServicer:
         if self._current is not None:
             self._current.go_away(reason)
 
-    async def SubscribeMarket(self, requests: AsyncIterator[Request], context: Context) -> AsyncIterator[bytes]:
-        """Streams encoded SubscribeMarketResponses to the one sequencer; a newer one ends this with ABORTED."""
+    async def SubscribeMarket(self, requests: AsyncIterator[Request], context: Context) -> None:
+        """Writes encoded SubscribeMarketResponses to the one sequencer; a newer one ends this with ABORTED."""
         first = await anext(aiter(requests), None)
         if first is None or first.WhichOneof("request") != "open":
             raise OPEN_EXPECTED.error("expected open as the first message")
@@ -72,7 +72,7 @@ class PolygonWsServicer:
         reader = asyncio.create_task(self._read(requests, subscription), name="polygon_ws.acks")
         try:
             async for message in subscription.messages():
-                yield message
+                await context.write(message)
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)

@@ -39,6 +39,7 @@ async def health(feed: RunningFeed) -> int:
 async def test_trades_reach_the_sequencer(vendor: VendorServer) -> None:
     async with running_feed(vendor) as feed, feed.sequencer() as sequencer:
         await vendor.joins(1)
+        await sequencer.until("current")
         await vendor.send(message(trade("AAPL", 1), trade("BRK.B", 2)))
         await vendor.send(message(trade("AAPL", 3)))
         await sequencer.until_trades(3)
@@ -218,8 +219,8 @@ async def test_absent_sequencer_costs_the_oldest_batches(vendor: VendorServer) -
 
 async def test_slow_sequencer_is_waited_for(vendor: VendorServer) -> None:
     """The vendor's sender outruns the sequencer by far; reading pauses and nothing is lost."""
-    bound, frames, rows = 2_000_000, 1000, 200
-    async with running_feed(vendor, max_held_bytes=bound) as feed, feed.sequencer() as sequencer:
+    frames, rows = 1000, 200
+    async with running_feed(vendor, pause_bytes=1_000_000) as feed, feed.sequencer() as sequencer:
         await vendor.joins(1)
         await sequencer.until("current")
 

@@ -63,7 +63,7 @@ class Server:
             while line := await reader.readline():
                 target = line.split()[1].decode()
                 headers = {}
-                while (header := (await reader.readline()).decode().strip()):
+                while header := (await reader.readline()).decode().strip():
                     name, _, value = header.partition(":")
                     headers[name.lower()] = value.strip()
                 self.requests.append(request := Request(target, headers))

@@ -1,0 +1,132 @@
+"""polygon_ws without a network: subscriptions, batches, backpressure, back-off."""
+
+import json
+import random
+
+import pytest
+from tradeul.v1 import polygon_ws_pb2
+
+from services.kit.errors import ServiceError
+from services.kit.ring import Position
+from services.polygon_ws.backpressure import Backpressure
+from services.polygon_ws.connection import Timing
+from services.polygon_ws.core import FeedBuffer
+from services.polygon_ws.subscriptions import PER_MESSAGE, Subscriptions, parameters
+
+EPOCH = 1_790_000_000
+
+
+def feed(buffer: FeedBuffer, symbol: str, count: int = 1) -> None:
+    trade = {"ev": "T", "sym": symbol, "p": 1.5, "s": 100, "t": 1_763_994_600_123}
+    buffer.take(json.dumps([trade] * count).encode())
+
+
+def read(buffer: FeedBuffer, sequence: int) -> polygon_ws_pb2.MarketBatch:
+    return polygon_ws_pb2.SubscribeMarketResponse.FromString(buffer.ring.get(sequence)).batch
+
+
+def test_subscriptions() -> None:
+    wanted = Subscriptions(["T.*", "A.*", "T.*"])
+    assert wanted.names == ("T.*", "A.*")
+    assert wanted.update(["Q.AAPL", "T.*", "AM.BRK.B"], ["A.*", "LULD.*"]) == (["Q.AAPL", "AM.BRK.B"], ["A.*"])
+    assert wanted.names == ("T.*", "Q.AAPL", "AM.BRK.B")
+    assert wanted.update(["T.X"], ["T.X"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "name", ["", "T", "T.", "*.T", "t.*", "T.**", "T.A,T.B", "FMV.*", "T.AAPL\n", "T.ABCDEFGHIJKLM"]
+)
+def test_wrong_subscriptions(name: str) -> None:
+    wanted = Subscriptions(["T.*"])
+    for change in (([name], []), ([], [name])):
+        with pytest.raises(ServiceError, match="expected KIND"):
+            wanted.update(*change)
+    assert wanted.names == ("T.*",)
+
+
+def test_many_subscriptions_go_in_several_messages() -> None:
+    names = [f"T.S{number}" for number in range(2 * PER_MESSAGE + 1)]
+    messages = list(parameters(names))
+    assert len(messages) == 3
+    assert ",".join(messages).split(",") == names
+    assert list(parameters([])) == []
+
+
+def test_batches_and_acknowledgement() -> None:
+    told = []
+    buffer = FeedBuffer(EPOCH, lambda: told.append(1), max_rows=3)
+    feed(buffer, "AAPL", 2)
+    assert buffer.position == Position(EPOCH, 0)
+    feed(buffer, "MSFT")
+    # Full, so closed without a flush.
+    assert buffer.position == Position(EPOCH, 1)
+    assert not buffer.flush()
+    feed(buffer, "TSLA")
+    assert buffer.flush()
+    assert len(told) == 2
+    first, second = read(buffer, 1), read(buffer, 2)
+    assert (first.position.epoch, first.position.sequence) == (EPOCH, 1)
+    assert (list(first.new_symbols), list(first.trades.symbol_id)) == (["AAPL", "MSFT"], [0, 0, 1])
+    assert (second.first_symbol_id, list(second.new_symbols)) == (2, ["TSLA"])
+    assert (buffer.held_batches, buffer.oldest) == (2, 1)
+    assert not buffer.acknowledge(Position(EPOCH + 1, 1))
+    assert not buffer.acknowledge(Position(EPOCH, 3))
+    assert buffer.acknowledge(Position(EPOCH, 1))
+    assert (buffer.held_batches, buffer.oldest) == (1, 2)
+    # An old acknowledgement changes nothing.
+    assert buffer.acknowledge(Position(EPOCH, 0))
+    assert buffer.acknowledge(Position(EPOCH, 2))
+    assert (buffer.held_batches, buffer.held_bytes, buffer.oldest) == (0, 0, 3)
+    assert buffer.dropped_batches == 0
+
+
+def test_resuming() -> None:
+    buffer = FeedBuffer(EPOCH, max_batches=3)
+    assert buffer.resume(None) == (1, None)
+    assert buffer.resume(Position(EPOCH, 0)) == (1, None)
+    for number in range(5):
+        feed(buffer, f"S{number}", 10)
+        buffer.flush()
+    assert (buffer.dropped_batches, buffer.dropped_events) == (2, 20)
+    assert buffer.resume(None) == (3, None)
+    assert buffer.resume(Position(EPOCH, 2)) == (3, None)
+    assert buffer.resume(Position(EPOCH, 5)) == (6, None)
+    for asked in (Position(EPOCH, 1), Position(EPOCH, 6), Position(EPOCH - 1, 4), Position(EPOCH + 1, 4)):
+        sequence, reason = buffer.resume(asked)
+        assert sequence == 3
+        assert reason
+
+
+def test_memory_is_bounded_by_bytes() -> None:
+    buffer = FeedBuffer(EPOCH, max_bytes=10_000)
+    for _ in range(100):
+        feed(buffer, "AAPL", 20)
+        buffer.flush()
+        assert buffer.held_bytes <= 10_000
+        assert buffer.oldest + buffer.held_batches == buffer.position.sequence + 1
+    assert buffer.held_batches + buffer.dropped_batches == 100
+    assert buffer.dropped_events == 20 * buffer.dropped_batches
+
+
+def test_backpressure() -> None:
+    pressure = Backpressure(high=1000, patience=5.0)
+    pressure.progress(100.0)
+    assert not pressure.update(5000, has_reader=False, now=100.0)
+    assert not pressure.update(1000, has_reader=True, now=100.0)
+    assert pressure.update(1001, has_reader=True, now=101.0)
+    assert pressure.update(600, has_reader=True, now=102.0)
+    assert not pressure.update(499, has_reader=True, now=103.0)
+    assert pressure.update(1001, has_reader=True, now=104.0)
+    # No progress for longer than the patience lasts: the vendor must not wait for ever.
+    assert not pressure.update(2000, has_reader=True, now=105.1)
+    pressure.progress(106.0)
+    assert pressure.update(2000, has_reader=True, now=106.0)
+    assert not pressure.update(2000, has_reader=False, now=106.0)
+
+
+def test_backoff_doubles_with_jitter_up_to_its_bound() -> None:
+    timing = Timing(first_backoff=1.0, longest_backoff=20.0, rng=random.Random(1))
+    for failures, bound in ((0, 1.0), (1, 2.0), (3, 8.0), (5, 20.0), (10_000, 20.0)):
+        pauses = [timing.backoff(failures) for _ in range(50)]
+        assert all(bound / 2 <= pause <= bound for pause in pauses)
+        assert len(set(pauses)) > 1
