@@ -1,0 +1,87 @@
+"""The newest messages of a numbered stream, encoded once, for any number of readers at their own pace."""
+
+from typing import NamedTuple
+
+from tradeul.v1 import stream_pb2
+
+
+class Position(NamedTuple):
+    """A place in a numbered stream: which message of which numbering. Positions of later epochs are greater."""
+
+    epoch: int
+    # 0 is before the first.
+    sequence: int
+
+    def message(self) -> stream_pb2.StreamPosition:
+        return stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.sequence)
+
+    def __str__(self) -> str:
+        return f"{self.epoch}/{self.sequence}"
+
+
+class Ring:
+    """Bounded by messages and by bytes; the oldest make room, whoever still needs them.
+
+    Args:
+        epoch: names the numbering.
+        max_count, max_bytes: bounds of what is held.
+        newest: the sequence before that of the first message.
+    """
+
+    def __init__(self, epoch: int, max_count: int, max_bytes: int, newest: int = 0) -> None:
+        self.epoch = epoch
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._newest = newest
+        self._oldest = newest + 1
+        # By sequence: the bytes of all messages up to its end, and the message.
+        self._messages: dict[int, tuple[int, bytes]] = {}
+        self._appended_bytes = 0
+        self._held_bytes = 0
+
+    @property
+    def newest(self) -> int:
+        """Sequence of the last message appended."""
+        return self._newest
+
+    @property
+    def oldest(self) -> int:
+        """Sequence of the oldest message held; one more than the newest when none is."""
+        return self._oldest
+
+    @property
+    def position(self) -> Position:
+        """Of the last message appended."""
+        return Position(self.epoch, self._newest)
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held_bytes
+
+    def append(self, message: bytes) -> int:
+        """Takes the next message; returns its sequence. One that is alone above the bounds is not held."""
+        self._newest += 1
+        self._appended_bytes += len(message)
+        self._held_bytes += len(message)
+        self._messages[self._newest] = (self._appended_bytes, message)
+        while self._held_bytes > self._max_bytes or len(self._messages) > self._max_count:
+            self._drop_oldest()
+        return self._newest
+
+    def get(self, sequence: int) -> bytes:
+        """Raises KeyError when it is not held."""
+        return self._messages[sequence][1]
+
+    def span_bytes(self, first: int, last: int) -> int:
+        """Bytes of the messages `first` to `last`; raises KeyError when one of these two is not held."""
+        before, message = self._messages[first]
+        return self._messages[last][0] - before + len(message)
+
+    def release(self, sequence: int) -> None:
+        """Drops what is held up to `sequence`."""
+        while self._oldest <= min(sequence, self._newest):
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self._held_bytes -= len(self._messages.pop(self._oldest)[1])
+        self._oldest += 1

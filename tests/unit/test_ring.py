@@ -1,0 +1,85 @@
+"""Rings and resuming against a plain list of all messages."""
+
+import random
+
+import pytest
+
+from services.kit.resume import plan_resume
+from services.kit.ring import Position, Ring
+
+EPOCH = 1_790_000_000
+
+
+def test_an_empty_ring() -> None:
+    ring = Ring(EPOCH, 10, 100)
+    assert (ring.epoch, ring.newest, ring.oldest, ring.held_bytes) == (EPOCH, 0, 1, 0)
+    assert ring.position == Position(EPOCH, 0)
+    ring.release(5)
+    assert (ring.newest, ring.oldest) == (0, 1)
+    assert ring.append(b"a") == 1
+    assert (ring.newest, ring.oldest, ring.get(1)) == (1, 1, b"a")
+    for absent in (0, 2):
+        with pytest.raises(KeyError):
+            ring.get(absent)
+
+
+def test_a_ring_may_begin_later() -> None:
+    ring = Ring(EPOCH, 10, 100, newest=41)
+    assert (ring.newest, ring.oldest) == (41, 42)
+    assert ring.append(b"a") == 42
+
+
+def test_a_message_above_the_bound_is_not_held() -> None:
+    ring = Ring(EPOCH, 10, 5)
+    ring.append(b"12345")
+    assert ring.oldest == 1
+    assert ring.append(b"123456") == 2
+    assert (ring.newest, ring.oldest, ring.held_bytes) == (2, 3, 0)
+
+
+def test_bounds_hold_whatever_comes() -> None:
+    rng = random.Random(7)
+    ring = Ring(EPOCH, max_count=20, max_bytes=300)
+    sent: list[bytes] = []
+    released = 0
+    for _ in range(3000):
+        if rng.random() < 0.1:
+            released = max(released, rng.randrange(len(sent) + 3))
+            ring.release(released)
+            released = min(released, len(sent))
+        else:
+            sent.append(rng.randbytes(rng.randrange(60)))
+            assert ring.append(sent[-1]) == len(sent)
+        held = range(ring.oldest, ring.newest + 1)
+        assert len(held) <= 20
+        assert ring.held_bytes == sum(len(ring.get(sequence)) for sequence in held) <= 300
+        assert [ring.get(sequence) for sequence in held] == sent[ring.oldest - 1 :]
+        assert ring.oldest > released
+        for first in held:
+            assert ring.span_bytes(first, ring.newest) == sum(map(len, sent[first - 1 :]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "next_sequence", "why"),
+    [
+        (Position(EPOCH, 4), 5, None),
+        (Position(EPOCH, 6), 7, None),
+        (Position(EPOCH, 9), 10, None),
+        (Position(EPOCH, 3), 10, "older than the oldest held, 5"),
+        (Position(EPOCH, 0), 10, "older than the oldest held, 5"),
+        (Position(EPOCH, 10), 10, "ahead of the newest, 9"),
+        (Position(EPOCH - 1, 9), 10, "of another epoch"),
+        (Position(EPOCH + 1, 9), 10, "of another epoch"),
+        (Position(0, 0), 10, "of another epoch"),
+    ],
+)
+def test_resuming_from_what_is_held(asked: Position, next_sequence: int, why: str | None) -> None:
+    plan = plan_resume(asked, EPOCH, oldest=5, newest=9)
+    assert plan.next_sequence == next_sequence
+    assert plan.reset_reason is None if why is None else why in str(plan.reset_reason)
+
+
+def test_resuming_when_nothing_is_held() -> None:
+    assert plan_resume(Position(EPOCH, 0), EPOCH, oldest=1, newest=0) == (1, None)
+    assert plan_resume(Position(EPOCH, 7), EPOCH, oldest=8, newest=7) == (8, None)
+    assert plan_resume(Position(EPOCH, 6), EPOCH, oldest=8, newest=7).reset_reason is not None
