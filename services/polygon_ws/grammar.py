@@ -5,19 +5,11 @@ from typing import Final
 
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
+from services.kit.wire import varint
+
 # SubscribeMarketResponse.batch and MarketBatch.position, both length-delimited.
 BATCH_TAG: Final = bytes((2 << 3 | 2,))
 POSITION_TAG: Final = bytes((1 << 3 | 2,))
-
-
-def varint(value: int) -> bytes:
-    """A number from 0 on as protobuf writes it."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def batch(epoch: int, sequence: int, body: bytes) -> bytes:

@@ -11,10 +11,10 @@ from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
 from services.kit.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY
 from services.kit.lists import ListSpec
-from services.scanner.grammar import ListPosition as Position
+from services.kit.ring import Position
+from services.kit.wire import fields, frame_parts, wrap
 from services.scanner.lag import last_trade_ns
 from services.scanner.requests import FILTERED
-from services.scanner.wire import fields, frame_parts, wrap
 
 TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
 WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number

@@ -15,10 +15,10 @@ from tradeul.v1 import data_ingest_pb2, stream_pb2
 
 from services.kit.channel import open_channel
 from services.kit.logging import get_logger
+from services.kit.ring import Position
 from services.kit.settings import Address
+from services.kit.wire import only_field
 from services.scanner.core import FrameError, StreamHole
-from services.scanner.grammar import ListPosition as Position
-from services.scanner.wire import only_field
 
 log = get_logger(__name__)
 

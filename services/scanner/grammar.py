@@ -1,29 +1,17 @@
 """The messages of a list stream, encoded; see stream.proto for what each says."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from tradeul.v1 import scanner_pb2, stream_pb2
 
-from services.scanner.wire import only_field, wrap
+from services.kit.ring import Position
+from services.kit.wire import only_field, wrap
 
 SNAPSHOT: Final = 2
 DELTA: Final = 3
 
 
-class ListPosition(NamedTuple):
-    """A list's own position: which change of which numbering."""
-
-    epoch: int
-    sequence: int
-
-    def message(self) -> stream_pb2.StreamPosition:
-        return stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.sequence)
-
-    def __str__(self) -> str:
-        return f"{self.epoch}/{self.sequence}"
-
-
-def opened(name: str, position: ListPosition) -> bytes:
+def opened(name: str, position: Position) -> bytes:
     message = scanner_pb2.ListOpened(list=name, position=position.message())
     return scanner_pb2.WatchListResponse(opened=message).SerializeToString()
 
@@ -43,21 +31,21 @@ def unwrap(message: bytes) -> bytes:
     return bytes(only_field(message)[1])
 
 
-def current(position: ListPosition) -> bytes:
+def current(position: Position) -> bytes:
     message = stream_pb2.StreamCurrent(position=position.message())
     return scanner_pb2.WatchListResponse(current=message).SerializeToString()
 
 
-def heartbeat(position: ListPosition) -> bytes:
+def heartbeat(position: Position) -> bytes:
     message = stream_pb2.StreamHeartbeat(position=position.message())
     return scanner_pb2.WatchListResponse(heartbeat=message).SerializeToString()
 
 
-def reset(position: ListPosition, reason: str) -> bytes:
+def reset(position: Position, reason: str) -> bytes:
     message = stream_pb2.StreamReset(position=position.message(), reason=reason)
     return scanner_pb2.WatchListResponse(reset=message).SerializeToString()
 
 
-def going_away(position: ListPosition, reason: str) -> bytes:
+def going_away(position: Position, reason: str) -> bytes:
     message = stream_pb2.StreamGoingAway(position=position.message(), reason=reason)
     return scanner_pb2.WatchListResponse(going_away=message).SerializeToString()

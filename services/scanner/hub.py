@@ -10,9 +10,9 @@ from typing import Final
 
 from services.kit.clock import monotonic, wall_ns
 from services.kit.errors import TOO_MANY_STREAMS
+from services.kit.ring import Position
 from services.scanner import metrics
 from services.scanner.core import ScannerCore, checked_query
-from services.scanner.grammar import ListPosition as Position
 from services.scanner.lag import LagMeter
 from services.scanner.list_stream import ListStream
 from services.scanner.list_subscription import ListSubscription

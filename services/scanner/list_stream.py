@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from services.kit.ring import Position, Ring
 from services.scanner import grammar
-from services.scanner.grammar import ListPosition
 from services.scanner.list_subscription import ListSubscription
 from services.scanner.merge import merge_deltas
 
@@ -35,7 +35,7 @@ class ListStream:
     def __init__(
         self,
         name: str,
-        position: ListPosition,
+        position: Position,
         take_snapshot: Callable[[], bytes],
         on_slow: Callable[[bool], None],
         *,
@@ -49,19 +49,13 @@ class ListStream:
         self.slow = 0
         self._take_snapshot = take_snapshot
         self._on_slow = on_slow
-        self._max_held = max_held
-        self._max_held_bytes = max_held_bytes
+        self._bounds = (max_held, max_held_bytes)
         self.heartbeat_seconds = heartbeat_seconds
         # Lists send their paced updates at different times.
         self.phase = zlib.crc32(name.encode()) % 1000 / 1000
-        self._position = position
-        # By sequence: all bytes published up to its end, and the message.
-        self._deltas: dict[int, tuple[int, bytes]] = {}
-        self._published_bytes = 0
-        self._oldest = position.sequence + 1
-        self._held_bytes = 0
+        self._ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         self._merged: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._snapshot: tuple[ListPosition, bytes] | None = None
+        self._snapshot: tuple[Position, bytes] | None = None
         # Grows when the list is replaced as a whole.
         self.generation = 0
         self.restart_reason = ""
@@ -71,43 +65,33 @@ class ListStream:
         self.pausing: set[ListSubscription] = set()
 
     @property
-    def position(self) -> ListPosition:
+    def position(self) -> Position:
         """The position of the newest change."""
-        return self._position
+        return self._ring.position
 
     @property
     def oldest(self) -> int:
         """The sequence of the oldest delta held; one more than the newest sequence when none is."""
-        return self._oldest
+        return self._ring.oldest
 
     @property
     def held_bytes(self) -> int:
-        return self._held_bytes
+        return self._ring.held_bytes
 
     def publish(self, previous_sequence: int, sequence: int, delta: bytes) -> None:
         """Takes the list's next encoded ListDelta; raises ValueError when it does not follow the last one."""
-        if (previous_sequence, sequence) != (self._position.sequence, self._position.sequence + 1):
+        newest = self._ring.newest
+        if (previous_sequence, sequence) != (newest, newest + 1):
             raise ValueError(
-                f"list {self.name}: expected the delta {self._position.sequence} to {self._position.sequence + 1}, "
-                f"was {previous_sequence} to {sequence}"
+                f"list {self.name}: expected the delta {newest} to {newest + 1}, was {previous_sequence} to {sequence}"
             )
-        message = grammar.delta(delta)
-        self._published_bytes += len(message)
-        self._held_bytes += len(message)
-        self._deltas[sequence] = (self._published_bytes, message)
-        self._position = self._position._replace(sequence=sequence)
-        while len(self._deltas) > self._max_held or self._held_bytes > self._max_held_bytes:
-            self._held_bytes -= len(self._deltas.pop(self._oldest)[1])
-            self._oldest += 1
+        self._ring.append(grammar.delta(delta))
         self._wake()
 
-    def restart(self, position: ListPosition, reason: str) -> None:
+    def restart(self, position: Position, reason: str) -> None:
         """The list was replaced as a whole: everybody gets a reset and a snapshot."""
-        self._deltas.clear()
+        self._ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         self._merged.clear()
-        self._held_bytes = 0
-        self._position = position
-        self._oldest = position.sequence + 1
         self._snapshot = None
         self.generation += 1
         self.restart_reason = reason
@@ -118,35 +102,32 @@ class ListStream:
         self.closing = reason
         self._interrupt()
 
-    def subscribe(self, asked: ListPosition | None = None, min_interval_ms: int = 0) -> "ListSubscription":
+    def subscribe(self, asked: Position | None = None, min_interval_ms: int = 0) -> "ListSubscription":
         """A subscription from `asked` on, the last position the subscriber has applied; None begins with a snapshot."""
         return ListSubscription(self, asked, min_interval_ms / 1000)
 
-    def snapshot_message(self) -> tuple[ListPosition, bytes]:
+    def snapshot_message(self) -> tuple[Position, bytes]:
         """The list now as an encoded response, with its position; made once per change."""
-        if self._snapshot is None or self._snapshot[0] != self._position:
-            self._snapshot = (self._position, grammar.snapshot(self._take_snapshot()))
+        if self._snapshot is None or self._snapshot[0] != self.position:
+            self._snapshot = (self.position, grammar.snapshot(self._take_snapshot()))
         return self._snapshot
 
     def held(self, sequence: int) -> bytes:
         """The change to `sequence` as an encoded response; raises KeyError when it is not held."""
-        return self._deltas[sequence][1]
+        return self._ring.get(sequence)
 
     def can_send(self, first: int, last: int) -> bool:
         """Whether the deltas `first` to `last` are held and few enough to be merged."""
-        if first < self._oldest:
-            return False
-        before, message = self._deltas[first]
-        return self._deltas[last][0] - before + len(message) <= MAX_MERGED_BYTES
+        return first >= self._ring.oldest and self._ring.span_bytes(first, last) <= MAX_MERGED_BYTES
 
     def merged(self, first: int, last: int) -> bytes:
         """The held deltas `first` to `last` as one encoded response, made once for all who stand there."""
         if first == last:
-            return self._deltas[first][1]
+            return self._ring.get(first)
         key = (first, last)
         message = self._merged.get(key)
         if message is None:
-            deltas = [grammar.unwrap(self._deltas[sequence][1]) for sequence in range(first, last + 1)]
+            deltas = [grammar.unwrap(self._ring.get(sequence)) for sequence in range(first, last + 1)]
             message = grammar.delta(merge_deltas(deltas))
             self._merged[key] = message
             if len(self._merged) > MAX_MERGED:

@@ -6,8 +6,9 @@ import math
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
+from services.kit.resume import plan_resume
+from services.kit.ring import Position
 from services.scanner import grammar
-from services.scanner.grammar import ListPosition
 
 if TYPE_CHECKING:
     from services.scanner.list_stream import ListStream
@@ -23,7 +24,7 @@ ON_TIME: Final = 0.9
 class ListSubscription:
     """One reader of a ListStream: where it stands, and when it may get the next update."""
 
-    def __init__(self, stream: "ListStream", asked: ListPosition | None, interval: float) -> None:
+    def __init__(self, stream: "ListStream", asked: Position | None, interval: float) -> None:
         self._stream = stream
         self._asked = asked
         self._interval = interval
@@ -40,7 +41,7 @@ class ListSubscription:
         self._is_slow = False
 
     @property
-    def at(self) -> ListPosition:
+    def at(self) -> Position:
         """The last position sent."""
         return self._at
 
@@ -70,7 +71,7 @@ class ListSubscription:
             stream.subscribers -= 1
             self._mark_slow(False)
 
-    async def _messages(self, asked: ListPosition | None) -> AsyncGenerator[bytes, None]:
+    async def _messages(self, asked: Position | None) -> AsyncGenerator[bytes, None]:
         stream = self._stream
         if asked is not None:
             await self._let_catch_up(asked)
@@ -117,7 +118,7 @@ class ListSubscription:
         if self._error is not None:
             raise self._error
 
-    async def _let_catch_up(self, asked: ListPosition) -> None:
+    async def _let_catch_up(self, asked: Position) -> None:
         """Waits a little when the subscriber comes from a replica that was ahead of this one."""
         deadline = self._loop.time() + AHEAD_SECONDS
         stream = self._stream
@@ -125,18 +126,12 @@ class ListSubscription:
             if stream.closing is not None or self._ended or not await self._woken(deadline, stream.waiting):
                 return
 
-    def _refusal(self, asked: ListPosition | None) -> str | None:
+    def _refusal(self, asked: Position | None) -> str | None:
         """Why the missed deltas of a subscriber at `asked` cannot be had; None when they can."""
         if asked is None:
             return None
-        position, oldest = self._stream.position, self._stream.oldest
-        if asked.epoch != position.epoch:
-            return f"position {asked} is of another epoch, this one is {position.epoch}"
-        if asked.sequence > position.sequence:
-            return f"position {asked} is ahead of the newest, {position.sequence}"
-        if asked.sequence + 1 < oldest:
-            return f"position {asked} is older than the oldest held, {oldest}"
-        return None
+        epoch, newest = self._stream.position
+        return plan_resume(asked, epoch, self._stream.oldest, newest).reset_reason
 
     def _paced_until(self) -> float | None:
         return self._may_send_at if self._interval and self._may_send_at > self._loop.time() else None

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Final
 
 from services.kit.errors import INVALID_LIMIT, INVALID_POSITION, INVALID_REQUEST, UNKNOWN_LIST
-from services.scanner.grammar import ListPosition
+from services.kit.ring import Position
 
 MAX_ROWS: Final = 500
 MAX_FILTERED_ROWS: Final = 1000
@@ -61,10 +61,10 @@ def interval_ms(milliseconds: int) -> int:
     return milliseconds
 
 
-def resume_position(epoch: int, sequence: int) -> ListPosition | None:
+def resume_position(epoch: int, sequence: int) -> Position | None:
     """The position to resume after; None for a new subscriber. {epoch, 0} is "before the first change"."""
     if epoch == 0 and sequence != 0:
         raise INVALID_POSITION.error(
             f"expected epoch and sequence or neither, was sequence {sequence} without an epoch", field="epoch"
         )
-    return ListPosition(epoch, sequence) if epoch else None
+    return Position(epoch, sequence) if epoch else None

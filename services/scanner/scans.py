@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
 from services.kit.errors import TOO_MANY_SCANS
-from services.scanner.grammar import ListPosition
+from services.kit.ring import Position
 from services.scanner.list_stream import ListStream
 
 MAX_SCANS: Final = 200
@@ -72,7 +72,7 @@ class ScanRegistry:
         """Hands a scan's change to its subscribers."""
         self._by_name[update.list].stream.publish(update.previous_sequence, update.sequence, update.delta)
 
-    def replace_market(self, market: Market, position_of: Callable[[RankedList], ListPosition], reason: str) -> None:
+    def replace_market(self, market: Market, position_of: Callable[[RankedList], Position], reason: str) -> None:
         """Sets every scan up anew in another market; its subscribers get a reset and a snapshot."""
         self._by_name.clear()
         for scan in self._scans.values():

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.kit.list_client import ListCopy
-from services.scanner.grammar import ListPosition
+from services.kit.ring import Position
 from services.scanner.list_stream import ListStream
 from services.scanner.list_subscription import ListSubscription, next_tick
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
@@ -19,7 +19,7 @@ class Publisher:
         self.model = ListModel()
         self.slow: list[bool] = []
         self.stream = ListStream(
-            self.model.name, ListPosition(EPOCH, 0), self.model.snapshot, self.slow.append, **options
+            self.model.name, Position(EPOCH, 0), self.model.snapshot, self.slow.append, **options
         )
 
     def publish(self, *rows: tuple[str, float]) -> None:
@@ -65,7 +65,7 @@ async def test_a_returning_subscriber_gets_exactly_what_it_missed() -> None:
     await first.read_until("current")
     for price in (2.0, 3.0, 4.0):
         publisher.publish(("A", price))
-    again = Reader(publisher.stream.subscribe(ListPosition(EPOCH, first.copy.sequence)))
+    again = Reader(publisher.stream.subscribe(Position(EPOCH, first.copy.sequence)))
     again.copy = first.copy
     await again.read_until("current")
     assert again.kinds == ["opened", "delta", "delta", "delta", "current"]
@@ -75,11 +75,11 @@ async def test_a_returning_subscriber_gets_exactly_what_it_missed() -> None:
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        (ListPosition(EPOCH - 1, 3), "of another epoch"),
-        (ListPosition(EPOCH, 1), "older than the oldest held, 4"),
+        (Position(EPOCH - 1, 3), "of another epoch"),
+        (Position(EPOCH, 1), "older than the oldest held, 4"),
     ],
 )
-async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: ListPosition, why: str) -> None:
+async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: Position, why: str) -> None:
     publisher = Publisher(max_held=2)
     for price in range(1, 6):
         publisher.publish(("A", float(price)))
@@ -92,7 +92,7 @@ async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: ListPosit
 async def test_a_position_ahead_waits_for_this_replica_to_get_there() -> None:
     publisher = Publisher()
     publisher.publish(("A", 1.0))
-    reader = Reader(publisher.stream.subscribe(ListPosition(EPOCH, 2)))
+    reader = Reader(publisher.stream.subscribe(Position(EPOCH, 2)))
     opening = asyncio.create_task(reader.read())
     await asyncio.sleep(0)
     publisher.publish(("A", 2.0))
@@ -155,7 +155,7 @@ async def test_a_restart_resets_everybody_and_going_away_comes_last() -> None:
     await reader.read_until("current")
     publisher.model.sequence = 41
     publisher.model.rows = [("Z", 9.0)]
-    publisher.stream.restart(ListPosition(EPOCH, 41), "taken anew")
+    publisher.stream.restart(Position(EPOCH, 41), "taken anew")
     await reader.read_until("snapshot")
     assert rows_of(reader.copy) == [("Z", 9.0)]
     publisher.stream.close("stopping")
