@@ -1,0 +1,1 @@
+"""The mesh's health as the public door shows it."""

@@ -1,0 +1,42 @@
+"""Follows one service's grpc.health.v1 state: told of changes, it never asks."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.health.core import UNREACHABLE
+from services.kit.channel import open_channel
+from services.kit.logging import get_logger
+from services.kit.settings import Address
+
+log = get_logger(__name__)
+
+# A server that refuses to be watched is asked again after so long.
+PAUSE_SECONDS: Final = 1.0
+
+
+async def watch(name: str, target: Address | str, saw: Callable[[str, str], None]) -> None:
+    """Calls `saw(name, state)` with every state that the service at `target` tells, until cancelled.
+
+    A connection that is lost means UNREACHABLE; the channel looks for the service
+    again by itself, and its keep-alive notices one that hangs.
+    """
+    async with open_channel(target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        while True:
+            call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            try:
+                async for response in call:
+                    saw(name, health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+                why = "the service ended the stream"
+            except grpc.aio.AioRpcError as error:
+                why = f"{error.code().name}: {error.details()}"
+            finally:
+                call.cancel()
+            log.debug("watch ended", name=name, reason=why)
+            saw(name, UNREACHABLE)
+            await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.25, 1.0))

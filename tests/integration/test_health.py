@@ -1,0 +1,154 @@
+"""The mesh's health, watched on real servers: states as they are told, and nobody asked twice."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+from prometheus_client import REGISTRY
+from tradeul.v1 import health_pb2, health_pb2_grpc
+
+from services.health.service import HealthService
+from services.kit.channel import open_channel
+from services.kit.lifecycle import Service
+from services.kit.server import Host
+from services.kit.settings import Settings
+from services.modules import GATEWAY_NEEDS, MODULES
+from tests.support.mesh import free_ports
+from tests.support.refusals import Refusal, refusal
+
+NAMES = [module.name for module in MODULES if module.protocol == "grpc"]
+POLL_SECONDS = 0.01
+
+
+class Peer(Service):
+    """Any service of the mesh, as far as its health goes."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        super().__init__(settings)
+        self.name = name  # type: ignore[misc]
+
+
+class SmallMesh:
+    """The health service of a mesh whose other services come and go."""
+
+    def __init__(self) -> None:
+        ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
+        addresses = {f"TRADEUL_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in ports.items()}
+        self.settings = Settings.load({**addresses, "TRADEUL_METRICS_PORT_OFFSET": "0"})
+        self.peers: dict[str, Host] = {}
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "SmallMesh":
+        host = Host(HealthService(self.settings))
+        await host.start()
+        self._stack.push_async_callback(host.stop)
+        channel = await self._stack.enter_async_context(open_channel(self.settings.address("health")))
+        self.stub = health_pb2_grpc.HealthServiceStub(channel)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+        await asyncio.gather(*(host.stop() for host in self.peers.values()))
+
+    async def begin(self, *names: str) -> None:
+        for name in names:
+            self.peers[name] = Host(Peer(self.settings, name))
+            await self.peers[name].start()
+
+    async def end(self, name: str) -> None:
+        await self.peers.pop(name).stop()
+
+    async def ask(self) -> health_pb2.Health:
+        answer: health_pb2.Health = await self.stub.GetHealth(health_pb2.GetHealthRequest())
+        return answer
+
+    async def refused(self) -> Refusal:
+        """What it says when the door cannot do its work."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.ask()
+        return refusal(caught.value)
+
+    async def until_healthy(self) -> health_pb2.Health:
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                return await self.ask()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def until_state(self, name: str, state: str) -> None:
+        while await self.state(name) != state:
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def state(self, name: str) -> str:
+        try:
+            return str((await self.ask()).services[name])
+        except grpc.aio.AioRpcError as error:
+            return refusal(error).metadata[name]
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[SmallMesh]:
+    async with SmallMesh() as running:
+        yield running
+
+
+async def test_names_every_service_once_all_serve(mesh: SmallMesh) -> None:
+    await mesh.begin(*(name for name in NAMES if name != "health"))
+    for name in NAMES:
+        await mesh.until_state(name, "SERVING")
+    answer = await mesh.ask()
+    assert answer.status == "healthy"
+    assert dict(answer.services) == dict.fromkeys(NAMES, "SERVING")
+
+
+async def test_a_service_that_the_door_does_not_need_may_be_away(mesh: SmallMesh) -> None:
+    await mesh.begin(*(name for name in GATEWAY_NEEDS if name != "health"))
+    answer = await mesh.until_healthy()
+    assert answer.services["polygon_ws"] == "UNREACHABLE"
+    assert answer.services["health"] == "SERVING"
+
+
+async def test_says_who_is_missing(mesh: SmallMesh) -> None:
+    await mesh.begin("market_session")
+    await mesh.until_state("market_session", "SERVING")
+    refused = await mesh.refused()
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICES_NOT_SERVING")
+    assert refused.message == "not serving: scanner (UNREACHABLE)"
+    assert refused.metadata["scanner"] == "UNREACHABLE"
+    assert refused.metadata["market_session"] == "SERVING"
+
+
+async def test_follows_trouble_and_its_end(mesh: SmallMesh) -> None:
+    await mesh.begin("market_session", "scanner")
+    await mesh.until_healthy()
+    mesh.peers["scanner"].service.set_trouble("the state is gone")
+    await mesh.until_state("scanner", "NOT_SERVING")
+    assert (await mesh.refused()).message == "not serving: scanner (NOT_SERVING)"
+    assert REGISTRY.get_sample_value("tradeul_mesh_serving", {"peer": "scanner"}) == 0
+    mesh.peers["scanner"].service.set_trouble(None)
+    await mesh.until_healthy()
+    assert REGISTRY.get_sample_value("tradeul_mesh_serving", {"peer": "scanner"}) == 1
+
+
+async def test_finds_a_service_again_after_its_restart(mesh: SmallMesh) -> None:
+    await mesh.begin("market_session", "scanner")
+    await mesh.until_healthy()
+    await mesh.end("scanner")
+    await mesh.until_state("scanner", "UNREACHABLE")
+    await mesh.begin("scanner")
+    await mesh.until_healthy()
+
+
+async def test_questions_cost_the_services_nothing(mesh: SmallMesh) -> None:
+    """Answers come from what the watches told: however many ask, each service is watched once."""
+    await mesh.begin("market_session", "scanner")
+    await mesh.until_healthy()
+    opened = "tradeul_rpc_open", {"method": "/grpc.health.v1.Health/Watch"}
+    handled = "tradeul_rpc_handled_total", {"method": "/grpc.health.v1.Health/Check", "code": "OK"}
+    watches = REGISTRY.get_sample_value(*opened)
+    for _ in range(20):
+        await mesh.ask()
+    assert watches == REGISTRY.get_sample_value(*opened) == 2
+    assert REGISTRY.get_sample_value(*handled) is None
