@@ -109,8 +109,12 @@ class Settings(BaseModel):
     database_url: str = Field(default="", description="TRADEUL_DATABASE_URL: postgresql://user@host:port/db")
     data_dir: Path = Field(default=Path(".tradeul"), description="TRADEUL_DATA_DIR: where embedded stores keep data")
     host: str = Field(default="127.0.0.1", description="TRADEUL_HOST: host of every address that is not set by itself")
-    log_format: Literal["console", "json"] = Field(default="console", description="TRADEUL_LOG_FORMAT")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="TRADEUL_LOG_LEVEL")
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="TRADEUL_LOG_FORMAT: json for machines"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="TRADEUL_LOG_LEVEL: what is less than this is not logged"
+    )
     metrics_port_offset: int = Field(
         default=10_000, ge=0, le=50_000, description="TRADEUL_METRICS_PORT_OFFSET: metrics port = port + this; 0 = none"
     )

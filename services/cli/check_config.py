@@ -1,0 +1,91 @@
+"""`tradeul check-config`: the settings that hold, each with its meaning."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import click
+from pydantic import BaseModel
+
+from services.kit.errors import SettingsError
+from services.kit.settings import DEFAULT_PORTS, GROUPS, NOT_SCALAR, Settings, variable
+
+PREFIX = "TRADEUL_"
+
+
+class Setting(NamedTuple):
+    """One environment variable. `is_set` says whether the environment names it."""
+
+    name: str
+    value: str
+    meaning: str
+    is_set: bool
+
+
+def known_variables() -> list[str]:
+    """Every environment variable that is a setting."""
+    scalars = [variable((name,)) for name in Settings.model_fields if name not in NOT_SCALAR]
+    grouped = [variable((group, name)) for group, (_, model) in GROUPS.items() for name in model.model_fields]
+    return [*scalars, *grouped, *(variable(("addresses", service)) for service in DEFAULT_PORTS)]
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with the names in the environment: one line for each that is no setting."""
+    known = known_variables()
+    lines = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            lines.append(f"{name}: no such setting" + (f"; did you mean {nearest[0]}?" if nearest else ""))
+    return lines
+
+
+def shown(name: str, value: object) -> str:
+    """The value as it may be seen: no key, no password."""
+    if name == "api_key":
+        return "(hidden)" if value else ""
+    if name.endswith("_url") and isinstance(value, str) and (password := urlsplit(value).password):
+        return value.replace(f":{password}@", ":***@")
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return "" if value is None else str(value)
+
+
+def _of_model(model: BaseModel, path: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[Setting]:
+    for name, field in type(model).model_fields.items():
+        if not path and name in NOT_SCALAR:
+            continue
+        key = variable((*path, name))
+        meaning = (field.description or "").removeprefix(key).removeprefix(": ")
+        yield Setting(key, shown(name, getattr(model, name)), meaning, bool(environment.get(key)))
+
+
+def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Setting]:
+    """Every setting with the value that holds."""
+    yield from _of_model(settings, (), environment)
+    for group in GROUPS:
+        yield from _of_model(getattr(settings, group), (group,), environment)
+    for service in DEFAULT_PORTS:
+        key = variable(("addresses", service))
+        meaning = f"where {service} listens and is found"
+        yield Setting(key, str(settings.address(service)), meaning, bool(environment.get(key)))
+
+
+@click.command()
+def check_config() -> None:
+    """Print every setting that holds, or every error at once.
+
+    In the form of an environment file; what is not set by the environment is
+    commented out. Keys and passwords are hidden.
+    """
+    problems = unknown_variables(os.environ)
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        raise SettingsError("\n  ".join([str(error), *problems])) from error
+    if problems:
+        raise SettingsError("\n  ".join(["wrong settings:", *problems]))
+    for setting in describe(settings, os.environ):
+        click.echo(f"# {setting.meaning}\n{'' if setting.is_set else '# '}{setting.name}={setting.value}\n")

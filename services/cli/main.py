@@ -1,0 +1,57 @@
+"""The `tradeul` command. Each subcommand is loaded when it is asked for, so that services start quickly."""
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from services.kit.errors import SettingsError, StartError
+
+# sysexits.h EX_CONFIG, by which the supervisor knows that starting again would not help.
+EXIT_CONFIG: Final = 78
+
+COMMANDS: Final = {
+    "up": "services.cli.up:up",
+    "serve": "services.cli.serve:serve",
+    "top": "services.cli.top:top",
+    "list-targets": "services.cli.list_targets:list_targets",
+    "check-config": "services.cli.check_config:check_config",
+    "migrate": "services.cli.migrate:migrate",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are `module:attribute`, imported when they are used or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (place := COMMANDS.get(cmd_name)) is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command), place
+        return command
+
+
+@click.group(cls=LazyGroup)
+def cli() -> None:
+    """A live scanner of the US stock market, as a mesh of services."""
+
+
+def main() -> None:
+    """The console script: wrong settings end with status 78, what is missing to start with 1."""
+    try:
+        cli(prog_name="tradeul")
+    except SettingsError as error:
+        click.echo(f"tradeul: {error}", err=True)
+        sys.exit(EXIT_CONFIG)
+    except StartError as error:
+        click.echo(f"tradeul: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The processes of the whole mesh on one machine, as the supervisor gets them."""
+
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from services.kit import embedded
+from services.kit.errors import StartError
+from services.kit.process import ProcessSpec, Ready
+from services.kit.settings import Address, Settings
+from services.modules import GATEWAY_NEEDS, MODULES, Module
+
+MIGRATE: Final = "migrate"
+PROGRAM: Final = (sys.executable, "-m", "services.cli.main")
+# The health check gives up so long before the supervisor looks whether the child still lives.
+HEALTH_SECONDS: Final = 1.0
+# glibc keeps freed memory in an arena per thread; a service has few threads that matter.
+ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}
+
+
+def modules_of(settings: Settings) -> list[Module]:
+    """The services to run: all, but the simulator only where it is the market."""
+    return [module for module in MODULES if module.name != "simulator" or settings.uses_simulator]
+
+
+def specs_of(settings: Settings) -> list[ProcessSpec]:
+    """Stores (unless settings name others), migrations, services and gateway, each after what it needs.
+
+    Raises StartError when a package or program for an embedded part is missing.
+    """
+    specs: list[ProcessSpec] = []
+    environment = {**ENVIRONMENT, "TRADEUL_DATA_DIR": str(settings.data_dir.resolve())}
+    if settings.redis_url:
+        environment["TRADEUL_REDIS_URL"] = settings.redis_url
+    else:
+        specs.append(embedded.redis_spec(settings.data_dir))
+        environment["TRADEUL_REDIS_URL"] = embedded.redis_url(settings.data_dir)
+    if settings.database_url:
+        environment["TRADEUL_DATABASE_URL"] = settings.database_url
+    else:
+        specs.append(embedded.postgres_spec(settings.data_dir))
+        environment["TRADEUL_DATABASE_URL"] = embedded.postgres_url(settings.data_dir)
+    stores = tuple(spec.name for spec in specs)
+    specs.append(
+        ProcessSpec(
+            name=MIGRATE,
+            command=(*PROGRAM, "migrate"),
+            needs=tuple(name for name in stores if name == "postgres"),
+            environment=environment,
+            once=True,
+        )
+    )
+    names = {*stores, *(module.name for module in modules_of(settings))}
+    for module in modules_of(settings):
+        specs.append(_service_spec(module, settings, environment, names))
+    specs.append(embedded.envoy_spec(settings, GATEWAY_NEEDS))
+    return specs
+
+
+def _service_spec(module: Module, settings: Settings, environment: Mapping[str, str], names: set[str]) -> ProcessSpec:
+    needs = tuple(need for need in module.needs if need in names)
+    if "postgres" in module.needs:
+        needs += (MIGRATE,)
+    return ProcessSpec(
+        name=module.name,
+        command=(*PROGRAM, "serve", module.name),
+        needs=needs,
+        environment=environment,
+        ready=readiness(module, settings.address(module.name)),
+    )
+
+
+def readiness(module: Module, address: Address) -> Ready:
+    """Asks a service whether it can do its work."""
+
+    async def http_ready() -> bool:
+        return await embedded.http_status(address.host, address.port, "/readyz") == 200
+
+    async def grpc_ready() -> bool:
+        # Loaded when the first child is started: the stores come up meanwhile.
+        import grpc
+        import grpc.aio
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+        from services.kit.channel import open_channel
+
+        async with open_channel(address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            try:
+                answer = await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=HEALTH_SECONDS)
+            except grpc.aio.AioRpcError:
+                return False
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    return http_ready if module.protocol == "http" else grpc_ready
+
+
+def ports_of(settings: Settings) -> dict[str, Address]:
+    """Everything that will be listened on."""
+    ports = {
+        "gateway": settings.address("gateway"),
+        "gateway_admin": Address("127.0.0.1", settings.address("gateway_admin").port),
+    }
+    for module in modules_of(settings):
+        ports[module.name] = settings.address(module.name)
+        if (metrics := settings.metrics_address(module.name)) is not None:
+            ports[f"{module.name}'s metrics"] = metrics
+    return ports
+
+
+def check_ports(ports: Mapping[str, Address]) -> None:
+    """Raises StartError naming every port that is taken, or that cannot be listened on."""
+    lines = [f"{name}: {problem}" for name, address in ports.items() if (problem := _port_problem(address))]
+    lines += _repeated(ports)
+    if lines:
+        raise StartError(
+            "cannot listen where the settings say (is another mesh running?):\n  "
+            + "\n  ".join(lines)
+            + "\nTRADEUL_<SERVICE>_ADDRESS=host:port moves a service, TRADEUL_METRICS_PORT_OFFSET the metrics"
+        )
+
+
+def _port_problem(address: Address) -> str:
+    if address.port == 0:
+        return f"expected a port by which peers can find it, was {address}"
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers do: connections that linger from a run before are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            probe.listen(1)
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
+    return ""
+
+
+def _repeated(ports: Mapping[str, Address]) -> Sequence[str]:
+    users: dict[Address, list[str]] = {}
+    for name, address in ports.items():
+        users.setdefault(address, []).append(name)
+    return [f"{address}: wanted by {' and '.join(names)}" for address, names in users.items() if len(names) > 1]

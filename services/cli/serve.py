@@ -1,0 +1,119 @@
+"""`tradeul serve`: one or several services in this process."""
+
+import asyncio
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from services.kit.errors import SettingsError, StartError
+from services.kit.logging import configure, get_logger
+from services.kit.settings import Settings
+from services.modules import MODULES, Module, by_name
+
+if TYPE_CHECKING:
+    from services.kit.lifecycle import Service
+    from services.kit.server import Host
+
+log = get_logger(__name__)
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def serve(names: tuple[str, ...]) -> None:
+    """Run the services NAME... in this process, until SIGTERM or Ctrl-C."""
+    modules = in_order(names)
+    settings = Settings.load()
+    configure(settings, "+".join(module.name for module in modules))
+    import uvloop
+
+    try:
+        uvloop.run(run(modules, settings))
+    except (SettingsError, StartError):
+        raise
+    except Exception:
+        log.exception("a service failed")
+        sys.exit(1)
+
+
+def in_order(names: Sequence[str]) -> list[Module]:
+    """The modules, each after what it needs; raises click.UsageError for an unknown or repeated name."""
+    try:
+        chosen = [by_name(name) for name in names]
+    except KeyError as error:
+        raise click.UsageError(str(error.args[0])) from error
+    if len(set(chosen)) != len(chosen):
+        raise click.UsageError(f"expected each service once, was {' '.join(names)}")
+    return sorted(chosen, key=MODULES.index)
+
+
+def create(module: Module, settings: Settings) -> "Service":
+    """Loads the service's code and makes it."""
+    name, _, factory = module.factory.partition(":")
+    return cast("Service", getattr(importlib.import_module(name), factory)(settings))
+
+
+async def run(modules: Sequence[Module], settings: Settings) -> None:
+    """Starts them in order, serves until a signal, stops them in reverse.
+
+    Raises what a service's start or work raised, after all are stopped.
+    """
+    from services.kit.server import Host
+
+    asked_to_stop = stop_event()
+    hosts: list[Host] = []
+    try:
+        for module in modules:
+            host = Host(create(module, settings), serve_grpc=module.protocol == "grpc")
+            if not await _unless_stopped(host, asked_to_stop):
+                return
+            hosts.append(host)
+        working = [asyncio.create_task(host.wait()) for host in hosts]
+        stop = asyncio.create_task(asked_to_stop.wait())
+        try:
+            done, _ = await asyncio.wait([*working, stop], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*working, stop):
+                task.cancel()
+            await asyncio.gather(*working, stop, return_exceptions=True)
+    finally:
+        for host in reversed(hosts):
+            await host.stop()
+
+
+async def _unless_stopped(host: "Host", asked_to_stop: asyncio.Event) -> bool:
+    """Starts `host`; whether it has, before a stop was asked for."""
+    start = asyncio.create_task(host.start())
+    stop = asyncio.create_task(asked_to_stop.wait())
+    await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not start.done():
+        # It waits for something else: it releases what it has.
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        return False
+    await start
+    return True
+
+
+def stop_event() -> asyncio.Event:
+    """Set at the first SIGINT or SIGTERM; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    def ask() -> None:
+        event.set()
+        for each in STOP_SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in STOP_SIGNALS:
+        loop.add_signal_handler(each, ask)
+    return event

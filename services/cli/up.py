@@ -1,0 +1,125 @@
+"""`tradeul up`: the whole mesh on this machine, supervised."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from services.cli import mesh
+from services.cli.check_config import unknown_variables
+from services.kit.clock import monotonic
+from services.kit.errors import StartError
+from services.kit.logging import configure, get_logger
+from services.kit.process import LineSink
+from services.kit.settings import Settings
+from services.kit.supervisor import Supervisor
+
+log = get_logger(__name__)
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command()
+def up() -> None:
+    """Run the whole mesh: stores, services and the public door. Ctrl-C stops it, a second one kills it."""
+    began = monotonic()
+    settings = Settings.load()
+    configure(settings, "up")
+    for problem in unknown_variables(os.environ):
+        log.warning("in the environment", problem=problem)
+    with only_one(settings.data_dir):
+        mesh.check_ports(mesh.ports_of(settings))
+        asyncio.run(run(settings, began))
+
+
+@contextlib.contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Holds the data directory; raises StartError when another mesh does."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartError(
+                f"another mesh is running on {data_dir.resolve()}; TRADEUL_DATA_DIR names another directory"
+            ) from error
+        yield
+
+
+async def run(settings: Settings, began: float) -> None:
+    """Runs the mesh until a signal; raises StartError when it cannot start or go on, after all is stopped."""
+    supervisor = Supervisor(mesh.specs_of(settings), line_sink(settings))
+    asked_to_stop = stop_event(supervisor)
+    living = asyncio.create_task(_live(supervisor, settings, began), name="up.live")
+    stop = asyncio.create_task(asked_to_stop.wait(), name="up.stop")
+    try:
+        await asyncio.wait({living, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (living, stop):
+            task.cancel()
+        (outcome, _) = await asyncio.gather(living, stop, return_exceptions=True)
+        log.info("stopping")
+        await supervisor.stop()
+        log.info("stopped")
+    if isinstance(outcome, Exception):
+        raise outcome
+
+
+async def _live(supervisor: Supervisor, settings: Settings, began: float) -> None:
+    await supervisor.start()
+    click.echo(welcome(settings, monotonic() - began))
+    await supervisor.wait()
+
+
+def stop_event(supervisor: Supervisor) -> asyncio.Event:
+    """Set at the first signal; another one kills every child."""
+    event = asyncio.Event()
+
+    def ask() -> None:
+        if event.is_set():
+            log.warning("killing")
+            supervisor.kill()
+        event.set()
+
+    for each in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(each, ask)
+    return event
+
+
+def line_sink(settings: Settings) -> LineSink:
+    """Writes children's lines to stderr: with their name for people, as they are for machines."""
+    names = settings.log_format == "console"
+
+    def write(name: str, line: str) -> None:
+        sys.stderr.write(f"{name:>14} | {line}\n" if names else f"{line}\n")
+
+    return write
+
+
+def welcome(settings: Settings, seconds: float) -> str:
+    """Where to look, once everything serves."""
+    door = f"http://{settings.address('gateway')}"
+    if settings.uses_simulator:
+        sim = settings.sim
+        market = f"the simulator's: {sim.symbols:,} symbols, seed {sim.seed}; set POLYGON_API_KEY for the real one"
+    else:
+        market = settings.polygon.ws_url
+    return f"""
+Tradeul is ready after {seconds:.1f} s: {door}
+The market is {market}
+
+  curl {door}/health
+  curl {door}/api/session/current
+  curl "{door}/api/v1/scanner/lists/gappers_up?limit=5"
+  curl -N "{door}/api/v1/scanner/lists/gappers_up:watch?min_interval_ms=500"
+  tradeul top gappers_up
+
+Ctrl-C stops everything.
+"""
