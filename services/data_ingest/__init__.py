@@ -1,0 +1,1 @@
+"""The sequencer: see protos/tradeul/v1/data_ingest.proto."""
