@@ -119,7 +119,15 @@ The market is {market}
   curl {door}/api/session/current
   curl "{door}/api/v1/scanner/lists/gappers_up?limit=5"
   curl -N "{door}/api/v1/scanner/lists/gappers_up:watch?min_interval_ms=500"
-  tradeul top gappers_up
+  {tradeul_program()} top gappers_up
 
 Ctrl-C stops everything.
 """
+
+
+def tradeul_program() -> str:
+    """How the command is called from here."""
+    program = Path(sys.executable).with_name("tradeul")
+    if not program.exists():
+        return f"{os.path.relpath(sys.executable)} -m services.cli.main"
+    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)

@@ -216,6 +216,7 @@ def postgres_spec(data_dir: Path) -> ProcessSpec:
     async def ready() -> bool:
         process = await asyncio.create_subprocess_exec(
             *(str(programs / "pg_isready"), "--quiet", "--host", str(sockets), "--timeout", "1"),
+            *("--username", "tradeul", "--dbname", DATABASE),
             stdin=asyncio.subprocess.DEVNULL,
         )
         return await process.wait() == 0
@@ -303,7 +304,7 @@ async def http_status(host: str, port: int, path: str) -> int | None:
         async with asyncio.timeout(READY_TIMEOUT_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
             try:
-                writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
                 words = (await reader.readline()).split()
                 return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
             finally:

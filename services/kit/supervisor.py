@@ -170,6 +170,7 @@ class Supervisor:
         if spec.once and status == 0:
             child.phase = Phase.READY
             child.ready_once.set()
+            log.info("done", child=spec.name, seconds=round(monotonic() - began, 2))
             return True
         log.error("child ended", child=spec.name, status=status)
         child.failures = 1 if monotonic() - began > STEADY_SECONDS else child.failures + 1
