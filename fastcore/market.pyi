@@ -68,6 +68,9 @@ class Market:
         ValueError when `old` is of another epoch or further on.
         """
 
+    def row(self, symbol: str) -> bytes | None:
+        """A symbol's row as of now: an encoded TickerRow without rank; None when there is no such symbol."""
+
     @property
     def ignored_filters(self) -> dict[str, str]:
         """Scanner filters that are left out: name -> what is wrong with the expression."""

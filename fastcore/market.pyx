@@ -1,7 +1,7 @@
 """One copy of the market: MarketState and the ranked lists over it, a function of the stream's frames."""
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
@@ -161,6 +161,14 @@ cdef class Market:
     def ignored_filters(self):
         """Scanner filters that are left out: name -> what is wrong with the expression."""
         return dict(self.book.ignored_filters)
+
+    def row(self, str symbol not None):
+        """A symbol's row as of now: an encoded TickerRow without rank; None when there is no such symbol."""
+        cdef int32_t symbol_id = self.state.symbol_id(symbol)
+        if symbol_id < 0:
+            return None
+        self.bring_to_now()
+        return self.state.encode_row(symbol_id)
 
     # --- own lists
 

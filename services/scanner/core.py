@@ -9,7 +9,7 @@ from fastcore.fields import FIELDS
 from fastcore.filters import FilterError, compile_filter, compile_order
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
-from services.kit.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY
+from services.kit.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, UNKNOWN_SYMBOL
 from services.kit.lists import ListSpec
 from services.kit.ring import Position
 from services.kit.wire import fields, frame_parts, wrap
@@ -150,6 +150,13 @@ class ScannerCore:
         parts += [wrap(_GAPPERS["timestamp"], time) for time in _payloads(up, _RANKED_TIMESTAMP)]
         parts += [wrap(_GAPPERS["position"], position) for position in _payloads(up, _RANKED_POSITION)]
         return b"".join(parts)
+
+    def ticker_row(self, symbol: str) -> bytes:
+        """One symbol's row as of now: an encoded TickerRow without a rank. Raises UNKNOWN_SYMBOL."""
+        row = self.market.row(symbol)
+        if row is None:
+            raise UNKNOWN_SYMBOL.error(f"the market has no symbol {symbol!r}", symbol=symbol)
+        return row
 
     def filtered(self, limit: int) -> bytes:
         """Encoded FilteredTickers: the list `filtered`."""

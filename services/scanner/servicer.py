@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.errors import OPEN_EXPECTED, OPEN_REPEATED, ServiceError
+from services.kit.symbols import known_form
 from services.scanner import requests
 from services.scanner.core import field_definitions, list_definitions
 from services.scanner.hub import ListHub, TakeSubscription
@@ -45,6 +46,9 @@ class ScannerServicer:
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
         return self._core.query(request.filter, request.order_by, requests.rows_limit(optional(request, "limit")))
+
+    async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
+        return self._core.ticker_row(known_form(request.symbol))
 
     async def GetFields(self, _: scanner_pb2.GetFieldsRequest, __: Context) -> scanner_pb2.GetFieldsResponse:
         return self._fields

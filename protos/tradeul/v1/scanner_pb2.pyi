@@ -615,6 +615,26 @@ class WatchScanRequest(_message.Message):
 Global___WatchScanRequest: _TypeAlias = WatchScanRequest  # noqa: Y015
 
 @_typing.final
+class GetTickerRowRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    symbol: _builtins.str
+    """Matched exactly; NOT_FOUND when the market has no such symbol."""
+    def __init__(
+        self,
+        *,
+        symbol: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTickerRowRequest: _TypeAlias = GetTickerRowRequest  # noqa: Y015
+
+@_typing.final
 class GetFieldsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from tradeul.v1 import scanner_pb2 as tradeul_dot_v1_dot_scanner__pb2
+from tradeul.v1 import ticker_row_pb2 as tradeul_dot_v1_dot_ticker__row__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -73,6 +74,11 @@ class ScannerServiceStub:
                 '/tradeul.v1.ScannerService/WatchScan',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.FromString,
+                _registered_method=True)
+        self.GetTickerRow = channel.unary_unary(
+                '/tradeul.v1.ScannerService/GetTickerRow',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.FromString,
                 _registered_method=True)
         self.GetFields = channel.unary_unary(
                 '/tradeul.v1.ScannerService/GetFields',
@@ -145,6 +151,14 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTickerRow(self, request, context):
+        """One symbol's row as of now, whichever lists it is in. The public door's
+        way to it is TickerService.GetTicker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFields(self, request, context):
         """The fields that rows have and filters may name.
         """
@@ -201,6 +215,11 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     servicer.WatchScan,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.SerializeToString,
+            ),
+            'GetTickerRow': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTickerRow,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.SerializeToString,
             ),
             'GetFields': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFields,
@@ -429,6 +448,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/WatchScan',
             tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.SerializeToString,
             tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTickerRow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/GetTickerRow',
+            tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.SerializeToString,
+            tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Ranked lists over the live market."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from tradeul.v1 import scanner_pb2 as _scanner_pb2
+from tradeul.v1 import ticker_row_pb2 as _ticker_row_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -47,6 +48,10 @@ class ScannerServiceStub:
     """An own list, once."""
     WatchScan: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]
     """An own list, live."""
+    GetTickerRow: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetTickerRowRequest, _ticker_row_pb2.TickerRow]
+    """One symbol's row as of now, whichever lists it is in. The public door's
+    way to it is TickerService.GetTicker.
+    """
     GetFields: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]
     """The fields that rows have and filters may name."""
     GetScannerStatus: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetScannerStatusRequest, _scanner_pb2.ScannerStatus]
@@ -71,6 +76,10 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """An own list, once."""
     WatchScan: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """An own list, live."""
+    GetTickerRow: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetTickerRowRequest, _ticker_row_pb2.TickerRow]  # type: ignore[assignment]
+    """One symbol's row as of now, whichever lists it is in. The public door's
+    way to it is TickerService.GetTicker.
+    """
     GetFields: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]  # type: ignore[assignment]
     """The fields that rows have and filters may name."""
     GetScannerStatus: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetScannerStatusRequest, _scanner_pb2.ScannerStatus]  # type: ignore[assignment]
@@ -140,6 +149,16 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scanner_pb2.WatchListResponse], _abc.AsyncIterator[_scanner_pb2.WatchListResponse]]:
         """An own list, live."""
+
+    @_abc_1.abstractmethod
+    def GetTickerRow(
+        self,
+        request: _scanner_pb2.GetTickerRowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ticker_row_pb2.TickerRow, _abc.Awaitable[_ticker_row_pb2.TickerRow]]:
+        """One symbol's row as of now, whichever lists it is in. The public door's
+        way to it is TickerService.GetTicker.
+        """
 
     @_abc_1.abstractmethod
     def GetFields(
