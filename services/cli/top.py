@@ -101,7 +101,7 @@ def status_line(copy: ListCopy) -> Text:
 
 def cell(row: TickerRow, name: str) -> Text:
     """One value; an absent one is a dash."""
-    if not row.HasField(name):
+    if not row.HasField(name):  # type: ignore[arg-type]
         return Text("-", style="dim")
     value: float = getattr(row, name)
     if name in PERCENTS:

@@ -16,15 +16,11 @@ log = get_logger(__name__)
 RETRY_SECONDS = 0.25
 
 
-async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: float = 10.0) -> Redis:
-    """A client whose server has answered, waiting up to `wait_seconds` for it to come.
-
-    A command that meets a broken connection is tried again three times. Raises
-    StartError when no server answers or no URL is set. `await client.aclose()`.
+def make_client(url: str, *, decode_responses: bool = True) -> Redis:
+    """A client that connects when it is first used. A command that meets a broken connection is tried again
+    three times, then raises RedisError. `await client.aclose()`.
     """
-    if not url:
-        raise StartError("expected TRADEUL_REDIS_URL to be set, was empty")
-    client = Redis.from_url(
+    return Redis.from_url(
         url,
         decode_responses=decode_responses,
         socket_timeout=5,
@@ -33,6 +29,16 @@ async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: f
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
         retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
     )
+
+
+async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: float = 10.0) -> Redis:
+    """A client whose server has answered, waiting up to `wait_seconds` for it to come.
+
+    Raises StartError when no server answers or no URL is set. `await client.aclose()`.
+    """
+    if not url:
+        raise StartError("expected TRADEUL_REDIS_URL to be set, was empty")
+    client = make_client(url, decode_responses=decode_responses)
     deadline = monotonic() + wait_seconds
     while True:
         try:

@@ -1,0 +1,72 @@
+"""The session as last shown, encoded once, for every stream."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from tradeul.v1 import market_session_pb2, stream_pb2
+
+from services.kit.errors import CLOCK_UNKNOWN
+from services.market_session import messages
+
+CLOCK_MESSAGE: Final = "the mesh's time is not known before the feed's first event"
+
+
+class SessionBoard:
+    """What streams show: the newest session, heartbeats, and the word to go away.
+
+    A stream that is slow gets the newest session, not all of them.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._sequence = 0
+        self._session: bytes | None = None
+        self._pulses = 0
+        self._closing: str | None = None
+        self._woken = asyncio.Event()
+
+    @property
+    def position(self) -> stream_pb2.StreamPosition:
+        """How often the session has been shown."""
+        return stream_pb2.StreamPosition(epoch=self._epoch, sequence=self._sequence)
+
+    def show(self, session: market_session_pb2.CurrentSession) -> None:
+        """Sends it to every stream."""
+        self._session = messages.session(session)
+        self._sequence += 1
+        self._wake()
+
+    def pulse(self) -> None:
+        """Sends a heartbeat to streams that have had nothing else."""
+        self._pulses += 1
+        self._wake()
+
+    def close(self, reason: str) -> None:
+        """Ends every stream with going_away, those to come included."""
+        self._closing = reason
+        self._wake()
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Encoded WatchSessionResponses until close(); raises CLOCK_UNKNOWN before the first session."""
+        if self._session is None:
+            raise CLOCK_UNKNOWN.error(CLOCK_MESSAGE)
+        yield messages.opened(self.position)
+        shown, pulses = 0, self._pulses
+        while True:
+            if self._closing is not None:
+                yield messages.going_away(self.position, self._closing)
+                return
+            if shown != self._sequence:
+                shown, pulses = self._sequence, self._pulses
+                yield self._session
+            elif pulses != self._pulses:
+                pulses = self._pulses
+                yield messages.heartbeat(self.position)
+            else:
+                await self._woken.wait()
+
+    def _wake(self) -> None:
+        # Those who wait now wake; those who come later wait for the next.
+        self._woken.set()
+        self._woken = asyncio.Event()

@@ -1,0 +1,15 @@
+"""What market_session counts beside the metrics that all services share."""
+
+from typing import Final
+
+from prometheus_client import Counter
+
+from services.kit.metrics import FRAMES, SUBSCRIBERS
+
+SERVICE: Final = "market_session"
+
+REDIS_FAILURES = Counter("tradeul_session_redis_failures", "Times session:current could not be written.")
+VENDOR_FAILURES = Counter("tradeul_session_vendor_failures", "Times the vendor's coming holidays were not to be had.")
+
+SESSIONS = FRAMES.labels(SERVICE, "session")
+WATCHERS = SUBSCRIBERS.labels(SERVICE, "session")
