@@ -84,8 +84,8 @@ class ReferenceBatch:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The names of what it brings: fields, or "baselines"."""
-        return ("baselines",) if self.baselines is not None else (*self.numbers, *self.texts)
+        """The names of what it brings: fields, or "baseline"."""
+        return ("baseline",) if self.baselines is not None else (*self.numbers, *self.texts)
 
     def encode(self, ids: Sequence[int] | NDArray[np.uint32]) -> bytes:
         """The encoded ReferenceColumns, or VolumeBaselines when there are baselines.

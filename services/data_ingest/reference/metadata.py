@@ -1,0 +1,131 @@
+"""Company metadata: which source's value counts, and what a value may be (section 12.15). Pure."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from services.data_ingest.reference.batch import ReferenceBatch
+from services.kit.vendor_models import TickerDetails, TickerSummary
+
+TEXTS: Final = ("company_name", "exchange", "sector", "industry")
+# The greatest value each may have; none may be negative but beta.
+NUMBERS: Final[Mapping[str, float]] = {
+    "is_etf": 1.0,
+    "float_shares": 1e13,
+    "shares_outstanding": 1e13,
+    "market_cap": 1e15,
+    "beta": 1e4,
+}
+# Kept by the stores with the metadata; they count where there are no daily bars.
+AVERAGES: Final[Mapping[str, float]] = {"avg_volume_10d": 1e12, "avg_volume_30d": 1e12, "avg_price_30d": 1e7}
+LONGEST_TEXT: Final = 200
+# The vendor's types of exchange-traded funds: fund, single-security fund, vehicle.
+FUND_TYPES: Final = frozenset({"ETF", "ETS", "ETV"})
+
+# The divisions of the SIC, by the first two digits of their first and last major groups.
+SIC_DIVISIONS: Final = (
+    (1, 9, "Agriculture, Forestry, and Fishing"),
+    (10, 14, "Mining"),
+    (15, 17, "Construction"),
+    (20, 39, "Manufacturing"),
+    (40, 49, "Transportation, Communications, Electric, Gas, and Sanitary Services"),
+    (50, 51, "Wholesale Trade"),
+    (52, 59, "Retail Trade"),
+    (60, 67, "Finance, Insurance, and Real Estate"),
+    (70, 89, "Services"),
+    (91, 97, "Public Administration"),
+)
+
+Values = dict[str, float | str]
+
+
+def sic_division(code: str | None) -> str | None:
+    """The division of a four-digit SIC code; None for anything else."""
+    if code is None or not code.isascii() or not code.isdecimal() or len(code) not in (3, 4):
+        return None
+    # Codes of agriculture lose their leading zero here and there.
+    group = int(code.zfill(4)[:2])
+    return next((name for first, last, name in SIC_DIVISIONS if first <= group <= last), None)
+
+
+def from_store(fields: Mapping[str, object], set_aside: Counter[str]) -> Values:
+    """The values of a row of ticker_metadata, or of a ticker:metadata key's JSON.
+
+    What is not usable is counted in `set_aside` as "metadata" and left out.
+    """
+    values: Values = {}
+    for name in (*TEXTS, *NUMBERS, *AVERAGES):
+        _take(values, name, fields.get(name), set_aside)
+    return values
+
+
+def from_summary(row: TickerSummary, set_aside: Counter[str]) -> Values:
+    """What /v3/reference/tickers says of a symbol."""
+    values: Values = {}
+    _take(values, "company_name", row.name, set_aside)
+    _take(values, "exchange", row.primary_exchange, set_aside)
+    if row.type is not None:
+        values["is_etf"] = float(row.type in FUND_TYPES)
+    return values
+
+
+def from_details(row: TickerDetails, set_aside: Counter[str]) -> Values:
+    """What /v3/reference/tickers/{ticker} says of a symbol."""
+    values: Values = {}
+    _take(values, "company_name", row.name, set_aside)
+    _take(values, "exchange", row.primary_exchange, set_aside)
+    _take(values, "sector", sic_division(row.sic_code), set_aside)
+    _take(values, "industry", row.sic_description, set_aside)
+    _take(values, "market_cap", row.market_cap, set_aside)
+    shares = row.share_class_shares_outstanding
+    _take(values, "shares_outstanding", row.weighted_shares_outstanding if shares is None else shares, set_aside)
+    if row.type is not None:
+        values["is_etf"] = float(row.type in FUND_TYPES)
+    return values
+
+
+def needs_details(values: Values) -> bool:
+    """Whether only the vendor's details can fill in what is missing."""
+    return any(name not in values for name in ("market_cap", "shares_outstanding", "sector", "industry"))
+
+
+def batch(symbols: Sequence[str], values: Mapping[str, Values]) -> ReferenceBatch:
+    """The metadata columns of `symbols`, absent where nothing is known."""
+    rows = [values.get(symbol, {}) for symbol in symbols]
+    numbers = {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in NUMBERS}
+    texts = {name: [str(row.get(name, "")) for row in rows] for name in TEXTS}
+    return ReferenceBatch(list(symbols), numbers, texts)
+
+
+def _take(values: Values, name: str, value: object, set_aside: Counter[str]) -> None:
+    if value is None or value == "":
+        return
+    usable = _text(value) if name in TEXTS else _number(name, value)
+    if usable is None:
+        set_aside["metadata"] += 1
+    else:
+        values[name] = usable
+
+
+def _text(value: object) -> str | None:
+    if not isinstance(value, str) or not value.isprintable():
+        return None
+    return value.strip()[:LONGEST_TEXT] or None
+
+
+def _number(name: str, value: object) -> float | None:
+    """Older writers of the keys made texts of numbers."""
+    if not isinstance(value, (int, float, str)):
+        return None
+    if isinstance(value, str) and name == "is_etf":
+        value = {"true": "1", "false": "0"}.get(value.lower(), value)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not math.isfinite(number) or (number < 0 and name != "beta"):
+        return None
+    return number if abs(number) <= {**NUMBERS, **AVERAGES}[name] else None

@@ -1,0 +1,190 @@
+"""What Redis and PostgreSQL hold of the reference data, read in bulk."""
+
+import datetime
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+
+from services.data_ingest.reference.baselines import LEAST_DAYS, SymbolBaseline
+from services.data_ingest.reference.batch import SLOTS
+from services.data_ingest.reference.daily import ATR_DAYS, PRICE_LIMIT, VOLUME_LIMIT, DayBars, usable
+from services.data_ingest.reference.metadata import Values, from_store
+from services.data_ingest.reference.splits import SplitTable
+
+METADATA_KEYS: Final = 500
+# A symbol has 192 keys.
+SLOT_SYMBOLS: Final = 25
+SLOT_ROWS_SYMBOLS: Final = 200
+# What a writer's rounding may take from a sum that else only grows.
+ROUNDING: Final = 1e-6
+
+
+class StoredATR(NamedTuple):
+    """The ATR up to and with `date`, in USD of that day."""
+
+    date: datetime.date
+    atr: float
+
+
+# --- Redis ---------------------------------------------------------------------------
+
+
+async def redis_metadata(redis: Redis, symbols: Sequence[str], set_aside: Counter[str]) -> dict[str, Values]:
+    """The values of ticker:metadata:{symbol}, of those symbols that have one."""
+    found: dict[str, Values] = {}
+    for start in range(0, len(symbols), METADATA_KEYS):
+        chunk = symbols[start : start + METADATA_KEYS]
+        for symbol, text in zip(chunk, await redis.mget([f"ticker:metadata:{each}" for each in chunk]), strict=True):
+            if text is None:
+                continue
+            try:
+                found[symbol] = from_store(msgspec.json.decode(text, type=dict[str, Any]), set_aside)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                set_aside["redis_metadata"] += 1
+    return found
+
+
+async def redis_baselines(
+    redis: Redis, symbols: Sequence[str], set_aside: Counter[str]
+) -> AsyncIterator[tuple[str, SymbolBaseline]]:
+    """The means of volume_slot:{symbol}:{slot}; trades are not known there.
+
+    Nor is the number of days: whoever wrote a mean had at least the least number
+    that makes one, so that is what is told.
+    """
+    held: list[str] = []
+    for start in range(0, len(symbols), METADATA_KEYS):
+        chunk = symbols[start : start + METADATA_KEYS]
+        last = await redis.mget([f"volume_slot:{symbol}:{SLOTS - 1}" for symbol in chunk])
+        held += [symbol for symbol, value in zip(chunk, last, strict=True) if value is not None]
+    unknown = np.full(SLOTS, np.nan)
+    for start in range(0, len(held), SLOT_SYMBOLS):
+        chunk = held[start : start + SLOT_SYMBOLS]
+        texts = await redis.mget([f"volume_slot:{symbol}:{slot}" for symbol in chunk for slot in range(SLOTS)])
+        for row, symbol in enumerate(chunk):
+            volume = _slot_values(texts[row * SLOTS : (row + 1) * SLOTS])
+            if volume is None:
+                set_aside["redis_slots"] += 1
+            else:
+                yield symbol, SymbolBaseline(LEAST_DAYS, volume, unknown, unknown)
+
+
+def _slot_values(texts: Sequence[str | bytes | None]) -> NDArray[np.float64] | None:
+    try:
+        values = np.array([float(text) for text in texts if text is not None])
+    except ValueError:
+        return None
+    return values if len(values) == SLOTS and _is_cumulative(values) else None
+
+
+def _is_cumulative(values: NDArray[np.float64]) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool(_is_size(values).all() and (np.diff(values) >= -ROUNDING * values[1:]).all())
+
+
+def _is_size(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        return (values >= 0) & (values < VOLUME_LIMIT)
+
+
+# --- PostgreSQL ----------------------------------------------------------------------
+
+
+async def stored_metadata(
+    pool: asyncpg.Pool, symbols: Sequence[str] | None, set_aside: Counter[str]
+) -> dict[str, Values]:
+    """The rows of ticker_metadata, all of them without `symbols`; not of those that trade no more."""
+    columns = (
+        "symbol, company_name, exchange, sector, industry, market_cap, float_shares, shares_outstanding,"
+        " avg_volume_30d, avg_volume_10d, avg_price_30d, beta, is_etf"
+    )
+    query = f"SELECT {columns} FROM ticker_metadata WHERE is_actively_trading IS NOT FALSE"
+    rows = await (
+        pool.fetch(query) if symbols is None else pool.fetch(f"{query} AND symbol = ANY($1::text[])", list(symbols))
+    )
+    return {row["symbol"]: from_store(row, set_aside) for row in rows}
+
+
+async def stored_days(pool: asyncpg.Pool, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
+    """How many bars daily_ohlc holds of each of `days` that it holds any of."""
+    query = "SELECT date, count(*) AS bars FROM daily_ohlc WHERE date = ANY($1::date[]) GROUP BY date"
+    return {row["date"]: row["bars"] for row in await pool.fetch(query, list(days))}
+
+
+async def stored_bars(
+    pool: asyncpg.Pool, day: datetime.date, factors: Mapping[str, float], set_aside: Counter[str]
+) -> DayBars:
+    """The bars of a day in today's shares: daily_ohlc is raw, `factors` are the splits since."""
+    query = "SELECT symbol, open, high, low, close, volume FROM daily_ohlc WHERE date = $1"
+    rows = await pool.fetch(query, day)
+    if not rows:
+        return day_bars([], [[]] * 5, set_aside)
+    symbols, *columns = zip(*rows, strict=True)
+    bars = day_bars(symbols, columns, set_aside)
+    places = [(row, factors[symbol]) for row, symbol in enumerate(bars.symbols) if symbol in factors]
+    for row, factor in places:
+        for prices in (bars.high, bars.low, bars.close):
+            prices[row] /= factor
+        bars.volume[row] *= factor
+    return bars
+
+
+def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_aside: Counter[str]) -> DayBars:
+    """A day's usable bars from open, high, low, close and volume; the others are counted as "daily_bar"."""
+    open_, high, low, close, volume = (np.array(column, dtype=np.float64) for column in columns)
+    kept = usable(open_, high, low, close, volume)
+    if not kept.all():
+        set_aside["daily_bar"] += int((~kept).sum())
+    names = [symbol for symbol, is_kept in zip(symbols, kept.tolist(), strict=True) if is_kept]
+    return DayBars(names, high[kept], low[kept], close[kept], volume[kept])
+
+
+async def stored_atr(pool: asyncpg.Pool, day: datetime.date, set_aside: Counter[str]) -> dict[str, StoredATR]:
+    """The newest ATR of each symbol that ticker_atr holds, not newer than `day`."""
+    query = (
+        "SELECT DISTINCT ON (symbol) symbol, date, atr FROM ticker_atr"
+        " WHERE period = $1 AND date <= $2 ORDER BY symbol, date DESC"
+    )
+    found = {}
+    for row in await pool.fetch(query, ATR_DAYS, day):
+        if 0 <= row["atr"] < PRICE_LIMIT:
+            found[row["symbol"]] = StoredATR(row["date"], row["atr"])
+        else:
+            set_aside["ticker_atr"] += 1
+    return found
+
+
+async def stored_baselines(
+    pool: asyncpg.Pool,
+    symbols: Sequence[str],
+    previous: datetime.date,
+    day: datetime.date,
+    splits: SplitTable,
+    set_aside: Counter[str],
+) -> AsyncIterator[tuple[str, SymbolBaseline]]:
+    """The baselines of volume_slots that are of `day`: all trading days up to `previous` are in them.
+
+    `previous` is the trading day before `day`. Shares are brought to today's.
+    """
+    query = (
+        "SELECT symbol, array_agg(slot_number ORDER BY slot_number) AS slots,"
+        " array_agg(avg_volume ORDER BY slot_number) AS volume, array_agg(avg_trades ORDER BY slot_number) AS trades,"
+        " array_agg(sd_trades ORDER BY slot_number) AS sd, min(days) AS days, max(data_date) AS data_date"
+        " FROM volume_slots WHERE symbol = ANY($1::text[]) AND data_date > $2 AND data_date <= $3 GROUP BY symbol"
+    )
+    for start in range(0, len(symbols), SLOT_ROWS_SYMBOLS):
+        rows = await pool.fetch(query, symbols[start : start + SLOT_ROWS_SYMBOLS], previous, day)
+        for row in rows:
+            volume, trades, sd = (np.array(row[name], dtype=np.float64) for name in ("volume", "trades", "sd"))
+            is_known = all((np.isnan(values) | _is_size(values)).all() for values in (trades, sd))
+            if row["slots"] != list(range(SLOTS)) or row["days"] < 0 or not is_known or not _is_cumulative(volume):
+                set_aside["volume_slots"] += 1
+                continue
+            factor = splits.factor(row["symbol"], row["data_date"])
+            yield row["symbol"], SymbolBaseline(row["days"], volume * factor, trades, sd)
