@@ -290,6 +290,8 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
             *(envoy_program(), "-c", str(configuration), "--concurrency", "1", "--log-level", "warning"),
             # Hot restart shares memory between Envoys of one machine; this one is alone.
             "--disable-hot-restart",
+            # The access log, at once instead of every 10 s.
+            *("--file-flush-interval-msec", "1000"),
         ),
         needs=needs,
         ready=ready,

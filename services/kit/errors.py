@@ -56,6 +56,10 @@ UNKNOWN_LIST: Final = Reason("UNKNOWN_LIST", "NOT_FOUND", False)
 UNKNOWN_SYMBOL: Final = Reason("UNKNOWN_SYMBOL", "NOT_FOUND", False)
 NOT_A_TRADING_DAY: Final = Reason("NOT_A_TRADING_DAY", "NOT_FOUND", False)
 DATE_OUT_OF_CALENDAR: Final = Reason("DATE_OUT_OF_CALENDAR", "OUT_OF_RANGE", False)
+# The public door's own (gateway/envoy.yaml).
+UNKNOWN_ROUTE: Final = Reason("UNKNOWN_ROUTE", "NOT_FOUND", False)
+REQUEST_TOO_LARGE: Final = Reason("REQUEST_TOO_LARGE", "INVALID_ARGUMENT", False)
+TIMED_OUT: Final = Reason("TIMED_OUT", "DEADLINE_EXCEEDED", True)
 # The state of things: it can pass.
 CLOCK_UNKNOWN: Final = Reason("CLOCK_UNKNOWN", "UNAVAILABLE", True)
 NOT_READY: Final = Reason("NOT_READY", "UNAVAILABLE", True)

@@ -1,0 +1,76 @@
+"""The public door on free ports: the real Envoy with the template as `tradeul up` fills it."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from services.kit.embedded import envoy_spec
+from services.kit.process import ChildProcess
+from services.kit.settings import Settings
+from tests.support.mesh import free_ports
+
+READY_SECONDS = 30.0
+BEHIND = ("scanner", "market_session", "health")
+
+
+def door_settings(data_dir: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings with free ports for the door and what is behind it."""
+    names = (*BEHIND, "gateway", "gateway_admin", "data_ingest", "polygon_ws")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    return Settings.load(
+        {
+            **{f"TRADEUL_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in ports.items()},
+            "TRADEUL_METRICS_PORT_OFFSET": "0",
+            "TRADEUL_DATA_DIR": str(data_dir),
+            **(environment or {}),
+        }
+    )
+
+
+class Door:
+    """`async with Door(settings)`: Envoy accepts requests inside."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._spec = envoy_spec(settings, ())
+        self.address = str(settings.address("gateway"))
+        self.admin = str(settings.address("gateway_admin"))
+        self.client = httpx.AsyncClient(base_url=f"http://{self.address}", timeout=20)
+        self._process: ChildProcess | None = None
+
+    @property
+    def log(self) -> str:
+        """What Envoy wrote: its access log, and its complaints."""
+        assert self._spec.log_file is not None
+        return self._spec.log_file.read_text()
+
+    async def logged(self, text: str) -> str:
+        """The line of the access log with `text`; it is written a little after the answer."""
+        async with asyncio.timeout(READY_SECONDS):
+            while True:
+                for line in self.log.splitlines():
+                    if text in line:
+                        return line
+                await asyncio.sleep(0.02)
+
+    async def __aenter__(self) -> Self:
+        self._process = await ChildProcess.start(self._spec, lambda _, __: None)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not await self._spec.ready():
+                    assert self._process.running, self.log
+                    await asyncio.sleep(0.02)
+        except BaseException as error:
+            await self._process.stop()
+            raise RuntimeError(f"the door did not open:\n{self.log}") from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.client.aclose()
+        assert self._process is not None
+        await self._process.stop()
