@@ -1,0 +1,221 @@
+"""From polygon_ws's batches to frames: the feed's symbol ids, admission, and the change of the trading day."""
+
+from array import array
+from collections import Counter
+from typing import Final, Literal
+
+from tradeul.v1 import polygon_ws_pb2
+
+from fastcore.admission import MAX_TIME, Admission
+from fastcore.trade_rules import read_rules
+from services.data_ingest.days import Calendar, Day, next_day_has_come
+from services.data_ingest.sequencer import Sequencer
+from services.kit.logging import get_logger
+from services.kit.ring import Position
+from services.kit.wire import fields, read_varint
+
+log = get_logger(__name__)
+
+# With the wall clock, events may be so much ahead of it.
+AHEAD_NS: Final = 5_000_000_000
+
+_BATCH: Final = {field.name: field.number for field in polygon_ws_pb2.MarketBatch.DESCRIPTOR.fields}
+_POSITION: Final = _BATCH["position"]
+_FIRST_ID: Final = _BATCH["first_symbol_id"]
+_NEW_SYMBOLS: Final = _BATCH["new_symbols"]
+_MALFORMED: Final = "malformed_batch"
+_OUT_OF_SESSION: Final = "time_out_of_session"
+_UNKNOWN_SYMBOL: Final = "unknown_symbol"
+
+
+class FeedHole(Exception):
+    """A batch or a symbol is missing between what was taken last and what came."""
+
+
+class FeedInput:
+    """The gate between one polygon_ws and the stream.
+
+    Args:
+        sequencer: gets the frames; its day is begun by the first call of set_calendar().
+        clock: whose time the trading day follows.
+    """
+
+    def __init__(self, sequencer: Sequencer, clock: Literal["wall", "feed"]) -> None:
+        self.admission = Admission()
+        # The last batch taken; None before the first.
+        self.position: Position | None = None
+        self.resets = 0
+        self.lost_batches = 0
+        # Trading days begun.
+        self.days = 0
+        self._sequencer = sequencer
+        self._is_wall = clock == "wall"
+        self._calendar: Calendar | None = None
+        self._next_day: Day | None = None
+        self._ids = array("i")
+        # What admission counts twice or not at all.
+        self._corrections: Counter[str] = Counter()
+        admission = self.admission
+        self._admit = {
+            _BATCH["limits"]: ("limits", admission.admit_limits),
+            _BATCH["quotes"]: ("quotes", admission.admit_quotes),
+            _BATCH["minute_bars"]: ("bars", admission.admit_bars),
+            _BATCH["second_bars"]: ("bars", admission.admit_bars),
+            _BATCH["trades"]: ("trades", admission.admit_trades),
+        }
+
+    # --- trading days and rules
+
+    def begin(self, calendar: Calendar, day: Day) -> None:
+        """Begins the stream's first day."""
+        self._calendar = calendar
+        self._enter(day)
+
+    def set_calendar(self, calendar: Calendar) -> None:
+        """A newer calendar, which may hold other hours of the day in force."""
+        self._calendar = calendar
+        day = self._sequencer.day
+        known = next((other for other in calendar.days if other.date == day.date), day)
+        if known != day:
+            log.warning("trading day has other hours", date=str(day.date))
+            self._enter(known)
+        else:
+            self._next_day = calendar.after(day)
+
+    def follow_clock(self, now_ns: int) -> None:
+        """With the wall clock: what it says, before anything is admitted or said at that time."""
+        day = self._sequencer.day
+        if self._next_day is not None and self._next_day.pre_market_start_ns <= now_ns:
+            assert self._calendar is not None, "begin() first"
+            day = self._calendar.begun(now_ns) or self._next_day
+            self._enter(day)
+        self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, now_ns + AHEAD_NS)
+
+    def set_trade_rules(self, rules: bytes) -> None:
+        """`rules`: an encoded TradeRules."""
+        self.admission.set_known_conditions(read_rules(rules)["known"])
+        self._sequencer.set_trade_rules(rules)
+
+    @property
+    def next_day(self) -> Day | None:
+        """None when the calendar does not know it."""
+        return self._next_day
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Rows set aside since the start, by reason."""
+        counts = Counter(self.admission.rejected)
+        counts.update(self._corrections)
+        return counts
+
+    # --- what polygon_ws says
+
+    def opened(self, message: polygon_ws_pb2.MarketOpened) -> None:
+        """The feed's symbol table as a whole."""
+        self._ids = array("i", self._sequencer.add_symbols(message.symbols))
+
+    def reset(self, position: Position, reason: str) -> None:
+        """Batches were lost; the next one comes after `position`."""
+        self.resets += 1
+        last = self.position
+        if last is not None and last.epoch == position.epoch:
+            self.lost_batches += max(0, position.sequence - last.sequence)
+        log.warning("batches of polygon_ws were lost", reason=reason, last=str(last), goes_on_after=str(position))
+        self.position = position
+
+    def take(self, batch: memoryview, now_ns: int) -> int:
+        """Sequences one encoded MarketBatch; returns how many of its events were admitted.
+
+        `now_ns` is the wall clock's time, of no matter in feed mode. Raises FeedHole
+        when the batch does not follow the last one; nothing is taken then.
+        """
+        last = self.position
+        try:
+            position, first_id, symbols, parts = _read(batch)
+        except ValueError as error:
+            self._corrections[_MALFORMED] += 1
+            log.error("batch of polygon_ws set aside", after=str(last), error=str(error))
+            # It would come again and again.
+            self.position = None if last is None else Position(last.epoch, last.sequence + 1)
+            return 0
+        if last is not None and position != (last.epoch, last.sequence + 1):
+            raise FeedHole(f"expected the batch after {last}, was {position}")
+        if symbols:
+            self._take_symbols(first_id, symbols)
+        self.position = position
+        if self._is_wall:
+            self.follow_clock(now_ns)
+        admitted = self._admit_parts(parts)
+        if not self._is_wall and self.admission.future_times:
+            admitted += self._follow_feed(parts)
+        return admitted
+
+    def _take_symbols(self, first_id: int, symbols: list[str]) -> None:
+        if first_id > len(self._ids):
+            raise FeedHole(f"expected the feed's symbols from {len(self._ids)} on, was {first_id}")
+        # After a reconnection the table may hold them already.
+        self._ids[first_id : first_id + len(symbols)] = array("i", self._sequencer.add_symbols(symbols))
+
+    def _admit_parts(self, parts: list[tuple[int, memoryview]]) -> int:
+        admitted = 0
+        for number, content in parts:
+            if (kind := self._admit.get(number)) is None:
+                continue
+            body, admit = kind
+            try:
+                rows, count = admit(content, self._ids)
+            except ValueError as error:
+                self._corrections[_MALFORMED] += 1
+                log.error("batch of polygon_ws set aside", kind=body, error=str(error))
+                continue
+            if count:
+                self._sequencer.add_events(body, rows)
+                admitted += count
+        return admitted
+
+    def _follow_feed(self, parts: list[tuple[int, memoryview]]) -> int:
+        """Changes the day when the feed has; then the batch's rows of the new day are admitted, too."""
+        next_day = self._next_day
+        if next_day is None or not next_day_has_come(next_day, self.admission.future_times):
+            return 0
+        before = self.admission.rejected
+        self._enter(next_day)
+        admitted = self._admit_parts(parts)
+        now = self.admission.rejected
+        # Every row was judged once more: of either day it is out of session once, of neither twice.
+        judged = admitted + sum(now.values()) - sum(before.values())
+        unknown = now[_UNKNOWN_SYMBOL] - before[_UNKNOWN_SYMBOL]
+        self._corrections[_UNKNOWN_SYMBOL] -= unknown
+        self._corrections[_OUT_OF_SESSION] -= judged - unknown
+        return admitted
+
+    def _enter(self, day: Day) -> None:
+        assert self._calendar is not None, "begin() first"
+        log.info("trading day begins", date=str(day.date), early_close=day.is_early_close)
+        self.days += 1
+        self._sequencer.begin_day(day)
+        self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, MAX_TIME)
+        self._next_day = self._calendar.after(day)
+
+
+def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, memoryview]]]:
+    """Position, first_symbol_id, new_symbols and the batches of a MarketBatch, in the order of their fields.
+
+    ValueError when it is malformed.
+    """
+    epoch = sequence = first_id = 0
+    symbols: list[str] = []
+    parts: list[tuple[int, memoryview]] = []
+    for number, _, start, end in fields(batch):
+        if number == _POSITION:
+            for part, _, at, _ in fields(batch[start:end]):
+                value, _ = read_varint(batch, start + at)
+                epoch, sequence = (value, sequence) if part == 1 else (epoch, value)
+        elif number == _FIRST_ID:
+            first_id, _ = read_varint(batch, start)
+        elif number == _NEW_SYMBOLS:
+            symbols.append(str(batch[start:end], "utf-8"))
+        elif number > _NEW_SYMBOLS:
+            parts.append((number, batch[start:end]))
+    parts.sort(key=lambda part: part[0])
+    return Position(epoch, sequence), first_id, symbols, parts

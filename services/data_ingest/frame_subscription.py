@@ -1,0 +1,142 @@
+"""A reader's side of the sequenced stream: resuming, credit, falling behind, going away."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from services.data_ingest import grammar
+from services.kit.errors import INVALID_POSITION
+from services.kit.logging import get_logger
+from services.kit.ring import Position
+
+if TYPE_CHECKING:
+    from services.data_ingest.frame_stream import FrameStream
+
+log = get_logger(__name__)
+
+
+class FrameSubscription:
+    """One reader of a FrameStream. `credit`: frames that may be unacknowledged; 0 for any number."""
+
+    def __init__(self, stream: "FrameStream", asked: Position | None, reader: str, credit: int) -> None:
+        self._stream = stream
+        self._asked = asked
+        self._reader = reader
+        self._credit = credit
+        self._woken = asyncio.Event()
+        self._ended = False
+        self._error: Exception | None = None
+        self._next = 0
+        self._acknowledged = 0
+        self._current_at: int | None = None
+        self._is_slow = False
+
+    @property
+    def at(self) -> Position:
+        """The last frame sent, or the whole state."""
+        return Position(self._stream.ring.epoch, self._next - 1)
+
+    def wake(self) -> None:
+        """Something happened that a wait may be about."""
+        self._woken.set()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Ends the messages at once, with `error` if there is one."""
+        if not self._ended:
+            self._ended = True
+            self._error = error
+            self.wake()
+
+    def acknowledge(self, position: Position) -> None:
+        """The reader has applied what came up to `position`; raises INVALID_POSITION when that was not sent.
+
+        One of another epoch is of what the reader had before it came here, and no matter.
+        """
+        if position.epoch != self._stream.ring.epoch:
+            return
+        if position.sequence > self.at.sequence:
+            raise INVALID_POSITION.error(f"expected an acknowledgement of at most {self.at}, was {position}")
+        if position.sequence > self._acknowledged:
+            self._acknowledged = position.sequence
+            self.wake()
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Encoded SubscribeFramesResponses; ends after end() or going_away, raising what end() was given."""
+        stream, ring = self._stream, self._stream.ring
+        stream.readers.add(self)
+        try:
+            yield grammar.opened(ring.position)
+            if self._asked is None:
+                async for message in self._whole_state():
+                    yield message
+            else:
+                self._go_on_at(*stream.plan(self._asked))
+                if self._reset_reason is not None:
+                    yield grammar.reset(ring.position, self._reset_reason)
+                    async for message in self._whole_state():
+                        yield message
+            self._current_at = ring.newest
+            while not self._ended:
+                if self._next < ring.oldest:
+                    self._mark_slow(True)
+                    reason = f"frame {self._next} was dropped before it was taken; the oldest held is {ring.oldest}"
+                    log.warning("reader fell behind", reader=self._reader, reason=reason)
+                    yield grammar.reset(ring.position, reason)
+                    async for message in self._whole_state():
+                        yield message
+                elif self._current_at is not None and self._next > self._current_at:
+                    self._current_at = None
+                    yield grammar.current(self.at)
+                elif self._next <= ring.newest and not self._is_out_of_credit():
+                    message = ring.get(self._next)
+                    self._next += 1
+                    yield message
+                elif stream.closing is not None:
+                    yield grammar.going_away(self.at, stream.closing)
+                    return
+                else:
+                    if self._next > ring.newest:
+                        self._mark_slow(False)
+                    if not await self._wait():
+                        yield grammar.heartbeat(self.at)
+            if self._error is not None:
+                raise self._error
+        finally:
+            stream.readers.discard(self)
+            stream.waiting.discard(self)
+            self._mark_slow(False)
+
+    async def _whole_state(self) -> AsyncGenerator[bytes, None]:
+        """The state in chunks; frames go on behind it."""
+        state = self._stream.whole_state()
+        for index in range(state.count):
+            if self._ended:
+                return
+            yield state.chunk(index)
+        self._go_on_at(state.position.sequence + 1, None)
+
+    def _go_on_at(self, sequence: int, reset_reason: str | None) -> None:
+        self._next = sequence
+        self._acknowledged = sequence - 1
+        self._reset_reason = reset_reason
+
+    def _is_out_of_credit(self) -> bool:
+        return self._credit > 0 and self.at.sequence - self._acknowledged >= self._credit
+
+    async def _wait(self) -> bool:
+        """Whether something woke it before a heartbeat was due."""
+        self._woken.clear()
+        self._stream.waiting.add(self)
+        try:
+            async with asyncio.timeout(self._stream.heartbeat_seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._stream.waiting.discard(self)
+        return True
+
+    def _mark_slow(self, is_slow: bool) -> None:
+        if is_slow != self._is_slow:
+            self._is_slow = is_slow
+            self._stream.mark_slow(is_slow)

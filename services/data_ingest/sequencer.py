@@ -1,0 +1,150 @@
+"""The sequencer: whatever enters becomes the next frame, in the ring and in this process's own copy of the market."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from tradeul.v1 import frame_pb2, session_pb2
+
+from services.data_ingest import grammar
+from services.data_ingest.days import Day
+from services.data_ingest.symbols import MAX_SYMBOLS, SymbolTable
+from services.kit.ring import Position, Ring
+from services.kit.scan_filters import ScanFilter
+
+# Some seconds of the heaviest load, minutes of a usual one.
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+MAX_HELD_FRAMES: Final = 1 << 16
+
+
+class StateView(Protocol):
+    """What the sequencer reads of its copy of the state."""
+
+    @property
+    def now_ns(self) -> int: ...
+    @property
+    def session(self) -> int: ...
+
+
+class MarketCopy(Protocol):
+    """fastcore's Market."""
+
+    @property
+    def state(self) -> StateView: ...
+    def apply(self, frame: memoryview) -> object: ...
+    def to_bytes(self) -> bytes: ...
+
+
+class Sequencer:
+    """Decides the order of things. Every method is one frame at most; none waits.
+
+    A ValueError of the market copy means that we made a frame that nobody can
+    apply: a defect, after which only a new epoch helps.
+
+    Args:
+        epoch: names the numbering; greater than that of any earlier process.
+        market: an empty Market of that epoch.
+        on_frame: is called after each frame.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        market: MarketCopy,
+        on_frame: Callable[[], None] = lambda: None,
+        *,
+        max_frames: int = MAX_HELD_FRAMES,
+        max_bytes: int = MAX_HELD_BYTES,
+        max_symbols: int = MAX_SYMBOLS,
+    ) -> None:
+        self.market = market
+        self.ring = Ring(epoch, max_frames, max_bytes)
+        self.symbols = SymbolTable(max_symbols)
+        # Frames so far, by what they hold.
+        self.frames: Counter[str] = Counter()
+        self._day: Day | None = None
+        self._filters: list[ScanFilter] | None = None
+        self._on_frame = on_frame
+
+    @property
+    def position(self) -> Position:
+        """Of the newest frame."""
+        return self.ring.position
+
+    @property
+    def now_ns(self) -> int:
+        """The newest event time accepted, or the newest watermark; 0 before the first."""
+        return self.market.state.now_ns
+
+    @property
+    def day(self) -> Day:
+        """The trading day in force; RuntimeError before the first."""
+        if self._day is None:
+            raise RuntimeError("expected begin_day() to have been called, was not")
+        return self._day
+
+    def add_symbols(self, symbols: Sequence[str]) -> list[int]:
+        """Their ids, REFUSED for odd ones; new ones get theirs by a frame."""
+        ids, table = self.symbols.add(symbols)
+        if table:
+            self._append("symbols", table)
+        return ids
+
+    def begin_day(self, day: Day) -> None:
+        self._day = day
+        self._append("trading_day", day.encode())
+
+    def set_trade_rules(self, rules: bytes) -> None:
+        """`rules`: an encoded TradeRules."""
+        self._append("trade_rules", rules)
+
+    def set_list_filters(self, filters: Sequence[ScanFilter]) -> bool:
+        """The enabled scanner filters, all of them; False when they are as before."""
+        if self._filters == list(filters):
+            return False
+        self._filters = list(filters)
+        message = frame_pb2.ListFilters(
+            filters=[
+                frame_pb2.ListFilter(
+                    name=each.name,
+                    expression=each.expression,
+                    sessions=[session_pb2.Session.Value(session) for session in each.sessions],
+                )
+                for each in filters
+            ]
+        )
+        self._append("list_filters", message.SerializeToString())
+        return True
+
+    def add_events(self, body: str, batch: bytes) -> None:
+        """`batch`: an admitted batch for the frame's body `trades`, `bars`, `quotes` or `limits`."""
+        self._append(body, batch)
+
+    def add_vendor_snapshot(self, rows: bytes) -> None:
+        """`rows`: an encoded VendorSnapshot in our ids."""
+        self._append("vendor_snapshot", rows)
+
+    def add_reference(self, columns: bytes) -> None:
+        """`columns`: an encoded ReferenceColumns in our ids."""
+        self._append("reference", columns)
+
+    def add_baselines(self, columns: bytes) -> None:
+        """`columns`: an encoded VolumeBaselines in our ids."""
+        self._append("baselines", columns)
+
+    def add_watermark(self, time_ns: int) -> None:
+        """Lists refresh here. Never behind what was accepted or said before."""
+        message = frame_pb2.Watermark(event_time_ns=max(time_ns, self.now_ns))
+        self._append("watermark", message.SerializeToString())
+
+    def whole_state(self) -> tuple[Position, bytes]:
+        """The market as of the newest frame, as fastcore's Market writes it."""
+        return self.position, self.market.to_bytes()
+
+    def _append(self, body: str, content: bytes) -> None:
+        position = Position(self.ring.epoch, self.ring.newest + 1)
+        message, frame = grammar.frame(position, body, content)
+        self.market.apply(frame)
+        self.ring.append(message)
+        self.frames[body] += 1
+        self._on_frame()
