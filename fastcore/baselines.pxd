@@ -28,5 +28,5 @@ cdef void forget_baselines(Baselines* baselines) noexcept
 cdef double* baseline_block(Baselines* baselines, uint32_t symbol_id) except NULL
 cdef void fill_slot(Baselines* baselines, int32_t slot) noexcept nogil
 cdef void fill_symbol(Baselines* baselines, int32_t symbol_id) noexcept nogil
-cdef int write_baselines(Writer* writer, const Baselines* baselines, int32_t count) except -1
-cdef int read_baselines(Cursor* cursor, Baselines* baselines, int32_t count) except -1
+cdef int write_baseline(Writer* writer, const Baselines* baselines, int32_t symbol_id) except -1
+cdef int read_baseline(Cursor* cursor, Baselines* baselines, int32_t symbol_id) except -1

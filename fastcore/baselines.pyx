@@ -94,25 +94,20 @@ cdef void fill_slot(Baselines* baselines, int32_t slot) noexcept nogil:
         fill_symbol(baselines, i)
 
 
-cdef int write_baselines(Writer* writer, const Baselines* baselines, int32_t count) except -1:
-    cdef int32_t i
-    cdef int64_t has_block
-    for i in range(count):
-        has_block = baselines.blocks[i] != NULL
-        write_block(writer, &has_block, sizeof(int64_t))
-        if has_block:
-            write_block(writer, &baselines.days[i], sizeof(uint32_t))
-            write_block(writer, baselines.blocks[i], BASELINE_KINDS * SLOTS * sizeof(double))
+cdef int write_baseline(Writer* writer, const Baselines* baselines, int32_t symbol_id) except -1:
+    cdef int64_t has_block = baselines.blocks[symbol_id] != NULL
+    write_block(writer, &has_block, sizeof(int64_t))
+    if has_block:
+        write_block(writer, &baselines.days[symbol_id], sizeof(uint32_t))
+        write_block(writer, baselines.blocks[symbol_id], BASELINE_KINDS * SLOTS * sizeof(double))
     return 0
 
 
-cdef int read_baselines(Cursor* cursor, Baselines* baselines, int32_t count) except -1:
-    cdef int32_t i
+cdef int read_baseline(Cursor* cursor, Baselines* baselines, int32_t symbol_id) except -1:
     cdef int64_t has_block
-    for i in range(count):
-        read_block(cursor, &has_block, sizeof(int64_t))
-        if has_block:
-            read_block(cursor, &baselines.days[i], sizeof(uint32_t))
-            read_block(cursor, baseline_block(baselines, i), BASELINE_KINDS * SLOTS * sizeof(double))
+    read_block(cursor, &has_block, sizeof(int64_t))
+    if has_block:
+        read_block(cursor, &baselines.days[symbol_id], sizeof(uint32_t))
+        read_block(cursor, baseline_block(baselines, symbol_id), BASELINE_KINDS * SLOTS * sizeof(double))
     baselines.slot = -1
     return 0

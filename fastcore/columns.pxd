@@ -94,6 +94,15 @@ cdef int parse_snapshot(bytes_ptr data, size_t length, SnapshotSpans* spans) exc
 # that kernels may index with them.
 cdef int check_ids(bytes_ptr symbol_id, Py_ssize_t rows, uint32_t count) except -1 nogil
 
+# ValueError unless every time of the column is one; `name` says which column.
+cdef int check_times(bytes_ptr times, Py_ssize_t rows, const char* name) except -1 nogil
+
+
+cdef inline bint is_time(int64_t time_ns) noexcept nogil:
+    """From 1970 to 2116, so that sums and differences of times fit."""
+    return (<uint64_t>time_ns >> 62) == 0
+
+
 # What writers of encoded batches need: the specs are those of the messages,
 # column 0 is symbol_id. Fill `rows` elements behind each head.
 cdef size_t columns_size(const ColumnSpec* specs, int count, Py_ssize_t rows) noexcept nogil

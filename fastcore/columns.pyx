@@ -5,7 +5,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from fastcore.wire cimport (
-    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, cursor_of, load_u32, next_field, put_varint, raise_wire_error,
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, cursor_of, load_i64, load_u32, load_u64, next_field, put_varint,
+    raise_wire_error,
     varint_size,
 )
 
@@ -210,6 +211,20 @@ cdef int check_ids(bytes_ptr symbol_id, Py_ssize_t rows, uint32_t count) except 
             while load_u32(symbol_id, i) < count:
                 i += 1
             raise ValueError(f"symbol_id: expected less than {count}, was {load_u32(symbol_id, i)} in row {i}")
+    return 0
+
+
+cdef int check_times(bytes_ptr times, Py_ssize_t rows, const char* name) except -1 nogil:
+    cdef Py_ssize_t i
+    cdef uint64_t bits = 0
+    for i in range(rows):
+        bits |= load_u64(times, i)
+    if bits >> 62:
+        with gil:
+            i = 0
+            while is_time(load_i64(times, i)):
+                i += 1
+            raise ValueError(f"{name.decode()}: expected ns since 1970, was {load_i64(times, i)} in row {i}")
     return 0
 
 

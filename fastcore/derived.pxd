@@ -17,5 +17,5 @@ cdef Moment moment_of(const DayTable* table) noexcept nogil
 cdef void derive_row(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
 cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
 cdef void derive_from_now(
-    double** columns, const Baselines* baselines, int32_t count, const Moment* moment
+    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil

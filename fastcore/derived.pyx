@@ -120,6 +120,7 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     columns[F_LULD_LOWER][i] = row.luld_lower
     columns[F_SESSION][i] = <double>row.updated_session if row.updated_at >= 0 else NAN
     columns[F_UPDATED_AT][i] = <double>row.updated_at if row.updated_at >= 0 else NAN
+    table.updated_at[i] = row.updated_at
     derive_windows(columns, table, i, moment)
 
 
@@ -178,7 +179,7 @@ cdef void derive_windows(double** columns, const DayTable* table, int32_t i, con
 
 
 cdef void derive_from_now(
-    double** columns, const Baselines* baselines, int32_t count, const Moment* moment
+    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil:
     """What changes while time passes: straight lines inside the slot, age, score."""
     cdef int32_t i
@@ -192,6 +193,7 @@ cdef void derive_from_now(
     cdef double* rvol_slot = columns[F_RVOL_SLOT]
     cdef double* z_score = columns[F_TRADES_Z_SCORE]
     cdef double* score = columns[F_SCORE]
+    cdef double* age = columns[F_AGE_SECONDS]
     cdef const double* begin
     cdef const double* finish
     cdef const double* sd_begin
@@ -214,3 +216,6 @@ cdef void derive_from_now(
     for i in range(count):
         at = 10 * (0 if isnan(rvol[i]) else rvol[i]) + 5 * (0 if isnan(volume_ratio[i]) else volume_ratio[i])
         score[i] = NAN if isnan(rvol[i]) and isnan(volume_ratio[i]) else round6(at)
+    for i in range(count):
+        # In whole nanoseconds first: a double is too coarse for the times themselves.
+        age[i] = <double>(moment.now_ns - updated_at[i]) / 1e9 if updated_at[i] >= 0 else NAN

@@ -16,7 +16,8 @@ from libc.stdlib cimport free, malloc
 from fastcore.filters cimport Filter, Order, compile_filter, compile_order
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
-from fastcore.ranked_list cimport ListUpdate, RankedList, Workspace, mixed
+from fastcore.ranked_list cimport ListUpdate, RankedList, Workspace
+from fastcore.state_bytes cimport mixed
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field, read_varint,
     raise_wire_error, write_length_field, write_varint_field, writer_free, writer_init,

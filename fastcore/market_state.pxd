@@ -5,7 +5,12 @@
 # code of fields.py, times nanoseconds. Text fields are columns of codes into the
 # text pool, 0 for "absent". Pointers hold until the next frame is applied.
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+from fastcore.baselines cimport Baselines
+from fastcore.symbol_day cimport DayTable
+from fastcore.text_pool cimport TextPool
+from fastcore.wire cimport Cursor, Field, Writer
 
 cdef class MarketState:
     cdef readonly int32_t count               # rows, which is symbols
@@ -17,7 +22,36 @@ cdef class MarketState:
     cdef uint32_t* revision                   # [symbol id], grows when a message or reference touches the row
     cdef int32_t* symbol_order                # [symbol id] -> place of its symbol in ascending order
 
+    cdef readonly str trading_date            # YYYY-MM-DD, empty before a trading day is known
+    cdef DayTable table
+    cdef Baselines baselines
+    cdef int32_t capacity                     # rows there is room for
+    cdef list names                           # [symbol id] -> symbol
+    cdef list encoded_names                   # [symbol id] -> the same in UTF-8
+    cdef dict ids                             # symbol -> symbol id
+    cdef list ascending                       # symbols in ascending order
+    cdef TextPool pool
+    cdef Writer scratch
+    # What the derived columns were derived for.
+    cdef bint is_all_dirty
+    cdef bint derived_after_close
+    cdef int64_t derived_ns
+    cdef int64_t derived_grid
+
     cpdef int apply(self, const unsigned char[::1] frame) except -1
     cpdef int refresh(self) except -1         # brings all derived columns to now
-    cpdef int32_t text_code(self, str text)   # -1 when no row has it
-    cpdef bytes encode_row(self, int32_t symbol_id)  # TickerRow without rank
+    cpdef int32_t text_code(self, str text) except -2   # -1 when no row has had it
+    cpdef int32_t symbol_id(self, str symbol) except -2 # -1 when there is none
+    cpdef bytes encode_row(self, int32_t symbol_id)     # TickerRow without rank, as of the last refresh
+
+    cdef int _grow(self, int32_t count) except -1
+    cdef int _add_symbols(self, list symbols) except -1
+    cdef int _apply_body(self, const Field* body) except -1
+    cdef int _apply_batch(self, const Field* body) except -1
+    cdef int _begin_day(self, const Field* body) except -1
+    cdef int _forget_day(self) except -1
+    cdef void _take_now(self) noexcept
+    cdef int _write_head(self, Writer* writer) except -1
+    cdef int _write_row(self, Writer* writer, int32_t i) except -1
+    cdef int _read(self, Cursor* cursor) except -1
+    cdef int _read_columns(self, Cursor* cursor) except -1

@@ -73,6 +73,3 @@ cdef class RankedList:
     cdef int _take_rows(self, Members old, Members new, MarketState state, Workspace work, bint take_all) except -1
     cdef bytes _touched(self, MarketState state)
     cdef uint64_t hash(self, uint64_t seed, MarketState state)
-
-
-cdef uint64_t mixed(uint64_t seed, const void* data, size_t length) noexcept nogil

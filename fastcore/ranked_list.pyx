@@ -16,6 +16,7 @@ from fastcore.list_messages cimport (
     Action, Moment, Row, list_delta, ranked_list, row_of, write_changed_row, write_removed, write_reranked,
 )
 from fastcore.market_state cimport MarketState
+from fastcore.state_bytes cimport mixed
 from fastcore.top_rows cimport Candidate, LaterKeys, best_rows
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, enter, load_u32, next_field,
@@ -450,19 +451,3 @@ cdef class RankedList:
         for row in members.rows:
             seed = mixed(seed, PyBytes_AS_STRING(row), len(row))
         return seed
-
-
-cdef uint64_t mixed(uint64_t seed, const void* data, size_t length) noexcept nogil:
-    """`seed` with the bytes and their number stirred in, eight at a time."""
-    cdef const unsigned char* pos = <const unsigned char*>data
-    cdef uint64_t word
-    cdef size_t left = length
-    cdef uint64_t value = seed ^ (length * <uint64_t>0x9E3779B97F4A7C15)
-    while left > 0:
-        word = 0
-        memcpy(&word, pos, min(left, <size_t>8))
-        value = (value ^ word) * <uint64_t>0xFF51AFD7ED558CCD
-        value ^= value >> 32
-        pos += min(left, <size_t>8)
-        left -= min(left, <size_t>8)
-    return value

@@ -1,5 +1,6 @@
 # Reading and writing of the state's own bytes: plain blocks, every read checked.
 
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from fastcore.wire cimport Cursor, Writer, reserve, write_raw
@@ -19,3 +20,7 @@ cdef inline int read_block(Cursor* cursor, void* data, size_t size) except -1:
     memcpy(data, cursor.pos, size)
     cursor.pos += size
     return 0
+
+
+# `seed` with the bytes stirred in: what hashes are made of.
+cdef uint64_t mixed(uint64_t seed, const void* data, size_t length) noexcept nogil

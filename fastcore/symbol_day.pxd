@@ -79,6 +79,7 @@ cdef struct DayTable:
     uint8_t* is_dirty           # touched since the derived columns were computed
     int32_t* dirty
     int32_t dirty_count
+    int64_t* updated_at         # the rows', when the derived columns were computed
     int32_t active_count        # symbols with a trade or bar today
     DayBounds day
     RuleMasks rules

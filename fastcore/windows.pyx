@@ -68,7 +68,8 @@ cdef void window_sums(const Window* window, int64_t now_number, WindowSums* sums
             left &= left - 1
             bucket = &window.buckets[place]
             age = now_number - bucket.number
-            k = class_of[age] if age < BUCKETS else WINDOWS
+            # Ahead of now only in bytes that no state has written.
+            k = WINDOWS if age >= BUCKETS else class_of[age] if age >= 0 else 0
             sums.volume[k] += bucket.volume
             if bucket.price_time > sums.price_time[k]:
                 sums.price_time[k] = bucket.price_time

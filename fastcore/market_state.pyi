@@ -1,0 +1,73 @@
+from array import array
+
+_Buffer = bytes | bytearray | memoryview
+
+class MarketState:
+    """One row per symbol, with every field of docs/fields.md; ids are dense, in the order of the symbol table.
+
+    Rows, columns and filters show the state as of the last refresh(). Before trade rules come, the
+    built-in ones hold. Not for several threads at once.
+    """
+
+    @property
+    def count(self) -> int:
+        """Rows, which is symbols."""
+
+    @property
+    def now_ns(self) -> int:
+        """The newest event accepted or the newest watermark, ns since 1970 UTC; 0 before the first."""
+
+    @property
+    def window_mark_ns(self) -> int:
+        """Now rounded down to 10 s: windows change when it moves."""
+
+    @property
+    def session(self) -> int:
+        """Code of the session of now (1 PRE_MARKET to 4 CLOSED); 0 before a trading day is known."""
+
+    @property
+    def trading_date(self) -> str:
+        """YYYY-MM-DD; empty before a trading day is known."""
+
+    @property
+    def symbols(self) -> list[str]:
+        """All symbols, by id."""
+
+    @property
+    def active_count(self) -> int:
+        """Symbols that have had a trade or bar today."""
+
+    def apply(self, frame: _Buffer) -> int:
+        """Applies one encoded Frame, the position of which is the caller's to check.
+
+        ValueError for one that cannot be applied; it may then have been in part, and the copy
+        is no longer to be used.
+        """
+
+    def refresh(self) -> int:
+        """Brings all derived columns to now; costs nothing when they are."""
+
+    def symbol_id(self, symbol: str) -> int:
+        """The id of a symbol; -1 when there is none."""
+
+    def text_code(self, text: str) -> int:
+        """The code of a text in text columns; -1 when no row has had it."""
+
+    def encode_row(self, symbol_id: int) -> bytes:
+        """The encoded TickerRow, without rank. IndexError for no id."""
+
+    def row(self, symbol: str) -> dict[str, float | str | bool | int]:
+        """The fields that can be known by name: enums as texts, times as ns. KeyError for no symbol."""
+
+    def column(self, name: str) -> array[float]:
+        """A copy of a field's column by id: NaN is absent. KeyError for no such field, or a text."""
+
+    def to_bytes(self) -> bytes:
+        """The whole state; a copy made of it goes on exactly as this one."""
+
+    @staticmethod
+    def from_bytes(data: _Buffer) -> MarketState:
+        """The state that to_bytes() wrote; ValueError when it cannot be read. Not yet refreshed."""
+
+    def hash(self) -> int:
+        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""

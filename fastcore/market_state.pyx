@@ -1,0 +1,505 @@
+"""The state of the market: a function of the stream's frames, of nothing else.
+
+A frame changes the symbols' days (symbol_day.pyx), their reference columns
+(reference_frames.pyx) or now. refresh() brings what follows from these to the
+columns: rows that were touched, and for all rows what moves with now.
+"""
+
+from array import array
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.math cimport isnan
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
+
+from fastcore.baselines cimport (
+    Baselines, fill_slot, forget_baselines, free_baselines, grow_baselines, read_baseline, write_baseline,
+)
+from fastcore.columns cimport (
+    BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
+    parse_limits, parse_quotes, parse_snapshot, parse_trades,
+)
+from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_windows, moment_of
+from fastcore.field_numbers cimport *
+from fastcore.reference_frames cimport (
+    HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS, apply_baselines,
+    apply_reference, parse_symbols, parse_trading_day, parse_watermark,
+)
+from fastcore.row_encoder cimport encoded_row, row_dict
+from fastcore.state_bytes cimport mixed, read_block, write_block
+from fastcore.symbol_day cimport (
+    DayBounds, SymbolDay, apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, free_day, init_day,
+    read_day, session_of, touch, write_day,
+)
+from fastcore.text_pool cimport TextPool, read_text, write_text
+from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
+from fastcore.windows cimport GRID_NS
+from fastcore.wire cimport (
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, Writer, cursor_of, next_field, raise_wire_error, writer_bytes,
+    writer_free, writer_init,
+)
+
+from fastcore import fields
+
+cdef enum:
+    # The bodies of Frame.
+    SYMBOLS = 2
+    REFERENCE = 3
+    BASELINES = 4
+    TRADING_DAY = 5
+    TRADE_RULES = 6
+    LIST_FILTERS = 7
+    VENDOR_SNAPSHOT = 8
+    TRADES = 9
+    BARS = 10
+    QUOTES = 11
+    LIMITS = 12
+    WATERMARK = 13
+    LEAST_ROOM = 1024
+
+cdef double NAN = float("nan")
+# Begins every whole state: another layout is another text.
+cdef bytes FORMAT = f"tradeul state 1 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+
+
+cdef int check_fields() except -1:
+    """That the numbers of field_numbers.pxd are those of fields.py."""
+    named = {
+        "symbol": F_SYMBOL, "is_etf": F_IS_ETF, "price": F_PRICE, "prev_close": F_PREV_CLOSE, "open": F_OPEN,
+        "close": F_CLOSE, "vwap": F_VWAP, "rvol": F_RVOL, "trades_z_score": F_TRADES_Z_SCORE, "chg_1m": F_CHG_1M,
+        "vol_1m": F_VOL_1M, "vol_30m": F_VOL_30M, "beta": F_BETA, "halted": F_HALTED, "session": F_SESSION,
+        "updated_at": F_UPDATED_AT, "age_seconds": F_AGE_SECONDS, "score": F_SCORE,
+    }
+    ours = {name: fields.BY_NAME[name].number for name in named}
+    if ours != named or fields.FIELD_COUNT != F_COUNT:
+        raise ImportError(f"expected the fields' numbers {named}, was {ours}: build fastcore anew")
+    return 0
+
+
+check_fields()
+
+
+cdef class MarketState:
+    """One row per symbol, with every field of docs/fields.md; ids are dense, in the order of the symbol table.
+
+    Rows, columns and filters show the state as of the last refresh(). Before trade rules come, the
+    built-in ones hold. Not for several threads at once.
+    """
+
+    def __cinit__(self):
+        cdef int field
+        self.names = []
+        self.encoded_names = []
+        self.ids = {}
+        self.ascending = []
+        self.pool = TextPool()
+        self.trading_date = ""
+        self.baselines.slot = -1
+        self.derived_grid = self.derived_ns = -1
+        builtin_rules(&self.table.rules)
+        self.columns = <double**>calloc(F_COUNT, sizeof(double*))
+        self.text_columns = <int32_t**>calloc(F_COUNT, sizeof(int32_t*))
+        if self.columns == NULL or self.text_columns == NULL:
+            raise MemoryError("no memory for a market's columns")
+        writer_init(&self.scratch, 4096)
+        self._grow(LEAST_ROOM)
+
+    def __dealloc__(self):
+        cdef int32_t i
+        cdef int field
+        if self.table.rows != NULL:
+            for i in range(self.capacity):
+                free_day(&self.table.rows[i])
+        free(self.table.rows)
+        free(self.table.revision)
+        free(self.table.is_dirty)
+        free(self.table.dirty)
+        free(self.table.updated_at)
+        free(self.symbol_order)
+        for field in range(F_COUNT):
+            if self.columns != NULL:
+                free(self.columns[field])
+            if self.text_columns != NULL:
+                free(self.text_columns[field])
+        free(self.columns)
+        free(self.text_columns)
+        free_baselines(&self.baselines)
+        writer_free(&self.scratch)
+
+    def __reduce__(self):
+        raise TypeError("MarketState cannot be pickled: send to_bytes()")
+
+    # ---- rows ----
+
+    cdef int _grow(self, int32_t count) except -1:
+        """Room for `count` rows; new ones hold nothing."""
+        cdef int32_t i, old = self.capacity, room = max(count, <int32_t>LEAST_ROOM)
+        cdef int field
+        if count <= old:
+            return 0
+        room = max(room, 2 * old)
+        grow_array(<void**>&self.table.rows, room, sizeof(SymbolDay))
+        grow_array(<void**>&self.table.revision, room, sizeof(uint32_t))
+        grow_array(<void**>&self.table.is_dirty, room, sizeof(uint8_t))
+        grow_array(<void**>&self.table.dirty, room, sizeof(int32_t))
+        grow_array(<void**>&self.table.updated_at, room, sizeof(int64_t))
+        grow_array(<void**>&self.symbol_order, room, sizeof(int32_t))
+        self.revision = self.table.revision
+        for field in range(F_SYMBOL + 1, F_COUNT):
+            if F_COMPANY_NAME <= field <= F_INDUSTRY:
+                grow_array(<void**>&self.text_columns[field], room, sizeof(int32_t))
+                memset(self.text_columns[field] + old, 0, (room - old) * sizeof(int32_t))
+            else:
+                grow_array(<void**>&self.columns[field], room, sizeof(double))
+                for i in range(old, room):
+                    self.columns[field][i] = NAN
+        grow_baselines(&self.baselines, room)
+        for i in range(old, room):
+            init_day(&self.table.rows[i])
+            self.table.revision[i] = 0
+            self.table.is_dirty[i] = 0
+            self.table.updated_at[i] = -1
+        self.capacity = room
+        return 0
+
+    cdef int _add_symbols(self, list symbols) except -1:
+        cdef int32_t i
+        cdef str symbol
+        if len(set(symbols)) != len(symbols) or not self.ids.keys().isdisjoint(symbols):
+            twice = next(s for i, s in enumerate(symbols) if s in self.ids or s in symbols[:i])
+            raise ValueError(f"SymbolTable.symbols: expected symbols that are new, was {twice!r} again")
+        self._grow(self.count + <int32_t>len(symbols))
+        for symbol in symbols:
+            self.ids[symbol] = self.count
+            self.names.append(symbol)
+            self.encoded_names.append(symbol.encode())
+            self.count += 1
+        self.ascending.extend(symbols)
+        self.ascending.sort()
+        for i, symbol in enumerate(self.ascending):
+            self.symbol_order[<int32_t>self.ids[symbol]] = i
+        self.is_all_dirty = True
+        return 0
+
+    # ---- frames ----
+
+    cpdef int apply(self, const unsigned char[::1] frame) except -1:
+        """Applies one encoded Frame, the position of which is the caller's to check.
+
+        ValueError for one that cannot be applied; it may then have been in part, and the copy
+        is no longer to be used.
+        """
+        if frame is None:
+            raise TypeError("expected an encoded Frame, was None")
+        cdef Cursor cursor = cursor_of(&frame[0] if frame.shape[0] else NULL, frame.shape[0])
+        cdef Field field
+        cdef Field body
+        cdef int status = next_field(&cursor, &field)
+        body.number = 0
+        while status == WIRE_FIELD:
+            if SYMBOLS <= field.number <= WATERMARK:
+                if field.wire_type != WIRE_LENGTH:
+                    raise ValueError(f"Frame, field {field.number}: expected a message, was type {field.wire_type}")
+                if body.number:
+                    raise ValueError(f"Frame: expected one body, was {body.number} and {field.number}")
+                body = field
+            status = next_field(&cursor, &field)
+        if status != WIRE_END:
+            raise_wire_error(status, b"Frame")
+        if body.number == 0:
+            raise ValueError("Frame: expected a body that is known, was none")
+        self._apply_body(&body)
+        self._take_now()
+        return 0
+
+    cdef int _apply_body(self, const Field* body) except -1:
+        cdef RuleMasks rules
+        cdef int64_t time_ns
+        if body.number >= VENDOR_SNAPSHOT and body.number != WATERMARK:
+            self._apply_batch(body)
+        elif body.number == WATERMARK:
+            time_ns = parse_watermark(body)
+            self.table.now_ns = max(self.table.now_ns, time_ns)
+        elif body.number == SYMBOLS:
+            self._add_symbols(parse_symbols(body, self.count))
+        elif body.number == REFERENCE:
+            apply_reference(body, &self.table, self.columns, self.text_columns, self.pool, self.count)
+        elif body.number == BASELINES:
+            apply_baselines(body, &self.table, &self.baselines, self.count)
+        elif body.number == TRADING_DAY:
+            self._begin_day(body)
+        elif body.number == TRADE_RULES:
+            parse_rules(body.data, body.length, &rules)
+            self.table.rules = rules
+        # List filters change no row.
+        return 0
+
+    cdef int _apply_batch(self, const Field* body) except -1:
+        """Everything that the kernels index with is checked before they run."""
+        cdef TradeSpans trades
+        cdef BarSpans bars
+        cdef QuoteSpans quotes
+        cdef LimitSpans limits
+        cdef SnapshotSpans snapshot
+        cdef uint32_t count = <uint32_t>self.count
+        if self.table.day.end == 0:
+            raise ValueError(f"Frame, field {body.number}: expected a trading day before the first events, was none")
+        with nogil:
+            if body.number == TRADES:
+                parse_trades(body.data, body.length, &trades)
+                check_ids(trades.symbol_id, trades.rows, count)
+                check_times(trades.time_ns, trades.rows, b"TradeBatch.time_ns")
+                apply_trades(&self.table, &trades)
+            elif body.number == BARS:
+                parse_bars(body.data, body.length, &bars)
+                check_ids(bars.symbol_id, bars.rows, count)
+                check_times(bars.start_ns, bars.rows, b"BarBatch.start_ns")
+                check_times(bars.end_ns, bars.rows, b"BarBatch.end_ns")
+                apply_bars(&self.table, &bars)
+            elif body.number == QUOTES:
+                parse_quotes(body.data, body.length, &quotes)
+                check_ids(quotes.symbol_id, quotes.rows, count)
+                check_times(quotes.time_ns, quotes.rows, b"QuoteBatch.time_ns")
+                apply_quotes(&self.table, &quotes)
+            elif body.number == LIMITS:
+                parse_limits(body.data, body.length, &limits)
+                check_ids(limits.symbol_id, limits.rows, count)
+                check_times(limits.time_ns, limits.rows, b"LimitBatch.time_ns")
+                apply_limits(&self.table, &limits)
+            else:
+                parse_snapshot(body.data, body.length, &snapshot)
+                check_ids(snapshot.symbol_id, snapshot.rows, count)
+                check_times(snapshot.updated_ns, snapshot.rows, b"VendorSnapshot.updated_ns")
+                check_times(snapshot.last_trade_ns, snapshot.rows, b"VendorSnapshot.last_trade_ns")
+                check_times(snapshot.minute_start_ns, snapshot.rows, b"VendorSnapshot.minute_start_ns")
+                apply_snapshot(&self.table, &snapshot)
+        return 0
+
+    cdef int _begin_day(self, const Field* body) except -1:
+        cdef DayBounds bounds
+        cdef str trading_date = parse_trading_day(body, &bounds)
+        if self.trading_date and trading_date != self.trading_date:
+            self._forget_day()
+        self.trading_date = trading_date
+        self.table.day = bounds
+        self.is_all_dirty = True
+        # Where now stands in the volume slots is another matter.
+        self.baselines.slot = -1
+        return 0
+
+    cdef int _forget_day(self) except -1:
+        """Symbols and metadata outlast the day; history is absent until it comes again."""
+        cdef int32_t i
+        cdef int k
+        for i in range(self.count):
+            free_day(&self.table.rows[i])
+            for k in range(HISTORY_FIELDS):
+                self.columns[HISTORY_COLUMNS[k]][i] = NAN
+            touch(&self.table, <uint32_t>i)
+        forget_baselines(&self.baselines)
+        self.table.active_count = 0
+        return 0
+
+    cdef void _take_now(self) noexcept:
+        self.now_ns = self.table.now_ns
+        self.window_mark_ns = self.now_ns - self.now_ns % (10 * <int64_t>GRID_NS)
+        self.session = session_of(&self.table.day, self.now_ns)
+
+    cpdef int refresh(self) except -1:
+        """Brings all derived columns to now; costs nothing when they are."""
+        cdef Moment moment = moment_of(&self.table)
+        cdef DayTable* table = &self.table
+        cdef int32_t i, k
+        if not table.dirty_count and not self.is_all_dirty and self.derived_ns == moment.now_ns:
+            return 0
+        with nogil:
+            if self.baselines.slot != moment.slot:
+                fill_slot(&self.baselines, moment.slot)
+            if self.is_all_dirty or moment.is_after_close != self.derived_after_close:
+                for i in range(self.count):
+                    derive_row(self.columns, table, i, &moment)
+            else:
+                for k in range(table.dirty_count):
+                    derive_row(self.columns, table, table.dirty[k], &moment)
+                if moment.grid != self.derived_grid:
+                    for i in range(self.count):
+                        if not table.is_dirty[i] and table.rows[i].any_message:
+                            derive_windows(self.columns, table, i, &moment)
+            for k in range(table.dirty_count):
+                table.is_dirty[table.dirty[k]] = 0
+            table.dirty_count = 0
+            derive_from_now(self.columns, table.updated_at, &self.baselines, self.count, &moment)
+        self.is_all_dirty = False
+        self.derived_after_close = moment.is_after_close
+        self.derived_grid = moment.grid
+        self.derived_ns = moment.now_ns
+        return 0
+
+    # ---- readers ----
+
+    @property
+    def symbols(self):
+        """All symbols, by id."""
+        return list(self.names)
+
+    @property
+    def active_count(self):
+        """Symbols that have had a trade or bar today."""
+        return self.table.active_count
+
+    cpdef int32_t symbol_id(self, str symbol) except -2:
+        """The id of a symbol; -1 when there is none."""
+        return self.ids.get(symbol, -1)
+
+    cpdef int32_t text_code(self, str text) except -2:
+        """The code of a text in text columns; -1 when no row has had it."""
+        return self.pool.code_of(text)
+
+    cpdef bytes encode_row(self, int32_t symbol_id):
+        """The encoded TickerRow, without rank. IndexError for no id."""
+        if not 0 <= symbol_id < self.count:
+            raise IndexError(f"expected an id in [0, {self.count}), was {symbol_id}")
+        return encoded_row(
+            &self.scratch, <bytes>self.encoded_names[symbol_id], self.columns, self.text_columns, self.pool,
+            &self.table.rows[symbol_id], symbol_id,
+        )
+
+    def row(self, str symbol not None):
+        """The fields that can be known by name: enums as texts, times as ns. KeyError for no symbol."""
+        cdef int32_t i = self.symbol_id(symbol)
+        if i < 0:
+            raise KeyError(symbol)
+        return row_dict(symbol, self.columns, self.text_columns, self.pool, &self.table.rows[i], i)
+
+    def column(self, str name not None):
+        """A copy of a field's column by id: array of doubles, NaN absent. KeyError for no such field, or a text."""
+        cdef int number = fields.BY_NAME[name].number
+        if self.columns[number] == NULL:
+            raise KeyError(f"expected a field that is no text, was {name!r}")
+        values = array("d")
+        if self.count:
+            values.frombytes((<const char*>self.columns[number])[:self.count * sizeof(double)])
+        return values
+
+    # ---- the whole state as bytes: what decides what comes, the derived columns left out ----
+
+    cdef int _write_head(self, Writer* writer) except -1:
+        cdef int64_t count = self.count
+        cdef int32_t i
+        cdef bytes name
+        write_block(writer, PyBytes_AS_STRING(FORMAT), len(FORMAT))
+        write_block(writer, &self.table.day, sizeof(DayBounds))
+        write_block(writer, &self.table.rules, sizeof(RuleMasks))
+        write_block(writer, &self.table.now_ns, sizeof(int64_t))
+        write_text(writer, self.trading_date.encode())
+        self.pool.write(writer)
+        write_block(writer, &count, sizeof(int64_t))
+        for name in self.encoded_names:
+            write_text(writer, name)
+        return 0
+
+    cdef int _write_row(self, Writer* writer, int32_t i) except -1:
+        cdef int k
+        for k in range(NUMBER_FIELDS):
+            write_block(writer, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
+        for k in range(TEXT_FIELDS):
+            write_block(writer, &self.text_columns[TEXT_COLUMNS[k]][i], sizeof(int32_t))
+        write_day(writer, &self.table.rows[i])
+        write_baseline(writer, &self.baselines, i)
+        return 0
+
+    def to_bytes(self):
+        """The whole state; a copy made of it goes on exactly as this one."""
+        cdef Writer writer
+        cdef int32_t i
+        writer_init(&writer, (1 << 16) + 4096 * <size_t>self.count)
+        try:
+            self._write_head(&writer)
+            for i in range(self.count):
+                self._write_row(&writer, i)
+            return writer_bytes(&writer)
+        finally:
+            writer_free(&writer)
+
+    @staticmethod
+    def from_bytes(const unsigned char[::1] data not None):
+        """The state that to_bytes() wrote; ValueError when it cannot be read. Not yet refreshed."""
+        cdef MarketState state = MarketState()
+        cdef Cursor cursor = cursor_of(&data[0] if data.shape[0] else NULL, data.shape[0])
+        state._read(&cursor)
+        state._take_now()
+        return state
+
+    cdef int _read(self, Cursor* cursor) except -1:
+        cdef int64_t count, i
+        cdef DayTable* table = &self.table
+        cdef size_t length = len(FORMAT)
+        if <size_t>(cursor.end - cursor.pos) < length or (<const char*>cursor.pos)[:length] != FORMAT:
+            raise ValueError(f"state: expected bytes that begin with {FORMAT!r}, was another format")
+        cursor.pos += length
+        read_block(cursor, &table.day, sizeof(DayBounds))
+        read_block(cursor, &table.rules, sizeof(RuleMasks))
+        read_block(cursor, &table.now_ns, sizeof(int64_t))
+        self.trading_date = read_text(cursor)
+        if not (
+            is_time(table.now_ns) and is_time(table.day.end)
+            and 0 <= table.day.start <= table.day.open <= table.day.close <= table.day.end
+        ):
+            raise ValueError("state: expected times of a day, was something else")
+        self.pool.read(cursor)
+        read_block(cursor, &count, sizeof(int64_t))
+        if not 0 <= count <= (cursor.end - cursor.pos) // <int64_t>sizeof(SymbolDay):
+            raise ValueError(f"state: expected {count} symbols, the bytes end before")
+        symbols = [read_text(cursor) for i in range(count)]
+        if not all([0 < len(symbol.encode()) < 128 for symbol in symbols]):
+            raise ValueError("state: expected symbols of 1 to 127 bytes, was another")
+        self._add_symbols(symbols)
+        self._read_columns(cursor)
+        if cursor.pos != cursor.end:
+            raise ValueError(f"state: expected its end, was {cursor.end - cursor.pos} more bytes")
+        return 0
+
+    cdef int _read_columns(self, Cursor* cursor) except -1:
+        cdef int32_t i, code, codes = <int32_t>len(self.pool.texts)
+        cdef int k
+        cdef SymbolDay* row
+        for i in range(self.count):
+            for k in range(NUMBER_FIELDS):
+                read_block(cursor, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
+            if not (isnan(self.columns[F_IS_ETF][i]) or self.columns[F_IS_ETF][i] in (0, 1)):
+                raise ValueError(f"state: expected is_etf of 0 or 1, was {self.columns[F_IS_ETF][i]}")
+            for k in range(TEXT_FIELDS):
+                read_block(cursor, &code, sizeof(int32_t))
+                if not 0 <= code < codes:
+                    raise ValueError(f"state: expected a text's code below {codes}, was {code}")
+                self.text_columns[TEXT_COLUMNS[k]][i] = code
+            row = &self.table.rows[i]
+            read_day(cursor, row)
+            if row.updated_at >= 0 and not is_time(row.updated_at):
+                raise ValueError(f"state: expected ns since 1970, was {row.updated_at}")
+            self.table.active_count += 1 if row.any_message else 0
+            read_baseline(cursor, &self.baselines, i)
+        return 0
+
+    def hash(self):
+        """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+        cdef Writer* writer = &self.scratch
+        cdef uint64_t value
+        cdef int32_t i
+        writer.size = 0
+        self._write_head(writer)
+        value = mixed(0, writer.data, writer.size)
+        for i in range(self.count):
+            writer.size = 0
+            self._write_row(writer, i)
+            value = mixed(value, writer.data, writer.size)
+        return value
+
+
+cdef int grow_array(void** data, size_t count, size_t width) except -1:
+    cdef void* larger = realloc(data[0], count * width)
+    if larger == NULL:
+        raise MemoryError(f"no memory for {count} rows")
+    data[0] = larger
+    return 0

@@ -1,0 +1,32 @@
+# Frames about symbols and days rather than events: reference values, volume
+# baselines, the trading day, additions to the symbol table.
+
+from libc.stdint cimport int32_t, int64_t
+
+from fastcore.baselines cimport Baselines
+from fastcore.symbol_day cimport DayBounds, DayTable
+from fastcore.text_pool cimport TextPool
+from fastcore.wire cimport Field
+
+cdef enum:
+    NUMBER_FIELDS = 11
+    TEXT_FIELDS = 4
+    HISTORY_FIELDS = 6
+
+# Columns that reference frames fill, and those of them that a new day makes absent.
+cdef int[NUMBER_FIELDS] NUMBER_COLUMNS
+cdef int[TEXT_FIELDS] TEXT_COLUMNS
+cdef int[HISTORY_FIELDS] HISTORY_COLUMNS
+
+# What a TradingDay says. ValueError unless the sessions follow each other.
+cdef str parse_trading_day(const Field* body, DayBounds* bounds)
+
+# The symbols that a SymbolTable adds to the `count` there are; ValueError when it does not go on from there.
+cdef list parse_symbols(const Field* body, int32_t count)
+
+# Each raises ValueError naming the column that is malformed, and touches the symbols named.
+cdef int apply_reference(
+    const Field* body, DayTable* table, double** columns, int32_t** text_columns, TextPool pool, int32_t count
+) except -1
+cdef int apply_baselines(const Field* body, DayTable* table, Baselines* baselines, int32_t count) except -1
+cdef int64_t parse_watermark(const Field* body) except -1

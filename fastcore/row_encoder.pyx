@@ -1,0 +1,152 @@
+"""Rows as messages, field by field as protobuf itself would write them; tests compare with the generated classes."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memcpy
+
+from fastcore.field_numbers cimport *
+from fastcore.symbol_day cimport SymbolDay
+from fastcore.text_pool cimport TextPool
+from fastcore.wire cimport (
+    WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, writer_bytes,
+)
+
+from fastcore.fields import FIELD_COUNT, FIELDS
+
+cdef enum:
+    SYMBOL_TAG = F_SYMBOL << 3 | WIRE_LENGTH
+    SECONDS_TAG = 1 << 3 | WIRE_VARINT      # of Timestamp
+    NANOS_TAG = 2 << 3 | WIRE_VARINT
+    LARGEST_NUMBER = 16                     # tag and value of a field that is no text
+
+cdef int64_t SECOND_NS = 1_000_000_000
+
+# What field number i is and how its tag is written: one byte below 16, else two.
+cdef enum Kind:
+    NOTHING = 0
+    NUMBER = 1
+    CODE = 2            # booleans and enums
+    TIME = 3
+    TEXT = 4
+
+cdef Kind[F_COUNT] KINDS
+cdef unsigned char[F_COUNT][2] TAGS
+cdef int[F_COUNT] TAG_SIZES
+
+
+cdef int fill_tables() except -1:
+    cdef int i
+    cdef uint64_t tag
+    if FIELD_COUNT != F_COUNT:
+        raise ImportError(f"expected {F_COUNT} fields, was {FIELD_COUNT}: build fastcore anew")
+    for i in range(F_COUNT):
+        KINDS[i] = Kind.NOTHING
+    for field in FIELDS:
+        i = field.number
+        kind = field.kind
+        KINDS[i] = (
+            Kind.NUMBER if kind == "number" else Kind.TIME if kind == "time" else Kind.TEXT if kind == "text"
+            else Kind.CODE
+        )
+        tag = <uint64_t>i << 3 | (
+            WIRE_FIXED64 if KINDS[i] == Kind.NUMBER else WIRE_VARINT if KINDS[i] == Kind.CODE else WIRE_LENGTH
+        )
+        TAG_SIZES[i] = <int>(put_varint(TAGS[i], tag) - TAGS[i])
+    return 0
+
+
+fill_tables()
+
+
+cdef inline unsigned char* put_tag(unsigned char* pos, int field) noexcept nogil:
+    # Two bytes always: the second is overwritten where the tag has one.
+    memcpy(pos, TAGS[field], 2)
+    return pos + TAG_SIZES[field]
+
+
+cdef inline unsigned char* put_time(unsigned char* pos, int field, int64_t time_ns) noexcept nogil:
+    cdef uint64_t seconds = <uint64_t>(time_ns // SECOND_NS), nanos = <uint64_t>(time_ns % SECOND_NS)
+    cdef size_t size = (1 + varint_size(seconds) if seconds else 0) + (1 + varint_size(nanos) if nanos else 0)
+    pos = put_tag(pos, field)
+    pos[0] = <unsigned char>size
+    pos += 1
+    if seconds:
+        pos[0] = SECONDS_TAG
+        pos = put_varint(pos + 1, seconds)
+    if nanos:
+        pos[0] = NANOS_TAG
+        pos = put_varint(pos + 1, nanos)
+    return pos
+
+
+cdef unsigned char* put_numbers(unsigned char* pos, double** columns, const SymbolDay* day, int32_t i) noexcept nogil:
+    cdef int field
+    cdef double value
+    for field in range(F_IS_ETF, F_COUNT):
+        value = columns[field][i]
+        if value != value:
+            continue
+        if KINDS[field] == Kind.NUMBER:
+            pos = put_tag(pos, field)
+            memcpy(pos, &value, 8)
+            pos += 8
+        elif KINDS[field] == Kind.CODE:
+            pos = put_tag(pos, field)
+            pos[0] = <unsigned char>value
+            pos += 1
+        else:
+            # The column holds a double, which is too coarse for nanoseconds.
+            pos = put_time(pos, field, day.updated_at)
+    return pos
+
+
+cdef bytes encoded_row(
+    Writer* writer, bytes symbol, double** columns, int32_t** text_columns, TextPool pool, const SymbolDay* day,
+    int32_t i
+):
+    cdef unsigned char* pos
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(symbol)
+    cdef int field
+    cdef bytes text
+    writer.size = 0
+    reserve(writer, 2 + length)
+    writer.data[0] = SYMBOL_TAG
+    writer.data[1] = <unsigned char>length
+    memcpy(writer.data + 2, PyBytes_AS_STRING(symbol), length)
+    writer.size = 2 + length
+    for field in range(F_COMPANY_NAME, F_INDUSTRY + 1):
+        if text_columns[field][i]:
+            text = <bytes>pool.encoded[text_columns[field][i]]
+            length = PyBytes_GET_SIZE(text)
+            reserve(writer, 16 + length)
+            pos = put_varint(put_tag(writer.data + writer.size, field), length)
+            memcpy(pos, PyBytes_AS_STRING(text), length)
+            writer.size = pos + length - writer.data
+    reserve(writer, F_COUNT * LARGEST_NUMBER)
+    pos = put_numbers(writer.data + writer.size, columns, day, i)
+    writer.size = pos - writer.data
+    return writer_bytes(writer)
+
+
+cdef dict row_dict(
+    str symbol, double** columns, int32_t** text_columns, TextPool pool, const SymbolDay* day, int32_t i
+):
+    cdef dict row = {"symbol": symbol}
+    cdef int number
+    cdef double value
+    for field in FIELDS[1:]:
+        number = field.number
+        if KINDS[number] == Kind.TEXT:
+            if text_columns[number][i]:
+                row[field.name] = pool.texts[text_columns[number][i]]
+            continue
+        value = columns[number][i]
+        if value != value:
+            continue
+        if KINDS[number] == Kind.NUMBER:
+            row[field.name] = value
+        elif KINDS[number] == Kind.TIME:
+            row[field.name] = day.updated_at
+        else:
+            row[field.name] = field.values[<int>value - 1] if field.kind == "enum" else value != 0
+    return row
