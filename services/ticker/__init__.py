@@ -1,0 +1,1 @@
+"""One symbol over REST: its row, its company, its stored bars; stored scans; and the scanner filters."""

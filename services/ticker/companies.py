@@ -1,0 +1,105 @@
+"""Who is behind a symbol: Redis, else PostgreSQL, else the vendor, whose answer is kept in both."""
+
+import asyncio
+from typing import Final
+
+from tradeul.v1 import ticker_pb2
+
+from services.kit.clock import monotonic
+from services.kit.errors import TOO_MANY_LOOKUPS, VENDOR_UNAVAILABLE, ServiceError
+from services.kit.logging import get_logger
+from services.kit.vendor import VendorClient, VendorError
+from services.ticker import metrics
+from services.ticker.core import fill, metadata_from_vendor, metadata_of, needs_vendor
+from services.ticker.redis_cache import RedisCache
+from services.ticker.store import TickerStore
+
+log = get_logger(__name__)
+
+Metadata = ticker_pb2.TickerMetadata
+
+VENDOR_SECONDS: Final = 6.0
+MAX_LOOKUPS: Final = 64
+# How long the vendor is not asked again for a symbol that it does not know.
+UNKNOWN_SECONDS: Final = 300.0
+MAX_UNKNOWN: Final = 20_000
+
+
+class Companies:
+    """`metadata` for what is known here, `look_up` for what only the vendor may know."""
+
+    def __init__(self, cache: RedisCache, store: TickerStore, vendor: VendorClient) -> None:
+        self._cache = cache
+        self._store = store
+        self._vendor = vendor
+        self._lookups: dict[str, asyncio.Task[Metadata | None]] = {}
+        self._unknown: dict[str, float] = {}
+
+    async def metadata(self, symbol: str) -> Metadata | None:
+        """What is stored of exactly this symbol. Raises STORE_UNAVAILABLE."""
+        if (message := await self._cache.metadata(symbol)) is not None:
+            metrics.ANSWERS.labels("metadata", "redis").inc()
+            return message
+        record = await self._store.metadata(symbol)
+        if record is None:
+            return None
+        message, left_out = metadata_of(record)
+        if left_out:
+            metrics.MALFORMED_DETAIL.inc(len(left_out))
+            log.warning("details of ticker_metadata cannot be read", symbol=symbol, fields=left_out)
+        metrics.ANSWERS.labels("metadata", "database").inc()
+        if not needs_vendor(message):
+            await self._cache.store_metadata(message)
+        return message
+
+    async def look_up(self, symbol: str, known: Metadata | None = None) -> Metadata | None:
+        """Asks the vendor, and keeps what it says beside what is known. None when it does not know the symbol.
+
+        Raises VENDOR_UNAVAILABLE, TOO_MANY_LOOKUPS.
+        """
+        if self._unknown.get(symbol, 0.0) > monotonic():
+            return None
+        task = self._lookups.get(symbol)
+        if task is None:
+            if len(self._lookups) >= MAX_LOOKUPS:
+                raise TOO_MANY_LOOKUPS.error(f"{MAX_LOOKUPS} symbols are being looked up already", maximum=MAX_LOOKUPS)
+            task = asyncio.create_task(self._ask_vendor(symbol, known), name=f"ticker.look_up.{symbol}")
+            self._lookups[symbol] = task
+            task.add_done_callback(lambda _: self._lookups.pop(symbol, None))
+        # Others may wait for the same answer: whoever hangs up does not end it.
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends the lookups under way."""
+        tasks = list(self._lookups.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_vendor(self, symbol: str, known: Metadata | None) -> Metadata | None:
+        try:
+            async with asyncio.timeout(VENDOR_SECONDS):
+                details = await self._vendor.ticker_details(symbol)
+        except (VendorError, TimeoutError) as error:
+            metrics.FAILURES.labels("vendor").inc()
+            log.warning("vendor did not answer", symbol=symbol, error=str(error) or type(error).__name__)
+            raise VENDOR_UNAVAILABLE.error(f"the vendor did not say what {symbol} is", symbol=symbol) from error
+        if details is None or details.ticker != symbol:
+            self._remember_unknown(symbol)
+            return None
+        message = fill(known, metadata_from_vendor(details))
+        metrics.ANSWERS.labels("metadata", "vendor").inc()
+        try:
+            message.updated_at.FromDatetime(await self._store.save_metadata(message))
+        except ServiceError as error:
+            # The answer is good; it is asked for again next time.
+            metrics.FAILURES.labels("database").inc()
+            log.warning("metadata not stored", symbol=symbol, error=error.message)
+        else:
+            await self._cache.store_metadata(message)
+        return message
+
+    def _remember_unknown(self, symbol: str) -> None:
+        if len(self._unknown) >= MAX_UNKNOWN:
+            self._unknown.clear()
+        self._unknown[symbol] = monotonic() + UNKNOWN_SECONDS

@@ -1,0 +1,159 @@
+"""What is stored as messages, and how a live row and stored facts become one answer: pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tradeul.v1 import session_pb2, ticker_pb2, ticker_row_pb2
+
+from services.kit.company import metadata_columns
+from services.kit.vendor_models import TickerDetails
+from services.ticker.requests import PageMark, page_token
+
+_FIELDS: Final = ticker_pb2.TickerMetadata.DESCRIPTOR.fields_by_name
+FIRST_FURTHER_FIELD: Final = 30
+# Columns of ticker_metadata with the name of their field.
+COLUMNS: Final = tuple(
+    name
+    for name, field in _FIELDS.items()
+    if field.number < FIRST_FURTHER_FIELD and name not in ("symbol", "updated_at")
+)
+_FURTHER: Final = frozenset(name for name, field in _FIELDS.items() if field.number >= FIRST_FURTHER_FIELD)
+_ROW_FIELDS: Final = ticker_row_pb2.TickerRow.DESCRIPTOR.fields_by_name
+_SHARED: Final = tuple(name for name in COLUMNS if name in _ROW_FIELDS)
+
+
+def is_set(message: Message, name: str) -> bool:
+    """Whether an optional field is given."""
+    return message.HasField(name)
+
+
+def metadata_of(record: Mapping[str, Any]) -> tuple[ticker_pb2.TickerMetadata, list[str]]:
+    """A row of ticker_metadata as a message, and the further fields that had to be left out."""
+    message = ticker_pb2.TickerMetadata(symbol=record["symbol"])
+    for name in COLUMNS:
+        if (value := record[name]) is not None:
+            setattr(message, name, value)
+    if record["updated_at"] is not None:
+        message.updated_at.FromDatetime(record["updated_at"])
+    left_out = []
+    for name, value in json.loads(record["details"]).items():
+        if name not in _FURTHER:
+            continue
+        try:
+            json_format.ParseDict({name: value}, message)
+        except json_format.ParseError:
+            left_out.append(name)
+    return message, left_out
+
+
+def metadata_from_vendor(details: TickerDetails) -> ticker_pb2.TickerMetadata:
+    """The vendor's description as a message."""
+    columns = metadata_columns(details)
+    message = ticker_pb2.TickerMetadata(symbol=columns["symbol"])
+    for name in COLUMNS:
+        if (value := columns.get(name)) is not None:
+            setattr(message, name, value)
+    further = {name: value for name, value in columns["details"].items() if name in _FURTHER}
+    return json_format.ParseDict(further, message)
+
+
+def metadata_from_row(row: ticker_row_pb2.TickerRow) -> ticker_pb2.TickerMetadata:
+    """What a live row knows of the company."""
+    message = ticker_pb2.TickerMetadata(symbol=row.symbol)
+    for name in _SHARED:
+        if is_set(row, name):
+            setattr(message, name, getattr(row, name))
+    return message
+
+
+def fill(known: ticker_pb2.TickerMetadata | None, more: ticker_pb2.TickerMetadata) -> ticker_pb2.TickerMetadata:
+    """`more`, over which what is known already stands."""
+    filled = ticker_pb2.TickerMetadata()
+    filled.CopyFrom(more)
+    if known is not None:
+        for name in ("address", "branding"):
+            if getattr(known, name):
+                filled.ClearField(name)
+        filled.MergeFrom(known)
+    return filled
+
+
+def further_fields(message: ticker_pb2.TickerMetadata) -> str:
+    """The vendor's further fields as the JSON that `details` holds."""
+    values = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return json.dumps({name: value for name, value in values.items() if name in _FURTHER})
+
+
+def needs_vendor(message: ticker_pb2.TickerMetadata | None) -> bool:
+    """Whether no loader has described the company: then the vendor is asked."""
+    return message is None or not any(field.name in _FURTHER for field, _ in message.ListFields())
+
+
+def complete_row(
+    symbol: str,
+    row: ticker_row_pb2.TickerRow | None,
+    metadata: ticker_pb2.TickerMetadata | None,
+    last_day: Mapping[str, Any] | None,
+) -> ticker_row_pb2.TickerRow:
+    """The answer for a symbol that has not traded today: what lives stands, what is stored fills the rest."""
+    answer = ticker_row_pb2.TickerRow(symbol=symbol)
+    if metadata is not None:
+        for name in _SHARED:
+            if is_set(metadata, name):
+                setattr(answer, name, getattr(metadata, name))
+    if row is not None:
+        answer.MergeFrom(row)
+    if last_day is not None:
+        day = answer.last_day
+        day.date = last_day["date"].isoformat()
+        for name in ("open", "high", "low", "close", "volume", "vwap", "trades"):
+            if last_day[name] is not None:
+                setattr(day, name, last_day[name])
+        answer.price = last_day["close"]
+    return answer
+
+
+def bars_of(records: Sequence[Mapping[str, Any]]) -> list[ticker_pb2.Bar]:
+    """Stored or aggregated bars as messages."""
+    bars = []
+    for record in records:
+        bar = ticker_pb2.Bar(
+            open=record["open"],
+            high=record["high"],
+            low=record["low"],
+            close=record["close"],
+            volume=record["volume"],
+            vwap=record["vwap"],
+            trades=record["trades"],
+        )
+        bar.time.FromDatetime(record["time"])
+        bars.append(bar)
+    return bars
+
+
+def scan_results_of(records: Sequence[Mapping[str, Any]], limit: int) -> ticker_pb2.ListScanResultsResponse:
+    """A page of stored results; `records` holds one more than `limit` when there are more."""
+    answer = ticker_pb2.ListScanResultsResponse()
+    for record in records[:limit]:
+        result = answer.results.add(
+            symbol=record["symbol"],
+            list=record["list"],
+            session=session_pb2.Session.Value(record["session"]),
+            rank=record["rank"],
+            is_entry=record["is_entry"],
+            price=record["price"],
+            volume_today=record["volume_today"],
+            change_percent=record["change_percent"],
+            gap_percent=record["gap_percent"],
+            rvol=record["rvol"],
+            score=record["score"],
+        )
+        result.time.FromDatetime(record["time"])
+    answer.count = len(answer.results)
+    if len(records) > limit:
+        last = records[limit - 1]
+        answer.next_page_token = page_token(PageMark(last["time"], last["list"], last["rank"], last["symbol"]))
+    return answer

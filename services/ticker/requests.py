@@ -1,0 +1,167 @@
+"""What requests may hold: each function returns the checked value or raises the ServiceError to answer with."""
+
+import base64
+import binascii
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, NamedTuple
+
+from services.kit.clock import NEW_YORK
+from services.kit.errors import INVALID_DATE, INVALID_LIMIT, INVALID_REQUEST
+
+DEFAULT_RESULTS: Final = 100
+MAX_RESULTS: Final = 1000
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_DAY: Final = timedelta(days=1)
+_FIRST_YEAR: Final = 1900
+_LAST_YEAR: Final = 2200
+
+
+class Interval(NamedTuple):
+    """A width of bars: the longest span that may be asked for, and the span when none is."""
+
+    name: str
+    width: timedelta
+    longest: timedelta
+    usual: timedelta
+
+
+# The longest spans give some 8,000 bars (1 MB of JSON) at most.
+INTERVALS: Final = {
+    interval.name: interval
+    for interval in (
+        Interval("1m", timedelta(minutes=1), 10 * _DAY, _DAY),
+        Interval("5m", timedelta(minutes=5), 50 * _DAY, _DAY),
+        Interval("15m", timedelta(minutes=15), 150 * _DAY, _DAY),
+        Interval("1h", timedelta(hours=1), 400 * _DAY, _DAY),
+        Interval("1d", _DAY, 4000 * _DAY, 365 * _DAY),
+    )
+}
+
+
+class Span(NamedTuple):
+    """A stretch of time, UTC, the end excluded; None where it was not asked for."""
+
+    start: datetime | None
+    end: datetime | None
+
+
+class PageMark(NamedTuple):
+    """The last result of a page: the next one begins after it."""
+
+    time: datetime
+    list: str
+    rank: int
+    symbol: str
+
+
+def interval_of(name: str) -> Interval:
+    """A width of bars; one minute when not asked."""
+    found = INTERVALS.get(name or "1m")
+    if found is None:
+        raise INVALID_REQUEST.error(
+            f"expected an interval among {', '.join(INTERVALS)}, was {name[:50]!r}", field="interval"
+        )
+    return found
+
+
+def span_of(start: str, end: str, interval: Interval) -> Span:
+    """`from` and `to` as times; a date `to` ends with that day."""
+    span = Span(_moment(start, "from"), _moment(end, "to", is_end=True))
+    if span.start is not None and span.end is not None:
+        check_span(span.start, span.end, interval)
+    return span
+
+
+def check_span(start: datetime, end: datetime, interval: Interval) -> None:
+    """Raises INVALID_DATE when the span is empty or too long."""
+    if start >= end:
+        raise INVALID_DATE.error(f"expected from before to, was {start.isoformat()} to {end.isoformat()}", field="from")
+    if end - start > interval.longest:
+        raise INVALID_DATE.error(
+            f"expected at most {interval.longest.days} days of {interval.name} bars, was {(end - start).days + 1}",
+            field="from",
+            maximum_days=interval.longest.days,
+        )
+
+
+def date_of(text: str) -> date | None:
+    """A New York date; None when not asked."""
+    if not text:
+        return None
+    if _DATE.fullmatch(text):
+        try:
+            day = date.fromisoformat(text)
+        except ValueError:
+            pass
+        else:
+            if _FIRST_YEAR <= day.year <= _LAST_YEAR:
+                return day
+    raise INVALID_DATE.error(f"expected a date like 2026-11-23, was {text[:50]!r}", field="date")
+
+
+def results_limit(limit: int | None) -> int:
+    """How many stored results to give."""
+    if limit is None:
+        return DEFAULT_RESULTS
+    if not 1 <= limit <= MAX_RESULTS:
+        raise INVALID_LIMIT.error(f"expected a limit of 1 to {MAX_RESULTS}, was {limit}", maximum=MAX_RESULTS)
+    return limit
+
+
+def page_token(mark: PageMark) -> str:
+    """What asks for the page after `mark`."""
+    text = json.dumps([mark.time.isoformat(), mark.list, mark.rank, mark.symbol])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def page_mark(token: str) -> PageMark | None:
+    """Where to go on; None for the first page."""
+    if not token:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        time, list_name, rank, symbol = json.loads(text)
+        mark = PageMark(datetime.fromisoformat(time), str(list_name), int(rank), str(symbol))
+        if mark.time.tzinfo is None or not 0 <= mark.rank < 1 << 31 or "\0" in mark.list + mark.symbol:
+            raise ValueError("not a mark")
+        return mark
+    except (binascii.Error, ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise INVALID_REQUEST.error(
+            f"expected the next_page_token of an earlier answer, was {token[:50]!r}", field="page_token"
+        ) from error
+
+
+def day_bounds(day: date) -> tuple[datetime, datetime]:
+    """A New York day as UTC times, the end excluded."""
+    return _midnight(day), _midnight(day + _DAY)
+
+
+def date_in_new_york(moment: datetime) -> date:
+    """The New York date of a time."""
+    return moment.astimezone(NEW_YORK).date()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).astimezone(UTC)
+
+
+def _moment(text: str, field: str, *, is_end: bool = False) -> datetime | None:
+    if not text:
+        return None
+    try:
+        if _DATE.fullmatch(text):
+            day = date.fromisoformat(text)
+            if _FIRST_YEAR <= day.year <= _LAST_YEAR:
+                return _midnight(day + _DAY if is_end else day)
+        elif "T" in text.upper():
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is not None and _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+                return moment.astimezone(UTC)
+    except ValueError:
+        pass
+    raise INVALID_DATE.error(
+        f"expected {field} as a date (2026-11-23) or a time with its offset (2026-11-23T14:30:00Z), was {text[:50]!r}",
+        field=field,
+    )

@@ -1,0 +1,82 @@
+"""The ticker service: TickerService and FiltersService over Redis, PostgreSQL, the scanner and the vendor."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import ClassVar
+
+import grpc.aio
+from tradeul.v1 import filters_pb2, ticker_pb2
+
+from services.kit.channel import open_channel
+from services.kit.database import open_pool
+from services.kit.lifecycle import Service
+from services.kit.lists import load_lists
+from services.kit.redis import open_redis
+from services.kit.server import add_servicer
+from services.kit.settings import Settings
+from services.kit.vendor import VendorClient
+from services.ticker.companies import Companies
+from services.ticker.filter_store import FilterStore
+from services.ticker.filters_servicer import FiltersServicer
+from services.ticker.live_rows import LiveRows
+from services.ticker.redis_cache import RedisCache
+from services.ticker.servicer import TickerServicer
+from services.ticker.store import Queries, TickerStore
+from services.ticker.tickers import Tickers
+
+# Somebody is waiting for the answer: better none than a late one.
+VENDOR_CONCURRENCY = 4
+VENDOR_ATTEMPTS = 2
+VENDOR_TIMEOUT_SECONDS = 4.0
+
+
+class TickerService(Service):
+    """Needs both stores to start; afterwards each of its sources may go away and come back."""
+
+    name: ClassVar[str] = "ticker"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._resources = AsyncExitStack()
+
+    async def start(self) -> None:
+        settings, resources = self.settings, self._resources
+        redis = await open_redis(settings.redis_url)
+        resources.push_async_callback(redis.aclose)
+        pool = await open_pool(settings.database_url)
+        resources.push_async_callback(pool.close)
+        channel = await resources.enter_async_context(open_channel(settings.address("scanner")))
+        vendor = VendorClient(
+            settings.polygon.rest_url,
+            settings.polygon.api_key,
+            concurrency=VENDOR_CONCURRENCY,
+            attempts=VENDOR_ATTEMPTS,
+            timeout_s=VENDOR_TIMEOUT_SECONDS,
+        )
+        await resources.enter_async_context(vendor)
+        queries = Queries(pool)
+        store = TickerStore(queries)
+        self._cache = RedisCache(redis)
+        companies = Companies(self._cache, store, vendor)
+        resources.push_async_callback(companies.close)
+        tickers = Tickers(LiveRows(channel), self._cache, store, companies)
+        self._servicer = TickerServicer(tickers, store, frozenset(spec.name for spec in load_lists()))
+        self._filters = FiltersServicer(FilterStore(queries))
+
+    def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        return (
+            add_servicer(server, ticker_pb2.DESCRIPTOR.services_by_name["TickerService"], self._servicer),
+            add_servicer(server, filters_pb2.DESCRIPTOR.services_by_name["FiltersService"], self._filters),
+        )
+
+    async def run(self) -> None:
+        await self._cache.run()
+
+    async def stop(self) -> None:
+        async with asyncio.timeout(10):
+            await self._resources.aclose()
+
+
+def create(settings: Settings) -> TickerService:
+    """The service, for services/modules.py."""
+    return TickerService(settings)

@@ -1,0 +1,66 @@
+"""TickerService: requests checked, questions asked, records made into messages."""
+
+from collections.abc import Collection
+from typing import Any
+
+import grpc.aio
+from tradeul.v1 import ticker_pb2, ticker_row_pb2
+
+from services.kit.errors import UNKNOWN_LIST
+from services.ticker import requests
+from services.ticker.core import bars_of, scan_results_of
+from services.ticker.store import TickerStore
+from services.ticker.tickers import Tickers
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class TickerServicer:
+    """`lists`: the names of the built-in lists."""
+
+    def __init__(self, tickers: Tickers, store: TickerStore, lists: Collection[str]) -> None:
+        self._tickers = tickers
+        self._store = store
+        self._lists = lists
+
+    async def GetTicker(self, request: ticker_pb2.GetTickerRequest, _: Context) -> ticker_row_pb2.TickerRow:
+        return await self._tickers.row(request.symbol)
+
+    async def GetTickerMetadata(
+        self, request: ticker_pb2.GetTickerMetadataRequest, _: Context
+    ) -> ticker_pb2.TickerMetadata:
+        return await self._tickers.metadata(request.symbol)
+
+    async def ListBars(self, request: ticker_pb2.ListBarsRequest, _: Context) -> ticker_pb2.ListBarsResponse:
+        interval = requests.interval_of(request.interval)
+        # `from` is a word of Python's.
+        span = requests.span_of(getattr(request, "from"), request.to, interval)
+        symbol = await self._tickers.name_of_bars(request.symbol)
+        end = span.end
+        if end is None:
+            newest = await self._store.newest_bar_end(symbol, interval)
+            if newest is None or (span.start is not None and newest <= span.start):
+                return ticker_pb2.ListBarsResponse(symbol=symbol, interval=interval.name)
+            end = newest if span.start is None else min(newest, span.start + interval.longest)
+        start = span.start if span.start is not None else end - interval.usual
+        bars = bars_of(await self._store.bars(symbol, interval, start, end))
+        return ticker_pb2.ListBarsResponse(symbol=symbol, interval=interval.name, bars=bars, count=len(bars))
+
+    async def ListScanResults(
+        self, request: ticker_pb2.ListScanResultsRequest, _: Context
+    ) -> ticker_pb2.ListScanResultsResponse:
+        limit = requests.results_limit(request.limit if request.HasField("limit") else None)
+        day = requests.date_of(request.date)
+        after = requests.page_mark(request.page_token)
+        if request.list and request.list not in self._lists:
+            raise UNKNOWN_LIST.error(f"there is no list {request.list[:100]!r}", list=request.list[:100])
+        if day is None and after is not None:
+            day = requests.date_in_new_york(after.time)
+        if day is None:
+            day = await self._store.newest_scan_date(request.list)
+        if day is None:
+            return ticker_pb2.ListScanResultsResponse()
+        records = await self._store.scan_results(day, request.list, limit + 1, after)
+        answer = scan_results_of(records, limit)
+        answer.date = day.isoformat()
+        return answer

@@ -1,0 +1,194 @@
+"""What PostgreSQL knows of symbols: metadata, days, bars, and what the lists showed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+from tradeul.v1 import ticker_pb2
+
+from services.kit.errors import STORE_UNAVAILABLE
+from services.ticker.core import COLUMNS, further_fields, is_set
+from services.ticker.requests import Interval, PageMark, date_in_new_york, day_bounds
+
+Record = Mapping[str, Any]
+
+# A reader of the public door does not wait longer.
+QUERY_SECONDS: Final = 5.0
+_DAY: Final = timedelta(days=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_METADATA: Final = f"SELECT symbol, {', '.join(COLUMNS)}, details, updated_at FROM ticker_metadata WHERE symbol = $1"
+_SAVE_METADATA: Final = f"""
+    INSERT INTO ticker_metadata (symbol, {', '.join(COLUMNS)}, details)
+    VALUES ({', '.join(f'${i}' for i in range(1, len(COLUMNS) + 3))})
+    ON CONFLICT (symbol) DO UPDATE SET
+        {', '.join(f'{name} = coalesce(ticker_metadata.{name}, excluded.{name})' for name in COLUMNS)},
+        details = excluded.details || ticker_metadata.details,
+        updated_at = now()
+    RETURNING updated_at
+"""
+_LAST_DAY: Final = """
+    SELECT date, open, high, low, close, volume, vwap, trades
+    FROM daily_ohlc WHERE symbol = $1 ORDER BY date DESC LIMIT 1
+"""
+_HAS_BARS: Final = """
+    SELECT EXISTS (SELECT FROM aggregates_1min WHERE symbol = $1) OR EXISTS (SELECT FROM daily_ohlc WHERE symbol = $1)
+"""
+_AGGREGATES: Final = """
+    (array_agg(open ORDER BY time))[1] AS open,
+    max(high) AS high,
+    min(low) AS low,
+    (array_agg(close ORDER BY time DESC))[1] AS close,
+    sum(volume) AS volume,
+    sum(vwap * volume) / nullif(sum(volume) FILTER (WHERE vwap IS NOT NULL), 0) AS vwap,
+    sum(trades)::float8 AS trades
+"""
+_NEWEST_MINUTE: Final = "SELECT max(time) FROM aggregates_1min WHERE symbol = $1"
+_MINUTES: Final = f"""
+    SELECT date_bin($2, time, 'epoch') AS time, {_AGGREGATES}
+    FROM aggregates_1min WHERE symbol = $1 AND time >= $3 AND time < $4
+    GROUP BY 1 ORDER BY 1
+"""
+_NEWEST_DAY: Final = "SELECT max(date) FROM daily_ohlc WHERE symbol = $1"
+# A day that no loader has written yet is put together from its regular minutes.
+_DAYS: Final = f"""
+    WITH loaded AS (
+        SELECT date, open, high, low, close, volume, vwap, trades::float8 AS trades
+        FROM daily_ohlc WHERE symbol = $1 AND date >= $2 AND date < $3
+    ), counted AS (
+        SELECT (time AT TIME ZONE 'America/New_York')::date AS date, {_AGGREGATES}
+        FROM aggregates_1min WHERE symbol = $1 AND time >= $4 AND time < $5
+            AND (time AT TIME ZONE 'America/New_York')::time >= '09:30'
+            AND (time AT TIME ZONE 'America/New_York')::time < '16:00'
+        GROUP BY 1
+    ), days AS (
+        SELECT * FROM loaded UNION ALL SELECT * FROM counted WHERE date NOT IN (SELECT date FROM loaded)
+    )
+    SELECT date::timestamp AT TIME ZONE 'America/New_York' AS time, open, high, low, close, volume, vwap, trades
+    FROM days ORDER BY date
+"""
+_NEWEST_SCAN: Final = "SELECT max(time) FROM scan_results"
+_SCANS: Final = """
+    SELECT time, symbol, list, session, rank, is_entry, price, volume_today, change_percent, gap_percent, rvol, score
+    FROM scan_results WHERE time >= $1 AND time < $2 {further}
+    ORDER BY time DESC, list, rank, symbol LIMIT $3
+"""
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Turns a database that is away or too slow into STORE_UNAVAILABLE."""
+    try:
+        async with asyncio.timeout(QUERY_SECONDS):
+            yield
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
+    except (asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError) as error:
+        raise STORE_UNAVAILABLE.error(f"the database refused: {error}") from error
+
+
+class Queries:
+    """The pool; every method raises STORE_UNAVAILABLE while the database is away."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def all(self, sql: str, *values: Any) -> Sequence[Record]:
+        async with answering():
+            records: Sequence[Record] = await self._pool.fetch(sql, *values)
+            return records
+
+    async def first(self, sql: str, *values: Any) -> Record | None:
+        async with answering():
+            record: Record | None = await self._pool.fetchrow(sql, *values)
+            return record
+
+    async def value(self, sql: str, *values: Any) -> Any:
+        async with answering():
+            return await self._pool.fetchval(sql, *values)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of its own, in a transaction."""
+        async with answering(), self._pool.acquire() as connection, connection.transaction():
+            yield connection
+
+
+class TickerStore:
+    """Reads and writes; every method raises STORE_UNAVAILABLE while the database is away."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+
+    async def metadata(self, symbol: str) -> Record | None:
+        """The symbol's row of ticker_metadata."""
+        return await self._queries.first(_METADATA, symbol)
+
+    async def save_metadata(self, message: ticker_pb2.TickerMetadata) -> datetime:
+        """Adds what is not known yet, never over what is; returns when."""
+        values = [getattr(message, name) if is_set(message, name) else None for name in COLUMNS]
+        saved: datetime = await self._queries.value(_SAVE_METADATA, message.symbol, *values, further_fields(message))
+        return saved
+
+    async def last_day(self, symbol: str) -> Record | None:
+        """The newest daily bar."""
+        return await self._queries.first(_LAST_DAY, symbol)
+
+    async def has_bars(self, symbol: str) -> bool:
+        return bool(await self._queries.value(_HAS_BARS, symbol))
+
+    async def newest_bar_end(self, symbol: str, interval: Interval) -> datetime | None:
+        """Up to when bars are stored; None when there are none."""
+        minute: datetime | None = await self._queries.value(_NEWEST_MINUTE, symbol)
+        if interval.width < _DAY:
+            return None if minute is None else _ceil(minute + timedelta(seconds=1), interval.width)
+        day: date | None = await self._queries.value(_NEWEST_DAY, symbol)
+        days = [day] if day is not None else []
+        if minute is not None:
+            days.append(date_in_new_york(minute))
+        return day_bounds(max(days))[1] if days else None
+
+    async def bars(self, symbol: str, interval: Interval, start: datetime, end: datetime) -> Sequence[Record]:
+        """Bars that begin in the span, oldest first."""
+        if interval.width < _DAY:
+            span = _ceil(start, interval.width), _ceil(end, interval.width)
+            return await self._queries.all(_MINUTES, symbol, interval.width, *span)
+        days = _ceil_day(start), _ceil_day(end)
+        return await self._queries.all(_DAYS, symbol, *days, day_bounds(days[0])[0], day_bounds(days[1])[0])
+
+    async def newest_scan_date(self, list_name: str) -> date | None:
+        """The New York date of the newest stored result, of one list or ("") of all."""
+        newest: datetime | None
+        if list_name:
+            newest = await self._queries.value(f"{_NEWEST_SCAN} WHERE list = $1", list_name)
+        else:
+            newest = await self._queries.value(_NEWEST_SCAN)
+        return None if newest is None else date_in_new_york(newest)
+
+    async def scan_results(self, day: date, list_name: str, limit: int, after: PageMark | None) -> Sequence[Record]:
+        """A New York day's results, newest first, from `after` on."""
+        start, end = day_bounds(day)
+        values: list[Any] = [start, end, limit]
+        conditions = []
+        if list_name:
+            values.append(list_name)
+            conditions.append("AND list = $4")
+        if after is not None:
+            time, *rest = (f"${len(values) + i}" for i in (1, 2, 3, 4))
+            values += after
+            conditions.append(f"AND time <= {time} AND (time < {time} OR (list, rank, symbol) > ({', '.join(rest)}))")
+        return await self._queries.all(_SCANS.format(further=" ".join(conditions)), *values)
+
+
+def _ceil(moment: datetime, width: timedelta) -> datetime:
+    """The first start of a bar at or after `moment`."""
+    return moment + (_EPOCH - moment) % width
+
+
+def _ceil_day(moment: datetime) -> date:
+    """The first New York day that begins at or after `moment`."""
+    day = date_in_new_york(moment)
+    return day if day_bounds(day)[0] == moment else day + _DAY
