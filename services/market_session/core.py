@@ -31,8 +31,9 @@ class Unusable(NamedTuple):
 def parse_date(text: str, name: str) -> date:
     """YYYY-MM-DD; raises INVALID_DATE naming the field."""
     try:
-        if len(text) == len("YYYY-MM-DD"):
-            return date.fromisoformat(text)
+        # Python reads other forms of ISO 8601 as well.
+        if (day := date.fromisoformat(text)).isoformat() == text:
+            return day
     except ValueError:
         pass
     raise INVALID_DATE.error(f"{name}: expected YYYY-MM-DD, was {text!r}", field=name)

@@ -1,5 +1,6 @@
 """The New York Stock Exchange's calendar: holidays and early closes from exchange_calendars."""
 
+import warnings
 from datetime import UTC, date
 from typing import Final
 
@@ -17,7 +18,10 @@ def nyse_calendar(today: date) -> Calendar:
     from exchange_calendars.exchange_calendar_xnys import XNYSExchangeCalendar
 
     last = date(today.year + YEARS_AHEAD, 12, 31)
-    exchange = XNYSExchangeCalendar(start=FIRST.isoformat(), end=last.isoformat())
+    with warnings.catch_warnings():
+        # exchange_calendars 4.13 uses what pandas 3.1 means to change in pandas 4.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        exchange = XNYSExchangeCalendar(start=FIRST.isoformat(), end=last.isoformat())
     closes = exchange.closes
     days: list[TradingDay] = [
         trading_day(session.date(), close.to_pydatetime().astimezone(UTC).astimezone(NEW_YORK).time())

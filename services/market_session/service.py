@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 import grpc.aio
 from tradeul.v1 import market_session_pb2
 
-from services.kit.clock import FeedClock, MeshClock, WallClock, monotonic, new_york_today, wall_ns, wall_seconds
+from services.kit.clock import NS_PER_SECOND, FeedClock, MeshClock, WallClock, monotonic, new_york_today, wall_seconds
 from services.kit.errors import ServiceError
 from services.kit.lifecycle import Service
 from services.kit.logging import get_logger
@@ -49,7 +49,7 @@ class MarketSession(Service):
     async def start(self) -> None:
         self._moved = asyncio.Event()
         self.board = SessionBoard(wall_seconds())
-        self.calendar = await asyncio.to_thread(nyse_calendar, new_york_today())
+        self.calendar = nyse_calendar(new_york_today())
         self._closures = Closures(self.calendar)
         self._copy = RedisCopy(self.settings.redis_url)
         self._servicer = MarketSessionServicer(lambda: self.calendar, self._clock.now_ns, self.board)
@@ -105,7 +105,7 @@ class MarketSession(Service):
             self.board.pulse()
         if self._clock.kind == "feed":
             return PULSE_SECONDS
-        return min(PULSE_SECONDS, max((moment.next_session_ns - wall_ns()) / 1e9, SHORTEST_SECONDS))
+        return min(PULSE_SECONDS, max((moment.next_session_ns - now_ns) / NS_PER_SECOND, SHORTEST_SECONDS))
 
     async def _watch_closures(self) -> None:
         # With a feed's time the vendor may be the simulator, which is there once there is a time.
