@@ -96,6 +96,13 @@ def _is_size(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 # --- PostgreSQL ----------------------------------------------------------------------
 
 
+async def holds_raw(pool: asyncpg.Pool) -> bool:
+    """Whether there is anything that splits since must adjust."""
+    tables = ("daily_ohlc", "ticker_atr", "volume_slots")
+    held: bool = await pool.fetchval("SELECT " + " OR ".join(f"EXISTS (SELECT FROM {table})" for table in tables))
+    return held
+
+
 async def stored_metadata(
     pool: asyncpg.Pool, symbols: Sequence[str] | None, set_aside: Counter[str]
 ) -> dict[str, Values]:
@@ -124,7 +131,7 @@ async def stored_bars(
     query = "SELECT symbol, open, high, low, close, volume FROM daily_ohlc WHERE date = $1"
     rows = await pool.fetch(query, day)
     if not rows:
-        return day_bars([], [[]] * 5, set_aside)
+        return no_bars()
     symbols, *columns = zip(*rows, strict=True)
     bars = day_bars(symbols, columns, set_aside)
     places = [(row, factors[symbol]) for row, symbol in enumerate(bars.symbols) if symbol in factors]
@@ -133,6 +140,11 @@ async def stored_bars(
             prices[row] /= factor
         bars.volume[row] *= factor
     return bars
+
+
+def no_bars() -> DayBars:
+    """A day without bars."""
+    return DayBars([], *(np.empty(0) for _ in range(4)))
 
 
 def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_aside: Counter[str]) -> DayBars:

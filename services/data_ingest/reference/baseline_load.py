@@ -1,0 +1,129 @@
+"""Loads volume-slot baselines: those the stores hold, the others from the vendor's 5-minute bars."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import numpy as np
+
+from services.data_ingest.reference.baselines import BASELINE_DAYS, SlotGrid, SymbolBaseline, stack
+from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch
+from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
+from services.data_ingest.reference.stores import redis_baselines, stored_baselines
+from services.kit.clock import monotonic
+from services.kit.logging import get_logger
+from services.kit.vendor import VendorError
+
+log = get_logger(__name__)
+
+SYMBOLS_AT_ONCE: Final = 8
+# Wait no longer for company, when the vendor is slow.
+EMIT_SECONDS: Final = 1.0
+# So many in a row: the vendor is down, not the symbol wrong.
+FAILURES_IN_A_ROW: Final = 25
+ATTEMPTS: Final = 3
+
+
+class BaselineLoad:
+    """`stored()` first; it returns the symbols that remain for `told()`."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._span = load.days.before[-BASELINE_DAYS:]
+        # Early closes are left out and not replaced.
+        self._grid = SlotGrid([day for day in self._span if day not in load.days.early_closes])
+        self._ready: list[tuple[str, SymbolBaseline]] = []
+        self._emitted = monotonic()
+        self._refused = False
+        self._in_a_row = 0
+
+    async def stored(self, symbols: Sequence[str]) -> list[str]:
+        """Sends what the stores hold; returns those that PostgreSQL has no baseline of this day for.
+
+        Redis tells neither days nor trades: its means serve until the vendor's bars are here.
+        """
+        load = self._load
+        held: set[str] = set()
+        if load.pool is not None and self._span:
+            previous = self._span[-1]
+            rows = stored_baselines(load.pool, symbols, previous, load.day, load.splits, load.set_aside)
+            held = await self._pass_on("postgres", rows)
+        rest = [symbol for symbol in symbols if symbol not in held]
+        if load.redis is not None and rest:
+            await self._pass_on("redis", redis_baselines(load.redis, rest, load.set_aside))
+        await self._flush()
+        return rest
+
+    async def told(self, symbols: Sequence[str]) -> None:
+        """Asks the vendor for each symbol's bars; tries again later what failed."""
+        rest = list(symbols)
+        for attempt in range(ATTEMPTS):
+            if attempt and rest:
+                await asyncio.sleep(self._load.retry_pause_s)
+            if not rest or not self._grid.days or self._refused:
+                break
+            rest = await self._all(rest)
+        await self._flush()
+        if rest and self._grid.days:
+            self._load.failed["baselines"] += len(rest)
+            log.error("5-minute bars not had", symbols=len(rest), first=rest[:5])
+
+    async def _all(self, symbols: list[str]) -> list[str]:
+        """Returns those that failed or that it did not come to."""
+        queue = iter(symbols)
+        failed: list[str] = []
+        self._in_a_row = 0
+
+        async def work() -> None:
+            while not self._refused and self._in_a_row < FAILURES_IN_A_ROW:
+                if (symbol := next(queue, None)) is None:
+                    return
+                try:
+                    await self._one(symbol)
+                except VendorError as error:
+                    failed.append(symbol)
+                    self._in_a_row += 1
+                    if error.status in REFUSED:
+                        self._refused = True
+                        log.error("5-minute bars refused", error=str(error))
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(SYMBOLS_AT_ONCE):
+                tasks.create_task(work())
+        return [*failed, *queue]
+
+    async def _one(self, symbol: str) -> None:
+        bars = await self._load.vendor.aggs(symbol, 5, "minute", self._span[0], self._span[-1])
+        self._in_a_row = 0
+        count = len(bars)
+        start = np.fromiter((bar.t for bar in bars), np.int64, count)
+        volume = np.fromiter((bar.v for bar in bars), np.float64, count)
+        trades = np.fromiter((np.nan if bar.n is None else bar.n for bar in bars), np.float64, count)
+        baseline, wrong = self._grid.baseline(start, volume, trades)
+        if wrong:
+            self._load.set_aside["slot_bar"] += wrong
+        if baseline is not None:
+            await self._add(symbol, baseline)
+
+    async def _pass_on(self, store: str, rows: AsyncIterator[tuple[str, SymbolBaseline]]) -> set[str]:
+        passed: set[str] = set()
+        try:
+            async for symbol, baseline in rows:
+                passed.add(symbol)
+                await self._add(symbol, baseline)
+        except STORE_ERRORS as error:
+            self._load.failed[store] += 1
+            log.error("baselines not read", store=store, error=str(error) or type(error).__name__)
+        return passed
+
+    async def _add(self, symbol: str, baseline: SymbolBaseline) -> None:
+        self._ready.append((symbol, baseline))
+        if len(self._ready) >= BASELINE_SYMBOLS or monotonic() - self._emitted > EMIT_SECONDS:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        self._emitted = monotonic()
+        ready, self._ready = self._ready, []
+        if ready:
+            symbols, baselines = zip(*ready, strict=True)
+            await self._load.emit(ReferenceBatch(list(symbols), baselines=stack(baselines)))

@@ -1,0 +1,178 @@
+"""Loads what daily bars say: the newest day at once, then the averages, then ATR over the long history."""
+
+import asyncio
+import datetime
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Final
+
+import numpy as np
+
+from services.data_ingest.reference.batch import ReferenceBatch
+from services.data_ingest.reference.daily import (
+    AVERAGE_DAYS,
+    SHORT_AVERAGE_DAYS,
+    DayTable,
+    Floats,
+    WilderATR,
+    dense,
+    latest,
+    mean_of_last,
+)
+from services.data_ingest.reference.day_source import Day, DaySource
+from services.data_ingest.reference.load import Load
+from services.data_ingest.reference.stores import stored_atr
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+DAYS_AT_ONCE: Final = 4
+ATTEMPTS: Final = 2
+
+
+class DailyLoad:
+    """`recent()`, then `history()`, then `again()`."""
+
+    def __init__(self, load: Load, source: DaySource) -> None:
+        self._load = load
+        self._source = source
+        self._recent: list[Day] = []
+        self._has_prev_close: set[str] = set()
+        self._has_atr: set[str] = set()
+
+    @property
+    def symbols(self) -> set[str]:
+        """All that have a bar among the newest days."""
+        return {symbol for day in self._recent for symbol in day.bars.symbols}
+
+    async def recent(self) -> None:
+        """prev_close and prev_volume of all as soon as they can be known, averages, the ATR that the stores hold."""
+        dates = self._load.days.before[-AVERAGE_DAYS:]
+        if not dates:
+            return
+        newest = await self._source.read(dates[-1])
+        bars = newest.bars
+        self._load.activity.update(zip(bars.symbols, bars.volume.tolist(), strict=True))
+        if self._source.expected == 0:
+            self._source.expected = len(bars.symbols)
+        order = np.argsort(-bars.volume, kind="stable").tolist()
+        await self._emit_prev_close([bars.symbols[row] for row in order], bars.close[order], bars.volume[order])
+        slots = asyncio.Semaphore(DAYS_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            reads = [tasks.create_task(self._read_in(slots, at)) for at in range(len(dates) - 2, -1, -1)]
+        self._recent = [*(read.result() for read in reversed(reads)), newest]
+        table, symbols = await self._emit_recent()
+        await self._emit_stored_atr(table, symbols)
+
+    async def history(self) -> None:
+        """ATR of those whose stores do not hold it, and prev_close of those without a bar for long."""
+        symbols = self._load.by_activity(self._load.universe - self._has_atr)
+        if not symbols:
+            return
+        await self._refill()
+        index = {symbol: i for i, symbol in enumerate(symbols)}
+        wilder = WilderATR(len(symbols))
+        prev_close, prev_volume = np.full(len(symbols), np.nan), np.full(len(symbols), np.nan)
+        async with aclosing(self._all_days()) as days:
+            async for day in days:
+                high, low, close, volume = dense(day.bars, index)
+                wilder.add(high, low, close, day.is_hole)
+                changed = np.full(len(symbols), True) if day.is_hole else ~np.isnan(close)
+                prev_close[changed], prev_volume[changed] = close[changed], volume[changed]
+                await asyncio.sleep(0)
+        rows = [i for i, value in enumerate(prev_close) if value > 0 and symbols[i] not in self._has_prev_close]
+        await self._emit_prev_close([symbols[i] for i in rows], prev_close[rows], prev_volume[rows])
+        await self._emit_column(symbols, "atr", wilder.values())
+
+    async def again(self) -> None:
+        """Asks once more for the recent days that failed, and says what is missing in the end."""
+        await self._refill()
+        if holes := [str(day.date) for day in self._recent if day.is_hole]:
+            self._load.failed["days"] += len(holes)
+            log.error("daily bars missing: previous close, averages or ATR are absent or short", days=holes)
+
+    async def _read_in(self, slots: asyncio.Semaphore, at: int) -> Day:
+        async with slots:
+            return await self._source.read(self._load.days.before[-AVERAGE_DAYS:][at])
+
+    async def _refill(self) -> None:
+        holes = [at for at, day in enumerate(self._recent) if day.is_hole]
+        if not holes:
+            return
+        await asyncio.sleep(self._load.retry_pause_s)
+        for at in holes:
+            self._recent[at] = await self._source.read(self._recent[at].date)
+        if any(not self._recent[at].is_hole for at in holes):
+            if not self._recent[-1].is_hole:
+                bars = self._recent[-1].bars
+                self._load.activity.update(zip(bars.symbols, bars.volume.tolist(), strict=True))
+            self._has_prev_close.clear()
+            await self._emit_recent()
+
+    async def _emit_recent(self) -> tuple[DayTable, list[str]]:
+        symbols = self._load.by_activity(self.symbols)
+        table = DayTable(symbols, [day.bars for day in self._recent], [day.is_hole for day in self._recent])
+        prev_close, prev_volume = latest(table.close, table.volume, table.hole)
+        rows = [i for i, value in enumerate(prev_close) if value > 0 and symbols[i] not in self._has_prev_close]
+        await self._emit_prev_close([symbols[i] for i in rows], prev_close[rows], prev_volume[rows])
+        averages = {
+            "avg_volume_10d": mean_of_last(table.volume, table.hole, SHORT_AVERAGE_DAYS),
+            "avg_volume_30d": mean_of_last(table.volume, table.hole, AVERAGE_DAYS),
+            "avg_price_30d": mean_of_last(table.close, table.hole, AVERAGE_DAYS),
+        }
+        await self._load.emit(ReferenceBatch(symbols, averages))
+        return table, symbols
+
+    async def _emit_stored_atr(self, table: DayTable, symbols: list[str]) -> None:
+        load = self._load
+        if load.pool is None:
+            return
+        stored = await load.held("postgres", stored_atr(load.pool, load.day, load.set_aside), {})
+        values = np.full(len(symbols), np.nan)
+        has_bar = ~np.isnan(table.close)
+        for i, symbol in enumerate(symbols):
+            if (atr := stored.get(symbol)) is None:
+                continue
+            newest = self._recent[int(np.flatnonzero(has_bar[:, i])[-1])].date
+            # An ATR is of its day until the symbol's next bar.
+            if atr.date >= newest and not table.hole.any():
+                values[i] = atr.atr / load.splits.factor(symbol, atr.date)
+        await self._emit_column(symbols, "atr", values)
+        self._has_atr = {symbol for symbol, value in zip(symbols, values, strict=True) if value >= 0}
+
+    async def _read_patiently(self, date: datetime.date) -> Day:
+        for _ in range(ATTEMPTS - 1):
+            if not (day := await self._source.read(date)).is_hole:
+                return day
+            await asyncio.sleep(self._load.retry_pause_s)
+        day = await self._source.read(date)
+        if day.is_hole:
+            self._load.failed["days"] += 1
+            log.error("daily bars missing: ATR begins after them", day=str(date))
+        return day
+
+    async def _all_days(self) -> AsyncGenerator[Day, None]:
+        """The days from the oldest on, some of them being read ahead."""
+        older = deque(self._load.days.before[:-AVERAGE_DAYS])
+        ahead: deque[asyncio.Task[Day]] = deque()
+        try:
+            while older or ahead:
+                while older and len(ahead) < DAYS_AT_ONCE:
+                    ahead.append(asyncio.create_task(self._read_patiently(older.popleft())))
+                yield await ahead.popleft()
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+        for day in self._recent:
+            yield day
+
+    async def _emit_prev_close(self, symbols: Sequence[str], close: Floats, volume: Floats) -> None:
+        self._has_prev_close.update(symbols)
+        names = list(symbols)
+        await self._load.emit(ReferenceBatch(names, {"prev_close": close, "prev_volume": volume}))
+
+    async def _emit_column(self, symbols: Sequence[str], name: str, values: Floats) -> None:
+        rows = np.flatnonzero(~np.isnan(values)).tolist()
+        await self._load.emit(ReferenceBatch([symbols[i] for i in rows], {name: values[rows]}))

@@ -1,0 +1,63 @@
+"""What the parts of one load share."""
+
+import datetime
+from collections import Counter
+from collections.abc import Awaitable, Callable, Set
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.data_ingest.reference.batch import ReferenceBatch
+from services.data_ingest.reference.source import TradingDays
+from services.data_ingest.reference.splits import SplitTable
+from services.kit.logging import get_logger
+from services.kit.vendor import VendorClient
+
+Answer = TypeVar("Answer")
+
+log = get_logger(__name__)
+
+STORE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
+# The vendor lets this key not see that: asking for the next symbol is no use.
+REFUSED: Final = frozenset({401, 403})
+
+
+@dataclass
+class Load:
+    """One load: its day, its sources, and where its batches go.
+
+    `symbols` are those wanted, None all. `retry_pause_s`: how long the vendor is
+    given before what failed is asked for again.
+    """
+
+    day: datetime.date
+    days: TradingDays
+    symbols: frozenset[str] | None
+    pool: asyncpg.Pool | None
+    redis: Redis | None
+    vendor: VendorClient
+    splits: SplitTable
+    emit: Callable[[ReferenceBatch], Awaitable[None]]
+    set_aside: Counter[str]
+    failed: Counter[str]
+    retry_pause_s: float
+    # Shares of the newest day, which says who comes first.
+    activity: dict[str, float] = field(default_factory=dict)
+    # All there are, once metadata have been read.
+    universe: frozenset[str] = frozenset()
+
+    def by_activity(self, symbols: Set[str]) -> list[str]:
+        """Those that traded most on the day before first, the others by name."""
+        return sorted(symbols, key=lambda symbol: (-self.activity.get(symbol, 0.0), symbol))
+
+    async def held(self, store: str, asked: Awaitable[Answer], nothing: Answer) -> Answer:
+        """What a store says; `nothing` when it cannot be asked, which is told and counted."""
+        try:
+            return await asked
+        except STORE_ERRORS as error:
+            self.failed[store] += 1
+            log.error("store not read", store=store, error=str(error) or type(error).__name__)
+            return nothing

@@ -1,0 +1,159 @@
+"""Loads a day's reference data in the caller's event loop: the order of it all.
+
+What Redis and PostgreSQL hold comes from there, the rest from the vendor's REST.
+Decoding a day's bars of all symbols holds the loop up for tens of milliseconds
+and a symbol's 5-minute bars for some; where that matters use
+`process.ReferenceProcess`.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import asyncpg
+from redis.asyncio import Redis
+
+from services.data_ingest.reference.baseline_load import BaselineLoad
+from services.data_ingest.reference.batch import ReferenceBatch
+from services.data_ingest.reference.calendar import new_york_days
+from services.data_ingest.reference.daily_load import DailyLoad
+from services.data_ingest.reference.day_source import DaySource
+from services.data_ingest.reference.load import Load
+from services.data_ingest.reference.metadata_load import MetadataLoad
+from services.data_ingest.reference.source import TradingDays
+from services.data_ingest.reference.splits import SplitTable
+from services.data_ingest.reference.stores import holds_raw
+from services.kit.logging import get_logger
+from services.kit.settings import Settings
+from services.kit.vendor import VendorClient, VendorError
+
+log = get_logger(__name__)
+
+# Their baselines come before everything that no list needs at once.
+FIRST_SYMBOLS: Final = 2000
+BATCHES_AHEAD: Final = 8
+RETRY_PAUSE_SECONDS: Final = 30.0
+# Stored prices wait for the splits, but not for ever.
+SPLITS_SECONDS: Final = 10.0
+
+
+class ReferenceLoader:
+    """See source.ReferenceSource. Without a pool or a Redis that store counts as empty."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: asyncpg.Pool | None,
+        redis: Redis | None,
+        vendor: VendorClient,
+        *,
+        retry_pause_s: float = RETRY_PAUSE_SECONDS,
+    ) -> None:
+        self.set_aside: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self._pool = pool
+        self._redis = redis
+        self._vendor = vendor
+        self._retry_pause_s = retry_pause_s
+
+    async def load(
+        self, day: datetime.date, symbols: Sequence[str] | None = None, days: TradingDays | None = None
+    ) -> AsyncIterator[ReferenceBatch]:
+        """See source.ReferenceSource."""
+        days = new_york_days(day) if days is None else days
+        wanted = None if symbols is None else frozenset(symbols)
+        queue: asyncio.Queue[ReferenceBatch] = asyncio.Queue(BATCHES_AHEAD)
+        producer = asyncio.create_task(self._run(day, days, wanted, queue), name="reference.load")
+        try:
+            while not (producer.done() and queue.empty()):
+                taken = asyncio.ensure_future(queue.get())
+                await asyncio.wait({taken, producer}, return_when=asyncio.FIRST_COMPLETED)
+                if not taken.done():
+                    taken.cancel()
+                    continue
+                yield taken.result()
+            await producer
+        finally:
+            producer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(producer, return_exceptions=True)
+
+    async def _run(
+        self,
+        day: datetime.date,
+        days: TradingDays,
+        wanted: frozenset[str] | None,
+        queue: "asyncio.Queue[ReferenceBatch]",
+    ) -> None:
+        async def emit(batch: ReferenceBatch) -> None:
+            if batch.symbols:
+                for piece in batch.pieces():
+                    await queue.put(piece)
+
+        load = Load(
+            day,
+            days,
+            wanted,
+            self._pool,
+            self._redis,
+            self._vendor,
+            SplitTable((), day, self.set_aside),
+            emit,
+            self.set_aside,
+            self.failed,
+            self._retry_pause_s,
+        )
+        before = Counter(self._vendor.set_aside)
+        has_splits = await self._read_splits(load)
+        await self._load(load)
+        if not has_splits:
+            await self._load_again_what_split(load)
+        self.set_aside.update(Counter(self._vendor.set_aside) - before)
+        log.info(
+            "reference data loaded",
+            day=str(day),
+            symbols=len(load.universe),
+            failed=dict(self.failed),
+            set_aside=dict(self.set_aside),
+        )
+
+    async def _load(self, load: Load) -> None:
+        source = DaySource(load)
+        await source.look_up()
+        daily, metadata, baselines = DailyLoad(load, source), MetadataLoad(load), BaselineLoad(load)
+        async with asyncio.TaskGroup() as tasks:
+            told = tasks.create_task(metadata.told())
+            await daily.recent()
+            await metadata.summaries(await told, daily.symbols)
+            missing = await baselines.stored(load.by_activity(load.universe))
+            await baselines.told(missing[:FIRST_SYMBOLS])
+            tasks.create_task(metadata.details())
+            await daily.history()
+            await baselines.told(missing[FIRST_SYMBOLS:])
+            await daily.again()
+
+    async def _read_splits(self, load: Load) -> bool:
+        """Whether the load has the splits that stored prices need, as far as there are any."""
+        if load.pool is None or not load.days.before or not await load.held("postgres", holds_raw(load.pool), False):
+            return True
+        try:
+            async with asyncio.timeout(SPLITS_SECONDS):
+                splits = await load.vendor.splits(load.days.before[0], load.day)
+        except (VendorError, TimeoutError) as error:
+            log.error("splits not had: stored values stay unadjusted", error=str(error) or type(error).__name__)
+            return False
+        load.splits = SplitTable(splits, load.day, load.set_aside)
+        return True
+
+    async def _load_again_what_split(self, load: Load) -> None:
+        """Once the vendor tells the splits, their symbols are loaded again."""
+        if not await self._read_splits(load):
+            load.failed["splits"] += 1
+            return
+        split = load.universe.intersection(load.splits.factors(load.days.before[0]))
+        if split:
+            await self._load(dataclasses.replace(load, symbols=split))
