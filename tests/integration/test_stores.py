@@ -1,0 +1,51 @@
+"""The embedded stores as tests start them, and the migrations on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import Iterator
+
+import asyncpg
+import pytest
+
+from services.kit.database import migrate
+from services.kit.redis import open_redis
+from tests.support.stores import Stores, module_stores
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with module_stores(tmp_path_factory.mktemp("stores")) as running:
+        yield running
+
+
+async def test_migrations_make_the_tables_once(stores: Stores) -> None:
+    connection = await asyncpg.connect(stores.database_url)
+    try:
+        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        tables = {row["table_name"] for row in await connection.fetch(query)}
+        assert {"scanner_filters", "ticker_metadata", "daily_ohlc", "ticker_atr", "volume_slots"} <= tables
+        await connection.execute("UPDATE scanner_filters SET enabled = NOT enabled WHERE name = 'rvol_high'")
+        assert await asyncio.to_thread(migrate, stores.database_url) == []
+        assert await connection.fetchval("SELECT enabled FROM scanner_filters WHERE name = 'rvol_high'") is True
+        assert await connection.fetchval("SELECT count(*) FROM scanner_filters") == 4
+    finally:
+        await connection.close()
+
+
+async def test_several_processes_may_migrate_at_once(stores: Stores) -> None:
+    connection = await asyncpg.connect(stores.database_url)
+    try:
+        await connection.execute("CREATE DATABASE another")
+        url = stores.database_url.replace("/tradeul?", "/another?")
+        applied = await asyncio.gather(*(asyncio.to_thread(migrate, url) for _ in range(3)))
+        assert sorted(applied)[:2] == [[], []] and len(sorted(applied)[2]) >= 1
+    finally:
+        await connection.close()
+
+
+async def test_redis_answers(stores: Stores) -> None:
+    redis = await open_redis(stores.redis_url)
+    try:
+        await redis.set("key", "value")
+        assert await redis.get("key") == "value"
+    finally:
+        await redis.aclose()
