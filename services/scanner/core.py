@@ -87,15 +87,17 @@ class ScannerCore:
             raise FrameError(f"frame cannot be read: {error}") from error
         last = self._position
         begins = parts.sequence == 1 and (last is None or parts.epoch > last.epoch)
+        market = self._market
         if begins:
-            self._market = Market(self._specs, parts.epoch)
+            market = Market(self._specs, parts.epoch)
         elif last is None or (parts.epoch, parts.sequence) != (last.epoch, last.sequence + 1):
             raise StreamHole(f"expected the frame after {last}, was {parts.epoch}/{parts.sequence}")
-        assert self._market is not None, "a position goes with a market"
+        assert market is not None, "a position goes with a market"
         try:
-            updates = self._market.apply(frame)
+            updates = market.apply(frame)
         except ValueError as error:
             raise FrameError(f"frame {parts.epoch}/{parts.sequence} cannot be applied: {error}") from error
+        self._market = market
         self._position = Position(parts.epoch, parts.sequence)
         trade_ns = last_trade_ns(parts.body) if parts.kind == TRADES else None
         return Applied(updates, begins, parts.kind == WATERMARK, trade_ns)

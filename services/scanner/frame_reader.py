@@ -19,6 +19,7 @@ from services.kit.ring import Position
 from services.kit.settings import Address
 from services.kit.wire import only_field
 from services.scanner.core import FrameError, StreamHole
+from services.scanner.metrics import RECONNECTS
 
 log = get_logger(__name__)
 
@@ -70,6 +71,7 @@ class FrameReader:
         self._sink = sink
         self._name = name
         self._chunks: list[bytes] = []
+        self._chunks_of = Position(0, 0)
         self._unacknowledged = 0
         # Whether the connection brought anything of use: then the pause starts small again.
         self._progressed = False
@@ -82,6 +84,7 @@ class FrameReader:
             while True:
                 self._sink.set_problem(f"connecting to data_ingest at {self._target}")
                 self._progressed = False
+                RECONNECTS.inc()
                 why = await self._follow(open_stream)
                 pause = FIRST_PAUSE if self._progressed else min(pause * 2, LONGEST_PAUSE)
                 self._sink.set_problem(f"data_ingest at {self._target}: {why}")
@@ -112,11 +115,16 @@ class FrameReader:
             return f"nothing came for {silence:g} s"
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
+        except asyncio.InvalidStateError:
+            # What writing to an ended call raises: it ended while a frame was applied.
+            return f"ended with {(await call.code()).name}: {await call.details() or 'no details'}"
         except StreamHole as error:
             return str(error)
         except FrameError as error:
-            # Going on would leave a copy that differs from everybody else's.
+            # Going on would leave a copy that differs from everybody else's. What cannot
+            # be read will not be readable at once, so that the pauses grow.
             self._sink.forget()
+            self._progressed = False
             return str(error)
         finally:
             call.cancel()
@@ -133,6 +141,7 @@ class FrameReader:
         elif number == SNAPSHOT:
             self._take_chunk(data_ingest_pb2.SnapshotChunk.FromString(payload))
         elif number == CURRENT:
+            self._check_position(stream_pb2.StreamCurrent.FromString(payload).position)
             self._sink.set_problem("")
             self._progressed = True
         elif number == RESET:
@@ -142,13 +151,19 @@ class FrameReader:
         elif number == GOING_AWAY:
             self._progressed = True
             return f"going away: {stream_pb2.StreamGoingAway.FromString(payload).reason}"
-        elif number not in (OPENED, HEARTBEAT):
+        elif number == HEARTBEAT:
+            self._check_position(stream_pb2.StreamHeartbeat.FromString(payload).position)
+        elif number != OPENED:
             raise FrameError(f"expected a response of field {OPENED}-{GOING_AWAY}, was field {number}")
         return None
 
     def _take_chunk(self, chunk: data_ingest_pb2.SnapshotChunk) -> None:
+        position = Position(chunk.position.epoch, chunk.position.sequence)
         if chunk.index == 0:
             self._chunks.clear()
+            self._chunks_of = position
+        if position != self._chunks_of:
+            raise FrameError(f"expected a snapshot chunk of {self._chunks_of}, was of {position}")
         if chunk.index != len(self._chunks) or chunk.index >= chunk.count:
             raise FrameError(f"expected snapshot chunk {len(self._chunks)}, was {chunk.index} of {chunk.count}")
         self._chunks.append(chunk.data)
@@ -156,7 +171,14 @@ class FrameReader:
             return
         data = b"".join(self._chunks)
         self._chunks.clear()
-        self._sink.load(data, Position(chunk.position.epoch, chunk.position.sequence))
+        self._sink.load(data, position)
+
+    def _check_position(self, told: stream_pb2.StreamPosition) -> None:
+        """Nothing is on its way: raises StreamHole when the sequencer has sent more than has come."""
+        position = Position(told.epoch, told.sequence)
+        # Position 0 is that of a sequencer that has sent nothing at all.
+        if position.sequence and position != self._sink.position:
+            raise StreamHole(f"expected to be at {position}, which was all sent, was at {self._sink.position}")
 
     def _open_request(self) -> bytes:
         request = data_ingest_pb2.SubscribeFramesOpen(reader=self._name, credit=CREDIT)

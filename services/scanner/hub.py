@@ -5,7 +5,8 @@ the frame's changes are in the streams of their lists.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from services.kit.clock import monotonic, wall_ns
@@ -64,6 +65,7 @@ class ListHub:
             stream = self._streams.get(update.list)
             if stream is None:
                 self.scans.publish(update)
+                metrics.list_updates(SCAN).inc()
             else:
                 stream.publish(update.previous_sequence, update.sequence, update.delta)
                 metrics.list_updates(update.list).inc()
@@ -86,14 +88,17 @@ class ListHub:
         self.core.forget()
 
     def set_problem(self, problem: str) -> None:
-        if problem == self.problem:
-            return
-        self.problem = problem
-        metrics.IS_CURRENT.set(not problem)
-        if problem or not self.core.is_loaded:
-            self._current.clear()
-        else:
+        if problem != self.problem:
+            self.problem = problem
+            metrics.IS_CURRENT.set(not problem)
+            self._note_current()
+
+    def _note_current(self) -> None:
+        """Whether there is a state that follows: an epoch's first frame may come long after "current"."""
+        if self.core.is_loaded and not self.problem:
             self._current.set()
+        else:
+            self._current.clear()
 
     # --- what the servicer asks for
 
@@ -102,33 +107,29 @@ class ListHub:
         """Subscribers that fell behind and have not caught up."""
         return sum(stream.slow for stream in self._streams.values()) + sum(scan.stream.slow for scan in self.scans)
 
-    async def follow_list(
-        self, name: str, asked: Position | None, min_interval_ms: int, take: "TakeSubscription"
-    ) -> AsyncGenerator[bytes, None]:
-        """A built-in list's stream as encoded responses; `take` is given the subscription, to end it."""
+    @contextlib.contextmanager
+    def list_subscription(self, name: str, asked: Position | None, min_interval_ms: int) -> Iterator[ListSubscription]:
+        """A subscriber of a built-in list, counted meanwhile. Raises NOT_READY, TOO_MANY_STREAMS."""
         self.core.market  # noqa: B018  NOT_READY while there is none
-        subscription = self._streams[name].subscribe(asked, min_interval_ms)
-        take(subscription)
-        async for message in self._counted(name, subscription):
-            yield message
+        with self._counted(name):
+            yield self._streams[name].subscribe(asked, min_interval_ms)
 
-    async def follow_scan(
-        self, filter_text: str, order_by: str, limit: int, min_interval_ms: int, take: "TakeSubscription"
-    ) -> AsyncGenerator[bytes, None]:
-        """The same of an own list, which is kept while somebody follows it."""
+    @contextlib.contextmanager
+    def scan_subscription(
+        self, filter_text: str, order_by: str, limit: int, min_interval_ms: int
+    ) -> Iterator[ListSubscription]:
+        """The same of an own list, which is kept while somebody follows it. Raises TOO_MANY_SCANS, too."""
         market = self.core.market
         checked_query(filter_text, order_by)
-        self._refuse_too_many()
-        scan = self.scans.open(market, ScanKey(filter_text.strip(), order_by.strip(), limit))
-        metrics.OPEN_SCANS.set(len(self.scans))
-        try:
-            subscription = scan.stream.subscribe(None, min_interval_ms)
-            take(subscription)
-            async for message in self._counted(SCAN, subscription):
-                yield message
-        finally:
-            self.scans.release(self.core.market, scan)
+        with self._counted(SCAN):
+            scan = self.scans.open(market, ScanKey(filter_text.strip(), order_by.strip(), limit))
             metrics.OPEN_SCANS.set(len(self.scans))
+            try:
+                yield scan.stream.subscribe(None, min_interval_ms)
+            finally:
+                # By now it may be another market.
+                self.scans.release(self.core.market, scan)
+                metrics.OPEN_SCANS.set(len(self.scans))
 
     def close(self, reason: str) -> None:
         """Ends every subscription with going_away; new ones get it at once."""
@@ -137,26 +138,21 @@ class ListHub:
             stream.close(reason)
         self.scans.close(reason)
 
-    async def _counted(self, name: str, subscription: ListSubscription) -> AsyncGenerator[bytes, None]:
-        self._refuse_too_many()
-        self.subscribers += 1
-        gauge = metrics.subscribers(name)
-        gauge.inc()
-        messages = subscription.messages()
-        try:
-            async for message in messages:
-                yield message
-        finally:
-            self.subscribers -= 1
-            gauge.dec()
-            await messages.aclose()
-
-    def _refuse_too_many(self) -> None:
+    @contextlib.contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
         if self.subscribers >= self._max_subscribers:
             raise TOO_MANY_STREAMS.error(
                 f"{self._max_subscribers} subscribers are here already, which is the most",
                 maximum=self._max_subscribers,
             )
+        self.subscribers += 1
+        gauge = metrics.subscribers(name)
+        gauge.inc()
+        try:
+            yield
+        finally:
+            self.subscribers -= 1
+            gauge.dec()
 
     def _market_replaced(self, reason: str) -> None:
         core = self.core
@@ -168,6 +164,7 @@ class ListHub:
                 # At the same position it is the same list: subscribers need not hear of it.
                 stream.restart(position, reason)
         self.scans.replace_market(core.market, core.scan_position, reason)
+        self._note_current()
 
     def _scan_stream(self, scan: Scan) -> ListStream:
         core = self.core
@@ -185,6 +182,3 @@ class ListHub:
         if self._closing is not None:
             stream.close(self._closing)
         return stream
-
-
-TakeSubscription = Callable[[ListSubscription], None]

@@ -5,6 +5,7 @@ interval, or is behind by some deltas, gets them merged; one that is behind by
 more than is held or worth merging gets a fresh snapshot.
 """
 
+import math
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Final
 
 from services.kit.ring import Position, Ring
 from services.scanner import grammar
+from services.scanner.alarms import Alarms
 from services.scanner.list_subscription import ListSubscription
 from services.scanner.merge import merge_deltas
 
@@ -22,6 +24,8 @@ MAX_MERGED_BYTES: Final = 2 * 1024 * 1024
 # So many merged spans are kept for those who stand at the same place.
 MAX_MERGED: Final = 16
 HEARTBEAT_SECONDS: Final = 10.0
+# Heartbeats come at multiples of this part of it.
+HEARTBEAT_STEPS: Final = 4
 
 
 class ListStream:
@@ -60,9 +64,12 @@ class ListStream:
         self.generation = 0
         self.restart_reason = ""
         self.closing: str | None = None
-        # Subscriptions that wait for a change, and those that wait for their time to come.
+        # Subscriptions that wait for a change, those that wait for their time to come, and
+        # those whose last message is on its way to the client.
         self.waiting: set[ListSubscription] = set()
         self.pausing: set[ListSubscription] = set()
+        self.sending: set[ListSubscription] = set()
+        self.alarms = Alarms()
 
     @property
     def position(self) -> Position:
@@ -86,6 +93,8 @@ class ListStream:
                 f"list {self.name}: expected the delta {newest} to {newest + 1}, was {previous_sequence} to {sequence}"
             )
         self._ring.append(grammar.delta(delta))
+        for subscription in self.sending:
+            subscription.check_pace()
         self._wake()
 
     def restart(self, position: Position, reason: str) -> None:
@@ -133,6 +142,11 @@ class ListStream:
             if len(self._merged) > MAX_MERGED:
                 self._merged.popitem(last=False)
         return message
+
+    def heartbeat_due(self, now: float) -> float:
+        """When one who was sent something `now` gets a heartbeat: on a grid that all share, early rather than late."""
+        grid = self.heartbeat_seconds / HEARTBEAT_STEPS
+        return math.floor((now + self.heartbeat_seconds) / grid) * grid
 
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a subscriber that fell behind, until it has caught up."""

@@ -1,7 +1,6 @@
 """A subscriber's side of a list stream: resuming, pacing, falling behind, going away."""
 
 import asyncio
-import contextlib
 import math
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
@@ -13,7 +12,7 @@ from services.scanner import grammar
 if TYPE_CHECKING:
     from services.scanner.list_stream import ListStream
 
-# A live subscriber with more deltas than this waiting gets them as one.
+# A live subscriber with more deltas than this waiting is slow, and gets them as one.
 MERGE_BEHIND: Final = 32
 # A client that comes from a replica that was ahead waits so long for this one.
 AHEAD_SECONDS: Final = 2.0
@@ -56,67 +55,73 @@ class ListSubscription:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(True)
 
+    def time_is_up(self) -> None:
+        """The time has come until which it waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(False)
+
+    def check_pace(self) -> None:
+        """Its last message is still on its way: it is slow when too much has been published meanwhile."""
+        if self._current_at is None and self._stream.position.sequence - self._at.sequence > MERGE_BEHIND:
+            self._mark_slow(True)
+
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Encoded WatchListResponses: opened, what was missed or a snapshot, current, then what changes.
 
-        Ends after end() or going_away; close the generator to unsubscribe.
+        Ask for the next when the client has taken the one before. Ends after end()
+        or going_away; close the generator to unsubscribe.
         """
-        stream = self._stream
+        stream, asked = self._stream, self._asked
         stream.subscribers += 1
         try:
-            async with contextlib.aclosing(self._messages(self._asked)) as messages:
-                async for message in messages:
-                    yield message
-        finally:
-            stream.subscribers -= 1
-            self._mark_slow(False)
-
-    async def _messages(self, asked: Position | None) -> AsyncGenerator[bytes, None]:
-        stream = self._stream
-        if asked is not None:
-            await self._let_catch_up(asked)
-        self._generation = stream.generation
-        self._heartbeat_at = self._loop.time() + stream.heartbeat_seconds
-        yield grammar.opened(stream.name, stream.position)
-        self._current_at = stream.position.sequence
-        refused = self._refusal(asked)
-        if asked is None or refused:
-            if refused:
-                yield grammar.reset(stream.position, refused)
-            yield self._fresh_snapshot()
-        else:
-            self._at = asked
-        while not self._ended:
-            if self._current_at is not None and self._at.sequence >= self._current_at:
-                self._current_at = None
-                yield grammar.current(self._at)
-            elif stream.closing is not None:
-                yield grammar.going_away(self._at, stream.closing)
-                return
-            elif self._generation != stream.generation:
-                self._generation = stream.generation
-                yield grammar.reset(stream.position, stream.restart_reason)
+            if asked is not None:
+                await self._let_catch_up(asked)
+            self._generation = stream.generation
+            self._heartbeat_at = stream.heartbeat_due(self._loop.time())
+            yield grammar.opened(stream.name, stream.position)
+            self._current_at = stream.position.sequence
+            refused = self._refusal(asked)
+            if asked is None or refused:
+                if refused:
+                    yield grammar.reset(stream.position, refused)
                 yield self._fresh_snapshot()
-            elif self._at == stream.position:
-                self._mark_slow(False)
-                if not await self._woken(self._heartbeat_at, stream.waiting):
-                    yield self._heartbeat()
-            elif (wait_until := self._paced_until()) is not None:
-                # Changes are let pass here: only an interruption or the time ends this wait.
-                until = min(wait_until, self._heartbeat_at)
-                if not await self._woken(until, stream.pausing) and until < wait_until:
-                    yield self._heartbeat()
-            elif (message := self._next_delta()) is not None:
-                yield message
             else:
-                # A long interval may outlast what is held: that is no fault of the subscriber's.
-                if not self._interval:
-                    self._mark_slow(True)
+                self._at = asked
+            while not self._ended:
+                stream.sending.discard(self)
+                if self._current_at is not None and self._at.sequence >= self._current_at:
+                    self._current_at = None
+                    yield grammar.current(self._at)
+                elif stream.closing is not None:
+                    yield grammar.going_away(self._at, stream.closing)
+                    return
+                elif self._generation != stream.generation:
+                    self._generation = stream.generation
+                    yield grammar.reset(stream.position, stream.restart_reason)
+                    yield self._fresh_snapshot()
+                elif self._at == stream.position:
+                    self._mark_slow(False)
+                    if not await self._woken(self._heartbeat_at, stream.waiting):
+                        yield self._heartbeat()
+                elif (wait_until := self._paced_until()) is not None:
+                    # Changes are let pass here: only an interruption or the time ends this wait.
+                    until = min(wait_until, self._heartbeat_at)
+                    if not await self._woken(until, stream.pausing) and until < wait_until:
+                        yield self._heartbeat()
+                elif (message := self._next_delta()) is not None:
+                    yield message
+                else:
+                    # A long interval may outlast what is held: that is no fault of the subscriber's.
+                    self._mark_slow(not self._interval)
                     reason = f"position {self._at} is too far behind {stream.position.sequence} to send what is between"
                     yield grammar.reset(stream.position, reason)
-                yield self._fresh_snapshot()
-        if self._error is not None:
-            raise self._error
+                    yield self._fresh_snapshot()
+            if self._error is not None:
+                raise self._error
+        finally:
+            stream.subscribers -= 1
+            stream.sending.discard(self)
+            self._mark_slow(False)
 
     async def _let_catch_up(self, asked: Position) -> None:
         """Waits a little when the subscriber comes from a replica that was ahead of this one."""
@@ -163,24 +168,26 @@ class ListSubscription:
         return message
 
     def _heartbeat(self) -> bytes:
-        self._heartbeat_at = self._loop.time() + self._stream.heartbeat_seconds
+        self._heartbeat_at = self._stream.heartbeat_due(self._loop.time())
         return grammar.heartbeat(self._at)
 
     def _sent(self) -> None:
         now = self._loop.time()
-        self._heartbeat_at = now + self._stream.heartbeat_seconds
+        self._stream.sending.add(self)
+        self._heartbeat_at = self._stream.heartbeat_due(now)
         if self._interval:
             self._may_send_at = next_tick(now, self._interval, self._stream.phase)
 
     async def _woken(self, until: float, waiting: set["ListSubscription"]) -> bool:
         """Waits in `waiting` for wake(), at most `until` that time; whether it came."""
+        alarms = self._stream.alarms
         waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_at(until, _give_up, waiter)
+        alarms.add(until, self)
         waiting.add(self)
         try:
             return await waiter
         finally:
-            timer.cancel()
+            alarms.discard(until, self)
             waiting.discard(self)
             self._waiter = None
 
@@ -200,8 +207,3 @@ def next_tick(now: float, interval: float, phase: float) -> float:
     tick = (math.floor((now - begin) / interval) + 1) * interval + begin
     # A wake-up that was a little late stays on the grid; anything else would come too early.
     return tick if tick - now >= ON_TIME * interval else tick + interval
-
-
-def _give_up(waiter: "asyncio.Future[bool]") -> None:
-    if not waiter.done():
-        waiter.set_result(False)

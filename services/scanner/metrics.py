@@ -9,7 +9,7 @@ from services.kit.metrics import FRAMES, LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIB
 SERVICE: Final = "scanner"
 
 LIST_UPDATES = Counter("tradeul_list_updates", "Changes of a list, own lists together.", ["list"])
-SLOW_EVENTS = Counter("tradeul_slow_subscriptions", "Times a subscriber fell behind and got a snapshot.", ["list"])
+SLOW_EVENTS = Counter("tradeul_slow_subscriptions", "Times a subscriber fell behind.", ["list"])
 REFRESH_SECONDS = Histogram(
     "tradeul_refresh_seconds",
     "From a watermark frame to all lists ranked and their changes handed to the subscribers.",

@@ -36,13 +36,6 @@ def rows_limit(limit: int | None, default: int = DEFAULT_ROWS, maximum: int = MA
     return limit
 
 
-def list_limit(name: str, limit: int | None) -> int:
-    """The rows of a built-in list to give: `filtered` may be longer than the others."""
-    if name == FILTERED:
-        return rows_limit(limit, MAX_FILTERED_ROWS, MAX_FILTERED_ROWS)
-    return rows_limit(limit)
-
-
 def least_gap(min_gap: float | None) -> float:
     """The least absolute gap in percent."""
     if min_gap is None:
