@@ -144,7 +144,7 @@ async def follow_list(
     async with open_channel(target) as channel:
         stub = scanner_pb2_grpc.ScannerServiceStub(channel)
         while True:
-            call = stub.SubscribeList()
+            call = stub.SubscribeList(None)
             try:
                 await call.write(open_message(request, copy))
                 async for response in _responses(call):
@@ -176,15 +176,12 @@ async def follow_list(
 async def _responses(
     call: "grpc.aio.StreamStreamCall[scanner_pb2.SubscribeListRequest, scanner_pb2.WatchListResponse]",
 ) -> AsyncIterator[scanner_pb2.WatchListResponse]:
+    responses = aiter(call)
     while True:
-        async with asyncio.timeout(SILENCE_SECONDS):
-            response = await call.read()
-        if response is grpc.aio.EOF:
-            code = await call.code()
-            if code is not grpc.StatusCode.OK:
-                raise grpc.aio.AioRpcError(
-                    code, await call.initial_metadata(), await call.trailing_metadata(), await call.details()
-                )
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                response = await anext(responses)
+        except StopAsyncIteration:
             return
         yield response
 

@@ -7,6 +7,7 @@ jittered pause that grows while nothing comes of it.
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import grpc
@@ -32,6 +33,8 @@ CREDIT: Final = 1024
 ACK_EVERY: Final = 128
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
+
+OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
 _FIELDS: Final = {field.name: field.number for field in data_ingest_pb2.SubscribeFramesResponse.DESCRIPTOR.fields}
 OPENED: Final = _FIELDS["opened"]
@@ -80,7 +83,8 @@ class FrameReader:
         """Reads until cancelled."""
         pause = FIRST_PAUSE
         async with open_channel(self._target) as channel:
-            open_stream = channel.stream_stream(METHOD)
+            # Requests and responses are bytes.
+            open_stream: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
             while True:
                 self._sink.set_problem(f"connecting to data_ingest at {self._target}")
                 self._progressed = False
@@ -91,9 +95,10 @@ class FrameReader:
                 log.warning("stream of data_ingest ended", reason=why, again_in=pause)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
-    async def _follow(self, open_stream: "grpc.aio.StreamStreamMultiCallable") -> str:
+    async def _follow(self, open_stream: OpenStream) -> str:
         """Follows one connection to its end; returns why it ended."""
-        call = open_stream()
+        call = open_stream(None)
+        responses = aiter(call)
         self._chunks.clear()
         self._unacknowledged = 0
         silence = OPEN_SECONDS
@@ -101,16 +106,15 @@ class FrameReader:
             await call.write(self._open_request())
             while True:
                 async with asyncio.timeout(silence):
-                    message = await call.read()
-                if message is grpc.aio.EOF:
-                    code, details = await call.code(), await call.details()
-                    return f"ended by the server with {code.name}: {details or 'no details'}"
+                    message = await anext(responses)
                 silence = SILENCE_SECONDS
                 if (end := self._take(message)) is not None:
                     return end
                 if self._unacknowledged >= ACK_EVERY:
                     self._unacknowledged = 0
                     await call.write(self._ack_request())
+        except StopAsyncIteration:
+            return f"ended by the server: {await call.details() or 'no details'}"
         except TimeoutError:
             return f"nothing came for {silence:g} s"
         except grpc.aio.AioRpcError as error:
@@ -139,20 +143,20 @@ class FrameReader:
             self._sink.apply(payload)
             self._unacknowledged += 1
         elif number == SNAPSHOT:
-            self._take_chunk(data_ingest_pb2.SnapshotChunk.FromString(payload))
+            self._take_chunk(data_ingest_pb2.SnapshotChunk.FromString(bytes(payload)))
         elif number == CURRENT:
-            self._check_position(stream_pb2.StreamCurrent.FromString(payload).position)
+            self._check_position(stream_pb2.StreamCurrent.FromString(bytes(payload)).position)
             self._sink.set_problem("")
             self._progressed = True
         elif number == RESET:
-            reset = stream_pb2.StreamReset.FromString(payload)
+            reset = stream_pb2.StreamReset.FromString(bytes(payload))
             log.info("data_ingest reset the stream", reason=reset.reason)
             self._sink.set_problem(f"waiting for the whole state: {reset.reason}")
         elif number == GOING_AWAY:
             self._progressed = True
-            return f"going away: {stream_pb2.StreamGoingAway.FromString(payload).reason}"
+            return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
         elif number == HEARTBEAT:
-            self._check_position(stream_pb2.StreamHeartbeat.FromString(payload).position)
+            self._check_position(stream_pb2.StreamHeartbeat.FromString(bytes(payload)).position)
         elif number != OPENED:
             raise FrameError(f"expected a response of field {OPENED}-{GOING_AWAY}, was field {number}")
         return None

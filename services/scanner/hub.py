@@ -6,6 +6,7 @@ the frame's changes are in the streams of their lists.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -159,7 +160,7 @@ class ListHub:
         for name in core.definitions:
             position = core.list_position(name)
             if (stream := self._streams.get(name)) is None:
-                self._streams[name] = self._stream(name, position, lambda name=name: core.ranked_list(name))
+                self._streams[name] = self._stream(name, position, functools.partial(core.ranked_list, name))
             elif stream.position != position:
                 # At the same position it is the same list: subscribers need not hear of it.
                 stream.restart(position, reason)

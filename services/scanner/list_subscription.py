@@ -34,7 +34,7 @@ class ListSubscription:
         self._generation = stream.generation
         self._at = stream.position
         # The catch-up is over here; None once that was said.
-        self._current_at: int | None = None
+        self._current_at: int | None = stream.position.sequence
         self._may_send_at = 0.0
         self._heartbeat_at = 0.0
         self._is_slow = False
@@ -61,7 +61,7 @@ class ListSubscription:
             self._waiter.set_result(False)
 
     def check_pace(self) -> None:
-        """Its last message is still on its way: it is slow when too much has been published meanwhile."""
+        """Its last message is on its way: it is slow when too much has been published meanwhile."""
         if self._current_at is None and self._stream.position.sequence - self._at.sequence > MERGE_BEHIND:
             self._mark_slow(True)
 
@@ -73,6 +73,7 @@ class ListSubscription:
         """
         stream, asked = self._stream, self._asked
         stream.subscribers += 1
+        stream.sending.add(self)
         try:
             if asked is not None:
                 await self._let_catch_up(asked)
@@ -88,7 +89,6 @@ class ListSubscription:
             else:
                 self._at = asked
             while not self._ended:
-                stream.sending.discard(self)
                 if self._current_at is not None and self._at.sequence >= self._current_at:
                     self._current_at = None
                     yield grammar.current(self._at)
@@ -173,22 +173,24 @@ class ListSubscription:
 
     def _sent(self) -> None:
         now = self._loop.time()
-        self._stream.sending.add(self)
         self._heartbeat_at = self._stream.heartbeat_due(now)
         if self._interval:
             self._may_send_at = next_tick(now, self._interval, self._stream.phase)
 
     async def _woken(self, until: float, waiting: set["ListSubscription"]) -> bool:
         """Waits in `waiting` for wake(), at most `until` that time; whether it came."""
-        alarms = self._stream.alarms
-        waiter = self._waiter = self._loop.create_future()
-        alarms.add(until, self)
+        stream = self._stream
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
+        stream.alarms.add(until, self)
         waiting.add(self)
+        stream.sending.discard(self)
         try:
             return await waiter
         finally:
-            alarms.discard(until, self)
+            stream.alarms.discard(until, self)
             waiting.discard(self)
+            stream.sending.add(self)
             self._waiter = None
 
     def _mark_slow(self, is_slow: bool) -> None:

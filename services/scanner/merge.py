@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tradeul.v1 import scanner_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
 
 ADD = scanner_pb2.ListChange.ADD
 REMOVE = scanner_pb2.ListChange.REMOVE
@@ -20,7 +21,7 @@ class _Member:
         self.is_member = was_member
         self.first_rank: int | None = None
         self.rank = 0
-        self.data: scanner_pb2.TickerRow | None = None
+        self.data: TickerRow | None = None
 
     def apply(self, change: scanner_pb2.ListChange) -> None:
         if change.action == REMOVE:

@@ -110,7 +110,12 @@ async def test_a_subscriber_that_is_behind_by_many_gets_them_as_one() -> None:
     assert reader.kinds[-1] == "delta"
     assert reader.copy.deltas == 1
     assert rows_of(reader.copy) == publisher.model.rows
-    assert publisher.slow == []
+    assert (publisher.slow, publisher.stream.slow) == ([True], 1)
+    waiting = asyncio.create_task(reader.read())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (publisher.slow, publisher.stream.slow) == ([True, False], 0)
+    waiting.cancel()
 
 
 async def test_a_subscriber_beyond_what_is_held_gets_a_snapshot_and_counts_as_slow_until_it_has_caught_up() -> None:
