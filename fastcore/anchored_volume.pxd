@@ -3,15 +3,11 @@
 #
 # A bar comes seconds after its end, when trades behind it have been counted
 # already. So trades are kept by second until a bar covers them; bars end on
-# whole seconds. What is older than 16 minutes (bars come at most 15 late) is
-# merged into the oldest second kept.
+# whole seconds. However late a bar comes, the sums are exact.
 
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.wire cimport Cursor, Writer
-
-cdef enum:
-    KEPT_SECONDS = 960
 
 cdef struct Second:
     int64_t second              # since 1970 UTC

@@ -58,24 +58,12 @@ cdef int add_second(AnchoredVolume* volume, int64_t second, double shares, doubl
         first[i - 1].shares += shares
         first[i - 1].dollars += dollars
         return 0
-    if i == 0 and volume.count and second < first[volume.count - 1].second - KEPT_SECONDS:
-        # Too old to be kept by itself.
-        first[0].shares += shares
-        first[0].dollars += dollars
-        return 0
     memmove(first + i + 1, first + i, (volume.count - i) * sizeof(Second))
     place = first + i
     place.second = second
     place.shares = shares
     place.dollars = dollars
     volume.count += 1
-    if i == volume.count - 1:
-        while volume.count > 1 and first[0].second < second - KEPT_SECONDS:
-            first[1].shares += first[0].shares
-            first[1].dollars += first[0].dollars
-            first += 1
-            volume.head += 1
-            volume.count -= 1
     return 0
 
 

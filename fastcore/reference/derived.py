@@ -35,17 +35,22 @@ class History:
     baseline: Baseline | None = None
 
 
+def stored(value: float) -> float:
+    """Rounded to 6 decimals: to the nearest multiple of a millionth, halves to the even one."""
+    return round(value * 1e6) / 1e6
+
+
 def percent(value: float | None, base: float | None) -> float | None:
     """How far value is from base, in percent, as stored."""
     if value is None or base is None or base == 0:
         return None
-    return round(100 * (value - base) / base, 6)
+    return stored(100 * (value - base) / base)
 
 
 def ratio(value: float | None, base: float | None) -> float | None:
     if value is None or base is None or not base > 0:
         return None
-    return round(value / base, 6)
+    return stored(value / base)
 
 
 def at_time_of_day(ends: list[float], day: Day, now: int) -> float:
@@ -126,12 +131,12 @@ def _against_history(row: dict[str, Value | None], facts: Facts) -> None:
         )
     if price is not None and facts.open is not None and before is not None and facts.open != before:
         given_back = 100 * (facts.open - price) / (facts.open - before)
-        row["gap_fill_percent"] = max(0.0, round(given_back, 6))
+        row["gap_fill_percent"] = max(0.0, stored(given_back))
     row["premarket_change_percent"] = percent(facts.premarket_price, before)
     row["volume_ratio"] = ratio(facts.volume, _number(row, "avg_volume_30d"))
     atr = _number(row, "atr")
     if atr is not None and price:
-        row["atr_percent"] = round(100 * atr / price, 6)
+        row["atr_percent"] = stored(100 * atr / price)
 
 
 def _against_day(row: dict[str, Value | None], facts: Facts) -> None:
@@ -141,12 +146,12 @@ def _against_day(row: dict[str, Value | None], facts: Facts) -> None:
         row[f"price_from_{name}"] = percent(price, _number(row, name))
     high, low = facts.intraday_high, facts.intraday_low
     if price is not None and high is not None and low is not None and high != low:
-        row["position_in_range"] = round(100 * (price - low) / (high - low), 6)
+        row["position_in_range"] = stored(100 * (price - low) / (high - low))
     vwap = ratio(facts.dollar_volume, facts.volume)
     row["vwap"] = vwap
     row["price_vs_vwap"] = percent(price, vwap)
     if facts.bid is not None and facts.ask is not None and facts.ask + facts.bid > 0:
-        row["spread_percent"] = round(100 * (facts.ask - facts.bid) / ((facts.ask + facts.bid) / 2), 6)
+        row["spread_percent"] = stored(100 * (facts.ask - facts.bid) / ((facts.ask + facts.bid) / 2))
 
 
 def _baseline(row: dict[str, Value | None], baseline: Baseline | None, day: Day, now: int) -> None:
@@ -156,10 +161,10 @@ def _baseline(row: dict[str, Value | None], baseline: Baseline | None, day: Day,
         row["rvol_slot"] = ratio(volume, baseline.volume[slot_of(day, now)])
         sd = at_time_of_day(baseline.sd, day, now)
         if trades is not None and sd > 0:
-            row["trades_z_score"] = round((trades - at_time_of_day(baseline.trades, day, now)) / sd, 6)
+            row["trades_z_score"] = stored((trades - at_time_of_day(baseline.trades, day, now)) / sd)
     rvol, volume_ratio = _number(row, "rvol"), _number(row, "volume_ratio")
     if rvol is not None or volume_ratio is not None:
-        row["score"] = round(10 * (rvol or 0.0) + 5 * (volume_ratio or 0.0), 6)
+        row["score"] = stored(10 * (rvol or 0.0) + 5 * (volume_ratio or 0.0))
 
 
 def _windows(row: dict[str, Value | None], facts: Facts, events: SymbolDay, now: int) -> None:

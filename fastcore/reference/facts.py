@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from fastcore.reference.day_events import HALT, RESUME, Bar, Day, Limit, SymbolDay, Trade
+from fastcore.reference.day_events import HALT, RESUME, Bar, Day, Limit, Quote, Snapshot, SymbolDay, Trade
+from fastcore.reference.snapshots import accepted, anchors, points_of, volume
 
 
 @dataclass
@@ -38,13 +39,16 @@ class Facts:
 
 def facts_of(events: SymbolDay, day: Day) -> Facts:
     facts = Facts()
-    facts.traded = bool(events.trades or events.bars)
-    _prices(facts, events)
-    _open_and_close(facts, events, day)
-    _highs_and_lows(facts, events)
+    snapshots = accepted(events, day)
+    facts.traded = bool(events.trades or events.bars) or any(
+        points_of(row, day) or (row.minute_start >= day.start and row.accumulated > 0) for row in snapshots
+    )
+    _prices(facts, events, snapshots, day)
+    _open_and_close(facts, events, snapshots, day)
+    _highs_and_lows(facts, events, snapshots, day)
     _volumes(facts, events, day)
-    _quotes_and_limits(facts, events)
-    _last_update(facts, events, day)
+    _quotes_and_limits(facts, events, snapshots)
+    _last_update(facts, events, snapshots, day)
     return facts
 
 
@@ -52,7 +56,7 @@ def present(value: float) -> bool:
     return not math.isnan(value)
 
 
-def _prices(facts: Facts, events: SymbolDay) -> None:
+def _prices(facts: Facts, events: SymbolDay, snapshots: list[Snapshot], day: Day) -> None:
     price_time = regular_time = -1
     for event in events.arrivals:
         if isinstance(event, Trade) and event.sets_price:
@@ -69,11 +73,22 @@ def _prices(facts: Facts, events: SymbolDay) -> None:
                     facts.premarket_price = event.close
             if event.regular and event.end > regular_time:
                 regular_time, facts.regular_price = event.end, event.close
+        elif isinstance(event, Snapshot) and event in snapshots:
+            for point in points_of(event, day):
+                if point.time > price_time:
+                    price_time, facts.price = point.time, point.price
+                    if point.place < day.open:
+                        facts.premarket_price = point.price
+            closed = min(event.updated, day.close)
+            if event.updated > day.open and present(event.close) and closed > regular_time:
+                regular_time, facts.regular_price = closed, event.close
 
 
-def _open_and_close(facts: Facts, events: SymbolDay, day: Day) -> None:
+def _open_and_close(facts: Facts, events: SymbolDay, snapshots: list[Snapshot], day: Day) -> None:
+    bars = [(bar.order, bar.official_open) for bar in events.bars if bar.end > day.open]
+    bars += [(row.order, row.open) for row in snapshots if row.updated > day.open]
     sources = [
-        [bar.official_open for bar in events.bars if present(bar.official_open) and bar.end > day.open],
+        [price for _, price in sorted(bars) if present(price)],
         [trade.price for trade in events.trades if trade.official_open],
         [trade.price for trade in events.trades if trade.sets_price and trade.regular],
     ]
@@ -83,10 +98,16 @@ def _open_and_close(facts: Facts, events: SymbolDay, day: Day) -> None:
         facts.official_close = max(prints, key=lambda trade: (trade.time, trade.order)).price
 
 
-def _highs_and_lows(facts: Facts, events: SymbolDay) -> None:
+def _highs_and_lows(facts: Facts, events: SymbolDay, snapshots: list[Snapshot], day: Day) -> None:
     # (high, low, premarket, regular) of everything that may set them.
     reach = [(t.price, t.price, t.premarket, t.regular) for t in events.trades if t.sets_high_low]
     reach += [(bar.high, bar.low, bar.premarket, bar.regular) for bar in events.bars]
+    for row in snapshots:
+        start = row.minute_start
+        if start >= day.start and present(row.minute_high) and present(row.minute_low):
+            reach.append((row.minute_high, row.minute_low, start < day.open, day.open <= start < day.close))
+        if row.updated > day.open and present(row.high) and present(row.low):
+            reach.append((row.high, row.low, False, True))
     facts.intraday_high = max((high for high, _, _, _ in reach), default=None)
     facts.intraday_low = min((low for _, low, _, _ in reach), default=None)
     facts.premarket_high = max((high for high, _, premarket, _ in reach if premarket), default=None)
@@ -96,13 +117,13 @@ def _highs_and_lows(facts: Facts, events: SymbolDay) -> None:
 
 
 def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
-    anchors = [bar for bar in events.bars if bar.anchors]
+    anchored = anchors(events, day)
     trades = [trade for trade in events.trades if trade.has_volume]
-    if anchors or events.trades:
-        facts.volume, facts.dollar_volume = _anchored(anchors, trades)
+    if anchored or events.trades:
+        facts.volume, facts.dollar_volume = volume(anchored, trades)
     if facts.traded:
-        before = [bar for bar in anchors if bar.end <= day.open]
-        facts.premarket_volume = _anchored(before, [trade for trade in trades if trade.premarket])[0]
+        before = [anchor for anchor in anchored if anchor.end <= day.open]
+        facts.premarket_volume = volume(before, [trade for trade in trades if trade.premarket])[0]
         facts.postmarket_volume = math.fsum(trade.size for trade in trades if trade.after_hours)
         if events.bars_only:
             facts.postmarket_volume = math.fsum(bar.volume for bar in events.stand_in_bars() if bar.postmarket)
@@ -110,21 +131,19 @@ def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
         facts.trades = float(len(trades))
 
 
-def _anchored(anchors: list[Bar], trades: list[Trade]) -> tuple[float, float]:
-    """Shares and dollars: those of the newest bar, and of the trades at or after its end."""
-    if not anchors:
-        return math.fsum(t.size for t in trades), math.fsum(t.price * t.size for t in trades)
-    newest = max(anchors, key=lambda bar: (bar.end, bar.order))
-    after = [trade for trade in trades if trade.time >= newest.end]
-    shares = math.fsum([newest.accumulated, *(t.size for t in after)])
-    return shares, math.fsum([newest.day_vwap * newest.accumulated, *(t.price * t.size for t in after)])
-
-
-def _quotes_and_limits(facts: Facts, events: SymbolDay) -> None:
-    if events.quotes:
-        quote = max(events.quotes, key=lambda q: (q.time, q.order))
-        facts.bid = quote.bid if present(quote.bid) else None
-        facts.ask = quote.ask if present(quote.ask) else None
+def _quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot]) -> None:
+    quoted = -1
+    for event in events.arrivals:
+        if isinstance(event, Quote) and event.time >= quoted:
+            quoted = event.time
+        elif isinstance(event, Snapshot) and event in snapshots and event.updated > quoted:
+            if not present(event.bid) and not present(event.ask):
+                continue
+            quoted = event.updated
+        else:
+            continue
+        facts.bid = event.bid if present(event.bid) else None
+        facts.ask = event.ask if present(event.ask) else None
     newest = -1
     for limit in events.limits:
         if limit.time < newest:
@@ -140,16 +159,22 @@ def _quotes_and_limits(facts: Facts, events: SymbolDay) -> None:
             facts.lower = limit.lower
 
 
-def _last_update(facts: Facts, events: SymbolDay, day: Day) -> None:
+def _last_update(facts: Facts, events: SymbolDay, snapshots: list[Snapshot], day: Day) -> None:
     """Trades, bars and limit messages move it; a quote says nothing of when the symbol last traded."""
-    newest = -1
+    newest = newest_limit = -1
     for event in events.arrivals:
-        if isinstance(event, Trade | Limit):
-            time, place = event.time, event.time
+        # (time, what it belongs to a session by), and whether equal times count.
+        moments: list[tuple[int, int]] = []
+        if isinstance(event, Trade):
+            moments = [(event.time, event.time)]
+        elif isinstance(event, Limit) and event.time >= newest_limit:
+            newest_limit = event.time
+            moments = [(event.time, event.time)]
         elif isinstance(event, Bar):
-            time, place = event.end, event.start
-        else:
-            continue
-        if time >= newest:
-            newest = facts.updated_at = time
-            facts.session = day.session(place)
+            moments = [(event.end, event.start)]
+        elif isinstance(event, Snapshot) and event in snapshots:
+            moments = [(point.time, point.place) for point in points_of(event, day)]
+        for time, place in moments:
+            if time > newest or (time == newest and not isinstance(event, Snapshot)):
+                newest = facts.updated_at = time
+                facts.session = day.session(place)
