@@ -1,0 +1,99 @@
+"""The simulated market: its calendar, plans and current day, moved on by the clock it is given."""
+
+import datetime
+from typing import Final
+
+from services.kit.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.errors import StartError
+from services.kit.settings import SimSettings
+from services.simulator.calendar import TradingCalendar, TradingDay, new_york_ns, new_york_time
+from services.simulator.history import day_sums
+from services.simulator.market_day import DaySums, MarketDay
+from services.simulator.plan import DayPlan, Plans
+from services.simulator.shapes import Shapes
+from services.simulator.symbols import Universe
+from services.simulator.tape import Event, Tape
+
+# Some minutes before the opening of an ordinary Monday: gaps are there, and the open comes soon.
+DEFAULT_START: Final = datetime.datetime(2025, 11, 24, 9, 25)
+# From when on a trading day is today: the vendor clears yesterday's snapshot then.
+CLEARED: Final = (3, 30)
+# The tape begins so many minutes before the start, so that what is still on its way then arrives.
+WARM_MINUTES: Final = 1
+KEPT_SUMS: Final = 8
+
+
+class Market:
+    """What the seed, the symbols and the start make of it; `now_ns` is the market's own time.
+
+    Raises StartError when the start lies outside of what the calendar holds.
+    """
+
+    def __init__(self, settings: SimSettings) -> None:
+        start = settings.start or DEFAULT_START
+        if start.tzinfo is None:
+            start = start.replace(tzinfo=NEW_YORK)
+        self.now_ns = int(start.timestamp()) * NS_PER_SECOND
+        date = new_york_time(self.now_ns).date()
+        self.calendar = TradingCalendar(date)
+        self.universe = Universe(settings.seed, settings.symbols)
+        self._shapes = Shapes(settings.seed)
+        index = self.calendar.first_from(date)
+        if index >= len(self.calendar):
+            raise StartError(f"TRADEUL_SIM_START: no trading day on or after {date}")
+        if self.now_ns < self._cleared_ns(index):
+            index -= 1
+        self.plans = Plans(settings.seed, self.universe, self._shapes, self.calendar, index)
+        self._sums: dict[int, DaySums] = {}
+        day = self.plans.current.day
+        minute = min(max((self.now_ns - day.start_ns) // (60 * NS_PER_SECOND), 0), day.end_minute)
+        self._open(int(max(minute - WARM_MINUTES, 0)))
+        # What was sent before the start is past.
+        while self.tape.next_second * NS_PER_SECOND + day.start_ns < self.now_ns and not self.tape.is_over:
+            self.tape.second()
+
+    @property
+    def day(self) -> TradingDay:
+        """Today, or on days without trading the last trading day."""
+        return self.plans.current.day
+
+    def next_event_ns(self) -> int:
+        """When the market has something to do next."""
+        if not self.tape.is_over:
+            return self.day.start_ns + self.tape.next_second * NS_PER_SECOND
+        return self._cleared_ns(self.day.index + 1)
+
+    def step(self) -> list[Event]:
+        """Does what is next and returns the messages of that second, in order; the time moves to its beginning.
+
+        Raises StartError at the calendar's end.
+        """
+        self.now_ns = max(self.now_ns, self.next_event_ns())
+        if not self.tape.is_over:
+            return self.tape.second()
+        if self.day.index + 1 >= len(self.calendar):
+            raise StartError("the simulated market has come to the end of its calendar: start it again")
+        with_quotes = self.tape.with_quotes
+        self.plans.advance()
+        self._open(0)
+        self.tape.with_quotes = with_quotes
+        return []
+
+    def sums_of(self, plan: DayPlan) -> DaySums:
+        """The regular hours of a day that is over; the last few are kept."""
+        index = plan.day.index
+        if (sums := self._sums.pop(index, None)) is None:
+            sums = day_sums(self.plans, plan)
+        self._sums[index] = sums
+        while len(self._sums) > KEPT_SUMS:
+            self._sums.pop(next(iter(self._sums)))
+        return sums
+
+    def _open(self, minute: int) -> None:
+        self.market_day = MarketDay(self.plans, self.plans.current)
+        self.tape = Tape(self.plans, self.market_day, minute)
+
+    def _cleared_ns(self, index: int) -> int:
+        if index >= len(self.calendar):
+            return (1 << 63) - 1
+        return new_york_ns(self.calendar.day(index).date, *CLEARED)

@@ -1,0 +1,178 @@
+"""The current day over all symbols: what has traded by each minute, and the day's sums so far."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from services.simulator.calendar import OPEN_MINUTE
+from services.simulator.hashing import F8, I8, U8, key, mix
+from services.simulator.minutes import Bars, choose, make_bars
+from services.simulator.plan import DayPlan, Plans
+from services.simulator.shapes import SECONDS
+from services.simulator.stories import Halt
+
+
+class Minute(NamedTuple):
+    """One minute: the symbols that trade in it, and their bars (parallel to `symbols`).
+
+    before, after: all symbols' counts of trades at its start and end. bits: random ones of all
+    symbols. place: where a symbol is in `symbols`, valid for those that trade.
+    """
+
+    number: int
+    symbols: I8
+    bars: Bars
+    before: I8
+    after: I8
+    bits: U8
+    place: I8
+
+
+class DaySums:
+    """The day up to a minute, one element a symbol; regular hours where it says so."""
+
+    def __init__(self, count: int) -> None:
+        self.volume = np.zeros(count, dtype=np.int64)
+        self.trades = np.zeros(count, dtype=np.int64)
+        self.dollars = np.zeros(count)
+        self.open = np.zeros(count)
+        self.high = np.zeros(count)
+        self.low = np.full(count, np.inf)
+        self.close = np.zeros(count)
+        self.regular_volume = np.zeros(count, dtype=np.int64)
+        self.regular_dollars = np.zeros(count)
+        self.regular_trades = np.zeros(count, dtype=np.int64)
+        # The newest minute with trades, whenever it was: -1 before the first.
+        self.last_minute = np.full(count, -1, dtype=np.int64)
+        self.last = Bars(*(np.zeros(count) for _ in range(4)), np.zeros(count, dtype=np.int64), np.zeros(count),
+                         np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64))  # fmt: skip
+
+    def add(self, minute: Minute, close_minute: int) -> None:
+        """Takes a whole minute in; minutes come in order."""
+        at, bars = minute.symbols, minute.bars
+        dollars = bars.vwap * bars.volume
+        self.volume[at] += bars.volume
+        self.trades[at] += bars.trades
+        self.dollars[at] += dollars
+        self.last_minute[at] = minute.number
+        for kept, column in zip(self.last, bars, strict=True):
+            kept[at] = column
+        if OPEN_MINUTE <= minute.number < close_minute:
+            self.open[at] = np.where(self.open[at] == 0.0, bars.open, self.open[at])
+            self.high[at] = np.maximum(self.high[at], bars.high)
+            self.low[at] = np.minimum(self.low[at], bars.low)
+            self.close[at] = bars.close
+            self.regular_volume[at] += bars.volume
+            self.regular_dollars[at] += dollars
+            self.regular_trades[at] += bars.trades
+
+
+class MarketDay:
+    """A day's columns: `minute(m)` gives any minute, `sums` those before `next_minute`."""
+
+    def __init__(self, plans: Plans, plan: DayPlan) -> None:
+        universe, shapes = plans.universe, plans.shapes.of(plan.day.is_early)
+        self.plan = plan
+        self.day = plan.day
+        self._sizes = plans.shapes.sizes
+        self._seconds = plans.shapes.seconds
+        self.size_row = universe.size_row
+        count = universe.count
+        bits = plans.bits(plan, np.arange(count, dtype=np.int64))
+        self.bits = bits
+        chosen = choose(bits)
+        before = plan.before.astype(np.float64)
+        self._base = before - np.log(plans.factors(plan.day.index))
+        self._gap = plan.open.astype(np.float64) - before
+        self._move = plan.close.astype(np.float64) - plan.open.astype(np.float64)
+        self._reach = universe.sigma.copy()
+        self._scale = universe.sigma * chosen.sign
+        self._start = chosen.start
+        self._trades = plan.trades.astype(np.float64)
+        self._shapes = shapes
+        self._reach_row = chosen.path
+        self._curve_row = chosen.curve
+        self._path_row = chosen.path.copy()
+        self.halts: dict[int, tuple[Halt, ...]] = {}
+        curves, paths = [shapes.curves], [shapes.paths.astype(np.float64)]
+        for place, symbol in enumerate(plan.own_shapes):
+            own = plans.own_shape(plan, symbol)
+            curves.append(own.curve[None, :])
+            paths.append(own.path[None, :])
+            self._curve_row[symbol] = len(shapes.curves) + place
+            self._path_row[symbol] = len(shapes.paths) + place
+            self._gap[symbol] = self._move[symbol] = 0.0
+            self._scale[symbol] = 1.0
+            self._reach[symbol] = max(0.05, universe.sigma[symbol]) if symbol in plan.stories else self._reach[symbol]
+            if own.halts:
+                self.halts[symbol] = own.halts
+        # Column by column is how they are read.
+        self._curves = np.ascontiguousarray(np.concatenate(curves).T)
+        self._paths = np.ascontiguousarray(np.concatenate(paths).T)
+        self.sums = DaySums(count)
+        self.next_minute = 0
+        self._counts = self.counts(0)
+
+    def counts(self, minute: int) -> I8:
+        """How many trades each symbol has had when a minute begins."""
+        return np.floor(self._trades * self._curves[minute][self._curve_row] + self._start).astype(np.int64)
+
+    def log_price(self, minute: int, symbols: I8) -> F8:
+        """Log of the price at the beginning of a minute."""
+        shapes = self._shapes
+        done = self._base[symbols] + self._gap[symbols] * shapes.gap_done[minute]
+        return (
+            done
+            + self._move[symbols] * shapes.day_done[minute]
+            + self._scale[symbols] * self._paths[minute][self._path_row[symbols]]
+        )
+
+    def begin_minute(self) -> Minute:
+        """What will happen in the next minute; `end_minute` adds it to the sums."""
+        number = self.next_minute
+        before, after = self._counts, self.counts(number + 1)
+        symbols = np.flatnonzero(after > before)
+        row = self._reach_row[symbols]
+        bars = make_bars(
+            self._sizes,
+            self.size_row[symbols],
+            before[symbols],
+            after[symbols],
+            self.log_price(number, symbols),
+            self.log_price(number + 1, symbols),
+            self._reach[symbols] * self._shapes.up[:, number][row],
+            self._reach[symbols] * self._shapes.down[:, number][row],
+        )
+        place = np.zeros(len(before), dtype=np.int64)
+        place[symbols] = np.arange(len(symbols))
+        bits = mix(self.bits + np.uint64(key(13, number)))
+        return Minute(number, symbols, bars, before, after, bits, place)
+
+    def end_minute(self, minute: Minute) -> None:
+        """The minute that began last is over."""
+        self.sums.add(minute, self.day.close_minute)
+        self._counts = minute.after
+        self.next_minute = minute.number + 1
+
+    def replay(self, until: int) -> None:
+        """Goes on to a minute at once."""
+        while self.next_minute < until:
+            self.end_minute(self.begin_minute())
+
+    def skip_to(self, minute: int) -> None:
+        """Leaves out the minutes before, for who wants the sums of later ones only."""
+        self.next_minute = minute
+        self._counts = self.counts(minute)
+
+    def counts_within(self, minute: Minute, second: int) -> I8:
+        """Counts of all symbols when second 0 to 60 of a minute begins."""
+        if second == 0:
+            return minute.before
+        if second == 60:
+            return minute.after
+        curve = (minute.bits >> np.uint64(40)) % np.uint64(SECONDS)
+        part = self._seconds[second][curve.astype(np.int64)]
+        low = self._trades * self._curves[minute.number][self._curve_row]
+        high = self._trades * self._curves[minute.number + 1][self._curve_row]
+        counts = np.floor(low + (high - low) * part + self._start).astype(np.int64)
+        return np.clip(counts, minute.before, minute.after)

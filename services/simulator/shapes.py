@@ -1,0 +1,152 @@
+"""Libraries of shapes from which the days of all symbols are put together.
+
+A symbol's day picks one row of each by its hash. So anything about any moment of any day is
+read off by index, and nothing has to be replayed to know it.
+"""
+
+import functools
+from typing import Final
+
+import numpy as np
+
+from services.simulator.calendar import EARLY_CLOSE_MINUTE, EARLY_END_MINUTE, END_MINUTE, OPEN_MINUTE
+from services.simulator.calendar import CLOSE_MINUTE as FULL_CLOSE_MINUTE
+from services.simulator.hashing import F4, F8, I8, generator
+
+CURVES: Final = 256
+PATHS: Final = 512
+SECONDS: Final = 256
+SIZE_ROWS: Final = 16
+SIZE_PERIOD: Final = 1024
+ODD_LOT: Final = 100
+
+# Of each level: the mean number of round lots, and the part of odd lots.
+SIZE_LEVELS: Final = ((2.0, 0.6), (4.5, 0.5), (9.0, 0.35), (20.0, 0.2), (40.0, 0.1))
+
+
+def minute_weights(close: int, end: int) -> F8:
+    """How trading spreads over the minutes of a day: low, the open, a U, the close, low."""
+    minute = np.arange(end, dtype=np.float64)
+    weights = 0.04 + 0.18 * np.exp(-np.maximum(OPEN_MINUTE - minute, 0) / 55.0)
+    after = minute - OPEN_MINUTE
+    left = close - minute
+    regular = 1.0 + 9.0 * np.exp(-after / 6.0) + 3.0 * np.exp(-after / 40.0)
+    regular = regular + 2.5 * np.exp(-left / 25.0) + 5.0 * np.exp(-left / 2.0)
+    post = 0.012 + 0.35 * np.exp(-(minute - close) / 15.0)
+    weights[OPEN_MINUTE:close] = regular[OPEN_MINUTE:close]
+    weights[close:] = post[close:]
+    return weights
+
+
+def cumulative(weights: F8) -> F8:
+    """Rows of cumulative shares from 0 to exactly 1, one column more than the weights have."""
+    sums = np.zeros((*weights.shape[:-1], weights.shape[-1] + 1))
+    np.cumsum(weights, axis=-1, out=sums[..., 1:])
+    sums /= sums[..., -1:].copy()
+    return sums
+
+
+def bridge(steps: F8) -> F8:
+    """Random walks of `steps` that are held at 0 at both ends, variance 1 over the whole way."""
+    count = steps.shape[-1]
+    walk = np.zeros((*steps.shape[:-1], count + 1))
+    np.cumsum(steps, axis=-1, out=walk[..., 1:])
+    walk /= np.sqrt(count)
+    held: F8 = walk - walk[..., -1:] * np.linspace(0.0, 1.0, count + 1)
+    return held
+
+
+class DayShapes:
+    """The shapes of one kind of day, full or with an early close.
+
+    curves: (CURVES, end+1) share of the day's trades by minute. paths: (PATHS, end+1) wandering of
+    the log price in units of a day's sigma, 0 at the open and the close. up, down: (PATHS, end) how
+    far a minute's high and low reach beyond its open and close, same unit. gap_done, day_done: (end+1)
+    how much of the overnight gap and of the day's change has come.
+    """
+
+    def __init__(self, seed: int, close: int, end: int) -> None:
+        self.close = close
+        self.end = end
+        self.weights = minute_weights(close, end)
+        rng = generator(seed, 101, close)
+        noise = rng.standard_normal((CURVES, end), dtype=np.float32).astype(np.float64) * 0.35
+        slow = np.repeat(rng.standard_normal((CURVES, end // 15)), 15, axis=1) * 0.25
+        self.curves: F8 = cumulative(self.weights * np.exp(noise + slow))
+        steps = rng.standard_normal((PATHS, end), dtype=np.float32).astype(np.float64)
+        paths = np.zeros((PATHS, end + 1))
+        paths[:, : OPEN_MINUTE + 1] = 0.35 * bridge(steps[:, :OPEN_MINUTE])
+        paths[:, OPEN_MINUTE : close + 1] = bridge(steps[:, OPEN_MINUTE:close])
+        walk = np.cumsum(steps[:, close:], axis=1) / np.sqrt(end - close)
+        paths[:, close + 1 :] = 0.25 * walk
+        self.paths: F4 = paths.astype(np.float32)
+        reach = rng.standard_normal((2, PATHS, end), dtype=np.float32)
+        scale = np.full(end, 0.03, dtype=np.float32)
+        scale[OPEN_MINUTE:close] *= np.sqrt(self.weights[OPEN_MINUTE:close] / 2.0)
+        self.up: F4 = np.abs(reach[0]) * scale
+        self.down: F4 = np.abs(reach[1]) * scale
+        minute = np.arange(end + 1, dtype=np.float64)
+        self.gap_done: F8 = np.clip(0.55 + 0.45 * minute / OPEN_MINUTE, 0.0, 1.0)
+        self.day_done: F8 = np.clip((minute - OPEN_MINUTE) / (close - OPEN_MINUTE), 0.0, 1.0)
+
+
+class SizeShapes:
+    """Trade sizes, repeating after SIZE_PERIOD trades: row = level * SIZE_ROWS + a symbol's own choice.
+
+    volume and eligible are sums before trade j: (rows, SIZE_PERIOD+1), flattened; eligible counts the
+    trades that are no odd lots.
+    """
+
+    WIDTH: Final = SIZE_PERIOD + 1
+
+    def __init__(self, seed: int) -> None:
+        rng = generator(seed, 102)
+        rows = []
+        for lots, odd_share in SIZE_LEVELS:
+            shape = (SIZE_ROWS, SIZE_PERIOD)
+            sizes = 100.0 * np.clip(np.rint(rng.lognormal(np.log(lots) - 0.5, 1.0, shape)), 1, 400)
+            odd = rng.integers(1, ODD_LOT, shape)
+            rows.append(np.where(rng.random(shape) < odd_share, odd, sizes).astype(np.int64))
+        sizes_of = np.concatenate(rows)
+        volume = np.zeros((len(sizes_of), self.WIDTH), dtype=np.int64)
+        eligible = np.zeros_like(volume)
+        np.cumsum(sizes_of, axis=1, out=volume[:, 1:])
+        np.cumsum(sizes_of >= ODD_LOT, axis=1, out=eligible[:, 1:])
+        self.volume: I8 = volume.ravel()
+        self.eligible: I8 = eligible.ravel()
+        self.volume_total: I8 = volume[:, -1].copy()
+        self.eligible_total: I8 = eligible[:, -1].copy()
+        self.mean_size: F8 = self.volume_total / SIZE_PERIOD
+
+    def volume_before(self, row: I8, count: I8) -> I8:
+        """Shares of a symbol's first `count` trades."""
+        whole, rest = count >> 10, count & 1023
+        return whole * self.volume_total[row] + self.volume[row * self.WIDTH + rest]
+
+    def eligible_before(self, row: I8, count: I8) -> I8:
+        """How many of a symbol's first `count` trades are no odd lots."""
+        whole, rest = count >> 10, count & 1023
+        return whole * self.eligible_total[row] + self.eligible[row * self.WIDTH + rest]
+
+
+class Shapes:
+    """All libraries of a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.sizes = SizeShapes(seed)
+        rng = generator(seed, 103)
+        # Within a minute trades come in bursts. Row s: the share that has come by second s, of each curve.
+        bursts = rng.gamma(0.6, 1.0, (SECONDS, 60)) + 0.05
+        self.seconds: F8 = np.ascontiguousarray(cumulative(bursts).T)
+
+    @functools.cached_property
+    def full(self) -> DayShapes:
+        return DayShapes(self.seed, FULL_CLOSE_MINUTE, END_MINUTE)
+
+    @functools.cached_property
+    def early(self) -> DayShapes:
+        return DayShapes(self.seed, EARLY_CLOSE_MINUTE, EARLY_END_MINUTE)
+
+    def of(self, is_early: bool) -> DayShapes:
+        return self.early if is_early else self.full
