@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-import numpy as np
-
-from services.data_ingest.reference.baselines import BASELINE_DAYS, SlotGrid, SymbolBaseline, stack
+from services.data_ingest.reference.baselines import BASELINE_DAYS, SlotGrid, SymbolBaseline, bar_columns, stack
 from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch
 from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
 from services.data_ingest.reference.stores import redis_baselines, stored_baselines
@@ -95,11 +93,9 @@ class BaselineLoad:
     async def _one(self, symbol: str) -> None:
         bars = await self._load.vendor.aggs(symbol, 5, "minute", self._span[0], self._span[-1])
         self._in_a_row = 0
-        count = len(bars)
-        start = np.fromiter((bar.t for bar in bars), np.int64, count)
-        volume = np.fromiter((bar.v for bar in bars), np.float64, count)
-        trades = np.fromiter((np.nan if bar.n is None else bar.n for bar in bars), np.float64, count)
+        start, volume, trades, oversize = bar_columns(bars)
         baseline, wrong = self._grid.baseline(start, volume, trades)
+        wrong += oversize
         if wrong:
             self._load.set_aside["slot_bar"] += wrong
         if baseline is not None:

@@ -1,6 +1,7 @@
 """Volume by time of day: a symbol's 5-minute bars to means over days (sections 2, 12.10, 12.11). Pure."""
 
 import datetime
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 from services.data_ingest.reference.batch import SLOTS, Baselines
 from services.data_ingest.reference.daily import VOLUME_LIMIT
 from services.kit.clock import NEW_YORK
+from services.kit.vendor_models import AggregateBar
 
 BASELINE_DAYS: Final = 30
 LEAST_DAYS: Final = 3
 SLOT_MS: Final = 300_000
+INTEGER_LIMIT: Final = 2**62
 FIRST_SLOT: Final = datetime.time(4)
 
 Floats = NDArray[np.float64]
@@ -67,6 +70,25 @@ class SlotGrid:
         shares, counts = grid[:, has_bar].cumsum(axis=2)
         baseline = SymbolBaseline(days, shares.mean(axis=0), counts.mean(axis=0), counts.std(axis=0, ddof=1))
         return baseline, int(wrong.sum())
+
+
+def bar_columns(bars: Sequence[AggregateBar]) -> tuple[NDArray[np.int64], Floats, Floats, int]:
+    """Starts (ms), volumes and trades (NaN where not told) of the vendor's bars, and how many no column can hold."""
+    try:
+        return *_columns(bars), 0
+    except OverflowError:
+        # JSON's integers have no limit.
+        kept = [bar for bar in bars if abs(bar.t) < INTEGER_LIMIT and (bar.n is None or abs(bar.n) < INTEGER_LIMIT)]
+        return *_columns(kept), len(bars) - len(kept)
+
+
+def _columns(bars: Sequence[AggregateBar]) -> tuple[NDArray[np.int64], Floats, Floats]:
+    count = len(bars)
+    return (
+        np.fromiter((bar.t for bar in bars), np.int64, count),
+        np.fromiter((bar.v for bar in bars), np.float64, count),
+        np.fromiter((math.nan if bar.n is None else bar.n for bar in bars), np.float64, count),
+    )
 
 
 def stack(baselines: Sequence[SymbolBaseline]) -> Baselines:

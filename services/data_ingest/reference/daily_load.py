@@ -54,8 +54,6 @@ class DailyLoad:
         newest = await self._source.read(dates[-1])
         bars = newest.bars
         self._load.activity.update(zip(bars.symbols, bars.volume.tolist(), strict=True))
-        if self._source.expected == 0:
-            self._source.expected = len(bars.symbols)
         order = np.argsort(-bars.volume, kind="stable").tolist()
         await self._emit_prev_close([bars.symbols[row] for row in order], bars.close[order], bars.volume[order])
         slots = asyncio.Semaphore(DAYS_AT_ONCE)

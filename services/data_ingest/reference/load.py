@@ -25,6 +25,10 @@ STORE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError
 REFUSED: Final = frozenset({401, 403})
 
 
+# Up to so many symbols are asked for one by one, more by whole days and pages.
+FEW_SYMBOLS: Final = 100
+
+
 @dataclass
 class Load:
     """One load: its day, its sources, and where its batches go.
@@ -48,6 +52,11 @@ class Load:
     activity: dict[str, float] = field(default_factory=dict)
     # All there are, once metadata have been read.
     universe: frozenset[str] = frozenset()
+
+    @property
+    def is_small(self) -> bool:
+        """Whether asking for each symbol costs less than asking for all there are."""
+        return self.symbols is not None and len(self.symbols) <= FEW_SYMBOLS
 
     def by_activity(self, symbols: Set[str]) -> list[str]:
         """Those that traded most on the day before first, the others by name."""

@@ -21,7 +21,7 @@ from services.data_ingest.reference.baseline_load import BaselineLoad
 from services.data_ingest.reference.batch import ReferenceBatch
 from services.data_ingest.reference.calendar import new_york_days
 from services.data_ingest.reference.daily_load import DailyLoad
-from services.data_ingest.reference.day_source import DaySource
+from services.data_ingest.reference.day_source import day_source
 from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.metadata_load import MetadataLoad
 from services.data_ingest.reference.source import TradingDays
@@ -122,7 +122,7 @@ class ReferenceLoader:
         )
 
     async def _load(self, load: Load) -> None:
-        source = DaySource(load)
+        source = day_source(load)
         await source.look_up()
         daily, metadata, baselines = DailyLoad(load, source), MetadataLoad(load), BaselineLoad(load)
         async with asyncio.TaskGroup() as tasks:

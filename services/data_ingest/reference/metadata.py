@@ -89,7 +89,7 @@ def from_details(row: TickerDetails, set_aside: Counter[str]) -> Values:
 
 def needs_details(values: Values) -> bool:
     """Whether only the vendor's details can fill in what is missing."""
-    return any(name not in values for name in ("market_cap", "shares_outstanding", "sector", "industry"))
+    return any(name not in values for name in (*TEXTS, "is_etf", "market_cap", "shares_outstanding"))
 
 
 def batch(symbols: Sequence[str], values: Mapping[str, Values]) -> ReferenceBatch:

@@ -72,6 +72,9 @@ class MetadataLoad:
     async def told(self) -> dict[str, Values]:
         """What the vendor's pages say of each symbol; nothing when they can't be had, which is told and counted."""
         load = self._load
+        if load.is_small:
+            # The details of each say the same.
+            return {}
         try:
             rows = await load.vendor.tickers()
         except VendorError as error:

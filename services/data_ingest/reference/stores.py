@@ -1,6 +1,7 @@
 """What Redis and PostgreSQL hold of the reference data, read in bulk."""
 
 import datetime
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -129,7 +130,27 @@ async def stored_bars(
 ) -> DayBars:
     """The bars of a day in today's shares: daily_ohlc is raw, `factors` are the splits since."""
     query = "SELECT symbol, open, high, low, close, volume FROM daily_ohlc WHERE date = $1"
-    rows = await pool.fetch(query, day)
+    return _today(await pool.fetch(query, day), factors, set_aside)
+
+
+async def stored_history(
+    pool: asyncpg.Pool,
+    symbols: Sequence[str],
+    days: Sequence[datetime.date],
+    splits: SplitTable,
+    set_aside: Counter[str],
+) -> dict[datetime.date, DayBars]:
+    """The bars of some symbols by day, in today's shares; days without any are left out."""
+    query = (
+        "SELECT date, symbol, open, high, low, close, volume FROM daily_ohlc"
+        " WHERE symbol = ANY($1::text[]) AND date = ANY($2::date[]) ORDER BY date"
+    )
+    rows = await pool.fetch(query, list(symbols), list(days))
+    by_day = itertools.groupby(rows, key=lambda row: row["date"])
+    return {date: _today([tuple(row)[1:] for row in each], splits.factors(date), set_aside) for date, each in by_day}
+
+
+def _today(rows: Sequence[Sequence[Any]], factors: Mapping[str, float], set_aside: Counter[str]) -> DayBars:
     if not rows:
         return no_bars()
     symbols, *columns = zip(*rows, strict=True)
