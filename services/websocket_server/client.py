@@ -1,0 +1,342 @@
+"""One WebSocket connection: what it sends is checked and bounded, what it is sent is what it can take."""
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from services.kit.ring import Position
+from services.websocket_server import messages, metrics
+from services.websocket_server.channel import Subscription
+from services.websocket_server.requests import Request, RequestError, parse
+
+if TYPE_CHECKING:
+    from services.websocket_server.hub import ClientHub
+
+# Close codes of RFC 6455; picows' enumeration has them too, but not those above 3000.
+OK: Final = 1000
+PROTOCOL_ERROR: Final = 1002
+UNSUPPORTED_DATA: Final = 1003
+NO_CODE: Final = 1005
+CUT_OFF: Final = 1006
+INVALID_TEXT: Final = 1007
+POLICY_VIOLATION: Final = 1008
+MESSAGE_TOO_BIG: Final = 1009
+# Of a client that does not read; the older system's code.
+NOT_READING: Final = 3008
+LONGEST_REASON: Final = 120
+# What a request that may be answered with a whole list weighs in the rate of messages.
+WHOLE_LIST: Final = 5
+LIGHT: Final = 1
+
+
+class Client(WSListener):
+    """The callbacks run inside the event loop's read and may not wait."""
+
+    __slots__ = (
+        "_abort_timer",
+        "_excess",
+        "_hub",
+        "_loop",
+        "_parts",
+        "_pinged_at",
+        "_stalled_at",
+        "_stalled_bytes",
+        "_tokens",
+        "_tokens_at",
+        "_transport",
+        "close_code",
+        "connection_id",
+        "heard_at",
+        "is_blocked",
+        "subscriptions",
+        "write",
+    )
+
+    def __init__(self, hub: "ClientHub") -> None:
+        self.connection_id = secrets.token_hex(8)
+        self.subscriptions: dict[str, Subscription] = {}
+        # Whether its buffer is full.
+        self.is_blocked = False
+        # What we closed it with; 0 while it is open.
+        self.close_code = 0
+        self._hub = hub
+        self._loop = hub.loop
+        now = self._loop.time()
+        self.heard_at = now
+        # When a ping without an answer was sent; 0 when there is none.
+        self._pinged_at = 0.0
+        self._parts: bytearray | None = None
+        self._tokens = float(hub.limits.message_burst)
+        self._tokens_at = now
+        self._excess = 0
+        self._stalled_at = 0.0
+        self._stalled_bytes = 0
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._transport: WSTransport | None = None
+        # Writes whole frames; the transport keeps what the socket does not take at once.
+        self.write: Callable[[bytes], None] = _nowhere
+
+    # --- the connection
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        limits = self._hub.limits
+        underlying = transport.underlying_transport
+        underlying.set_write_buffer_limits(high=limits.unsent_bytes)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock = underlying.get_extra_info("socket")
+            # Fails for a peer that is gone already, of which we hear next.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.kernel_unsent_bytes)
+        self.write = underlying.write
+        self._hub.joined(self)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+            self._abort_timer = None
+        self.write = _nowhere
+        self._hub.left(self)
+        self._hub.closing.discard(self)
+        metrics.CLOSES.labels(str(self._ended_with(transport))).inc()
+        self._transport = None
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            if not self.close_code:
+                _send_close(transport, _number(frame.get_close_code()) or OK, b"")
+            transport.disconnect()
+            return
+        if self.close_code or transport.is_close_frame_sent:
+            return
+        self.heard_at = self._loop.time()
+        self._pinged_at = 0.0
+        if kind == WSMsgType.PONG:
+            return
+        if kind == WSMsgType.PING:
+            if self._may_send(LIGHT) and not self.is_blocked:
+                transport.send_pong(frame.get_payload_as_bytes())
+            return
+        if kind == WSMsgType.BINARY:
+            self._reject("binary_message", "expected JSON as a text message, was a binary message")
+            self.close(UNSUPPORTED_DATA, "expected text messages")
+            return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3 or (kind == WSMsgType.CONTINUATION) == (self._parts is None):
+            self._broke_protocol()
+            return
+        if kind == WSMsgType.TEXT and frame.fin:
+            self._take(frame.get_payload_as_bytes())
+        else:
+            self._take_part(frame)
+
+    def pause_writing(self) -> None:
+        if self.is_blocked:
+            return
+        self.is_blocked = True
+        self._stalled_at = self._loop.time()
+        self._stalled_bytes = self._unsent()
+        for subscription in self.subscriptions.values():
+            subscription.block()
+        self._hub.blocked(self)
+
+    def resume_writing(self) -> None:
+        # Not from inside the transport's write.
+        self._loop.call_soon(self._drained)
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends the connection with a close code; it is cut when the client does not answer."""
+        transport = self._transport
+        if self.close_code or transport is None:
+            return
+        self.close_code = code
+        self.write = _nowhere
+        self._hub.left(self)
+        self._hub.closing.add(self)
+        _send_close(transport, code, reason.encode()[:LONGEST_REASON])
+        self._abort_timer = self._loop.call_later(self._hub.limits.close_seconds, self.cut)
+
+    def cut(self) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    # --- what the hub asks for
+
+    def check(self, now: float) -> None:
+        """Looks after a client that does not read or has not been heard for a while."""
+        limits = self._hub.limits
+        if self.is_blocked:
+            unsent = self._unsent()
+            if unsent < self._stalled_bytes:
+                self._stalled_at = now
+            self._stalled_bytes = unsent
+            if now - self._stalled_at >= limits.stall_seconds:
+                self.close(NOT_READING, f"nothing was read for {limits.stall_seconds:g} s")
+        elif self._pinged_at:
+            if now - self._pinged_at >= limits.pong_within_seconds:
+                self.close(NOT_READING, f"no sign of life for {now - self.heard_at:.0f} s")
+        elif now - self.heard_at >= limits.ping_after_seconds:
+            self._pinged_at = now
+            assert self._transport is not None, "checked while it is open"
+            self._transport.send_ping()
+
+    def refuse(self, list_name: str, message: str) -> None:
+        self.subscriptions.pop(list_name, None)
+        self._tell_error(message, list_name)
+
+    # --- what the client asks for
+
+    def _take(self, payload: bytes) -> None:
+        if not is_utf8(payload):
+            metrics.rejected("invalid_utf8")
+            self.close(INVALID_TEXT, "expected UTF-8")
+            return
+        try:
+            request = parse(payload, self._hub.lists)
+        except RequestError as error:
+            if self._may_send(LIGHT):
+                self._reject(error.reason, str(error), error.list_name)
+            return
+        if self._may_send(WHOLE_LIST if request.action in ("subscribe_list", "resync") else LIGHT):
+            self._do(request)
+
+    def _do(self, request: Request) -> None:
+        name = request.list_name
+        subscription = self.subscriptions.get(name)
+        if request.action == "ping":
+            self._send("pong", messages.pong())
+        elif request.action == "subscribe_list":
+            self._subscribe(name, subscription, request.position)
+        elif subscription is None:
+            self._reject("not_subscribed", f"expected a list that you are subscribed to, was {name!r}", name)
+        elif request.action == "resync":
+            subscription.channel.restart(subscription, request.position)
+        else:
+            del self.subscriptions[name]
+            subscription.channel.unsubscribe(subscription)
+
+    def _subscribe(self, name: str, subscription: Subscription | None, position: Position | None) -> None:
+        channel = self._hub.channel(name)
+        if subscription is not None:
+            # Nothing of the list may come between this answer and what it begins with.
+            channel.take_out(subscription)
+        self.write(messages.subscribed(channel.feed.name_json))
+        if subscription is not None:
+            channel.restart(subscription, position)
+        else:
+            self.subscriptions[name] = channel.subscribe(self, position)
+
+    def _take_part(self, frame: WSFrame) -> None:
+        parts = self._parts if self._parts is not None else bytearray()
+        parts += frame.get_payload_as_memoryview()
+        self._parts = None if frame.fin else parts
+        most = self._hub.limits.message_bytes
+        if len(parts) > most:
+            self._parts = None
+            metrics.rejected("message_too_big")
+            self.close(MESSAGE_TOO_BIG, f"expected messages of at most {most} bytes")
+        elif frame.fin:
+            self._take(bytes(parts))
+
+    def _may_send(self, weight: int) -> bool:
+        """Counts a message; whether it may be read. Says so once when it may not, and ends what goes on and on."""
+        limits = self._hub.limits
+        now = self.heard_at
+        self._tokens = min(limits.message_burst, self._tokens + (now - self._tokens_at) * limits.messages_per_second)
+        self._tokens_at = now
+        if self._tokens >= limits.message_burst:
+            self._excess = 0
+        if self._tokens >= weight:
+            self._tokens -= weight
+            return True
+        self._excess += 1
+        if self._excess == 1:
+            self._reject("too_many_messages", f"expected at most {limits.messages_per_second:g} messages per second")
+        elif self._excess > limits.excess_messages:
+            self.close(POLICY_VIOLATION, "too many messages")
+            # Nothing more of this flood is even read.
+            if self._transport is not None:
+                self._transport.underlying_transport.pause_reading()
+        return False
+
+    def _broke_protocol(self) -> None:
+        metrics.rejected("protocol_error")
+        self.close(PROTOCOL_ERROR, "expected whole messages without extensions")
+
+    # --- sending
+
+    def _reject(self, reason: str, message: str, list_name: str | None = None) -> None:
+        metrics.rejected(reason)
+        self._tell_error(message, list_name)
+
+    def _tell_error(self, message: str, list_name: str | None = None) -> None:
+        self._send("error", messages.error(message, list_name))
+
+    def _send(self, kind: str, frames: bytes) -> None:
+        """Answers: not to one whose buffer is full."""
+        if not self.is_blocked:
+            metrics.sent(kind, 1, len(frames))
+            self.write(frames)
+
+    def notify(self, frames: bytes) -> None:
+        """A message from the server by itself."""
+        self._send("notice", frames)
+
+    def _drained(self) -> None:
+        if not self.is_blocked or self.close_code or self._transport is None:
+            return
+        self.is_blocked = False
+        # A reader that takes data is alive, even if its pong was stuck behind them.
+        self.heard_at = self._loop.time()
+        self._pinged_at = 0.0
+        self._hub.unblocked(self)
+        for subscription in list(self.subscriptions.values()):
+            subscription.unblock()
+
+    def _unsent(self) -> int:
+        assert self._transport is not None, "asked while it is open"
+        size: int = self._transport.underlying_transport.get_write_buffer_size()
+        return size
+
+    def _ended_with(self, transport: WSTransport) -> int:
+        if self.close_code:
+            return self.close_code
+        handshake = transport.close_handshake
+        if handshake is None:
+            return CUT_OFF
+        # What picows itself found wrong, else what the client said.
+        info = handshake.sent if not handshake.recv_then_sent else handshake.recv
+        code = _number(info.code) if info is not None else 0
+        if code == MESSAGE_TOO_BIG and not handshake.recv_then_sent:
+            metrics.rejected("message_too_big")
+        return code if OK <= code < 5000 else NO_CODE
+
+
+def _send_close(transport: WSTransport, code: int, reason: bytes) -> None:
+    # Any number will do, whatever the enumeration names.
+    transport.send_close(code, reason)  # type: ignore[arg-type]
+
+
+def _number(code: WSCloseCode) -> int:
+    # An IntEnum, unlike its stub; 0 without a code.
+    return int(code)  # type: ignore[call-overload, no-any-return]
+
+
+def is_utf8(payload: bytes) -> bool:
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _nowhere(_: bytes) -> None:
+    """Frames for a connection that is not open."""

@@ -1,0 +1,110 @@
+"""The port: WebSocket on /ws/scanner, and the few plain HTTP answers beside it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
+
+from services.kit.errors import StartError
+from services.kit.settings import Address
+from services.websocket_server import metrics
+from services.websocket_server.client import Client
+from services.websocket_server.hub import ClientHub
+
+PATH: Final = "/ws/scanner"
+BACKLOG: Final = 1024
+# Clients send little; a buffer grows when a request's headers are longer.
+READ_BUFFER_BYTES: Final = 2048
+JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+Answer = WSListener | WSUpgradeResponseWithListener | None
+
+
+class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
+    """picows tells of every connection and of every client's mistake, which we count; only defects are for the log."""
+
+    def info(self, msg: object, *args: Any, **kwargs: Any) -> None:
+        self.debug(msg, *args, **kwargs)
+
+    def error(self, msg: object, *args: Any, **kwargs: Any) -> None:
+        self.debug(msg, *args, **kwargs)
+
+
+class Door:
+    """Routes requests by their path.
+
+    `condition`: "running" when this process can do its work, else why not.
+    """
+
+    def __init__(self, hub: ClientHub, condition: Callable[[], str]) -> None:
+        self._hub = hub
+        self._condition = condition
+
+    def admit(self, request: WSUpgradeRequest) -> Answer:
+        """What picows answers a request with; None is 404."""
+        path = request.path.partition(b"?")[0].decode("ascii", "replace")
+        if path == PATH:
+            return self._admit_client(request)
+        if path == "/readyz":
+            condition = self._condition()
+            return _json(condition == "running", {"websocket_server": condition})
+        if path == "/health":
+            condition = self._condition()
+            is_well = condition == "running"
+            body = {"status": "healthy" if is_well else "unhealthy", "websocket_server": condition}
+            return _json(is_well, {**body, "clients": len(self._hub.clients)})
+        metrics.rejected("unknown_path")
+        return None
+
+    def _admit_client(self, request: WSUpgradeRequest) -> Answer:
+        headers = request.headers
+        if headers.get("Upgrade", "").lower() != "websocket":
+            metrics.rejected("no_upgrade")
+            return _refusal(426, f"expected a WebSocket upgrade at {PATH}", {"Upgrade": "websocket"})
+        if self._hub.is_closing:
+            metrics.rejected("stopping")
+            return _refusal(503, "the server is about to stop", {"Retry-After": "1"})
+        if self._hub.is_full:
+            metrics.rejected("too_many_clients")
+            return _refusal(503, f"{self._hub.limits.clients} clients are here already, which is the most")
+        # Firefox sends "keep-alive, Upgrade", which RFC 6455 allows and picows does not.
+        if "upgrade" in [token.strip().lower() for token in headers.get("Connection", "").split(",")]:
+            headers["Connection"] = "Upgrade"
+        return Client(self._hub)
+
+
+async def listen(address: Address, hub: ClientHub, condition: Callable[[], str]) -> asyncio.Server:
+    """The listening server; raises StartError when the address cannot be had."""
+    try:
+        return await ws_create_server(
+            Door(hub, condition).admit,
+            address.host,
+            address.port,
+            websocket_handshake_timeout=hub.limits.handshake_seconds,
+            # The hub does this for all clients at once.
+            enable_auto_ping=False,
+            # Pings count in the rate of messages.
+            enable_auto_pong=False,
+            max_frame_size=hub.limits.message_bytes,
+            read_buffer_init_size=READ_BUFFER_BYTES,
+            logger_name=_QuietLogger(logging.getLogger(__name__), {}),
+            backlog=BACKLOG,
+        )
+    except OSError as error:
+        raise StartError(f"websocket_server: cannot listen on {address}: {error.strerror or error}") from error
+
+
+def _json(is_well: bool, body: dict[str, Any]) -> WSUpgradeResponseWithListener:
+    data = msgspec.json.encode(body)
+    if is_well:
+        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(data, JSON), None)
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(503, data, JSON), None)
+
+
+def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
+    body = msgspec.json.encode({"error": message})
+    response = WSUpgradeResponse.create_error_response(status, body, {**JSON, **(headers or {})})
+    return WSUpgradeResponseWithListener(response, None)

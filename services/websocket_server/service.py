@@ -1,0 +1,93 @@
+"""The WebSocket door as a service of the mesh."""
+
+import asyncio
+from typing import ClassVar
+
+import grpc.aio
+
+from services.kit.channel import open_channel
+from services.kit.lifecycle import Service, State
+from services.kit.lists import load_lists
+from services.kit.settings import Settings
+from services.websocket_server.channel import ListChannel
+from services.websocket_server.hub import ClientHub
+from services.websocket_server.limits import Limits
+from services.websocket_server.server import listen
+from services.websocket_server.upstream import ListUpstream
+
+TROUBLE_CHECK_SECONDS = 1.0
+
+
+class WebSocketServer(Service):
+    """Serves browsers; lists are followed at the scanner while somebody watches them."""
+
+    name: ClassVar[str] = "websocket_server"
+
+    def __init__(self, settings: Settings, limits: Limits | None = None) -> None:
+        super().__init__(settings)
+        self.limits = limits or Limits()
+        self.port = 0
+        self._channel: grpc.aio.Channel | None = None
+        self._server: asyncio.Server | None = None
+        self._upstreams: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._channel = open_channel(self.settings.address("scanner"))
+        self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._open_upstream)
+        self._server = await listen(self.settings.address(self.name), self.hub, self._ready_condition)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.hub.look_after(), name="websocket_server.look_after")
+            tasks.create_task(self._watch_trouble(), name="websocket_server.trouble")
+            tasks.create_task(self._until_defect(), name="websocket_server.defect")
+
+    async def drain(self) -> None:
+        self.hub.go_away()
+        deadline = asyncio.get_running_loop().time() + self.limits.close_seconds
+        # Until the closing handshakes are over.
+        while self.hub.closing and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self.hub.close()
+            for client in list(self.hub.closing):
+                client.cut()
+        for task in self._upstreams:
+            task.cancel()
+        await asyncio.gather(*self._upstreams, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    def _open_upstream(self, sink: ListChannel) -> "asyncio.Task[None]":
+        assert self._channel is not None, "start() first"
+        task = asyncio.create_task(ListUpstream(self._channel, sink).run(), name=f"websocket_server.{sink.name}")
+        self._upstreams.add(task)
+        task.add_done_callback(self._upstream_ended)
+        return task
+
+    def _upstream_ended(self, task: "asyncio.Task[None]") -> None:
+        self._upstreams.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._defect.done():
+            self._defect.set_exception(error)
+
+    async def _until_defect(self) -> None:
+        """A list that is no longer followed, for a reason nobody thought of, stops the service."""
+        await self._defect
+
+    def _ready_condition(self) -> str:
+        return self.condition if self.state is not State.NEW else State.STARTING.value
+
+    async def _watch_trouble(self) -> None:
+        while True:
+            await asyncio.sleep(TROUBLE_CHECK_SECONDS)
+            self.set_trouble(self.hub.problem or None)
+
+
+def create(settings: Settings) -> WebSocketServer:
+    """The factory that services/modules.py names."""
+    return WebSocketServer(settings)
