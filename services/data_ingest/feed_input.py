@@ -2,6 +2,7 @@
 
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, Literal
 
 from tradeul.v1 import polygon_ws_pb2
@@ -38,9 +39,12 @@ class FeedInput:
     Args:
         sequencer: gets the frames; its day is begun by the first call of set_calendar().
         clock: whose time the trading day follows.
+        on_day: is called after each day that began, or whose hours changed.
     """
 
-    def __init__(self, sequencer: Sequencer, clock: Literal["wall", "feed"]) -> None:
+    def __init__(
+        self, sequencer: Sequencer, clock: Literal["wall", "feed"], on_day: Callable[[], None] = lambda: None
+    ) -> None:
         self.admission = Admission()
         # The last batch taken; None before the first.
         self.position: Position | None = None
@@ -50,6 +54,7 @@ class FeedInput:
         self.days = 0
         self._sequencer = sequencer
         self._is_wall = clock == "wall"
+        self._on_day = on_day
         self._calendar: Calendar | None = None
         self._next_day: Day | None = None
         self._ids = array("i")
@@ -196,6 +201,7 @@ class FeedInput:
         self._sequencer.begin_day(day)
         self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, MAX_TIME)
         self._next_day = self._calendar.after(day)
+        self._on_day()
 
 
 def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, memoryview]]]:

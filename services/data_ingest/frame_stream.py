@@ -11,7 +11,7 @@ from services.data_ingest.frame_subscription import FrameSubscription
 from services.data_ingest.sequencer import Sequencer
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
-from services.kit.resume import plan_resume
+from services.kit.resume import ResumePlan, plan_resume
 from services.kit.ring import Position
 
 log = get_logger(__name__)
@@ -61,7 +61,7 @@ class FrameStream:
         """A reader whose last frame was `asked`, None for one that has none. It counts once it reads."""
         return FrameSubscription(self, asked, reader, credit)
 
-    def plan(self, asked: Position) -> tuple[int, str | None]:
+    def plan(self, asked: Position) -> ResumePlan:
         """The reader's next frame, and why it needs the whole state first, if it does."""
         return plan_resume(asked, self.ring.epoch, self.ring.oldest, self.ring.newest)
 

@@ -66,24 +66,32 @@ class FrameSubscription:
         stream.readers.add(self)
         try:
             yield grammar.opened(ring.position)
-            if self._asked is None:
-                async for message in self._whole_state():
-                    yield message
-            else:
-                self._go_on_at(*stream.plan(self._asked))
-                if self._reset_reason is not None:
-                    yield grammar.reset(ring.position, self._reset_reason)
-                    async for message in self._whole_state():
-                        yield message
+            needs_state, reset_reason = self._asked is None, None
+            if self._asked is not None:
+                plan = stream.plan(self._asked)
+                self._go_on_at(plan.next_sequence)
+                needs_state, reset_reason = plan.reset_reason is not None, plan.reset_reason
             self._current_at = ring.newest
             while not self._ended:
-                if self._next < ring.oldest:
+                if reset_reason is not None:
+                    yield grammar.reset(ring.position, reset_reason)
+                    reset_reason = None
+                elif needs_state:
+                    needs_state = False
+                    state = stream.whole_state()
+                    for index in range(state.count):
+                        if self._ended:
+                            break
+                        yield state.chunk(index)
+                    self._go_on_at(state.position.sequence + 1)
+                    self._current_at = ring.newest
+                elif self._next < ring.oldest:
                     self._mark_slow(True)
-                    reason = f"frame {self._next} was dropped before it was taken; the oldest held is {ring.oldest}"
-                    log.warning("reader fell behind", reader=self._reader, reason=reason)
-                    yield grammar.reset(ring.position, reason)
-                    async for message in self._whole_state():
-                        yield message
+                    needs_state = True
+                    reset_reason = (
+                        f"frame {self._next} was dropped before it was taken; the oldest held is {ring.oldest}"
+                    )
+                    log.warning("reader fell behind", reader=self._reader, reason=reset_reason)
                 elif self._current_at is not None and self._next > self._current_at:
                     self._current_at = None
                     yield grammar.current(self.at)
@@ -106,19 +114,10 @@ class FrameSubscription:
             stream.waiting.discard(self)
             self._mark_slow(False)
 
-    async def _whole_state(self) -> AsyncGenerator[bytes, None]:
-        """The state in chunks; frames go on behind it."""
-        state = self._stream.whole_state()
-        for index in range(state.count):
-            if self._ended:
-                return
-            yield state.chunk(index)
-        self._go_on_at(state.position.sequence + 1, None)
-
-    def _go_on_at(self, sequence: int, reset_reason: str | None) -> None:
+    def _go_on_at(self, sequence: int) -> None:
         self._next = sequence
+        # The credit is for what follows.
         self._acknowledged = sequence - 1
-        self._reset_reason = reset_reason
 
     def _is_out_of_credit(self) -> bool:
         return self._credit > 0 and self.at.sequence - self._acknowledged >= self._credit

@@ -1,0 +1,44 @@
+"""What data_ingest counts beside the metrics that all services share."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.kit.metrics import FRAMES, LAG_SECONDS, REJECTED, SLOW_SUBSCRIBERS, SUBSCRIBERS, TICKS
+
+SERVICE: Final = "data_ingest"
+
+FEED_CONNECTIONS = Counter("tradeul_sequencer_feed_connections", "Times the stream of polygon_ws was opened.")
+FEED_HOLES = Counter("tradeul_sequencer_feed_holes", "Times a batch of polygon_ws was missing, and asked for again.")
+FEED_RESETS = Counter("tradeul_sequencer_feed_resets", "Times polygon_ws had dropped batches before they were taken.")
+LOST_BATCHES = Counter("tradeul_sequencer_lost_batches", "Batches that polygon_ws had dropped before they were taken.")
+UNKNOWN_CONDITIONS = Counter(
+    "tradeul_unknown_condition_trades", "Trades accepted with a sale condition that the rules do not know."
+)
+TRADING_DAYS = Counter("tradeul_sequencer_trading_days", "Trading days begun.")
+SNAPSHOTS = Counter("tradeul_vendor_snapshots", "Full-market snapshots of the vendor, by how they went.", ["result"])
+REFERENCE_SYMBOLS = Gauge("tradeul_reference_symbols", "Symbols that have a kind of reference data.", ["kind"])
+SYMBOLS = Gauge("tradeul_symbols", "Symbols in the table.")
+HELD_FRAMES = Gauge("tradeul_sequencer_held_frames", "Frames in the ring.")
+HELD_BYTES = Gauge("tradeul_sequencer_held_bytes", "Bytes of these frames.")
+SLOW_EVENTS = Counter("tradeul_sequencer_slow_readers", "Times a reader fell behind the ring and got the whole state.")
+STATE_SECONDS = Histogram("tradeul_whole_state_seconds", "How long putting together a whole state took.")
+
+BATCHES = FRAMES.labels(SERVICE, "batch")
+LAG = LAG_SECONDS.labels(SERVICE, "sequenced")
+READERS = SUBSCRIBERS.labels(SERVICE, "frames")
+SLOW_READERS = SLOW_SUBSCRIBERS.labels(SERVICE, "frames")
+CLOCK_WATCHERS = SUBSCRIBERS.labels(SERVICE, "clock")
+
+
+def frames(body: str) -> Counter:
+    """Frames of a kind that were added to the stream."""
+    return FRAMES.labels(SERVICE, body)
+
+
+def ticks(kind: str) -> Counter:
+    return TICKS.labels(SERVICE, kind)
+
+
+def rejected(reason: str) -> Counter:
+    return REJECTED.labels(SERVICE, reason)

@@ -1,0 +1,139 @@
+"""Brings reference data into the stream: each day's anew, and that of symbols that turn up later."""
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.data_ingest.days import Calendar, Day
+from services.data_ingest.reference import ReferenceBatch, ReferenceSource, TradingDays
+from services.data_ingest.sequencer import Sequencer
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+HISTORY_DAYS: Final = 250
+# Symbols that turn up are gathered for so long.
+GATHER_SECONDS: Final = 5.0
+# The state forgets these with the day; metadata outlast it.
+HISTORY: Final = frozenset(
+    {"prev_close", "prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr", "baseline"}
+)
+
+
+class Holdings:
+    """Which symbols have each kind of reference data."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, NDArray[np.bool_]] = {}
+
+    def counts(self) -> dict[str, int]:
+        return {kind: int(marks.sum()) for kind, marks in self._marks.items()}
+
+    def take(self, batch: ReferenceBatch, ids: Sequence[int]) -> None:
+        if batch.baselines is not None:
+            self._mark("baseline", ids, np.ones(len(ids), np.bool_))
+        for name, values in batch.numbers.items():
+            self._mark(name, ids, ~np.isnan(values))
+        for name, texts in batch.texts.items():
+            self._mark(name, ids, np.array([bool(text) for text in texts], np.bool_))
+
+    def forget_history(self) -> None:
+        """The day has changed."""
+        for kind in HISTORY & self._marks.keys():
+            self._marks[kind][:] = False
+
+    def _mark(self, kind: str, ids: Sequence[int], present: NDArray[np.bool_]) -> None:
+        needed = max(ids) + 1
+        marks = self._marks.get(kind, np.zeros(0, np.bool_))
+        if needed > len(marks):
+            marks = np.concatenate([marks, np.zeros(max(needed, 2 * len(marks)) - len(marks), np.bool_)])
+            self._marks[kind] = marks
+        marks[np.asarray(ids)] = present
+
+
+class ReferenceFollower:
+    """Loads in the background, a day at a time; `calendar` gives the one that holds."""
+
+    def __init__(self, source: ReferenceSource, sequencer: Sequencer, calendar: Callable[[], Calendar]) -> None:
+        self.holdings = Holdings()
+        self._source = source
+        self._sequencer = sequencer
+        self._calendar = calendar
+        self._day_changed = asyncio.Event()
+        self._loading_date: datetime.date | None = None
+        # Symbols that came or were asked for.
+        self._asked: set[str] = set()
+
+    def day_changed(self) -> None:
+        """The stream has begun a day. When it is another one, what is being loaded is of no more use."""
+        if self._loading_date != self._sequencer.day.date:
+            self.holdings.forget_history()
+            self._day_changed.set()
+
+    async def run(self) -> None:
+        """Loads until cancelled."""
+        while True:
+            self._day_changed.clear()
+            day = self._sequencer.day
+            self._loading_date = day.date
+            loading = asyncio.create_task(self._load_day(day), name="data_ingest.reference_day")
+            changed = asyncio.create_task(self._day_changed.wait(), name="data_ingest.day_changed")
+            try:
+                await asyncio.wait({loading, changed}, return_when=asyncio.FIRST_COMPLETED)
+                if loading.done():
+                    loading.result()
+            finally:
+                loading.cancel()
+                changed.cancel()
+                await asyncio.gather(loading, changed, return_exceptions=True)
+
+    async def _load_day(self, day: Day) -> None:
+        """All that is known of the day, then what turns up, for as long as the day lasts."""
+        days = trading_days(self._calendar(), day)
+        self._asked = set()
+        await self._load(day, None, days)
+        while True:
+            new = [symbol for symbol in self._sequencer.symbols.texts if symbol not in self._asked]
+            if new:
+                log.info("reference data of symbols that turned up", symbols=len(new))
+                self._asked.update(new)
+                await self._load(day, new, days)
+            await asyncio.sleep(GATHER_SECONDS)
+
+    async def _load(self, day: Day, symbols: Sequence[str] | None, days: TradingDays) -> None:
+        batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days))
+        async with contextlib.aclosing(batches):
+            async for batch in batches:
+                if self._sequencer.day.date != day.date:
+                    return
+                self._take(batch)
+                # Trades come first.
+                await asyncio.sleep(0)
+
+    def _take(self, batch: ReferenceBatch) -> None:
+        ids = self._sequencer.add_symbols(batch.symbols)
+        self._asked.update(batch.symbols)
+        if min(ids, default=-1) < 0:
+            kept = [row for row, each in enumerate(ids) if each >= 0]
+            if not kept:
+                return
+            batch, ids = batch.select(kept), [ids[row] for row in kept]
+        columns = batch.encode(ids)
+        if batch.baselines is not None:
+            self._sequencer.add_baselines(columns)
+        else:
+            self._sequencer.add_reference(columns)
+        self.holdings.take(batch, ids)
+
+
+def trading_days(calendar: Calendar, day: Day) -> TradingDays:
+    """The days of history before `day`."""
+    before = calendar.before(day.date)[-HISTORY_DAYS:]
+    return TradingDays(
+        tuple(each.date for each in before), frozenset(each.date for each in before if each.is_early_close)
+    )

@@ -1,0 +1,49 @@
+"""What sale conditions forbid: from the vendor, or the built-in table while that cannot be had."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from fastcore.trade_rules import fallback_rules, rules_from_conditions
+from services.kit.logging import get_logger
+from services.kit.vendor import VendorClient, VendorError
+
+log = get_logger(__name__)
+
+# How long the start waits for the vendor, and how long until it is asked again.
+FIRST_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 300.0
+
+
+class RulesFollower:
+    """`take` gets the encoded TradeRules."""
+
+    def __init__(self, vendor: VendorClient, take: Callable[[bytes], None]) -> None:
+        self._vendor = vendor
+        self._take = take
+        self._is_fallback = True
+
+    async def first(self) -> None:
+        """Takes the vendor's rules, or the built-in ones when the vendor does not give any soon."""
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                await self._load()
+        except (VendorError, ValueError, TimeoutError) as error:
+            log.warning("the built-in trade rules hold", reason=f"{type(error).__name__}: {error}")
+            self._take(fallback_rules())
+
+    async def run(self) -> None:
+        """Tries until the vendor's are there; returns never."""
+        while self._is_fallback:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self._load()
+            except (VendorError, ValueError) as error:
+                log.warning("the built-in trade rules still hold", reason=f"{type(error).__name__}: {error}")
+        await asyncio.get_running_loop().create_future()
+
+    async def _load(self) -> None:
+        rules = rules_from_conditions(await self._vendor.conditions())
+        self._take(rules)
+        self._is_fallback = False
+        log.info("trade rules from the vendor")

@@ -1,0 +1,228 @@
+"""The service: one feed in, one sequenced stream out, and what else belongs into the stream."""
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+import grpc.aio
+import prometheus_client
+from tradeul.v1 import data_ingest_pb2, session_pb2
+
+from fastcore.market import Market
+from fastcore.trade_rules import read_rules
+from services.data_ingest import metrics
+from services.data_ingest.days import Calendar, new_york_date
+from services.data_ingest.epoch import next_epoch
+from services.data_ingest.feed_input import FeedInput
+from services.data_ingest.feed_reader import FeedReader
+from services.data_ingest.filters_follower import FiltersFollower
+from services.data_ingest.frame_stream import FrameStream
+from services.data_ingest.reference import ReferenceSource
+from services.data_ingest.reference.process import ReferenceProcess
+from services.data_ingest.reference_follower import ReferenceFollower
+from services.data_ingest.rules_follower import RulesFollower
+from services.data_ingest.sequencer import Sequencer
+from services.data_ingest.servicer import DataIngestServicer
+from services.data_ingest.snapshot_poller import SnapshotPoller
+from services.data_ingest.snapshot_rows import SnapshotRules
+from services.data_ingest.snapshot_source import SnapshotProcess, SnapshotSource
+from services.data_ingest.trading_days import TradingDays, vendor_now_ns
+from services.data_ingest.watermarks import Watermarks
+from services.kit.channel import open_channel
+from services.kit.clock import WallClock, monotonic, wall_ns
+from services.kit.errors import StartError
+from services.kit.lifecycle import Service
+from services.kit.lists import load_lists
+from services.kit.logging import get_logger
+from services.kit.server import add_servicer
+from services.kit.settings import Settings
+from services.kit.vendor import VendorClient
+
+log = get_logger(__name__)
+
+COUNT_SECONDS: Final = 0.5
+# Rejected input is told of at most so often.
+REPORT_SECONDS: Final = 10.0
+
+
+class DataIngest(Service):
+    """See data_ingest.proto. The sources of reference data and snapshots can be others for tests."""
+
+    name = "data_ingest"
+
+    def __init__(
+        self, settings: Settings, reference: ReferenceSource | None = None, snapshots: SnapshotSource | None = None
+    ) -> None:
+        super().__init__(settings)
+        self._reference_source = reference or ReferenceProcess(settings)
+        self._own_snapshots = SnapshotProcess(settings) if snapshots is None else None
+        self._snapshot_source: SnapshotSource = snapshots or self._own_snapshots  # type: ignore[assignment]
+        self._vendor: VendorClient | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._is_wall = settings.clock == "wall"
+        self._forbids_last = 0
+        self._day_changed = asyncio.Event()
+        self._counted: Counter[str] = Counter()
+        self._reported: Counter[str] = Counter()
+        self._report_at = 0.0
+        self._lag_of_ns = 0
+
+    async def start(self) -> None:
+        settings = self.settings
+        epoch = await next_epoch(settings.data_dir)
+        vendor = self._vendor = VendorClient(settings.polygon.rest_url, settings.polygon.api_key)
+        self._channel = open_channel(settings.address("market_session"))
+        self._trading_days = TradingDays(self._channel)
+        now_ns = wall_ns() if self._is_wall else await vendor_now_ns(vendor)
+        self._calendar = await self._trading_days.calendar(new_york_date(now_ns))
+        day = self._calendar.begun(now_ns) if self._is_wall else self._calendar.first(now_ns)
+        if day is None:
+            raise StartError(f"expected market_session to know the trading day of {new_york_date(now_ns)}, knew none")
+
+        market = Market(load_lists(), epoch, encode_deltas=False)
+        sequencer = self.sequencer = Sequencer(epoch, market, self._on_frame)
+        self.stream = FrameStream(sequencer, self._on_slow)
+        self.feed = FeedInput(sequencer, settings.clock, self._on_day)
+        self.reference = ReferenceFollower(self._reference_source, sequencer, lambda: self._calendar)
+        self._watermarks = Watermarks(sequencer, self.feed, WallClock() if self._is_wall else None)
+        self._snapshots = SnapshotPoller(
+            self._snapshot_source, sequencer, self._snapshot_rules, self._is_closed, self._watermarks.events_came
+        )
+        self._filters = FiltersFollower(settings.database_url, sequencer.set_list_filters)
+        self._rules = RulesFollower(vendor, self._take_rules)
+        self._reader = FeedReader(
+            settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self.set_trouble
+        )
+        self._servicer = DataIngestServicer(
+            sequencer, self.feed, self.stream, self.reference.holdings.counts, self._rejected
+        )
+        self.feed.begin(self._calendar, day)
+        await self._rules.first()
+        await self._filters.first()
+        self._day_changed.clear()
+        # The feed's time, until its first event comes.
+        sequencer.add_watermark(now_ns)
+
+    def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        service = data_ingest_pb2.DESCRIPTOR.services_by_name["DataIngestService"]
+        return (add_servicer(server, service, self._servicer),)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._reader.run(), name="data_ingest.feed")
+            tasks.create_task(self._watermarks.run(), name="data_ingest.watermarks")
+            tasks.create_task(self._snapshots.run(), name="data_ingest.snapshots")
+            tasks.create_task(self.reference.run(), name="data_ingest.reference")
+            tasks.create_task(self._filters.run(), name="data_ingest.filters")
+            tasks.create_task(self._rules.run(), name="data_ingest.rules")
+            follow = self._trading_days.follow(
+                lambda: self.sequencer.day.date, self._day_changed, self._take_calendar
+            )
+            tasks.create_task(follow, name="data_ingest.calendar")
+            tasks.create_task(self._tick(), name="data_ingest.tick")
+
+    async def drain(self) -> None:
+        self._servicer.close("data_ingest is stopping")
+
+    async def stop(self) -> None:
+        if self._own_snapshots is not None:
+            await self._own_snapshots.close()
+        if self._vendor is not None:
+            await self._vendor.aclose()
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    # --- what happens in the stream
+
+    def _on_frame(self) -> None:
+        self.stream.wake()
+
+    def _on_slow(self, is_slow: bool) -> None:
+        metrics.SLOW_READERS.inc(1 if is_slow else -1)
+        if is_slow:
+            metrics.SLOW_EVENTS.inc()
+
+    def _on_events(self, events: int) -> None:
+        newest_ns = self.feed.admission.newest_ns
+        if self._is_wall and newest_ns > self._lag_of_ns:
+            self._lag_of_ns = newest_ns
+            metrics.LAG.observe(max(0.0, (wall_ns() - newest_ns) / 1e9))
+        self._watermarks.events_came(events)
+
+    def _on_lost(self) -> None:
+        """What the lost batches said is in the vendor's snapshot, as far as it can be had at all."""
+        self._snapshots.poke()
+
+    def _on_day(self) -> None:
+        self._day_changed.set()
+        self.reference.day_changed()
+        self._snapshots.poke()
+
+    def _take_calendar(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self.feed.set_calendar(calendar)
+
+    def _take_rules(self, rules: bytes) -> None:
+        self._forbids_last = read_rules(rules)["forbids_last"]
+        self.feed.set_trade_rules(rules)
+
+    def _snapshot_rules(self) -> SnapshotRules:
+        day = self.sequencer.day
+        return SnapshotRules(self._forbids_last, day.market_open_ns, day.market_close_ns)
+
+    def _is_closed(self) -> bool:
+        return self.sequencer.market.state.session == session_pb2.CLOSED
+
+    def _rejected(self) -> dict[str, int]:
+        """What was set aside since the start, by reason."""
+        counts = self.feed.rejected
+        counts.update(self._filters.wrong)
+        counts.update(self._snapshot_source.set_aside)
+        for reason, count in self._reference_source.set_aside.items():
+            counts[f"reference_{reason}"] += count
+        if self.sequencer.symbols.refused:
+            counts["symbol"] += self.sequencer.symbols.refused
+        return {reason: count for reason, count in counts.items() if count}
+
+    # --- metrics
+
+    async def _tick(self) -> None:
+        """Counters go to the metrics now and then, not with every event."""
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
+            self.stream.release_state()
+            self._count()
+
+    def _count(self) -> None:
+        feed, ring = self.feed, self.stream.ring
+        metrics.HELD_FRAMES.set(ring.newest + 1 - ring.oldest)
+        metrics.HELD_BYTES.set(ring.held_bytes)
+        metrics.SYMBOLS.set(len(self.sequencer.symbols))
+        self._grow(metrics.FEED_RESETS, "resets", feed.resets)
+        self._grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
+        self._grow(metrics.TRADING_DAYS, "days", feed.days)
+        self._grow(metrics.UNKNOWN_CONDITIONS, "conditions", feed.admission.unknown_condition_trades)
+        for body, count in self.sequencer.frames.items():
+            self._grow(metrics.frames(body), f"frame.{body}", count)
+        for kind, count in feed.admission.accepted.items():
+            self._grow(metrics.ticks(kind), f"tick.{kind}", count)
+        for kind, count in self.reference.holdings.counts().items():
+            metrics.REFERENCE_SYMBOLS.labels(kind).set(count)
+        now = Counter(self._rejected())
+        for reason, count in now.items():
+            self._grow(metrics.rejected(reason), f"rejected.{reason}", count)
+        if now != self._reported and monotonic() >= self._report_at:
+            log.warning("input set aside", **(now - self._reported))
+            self._reported = now
+            self._report_at = monotonic() + REPORT_SECONDS
+
+    def _grow(self, counter: prometheus_client.Counter, name: str, count: int) -> None:
+        """Brings a Prometheus counter up to our own."""
+        if count > self._counted[name]:
+            counter.inc(count - self._counted[name])
+            self._counted[name] = count
+
+
+def create(settings: Settings) -> Service:
+    """The factory that services/modules.py names."""
+    return DataIngest(settings)

@@ -1,0 +1,84 @@
+"""Reconciles the stream with the vendor's full-market snapshot: at the start, now and then, and after a loss."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+from services.data_ingest import metrics
+from services.data_ingest.sequencer import Sequencer
+from services.data_ingest.snapshot_rows import SnapshotRules
+from services.data_ingest.snapshot_source import SnapshotError, SnapshotSource
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+OPEN_SECONDS: Final = 60.0
+# Nothing changes in a closed market but what the vendor corrects.
+CLOSED_SECONDS: Final = 600.0
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+
+
+class SnapshotPoller:
+    """Adds snapshots to the stream, as frames.
+
+    Args:
+        rules: what holds when a snapshot is asked for.
+        is_closed: whether the market is.
+        on_rows: is told how many rows entered the stream.
+    """
+
+    def __init__(
+        self,
+        source: SnapshotSource,
+        sequencer: Sequencer,
+        rules: Callable[[], SnapshotRules],
+        is_closed: Callable[[], bool],
+        on_rows: Callable[[int], None],
+    ) -> None:
+        self._source = source
+        self._sequencer = sequencer
+        self._rules = rules
+        self._is_closed = is_closed
+        self._on_rows = on_rows
+        self._asked = asyncio.Event()
+
+    def poke(self) -> None:
+        """A snapshot is wanted at once."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Takes snapshots until cancelled."""
+        failures = 0
+        while True:
+            self._asked.clear()
+            try:
+                rows = await self._take()
+            except SnapshotError as error:
+                pause = min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+                failures += 1
+                metrics.SNAPSHOTS.labels("failed").inc()
+                log.warning("no snapshot from the vendor", reason=str(error), again_in=round(pause, 2))
+            else:
+                pause = CLOSED_SECONDS if self._is_closed() else OPEN_SECONDS
+                failures = 0
+                metrics.SNAPSHOTS.labels("taken").inc()
+                log.info("snapshot taken", rows=rows)
+            try:
+                async with asyncio.timeout(pause):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+
+    async def _take(self) -> int:
+        rows = 0
+        async for part in self._source.fetch(self._rules()):
+            columns = part.encode(self._sequencer.add_symbols(part.symbols))
+            if columns:
+                self._sequencer.add_vendor_snapshot(columns)
+                rows += len(part.symbols)
+                self._on_rows(len(part.symbols))
+            # Trades come first.
+            await asyncio.sleep(0)
+        return rows

@@ -1,0 +1,333 @@
+"""Readers of the sequenced stream, on a real event loop and without gRPC; and when watermarks come."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from tradeul.v1 import data_ingest_pb2
+
+from fastcore.market import Market
+from services.data_ingest import frame_stream
+from services.data_ingest.epoch import next_epoch, read_last, write_last
+from services.data_ingest.feed_input import FeedInput
+from services.data_ingest.frame_stream import FrameStream
+from services.data_ingest.sequencer import Sequencer
+from services.data_ingest.watermarks import Pacer, Watermarks
+from services.kit.clock import wall_seconds
+from services.kit.errors import ServiceError
+from services.kit.lists import load_lists
+from services.kit.ring import Position
+from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, Feed
+
+
+class Publisher:
+    """A sequencer whose frames are trades of one symbol."""
+
+    def __init__(self, heartbeat_seconds: float = 10.0, **options: int) -> None:
+        self.slow: list[bool] = []
+        market = Market(load_lists(), EPOCH, encode_deltas=False)
+        self.sequencer = Sequencer(EPOCH, market, lambda: self.stream.wake(), **options)
+        self.stream = FrameStream(self.sequencer, self.slow.append, heartbeat_seconds)
+        self.feed = FeedInput(self.sequencer, "feed")
+        self.feed.begin(CALENDAR, TODAY)
+        self._source = Feed()
+        self._time = HOUR
+
+    def publish(self, frames: int = 1) -> None:
+        for _ in range(frames):
+            self._time += SECOND
+            self.feed.take(self._source.batch(("AAPL", self._time, 10.0)), 0)
+
+    def reader(self, asked: Position | None = None, credit: int = 0) -> "Reader":
+        return Reader(self.stream, asked, credit)
+
+
+class Reader:
+    """Keeps a copy of the market."""
+
+    def __init__(self, stream: FrameStream, asked: Position | None, credit: int) -> None:
+        self.subscription = stream.subscribe(asked, "test", credit)
+        self.messages: AsyncGenerator[bytes, None] = self.subscription.messages()
+        self.kinds: list[str] = []
+        self.sequences: list[int] = []
+        self.reasons: list[str] = []
+        self.market: Market | None = None
+        self._chunks: list[bytes] = []
+
+    async def read(self) -> str:
+        async with asyncio.timeout(10):
+            message = data_ingest_pb2.SubscribeFramesResponse.FromString(await anext(self.messages))
+        kind: str = message.WhichOneof("response")
+        self.kinds.append(kind)
+        if kind == "snapshot":
+            chunk = message.snapshot
+            assert chunk.index == len(self._chunks)
+            self._chunks.append(chunk.data)
+            if len(self._chunks) == chunk.count:
+                self.market = Market.from_bytes(load_lists(), b"".join(self._chunks))
+                assert (self.market.epoch, self.market.sequence) == (chunk.position.epoch, chunk.position.sequence)
+                self._chunks = []
+        elif kind == "frame":
+            self.sequences.append(message.frame.position.sequence)
+            if self.market is not None:
+                self.market.apply(message.frame.SerializeToString())
+        elif kind == "reset":
+            self.reasons.append(message.reset.reason)
+        return kind
+
+    async def until(self, kind: str) -> None:
+        while await self.read() != kind:
+            pass
+
+
+async def test_a_new_reader_gets_the_whole_state_then_frames() -> None:
+    publisher = Publisher()
+    publisher.publish(3)
+    reader = publisher.reader()
+    await reader.until("current")
+    assert reader.kinds == ["opened", "snapshot", "current"]
+    publisher.publish(2)
+    await reader.read()
+    await reader.read()
+    assert reader.market is not None
+    assert reader.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert publisher.stream.readers == {reader.subscription}
+    await reader.messages.aclose()
+    assert not publisher.stream.readers
+
+
+async def test_a_whole_state_in_several_chunks_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", 1000)
+    publisher = Publisher()
+    publisher.publish(3)
+    first = publisher.reader()
+    await first.until("current")
+    assert first.kinds.count("snapshot") > 1
+    publisher.publish(3)
+    # The state of before, and the frames since.
+    second = publisher.reader()
+    await second.until("current")
+    assert second.sequences == [sequence for sequence in range(publisher.sequencer.position.sequence - 2, 99)][:3]
+    assert second.market is not None
+    assert second.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+
+
+async def test_a_returning_reader_gets_what_it_missed() -> None:
+    publisher = Publisher()
+    publisher.publish(2)
+    asked = publisher.sequencer.position
+    publisher.publish(3)
+    reader = publisher.reader(asked)
+    await reader.until("current")
+    assert reader.kinds == ["opened", "frame", "frame", "frame", "current"]
+    assert reader.sequences == [asked.sequence + n for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (Position(EPOCH - 1, 3), "another epoch"),
+        (Position(EPOCH, 1), "older than the oldest held"),
+        (Position(EPOCH, 10_000), "ahead of the newest"),
+    ],
+)
+async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: Position, why: str) -> None:
+    publisher = Publisher(max_frames=4)
+    publisher.publish(9)
+    reader = publisher.reader(asked)
+    await reader.until("current")
+    assert reader.kinds == ["opened", "reset", "snapshot", "current"]
+    assert why in reader.reasons[0]
+
+
+async def test_a_reader_behind_the_ring_gets_a_fresh_state_and_counts_as_slow() -> None:
+    publisher = Publisher(max_frames=4)
+    reader = publisher.reader()
+    await reader.until("current")
+    publisher.publish(50)
+    await reader.until("current")
+    assert reader.kinds[-3:] == ["reset", "snapshot", "current"]
+    assert (publisher.slow, publisher.stream.slow) == ([True], 1)
+    assert reader.market is not None
+    assert reader.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    waiting = asyncio.create_task(reader.read())
+    while publisher.stream.slow:
+        await asyncio.sleep(0)
+    publisher.publish()
+    assert await waiting == "frame"
+    assert publisher.slow == [True, False]
+
+
+async def test_a_slow_reader_that_goes_is_no_longer_counted() -> None:
+    publisher = Publisher(max_frames=4)
+    reader = publisher.reader()
+    await reader.until("current")
+    publisher.publish(50)
+    await reader.until("snapshot")
+    await reader.messages.aclose()
+    assert (publisher.slow, publisher.stream.slow) == ([True, False], 0)
+
+
+async def test_credit_bounds_what_is_under_way() -> None:
+    publisher = Publisher(heartbeat_seconds=0.01)
+    reader = publisher.reader(credit=2)
+    await reader.until("current")
+    publisher.publish(5)
+    await reader.until("heartbeat")
+    assert len(reader.sequences) == 2
+    reader.subscription.acknowledge(Position(EPOCH, reader.sequences[0]))
+    await reader.read()
+    await reader.until("heartbeat")
+    assert len(reader.sequences) == 3
+    # What was applied of an earlier epoch is no matter; what was not sent is a mistake.
+    reader.subscription.acknowledge(Position(EPOCH - 1, 10_000))
+    with pytest.raises(ServiceError, match="at most"):
+        reader.subscription.acknowledge(Position(EPOCH, reader.sequences[-1] + 1))
+    reader.subscription.acknowledge(Position(EPOCH, reader.sequences[-1]))
+    await reader.read()
+    await reader.read()
+    assert len(reader.sequences) == 5
+
+
+async def test_quiet_streams_send_heartbeats_and_going_away_comes_last() -> None:
+    publisher = Publisher(heartbeat_seconds=0.01)
+    reader = publisher.reader()
+    await reader.until("heartbeat")
+    publisher.publish()
+    publisher.stream.close("stopping")
+    await reader.until("going_away")
+    assert reader.kinds[-2:] == ["frame", "going_away"]
+    with pytest.raises(StopAsyncIteration):
+        await anext(reader.messages)
+    late = publisher.reader()
+    await late.until("going_away")
+    # The state that was made for the first, and the frame since.
+    assert late.kinds == ["opened", "snapshot", "frame", "current", "going_away"]
+
+
+async def test_a_mistake_ends_the_messages_with_its_error() -> None:
+    publisher = Publisher()
+    reader = publisher.reader()
+    await reader.until("current")
+    reader.subscription.end(ServiceError.__new__(ServiceError))
+    with pytest.raises(ServiceError):
+        await reader.read()
+    assert not publisher.stream.readers
+
+
+async def test_a_state_that_is_of_no_use_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher(max_frames=4)
+    publisher.publish()
+    first = publisher.stream.whole_state()
+    publisher.stream.release_state()
+    assert publisher.stream.whole_state() is first
+    publisher.publish(5)
+    assert publisher.stream.whole_state() is not first
+    monkeypatch.setattr(frame_stream, "STATE_SECONDS", -1.0)
+    second = publisher.stream.whole_state()
+    publisher.stream.release_state()
+    assert publisher.stream.whole_state() is not second
+
+
+# --- watermarks
+
+
+class SetClock:
+    """A wall clock that stands where it is set."""
+
+    kind = "wall"
+
+    def __init__(self, ns: int) -> None:
+        self.ns: int | None = ns
+
+    def now_ns(self) -> int | None:
+        return self.ns
+
+
+def test_many_events_make_watermarks_rarer() -> None:
+    pacer = Pacer(least=0.01, busy=0.05, busy_events=100)
+    pacer.sent(7.0)
+    pacer.took(60)
+    assert pacer.due_at() == pytest.approx(7.01)
+    pacer.took(60)
+    assert pacer.due_at() == pytest.approx(7.05)
+    pacer.sent(7.06)
+    assert pacer.due_at() == pytest.approx(7.07)
+
+
+async def test_a_watermark_follows_events_at_once_and_then_when_it_is_due() -> None:
+    publisher = Publisher()
+    watermarks = Watermarks(publisher.sequencer, publisher.feed, None, Pacer(least=0.03))
+    running = asyncio.create_task(watermarks.run())
+    count = publisher.sequencer.frames
+    publisher.publish()
+    watermarks.events_came(1)
+    assert count["watermark"] == 1
+    for _ in range(5):
+        publisher.publish()
+        watermarks.events_came(1)
+    assert count["watermark"] == 1
+    async with asyncio.timeout(10):
+        while count["watermark"] < 2:
+            await asyncio.sleep(0.005)
+    assert publisher.sequencer.now_ns == FOUR_OCLOCK + HOUR + 6 * SECOND
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_walls_time_is_told_while_nothing_comes() -> None:
+    publisher = Publisher()
+    publisher.publish()
+    feed = FeedInput(publisher.sequencer, "wall")
+    feed.begin(CALENDAR, TODAY)
+    clock = SetClock(FOUR_OCLOCK + 6 * HOUR)
+    watermarks = Watermarks(publisher.sequencer, feed, clock)  # type: ignore[arg-type]
+    running = asyncio.create_task(watermarks.run())
+    async with asyncio.timeout(10):
+        for hour in (6, 7):
+            clock.ns = FOUR_OCLOCK + hour * HOUR
+            while publisher.sequencer.now_ns != clock.ns:
+                await asyncio.sleep(0.005)
+        # A clock that was set back takes nothing back.
+        clock.ns = FOUR_OCLOCK
+        count = publisher.sequencer.frames["watermark"]
+        while publisher.sequencer.frames["watermark"] == count:
+            await asyncio.sleep(0.005)
+        assert publisher.sequencer.now_ns == FOUR_OCLOCK + 7 * HOUR
+        # At 04:00 the next day begins, though nothing trades.
+        clock.ns = FOUR_OCLOCK + 24 * HOUR
+        while publisher.sequencer.day == TODAY:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_watermark_that_fails_is_not_lost_in_a_callback() -> None:
+    publisher = Publisher()
+    watermarks = Watermarks(publisher.sequencer, publisher.feed, None, Pacer(least=0.001))
+    running = asyncio.create_task(watermarks.run())
+    watermarks.events_came(1)
+
+    def broken(time_ns: int) -> None:
+        raise ValueError("defect")
+
+    publisher.sequencer.add_watermark = broken  # type: ignore[method-assign]
+    watermarks.events_came(1)
+    with pytest.raises(ValueError, match="defect"):
+        async with asyncio.timeout(10):
+            await running
+
+
+# --- epochs
+
+
+async def test_epochs_grow_even_when_the_clock_goes_back(tmp_path: Path) -> None:
+    directory = tmp_path / "fresh"
+    first = await next_epoch(directory)
+    assert first >= wall_seconds()
+    write_last(directory / "sequencer.epoch", first + 1000)
+    assert await next_epoch(directory) == first + 1001
+    assert read_last(directory / "sequencer.epoch") == first + 1001
+    (directory / "sequencer.epoch").write_text("nonsense")
+    assert read_last(directory / "sequencer.epoch") == 0
