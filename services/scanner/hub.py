@@ -16,9 +16,9 @@ from services.kit.ring import Position
 from services.scanner import metrics
 from services.scanner.core import ScannerCore, checked_query
 from services.scanner.lag import LagMeter
-from services.scanner.list_stream import ListStream
+from services.scanner.list_stream import MAX_HELD, ListStream
 from services.scanner.list_subscription import ListSubscription
-from services.scanner.scans import Scan, ScanKey, ScanRegistry
+from services.scanner.scans import MAX_SCANS, Scan, ScanKey, ScanRegistry
 
 MAX_SUBSCRIBERS: Final = 10_000
 # What own lists are called in messages and metrics.
@@ -28,18 +28,28 @@ SCAN: Final = "scan"
 class ListHub:
     """The frame reader's sink, and the source of every list stream.
 
-    `measures_lag`: whether trades' times can be compared with the wall clock.
+    `measures_lag`: whether trades' times can be compared with the wall clock;
+    `max_held`: changes of a list that are held for those who come back.
     """
 
-    def __init__(self, core: ScannerCore, *, measures_lag: bool, max_subscribers: int = MAX_SUBSCRIBERS) -> None:
+    def __init__(
+        self,
+        core: ScannerCore,
+        *,
+        measures_lag: bool,
+        max_subscribers: int = MAX_SUBSCRIBERS,
+        max_scans: int = MAX_SCANS,
+        max_held: int = MAX_HELD,
+    ) -> None:
         self.core = core
         self.problem = "not connected to data_ingest yet"
         self.lag = LagMeter() if measures_lag else None
         self.last_refresh_ns: int | None = None
         self.subscribers = 0
-        self.scans = ScanRegistry(self._scan_stream)
+        self.scans = ScanRegistry(self._scan_stream, max_scans)
         self._streams: dict[str, ListStream] = {}
         self._max_subscribers = max_subscribers
+        self._max_held = max_held
         self._closing: str | None = None
         self._current = asyncio.Event()
 
@@ -179,7 +189,7 @@ class ListHub:
                 events.inc()
             gauge.inc(1 if is_slow else -1)
 
-        stream = ListStream(name, position, take_snapshot, on_slow)
+        stream = ListStream(name, position, take_snapshot, on_slow, max_held=self._max_held)
         if self._closing is not None:
             stream.close(self._closing)
         return stream

@@ -21,10 +21,11 @@ class ScannerService(Service):
 
     name: ClassVar[str] = "scanner"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, **limits: int) -> None:
+        """`limits`: those of ListHub."""
         super().__init__(settings)
         # Trades of a simulated or replayed feed are of another time than the wall's.
-        self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall")
+        self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall", **limits)
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

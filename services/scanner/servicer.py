@@ -70,7 +70,8 @@ class ScannerServicer:
             status.symbols = state.count
             status.active_symbols = state.active_count
             status.list_rows.update({name: market.list_count(name) for name in core.definitions})
-            status.event_time.FromNanoseconds(state.now_ns)
+            if state.now_ns:
+                status.event_time.FromNanoseconds(state.now_ns)
         if core.position is not None:
             status.position.CopyFrom(core.position.message())
         if hub.last_refresh_ns is not None:

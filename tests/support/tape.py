@@ -39,15 +39,18 @@ def a_list(
 class Tape:
     """Makes the frames of one epoch, in order. Symbols get their ids in the order in which they are named."""
 
-    def __init__(self, symbols: Iterable[str], prev_close: float = 100.0, clock: str = "10:00:00") -> None:
+    def __init__(
+        self, symbols: Iterable[str], prev_close: float = 100.0, clock: str = "10:00:00", epoch: int = EPOCH
+    ) -> None:
         self.symbols = list(symbols)
+        self.epoch = epoch
         self.now_ns = at(clock)
         self.sequence = 0
         self._prev_close = prev_close
 
     def frame(self, **body: object) -> bytes:
         self.sequence += 1
-        position = stream_pb2.StreamPosition(epoch=EPOCH, sequence=self.sequence)
+        position = stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.sequence)
         return frame_pb2.Frame(position=position, **body).SerializeToString()  # type: ignore[arg-type]
 
     def opening(self) -> list[bytes]:

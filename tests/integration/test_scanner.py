@@ -1,0 +1,580 @@
+"""The scanner between a scripted sequencer and its clients: every copy exact, whatever happens in between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+from tradeul.v1 import data_ingest_pb2, scanner_pb2, session_pb2, stream_pb2
+
+from fastcore.fields import FIELDS
+from services.kit.list_client import ListCopy
+from services.kit.lists import load_lists
+from tests.support.refusals import Refusal, refusal
+from tests.support.running_scanner import ListReader, RunningScanner, running_scanner
+from tests.support.scripted_sequencer import POLL_SECONDS, Response, ScriptedSequencer
+from tests.support.tape import EPOCH, Tape
+
+SYMBOLS = [f"S{i:02}" for i in range(40)]
+Request = scanner_pb2.SubscribeListRequest
+
+
+@pytest.fixture
+async def sequencer() -> AsyncIterator[ScriptedSequencer]:
+    tape = Tape(SYMBOLS)
+    async with ScriptedSequencer(tape) as running:
+        running.send(*tape.opening())
+        yield running
+
+
+@pytest.fixture
+async def scanner(sequencer: ScriptedSequencer) -> AsyncIterator[RunningScanner]:
+    async with running_scanner(sequencer) as running:
+        yield running
+
+
+async def refused(call: grpc.aio.Call) -> Refusal:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call  # type: ignore[misc]
+    return refusal(caught.value)
+
+
+async def check_equal(scanner: RunningScanner, reader: ListReader, name: str = "filtered") -> None:
+    """The client's copy is the list as it is asked for, at the same position."""
+    answer = await scanner.get(name)
+    assert (answer.epoch, answer.sequence) == (reader.copy.epoch, reader.copy.sequence)
+    assert list(answer.rows) == reader.copy.rows()
+
+
+async def test_lists_answer_and_follow_the_market(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({"S01": 105.0, "S02": 92.0, "S03": 101.0})
+    await scanner.until_at(sequencer)
+    answer = await scanner.get("gappers_up")
+    assert [(row.rank, row.symbol, row.gap_percent) for row in answer.rows] == [(1, "S01", 5.0)]
+    assert (answer.list, answer.epoch, answer.sequence, answer.count) == ("gappers_up", EPOCH, 1, 1)
+    assert (answer.position.epoch, answer.position.sequence) == (EPOCH, sequencer.market.sequence)
+    assert answer.timestamp.ToNanoseconds() == sequencer.tape.now_ns
+    assert [row.symbol for row in (await scanner.get("gappers_down")).rows] == ["S02"]
+    assert [row.symbol for row in (await scanner.get("filtered", limit=2)).rows] == ["S01", "S02"]
+
+
+async def test_gappers_of_both_sides_and_filtered(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({f"S{i:02}": 100.0 + i for i in range(12)} | {f"S{i:02}": 112.0 - i for i in range(13, 24)})
+    await scanner.until_at(sequencer)
+    gappers = await scanner.stub.GetGappers(scanner_pb2.GetGappersRequest())
+    assert [row.gap_percent for row in gappers.gappers_up] == [float(gap) for gap in range(11, 3, -1)]
+    assert [row.gap_percent for row in gappers.gappers_down] == [float(-gap) for gap in range(11, 3, -1)]
+    assert gappers.count == 16
+    assert gappers.position.sequence == sequencer.market.sequence
+    assert gappers.timestamp.ToNanoseconds() == sequencer.tape.now_ns
+    few = await scanner.stub.GetGappers(scanner_pb2.GetGappersRequest(min_gap=1e-7, limit=3))
+    assert [row.symbol for row in few.gappers_up] == ["S11", "S10", "S09"]
+    assert [row.rank for row in few.gappers_down] == [1, 2, 3]
+    none = await scanner.stub.GetGappers(scanner_pb2.GetGappersRequest(min_gap=1e300))
+    assert none.count == 0
+    filtered = await scanner.stub.GetFiltered(scanner_pb2.GetFilteredRequest(limit=5))
+    assert (filtered.count, len(filtered.tickers)) == (5, 5)
+    assert filtered.timestamp == gappers.timestamp
+
+
+async def test_scanner_filters_of_the_stream_hold(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({"S01": 105.0, "S02": 107.0})
+    sequencer.send(sequencer.tape.filters(("cheap", "price < 106")))
+    sequencer.trade({"S03": 104.0})
+    await scanner.until_at(sequencer)
+    assert [row.symbol for row in (await scanner.get("gappers_up")).rows] == ["S01", "S03"]
+    assert (await scanner.stub.GetGappers(scanner_pb2.GetGappersRequest())).count == 2
+    own = await scanner.stub.QueryScan(scanner_pb2.QueryScanRequest(filter="gap_percent >= 2"))
+    assert own.count == 3
+
+
+async def test_an_own_list_once(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({"S01": 105.0, "S02": 92.0, "S03": 101.0})
+    await scanner.until_at(sequencer)
+    query = scanner_pb2.QueryScanRequest(filter="change_percent > 0", order_by="price", limit=1)
+    answer = await scanner.stub.QueryScan(query)
+    assert (answer.list, answer.count) == ("scan", 1)
+    assert [row.symbol for row in answer.rows] == ["S03"]
+
+
+async def test_definitions_and_fields(scanner: RunningScanner) -> None:
+    lists = (await scanner.stub.ListLists(scanner_pb2.ListListsRequest())).lists
+    assert [(one.list, one.filter, one.limit) for one in lists] == [
+        (spec.name, spec.filter, spec.limit) for spec in load_lists()
+    ]
+    fields = (await scanner.stub.GetFields(scanner_pb2.GetFieldsRequest())).fields
+    assert [field.name for field in fields] == [field.name for field in FIELDS]
+
+
+async def test_status(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    before = await scanner.status()
+    assert not before.HasField("event_time")
+    assert not before.HasField("last_refresh")
+    sequencer.trade({"S01": 105.0, "S02": 92.0})
+    await scanner.until_at(sequencer)
+    reader = scanner.watch("filtered")
+    own = scanner.watch_scan("price > 1")
+    await asyncio.gather(reader.until("current"), own.until("current"))
+    status = await scanner.status()
+    assert status.session == session_pb2.MARKET_OPEN
+    assert status.trading_date == "2026-03-10"
+    assert (status.symbols, status.active_symbols) == (len(SYMBOLS), 2)
+    assert (status.subscribers, status.slow_subscribers, status.scans) == (2, 0, 1)
+    assert (status.position.epoch, status.position.sequence) == (EPOCH, sequencer.market.sequence)
+    assert status.list_rows["gappers_up"] == 1
+    assert status.event_time.ToNanoseconds() == sequencer.tape.now_ns
+    assert status.HasField("last_refresh")
+    assert status.problem == ""
+    # The tape is of another time than the wall's clock.
+    assert not status.HasField("lag_ms")
+
+
+# --- streams
+
+
+async def test_a_watched_list_is_the_list(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    reader = scanner.watch("filtered")
+    await reader.until("current")
+    for step in range(30):
+        sequencer.trade({SYMBOLS[(step * 7) % 40]: 100.0 + step, SYMBOLS[(step * 3) % 40]: 100.0 - step})
+        await reader.until_sequence(step + 1)
+        await check_equal(scanner, reader)
+    assert reader.kinds == ["opened", "snapshot", "current"] + ["delta"] * 30
+
+
+async def test_many_subscribers_get_the_same_bytes(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    readers = [scanner.watch("filtered") for _ in range(30)]
+    await asyncio.gather(*(reader.until("current") for reader in readers))
+    assert (await scanner.status()).subscribers == 30
+    for step in range(1, 6):
+        sequencer.trade({"S01": 100.0 + step})
+        deltas = [await reader.read() for reader in readers]
+        assert all(delta == deltas[0] for delta in deltas)
+        assert deltas[0].delta.sequence == step
+
+
+async def test_coming_back_with_a_position(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    first = scanner.watch("filtered")
+    await first.until("current")
+    sequencer.trade({"S01": 101.0})
+    await first.until("delta")
+    first.call.cancel()
+    for price in (102.0, 103.0, 104.0):
+        sequencer.trade({"S01": price})
+    await scanner.until_at(sequencer)
+    again = scanner.watch("filtered", first.copy)
+    await again.until("current")
+    assert again.kinds == ["opened", "delta", "delta", "delta", "current"]
+    await check_equal(scanner, again)
+    # Nothing was missed: nothing comes.
+    third = scanner.watch("filtered", again.copy)
+    await third.until("current")
+    assert third.kinds == ["opened", "current"]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sequence", "why"), [(EPOCH - 5, 2, "of another epoch"), (EPOCH, 1, "older than the oldest held")]
+)
+async def test_a_position_that_is_gone(sequencer: ScriptedSequencer, epoch: int, sequence: int, why: str) -> None:
+    async with running_scanner(sequencer, max_held=2) as scanner:
+        for price in range(101, 108):
+            sequencer.trade({"S01": float(price)})
+        await scanner.until_at(sequencer)
+        reader = scanner.watch("filtered", epoch=epoch, sequence=sequence)
+        reset = await reader.until("reset")
+        assert why in reset.reset.reason
+        await reader.until("current")
+        assert reader.kinds == ["opened", "reset", "snapshot", "current"]
+        await check_equal(scanner, reader)
+
+
+async def test_a_least_interval_merges(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    reader = scanner.watch("filtered", min_interval_ms=300)
+    await reader.until("current")
+    for step in range(1, 41):
+        sequencer.trade({SYMBOLS[step % 5]: 100.0 + step})
+    await reader.until_sequence(40)
+    # More than one only when the machine stalled in between.
+    assert reader.copy.deltas < 10
+    await check_equal(scanner, reader)
+
+
+async def test_an_own_list_live(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    readers = [scanner.watch_scan("change_percent > 0", "change_percent desc", limit=2) for _ in range(2)]
+    other = scanner.watch_scan("change_percent < 0", "change_percent")
+    for reader in (*readers, other):
+        await reader.until("current")
+    # Equal ones are one list.
+    assert (await scanner.status()).scans == 2
+    sequencer.trade({"S01": 105.0, "S02": 103.0, "S03": 104.0, "S04": 98.0})
+    for reader in readers:
+        await reader.until("delta")
+        assert [row.symbol for row in reader.copy.rows()] == ["S01", "S03"]
+    await other.until("delta")
+    assert [row.symbol for row in other.copy.rows()] == ["S04"]
+    readers[0].call.cancel()
+    other.call.cancel()
+    await scanner.until_subscribers(1)
+    assert len(scanner.hub.scans) == 1
+
+
+async def test_ack_and_cancel(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    call = scanner.stub.SubscribeList()
+    await call.write(Request(open=scanner_pb2.WatchListRequest(list="filtered")))
+    reader = ListReader(call)
+    await reader.until("current")
+    sequencer.trade({"S01": 101.0})
+    await reader.until("delta")
+    await call.write(Request(ack=stream_pb2.StreamAck(position=stream_pb2.StreamPosition(epoch=EPOCH, sequence=1))))
+    sequencer.trade({"S01": 102.0})
+    await reader.until("delta")
+    await call.write(Request(cancel=stream_pb2.StreamCancel()))
+    with pytest.raises(EOFError):
+        await reader.read()
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def test_a_client_may_close_its_side_and_read_on(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    call = scanner.stub.SubscribeList()
+    await call.write(Request(open_scan=scanner_pb2.WatchScanRequest(filter="price > 0")))
+    await call.done_writing()
+    reader = ListReader(call)
+    await reader.until("current")
+    sequencer.trade({"S01": 101.0})
+    await reader.until("delta")
+
+
+# --- what the sequencer may do
+
+
+async def test_a_sequencer_that_comes_back_with_a_new_epoch(
+    sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    readers = [scanner.watch("filtered"), scanner.watch_scan("price > 0", "price desc")]
+    sequencer.trade({"S01": 101.0})
+    for reader in readers:
+        await reader.until("current")
+    await sequencer.die()
+    while not scanner.hub.problem:
+        await asyncio.sleep(POLL_SECONDS)
+    assert "data_ingest" in (await scanner.status()).problem
+    # It answers with what it has meanwhile.
+    assert [row.symbol for row in (await scanner.get("filtered")).rows] == ["S01"]
+    tape = Tape(SYMBOLS[:5], epoch=EPOCH + 60)
+    await sequencer.start(tape)
+    sequencer.send(*tape.opening())
+    sequencer.trade({"S02": 103.0, "S03": 104.0})
+    await scanner.until_at(sequencer)
+    for reader in readers:
+        await reader.until("reset")
+        while (reader.copy.epoch, reader.copy.sequence) != (EPOCH + 60, 1):
+            await reader.read()
+    await check_equal(scanner, readers[0])
+    assert [row.symbol for row in readers[1].copy.rows()] == ["S03", "S02"]
+    sequencer.trade({"S01": 99.0})
+    for reader in readers:
+        await reader.until_sequence(2)
+    await check_equal(scanner, readers[0])
+    assert (await scanner.status()).problem == ""
+
+
+async def test_a_connection_that_breaks_is_resumed_unseen(
+    sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    reader = scanner.watch("filtered")
+    await reader.until("current")
+    sequencer.trade({"S01": 101.0})
+    await scanner.until_at(sequencer)
+    held = (EPOCH, sequencer.market.sequence)
+    sequencer.hang_up()
+    sequencer.trade({"S01": 102.0})
+    seen = await sequencer.until_connections(2)
+    assert seen.asked == held
+    await reader.until_sequence(2)
+    assert reader.kinds == ["opened", "snapshot", "current", "delta", "delta"]
+
+
+async def test_going_away_is_answered_by_coming_back(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({"S01": 101.0})
+    await scanner.until_at(sequencer)
+    sequencer.say(Response(going_away=stream_pb2.StreamGoingAway(position=sequencer.position, reason="restart")))
+    seen = await sequencer.until_connections(2)
+    assert seen.asked == (EPOCH, sequencer.market.sequence)
+
+
+@pytest.mark.parametrize("teller", ["frame", "heartbeat"])
+async def test_a_hole_is_asked_for_again(sequencer: ScriptedSequencer, scanner: RunningScanner, teller: str) -> None:
+    reader = scanner.watch("filtered")
+    await reader.until("current")
+    sequencer.trade({"S01": 101.0})
+    await scanner.until_at(sequencer)
+    held = (EPOCH, sequencer.market.sequence)
+    sequencer.is_lossy = True
+    sequencer.trade({"S02": 102.0})
+    sequencer.is_lossy = False
+    if teller == "frame":
+        sequencer.trade({"S03": 103.0})
+    else:
+        sequencer.say(Response(heartbeat=stream_pb2.StreamHeartbeat(position=sequencer.position)))
+    seen = await sequencer.until_connections(2)
+    assert seen.asked == held
+    await scanner.until_at(sequencer)
+    await reader.until_sequence(sequencer.market.list_sequence("filtered"))
+    assert "reset" not in reader.kinds
+    await check_equal(scanner, reader)
+
+
+async def test_a_snapshot_in_mid_stream_replaces_everything(
+    sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    reader, quiet = scanner.watch("filtered"), scanner.watch("halts")
+    own = scanner.watch_scan("price > 0")
+    for one in (reader, quiet, own):
+        await one.until("current")
+    sequencer.trade({"S01": 101.0})
+    await reader.until("delta")
+    sequencer.is_lossy = True
+    sequencer.trade({"S02": 102.0})
+    sequencer.trade({"S03": 103.0})
+    sequencer.is_lossy = False
+    sequencer.say(Response(reset=stream_pb2.StreamReset(position=sequencer.position, reason="fell behind")))
+    sequencer.say_snapshot()
+    sequencer.say(Response(current=stream_pb2.StreamCurrent(position=sequencer.position)))
+    await scanner.until_at(sequencer)
+    await reader.until("snapshot")
+    assert reader.kinds[-2:] == ["reset", "snapshot"]
+    assert reader.copy.sequence == 3
+    await check_equal(scanner, reader)
+    await own.until("reset")
+    await own.until("snapshot")
+    assert {row.symbol for row in own.copy.rows()} == {"S01", "S02", "S03"}
+    sequencer.trade({"S04": 104.0})
+    await reader.until_sequence(4)
+    await check_equal(scanner, reader)
+    # A list that is the same in the new state has nothing to say.
+    assert quiet.kinds == ["opened", "snapshot", "current"]
+
+
+async def test_what_cannot_be_applied_asks_for_the_whole_state(
+    sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    reader = scanner.watch("filtered")
+    await reader.until("current")
+    sequencer.trade({"S01": 101.0})
+    await reader.until_sequence(1)
+    broken = Response()
+    broken.frame.position.CopyFrom(stream_pb2.StreamPosition(epoch=EPOCH, sequence=sequencer.market.sequence + 1))
+    broken.frame.trades.symbol_id.append(9999)
+    sequencer.say(broken)
+    seen = await sequencer.until_connections(2)
+    assert seen.asked is None
+    sequencer.trade({"S01": 102.0})
+    await scanner.until_at(sequencer)
+    await reader.until_sequence(2)
+    await check_equal(scanner, reader)
+
+
+async def test_a_snapshot_with_a_piece_missing_is_asked_for_again(
+    sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    for piece in [*sequencer.chunks()[:1], *sequencer.chunks()[2:]]:
+        sequencer.say(piece)
+    seen = await sequencer.until_connections(2)
+    assert seen.asked is None
+    await scanner.until_at(sequencer)
+
+
+async def test_frames_are_acknowledged(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    for _ in range(100):
+        sequencer.trade({"S01": 101.0})
+    while sequencer.readers[0].acknowledged < 128:
+        await asyncio.sleep(POLL_SECONDS)
+    assert sequencer.readers[0].opening.credit > 0
+    assert sequencer.readers[0].opening.reader == "scanner"
+
+
+async def test_an_epoch_without_a_frame_yet_is_waited_for() -> None:
+    """The scanner serves only once it has a market, also when the sequencer says "current" before its first frame."""
+    tape = Tape(SYMBOLS)
+
+    class Empty(ScriptedSequencer):
+        def _catch_up(self, asked: tuple[int, int] | None) -> list[Response]:
+            nothing = stream_pb2.StreamPosition(epoch=tape.epoch)
+            return [
+                Response(opened=data_ingest_pb2.FramesOpened(position=nothing)),
+                Response(current=stream_pb2.StreamCurrent(position=nothing)),
+            ]
+
+    async def open_later(sequencer: ScriptedSequencer) -> None:
+        await sequencer.until_connections(1)
+        sequencer.send(*tape.opening())
+
+    async with Empty(tape) as sequencer:
+        opening = asyncio.create_task(open_later(sequencer))
+        async with running_scanner(sequencer) as scanner:
+            await opening
+            await scanner.until_at(sequencer)
+            assert (await scanner.get("filtered")).count == 0
+
+
+# --- slow ones
+
+
+async def test_a_slow_subscriber_gets_a_snapshot_and_never_a_hole(sequencer: ScriptedSequencer) -> None:
+    """One that does not read holds up nobody, is counted, and has exactly the list when it reads again."""
+    async with running_scanner(sequencer, max_held=20) as scanner:
+        slow, quick = scanner.watch("filtered"), scanner.watch("filtered")
+        for reader in (slow, quick):
+            await reader.until("current")
+        step = 0
+        while scanner.hub.slow_subscribers == 0:
+            step += 1
+            sequencer.trade({symbol: 100.0 + step % 50 + i for i, symbol in enumerate(SYMBOLS)}, seconds=0.01)
+            await quick.until_sequence(step)
+        assert (await scanner.status()).slow_subscribers == 1
+        for _ in range(60):
+            step += 1
+            sequencer.trade({symbol: 100.0 + step % 50 + i for i, symbol in enumerate(SYMBOLS)}, seconds=0.01)
+            await quick.until_sequence(step)
+        assert "too far behind" in (await slow.until("reset")).reset.reason
+        await slow.until("snapshot")
+        await slow.until_sequence(step)
+        assert slow.copy.rows() == quick.copy.rows()
+        assert quick.copy.resets == 0
+        sequencer.trade({"S01": 99.0})
+        await slow.until_sequence(step + 1)
+        await quick.until_sequence(step + 1)
+        assert scanner.hub.slow_subscribers == 0
+        await check_equal(scanner, slow)
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("limit", [0, 501])
+async def test_limits_out_of_range(scanner: RunningScanner, limit: int) -> None:
+    stub = scanner.stub
+    for call in (
+        stub.GetList(scanner_pb2.GetListRequest(list="winners", limit=limit)),
+        stub.GetGappers(scanner_pb2.GetGappersRequest(limit=limit)),
+        stub.QueryScan(scanner_pb2.QueryScanRequest(limit=limit)),
+    ):
+        answer = await refused(call)
+        assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_LIMIT")
+        assert answer.message == f"expected a limit of 1 to 500, was {limit}"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.watch_scan("price > 1", limit=limit).read()
+    assert refusal(caught.value).reason == "INVALID_LIMIT"
+
+
+@pytest.mark.parametrize("limit", [0, 1001])
+async def test_filtered_may_have_a_thousand(scanner: RunningScanner, limit: int) -> None:
+    for call in (
+        scanner.stub.GetFiltered(scanner_pb2.GetFilteredRequest(limit=limit)),
+        scanner.stub.GetList(scanner_pb2.GetListRequest(list="filtered", limit=limit)),
+    ):
+        assert (await refused(call)).message == f"expected a limit of 1 to 1000, was {limit}"
+    assert (await scanner.get("filtered", limit=1000)).count == 0
+
+
+async def test_an_unknown_list_names_the_nearest(scanner: RunningScanner) -> None:
+    answer = await refused(scanner.stub.GetList(scanner_pb2.GetListRequest(list="gaper_up")))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_LIST")
+    assert answer.metadata == {"list": "gaper_up", "nearest": "gappers_up"}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.watch("gaper_up").read()
+    assert refusal(caught.value) == answer
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "reason", "metadata"),
+    [
+        ({"filter": "rvoll > 2"}, "INVALID_FILTER", {"position": "0", "suggestion": "rvol"}),
+        ({"filter": "price > "}, "INVALID_FILTER", {"position": "8"}),
+        ({"filter": "price > 1", "order_by": "prize desc"}, "INVALID_ORDER", {"suggestion": "price"}),
+        ({"filter": "price > 1" + " AND price > 1" * 200}, "INVALID_FILTER", {}),
+    ],
+)
+async def test_wrong_filters(
+    scanner: RunningScanner, request_fields: dict[str, str], reason: str, metadata: dict[str, str]
+) -> None:
+    answer = await refused(scanner.stub.QueryScan(scanner_pb2.QueryScanRequest(**request_fields)))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert metadata.items() <= answer.metadata.items()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ListReader(scanner.stub.WatchScan(scanner_pb2.WatchScanRequest(**request_fields))).read()
+    assert refusal(caught.value) == answer
+
+
+async def test_wrong_gap_interval_and_position(scanner: RunningScanner) -> None:
+    for gap in (-0.5, float("nan"), float("inf")):
+        answer = await refused(scanner.stub.GetGappers(scanner_pb2.GetGappersRequest(min_gap=gap)))
+        assert (answer.reason, answer.metadata) == ("INVALID_REQUEST", {"field": "min_gap"})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.watch("winners", min_interval_ms=60_001).read()
+    assert refusal(caught.value).message == "expected a min_interval_ms of 0 to 60000, was 60001"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.watch("winners", sequence=4).read()
+    assert refusal(caught.value).reason == "INVALID_POSITION"
+
+
+@pytest.mark.parametrize(
+    ("requests", "reason"),
+    [
+        ([Request(ack=stream_pb2.StreamAck())], "OPEN_EXPECTED"),
+        ([Request()], "OPEN_EXPECTED"),
+        ([], "OPEN_EXPECTED"),
+        ([Request(open=scanner_pb2.WatchListRequest(list="winners"))] * 2, "OPEN_REPEATED"),
+    ],
+)
+async def test_the_grammar_of_requests(scanner: RunningScanner, requests: list[Request], reason: str) -> None:
+    call = scanner.stub.SubscribeList()
+    for request in requests:
+        await call.write(request)
+    await call.done_writing()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        while True:
+            await ListReader(call).read()
+    assert refusal(caught.value).reason == reason
+
+
+async def test_streams_and_own_lists_are_bounded(sequencer: ScriptedSequencer) -> None:
+    async with running_scanner(sequencer, max_subscribers=3, max_scans=1) as scanner:
+        readers = [scanner.watch_scan("price > 1"), scanner.watch("winners")]
+        for reader in readers:
+            await reader.until("current")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await scanner.watch_scan("price > 2").read()
+        answer = refusal(caught.value)
+        assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_SCANS")
+        # An equal one is no other list.
+        readers.append(scanner.watch_scan(" price > 1 "))
+        await readers[-1].until("current")
+        for one in (scanner.watch("winners"), scanner.watch_scan("price > 1")):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await one.read()
+            assert refusal(caught.value).reason == "TOO_MANY_STREAMS"
+        readers[0].call.cancel()
+        await scanner.until_subscribers(2)
+        again = scanner.watch("losers")
+        await again.until("current")
+
+
+async def test_stopping_says_going_away_first(sequencer: ScriptedSequencer) -> None:
+    async with running_scanner(sequencer) as scanner:
+        readers = [
+            scanner.watch("filtered"),
+            scanner.watch_scan("price > 1"),
+            scanner.watch("halts", min_interval_ms=9000),
+        ]
+        for reader in readers:
+            await reader.until("current")
+        scanner.hub.close("the scanner is stopping")
+        for reader in readers:
+            assert (await reader.read()).going_away.reason == "the scanner is stopping"
+            with pytest.raises(EOFError):
+                await reader.read()
+        late = scanner.watch("filtered", ListCopy())
+        await late.until("going_away")
+        assert late.kinds == ["opened", "snapshot", "current", "going_away"]
