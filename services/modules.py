@@ -62,6 +62,13 @@ MODULES: Final = (
         "the state and its ranked lists, to any number of subscribers",
     ),
     Module(
+        "ticker",
+        8005,
+        ("redis", "postgres"),
+        "services.ticker.service:create",
+        "one symbol's row, company and stored bars; stored scans; the scanner filters",
+    ),
+    Module(
         "health",
         8007,
         (),
@@ -74,7 +81,7 @@ STORES: Final = ("redis", "postgres")
 # The public door and its admin page, which are Envoy's.
 GATEWAY_PORT: Final = 8000
 GATEWAY_ADMIN_PORT: Final = 8099
-GATEWAY_NEEDS: Final = ("scanner", "market_session", "health")
+GATEWAY_NEEDS: Final = ("scanner", "market_session", "ticker", "health")
 
 
 def by_name(name: str) -> Module:

@@ -18,7 +18,6 @@ _DIVISIONS: Final = (
     (60, 67, "Finance, Insurance, and Real Estate"),
     (70, 89, "Services"),
     (91, 97, "Public Administration"),
-    (99, 99, "Nonclassifiable Establishments"),
 )
 # The vendor's types of exchange-traded funds: fund, single-security fund, vehicle.
 _ETF_TYPES: Final = frozenset({"ETF", "ETS", "ETV"})
