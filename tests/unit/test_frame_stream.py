@@ -58,7 +58,7 @@ class Reader:
     async def read(self) -> str:
         async with asyncio.timeout(10):
             message = data_ingest_pb2.SubscribeFramesResponse.FromString(await anext(self.messages))
-        kind: str = message.WhichOneof("response")
+        kind = str(message.WhichOneof("response"))
         self.kinds.append(kind)
         if kind == "snapshot":
             chunk = message.snapshot
@@ -192,6 +192,7 @@ async def test_credit_bounds_what_is_under_way() -> None:
 
 async def test_quiet_streams_send_heartbeats_and_going_away_comes_last() -> None:
     publisher = Publisher(heartbeat_seconds=0.01)
+    publisher.publish()
     reader = publisher.reader()
     await reader.until("heartbeat")
     publisher.publish()

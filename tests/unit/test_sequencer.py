@@ -72,9 +72,9 @@ class Feed:
 class Rig:
     """A sequencer with its feed, and what they made."""
 
-    def __init__(self, clock: str = "feed", **options: int) -> None:
+    def __init__(self, clock: str = "feed") -> None:
         self.told: list[datetime.date] = []
-        self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False), **options)
+        self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False))
         self.feed = FeedInput(self.sequencer, clock, lambda: self.told.append(self.sequencer.day.date))  # type: ignore[arg-type]
         self.feed.begin(CALENDAR, TODAY)
         self.feed.set_trade_rules(fallback_rules())
