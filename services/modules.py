@@ -81,7 +81,7 @@ STORES: Final = ("redis", "postgres")
 # The public door and its admin page, which are Envoy's.
 GATEWAY_PORT: Final = 8000
 GATEWAY_ADMIN_PORT: Final = 8099
-GATEWAY_NEEDS: Final = ("scanner", "market_session", "ticker", "health")
+GATEWAY_NEEDS: Final = ("scanner", "market_session", "health")
 
 
 def by_name(name: str) -> Module:
