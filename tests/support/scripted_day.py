@@ -8,6 +8,7 @@ trade that came together is taken first.
 
 import random
 import statistics
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -68,7 +69,10 @@ class ScriptedDay:
 
     def __init__(self, seed: int, symbols: int = 40) -> None:
         self.rng = random.Random(seed)
-        sessions = exchange_calendars.get_calendar("XNYS").sessions_window(str(DAY), -HISTORY_DAYS - 1)
+        with warnings.catch_warnings():
+            # exchange_calendars 4.13 uses what pandas 3.1 means to change in pandas 4.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            sessions = exchange_calendars.get_calendar("XNYS").sessions_window(str(DAY), -HISTORY_DAYS - 1)
         self.history = [session.date() for session in sessions][:-1]
         names = ["BACpL", "BRK.B", *(f"S{chr(65 + i // 26)}{chr(65 + i % 26)}" for i in range(symbols - 2))]
         kinds = ["trades", "trades", "both", "both", "bars"]
