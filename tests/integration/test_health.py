@@ -20,6 +20,7 @@ from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal
 
 NAMES = [module.name for module in MODULES if module.protocol == "grpc"]
+NEEDED = [name for name in GATEWAY_NEEDS if name != "health"]
 POLL_SECONDS = 0.01
 
 
@@ -104,15 +105,17 @@ async def test_names_every_service_once_all_serve(mesh: SmallMesh) -> None:
 
 
 async def test_a_service_that_the_door_does_not_need_may_be_away(mesh: SmallMesh) -> None:
-    await mesh.begin(*(name for name in GATEWAY_NEEDS if name != "health"))
+    await mesh.begin(*NEEDED)
     answer = await mesh.until_healthy()
     assert answer.services["polygon_ws"] == "UNREACHABLE"
     assert answer.services["health"] == "SERVING"
 
 
 async def test_says_who_is_missing(mesh: SmallMesh) -> None:
-    await mesh.begin("market_session")
-    await mesh.until_state("market_session", "SERVING")
+    for name in NEEDED:
+        if name != "scanner":
+            await mesh.begin(name)
+            await mesh.until_state(name, "SERVING")
     refused = await mesh.refused()
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICES_NOT_SERVING")
     assert refused.message == "not serving: scanner (UNREACHABLE)"
@@ -121,7 +124,7 @@ async def test_says_who_is_missing(mesh: SmallMesh) -> None:
 
 
 async def test_follows_trouble_and_its_end(mesh: SmallMesh) -> None:
-    await mesh.begin("market_session", "scanner")
+    await mesh.begin(*NEEDED)
     await mesh.until_healthy()
     mesh.peers["scanner"].service.set_trouble("the state is gone")
     await mesh.until_state("scanner", "NOT_SERVING")
@@ -133,7 +136,7 @@ async def test_follows_trouble_and_its_end(mesh: SmallMesh) -> None:
 
 
 async def test_finds_a_service_again_after_its_restart(mesh: SmallMesh) -> None:
-    await mesh.begin("market_session", "scanner")
+    await mesh.begin(*NEEDED)
     await mesh.until_healthy()
     await mesh.end("scanner")
     await mesh.until_state("scanner", "UNREACHABLE")
@@ -143,12 +146,12 @@ async def test_finds_a_service_again_after_its_restart(mesh: SmallMesh) -> None:
 
 async def test_questions_cost_the_services_nothing(mesh: SmallMesh) -> None:
     """Answers come from what the watches told: however many ask, each service is watched once."""
-    await mesh.begin("market_session", "scanner")
+    await mesh.begin(*NEEDED)
     await mesh.until_healthy()
     opened = "tradeul_rpc_open", {"method": "/grpc.health.v1.Health/Watch"}
     handled = "tradeul_rpc_handled_total", {"method": "/grpc.health.v1.Health/Check", "code": "OK"}
     watches = REGISTRY.get_sample_value(*opened)
     for _ in range(20):
         await mesh.ask()
-    assert watches == REGISTRY.get_sample_value(*opened) == 2
+    assert watches == REGISTRY.get_sample_value(*opened) == len(NEEDED)
     assert REGISTRY.get_sample_value(*handled) is None

@@ -220,7 +220,7 @@ async def test_an_own_list_live(sequencer: ScriptedSequencer, scanner: RunningSc
 
 
 async def test_ack_and_cancel(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
-    call = scanner.stub.SubscribeList()
+    call = scanner.stub.SubscribeList(None)
     await call.write(Request(open=scanner_pb2.WatchListRequest(list="filtered")))
     reader = ListReader(call)
     await reader.until("current")
@@ -236,7 +236,7 @@ async def test_ack_and_cancel(sequencer: ScriptedSequencer, scanner: RunningScan
 
 
 async def test_a_client_may_close_its_side_and_read_on(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
-    call = scanner.stub.SubscribeList()
+    call = scanner.stub.SubscribeList(None)
     await call.write(Request(open_scan=scanner_pb2.WatchScanRequest(filter="price > 0")))
     await call.done_writing()
     reader = ListReader(call)
@@ -488,22 +488,23 @@ async def test_an_unknown_list_names_the_nearest(scanner: RunningScanner) -> Non
 
 
 @pytest.mark.parametrize(
-    ("request_fields", "reason", "metadata"),
+    ("wrong", "reason", "metadata"),
     [
-        ({"filter": "rvoll > 2"}, "INVALID_FILTER", {"position": "0", "suggestion": "rvol"}),
-        ({"filter": "price > "}, "INVALID_FILTER", {"position": "8"}),
-        ({"filter": "price > 1", "order_by": "prize desc"}, "INVALID_ORDER", {"suggestion": "price"}),
-        ({"filter": "price > 1" + " AND price > 1" * 200}, "INVALID_FILTER", {}),
+        (("rvoll > 2", ""), "INVALID_FILTER", {"position": "0", "suggestion": "rvol"}),
+        (("price > ", ""), "INVALID_FILTER", {"position": "8"}),
+        (("price > 1", "prize desc"), "INVALID_ORDER", {"suggestion": "price"}),
+        (("price > 1" + " AND price > 1" * 200, ""), "INVALID_FILTER", {}),
     ],
 )
 async def test_wrong_filters(
-    scanner: RunningScanner, request_fields: dict[str, str], reason: str, metadata: dict[str, str]
+    scanner: RunningScanner, wrong: tuple[str, str], reason: str, metadata: dict[str, str]
 ) -> None:
-    answer = await refused(scanner.stub.QueryScan(scanner_pb2.QueryScanRequest(**request_fields)))
+    query = scanner_pb2.QueryScanRequest(filter=wrong[0], order_by=wrong[1])
+    answer = await refused(scanner.stub.QueryScan(query))
     assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
     assert metadata.items() <= answer.metadata.items()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await ListReader(scanner.stub.WatchScan(scanner_pb2.WatchScanRequest(**request_fields))).read()
+        await scanner.watch_scan(*wrong).read()
     assert refusal(caught.value) == answer
 
 
@@ -529,7 +530,7 @@ async def test_wrong_gap_interval_and_position(scanner: RunningScanner) -> None:
     ],
 )
 async def test_the_grammar_of_requests(scanner: RunningScanner, requests: list[Request], reason: str) -> None:
-    call = scanner.stub.SubscribeList()
+    call = scanner.stub.SubscribeList(None)
     for request in requests:
         await call.write(request)
     await call.done_writing()

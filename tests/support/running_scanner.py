@@ -103,7 +103,7 @@ async def running_scanner(
     try:
         yield RunningScanner(service, host.port, channel)
     finally:
-        await channel.close()
+        await channel.close(None)
         await host.stop()
     check_nothing_is_left(service)
 
