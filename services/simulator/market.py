@@ -1,6 +1,7 @@
 """The simulated market: its calendar, plans and current day, moved on by the clock it is given."""
 
 import datetime
+import math
 from typing import Final
 
 from services.kit.clock import NEW_YORK, NS_PER_SECOND
@@ -56,6 +57,13 @@ class Market:
     def day(self) -> TradingDay:
         """Today, or on days without trading the last trading day."""
         return self.plans.current.day
+
+    def price(self, symbol: int) -> float:
+        """The last price, today's or an earlier one, USD."""
+        if (price := float(self.tape.last.price[symbol])) > 0.0:
+            return price
+        raw = float(self.plans.current.before[symbol]) - math.log(self.plans.factor(symbol, self.day.index))
+        return round(math.exp(raw), 4)
 
     def next_event_ns(self) -> int:
         """When the market has something to do next."""

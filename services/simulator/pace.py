@@ -1,6 +1,7 @@
 """The market's clock: plays the tape so that each message leaves when its time has come."""
 
 import asyncio
+import bisect
 from typing import Final
 
 from services.kit.clock import NS_PER_SECOND, monotonic
@@ -52,7 +53,7 @@ class Pace:
         now_ns = self._held_back(now_ns)
         if self._waiting:
             now_ms = now_ns // NS_PER_MS
-            due = sum(1 for event in self._waiting if event.send_ms <= now_ms)
+            due = bisect.bisect_right(self._waiting, now_ms, key=lambda event: event.send_ms)
             self._send(self._waiting[:due])
             self._waiting = self._waiting[due:]
         market.now_ns = max(market.now_ns, now_ns)

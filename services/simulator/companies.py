@@ -1,0 +1,109 @@
+"""What reference data says of a symbol: a company's business, shares, people; all of its own hash."""
+
+import datetime
+from typing import Any, Final
+
+from services.simulator.hashing import generator, key
+from services.simulator.symbols import ADRC, CS, ETF, EXCHANGES, TYPES, Universe
+
+# SIC codes with the texts of the SEC's list.
+BUSINESSES: Final = (
+    ("1311", "CRUDE PETROLEUM & NATURAL GAS"),
+    ("1040", "GOLD & SILVER ORES"),
+    ("1531", "OPERATIVE BUILDERS"),
+    ("2080", "BEVERAGES"),
+    ("2834", "PHARMACEUTICAL PREPARATIONS"),
+    ("2836", "BIOLOGICAL PRODUCTS, (NO DIAGNOSTIC SUBSTANCES)"),
+    ("2860", "INDUSTRIAL ORGANIC CHEMICALS"),
+    ("3571", "ELECTRONIC COMPUTERS"),
+    ("3674", "SEMICONDUCTORS & RELATED DEVICES"),
+    ("3711", "MOTOR VEHICLES & PASSENGER CAR BODIES"),
+    ("3841", "SURGICAL & MEDICAL INSTRUMENTS & APPARATUS"),
+    ("4213", "TRUCKING (NO LOCAL)"),
+    ("4512", "AIR TRANSPORTATION, SCHEDULED"),
+    ("4813", "TELEPHONE COMMUNICATIONS (NO RADIOTELEPHONE)"),
+    ("4911", "ELECTRIC SERVICES"),
+    ("5331", "RETAIL-VARIETY STORES"),
+    ("5812", "RETAIL-EATING PLACES"),
+    ("5961", "RETAIL-CATALOG & MAIL-ORDER HOUSES"),
+    ("6022", "STATE COMMERCIAL BANKS"),
+    ("6311", "LIFE INSURANCE"),
+    ("6798", "REAL ESTATE INVESTMENT TRUSTS"),
+    ("7372", "SERVICES-PREPACKAGED SOFTWARE"),
+    ("7374", "SERVICES-COMPUTER PROCESSING & DATA PREPARATION"),
+    ("8071", "SERVICES-MEDICAL LABORATORIES"),
+    ("8731", "SERVICES-COMMERCIAL PHYSICAL & BIOLOGICAL RESEARCH"),
+)
+FIGI_LETTERS: Final = "BCDFGHJKLMNPQRSTVWXYZ0123456789"
+
+
+class Companies:
+    """Rows of /v3/reference/tickers."""
+
+    def __init__(self, universe: Universe, seed: int) -> None:
+        self._universe = universe
+        self._seed = seed
+
+    def summary(self, symbol: int, updated: str) -> dict[str, Any]:
+        """A row of the list."""
+        universe = self._universe
+        row = {
+            "ticker": universe.tickers[symbol],
+            "name": universe.name(symbol),
+            "market": "stocks",
+            "locale": "us",
+            "primary_exchange": EXCHANGES[int(universe.exchange[symbol])],
+            "type": TYPES[int(universe.types[symbol])],
+            "active": True,
+            "currency_name": "usd",
+            "composite_figi": self._figi(symbol, 1),
+            "share_class_figi": self._figi(symbol, 2),
+            "last_updated_utc": updated,
+        }
+        if universe.types[symbol] in (CS, ADRC):
+            row["cik"] = f"{key(self._seed, 41, symbol) % 2_000_000:010d}"
+        return row
+
+    def details(self, symbol: int, price: float, factor: float, updated: str) -> dict[str, Any]:
+        """All of one symbol; `price` is its last, `factor` how many shares one of the first day is now."""
+        universe = self._universe
+        row = self.summary(symbol, updated)
+        del row["last_updated_utc"]
+        rng = generator(self._seed, 42, symbol)
+        turnover = float(rng.uniform(40.0, 500.0))
+        shares = round(float(universe.trades[symbol]) * 300.0 * turnover * factor)
+        weighted = round(shares * float(rng.uniform(0.97, 1.0)))
+        founded = datetime.date(1970, 1, 1) + datetime.timedelta(int(rng.integers(0, 18_500)))
+        row |= {
+            "currency_name": "usd",
+            "list_date": founded.isoformat(),
+            "share_class_shares_outstanding": shares,
+            "round_lot": 100,
+            "ticker_root": universe.tickers[symbol].split(".")[0],
+        }
+        kind = int(universe.types[symbol])
+        if kind == ETF:
+            return row
+        row |= {"weighted_shares_outstanding": weighted, "market_cap": round(weighted * price, 2)}
+        if kind in (CS, ADRC):
+            code, business = BUSINESSES[int(rng.integers(len(BUSINESSES)))]
+            name = universe.name(symbol)
+            row |= {
+                "sic_code": code,
+                "sic_description": business,
+                "total_employees": int(10.0 ** rng.uniform(1.3, 5.0)),
+                "description": f"{name} is a company of the simulated market: {business.lower()}.",
+                "homepage_url": f"https://www.{universe.tickers[symbol].lower()}.example",
+                "phone_number": f"({rng.integers(200, 990)}) 555-{rng.integers(0, 10_000):04d}",
+                "address": {"address1": f"{rng.integers(1, 9_999)} MARKET STREET", "city": "NEW YORK", "state": "NY",
+                            "postal_code": f"{rng.integers(10_001, 10_283)}"},
+            }  # fmt: skip
+        return row
+
+    def _figi(self, symbol: int, which: int) -> str:
+        number = key(self._seed, 40, symbol, which)
+        letters = []
+        for _ in range(8):
+            number, rest = divmod(number, len(FIGI_LETTERS))
+            letters.append(FIGI_LETTERS[rest])
+        return "BBG0" + "".join(letters)
