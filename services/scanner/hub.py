@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from services.kit.clock import monotonic, wall_ns
 from services.kit.errors import TOO_MANY_STREAMS
 from services.kit.ring import Position
 from services.scanner import metrics
-from services.scanner.core import ScannerCore, checked_query
+from services.scanner.core import Applied, ScannerCore, checked_query
 from services.scanner.lag import LagMeter
 from services.scanner.list_stream import MAX_HELD, ListStream
 from services.scanner.list_subscription import ListSubscription
@@ -23,6 +23,16 @@ from services.scanner.scans import MAX_SCANS, Scan, ScanKey, ScanRegistry
 MAX_SUBSCRIBERS: Final = 10_000
 # What own lists are called in messages and metrics.
 SCAN: Final = "scan"
+
+
+class HubListener(Protocol):
+    """Hears of what is published, after it is in the streams. Its methods may not wait, and should be brief."""
+
+    def applied(self, applied: Applied) -> None:
+        """A frame was applied."""
+
+    def replaced(self) -> None:
+        """The market is another one, or the same at another position."""
 
 
 class ListHub:
@@ -46,6 +56,7 @@ class ListHub:
         self.lag = LagMeter() if measures_lag else None
         self.last_refresh_ns: int | None = None
         self.subscribers = 0
+        self.listeners: list[HubListener] = []
         self.scans = ScanRegistry(self._scan_stream, max_scans)
         self._streams: dict[str, ListStream] = {}
         self._max_subscribers = max_subscribers
@@ -80,6 +91,8 @@ class ListHub:
             else:
                 stream.publish(update.previous_sequence, update.sequence, update.delta)
                 metrics.list_updates(update.list).inc()
+        for listener in self.listeners:
+            listener.applied(applied)
         if applied.is_watermark:
             metrics.REFRESH_SECONDS.observe(monotonic() - began)
             self.last_refresh_ns = wall_ns()
@@ -175,6 +188,8 @@ class ListHub:
                 # At the same position it is the same list: subscribers need not hear of it.
                 stream.restart(position, reason)
         self.scans.replace_market(core.market, core.scan_position, reason)
+        for listener in self.listeners:
+            listener.replaced()
         self._note_current()
 
     def _scan_stream(self, scan: Scan) -> ListStream:

@@ -19,6 +19,11 @@ LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long taking a whole 
 RECONNECTS = Counter("tradeul_frame_stream_reconnects", "Times the stream of the sequencer was opened.")
 OPEN_SCANS = Gauge("tradeul_open_scans", "Own lists that are being watched.")
 IS_CURRENT = Gauge("tradeul_scanner_current", "1 while the state follows the sequencer.")
+SCAN_ROWS_STORED = Counter("tradeul_scan_rows_stored", "Rows written to scan_results.")
+SCAN_WRITE_FAILURES = Counter("tradeul_scan_write_failures", "Times scan results could not be written; tried again.")
+SCAN_RECORDS_DROPPED = Counter(
+    "tradeul_scan_records_dropped", "List changes and minutes that were not stored, by reason.", ["reason"]
+)
 
 FRAMES_APPLIED = FRAMES.labels(SERVICE, "frame")
 WHOLE_STATES = FRAMES.labels(SERVICE, "snapshot")

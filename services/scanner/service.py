@@ -8,12 +8,17 @@ from tradeul.v1 import scanner_pb2
 
 from services.kit.lifecycle import Service
 from services.kit.lists import load_lists
+from services.kit.logging import get_logger
 from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.scanner.core import ScannerCore
 from services.scanner.frame_reader import FrameReader
 from services.scanner.hub import ListHub
+from services.scanner.scan_results import ScanRecorder
+from services.scanner.scan_writer import ScanWriter
 from services.scanner.servicer import ScannerServicer
+
+log = get_logger(__name__)
 
 
 class ScannerService(Service):
@@ -27,8 +32,17 @@ class ScannerService(Service):
         # Trades of a simulated or replayed feed are of another time than the wall's.
         self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall", **limits)
         self._reading: asyncio.Task[None] | None = None
+        self._writer: ScanWriter | None = None
+        self._writing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        if self.settings.database_url:
+            recorder = ScanRecorder(self.hub.core)
+            self.hub.listeners.append(recorder)
+            self._writer = ScanWriter(self.settings.database_url, recorder)
+            self._writing = asyncio.create_task(self._writer.run(), name="scanner.writing")
+        else:
+            log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
         reader = FrameReader(self.settings.address("data_ingest"), self.hub)
         self._reading = asyncio.create_task(reader.run(), name="scanner.reading")
         current = asyncio.create_task(self.hub.until_current(), name="scanner.until_current")
@@ -46,15 +60,18 @@ class ScannerService(Service):
 
     async def run(self) -> None:
         assert self._reading is not None, "start() first"
-        await self._reading
+        await asyncio.gather(self._reading, *([self._writing] if self._writing is not None else []))
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")
 
     async def stop(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        tasks = [task for task in (self._reading, self._writing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._writer is not None:
+            await self._writer.close()
 
 
 def create(settings: Settings) -> ScannerService:
