@@ -1,19 +1,25 @@
 """The WebSocket door with real clients (the `websockets` package) and a scripted scanner."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+from prometheus_client import REGISTRY
+from websockets.exceptions import ConnectionClosed
 
+from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
-from tests.support.scripted_scanner import EPOCH, ScriptedScanner, scripted_scanner, ticker_row
-from tests.support.ws_client import ws_client, ws_server
+from tests.support.scripted_scanner import EPOCH, ScriptedList, ScriptedScanner, scripted_scanner, ticker_row
+from tests.support.ws_client import ListView, WsClient, eventually, ws_client, ws_server
+
+LISTS = ("gappers_up", "winners", "losers")
 
 
 @pytest.fixture
 async def scanner() -> AsyncIterator[ScriptedScanner]:
-    async with scripted_scanner("gappers_up", "winners", "losers") as scanner:
+    async with scripted_scanner(*LISTS) as scanner:
         yield scanner
 
 
@@ -23,10 +29,14 @@ async def server(scanner: ScriptedScanner) -> AsyncIterator[WebSocketServer]:
         yield server
 
 
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(11)
+
+
 async def test_a_new_subscriber_gets_the_list_and_then_every_change(
-    scanner: ScriptedScanner, server: WebSocketServer
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
 ) -> None:
-    rng = random.Random(1)
     winners = scanner.lists["winners"]
     winners.change_to([ticker_row(rng, symbol) for symbol in "ABC"])
     async with ws_client(server.port) as client:
@@ -38,3 +48,401 @@ async def test_a_new_subscriber_gets_the_list_and_then_every_change(
             await client.until("winners", (EPOCH, winners.sequence))
             assert client.lists["winners"].ranked == winners.json_rows
         assert client.heard == ["connected", "subscribed_list", "snapshot"] + 200 * ["delta"]
+
+
+async def test_changes_that_come_at_once_are_all_told_one_by_one(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_client(server.port) as client:
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        for _ in range(300):
+            winners.shuffle(rng)
+        await client.until("winners", (EPOCH, 300))
+        assert client.lists["winners"].deltas == 300
+        assert client.lists["winners"].ranked == winners.json_rows
+
+
+async def test_the_scanner_is_asked_once_for_all_clients_and_not_at_all_without_any(
+    scanner: ScriptedScanner, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_server(scanner.address, Limits(linger_seconds=0.05)) as server:
+        assert winners.opened == 0
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(ws_client(server.port)) for _ in range(20)]
+            for client in clients:
+                await client.subscribe("winners")
+            winners.shuffle(rng)
+            for client in clients:
+                await client.until("winners", (EPOCH, 1))
+            assert winners.opened == 1
+            assert len(winners.streams) == 1
+        await eventually(lambda: not winners.streams)
+        winners.shuffle(rng)
+        async with ws_client(server.port) as client:
+            await client.subscribe("winners")
+            await client.until("winners", (EPOCH, 2))
+            assert client.lists["winners"].ranked == winners.json_rows
+
+
+async def test_one_connection_may_watch_many_lists(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    async with ws_client(server.port) as client:
+        for name in LISTS:
+            await client.send(action="subscribe_list", list=name)
+        for _ in range(20):
+            for name in LISTS:
+                scanner.lists[name].shuffle(rng)
+        for name in LISTS:
+            await client.until(name, (EPOCH, 20))
+        assert {name: view.ranked for name, view in client.lists.items()} == {
+            name: scanner.lists[name].json_rows for name in LISTS
+        }
+
+
+async def test_nothing_comes_after_unsubscribing(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_client(server.port) as client, ws_client(server.port) as other:
+        for each in (client, other):
+            await each.subscribe("winners")
+            await each.expect("snapshot")
+        await client.send(action="unsubscribe_list", list="winners")
+        await client.send(action="ping")
+        await client.expect("pong")
+        winners.shuffle(rng)
+        await other.until("winners", (EPOCH, 1))
+        await client.send(action="ping")
+        await client.expect("pong")
+        await client.send(action="unsubscribe_list", list="winners")
+        assert (await client.expect("error"))["list"] == "winners"
+
+
+async def test_resync_gives_the_list_anew(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    winners.shuffle(rng)
+    async with ws_client(server.port) as client:
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        await client.send(action="resync", list="winners")
+        assert (await client.expect("snapshot"))["rows"] == winners.json_rows
+        winners.shuffle(rng)
+        await client.expect("delta")
+        await client.send(action="resync", list="losers")
+        assert "subscribed" in (await client.expect("error"))["message"]
+
+
+async def test_subscribing_again_begins_again(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_client(server.port) as client:
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        winners.shuffle(rng)
+        await client.expect("delta")
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        await client.subscribe("winners", epoch=EPOCH, sequence=0)
+        client.lists["winners"].sequence = 0
+        client.lists["winners"].rows = {}
+        await client.expect("delta")
+        winners.shuffle(rng)
+        view = await client.until("winners", (EPOCH, 2))
+        assert view.ranked == winners.json_rows
+
+
+# --- positions
+
+
+async def test_one_who_comes_back_gets_exactly_what_was_missed(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_client(server.port) as watcher, ws_client(server.port) as client:
+        await watcher.subscribe("winners")
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        for _ in range(5):
+            winners.shuffle(rng)
+        view = await client.until("winners", (EPOCH, 5))
+    for _ in range(7):
+        winners.shuffle(rng)
+    await eventually(lambda: server.hub.channel("winners").feed.position == (EPOCH, 12))
+    async with ws_client(server.port) as again:
+        again.lists["winners"] = view
+        await again.subscribe("winners", epoch=EPOCH, sequence=5)
+        await again.until("winners", (EPOCH, 12))
+        winners.shuffle(rng)
+        await again.until("winners", (EPOCH, 13))
+        assert again.heard == ["connected", "subscribed_list"] + 8 * ["delta"]
+        assert view.ranked == winners.json_rows
+
+
+@pytest.mark.parametrize("position", [(EPOCH - 1, 3), (EPOCH, 1), (1, 0)])
+async def test_a_position_that_is_gone_gets_a_snapshot(
+    scanner: ScriptedScanner, rng: random.Random, position: tuple[int, int]
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_server(scanner.address, Limits(held_changes=4)) as server:
+        async with ws_client(server.port) as client:
+            await client.subscribe("winners")
+            await client.expect("snapshot")
+            for _ in range(10):
+                winners.shuffle(rng)
+            await client.until("winners", (EPOCH, 10))
+        async with ws_client(server.port) as again:
+            await again.subscribe("winners", epoch=position[0], sequence=position[1])
+            assert (await again.expect("snapshot"))["sequence"] == 10
+
+
+async def test_another_replica_goes_on_where_the_first_left_off(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_server(scanner.address) as replica, ws_client(replica.port) as watcher:
+        await watcher.subscribe("winners")
+        await watcher.expect("snapshot")
+        async with ws_client(server.port) as client:
+            await client.subscribe("winners")
+            await client.expect("snapshot")
+            for _ in range(5):
+                winners.shuffle(rng)
+            view = await client.until("winners", (EPOCH, 5))
+        for _ in range(5):
+            winners.shuffle(rng)
+        await watcher.until("winners", (EPOCH, 10))
+        async with ws_client(replica.port) as again:
+            again.lists["winners"] = view
+            await again.subscribe("winners", epoch=EPOCH, sequence=5)
+            await again.until("winners", (EPOCH, 10))
+            assert again.heard == ["connected", "subscribed_list"] + 5 * ["delta"]
+            assert view.ranked == winners.json_rows
+
+
+async def test_a_replica_that_did_not_follow_the_list_gives_a_snapshot(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    for _ in range(5):
+        winners.shuffle(rng)
+    async with ws_client(server.port) as client:
+        await client.subscribe("winners", epoch=EPOCH, sequence=3)
+        view = await client.until("winners", (EPOCH, 5))
+        assert view.ranked == winners.json_rows
+
+
+async def test_a_client_from_a_replica_that_is_ahead_waits_for_this_one(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
+) -> None:
+    winners = scanner.lists["winners"]
+    async with ws_client(server.port) as watcher, ws_client(server.port) as client:
+        await watcher.subscribe("winners")
+        await watcher.expect("snapshot")
+        await client.subscribe("winners", epoch=EPOCH, sequence=2)
+        for _ in range(2):
+            winners.shuffle(rng)
+        await watcher.until("winners", (EPOCH, 2))
+        winners.shuffle(rng)
+        delta = await client.connection.recv()
+        assert '"type":"delta","list":"winners","sequence":3' in str(delta)
+
+
+async def test_one_who_is_ahead_for_good_goes_back_with_a_snapshot(
+    scanner: ScriptedScanner, rng: random.Random
+) -> None:
+    scanner.lists["winners"].shuffle(rng)
+    async with ws_server(scanner.address, Limits(ahead_seconds=0.05)) as server, ws_client(server.port) as client:
+        await client.subscribe("winners", epoch=EPOCH + 9, sequence=2)
+        assert (await client.expect("snapshot"))["epoch"] == EPOCH
+
+
+# --- the scanner's troubles
+
+
+def replace_epoch(winners: ScriptedList, rng: random.Random) -> None:
+    winners.replace([ticker_row(rng, symbol) for symbol in "XYZ"], EPOCH + 100, 1)
+
+
+def jump(winners: ScriptedList, rng: random.Random) -> None:
+    winners.jump_to([ticker_row(rng, symbol) for symbol in "XYZ"], steps=9)
+
+
+def hole(winners: ScriptedList, rng: random.Random) -> None:
+    winners.skip_to([ticker_row(rng, symbol) for symbol in "XYZ"])
+    winners.shuffle(rng)
+
+
+def garbage(winners: ScriptedList, rng: random.Random) -> None:
+    winners.send(b"\xff\xff\xff")
+    winners.send(b"\x12\x03abc")
+    winners.send(b"\x1a\x02\x2a\x7f")
+
+
+@pytest.mark.parametrize("trouble", [replace_epoch, jump, hole, garbage])
+async def test_a_list_without_single_steps_goes_on_with_a_snapshot(
+    scanner: ScriptedScanner,
+    server: WebSocketServer,
+    rng: random.Random,
+    trouble: Callable[[ScriptedList, random.Random], None],
+) -> None:
+    winners = scanner.lists["winners"]
+    winners.shuffle(rng)
+    async with ws_client(server.port) as client:
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        trouble(winners, rng)
+        if trouble is not garbage:
+            await client.until("winners", (winners.epoch, winners.sequence))
+        await eventually(lambda: winners.streams)
+        winners.shuffle(rng)
+        view = await client.until("winners", (winners.epoch, winners.sequence))
+        assert view.ranked == winners.json_rows
+
+
+@pytest.mark.parametrize("manner", ["ended", "going_away", "restarted"])
+async def test_a_broken_stream_of_the_scanner_costs_clients_nothing(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random, manner: str
+) -> None:
+    winners = scanner.lists["winners"]
+    winners.shuffle(rng)
+    async with ws_client(server.port) as client:
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        if manner == "ended":
+            scanner.end_streams()
+        elif manner == "going_away":
+            scanner.go_away()
+        else:
+            await scanner.stop()
+        winners.shuffle(rng)
+        if manner == "restarted":
+            await scanner.start()
+        winners.shuffle(rng)
+        view = await client.until("winners", (EPOCH, 3))
+        assert view.ranked == winners.json_rows
+        assert (view.snapshots, view.deltas) == (1, 2)
+
+
+async def test_subscribers_wait_for_a_scanner_that_is_not_there_yet(rng: random.Random) -> None:
+    scanner = ScriptedScanner("winners")
+    await scanner.start()
+    await scanner.stop()
+    async with ws_server(scanner.address) as server, ws_client(server.port) as client:
+        await client.subscribe("winners")
+        await client.send(action="ping")
+        await client.expect("pong")
+        await scanner.start()
+        await client.expect("snapshot")
+    await scanner.stop()
+
+
+async def test_a_list_that_the_scanner_does_not_have_is_an_error(server: WebSocketServer) -> None:
+    async with ws_client(server.port) as client:
+        await client.subscribe("halts")
+        error = await client.expect("error")
+        assert error["list"] == "halts"
+        assert "no list" in error["message"]
+
+
+# --- stopping, and a long run
+
+
+async def test_clients_are_told_before_a_stop_and_closed_with_1001(scanner: ScriptedScanner) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        async with ws_server(scanner.address) as server:
+            client = await stack.enter_async_context(ws_client(server.port))
+            await client.subscribe("winners")
+            await client.expect("snapshot")
+        assert "about to stop" in (await client.expect("error"))["message"]
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.receive()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+
+
+def position_of(view: ListView | None) -> dict[str, int]:
+    return {"epoch": view.epoch, "sequence": view.sequence} if view is not None else {}
+
+
+async def wander(client: WsClient, scanner: ScriptedScanner, rng: random.Random) -> None:
+    """Compares with the truth at every message, and comes and goes."""
+    while True:
+        message = await client.receive()
+        if message["type"] in ("snapshot", "delta"):
+            each, view = scanner.lists[message["list"]], client.lists[message["list"]]
+            assert view.ranked == each.truth[view.epoch, view.sequence]
+        if len(client.lists) == len(LISTS) and all(view.sequence >= STEPS for view in client.lists.values()):
+            return
+        name = rng.choice(LISTS)
+        if rng.random() < 0.02:
+            await client.send(action="resync", list=name)
+        if rng.random() < 0.02:
+            await client.send(action="unsubscribe_list", list=name)
+            await client.send(action="ping")
+            # What was under way belongs to the old subscription.
+            while (await client.receive())["type"] != "pong":
+                pass
+            await client.send(action="subscribe_list", list=name, **position_of(client.lists.get(name)))
+        if rng.random() < 0.01:
+            return
+
+
+STEPS = 400
+
+
+async def test_copies_equal_the_list_at_every_sequence_whatever_happens(
+    scanner: ScriptedScanner, server: WebSocketServer
+) -> None:
+    seeds = random.Random(3)
+    limits = Limits(held_changes=64, message_burst=100_000, flush_seconds=0.005)
+    async with ws_server(scanner.address, limits) as first, ws_server(scanner.address, limits) as second:
+        servers = [first, second]
+
+        async def live(rng: random.Random) -> int:
+            views: dict[str, ListView] = {}
+            visits = 0
+            while len(views) < len(LISTS) or any(view.sequence < STEPS for view in views.values()):
+                visits += 1
+                async with ws_client(rng.choice(servers).port) as client:
+                    client.lists = views
+                    for name in LISTS:
+                        await client.send(action="subscribe_list", list=name, **position_of(views.get(name)))
+                    await wander(client, scanner, rng)
+            return visits
+
+        async def publish(rng: random.Random) -> None:
+            for step in range(STEPS):
+                for each in scanner.lists.values():
+                    each.shuffle(rng)
+                if rng.random() < 0.02:
+                    scanner.end_streams()
+                if step % 3 == 0:
+                    await asyncio.sleep(0.002)
+
+        clients = [asyncio.create_task(live(random.Random(seeds.random()))) for _ in range(8)]
+        await publish(random.Random(4))
+        visits = await asyncio.gather(*clients)
+        assert max(visits) > 3
+
+
+async def test_nothing_is_left_behind(scanner: ScriptedScanner, rng: random.Random) -> None:
+    def gauge(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    async with ws_server(scanner.address) as server:
+        async with ws_client(server.port) as client:
+            await client.subscribe("winners")
+            await client.expect("snapshot")
+            assert gauge("tradeul_ws_clients") == 1
+            assert gauge("tradeul_subscribers", service="websocket_server", stream="winners") == 1
+        await eventually(lambda: not server.hub.clients)
+    assert gauge("tradeul_ws_clients") == 0
+    assert gauge("tradeul_ws_lists_followed") == 0
+    assert gauge("tradeul_subscribers", service="websocket_server", stream="winners") == 0

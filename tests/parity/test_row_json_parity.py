@@ -15,7 +15,7 @@ from fastcore.row_json import instant_json, read_list_delta, read_ranked_list
 from fastcore.wire import write_fields
 
 ROWS = 4_000
-TEXTS = ("AAPL", "BRK.A", "BACpL", 'A "quoted" \\ name', "tab\tline\nnull\x00bell\x07", "Société Générale", "日本 🚀", "")
+TEXTS = ("AAPL", "BRK.A", "BACpL", 'A "quoted" \\ name', "tab\tline\nnull\x00bell\x07", "Société", "日本 🚀", "")
 
 
 def double(rng: random.Random) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -144,3 +144,10 @@ async def ws_server(scanner: str, limits: Limits | None = None, **addresses: str
     service = WebSocketServer(settings, limits)
     async with serving(service):
         yield service
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Waits until the condition holds."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():
+            await asyncio.sleep(0.005)
