@@ -78,6 +78,27 @@ def add_servicer(
     return service.full_name
 
 
+class _EndingHealth(HealthServicer):  # type: ignore[misc]  # it has no types
+    """Health whose watches end when the server is about to: they would hold up its stop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ending = asyncio.Event()
+
+    def end_watches(self) -> None:
+        self._ending.set()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
+        watch = asyncio.ensure_future(super().Watch(request, context))
+        ending = asyncio.ensure_future(self._ending.wait())
+        try:
+            await asyncio.wait({watch, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watch.cancel()
+            ending.cancel()
+            await asyncio.gather(watch, ending, return_exceptions=True)
+
+
 class Host:
     """Runs one service: its gRPC server, health, reflection and metrics port.
 
@@ -91,7 +112,7 @@ class Host:
         self.metrics_port = 0
         self._serve_grpc = serve_grpc
         self._server: grpc.aio.Server | None = None
-        self._health = HealthServicer()
+        self._health = _EndingHealth()
         self._metrics: MetricsServer | None = None
         self._run: asyncio.Task[None] | None = None
         self._health_changes: set[asyncio.Task[None]] = set()
@@ -133,6 +154,7 @@ class Host:
         try:
             await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
             await service.drain()
+            self._health.end_watches()
             if self._server is not None:
                 await self._server.stop(STOP_GRACE_SECONDS)
             failed = False
