@@ -1,0 +1,376 @@
+"""The public door: the real Envoy in front of a real scanner, a session service and the health service."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, market_session_pb2, scanner_pb2, scanner_pb2_grpc
+
+from services.health.service import HealthService
+from services.kit import errors
+from services.kit.lifecycle import Service
+from services.kit.list_client import ListCopy, follow_list
+from services.kit.server import Host, add_servicer
+from services.kit.settings import Settings
+from services.scanner.service import ScannerService
+from tests.support.door import Door, door_settings
+from tests.support.refusals import refusal
+from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
+from tests.support.tape import EPOCH, Tape
+
+SYMBOLS = [f"S{i:02}" for i in range(40)]
+ORIGIN = "http://localhost:3000"
+SESSION = market_session_pb2.CurrentSession(
+    current_session=market_session_pb2.CurrentSession().current_session, trading_date="2026-03-10"
+)
+
+
+class SessionServicer:
+    """MarketSessionService with one answer."""
+
+    async def GetCurrentSession(self, _: Any, __: Any) -> market_session_pb2.CurrentSession:
+        return SESSION
+
+    async def WatchSession(self, _: Any, __: Any) -> AsyncIterator[market_session_pb2.WatchSessionResponse]:
+        yield market_session_pb2.WatchSessionResponse(opened=market_session_pb2.SessionOpened())
+        yield market_session_pb2.WatchSessionResponse(session=SESSION)
+
+    async def SubscribeSession(self, _: Any, __: Any) -> None:
+        raise NotImplementedError
+
+    async def GetTradingDay(self, _: Any, __: Any) -> None:
+        raise NotImplementedError
+
+    async def ListTradingDays(self, _: Any, __: Any) -> None:
+        raise NotImplementedError
+
+
+class SessionService(Service):
+    name = "market_session"
+
+    def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        service = market_session_pb2.DESCRIPTOR.services_by_name["MarketSessionService"]
+        return (add_servicer(server, service, SessionServicer()),)
+
+
+class Behind:
+    """What stands behind the door."""
+
+    def __init__(self, settings: Settings, sequencer: ScriptedSequencer) -> None:
+        self.settings = settings
+        self.sequencer = sequencer
+        self.scanner = ScannerService(settings, max_held=20)
+        needed = ("scanner", "market_session", "health")
+        services = (self.scanner, SessionService(settings), HealthService(settings, needed))
+        self.hosts = {service.name: Host(service) for service in services}
+
+    async def __aenter__(self) -> "Behind":
+        for host in self.hosts.values():
+            await host.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for host in self.hosts.values():
+            await host.stop()
+        assert (self.scanner.hub.subscribers, self.scanner.hub.slow_subscribers) == (0, 0)
+
+    async def until_applied(self) -> None:
+        while self.scanner.hub.position != (self.sequencer.tape.epoch, self.sequencer.market.sequence):
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@pytest.fixture
+async def behind(tmp_path: Path) -> AsyncIterator[Behind]:
+    tape = Tape(SYMBOLS)
+    async with ScriptedSequencer(tape) as sequencer:
+        sequencer.send(*tape.opening())
+        address = {"TRADEUL_DATA_INGEST_ADDRESS": f"127.0.0.1:{sequencer.port}"}
+        async with Behind(door_settings(tmp_path, address), sequencer) as running:
+            sequencer.trade({"S01": 105.0, "S02": 92.0, "S03": 100.5})
+            await running.until_applied()
+            yield running
+
+
+@pytest.fixture
+async def door(behind: Behind) -> AsyncIterator[Door]:
+    async with Door(behind.settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def channel(door: Door) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(door.address) as through:
+        yield through
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """The events of a stream of server-sent events."""
+    assert answer.status_code == 200, await answer.aread()
+    assert answer.headers["content-type"] == "text/event-stream"
+    async for line in answer.aiter_lines():
+        assert line == "" or line.startswith("data: ")
+        if line:
+            yield json.loads(line.removeprefix("data: "))
+
+
+def check_error(answer: httpx.Response, status: int, reason: errors.Reason) -> dict[str, Any]:
+    """A google.rpc.Status with the reason's code and an ErrorInfo first."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: dict[str, Any] = answer.json()
+    assert body["code"] == grpc.StatusCode[reason.code].value[0]
+    info = body["details"][0]
+    assert info["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert (info["reason"], info["domain"]) == (reason.name, errors.DOMAIN)
+    assert body["message"]
+    return body
+
+
+# --- answers
+
+
+async def test_health(door: Door) -> None:
+    async with asyncio.timeout(20):
+        while (answer := await door.client.get("/health")).status_code != 200:
+            await asyncio.sleep(POLL_SECONDS)
+    body = answer.json()
+    assert body["status"] == "healthy"
+    assert body["services"]["scanner"] == "SERVING"
+
+
+async def test_session(door: Door) -> None:
+    for path in ("/api/session/current", "/api/v1/session/current"):
+        body = (await door.client.get(path)).json()
+        assert body["trading_date"] == "2026-03-10"
+        # What is not set is shown all the same.
+        assert (body["is_holiday"], body["seconds_until_next_session"]) == (False, 0)
+    async with door.client.stream("GET", "/api/v1/session:watch") as answer:
+        assert [next(iter(event)) async for event in events(answer)] == ["opened", "session"]
+
+
+async def test_rows_have_numbers_bare_names_and_nothing_for_absent(door: Door) -> None:
+    body = (await door.client.get("/api/v1/scanner/lists/gappers_up")).json()
+    assert (body["list"], body["epoch"], body["sequence"], body["count"]) == ("gappers_up", EPOCH, 1, 1)
+    assert body["timestamp"].endswith("Z")
+    row = body["rows"][0]
+    assert (row["symbol"], row["price"], row["volume_today"], row["rank"]) == ("S01", 105, 100, 1)
+    assert (row["gap_size"], row["session"]) == ("LARGE", "MARKET_OPEN")
+    assert "rvol" not in row
+    assert "position_in_range" not in row
+    # Known to be 0 is not absent.
+    assert row["price_from_high"] == 0
+    empty = (await door.client.get("/api/v1/scanner/lists/halts")).json()
+    assert (empty["rows"], empty["count"]) == ([], 0)
+
+
+async def test_every_unary_route(door: Door) -> None:
+    gappers = (await door.client.get("/api/v1/scanner/gappers?min_gap=2&limit=5")).json()
+    assert [row["symbol"] for row in gappers["gappers_up"]] == ["S01"]
+    assert [row["symbol"] for row in gappers["gappers_down"]] == ["S02"]
+    assert gappers["count"] == 2
+    filtered = (await door.client.get("/api/v1/scanner/filtered?limit=2")).json()
+    assert (len(filtered["tickers"]), filtered["count"]) == (2, 2)
+    lists = (await door.client.get("/api/v1/scanner/lists")).json()["lists"]
+    assert "halts" in [one["list"] for one in lists]
+    fields = (await door.client.get("/api/v1/scanner/fields")).json()["fields"]
+    assert "rvol" in [field["name"] for field in fields]
+    status = (await door.client.get("/api/v1/scanner/status")).json()
+    assert (status["session"], status["problem"]) == ("MARKET_OPEN", "")
+    body = {"filter": "change_percent > 0", "order_by": "price", "limit": 1}
+    answer = await door.client.post("/api/v1/scanner/scans:query", json=body)
+    assert [row["symbol"] for row in answer.json()["rows"]] == ["S03"]
+
+
+async def test_a_list_as_server_sent_events(behind: Behind, door: Door) -> None:
+    async with door.client.stream("GET", "/api/v1/scanner/lists/filtered:watch?min_interval_ms=10") as answer:
+        stream = events(answer)
+        kinds = [next(iter(await anext(stream))) for _ in range(3)]
+        assert kinds == ["opened", "snapshot", "current"]
+        behind.sequencer.trade({"S04": 101.0})
+        delta = (await anext(stream))["delta"]
+    assert (delta["previous_sequence"], delta["sequence"], delta["change_count"]) == (1, 2, 1)
+    assert delta["deltas"][0]["action"] == "ADD"
+    assert delta["deltas"][0]["data"]["price"] == 101
+
+
+@pytest.mark.parametrize("space", ["%20", "+"])
+async def test_an_own_list_as_server_sent_events(door: Door, space: str) -> None:
+    query = "filter=price > 100 AND change_percent > 1%2B1&order_by=price desc&limit=5".replace(" ", space)
+    async with door.client.stream("GET", f"/api/v1/scanner/scans:watch?{query}") as answer:
+        stream = events(answer)
+        await anext(stream)
+        snapshot = (await anext(stream))["snapshot"]
+    assert [row["symbol"] for row in snapshot["rows"]] == ["S01"]
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason", "words"),
+    [
+        ("/api/v1/scanner/lists/gapers_up", 404, errors.UNKNOWN_LIST, "'gappers_up'"),
+        ("/api/v1/scanner/lists/gapers_up:watch", 404, errors.UNKNOWN_LIST, "'gappers_up'"),
+        ("/api/v1/scanner/lists/a%2Fb", 404, errors.UNKNOWN_LIST, "'a/b'"),
+        ("/api/v1/scanner/lists/gappers_up?limit=501", 400, errors.INVALID_LIMIT, "1 to 500"),
+        ("/api/v1/scanner/scans:watch?filter=prize>1", 400, errors.INVALID_FILTER, "price"),
+        ("/api/v1/scanner/lists/winners?limit=many", 400, errors.INVALID_REQUEST, "limit"),
+        ("/api/v1/scanner/lists/winners?limit=-1", 400, errors.INVALID_REQUEST, "limit"),
+        ("/api/v1/scanner/lists/winners?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
+        ("/api/v1/scanner/lists/winners:watch?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
+        ("/api/session/current?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
+        ("/health?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
+        ("/api/v1/nothing", 404, errors.UNKNOWN_ROUTE, "GET /api/v1/nothing"),
+        ("/", 404, errors.UNKNOWN_ROUTE, "GET /"),
+        ("/api/v1/scanner/scans:query", 404, errors.UNKNOWN_ROUTE, "GET /api/v1/scanner/scans:query"),
+    ],
+)
+async def test_wrong_requests(door: Door, path: str, status: int, reason: errors.Reason, words: str) -> None:
+    body = check_error(await door.client.get(path), status, reason)
+    assert words in body["message"]
+
+
+@pytest.mark.parametrize("content", [b'{"filter": ', b"[1]", b'{"filter": 3}', b"\xff\xfe", b'{"limit": -1}'])
+async def test_wrong_bodies(door: Door, content: bytes) -> None:
+    check_error(await door.client.post("/api/v1/scanner/scans:query", content=content), 400, errors.INVALID_REQUEST)
+
+
+async def test_too_large_requests(door: Door) -> None:
+    content = b'{"filter": "' + b"x" * 70_000 + b'"}'
+    check_error(await door.client.post("/api/v1/scanner/scans:query", content=content), 413, errors.REQUEST_TOO_LARGE)
+    answer = await door.client.get("/api/v1/scanner/status", headers={"x-long": "x" * 40_000})
+    check_error(answer, 431, errors.REQUEST_TOO_LARGE)
+
+
+async def test_a_service_that_is_down(behind: Behind, door: Door) -> None:
+    await behind.hosts["scanner"].stop()
+    for path in ("/api/v1/scanner/status", "/api/v1/scanner/lists/winners:watch"):
+        body = check_error(await door.client.get(path), 503, errors.SERVICES_NOT_SERVING)
+        assert body["details"][0]["metadata"]["service"] == "scanner"
+    body = check_error(await door.client.get("/health"), 503, errors.SERVICES_NOT_SERVING)
+    assert "scanner" in body["message"]
+    assert body["details"][0]["metadata"]["market_session"] == "SERVING"
+    assert (await door.client.get("/api/session/current")).status_code == 200
+    await behind.hosts["health"].stop()
+    check_error(await door.client.get("/health"), 503, errors.SERVICES_NOT_SERVING)
+
+
+# --- the same port in other protocols
+
+
+async def test_grpc(behind: Behind, door: Door, channel: grpc.aio.Channel) -> None:
+    stub = scanner_pb2_grpc.ScannerServiceStub(channel)
+    answer = await stub.GetList(scanner_pb2.GetListRequest(list="gappers_up"))
+    assert [row.symbol for row in answer.rows] == ["S01"]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetList(scanner_pb2.GetListRequest(list="gaper_up"))
+    assert refusal(caught.value).reason == "UNKNOWN_LIST"
+    health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    copies = follow_list(door.address, scanner_pb2.WatchListRequest(list="filtered"))
+    async with contextlib.aclosing(copies) as follower:  # type: ignore[type-var]
+        async for copy in follower:
+            if copy.is_current and copy.deltas == 0:
+                behind.sequencer.trade({"S05": 102.0})
+            elif copy.sequence == 2:
+                break
+    now = await stub.GetList(scanner_pb2.GetListRequest(list="filtered"))
+    assert (now.sequence, list(now.rows)) == (copy.sequence, copy.rows())
+
+
+async def test_what_is_not_public_is_unimplemented(door: Door, channel: grpc.aio.Channel) -> None:
+    stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetSequencerStatus(data_ingest_pb2.GetSequencerStatusRequest())
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "there is no such method"
+
+
+@pytest.mark.parametrize("text", [False, True])
+async def test_grpc_web(door: Door, text: bool) -> None:
+    request = scanner_pb2.GetListRequest(list="gappers_up").SerializeToString()
+    content = b"\0" + len(request).to_bytes(4, "big") + request
+    kind = "application/grpc-web-text" if text else "application/grpc-web+proto"
+    answer = await door.client.post(
+        "/tradeul.v1.ScannerService/GetList",
+        content=base64.b64encode(content) if text else content,
+        headers={"content-type": kind, "accept": kind, "x-grpc-web": "1", "origin": ORIGIN},
+    )
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    body = answer.content
+    if text:
+        # Message and trailers are encoded each by itself.
+        body = b"".join(base64.b64decode(part + b"=") for part in body.split(b"=") if part)
+    size = int.from_bytes(body[1:5], "big")
+    answered = scanner_pb2.RankedList.FromString(body[5 : 5 + size])
+    assert [row.symbol for row in answered.rows] == ["S01"]
+    assert b"grpc-status:0" in body[5 + size :]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/scanner/status", "/health", "/tradeul.v1.ScannerService/GetList"])
+async def test_browsers_of_this_machine_may_ask(door: Door, path: str) -> None:
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-grpc-web"}
+    answer = await door.client.options(path, headers={"origin": ORIGIN, **asked})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "x-grpc-web" in answer.headers["access-control-allow-headers"]
+    other = await door.client.options(path, headers={"origin": "https://elsewhere.example", **asked})
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_browsers_can_read_answers_and_refusals(door: Door) -> None:
+    for path in ("/api/session/current", "/api/v1/scanner/lists/gapers_up", "/api/v1/nothing"):
+        answer = await door.client.get(path, headers={"origin": ORIGIN})
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert answer.headers["cache-control"] == "no-store"
+
+
+# --- operation
+
+
+async def test_the_access_log_and_the_admin_page(door: Door) -> None:
+    await door.client.get("/api/v1/scanner/lists/gappers_up?limit=7")
+    line = json.loads(await door.logged("limit=7"))
+    assert (line["method"], line["path"]) == ("GET", "/api/v1/scanner/lists/gappers_up?limit=7")
+    assert (line["status"], line["grpc_status"], line["upstream"]) == (200, "OK", "scanner")
+    async with httpx.AsyncClient() as client:
+        dump = (await client.get(f"http://{door.admin}/listeners?format=json")).json()
+        assert dump["listener_statuses"]
+    assert "deprecated" not in door.log
+
+
+async def test_one_that_does_not_read_holds_up_nobody(behind: Behind, door: Door) -> None:
+    """All streams share the door's connection to the scanner: a client that stands still must not fill it."""
+    path = "/api/v1/scanner/lists/filtered:watch"
+    host, _, port = door.address.partition(":")
+    stuck = socket.socket()
+    stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stuck.connect((host, int(port)))
+    stuck.sendall(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+    with contextlib.closing(stuck):
+        async with door.client.stream("GET", path) as answer:
+            copy, stream = ListCopy(), events(answer)
+            hub = behind.scanner.hub
+            while hub.subscribers != 2:
+                await asyncio.sleep(POLL_SECONDS)
+            step = 0
+            while hub.slow_subscribers == 0 or copy.sequence < 40:
+                step += 1
+                prices = {symbol: 100.0 + step % 50 + i for i, symbol in enumerate(SYMBOLS)}
+                behind.sequencer.trade(prices, seconds=0.01)
+                while copy.sequence != step + 1:
+                    kind, event = next(iter((await anext(stream)).items()))
+                    copy.sequence = event.get("sequence", copy.sequence)
+                    assert kind != "reset"
+            assert hub.slow_subscribers == 1
