@@ -71,7 +71,7 @@ class VendorClient:
 
     Args:
         base_url: scheme and host, "https://api.polygon.io"; a path is kept as prefix.
-        api_key: sent as a Bearer token, to this host only.
+        api_key: sent as a Bearer token, to this host only; none for a vendor that asks for none.
         concurrency: most requests in flight.
         attempts: how often a request is tried before VendorError.
         timeout_s, retry_base_s, retry_max_s: seconds; the pause before attempt n
@@ -102,7 +102,7 @@ class VendorClient:
         self._rng = rng or random.Random()
         self._not_before = 0.0
         self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {api_key}", "Accept": "application/json"},
+            headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
             follow_redirects=False,
