@@ -45,7 +45,7 @@ class ReferenceSource(Protocol):
         Args:
             symbols: those to load; None is all that the stores or the vendor know.
                 Batches name symbols, which may be new to the caller.
-            days: the calendar; None asks exchange_calendars (NYSE).
+            days: the calendar; None takes the NYSE rules of market_session.
 
         Nothing is raised for a source that is down or a bad value: `failed`,
         `set_aside` and the log tell. Close the iterator (`aclose()`, or cancel

@@ -1,0 +1,427 @@
+"""The reference loader against a scripted vendor and real stores: what comes out is what the plain twin says."""
+
+import functools
+import json
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+from tradeul.v1 import frame_pb2
+
+from services.data_ingest.reference.batch import NUMBER_FIELDS, SLOTS, TEXT_FIELDS, ReferenceBatch
+from services.data_ingest.reference.calendar import new_york_days
+from services.data_ingest.reference.loader import ReferenceLoader
+from services.data_ingest.reference.process import ReferenceProcess
+from services.data_ingest.reference.source import ReferenceSource, TradingDays
+from services.kit.database import open_pool
+from services.kit.redis import open_redis
+from services.kit.settings import Settings
+from services.kit.vendor import VendorClient
+from tests.support.scripted_day import DAY, ScriptedDay, baselines, reference_numbers
+from tests.support.stores import Stores, module_stores
+from tests.support.vendor_server import VendorServer
+
+Rest = Callable[[str, dict[str, str]], Any]
+
+
+@dataclass
+class Loaded:
+    """Everything that came out, the later values winning."""
+
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    slots: dict[str, tuple[int, list[float], list[float], list[float]]] = field(default_factory=dict)
+    kinds: list[str] = field(default_factory=list)
+
+    def take(self, batch: ReferenceBatch) -> None:
+        self.kinds += [kind for kind in batch.kinds if kind not in self.kinds]
+        assert 0 < len(batch.symbols) <= 2000
+        if (columns := batch.baselines) is not None:
+            assert len(batch.symbols) <= 24
+            for i, symbol in enumerate(batch.symbols):
+                means = (columns.avg_volume, columns.avg_trades, columns.sd_trades)
+                volume, trades, sd = (each[i].tolist() for each in means)
+                self.slots[symbol] = (int(columns.days[i]), volume, trades, sd)
+        for name, values in batch.numbers.items():
+            for symbol, value in zip(batch.symbols, values.tolist(), strict=True):
+                self.numbers.setdefault(symbol, {})[name.upper()] = value
+        for name, texts in batch.texts.items():
+            for symbol, text in zip(batch.symbols, texts, strict=True):
+                self.texts.setdefault(symbol, {})[name] = text
+
+    def present(self, symbol: str) -> dict[str, float]:
+        return {name: value for name, value in self.numbers[symbol].items() if not math.isnan(value)}
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with module_stores(tmp_path_factory.mktemp("stores")) as running:
+        yield running
+
+
+@asynccontextmanager
+async def open_stores(stores: Stores) -> AsyncIterator[tuple[asyncpg.Pool, Redis]]:
+    """Both of them, empty at first."""
+    pool, redis = await open_pool(stores.database_url), await open_redis(stores.redis_url)
+    try:
+        await pool.execute("TRUNCATE ticker_metadata, daily_ohlc, ticker_atr, volume_slots")
+        await redis.flushall()
+        yield pool, redis
+    finally:
+        await redis.aclose()
+        await pool.close()
+
+
+def vendor_of(server: VendorServer) -> VendorClient:
+    return VendorClient(server.rest_url, "KEY", attempts=2, retry_base_s=0.001, retry_max_s=0.01)
+
+
+def loader_of(vendor: VendorClient, pool: asyncpg.Pool | None = None, redis: Redis | None = None) -> ReferenceLoader:
+    return ReferenceLoader(Settings.load({}), pool, redis, vendor, retry_pause_s=0.01)
+
+
+@functools.cache
+def calendar(count: int = 40) -> TradingDays:
+    """The newest `count` days, so that not every test asks for a year."""
+    days = new_york_days(DAY)
+    return TradingDays(days.before[-count:], days.early_closes)
+
+
+async def loaded(source: ReferenceSource, symbols: list[str] | None = None, days: int = 40) -> Loaded:
+    found = Loaded()
+    async for batch in source.load(DAY, symbols, calendar(days)):
+        found.take(batch)
+    return found
+
+
+async def from_vendor(rest: Rest, symbols: list[str] | None = None) -> tuple[Loaded, ReferenceLoader, list[str]]:
+    async with VendorServer(rest) as server, vendor_of(server) as vendor:
+        loader = loader_of(vendor)
+        return await loaded(loader, symbols), loader, server.requests
+
+
+def assert_is_twins(found: Loaded, day: ScriptedDay, symbols: list[str] | None = None) -> None:
+    for symbol in day.symbols:
+        if symbols is not None and symbol.name not in symbols:
+            assert symbol.name not in found.numbers and symbol.name not in found.slots
+            continue
+        expected = {**reference_numbers(symbol, day.history), "IS_ETF": 0.0}
+        assert found.present(symbol.name) == pytest.approx(expected, rel=1e-12), symbol.name
+        assert found.texts[symbol.name]["company_name"] == f"{symbol.name} Inc."
+        assert found.texts[symbol.name]["exchange"] == "XNAS"
+        slots = baselines(symbol, day.history)
+        assert (slots is None) == (symbol.name not in found.slots)
+        if slots is not None:
+            assert found.slots[symbol.name][0] == slots[0]
+            for mine, twins in zip(found.slots[symbol.name][1:], slots[1:], strict=True):
+                assert mine == pytest.approx(twins, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_an_empty_store_leaves_all_to_the_vendor(seed: int, stores: Stores) -> None:
+    day = ScriptedDay(seed, 9)
+    async with open_stores(stores) as (pool, redis), VendorServer(day.rest) as server, vendor_of(server) as vendor:
+        loader = loader_of(vendor, pool, redis)
+        found = await loaded(loader)
+    assert_is_twins(found, day)
+    assert found.kinds[:2] == ["prev_close", "prev_volume"]
+    assert found.kinds[2:5] == ["avg_volume_10d", "avg_volume_30d", "avg_price_30d"]
+    assert found.kinds.index("company_name") < found.kinds.index("baseline")
+    assert not +loader.failed and not +loader.set_aside
+
+
+async def test_those_that_traded_most_come_first() -> None:
+    day = ScriptedDay(5, 9)
+    order: list[str] = []
+    async with VendorServer(day.rest) as server, vendor_of(server) as vendor:
+        async for batch in loader_of(vendor).load(DAY, None, calendar()):
+            if batch.baselines is not None:
+                order += batch.symbols
+    newest = day.history[-1]
+    volumes = {s.name: bar.volume for s in day.symbols for bar in s.daily if bar.day == newest}
+    first, last = order[:3], order[-3:]
+    assert min(volumes.get(name, 0) for name in first) > max(volumes.get(name, 0) for name in last)
+
+
+async def test_batches_are_the_messages_of_the_stream() -> None:
+    day = ScriptedDay(1, 9)
+    ids: dict[str, int] = {}
+    found = Loaded()
+    encoded: dict[str, dict[str, Any]] = {}
+    async with VendorServer(day.rest) as server, vendor_of(server) as vendor:
+        async for batch in loader_of(vendor).load(DAY, None, calendar()):
+            found.take(batch)
+            mine = [ids.setdefault(symbol, len(ids)) for symbol in batch.symbols]
+            if batch.baselines is not None:
+                message = frame_pb2.VolumeBaselines.FromString(batch.encode(mine))
+                assert list(message.symbol_id) == mine
+                for i, symbol in enumerate(batch.symbols):
+                    part = slice(SLOTS * i, SLOTS * (i + 1))
+                    slots = (message.avg_volume[part], message.avg_trades[part], message.sd_trades[part])
+                    assert found.slots[symbol] == (message.days[i], *map(list, slots))
+                continue
+            columns = frame_pb2.ReferenceColumns.FromString(batch.encode(mine))
+            assert list(columns.symbol_id) == mine
+            told: list[tuple[Any, Any]] = [(column.field, column.values) for column in columns.numbers]
+            told += [(column.field, column.values) for column in columns.texts]
+            for code, values in told:
+                for symbol, value in zip(batch.symbols, values, strict=True):
+                    encoded.setdefault(symbol, {})[frame_pb2.ReferenceField.Name(code)] = value
+    for symbol in found.numbers:
+        texts = {name.upper(): text for name, text in found.texts[symbol].items()}
+        assert repr(sorted(encoded[symbol].items())) == repr(sorted({**found.numbers[symbol], **texts}.items()))
+    assert {*NUMBER_FIELDS.values(), *TEXT_FIELDS.values()} == set(frame_pb2.ReferenceField.values()) - {0}
+
+
+@pytest.mark.parametrize("wanted", [["S" + "AA", "BRK.B", "NONE"], None])
+async def test_a_few_symbols_are_asked_for_one_by_one(wanted: list[str] | None) -> None:
+    day = ScriptedDay(2, 9)
+    found, _, requests = await from_vendor(day.rest, wanted)
+    assert_is_twins(found, day, wanted)
+    assert any("grouped" in path for path in requests) is (wanted is None)
+    assert found.numbers.get("NONE", {}).keys() <= {
+        "IS_ETF",
+        "FLOAT_SHARES",
+        "SHARES_OUTSTANDING",
+        "MARKET_CAP",
+        "BETA",
+    }
+
+
+class Flawed:
+    """Answers as the day does, but for paths that hold `part`, the first `times` times."""
+
+    def __init__(self, day: ScriptedDay, part: str, answer: Any = None, times: int = 10**9) -> None:
+        self.day, self.part, self.answer, self.left = day, part, answer, times
+
+    def __call__(self, path: str, query: dict[str, str]) -> Any:
+        if self.part in path and self.left > 0:
+            self.left -= 1
+            return self.answer
+        return self.day.rest(path, query)
+
+
+@pytest.mark.parametrize("back", [0, 1, 15])
+async def test_a_day_that_comes_late_is_filled_in(back: int) -> None:
+    day = ScriptedDay(3, 9)
+    flawed = Flawed(day, f"grouped/locale/us/market/stocks/{day.history[-1 - back]}", times=1)
+    found, loader, _ = await from_vendor(flawed)
+    assert_is_twins(found, day)
+    assert not +loader.failed
+
+
+@pytest.mark.parametrize("back", [0, 12])
+async def test_a_day_that_never_comes_leaves_absent_what_needs_it(back: int) -> None:
+    day = ScriptedDay(3, 9)
+    hole = day.history[-1 - back]
+    found, loader, _ = await from_vendor(Flawed(day, f"stocks/{hole}"))
+    assert loader.failed == {"days": 1}
+    for symbol in day.symbols:
+        values = found.present(symbol.name)
+        assert "AVG_VOLUME_30D" not in values and "ATR" not in values
+        if back == 0:
+            assert "PREV_CLOSE" not in values and "AVG_VOLUME_10D" not in values
+        elif symbol.daily[-1].day > hole:
+            assert values["PREV_CLOSE"] == symbol.daily[-1].close and "AVG_VOLUME_10D" in values
+        slots = baselines(symbol, day.history)
+        assert (slots is None) == (symbol.name not in found.slots)
+
+
+async def test_one_bad_symbol_never_fails_the_load() -> None:
+    day = ScriptedDay(4, 9)
+    found, loader, _ = await from_vendor(Flawed(day, "/ticker/SAA/range/5/"))
+    assert loader.failed == {"baselines": 1}
+    assert "SAA" not in found.slots and "SAB" in found.slots
+    assert found.present("SAA") == pytest.approx({**reference_numbers(day.by_name["SAA"], day.history), "IS_ETF": 0.0})
+
+
+async def test_a_symbol_that_fails_is_asked_for_again_at_the_end() -> None:
+    day = ScriptedDay(4, 9)
+    found, loader, _ = await from_vendor(Flawed(day, "/range/5/", times=7))
+    assert_is_twins(found, day)
+    assert not +loader.failed
+
+
+async def test_nothing_at_all_ends_with_what_failed() -> None:
+    found, loader, _ = await from_vendor(lambda path, query: None)
+    assert found == Loaded()
+    assert loader.failed["days"] == 30 and loader.failed["tickers"] == 1
+
+
+async def test_bad_rows_are_set_aside_and_the_others_kept() -> None:
+    day = ScriptedDay(6, 9)
+    good = {"o": 1.0, "h": 2.0, "l": 0.5, "c": 1.5, "v": 10}
+    bad_bars: list[Any] = [
+        {"T": "ZZA", **good, "h": 0.9}, {"T": "ZZB", **good, "l": -1}, {"T": "ZZC", **good, "v": -5},
+        {"T": "ZZD", **good, "c": 1e9}, {"T": "ZZE", **good, "o": "x"}, {"T": "ZZF"}, 7, None,
+        {"T": "no symbol", **good}, {"T": "ZZG", **good, "v": 1e300},
+    ]  # fmt: skip
+    bad_slots: list[Any] = [{"t": 10**30, **good}, {"t": 1, **good, "n": 10**400}, {"t": 1_772_000_000_000, "v": "x"}]
+
+    def rest(path: str, query: dict[str, str]) -> Any:
+        answer = day.rest(path, query)
+        if "grouped" in path:
+            answer["results"] = [*bad_bars, *answer["results"]]
+        elif "/range/5/" in path:
+            answer["results"] = [*bad_slots, *answer["results"]]
+        elif path == "/v3/reference/tickers":
+            answer["results"] += [{"ticker": "a b"}, {"ticker": 5}, {"ticker": "ZZH", "name": "a\x00b"}]
+        return answer
+
+    found, loader, _ = await from_vendor(rest)
+    assert_is_twins(found, day)
+    assert not any("PREV_CLOSE" in values for symbol, values in found.numbers.items() if symbol.startswith("ZZ"))
+    assert not +loader.failed
+    assert loader.set_aside["daily_bar"] == 5 * 40
+    assert loader.set_aside["metadata"] == 1 and loader.set_aside["symbol"] == 40 + 1
+    assert loader.set_aside["GroupedBar"] == 4 * 40 and loader.set_aside["AggregateBar"] > 0
+
+
+# --- the stores -----------------------------------------------------------------------
+
+
+async def test_what_the_stores_hold_comes_from_them(stores: Stores) -> None:
+    day = ScriptedDay(7, 9)
+    days = calendar()
+    curve = [float(10 * (slot + 1)) for slot in range(SLOTS)]
+    async with open_stores(stores) as (pool, redis), VendorServer(day.rest) as server, vendor_of(server) as vendor:
+        await pool.executemany(
+            "INSERT INTO ticker_metadata (symbol, company_name, sector, market_cap, float_shares, beta, is_etf)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            [
+                ("SAA", "Stored Corp", "Energy", 5e9, 1e6, 1.5, True),
+                ("SAB", "Only Stored", None, -1.0, math.inf, -0.5, None),
+                ("ONLYDB", "Nobody trades it", None, None, None, None, None),
+            ],
+        )
+        await redis.set(
+            "ticker:metadata:SAA", json.dumps({"company_name": "From Redis", "market_cap": "6e9", "beta": None})
+        )
+        await redis.set("ticker:metadata:SAC", "{no json")
+        await redis.set("ticker:metadata:ONLYDB", json.dumps({"avg_volume_30d": 123.0, "avg_price_30d": "x"}))
+        bars = [(bar.day, 100.0, 110.0, 90.0, 105.0, 1000.0) for bar in day.by_name["SAA"].daily]
+        await pool.executemany(
+            "INSERT INTO daily_ohlc VALUES ($1, 'SAA', $2, $3, $4, $5, $6)",
+            bars,
+        )
+        await pool.executemany(
+            "INSERT INTO ticker_atr (symbol, date, atr) VALUES ($1, $2, $3)",
+            [("SAA", days.before[-1], 3.25), ("SAB", days.before[0], 99.0), ("SAC", days.before[-1], math.nan)],
+        )
+        rows: list[tuple[Any, ...]] = []
+        rows += [("SAA", slot, value, value / 10, 2.0, 28, DAY) for slot, value in enumerate(curve)]
+        rows += [("SAB", slot, value, None, None, 28, days.before[-1]) for slot, value in enumerate(curve)]
+        rows += [("SAC", slot, value, None, None, 28, DAY) for slot, value in enumerate(curve[:-1])]
+        await pool.executemany("INSERT INTO volume_slots VALUES ($1, $2, $3, $4, $5, $6, $7)", rows)
+        await redis.mset({f"volume_slot:ONLYDB:{slot}": value for slot, value in enumerate(curve)})
+        await redis.mset({f"volume_slot:SAD:{slot}": value for slot, value in enumerate(curve)})
+        loader = loader_of(vendor, pool, redis)
+        found = await loaded(loader)
+        asked = [path for path in server.requests if "/ticker/SAA/range/5" in path]
+    saa = found.present("SAA")
+    assert (saa["PREV_CLOSE"], saa["AVG_VOLUME_10D"], saa["AVG_PRICE_30D"], saa["ATR"]) == (105.0, 1000.0, 105.0, 3.25)
+    assert (saa["MARKET_CAP"], saa["FLOAT_SHARES"], saa["BETA"], saa["IS_ETF"]) == (6e9, 1e6, 1.5, 1.0)
+    assert found.texts["SAA"] == {"company_name": "From Redis", "exchange": "XNAS", "sector": "Energy", "industry": ""}
+    assert found.slots["SAA"] == (28, curve, [value / 10 for value in curve], [2.0] * SLOTS)
+    assert not asked, "expected no request for what PostgreSQL holds"
+    # Those of another day are not of this one, and half of them are none.
+    for name in ("SAB", "SAC", "SAD"):
+        expected = baselines(day.by_name[name], day.history)
+        assert expected is not None and found.slots[name][1] == pytest.approx(expected[1])
+    sab, twin = found.present("SAB"), reference_numbers(day.by_name["SAB"], day.history)
+    assert sab == pytest.approx({**twin, "IS_ETF": 0.0, "BETA": -0.5})
+    assert found.texts["SAB"]["company_name"] == "Only Stored"
+    assert found.present("ONLYDB") == {"AVG_VOLUME_30D": 123.0, "IS_ETF": 0.0}
+    assert found.slots["ONLYDB"][:2] == (3, curve)
+    assert all(math.isnan(value) for value in found.slots["ONLYDB"][2])
+    assert loader.set_aside["ticker_atr"] == 1 and loader.set_aside["volume_slots"] == 1
+    assert loader.set_aside["redis_metadata"] == 1 and loader.set_aside["metadata"] == 3
+    assert not +loader.failed
+
+
+@pytest.mark.parametrize("failures", [0, 1, 10**9])
+async def test_splits_adjust_what_the_stores_hold(failures: int, stores: Stores) -> None:
+    day = ScriptedDay(8, 9)
+    days = calendar()
+    splits = [
+        {"ticker": "SAA", "execution_date": str(DAY), "split_from": 1, "split_to": 4},
+        {"ticker": "SAA", "execution_date": str(days.before[-5]), "split_from": 10, "split_to": 1},
+        {"ticker": "SAA", "execution_date": "2026-03-11", "split_from": 1, "split_to": 7},
+    ]
+    base = Flawed(day, "/v3/reference/splits", times=failures)
+
+    def rest(path: str, query: dict[str, str]) -> Any:
+        answer = base(path, query)
+        if answer is not None and path == "/v3/reference/splits":
+            return {"status": "OK", "results": splits}
+        return answer
+
+    async with open_stores(stores) as (pool, redis), VendorServer(rest) as server, vendor_of(server) as vendor:
+        bars = [(date, 100.0 if date >= days.before[-5] else 10.0) for date in days.before[-30:]]
+        await pool.executemany("INSERT INTO daily_ohlc VALUES ($1, 'SAA', $2, $2, $2, $2, 1000)", bars)
+        await pool.execute("INSERT INTO ticker_atr VALUES ('SAA', $1, 14, 8.0)", days.before[-1])
+        slots = [("SAA", slot, 100.0 * slot, 5.0 * slot, 1.0, 30, DAY) for slot in range(SLOTS)]
+        await pool.executemany("INSERT INTO volume_slots VALUES ($1, $2, $3, $4, $5, $6, $7)", slots)
+        loader = loader_of(vendor, pool, redis)
+        values = (await loaded(loader)).present("SAA")
+    if failures > 1:
+        assert loader.failed["splits"] == 1 and values["PREV_CLOSE"] == 100.0
+        return
+    assert (values["PREV_CLOSE"], values["PREV_VOLUME"], values["ATR"]) == (25.0, 4000.0, 2.0)
+    # 10 USD before a 1-for-10 reverse split are 100 after it.
+    assert values["AVG_PRICE_30D"] == pytest.approx(25.0)
+    assert values["AVG_VOLUME_30D"] == pytest.approx((5 * 4000 + 25 * 400) / 30)
+    assert not +loader.failed
+
+
+# --- in a process of its own ----------------------------------------------------------
+
+
+async def test_a_process_of_its_own_gives_the_same(stores: Stores) -> None:
+    day = ScriptedDay(9, 9)
+    async with open_stores(stores) as (pool, redis), VendorServer(day.rest) as server:
+        await pool.execute("INSERT INTO ticker_metadata (symbol, sector) VALUES ('SAA', 'Energy')")
+        settings = Settings.load({**stores.environment(), **server.environment})
+        process = ReferenceProcess(settings, retry_pause_s=0.01)
+        found = Loaded()
+        # With a calendar of its own.
+        async for batch in process.load(DAY):
+            found.take(batch)
+        async with vendor_of(server) as vendor:
+            loader = loader_of(vendor, pool, redis)
+            assert repr(found) == repr(await loaded(loader, days=250))
+    assert_is_twins(found, day)
+    assert (process.failed, process.set_aside, process.pid) == (+loader.failed, +loader.set_aside, None)
+
+
+async def test_a_process_that_dies_is_started_again() -> None:
+    day = ScriptedDay(10, 9)
+    async with VendorServer(day.rest) as server:
+        process = ReferenceProcess(Settings.load(server.environment), retry_pause_s=0.01)
+        found = Loaded()
+        killed = False
+        async for batch in process.load(DAY, None, calendar()):
+            found.take(batch)
+            if not killed and process.pid is not None:
+                os.kill(process.pid, 9)
+                killed = True
+    assert_is_twins(found, day)
+    assert process.failed == {"process": 1}
+
+
+async def test_ending_early_leaves_no_process() -> None:
+    day = ScriptedDay(11, 9)
+    async with VendorServer(day.rest) as server:
+        process = ReferenceProcess(Settings.load(server.environment))
+        async with aclosing(process.load(DAY, None, calendar())) as batches:  # type: ignore[type-var]
+            await anext(batches)
+            pid = process.pid
+            assert pid is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
