@@ -4,8 +4,9 @@
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import grpc
@@ -132,7 +133,7 @@ def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeL
 
 async def follow_list(
     target: Address | str, request: ListRequest, copy: ListCopy | None = None
-) -> AsyncIterator[ListCopy]:
+) -> AsyncGenerator[ListCopy, None]:
     """Yields the same copy after every change of it, and when `copy.problem` changes; never ends by itself.
 
     Reconnects with the copy's position, at once after going_away, else with a
@@ -147,15 +148,16 @@ async def follow_list(
             call = stub.SubscribeList(None)
             try:
                 await call.write(open_message(request, copy))
-                async for response in _responses(call):
-                    pause = FIRST_PAUSE
-                    was_current, had_problem = copy.is_current, copy.problem
-                    changed = copy.apply(response)
-                    copy.problem = ""
-                    if changed or had_problem or copy.is_current != was_current:
-                        yield copy
-                    if copy.is_going_away:
-                        break
+                async with contextlib.aclosing(_responses(call)) as responses:
+                    async for response in responses:
+                        pause = FIRST_PAUSE
+                        was_current, had_problem = copy.is_current, copy.problem
+                        changed = copy.apply(response)
+                        copy.problem = ""
+                        if changed or had_problem or copy.is_current != was_current:
+                            yield copy
+                        if copy.is_going_away:
+                            break
                 copy.problem = "the scanner is restarting" if copy.is_going_away else "the scanner ended the stream"
             except ListHole as hole:
                 copy.problem = str(hole)
@@ -175,7 +177,7 @@ async def follow_list(
 
 async def _responses(
     call: "grpc.aio.StreamStreamCall[scanner_pb2.SubscribeListRequest, scanner_pb2.WatchListResponse]",
-) -> AsyncIterator[scanner_pb2.WatchListResponse]:
+) -> AsyncGenerator[scanner_pb2.WatchListResponse, None]:
     responses = aiter(call)
     while True:
         try:

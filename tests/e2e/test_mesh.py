@@ -247,7 +247,7 @@ async def test_a_subscribed_list_equals_the_list_asked_for(mesh: Mesh, channel: 
                 matched += 1
                 if matched == 3:
                     break
-    await copies.aclose()  # type: ignore[attr-defined]
+    await copies.aclose()
 
 
 async def test_health_and_reflection_of_a_service(mesh: Mesh) -> None:

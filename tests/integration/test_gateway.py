@@ -278,7 +278,7 @@ async def test_grpc(behind: Behind, door: Door, channel: grpc.aio.Channel) -> No
     health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     copies = follow_list(door.address, scanner_pb2.WatchListRequest(list="filtered"))
-    async with contextlib.aclosing(copies) as follower:  # type: ignore[type-var]
+    async with contextlib.aclosing(copies) as follower:
         async for copy in follower:
             if copy.is_current and copy.deltas == 0:
                 behind.sequencer.trade({"S05": 102.0})
