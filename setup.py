@@ -33,6 +33,7 @@ extensions = [
 
 setup(
     packages=["tradeul", "tradeul.v1", *find_packages(include=["fastcore", "fastcore.*", "services", "services.*"])],
+    options={"build_ext": {"parallel": True}},
     ext_modules=cythonize(
         extensions,
         build_dir="build/cython",
