@@ -2,6 +2,7 @@
 
 import bisect
 import datetime
+import warnings
 from typing import Final, NamedTuple
 
 import exchange_calendars
@@ -26,7 +27,7 @@ EARLY_END_MINUTE: Final = 780
 class TradingDay(NamedTuple):
     """A day on which the market trades; `start_ns` is 04:00 New York, minutes count from it."""
 
-    index: int
+    number: int
     date: datetime.date
     start_ns: int
     is_early: bool
@@ -80,7 +81,10 @@ class TradingCalendar:
             raise StartError(f"TRADEUL_SIM_START: expected a date from {EARLIEST_START} on, was {around}")
         last = datetime.date(around.year + YEARS_AHEAD, 12, 31)
         try:
-            nyse = exchange_calendars.get_calendar("XNYS", start=FIRST_DATE.isoformat(), end=last.isoformat())
+            with warnings.catch_warnings():
+                # exchange_calendars 4.13 uses what pandas 3.1 means to change in pandas 4.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                nyse = exchange_calendars.get_calendar("XNYS", start=FIRST_DATE.isoformat(), end=last.isoformat())
         except ValueError as error:
             raise StartError(f"TRADEUL_SIM_START: no calendar for {around}: {error}") from error
         self._dates: list[datetime.date] = [stamp.date() for stamp in nyse.sessions]

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.simulator.calendar import CLOSE_MINUTE, END_MINUTE, MINUTE_NS, OPEN_MINUTE
-from services.simulator.hashing import F8, I8
-from services.simulator.market_day import DaySums, MarketDay
-from services.simulator.minutes import Bars, choose, make_bars
+from services.simulator.calendar import CLOSE_MINUTE, EARLY_CLOSE_MINUTE, MINUTE_NS, OPEN_MINUTE
+from services.simulator.hashing import B1, F8, I8, MASK, STRIDE, mix
+from services.simulator.market_day import STORY_REACH
+from services.simulator.minutes import Bars, choose, make_bars, take
 from services.simulator.plan import DayPlan, Plans
 
 
@@ -19,70 +19,104 @@ class SymbolMinutes(NamedTuple):
     start_ms: I8
     bars: Bars
 
+    def only(self, keep: B1) -> "SymbolMinutes":
+        """Some of them."""
+        return SymbolMinutes(self.day[keep], self.minute[keep], self.start_ms[keep], take(self.bars, keep))
+
 
 def symbol_minutes(plans: Plans, symbol: int, days: list[DayPlan], adjusted: bool = True) -> SymbolMinutes:
     """All minutes of `days`; adjusted = in shares and prices of the current day."""
-    count = len(days)
-    curves = np.ones((count, END_MINUTE + 1))
-    paths = np.zeros((count, END_MINUTE + 1))
-    up, down = np.zeros((count, END_MINUTE)), np.zeros((count, END_MINUTE))
-    gap_done, day_done = np.ones((count, END_MINUTE + 1)), np.ones((count, END_MINUTE + 1))
-    sigma = float(plans.universe.sigma[symbol])
-    base, gap, move, scale, start, trades, factor = np.zeros((7, count))
-    reach = np.full(count, sigma)
-    one = np.array([symbol], dtype=np.int64)
-    for i, plan in enumerate(days):
-        shapes, end = plans.shapes.of(plan.day.is_early), plan.day.end_minute
-        chosen = choose(plans.bits(plan, one))
-        factor[i] = plans.factor(symbol, plan.day.index)
-        before, opening = float(plan.before[symbol]), float(plan.open[symbol])
-        base[i], trades[i], start[i] = before, plan.trades[symbol], chosen.start[0]
-        path_row = int(chosen.path[0])
-        up[i, :end], down[i, :end] = shapes.up[path_row], shapes.down[path_row]
-        if symbol in plan.stories or symbol in plan.late:
-            own = plans.own_shape(plan, symbol)
-            curves[i, : end + 1], paths[i, : end + 1], scale[i] = own.curve, own.path, 1.0
-            if symbol in plan.stories:
-                reach[i] = max(0.05, sigma)
-        else:
-            curves[i, : end + 1], paths[i, : end + 1] = shapes.curves[chosen.curve[0]], shapes.paths[path_row]
-            gap_done[i, : end + 1], day_done[i, : end + 1] = shapes.gap_done, shapes.day_done
-            gap[i], move[i], scale[i] = opening - before, float(plan.close[symbol]) - opening, sigma * chosen.sign[0]
-    base -= np.log(factor)
-    counts = np.floor(trades[:, None] * curves + start[:, None]).astype(np.int64)
-    day, minute = np.nonzero(counts[:, 1:] > counts[:, :-1])
+    early = [plan for plan in days if plan.day.is_early]
+    if not early:
+        return _symbol_minutes(plans, symbol, days, adjusted)
+    parts = [_symbol_minutes(plans, symbol, early, adjusted)]
+    if full := [plan for plan in days if not plan.day.is_early]:
+        parts.append(_symbol_minutes(plans, symbol, full, adjusted))
+    order = np.argsort(np.concatenate([part.start_ms for part in parts]), kind="stable")
+    return SymbolMinutes(
+        np.concatenate([part.day for part in parts])[order],
+        np.concatenate([part.minute for part in parts])[order],
+        np.concatenate([part.start_ms for part in parts])[order],
+        Bars._make(np.concatenate(columns)[order] for columns in zip(*(part.bars for part in parts), strict=True)),
+    )
 
-    def log_price(at: I8) -> F8:
-        done = base[day] + gap[day] * gap_done[day, at]
-        price: F8 = done + move[day] * day_done[day, at] + scale[day] * paths[day, at]
+
+def _symbol_minutes(plans: Plans, symbol: int, days: list[DayPlan], adjusted: bool) -> SymbolMinutes:
+    """The same of days that are all full, or all early closes."""
+    shapes = plans.shapes.of(days[0].day.is_early)
+    count = len(days)
+    keys = np.array([plan.key for plan in days], dtype=np.uint64)
+    chosen = choose(mix(keys + np.uint64(symbol * STRIDE & MASK)))
+    sigma = float(plans.universe.sigma[symbol])
+    curves = shapes.curves[chosen.curve]
+    paths = shapes.paths[chosen.path].astype(np.float64)
+    before = np.array([plan.before[symbol] for plan in days], dtype=np.float64)
+    opening = np.array([plan.open[symbol] for plan in days], dtype=np.float64)
+    gap, move = opening - before, np.array([plan.close[symbol] for plan in days], dtype=np.float64) - opening
+    trades = np.array([plan.trades[symbol] for plan in days], dtype=np.float64)
+    factor = np.array([plans.factor(symbol, plan.day.number) for plan in days])
+    scale, reach = sigma * chosen.sign, np.full(count, sigma)
+    for i, plan in enumerate(days):
+        if plan.has_own_shape(symbol):
+            own = plans.own_shape(plan, symbol)
+            curves[i], paths[i], scale[i] = own.curve, own.path, 1.0
+            gap[i] = move[i] = 0.0
+            if symbol in plan.stories:
+                reach[i] = max(STORY_REACH, sigma)
+    base = before - np.log(factor)
+    counts = np.floor(trades[:, None] * curves + chosen.start[:, None]).astype(np.int64)
+    cell = np.flatnonzero(counts[:, 1:] > counts[:, :-1])
+    day, minute = np.divmod(cell, shapes.end)
+    # The same cell in an array with one column more.
+    wide = cell + day
+
+    def log_price(later: int) -> F8:
+        at = minute + later
+        price: F8 = (
+            base[day]
+            + gap[day] * shapes.gap_done[at]
+            + move[day] * shapes.day_done[at]
+            + scale[day] * paths.ravel()[wide + later]
+        )
         return price
 
     row = np.full(len(day), plans.universe.size_row[symbol])
+    library = chosen.path[day] * shapes.end + minute
     bars = make_bars(
         plans.shapes.sizes,
         row,
-        counts[day, minute],
-        counts[day, minute + 1],
-        log_price(minute),
-        log_price(minute + 1),
-        reach[day] * up[day, minute],
-        reach[day] * down[day, minute],
+        counts.ravel()[wide],
+        counts.ravel()[wide + 1],
+        log_price(0),
+        log_price(1),
+        reach[day] * shapes.up.ravel()[library],
+        reach[day] * shapes.down.ravel()[library],
     )
     if adjusted:
-        bars = adjust(bars, (factor / plans.factor(symbol, plans.current.day.index))[day])
+        bars = adjust(bars, (factor / plans.factor(symbol, plans.current.day.number))[day])
     starts = np.array([plan.day.start_ns // 1_000_000 for plan in days], dtype=np.int64)
-    index = np.array([plan.day.index for plan in days], dtype=np.int64)
+    index = np.array([plan.day.number for plan in days], dtype=np.int64)
     return SymbolMinutes(index[day], minute, starts[day] + minute * (MINUTE_NS // 1_000_000), bars)
 
 
 def adjust(bars: Bars, ratio: F8) -> Bars:
-    """Bars in the shares of another day, of which one is `1 / ratio` of theirs... prices times `ratio`."""
+    """Bars in the shares of another day, after a split: prices times `ratio`, volumes divided by it."""
     if np.all(ratio == 1.0):
         return bars
-    prices = [np.where(ratio == 1.0, p, np.rint(p * ratio * 1e4) / 1e4) for p in (bars.open, bars.high, bars.low, bars.close)]
-    vwap = np.where(ratio == 1.0, bars.vwap, np.rint(bars.vwap * ratio * 1e4) / 1e4)
-    volume = np.maximum(np.rint(bars.volume / ratio), 1.0).astype(np.int64)
-    return Bars(*prices, volume, vwap, bars.trades, bars.eligible)
+    opened, high, low, close, vwap = (
+        adjust_prices(price, ratio) for price in (bars.open, bars.high, bars.low, bars.close, bars.vwap)
+    )
+    return Bars(opened, high, low, close, adjust_volume(bars.volume, ratio), vwap, bars.trades, bars.eligible)
+
+
+def adjust_prices(price: F8, ratio: F8) -> F8:
+    """Adjusted prices have four decimals."""
+    return np.where(ratio == 1.0, price, np.maximum(np.rint(price * ratio * 1e4), 1.0) / 1e4)
+
+
+def adjust_volume(volume: I8, ratio: F8) -> I8:
+    """At least one share."""
+    return np.maximum(np.rint(volume / ratio), 1.0).astype(np.int64)
 
 
 def group(minutes: SymbolMinutes, keys: I8) -> SymbolMinutes:
@@ -108,17 +142,9 @@ def group(minutes: SymbolMinutes, keys: I8) -> SymbolMinutes:
     return SymbolMinutes(minutes.day[first], minutes.minute[first], minutes.start_ms[first], joined)
 
 
-def is_regular(minutes: SymbolMinutes, early_days: set[int]) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def is_regular(minutes: SymbolMinutes, early_days: set[int]) -> B1:
     """Which of them lie between open and close."""
     close = np.full(len(minutes.day), CLOSE_MINUTE)
     if early_days:
-        close[np.isin(minutes.day, list(early_days))] = 540
+        close[np.isin(minutes.day, list(early_days))] = EARLY_CLOSE_MINUTE
     return (minutes.minute >= OPEN_MINUTE) & (minutes.minute < close)
-
-
-def day_sums(plans: Plans, plan: DayPlan) -> DaySums:
-    """The regular hours of all symbols on one day."""
-    market_day = MarketDay(plans, plan)
-    market_day.skip_to(OPEN_MINUTE)
-    market_day.replay(plan.day.close_minute)
-    return market_day.sums

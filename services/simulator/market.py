@@ -2,14 +2,15 @@
 
 import datetime
 import math
+import threading
 from typing import Final
 
 from services.kit.clock import NEW_YORK, NS_PER_SECOND
 from services.kit.errors import StartError
 from services.kit.settings import SimSettings
 from services.simulator.calendar import TradingCalendar, TradingDay, new_york_ns, new_york_time
-from services.simulator.history import day_sums
-from services.simulator.market_day import DaySums, MarketDay
+from services.simulator.daily import DailyBars, daily_bars
+from services.simulator.market_day import MarketDay
 from services.simulator.plan import DayPlan, Plans
 from services.simulator.shapes import Shapes
 from services.simulator.symbols import Universe
@@ -21,7 +22,7 @@ DEFAULT_START: Final = datetime.datetime(2025, 11, 24, 9, 25)
 CLEARED: Final = (3, 30)
 # The tape begins so many minutes before the start, so that what is still on its way then arrives.
 WARM_MINUTES: Final = 1
-KEPT_SUMS: Final = 8
+KEPT_DAYS: Final = 8
 
 
 class Market:
@@ -45,7 +46,8 @@ class Market:
         if self.now_ns < self._cleared_ns(index):
             index -= 1
         self.plans = Plans(settings.seed, self.universe, self._shapes, self.calendar, index)
-        self._sums: dict[int, DaySums] = {}
+        self._daily: dict[int, DailyBars] = {}
+        self._daily_lock = threading.Lock()
         day = self.plans.current.day
         minute = min(max((self.now_ns - day.start_ns) // (60 * NS_PER_SECOND), 0), day.end_minute)
         self._open(int(max(minute - WARM_MINUTES, 0)))
@@ -62,14 +64,14 @@ class Market:
         """The last price, today's or an earlier one, USD."""
         if (price := float(self.tape.last.price[symbol])) > 0.0:
             return price
-        raw = float(self.plans.current.before[symbol]) - math.log(self.plans.factor(symbol, self.day.index))
+        raw = float(self.plans.current.before[symbol]) - math.log(self.plans.factor(symbol, self.day.number))
         return round(math.exp(raw), 4)
 
     def next_event_ns(self) -> int:
         """When the market has something to do next."""
         if not self.tape.is_over:
             return self.day.start_ns + self.tape.next_second * NS_PER_SECOND
-        return self._cleared_ns(self.day.index + 1)
+        return self._cleared_ns(self.day.number + 1)
 
     def step(self) -> list[Event]:
         """Does what is next and returns the messages of that second, in order; the time moves to its beginning.
@@ -79,7 +81,7 @@ class Market:
         self.now_ns = max(self.now_ns, self.next_event_ns())
         if not self.tape.is_over:
             return self.tape.second()
-        if self.day.index + 1 >= len(self.calendar):
+        if self.day.number + 1 >= len(self.calendar):
             raise StartError("the simulated market has come to the end of its calendar: start it again")
         with_quotes = self.tape.with_quotes
         self.plans.advance()
@@ -87,15 +89,19 @@ class Market:
         self.tape.with_quotes = with_quotes
         return []
 
-    def sums_of(self, plan: DayPlan) -> DaySums:
-        """The regular hours of a day that is over; the last few are kept."""
-        index = plan.day.index
-        if (sums := self._sums.pop(index, None)) is None:
-            sums = day_sums(self.plans, plan)
-        self._sums[index] = sums
-        while len(self._sums) > KEPT_SUMS:
-            self._sums.pop(next(iter(self._sums)))
-        return sums
+    def daily(self, plan: DayPlan) -> DailyBars:
+        """A day's regular hours, today's as far as they have come; the last few days asked for are kept."""
+        index = plan.day.number
+        if index == self.day.number:
+            return DailyBars.of_sums(self.market_day.sums)
+        # Asked for on the threads of REST.
+        with self._daily_lock:
+            if (bars := self._daily.pop(index, None)) is None:
+                bars = daily_bars(self.plans, plan)
+            self._daily[index] = bars
+            while len(self._daily) > KEPT_DAYS:
+                self._daily.pop(next(iter(self._daily)))
+        return bars
 
     def _open(self, minute: int) -> None:
         self.market_day = MarketDay(self.plans, self.plans.current)

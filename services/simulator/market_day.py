@@ -1,15 +1,18 @@
 """The current day over all symbols: what has traded by each minute, and the day's sums so far."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from services.simulator.calendar import OPEN_MINUTE
-from services.simulator.hashing import F8, I8, U8, key, mix
+from services.simulator.hashing import F8, I8, U8, key, mix, spread
 from services.simulator.minutes import Bars, choose, make_bars
 from services.simulator.plan import DayPlan, Plans
 from services.simulator.shapes import SECONDS
 from services.simulator.stories import Halt
+
+# Sigma of the minutes' highs and lows on a day with a story.
+STORY_REACH: Final = 0.05
 
 
 class Minute(NamedTuple):
@@ -44,8 +47,9 @@ class DaySums:
         self.regular_trades = np.zeros(count, dtype=np.int64)
         # The newest minute with trades, whenever it was: -1 before the first.
         self.last_minute = np.full(count, -1, dtype=np.int64)
-        self.last = Bars(*(np.zeros(count) for _ in range(4)), np.zeros(count, dtype=np.int64), np.zeros(count),
-                         np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64))  # fmt: skip
+        floats = [np.zeros(count) for _ in range(5)]
+        whole = [np.zeros(count, dtype=np.int64) for _ in range(3)]
+        self.last = Bars(floats[0], floats[1], floats[2], floats[3], whole[0], floats[4], whole[1], whole[2])
 
     def add(self, minute: Minute, close_minute: int) -> None:
         """Takes a whole minute in; minutes come in order."""
@@ -78,11 +82,11 @@ class MarketDay:
         self._seconds = plans.shapes.seconds
         self.size_row = universe.size_row
         count = universe.count
-        bits = plans.bits(plan, np.arange(count, dtype=np.int64))
+        bits = spread(plan.key, np.arange(count, dtype=np.int64))
         self.bits = bits
         chosen = choose(bits)
         before = plan.before.astype(np.float64)
-        self._base = before - np.log(plans.factors(plan.day.index))
+        self._base = before - np.log(plans.factors(plan.day.number))
         self._gap = plan.open.astype(np.float64) - before
         self._move = plan.close.astype(np.float64) - plan.open.astype(np.float64)
         self._reach = universe.sigma.copy()
@@ -90,6 +94,7 @@ class MarketDay:
         self._start = chosen.start
         self._trades = plan.trades.astype(np.float64)
         self._shapes = shapes
+        self._up, self._down = shapes.up_by_minute, shapes.down_by_minute
         self._reach_row = chosen.path
         self._curve_row = chosen.curve
         self._path_row = chosen.path.copy()
@@ -103,7 +108,8 @@ class MarketDay:
             self._path_row[symbol] = len(shapes.paths) + place
             self._gap[symbol] = self._move[symbol] = 0.0
             self._scale[symbol] = 1.0
-            self._reach[symbol] = max(0.05, universe.sigma[symbol]) if symbol in plan.stories else self._reach[symbol]
+            if symbol in plan.stories:
+                self._reach[symbol] = max(STORY_REACH, universe.sigma[symbol])
             if own.halts:
                 self.halts[symbol] = own.halts
         # Column by column is how they are read.
@@ -112,36 +118,36 @@ class MarketDay:
         self.sums = DaySums(count)
         self.next_minute = 0
         self._counts = self.counts(0)
+        self._log_price = self._next_log_price = self.log_price(0)
 
     def counts(self, minute: int) -> I8:
         """How many trades each symbol has had when a minute begins."""
-        return np.floor(self._trades * self._curves[minute][self._curve_row] + self._start).astype(np.int64)
+        counts: I8 = np.floor(self._trades * self._curves[minute][self._curve_row] + self._start).astype(np.int64)
+        return counts
 
-    def log_price(self, minute: int, symbols: I8) -> F8:
-        """Log of the price at the beginning of a minute."""
+    def log_price(self, minute: int) -> F8:
+        """Log of each symbol's price at the beginning of a minute."""
         shapes = self._shapes
-        done = self._base[symbols] + self._gap[symbols] * shapes.gap_done[minute]
-        return (
-            done
-            + self._move[symbols] * shapes.day_done[minute]
-            + self._scale[symbols] * self._paths[minute][self._path_row[symbols]]
-        )
+        done = self._base + self._gap * shapes.gap_done[minute]
+        price: F8 = done + self._move * shapes.day_done[minute] + self._scale * self._paths[minute][self._path_row]
+        return price
 
     def begin_minute(self) -> Minute:
         """What will happen in the next minute; `end_minute` adds it to the sums."""
         number = self.next_minute
         before, after = self._counts, self.counts(number + 1)
         symbols = np.flatnonzero(after > before)
+        self._next_log_price = self.log_price(number + 1)
         row = self._reach_row[symbols]
         bars = make_bars(
             self._sizes,
             self.size_row[symbols],
             before[symbols],
             after[symbols],
-            self.log_price(number, symbols),
-            self.log_price(number + 1, symbols),
-            self._reach[symbols] * self._shapes.up[:, number][row],
-            self._reach[symbols] * self._shapes.down[:, number][row],
+            self._log_price[symbols],
+            self._next_log_price[symbols],
+            self._reach[symbols] * self._up[number][row],
+            self._reach[symbols] * self._down[number][row],
         )
         place = np.zeros(len(before), dtype=np.int64)
         place[symbols] = np.arange(len(symbols))
@@ -152,6 +158,7 @@ class MarketDay:
         """The minute that began last is over."""
         self.sums.add(minute, self.day.close_minute)
         self._counts = minute.after
+        self._log_price = self._next_log_price
         self.next_minute = minute.number + 1
 
     def replay(self, until: int) -> None:
@@ -159,10 +166,18 @@ class MarketDay:
         while self.next_minute < until:
             self.end_minute(self.begin_minute())
 
-    def skip_to(self, minute: int) -> None:
-        """Leaves out the minutes before, for who wants the sums of later ones only."""
-        self.next_minute = minute
-        self._counts = self.counts(minute)
+    def log_range(self, minute: int, symbols: I8, before: I8, after: I8, start: F8, end: F8) -> tuple[F8, F8, F8, F8]:
+        """Log of open, close, high and low of what `make_bars` makes of a minute, before they are rounded."""
+        row = self.size_row[symbols]
+        eligible = self._sizes.eligible_before(row, after) - self._sizes.eligible_before(row, before)
+        top, bottom = np.maximum(start, end), np.minimum(start, end)
+        reach, library = self._reach[symbols], self._reach_row[symbols]
+        moved = eligible >= 2
+        high = np.where(moved, top, start)
+        high = np.where(eligible >= 3, top + reach * self._up[minute][library], high)
+        low = np.where(moved, bottom, start)
+        low = np.where(eligible >= 4, bottom - reach * self._down[minute][library], low)
+        return start, np.where(moved, end, start), high, low
 
     def counts_within(self, minute: Minute, second: int) -> I8:
         """Counts of all symbols when second 0 to 60 of a minute begins."""
@@ -175,4 +190,5 @@ class MarketDay:
         low = self._trades * self._curves[minute.number][self._curve_row]
         high = self._trades * self._curves[minute.number + 1][self._curve_row]
         counts = np.floor(low + (high - low) * part + self._start).astype(np.int64)
-        return np.clip(counts, minute.before, minute.after)
+        held: I8 = np.clip(counts, minute.before, minute.after)
+        return held

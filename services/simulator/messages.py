@@ -57,9 +57,9 @@ def official_print(
     ticker: str, exchange: int, tape: int, price: float, size: int, time_ms: int, sequence: int, is_close: bool
 ) -> str:
     """The listing market's official open or close."""
-    condition = OFFICIAL_CLOSE if is_close else OFFICIAL_OPEN
+    condition, letter = (OFFICIAL_CLOSE, "C") if is_close else (OFFICIAL_OPEN, "O")
     return (
-        f'{{"ev":"T","sym":"{ticker}","x":{EXCHANGE_IDS[exchange]},"i":"{"C" if is_close else "O"}{sequence}","z":{tape},'
+        f'{{"ev":"T","sym":"{ticker}","x":{EXCHANGE_IDS[exchange]},"i":"{letter}{sequence}","z":{tape},'
         f'"p":{price!r},"s":{size},"c":[{condition}],"t":{time_ms},"q":{sequence}}}'
     )
 
@@ -111,19 +111,27 @@ def bars(
 def limits(ticker: str, tape: int, price: float, indicator: int | None, time_ns: int, sequence: int) -> str:
     """A LULD message: the bands around a price, with 17 (halted) or 18 (resumed)."""
     width = 0.05 if price >= 100.0 else 0.10 if price > 3.0 else 0.20 if price >= 0.75 else 0.75
-    high = math.floor(price * (1.0 + width) * 100.0) / 100.0 if price >= 1.0 else round(price * (1.0 + width), 4)
-    low = math.ceil(price * (1.0 - width) * 100.0) / 100.0 if price >= 1.0 else max(round(price * (1 - width), 4), 0.0001)
+    grid = 100.0 if price >= 1.0 else 10_000.0
+    high = math.floor(price * (1.0 + width) * grid) / grid
+    low = max(math.ceil(price * (1.0 - width) * grid), 1) / grid
     indicators = "" if indicator is None else str(indicator)
     return (
-        f'{{"ev":"LULD","T":"{ticker}","h":{high!r},"l":{low!r},"i":[{indicators}],"z":{tape},"t":{time_ns},"q":{sequence}}}'
+        f'{{"ev":"LULD","T":"{ticker}","h":{high!r},"l":{low!r},"i":[{indicators}],"z":{tape},'
+        f'"t":{time_ns},"q":{sequence}}}'
     )
 
 
 def quotes(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, sequence: I8) -> list[str]:
     """The best bid and offer around each trade."""
     texts = []
-    columns = zip(ticks.symbol.tolist(), (ticks.time_ms + second_ms).tolist(), ticks.price.tolist(), ticks.bits.tolist(),
-                  sequence.tolist(), strict=True)  # fmt: skip
+    columns = zip(
+        ticks.symbol.tolist(),
+        (ticks.time_ms + second_ms).tolist(),
+        ticks.price.tolist(),
+        ticks.bits.tolist(),
+        sequence.tolist(),
+        strict=True,
+    )
     for symbol, time, price, bits, q in columns:
         bid, ask = spread(price)
         texts.append(

@@ -57,9 +57,7 @@ def to_tick(price: F8, per_dollar: F8) -> F8:
     return np.maximum(np.rint(price * per_dollar), 1.0) / per_dollar
 
 
-def make_bars(
-    sizes: SizeShapes, row: I8, first: I8, last: I8, log_open: F8, log_close: F8, up: F8, down: F8
-) -> Bars:
+def make_bars(sizes: SizeShapes, row: I8, first: I8, last: I8, log_open: F8, log_close: F8, up: F8, down: F8) -> Bars:
     """Bars of the trades `first` to `last` of the day (counts before and after the minute).
 
     `up` and `down` are log distances that high and low reach beyond open and close. Odd lots set no
@@ -71,8 +69,8 @@ def make_bars(
     opened = to_tick(start, grid)
     closed = np.where(eligible >= 2, to_tick(end, grid), opened)
     high, low = np.maximum(opened, closed), np.minimum(opened, closed)
-    high = np.where(eligible >= 3, np.maximum(high, to_tick(np.maximum(start, end) * np.exp(up), grid)), high)
-    low = np.where(eligible >= 4, np.minimum(low, to_tick(np.minimum(start, end) * np.exp(-down), grid)), low)
+    high = np.where(eligible >= 3, np.maximum(high, to_tick(np.exp(np.maximum(log_open, log_close) + up), grid)), high)
+    low = np.where(eligible >= 4, np.minimum(low, to_tick(np.exp(np.minimum(log_open, log_close) - down), grid)), low)
     volume = sizes.volume_before(row, last) - sizes.volume_before(row, first)
     vwap = np.rint((opened + high + low + closed) * 2_500.0) / 10_000.0
     return Bars(opened, high, low, closed, volume, np.clip(vwap, low, high), last - first, eligible)
@@ -80,4 +78,4 @@ def make_bars(
 
 def take(bars: Bars, where: "B1 | I8") -> Bars:
     """Some of the bars."""
-    return Bars(*(column[where] for column in bars))
+    return Bars._make(column[where] for column in bars)

@@ -35,7 +35,8 @@ class Pace:
 
     async def run(self) -> None:
         self._began = monotonic()
-        while True:
+        # The market moves by itself: there is nothing to wait for.
+        while True:  # noqa: ASYNC110
             await asyncio.sleep(self._play())
 
     def _play(self) -> float:

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from services.simulator.calendar import TradingCalendar, TradingDay
-from services.simulator.hashing import F4, F8, I8, U8, generator, key, spread
+from services.simulator.hashing import F4, F8, generator, key
 from services.simulator.shapes import Shapes
-from services.simulator.stories import QUIET, Story, StoryShape, draw, shape
+from services.simulator.stories import QUIET, Stories, Story, StoryShape, shape
 from services.simulator.symbols import ADRC, CS, KNOWN, Universe
 from services.simulator.tuning import (
     FULL_UNIVERSE,
@@ -28,9 +28,9 @@ REVERSION: Final = 0.01
 
 
 class Split(NamedTuple):
-    """On `index` (a trading day) `old` shares became `new` ones."""
+    """On trading day `number` `old` shares became `new` ones."""
 
-    index: int
+    number: int
     symbol: int
     old: int
     new: int
@@ -41,23 +41,34 @@ class Split(NamedTuple):
 
 
 class DayPlan(NamedTuple):
-    """One trading day. Log prices without splits, trades of the day, stories by symbol.
+    """One trading day. Log prices without splits, trades of the day, its stories and those of the next day.
 
-    `late` are symbols that the next day's news moves after this day's close, with the log return.
+    `key` makes each symbol's random bits of the day. `before` is the day before's `close`.
     """
 
     day: TradingDay
+    key: int
     before: F4
     open: F4
     close: F4
     trades: F4
-    stories: dict[int, Story]
-    late: dict[int, float]
+    stories: Stories
+    next_stories: Stories
+
+    def late_gap(self, symbol: int) -> float:
+        """How far the next day's news moves it after this day's close, as log return; mostly 0."""
+        story = self.next_stories.get(symbol)
+        return story.gap if story is not None and story.after_hours else 0.0
+
+    def has_own_shape(self, symbol: int) -> bool:
+        """Whether it does not take its day from the libraries."""
+        return symbol in self.stories or self.late_gap(symbol) != 0.0
 
     @property
     def own_shapes(self) -> list[int]:
-        """The symbols that do not take their day from the libraries, in order."""
-        return sorted({*self.stories, *self.late})
+        """The symbols of which that is true."""
+        late = self.next_stories.symbols[self.next_stories.after_hours]
+        return sorted({*self.stories.symbols.tolist(), *late.tolist()})
 
 
 class Plans:
@@ -73,6 +84,7 @@ class Plans:
         self._days: deque[DayPlan] = deque(maxlen=HISTORY_DAYS + 1)
         self._base = np.log(universe.price)
         self._log = self._base.copy()
+        self._close = self._log.astype(np.float32)
         self._factor = np.ones(universe.count)
         self._candidates = np.flatnonzero((universe.types == CS) | (universe.types == ADRC))
         # The names that everybody knows keep the prices that everybody expects.
@@ -80,7 +92,10 @@ class Plans:
         self._next_stories = self._stories(0)
         self._next = 0
         while self._next <= last:
-            self.advance()
+            if last - self._next < HISTORY_DAYS + 1:
+                self.advance()
+            else:
+                self._plan(is_kept=False)
 
     @property
     def current(self) -> DayPlan:
@@ -89,60 +104,66 @@ class Plans:
     @property
     def first_index(self) -> int:
         """The oldest trading day that is known."""
-        return self._days[0].day.index
+        return self._days[0].day.number
 
     def get(self, index: int) -> DayPlan | None:
         """The plan of a trading day; None when it is too old or still to come."""
-        at = index - self._days[0].day.index
+        at = index - self._days[0].day.number
         return self._days[at] if 0 <= at < len(self._days) else None
 
     def advance(self) -> DayPlan:
         """Plans the next trading day, which becomes the current one."""
+        self._days.append(self._plan(is_kept=True))
+        return self.current
+
+    def _plan(self, is_kept: bool) -> DayPlan:
+        """The next day; of one that is not kept only what the later ones need is worked out."""
         index = self._next
         day = self.calendar.day(index)
         universe = self.universe
         stories = self._next_stories
-        self._next_stories = self._stories(index + 1)
+        self._next_stories = following = self._stories(index + 1)
         rng = generator(self.seed, 5, index)
-        normal = rng.standard_normal((3, universe.count), dtype=np.float32).astype(np.float64)
-        before = self._log
-        gap = 0.45 * universe.sigma * normal[0] - REVERSION * (before - self._base)
+        count = universe.count
+        normal = rng.standard_normal((3 if is_kept else 2, count), dtype=np.float32).astype(np.float64)
+        gap = 0.45 * universe.sigma * normal[0] - REVERSION * (self._log - self._base)
         move = 0.9 * universe.sigma * normal[1]
-        trades = universe.trades * np.exp(0.22 * normal[2] - 0.024) * self._factor
-        if day.is_early:
-            trades *= 0.6
-        mean_size = self.shapes.sizes.mean_size[universe.size_row]
-        for story in stories.values():
-            at = story.symbol
-            gap[at] = story.gap or gap[at]
-            move[at] = story.day
-            wanted = max(story.volume / mean_size[at], 5.0 * trades[at])
-            trades[at] = max(min(wanted, MAX_STORY_TRADES), 1.5 * trades[at])
-        late = {story.symbol: story.gap for story in self._next_stories.values() if story.after_hours}
-        for at in late:
-            if at not in stories:
-                trades[at] = min(max(1.4 * trades[at], 400_000.0 / mean_size[at]), MAX_STORY_TRADES)
-        self._split(index, before - np.log(self._factor))
-        opening = before + gap
+        at = stories.symbols
+        gap[at] = np.where(stories.gaps == 0.0, gap[at], stories.gaps)
+        move[at] = stories.days
+        trades = np.zeros(0)
+        if is_kept:
+            trades = universe.trades * np.exp(0.22 * normal[2] - 0.024) * self._factor
+            if day.is_early:
+                trades *= 0.6
+            mean_size = self.shapes.sizes.mean_size[universe.size_row]
+            usual = trades[at]
+            wanted = np.maximum(stories.volumes / mean_size[at], 5.0 * usual)
+            trades[at] = np.maximum(np.minimum(wanted, MAX_STORY_TRADES), 1.5 * usual)
+            late = np.setdiff1d(following.symbols[following.after_hours], at)
+            wanted = np.maximum(1.4 * trades[late], 400_000.0 / mean_size[late])
+            trades[late] = np.maximum(np.minimum(wanted, MAX_STORY_TRADES), trades[late])
+        self._split(index, self._log - np.log(self._factor))
+        before, opening = self._close, self._log + gap
         self._log = opening + move
-        plan = DayPlan(
+        self._close = self._log.astype(np.float32)
+        self._next += 1
+        return DayPlan(
             day,
-            before.astype(np.float32),
+            key(self.seed, 11, index),
+            before,
             opening.astype(np.float32),
-            self._log.astype(np.float32),
+            self._close,
             trades.astype(np.float32),
             stories,
-            late,
+            following,
         )
-        self._days.append(plan)
-        self._next += 1
-        return plan
 
     def factors(self, index: int) -> F8:
         """How many of the shares of a trading day one share of the first day is."""
         factors = np.ones(self.universe.count)
         for split in self.splits:
-            if split.index <= index:
+            if split.number <= index:
                 factors[split.symbol] *= split.ratio
         return factors
 
@@ -150,30 +171,24 @@ class Plans:
         """`factors` of one symbol."""
         factor = 1.0
         for split in self._splits_of.get(symbol, ()):
-            if split.index <= index:
+            if split.number <= index:
                 factor *= split.ratio
         return factor
-
-    def bits(self, plan: DayPlan, symbols: I8) -> U8:
-        """64 random bits of the day for each symbol."""
-        return spread(key(self.seed, 11, plan.day.index), symbols)
 
     def own_shape(self, plan: DayPlan, symbol: int) -> StoryShape:
         """The rows of one of `own_shapes`."""
         before, opening, close = float(plan.before[symbol]), float(plan.open[symbol]), float(plan.close[symbol])
-        story = plan.stories.get(symbol) or Story(symbol, QUIET, 0.0, 0.0, 0.0, False)
+        story = plan.stories.get(symbol) or Story(symbol, QUIET, 0.0, 0.0, False)
         story = story._replace(gap=opening - before, day=close - opening)
         shapes = self.shapes.of(plan.day.is_early)
         sigma = float(self.universe.sigma[symbol])
-        return shape(self.seed, plan.day.index, shapes, story, sigma, plan.late.get(symbol, 0.0))
+        return shape(self.seed, plan.day.number, shapes, story, sigma, plan.late_gap(symbol))
 
     def split_date(self, split: Split) -> datetime.date:
-        return self.calendar.day(split.index).date
+        return self.calendar.day(split.number).date
 
-    def _stories(self, index: int) -> dict[int, Story]:
-        rng = generator(self.seed, 6, index)
-        count = round(STORY_SHARE * self.universe.count)
-        return {story.symbol: story for story in draw(rng, self._candidates, count)}
+    def _stories(self, index: int) -> Stories:
+        return Stories(generator(self.seed, 6, index), self._candidates, round(STORY_SHARE * self.universe.count))
 
     def _split(self, index: int, raw: F8) -> None:
         """Splits of the day: of dear shares into more, of cheap ones into fewer."""

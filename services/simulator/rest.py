@@ -1,5 +1,7 @@
 """The vendor's REST interface: who may ask, which answer a path has, and how errors look."""
 
+import asyncio
+import functools
 import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -33,14 +35,16 @@ class Rest:
         self._encode = msgspec.json.Encoder().encode
         self.requests = 0
 
-    def answer(self, path: str, query: Query, key: str, base: str) -> RestAnswer:
-        """`path` is still percent-encoded."""
+    async def answer(self, path: str, query: Query, key: str, base: str) -> RestAnswer:
+        """`path` is still percent-encoded. What takes long is done on a thread, so that the market goes on."""
         self.requests += 1
         request_id = f"{self.requests:032x}"
         try:
             if not key.strip():
                 raise Refused(401, "API Key was not provided")
             found = self._route(path, query, base)
+            if callable(found):
+                found = await asyncio.to_thread(found)
         except Refused as refused:
             return RestAnswer(refused.status, self._encode({**refused.body, "request_id": request_id}))
         if isinstance(found, str):
@@ -50,6 +54,7 @@ class Rest:
         return RestAnswer(200, self._encode(found))
 
     def _route(self, path: str, query: Query, base: str) -> Any:
+        """The answer: an object, the JSON of its members, or a function that gives one of these."""
         path = path.rstrip("/") or "/"
         if path == SNAPSHOT:
             return self._snapshots.all(query)
@@ -59,9 +64,9 @@ class Rest:
             ticker, *parts = map(unquote, match.groups())
             return self._aggregates.range(ticker, path, (parts[0], parts[1], parts[2], parts[3]), query, base)
         if match := GROUPED.fullmatch(path):
-            return self._aggregates.grouped(match[1], query)
+            return functools.partial(self._aggregates.grouped, match[1], query)
         if match := PREVIOUS.fullmatch(path):
-            return self._aggregates.previous(unquote(match[1]), query)
+            return functools.partial(self._aggregates.previous, unquote(match[1]), query)
         if path.startswith("/v3/reference/"):
             return self._route_reference(path, query, base)
         if path == "/v1/marketstatus/now":

@@ -7,11 +7,9 @@ import msgspec
 import numpy as np
 
 from services.kit.clock import NEW_YORK
-from services.simulator.hashing import B1, I8
-from services.simulator.history import SymbolMinutes, group, is_regular, symbol_minutes
+from services.simulator.hashing import I8
+from services.simulator.history import SymbolMinutes, adjust_prices, adjust_volume, group, is_regular, symbol_minutes
 from services.simulator.market import Market
-from services.simulator.market_day import DaySums
-from services.simulator.minutes import take
 from services.simulator.plan import DayPlan
 from services.simulator.rest_query import (
     NS_PER_MS,
@@ -126,7 +124,7 @@ class Aggregates:
         adjusted = boolean(query, "adjusted", True)
         symbol = self._market.universe.index.get(ticker)
         bars = []
-        if symbol is not None and (plan := self._market.plans.get(self._market.day.index - 1)) is not None:
+        if symbol is not None and (plan := self._market.plans.get(self._market.day.number - 1)) is not None:
             bars = self.daily(plan, np.array([symbol]), adjusted)
         return {
             "ticker": ticker,
@@ -138,28 +136,21 @@ class Aggregates:
             "count": len(bars),
         }
 
-    def sums(self, plan: DayPlan) -> DaySums:
-        """A day's regular hours, today's as far as they have come."""
-        market = self._market
-        return market.market_day.sums if plan.day.index == market.day.index else market.sums_of(plan)
-
     def daily(self, plan: DayPlan, only: I8 | None = None, adjusted: bool = True) -> list[GroupedBar]:
         """The daily bars of all symbols, or of some; none of a symbol that did not trade."""
         universe, plans = self._market.universe, self._market.plans
-        sums = self.sums(plan)
-        at = np.flatnonzero(sums.regular_trades > 0) if only is None else only
-        at = at[sums.regular_trades[at] > 0]
-        volume = sums.regular_volume[at]
-        vwap = np.rint(sums.regular_dollars[at] / np.maximum(volume, 1) * 1e4) / 1e4
-        prices = [sums.open[at], sums.close[at], sums.high[at], sums.low[at], vwap]
+        bars = self._market.daily(plan)
+        at = np.flatnonzero(bars.trades > 0) if only is None else only[bars.trades[only] > 0]
+        prices = [column[at] for column in (bars.open, bars.close, bars.high, bars.low, bars.vwap)]
+        volume = bars.volume[at]
         if adjusted:
-            ratio = (plans.factors(plan.day.index) / plans.factors(plans.current.day.index))[at]
-            prices = [np.where(ratio == 1.0, price, np.rint(price * ratio * 1e4) / 1e4) for price in prices]
-            volume = np.maximum(np.rint(volume / ratio), 1.0).astype(np.int64)
+            ratio = (plans.factors(plan.day.number) / plans.factors(plans.current.day.number))[at]
+            prices = [adjust_prices(price, ratio) for price in prices]
+            volume = adjust_volume(volume, ratio)
         opened, close, high, low, vwap = (price.tolist() for price in prices)
         time = plan.day.minute_ns(plan.day.close_minute) // NS_PER_MS
         tickers = [universe.tickers[i] for i in at.tolist()]
-        trades = sums.regular_trades[at].tolist()
+        trades = bars.trades[at].tolist()
         times = [time] * len(tickers)
         columns = zip(tickers, volume.tolist(), vwap, opened, close, high, low, times, trades, strict=True)
         return [GroupedBar(*row) for row in columns]
@@ -170,7 +161,7 @@ class Aggregates:
         last = market.calendar.first_from(new_york_date(end) + datetime.timedelta(1)) - 1
         days = [
             plan
-            for index in range(max(first, market.plans.first_index), min(last, market.day.index) + 1)
+            for index in range(max(first, market.plans.first_index), min(last, market.day.number) + 1)
             if (plan := market.plans.get(index)) is not None
         ]
         if not days:
@@ -178,9 +169,9 @@ class Aggregates:
         minutes = symbol_minutes(market.plans, symbol, days, adjusted)
         keep = minutes.start_ms + 60_000 <= market.now_ns // NS_PER_MS
         if unit in DAY_UNITS:
-            keep &= is_regular(minutes, {plan.day.index for plan in days if plan.day.is_early})
+            keep &= is_regular(minutes, {plan.day.number for plan in days if plan.day.is_early})
         if not keep.all():
-            minutes = _take(minutes, keep)
+            minutes = minutes.only(keep)
         if unit in DAY_UNITS:
             joined, start = self._by_days(minutes, n, unit, begin)
         else:
@@ -194,7 +185,7 @@ class Aggregates:
                 joined, start = minutes, minutes.start_ms
         inside = (start >= begin - begin % 60_000) & (start <= end)
         if not inside.all():
-            joined, start = _take(joined, inside), start[inside]
+            joined, start = joined.only(inside), start[inside]
         bars = joined.bars
         columns = zip(
             bars.volume.tolist(),
@@ -209,9 +200,7 @@ class Aggregates:
         )
         return [Bar(*row) for row in columns]
 
-    def _by_days(
-        self, minutes: SymbolMinutes, n: int, unit: str, begin: int
-    ) -> tuple[SymbolMinutes, I8]:
+    def _by_days(self, minutes: SymbolMinutes, n: int, unit: str, begin: int) -> tuple[SymbolMinutes, I8]:
         """Bars of whole days and more; each starts at midnight in New York of its period's first day."""
         calendar = self._market.calendar
         starts: dict[int, datetime.date] = {}
@@ -238,9 +227,3 @@ class Aggregates:
             for index in joined.day.tolist()
         ]
         return joined, np.array(midnights, dtype=np.int64)
-
-
-def _take(minutes: SymbolMinutes, keep: B1) -> SymbolMinutes:
-    return SymbolMinutes(
-        minutes.day[keep], minutes.minute[keep], minutes.start_ms[keep], take(minutes.bars, keep)
-    )

@@ -72,7 +72,7 @@ class Reference:
         market = self._market
         if (symbol := market.universe.index.get(ticker)) is None:
             raise Refused(404, "Ticker not found.")
-        price, factor = market.price(symbol), market.plans.factor(symbol, market.day.index)
+        price, factor = market.price(symbol), market.plans.factor(symbol, market.day.number)
         return {"results": self._companies.details(symbol, price, factor, self._updated()), "status": "OK"}
 
     def conditions(self, path: str, query: Query, base: str) -> Answer:

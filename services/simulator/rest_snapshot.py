@@ -1,5 +1,10 @@
 """The full-market snapshot: each symbol's day, previous day, newest minute, last trade and quote."""
 
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from services.simulator.calendar import OPEN_MINUTE
@@ -11,6 +16,7 @@ from services.simulator.rest_aggs import Aggregates
 from services.simulator.rest_query import NS_PER_MS, Query, Refused
 
 NO_DAY = '{"c":0,"h":0,"l":0,"o":0,"v":0,"vw":0}'
+NASDAQ = 12
 NO_MINUTE = '{"av":0,"t":0,"n":0,"o":0,"h":0,"l":0,"c":0,"v":0,"vw":0}'
 
 
@@ -20,27 +26,36 @@ class Snapshots:
     def __init__(self, market: Market, aggregates: Aggregates) -> None:
         self._market = market
         self._aggregates = aggregates
+        self._lock = threading.Lock()
+        # Written once a day.
+        self._previous_of = -1
+        self._previous_bars: list[tuple[str, float]] = []
 
-    def all(self, query: Query) -> str:
+    def all(self, query: Query) -> Callable[[], str]:
+        """The moment is that of the call; writing it down may be done on a thread."""
         index = self._market.universe.index
         if asked := query.get("tickers"):
             symbols = np.array([index[name] for name in asked.split(",") if name in index], dtype=np.int64)
         else:
             symbols = self._market.universe.by_ticker
-        texts = self._texts(symbols)
-        return f'"status":"OK","count":{len(texts)},"tickers":[' + ",".join(texts) + "]"
+        write = self._texts(symbols)
 
-    def one(self, ticker: str) -> str:
+        def answer() -> str:
+            texts = write()
+            return f'"status":"OK","count":{len(texts)},"tickers":[' + ",".join(texts) + "]"
+
+        return answer
+
+    def one(self, ticker: str) -> Callable[[], str]:
         if (symbol := self._market.universe.index.get(ticker)) is None:
             raise Refused(404, "Ticker not found.")
-        return '"status":"OK","ticker":' + self._texts(np.array([symbol], dtype=np.int64))[0]
+        write = self._texts(np.array([symbol], dtype=np.int64))
+        return lambda: '"status":"OK","ticker":' + write()[0]
 
-    def _texts(self, symbols: I8) -> list[str]:
+    def _texts(self, symbols: I8) -> Callable[[], list[str]]:
         market = self._market
-        tickers = market.universe.tickers
         day, sums, last = market.day, market.market_day.sums, market.tape.last
         is_open = market.market_day.next_minute > OPEN_MINUTE
-        previous = self._previous(symbols)
         volume, dollars = sums.regular_volume[symbols], sums.regular_dollars[symbols]
         vwap = np.round(dollars / np.maximum(volume, 1), 4)
         columns = zip(
@@ -51,32 +66,41 @@ class Snapshots:
             *(column[symbols].tolist() for column in sums.last[:7]),
             last.price[symbols].tolist(), last.time_ms[symbols].tolist(), last.size[symbols].tolist(),
             last.number[symbols].tolist(), last.venue[symbols].tolist(),
-            previous, strict=True,
+            strict=True,
         )  # fmt: skip
         start_ms = day.start_ns // NS_PER_MS
         open_ms, close_ms = start_ms + OPEN_MINUTE * 60_000, start_ms + day.close_minute * 60_000
+        return functools.partial(self._write, list(columns), is_open, start_ms, open_ms, close_ms)
+
+    def _write(
+        self, rows: list[tuple[Any, ...]], is_open: bool, start_ms: int, open_ms: int, close_ms: int
+    ) -> list[str]:
+        tickers = self._market.universe.tickers
+        previous = self._previous()
         texts = []
         for (
-            symbol, o, h, low, c, v, vw, minute, av, mo, mh, ml, mc, mv, mvw, mn, price, time, size, number, venue, before,
-        ) in columns:  # fmt: skip
+            symbol, o, h, low, c, v, vw, minute, av, mo, mh, ml, mc, mv, mvw, mn,
+            price, time, size, number, venue,
+        ) in rows:  # fmt: skip
             day_text = NO_DAY
             if is_open and v:
                 day_text = f'{{"c":{c!r},"h":{h!r},"l":{low!r},"o":{o!r},"v":{v},"vw":{vw!r}}}'
             minute_text = NO_MINUTE
             if minute >= 0:
                 minute_text = (
-                    f'{{"av":{av},"t":{start_ms + minute * 60_000},"n":{mn},"o":{mo!r},"h":{mh!r},"l":{ml!r},"c":{mc!r},'
-                    f'"v":{mv},"vw":{mvw!r}}}'
+                    f'{{"av":{av},"t":{start_ms + minute * 60_000},"n":{mn},"o":{mo!r},"h":{mh!r},"l":{ml!r},'
+                    f'"c":{mc!r},"v":{mv},"vw":{mvw!r}}}'
                 )
             live = ""
-            previous_text, previous_close = before
+            previous_text, previous_close = previous[symbol]
             if time:
                 bid, ask = spread(price)
                 code = PLAIN if open_ms <= time < close_ms else EXTENDED
                 conditions = ",".join(map(str, SETS[code]))
                 ns = time * NS_PER_MS
                 live = (
-                    f',"lastTrade":{{"c":[{conditions}],"i":"{number + 1}","p":{price!r},"s":{size},"t":{ns},"x":{venue or 12}}}'
+                    f',"lastTrade":{{"c":[{conditions}],"i":"{number + 1}","p":{price!r},"s":{size},"t":{ns},'
+                    f'"x":{venue or NASDAQ}}}'
                     f',"lastQuote":{{"P":{ask!r},"S":2,"p":{bid!r},"s":3,"t":{ns}}}'
                 )
             change = price - previous_close if time and previous_close else 0.0
@@ -87,16 +111,21 @@ class Snapshots:
             )
         return texts
 
-    def _previous(self, symbols: I8) -> list[tuple[str, float]]:
-        """The previous day's bar of each, in today's shares, with its close."""
+    def _previous(self) -> list[tuple[str, float]]:
+        """The previous day's bar of each symbol, in today's shares, with its close."""
+        today = self._market.day.number
+        with self._lock:
+            if self._previous_of != today:
+                self._previous_of, self._previous_bars = today, self._write_previous(today)
+            return self._previous_bars
+
+    def _write_previous(self, today: int) -> list[tuple[str, float]]:
         market = self._market
-        plan = market.plans.get(market.day.index - 1)
-        if plan is None:
-            return [(NO_DAY, 0.0)] * len(symbols)
-        bars = {bar.T: bar for bar in self._aggregates.daily(plan, symbols if len(symbols) < 100 else None)}
-        tickers = market.universe.tickers
-        found = [bars.get(tickers[symbol]) for symbol in symbols.tolist()]
-        return [
-            (f'{{"c":{b.c!r},"h":{b.h!r},"l":{b.l!r},"o":{b.o!r},"v":{b.v},"vw":{b.vw!r}}}', b.c) if b else (NO_DAY, 0.0)
-            for b in found
-        ]
+        texts = [(NO_DAY, 0.0)] * market.universe.count
+        if (plan := market.plans.get(today - 1)) is None:
+            return texts
+        at = market.universe.index
+        for bar in self._aggregates.daily(plan):
+            text = f'{{"c":{bar.c!r},"h":{bar.h!r},"l":{bar.l!r},"o":{bar.o!r},"v":{bar.v},"vw":{bar.vw!r}}}'
+            texts[at[bar.T]] = text, bar.c
+        return texts

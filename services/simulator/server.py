@@ -110,7 +110,7 @@ class MarketServer:
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
             key = token if scheme.lower() == "bearer" else ""
         base = f"{request.scheme}://{request.host}"
-        answer = self._rest.answer(request.rel_url.raw_path, request.query, key, base)
+        answer = await self._rest.answer(request.rel_url.raw_path, request.query, key, base)
         return web.Response(body=answer.body, status=answer.status, content_type=JSON)
 
     async def _attend(self, request: web.Request) -> web.StreamResponse:

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from services.simulator.calendar import EARLY_CLOSE_MINUTE, EARLY_END_MINUTE, END_MINUTE, OPEN_MINUTE
 from services.simulator.calendar import CLOSE_MINUTE as FULL_CLOSE_MINUTE
+from services.simulator.calendar import EARLY_CLOSE_MINUTE, EARLY_END_MINUTE, END_MINUTE, OPEN_MINUTE
 from services.simulator.hashing import F4, F8, I8, generator
 
 CURVES: Final = 256
@@ -85,6 +85,9 @@ class DayShapes:
         scale[OPEN_MINUTE:close] *= np.sqrt(self.weights[OPEN_MINUTE:close] / 2.0)
         self.up: F4 = np.abs(reach[0]) * scale
         self.down: F4 = np.abs(reach[1]) * scale
+        # Once more column by column, which is how the live day reads them.
+        self.up_by_minute: F4 = np.ascontiguousarray(self.up.T)
+        self.down_by_minute: F4 = np.ascontiguousarray(self.down.T)
         minute = np.arange(end + 1, dtype=np.float64)
         self.gap_done: F8 = np.clip(0.55 + 0.45 * minute / OPEN_MINUTE, 0.0, 1.0)
         self.day_done: F8 = np.clip((minute - OPEN_MINUTE) / (close - OPEN_MINUTE), 0.0, 1.0)

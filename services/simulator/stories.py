@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from services.simulator.calendar import OPEN_MINUTE
-from services.simulator.hashing import F8, generator
+from services.simulator.hashing import B1, F8, I8, generator
 from services.simulator.shapes import DayShapes, bridge, cumulative
 
 GAP_AND_GO, GAP_AND_FADE, GAP_DOWN, GAP_DOWN_BOUNCE, RUNNER, FADER, QUIET = range(7)
@@ -24,7 +24,6 @@ class Story(NamedTuple):
     kind: int
     gap: float
     day: float
-    volume: float
     after_hours: bool
 
 
@@ -43,31 +42,39 @@ class StoryShape(NamedTuple):
     halts: tuple[Halt, ...]
 
 
-def draw(rng: np.random.Generator, candidates: "np.ndarray[tuple[int], np.dtype[np.int64]]", count: int) -> list[Story]:
-    """The day's stories; `volume` in shares."""
-    chosen = rng.permutation(candidates)[:count]
-    number = len(chosen)
-    kinds = rng.choice(len(SHARES), number, p=SHARES)
-    size = np.minimum(0.04 + rng.exponential(0.10, number), 0.80)
-    part = rng.uniform(0.3, 0.85, number)
-    move = rng.uniform(0.02, 0.2, number)
-    volume = np.exp(rng.normal(14.3, 1.1, number)).clip(250_000.0, 60_000_000.0)
-    after = rng.random(number) < 0.45
-    stories = []
-    for i in range(number):
-        kind = int(kinds[i])
-        up, down = float(np.log1p(size[i])), float(np.log1p(-min(size[i], 0.6)))
-        some = float(move[i])
-        gap, day = (
-            (up, some),
-            (up, -up * float(part[i])),
-            (down, -some * 0.6),
-            (down, -down * float(part[i])),
-            (0.0, 0.05 + some * 2.0),
-            (0.0, -0.05 - some),
-        )[kind]
-        stories.append(Story(int(chosen[i]), kind, gap, day, float(volume[i]), bool(after[i]) and kind < RUNNER))
-    return stories
+class Stories:
+    """A day's stories: parallel arrays, and `get` for one symbol's."""
+
+    def __init__(self, rng: np.random.Generator, candidates: I8, count: int) -> None:
+        count = min(count, len(candidates))
+        self.symbols: I8 = candidates[rng.choice(len(candidates), count, replace=False)] if count else candidates[:0]
+        self.kinds: I8 = rng.choice(len(SHARES), count, p=SHARES)
+        size = np.minimum(0.04 + rng.exponential(0.10, count), 0.80)
+        part = rng.uniform(0.3, 0.85, count)
+        some = rng.uniform(0.02, 0.2, count)
+        self.volumes: F8 = np.exp(rng.normal(14.3, 1.1, count)).clip(250_000.0, 60_000_000.0)
+        self.after_hours: B1 = (rng.random(count) < 0.45) & (self.kinds < RUNNER)
+        up, down, none = np.log1p(size), np.log1p(-np.minimum(size, 0.6)), np.zeros(count)
+        self.gaps: F8 = np.choose(self.kinds, [up, up, down, down, none, none])
+        self.days: F8 = np.choose(
+            self.kinds, [some, -up * part, -some * 0.6, -down * part, 0.05 + some * 2.0, -0.05 - some]
+        )
+        self._place = {symbol: place for place, symbol in enumerate(self.symbols.tolist())}
+
+    def __contains__(self, symbol: int) -> bool:
+        return symbol in self._place
+
+    def get(self, symbol: int) -> Story | None:
+        """The symbol's story of the day, if it has one."""
+        if (place := self._place.get(symbol)) is None:
+            return None
+        return Story(
+            symbol,
+            int(self.kinds[place]),
+            float(self.gaps[place]),
+            float(self.days[place]),
+            bool(self.after_hours[place]),
+        )
 
 
 def _halts(rng: np.random.Generator, shapes: DayShapes, story: Story) -> tuple[Halt, ...]:

@@ -1,5 +1,7 @@
 """The universe: tickers as the vendor writes them, and what each symbol is like."""
 
+import bisect
+import itertools
 import string
 from typing import Final, NamedTuple
 
@@ -66,14 +68,19 @@ KNOWN: Final = (
 
 NAME_HEADS: Final = (
     "Apex", "Borealis", "Cobalt", "Delphi", "Eastgate", "Fulcrum", "Granite", "Harbor", "Ironwood", "Juniper",
-    "Keystone", "Lumen", "Meridian", "Northfield", "Orchard", "Pinnacle", "Quarry", "Ridgeline", "Sterling", "Tidewater",
-    "Umbra", "Vantage", "Westbrook", "Xylem", "Yellowstone", "Zephyr",
+    "Keystone", "Lumen", "Meridian", "Northfield", "Orchard", "Pinnacle", "Quarry", "Ridgeline", "Sterling",
+    "Tidewater", "Umbra", "Vantage", "Westbrook", "Xylem", "Yellowstone", "Zephyr",
 )  # fmt: skip
 NAME_TAILS: Final = (
     "Bancorp", "Biosciences", "Capital", "Devices", "Energy", "Foods", "Gold", "Health", "Industries", "Logistics",
-    "Materials", "Motors", "Networks", "Oncology", "Pharma", "Realty", "Robotics", "Semiconductor", "Software", "Systems",
+    "Materials", "Motors", "Networks", "Oncology", "Pharma", "Realty", "Robotics", "Semiconductor", "Software",
+    "Systems",
 )  # fmt: skip
 FUND_TAILS: Final = ("Growth ETF", "Value ETF", "Bond ETF", "Income ETF", "2X Bull ETF", "2X Bear ETF", "Sector ETF")
+
+
+# How long roots are, of each type that has a root of its own: shares of 1, 2, 3 and 4 letters.
+ROOT_LENGTHS: Final = {CS: (0.002, 0.02, 0.328, 0.65), ETF: (0.0, 0.0, 0.25, 0.75), ADRC: (0.0, 0.0, 0.2, 0.8)}
 
 
 def _tickers(rng: np.random.Generator, types: I8) -> list[str]:
@@ -81,19 +88,18 @@ def _tickers(rng: np.random.Generator, types: I8) -> list[str]:
     taken = {known.ticker for known in KNOWN}
     roots: list[str] = []
     tickers: list[str] = []
-    letters = np.array(list(string.ascii_uppercase))
-    lengths = {CS: (0.002, 0.02, 0.328, 0.65), ETF: (0.0, 0.0, 0.25, 0.75)}
+    pool = _Words(rng)
     for kind in types.tolist():
         while True:
             if kind in (PFD, WARRANT, UNIT) and roots:
-                root = roots[int(rng.integers(len(roots)))]
-                ticker = root + _suffix(kind, int(rng.integers(1_000_000)))
+                ticker = roots[pool.number() % len(roots)] + _suffix(kind, pool.number())
             else:
-                length = 1 + int(np.searchsorted(np.cumsum(lengths.get(kind, (0.0, 0.0, 0.2, 0.8))), rng.random()))
-                ticker = "".join(rng.choice(letters, min(length, 4)).tolist())
+                shares = ROOT_LENGTHS.get(kind, ROOT_LENGTHS[ADRC])
+                word, chance = pool.word(), pool.number() / _Words.NUMBERS
+                ticker = word[: 1 + bisect.bisect(list(itertools.accumulate(shares[:-1])), chance)]
                 # When the short ones run out.
                 if ticker in taken:
-                    ticker += str(rng.choice(letters))
+                    ticker = word
             if ticker not in taken:
                 break
         taken.add(ticker)
@@ -101,6 +107,28 @@ def _tickers(rng: np.random.Generator, types: I8) -> list[str]:
         if kind == CS and len(ticker) <= 4:
             roots.append(ticker)
     return tickers
+
+
+class _Words:
+    """Random words of five letters and random numbers below NUMBERS, drawn many at a time."""
+
+    NUMBERS: Final = 1 << 30
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._words: list[str] = []
+        self._numbers: list[int] = []
+
+    def word(self) -> str:
+        if not self._words:
+            letters = self._rng.integers(65, 91, (4096, 5), dtype=np.uint8).tobytes().decode("ascii")
+            self._words = [letters[i : i + 5] for i in range(0, len(letters), 5)]
+        return self._words.pop()
+
+    def number(self) -> int:
+        if not self._numbers:
+            self._numbers = self._rng.integers(0, self.NUMBERS, 4096).tolist()
+        return self._numbers.pop()
 
 
 def _suffix(kind: int, number: int) -> str:

@@ -134,7 +134,7 @@ class Tape:
                     self._limits(symbol, self._price(number, symbol), HALTED if number < last else RESUMED, begin_ms)
 
     def _price(self, minute: int, symbol: int) -> float:
-        price = float(np.exp(self.day.log_price(minute, np.array([symbol]))[0]))
+        price = float(np.exp(self.day.log_price(minute)[symbol]))
         return round(price, 2 if price >= 1.0 else 4)
 
     def _limits(self, symbol: int, price: float, indicator: int | None, at_ms: int) -> None:
@@ -202,7 +202,7 @@ class Tape:
     def _official_closes(self, begin_ms: int) -> None:
         universe, sums = self._universe, self.day.sums
         for symbol in np.flatnonzero(sums.close > 0.0).tolist():
-            at = begin_ms + mix_one(key(17, symbol, self.day.day.index)) % 1_000
+            at = begin_ms + mix_one(key(17, symbol, self.day.day.number)) % 1_000
             text = messages.official_print(
                 universe.tickers[symbol], int(universe.exchange[symbol]), self._tapes[symbol],
                 float(sums.close[symbol]), 0, at, self._order + 1, True,
@@ -276,7 +276,7 @@ class Tape:
 
     def _stumble(self, number: int, begin_ms: int) -> None:
         """Now and then something that no feed should take."""
-        bits = key(19, self._plans.seed, self.day.day.index, number)
+        bits = key(19, self._plans.seed, self.day.day.number, number)
         if bits % BAD_TICK_ONE_IN_SECONDS == 0:
             template = messages.BAD_TICKS[(bits >> 8) % len(messages.BAD_TICKS)]
             symbol = (bits >> 16) % self._universe.count
