@@ -46,6 +46,12 @@ cdef inline int add_trade(AnchoredVolume* volume, int64_t second, double shares,
             last.shares += shares
             last.dollars += dollars
             return 0
+        if last.second < second and volume.head + volume.count < volume.capacity:
+            last[1].second = second
+            last[1].shares = shares
+            last[1].dollars = dollars
+            volume.count += 1
+            return 0
     return add_second(volume, second, shares, dollars)
 
 

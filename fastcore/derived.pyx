@@ -5,26 +5,13 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastcore.anchored_volume cimport total_dollars, total_shares
 from fastcore.baselines cimport SLOT_SECONDS, SLOTS, Baselines
+from fastcore.derived_kernels cimport age_of, round6, rvol_of, score_of, z_score_of
 from fastcore.field_numbers cimport *
 from fastcore.symbol_day cimport DayTable, SymbolDay
 from fastcore.windows cimport WINDOWS, Window, WindowSums, grid_of, no_sums, window_sums
 
 cdef double NAN = float("nan")
 cdef int64_t SLOT_NS = <int64_t>SLOT_SECONDS * 1_000_000_000
-
-# Adding and taking away 1.5 x 2**52 rounds a double below 2**51 to the nearest integer, ties to even.
-cdef double ROUNDER = 6755399441055744.0
-cdef double LARGEST_ROUNDED = 2251799813685248.0
-
-
-cdef inline double round6(double value) noexcept nogil:
-    """To 6 decimals; NaN stays NaN."""
-    cdef double scaled = value * 1e6
-    if fabs(scaled) < LARGEST_ROUNDED:
-        scaled = (scaled + ROUNDER) - ROUNDER
-        return scaled / 1e6
-    # So large a number has no decimals.
-    return value
 
 
 cdef inline double percent(double value, double base) noexcept nogil:
@@ -182,40 +169,13 @@ cdef void derive_from_now(
     double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil:
     """What changes while time passes: straight lines inside the slot, age, score."""
-    cdef int32_t i
-    cdef double inside = moment.inside
-    cdef bint is_over = inside == 1
-    cdef double at, mean, sd
-    cdef const double* volume = columns[F_VOLUME_TODAY]
-    cdef const double* trades = columns[F_TRADES_TODAY]
-    cdef const double* volume_ratio = columns[F_VOLUME_RATIO]
-    cdef double* rvol = columns[F_RVOL]
-    cdef double* rvol_slot = columns[F_RVOL_SLOT]
-    cdef double* z_score = columns[F_TRADES_Z_SCORE]
-    cdef double* score = columns[F_SCORE]
-    cdef double* age = columns[F_AGE_SECONDS]
-    cdef const double* begin
-    cdef const double* finish
-    cdef const double* sd_begin
-    cdef const double* sd_finish
-
-    begin = baselines.begin[0]
-    finish = baselines.finish[0]
-    for i in range(count):
-        at = finish[i] if is_over else begin[i] + (finish[i] - begin[i]) * inside
-        rvol[i] = ratio(volume[i], at)
-        rvol_slot[i] = ratio(volume[i], finish[i])
-    begin = baselines.begin[1]
-    finish = baselines.finish[1]
-    sd_begin = baselines.begin[2]
-    sd_finish = baselines.finish[2]
-    for i in range(count):
-        mean = finish[i] if is_over else begin[i] + (finish[i] - begin[i]) * inside
-        sd = sd_finish[i] if is_over else sd_begin[i] + (sd_finish[i] - sd_begin[i]) * inside
-        z_score[i] = round6((trades[i] - mean) / sd) if sd > 0 else NAN
-    for i in range(count):
-        at = 10 * (0 if isnan(rvol[i]) else rvol[i]) + 5 * (0 if isnan(volume_ratio[i]) else volume_ratio[i])
-        score[i] = NAN if isnan(rvol[i]) and isnan(volume_ratio[i]) else round6(at)
-    for i in range(count):
-        # In whole nanoseconds first: a double is too coarse for the times themselves.
-        age[i] = <double>(moment.now_ns - updated_at[i]) / 1e9 if updated_at[i] >= 0 else NAN
+    rvol_of(
+        columns[F_VOLUME_TODAY], baselines.begin[0], baselines.finish[0], moment.inside, columns[F_RVOL],
+        columns[F_RVOL_SLOT], count,
+    )
+    z_score_of(
+        columns[F_TRADES_TODAY], baselines.begin[1], baselines.finish[1], baselines.begin[2], baselines.finish[2],
+        moment.inside, columns[F_TRADES_Z_SCORE], count,
+    )
+    score_of(columns[F_RVOL], columns[F_VOLUME_RATIO], columns[F_SCORE], count)
+    age_of(moment.now_ns, updated_at, columns[F_AGE_SECONDS], count)

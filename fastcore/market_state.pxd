@@ -25,6 +25,7 @@ cdef class MarketState:
     cdef readonly str trading_date            # YYYY-MM-DD, empty before a trading day is known
     cdef DayTable table
     cdef Baselines baselines
+    cdef char* block                          # holds all columns of doubles
     cdef int32_t capacity                     # rows there is room for
     cdef list names                           # [symbol id] -> symbol
     cdef list encoded_names                   # [symbol id] -> the same in UTF-8
@@ -45,6 +46,7 @@ cdef class MarketState:
     cpdef bytes encode_row(self, int32_t symbol_id)     # TickerRow without rank, as of the last refresh
 
     cdef int _grow(self, int32_t count) except -1
+    cdef int _grow_columns(self, int32_t old, int32_t room) except -1
     cdef int _add_symbols(self, list symbols) except -1
     cdef int _apply_body(self, const Field* body) except -1
     cdef int _apply_batch(self, const Field* body) except -1

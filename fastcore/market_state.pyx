@@ -11,7 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastcore.baselines cimport (
     Baselines, fill_slot, forget_baselines, free_baselines, grow_baselines, read_baseline, write_baseline,
@@ -22,6 +22,7 @@ from fastcore.columns cimport (
 )
 from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_windows, moment_of
 from fastcore.field_numbers cimport *
+from fastcore.memory cimport aligned_block
 from fastcore.reference_frames cimport (
     HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS, apply_baselines,
     apply_reference, parse_symbols, parse_trading_day, parse_watermark,
@@ -29,8 +30,8 @@ from fastcore.reference_frames cimport (
 from fastcore.row_encoder cimport encoded_row, row_dict
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.symbol_day cimport (
-    DayBounds, SymbolDay, apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, free_day, init_day,
-    read_day, session_of, touch, write_day,
+    CACHE_LINE, DayBounds, SymbolDay, apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day,
+    fetch_window, free_day, init_day, order_dirty, read_day, session_of, touch, write_day,
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
@@ -57,6 +58,7 @@ cdef enum:
     LIMITS = 12
     WATERMARK = 13
     LEAST_ROOM = 1024
+    AHEAD = 8                   # rows ahead that are fetched
 
 cdef double NAN = float("nan")
 # Begins every whole state: another layout is another text.
@@ -117,10 +119,9 @@ cdef class MarketState:
         free(self.table.dirty)
         free(self.table.updated_at)
         free(self.symbol_order)
-        for field in range(F_COUNT):
-            if self.columns != NULL:
-                free(self.columns[field])
-            if self.text_columns != NULL:
+        free(self.block)
+        if self.text_columns != NULL:
+            for field in range(F_COUNT):
                 free(self.text_columns[field])
         free(self.columns)
         free(self.text_columns)
@@ -139,21 +140,17 @@ cdef class MarketState:
         if count <= old:
             return 0
         room = max(room, 2 * old)
-        grow_array(<void**>&self.table.rows, room, sizeof(SymbolDay))
+        grow_rows(&self.table.rows, old, room)
+        self._grow_columns(old, room)
         grow_array(<void**>&self.table.revision, room, sizeof(uint32_t))
         grow_array(<void**>&self.table.is_dirty, room, sizeof(uint8_t))
         grow_array(<void**>&self.table.dirty, room, sizeof(int32_t))
         grow_array(<void**>&self.table.updated_at, room, sizeof(int64_t))
         grow_array(<void**>&self.symbol_order, room, sizeof(int32_t))
         self.revision = self.table.revision
-        for field in range(F_SYMBOL + 1, F_COUNT):
-            if F_COMPANY_NAME <= field <= F_INDUSTRY:
-                grow_array(<void**>&self.text_columns[field], room, sizeof(int32_t))
-                memset(self.text_columns[field] + old, 0, (room - old) * sizeof(int32_t))
-            else:
-                grow_array(<void**>&self.columns[field], room, sizeof(double))
-                for i in range(old, room):
-                    self.columns[field][i] = NAN
+        for field in range(F_COMPANY_NAME, F_INDUSTRY + 1):
+            grow_array(<void**>&self.text_columns[field], room, sizeof(int32_t))
+            memset(self.text_columns[field] + old, 0, (room - old) * sizeof(int32_t))
         grow_baselines(&self.baselines, room)
         for i in range(old, room):
             init_day(&self.table.rows[i])
@@ -161,6 +158,27 @@ cdef class MarketState:
             self.table.is_dirty[i] = 0
             self.table.updated_at[i] = -1
         self.capacity = room
+        return 0
+
+    cdef int _grow_columns(self, int32_t old, int32_t room) except -1:
+        """All columns of doubles in one block."""
+        # A line more than whole pages, or one symbol's values would all compete for the same lines.
+        cdef size_t width = (<size_t>room * sizeof(double) + 4095) // 4096 * 4096 + CACHE_LINE
+        cdef char* block = <char*>aligned_block(width * (F_COUNT - F_IS_ETF))
+        cdef double* column
+        cdef int32_t i
+        cdef int field
+        if block == NULL:
+            raise MemoryError(f"no memory for {room} rows")
+        for field in range(F_IS_ETF, F_COUNT):
+            column = <double*>(block + width * (field - F_IS_ETF))
+            if old:
+                memcpy(column, self.columns[field], old * sizeof(double))
+            for i in range(old, room):
+                column[i] = NAN
+            self.columns[field] = column
+        free(self.block)
+        self.block = block
         return 0
 
     cdef int _add_symbols(self, list symbols) except -1:
@@ -320,12 +338,18 @@ cdef class MarketState:
                 for i in range(self.count):
                     derive_row(self.columns, table, i, &moment)
             else:
-                for k in range(table.dirty_count):
-                    derive_row(self.columns, table, table.dirty[k], &moment)
                 if moment.grid != self.derived_grid:
                     for i in range(self.count):
                         if not table.is_dirty[i] and table.rows[i].any_message:
                             derive_windows(self.columns, table, i, &moment)
+                # In the order of ids, not of arrival: rows near each other share lines of every column.
+                order_dirty(table, self.count)
+                for k in range(table.dirty_count):
+                    if k + AHEAD < table.dirty_count:
+                        fetch_day(&table.rows[table.dirty[k + AHEAD]])
+                    if k + AHEAD // 2 < table.dirty_count:
+                        fetch_window(&table.rows[table.dirty[k + AHEAD // 2]], moment.grid)
+                    derive_row(self.columns, table, table.dirty[k], &moment)
             for k in range(table.dirty_count):
                 table.is_dirty[table.dirty[k]] = 0
             table.dirty_count = 0
@@ -502,4 +526,16 @@ cdef int grow_array(void** data, size_t count, size_t width) except -1:
     if larger == NULL:
         raise MemoryError(f"no memory for {count} rows")
     data[0] = larger
+    return 0
+
+
+cdef int grow_rows(SymbolDay** rows, size_t old, size_t room) except -1:
+    """Rows begin with a line of the cache, which realloc would not keep."""
+    cdef SymbolDay* larger = <SymbolDay*>aligned_block(room * sizeof(SymbolDay))
+    if larger == NULL:
+        raise MemoryError(f"no memory for {room} rows")
+    if old:
+        memcpy(larger, rows[0], old * sizeof(SymbolDay))
+    free(rows[0])
+    rows[0] = larger
     return 0

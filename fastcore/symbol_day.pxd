@@ -31,7 +31,11 @@ cdef struct StandInBars:
     int64_t words
     double postmarket_volume
 
-# NaN is "absent", times of -1 are "never".
+# NaN is "absent", times of -1 are "never". What a trade in regular hours touches
+# comes first, in three lines of the cache when the rows are aligned to one.
+cdef enum:
+    CACHE_LINE = 64
+
 cdef struct SymbolDay:
     double price
     int64_t price_time
@@ -50,14 +54,14 @@ cdef struct SymbolDay:
     int64_t any_trade
     double regular_price
     int64_t regular_time
+    double open_trade           # see below
     double premarket_price
     double premarket_high
     double premarket_low
     double postmarket_volume
-    # Sources of the open, each the first to arrive: a bar's, the official print, a regular trade.
+    # Sources of the open, each the first to arrive: a bar's, the official print, a regular trade (above).
     double open_of_bar
     double open_print
-    double open_trade
     double close_print
     int64_t close_print_time
     double bid
@@ -101,6 +105,12 @@ cdef inline int session_of(const DayBounds* day, int64_t time_ns) noexcept nogil
         return PRE_MARKET
     return MARKET_OPEN if time_ns < day.close else POST_MARKET
 
+
+# Ask for a row's lines, and later for its window's, before they are needed.
+cdef void fetch_day(const SymbolDay* row) noexcept nogil
+cdef void fetch_window(const SymbolDay* row, int64_t grid) noexcept nogil
+# Puts the ids of dirty rows into ascending order.
+cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil
 
 cdef void init_day(SymbolDay* row) noexcept nogil
 cdef void free_day(SymbolDay* row) noexcept nogil

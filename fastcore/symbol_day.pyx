@@ -11,27 +11,25 @@ from fastcore.state_bytes cimport read_block, write_block
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
 )
-from fastcore.windows cimport Window, new_window, read_window, window_add, write_window
+from fastcore.windows cimport BUCKETS, Window, new_window, read_window, window_add, write_window
 from fastcore.wire cimport Cursor, Writer, load_f64, load_i64, load_u32, load_u64
 
 cdef extern from *:
     """
     #define tradeul_prefetch_row(address) \\
-        __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1)
-    #define tradeul_prefetch_tail(address) \\
-        __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1)
+        __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1), \\
+        __builtin_prefetch((const char*)(address) + 128, 1)
     #define tradeul_prefetch_line(address) __builtin_prefetch((const char*)(address), 1)
     """
     void tradeul_prefetch_row(const void* address) noexcept nogil
-    void tradeul_prefetch_tail(const void* address) noexcept nogil
     void tradeul_prefetch_line(const void* address) noexcept nogil
 
 cdef enum:
     SECOND_SPAN = 1
     MINUTE_SPAN = 2
     SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
-    FAR = 12                    # rows ahead whose struct is fetched
-    NEAR = 6                    # rows ahead whose window is fetched
+    FAR = 32                    # rows ahead whose struct is fetched
+    NEAR = 12                   # rows ahead whose window is fetched
     HALT = 17
     RESUME = 18
 
@@ -61,6 +59,25 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     init_volume(&row.premarket)
     init_bars(&row.second_bars)
     init_bars(&row.minute_bars)
+
+
+cdef void fetch_day(const SymbolDay* row) noexcept nogil:
+    cdef int line
+    for line in range(<int>(sizeof(SymbolDay) // CACHE_LINE)):
+        tradeul_prefetch_line(<const char*>row + line * CACHE_LINE)
+
+
+cdef void fetch_window(const SymbolDay* row, int64_t grid) noexcept nogil:
+    if row.window != NULL:
+        tradeul_prefetch_line(row.window)
+        tradeul_prefetch_line(&row.window.buckets[grid % BUCKETS])
+
+
+cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
+    cdef int32_t i, n = 0
+    for i in range(count):
+        table.dirty[n] = i
+        n += table.is_dirty[i]
 
 
 cdef void free_day(SymbolDay* row) noexcept nogil:
@@ -105,9 +122,7 @@ cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
         tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i)])
     for i in range(n):
         if i + FAR < n:
-            ahead = &table.rows[load_u32(spans.symbol_id, i + FAR)]
-            tradeul_prefetch_row(ahead)
-            tradeul_prefetch_tail(ahead)
+            tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i + FAR)])
         if i + NEAR < n:
             ahead = &table.rows[load_u32(spans.symbol_id, i + NEAR)]
             if ahead.window != NULL:

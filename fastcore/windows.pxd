@@ -24,6 +24,7 @@ cdef struct Window:
     uint64_t[WORDS] occupied
     double before_price         # the newest price that has left the ring
     int64_t before_time
+    int64_t[3] unused           # buckets begin with a line of the cache
     Bucket[BUCKETS] buckets
 
 # What the windows hold at one moment: class 0 is the last minute, 1 from there

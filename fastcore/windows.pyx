@@ -1,11 +1,14 @@
 """Sliding windows on a grid of 10 seconds; the kernels for trades are inline in windows.pxd."""
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.stdlib cimport free
+from libc.string cimport memset
 
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
+
+cdef extern from "stdlib.h" nogil:
+    void* aligned_alloc(size_t alignment, size_t size)
 
 cdef extern from *:
     """
@@ -31,10 +34,13 @@ fill_classes()
 
 
 cdef Window* new_window() except NULL nogil:
-    cdef Window* window = <Window*>calloc(1, sizeof(Window))
+    # Buckets say nothing until their bit is set, so their pages need not be there before.
+    cdef Window* window = <Window*>aligned_alloc(64, sizeof(Window))
     if window == NULL:
         with gil:
             raise MemoryError("no memory for a window")
+    memset(window.occupied, 0, sizeof(window.occupied))
+    window.before_price = 0
     window.before_time = -1
     return window
 

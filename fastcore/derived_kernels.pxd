@@ -1,0 +1,91 @@
+# The loops over all symbols in which derived columns follow now. They are plain
+# so that the C compiler vectorises them, and compute before they choose, which
+# lets it do so with divisions; the bits are those of the functions in derived.pyx.
+
+from libc.stdint cimport int32_t, int64_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <math.h>
+
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \\
+        && !defined(__SANITIZE_ADDRESS__)
+    #define TRADEUL_WIDE __attribute__((unused, target_clones("arch=x86-64-v4", "avx2", "default")))
+    #else
+    #define TRADEUL_WIDE __attribute__((unused))
+    #endif
+
+    /* Adding and taking away 1.5 x 2**52 rounds a double below 2**51 to the nearest integer, ties to even. */
+    static inline double tradeul_round6(double value)
+    {
+        double scaled = value * 1e6;
+        double rounded = ((scaled + 6755399441055744.0) - 6755399441055744.0) / 1e6;
+        return fabs(scaled) < 2251799813685248.0 ? rounded : value;
+    }
+
+    TRADEUL_WIDE static void tradeul_rvol(
+        const double *restrict volume, const double *restrict begin, const double *restrict finish, double inside,
+        double *restrict rvol, double *restrict rvol_slot, int32_t n)
+    {
+        for (int32_t i = 0; i < n; i++) {
+            double between = begin[i] + (finish[i] - begin[i]) * inside;
+            double at = inside == 1 ? finish[i] : between;
+            double ratio = tradeul_round6(volume[i] / at);
+            double ratio_slot = tradeul_round6(volume[i] / finish[i]);
+            rvol[i] = at > 0 ? ratio : NAN;
+            rvol_slot[i] = finish[i] > 0 ? ratio_slot : NAN;
+        }
+    }
+
+    TRADEUL_WIDE static void tradeul_z_score(
+        const double *restrict trades, const double *restrict begin, const double *restrict finish,
+        const double *restrict sd_begin, const double *restrict sd_finish, double inside,
+        double *restrict z_score, int32_t n)
+    {
+        for (int32_t i = 0; i < n; i++) {
+            double mean_between = begin[i] + (finish[i] - begin[i]) * inside;
+            double sd_between = sd_begin[i] + (sd_finish[i] - sd_begin[i]) * inside;
+            double mean = inside == 1 ? finish[i] : mean_between;
+            double sd = inside == 1 ? sd_finish[i] : sd_between;
+            double z = tradeul_round6((trades[i] - mean) / sd);
+            z_score[i] = sd > 0 ? z : NAN;
+        }
+    }
+
+    TRADEUL_WIDE static void tradeul_score(
+        const double *restrict rvol, const double *restrict volume_ratio, double *restrict score, int32_t n)
+    {
+        for (int32_t i = 0; i < n; i++) {
+            double r = rvol[i] == rvol[i] ? rvol[i] : 0;
+            double v = volume_ratio[i] == volume_ratio[i] ? volume_ratio[i] : 0;
+            double sum = tradeul_round6(10 * r + 5 * v);
+            score[i] = (rvol[i] == rvol[i]) | (volume_ratio[i] == volume_ratio[i]) ? sum : NAN;
+        }
+    }
+
+    /* In whole nanoseconds first: a double is too coarse for the times themselves. */
+    TRADEUL_WIDE static void tradeul_age(
+        int64_t now_ns, const int64_t *restrict updated_at, double *restrict age, int32_t n)
+    {
+        for (int32_t i = 0; i < n; i++) {
+            double seconds = (double)(now_ns - updated_at[i]) / 1e9;
+            age[i] = updated_at[i] >= 0 ? seconds : NAN;
+        }
+    }
+    """
+    double round6 "tradeul_round6"(double value) noexcept nogil
+    # Volume against the straight line from begin to finish, `inside` (0 to 1) of the way; and against finish.
+    void rvol_of "tradeul_rvol"(
+        const double* volume, const double* begin, const double* finish, double inside, double* rvol,
+        double* rvol_slot, int32_t n
+    ) noexcept nogil
+    void z_score_of "tradeul_z_score"(
+        const double* trades, const double* begin, const double* finish, const double* sd_begin,
+        const double* sd_finish, double inside, double* z_score, int32_t n
+    ) noexcept nogil
+    void score_of "tradeul_score"(
+        const double* rvol, const double* volume_ratio, double* score, int32_t n
+    ) noexcept nogil
+    # Seconds from updated_at (ns, negative for never) to now.
+    void age_of "tradeul_age"(int64_t now_ns, const int64_t* updated_at, double* age, int32_t n) noexcept nogil

@@ -1,0 +1,29 @@
+# Large blocks that begin with a line of the cache, and a huge page where the
+# system gives some: rows and columns of symbols are visited in no order.
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #endif
+
+    #define TRADEUL_LINE 64
+    #define TRADEUL_HUGE_PAGE (2u << 20)
+
+    static inline void *tradeul_block(size_t size)
+    {
+        size_t unit = size < TRADEUL_HUGE_PAGE ? TRADEUL_LINE : TRADEUL_HUGE_PAGE;
+        void *block;
+        size = (size + unit - 1) / unit * unit;
+        block = aligned_alloc(unit, size);
+    #if defined(MADV_HUGEPAGE)
+        /* Only advice: without huge pages all is the same but slower. */
+        if (block != NULL && unit == TRADEUL_HUGE_PAGE)
+            (void)madvise(block, size, MADV_HUGEPAGE);
+    #endif
+        return block;
+    }
+    """
+    # NULL when there is no memory; its content is arbitrary. Release with free().
+    void* aligned_block "tradeul_block"(size_t size) noexcept nogil
