@@ -14,7 +14,7 @@ from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists import load_lists
 from tests.support.mesh import Mesh
-from tests.support.scripted_day import Event, ScriptedDay, baselines, ms_at
+from tests.support.scripted_day import Event, ScriptedDay, baselines, ms_at, reference_numbers
 from tests.support.twin_frames import TwinFeed, default_filters, row_values
 from tests.support.vendor_server import VendorServer
 
@@ -99,6 +99,8 @@ async def test_every_list_equals_the_twins(seed: int, tmp_path: Path) -> None:
                 await view.until_reference("prev_close", len(day.symbols))
                 with_baseline = sum(baselines(symbol, day.history) is not None for symbol in day.symbols)
                 await view.until_reference("baseline", with_baseline)
+                with_atr = sum("ATR" in reference_numbers(symbol, day.history) for symbol in day.symbols)
+                await view.until_reference("atr", with_atr)
                 for start, end, count, prints in PARTS:
                     events = [*(day.official_prints(*prints) if prints else ()), *day.events(start, end, count)]
                     await send(vendor, events, rng)

@@ -38,6 +38,7 @@ class TwinFeed:
                 post_market_end_ns=ms_at("20:00:00") * MS,
             )
         )
+        yield self.frame(trade_rules=fallback_rules())
         yield self.frame(symbols=frame_pb2.SymbolTable(first_id=0, symbols=self.symbols))
         yield self.frame(list_filters=frame_pb2.ListFilters(filters=filters))
         ids = list(range(len(self.symbols)))
@@ -110,6 +111,19 @@ class TwinFeed:
 
 def mask(conditions: Iterable[int]) -> int:
     return sum(1 << condition for condition in set(conditions))
+
+
+def fallback_rules() -> frame_pb2.TradeRules:
+    """Section 3 of the contract: what holds when the vendor gives no conditions."""
+    high_low_but_not_last = (5, 10, 22, 32, 33)
+    volume_only = (2, 7, 12, 13, 20, 21, 29, 37, 52, 53)
+    nothing = (15, 16)
+    return frame_pb2.TradeRules(
+        known=(1 << 62) - 1,
+        forbids_last=mask((*high_low_but_not_last, *volume_only, *nothing)),
+        forbids_high_low=mask((*volume_only, *nothing)),
+        forbids_volume=mask((*nothing, 38)),
+    )
 
 
 def default_filters() -> list[frame_pb2.ListFilter]:
