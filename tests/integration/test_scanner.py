@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 import pytest
+from prometheus_client import REGISTRY
 from tradeul.v1 import data_ingest_pb2, scanner_pb2, session_pb2, stream_pb2
 
 from fastcore.fields import FIELDS
@@ -128,6 +129,51 @@ async def test_status(sequencer: ScriptedSequencer, scanner: RunningScanner) -> 
     assert status.problem == ""
     # The tape is of another time than the wall's clock.
     assert not status.HasField("lag_ms")
+
+
+async def test_metrics_say_what_happened(sequencer: ScriptedSequencer) -> None:
+    def sample(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    def now() -> dict[str, float]:
+        return {
+            "frames": sample("tradeul_frames_total", service="scanner", kind="frame"),
+            "states": sample("tradeul_frames_total", service="scanner", kind="snapshot"),
+            "updates": sample("tradeul_list_updates_total", list="gappers_up"),
+            "own": sample("tradeul_list_updates_total", list="scan"),
+            "refreshes": sample("tradeul_refresh_seconds_count"),
+            "lags": sample("tradeul_lag_seconds_count", service="scanner", step="list"),
+            "connections": sample("tradeul_frame_stream_reconnects_total"),
+        }
+
+    before = now()
+    async with running_scanner(sequencer, {"TRADEUL_CLOCK": "wall"}) as scanner:
+        readers = [scanner.watch("gappers_up"), scanner.watch_scan("price > 1")]
+        for reader in readers:
+            await reader.until("current")
+        assert sample("tradeul_subscribers", service="scanner", stream="gappers_up") == 1
+        assert sample("tradeul_subscribers", service="scanner", stream="scan") == 1
+        assert sample("tradeul_open_scans") == 1
+        assert sample("tradeul_scanner_current") == 1
+        sequencer.trade({"S01": 105.0})
+        sequencer.send(sequencer.tape.watermark(1.0))
+        for reader in readers:
+            await reader.until_sequence(1)
+        await scanner.until_at(sequencer)
+        assert {name: value - before[name] for name, value in now().items()} == {
+            "frames": 3,
+            "states": 1,
+            "updates": 1,
+            "own": 1,
+            "refreshes": 2,
+            "lags": 1,
+            "connections": 1,
+        }
+        # The tape is of a day long past or to come.
+        assert abs((await scanner.status()).lag_ms) > 1000
+        await sequencer.die()
+        while sample("tradeul_scanner_current"):
+            await asyncio.sleep(POLL_SECONDS)
 
 
 # --- streams
