@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def apply_all(apply: Callable[[Any], object], items: Sequence[Any]) -> None:
+    for item in items:
+        apply(item)
+
+
 def numpy_market(workload: Workload) -> NumpyMarket:
     curve = np.linspace(1 / 192, 1, 192) ** 1.2 * 0.4
     baseline = workload.avg_volume[:, None] * curve
     order = np.argsort(np.argsort(np.array(workload.symbols)))
-    return NumpyMarket(
-        workload.prev_close, workload.avg_volume, baseline, baseline / 120, baseline / 600, order
-    )
+    return NumpyMarket(workload.prev_close, workload.avg_volume, baseline, baseline / 120, baseline / 600, order)
 
 
 def check_equal(market: Market, peer: NumpyMarket, what: str) -> None:
@@ -61,8 +65,8 @@ def apply_figures() -> dict[str, dict[str, Any]]:
         spent = [0.0, 0.0]
         for first in range(0, BATCHES, step):
             part = slice(first, first + step)
-            spent[0] += timed(lambda part=part, market=market: [market.apply(frame) for frame in frames[part]])
-            spent[1] += timed(lambda part=part, peer=peer: [peer.apply(batch) for batch in batches[part]])
+            spent[0] += timed(partial(apply_all, market.apply, frames[part]))
+            spent[1] += timed(partial(apply_all, peer.apply, batches[part]))
         market.apply(mark)
         check_equal(market, peer, "apply")
         ours.append(BATCHES * ROWS / spent[0])
@@ -70,7 +74,7 @@ def apply_figures() -> dict[str, dict[str, Any]]:
     twin = MarketTwin()
     for frame in opening:
         twin.apply(frame)
-    twin_seconds = timed(lambda: [twin.apply(frame) for frame in frames[:TWIN_BATCHES]])
+    twin_seconds = timed(partial(apply_all, twin.apply, frames[:TWIN_BATCHES]))
     return {
         "core_apply_per_s": {
             "value": round(statistics.median(ours)),

@@ -17,7 +17,8 @@ FORBIDS_HIGH_LOW = np.uint64(1 << 37 | 1 << 12)
 
 
 def percent(value: np.ndarray, base: np.ndarray) -> np.ndarray:
-    return np.rint((value - base) / base * 100 * 1e6) / 1e6
+    rounded: np.ndarray = np.rint((value - base) / base * 100 * 1e6) / 1e6
+    return rounded
 
 
 class NumpyMarket:

@@ -1,5 +1,3 @@
-from collections.abc import Buffer
-
 from fastcore.feed_elements import Status
 
 class FeedDecoder:
@@ -32,7 +30,7 @@ class FeedDecoder:
     def totals(self) -> dict[str, int]:
         """Events decoded since the beginning, by field of MarketBatch."""
 
-    def decode(self, frame: Buffer) -> list[Status]:
+    def decode(self, frame: bytes | bytearray | memoryview) -> list[Status]:
         """Adds the events of one message; returns what it says about the connection, in order.
 
         A message that is not whole JSON adds nothing; of any other only the malformed events

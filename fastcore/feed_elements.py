@@ -5,6 +5,7 @@ unusual in the least; this module alone says what is malformed, and why.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -201,7 +202,7 @@ def _status(element: dict[str, Any]) -> Status:
     return Status(_typed(element, "status", str), message if type(message) is str else "")
 
 
-READERS: Final = {
+READERS: Final[dict[str, Callable[[dict[str, Any]], Row | Status]]] = {
     "T": _trade,
     "A": lambda element: _bar(element, "second_bars"),
     "AM": lambda element: _bar(element, "minute_bars"),

@@ -32,13 +32,21 @@ class Day:
         return "MARKET_OPEN" if time < self.close else "POST_MARKET"
 
 
+VOLUME_ONLY: Final = (2, 7, 12, 13, 20, 21, 29, 37, 52, 53)
+OFFICIAL: Final = (15, 16)
+
+
+def _bits(*conditions: int) -> int:
+    return sum(1 << condition for condition in conditions)
+
+
 @dataclass(frozen=True)
 class Rules:
-    """What sale conditions forbid; bit i stands for condition id i."""
+    """What sale conditions forbid; bit i stands for condition id i. Until rules come, the built-in ones hold."""
 
-    last: int = 0
-    high_low: int = 0
-    volume: int = 0
+    last: int = _bits(5, 10, 22, 32, 33, *VOLUME_ONLY, *OFFICIAL)
+    high_low: int = _bits(*VOLUME_ONLY, *OFFICIAL)
+    volume: int = _bits(38, *OFFICIAL)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The feed decoder as plainly as it can be said; slow, and the measure of the fast one."""
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 from tradeul.v1 import market_data_pb2, polygon_ws_pb2
@@ -19,7 +20,7 @@ class ReferenceFeedDecoder:
         self._max_symbols = max_symbols
         self._ids: dict[str, int] = {}
         self._sent_symbols = 0
-        self._columns = {
+        self._columns: dict[str, Any] = {
             "limits": LimitColumns(),
             "quotes": QuoteColumns(),
             "minute_bars": BarColumns(2),
@@ -70,7 +71,7 @@ class ReferenceFeedDecoder:
             batch.first_symbol_id = self._sent_symbols
             batch.new_symbols.extend(self.symbols[self._sent_symbols :])
             self._sent_symbols = len(self.symbols)
-        types = {
+        types: dict[str, Any] = {
             "limits": market_data_pb2.LimitBatch,
             "quotes": market_data_pb2.QuoteBatch,
             "minute_bars": market_data_pb2.BarBatch,

@@ -12,8 +12,6 @@ from fastcore.reference.day_events import Bar, Day, Limit, Quote, Rules, Snapsho
 from fastcore.reference.derived import SLOTS, Baseline, History, Value, row_of
 from fastcore.reference.facts import Facts, facts_of
 
-_TEXTS = frozenset({frame_pb2.COMPANY_NAME, frame_pb2.EXCHANGE, frame_pb2.SECTOR, frame_pb2.INDUSTRY})
-
 _HISTORY = frozenset({"prev_close", "prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
 
 
@@ -94,11 +92,13 @@ class MarketTwin:
             self._history[symbol] = History()
 
     def _apply_reference(self, reference: frame_pb2.ReferenceColumns) -> None:
-        for column in [*reference.numbers, *reference.texts]:
+        columns: list[frame_pb2.NumberColumn | frame_pb2.TextColumn] = [*reference.numbers, *reference.texts]
+        for column in columns:
             name = frame_pb2.ReferenceField.Name(column.field).lower()
-            for symbol_id, value in zip(reference.symbol_id, column.values, strict=True):
+            given: list[float | str] = [*column.values]
+            for symbol_id, value in zip(reference.symbol_id, given, strict=True):
                 values = self._history[self.symbols[symbol_id]].values
-                absent = value == "" if column.field in _TEXTS else math.isnan(value)
+                absent = value == "" if isinstance(value, str) else math.isnan(value)
                 if absent:
                     values.pop(name, None)
                 else:

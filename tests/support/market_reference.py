@@ -29,7 +29,8 @@ def reference_columns(
     numbers = []
     for field in range(frame_pb2.PREV_CLOSE, frame_pb2.IS_ETF + 1):
         if rng.random() < 0.8:
-            numbers.append(frame_pb2.NumberColumn(field=field, values=[_number(rng, field, level[i]) for i in ids]))
+            values = [_number(rng, field, level[i]) for i in ids]
+            numbers.append(frame_pb2.NumberColumn(field=frame_pb2.ReferenceField.ValueType(field), values=values))
     texts = [
         frame_pb2.TextColumn(field=frame_pb2.SECTOR, values=[rng.choice(SECTORS) for _ in ids]),
         frame_pb2.TextColumn(field=frame_pb2.COMPANY_NAME, values=[f"{symbols[i]} Société Inc." for i in ids]),
