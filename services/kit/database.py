@@ -15,6 +15,14 @@ log = get_logger(__name__)
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 RETRY_SECONDS: Final = 0.25
+# All that a statement on a connection may raise, also when the connection was cut at an awkward moment.
+DATABASE_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 def without_password(url: str) -> str:

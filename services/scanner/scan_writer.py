@@ -7,6 +7,7 @@ from typing import Final
 import asyncpg
 from google.protobuf.message import DecodeError
 
+from services.kit.database import DATABASE_ERRORS
 from services.kit.logging import get_logger
 from services.scanner import metrics
 from services.scanner.scan_results import COLUMNS, Record, ResultRow, ScanRecorder, result_rows
@@ -44,7 +45,7 @@ class ScanWriter:
         while True:
             try:
                 await self._write_all()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 metrics.SCAN_WRITE_FAILURES.inc()
                 log.warning("scan results not stored", error=str(error) or type(error).__name__, again_in=pause)
                 await self._disconnect()
@@ -59,7 +60,7 @@ class ScanWriter:
         try:
             async with asyncio.timeout(LAST_WRITE_SECONDS):
                 await self._write_all()
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             left = len(self._batch) + len(self._recorder)
             metrics.SCAN_RECORDS_DROPPED.labels("stopping").inc(left)
             log.warning("scan results lost", records=left, error=str(error) or type(error).__name__)

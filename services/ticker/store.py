@@ -9,6 +9,7 @@ from typing import Any, Final
 import asyncpg
 from tradeul.v1 import ticker_pb2
 
+from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import STORE_UNAVAILABLE
 from services.ticker.core import COLUMNS, further_fields, is_set
 from services.ticker.requests import Interval, PageMark, date_in_new_york, day_bounds
@@ -17,6 +18,12 @@ Record = Mapping[str, Any]
 
 # A reader of the public door does not wait longer.
 QUERY_SECONDS: Final = 5.0
+# What the server says when it is the one that cannot go on; the rest are defects of the query.
+_AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
 _DAY: Final = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -84,10 +91,12 @@ async def answering() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(QUERY_SECONDS):
             yield
-    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
-    except (asyncpg.OperatorInterventionError, asyncpg.InsufficientResourcesError) as error:
+    except asyncpg.PostgresError as error:
+        if not isinstance(error, _AWAY):
+            raise
         raise STORE_UNAVAILABLE.error(f"the database refused: {error}") from error
+    except DATABASE_ERRORS as error:
+        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
 
 
 class Queries:
