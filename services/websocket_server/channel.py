@@ -88,6 +88,11 @@ class ListChannel:
     def is_followed(self) -> bool:
         return self._upstream is not None
 
+    @property
+    def pending(self) -> int:
+        """Changes that wait for the next flush."""
+        return self.feed.position.sequence - self._flushed
+
     # --- for clients
 
     def subscribe(self, reader: Reader, asked: Position | None) -> Subscription:

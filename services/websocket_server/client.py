@@ -29,6 +29,7 @@ MESSAGE_TOO_BIG: Final = 1009
 # Of a client that does not read; the older system's code.
 NOT_READING: Final = 3008
 LONGEST_REASON: Final = 120
+FLOOD_CLOSE_SECONDS: Final = 1.0
 # What a request that may be answered with a whole list weighs in the rate of messages.
 WHOLE_LIST: Final = 5
 LIGHT: Final = 1
@@ -149,8 +150,8 @@ class Client(WSListener):
         # Not from inside the transport's write.
         self._loop.call_soon(self._drained)
 
-    def close(self, code: int, reason: str) -> None:
-        """Ends the connection with a close code; it is cut when the client does not answer."""
+    def close(self, code: int, reason: str, seconds: float | None = None) -> None:
+        """Ends the connection with a close code; it is cut when the client has not answered after so long."""
         transport = self._transport
         if self.close_code or transport is None:
             return
@@ -159,7 +160,9 @@ class Client(WSListener):
         self._hub.left(self)
         self._hub.closing.add(self)
         _send_close(transport, code, reason.encode()[:LONGEST_REASON])
-        self._abort_timer = self._loop.call_later(self._hub.limits.close_seconds, self.cut)
+        self._abort_timer = self._loop.call_later(
+            self._hub.limits.close_seconds if seconds is None else seconds, self.cut
+        )
 
     def cut(self) -> None:
         """Ends the connection at once."""
@@ -259,8 +262,8 @@ class Client(WSListener):
         if self._excess == 1:
             self._reject("too_many_messages", f"expected at most {limits.messages_per_second:g} messages per second")
         elif self._excess > limits.excess_messages:
-            self.close(POLICY_VIOLATION, "too many messages")
-            # Nothing more of this flood is even read.
+            # Nothing more of this flood is even read; the code needs a moment to get there.
+            self.close(POLICY_VIOLATION, "too many messages", FLOOD_CLOSE_SECONDS)
             if self._transport is not None:
                 self._transport.underlying_transport.pause_reading()
         return False

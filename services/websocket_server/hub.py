@@ -44,6 +44,11 @@ class ClientHub:
         return self._channels[name]
 
     @property
+    def slow_clients(self) -> int:
+        """Those whose buffers are full."""
+        return len(self._blocked)
+
+    @property
     def is_full(self) -> bool:
         return len(self.clients) >= self.limits.clients
 

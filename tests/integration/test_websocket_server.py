@@ -377,7 +377,7 @@ async def wander(client: WsClient, scanner: ScriptedScanner, rng: random.Random)
         message = await client.receive()
         if message["type"] in ("snapshot", "delta"):
             each, view = scanner.lists[message["list"]], client.lists[message["list"]]
-            assert view.ranked == each.truth[view.epoch, view.sequence]
+            assert view.ranked == each.truth(view.epoch, view.sequence)
         if len(client.lists) == len(LISTS) and all(view.sequence >= STEPS for view in client.lists.values()):
             return
         name = rng.choice(LISTS)

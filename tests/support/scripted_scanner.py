@@ -42,7 +42,7 @@ class ScriptedList:
         self.epoch = epoch
         self.sequence = sequence
         self.rows: list[TickerRow] = []
-        self.truth: dict[tuple[int, int], list[JsonRow]] = {}
+        self._truth: dict[tuple[int, int], list[TickerRow]] = {}
         # Encoded ListDeltas by sequence, of this epoch.
         self.held: dict[int, bytes] = {}
         # Queues of encoded responses; None ends the stream.
@@ -52,7 +52,12 @@ class ScriptedList:
 
     @property
     def json_rows(self) -> list[JsonRow]:
-        return self.truth[self.epoch, self.sequence]
+        return self.truth(self.epoch, self.sequence)
+
+    def truth(self, epoch: int, sequence: int) -> list[JsonRow]:
+        """The rows as they were at that position, as protobuf itself writes them."""
+        rows = self._truth[epoch, sequence]
+        return [json_format.MessageToDict(row, preserving_proto_field_name=True) for row in rows]
 
     def change_to(self, rows: Iterable[TickerRow]) -> None:
         """Publishes the step from the rows of now to `rows`."""
@@ -147,9 +152,7 @@ class ScriptedList:
             stream.put_nowait(serialize(response))
 
     def _remember(self) -> None:
-        self.truth[self.epoch, self.sequence] = [
-            json_format.MessageToDict(row, preserving_proto_field_name=True) for row in self.rows
-        ]
+        self._truth[self.epoch, self.sequence] = self.rows
 
 
 def _unranked(row: TickerRow) -> TickerRow:
