@@ -9,7 +9,7 @@ PARTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench lint fix types protos check-protos clean
+.PHONY: help install run test bench lint fix protos check-protos clean
 
 help:  ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

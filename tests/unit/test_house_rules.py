@@ -1,0 +1,157 @@
+"""The house's rules, each a test over the sources themselves."""
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.cli.check_config import known_variables
+from services.kit.settings import DEFAULT_PORTS, variable
+from services.modules import MODULES
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    path.relative_to(ROOT)
+    for folder in ("services", "fastcore", "bench", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+)
+SHIPPED = [path for path in SOURCES if path.parts[0] in ("services", "fastcore")]
+CLOCK = Path("services/kit/clock.py")
+# What tells the time, by module; asyncio's loop.time() only ever measures spans.
+CLOCK_READINGS = {
+    "time": {"time", "time_ns", "monotonic", "monotonic_ns", "localtime", "gmtime", "ctime", "strftime"},
+    "datetime": {"now", "utcnow", "today"},
+    "date": {"today"},
+}
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))
+
+
+def imported(module: ast.Module) -> Iterator[str]:
+    """Names of the modules that a file imports when it runs: not what only type checkers read."""
+    for_types = {
+        id(inner)
+        for node in ast.walk(module)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(module):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def clock_readings(module: ast.Module) -> list[int]:
+    """Lines that read a clock: time.time(), datetime.now(), or such a function imported by its name."""
+    lines = []
+    for node in ast.walk(module):
+        if isinstance(node, ast.Attribute):
+            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+            if node.attr in CLOCK_READINGS.get(owner, ()):
+                lines.append(node.lineno)
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            lines += [node.lineno for alias in node.names if alias.name in CLOCK_READINGS["time"]]
+    return lines
+
+
+def test_the_rule_of_clocks_sees_every_form() -> None:
+    text = "from time import monotonic\ntime.time()\ndatetime.datetime.now()\ndatetime.date.today()\n"
+    assert sorted(clock_readings(ast.parse(text))) == [1, 2, 3, 4]
+
+
+def test_only_the_kits_clock_reads_the_time() -> None:
+    found = {str(path): lines for path in SHIPPED if path != CLOCK and (lines := clock_readings(tree(path)))}
+    assert not found
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.name == "core.py"], ids=str)
+def test_cores_are_pure(path: Path) -> None:
+    assert not [name for name in imported(tree(path)) if name.split(".")[0] in ("grpc", "asyncio", "redis", "asyncpg")]
+
+
+def test_cores_stay_pure_by_what_they_import() -> None:
+    """Importing every core loads no grpc, by whatever way."""
+    cores = [".".join(path.with_suffix("").parts) for path in SHIPPED if path.name == "core.py"]
+    code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n"
+    code += "sys.exit(', '.join(name for name in sys.modules if name.split('.')[0] == 'grpc') or 0)"
+    result = subprocess.run([sys.executable, "-c", code, *cores], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_compiled_core_does_no_input_or_output() -> None:
+    banned = {"asyncio", "grpc", "socket", "services", "time", "random", "threading"}
+    for path in SHIPPED:
+        if path.parts[0] == "fastcore":
+            assert not [name for name in imported(tree(path)) if name.split(".")[0] in banned], path
+    imports = re.compile(r"^\s*(?:from|c?import)\s+(\w+)", re.MULTILINE)
+    for source in (ROOT / "fastcore").glob("*.p[yx][xd]"):
+        assert not banned & set(imports.findall(source.read_text(encoding="utf-8"))), source.name
+
+
+def test_nothing_prints_and_nothing_is_caught_unseen() -> None:
+    for path in SOURCES:
+        for node in ast.walk(tree(path)):
+            assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"{path}:{node.lineno}: bare except"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "print", f"{path}:{node.lineno}: print"
+
+
+def test_nothing_is_left_for_later() -> None:
+    words = re.compile(r"#.*\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+    sources = [*SOURCES, *(path.relative_to(ROOT) for path in (ROOT / "fastcore").glob("*.p[yx][xd]"))]
+    found = [str(path) for path in sources if words.search((ROOT / path).read_text(encoding="utf-8"))]
+    assert not found
+
+
+def test_every_extension_has_a_contract() -> None:
+    """A .pyi for Python or a .pxd for Cython, where its meaning can be read without its code."""
+    for source in (ROOT / "fastcore").glob("*.pyx"):
+        assert source.with_suffix(".pyi").exists() or source.with_suffix(".pxd").exists(), source.name
+
+
+def test_public_modules_say_what_they_are() -> None:
+    missing = [str(path) for path in SHIPPED if path.name != "__init__.py" and ast.get_docstring(tree(path)) is None]
+    assert not missing
+
+
+def test_every_service_of_the_table_is_there() -> None:
+    names = [module.name for module in MODULES]
+    assert len(set(names)) == len(names)
+    for module in MODULES:
+        place, _, factory = module.factory.partition(":")
+        path = Path(*place.split(".")).with_suffix(".py")
+        functions = [node.name for node in tree(path).body if isinstance(node, ast.FunctionDef)]
+        assert factory in functions, module.name
+
+
+def test_the_operations_guide_names_every_setting() -> None:
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    # Addresses are one line for all services.
+    addresses = {variable(("addresses", service)) for service in DEFAULT_PORTS}
+    missing = [name for name in known_variables() if name not in addresses and f"`{name}`" not in page]
+    assert not missing
+    assert "`TRADEUL_<SERVICE>_ADDRESS`" in page
+    mentioned = set(re.findall(r"`((?:TRADEUL|POLYGON)_[A-Z_]+)`", page))
+    assert mentioned <= set(known_variables())
+
+
+def test_every_target_of_the_makefile_is_explained() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = {name for line in re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE) for name in line.split()}
+    explained = set(re.findall(r"^([a-z-]+):.*## \S", text, re.MULTILINE))
+    assert targets == explained
+    for page in ("README.md", "docs/operations.md", "bench/README.md"):
+        named = set(re.findall(r"`make ([a-z-]+)", (ROOT / page).read_text(encoding="utf-8")))
+        assert named <= targets, page
