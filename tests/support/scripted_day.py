@@ -170,6 +170,9 @@ class ScriptedDay:
             symbol.level = round(max(0.05, symbol.level * rng.uniform(0.995, 1.0055)), 4)
             late = rng.choice([0, 0, 0, 0, 250, 3000, 200_000])
             late = late if time - late > ms_at("04:00:00") else 0
+            if symbol.kind == "both" and time - late < ms_at("09:30:00") <= time:
+                # Whether it still was the last of the premarket depends on whether bars or trades are taken first.
+                late = 0
             if symbol.kind == "bars":
                 yield self._bar(symbol, "AM", time, 60 * SECOND_MS)
             elif symbol.kind == "both" and rng.random() < 0.3:
