@@ -410,8 +410,10 @@ cdef int apply_snapshot_row(
         high_of_minute(table, row, load_f64(spans.minute_high, i), load_f64(spans.minute_low, i), minute_start)
         if accumulated > 0:
             mark_active(table, row)
-            # Sums of the same shares may differ in their last digits.
-            if accumulated + shares_after(&row.volume, end) >= total_shares(&row.volume) * (1 - 1e-9):
+            # One that is older than the newest bar says nothing. Sums of the same shares may differ in their last digits.
+            if end >= row.volume.end and (
+                accumulated + shares_after(&row.volume, end) >= total_shares(&row.volume) * (1 - 1e-9)
+            ):
                 anchor(&row.volume, end, accumulated, day_vwap * accumulated)
                 if end <= floor_second(table.day.open):
                     anchor(&row.premarket, end, accumulated, day_vwap * accumulated)

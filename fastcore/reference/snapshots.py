@@ -65,14 +65,17 @@ def bar_anchors(events: SymbolDay) -> list[Anchor]:
 
 
 def anchors(events: SymbolDay, day: Day) -> list[Anchor]:
-    """All that bars and snapshots say of the day's volume; a snapshot that would lessen it says nothing."""
+    """All that bars and snapshots say of the day's volume; a snapshot that is older or would lessen it says nothing."""
     result = bar_anchors(events)
     for snapshot in accepted(events, day):
         if snapshot.minute_start < day.start or not snapshot.accumulated > 0:
             continue
         end = -(-_minute_end(snapshot) // SECOND) * SECOND
         trades = [trade for trade in events.trades if trade.has_volume and trade.order < snapshot.order]
-        before = volume([anchor for anchor in result if anchor.order < snapshot.order], trades)[0]
+        earlier = [anchor for anchor in result if anchor.order < snapshot.order]
+        if any(anchor.end > end for anchor in earlier):
+            continue
+        before = volume(earlier, trades)[0]
         after = math.fsum(trade.size for trade in trades if trade.time >= end)
         if snapshot.accumulated + after >= before * (1 - 1e-9):
             dollars = None if math.isnan(snapshot.vwap) else snapshot.vwap * snapshot.accumulated
