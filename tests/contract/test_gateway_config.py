@@ -1,14 +1,18 @@
 """The gateway's configuration: accepted by the real Envoy, and saying what it must."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
+from google.rpc import code_pb2
 
 from services.kit.embedded import envoy_program, render_gateway
+from services.kit.errors import CATALOGUE
 from services.kit.settings import Settings
+from services.scanner.list_stream import HEARTBEAT_SECONDS
 
 GATEWAY = Path(__file__).parents[2] / "gateway"
 
@@ -49,3 +53,36 @@ def test_every_service_with_rest_routes_is_transcoded(rendered: str) -> None:
     assert with_routes
     for name in with_routes:
         assert name in rendered
+
+
+def test_streams_are_not_cut_off(rendered: str) -> None:
+    """A streaming method's route has no timeout, and silence is allowed for longer than it lasts between heartbeats."""
+    descriptors = descriptor_pb2.FileDescriptorSet.FromString((GATEWAY / "tradeul.binpb").read_bytes())
+    unlimited = [
+        pattern.replace(r"\\", "\\")
+        for pattern in re.findall(
+            r'safe_regex: \{ regex: "(.+)" \} \}\n +route: \{ cluster: \w+, timeout: 0s \}', rendered
+        )
+    ]
+    streams = [
+        f"/{file.package}.{service.name}/{method.name}"
+        for file in descriptors.file
+        for service in file.service
+        if f"- {file.package}.{service.name}\n" in rendered
+        for method in service.method
+        if method.server_streaming
+    ]
+    assert "/tradeul.v1.ScannerService/WatchList" in streams
+    for path in streams:
+        assert any(re.fullmatch(pattern, path) for pattern in unlimited), path
+    idle = re.search(r"stream_idle_timeout: (\d+)s", rendered)
+    assert idle is not None
+    assert int(idle[1]) > 3 * HEARTBEAT_SECONDS
+
+
+def test_the_doors_own_errors_are_of_the_catalogue(rendered: str) -> None:
+    known = {reason.name: code_pb2.Code.Value(reason.code) for reason in CATALOGUE}
+    said = re.findall(r"code: (\d+)\n.*\n.*reason: (\w+)", rendered)
+    assert len(said) >= 6
+    for code, reason in said:
+        assert int(code) == known[reason]
