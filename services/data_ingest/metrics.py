@@ -21,6 +21,7 @@ REFERENCE_SYMBOLS = Gauge("tradeul_reference_symbols", "Symbols that have a kind
 SYMBOLS = Gauge("tradeul_symbols", "Symbols in the table.")
 HELD_FRAMES = Gauge("tradeul_sequencer_held_frames", "Frames in the ring.")
 HELD_BYTES = Gauge("tradeul_sequencer_held_bytes", "Bytes of these frames.")
+DROPPED_BARS = Counter("tradeul_bar_batches_dropped", "Bar batches that a slow watcher of bars was not sent.")
 SLOW_EVENTS = Counter("tradeul_sequencer_slow_readers", "Times a reader fell behind the ring and got the whole state.")
 STATE_SECONDS = Histogram("tradeul_whole_state_seconds", "How long putting together a whole state took.")
 
@@ -28,6 +29,7 @@ BATCHES = FRAMES.labels(SERVICE, "batch")
 LAG = LAG_SECONDS.labels(SERVICE, "sequenced")
 READERS = SUBSCRIBERS.labels(SERVICE, "frames")
 SLOW_READERS = SLOW_SUBSCRIBERS.labels(SERVICE, "frames")
+BAR_WATCHERS = SUBSCRIBERS.labels(SERVICE, "bars")
 CLOCK_WATCHERS = SUBSCRIBERS.labels(SERVICE, "clock")
 
 

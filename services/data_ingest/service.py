@@ -6,11 +6,12 @@ from typing import Final
 
 import grpc.aio
 import prometheus_client
-from tradeul.v1 import data_ingest_pb2, session_pb2
+from tradeul.v1 import bars_pb2, data_ingest_pb2, session_pb2
 
 from fastcore.market import Market
 from fastcore.trade_rules import read_rules
 from services.data_ingest import metrics
+from services.data_ingest.bar_stream import BarStream
 from services.data_ingest.days import Calendar, new_york_date
 from services.data_ingest.epoch import next_epoch
 from services.data_ingest.feed_input import FeedInput
@@ -82,6 +83,7 @@ class DataIngest(Service):
         market = Market(load_lists(), epoch, encode_deltas=False)
         sequencer = self.sequencer = Sequencer(epoch, market, self._on_frame)
         self.stream = FrameStream(sequencer, self._on_slow)
+        self.bars = BarStream(sequencer)
         self.feed = FeedInput(sequencer, settings.clock, self._on_day)
         self.reference = ReferenceFollower(self._reference_source, sequencer, lambda: self._calendar)
         self._watermarks = Watermarks(sequencer, self.feed, WallClock() if self._is_wall else None)
@@ -105,7 +107,8 @@ class DataIngest(Service):
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = data_ingest_pb2.DESCRIPTOR.services_by_name["DataIngestService"]
-        return (add_servicer(server, service, self._servicer),)
+        bars = bars_pb2.DESCRIPTOR.services_by_name["BarService"]
+        return (add_servicer(server, service, self._servicer), add_servicer(server, bars, self.bars))
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -123,6 +126,7 @@ class DataIngest(Service):
 
     async def drain(self) -> None:
         self._servicer.close("data_ingest is stopping")
+        self.bars.close("data_ingest is stopping")
 
     async def stop(self) -> None:
         if self._own_snapshots is not None:
@@ -136,6 +140,7 @@ class DataIngest(Service):
 
     def _on_frame(self) -> None:
         self.stream.wake()
+        self.bars.on_frame()
 
     def _on_slow(self, is_slow: bool) -> None:
         metrics.SLOW_READERS.inc(1 if is_slow else -1)
