@@ -45,7 +45,7 @@ def _same(data: bytes) -> bytes:
     return data
 
 
-def _handler(method: MethodDescriptor, behaviour: Any, raw_request: bool) -> grpc.RpcMethodHandler:
+def _handler(method: MethodDescriptor, behaviour: Any, raw_request: bool) -> "grpc.RpcMethodHandler[Any, Any]":
     request_class = message_factory.GetMessageClass(method.input_type)
     kinds = {
         (False, False): grpc.unary_unary_rpc_method_handler,
