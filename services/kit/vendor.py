@@ -30,6 +30,7 @@ from services.kit.vendor_models import (
     Split,
     TickerDetails,
     TickerSummary,
+    VolumeBar,
 )
 
 Item = TypeVar("Item", bound=msgspec.Struct)
@@ -148,6 +149,12 @@ class VendorClient:
         query: Query = {"adjusted": adjusted, "sort": "asc", "limit": limit}
         return [item async for item in self._pages(path, query, AggregateBar)]
 
+    async def volume_bars(self, ticker: str, n: int, unit: str, start: Date, end: Date) -> list[VolumeBar]:
+        """The same without prices, split-adjusted: for thousands of symbols' histories, at half the cost."""
+        path = f"/v2/aggs/ticker/{quote(ticker, safe='')}/range/{n}/{unit}/{start}/{end}"
+        query: Query = {"adjusted": True, "sort": "asc", "limit": 50_000}
+        return [item async for item in self._pages(path, query, VolumeBar)]
+
     async def tickers(self, active: bool = True, market: str = "stocks", limit: int = 1000) -> list[TickerSummary]:
         """All symbols of a market."""
         query: Query = {"market": market, "active": active, "limit": limit, "sort": "ticker", "order": "asc"}
@@ -251,7 +258,8 @@ class VendorClient:
             raise VendorError(f"expected a URL as next_url, was {next_url!r}", retryable=False) from error
         prefix = self._base.path.rstrip("/")
         path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
-        query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "apiKey"]
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        query: list[tuple[str, str | int | float | bool | None]] = [pair for pair in pairs if pair[0] != "apiKey"]
         raw_path = (prefix + quote(path.removeprefix(prefix), safe="/%:,.-_~")).encode("ascii")
         if query:
             raw_path += b"?" + str(httpx.QueryParams(query)).encode("ascii")

@@ -88,6 +88,14 @@ class AggregateBar(msgspec.Struct, frozen=True, gc=False):
     n: int | None = None
 
 
+class VolumeBar(msgspec.Struct, frozen=True, gc=False):
+    """A bar of /v2/aggs of which only the volume is wanted: start in ms, shares, number of trades."""
+
+    t: int
+    v: float
+    n: float | None = None
+
+
 class TickerSummary(msgspec.Struct, frozen=True, gc=False):
     """A row of /v3/reference/tickers."""
 

@@ -152,6 +152,9 @@ async def test_every_endpoint_asks_what_the_vendor_documents() -> None:
         assert (await vendor.aggs("AAPL", 1, "minute", "2026-11-01", "2026-11-20", adjusted=False))[0].n == 3
         assert server.requests[-1].path == "/v2/aggs/ticker/AAPL/range/1/minute/2026-11-01/2026-11-20"
         assert server.requests[-1].query == {"adjusted": "false", "sort": "asc", "limit": "50000"}
+        assert (await vendor.volume_bars("AAPL", 5, "minute", "2026-11-01", "2026-11-20"))[0].v == 100
+        assert server.requests[-1].path == "/v2/aggs/ticker/AAPL/range/5/minute/2026-11-01/2026-11-20"
+        assert server.requests[-1].query == {"adjusted": "true", "sort": "asc", "limit": "50000"}
         assert (await vendor.tickers())[0].type == "CS"
         assert (await vendor.conditions())[0].update_rules.consolidated.updates_volume is True
         assert (await vendor.splits(start="2020-01-01"))[0].split_to == 4
