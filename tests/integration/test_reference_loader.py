@@ -87,13 +87,13 @@ def loader_of(vendor: VendorClient, pool: asyncpg.Pool | None = None, redis: Red
 
 
 @functools.cache
-def calendar(count: int = 40) -> TradingDays:
+def calendar(count: int = 34) -> TradingDays:
     """The newest `count` days, so that not every test asks for a year."""
     days = new_york_days(DAY)
     return TradingDays(days.before[-count:], days.early_closes)
 
 
-async def loaded(source: ReferenceSource, symbols: list[str] | None = None, days: int = 40) -> Loaded:
+async def loaded(source: ReferenceSource, symbols: list[str] | None = None, days: int = 34) -> Loaded:
     found = Loaded()
     async for batch in source.load(DAY, symbols, calendar(days)):
         found.take(batch)
@@ -278,9 +278,9 @@ async def test_bad_rows_are_set_aside_and_the_others_kept() -> None:
     assert_is_twins(found, day)
     assert not any("PREV_CLOSE" in values for symbol, values in found.numbers.items() if symbol.startswith("ZZ"))
     assert not +loader.failed
-    assert loader.set_aside["daily_bar"] == 5 * 40
-    assert loader.set_aside["metadata"] == 1 and loader.set_aside["symbol"] == 40 + 1
-    assert loader.set_aside["GroupedBar"] == 4 * 40 and loader.set_aside["AggregateBar"] > 0
+    assert loader.set_aside["daily_bar"] == 5 * 34
+    assert loader.set_aside["metadata"] == 1 and loader.set_aside["symbol"] == 34 + 1
+    assert loader.set_aside["GroupedBar"] == 4 * 34 and loader.set_aside["VolumeBar"] > 0
 
 
 # --- the stores -----------------------------------------------------------------------

@@ -91,7 +91,7 @@ class BaselineLoad:
         return [*failed, *queue]
 
     async def _one(self, symbol: str) -> None:
-        bars = await self._load.vendor.aggs(symbol, 5, "minute", self._span[0], self._span[-1])
+        bars = await self._load.vendor.volume_bars(symbol, 5, "minute", self._span[0], self._span[-1])
         self._in_a_row = 0
         start, volume, trades, oversize = bar_columns(bars)
         baseline, wrong = self._grid.baseline(start, volume, trades)

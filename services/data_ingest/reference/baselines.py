@@ -3,6 +3,7 @@
 import datetime
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from services.data_ingest.reference.batch import SLOTS, Baselines
 from services.data_ingest.reference.daily import VOLUME_LIMIT
 from services.kit.clock import NEW_YORK
-from services.kit.vendor_models import AggregateBar
+from services.kit.vendor_models import VolumeBar
 
 BASELINE_DAYS: Final = 30
 LEAST_DAYS: Final = 3
 SLOT_MS: Final = 300_000
-INTEGER_LIMIT: Final = 2**62
+LATEST_MS: Final = 2**62
 FIRST_SLOT: Final = datetime.time(4)
 
 Floats = NDArray[np.float64]
@@ -72,22 +73,22 @@ class SlotGrid:
         return baseline, int(wrong.sum())
 
 
-def bar_columns(bars: Sequence[AggregateBar]) -> tuple[NDArray[np.int64], Floats, Floats, int]:
+def bar_columns(bars: Sequence[VolumeBar]) -> tuple[NDArray[np.int64], Floats, Floats, int]:
     """Starts (ms), volumes and trades (NaN where not told) of the vendor's bars, and how many no column can hold."""
     try:
         return *_columns(bars), 0
-    except OverflowError:
-        # JSON's integers have no limit.
-        kept = [bar for bar in bars if abs(bar.t) < INTEGER_LIMIT and (bar.n is None or abs(bar.n) < INTEGER_LIMIT)]
+    except (OverflowError, TypeError):
+        # JSON's integers have no limit, and not every bar tells its trades.
+        kept = [VolumeBar(bar.t, bar.v, math.nan if bar.n is None else bar.n) for bar in bars if abs(bar.t) < LATEST_MS]
         return *_columns(kept), len(bars) - len(kept)
 
 
-def _columns(bars: Sequence[AggregateBar]) -> tuple[NDArray[np.int64], Floats, Floats]:
+def _columns(bars: Sequence[VolumeBar]) -> tuple[NDArray[np.int64], Floats, Floats]:
     count = len(bars)
     return (
-        np.fromiter((bar.t for bar in bars), np.int64, count),
-        np.fromiter((bar.v for bar in bars), np.float64, count),
-        np.fromiter((math.nan if bar.n is None else bar.n for bar in bars), np.float64, count),
+        np.fromiter(map(attrgetter("t"), bars), np.int64, count),
+        np.fromiter(map(attrgetter("v"), bars), np.float64, count),
+        np.fromiter(map(attrgetter("n"), bars), np.float64, count),
     )
 
 
