@@ -69,6 +69,14 @@ MODULES: Final = (
         "one symbol's row, company and stored bars; stored scans; the scanner filters",
     ),
     Module(
+        "websocket_server",
+        9000,
+        ("scanner",),
+        "services.websocket_server.service:create",
+        "the ranked lists as JSON over WebSocket, for browsers and consumers of the older system",
+        protocol="http",
+    ),
+    Module(
         "health",
         8007,
         (),

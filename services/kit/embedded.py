@@ -259,7 +259,7 @@ def envoy_program() -> str:
 def render_gateway(settings: Settings, template: str) -> str:
     """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
     values: dict[str, object] = {"DESCRIPTOR_SET": DESCRIPTOR_SET, "ADMIN_PORT": settings.address("gateway_admin").port}
-    for service in ("gateway", "scanner", "market_session", "ticker", "health"):
+    for service in ("gateway", "scanner", "market_session", "ticker", "health", "websocket_server"):
         address = settings.address(service)
         values[f"{service.upper()}_HOST"] = address.host
         values[f"{service.upper()}_PORT"] = address.port

@@ -61,6 +61,41 @@ class ClientHub:
                 return channel.problem
         return ""
 
+    # --- aggregates
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is subscribed to anything."""
+        return any(channel.subscribers for channel in self._channels.values())
+
+    def is_listed(self, symbol: bytes) -> bool:
+        """Whether a symbol (as JSON) is in a list that somebody watches."""
+        return any(channel.subscribers and channel.feed.holds(symbol) for channel in self._channels.values())
+
+    def show(self, aggregates: dict[bytes, bytes]) -> None:
+        """Writes to each client, as one piece, the framed aggregates of the symbols in its lists.
+
+        Who cannot take more now goes without: the next ones say more.
+        """
+        pieces: dict[frozenset[str], tuple[int, bytes]] = {}
+        for client in list(self.clients):
+            if client.is_blocked or not client.subscriptions:
+                continue
+            names = frozenset(client.subscriptions)
+            if (piece := pieces.get(names)) is None:
+                piece = pieces[names] = self._piece(names, aggregates)
+            count, frames = piece
+            if count:
+                metrics.sent("aggregate", count, len(frames))
+                client.write(frames)
+
+    def _piece(self, names: frozenset[str], aggregates: dict[bytes, bytes]) -> tuple[int, bytes]:
+        feeds = [self._channels[name].feed for name in names]
+        frames = [
+            frame for symbol, frame in aggregates.items() if any(feed.holds(symbol) for feed in feeds)
+        ]
+        return len(frames), b"".join(frames)
+
     # --- what the clients report
 
     def joined(self, client: Client) -> None:

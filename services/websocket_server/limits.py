@@ -32,6 +32,8 @@ class Limits(NamedTuple):
     ahead_seconds: float = 2.0
     # Changes of a list that come closer together than this go out in one write.
     flush_seconds: float = 0.02
+    # A symbol's aggregates come at most so often.
+    aggregate_seconds: float = 1.0
     # Changes held per list for those who come back.
     held_changes: int = 2048
     held_bytes: int = 4 * 1024 * 1024

@@ -9,6 +9,8 @@ from services.kit.channel import open_channel
 from services.kit.lifecycle import Service, State
 from services.kit.lists import load_lists
 from services.kit.settings import Settings
+from services.websocket_server.bar_book import BarBook
+from services.websocket_server.bar_upstream import BarUpstream
 from services.websocket_server.channel import ListChannel
 from services.websocket_server.hub import ClientHub
 from services.websocket_server.limits import Limits
@@ -35,12 +37,20 @@ class WebSocketServer(Service):
         self._defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel = open_channel(self.settings.address("scanner"))
         self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._open_upstream)
+        self._bars = BarUpstream(
+            self.settings.address("data_ingest"),
+            BarBook(self.hub.is_listed),
+            lambda: self.hub.is_watched,
+            self.hub.show,
+            self.limits,
+        )
         self._server = await listen(self.settings.address(self.name), self.hub, self._ready_condition)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.hub.look_after(), name="websocket_server.look_after")
+            tasks.create_task(self._bars.run(), name="websocket_server.bars")
             tasks.create_task(self._watch_trouble(), name="websocket_server.trouble")
             tasks.create_task(self._until_defect(), name="websocket_server.defect")
 
