@@ -42,6 +42,9 @@ from services.kit.vendor import VendorClient
 log = get_logger(__name__)
 
 COUNT_SECONDS: Final = 0.5
+# What asks the vendor tries again by itself, and soon notices that it is back.
+VENDOR_ATTEMPTS: Final = 3
+VENDOR_PAUSE_SECONDS: Final = 5.0
 # Rejected input is told of at most so often.
 REPORT_SECONDS: Final = 10.0
 
@@ -71,7 +74,12 @@ class DataIngest(Service):
     async def start(self) -> None:
         settings = self.settings
         epoch = await next_epoch(settings.data_dir)
-        vendor = self._vendor = VendorClient(settings.polygon.rest_url, settings.polygon.api_key)
+        vendor = self._vendor = VendorClient(
+            settings.polygon.rest_url,
+            settings.polygon.api_key,
+            attempts=VENDOR_ATTEMPTS,
+            retry_max_s=VENDOR_PAUSE_SECONDS,
+        )
         self._channel = open_channel(settings.address("market_session"))
         self._trading_days = TradingDays(self._channel)
         now_ns = wall_ns() if self._is_wall else await vendor_now_ns(vendor)
