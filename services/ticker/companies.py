@@ -1,7 +1,7 @@
 """Who is behind a symbol: Redis, else PostgreSQL, else the vendor, whose answer is kept in both."""
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 from tradeul.v1 import ticker_pb2
 
@@ -10,7 +10,7 @@ from services.kit.errors import TOO_MANY_LOOKUPS, VENDOR_UNAVAILABLE, ServiceErr
 from services.kit.logging import get_logger
 from services.kit.vendor import VendorClient, VendorError
 from services.ticker import metrics
-from services.ticker.core import fill, metadata_from_vendor, metadata_of, needs_vendor
+from services.ticker.core import fill, has_further_fields, metadata_from_vendor, metadata_of
 from services.ticker.redis_cache import RedisCache
 from services.ticker.store import TickerStore
 
@@ -25,8 +25,15 @@ UNKNOWN_SECONDS: Final = 300.0
 MAX_UNKNOWN: Final = 20_000
 
 
+class Stored(NamedTuple):
+    """What is known here; `is_described` when a loader, or the vendor through us, has been there."""
+
+    message: Metadata
+    is_described: bool
+
+
 class Companies:
-    """`metadata` for what is known here, `look_up` for what only the vendor may know."""
+    """`stored` for what is known here, `look_up` for what only the vendor may know."""
 
     def __init__(self, cache: RedisCache, store: TickerStore, vendor: VendorClient) -> None:
         self._cache = cache
@@ -35,11 +42,11 @@ class Companies:
         self._lookups: dict[str, asyncio.Task[Metadata | None]] = {}
         self._unknown: dict[str, float] = {}
 
-    async def metadata(self, symbol: str) -> Metadata | None:
-        """What is stored of exactly this symbol. Raises STORE_UNAVAILABLE."""
+    async def stored(self, symbol: str) -> Stored | None:
+        """What is known here of exactly this symbol. Raises STORE_UNAVAILABLE."""
         if (message := await self._cache.metadata(symbol)) is not None:
             metrics.ANSWERS.labels("metadata", "redis").inc()
-            return message
+            return Stored(message, is_described=True)
         record = await self._store.metadata(symbol)
         if record is None:
             return None
@@ -48,9 +55,10 @@ class Companies:
             metrics.MALFORMED_DETAIL.inc(len(left_out))
             log.warning("details of ticker_metadata cannot be read", symbol=symbol, fields=left_out)
         metrics.ANSWERS.labels("metadata", "database").inc()
-        if not needs_vendor(message):
+        stored = Stored(message, has_further_fields(message))
+        if stored.is_described:
             await self._cache.store_metadata(message)
-        return message
+        return stored
 
     async def look_up(self, symbol: str, known: Metadata | None = None) -> Metadata | None:
         """Asks the vendor, and keeps what it says beside what is known. None when it does not know the symbol.

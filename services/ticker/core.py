@@ -87,9 +87,9 @@ def further_fields(message: ticker_pb2.TickerMetadata) -> str:
     return json.dumps({name: value for name, value in values.items() if name in _FURTHER})
 
 
-def needs_vendor(message: ticker_pb2.TickerMetadata | None) -> bool:
-    """Whether no loader has described the company: then the vendor is asked."""
-    return message is None or not any(field.name in _FURTHER for field, _ in message.ListFields())
+def has_further_fields(message: ticker_pb2.TickerMetadata) -> bool:
+    """Whether the vendor has described the company, by whichever way."""
+    return any(field.name in _FURTHER for field, _ in message.ListFields())
 
 
 def complete_row(

@@ -35,6 +35,9 @@ def checked_name(name: str) -> str:
 
 def new_filter(request: filters_pb2.CreateFilterRequest) -> FilterValues:
     """What a request to create asks for; raises INVALID_FILTER naming the wrong parameters."""
+    # The door leaves out what it does not know: a misspelt field must not make a filter of nothing.
+    if not request.HasField("parameters"):
+        raise INVALID_REQUEST.error("expected parameters, was none", field="parameters")
     return _checked(
         request.name,
         FilterValues(
@@ -47,6 +50,8 @@ def new_filter(request: filters_pb2.CreateFilterRequest) -> FilterValues:
 
 def changed_filter(request: filters_pb2.UpdateFilterRequest, now: FilterValues) -> FilterValues:
     """The row with what the request gives; raises INVALID_FILTER when that cannot be used."""
+    if not (request.HasField("enabled") or request.HasField("priority") or request.HasField("parameters")):
+        raise INVALID_REQUEST.error("expected enabled, priority or parameters, was none of them")
     parameters = {**now.parameters, **plain(request.parameters)}
     return _checked(
         request.name,

@@ -6,7 +6,7 @@ from services.kit.errors import UNKNOWN_SYMBOL, ServiceError
 from services.kit.symbols import spellings
 from services.ticker import metrics
 from services.ticker.companies import Companies
-from services.ticker.core import complete_row, metadata_from_row, needs_vendor
+from services.ticker.core import complete_row, metadata_from_row
 from services.ticker.live_rows import LiveRows
 from services.ticker.redis_cache import RedisCache
 from services.ticker.store import TickerStore
@@ -47,9 +47,9 @@ class Tickers:
         """Who is behind the symbol."""
         names = spellings(symbol)
         for name in names:
-            known = await self._companies.metadata(name)
-            if known is not None:
-                return await self._described(name, known)
+            stored = await self._companies.stored(name)
+            if stored is not None:
+                return stored.message if stored.is_described else await self._described(name, stored.message)
         for name in names:
             if (found := await self._companies.look_up(name)) is not None:
                 return found
@@ -67,8 +67,6 @@ class Tickers:
 
     async def _described(self, name: str, known: Metadata) -> Metadata:
         """`known`, with what the vendor says where no loader has run."""
-        if not needs_vendor(known):
-            return known
         try:
             return await self._companies.look_up(name, known) or known
         except ServiceError:
@@ -77,15 +75,15 @@ class Tickers:
 
     async def _stored_row(self, name: str, row: Row | None) -> Row | None:
         try:
-            metadata, last_day = await self._companies.metadata(name), await self._store.last_day(name)
+            stored, last_day = await self._companies.stored(name), await self._store.last_day(name)
         except ServiceError:
             if row is None:
                 raise
             metrics.FAILURES.labels("database").inc()
             return row
-        if row is None and metadata is None and last_day is None:
+        if row is None and stored is None and last_day is None:
             return None
-        return complete_row(name, row, metadata, last_day)
+        return complete_row(name, row, stored.message if stored is not None else None, last_day)
 
 
 def unknown(symbol: str) -> ServiceError:
