@@ -9,6 +9,7 @@ from services.simulator.hashing import B1, F8, I8, MASK, STRIDE, mix
 from services.simulator.market_day import STORY_REACH
 from services.simulator.minutes import Bars, choose, make_bars, take
 from services.simulator.plan import DayPlan, Plans
+from services.simulator.shapes import PATHS
 
 
 class SymbolMinutes(NamedTuple):
@@ -81,7 +82,7 @@ def _symbol_minutes(plans: Plans, symbol: int, days: list[DayPlan], adjusted: bo
         return price
 
     row = np.full(len(day), plans.universe.size_row[symbol])
-    library = chosen.path[day] * shapes.end + minute
+    library = minute * PATHS + chosen.path[day]
     bars = make_bars(
         plans.shapes.sizes,
         row,

@@ -94,12 +94,12 @@ class MarketDay:
         self._start = chosen.start
         self._trades = plan.trades.astype(np.float64)
         self._shapes = shapes
-        self._up, self._down = shapes.up_by_minute, shapes.down_by_minute
+        self._up, self._down = shapes.up, shapes.down
         self._reach_row = chosen.path
         self._curve_row = chosen.curve
         self._path_row = chosen.path.copy()
         self.halts: dict[int, tuple[Halt, ...]] = {}
-        curves, paths = [shapes.curves], [shapes.paths.astype(np.float64)]
+        curves, paths = [shapes.curves], [shapes.paths]
         for place, symbol in enumerate(plan.own_shapes):
             own = plans.own_shape(plan, symbol)
             curves.append(own.curve[None, :])

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -34,6 +35,12 @@ class Rest:
         self._reference = Reference(market, seed)
         self._encode = msgspec.json.Encoder().encode
         self.requests = 0
+        # One: they would only share the same core, and each keep memory of its own.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rest")
+
+    def close(self) -> None:
+        """Waits for the answer under way."""
+        self._thread.shutdown(cancel_futures=True)
 
     async def answer(self, path: str, query: Query, key: str, base: str) -> RestAnswer:
         """`path` is still percent-encoded. What takes long is done on a thread, so that the market goes on."""
@@ -44,7 +51,7 @@ class Rest:
                 raise Refused(401, "API Key was not provided")
             found = self._route(path, query, base)
             if callable(found):
-                found = await asyncio.to_thread(found)
+                found = await asyncio.get_running_loop().run_in_executor(self._thread, found)
         except Refused as refused:
             return RestAnswer(refused.status, self._encode({**refused.body, "request_id": request_id}))
         if isinstance(found, str):

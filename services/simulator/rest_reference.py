@@ -12,6 +12,7 @@ from services.simulator.rest_query import (
     Answer,
     Query,
     Refused,
+    bad,
     boolean,
     cursor,
     date,
@@ -105,6 +106,9 @@ class Reference:
 
     def splits(self, path: str, query: Query, base: str) -> Answer:
         limit, offset = integer(query, "limit", 10, 1, 1000), cursor(query)
+        order = query.get("sort") or "execution_date"
+        if order not in ("execution_date", "ticker"):
+            raise bad(f"'sort': expected execution_date or ticker, was {order!r}")
         plans, tickers = self._market.plans, self._market.universe.tickers
         rows = []
         for number, split in enumerate(plans.splits):
@@ -120,7 +124,7 @@ class Reference:
                         "ticker": ticker,
                     }
                 )
-        rows.sort(key=lambda row: (str(row[query.get("sort") or "execution_date"]), str(row["ticker"])))
+        rows.sort(key=lambda row: (str(row[order]), str(row["ticker"])))
         # The newest come first unless asked otherwise.
         if (query.get("order") or "desc") == "desc" or is_descending(query, "order"):
             rows.reverse()

@@ -34,6 +34,11 @@ class Simulator(Service):
         """Where it listens, after start()."""
         return self._server.port if self._server is not None else 0
 
+    @property
+    def market_symbols(self) -> list[str]:
+        """The tickers, the most active first, after start()."""
+        return self.market.universe.tickers if self.market is not None else []
+
     async def start(self) -> None:
         sim = self.settings.sim
         self.market = market = await asyncio.to_thread(Market, sim)
@@ -57,6 +62,7 @@ class Simulator(Service):
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.stop()
+            self._rest.close()
 
     def _why_not_ready(self) -> str | None:
         return None if self.state is State.RUNNING else self.condition

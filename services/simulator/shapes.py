@@ -60,7 +60,7 @@ class DayShapes:
     """The shapes of one kind of day, full or with an early close.
 
     curves: (CURVES, end+1) share of the day's trades by minute. paths: (PATHS, end+1) wandering of
-    the log price in units of a day's sigma, 0 at the open and the close. up, down: (PATHS, end) how
+    the log price in units of a day's sigma, 0 at the open and the close. up, down: (end, PATHS) how
     far a minute's high and low reach beyond its open and close, same unit. gap_done, day_done: (end+1)
     how much of the overnight gap and of the day's change has come.
     """
@@ -83,11 +83,9 @@ class DayShapes:
         reach = rng.standard_normal((2, PATHS, end), dtype=np.float32)
         scale = np.full(end, 0.03, dtype=np.float32)
         scale[OPEN_MINUTE:close] *= np.sqrt(self.weights[OPEN_MINUTE:close] / 2.0)
-        self.up: F4 = np.abs(reach[0]) * scale
-        self.down: F4 = np.abs(reach[1]) * scale
-        # Once more column by column, which is how the live day reads them.
-        self.up_by_minute: F4 = np.ascontiguousarray(self.up.T)
-        self.down_by_minute: F4 = np.ascontiguousarray(self.down.T)
+        # Minute by minute is how the live day reads them.
+        self.up: F4 = np.ascontiguousarray((np.abs(reach[0]) * scale).T)
+        self.down: F4 = np.ascontiguousarray((np.abs(reach[1]) * scale).T)
         minute = np.arange(end + 1, dtype=np.float64)
         self.gap_done: F8 = np.clip(0.55 + 0.45 * minute / OPEN_MINUTE, 0.0, 1.0)
         self.day_done: F8 = np.clip((minute - OPEN_MINUTE) / (close - OPEN_MINUTE), 0.0, 1.0)

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from services.simulator.calendar import OPEN_MINUTE
-from services.simulator.hashing import B1, F8, I8, generator
+from services.simulator.hashing import B1, F4, F8, I8, generator
 from services.simulator.shapes import DayShapes, bridge, cumulative
 
 GAP_AND_GO, GAP_AND_FADE, GAP_DOWN, GAP_DOWN_BOUNCE, RUNNER, FADER, QUIET = range(7)
@@ -38,7 +38,7 @@ class StoryShape(NamedTuple):
     """A symbol's own rows for the day: curve and path (relative to the previous close), as in DayShapes."""
 
     curve: F8
-    path: F8
+    path: F4
     halts: tuple[Halt, ...]
 
 
@@ -148,4 +148,4 @@ def shape(
         path[first : last + 1] = path[first]
         weights[last : last + 2] += 0.25 * weights[first:last].sum()
         weights[first:last] = 0.0
-    return StoryShape(cumulative(weights), path, halts)
+    return StoryShape(cumulative(weights), path.astype(np.float32), halts)

@@ -3,7 +3,7 @@
 A pure function of seed, symbols and time: it does not depend on the wall clock or on who listens.
 """
 
-import heapq
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,13 +29,14 @@ HALTED: Final = 17
 RESUMED: Final = 18
 # LULD bands of a symbol are sent about so often, in minutes.
 BANDS_EVERY: Final = 16
+# Sorting by it keeps what was made first first.
+SEND_MS: Final = itemgetter(0)
 
 
 class Event(NamedTuple):
-    """`text` is sent at `send_ms` (ms since 1970 UTC); order tells equal times apart."""
+    """`text` is sent at `send_ms` (ms since 1970 UTC)."""
 
     send_ms: int
-    order: int
     kind: Kind
     symbol: int
     text: str
@@ -67,7 +68,8 @@ class Tape:
         self._plans = plans
         self._universe = plans.universe
         self._tapes: list[int] = plans.universe.tape.tolist()
-        self._due: list[Event] = []
+        # By the second in which they are sent.
+        self._due: dict[int, list[Event]] = {}
         self._order = 0
         self._minute: Minute | None = None
         self._minute_dollars = np.zeros(plans.universe.count)
@@ -107,15 +109,17 @@ class Tape:
             self._end_minute(self._minute, begin_ms + 1000)
         if number == self.day.day.close_minute * 60:
             self._official_closes(begin_ms)
-        due, end_ms = self._due, begin_ms + 1000
-        events = []
-        while due and due[0].send_ms < end_ms:
-            events.append(heapq.heappop(due))
+        events = self._due.pop(begin_ms // 1000, [])
+        events.sort(key=SEND_MS)
         return events
 
     def _send(self, send_ms: int, kind: Kind, symbol: int, text: str) -> None:
         self._order += 1
-        heapq.heappush(self._due, Event(send_ms, self._order, kind, symbol, text))
+        event = Event(send_ms, kind, symbol, text)
+        second = send_ms // 1000
+        if (due := self._due.get(second)) is None:
+            due = self._due[second] = []
+        due.append(event)
 
     def _begin_minute(self, number: int, begin_ms: int) -> None:
         minute = self._minute = self.day.begin_minute()
