@@ -52,7 +52,9 @@ def test_the_longest_span_is_allowed_and_no_longer() -> None:
             span_of(start.isoformat(), (start + each.longest + timedelta(seconds=1)).isoformat(), each)
 
 
-@pytest.mark.parametrize("text", ["2026-3-1", "20260301", "2026-02-30", "\u0661\u0662\u0663\u0664-01-01", "2026-03-01T", " 2026-03-01"])
+@pytest.mark.parametrize(
+    "text", ["2026-3-1", "20260301", "2026-02-30", "\u0661\u0662\u0663\u0664-01-01", "2026-03-01T", " 2026-03-01"]
+)
 def test_other_dates_are_refused(text: str) -> None:
     with pytest.raises(ServiceError, match="expected a date like"):
         date_of(text)
