@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -124,12 +124,12 @@ class VendorClient:
     async def snapshot(self) -> list[SnapshotTicker]:
         """Every symbol's day, previous day, newest minute, last trade and last quote."""
         path = "/v2/snapshot/locale/us/markets/stocks/tickers"
-        return [item async for item in self._pages(path, {}, SnapshotTicker)]
+        return await self._all(path, {}, SnapshotTicker)
 
     async def grouped_daily(self, date: Date, adjusted: bool = True) -> list[GroupedBar]:
         """The daily bars of all symbols on `date`; empty on a day without trading."""
         path = f"/v2/aggs/grouped/locale/us/market/stocks/{date}"
-        return [item async for item in self._pages(path, {"adjusted": adjusted}, GroupedBar)]
+        return await self._all(path, {"adjusted": adjusted}, GroupedBar)
 
     async def aggs(
         self,
@@ -147,18 +147,18 @@ class VendorClient:
         """
         path = f"/v2/aggs/ticker/{quote(ticker, safe='')}/range/{n}/{unit}/{start}/{end}"
         query: Query = {"adjusted": adjusted, "sort": "asc", "limit": limit}
-        return [item async for item in self._pages(path, query, AggregateBar)]
+        return await self._all(path, query, AggregateBar)
 
     async def volume_bars(self, ticker: str, n: int, unit: str, start: Date, end: Date) -> list[VolumeBar]:
         """The same without prices, split-adjusted: for thousands of symbols' histories, at half the cost."""
         path = f"/v2/aggs/ticker/{quote(ticker, safe='')}/range/{n}/{unit}/{start}/{end}"
         query: Query = {"adjusted": True, "sort": "asc", "limit": 50_000}
-        return [item async for item in self._pages(path, query, VolumeBar)]
+        return await self._all(path, query, VolumeBar)
 
     async def tickers(self, active: bool = True, market: str = "stocks", limit: int = 1000) -> list[TickerSummary]:
         """All symbols of a market."""
         query: Query = {"market": market, "active": active, "limit": limit, "sort": "ticker", "order": "asc"}
-        return [item async for item in self._pages("/v3/reference/tickers", query, TickerSummary)]
+        return await self._all("/v3/reference/tickers", query, TickerSummary)
 
     async def ticker_details(self, ticker: str, date: Date | None = None) -> TickerDetails | None:
         """One symbol's metadata, as of `date`; None when the vendor doesn't know the symbol."""
@@ -178,7 +178,7 @@ class VendorClient:
     async def conditions(self, asset_class: str = "stocks", limit: int = 1000) -> list[Condition]:
         """The vendor's conditions of trades and quotes with their update rules."""
         query: Query = {"asset_class": asset_class, "limit": limit}
-        return [item async for item in self._pages("/v3/reference/conditions", query, Condition)]
+        return await self._all("/v3/reference/conditions", query, Condition)
 
     async def splits(
         self, start: Date | None = None, end: Date | None = None, ticker: str | None = None, limit: int = 1000
@@ -191,7 +191,7 @@ class VendorClient:
             query["execution_date.lte"] = str(end)
         if ticker is not None:
             query["ticker"] = ticker
-        return [item async for item in self._pages("/v3/reference/splits", query, Split)]
+        return await self._all("/v3/reference/splits", query, Split)
 
     async def market_status(self) -> MarketStatus:
         """What the vendor takes as now, and whether its markets are open."""
@@ -205,16 +205,17 @@ class VendorClient:
         """The coming holidays and early closes, one row per exchange."""
         return self._items(msgspec.Raw(await self._get("/v1/marketstatus/upcoming", {})), MarketHoliday)
 
-    async def _pages(self, path: str, query: Query, kind: type[Item]) -> AsyncIterator[Item]:
+    async def _all(self, path: str, query: Query, kind: type[Item]) -> list[Item]:
+        """The items of all pages."""
+        found: list[Item] = []
         seen: set[str] = set()
         url = self._url(path, query)
         for _ in range(MAX_PAGES):
             envelope = _envelope(await self._fetch(url))
             for items in (envelope.results, envelope.tickers):
-                for item in self._items(items, kind):
-                    yield item
+                found += self._items(items, kind)
             if not envelope.next_url:
-                return
+                return found
             if envelope.next_url in seen:
                 raise VendorError(f"{path}: expected a new next_url, was the same again", retryable=False)
             seen.add(envelope.next_url)
