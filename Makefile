@@ -52,9 +52,13 @@ $(BIN)/python:
 		{ echo "expected Python 3.11 or newer, was $$($(PYTHON) --version); make PYTHON=python3.12 names another" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# What builds is installed first: extensions are compiled anew when their Cython is newer than they are.
 $(INSTALLED): pyproject.toml setup.py | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
-	@mkdir -p $(@D) && touch $@
+	@mkdir -p $(@D)
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(@D)/requires.txt
+	$(BIN)/python -m pip install --quiet --requirement $(@D)/requires.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[embedded,dev]'
+	@touch $@
 
 # Only what changed is compiled again.
 $(BUILT): $(INSTALLED) $(wildcard fastcore/*.pyx fastcore/*.pxd)

@@ -9,14 +9,18 @@ from services.kit import embedded
 from services.kit.errors import StartError
 from services.kit.process import ProcessSpec, Ready
 from services.kit.settings import Address, Settings
-from services.modules import GATEWAY_NEEDS, MODULES, Module
+from services.modules import GATEWAY_AFTER, MODULES, Module
 
 MIGRATE: Final = "migrate"
 PROGRAM: Final = (sys.executable, "-m", "services.cli.main")
 # The health check gives up so long before the supervisor looks whether the child still lives.
 HEALTH_SECONDS: Final = 1.0
-# glibc keeps freed memory in an arena per thread; a service has few threads that matter.
-ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}
+ENVIRONMENT: Final = {
+    # glibc keeps freed memory in an arena per thread; a service has few threads that matter.
+    "MALLOC_ARENA_MAX": "2",
+    # Services start programs, which forget gRPC; none goes on using it in a fork.
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+}
 
 
 def modules_of(settings: Settings) -> list[Module]:
@@ -54,7 +58,7 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
     names = {*stores, *(module.name for module in modules_of(settings))}
     for module in modules_of(settings):
         specs.append(_service_spec(module, settings, environment, names))
-    specs.append(embedded.envoy_spec(settings, GATEWAY_NEEDS))
+    specs.append(embedded.envoy_spec(settings, GATEWAY_AFTER))
     return specs
 
 

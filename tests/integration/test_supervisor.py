@@ -1,0 +1,157 @@
+"""The supervisor with real processes: order, restarts, hopeless starts, stops, and nobody left behind."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.kit.errors import StartError
+from services.kit.process import ProcessSpec
+from services.kit.supervisor import Phase, Supervisor, check_order
+from tests.support.mesh import processes_below
+
+# Says when it starts and when it is asked to stop; `ready` is a file that it makes.
+CHILD = """
+import pathlib, signal, sys, time
+name, journal, ready = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+def write(word):
+    with journal.open("a") as file:
+        file.write(f"{word} {name}\\n")
+def stop(*_):
+    write("stop")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+write("start")
+ready.touch()
+while True:
+    time.sleep(60)
+"""
+DEAF = (
+    "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+)
+
+
+class Family:
+    """Specs of children that write into one journal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.journal = directory / "journal"
+        self.lines: list[tuple[str, str]] = []
+        self._directory = directory
+
+    def child(self, name: str, *needs: str) -> ProcessSpec:
+        ready = self._directory / f"{name}.ready"
+
+        async def is_ready() -> bool:
+            return ready.exists()
+
+        return ProcessSpec(
+            name=name,
+            command=(sys.executable, "-c", CHILD, name, str(self.journal), str(ready)),
+            needs=needs,
+            ready=is_ready,
+            prepare=lambda: ready.unlink(missing_ok=True),
+        )
+
+    def script(self, name: str, code: str, *needs: str, once: bool = False) -> ProcessSpec:
+        return ProcessSpec(name=name, command=(sys.executable, "-c", code), needs=needs, once=once, stop_seconds=0.2)
+
+    def supervisor(self, *specs: ProcessSpec) -> Supervisor:
+        return Supervisor(specs, lambda name, line: self.lines.append((name, line)))
+
+    def events(self) -> list[str]:
+        return self.journal.read_text().splitlines()
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Family:
+    return Family(tmp_path)
+
+
+async def test_start_in_order_stop_in_reverse(family: Family) -> None:
+    supervisor = family.supervisor(family.child("a"), family.child("b", "a"), family.child("c", "b"))
+    await supervisor.start()
+    assert set(supervisor.phases.values()) == {Phase.READY}
+    pids = set(supervisor.pids.values())
+    assert pids <= processes_below(os.getpid())
+    await supervisor.stop()
+    assert family.events() == ["start a", "start b", "start c", "stop c", "stop b", "stop a"]
+    assert not pids & processes_below(os.getpid())
+
+
+async def test_a_child_that_is_killed_is_started_again(family: Family) -> None:
+    supervisor = family.supervisor(family.child("a"), family.child("b", "a"))
+    await supervisor.start()
+    pids = supervisor.pids
+    os.kill(pids["a"], signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while supervisor.starts("a") < 2 or supervisor.phases["a"] is not Phase.READY:
+            await asyncio.sleep(0.01)
+    assert supervisor.pids["b"] == pids["b"]
+    assert supervisor.starts("b") == 1
+    await supervisor.stop()
+    assert family.events() == ["start a", "start b", "start a", "stop b", "stop a"]
+
+
+async def test_what_is_done_once_comes_before_those_who_need_it(family: Family) -> None:
+    migrate = family.script("migrate", f"open({str(family.journal)!r}, 'a').write('done migrate\\n')", once=True)
+    supervisor = family.supervisor(migrate, family.child("a", "migrate"))
+    await supervisor.start()
+    assert family.events() == ["done migrate", "start a"]
+    assert "migrate" not in supervisor.pids
+    await supervisor.stop()
+
+
+async def test_a_child_that_cannot_start_ends_the_start_with_its_last_words(family: Family) -> None:
+    broken = family.script("broken", "import sys; sys.exit('no such table')", once=True)
+    supervisor = family.supervisor(family.child("a"), broken, family.child("b", "broken"))
+    with pytest.raises(StartError, match=r"broken: ended with status 1, 3 times in a row\n  no such table"):
+        await supervisor.start()
+    await supervisor.stop()
+    assert family.events() == ["start a", "stop a"]
+
+
+async def test_wrong_settings_are_not_tried_again(family: Family) -> None:
+    supervisor = family.supervisor(family.script("misled", "import sys; sys.exit(78)", once=True))
+    with pytest.raises(StartError, match="ended with status 78, 1 times"):
+        await supervisor.start()
+    assert supervisor.starts("misled") == 1
+    await supervisor.stop()
+
+
+async def test_a_program_that_is_not_there(family: Family) -> None:
+    spec = ProcessSpec(name="ghost", command=("/no/such/program",), once=True)
+    supervisor = family.supervisor(spec)
+    with pytest.raises(StartError, match="ghost: ended with status 1"):
+        await supervisor.start()
+    await supervisor.stop()
+    assert any("/no/such/program" in line or "No such file" in line for _, line in family.lines)
+
+
+async def test_one_that_does_not_hear_is_killed(family: Family) -> None:
+    supervisor = family.supervisor(family.script("deaf", DEAF))
+    await supervisor.start()
+    async with asyncio.timeout(20):
+        while ("deaf", "deaf") not in family.lines:
+            await asyncio.sleep(0.01)
+    pid = supervisor.pids["deaf"]
+    await supervisor.stop()
+    assert pid not in processes_below(os.getpid())
+
+
+async def test_kill_ends_all_at_once(family: Family) -> None:
+    supervisor = family.supervisor(family.child("a"), family.child("b", "a"))
+    await supervisor.start()
+    supervisor.kill()
+    await supervisor.stop()
+    assert family.events() == ["start a", "start b"]
+    assert not supervisor.pids
+
+
+def test_an_order_that_cannot_be() -> None:
+    specs = [ProcessSpec(name="b", command=("true",), needs=("a",)), ProcessSpec(name="a", command=("true",))]
+    with pytest.raises(ValueError, match="b needs a, expected before it"):
+        check_order(specs)
