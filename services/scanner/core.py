@@ -10,9 +10,10 @@ from fastcore.filters import FilterError, compile_filter, compile_order
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
 from services.kit.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, UNKNOWN_SYMBOL
+from services.kit.frames import FrameError, next_frame
 from services.kit.lists import ListSpec
 from services.kit.ring import Position
-from services.kit.wire import fields, frame_parts, wrap
+from services.kit.wire import fields, wrap
 from services.scanner.lag import last_trade_ns
 from services.scanner.requests import FILTERED
 
@@ -24,14 +25,6 @@ _RANKED_TIMESTAMP: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["tim
 _RANKED_POSITION: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["position"].number
 _GAPPERS: Final = {name: field.number for name, field in scanner_pb2.Gappers.DESCRIPTOR.fields_by_name.items()}
 _FILTERED: Final = {name: field.number for name, field in scanner_pb2.FilteredTickers.DESCRIPTOR.fields_by_name.items()}
-
-
-class StreamHole(Exception):
-    """A frame is missing between the last one applied and the one that came."""
-
-
-class FrameError(Exception):
-    """The stream cannot be applied: this copy can no longer be the same as the others."""
 
 
 class Applied(NamedTuple):
@@ -81,17 +74,8 @@ class ScannerCore:
         Frame 1 of a later epoch begins a new market. Raises StreamHole when it
         is not the next one, FrameError when it cannot be applied.
         """
-        try:
-            parts = frame_parts(frame)
-        except ValueError as error:
-            raise FrameError(f"frame cannot be read: {error}") from error
-        last = self._position
-        begins = parts.sequence == 1 and (last is None or parts.epoch > last.epoch)
-        market = self._market
-        if begins:
-            market = Market(self._specs, parts.epoch)
-        elif last is None or (parts.epoch, parts.sequence) != (last.epoch, last.sequence + 1):
-            raise StreamHole(f"expected the frame after {last}, was {parts.epoch}/{parts.sequence}")
+        parts, begins = next_frame(frame, self._position)
+        market = Market(self._specs, parts.epoch) if begins else self._market
         assert market is not None, "a position goes with a market"
         try:
             updates = market.apply(frame)

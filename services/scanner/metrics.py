@@ -16,7 +16,6 @@ REFRESH_SECONDS = Histogram(
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
 )
 LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long taking a whole state took.")
-RECONNECTS = Counter("tradeul_frame_stream_reconnects", "Times the stream of the sequencer was opened.")
 OPEN_SCANS = Gauge("tradeul_open_scans", "Own lists that are being watched.")
 IS_CURRENT = Gauge("tradeul_scanner_current", "1 while the state follows the sequencer.")
 SCAN_ROWS_STORED = Counter("tradeul_scan_rows_stored", "Rows written to scan_results.")

@@ -6,13 +6,13 @@ from typing import ClassVar
 import grpc.aio
 from tradeul.v1 import scanner_pb2
 
+from services.kit.frame_reader import FrameReader
 from services.kit.lifecycle import Service
 from services.kit.lists import load_lists
 from services.kit.logging import get_logger
 from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.scanner.core import ScannerCore
-from services.scanner.frame_reader import FrameReader
 from services.scanner.hub import ListHub
 from services.scanner.scan_results import ScanRecorder
 from services.scanner.scan_writer import ScanWriter
@@ -43,7 +43,7 @@ class ScannerService(Service):
             self._writing = asyncio.create_task(self._writer.run(), name="scanner.writing")
         else:
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
-        reader = FrameReader(self.settings.address("data_ingest"), self.hub)
+        reader = FrameReader(self.settings.address("data_ingest"), self.hub, self.name)
         self._reading = asyncio.create_task(reader.run(), name="scanner.reading")
         current = asyncio.create_task(self.hub.until_current(), name="scanner.until_current")
         try:

@@ -143,7 +143,7 @@ async def test_metrics_say_what_happened(sequencer: ScriptedSequencer) -> None:
             "own": sample("tradeul_list_updates_total", list="scan"),
             "refreshes": sample("tradeul_refresh_seconds_count"),
             "lags": sample("tradeul_lag_seconds_count", service="scanner", step="list"),
-            "connections": sample("tradeul_frame_stream_reconnects_total"),
+            "connections": sample("tradeul_frame_stream_reconnects_total", reader="scanner"),
         }
 
     before = now()

@@ -12,17 +12,21 @@ from typing import Final, Protocol
 
 import grpc
 import grpc.aio
+from prometheus_client import Counter
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
 from services.kit.channel import open_channel
+from services.kit.frames import FrameError, StreamHole
 from services.kit.logging import get_logger
 from services.kit.ring import Position
 from services.kit.settings import Address
 from services.kit.wire import only_field
-from services.scanner.core import FrameError, StreamHole
-from services.scanner.metrics import RECONNECTS
 
 log = get_logger(__name__)
+
+RECONNECTS: Final = Counter(
+    "tradeul_frame_stream_reconnects", "Times the stream of the sequencer was opened.", ["reader"]
+)
 
 METHOD: Final = "/tradeul.v1.DataIngestService/SubscribeFrames"
 # The sequencer sends watermarks all the time: silence means that it is gone.
@@ -67,9 +71,9 @@ class FrameSink(Protocol):
 
 
 class FrameReader:
-    """One reader of DataIngestService.SubscribeFrames."""
+    """One reader of DataIngestService.SubscribeFrames; `name` is what logs and metrics call it."""
 
-    def __init__(self, target: Address | str, sink: FrameSink, name: str = "scanner") -> None:
+    def __init__(self, target: Address | str, sink: FrameSink, name: str) -> None:
         self._target = target
         self._sink = sink
         self._name = name
@@ -88,7 +92,7 @@ class FrameReader:
             while True:
                 self._sink.set_problem(f"connecting to data_ingest at {self._target}")
                 self._progressed = False
-                RECONNECTS.inc()
+                RECONNECTS.labels(self._name).inc()
                 why = await self._follow(open_stream)
                 pause = FIRST_PAUSE if self._progressed else min(pause * 2, LONGEST_PAUSE)
                 self._sink.set_problem(f"data_ingest at {self._target}: {why}")
