@@ -90,6 +90,8 @@ STORES: Final = ("redis", "postgres")
 GATEWAY_PORT: Final = 8000
 GATEWAY_ADMIN_PORT: Final = 8099
 GATEWAY_NEEDS: Final = ("scanner", "market_session", "health")
+# The door opens once these serve, too; it goes on without them.
+GATEWAY_AFTER: Final = (*GATEWAY_NEEDS, "websocket_server")
 
 
 def by_name(name: str) -> Module:
