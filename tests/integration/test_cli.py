@@ -1,0 +1,172 @@
+"""The `tradeul` command as processes: what it says when something is wrong, and that it stops when asked."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from services.kit.settings import DEFAULT_PORTS
+from services.modules import MODULES
+from tests.support.mesh import free_ports
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Every port a free one, no metrics, and `settings`."""
+    ports = zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True)
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("TRADEUL_", "POLYGON_"))},
+        **{f"TRADEUL_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in ports},
+        "TRADEUL_METRICS_PORT_OFFSET": "0",
+        **settings,
+    }
+
+
+def tradeul(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli.main", *arguments],
+        env=environment(settings), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_list_targets_is_the_table() -> None:
+    result = tradeul("list-targets")
+    assert result.returncode == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[:2] for line in lines[:-1]] == [[module.name, str(module.port)] for module in MODULES]
+    assert lines[-1][0] == "gateway"
+
+
+def test_check_config_shows_all_and_hides_keys() -> None:
+    result = tradeul(
+        "check-config",
+        POLYGON_API_KEY="very-secret",
+        TRADEUL_DATABASE_URL="postgresql://me:hunter2@db:5432/tradeul",
+        TRADEUL_SIM_SPEED="2.5",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "very-secret" not in result.stdout
+    assert "hunter2" not in result.stdout
+    lines = result.stdout.splitlines()
+    assert "TRADEUL_SIM_SPEED=2.5" in lines
+    assert "TRADEUL_DATABASE_URL=postgresql://me:***@db:5432/tradeul" in lines
+    assert "POLYGON_API_KEY=(hidden)" in lines
+    # A vendor's key makes the wall's clock the default, which is none of the environment's words.
+    assert "# TRADEUL_CLOCK=wall" in lines
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    wrong = {
+        "TRADEUL_CLOCK": "moon",
+        "TRADEUL_SIM_SEED": "-1",
+        "TRADEUL_SCANNER_ADDRESS": "scanner",
+        "POLYGON_WS_URL": "http://vendor",
+        "TRADEUL_SIM_SEDD": "4",
+    }
+    for command in ("check-config", "up"):
+        result = tradeul(command, **wrong)
+        assert result.returncode == 78
+        named = [name for name in wrong if f"{name}: " in result.stderr]
+        assert named == (list(wrong) if command == "check-config" else [name for name in wrong if "SEDD" not in name])
+    assert "did you mean TRADEUL_SIM_SEED?" in tradeul("check-config", **wrong).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve",), "NAME"),
+        (("serve", "scaner"), "expected one of simulator, market_session"),
+        (("serve", "health", "health"), "expected each service once"),
+        (("launch",), "No such command"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
+    result = tradeul(*arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_up_names_every_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        taken = [f"127.0.0.1:{each.getsockname()[1]}" for each in (first, second)]
+        result = tradeul(
+            "up",
+            TRADEUL_DATA_DIR=str(tmp_path),
+            TRADEUL_GATEWAY_ADDRESS=taken[0],
+            TRADEUL_SCANNER_ADDRESS=taken[1],
+            TRADEUL_POLYGON_WS_ADDRESS="127.0.0.1:0",
+        )
+    assert result.returncode == 1
+    assert f"gateway: {taken[0]}: Address already in use" in result.stderr
+    assert f"scanner: {taken[1]}: Address already in use" in result.stderr
+    assert "polygon_ws: expected a port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_up_shares_no_data_directory(tmp_path: Path) -> None:
+    from services.cli.up import only_one
+
+    with only_one(tmp_path):
+        result = tradeul("up", TRADEUL_DATA_DIR=str(tmp_path))
+    assert result.returncode == 1
+    assert f"another mesh is running on {tmp_path}" in result.stderr
+
+
+async def serve(*names: str, **settings: str) -> tuple[asyncio.subprocess.Process, list[str]]:
+    """A running `tradeul serve` with its first lines up to the last "serving"."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.cli.main", "serve", *names),
+        env=environment(settings),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    async with asyncio.timeout(60):
+        while sum(" serving " in line for line in lines) < len(names):
+            line = await process.stderr.readline()
+            assert line, "".join(lines)
+            lines.append(line.decode())
+    return process, lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_stops_when_asked(number: signal.Signals) -> None:
+    process, lines = await serve("health", "market_session")
+    served = [line.split("name=")[1].split()[0] for line in lines if " serving " in line]
+    # In the table's order, not in the command line's.
+    assert served == ["market_session", "health"]
+    process.send_signal(number)
+    async with asyncio.timeout(30):
+        _, rest = await process.communicate()
+    assert process.returncode == 0, rest.decode()
+    stopped = [line.split("name=")[1].split()[0] for line in rest.decode().splitlines() if " stopped " in line]
+    assert stopped == ["health", "market_session"]
+
+
+async def test_serve_while_it_waits_stops_too() -> None:
+    """A scanner without a sequencer is not there yet; SIGTERM ends it all the same."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.cli.main", "serve", "scanner"),
+        env=environment({}),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        await process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        _, rest = await process.communicate()
+    assert process.returncode == 0, rest.decode()
+
+
+def test_serve_says_that_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = tradeul("serve", "health", TRADEUL_HEALTH_ADDRESS=address)
+    assert result.returncode == 1
+    assert f"health: cannot listen on {address}" in result.stderr
