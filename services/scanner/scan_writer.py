@@ -16,6 +16,7 @@ log = get_logger(__name__)
 
 WRITE_EVERY_SECONDS: Final = 1.0
 BATCH_RECORDS: Final = 200
+ROWS_AT_ONCE: Final = 50
 COMMAND_SECONDS: Final = 30.0
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 10.0
@@ -75,11 +76,14 @@ class ScanWriter:
             rows: list[ResultRow] = []
             for record in self._batch:
                 try:
-                    rows += result_rows(record)
+                    for row in result_rows(record):
+                        rows.append(row)
+                        if len(rows) % ROWS_AT_ONCE == 0:
+                            # The lists' turn.
+                            await asyncio.sleep(0)
                 except DecodeError as error:
                     metrics.SCAN_RECORDS_DROPPED.labels("unusable").inc()
                     log.error("scan result cannot be read", error=str(error))
-                # The lists' turn.
                 await asyncio.sleep(0)
             try:
                 await self._write(rows)

@@ -1,6 +1,7 @@
 """Who is behind a symbol: Redis, else PostgreSQL, else the vendor, whose answer is kept in both."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from tradeul.v1 import ticker_pb2
@@ -73,7 +74,7 @@ class Companies:
                 raise TOO_MANY_LOOKUPS.error(f"{MAX_LOOKUPS} symbols are being looked up already", maximum=MAX_LOOKUPS)
             task = asyncio.create_task(self._ask_vendor(symbol, known), name=f"ticker.look_up.{symbol}")
             self._lookups[symbol] = task
-            task.add_done_callback(lambda _: self._lookups.pop(symbol, None))
+            task.add_done_callback(self._forget_lookup(symbol))
         # Others may wait for the same answer: whoever hangs up does not end it.
         return await asyncio.shield(task)
 
@@ -83,6 +84,15 @@ class Companies:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget_lookup(self, symbol: str) -> Callable[[asyncio.Task[Metadata | None]], None]:
+        def forget(task: asyncio.Task[Metadata | None]) -> None:
+            del self._lookups[symbol]
+            if not task.cancelled():
+                # Everybody who asked may have hung up: then nobody else takes the error.
+                task.exception()
+
+        return forget
 
     async def _ask_vendor(self, symbol: str, known: Metadata | None) -> Metadata | None:
         try:

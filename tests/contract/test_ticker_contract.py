@@ -206,6 +206,9 @@ async def test_filters(door: httpx.AsyncClient) -> None:
     assert changed["parameters"] == {"sectors": ["Technology"], "min_price": 2}
     assert changed["enabled"] is False
     assert await ok(door, path) == changed
+    # As curl -d sends it.
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert (await ok(door, path, "PATCH", content='{"priority": 7}', headers=form))["priority"] == 7
     assert await ok(door, path, "DELETE") == {}
     await refused(door, path, 404, "UNKNOWN_FILTER")
     await refused(door, path, 404, "UNKNOWN_FILTER", "DELETE")
