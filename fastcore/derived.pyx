@@ -8,7 +8,7 @@ from fastcore.baselines cimport SLOT_SECONDS, SLOTS, Baselines
 from fastcore.derived_kernels cimport age_of, round6, rvol_of, score_of, z_score_of
 from fastcore.field_numbers cimport *
 from fastcore.symbol_day cimport DayTable, SymbolDay
-from fastcore.windows cimport WINDOWS, Window, WindowSums, grid_of, no_sums, window_sums
+from fastcore.windows cimport WINDOWS, Window, WindowSums, grid_of, window_sums
 
 cdef double NAN = float("nan")
 cdef int64_t SLOT_NS = <int64_t>SLOT_SECONDS * 1_000_000_000
@@ -139,10 +139,7 @@ cdef void derive_windows(double** columns, const DayTable* table, int32_t i, con
         for w in range(WINDOWS):
             columns[F_CHG_1M + w][i] = columns[F_VOL_1M + w][i] = NAN
         return
-    if row.window != NULL:
-        window_sums(row.window, moment.grid, &sums)
-    else:
-        no_sums(&sums)
+    window_sums(&row.window, moment.grid, &sums)
     if row.trades == 0:
         bars = row.second_bars.window if row.second_bars.window != NULL else row.minute_bars.window
     if bars != NULL:

@@ -58,11 +58,11 @@ cdef enum:
     LIMITS = 12
     WATERMARK = 13
     LEAST_ROOM = 1024
-    AHEAD = 8                   # rows ahead that are fetched
+    AHEAD = 16                  # rows ahead that are fetched
 
 cdef double NAN = float("nan")
 # Begins every whole state: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 1 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 2 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -348,7 +348,7 @@ cdef class MarketState:
                     if k + AHEAD < table.dirty_count:
                         fetch_day(&table.rows[table.dirty[k + AHEAD]])
                     if k + AHEAD // 2 < table.dirty_count:
-                        fetch_window(&table.rows[table.dirty[k + AHEAD // 2]], moment.grid)
+                        fetch_window(&table.rows[table.dirty[k + AHEAD // 2]])
                     derive_row(self.columns, table, table.dirty[k], &moment)
             for k in range(table.dirty_count):
                 table.is_dirty[table.dirty[k]] = 0

@@ -26,13 +26,13 @@ cdef struct DayBounds:
 
 # Bars of one span, standing in for the trades of a symbol that has none.
 cdef struct StandInBars:
-    Window* window
+    Window* window              # NULL before the first bar
     uint64_t* seen              # bit i: the bar that starts i spans after 04:00 has come
     int64_t words
     double postmarket_volume
 
 # NaN is "absent", times of -1 are "never". What a trade in regular hours touches
-# comes first, in three lines of the cache when the rows are aligned to one.
+# comes first, in four lines of the cache when the rows are aligned to one.
 cdef enum:
     CACHE_LINE = 64
 
@@ -47,8 +47,7 @@ cdef struct SymbolDay:
     int64_t updated_at
 
     AnchoredVolume volume
-    Window* window              # NULL before the first trade
-
+    Window window
     int64_t updated_session     # session of updated_at
     int64_t any_message         # whether a trade or bar has come
     int64_t any_trade
@@ -75,6 +74,7 @@ cdef struct SymbolDay:
     AnchoredVolume premarket    # the same volume, counted to the open
     StandInBars second_bars
     StandInBars minute_bars
+    int64_t[3] unused           # to whole lines
 
 # All symbols of a market.
 cdef struct DayTable:
@@ -108,7 +108,7 @@ cdef inline int session_of(const DayBounds* day, int64_t time_ns) noexcept nogil
 
 # Ask for a row's lines, and later for its window's, before they are needed.
 cdef void fetch_day(const SymbolDay* row) noexcept nogil
-cdef void fetch_window(const SymbolDay* row, int64_t grid) noexcept nogil
+cdef void fetch_window(const SymbolDay* row) noexcept nogil
 # Puts the ids of dirty rows into ascending order.
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil
 

@@ -2,7 +2,7 @@
 
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 
 from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, read_volume, shares_after, total_shares, write_volume,
@@ -11,14 +11,14 @@ from fastcore.state_bytes cimport read_block, write_block
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
 )
-from fastcore.windows cimport BUCKETS, Window, new_window, read_window, window_add, write_window
+from fastcore.windows cimport Window, free_window, init_window, read_window, window_add, write_window
 from fastcore.wire cimport Cursor, Writer, load_f64, load_i64, load_u32, load_u64
 
 cdef extern from *:
     """
     #define tradeul_prefetch_row(address) \\
         __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1), \\
-        __builtin_prefetch((const char*)(address) + 128, 1)
+        __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1)
     #define tradeul_prefetch_line(address) __builtin_prefetch((const char*)(address), 1)
     """
     void tradeul_prefetch_row(const void* address) noexcept nogil
@@ -54,7 +54,8 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     row.regular_price = row.premarket_price = row.premarket_high = row.premarket_low = NAN
     row.open_of_bar = row.open_print = row.open_trade = row.close_print = NAN
     row.bid = row.ask = row.luld_upper = row.luld_lower = NAN
-    row.window = NULL
+    row.unused[0] = row.unused[1] = row.unused[2] = 0
+    init_window(&row.window)
     init_volume(&row.volume)
     init_volume(&row.premarket)
     init_bars(&row.second_bars)
@@ -67,10 +68,10 @@ cdef void fetch_day(const SymbolDay* row) noexcept nogil:
         tradeul_prefetch_line(<const char*>row + line * CACHE_LINE)
 
 
-cdef void fetch_window(const SymbolDay* row, int64_t grid) noexcept nogil:
-    if row.window != NULL:
-        tradeul_prefetch_line(row.window)
-        tradeul_prefetch_line(&row.window.buckets[grid % BUCKETS])
+cdef void fetch_window(const SymbolDay* row) noexcept nogil:
+    if row.window.count:
+        tradeul_prefetch_line(&row.window.buckets[row.window.head])
+        tradeul_prefetch_line(&row.window.buckets[row.window.head + row.window.count - 1])
 
 
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
@@ -82,7 +83,7 @@ cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
 
 cdef void free_day(SymbolDay* row) noexcept nogil:
     """Forgets the day; the row is as init_day leaves it."""
-    free(row.window)
+    free_window(&row.window)
     free_volume(&row.volume)
     free_volume(&row.premarket)
     free_bars(&row.second_bars)
@@ -125,11 +126,8 @@ cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
             tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i + FAR)])
         if i + NEAR < n:
             ahead = &table.rows[load_u32(spans.symbol_id, i + NEAR)]
-            if ahead.window != NULL:
-                tradeul_prefetch_line(
-                    &ahead.window.buckets[(load_i64(spans.time_ns, i + NEAR) // (10 * NS)) % 192]
-                )
-                tradeul_prefetch_line(ahead.window)
+            if ahead.window.count:
+                tradeul_prefetch_line(&ahead.window.buckets[ahead.window.head + ahead.window.count - 1])
             if ahead.volume.count:
                 tradeul_prefetch_line(&ahead.volume.seconds[ahead.volume.head + ahead.volume.count - 1])
         symbol_id = load_u32(spans.symbol_id, i)
@@ -193,9 +191,7 @@ cdef inline int apply_trade(
         if not is_premarket and not is_in_hours and conditions & COND_EXTENDED():
             row.postmarket_volume += size
     if sets_price or has_volume:
-        if row.window == NULL:
-            row.window = new_window()
-        window_add(row.window, time_ns, size if has_volume else 0, sets_price, price)
+        window_add(&row.window, time_ns, size if has_volume else 0, sets_price, price)
     return 0
 
 
@@ -223,8 +219,19 @@ cdef void init_bars(StandInBars* bars) noexcept nogil:
     bars.postmarket_volume = 0
 
 
+cdef Window* new_window() except NULL nogil:
+    cdef Window* window = <Window*>malloc(sizeof(Window))
+    if window == NULL:
+        with gil:
+            raise MemoryError("no memory for a window")
+    init_window(window)
+    return window
+
+
 cdef void free_bars(StandInBars* bars) noexcept nogil:
-    free(bars.window)
+    if bars.window != NULL:
+        free_window(bars.window)
+        free(bars.window)
     free(bars.seen)
     init_bars(bars)
 
@@ -410,7 +417,7 @@ cdef int apply_snapshot_row(
         high_of_minute(table, row, load_f64(spans.minute_high, i), load_f64(spans.minute_low, i), minute_start)
         if accumulated > 0:
             mark_active(table, row)
-            # One that is older than the newest bar says nothing. Sums of the same shares may differ in their last digits.
+            # One that is older than the newest bar says nothing. Sums of the same may differ in their last digits.
             if end >= row.volume.end and (
                 accumulated + shares_after(&row.volume, end) >= total_shares(&row.volume) * (1 - 1e-9)
             ):
@@ -490,15 +497,15 @@ cdef int read_bars(Cursor* cursor, StandInBars* bars, int64_t expected) except -
         raise MemoryError("no memory for the bars that have been seen")
     bars.words = words
     read_block(cursor, bars.seen, words * 8)
-    bars.window = read_window(cursor)
+    bars.window = new_window()
+    read_window(cursor, bars.window)
     return 0
 
 
 cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
     # Pointers are no part of the state: they are written as nothing, and what they point to behind it.
     cdef SymbolDay plain = row[0]
-    cdef int64_t has_window = row.window != NULL
-    plain.window = NULL
+    init_window(&plain.window)
     init_volume(&plain.volume)
     init_volume(&plain.premarket)
     init_bars(&plain.second_bars)
@@ -506,9 +513,7 @@ cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
     write_block(writer, &plain, sizeof(SymbolDay))
     write_volume(writer, &row.volume)
     write_volume(writer, &row.premarket)
-    write_block(writer, &has_window, sizeof(int64_t))
-    if has_window:
-        write_window(writer, row.window)
+    write_window(writer, &row.window)
     write_bars(writer, &row.second_bars)
     write_bars(writer, &row.minute_bars)
     return 0
@@ -517,11 +522,10 @@ cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
 cdef int read_day(Cursor* cursor, SymbolDay* row) except -1:
     """ValueError when it cannot be; `row`, fresh from init_day, can be freed in any case."""
     cdef SymbolDay plain
-    cdef int64_t has_window
     read_block(cursor, &plain, sizeof(SymbolDay))
     if not (0 <= plain.updated_session <= CLOSED and -1 <= plain.halted <= 1):
         raise ValueError("state: expected a session of 0 to 4 and halted of -1 to 1")
-    plain.window = NULL
+    init_window(&plain.window)
     init_volume(&plain.volume)
     init_volume(&plain.premarket)
     init_bars(&plain.second_bars)
@@ -529,9 +533,7 @@ cdef int read_day(Cursor* cursor, SymbolDay* row) except -1:
     row[0] = plain
     read_volume(cursor, &row.volume)
     read_volume(cursor, &row.premarket)
-    read_block(cursor, &has_window, sizeof(int64_t))
-    if has_window:
-        row.window = read_window(cursor)
+    read_window(cursor, &row.window)
     read_bars(cursor, &row.second_bars, SECONDS_OF_DAY // 64)
     read_bars(cursor, &row.minute_bars, (SECONDS_OF_DAY // 60 + 63) // 64)
     return 0

@@ -1,22 +1,14 @@
-"""Sliding windows on a grid of 10 seconds; the kernels for trades are inline in windows.pxd."""
+"""Sliding windows on a grid of 10 seconds; the way of most trades is inline in windows.pxd."""
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memmove
 
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
 
-cdef extern from "stdlib.h" nogil:
-    void* aligned_alloc(size_t alignment, size_t size)
-
-cdef extern from *:
-    """
-    #define tradeul_lowest_bit(word) __builtin_ctzll(word)
-    #define tradeul_count_bits(word) __builtin_popcountll(word)
-    """
-    int tradeul_lowest_bit(uint64_t word) noexcept nogil
-    int tradeul_count_bits(uint64_t word) noexcept nogil
+cdef enum:
+    FIRST_CAPACITY = 4
 
 # class_of[d] of a bucket that is d buckets before the one of now: a window of n minutes
 # begins 6 n buckets before it.
@@ -33,87 +25,127 @@ cdef int fill_classes() except -1:
 fill_classes()
 
 
-cdef Window* new_window() except NULL nogil:
-    # Buckets say nothing until their bit is set, so their pages need not be there before.
-    cdef Window* window = <Window*>aligned_alloc(64, sizeof(Window))
-    if window == NULL:
-        with gil:
-            raise MemoryError("no memory for a window")
-    memset(window.occupied, 0, sizeof(window.occupied))
+cdef void init_window(Window* window) noexcept nogil:
+    window.buckets = NULL
+    window.head = window.count = window.capacity = 0
     window.before_price = 0
     window.before_time = -1
-    return window
+
+
+cdef void free_window(Window* window) noexcept nogil:
+    free(window.buckets)
+    init_window(window)
 
 
 cdef void add_price_outside(Window* window, int64_t time_ns, double price) noexcept nogil:
-    """A price older than the ring."""
+    """A price older than every bucket."""
     if time_ns >= window.before_time:
         window.before_time = time_ns
         window.before_price = price
 
 
-cdef void no_sums(WindowSums* sums) noexcept nogil:
+cdef int make_room(Window* window) except -1 nogil:
+    """One more place behind the last bucket."""
+    cdef int64_t capacity
+    cdef Bucket* larger
+    if window.head + window.count < window.capacity:
+        return 0
+    if window.head > window.capacity // 2:
+        memmove(window.buckets, window.buckets + window.head, window.count * sizeof(Bucket))
+        window.head = 0
+        return 0
+    capacity = 2 * window.capacity if window.capacity else FIRST_CAPACITY
+    larger = <Bucket*>realloc(window.buckets, capacity * sizeof(Bucket))
+    if larger == NULL:
+        with gil:
+            raise MemoryError(f"no memory for {capacity} buckets")
+    window.buckets = larger
+    window.capacity = capacity
+    return 0
+
+
+cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil:
+    """A bucket that is not the newest, or a new one; NULL for one that is older than all that are kept."""
+    cdef Bucket* first
+    cdef Bucket* bucket
+    cdef int64_t i
+    if window.count and number <= window.buckets[window.head + window.count - 1].number - BUCKETS:
+        return NULL
+    make_room(window)
+    first = window.buckets + window.head
+    i = window.count
+    while i > 0 and first[i - 1].number > number:
+        i -= 1
+    if i > 0 and first[i - 1].number == number:
+        return first + i - 1
+    memmove(first + i + 1, first + i, (window.count - i) * sizeof(Bucket))
+    bucket = first + i
+    bucket.number = number
+    bucket.volume = 0
+    bucket.price = 0
+    bucket.price_time = -1
+    window.count += 1
+    while first[0].number <= number - BUCKETS:
+        if first[0].price_time >= 0:
+            add_price_outside(window, first[0].price_time, first[0].price)
+        first += 1
+        window.head += 1
+        window.count -= 1
+    return bucket
+
+
+cdef void window_sums(const Window* window, int64_t now_number, WindowSums* sums) noexcept nogil:
+    """Adds up the buckets by class, always in their order, so the sums are the same in every copy."""
     cdef int k
+    cdef int64_t i, age
+    cdef const Bucket* bucket
     for k in range(WINDOWS + 1):
         sums.volume[k] = 0
         sums.price[k] = 0
         sums.price_time[k] = -1
-
-
-cdef void window_sums(const Window* window, int64_t now_number, WindowSums* sums) noexcept nogil:
-    """Adds up the ring by class. Buckets are taken by place, so the sums are the same in every copy."""
-    cdef int word, place, k
-    cdef uint64_t left
-    cdef int64_t age
-    cdef const Bucket* bucket
-    no_sums(sums)
-    for word in range(WORDS):
-        left = window.occupied[word]
-        while left:
-            place = word * 64 + tradeul_lowest_bit(left)
-            left &= left - 1
-            bucket = &window.buckets[place]
-            age = now_number - bucket.number
-            # Ahead of now only in bytes that no state has written.
-            k = WINDOWS if age >= BUCKETS else class_of[age] if age >= 0 else 0
-            sums.volume[k] += bucket.volume
-            if bucket.price_time > sums.price_time[k]:
-                sums.price_time[k] = bucket.price_time
-                sums.price[k] = bucket.price
+    for i in range(window.head, window.head + window.count):
+        bucket = &window.buckets[i]
+        age = now_number - bucket.number
+        # Ahead of now only in bytes that no state has written.
+        k = WINDOWS if age >= BUCKETS else class_of[age] if age >= 0 else 0
+        sums.volume[k] += bucket.volume
+        if bucket.price_time > sums.price_time[k]:
+            sums.price_time[k] = bucket.price_time
+            sums.price[k] = bucket.price
     if window.before_time > sums.price_time[WINDOWS]:
         sums.price_time[WINDOWS] = window.before_time
         sums.price[WINDOWS] = window.before_price
 
 
-# ---- as bytes: the occupied buckets by place ----
+# ---- as bytes ----
 
 cdef int write_window(Writer* writer, const Window* window) except -1:
-    cdef int place
-    write_block(writer, window.occupied, sizeof(window.occupied))
     write_block(writer, &window.before_price, sizeof(double))
     write_block(writer, &window.before_time, sizeof(int64_t))
-    for place in range(BUCKETS):
-        if window.occupied[place >> 6] >> (place & 63) & 1:
-            write_block(writer, &window.buckets[place], sizeof(Bucket))
+    write_block(writer, &window.count, sizeof(int64_t))
+    write_block(writer, window.buckets + window.head, window.count * sizeof(Bucket))
     return 0
 
 
-cdef Window* read_window(Cursor* cursor) except NULL:
-    """ValueError when the bytes end early or a bucket is in a place that is not its own."""
-    cdef Window* window = new_window()
-    cdef Bucket* bucket
-    cdef int place
-    try:
-        read_block(cursor, window.occupied, sizeof(window.occupied))
-        read_block(cursor, &window.before_price, sizeof(double))
-        read_block(cursor, &window.before_time, sizeof(int64_t))
-        for place in range(BUCKETS):
-            if window.occupied[place >> 6] >> (place & 63) & 1:
-                bucket = &window.buckets[place]
-                read_block(cursor, bucket, sizeof(Bucket))
-                if bucket.number < 0 or bucket.number % BUCKETS != place:
-                    raise ValueError(f"state: expected a window's bucket of place {place}, was {bucket.number}")
-    except BaseException:
-        free(window)
-        raise
-    return window
+cdef int read_window(Cursor* cursor, Window* window) except -1:
+    """ValueError when the bytes end early or are no buckets in order; `window`, fresh, can be freed in any case."""
+    cdef int64_t count, i
+    read_block(cursor, &window.before_price, sizeof(double))
+    read_block(cursor, &window.before_time, sizeof(int64_t))
+    read_block(cursor, &count, sizeof(int64_t))
+    if not 0 <= count <= BUCKETS:
+        raise ValueError(f"state: expected up to {BUCKETS} buckets in a window, was {count}")
+    if count == 0:
+        return 0
+    window.buckets = <Bucket*>malloc(count * sizeof(Bucket))
+    if window.buckets == NULL:
+        raise MemoryError(f"no memory for {count} buckets")
+    window.capacity = count
+    read_block(cursor, window.buckets, count * sizeof(Bucket))
+    for i in range(1, count):
+        if window.buckets[i].number <= window.buckets[i - 1].number:
+            raise ValueError("state: expected buckets in order, was another order")
+    if window.buckets[0].number < 0 or window.buckets[count - 1].number > <int64_t>1 << 40:
+        raise ValueError("state: expected buckets of times since 1970, was something else")
+    window.count = count
+    return 0
