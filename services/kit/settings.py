@@ -91,7 +91,9 @@ class SimSettings(BaseModel):
     seed: int = Field(default=1, ge=0, description="TRADEUL_SIM_SEED: the same seed gives the same market")
     symbols: int = Field(default=12_000, ge=1, le=100_000, description="TRADEUL_SIM_SYMBOLS: how many symbols trade")
     start: datetime | None = Field(
-        default=None, description="TRADEUL_SIM_START: ISO time at which the market begins; New York without an offset"
+        default=None,
+        description="TRADEUL_SIM_START: ISO time at which the market begins, from 2023-06-01 on; New York without an "
+        "offset; by default 2025-11-24T09:25, five minutes before an open",
     )
     speed: float = Field(default=1.0, gt=0, le=100_000, description="TRADEUL_SIM_SPEED: simulated seconds per second")
 

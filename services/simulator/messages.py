@@ -26,9 +26,15 @@ class Kind(IntEnum):
     Q = 4
 
 
-def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, sequence: I8) -> list[str]:
-    """A text for each trade; `sequence` is the market's own count of each."""
+def first_trade_id(day: int) -> int:
+    """The id of a symbol's first trade of a day; no other day has one of them."""
+    return day * 1_000_000 + 1
+
+
+def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, day: int, sequence: I8) -> list[str]:
+    """A text for each trade of a day; `sequence` is the market's own count of each."""
     texts = []
+    first = first_trade_id(day)
     columns = zip(
         ticks.symbol.tolist(),
         ticks.number.tolist(),
@@ -42,8 +48,8 @@ def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, s
     )
     for symbol, number, time, price, size, venue, condition, q in columns:
         text = (
-            f'{{"ev":"T","sym":"{tickers[symbol]}","x":{venue},"i":"{number + 1}","z":{tapes[symbol]},"p":{price!r},'
-            f'"s":{size},{TEXTS[condition]}"t":{time},"q":{q}'
+            f'{{"ev":"T","sym":"{tickers[symbol]}","x":{venue},"i":"{first + number}","z":{tapes[symbol]},'
+            f'"p":{price!r},"s":{size},{TEXTS[condition]}"t":{time},"q":{q}'
         )
         if venue == OFF_EXCHANGE:
             text += f',"trfi":{201 + number % 3},"trft":{time - 1}'
@@ -54,13 +60,13 @@ def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, s
 
 
 def official_print(
-    ticker: str, exchange: int, tape: int, price: float, size: int, time_ms: int, sequence: int, is_close: bool
+    ticker: str, exchange: int, tape: int, price: float, size: int, time_ms: int, day: int, is_close: bool
 ) -> str:
-    """The listing market's official open or close."""
+    """The listing market's official open or close on a day with that number."""
     condition, letter = (OFFICIAL_CLOSE, "C") if is_close else (OFFICIAL_OPEN, "O")
     return (
-        f'{{"ev":"T","sym":"{ticker}","x":{EXCHANGE_IDS[exchange]},"i":"{letter}{sequence}","z":{tape},'
-        f'"p":{price!r},"s":{size},"c":[{condition}],"t":{time_ms},"q":{sequence}}}'
+        f'{{"ev":"T","sym":"{ticker}","x":{EXCHANGE_IDS[exchange]},"i":"{letter}{day}","z":{tape},'
+        f'"p":{price!r},"s":{size},"c":[{condition}],"t":{time_ms},"q":{time_ms % 86_400_000}}}'
     )
 
 
@@ -108,7 +114,7 @@ def bars(
     return texts
 
 
-def limits(ticker: str, tape: int, price: float, indicator: int | None, time_ns: int, sequence: int) -> str:
+def limits(ticker: str, tape: int, price: float, indicator: int | None, time_ns: int) -> str:
     """A LULD message: the bands around a price, with 17 (halted) or 18 (resumed)."""
     width = 0.05 if price >= 100.0 else 0.10 if price > 3.0 else 0.20 if price >= 0.75 else 0.75
     grid = 100.0 if price >= 1.0 else 10_000.0
@@ -117,7 +123,7 @@ def limits(ticker: str, tape: int, price: float, indicator: int | None, time_ns:
     indicators = "" if indicator is None else str(indicator)
     return (
         f'{{"ev":"LULD","T":"{ticker}","h":{high!r},"l":{low!r},"i":[{indicators}],"z":{tape},'
-        f'"t":{time_ns},"q":{sequence}}}'
+        f'"t":{time_ns},"q":{time_ns // 1_000_000 % 86_400_000}}}'
     )
 
 

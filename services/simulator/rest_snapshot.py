@@ -11,7 +11,7 @@ from services.simulator.calendar import OPEN_MINUTE
 from services.simulator.conditions import EXTENDED, PLAIN, SETS
 from services.simulator.hashing import I8
 from services.simulator.market import Market
-from services.simulator.messages import spread
+from services.simulator.messages import first_trade_id, spread
 from services.simulator.rest_aggs import Aggregates
 from services.simulator.rest_query import NS_PER_MS, Query, Refused
 
@@ -70,13 +70,14 @@ class Snapshots:
         )  # fmt: skip
         start_ms = day.start_ns // NS_PER_MS
         open_ms, close_ms = start_ms + OPEN_MINUTE * 60_000, start_ms + day.close_minute * 60_000
-        return functools.partial(self._write, list(columns), is_open, start_ms, open_ms, close_ms)
+        return functools.partial(self._write, list(columns), day.number, is_open, start_ms, open_ms, close_ms)
 
     def _write(
-        self, rows: list[tuple[Any, ...]], is_open: bool, start_ms: int, open_ms: int, close_ms: int
+        self, rows: list[tuple[Any, ...]], day: int, is_open: bool, start_ms: int, open_ms: int, close_ms: int
     ) -> list[str]:
         tickers = self._market.universe.tickers
         previous = self._previous()
+        first = first_trade_id(day)
         texts = []
         for (
             symbol, o, h, low, c, v, vw, minute, av, mo, mh, ml, mc, mv, mvw, mn,
@@ -99,7 +100,7 @@ class Snapshots:
                 conditions = ",".join(map(str, SETS[code]))
                 ns = time * NS_PER_MS
                 live = (
-                    f',"lastTrade":{{"c":[{conditions}],"i":"{number + 1}","p":{price!r},"s":{size},"t":{ns},'
+                    f',"lastTrade":{{"c":[{conditions}],"i":"{first + number}","p":{price!r},"s":{size},"t":{ns},'
                     f'"x":{venue or NASDAQ}}}'
                     f',"lastQuote":{{"P":{ask!r},"S":2,"p":{bid!r},"s":3,"t":{ns}}}'
                 )

@@ -70,7 +70,6 @@ class Tape:
         self._tapes: list[int] = plans.universe.tape.tolist()
         # By the second in which they are sent.
         self._due: dict[int, list[Event]] = {}
-        self._order = 0
         self._minute: Minute | None = None
         self._minute_dollars = np.zeros(plans.universe.count)
         day.replay(first_minute)
@@ -114,7 +113,6 @@ class Tape:
         return events
 
     def _send(self, send_ms: int, kind: Kind, symbol: int, text: str) -> None:
-        self._order += 1
         event = Event(send_ms, kind, symbol, text)
         second = send_ms // 1000
         if (due := self._due.get(second)) is None:
@@ -143,7 +141,7 @@ class Tape:
 
     def _limits(self, symbol: int, price: float, indicator: int | None, at_ms: int) -> None:
         ticker, tape = self._universe.tickers[symbol], self._tapes[symbol]
-        text = messages.limits(ticker, tape, price, indicator, at_ms * NS_PER_MS, self._order + 1)
+        text = messages.limits(ticker, tape, price, indicator, at_ms * NS_PER_MS)
         self._send(at_ms, Kind.LULD, symbol, text)
 
     def _trade(self, number: int, begin_ms: int) -> None:
@@ -155,7 +153,7 @@ class Tape:
         self._bend(ticks, minute)
         sequence = number * 100_000 + np.arange(len(ticks.symbol))
         tickers, tapes = self._universe.tickers, self._tapes
-        texts = messages.trades(tickers, tapes, ticks, begin_ms, sequence)
+        texts = messages.trades(tickers, tapes, ticks, begin_ms, self.day.day.number, sequence)
         self._deliver(ticks, texts, begin_ms)
         if self.with_quotes:
             quoted = messages.quotes(tickers, tapes, ticks, begin_ms, sequence)
@@ -199,7 +197,7 @@ class Tape:
             symbol, at = int(ticks.symbol[place]), begin_ms + int(ticks.time_ms[place])
             text = messages.official_print(
                 universe.tickers[symbol], int(universe.exchange[symbol]), self._tapes[symbol],
-                float(ticks.price[place]), int(ticks.size[place]), at, self._order + 1, False,
+                float(ticks.price[place]), int(ticks.size[place]), at, self.day.day.number, False,
             )  # fmt: skip
             self._send(at, Kind.T, symbol, text)
 
@@ -209,7 +207,7 @@ class Tape:
             at = begin_ms + mix_one(key(17, symbol, self.day.day.number)) % 1_000
             text = messages.official_print(
                 universe.tickers[symbol], int(universe.exchange[symbol]), self._tapes[symbol],
-                float(sums.close[symbol]), 0, at, self._order + 1, True,
+                float(sums.close[symbol]), 0, at, self.day.day.number, True,
             )  # fmt: skip
             self._send(at, Kind.T, symbol, text)
 

@@ -234,6 +234,15 @@ def test_nothing_trades_during_a_halt() -> None:
     assert all(message["l"] < message["h"] for message in events)
 
 
+def test_no_two_days_share_a_trade_id() -> None:
+    def ids(market: Market) -> set[tuple[str, str]]:
+        return {(t["sym"], t["i"]) for t in decoded(tape_of(market, range(OPEN_MINUTE, OPEN_MINUTE + 1)), "T")}
+
+    monday, tuesday = (ids(market_at(9, 25, day=day, symbols=30)) for day in (MONDAY, MONDAY + datetime.timedelta(1)))
+    assert monday
+    assert not monday & tuesday
+
+
 def test_prints_carry_the_conditions_of_their_session() -> None:
     market = market_at(9, 25, symbols=500)
     pre = [t for t in decoded(tape_of(market, range(320, 321)), "T") if is_sound(t)]
