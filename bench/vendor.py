@@ -62,6 +62,7 @@ class Feed:
         self._next_id = 0
         self.counts = np.zeros(len(self.symbols), np.int64)
         self.bulk = [text_frame(part) for part in self._arrays(bulk, PER_FRAME)]
+        self.bulk_counts = self.counts.copy()
         self.workload.start_ns = at("10:30:00")
         self.paced = list(self._arrays(paced, PER_TICK))
 
@@ -153,7 +154,7 @@ async def serve(bulk: int, paced_seconds: int) -> None:
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     async with VendorServer(feed.rest) as server:
-        counts = dict(zip(feed.symbols, feed.counts.tolist(), strict=True))
+        counts = dict(zip(feed.symbols, feed.bulk_counts.tolist(), strict=True))
         answer({"ws_url": server.ws_url, "rest_url": server.rest_url, "counts": counts, "bulk": bulk})
         tick = 0
         while line := (await commands.readline()).decode().split():
