@@ -1,0 +1,158 @@
+"""The WebSocket door's pure parts: frames, requests, a list's copy and its ring, bars."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tradeul.v1 import scanner_pb2
+from websockets.frames import Frame, Opcode
+from websockets.protocol import CLIENT, OPEN, Protocol
+
+from services.kit.ring import Position
+from services.websocket_server import messages
+from services.websocket_server.list_feed import FeedHole, ListFeed
+from services.websocket_server.requests import Request, RequestError, parse
+from tests.support.scripted_scanner import EPOCH, ScriptedList, ticker_row
+from tests.support.ws_client import ListView
+
+
+def texts_of(frames: bytes) -> list[str]:
+    """The texts in a run of frames, as another implementation reads them."""
+    protocol = Protocol(CLIENT, state=OPEN, max_size=None)
+    protocol.receive_data(frames)
+    events = protocol.events_received()
+    assert all(isinstance(event, Frame) and event.opcode == Opcode.TEXT and event.fin for event in events)
+    return [bytes(event.data).decode() for event in events if isinstance(event, Frame)]
+
+
+def apply_all(view: ListView, frames: bytes) -> None:
+    for text in texts_of(frames):
+        view.apply(json.loads(text))
+
+
+def delta(each: ScriptedList) -> bytes:
+    return each.held[each.sequence]
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000])
+def test_frames_of_every_length_are_read_back(size: int) -> None:
+    assert texts_of(messages.frame(b"x" * size) * 2) == ["x" * size] * 2
+
+
+@given(st.text(), st.none() | st.text())
+def test_errors_are_json_whatever_they_say(message: str, name: str | None) -> None:
+    (text,) = texts_of(messages.error(message, name))
+    expected = {"type": "error", "message": message}
+    assert json.loads(text) == (expected if name is None else {**expected, "list": name})
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_an_error(payload: bytes) -> None:
+    try:
+        assert isinstance(parse(payload, ("winners",)), Request)
+    except RequestError as error:
+        assert error.reason
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5))
+def test_any_list_and_position_is_a_request_or_an_error(value: object) -> None:
+    for key in ("action", "list", "epoch", "sequence"):
+        request = {"action": "subscribe_list", "list": "winners", "epoch": 1, "sequence": 2, key: value}
+        try:
+            parse(json.dumps(request).encode(), ("winners",))
+        except RequestError as error:
+            assert error.reason
+
+
+def test_positions() -> None:
+    ask = '{"action":"subscribe_list","list":"winners"%s}'
+    assert parse((ask % "").encode(), ("winners",)).position is None
+    assert parse((ask % ',"epoch":null,"sequence":null').encode(), ("winners",)).position is None
+    assert parse((ask % ',"epoch":7,"sequence":0').encode(), ("winners",)).position == Position(7, 0)
+    # What one has who was never sent anything.
+    assert parse((ask % ',"epoch":0,"sequence":0').encode(), ("winners",)).position is None
+
+
+def test_a_copy_and_its_frames_equal_the_list_at_every_step() -> None:
+    rng = random.Random(16)
+    winners = ScriptedList("winners")
+    feed, view = ListFeed("winners", max_held=50), ListView()
+    feed.load(winners.snapshot().SerializeToString())
+    apply_all(view, feed.snapshot())
+    for _ in range(500):
+        winners.shuffle(rng)
+        assert feed.apply(delta(winners))
+        apply_all(view, feed.changes_after(view.sequence))
+        assert feed.position == (view.epoch, view.sequence) == (EPOCH, winners.sequence)
+        fresh = ListView()
+        apply_all(fresh, feed.snapshot())
+        assert fresh.ranked == view.ranked == winners.json_rows
+
+
+def test_changes_are_held_within_bounds_and_given_from_any_place() -> None:
+    rng = random.Random(17)
+    winners = ScriptedList("winners")
+    feed = ListFeed("winners", max_held=8, max_held_bytes=100_000)
+    feed.load(winners.snapshot().SerializeToString())
+    for _ in range(30):
+        winners.shuffle(rng)
+        feed.apply(delta(winners))
+        assert feed.held_bytes <= 100_000
+    assert feed.oldest == 23
+    assert [feed.holds_after(at) for at in (21, 22, 30, 31)] == [False, True, True, False]
+    for after in range(22, 31):
+        frames = feed.changes_after(after)
+        assert len(frames) == feed.bytes_after(after)
+        assert [json.loads(text)["sequence"] for text in texts_of(frames)] == list(range(after + 1, 31))
+
+
+def test_a_step_over_several_changes_is_no_step_for_clients() -> None:
+    rng = random.Random(18)
+    winners = ScriptedList("winners")
+    feed, view = ListFeed("winners"), ListView()
+    feed.load(winners.snapshot().SerializeToString())
+    generation = feed.generation
+    message = winners.step([ticker_row(rng, "A")])
+    message.sequence = 5
+    assert not feed.apply(message.SerializeToString())
+    assert feed.generation == generation + 1
+    assert feed.position == (EPOCH, 5)
+    assert not feed.holds_after(4)
+    apply_all(view, feed.snapshot())
+    assert view.ranked == winners.json_rows
+
+
+def test_a_snapshot_of_the_same_position_changes_nothing() -> None:
+    winners = ScriptedList("winners")
+    winners.change_to([ticker_row(random.Random(19), "A")])
+    feed = ListFeed("winners")
+    assert feed.load(winners.snapshot().SerializeToString())
+    assert not feed.load(winners.snapshot().SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"previous_sequence": 2, "sequence": 3},
+        {"previous_sequence": 1, "sequence": 1},
+        {"epoch": EPOCH + 1},
+        {"deltas": [scanner_pb2.ListChange(action=scanner_pb2.ListChange.REMOVE, symbol="NOT")]},
+        {"deltas": [scanner_pb2.ListChange(action=scanner_pb2.ListChange.RERANK, symbol="NOT")]},
+        {"deltas": [scanner_pb2.ListChange(action=scanner_pb2.ListChange.UPDATE, symbol="NOT")]},
+        {"deltas": [scanner_pb2.ListChange(symbol="A")]},
+    ],
+)
+def test_what_does_not_fit_is_a_hole_after_which_only_a_snapshot_helps(change: dict[str, object]) -> None:
+    winners = ScriptedList("winners")
+    winners.change_to([ticker_row(random.Random(20), "A")])
+    feed = ListFeed("winners")
+    feed.load(winners.snapshot().SerializeToString())
+    fields: dict[str, object] = {"epoch": EPOCH, "previous_sequence": 1, "sequence": 2, **change}
+    with pytest.raises(FeedHole, match="expected"):
+        feed.apply(scanner_pb2.ListDelta(list="winners", **fields).SerializeToString())  # type: ignore[arg-type]
+    assert not feed.is_loaded
+    with pytest.raises(FeedHole):
+        feed.apply(delta(winners))
+    assert feed.load(winners.snapshot().SerializeToString())
