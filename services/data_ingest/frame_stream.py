@@ -6,7 +6,7 @@ The sequencer never waits for a reader.
 from collections.abc import Callable
 from typing import Final
 
-from services.data_ingest import grammar
+from services.data_ingest import grammar, metrics
 from services.data_ingest.frame_subscription import FrameSubscription
 from services.data_ingest.sequencer import Sequencer
 from services.kit.clock import monotonic
@@ -72,7 +72,9 @@ class FrameStream:
             began = monotonic()
             position, data = self._sequencer.whole_state()
             self._state = WholeState(position, data)
-            log.info("whole state made", position=str(position), bytes=len(data), seconds=round(monotonic() - began, 4))
+            seconds = monotonic() - began
+            metrics.STATE_SECONDS.observe(seconds)
+            log.info("whole state made", position=str(position), bytes=len(data), seconds=round(seconds, 4))
         return self._state
 
     def release_state(self) -> None:

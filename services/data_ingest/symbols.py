@@ -25,10 +25,6 @@ class SymbolTable:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def id_of(self, symbol: str) -> int | None:
-        """None for a symbol that is not there."""
-        return self._ids.get(symbol)
-
     def add(self, symbols: Sequence[str]) -> tuple[list[int], bytes]:
         """The ids of `symbols`, and the encoded SymbolTable of those that are new, empty when none is.
 

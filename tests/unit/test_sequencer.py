@@ -113,7 +113,7 @@ def test_symbol_table() -> None:
     assert ids == [2, REFUSED, REFUSED]
     assert frame_pb2.SymbolTable.FromString(message) == frame_pb2.SymbolTable(first_id=2, symbols=["BACpL"])
     assert table.refused == 8
-    assert (table.id_of("BACpL"), table.id_of("X"), len(table)) == (2, None, 3)
+    assert (table.texts, len(table)) == (["AAPL", "BRK.B", "BACpL"], 3)
 
 
 def test_everything_becomes_the_next_frame() -> None:
