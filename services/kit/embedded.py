@@ -7,7 +7,7 @@ sockets only and keep their data in TRADEUL_DATA_DIR.
 import asyncio
 import functools
 import hashlib
-import importlib
+import importlib.util
 import os
 import pwd
 import shutil

@@ -38,17 +38,19 @@ def status_of(reason: Reason, message: str, metadata: dict[str, str]) -> status_
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> None:
     """Ends the RPC with the error's status; raises AbortError, as context.abort does."""
-    await context.abort_with_status(rpc_status.to_status(status_of(error.reason, error.message, error.metadata)))
+    await context.abort_with_status(  # type: ignore[attr-defined]
+        rpc_status.to_status(status_of(error.reason, error.message, error.metadata))
+    )
 
 
-class MeshInterceptor(grpc.aio.ServerInterceptor):
+class MeshInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its types only
     """Wraps every handler of a server."""
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[grpc.RpcMethodHandler[Any, Any]]"],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler

@@ -82,7 +82,8 @@ class MetricsServer:
     def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
         if path == "/metrics":
-            return self._metrics(environ, start_response)
+            body: Iterable[bytes] = self._metrics(environ, start_response)
+            return body
         if path == "/livez":
             return _json(start_response, "200 OK", {"status": "alive"})
         if path == "/readyz":

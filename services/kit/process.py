@@ -73,7 +73,7 @@ class ChildProcess:
         """Starts it in a session of its own, so that a Ctrl-C in the terminal reaches only us."""
         if spec.prepare is not None:
             await asyncio.to_thread(spec.prepare)
-        output = open(spec.log_file, "ab") if spec.log_file is not None else None
+        output = None if spec.log_file is None else await asyncio.to_thread(spec.log_file.open, "ab")
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.argv(),

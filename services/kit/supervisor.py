@@ -10,7 +10,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from services.kit.clock import monotonic
 from services.kit.errors import StartError
@@ -99,7 +99,8 @@ class Supervisor:
         self._tasks = [loop.create_task(self._tend(child), name=name) for name, child in self._children.items()]
         everything = asyncio.gather(*(child.ready_once.wait() for child in self._children.values()))
         try:
-            await asyncio.wait({everything, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {everything, self._failure}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
                 self._failure.result()
         finally:

@@ -15,7 +15,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 from tradeul.v1 import (
     data_ingest_pb2,
-    data_ingest_pb2_grpc,
     market_session_pb2,
     market_session_pb2_grpc,
     session_pb2,
@@ -36,6 +35,7 @@ from tests.support.refusals import Refusal, refusal
 from tests.support.vendor_server import VendorServer
 
 POLL_SECONDS = 0.01
+EOF = grpc.aio.EOF  # type: ignore[attr-defined]
 Request = market_session_pb2.SubscribeSessionRequest
 OPEN = Request(open=market_session_pb2.WatchSessionRequest())
 NOW = market_session_pb2.GetCurrentSessionRequest()
@@ -61,7 +61,8 @@ class Running:
 
     def __init__(self, host: Host, channel: grpc.aio.Channel) -> None:
         self.host = host
-        self.stub = market_session_pb2_grpc.MarketSessionServiceStub(channel)
+        # The types of grpc.aio know less of streams than there is.
+        self.stub: Any = market_session_pb2_grpc.MarketSessionServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
 
     async def refused(self, ask: Callable[[], Any]) -> Refusal:
@@ -73,12 +74,7 @@ class Running:
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 answer: market_session_pb2.CurrentSession = await self.stub.GetCurrentSession(NOW)
-                name = (
-                    market_session_pb2.CurrentSession.DESCRIPTOR.fields_by_name["current_session"]
-                    .enum_type.values_by_number[answer.current_session]
-                    .name
-                )
-                if (name, answer.trading_date) == (session, trading_date):
+                if (session_pb2.Session.Name(answer.current_session), answer.trading_date) == (session, trading_date):
                     return answer
             await asyncio.sleep(POLL_SECONDS)
 
@@ -132,7 +128,7 @@ async def test_subscribe_speaks_the_grammar() -> None:
         assert [kind_of(await call.read()) for _ in range(2)] == ["opened", "session"]
         await call.write(Request(ack=stream_pb2.StreamAck()))
         await call.write(Request(cancel=stream_pb2.StreamCancel()))
-        assert await call.read() is grpc.aio.EOF
+        assert await call.read() is EOF
         assert await call.code() is grpc.StatusCode.OK
 
 
@@ -159,7 +155,7 @@ async def test_wrong_requests_end_the_stream(requests: list[Request], reason: st
             async def ask() -> None:
                 for request in requests:
                     await call.write(request)
-                while await call.read() is not grpc.aio.EOF:
+                while await call.read() is not EOF:
                     pass
                 raise grpc.aio.AioRpcError(  # type: ignore[call-arg]
                     await call.code(),
@@ -182,7 +178,7 @@ async def test_a_client_that_only_listens_goes_on_and_is_told_of_the_end() -> No
         assert [kind_of(await watching.read()) for _ in range(2)] == ["opened", "session"]
         stop = asyncio.create_task(service.host.stop())
         assert kind_of(await call.read()) == kind_of(await watching.read()) == "going_away"
-        assert await call.read() is grpc.aio.EOF
+        assert await call.read() is EOF
         await stop
 
 
@@ -208,7 +204,7 @@ async def test_trading_days() -> None:
             assert (answer.code, answer.reason) == (code, reason)
 
 
-class Sequencer(data_ingest_pb2_grpc.DataIngestServiceServicer):
+class Sequencer:
     """The sequencer as far as its clock goes; `say` sends an event time."""
 
     def __init__(self, epoch: int) -> None:
@@ -218,7 +214,7 @@ class Sequencer(data_ingest_pb2_grpc.DataIngestServiceServicer):
     def say(self, text: str) -> None:
         self._times.put_nowait(text)
 
-    async def WatchClock(  # type: ignore[override]
+    async def WatchClock(
         self, _: data_ingest_pb2.WatchClockRequest, __: object
     ) -> AsyncIterator[data_ingest_pb2.WatchClockResponse]:
         while True:
@@ -232,7 +228,13 @@ class Sequencer(data_ingest_pb2_grpc.DataIngestServiceServicer):
 async def sequencer(port: int, epoch: int) -> AsyncIterator[Sequencer]:
     servicer = Sequencer(epoch)
     server = grpc.aio.server()
-    data_ingest_pb2_grpc.add_DataIngestServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    handler = grpc.unary_stream_rpc_method_handler(
+        servicer.WatchClock,
+        request_deserializer=data_ingest_pb2.WatchClockRequest.FromString,
+        response_serializer=data_ingest_pb2.WatchClockResponse.SerializeToString,
+    )
+    service = data_ingest_pb2.DESCRIPTOR.services_by_name["DataIngestService"].full_name
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"WatchClock": handler}),))
     assert server.add_insecure_port(f"127.0.0.1:{port}") == port
     await server.start()
     try:
