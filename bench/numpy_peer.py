@@ -24,8 +24,15 @@ def percent(value: np.ndarray, base: np.ndarray) -> np.ndarray:
 class NumpyMarket:
     """Columns of one symbol each; ids are dense."""
 
-    def __init__(self, prev_close: np.ndarray, avg_volume: np.ndarray, baseline: np.ndarray,
-                 trades_mean: np.ndarray, trades_sd: np.ndarray, symbol_order: np.ndarray) -> None:
+    def __init__(
+        self,
+        prev_close: np.ndarray,
+        avg_volume: np.ndarray,
+        baseline: np.ndarray,
+        trades_mean: np.ndarray,
+        trades_sd: np.ndarray,
+        symbol_order: np.ndarray,
+    ) -> None:
         n = len(prev_close)
         self.prev_close, self.avg_volume = prev_close, avg_volume
         self.baseline, self.trades_mean, self.trades_sd = baseline, trades_mean, trades_sd

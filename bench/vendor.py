@@ -72,8 +72,12 @@ class Feed:
             np.add.at(self.counts, batch.symbol_id, 1)
             parts = []
             for symbol_id, time_ns, price, size, conditions in zip(
-                batch.symbol_id.tolist(), batch.time_ns.tolist(), batch.price.tolist(), batch.size.tolist(),
-                batch.conditions.tolist(), strict=True,
+                batch.symbol_id.tolist(),
+                batch.time_ns.tolist(),
+                batch.price.tolist(),
+                batch.size.tolist(),
+                batch.conditions.tolist(),
+                strict=True,
             ):
                 self._next_id += 1
                 ids = ",".join(str(i) for i in (12, 37) if conditions >> i & 1)

@@ -15,9 +15,7 @@ class TradeColumns(_Columns):
     """
 
     def __init__(self) -> None: ...
-    def append(
-        self, symbol_id: int, time_ns: int, price: float, size: float, conditions: int, trade_key: int
-    ) -> None:
+    def append(self, symbol_id: int, time_ns: int, price: float, size: float, conditions: int, trade_key: int) -> None:
         """One trade: time in ns since 1970 UTC, price in USD, size in shares, condition_mask(), trade_key()."""
 
 class BarColumns(_Columns):

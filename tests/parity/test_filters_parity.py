@@ -19,7 +19,6 @@ ROWS = 700
 thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-
 class Market(NamedTuple):
     state: MarketState
     rows: list[Mapping[str, Any]]

@@ -69,9 +69,7 @@ def test_merged_spans_lead_to_the_same_rows_as_every_delta(seed: int) -> None:
         symbols = rng.sample("ABCDEFGHIJ", rng.randint(0, 8))
         pending.append(model.change_to([(symbol, float(rng.randint(1, 3))) for symbol in symbols]))
         if rng.random() < 0.3:
-            copy.apply(
-                scanner_pb2.WatchListResponse(delta=scanner_pb2.ListDelta.FromString(merge_deltas(pending)))
-            )
+            copy.apply(scanner_pb2.WatchListResponse(delta=scanner_pb2.ListDelta.FromString(merge_deltas(pending))))
             pending.clear()
             assert rows_of(copy) == model.rows
             assert copy.sequence == model.sequence

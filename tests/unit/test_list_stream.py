@@ -18,9 +18,7 @@ class Publisher:
     def __init__(self, **options: float) -> None:
         self.model = ListModel()
         self.slow: list[bool] = []
-        self.stream = ListStream(
-            self.model.name, Position(EPOCH, 0), self.model.snapshot, self.slow.append, **options
-        )
+        self.stream = ListStream(self.model.name, Position(EPOCH, 0), self.model.snapshot, self.slow.append, **options)
 
     def publish(self, *rows: tuple[str, float]) -> None:
         self.stream.publish(self.model.sequence, self.model.sequence + 1, self.model.change_to(rows))

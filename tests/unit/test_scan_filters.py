@@ -32,7 +32,7 @@ from services.kit.scan_filters import (
         ({"min_float": 0, "max_float": 2e7}, "float_shares >= 0 AND float_shares <= 20000000"),
         ({"min_rvol": 2}, "(NOT has(rvol) OR rvol >= 2)"),
         ({"max_rvol": 9.5}, "(NOT has(rvol) OR rvol <= 9.5)"),
-        ({"sectors": ["Energy", "Real \"Estate\"", "Energy"]}, r'sector IN ("Energy", "Real \"Estate\"")'),
+        ({"sectors": ["Energy", 'Real "Estate"', "Energy"]}, r'sector IN ("Energy", "Real \"Estate\"")'),
         ({"industries": ["A\\B"]}, r'industry IN ("A\\B")'),
         ({"exchanges": ["XNAS"], "sectors": []}, 'exchange IN ("XNAS")'),
         ({"expression": " price > open OR halted "}, "price > open OR halted"),
