@@ -5,7 +5,7 @@ from typing import Final
 
 from services.kit.lifecycle import Service, State
 from services.kit.logging import get_logger
-from services.kit.metrics import FRAMES, SLOW_SUBSCRIBERS, SUBSCRIBERS, TICKS
+from services.kit.metrics import FRAMES, REJECTED, SUBSCRIBERS, TICKS
 from services.kit.settings import Settings
 from services.simulator.calendar import new_york_time
 from services.simulator.feed import Feed
@@ -69,13 +69,13 @@ class Simulator(Service):
 
     async def _count(self) -> None:
         """Counters go to the metrics now and then, not with every event."""
-        sent = requests = 0
+        sent = requests = slow = 0
         while True:
             TICKS.labels(self.name, "events").inc(self._pace.sent - sent)
             FRAMES.labels(self.name, "rest").inc(self._rest.requests - requests)
-            sent, requests = self._pace.sent, self._rest.requests
+            REJECTED.labels(self.name, "slow_client").inc(self._feed.slow - slow)
+            sent, requests, slow = self._pace.sent, self._rest.requests, self._feed.slow
             SUBSCRIBERS.labels(self.name, "feed").set(len(self._feed.clients))
-            SLOW_SUBSCRIBERS.labels(self.name, "feed").set(self._feed.slow)
             await asyncio.sleep(COUNT_SECONDS)
 
 
