@@ -61,10 +61,10 @@ class Companies:
             await self._cache.store_metadata(message)
         return stored
 
-    async def look_up(self, symbol: str, known: Metadata | None = None) -> Metadata | None:
+    async def look_up(self, symbol: str) -> Metadata | None:
         """Asks the vendor, and keeps what it says beside what is known. None when it does not know the symbol.
 
-        Raises VENDOR_UNAVAILABLE, TOO_MANY_LOOKUPS.
+        Raises VENDOR_UNAVAILABLE, TOO_MANY_LOOKUPS, STORE_UNAVAILABLE.
         """
         if self._unknown.get(symbol, 0.0) > monotonic():
             return None
@@ -72,7 +72,7 @@ class Companies:
         if task is None:
             if len(self._lookups) >= MAX_LOOKUPS:
                 raise TOO_MANY_LOOKUPS.error(f"{MAX_LOOKUPS} symbols are being looked up already", maximum=MAX_LOOKUPS)
-            task = asyncio.create_task(self._ask_vendor(symbol, known), name=f"ticker.look_up.{symbol}")
+            task = asyncio.create_task(self._ask_vendor(symbol), name=f"ticker.look_up.{symbol}")
             self._lookups[symbol] = task
             task.add_done_callback(self._forget_lookup(symbol))
         # Others may wait for the same answer: whoever hangs up does not end it.
@@ -94,7 +94,11 @@ class Companies:
 
         return forget
 
-    async def _ask_vendor(self, symbol: str, known: Metadata | None) -> Metadata | None:
+    async def _ask_vendor(self, symbol: str) -> Metadata | None:
+        # Another lookup may have ended since whoever asked looked here.
+        stored = await self.stored(symbol)
+        if stored is not None and stored.is_described:
+            return stored.message
         try:
             async with asyncio.timeout(VENDOR_SECONDS):
                 details = await self._vendor.ticker_details(symbol)
@@ -105,7 +109,7 @@ class Companies:
         if details is None or details.ticker != symbol:
             self._remember_unknown(symbol)
             return None
-        message = fill(known, metadata_from_vendor(details))
+        message = fill(stored.message if stored is not None else None, metadata_from_vendor(details))
         metrics.ANSWERS.labels("metadata", "vendor").inc()
         try:
             message.updated_at.FromDatetime(await self._store.save_metadata(message))

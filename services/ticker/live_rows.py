@@ -19,6 +19,8 @@ class LiveRows:
     """Asks the scanner; while it is away no symbol has a live row."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        # So that a flood of requests is not a flood of lines.
+        self._is_away = False
         self._get = channel.unary_unary(
             METHOD,
             request_serializer=scanner_pb2.GetTickerRowRequest.SerializeToString,
@@ -31,9 +33,14 @@ class LiveRows:
             row: ticker_row_pb2.TickerRow = await self._get(
                 scanner_pb2.GetTickerRowRequest(symbol=symbol), timeout=ANSWER_SECONDS
             )
-            return row
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.NOT_FOUND:
-                metrics.FAILURES.labels("scanner").inc()
-                log.warning("scanner did not answer", code=error.code().name, details=error.details())
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                self._is_away = False
+                return None
+            metrics.FAILURES.labels("scanner").inc()
+            if not self._is_away:
+                log.warning("scanner does not answer", code=error.code().name, details=error.details())
+            self._is_away = True
             return None
+        self._is_away = False
+        return row

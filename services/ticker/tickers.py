@@ -68,7 +68,7 @@ class Tickers:
     async def _described(self, name: str, known: Metadata) -> Metadata:
         """`known`, with what the vendor says where no loader has run."""
         try:
-            return await self._companies.look_up(name, known) or known
+            return await self._companies.look_up(name) or known
         except ServiceError:
             # Counted and logged where it happened; what is known is an answer, too.
             return known
