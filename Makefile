@@ -34,7 +34,7 @@ fix: $(BUILT)  ## Correct the style where that can be done by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(BUILT)  ## Make the stubs and Envoy's descriptor set from protos/
+protos: $(BUILT)  ## Make the stubs, Envoy's descriptor set and the OpenAPI document from protos/
 	$(BIN)/python -m services.kit.protogen
 
 check-protos: $(BUILT)  ## Check that what is made from protos/ is current, and the protos' style

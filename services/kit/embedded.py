@@ -8,8 +8,10 @@ import asyncio
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import string
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from services.kit.errors import StartError
 from services.kit.process import CHILD, SAME, ProcessSpec, rotate
@@ -26,6 +28,7 @@ from services.kit.settings import Settings
 ROOT: Final = Path(__file__).resolve().parents[2]
 GATEWAY_TEMPLATE: Final = ROOT / "gateway" / "envoy.yaml"
 DESCRIPTOR_SET: Final = ROOT / "gateway" / "tradeul.binpb"
+OPENAPI: Final = ROOT / "gateway" / "openapi.json"
 # sun_path holds 108 bytes; the longest name put below a directory is ".s.PGSQL.5432.lock".
 LONGEST_SOCKET_DIRECTORY: Final = 85
 DATABASE: Final = "tradeul"
@@ -256,9 +259,26 @@ def envoy_program() -> str:
     return str(program)
 
 
+def origin_matcher(origin: str) -> dict[str, Any]:
+    """One of TRADEUL_CORS_ORIGINS as Envoy's StringMatcher; `:*` is any port or none, `*.` one name or more."""
+    if "*" not in origin:
+        return {"exact": origin}
+    if origin == "*":
+        return {"safe_regex": {"regex": ".+"}}
+    regex = re.escape(origin)
+    regex = regex.replace(re.escape("*."), r"([a-z0-9-]+\.)+").replace(re.escape(":*"), "(:[0-9]+)?")
+    return {"safe_regex": {"regex": regex}}
+
+
 def render_gateway(settings: Settings, template: str) -> str:
     """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
-    values: dict[str, object] = {"DESCRIPTOR_SET": DESCRIPTOR_SET, "ADMIN_PORT": settings.address("gateway_admin").port}
+    values: dict[str, object] = {
+        "DESCRIPTOR_SET": DESCRIPTOR_SET,
+        "OPENAPI": OPENAPI,
+        "ADMIN_PORT": settings.address("gateway_admin").port,
+        # JSON is YAML.
+        "CORS_ORIGINS": json.dumps([origin_matcher(origin) for origin in settings.cors_origins]),
+    }
     for service in ("gateway", "scanner", "market_session", "ticker", "health", "websocket_server"):
         address = settings.address(service)
         values[f"{service.upper()}_HOST"] = address.host

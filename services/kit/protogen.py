@@ -1,7 +1,8 @@
 """Everything that is generated from protos/, in one step: `python -m services.kit.protogen`.
 
 Writes the message and service modules with their type stubs beside the .proto
-files, and gateway/tradeul.binpb, the descriptor set Envoy transcodes by.
+files, gateway/tradeul.binpb, the descriptor set Envoy transcodes by, and
+gateway/openapi.json, the OpenAPI document of the REST routes.
 `--check` writes nothing and fails when a generated file is not current.
 """
 
@@ -14,9 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PROTOS = ROOT / "protos"
 PACKAGE = Path("tradeul/v1")
 DESCRIPTOR_SET = Path("gateway/tradeul.binpb")
+OPENAPI = Path("gateway/openapi.json")
+OTHERS = (DESCRIPTOR_SET, OPENAPI)
 GENERATED = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
-# No proto of ours imports it, but Envoy has to know it to show an error's details as JSON.
-ERROR_DETAILS = ("google/rpc/error_details.proto",)
+# No proto of ours imports them, but Envoy has to know the details to show an error as JSON.
+ERRORS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
@@ -50,6 +53,21 @@ def run_protoc(arguments: list[str], files: list[str]) -> None:
         raise GenerationError(f"expected protoc to succeed, its status was {status}")
 
 
+def openapi_document() -> bytes:
+    """The OpenAPI document of the protos as they are."""
+    # What it reads of lists and filters is in modules that need generated ones to be there.
+    from google.protobuf import descriptor_pb2
+
+    from services.kit import openapi
+
+    with tempfile.TemporaryDirectory() as directory:
+        image = Path(directory) / "image.binpb"
+        run_protoc(
+            [f"--descriptor_set_out={image}", "--include_imports", "--include_source_info"], [*sources(), *ERRORS]
+        )
+        return openapi.document(descriptor_pb2.FileDescriptorSet.FromString(image.read_bytes()))
+
+
 def generate(python_root: Path, descriptor_set: Path) -> None:
     """Writes the Python modules under `python_root` and the descriptor set to `descriptor_set`."""
     out = str(python_root)
@@ -63,7 +81,7 @@ def generate(python_root: Path, descriptor_set: Path) -> None:
         ],
         sources(),
     )
-    run_protoc([f"--descriptor_set_out={descriptor_set}", "--include_imports"], [*sources(), *ERROR_DETAILS])
+    run_protoc([f"--descriptor_set_out={descriptor_set}", "--include_imports"], [*sources(), *ERRORS])
 
 
 def write_image(path: Path) -> None:
@@ -71,19 +89,19 @@ def write_image(path: Path) -> None:
     run_protoc([f"--descriptor_set_out={path}", "--include_imports", "--include_source_info"], sources())
 
 
-def _generated(python_root: Path, descriptor_set: Path) -> dict[str, bytes]:
+def _generated(python_root: Path, others: Path) -> dict[str, bytes]:
+    """By name, what is generated: the modules below `python_root`, the other files below `others`."""
     files = {
         str(PACKAGE / path.name): path.read_bytes()
         for pattern in GENERATED
         for path in (python_root / PACKAGE).glob(pattern)
     }
-    if descriptor_set.exists():
-        files[str(DESCRIPTOR_SET)] = descriptor_set.read_bytes()
+    files |= {str(path): (others / path).read_bytes() for path in OTHERS if (others / path).exists()}
     return files
 
 
 def _target(name: str) -> Path:
-    return ROOT / name if name == str(DESCRIPTOR_SET) else PROTOS / name
+    return ROOT / name if Path(name) in OTHERS else PROTOS / name
 
 
 def differences() -> dict[str, bytes | None]:
@@ -91,8 +109,9 @@ def differences() -> dict[str, bytes | None]:
     with tempfile.TemporaryDirectory() as directory:
         fresh_root = Path(directory)
         generate(fresh_root, fresh_root / DESCRIPTOR_SET)
-        fresh = _generated(fresh_root, fresh_root / DESCRIPTOR_SET)
-    present = _generated(PROTOS, ROOT / DESCRIPTOR_SET)
+        (fresh_root / OPENAPI).write_bytes(openapi_document())
+        fresh = _generated(fresh_root, fresh_root)
+    present = _generated(PROTOS, ROOT)
     return {name: fresh.get(name) for name in sorted(fresh | present) if fresh.get(name) != present.get(name)}
 
 

@@ -5,6 +5,7 @@ prints what holds.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,8 @@ DEFAULT_PORTS: Mapping[str, int] = {
 }
 SIMULATOR_KEY = "simulator"
 HIGHEST_PORT = 65535
+# A page's origin, as browsers send it: no path, not even a slash.
+ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]{1,5}|\*))?")
 
 
 class Address(NamedTuple):
@@ -123,6 +126,11 @@ class Settings(BaseModel):
     subscriptions: tuple[str, ...] = Field(
         default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: vendor subscriptions, by comma"
     )
+    cors_origins: tuple[str, ...] = Field(
+        default=("http://localhost:*", "http://127.0.0.1:*", "https://localhost:*", "https://127.0.0.1:*"),
+        description="TRADEUL_CORS_ORIGINS: whose pages may call the door from a browser, by comma: "
+        "https://app.example.com; :* is any port, *. any names before the domain, * alone everybody",
+    )
     addresses: dict[str, AddressField] = Field(
         default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port a service binds and is found at"
     )
@@ -149,7 +157,15 @@ class Settings(BaseModel):
             raise ValueError("expected a postgresql:// URL")
         return url
 
-    @field_validator("subscriptions", mode="before")
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and ORIGIN.fullmatch(origin) is None:
+                raise ValueError(f"expected origins like https://app.example.com or http://localhost:*, was {origin!r}")
+        return tuple(origin.lower() for origin in origins)
+
+    @field_validator("subscriptions", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

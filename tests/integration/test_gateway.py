@@ -18,6 +18,7 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, market_session_pb2
 
 from services.health.service import HealthService
 from services.kit import errors
+from services.kit.embedded import OPENAPI
 from services.kit.lifecycle import Service
 from services.kit.list_client import ListCopy, follow_list
 from services.kit.server import Host, add_servicer
@@ -334,6 +335,15 @@ async def test_browsers_can_read_answers_and_refusals(door: Door) -> None:
         answer = await door.client.get(path, headers={"origin": ORIGIN})
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_openapi_document(door: Door) -> None:
+    answer = await door.client.get("/openapi.json", headers={"origin": ORIGIN})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.content == OPENAPI.read_bytes()
+    check_error(await door.client.post("/openapi.json", json={}), 404, errors.UNKNOWN_ROUTE)
 
 
 # --- operation

@@ -758,6 +758,7 @@ class ScannerStatus(_message.Message):
     LAG_MS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     session: _session_pb2.Session.ValueType
+    """Absent, like trading_date, until there is a state."""
     trading_date: _builtins.str
     symbols: _builtins.int
     active_symbols: _builtins.int
@@ -786,8 +787,8 @@ class ScannerStatus(_message.Message):
     def __init__(
         self,
         *,
-        session: _session_pb2.Session.ValueType = ...,
-        trading_date: _builtins.str = ...,
+        session: _session_pb2.Session.ValueType | None = ...,
+        trading_date: _builtins.str | None = ...,
         position: _stream_pb2.StreamPosition | None = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
         last_refresh: _timestamp_pb2.Timestamp | None = ...,
@@ -800,12 +801,21 @@ class ScannerStatus(_message.Message):
         lag_ms: _builtins.float | None = ...,
         problem: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "position", b"position"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "position", b"position", "session", b"session", "trading_date", b"trading_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "active_symbols", b"active_symbols", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "subscribers", b"subscribers", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "active_symbols", b"active_symbols", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "subscribers", b"subscribers", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag_ms: _TypeAlias = _typing.Literal["lag_ms"]  # noqa: Y015
     _WhichOneofArgType__lag_ms: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms"]  # noqa: Y015
+    _WhichOneofReturnType__session: _TypeAlias = _typing.Literal["session"]  # noqa: Y015
+    _WhichOneofArgType__session: _TypeAlias = _typing.Literal["_session", b"_session"]  # noqa: Y015
+    _WhichOneofReturnType__trading_date: _TypeAlias = _typing.Literal["trading_date"]  # noqa: Y015
+    _WhichOneofArgType__trading_date: _TypeAlias = _typing.Literal["_trading_date", b"_trading_date"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_ms) -> _WhichOneofReturnType__lag_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session) -> _WhichOneofReturnType__session | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trading_date) -> _WhichOneofReturnType__trading_date | None: ...
 
 Global___ScannerStatus: _TypeAlias = ScannerStatus  # noqa: Y015

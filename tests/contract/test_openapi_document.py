@@ -1,0 +1,119 @@
+"""The OpenAPI document: valid, complete, and saying the limits that the services hold to."""
+
+import json
+from typing import Any
+
+import pytest
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from openapi_spec_validator import validate
+
+from fastcore.feed_elements import SYMBOL
+from services.kit import openapi, protogen
+from services.kit.lists import load_lists
+from services.scanner import requests as scanner
+from services.ticker import filters_core
+from services.ticker import requests as ticker
+
+CONTENT = (protogen.ROOT / protogen.OPENAPI).read_bytes()
+DOCUMENT = json.loads(CONTENT)
+SCHEMAS = DOCUMENT["components"]["schemas"]
+ROUTES = {(verb, path): operation for verb, path, operation in openapi.routes(CONTENT)}
+
+
+def parameters(path: str, verb: str = "get") -> dict[str, Any]:
+    return {each["name"]: each["schema"] for each in ROUTES[verb, path].get("parameters", [])}
+
+
+def bounds(schema: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return schema.get("minimum"), schema.get("maximum"), schema.get("default")
+
+
+def test_it_is_valid_and_small_enough_for_the_door() -> None:
+    validate(DOCUMENT)
+    assert len(CONTENT) < 1 << 20
+
+
+def test_every_route_of_the_protos_is_there() -> None:
+    files = descriptor_pb2.FileDescriptorSet.FromString((protogen.ROOT / protogen.DESCRIPTOR_SET).read_bytes())
+    rules = [
+        rule
+        for file in files.file
+        for service in file.service
+        for method in service.method
+        if method.options.HasExtension(annotations_pb2.http)
+        for first in [method.options.Extensions[annotations_pb2.http]]
+        for rule in (first, *first.additional_bindings)
+    ]
+    assert {(verb, getattr(rule, verb)) for rule in rules for verb in [rule.WhichOneof("pattern")]} == set(ROUTES)
+    assert len({operation["operationId"] for operation in ROUTES.values()}) == len(rules)
+
+
+def test_streams_are_server_sent_events() -> None:
+    for (_, path), operation in ROUTES.items():
+        (kind,) = operation["responses"]["200"]["content"]
+        assert kind == ("text/event-stream" if path.endswith(":watch") else "application/json"), path
+
+
+def test_limits_are_the_services() -> None:
+    rows = (1, scanner.MAX_ROWS, scanner.DEFAULT_ROWS)
+    filtered = (1, scanner.MAX_FILTERED_ROWS, scanner.DEFAULT_ROWS)
+    gappers = parameters("/api/v1/scanner/gappers")
+    assert bounds(gappers["limit"]) == rows
+    assert bounds(gappers["min_gap"]) == (0, None, scanner.DEFAULT_MIN_GAP)
+    assert bounds(parameters("/api/v1/scanner/filtered")["limit"]) == filtered
+    # The most of any list.
+    assert bounds(parameters("/api/v1/scanner/lists/{list}")["limit"]) == filtered
+    query = ROUTES["post", "/api/v1/scanner/scans:query"]["requestBody"]["content"]["application/json"]["schema"]
+    assert bounds(query["properties"]["limit"]) == rows
+    for path in ("/api/v1/scanner/lists/{list}:watch", "/api/v1/scanner/scans:watch"):
+        assert bounds(parameters(path)["min_interval_ms"]) == (0, scanner.MAX_INTERVAL_MS, 0)
+    history = parameters("/api/v1/history/scans")
+    assert bounds(history["limit"]) == (1, ticker.MAX_RESULTS, ticker.DEFAULT_RESULTS)
+    bars = parameters("/api/v1/ticker/{symbol}/bars")
+    assert bars["interval"]["enum"] == list(ticker.INTERVALS)
+    names = [spec.name for spec in load_lists()]
+    assert parameters("/api/v1/scanner/lists/{list}")["list"]["enum"] == history["list"]["enum"] == names
+
+
+def test_patterns_are_the_services() -> None:
+    for (verb, path), _ in ROUTES.items():
+        held = parameters(path, verb)
+        if "symbol" in held:
+            assert held["symbol"]["pattern"] == f"^{SYMBOL.pattern}$"
+        if "{name}" in path:
+            assert held["name"]["pattern"] == f"^{filters_core.NAME.pattern}$"
+
+
+def test_what_is_always_shown_is_required_and_what_may_be_absent_is_not() -> None:
+    assert SCHEMAS["RankedList"]["required"] == ["list", "epoch", "sequence", "rows", "count"]
+    assert SCHEMAS["TickerRow"]["required"] == ["symbol"]
+    response = SCHEMAS["WatchListResponse"]
+    assert (response["minProperties"], response["maxProperties"]) == (1, 1)
+
+
+def test_names_enums_numbers_and_times_are_those_of_the_answers() -> None:
+    row = SCHEMAS["TickerRow"]["properties"]
+    assert SCHEMAS["Session"]["enum"] == ["PRE_MARKET", "MARKET_OPEN", "POST_MARKET", "CLOSED"]
+    assert SCHEMAS["GapSize"]["enum"] == ["SMALL", "MEDIUM", "LARGE", "EXTREME"]
+    assert SCHEMAS["ListChange.Action"]["enum"] == ["ADD", "REMOVE", "RERANK", "UPDATE"]
+    assert row["volume_today"]["type"] == "number"
+    assert row["updated_at"] == {"type": "string", "format": "date-time"}
+    assert SCHEMAS["ScannerStatus"]["properties"]["list_rows"]["additionalProperties"]["type"] == "integer"
+    assert SCHEMAS["Status"]["required"] == ["code", "message", "details"]
+
+
+def test_comments_are_descriptions() -> None:
+    assert ROUTES["get", "/api/v1/scanner/gappers"]["summary"] == "Both gapper lists at once"
+    assert SCHEMAS["RankedList"]["description"] == "A list at one moment."
+    assert "04:00-09:30" in SCHEMAS["Session"]["description"]
+
+
+def test_a_misspelt_field_of_the_table_is_an_error(tmp_path: Any) -> None:
+    extras = tmp_path / "openapi.toml"
+    extras.write_text(
+        'title = "x"\nversion = "1"\ndescription = ""\n[fields]\n"GetListRequest.limits" = {maximum = 1}\n'
+    )
+    files = descriptor_pb2.FileDescriptorSet.FromString((protogen.ROOT / protogen.DESCRIPTOR_SET).read_bytes())
+    with pytest.raises(openapi.OpenApiError, match=r"GetListRequest\.limits"):
+        openapi.document(files, extras)
