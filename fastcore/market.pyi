@@ -103,3 +103,9 @@ class Market:
 
     def hash(self) -> int:
         """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+
+def state_of(data: _Buffer) -> MarketState:
+    """The MarketState of a whole market's bytes, for who needs no lists; ValueError when it cannot be read.
+
+    Not yet refreshed.
+    """

@@ -260,3 +260,20 @@ cdef class Market:
     def hash(self):
         """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
         return self.book.hash(self.state.hash(), self.state)
+
+
+def state_of(const unsigned char[::1] data not None):
+    """The MarketState of a whole market, for who needs no lists; ValueError when it cannot be read. Not yet refreshed."""
+    cdef Cursor cursor = cursor_of(&data[0] if data.shape[0] else NULL, data.shape[0])
+    cdef Field field
+    cdef int status = next_field(&cursor, &field)
+    state = None
+    while status == WIRE_FIELD:
+        if field.number == 3 and field.wire_type == WIRE_LENGTH:
+            state = (<const char*>field.data)[:field.length]
+        status = next_field(&cursor, &field)
+    if status != WIRE_END:
+        raise_wire_error(status, b"whole state of a market")
+    if state is None:
+        raise ValueError("expected the whole state of a market, was without its rows")
+    return MarketState.from_bytes(state)

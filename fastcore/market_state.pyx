@@ -62,7 +62,7 @@ cdef enum:
 
 cdef double NAN = float("nan")
 # Begins every whole state: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 2 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 3 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:

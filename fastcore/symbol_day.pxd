@@ -74,7 +74,10 @@ cdef struct SymbolDay:
     AnchoredVolume premarket    # the same volume, counted to the open
     StandInBars second_bars
     StandInBars minute_bars
-    int64_t[3] unused           # to whole lines
+    # When the intraday extremes were reached first; of a bar its end.
+    int64_t intraday_high_time
+    int64_t intraday_low_time
+    int64_t unused              # to whole lines
 
 # All symbols of a market.
 cdef struct DayTable:

@@ -54,7 +54,8 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     row.regular_price = row.premarket_price = row.premarket_high = row.premarket_low = NAN
     row.open_of_bar = row.open_print = row.open_trade = row.close_print = NAN
     row.bid = row.ask = row.luld_upper = row.luld_lower = NAN
-    row.unused[0] = row.unused[1] = row.unused[2] = 0
+    row.intraday_high_time = row.intraday_low_time = -1
+    row.unused = 0
     init_window(&row.window)
     init_volume(&row.volume)
     init_volume(&row.premarket)
@@ -97,6 +98,15 @@ cdef inline void widen(double* high, double* low, double above, double below) no
         high[0] = above
     if not (low[0] <= below):
         low[0] = below
+
+
+cdef inline void widen_intraday(SymbolDay* row, double above, double below, int64_t time_ns) noexcept nogil:
+    if not (row.intraday_high >= above):
+        row.intraday_high = above
+        row.intraday_high_time = time_ns
+    if not (row.intraday_low <= below):
+        row.intraday_low = below
+        row.intraday_low_time = time_ns
 
 
 cdef inline void mark_updated(
@@ -181,7 +191,7 @@ cdef inline int apply_trade(
             if isnan(row.open_trade):
                 row.open_trade = price
     if sets_high_low:
-        widen(&row.intraday_high, &row.intraday_low, price, price)
+        widen_intraday(row, price, price, time_ns)
         if is_premarket:
             widen(&row.premarket_high, &row.premarket_low, price, price)
         elif is_regular:
@@ -295,7 +305,7 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
         if is_regular and end > row.regular_time:
             row.regular_price = close
             row.regular_time = end
-        widen(&row.intraday_high, &row.intraday_low, high, low)
+        widen_intraday(row, high, low, end)
         if is_premarket:
             widen(&row.premarket_high, &row.premarket_low, high, low)
         elif is_regular:
@@ -414,7 +424,9 @@ cdef int apply_snapshot_row(
     end = ceil_second(minute_end)
     if minute_start >= table.day.start:
         snapshot_price(table, row, minute_close, minute_end, minute_start)
-        high_of_minute(table, row, load_f64(spans.minute_high, i), load_f64(spans.minute_low, i), minute_start)
+        high_of_minute(
+            table, row, load_f64(spans.minute_high, i), load_f64(spans.minute_low, i), minute_start, minute_end
+        )
         if accumulated > 0:
             mark_active(table, row)
             # One that is older than the newest bar says nothing. Sums of the same may differ in their last digits.
@@ -431,7 +443,7 @@ cdef int apply_snapshot_row(
             row.open_of_bar = load_f64(spans.day_open, i)
         if not isnan(high) and not isnan(low):
             widen(&row.high, &row.low, high, low)
-            widen(&row.intraday_high, &row.intraday_low, high, low)
+            widen_intraday(row, high, low, updated)
         if not isnan(load_f64(spans.day_close, i)):
             end = min(updated, table.day.close)
             if end > row.regular_time:
@@ -460,11 +472,11 @@ cdef inline void snapshot_price(
 
 
 cdef inline void high_of_minute(
-    DayTable* table, SymbolDay* row, double high, double low, int64_t start_ns
+    DayTable* table, SymbolDay* row, double high, double low, int64_t start_ns, int64_t end_ns
 ) noexcept nogil:
     if isnan(high) or isnan(low):
         return
-    widen(&row.intraday_high, &row.intraday_low, high, low)
+    widen_intraday(row, high, low, end_ns)
     if start_ns < table.day.open:
         widen(&row.premarket_high, &row.premarket_low, high, low)
     elif start_ns < table.day.close:

@@ -65,6 +65,13 @@ class MarketTwin:
             self._facts[symbol] = facts_of(events, self.day)
         return row_of(symbol, self._facts[symbol], events, history, self.day, self.now_ns)
 
+    def events_of(self, symbol: str) -> SymbolDay:
+        """All messages of a symbol today."""
+        return self._events[symbol]
+
+    def baseline_of(self, symbol: str) -> Baseline | None:
+        return self._history[symbol].baseline
+
     def rows(self) -> dict[str, dict[str, Value]]:
         return {symbol: self.row(symbol) for symbol in self.symbols}
 

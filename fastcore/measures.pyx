@@ -1,0 +1,89 @@
+"""Relative volume and the day's range of single symbols, and which symbols have changed."""
+
+from array import array
+
+from cpython cimport array as arrays
+from libc.math cimport isnan
+from libc.stdint cimport int32_t, int64_t, uint32_t
+
+from fastcore.columns cimport is_time
+from fastcore.derived cimport Moment, moment_of
+from fastcore.field_numbers cimport *
+from fastcore.market_state cimport MarketState
+from fastcore.symbol_day cimport SymbolDay
+
+from typing import NamedTuple
+
+
+class Measures(NamedTuple):
+    """A symbol's relative volume and its range of the day; see measures.pyi."""
+
+    volume_today: float | None
+    rvol: float | None
+    rvol_slot: float | None
+    baseline: float | None
+    days: int | None
+    intraday_high: float | None
+    high_ns: int | None
+    intraday_low: float | None
+    low_ns: int | None
+    updated_ns: int | None
+
+
+cdef object known(double value):
+    return None if isnan(value) else value
+
+
+cdef object known_time(int64_t time_ns):
+    return time_ns if is_time(time_ns) else None
+
+
+cpdef int32_t slot_of_now(MarketState state):
+    """The volume slot of now: 0 to 191."""
+    return moment_of(&state.table).slot
+
+
+def measures(MarketState state not None, int32_t symbol_id):
+    """What is known of a symbol, after bringing the state to now. IndexError for no id."""
+    cdef Moment moment
+    cdef const SymbolDay* day
+    cdef double begin, finish, baseline
+    if not 0 <= symbol_id < state.count:
+        raise IndexError(f"expected an id in [0, {state.count}), was {symbol_id}")
+    state.refresh()
+    moment = moment_of(&state.table)
+    day = &state.table.rows[symbol_id]
+    begin = state.baselines.begin[0][symbol_id]
+    finish = state.baselines.finish[0][symbol_id]
+    # As in derived_kernels.pxd, to the bit.
+    baseline = finish if moment.inside == 1 else begin + (finish - begin) * moment.inside
+    return Measures(
+        known(state.columns[F_VOLUME_TODAY][symbol_id]),
+        known(state.columns[F_RVOL][symbol_id]),
+        known(state.columns[F_RVOL + 1][symbol_id]),
+        known(baseline),
+        state.baselines.days[symbol_id] if state.baselines.blocks[symbol_id] != NULL else None,
+        known(day.intraday_high),
+        known_time(day.intraday_high_time),
+        known(day.intraday_low),
+        known_time(day.intraday_low_time),
+        known_time(day.updated_at),
+    )
+
+
+def touched_since(MarketState state not None, arrays.array seen not None):
+    """The ids of symbols touched since `seen`, an array("I"), was brought up to date; it is by this."""
+    cdef int32_t i
+    cdef uint32_t* last
+    cdef Py_ssize_t known_count = len(seen)
+    if seen.typecode != "I" or seen.itemsize != sizeof(uint32_t) or known_count > state.count:
+        raise ValueError(f"expected an array of at most {state.count} of type I, was {known_count} of {seen.typecode}")
+    if known_count < state.count:
+        arrays.resize(seen, state.count)
+    last = seen.data.as_uints
+    touched = []
+    for i in range(state.count):
+        if i >= known_count or last[i] != state.revision[i]:
+            last[i] = state.revision[i]
+            touched.append(i)
+    return touched

@@ -1,0 +1,66 @@
+"""What analytics tells of symbols, and which have changed, against the twin that keeps all messages."""
+
+from array import array
+
+import pytest
+from tradeul.v1 import frame_pb2
+
+from fastcore import measures as compiled
+from fastcore.market import Market, state_of
+from fastcore.market_state import MarketState
+from fastcore.reference import measures_twin
+from fastcore.reference.market_twin import MarketTwin
+from services.kit.lists import load_lists
+from tests.support.compare_rows import same
+from tests.support.market_stream import EPOCH, MarketStream
+
+
+def check(state: MarketState, twin: MarketTwin) -> None:
+    assert compiled.slot_of_now(state) == measures_twin.slot_of_now(twin)
+    for symbol_id, symbol in enumerate(twin.symbols):
+        ours = compiled.measures(state, symbol_id)._asdict()
+        row = state.row(symbol)
+        assert ours.pop("updated_ns") == row.get("updated_at")
+        theirs = measures_twin.measures(twin, symbol)
+        for name, value in ours.items():
+            assert same(name, value, theirs.get(name)), (symbol, name, value, theirs.get(name))
+            if name in row:
+                assert value == row[name]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_every_symbol(seed: int) -> None:
+    state, twin = MarketState(), MarketTwin()
+    ours, theirs = array("I"), array("I")
+    for number, frame in enumerate(MarketStream(seed, length=1500).frames(20)):
+        state.apply(frame)
+        twin.apply(frame)
+        if number % 25 == 0:
+            assert compiled.touched_since(state, ours) == measures_twin.touched_since(twin, theirs)
+            assert compiled.touched_since(state, ours) == []
+        if number % 60 == 0:
+            check(state, twin)
+    check(state, twin)
+
+
+def test_a_whole_market_brings_them_along() -> None:
+    market = Market(load_lists(), EPOCH)
+    twin = MarketTwin()
+    for frame in MarketStream(9, length=1000, two_days=False).frames(20):
+        if frame_pb2.Frame.FromString(frame).WhichOneof("body") != "list_filters":
+            market.apply(frame)
+            twin.apply(frame)
+    state = state_of(market.to_bytes())
+    assert state.hash() == market.state.hash()
+    check(state, twin)
+
+
+def test_what_is_no_whole_market_is_refused() -> None:
+    with pytest.raises(ValueError, match="without its rows"):
+        state_of(b"\x08\x01")
+    with pytest.raises(ValueError):
+        state_of(b"\xff")
+    with pytest.raises(IndexError):
+        compiled.measures(MarketState(), 0)
+    with pytest.raises(ValueError, match="type I"):
+        compiled.touched_since(MarketState(), array("d"))
