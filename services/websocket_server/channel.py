@@ -6,9 +6,11 @@ replica that is ahead. What is not live costs nothing until `place` brings it to
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from services.kit.clock import monotonic
 from services.kit.ring import Position
 from services.websocket_server import metrics
 from services.websocket_server.limits import Limits
@@ -182,11 +184,10 @@ class ListChannel:
             for subscription in [each for each in self._ahead if each.asked and each.asked <= self.feed.position]:
                 self.place(subscription)
         if self._flush_timer is None:
-            wait = self._may_flush_at - self._loop.time()
-            if wait <= 0:
+            if self._may_flush_at <= self._loop.time():
                 self.flush()
-            else:
-                self._flush_timer = self._loop.call_later(wait, self.flush)
+            elif self._may_flush_at != math.inf:
+                self._flush_timer = self._loop.call_at(self._may_flush_at, self.flush)
 
     def set_problem(self, problem: str) -> None:
         """Why the list is not current; "" when it is."""
@@ -215,15 +216,22 @@ class ListChannel:
         if not self.feed.holds_after(first):
             self._snapshot_to_all()
             return
-        began = self._loop.time()
+        began = monotonic()
         burst = self.feed.changes_after(first)
         readers = list(self._live)
         for subscription in readers:
             subscription.reader.write(burst)
-        took = self._loop.time() - began
-        self._may_flush_at = began + took + max(self._limits.flush_seconds, BREATH * took)
-        metrics.FLUSH_SECONDS.observe(took)
+        self._may_flush_at = math.inf
+        # uvloop writes at the end of this turn.
+        self._loop.call_soon(self._flushed_since, began)
         metrics.sent("delta", (newest - first) * len(readers), len(burst) * len(readers))
+
+    def _flushed_since(self, began: float) -> None:
+        took = monotonic() - began
+        metrics.FLUSH_SECONDS.observe(took)
+        self._may_flush_at = self._loop.time() + max(self._limits.flush_seconds, BREATH * took)
+        if self._flush_timer is None and self.pending:
+            self._flush_timer = self._loop.call_at(self._may_flush_at, self.flush)
 
     def close(self) -> None:
         """Stops following the list; it is followed again when it is wanted."""

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from services.kit.ring import Position
@@ -28,6 +29,7 @@ POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009
 # Of a client that does not read; the older system's code.
 NOT_READING: Final = 3008
+NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
 LONGEST_REASON: Final = 120
 FLOOD_CLOSE_SECONDS: Final = 1.0
 # What a request that may be answered with a whole list weighs in the rate of messages.
@@ -95,6 +97,8 @@ class Client(WSListener):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.kernel_unsent_bytes)
         self.write = underlying.write
+        # Nobody reads them again, and they stay as long as the connection.
+        transport.request.headers = transport.response.headers = NO_HEADERS
         self._hub.joined(self)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:

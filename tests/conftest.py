@@ -1,0 +1,15 @@
+"""Which event loop a test runs on: asyncio's, or uvloop as services do when its module says USES_UVLOOP."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+LoopFactories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Function) -> LoopFactories:
+    if getattr(item.module, "USES_UVLOOP", False):
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
