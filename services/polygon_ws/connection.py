@@ -286,7 +286,7 @@ class FeedConnection:
         close = transport.close_handshake
         problem = "the connection was cut"
         if close is not None and close.recv is not None:
-            problem = f"the vendor closed the connection: {int(close.recv.code)} {close.recv.reason or ''}".rstrip()
+            problem = f"the vendor closed the connection: {close.recv.code:d} {close.recv.reason or ''}".rstrip()
         return FeedLost(problem)
 
     def _ask(self, action: str, names: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Final
 
 import grpc.aio
+import prometheus_client
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.feed_elements import Status
@@ -136,7 +137,7 @@ class PolygonWs(Service):
             self._reported = now
             self._report_at = monotonic() + REPORT_SECONDS
 
-    def _grow(self, counter: "metrics.Counter", name: str, count: int) -> None:
+    def _grow(self, counter: prometheus_client.Counter, name: str, count: int) -> None:
         """Brings a Prometheus counter up to our own."""
         if count > self._counted[name]:
             counter.inc(count - self._counted[name])

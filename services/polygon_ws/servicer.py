@@ -11,7 +11,7 @@ from tradeul.v1 import polygon_ws_pb2
 from services.kit.errors import INVALID_POSITION, OPEN_EXPECTED, OPEN_REPEATED, SUPERSEDED
 from services.kit.ring import Position
 from services.polygon_ws import metrics
-from services.polygon_ws.connection import FeedConnection, FeedState
+from services.polygon_ws.connection import FeedConnection
 from services.polygon_ws.core import FeedBuffer
 from services.polygon_ws.market_subscription import MarketSubscription
 
@@ -94,7 +94,7 @@ class PolygonWsServicer:
     ) -> polygon_ws_pb2.FeedStatus:
         connection, buffer = self._connection, self._buffer
         status = polygon_ws_pb2.FeedStatus(
-            state=polygon_ws_pb2.FeedStatus.State.Name(FeedState(connection.state)),
+            state=polygon_ws_pb2.FeedStatus.State.ValueType(connection.state),
             detail=connection.detail,
             subscriptions=connection.subscriptions.names,
             messages=connection.messages,

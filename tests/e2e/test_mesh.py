@@ -114,7 +114,11 @@ async def test_rows_have_bare_enum_names_numbers_and_no_zero_for_absent(client: 
 
 
 async def test_own_lists_once_and_live(client: httpx.AsyncClient) -> None:
-    query = {"filter": "price > 1 AND has(prev_close)", "order_by": "volume_today desc", "limit": 5}
+    query: dict[str, str | int] = {
+        "filter": "price > 1 AND has(prev_close)",
+        "order_by": "volume_today desc",
+        "limit": 5,
+    }
     await with_rows(client, "/api/v1/scanner/filtered")
     body = (await client.post("/api/v1/scanner/scans:query", json=query)).json()
     volumes = [row["volume_today"] for row in body["rows"]]
@@ -225,7 +229,7 @@ async def test_grpc_through_the_same_door(channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await scanner.GetList(scanner_pb2.GetListRequest(list="gapers"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    status = rpc_status.from_call(caught.value)
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # it has the methods that are used
     assert status is not None
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)

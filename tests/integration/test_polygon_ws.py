@@ -296,7 +296,7 @@ async def test_going_away(vendor: VendorServer) -> None:
 
 async def test_grammar(vendor: VendorServer) -> None:
     async with running_feed(vendor) as feed:
-        call = feed.stub.SubscribeMarket()
+        call = feed.stub.SubscribeMarket()  # type: ignore[call-arg]
         await call.write(Request(cancel=stream_pb2.StreamCancel()))
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
         async with feed.sequencer() as sequencer:

@@ -65,7 +65,11 @@ def trades(rows: Rows, n: int) -> Message:
 
 def bars(rows: Rows, n: int) -> Message:
     rng = rows.random
-    message = market_data_pb2.BarBatch(span=rng.choice((1, 2)), symbol_id=rows.ids(n), volume=rows.many(n, rows.size))
+    message = market_data_pb2.BarBatch(
+        span=rng.choice((market_data_pb2.SECOND, market_data_pb2.MINUTE)),
+        symbol_id=rows.ids(n),
+        volume=rows.many(n, rows.size),
+    )
     for _ in range(n):
         start = rows.time()
         message.start_ns.append(start)

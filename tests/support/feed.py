@@ -53,7 +53,7 @@ class Sequencer:
         opening = polygon_ws_pb2.SubscribeMarketOpen()
         if self.position is not None:
             opening.position.CopyFrom(stream_pb2.StreamPosition(epoch=self.position[0], sequence=self.position[1]))
-        self._call = self._stub.SubscribeMarket()
+        self._call = self._stub.SubscribeMarket()  # type: ignore[call-arg]
         await self._call.write(polygon_ws_pb2.SubscribeMarketRequest(open=opening))
         return self
 
@@ -74,12 +74,12 @@ class Sequencer:
     async def read(self) -> Response | None:
         """The next response, taken in; None at the end of the stream, see code()."""
         try:
-            response = await self._call.read()
+            response: Response = await self._call.read()
         except grpc.aio.AioRpcError:
             return None
-        if response is grpc.aio.EOF:
+        if response is grpc.aio.EOF:  # type: ignore[attr-defined]
             return None
-        kind = response.WhichOneof("response")
+        kind = response.WhichOneof("response") or ""
         self.kinds.append(kind)
         if kind == "opened":
             self.symbols = list(response.opened.symbols)
@@ -158,5 +158,5 @@ async def running_feed(
     try:
         yield RunningFeed(service, host, channel)
     finally:
-        await channel.close()
+        await channel.close(None)
         await host.stop()

@@ -89,7 +89,7 @@ class Tape:
         return self.frame(
             list_filters=frame_pb2.ListFilters(
                 filters=[
-                    frame_pb2.ListFilter(name=one[0], expression=one[1], sessions=one[2] if len(one) > 2 else [])  # type: ignore[misc]
+                    frame_pb2.ListFilter(name=one[0], expression=one[1], sessions=one[2] if len(one) > 2 else [])  # type: ignore[arg-type]
                     for one in filters
                 ]
             )

@@ -151,7 +151,7 @@ def row_values(row: TickerRow) -> dict[str, Any]:
         elif field.kind == "enum":
             if code := getattr(row, field.name):
                 values[field.name] = field.values[code - 1]
-        elif row.HasField(field.name):
+        elif row.HasField(field.name):  # type: ignore[arg-type]
             value = getattr(row, field.name)
             values[field.name] = value.ToNanoseconds() if field.kind == "time" else value
     return values

@@ -107,7 +107,7 @@ class VendorServer:
     def stop_reading(self) -> None:
         """Goes deaf and so mute, pongs included, without closing anything."""
         for feed in list(self._feeds):
-            feed.transport.pause_reading()  # type: ignore[attr-defined]
+            feed.transport.pause_reading()
 
     async def drop(self) -> None:
         """Cuts every connection, as a vendor's outage would."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.support.list_messages import EPOCH, ListModel, response, rows_of
 class Publisher:
     """A list and its stream."""
 
-    def __init__(self, **options: float) -> None:
+    def __init__(self, **options: Any) -> None:
         self.model = ListModel()
         self.slow: list[bool] = []
         self.stream = ListStream(self.model.name, Position(EPOCH, 0), self.model.snapshot, self.slow.append, **options)
@@ -37,7 +38,7 @@ class Reader:
         async with asyncio.timeout(10):
             message = response(await anext(self.messages))
         self.copy.apply(message)
-        self.kinds.append(message.WhichOneof("response"))
+        self.kinds.append(message.WhichOneof("response") or "")
         return self.kinds[-1]
 
     async def read_until(self, kind: str) -> None:

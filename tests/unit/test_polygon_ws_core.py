@@ -38,7 +38,8 @@ def test_subscriptions() -> None:
 )
 def test_wrong_subscriptions(name: str) -> None:
     wanted = Subscriptions(["T.*"])
-    for change in (([name], []), ([], [name])):
+    changes: tuple[tuple[list[str], list[str]], ...] = (([name], []), ([], [name]))
+    for change in changes:
         with pytest.raises(ServiceError, match="expected KIND"):
             wanted.update(*change)
     assert wanted.names == ("T.*",)
