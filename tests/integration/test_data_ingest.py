@@ -73,9 +73,7 @@ async def sequencer(
         yield running
 
 
-async def test_trades_become_frames_and_are_acknowledged(
-    sequencer: RunningSequencer, feed: ScriptedPolygonWs
-) -> None:
+async def test_trades_become_frames_and_are_acknowledged(sequencer: RunningSequencer, feed: ScriptedPolygonWs) -> None:
     async with sequencer.reader() as reader:
         await reader.until_kind("current")
         assert reader.kinds[:2] == ["opened", "snapshot"]
@@ -90,7 +88,7 @@ async def test_trades_become_frames_and_are_acknowledged(
         assert status.event_time.ToNanoseconds() == ms_at("04:00:04") * MS - 1_000_000_000
         assert status.readers == 1
         assert reader.market is not None
-        await reader.until(lambda: reader.market.sequence == sequencer.service.sequencer.position.sequence)  # type: ignore[union-attr]
+        await reader.until(lambda: reader.market.sequence == sequencer.service.sequencer.position.sequence)
         assert reader.market.hash() == sequencer.service.sequencer.market.hash()  # type: ignore[attr-defined]
 
 
@@ -230,7 +228,7 @@ async def test_reference_data_and_symbols_that_turn_up(
         feed.trades(("LATER", "04:00:01", 1.0))
         await reader.until_price("LATER", 1.0)
         # The vendor knows any name.
-        await reader.until(lambda: reader.market.state.row("LATER").get("company_name") == "LATER Inc.")  # type: ignore[union-attr]
+        await reader.until(lambda: reader.market.state.row("LATER").get("company_name") == "LATER Inc.")
 
 
 async def test_in_feed_mode_the_day_changes_with_the_feed(
@@ -254,7 +252,7 @@ async def test_in_feed_mode_the_day_changes_with_the_feed(
         day = reader.bodies("trading_day")[-1]
         assert day.trading_date == "2026-03-11"
         # History is loaded anew for it, from what the vendor has.
-        await reader.until(lambda: "prev_close" in reader.market.state.row(symbol.name))  # type: ignore[union-attr]
+        await reader.until(lambda: "prev_close" in reader.market.state.row(symbol.name))
         while (await clock.read()).trading_date != "2026-03-11":
             pass
         status = await sequencer.status()
@@ -302,9 +300,7 @@ async def test_the_vendors_trade_rules(
             assert rules.forbids_volume >> 9 & 1
 
 
-async def test_scanner_filters_change_while_running(
-    sequencer: RunningSequencer, stores: Stores
-) -> None:
+async def test_scanner_filters_change_while_running(sequencer: RunningSequencer, stores: Stores) -> None:
     connection = await asyncpg.connect(stores.database_url)
     try:
         async with sequencer.reader() as reader:
