@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := build/installed
-BUILT := build/built
+# In .venv, so that they go together.
+BUILT := $(VENV)/built
 PARTS ?=
 ARGS ?=
 
@@ -52,15 +52,20 @@ $(BIN)/python:
 		{ echo "expected Python 3.11 or newer, was $$($(PYTHON) --version); make PYTHON=python3.12 names another" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# What builds is installed first: extensions are compiled anew when their Cython is newer than they are.
-$(INSTALLED): pyproject.toml setup.py | $(BIN)/python
-	@mkdir -p $(@D)
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(@D)/requires.txt
-	$(BIN)/python -m pip install --quiet --requirement $(@D)/requires.txt
+BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+# What builds is installed first: extensions would be compiled anew when their Cython is newer than they are.
+define INSTALL
+	$(BIN)/python -c '$(BUILD_REQUIRES)' > $(VENV)/build-requires.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/build-requires.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[embedded,dev]'
-	@touch $@
+endef
 
 # Only what changed is compiled again.
-$(BUILT): $(INSTALLED) $(wildcard fastcore/*.pyx fastcore/*.pxd)
+define COMPILE
 	$(BIN)/python setup.py --quiet build_ext --inplace
+endef
+
+$(BUILT): pyproject.toml setup.py $(wildcard fastcore/*.pyx fastcore/*.pxd) | $(BIN)/python
+	$(if $(filter pyproject.toml setup.py,$?),$(INSTALL),$(COMPILE))
 	@touch $@
