@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("core", "mesh")
+PARTS = ("core", "mesh", "ws")
 RESULT = Path("build/bench.json")
 
 
@@ -24,6 +24,10 @@ def measure(parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         from bench import mesh_bench
 
         figures |= asyncio.run(mesh_bench.figures())
+    if "ws" in parts:
+        from bench import ws_bench
+
+        figures |= asyncio.run(ws_bench.figures())
     return figures
 
 

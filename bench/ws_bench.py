@@ -1,0 +1,291 @@
+"""WebSocket fan-out: one list to 2,000 clients, by the mesh's WebSocket server and by a minimal Node `ws` server.
+
+Both send the same texts to the same clients (bench.ws_clients). Ours makes them of the scanner's gRPC stream on
+the way, the peer gets them ready-made.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import httpx
+
+from bench.ws_clients import LIST
+from services.kit.clock import monotonic
+from services.websocket_server.list_feed import ListFeed
+from tests.support.mesh import free_ports
+from tests.support.scripted_scanner import ScriptedScanner, scripted_scanner, ticker_row
+
+CLIENTS = 2_000
+ROWS = 100
+CHANGED_ROWS = 10
+UPDATES_PER_SECOND = 4
+PACED_UPDATES = 60
+BURSTS = 6
+BURST_UPDATES = 16
+ROUNDS = 2
+PEER = Path("build/ws_peer")
+PEER_PACKAGE = "ws@8"
+
+Figures = dict[str, dict[str, Any]]
+
+
+class Update(NamedTuple):
+    """One change of the list: the scanner's response, and the text that clients get."""
+
+    response: bytes
+    text: bytes
+
+
+class Contestant(Protocol):
+    """A server under test. `pid` is the process that is measured."""
+
+    port: int
+    pid: int
+
+    async def publish(self, updates: list[Update]) -> None: ...
+
+
+class Measured(NamedTuple):
+    burst_per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_percent: float
+    kb_per_client: float
+
+
+def payload(frame: bytes) -> bytes:
+    """The text in a server's frame."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
+def make_updates(scanner: ScriptedScanner) -> tuple[bytes, list[Update]]:
+    """The first snapshot's text and all updates, of a list as it changes in a busy market."""
+    rng = random.Random(1)
+    each = scanner.lists[LIST]
+    each.change_to([ticker_row(rng, f"S{i:03}") for i in range(ROWS)])
+    feed = ListFeed(LIST)
+    feed.load(each.snapshot().SerializeToString())
+    snapshot = payload(feed.snapshot())
+    updates = []
+    for _ in range(PACED_UPDATES + BURSTS * BURST_UPDATES):
+        rows = list(each.rows)
+        for at in rng.sample(range(ROWS), CHANGED_ROWS):
+            rows[at] = ticker_row(rng, rows[at].symbol)
+        at = rng.randrange(ROWS - 1)
+        rows[at : at + 2] = rows[at + 1], rows[at]
+        delta = each.step(rows)
+        encoded = delta.SerializeToString()
+        feed.apply(encoded)
+        updates.append(Update(response_of(encoded), payload(feed.changes_after(delta.sequence - 1))))
+    return snapshot, updates
+
+
+def response_of(delta: bytes) -> bytes:
+    from services.scanner.grammar import delta as wrap_delta
+
+    return wrap_delta(delta)
+
+
+class Ours:
+    """`tradeul serve websocket_server`, fed by a scripted scanner in this process."""
+
+    def __init__(self, scanner: ScriptedScanner, port: int, pid: int) -> None:
+        self.port = port
+        self.pid = pid
+        self._scanner = scanner
+
+    async def publish(self, updates: list[Update]) -> None:
+        for update in updates:
+            self._scanner.lists[LIST].send(update.response)
+        await asyncio.sleep(0)
+
+
+class Peer:
+    """bench/ws_peer.mjs; its standard input takes the texts."""
+
+    def __init__(self, process: Process, port: int) -> None:
+        self.port = port
+        self.pid = process.pid
+        self._process = process
+
+    async def publish(self, updates: list[Update]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"".join(update.text + b"\n" for update in updates))
+        await self._process.stdin.drain()
+
+
+@contextlib.asynccontextmanager
+async def ended(process: Process) -> AsyncIterator[Process]:
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def ours(snapshot: bytes) -> AsyncIterator[Ours]:
+    del snapshot
+    async with scripted_scanner(LIST) as scanner:
+        make_first(scanner)
+        (port,) = free_ports(1)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("TRADEUL_", "POLYGON_"))},
+            "TRADEUL_WEBSOCKET_SERVER_ADDRESS": f"127.0.0.1:{port}",
+            "TRADEUL_SCANNER_ADDRESS": scanner.address,
+            "TRADEUL_METRICS_PORT_OFFSET": "0",
+            "TRADEUL_LOG_LEVEL": "error",
+        }
+        command = (sys.executable, "-m", "services.cli.main", "serve", "websocket_server")
+        async with ended(await asyncio.create_subprocess_exec(*command, env=environment)) as process:
+            async with asyncio.timeout(30), httpx.AsyncClient() as http:
+                while True:
+                    with contextlib.suppress(httpx.TransportError):
+                        if (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == httpx.codes.OK:
+                            break
+                    await asyncio.sleep(0.05)
+            yield Ours(scanner, port, process.pid)
+
+
+def make_first(scanner: ScriptedScanner) -> None:
+    """The list as it is in the first snapshot."""
+    rng = random.Random(1)
+    scanner.lists[LIST].change_to([ticker_row(rng, f"S{i:03}") for i in range(ROWS)])
+
+
+@contextlib.asynccontextmanager
+async def peer(snapshot: bytes) -> AsyncIterator[Peer]:
+    command = ("node", str(PEER / "ws_peer.mjs"))
+    async with ended(await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)) as process:
+        assert process.stdin is not None and process.stdout is not None
+        port = int(await process.stdout.readline())
+        process.stdin.write(snapshot + b"\n")
+        await process.stdin.drain()
+        yield Peer(process, port)
+
+
+class Clients:
+    """The process of bench.ws_clients."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def ask(self, command: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n".encode())
+        return await self.answer()
+
+    async def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(300):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the benchmark's clients ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(contestant: Contestant, updates: list[Update]) -> Measured:
+    """Updates at the pace of a quiet list, then as many at once as a client may be behind."""
+    bytes_before = resident_bytes(contestant.pid)
+    command = (sys.executable, "-m", "bench.ws_clients", str(contestant.port), str(CLIENTS))
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 26)
+    async with ended(process):
+        clients = Clients(process)
+        await clients.answer()
+        sequence = 1
+        sent: dict[int, float] = {}
+        cpu_before, began = cpu_seconds(contestant.pid), monotonic()
+        for update in updates[:PACED_UPDATES]:
+            sequence += 1
+            await asyncio.sleep(max(0.0, began + len(sent) / UPDATES_PER_SECOND - monotonic()))
+            sent[sequence] = monotonic()
+            await contestant.publish([update])
+        await clients.ask(f"wait {sequence}")
+        cpu_percent = (cpu_seconds(contestant.pid) - cpu_before) / (monotonic() - began) * 100
+        # With everybody served: what a client costs while it keeps up.
+        kb_per_client = (resident_bytes(contestant.pid) - bytes_before) / CLIENTS / 1024
+        delays = await clients.ask(f"delays {json.dumps(sent)}")
+        if delays["delivered"] != CLIENTS * PACED_UPDATES:
+            raise AssertionError(f"expected {CLIENTS * PACED_UPDATES} deltas delivered, was {delays['delivered']}")
+        rest = updates[PACED_UPDATES:]
+        began = monotonic()
+        for begin in range(0, len(rest), BURST_UPDATES):
+            await contestant.publish(rest[begin : begin + BURST_UPDATES])
+            sequence += BURST_UPDATES
+            await clients.ask(f"wait {sequence}")
+        per_s = CLIENTS * len(rest) / (monotonic() - began)
+    return Measured(per_s, delays["p50_ms"], delays["p99_ms"], cpu_percent, kb_per_client)
+
+
+def install_peer() -> str | None:
+    """Node's `ws` in build/; why not, when it cannot be had."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return "there is no node"
+    PEER.mkdir(parents=True, exist_ok=True)
+    if not (PEER / "node_modules/ws").exists():
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(PEER), PEER_PACKAGE]
+        if subprocess.run(command, check=False).returncode:
+            return f"npm cannot install {PEER_PACKAGE}"
+    # Node looks for packages beside the script.
+    shutil.copy(Path(__file__).with_name("ws_peer.mjs"), PEER / "ws_peer.mjs")
+    return None
+
+
+async def figures() -> Figures:
+    async with scripted_scanner(LIST) as scanner:
+        snapshot, updates = make_updates(scanner)
+    contestants: dict[str, Any] = {"ours": ours}
+    if (why := install_peer()) is None:
+        contestants["node ws"] = peer
+    else:
+        raise RuntimeError(f"the peer cannot run: {why}")
+    results: dict[str, list[Measured]] = {name: [] for name in contestants}
+    for _ in range(ROUNDS):
+        for name, contestant in contestants.items():
+            async with contestant(snapshot) as running:
+                results[name].append(await measure(running, updates))
+    medians = {
+        name: Measured(*[statistics.median(values) for values in zip(*rounds, strict=True)])
+        for name, rounds in results.items()
+    }
+    size = statistics.mean(len(update.text) for update in updates)
+    work = f"{CLIENTS} clients on one list, changes of {size / 1024:.1f} KB"
+    units = {
+        "ws_delivered_per_s": ("burst_per_s", 0, f"messages/s delivered, {BURST_UPDATES} updates at once; {work}"),
+        "ws_p50_ms": ("p50_ms", 2, f"ms from update to client, {UPDATES_PER_SECOND} updates/s; {work}"),
+        "ws_p99_ms": ("p99_ms", 2, f"ms from update to client, {UPDATES_PER_SECOND} updates/s; {work}"),
+        "ws_cpu_percent": ("cpu_percent", 1, f"% of a core, the server alone, {UPDATES_PER_SECOND} updates/s; {work}"),
+        "ws_kb_per_client": ("kb_per_client", 1, f"KB resident per client; {work}"),
+    }
+    return {
+        name: {
+            "value": round(getattr(medians["ours"], field), digits),
+            "unit": unit,
+            "peers": {
+                each: round(getattr(median, field), digits) for each, median in medians.items() if each != "ours"
+            },
+        }
+        for name, (field, digits, unit) in units.items()
+    }
