@@ -16,7 +16,9 @@ from fastcore.filter_types import check_filter
 SessionName = Literal["PRE_MARKET", "MARKET_OPEN", "POST_MARKET", "CLOSED"]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Amount = Annotated[float, Field(allow_inf_nan=False, ge=0)]
-_Texts = list[Annotated[str, Field(min_length=1, max_length=200)]]
+# JSON may hold NUL, PostgreSQL's jsonb may not.
+_NO_NUL: Final = r"^[^\x00]*$"
+_Texts = list[Annotated[str, Field(min_length=1, max_length=200, pattern=_NO_NUL)]]
 
 # Parameters `min_x` and `max_x`, and the field they bound.
 _RANGES: Final = {
@@ -59,7 +61,7 @@ class ScanFilterParameters(BaseModel):
     industries: _Texts = []
     exchanges: _Texts = []
     # A filter as in docs/filters.md, for what the parameters above cannot say.
-    expression: str | None = None
+    expression: Annotated[str, Field(pattern=_NO_NUL)] | None = None
     # The sessions of now in which the row applies; none means all.
     apply_to_sessions: list[SessionName] = []
 

@@ -63,6 +63,8 @@ def test_sessions_once_each() -> None:
         ({"max_volume": 5}, "was 'max_volume'"),
         ({"sectors": "Energy"}, "sectors: input should be a valid list, was 'Energy'"),
         ({"sectors": [""]}, "sectors.0: "),
+        ({"sectors": ["a\0b"]}, "sectors.0: "),
+        ({"expression": 'sector = "a\0b"'}, "expression: "),
         ({"sectors": [f"sector {i:04}" for i in range(200)]}, "expected at most 2000 characters"),
         ({"apply_to_sessions": ["LUNCH"]}, "apply_to_sessions.0: input should be 'PRE_MARKET'"),
         ({"expression": "prise > 1"}, "expression: unknown field 'prise' at position 0; did you mean \"price\"?"),
