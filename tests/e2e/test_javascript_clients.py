@@ -1,0 +1,146 @@
+"""Other languages at the public door, with nothing but the published protos: gRPC-Web in Chromium, gRPC in Node."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from playwright.async_api import Error as PageError
+from playwright.async_api import Page, async_playwright
+
+from services.kit import protogen
+from tests.support import javascript
+from tests.support.mesh import Mesh
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)]
+
+PAGE = "<!doctype html><title>client</title><script src=/bundle.js></script>"
+INVALID_ARGUMENT, NOT_FOUND = 3, 5
+
+
+class Site:
+    """A page with the browser's client, served at two origins: one that the door lets in, and another."""
+
+    def __init__(self) -> None:
+        self.bundle = b""
+        self.inside = ""
+        self.outside = ""
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        app = web.Application()
+        app.router.add_get("/", self._page)
+        app.router.add_get("/bundle.js", self._bundle)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        for _ in range(2):
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.inside, self.outside = (f"http://127.0.0.1:{address[1]}" for address in runner.addresses)
+
+    async def _page(self, _: web.Request) -> web.Response:
+        return web.Response(text=PAGE, content_type="text/html")
+
+    async def _bundle(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.bundle, content_type="text/javascript")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site() -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        served = Site()
+        await served.start(stack)
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def clients(site: Site) -> Path:
+    directory = await javascript.clients()
+    site.bundle = (directory / "bundle.js").read_bytes()
+    return directory
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(clients: Path, site: Site, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    environment = {
+        "TRADEUL_SIM_SYMBOLS": "200",
+        "TRADEUL_SIM_START": "2026-03-10T09:45:00",
+        "TRADEUL_CORS_ORIGINS": f"https://app.example.com,{site.inside}",
+    }
+    async with Mesh(tmp_path_factory.mktemp("mesh"), environment) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Page]:
+    program = javascript.chromium()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("chromium"),
+            executable_path=program,
+            headless=True,
+            args=list(javascript.CHROMIUM_FLAGS),
+        )
+        yield browser.pages[0]
+        await browser.close()
+
+
+async def call(page: Page, origin: str, function: str, *arguments: Any) -> Any:
+    """`client.FUNCTION(...)` in a page of that origin."""
+    if not page.url.startswith(origin):
+        await page.goto(origin)
+    return await page.evaluate(f"(given) => client.{function}(...given)", list(arguments))
+
+
+async def test_browser_unary(mesh: Mesh, site: Site, page: Page) -> None:
+    answer = await call(page, site.inside, "getList", mesh.url, "filtered", 3)
+    assert answer["list"] == "filtered"
+    assert [row[0] for row in answer["rows"]] == list(range(1, answer["count"] + 1))
+    assert await call(page, site.inside, "session", mesh.url) == {"session": "MARKET_OPEN", "date": "2026-03-10"}
+
+
+async def test_browser_streaming(mesh: Mesh, site: Site, page: Page) -> None:
+    followed = await call(page, site.inside, "follow", mesh.url, "filtered", 3)
+    assert followed["kinds"] == ["opened", "snapshot", "current", "delta"]
+    assert followed["matched"] == 3
+    assert followed["rows"] > 0
+
+
+async def test_browser_errors_have_their_details(mesh: Mesh, site: Site, page: Page) -> None:
+    refused = await call(page, site.inside, "refusal", mesh.url, "gapers_up")
+    assert (refused["code"], refused["reason"]) == (NOT_FOUND, "UNKNOWN_LIST")
+    assert refused["metadata"]["nearest"] == "gappers_up"
+
+
+async def test_browser_server_sent_events(mesh: Mesh, site: Site, page: Page) -> None:
+    url = f"{mesh.url}/api/v1/scanner/lists/filtered:watch"
+    assert await call(page, site.inside, "events", url, 4) == ["opened", "snapshot", "current", "delta"]
+
+
+async def test_pages_of_other_origins_are_not_let_in(mesh: Mesh, site: Site, page: Page) -> None:
+    with pytest.raises(PageError, match="Failed to fetch"):
+        await call(page, site.outside, "getList", mesh.url, "filtered", 3)
+    with pytest.raises(PageError, match="refused or broke"):
+        await call(page, site.outside, "events", f"{mesh.url}/api/v1/scanner/lists/filtered:watch", 1)
+    with pytest.raises(PageError, match="Failed to fetch"):
+        await page.evaluate("(url) => fetch(url).then((answer) => answer.text())", f"{mesh.url}/api/session/current")
+
+
+async def test_node(clients: Path, mesh: Mesh) -> None:
+    includes = [str(directory) for directory in protogen.include_directories()]
+    output = await javascript.checked(
+        javascript.node(), "node_client.js", mesh.address("gateway"), *includes, cwd=clients
+    )
+    seen = json.loads(output)
+    assert seen["list"]["list"] == "filtered"
+    assert seen["list"]["ranks"] == list(range(1, seen["list"]["count"] + 1))
+    assert set(seen["list"]["sessions"]) <= {"PRE_MARKET", "MARKET_OPEN"}
+    assert seen["watch"][:3] == seen["subscribe"]["kinds"][:3] == ["opened", "snapshot", "current"]
+    assert seen["watch"][-1] == seen["subscribe"]["kinds"][-1] == "delta"
+    assert seen["subscribe"]["code"] == 0
+    assert seen["repeated_open"]["code"] == INVALID_ARGUMENT
+    assert "expected ack or cancel" in seen["repeated_open"]["details"]
+    assert seen["refusal"] == {"code": NOT_FOUND, "status": NOT_FOUND, "reason": "UNKNOWN_LIST", "domain": "tradeul"}
