@@ -62,6 +62,13 @@ MODULES: Final = (
         "the state and its ranked lists, to any number of subscribers",
     ),
     Module(
+        "analytics",
+        8002,
+        ("redis", "postgres", "data_ingest"),
+        "services.analytics.service:create",
+        "relative volume, the day's range and 1-minute bars, to Redis and PostgreSQL",
+    ),
+    Module(
         "ticker",
         8005,
         ("redis", "postgres"),

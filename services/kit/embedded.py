@@ -279,7 +279,7 @@ def render_gateway(settings: Settings, template: str) -> str:
         # JSON is YAML.
         "CORS_ORIGINS": json.dumps([origin_matcher(origin) for origin in settings.cors_origins]),
     }
-    for service in ("gateway", "scanner", "market_session", "ticker", "health", "websocket_server"):
+    for service in ("gateway", "scanner", "market_session", "analytics", "ticker", "health", "websocket_server"):
         address = settings.address(service)
         values[f"{service.upper()}_HOST"] = address.host
         values[f"{service.upper()}_PORT"] = address.port

@@ -51,3 +51,9 @@ async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: f
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return client
+
+
+async def server_start(redis: Redis) -> str:
+    """Names this start of the server: another one may have lost what was written. Raises RedisError, OSError."""
+    information = await redis.info("server")
+    return str(information["run_id"])

@@ -1,0 +1,136 @@
+"""Stores one-minute bars in PostgreSQL, with the mark that says up to where the stream is stored."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from services.analytics import metrics
+from services.analytics.bar_queue import COLUMNS, BarRow
+from services.analytics.core import AnalyticsCore, Mark
+from services.kit.clock import monotonic
+from services.kit.database import DATABASE_ERRORS
+from services.kit.logging import get_logger
+from services.kit.merge_writer import UNUSABLE, MergeTable, keep_writing
+from services.kit.ring import Position
+
+log = get_logger(__name__)
+
+WRITE_EVERY_SECONDS: Final = 1.0
+# When there are no bars.
+MARK_EVERY_SECONDS: Final = 5.0
+BATCH_ROWS: Final = 2000
+# What is still there when the service stops.
+LAST_WRITE_SECONDS: Final = 2.0
+READ_MARK_SECONDS: Final = 5.0
+TABLE: Final = "aggregates_1min"
+MARK: Final = "minute_bars"
+
+_VALUES: Final = COLUMNS[2:]
+# The vendor's bar, sent again, replaces the one before, and any that was made; a made one only a made one.
+_MERGE: Final = f"""
+    INSERT INTO {TABLE} AS stored ({", ".join(COLUMNS)}) SELECT {", ".join(COLUMNS)} FROM incoming
+    ON CONFLICT (symbol, time) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _VALUES)}
+    WHERE (stored.is_made OR NOT excluded.is_made)
+      AND ({", ".join(f"stored.{name}" for name in _VALUES)})
+          IS DISTINCT FROM ({", ".join(f"excluded.{name}" for name in _VALUES)})
+"""
+_SET_MARK: Final = """
+    INSERT INTO stream_marks AS stored (name, epoch, sequence, whole_sequence, whole_from)
+    VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence,
+        whole_sequence = excluded.whole_sequence, whole_from = excluded.whole_from, updated_at = now()
+    WHERE (stored.epoch, stored.sequence) < (excluded.epoch, excluded.sequence)
+"""
+_GET_MARK: Final = "SELECT epoch, sequence, whole_sequence, whole_from FROM stream_marks WHERE name = $1"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class BarWriter:
+    """Writes what the core gathers, in batches; a batch that failed is written again when the database is back."""
+
+    def __init__(self, url: str, core: AnalyticsCore, write_every: float = WRITE_EVERY_SECONDS) -> None:
+        self._url = url
+        self._core = core
+        self._write_every = write_every
+        self._table = MergeTable(url, TABLE, COLUMNS, _MERGE)
+        self._batch: list[BarRow] = []
+        self._stored_mark: Mark | None = None
+        self._mark_due = 0.0
+
+    async def run(self) -> None:
+        """Writes until cancelled."""
+        await keep_writing(self._write_all, self._table, "minute bars", self._write_every, metrics.BAR_WRITE_FAILURES)
+
+    async def close(self) -> None:
+        """Writes what is left, if that is soon done, and disconnects. After run() was cancelled."""
+        try:
+            async with asyncio.timeout(LAST_WRITE_SECONDS):
+                await self._write_all()
+        except DATABASE_ERRORS as error:
+            left = len(self._batch) + len(self._core.queue)
+            metrics.BARS_DROPPED.labels("stopping").inc(left)
+            log.warning("minute bars not stored", bars=left, error=str(error) or type(error).__name__)
+        await self._table.disconnect()
+
+    async def _write_all(self) -> None:
+        queue = self._core.queue
+        self._core.collect_bars()
+        mark = queue.mark
+        while True:
+            self._batch = self._batch or queue.take(BATCH_ROWS)
+            is_last = not len(queue)
+            metrics.BARS_WAITING.set(len(self._batch) + len(queue))
+            if not self._batch and (mark is None or mark == self._stored_mark or monotonic() < self._mark_due):
+                return
+            try:
+                stored = await self._table.write(self._batch, self._mark_setter(mark) if is_last else None)
+                metrics.BARS_STORED.inc(stored)
+            except UNUSABLE as error:
+                metrics.BARS_DROPPED.labels("unusable").inc(len(self._batch))
+                log.error("minute bars cannot be stored", bars=len(self._batch), error=str(error))
+            self._batch = []
+            if is_last:
+                self._stored_mark = mark
+                self._mark_due = monotonic() + MARK_EVERY_SECONDS
+                metrics.BARS_WAITING.set(len(queue))
+                return
+
+    def _mark_setter(self, mark: Mark | None) -> "_MarkSetter | None":
+        return None if mark is None or mark == self._stored_mark else _MarkSetter(mark)
+
+
+class _MarkSetter:
+    """Stores a mark; later ones are never replaced."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+
+    async def __call__(self, connection: asyncpg.Connection) -> None:
+        position, whole, whole_from_ns = self._mark
+        whole_from = None if whole is None else _EPOCH + timedelta(microseconds=whole_from_ns // 1000)
+        sequence = None if whole is None else whole.sequence
+        await connection.execute(_SET_MARK, MARK, position.epoch, position.sequence, sequence, whole_from)
+
+
+async def stored_mark(url: str) -> Mark | None:
+    """Where an earlier process stored last; None when there was none, or the database does not say."""
+    try:
+        async with asyncio.timeout(READ_MARK_SECONDS):
+            connection = await asyncpg.connect(url)
+            try:
+                record = await connection.fetchrow(_GET_MARK, MARK)
+            finally:
+                await connection.close()
+    except DATABASE_ERRORS as error:
+        log.warning("where bars were stored last is not known", error=str(error) or type(error).__name__)
+        return None
+    if record is None:
+        return None
+    epoch, sequence, whole_sequence, whole_from = record
+    position = Position(epoch, sequence)
+    if whole_sequence is None:
+        return Mark(position, None, 0)
+    return Mark(position, Position(epoch, whole_sequence), (whole_from - _EPOCH) // _MICROSECOND * 1000)

@@ -1,0 +1,73 @@
+"""rvol, intraday and slot keys in Redis: a copy for consumers, which nothing here depends on."""
+
+import asyncio
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.analytics import metrics
+from services.analytics.core import AnalyticsCore
+from services.analytics.redis_values import INTRADAY_FIELDS, RVOL_FIELDS, Batch, RedisValues
+from services.kit.clock import monotonic
+from services.kit.logging import get_logger
+from services.kit.redis import server_start
+from services.kit.redis_scripts import BulkWriter
+
+log = get_logger(__name__)
+
+WRITE_EVERY_SECONDS: Final = 1.0
+
+
+class RedisMirror:
+    """Writes the symbols that have changed, at most once a second each; all of them when Redis comes back."""
+
+    def __init__(self, redis: Redis, core: AnalyticsCore, write_every: float = WRITE_EVERY_SECONDS) -> None:
+        self.values = RedisValues(core)
+        self._redis = redis
+        self._writer = BulkWriter(redis)
+        self._write_every = write_every
+        # Which start of the server has all keys; None while it is away.
+        self._server: str | None = ""
+
+    async def run(self) -> None:
+        """Writes until cancelled."""
+        while True:
+            began = monotonic()
+            try:
+                await self._tick()
+            except (RedisError, OSError) as error:
+                metrics.REDIS_FAILURES.inc()
+                if self._server is not None:
+                    log.warning("redis is away: keys are written later", error=str(error) or type(error).__name__)
+                self._server = None
+            metrics.REDIS_PENDING.set(self.values.pending)
+            await asyncio.sleep(max(self._write_every / 2, self._write_every - (monotonic() - began)))
+
+    async def _tick(self) -> None:
+        """Writes what is due. Raises RedisError, OSError."""
+        server = await server_start(self._redis)
+        if server != self._server:
+            # It may have come back without what it had.
+            self.values.everything()
+        self.values.note()
+        while (batch := self.values.take()) is not None:
+            try:
+                await self._write(batch)
+            except BaseException:
+                self.values.give_back(batch)
+                raise
+            # The frames' turn.
+            await asyncio.sleep(0)
+        if self._server is None:
+            log.info("redis is back: all keys were written again")
+        self._server = server
+
+    async def _write(self, batch: Batch) -> None:
+        writer, seconds = self._writer, batch.ttl_seconds
+        await writer.hashes(batch.rvol.keys, RVOL_FIELDS, batch.rvol.values, seconds)
+        await writer.hashes(batch.intraday.keys, INTRADAY_FIELDS, batch.intraday.values, seconds)
+        await writer.strings(batch.volumes.keys, batch.volumes.values, seconds)
+        metrics.REDIS_KEYS.labels("rvol").inc(len(batch.rvol.keys))
+        metrics.REDIS_KEYS.labels("intraday").inc(len(batch.intraday.keys))
+        metrics.REDIS_KEYS.labels("slot").inc(len(batch.volumes.keys))
