@@ -176,7 +176,7 @@ class ListChannel:
             self._replaced()
 
     def apply(self, list_delta: bytes | memoryview) -> None:
-        """Takes the list's next change; raises FeedHole, ValueError."""
+        """Takes the list's next change; raises ListRowsHole, ValueError."""
         if not self.feed.apply(list_delta):
             self._replaced()
             return

@@ -5,23 +5,12 @@ Pure: the scanner's messages go in as bytes, frames come out.
 
 from typing import Final
 
-from tradeul.v1 import scanner_pb2
-
-from fastcore.row_json import read_list_delta, read_ranked_list
+from services.kit.list_rows import ListRows, ListRowsHole
 from services.kit.ring import Position, Ring
 from services.websocket_server import messages
 
 MAX_HELD: Final = 2048
 MAX_HELD_BYTES: Final = 4 * 1024 * 1024
-
-ADD: Final = int(scanner_pb2.ListChange.ADD)
-REMOVE: Final = int(scanner_pb2.ListChange.REMOVE)
-RERANK: Final = int(scanner_pb2.ListChange.RERANK)
-UPDATE: Final = int(scanner_pb2.ListChange.UPDATE)
-
-
-class FeedHole(Exception):
-    """A delta does not begin where the list stands, or does not fit it: a snapshot is needed."""
 
 
 class ListFeed:
@@ -36,14 +25,16 @@ class ListFeed:
         self.name = name
         self.name_json = messages.text(name)
         self.generation = 0
-        self.is_loaded = False
+        self._list = ListRows(name)
         self._max_held = max_held
         self._max_held_bytes = max_held_bytes
         self._ring = Ring(0, max_held, max_held_bytes)
-        self._timestamp = b""
-        # By symbol as JSON: the rank, and the row's JSON members but the rank.
-        self._rows: dict[bytes, tuple[int, bytes]] = {}
         self._snapshot: bytes | None = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a snapshot has come that still holds."""
+        return self._list.is_loaded
 
     @property
     def position(self) -> Position:
@@ -61,57 +52,45 @@ class ListFeed:
 
     def holds(self, symbol: bytes) -> bool:
         """Whether a symbol (as JSON) is in the list."""
-        return symbol in self._rows
+        return symbol in self._list.rows
 
     def load(self, ranked_list: bytes | memoryview) -> bool:
         """Takes the whole list, an encoded RankedList; whether it says anything new. Raises ValueError."""
-        epoch, sequence, timestamp, rows = read_ranked_list(ranked_list)
-        if self.is_loaded and self.position == (epoch, sequence):
+        if not self._list.load(ranked_list):
             return False
-        self._rows = {symbol: (rank, row) for symbol, rank, row in rows}
-        self._jump(Position(epoch, sequence), timestamp)
-        self.is_loaded = True
+        self._jump()
         return True
 
     def apply(self, list_delta: bytes | memoryview) -> bool:
         """Takes the next change, an encoded ListDelta; whether clients can make this step.
 
-        They can't when it is several steps in one. Raises FeedHole when it does not
+        They can't when it is several steps in one. Raises ListRowsHole when it does not
         fit, ValueError when it cannot be read; a snapshot has to come then.
         """
-        epoch, previous, sequence, timestamp, changes = read_list_delta(list_delta)
-        position = self.position
-        if not self.is_loaded or (epoch, previous) != position or sequence <= previous:
-            self.forget()
-            raise FeedHole(f"list {self.name}: expected a delta from {position}, was {epoch}/{previous} to {sequence}")
+        before = self.position
         try:
-            encoded = [self._change(*change) for change in changes]
-        except KeyError as error:
-            self.forget()
-            raise FeedHole(f"list {self.name}: expected a change of a row that is there, was of {error}") from error
-        if sequence != previous + 1:
-            self._jump(Position(epoch, sequence), timestamp)
+            encoded = self._list.apply(list_delta)
+        except ListRowsHole:
+            self._snapshot = None
+            raise
+        position = self._list.position
+        if position.sequence != before.sequence + 1:
+            self._jump()
             return False
-        self._timestamp = timestamp
         self._snapshot = None
-        self._ring.append(messages.delta(self.name_json, sequence, encoded, timestamp))
+        self._ring.append(messages.delta(self.name_json, position.sequence, encoded, self._list.timestamp))
         return True
 
     def forget(self) -> None:
         """The list can no longer be trusted, or is no longer wanted: only a snapshot can go on."""
-        self.is_loaded = False
-        self._rows = {}
+        self._list.forget()
         self._snapshot = None
 
     def snapshot(self) -> bytes:
         """The whole list as a framed message; made once per change, when somebody wants it."""
         if self._snapshot is None:
-            position = self.position
-            ranked = sorted(self._rows.values())
-            rows = [messages.ranked_row(rank, row) for rank, row in ranked]
-            self._snapshot = messages.snapshot(
-                self.name_json, position.epoch, position.sequence, rows, self._timestamp
-            )
+            ranked = self._list
+            self._snapshot = messages.snapshot(self.name_json, self.position, ranked.ranked(), ranked.timestamp)
         return self._snapshot
 
     def holds_after(self, sequence: int) -> bool:
@@ -128,28 +107,8 @@ class ListFeed:
         ring = self._ring
         return b"".join([ring.get(each) for each in range(sequence + 1, ring.newest + 1)])
 
-    def _jump(self, position: Position, timestamp: bytes) -> None:
+    def _jump(self) -> None:
+        position = self._list.position
         self._ring = Ring(position.epoch, self._max_held, self._max_held_bytes, position.sequence)
-        self._timestamp = timestamp
         self._snapshot = None
         self.generation += 1
-
-    def _change(self, action: int, symbol: bytes, old_rank: int, rank: int, row: bytes) -> bytes:
-        """Makes the change and returns its JSON; raises KeyError when it does not fit."""
-        rows = self._rows
-        if action == UPDATE:
-            if symbol not in rows:
-                raise KeyError(symbol)
-            rows[symbol] = (rank, row)
-            return messages.updated(symbol, rank, row)
-        if action == RERANK:
-            _, same = rows[symbol]
-            rows[symbol] = (rank, same)
-            return messages.reranked(symbol, old_rank, rank)
-        if action == ADD:
-            rows[symbol] = (rank, row)
-            return messages.added(symbol, rank, row)
-        if action == REMOVE:
-            del rows[symbol]
-            return messages.removed(symbol)
-        raise KeyError(f"action {action}")

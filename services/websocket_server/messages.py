@@ -9,6 +9,8 @@ from typing import Final
 import msgspec
 
 from fastcore.row_json import instant_json
+from services.kit.list_rows import ending, snapshot_parts
+from services.kit.ring import Position
 
 TEXT_FRAME: Final = 0x81
 _SMALL: Final = 126
@@ -61,51 +63,21 @@ def pong() -> bytes:
     return frame(PONG)
 
 
-def snapshot(list_json: bytes, epoch: int, sequence: int, rows: Sequence[bytes], timestamp: bytes) -> bytes:
+def snapshot(list_json: bytes, position: Position, rows: Sequence[bytes], timestamp: bytes) -> bytes:
     """`rows`: whole JSON objects, by rank; `timestamp`: JSON, b"" when there is none."""
-    return frame(
-        b'{"type":"snapshot","list":%b,"epoch":%d,"sequence":%d,"rows":[' % (list_json, epoch, sequence),
-        b",".join(rows),
-        b'],"count":%d' % len(rows),
-        _timestamp(timestamp),
-    )
+    return frame(*snapshot_parts(list_json, position, rows, timestamp))
 
 
 def delta(list_json: bytes, sequence: int, changes: Sequence[bytes], timestamp: bytes) -> bytes:
-    """`changes`: what the four functions below make."""
+    """`changes`: as ListRows makes them."""
     return frame(
         b'{"type":"delta","list":%b,"sequence":%d,"deltas":[' % (list_json, sequence),
         b",".join(changes),
         b'],"change_count":%d' % len(changes),
-        _timestamp(timestamp),
+        ending(timestamp),
     )
-
-
-def added(symbol: bytes, rank: int, row: bytes) -> bytes:
-    return b'{"action":"add","rank":%d,"symbol":%b,"data":{"rank":%d,%b}}' % (rank, symbol, rank, row)
-
-
-def updated(symbol: bytes, rank: int, row: bytes) -> bytes:
-    return b'{"action":"update","rank":%d,"symbol":%b,"data":{"rank":%d,%b}}' % (rank, symbol, rank, row)
-
-
-def removed(symbol: bytes) -> bytes:
-    return b'{"action":"remove","symbol":%b}' % symbol
-
-
-def reranked(symbol: bytes, old_rank: int, new_rank: int) -> bytes:
-    return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, new_rank)
-
-
-def ranked_row(rank: int, row: bytes) -> bytes:
-    """A row's whole object."""
-    return b'{"rank":%d,%b}' % (rank, row)
 
 
 def aggregate(symbol: bytes, data: bytes, timestamp: bytes) -> bytes:
     """`data`: the bar as a JSON object."""
-    return frame(b'{"type":"aggregate","symbol":%b,"data":%b' % (symbol, data), _timestamp(timestamp))
-
-
-def _timestamp(timestamp: bytes) -> bytes:
-    return b',"timestamp":%b}' % timestamp if timestamp else b"}"
+    return frame(b'{"type":"aggregate","symbol":%b,"data":%b' % (symbol, data), ending(timestamp))

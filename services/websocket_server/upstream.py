@@ -9,11 +9,11 @@ import grpc
 import grpc.aio
 from tradeul.v1 import scanner_pb2, stream_pb2
 
+from services.kit.list_rows import ListRowsHole
 from services.kit.logging import get_logger
 from services.kit.wire import only_field
 from services.websocket_server import metrics
 from services.websocket_server.channel import ListChannel
-from services.websocket_server.list_feed import FeedHole
 
 log = get_logger(__name__)
 
@@ -85,7 +85,7 @@ class ListUpstream:
             return "ended by the scanner"
         except TimeoutError:
             return f"nothing came for {SILENCE_SECONDS:g} s"
-        except FeedHole as hole:
+        except ListRowsHole as hole:
             return str(hole)
         except ValueError as error:
             # Neither can what was there be trusted to go on.
@@ -96,7 +96,7 @@ class ListUpstream:
             call.cancel()
 
     def _take(self, message: bytes) -> str | None:
-        """Handles one response; returns why to end the connection, None to go on. Raises FeedHole, ValueError."""
+        """Handles one response; returns why to end the connection, None to go on. Raises ListRowsHole, ValueError."""
         number, payload = only_field(message)
         sink = self._sink
         if number == DELTA:
@@ -120,11 +120,11 @@ class ListUpstream:
         return None
 
     def _check_position(self, told: stream_pb2.StreamPosition) -> None:
-        """Nothing is on its way: raises FeedHole when the scanner has sent more than has come."""
+        """Nothing is on its way: raises ListRowsHole when the scanner has sent more than has come."""
         if (told.epoch, told.sequence) != self._sink.feed.position:
             position = self._sink.feed.position
             self._sink.feed.forget()
-            raise FeedHole(f"expected to be at {told.epoch}/{told.sequence}, which was all sent, was at {position}")
+            raise ListRowsHole(f"expected to be at {told.epoch}/{told.sequence}, which was all sent, was at {position}")
 
     def _open_request(self) -> bytes:
         request = scanner_pb2.WatchListRequest(list=self._sink.name)

@@ -10,9 +10,10 @@ from tradeul.v1 import scanner_pb2
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
+from services.kit.list_rows import ListRowsHole
 from services.kit.ring import Position
 from services.websocket_server import messages
-from services.websocket_server.list_feed import FeedHole, ListFeed
+from services.websocket_server.list_feed import ListFeed
 from services.websocket_server.requests import Request, RequestError, parse
 from tests.support.scripted_scanner import EPOCH, ScriptedList, ticker_row
 from tests.support.ws_client import ListView
@@ -150,9 +151,9 @@ def test_what_does_not_fit_is_a_hole_after_which_only_a_snapshot_helps(change: d
     feed = ListFeed("winners")
     feed.load(winners.snapshot().SerializeToString())
     fields: dict[str, object] = {"epoch": EPOCH, "previous_sequence": 1, "sequence": 2, **change}
-    with pytest.raises(FeedHole, match="expected"):
+    with pytest.raises(ListRowsHole, match="expected"):
         feed.apply(scanner_pb2.ListDelta(list="winners", **fields).SerializeToString())  # type: ignore[arg-type]
     assert not feed.is_loaded
-    with pytest.raises(FeedHole):
+    with pytest.raises(ListRowsHole):
         feed.apply(delta(winners))
     assert feed.load(winners.snapshot().SerializeToString())
