@@ -27,7 +27,7 @@ from tradeul.v1 import market_data_pb2 as tradeul_dot_v1_dot_market__data__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/polygon_ws.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctradeul/v1/market_data.proto\x1a\x17tradeul/v1/stream.proto\"\xa6\x01\n\x16SubscribeMarketRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.SubscribeMarketOpenH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"C\n\x13SubscribeMarketOpen\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xb8\x02\n\x17SubscribeMarketResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.tradeul.v1.MarketOpenedH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.tradeul.v1.MarketBatchH\x00\x12,\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x05 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"M\n\x0cMarketOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07symbols\x18\x02 \x03(\t\"\xb7\x02\n\x0bMarketBatch\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x17\n\x0f\x66irst_symbol_id\x18\x02 \x01(\r\x12\x13\n\x0bnew_symbols\x18\x03 \x03(\t\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.tradeul.v1.LimitBatch\x12&\n\x06quotes\x18\x05 \x01(\x0b\x32\x16.tradeul.v1.QuoteBatch\x12)\n\x0bminute_bars\x18\x06 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12)\n\x0bsecond_bars\x18\x07 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12&\n\x06trades\x18\x08 \x01(\x0b\x32\x16.tradeul.v1.TradeBatch\"D\n\x1aUpdateSubscriptionsRequest\x12\x11\n\tsubscribe\x18\x01 \x03(\t\x12\x13\n\x0bunsubscribe\x18\x02 \x03(\t\"4\n\x1bUpdateSubscriptionsResponse\x12\x15\n\rsubscriptions\x18\x01 \x03(\t\"\x16\n\x14GetFeedStatusRequest\"\xc8\x03\n\nFeedStatus\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.tradeul.v1.FeedStatus.State\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x15\n\rsubscriptions\x18\x03 \x03(\t\x12\x10\n\x08messages\x18\x04 \x01(\x01\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x01\x12\x36\n\x08rejected\x18\x06 \x03(\x0b\x32$.tradeul.v1.FeedStatus.RejectedEntry\x12\x1e\n\x16unacknowledged_batches\x18\x07 \x01(\x01\x12\x12\n\nreconnects\x18\x08 \x01(\x01\x12\x35\n\x11last_message_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"p\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nCONNECTING\x10\x01\x12\x12\n\x0e\x41UTHENTICATING\x10\x02\x12\x0e\n\nSUBSCRIBED\x10\x03\x12\x0f\n\x0b\x42\x41\x43KING_OFF\x10\x04\x12\x0b\n\x07REFUSED\x10\x05\x32\xa5\x02\n\x10PolygonWsService\x12^\n\x0fSubscribeMarket\x12\".tradeul.v1.SubscribeMarketRequest\x1a#.tradeul.v1.SubscribeMarketResponse(\x01\x30\x01\x12\x66\n\x13UpdateSubscriptions\x12&.tradeul.v1.UpdateSubscriptionsRequest\x1a\'.tradeul.v1.UpdateSubscriptionsResponse\x12I\n\rGetFeedStatus\x12 .tradeul.v1.GetFeedStatusRequest\x1a\x16.tradeul.v1.FeedStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/polygon_ws.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctradeul/v1/market_data.proto\x1a\x17tradeul/v1/stream.proto\"\xa6\x01\n\x16SubscribeMarketRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.SubscribeMarketOpenH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"C\n\x13SubscribeMarketOpen\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xb8\x02\n\x17SubscribeMarketResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.tradeul.v1.MarketOpenedH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.tradeul.v1.MarketBatchH\x00\x12,\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x05 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"M\n\x0cMarketOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07symbols\x18\x02 \x03(\t\"\xe3\x02\n\x0bMarketBatch\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x17\n\x0f\x66irst_symbol_id\x18\x02 \x01(\r\x12\x13\n\x0bnew_symbols\x18\x03 \x03(\t\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.tradeul.v1.LimitBatch\x12&\n\x06quotes\x18\x05 \x01(\x0b\x32\x16.tradeul.v1.QuoteBatch\x12)\n\x0bminute_bars\x18\x06 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12)\n\x0bsecond_bars\x18\x07 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12&\n\x06trades\x18\x08 \x01(\x0b\x32\x16.tradeul.v1.TradeBatch\x12\x19\n\x0cwatermark_ns\x18\t \x01(\x10H\x00\x88\x01\x01\x42\x0f\n\r_watermark_ns\"D\n\x1aUpdateSubscriptionsRequest\x12\x11\n\tsubscribe\x18\x01 \x03(\t\x12\x13\n\x0bunsubscribe\x18\x02 \x03(\t\"4\n\x1bUpdateSubscriptionsResponse\x12\x15\n\rsubscriptions\x18\x01 \x03(\t\"\x16\n\x14GetFeedStatusRequest\"\xc8\x03\n\nFeedStatus\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.tradeul.v1.FeedStatus.State\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x15\n\rsubscriptions\x18\x03 \x03(\t\x12\x10\n\x08messages\x18\x04 \x01(\x01\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x01\x12\x36\n\x08rejected\x18\x06 \x03(\x0b\x32$.tradeul.v1.FeedStatus.RejectedEntry\x12\x1e\n\x16unacknowledged_batches\x18\x07 \x01(\x01\x12\x12\n\nreconnects\x18\x08 \x01(\x01\x12\x35\n\x11last_message_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"p\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nCONNECTING\x10\x01\x12\x12\n\x0e\x41UTHENTICATING\x10\x02\x12\x0e\n\nSUBSCRIBED\x10\x03\x12\x0f\n\x0b\x42\x41\x43KING_OFF\x10\x04\x12\x0b\n\x07REFUSED\x10\x05\x32\xa5\x02\n\x10PolygonWsService\x12^\n\x0fSubscribeMarket\x12\".tradeul.v1.SubscribeMarketRequest\x1a#.tradeul.v1.SubscribeMarketResponse(\x01\x30\x01\x12\x66\n\x13UpdateSubscriptions\x12&.tradeul.v1.UpdateSubscriptionsRequest\x1a\'.tradeul.v1.UpdateSubscriptionsResponse\x12I\n\rGetFeedStatus\x12 .tradeul.v1.GetFeedStatusRequest\x1a\x16.tradeul.v1.FeedStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,19 +45,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MARKETOPENED']._serialized_start=684
   _globals['_MARKETOPENED']._serialized_end=761
   _globals['_MARKETBATCH']._serialized_start=764
-  _globals['_MARKETBATCH']._serialized_end=1075
-  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_start=1077
-  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_end=1145
-  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_start=1147
-  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_end=1199
-  _globals['_GETFEEDSTATUSREQUEST']._serialized_start=1201
-  _globals['_GETFEEDSTATUSREQUEST']._serialized_end=1223
-  _globals['_FEEDSTATUS']._serialized_start=1226
-  _globals['_FEEDSTATUS']._serialized_end=1682
-  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_start=1521
-  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_end=1568
-  _globals['_FEEDSTATUS_STATE']._serialized_start=1570
-  _globals['_FEEDSTATUS_STATE']._serialized_end=1682
-  _globals['_POLYGONWSSERVICE']._serialized_start=1685
-  _globals['_POLYGONWSSERVICE']._serialized_end=1978
+  _globals['_MARKETBATCH']._serialized_end=1119
+  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_start=1121
+  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_end=1189
+  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_start=1191
+  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_end=1243
+  _globals['_GETFEEDSTATUSREQUEST']._serialized_start=1245
+  _globals['_GETFEEDSTATUSREQUEST']._serialized_end=1267
+  _globals['_FEEDSTATUS']._serialized_start=1270
+  _globals['_FEEDSTATUS']._serialized_end=1726
+  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_start=1565
+  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_end=1612
+  _globals['_FEEDSTATUS_STATE']._serialized_start=1614
+  _globals['_FEEDSTATUS_STATE']._serialized_end=1726
+  _globals['_POLYGONWSSERVICE']._serialized_start=1729
+  _globals['_POLYGONWSSERVICE']._serialized_end=2022
 # @@protoc_insertion_point(module_scope)

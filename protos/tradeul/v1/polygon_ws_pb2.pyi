@@ -164,8 +164,13 @@ class MarketBatch(_message.Message):
     MINUTE_BARS_FIELD_NUMBER: _builtins.int
     SECOND_BARS_FIELD_NUMBER: _builtins.int
     TRADES_FIELD_NUMBER: _builtins.int
+    WATERMARK_NS_FIELD_NUMBER: _builtins.int
     first_symbol_id: _builtins.int
     """Additions to the feed's symbol table, from `first_symbol_id` on."""
+    watermark_ns: _builtins.int
+    """Of a feed that says itself when lists refresh (a replay): a watermark that
+    follows this batch, in ns since 1970 UTC. Left out, the sequencer decides.
+    """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
     @_builtins.property
@@ -191,12 +196,15 @@ class MarketBatch(_message.Message):
         minute_bars: _market_data_pb2.BarBatch | None = ...,
         second_bars: _market_data_pb2.BarBatch | None = ...,
         trades: _market_data_pb2.TradeBatch | None = ...,
+        watermark_ns: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "minute_bars", b"minute_bars", "position", b"position", "quotes", b"quotes", "second_bars", b"second_bars", "trades", b"trades"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_watermark_ns", b"_watermark_ns", "limits", b"limits", "minute_bars", b"minute_bars", "position", b"position", "quotes", b"quotes", "second_bars", b"second_bars", "trades", b"trades", "watermark_ns", b"watermark_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_symbol_id", b"first_symbol_id", "limits", b"limits", "minute_bars", b"minute_bars", "new_symbols", b"new_symbols", "position", b"position", "quotes", b"quotes", "second_bars", b"second_bars", "trades", b"trades"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_watermark_ns", b"_watermark_ns", "first_symbol_id", b"first_symbol_id", "limits", b"limits", "minute_bars", b"minute_bars", "new_symbols", b"new_symbols", "position", b"position", "quotes", b"quotes", "second_bars", b"second_bars", "trades", b"trades", "watermark_ns", b"watermark_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__watermark_ns: _TypeAlias = _typing.Literal["watermark_ns"]  # noqa: Y015
+    _WhichOneofArgType__watermark_ns: _TypeAlias = _typing.Literal["_watermark_ns", b"_watermark_ns"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watermark_ns) -> _WhichOneofReturnType__watermark_ns | None: ...
 
 Global___MarketBatch: _TypeAlias = MarketBatch  # noqa: Y015
 
