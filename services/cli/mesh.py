@@ -76,7 +76,7 @@ def _service_spec(module: Module, settings: Settings, environment: Mapping[str, 
 
 
 def readiness(module: Module, address: Address) -> Ready:
-    """Asks a service whether it can do its work."""
+    """Asks a service whether it has started; one with a trouble, such as a key that was refused, has."""
 
     async def http_ready() -> bool:
         return await embedded.http_status(address.host, address.port, "/readyz") == 200
@@ -92,10 +92,11 @@ def readiness(module: Module, address: Address) -> Ready:
         async with open_channel(address) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
             try:
-                answer = await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=HEALTH_SECONDS)
+                await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=HEALTH_SECONDS)
             except grpc.aio.AioRpcError:
                 return False
-            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+            # The port opens after start(): whether it can do its work right now is what /health tells.
+            return True
 
     return http_ready if module.protocol == "http" else grpc_ready
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from services.kit.settings import DEFAULT_PORTS
-from services.modules import MODULES
+from services.cli.mesh import readiness
+from services.kit.lifecycle import Service
+from services.kit.server import Host
+from services.kit.settings import DEFAULT_PORTS, Address, Settings
+from services.modules import MODULES, by_name
 from tests.support.mesh import free_ports
 
 
@@ -170,3 +173,22 @@ def test_serve_says_that_its_port_is_taken() -> None:
         result = tradeul("serve", "health", TRADEUL_HEALTH_ADDRESS=address)
     assert result.returncode == 1
     assert f"health: cannot listen on {address}" in result.stderr
+
+
+async def test_a_service_with_a_trouble_has_started() -> None:
+    """A key that was refused leaves the mesh up, its health telling of it, instead of starting again and again."""
+    settings = Settings.load({"TRADEUL_POLYGON_WS_ADDRESS": "127.0.0.1:0", "TRADEUL_METRICS_PORT_OFFSET": "0"})
+    module = by_name("polygon_ws")
+    service = Service(settings)
+    service.name = module.name  # type: ignore[misc]
+    host = Host(service)
+    await host.start()
+    try:
+        ready = readiness(module, Address("127.0.0.1", host.port))
+        assert await ready()
+        service.set_trouble("auth_failed: authentication failed")
+        assert await ready()
+    finally:
+        port = host.port
+        await host.stop()
+    assert not await readiness(module, Address("127.0.0.1", port))()
