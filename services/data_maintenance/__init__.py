@@ -1,0 +1,1 @@
+"""The nightly and periodic work on the stores: see docs/maintenance.md."""

@@ -1,0 +1,126 @@
+"""Runs as they change, in any replica: PostgreSQL tells of each change, whoever watches reads the run."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
+
+import asyncpg
+
+from services.data_maintenance import grammar, metrics
+from services.data_maintenance.run_store import Run, RunStore
+from services.kit.database import DATABASE_ERRORS
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+CHANNEL: Final = "maintenance_runs"
+# Also how often a watcher looks by itself: a notice may be lost with its connection.
+HEARTBEAT_SECONDS: Final = 10.0
+PULSE_SECONDS: Final = 15.0
+CONNECT_SECONDS: Final = 5.0
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 5.0
+
+Position = tuple[int, int]
+
+
+class RunBoard:
+    """`run()` follows the notices and calls `on_change` with each run's id; `stream()` is one watcher's."""
+
+    def __init__(
+        self,
+        url: str,
+        store: RunStore,
+        on_change: Callable[[int], None],
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._url = url
+        self._store = store
+        self._on_change = on_change
+        self._heartbeat_seconds = heartbeat_seconds
+        self._woken = asyncio.Event()
+        self._closing: str | None = None
+
+    def close(self, reason: str) -> None:
+        """Ends every stream with going_away, those to come included."""
+        self._closing = reason
+        self._wake()
+
+    async def run(self) -> None:
+        """Listens until cancelled; comes back when the connection is lost."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
+                try:
+                    await connection.add_listener(CHANNEL, self._take)
+                    pause = FIRST_PAUSE
+                    # What changed while nobody listened.
+                    self._wake()
+                    while True:
+                        await asyncio.sleep(PULSE_SECONDS)
+                        await connection.execute("SELECT 1")
+                finally:
+                    connection.terminate()
+            except DATABASE_ERRORS as error:
+                metrics.DATABASE_FAILURES.inc()
+                log.warning("runs cannot be followed", reason=str(error) or type(error).__name__, again_in=pause)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def stream(self, task: str, run_id: int, asked: Position | None) -> AsyncGenerator[bytes, None]:
+        """Encoded WatchTaskResponses: of the run `run_id` until it has ended, or (0) of the task's newest."""
+        sent = asked
+        is_current = False
+        run = await self._store.newest(task) if run_id == 0 else await self._store.get(run_id)
+        yield grammar.opened(_position(run))
+        while True:
+            woken = self._woken
+            if self._closing is not None:
+                yield grammar.going_away(sent or (0, 0), self._closing)
+                return
+            for each in await self._news(task, run_id, sent):
+                sent = _position(each)
+                yield grammar.progress(each)
+                if run_id and each.state != "RUNNING":
+                    return
+            if not is_current:
+                is_current = True
+                yield grammar.current(sent or (0, 0))
+            try:
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await woken.wait()
+            except TimeoutError:
+                yield grammar.heartbeat(sent or (0, 0))
+
+    async def _news(self, task: str, run_id: int, sent: Position | None) -> list[Run]:
+        """What has changed since `sent`: how the run before ended comes before the next run."""
+        if run_id:
+            run = await self._store.get(run_id)
+            is_over = run is not None and run.state != "RUNNING"
+            return [run] if run is not None and (is_over or _position(run) != sent) else []
+        newest = await self._store.newest(task)
+        if newest is None or _position(newest) == sent:
+            return []
+        news = [newest]
+        if sent is not None and sent[0] != newest.id:
+            before = await self._store.get(sent[0])
+            if before is not None and before.task == task and _position(before) != sent:
+                news.insert(0, before)
+        return news
+
+    def _take(self, _: object, __: object, ___: object, payload: object) -> None:
+        with contextlib.suppress(ValueError):
+            self._on_change(int(str(payload)))
+        self._wake()
+
+    def _wake(self) -> None:
+        # Those who wait now wake; those who come later wait for the next.
+        self._woken.set()
+        self._woken = asyncio.Event()
+
+
+def _position(run: Run | None) -> Position:
+    return (0, 0) if run is None else (run.id, run.revision)

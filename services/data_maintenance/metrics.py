@@ -1,0 +1,24 @@
+"""What data_maintenance shows beside the metrics that all services share."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.kit.metrics import SUBSCRIBERS
+
+SERVICE: Final = "data_maintenance"
+
+RUNS = Counter(
+    "tradeul_maintenance_runs", "Runs ended here, by task and state; LOST to another replica too.", ["task", "state"]
+)
+RUNNING = Gauge("tradeul_maintenance_running", "1 while the task runs here.", ["task"])
+SECONDS = Histogram(
+    "tradeul_maintenance_seconds", "How long runs took.", ["task"], buckets=(0.1, 1, 5, 15, 60, 300, 900, 3600, 14400)
+)
+FAILED_SYMBOLS = Counter("tradeul_maintenance_failed_symbols", "Symbols that a run could not do.", ["task"])
+LAST_SUCCESS = Gauge(
+    "tradeul_maintenance_last_success_seconds", "When a run last succeeded here (Unix time).", ["task"]
+)
+DATABASE_FAILURES = Counter("tradeul_maintenance_database_failures", "Times the database could not be asked.")
+
+WATCHERS = SUBSCRIBERS.labels(SERVICE, "task")

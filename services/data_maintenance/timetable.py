@@ -1,0 +1,225 @@
+"""Starts what is due. APScheduler wakes each task at its times; what is due then is in the table of runs.
+
+Looking is harmless and can be repeated: at a task's time, at the start, after
+another task has ended, and every so often, which is when runs of a dead replica
+are taken over and failed ones tried again.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from services.data_ingest.days import Calendar
+from services.data_maintenance import core, metrics
+from services.data_maintenance.core import TASKS, Occurrence, TaskSpec
+from services.data_maintenance.run_store import Run, RunStore
+from services.data_maintenance.runner import Runner
+from services.data_maintenance.work import Job, Tasks
+from services.kit.clock import NEW_YORK, utc_now
+from services.kit.database import DATABASE_ERRORS
+from services.kit.errors import NOT_A_TRADING_DAY, NOT_READY, TASK_RUNNING, UNKNOWN_TASK
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
+
+LOOK_SECONDS: Final = 30.0
+SOONEST_SECONDS: Final = 0.05
+SYNC: Final = "sync_redis"
+# What these change is worth being told at once.
+NOT_SYNCED: Final = frozenset({SYNC, "housekeeping"})
+
+
+class _AtItsTimes(BaseTrigger):  # type: ignore[misc]  # it has no types
+    """When a task has to be looked at: at its next time, and at least every `look_seconds`."""
+
+    def __init__(self, seconds: Callable[[], float | None], look_seconds: float) -> None:
+        self._seconds = seconds
+        self._look_seconds = look_seconds
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        left = self._seconds()
+        pause = self._look_seconds if left is None else min(left, self._look_seconds)
+        return now + timedelta(seconds=max(pause, SOONEST_SECONDS))
+
+
+class Timetable:
+    """`now` and `calendar` give None while they are not known.
+
+    Args:
+        catch_up: whether times before this replica's start are made up for.
+        tasks: what each task of the table does; those without an entry are left out.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        runner: Runner,
+        tasks: Tasks,
+        now: Callable[[], datetime | None],
+        calendar: Callable[[], Calendar | None],
+        catch_up: bool,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self.specs: Mapping[str, TaskSpec] = {spec.name: spec for spec in TASKS if spec.name in tasks}
+        self._store = store
+        self._runner = runner
+        self._tasks = tasks
+        self._now = now
+        self._calendar = calendar
+        self._catch_up = catch_up
+        self._look_seconds = look_seconds
+        self._since: datetime | None = None
+        self._looking = asyncio.Lock()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._scheduler: AsyncIOScheduler | None = None
+
+    async def run(self) -> None:
+        """Starts what is due until cancelled, then lets the runs under way go."""
+        scheduler = self._scheduler = AsyncIOScheduler(
+            timezone=NEW_YORK, job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
+        )
+        for spec in self.specs.values():
+            trigger = _AtItsTimes(self._seconds_to(spec), self._look_seconds)
+            scheduler.add_job(self._look, trigger, args=(spec,), id=spec.name, next_run_time=utc_now())
+        scheduler.start()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._scheduler = None
+            scheduler.shutdown(wait=False)
+            running = list(self._running.values())
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def look(self, task: str) -> None:
+        """Looks at a task as soon as possible."""
+        if self._scheduler is not None and task in self.specs:
+            self._scheduler.modify_job(task, next_run_time=utc_now())
+
+    def next_time(self, spec: TaskSpec) -> datetime | None:
+        """The next time of the timetable; None while it is not known."""
+        now, calendar = self._now(), self._calendar()
+        if now is None or calendar is None:
+            return None
+        occurrence = core.following(spec, now, calendar_days(calendar))
+        return None if occurrence is None else occurrence.at
+
+    async def start_by_hand(self, task: str, trading_date: date | None) -> Run:
+        """A run of its own, begun here. Raises UNKNOWN_TASK, TASK_RUNNING, NOT_READY, NOT_A_TRADING_DAY."""
+        if (spec := self.specs.get(task)) is None:
+            raise UNKNOWN_TASK.error(f"expected one of {', '.join(self.specs)}, was {task!r}", task=task)
+        now, calendar = self._now(), self._calendar()
+        if now is None or calendar is None:
+            raise NOT_READY.error("the mesh's time or the trading calendar is not known yet")
+        if trading_date is None:
+            trading_date = core.newest(spec, now, calendar_days(calendar))[-1].trading_date
+        elif spec.days is not core.Days.DAILY and not calendar_days(calendar)(trading_date):
+            raise NOT_A_TRADING_DAY.error(f"expected a trading day of the last year, was {trading_date}", task=task)
+        async with self._looking:
+            run = None
+            if task not in self._running:
+                run = await self._store.take_over(task) or await self._store.claim(task, trading_date, None)
+            if run is None:
+                raise TASK_RUNNING.error(f"{task} is running", task=task)
+            self._begin(spec, run, calendar)
+        return run
+
+    async def _look(self, spec: TaskSpec) -> None:
+        now, calendar = self._now(), self._calendar()
+        if now is None or calendar is None:
+            return
+        if self._since is None and not self._catch_up:
+            self._since = now
+        async with self._looking:
+            if self._is_busy(spec):
+                return
+            try:
+                run = await self._store.take_over(spec.name) or await self._claim(spec, now, calendar)
+            except DATABASE_ERRORS as error:
+                metrics.DATABASE_FAILURES.inc()
+                log.warning("runs cannot be looked at", task=spec.name, reason=str(error) or type(error).__name__)
+                return
+            if run is not None:
+                self._begin(spec, run, calendar)
+
+    def _is_busy(self, spec: TaskSpec) -> bool:
+        if spec.name in self._running:
+            return True
+        return spec.is_heavy and any(self.specs[name].is_heavy for name in self._running)
+
+    async def _claim(self, spec: TaskSpec, now: datetime, calendar: Calendar) -> Run | None:
+        """The first run that is due, now ours."""
+        is_trading_day = calendar_days(calendar)
+        times = core.candidates(spec, now, is_trading_day, self._since)
+        runs = await self._store.scheduled(spec.name, [each.at for each in times])
+        for occurrence in times:
+            known = runs.get(occurrence.at)
+            if known is not None and (known.is_final or known.state == "RUNNING"):
+                continue
+            if await self._has_to_wait(spec, occurrence, now, calendar):
+                continue
+            if known is None:
+                run = await self._store.claim(spec.name, occurrence.trading_date, occurrence.at)
+            else:
+                run = await self._store.try_again(spec.name, occurrence.at)
+            if run is not None:
+                return run
+        return None
+
+    async def _has_to_wait(self, spec: TaskSpec, occurrence: Occurrence, now: datetime, calendar: Calendar) -> bool:
+        if spec.after is None or (before := self.specs.get(spec.after)) is None:
+            return False
+        awaited = core.candidates(before, now, calendar_days(calendar), self._since)
+        runs = await self._store.scheduled(before.name, [each.at for each in awaited])
+        ended = {at for at, run in runs.items() if run.is_final}
+        running = await self._store.is_running(before.name, occurrence.trading_date)
+        return core.has_to_wait(spec, occurrence.trading_date, awaited, ended, running)
+
+    def _begin(self, spec: TaskSpec, run: Run, calendar: Calendar) -> None:
+        task = asyncio.create_task(self._work(spec, Job(run, calendar)), name=f"maintenance.{spec.name}")
+        self._running[spec.name] = task
+
+    async def _work(self, spec: TaskSpec, job: Job) -> None:
+        try:
+            ended = await self._runner.run(job, self._tasks[spec.name])
+        finally:
+            del self._running[spec.name]
+        for name in self.specs:
+            self.look(name)
+        if ended is not None and ended.state == "SUCCEEDED" and spec.name not in NOT_SYNCED:
+            await self._sync()
+
+    async def _sync(self) -> None:
+        """Redis need not wait for its next time."""
+        calendar = self._calendar()
+        if SYNC not in self.specs or calendar is None or (now := self._now()) is None:
+            return
+        async with self._looking:
+            if SYNC in self._running:
+                return
+            try:
+                run = await self._store.claim(SYNC, now.astimezone(NEW_YORK).date(), None)
+            except DATABASE_ERRORS as error:
+                metrics.DATABASE_FAILURES.inc()
+                log.warning("sync_redis waits for its time", reason=str(error) or type(error).__name__)
+                return
+            if run is not None:
+                self._begin(self.specs[SYNC], run, calendar)
+
+    def _seconds_to(self, spec: TaskSpec) -> Callable[[], float | None]:
+        def seconds() -> float | None:
+            at, now = self.next_time(spec), self._now()
+            return None if at is None or now is None else (at - now).total_seconds()
+
+        return seconds
+
+
+def calendar_days(calendar: Calendar) -> core.IsTradingDay:
+    """Whether a date is one of the calendar's trading days."""
+    dates = {day.date for day in calendar.days}
+    return dates.__contains__

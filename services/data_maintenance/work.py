@@ -1,0 +1,50 @@
+"""What a task is given, and what it is: `async def task(job)`, told apart from when and by whom it is run."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+import asyncpg
+
+from services.data_ingest.days import Calendar
+from services.data_maintenance.run_store import LostRunError, Run, Standing
+
+# Everybody who holds reference data listens: services/data_ingest/reference_notices.py.
+CHANNEL: Final = "reference_data"
+
+_STILL_MINE: Final = "SELECT TRUE FROM maintenance_runs WHERE id = $1 AND fence = $2 AND state = 'RUNNING' FOR SHARE"
+
+
+class TaskError(Exception):
+    """The task cannot be done as a whole; the message is the run's error."""
+
+
+@dataclass
+class Job:
+    """One run under way, as its task sees it.
+
+    A task keeps `standing` up to date, puts symbols that fail there and goes on,
+    and raises TaskError when nothing can be done at all. What it writes can be
+    written again. It may be cancelled at any await.
+    """
+
+    run: Run
+    calendar: Calendar
+    standing: Standing = field(default_factory=Standing)
+
+    @property
+    def trading_date(self) -> date:
+        return self.run.trading_date
+
+    async def guard(self, connection: asyncpg.Connection) -> None:
+        """In a transaction that writes: it cannot be committed once another replica has the run.
+
+        Raises LostRunError.
+        """
+        if not await connection.fetchval(_STILL_MINE, self.run.id, self.run.fence):
+            raise LostRunError(f"run {self.run.id} of {self.run.task} is not this replica's any more")
+
+
+Task = Callable[[Job], Awaitable[None]]
+Tasks = Mapping[str, Task]
