@@ -138,6 +138,10 @@ class ListHub:
         with self._counted(name):
             yield self._streams[name].subscribe(asked, min_interval_ms)
 
+    def tap(self, name: str, min_interval_ms: int) -> ListSubscription:
+        """A subscription of this process's own, which is not counted. KeyError before there is a market."""
+        return self._streams[name].subscribe(None, min_interval_ms)
+
     @contextlib.contextmanager
     def scan_subscription(
         self, filter_text: str, order_by: str, limit: int, min_interval_ms: int

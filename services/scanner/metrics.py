@@ -23,6 +23,15 @@ SCAN_WRITE_FAILURES = Counter("tradeul_scan_write_failures", "Times scan results
 SCAN_RECORDS_DROPPED = Counter(
     "tradeul_scan_records_dropped", "List changes and minutes that were not stored, by reason.", ["reason"]
 )
+REDIS_LISTS_WRITING = Gauge("tradeul_redis_lists_writing", "1 for the scanner that writes the lists to Redis.")
+REDIS_LIST_WRITES = Counter("tradeul_redis_list_writes", "Times a list was written to Redis.", ["list"])
+REDIS_LIST_REFUSED = Counter("tradeul_redis_list_refused", "Writes that did not follow what another scanner wrote.")
+REDIS_LIST_FAILURES = Counter("tradeul_redis_list_failures", "Times Redis was away when lists were to be written.")
+REDIS_LIST_SECONDS = Histogram(
+    "tradeul_redis_list_seconds",
+    "How long making a list's texts held up the scanner.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+)
 
 FRAMES_APPLIED = FRAMES.labels(SERVICE, "frame")
 WHOLE_STATES = FRAMES.labels(SERVICE, "snapshot")

@@ -1,22 +1,28 @@
 """The scanner as a service: a copy of the market that follows the sequencer, and its public methods."""
 
 import asyncio
-from typing import ClassVar
+from collections.abc import Coroutine
+from typing import Any, ClassVar
 
 import grpc.aio
+from redis.asyncio import Redis
 from tradeul.v1 import scanner_pb2
 
 from services.kit.frame_reader import FrameReader
 from services.kit.lifecycle import Service
 from services.kit.lists import load_lists
 from services.kit.logging import get_logger
+from services.kit.redis import make_client
+from services.kit.redis_channels import RedisChannels
 from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.scanner.core import ScannerCore
 from services.scanner.hub import ListHub
+from services.scanner.redis_lists import RedisLists
 from services.scanner.scan_results import ScanRecorder
 from services.scanner.scan_writer import ScanWriter
 from services.scanner.servicer import ScannerServicer
+from services.scanner.snapshot_channel import CHANNEL, SnapshotChannel
 
 log = get_logger(__name__)
 
@@ -33,18 +39,29 @@ class ScannerService(Service):
         self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall", **limits)
         self._reading: asyncio.Task[None] | None = None
         self._writer: ScanWriter | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lists: RedisLists | None = None
+        self._redis: Redis | None = None
 
     async def start(self) -> None:
         if self.settings.database_url:
             recorder = ScanRecorder(self.hub.core)
             self.hub.listeners.append(recorder)
             self._writer = ScanWriter(self.settings.database_url, recorder)
-            self._writing = asyncio.create_task(self._writer.run(), name="scanner.writing")
+            self._begin("writing", self._writer.run())
         else:
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
+        if self.settings.redis_url:
+            self._redis = make_client(self.settings.redis_url)
+            self._lists = RedisLists(self._redis, self.hub)
+            channels = RedisChannels(self._redis, (CHANNEL,))
+            self._begin("redis", self._lists.run())
+            self._begin("channels", channels.run())
+            self._begin("snapshots", SnapshotChannel(self.hub.core, channels).run())
+        else:
+            log.warning("lists are not written to redis: TRADEUL_REDIS_URL is not set")
         reader = FrameReader(self.settings.address("data_ingest"), self.hub, self.name)
-        self._reading = asyncio.create_task(reader.run(), name="scanner.reading")
+        self._reading = self._begin("reading", reader.run())
         current = asyncio.create_task(self.hub.until_current(), name="scanner.until_current")
         try:
             # A reader that ends is a defect: then nothing would ever come.
@@ -60,18 +77,26 @@ class ScannerService(Service):
 
     async def run(self) -> None:
         assert self._reading is not None, "start() first"
-        await asyncio.gather(self._reading, *([self._writing] if self._writing is not None else []))
+        await asyncio.gather(*self._tasks)
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")
 
     async def stop(self) -> None:
-        tasks = [task for task in (self._reading, self._writing) if task is not None]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._writer is not None:
             await self._writer.close()
+        if self._lists is not None:
+            await self._lists.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=f"scanner.{name}")
+        self._tasks.append(task)
+        return task
 
 
 def create(settings: Settings) -> ScannerService:

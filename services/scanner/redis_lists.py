@@ -1,0 +1,238 @@
+"""The built-in lists in Redis, for consumers of the older system: keys, sorted sets and streams.
+
+One scanner writes, whoever holds the lease. Each write is compared with what
+Redis has and made as a whole by a script, so that two that both think they
+hold it can neither repeat a stream's entry nor leave one out.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.kit.clock import monotonic
+from services.kit.list_rows import ListRows, ListRowsHole, ending, snapshot_parts
+from services.kit.logging import get_logger
+from services.kit.redis import server_start
+from services.kit.wire import only_field
+from services.scanner import grammar, metrics
+from services.scanner.hub import ListHub
+from services.scanner.order_score import OrderScore
+
+log = get_logger(__name__)
+
+WRITE_EVERY_SECONDS: Final = 1.0
+LEASE_KEY: Final = "scanner:lists:writer"
+LEASE_SECONDS: Final = 5.0
+STREAM_ENTRIES: Final = 1000
+# Entries of long, lively lists are large: streams hold fewer of them.
+STREAM_BYTES: Final = 8 * 1024 * 1024
+# Another writer has been where this one would go: it may not know yet that it lost the lease.
+REFUSED_PAUSE: Final = 1.0
+
+# Extends the lease of ARGV[1] or takes one that is free, for ARGV[2] ms.
+_LEASE: Final = """
+local holder = redis.call('GET', KEYS[1])
+if holder == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return 1
+end
+if holder then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
+# KEYS: stream, snapshot, sequence, epoch, ranked.
+# ARGV: epoch, sequence, the sequence before ("" for a snapshot, which may follow anything that is
+# older), entries to keep, list, type, payload, snapshot, then scores and symbols.
+# Returns 1, or 0 when it does not follow what is there.
+_WRITE: Final = """
+local epoch, sequence = tonumber(ARGV[1]), tonumber(ARGV[2])
+local old_epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
+local old_sequence = tonumber(redis.call('GET', KEYS[3]) or '-1')
+if ARGV[3] == '' then
+  if old_epoch > epoch or (old_epoch == epoch and old_sequence > sequence) then return 0 end
+elseif old_epoch ~= epoch or old_sequence ~= tonumber(ARGV[3]) then
+  return 0
+end
+if old_epoch ~= epoch or old_sequence ~= sequence or redis.call('EXISTS', KEYS[1]) == 0 then
+  local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], ARGV[1] .. '-' .. ARGV[2],
+    'type', ARGV[6], 'list', ARGV[5], 'epoch', ARGV[1], 'sequence', ARGV[2], 'payload', ARGV[7])
+  if type(added) == 'table' and added.err then return 0 end
+end
+redis.call('SET', KEYS[2], ARGV[8])
+redis.call('SET', KEYS[3], ARGV[2])
+redis.call('SET', KEYS[4], ARGV[1])
+redis.call('DEL', KEYS[5])
+for i = 9, #ARGV, 2 do redis.call('ZADD', KEYS[5], ARGV[i], ARGV[i + 1]) end
+return 1
+"""
+
+
+def stream_key(name: str) -> str:
+    return f"stream:scanner:{name}"
+
+
+def keys_of(name: str) -> tuple[str, ...]:
+    """Of a list: stream, snapshot, sequence, epoch, sorted set."""
+    of_list = f"scanner:list:{name}"
+    ranked = f"scanner:ranked:{name}"
+    return stream_key(name), f"{of_list}:snapshot", f"{of_list}:sequence", f"{of_list}:epoch", ranked
+
+
+class RedisLists:
+    """Writes every list that changed, at most once a second; never in the way of the lists' subscribers."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        hub: ListHub,
+        write_every: float = WRITE_EVERY_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self._redis = redis
+        self._hub = hub
+        self._write_every = write_every
+        self._lease_seconds = lease_seconds
+        self._name = uuid.uuid4().hex
+        self._lease = redis.register_script(_LEASE)
+        self._release = redis.register_script(_RELEASE)
+        self._write = redis.register_script(_WRITE)
+        self._is_away = False
+
+    async def run(self) -> None:
+        """Writes until cancelled."""
+        while True:
+            try:
+                await self._serve()
+            except* (RedisError, OSError) as errors:
+                metrics.REDIS_LIST_FAILURES.inc()
+                if not self._is_away:
+                    log.warning("redis is away: lists are written later", error=str(errors.exceptions[0]))
+                self._is_away = True
+            await asyncio.sleep(self._write_every)
+
+    async def _serve(self) -> None:
+        """Waits for the lease and writes while it holds. Raises a group of RedisError, OSError."""
+        if not await self._hold():
+            return
+        server = await server_start(self._redis)
+        if self._is_away:
+            log.info("redis is back: lists are written again")
+        self._is_away = False
+        metrics.REDIS_LISTS_WRITING.set(1)
+        async with asyncio.TaskGroup() as tasks:
+            writers = [
+                tasks.create_task(self._follow(name), name=f"redis.{name}") for name in self._hub.core.definitions
+            ]
+            try:
+                # A server that was started again has perhaps lost what was written.
+                while await self._hold() and await server_start(self._redis) == server:  # noqa: ASYNC110
+                    await asyncio.sleep(min(self._write_every, self._lease_seconds / 3))
+            finally:
+                metrics.REDIS_LISTS_WRITING.set(0)
+                for writer in writers:
+                    writer.cancel()
+
+    async def _hold(self) -> bool:
+        """Takes the lease or extends it; a scanner that does not follow the sequencer leaves it to others."""
+        if self._hub.problem:
+            await self._release(keys=[LEASE_KEY], args=[self._name])
+            return False
+        held = await self._lease(keys=[LEASE_KEY], args=[self._name, int(self._lease_seconds * 1000)])
+        return bool(held)
+
+    async def close(self) -> None:
+        """Lets another scanner write at once. After run() was cancelled."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(1):
+                await self._release(keys=[LEASE_KEY], args=[self._name])
+
+    async def _follow(self, name: str) -> None:
+        """Writes one list until cancelled, from a snapshot on, again and again."""
+        while True:
+            if self._hub.core.is_loaded:
+                await self._write_list(name)
+            await asyncio.sleep(REFUSED_PAUSE * self._write_every)
+
+    async def _write_list(self, name: str) -> None:
+        """From a snapshot on, until a write does not follow what Redis has, or the scanner stops."""
+        writer = _ListWriter(name, self._hub.core.definitions[name].order_by)
+        interval_ms = int(self._write_every * 1000)
+        messages: AsyncGenerator[bytes, None] = self._hub.tap(name, interval_ms).messages()
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                began = monotonic()
+                try:
+                    arguments = writer.take(message)
+                except ListRowsHole as hole:
+                    log.error("list for redis begins again", list=name, reason=str(hole))
+                    return
+                if arguments is None:
+                    continue
+                metrics.REDIS_LIST_SECONDS.observe(monotonic() - began)
+                if not await self._write(keys=writer.keys, args=arguments):
+                    metrics.REDIS_LIST_REFUSED.inc()
+                    return
+                metrics.REDIS_LIST_WRITES.labels(name).inc()
+
+
+class _ListWriter:
+    """What is to be written of one list."""
+
+    def __init__(self, name: str, order_by: str) -> None:
+        self.keys = keys_of(name)
+        self._name = name
+        self._name_json = b'"%b"' % name.encode()
+        self._rows = ListRows(name)
+        self._score = OrderScore(order_by)
+        self._sizes: deque[int] = deque(maxlen=STREAM_ENTRIES)
+
+    def take(self, message: bytes) -> list[bytes | str | int | float] | None:
+        """The script's arguments for a WatchListResponse; None when it changes nothing. Raises ListRowsHole."""
+        number, content = only_field(message)
+        rows = self._rows
+        previous: str | int
+        if number == grammar.SNAPSHOT:
+            rows.load(content)
+            previous, changes = "", None
+        elif number == grammar.DELTA:
+            previous = rows.position.sequence
+            changes = rows.apply(content)
+        else:
+            return None
+        ranked = b"".join(snapshot_parts(self._name_json, rows.position, rows.ranked(), rows.timestamp))
+        payload = ranked if changes is None else delta_json(self._name_json, int(previous), rows, changes)
+        self._sizes.append(len(payload))
+        kind = "snapshot" if changes is None else "delta"
+        head: list[bytes | str | int | float] = [*rows.position, previous, self._entries(), self._name, kind]
+        scores = [
+            part
+            for symbol, (rank, members) in rows.rows.items()
+            for part in (self._score.of(rank, members), symbol[1:-1])
+        ]
+        return [*head, payload, ranked, *scores]
+
+    def _entries(self) -> int:
+        """How many entries the stream may keep."""
+        mean = sum(self._sizes) / len(self._sizes)
+        return max(1, min(STREAM_ENTRIES, int(STREAM_BYTES / mean)))
+
+
+def delta_json(name: bytes, previous: int, rows: ListRows, changes: Sequence[bytes]) -> bytes:
+    """Like the WebSocket's delta, and with the sequence before it: several changes may be merged in one."""
+    epoch, sequence = rows.position
+    return b"".join(
+        (
+            b'{"type":"delta","list":%b,"epoch":%d,"previous_sequence":%d,"sequence":%d,"deltas":['
+            % (name, epoch, previous, sequence),
+            b",".join(changes),
+            b'],"change_count":%d' % len(changes),
+            ending(rows.timestamp),
+        )
+    )

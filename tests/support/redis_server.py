@@ -1,0 +1,45 @@
+"""A Redis of a test's own, to be killed and started again: with what it had, or empty."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from redis.asyncio import Redis
+
+from services.kit.embedded import redis_spec, redis_url
+from services.kit.process import ChildProcess
+from services.kit.redis import make_client, open_redis
+
+
+class RedisServer:
+    """`async with RedisServer(tmp_path) as server`: it answers; `server.redis` is a client of it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.url = redis_url(data_dir)
+        self._spec = redis_spec(data_dir)
+        self._process: ChildProcess | None = None
+        self.redis: Redis = make_client(self.url)
+
+    async def start(self) -> None:
+        self._process = await ChildProcess.start(self._spec, lambda _, __: None)
+        client = await open_redis(self.url)
+        await client.aclose()
+
+    async def kill(self) -> None:
+        """As a crash does: nothing is saved but what was before."""
+        assert self._process is not None, "start() first"
+        self._process.kill()
+        await self._process.wait()
+        # Its connections are broken.
+        await self.redis.connection_pool.disconnect()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.redis.aclose()
+        assert self._process is not None, "start() first"
+        await self._process.stop()
