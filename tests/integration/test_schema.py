@@ -1,0 +1,168 @@
+"""The time series' tables on plain PostgreSQL, and on TimescaleDB where there is one to test with.
+
+TRADEUL_TEST_TIMESCALE_URL names a server with TimescaleDB preloaded, and a role that may
+create databases: postgresql://user@host:port/postgres.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from services.kit.database import migrate
+from services.kit.merge_writer import MergeTable
+from tests.support.stores import Stores, module_stores
+
+TIMESCALE_URL = "TRADEUL_TEST_TIMESCALE_URL"
+WEEK = timedelta(days=7)
+NOW = datetime(2026, 3, 11, 15, tzinfo=UTC)
+BAR_COLUMNS = ("symbol", "time", "open", "high", "low", "close", "volume", "vwap", "trades")
+BAR_MERGE = (
+    "INSERT INTO aggregates_1min SELECT * FROM incoming ON CONFLICT (symbol, time)"
+    " DO UPDATE SET close = excluded.close, volume = excluded.volume"
+)
+ROW = tuple[object, ...]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with module_stores(tmp_path_factory.mktemp("stores")) as running:
+        yield running
+
+
+@pytest.fixture(params=["plain", "timescale"])
+async def url(request: pytest.FixtureRequest, stores: Stores) -> AsyncIterator[str]:
+    """A fresh database with the tables, on either kind of server."""
+    server = stores.database_url if request.param == "plain" else os.environ.get(TIMESCALE_URL, "")
+    if not server:
+        pytest.skip(f"{TIMESCALE_URL} is not set: TimescaleDB is not tested")
+    name = f"test_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        parts = urlsplit(server)
+        fresh = urlunsplit(parts._replace(path=f"/{name}"))
+        await asyncio.to_thread(migrate, fresh)
+        yield fresh
+    finally:
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.close()
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+async def has_timescale(database: asyncpg.Connection) -> bool:
+    return bool(await database.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"))
+
+
+def bar(symbol: str, time: datetime, close: float = 10.0, volume: float = 100.0) -> ROW:
+    return (symbol, time, 10.0, 11.0, 9.0, close, volume, 10.0, 3)
+
+
+async def test_series_are_hypertables_or_partitioned(database: asyncpg.Connection) -> None:
+    names = {"aggregates_1min", "scan_results", "daily_ohlc"}
+    if not await has_timescale(database):
+        query = "SELECT relname FROM pg_partitioned_table JOIN pg_class ON pg_class.oid = partrelid"
+        assert {row["relname"] for row in await database.fetch(query)} == names
+        return
+    query = "SELECT hypertable_name AS name, compression_enabled FROM timescaledb_information.hypertables"
+    found = {row["name"]: row["compression_enabled"] for row in await database.fetch(query)}
+    assert {name: found.get(name) for name in names} == dict.fromkeys(names, True)
+    jobs = await database.fetch(
+        "SELECT proc_name, hypertable_name, config::jsonb ->> 'drop_after' AS drop_after,"
+        " config::jsonb ->> 'compress_after' AS compress_after FROM timescaledb_information.jobs"
+    )
+    assert {
+        row["hypertable_name"]: row["compress_after"] for row in jobs if row["compress_after"] is not None
+    } == dict.fromkeys(names, "7 days")
+    kept = {row["hypertable_name"]: row["drop_after"] for row in jobs if row["proc_name"] == "policy_retention"}
+    assert kept == {"aggregates_1min": "90 days", "scan_results": "180 days"}
+    assert "policy_refresh_continuous_aggregate" in {row["proc_name"] for row in jobs}
+
+
+async def test_rows_of_any_day_can_be_written_again(url: str, database: asyncpg.Connection) -> None:
+    """Also those for which nobody made a partition, and those compressed since."""
+    times = [NOW - 60 * WEEK, NOW - WEEK, NOW, NOW + 30 * WEEK]
+    table = MergeTable(url, "aggregates_1min", BAR_COLUMNS, BAR_MERGE)
+    rows = [bar("AAPL", time) for time in times]
+    assert await table.write(rows) == 4
+    if await has_timescale(database):
+        await database.execute("SELECT compress_chunk(c) FROM show_chunks('aggregates_1min') c")
+    assert await table.write([bar("AAPL", time, close=12.0) for time in times] + [bar("MSFT", NOW)]) == 5
+    await table.disconnect()
+    stored = await database.fetch("SELECT symbol, close FROM aggregates_1min ORDER BY symbol, time")
+    assert [tuple(row) for row in stored] == [("AAPL", 12.0)] * 4 + [("MSFT", 10.0)]
+
+
+async def test_scan_results_once(url: str, database: asyncpg.Connection) -> None:
+    columns = ("time", "symbol", "list", "session", "rank", "price", "is_entry")
+    table = MergeTable(
+        url, "scan_results", columns, "INSERT INTO scan_results SELECT * FROM incoming ON CONFLICT DO NOTHING"
+    )
+    rows = [(NOW + at * WEEK, "AAPL", "winners", "MARKET_OPEN", 1, 2.0, True) for at in range(3)]
+    assert await table.write(rows) == 3
+    assert await table.write(rows) == 0
+    await table.disconnect()
+    assert await database.fetchval("SELECT count(*) FROM scan_results") == 3
+
+
+async def test_five_minutes(database: asyncpg.Connection) -> None:
+    start = datetime(2026, 3, 11, 14, 30, tzinfo=UTC)
+    rows = [
+        ("AAPL", start, 1.0, 5.0, 1.0, 4.0, 100.0, 2.0, 3),
+        ("AAPL", start + timedelta(minutes=4), 4.0, 9.0, 0.5, 8.0, 300.0, 6.0, 4),
+        ("AAPL", start + timedelta(minutes=5), 8.0, 8.0, 8.0, 8.0, 10.0, None, None),
+    ]
+    await database.copy_records_to_table("aggregates_1min", records=rows, columns=BAR_COLUMNS)
+    if await has_timescale(database):
+        await database.execute("CALL refresh_continuous_aggregate('aggregates_5min', NULL, NULL)")
+    query = "SELECT time, symbol, open, high, low, close, volume, vwap, trades FROM aggregates_5min ORDER BY time"
+    assert [tuple(row) for row in await database.fetch(query)] == [
+        (start, "AAPL", 1.0, 9.0, 0.5, 8.0, 400.0, 5.0, 7),
+        (start + timedelta(minutes=5), "AAPL", 8.0, 8.0, 8.0, 8.0, 10.0, None, None),
+    ]
+
+
+async def test_housekeeping_drops_what_is_old(database: asyncpg.Connection) -> None:
+    """Partitions and rows without one; of hypertables the policy does, which is run by hand here."""
+    old, kept = NOW - timedelta(days=100), NOW - timedelta(days=80)
+    if not await has_timescale(database):
+        assert await database.fetchval("SELECT make_partitions('aggregates_1min', $1, $2)", old, old + WEEK) == 2
+    times = [NOW - timedelta(days=400), old, kept, NOW]
+    records = [bar("AAPL", time) for time in times]
+    await database.copy_records_to_table("aggregates_1min", records=records, columns=BAR_COLUMNS)
+    if await has_timescale(database):
+        await database.execute("SELECT drop_chunks('aggregates_1min', older_than => $1::timestamptz)", NOW - 13 * WEEK)
+    done = {(row[0], row[1]): row[2] for row in await database.fetch("SELECT * FROM housekeeping($1)", NOW)}
+    left = [row["time"] for row in await database.fetch("SELECT time FROM aggregates_1min ORDER BY time")]
+    assert left == [kept, NOW]
+    if not await has_timescale(database):
+        assert done["aggregates_1min", "rows deleted"] == 1
+        assert done["aggregates_1min", "partitions dropped"] >= 1
+        assert await database.fetchval("SELECT count(*) FROM aggregates_1min_default") == 0
+        assert [tuple(row) for row in await database.fetch("SELECT * FROM housekeeping($1)", NOW)] == []
+
+
+async def test_partitions_take_over_the_rows_that_came_before_them(database: asyncpg.Connection) -> None:
+    if await has_timescale(database):
+        return
+    day = date(2019, 5, 6)
+    await database.execute("INSERT INTO daily_ohlc VALUES ($1, 'AAPL', 1, 1, 1, 1, 5)", day)
+    moment = datetime(2019, 5, 6, tzinfo=UTC)
+    # In whichever zone a session is.
+    await database.execute("SET timezone = 'Asia/Tokyo'")
+    assert await database.fetchval("SELECT make_partitions('daily_ohlc', $1, $2)", moment, moment + WEEK) == 1
+    assert await database.fetchval("SELECT make_partitions('daily_ohlc', $1, $2)", moment, moment + WEEK) == 0
+    assert await database.fetchval("SELECT tableoid::regclass::text FROM daily_ohlc") != "daily_ohlc_default"
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await database.execute("INSERT INTO daily_ohlc VALUES ($1, 'AAPL', 1, 1, 1, 1, 5)", day)
