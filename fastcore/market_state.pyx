@@ -10,7 +10,7 @@ from array import array
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastcore.baselines cimport (
@@ -20,9 +20,10 @@ from fastcore.columns cimport (
     BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
     parse_limits, parse_quotes, parse_snapshot, parse_trades,
 )
+from fastcore.day_bytes cimport read_day, write_day
 from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_windows, moment_of
 from fastcore.field_numbers cimport *
-from fastcore.memory cimport aligned_block
+from fastcore.memory cimport aligned_block, grow_array, grow_block
 from fastcore.reference_frames cimport (
     HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS, apply_baselines,
     apply_reference, parse_symbols, parse_trading_day, parse_watermark,
@@ -31,7 +32,7 @@ from fastcore.row_encoder cimport encoded_row, row_dict
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.symbol_day cimport (
     CACHE_LINE, DayBounds, SymbolDay, apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day,
-    fetch_window, free_day, init_day, order_dirty, read_day, session_of, touch, write_day,
+    fetch_window, free_day, init_day, order_dirty, session_of, touch,
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
@@ -140,7 +141,7 @@ cdef class MarketState:
         if count <= old:
             return 0
         room = max(room, 2 * old)
-        grow_rows(&self.table.rows, old, room)
+        grow_block(<void**>&self.table.rows, old * sizeof(SymbolDay), room * sizeof(SymbolDay))
         self._grow_columns(old, room)
         grow_array(<void**>&self.table.revision, room, sizeof(uint32_t))
         grow_array(<void**>&self.table.is_dirty, room, sizeof(uint8_t))
@@ -519,23 +520,3 @@ cdef class MarketState:
             self._write_row(writer, i)
             value = mixed(value, writer.data, writer.size)
         return value
-
-
-cdef int grow_array(void** data, size_t count, size_t width) except -1:
-    cdef void* larger = realloc(data[0], count * width)
-    if larger == NULL:
-        raise MemoryError(f"no memory for {count} rows")
-    data[0] = larger
-    return 0
-
-
-cdef int grow_rows(SymbolDay** rows, size_t old, size_t room) except -1:
-    """Rows begin with a line of the cache, which realloc would not keep."""
-    cdef SymbolDay* larger = <SymbolDay*>aligned_block(room * sizeof(SymbolDay))
-    if larger == NULL:
-        raise MemoryError(f"no memory for {room} rows")
-    if old:
-        memcpy(larger, rows[0], old * sizeof(SymbolDay))
-    free(rows[0])
-    rows[0] = larger
-    return 0

@@ -27,3 +27,8 @@ cdef extern from *:
     """
     # NULL when there is no memory; its content is arbitrary. Release with free().
     void* aligned_block "tradeul_block"(size_t size) noexcept nogil
+
+# Room for `count` elements of `width` bytes, those that are there kept; MemoryError when there is none.
+cdef int grow_array(void** data, size_t count, size_t width) except -1
+# The same for an aligned block, which realloc would not keep aligned: from `old` bytes to `size`.
+cdef int grow_block(void** data, size_t old, size_t size) except -1

@@ -7,7 +7,6 @@ from fastcore.anchored_volume cimport AnchoredVolume
 from fastcore.columns cimport BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans
 from fastcore.trade_rules cimport RuleMasks
 from fastcore.windows cimport Window
-from fastcore.wire cimport Cursor, Writer
 
 # Codes of fields.SESSIONS.
 cdef enum:
@@ -35,6 +34,7 @@ cdef struct StandInBars:
 # comes first, in four lines of the cache when the rows are aligned to one.
 cdef enum:
     CACHE_LINE = 64
+    SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
 
 cdef struct SymbolDay:
     double price
@@ -115,6 +115,8 @@ cdef void fetch_window(const SymbolDay* row) noexcept nogil
 # Puts the ids of dirty rows into ascending order.
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil
 
+cdef void init_bars(StandInBars* bars) noexcept nogil
+cdef Window* new_window() except NULL nogil
 cdef void init_day(SymbolDay* row) noexcept nogil
 cdef void free_day(SymbolDay* row) noexcept nogil
 
@@ -124,6 +126,3 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil
 cdef int apply_quotes(DayTable* table, const QuoteSpans* spans) except -1 nogil
 cdef int apply_limits(DayTable* table, const LimitSpans* spans) except -1 nogil
 cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans) except -1 nogil
-
-cdef int write_day(Writer* writer, const SymbolDay* row) except -1
-cdef int read_day(Cursor* cursor, SymbolDay* row) except -1

@@ -1,0 +1,76 @@
+"""A symbol's day as bytes; what its pointers point to stands behind it."""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc
+
+from fastcore.anchored_volume cimport init_volume, read_volume, write_volume
+from fastcore.state_bytes cimport read_block, write_block
+from fastcore.symbol_day cimport CLOSED, SECONDS_OF_DAY, StandInBars, SymbolDay, init_bars, new_window
+from fastcore.windows cimport init_window, read_window, write_window
+from fastcore.wire cimport Cursor, Writer
+
+
+cdef int write_bars(Writer* writer, const StandInBars* bars) except -1:
+    cdef int64_t words = bars.words if bars.window != NULL else 0
+    write_block(writer, &words, sizeof(int64_t))
+    write_block(writer, &bars.postmarket_volume, sizeof(double))
+    if words:
+        write_block(writer, bars.seen, words * 8)
+        write_window(writer, bars.window)
+    return 0
+
+
+cdef int read_bars(Cursor* cursor, StandInBars* bars, int64_t expected) except -1:
+    cdef int64_t words
+    init_bars(bars)
+    read_block(cursor, &words, sizeof(int64_t))
+    read_block(cursor, &bars.postmarket_volume, sizeof(double))
+    if words == 0:
+        return 0
+    if words != expected:
+        raise ValueError(f"state: expected {expected} words of bars seen, was {words}")
+    bars.seen = <uint64_t*>calloc(words, 8)
+    if bars.seen == NULL:
+        raise MemoryError("no memory for the bars that have been seen")
+    bars.words = words
+    read_block(cursor, bars.seen, words * 8)
+    bars.window = new_window()
+    read_window(cursor, bars.window)
+    return 0
+
+
+cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
+    # Pointers are no part of the state: they are written as nothing, and what they point to behind it.
+    cdef SymbolDay plain = row[0]
+    init_window(&plain.window)
+    init_volume(&plain.volume)
+    init_volume(&plain.premarket)
+    init_bars(&plain.second_bars)
+    init_bars(&plain.minute_bars)
+    write_block(writer, &plain, sizeof(SymbolDay))
+    write_volume(writer, &row.volume)
+    write_volume(writer, &row.premarket)
+    write_window(writer, &row.window)
+    write_bars(writer, &row.second_bars)
+    write_bars(writer, &row.minute_bars)
+    return 0
+
+
+cdef int read_day(Cursor* cursor, SymbolDay* row) except -1:
+    """ValueError when it cannot be; `row`, fresh from init_day, can be freed in any case."""
+    cdef SymbolDay plain
+    read_block(cursor, &plain, sizeof(SymbolDay))
+    if not (0 <= plain.updated_session <= CLOSED and -1 <= plain.halted <= 1):
+        raise ValueError("state: expected a session of 0 to 4 and halted of -1 to 1")
+    init_window(&plain.window)
+    init_volume(&plain.volume)
+    init_volume(&plain.premarket)
+    init_bars(&plain.second_bars)
+    init_bars(&plain.minute_bars)
+    row[0] = plain
+    read_volume(cursor, &row.volume)
+    read_volume(cursor, &row.premarket)
+    read_window(cursor, &row.window)
+    read_bars(cursor, &row.second_bars, SECONDS_OF_DAY // 64)
+    read_bars(cursor, &row.minute_bars, (SECONDS_OF_DAY // 60 + 63) // 64)
+    return 0
