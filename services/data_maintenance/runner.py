@@ -23,7 +23,7 @@ END_ATTEMPTS: Final = 5
 END_PAUSE_SECONDS: Final = 1.0
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error
+class Cancelled(Exception):
     """Somebody asked for the run's end."""
 
 

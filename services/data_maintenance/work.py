@@ -10,9 +10,6 @@ import asyncpg
 from services.data_ingest.days import Calendar
 from services.data_maintenance.run_store import LostRunError, Run, Standing
 
-# Everybody who holds reference data listens: services/data_ingest/reference_notices.py.
-CHANNEL: Final = "reference_data"
-
 _STILL_MINE: Final = "SELECT TRUE FROM maintenance_runs WHERE id = $1 AND fence = $2 AND state = 'RUNNING' FOR SHARE"
 
 

@@ -1,0 +1,141 @@
+"""The service: the timetable and its tasks over PostgreSQL, Redis and the vendor, and DataMaintenanceService."""
+
+import asyncio
+import os
+import socket
+import uuid
+from contextlib import AsyncExitStack
+from datetime import UTC, date, datetime, timedelta
+from typing import ClassVar, Final
+
+import grpc.aio
+from tradeul.v1 import data_maintenance_pb2
+
+from services.data_ingest.days import Calendar, new_york_date
+from services.data_ingest.trading_days import TradingDays
+from services.data_maintenance.board import RunBoard
+from services.data_maintenance.run_store import LEASE_SECONDS, RETRY_SECONDS, RunStore
+from services.data_maintenance.runner import PROGRESS_SECONDS, Runner
+from services.data_maintenance.servicer import DataMaintenanceServicer
+from services.data_maintenance.session_log import SessionLog
+from services.data_maintenance.tasks import open_tasks
+from services.data_maintenance.timetable import LOOK_SECONDS, Timetable
+from services.data_maintenance.work import Tasks
+from services.kit.channel import open_channel
+from services.kit.clock import NS_PER_SECOND, FeedClock, MeshClock, WallClock, new_york_today
+from services.kit.database import open_pool
+from services.kit.lifecycle import Service
+from services.kit.logging import get_logger
+from services.kit.server import add_servicer
+from services.kit.settings import Settings
+from services.market_session.clock_follower import ClockFollower
+
+log = get_logger(__name__)
+
+CLOSE_SECONDS: Final = 10.0
+POOL_SIZE: Final = 6
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class DataMaintenance(Service):
+    """See data_maintenance.proto.
+
+    Times before its start are made up for with the wall's clock only: a feed's
+    stands still while the mesh is down. For tests the clock, the tasks, what is made
+    up for and the intervals can be others.
+    """
+
+    name: ClassVar[str] = "data_maintenance"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: MeshClock | None = None,
+        tasks: Tasks | None = None,
+        catch_up: bool | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+        progress_seconds: float = PROGRESS_SECONDS,
+    ) -> None:
+        super().__init__(settings)
+        self.holder = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self.calendar: Calendar | None = None
+        self._clock = clock or (WallClock() if settings.clock == "wall" else FeedClock())
+        self._tasks = tasks
+        self._catch_up = settings.clock == "wall" if catch_up is None else catch_up
+        self._lease_seconds = lease_seconds
+        self._retry_seconds = retry_seconds
+        self._look_seconds = look_seconds
+        self._progress_seconds = progress_seconds
+        self._resources = AsyncExitStack()
+        self._time_known = asyncio.Event()
+
+    async def start(self) -> None:
+        settings, resources = self.settings, self._resources
+        pool = await open_pool(settings.database_url, max_size=POOL_SIZE)
+        resources.push_async_callback(pool.close)
+        tasks = self._tasks
+        if tasks is None:
+            tasks = await open_tasks(settings, pool, resources)
+        channel = await resources.enter_async_context(open_channel(settings.address("market_session")))
+        self._trading_days = TradingDays(channel)
+        store = RunStore(pool, self.holder, self._lease_seconds, self._retry_seconds)
+        runner = Runner(store, self._progress_seconds)
+        self.board = RunBoard(settings.database_url, store, runner.poke)
+        self.timetable = Timetable(
+            store, runner, tasks, self.now, lambda: self.calendar, self._catch_up, self._look_seconds
+        )
+        self._session_log = SessionLog(pool, self.now, lambda: self.calendar)
+        self._servicer = DataMaintenanceServicer(store, self.timetable, self.board)
+
+    def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        service = data_maintenance_pb2.DESCRIPTOR.services_by_name["DataMaintenanceService"]
+        return (add_servicer(server, service, self._servicer),)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            if isinstance(self._clock, FeedClock):
+                follower = ClockFollower(self.settings.address("data_ingest"), self._clock, self._time_known.set)
+                tasks.create_task(follower.run(), name="data_maintenance.clock")
+            else:
+                self._time_known.set()
+            tasks.create_task(self._follow_calendar(), name="data_maintenance.calendar")
+            tasks.create_task(self.board.run(), name="data_maintenance.board")
+            tasks.create_task(self._session_log.run(), name="data_maintenance.sessions")
+            tasks.create_task(self.timetable.run(), name="data_maintenance.timetable")
+
+    async def drain(self) -> None:
+        self.board.close("data_maintenance is stopping")
+
+    async def stop(self) -> None:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await self._resources.aclose()
+
+    def now(self) -> datetime | None:
+        """The mesh's time; None while it is not known."""
+        ns = self._clock.now_ns()
+        return None if ns is None else _EPOCH + timedelta(microseconds=ns // 1000)
+
+    def _today(self) -> date:
+        ns = self._clock.now_ns()
+        return new_york_today() if ns is None else new_york_date(ns // NS_PER_SECOND * NS_PER_SECOND)
+
+    async def _follow_calendar(self) -> None:
+        # The calendar is around a date.
+        await self._time_known.wait()
+        self._take_calendar(await self._trading_days.calendar(self._today()))
+        await self._trading_days.follow(self._today, asyncio.Event(), self._take_calendar)
+
+    def _take_calendar(self, calendar: Calendar) -> None:
+        is_first = self.calendar is None
+        self.calendar = calendar
+        if is_first:
+            for name in self.timetable.specs:
+                self.timetable.look(name)
+
+
+def create(settings: Settings) -> Service:
+    """The factory that services/modules.py names."""
+    return DataMaintenance(settings)

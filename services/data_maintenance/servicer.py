@@ -1,0 +1,131 @@
+"""DataMaintenanceService: protos to and from the table of runs."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from datetime import date
+from typing import Any, Final
+
+import grpc.aio
+from google.protobuf import duration_pb2
+from tradeul.v1 import data_maintenance_pb2
+
+from services.data_maintenance import metrics
+from services.data_maintenance.board import RunBoard
+from services.data_maintenance.grammar import message_of
+from services.data_maintenance.run_store import RunStore
+from services.data_maintenance.timetable import Timetable
+from services.kit.database import DATABASE_ERRORS
+from services.kit.errors import INVALID_DATE, INVALID_REQUEST, RUN_ENDED, STORE_UNAVAILABLE, UNKNOWN_RUN, UNKNOWN_TASK
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Message = data_maintenance_pb2.MaintenanceRun
+
+DEFAULT_PAGE: Final = 50
+LARGEST_PAGE: Final = 200
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turns a database that is away into STORE_UNAVAILABLE."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        metrics.DATABASE_FAILURES.inc()
+        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
+
+
+class DataMaintenanceServicer:
+    def __init__(self, store: RunStore, timetable: Timetable, board: RunBoard) -> None:
+        self._store = store
+        self._timetable = timetable
+        self._board = board
+
+    async def ListTasks(
+        self, _: data_maintenance_pb2.ListTasksRequest, __: Context
+    ) -> data_maintenance_pb2.ListTasksResponse:
+        answer = data_maintenance_pb2.ListTasksResponse()
+        for spec in self._timetable.specs.values():
+            task = answer.tasks.add(
+                name=spec.name,
+                description=spec.description,
+                days=data_maintenance_pb2.MaintenanceTask.Days.ValueType(spec.days.value),
+            )
+            if spec.at is not None:
+                task.at = spec.at.isoformat()
+            elif spec.every is not None:
+                task.every.CopyFrom(duration_pb2.Duration(seconds=int(spec.every.total_seconds())))
+            if (at := self._timetable.next_time(spec)) is not None:
+                task.next_run_at.FromDatetime(at)
+            with answering():
+                if (run := await self._store.newest(spec.name)) is not None:
+                    task.last_run.CopyFrom(message_of(run))
+        return answer
+
+    async def RunTask(self, request: data_maintenance_pb2.RunTaskRequest, _: Context) -> Message:
+        trading_date = _date(request.trading_date)
+        with answering():
+            return message_of(await self._timetable.start_by_hand(request.task, trading_date))
+
+    async def WatchTask(
+        self, request: data_maintenance_pb2.WatchTaskRequest, _: Context
+    ) -> AsyncGenerator[bytes, None]:
+        self._check_task(request.task)
+        if request.run_id:
+            with answering():
+                run = await self._store.get(request.run_id)
+            if run is None or run.task != request.task:
+                raise UNKNOWN_RUN.error(f"no run {request.run_id} of {request.task}", run_id=request.run_id)
+        asked = (request.position.epoch, request.position.sequence) if request.HasField("position") else None
+        with metrics.WATCHERS.track_inprogress(), answering():
+            async with contextlib.aclosing(self._board.stream(request.task, request.run_id, asked)) as stream:
+                async for message in stream:
+                    yield message
+
+    async def GetRun(self, request: data_maintenance_pb2.GetRunRequest, _: Context) -> Message:
+        with answering():
+            run = await self._store.get(request.run_id)
+        if run is None:
+            raise UNKNOWN_RUN.error(f"no run {request.run_id}", run_id=request.run_id)
+        return message_of(run)
+
+    async def ListRuns(
+        self, request: data_maintenance_pb2.ListRunsRequest, _: Context
+    ) -> data_maintenance_pb2.ListRunsResponse:
+        if request.task:
+            self._check_task(request.task)
+        if request.page_token and not (request.page_token.isascii() and request.page_token.isdecimal()):
+            raise INVALID_REQUEST.error(f"page_token: expected one from an answer, was {request.page_token!r}")
+        size = min(request.page_size or DEFAULT_PAGE, LARGEST_PAGE)
+        before = int(request.page_token) if request.page_token else None
+        trading_date = _date(request.trading_date)
+        with answering():
+            runs = await self._store.list(request.task, trading_date, before, size + 1)
+        answer = data_maintenance_pb2.ListRunsResponse(runs=map(message_of, runs[:size]))
+        if len(runs) > size:
+            answer.next_page_token = str(runs[size - 1].id)
+        return answer
+
+    async def CancelRun(self, request: data_maintenance_pb2.CancelRunRequest, _: Context) -> Message:
+        with answering():
+            if (run := await self._store.cancel(request.run_id)) is not None:
+                return message_of(run)
+            ended = await self._store.get(request.run_id)
+        if ended is None:
+            raise UNKNOWN_RUN.error(f"no run {request.run_id}", run_id=request.run_id)
+        raise RUN_ENDED.error(f"run {request.run_id} has ended: {ended.state}", run_id=request.run_id)
+
+    def _check_task(self, task: str) -> None:
+        if task not in self._timetable.specs:
+            raise UNKNOWN_TASK.error(f"expected one of {', '.join(self._timetable.specs)}, was {task!r}", task=task)
+
+
+def _date(text: str) -> date | None:
+    if not text:
+        return None
+    try:
+        # Python reads other forms of ISO 8601 as well.
+        if (day := date.fromisoformat(text)).isoformat() == text:
+            return day
+    except ValueError:
+        pass
+    raise INVALID_DATE.error(f"trading_date: expected YYYY-MM-DD, was {text!r}", field="trading_date")
