@@ -2,17 +2,19 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import grpc.aio
 import prometheus_client
+from redis.asyncio import Redis
 from tradeul.v1 import bars_pb2, data_ingest_pb2, session_pb2
 
 from fastcore.market import Market
 from fastcore.trade_rules import read_rules
 from services.data_ingest import metrics
 from services.data_ingest.bar_stream import BarStream
-from services.data_ingest.days import Calendar, new_york_date
+from services.data_ingest.days import Calendar, Day, new_york_date
 from services.data_ingest.epoch import next_epoch
 from services.data_ingest.feed_input import FeedInput
 from services.data_ingest.feed_reader import FeedReader
@@ -21,9 +23,11 @@ from services.data_ingest.frame_stream import FrameStream
 from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.reference_follower import ReferenceFollower
+from services.data_ingest.replay_gate import ReplayGate
 from services.data_ingest.rules_follower import RulesFollower
 from services.data_ingest.sequencer import Sequencer
 from services.data_ingest.servicer import DataIngestServicer
+from services.data_ingest.snapshot_channel import CHANNEL, SnapshotChannel
 from services.data_ingest.snapshot_poller import SnapshotPoller
 from services.data_ingest.snapshot_rows import SnapshotRules
 from services.data_ingest.snapshot_source import SnapshotProcess, SnapshotSource
@@ -35,6 +39,9 @@ from services.kit.errors import StartError
 from services.kit.lifecycle import Service
 from services.kit.lists import load_lists
 from services.kit.logging import get_logger
+from services.kit.redis import make_client
+from services.kit.redis_channels import RedisChannels
+from services.kit.scan_filters import ScanFilter
 from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient
@@ -63,6 +70,8 @@ class DataIngest(Service):
         self._snapshot_source: SnapshotSource = snapshots or self._own_snapshots  # type: ignore[assignment]
         self._vendor: VendorClient | None = None
         self._channel: grpc.aio.Channel | None = None
+        self._redis: Redis | None = None
+        self._channels: RedisChannels | None = None
         self._is_wall = settings.clock == "wall"
         self._forbids_last = 0
         self._day_changed = asyncio.Event()
@@ -82,11 +91,7 @@ class DataIngest(Service):
         )
         self._channel = open_channel(settings.address("market_session"))
         self._trading_days = TradingDays(self._channel)
-        now_ns = wall_ns() if self._is_wall else await vendor_now_ns(vendor)
-        self._calendar = await self._trading_days.calendar(new_york_date(now_ns))
-        day = self._calendar.begun(now_ns) if self._is_wall else self._calendar.first(now_ns)
-        if day is None:
-            raise StartError(f"expected market_session to know the trading day of {new_york_date(now_ns)}, knew none")
+        now_ns, day = await self._first_day(vendor)
 
         market = Market(load_lists(), epoch, encode_deltas=False)
         sequencer = self.sequencer = Sequencer(epoch, market, self._on_frame)
@@ -95,13 +100,22 @@ class DataIngest(Service):
         self.feed = FeedInput(sequencer, settings.clock, self._on_day)
         self.reference = ReferenceFollower(self._reference_source, sequencer, lambda: self._calendar)
         self._watermarks = Watermarks(sequencer, self.feed, WallClock() if self._is_wall else None)
+        if settings.redis_url:
+            self._redis = make_client(settings.redis_url)
+            self._channels = RedisChannels(self._redis, (CHANNEL,))
         self._snapshots = SnapshotPoller(
-            self._snapshot_source, sequencer, self._snapshot_rules, self._is_closed, self._watermarks.events_came
+            self._snapshot_source,
+            sequencer,
+            self._snapshot_rules,
+            self._is_closed,
+            self._watermarks.events_came,
+            SnapshotChannel(self._channels).publish if self._channels is not None else None,
         )
-        self._filters = FiltersFollower(settings.database_url, sequencer.set_list_filters)
+        self._filters = FiltersFollower(settings.database_url, self._take_filters)
         self._rules = RulesFollower(vendor, self._take_rules)
+        gate = ReplayGate(self.reference, self.stream).open if settings.is_replay else None
         self._reader = FeedReader(
-            settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self.set_trouble
+            settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self.set_trouble, gate
         )
         self._servicer = DataIngestServicer(
             sequencer, self.feed, self.stream, self.reference.holdings.counts, self._rejected
@@ -121,14 +135,17 @@ class DataIngest(Service):
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reader.run(), name="data_ingest.feed")
-            tasks.create_task(self._watermarks.run(), name="data_ingest.watermarks")
-            tasks.create_task(self._snapshots.run(), name="data_ingest.snapshots")
-            tasks.create_task(self.reference.run(), name="data_ingest.reference")
+            if self._channels is not None:
+                tasks.create_task(self._channels.run(), name="data_ingest.channels")
             tasks.create_task(self._filters.run(), name="data_ingest.filters")
-            tasks.create_task(self._rules.run(), name="data_ingest.rules")
-            follow = self._trading_days.follow(
-                lambda: self.sequencer.day.date, self._day_changed, self._take_calendar
-            )
+            if not self.settings.is_replay:
+                # A replay says itself when lists refresh, has its reference data before it begins, and
+                # today's market is no part of it.
+                tasks.create_task(self._watermarks.run(), name="data_ingest.watermarks")
+                tasks.create_task(self._snapshots.run(), name="data_ingest.snapshots")
+                tasks.create_task(self.reference.run(), name="data_ingest.reference")
+                tasks.create_task(self._rules.run(), name="data_ingest.rules")
+            follow = self._trading_days.follow(lambda: self.sequencer.day.date, self._day_changed, self._take_calendar)
             tasks.create_task(follow, name="data_ingest.calendar")
             tasks.create_task(self._tick(), name="data_ingest.tick")
 
@@ -143,6 +160,24 @@ class DataIngest(Service):
             await self._vendor.aclose()
         if self._channel is not None:
             await self._channel.close(None)
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    async def _first_day(self, vendor: VendorClient) -> tuple[int, Day]:
+        """The stream's first time and day; raises StartError when the calendar does not know the day."""
+        replayed = self.settings.replay.date
+        now_ns = 0
+        if replayed is None:
+            now_ns = wall_ns() if self._is_wall else await vendor_now_ns(vendor)
+        date = replayed or new_york_date(now_ns)
+        self._calendar = await self._trading_days.calendar(date)
+        if replayed is not None:
+            day = next((day for day in self._calendar.days if day.date == date), None)
+        else:
+            day = self._calendar.begun(now_ns) if self._is_wall else self._calendar.first(now_ns)
+        if day is None:
+            raise StartError(f"expected market_session to know the trading day of {date}, knew none")
+        return now_ns or day.pre_market_start_ns, day
 
     # --- what happens in the stream
 
@@ -155,12 +190,20 @@ class DataIngest(Service):
         if is_slow:
             metrics.SLOW_EVENTS.inc()
 
+    def _take_filters(self, filters: Sequence[ScanFilter]) -> bool:
+        is_other = self.sequencer.set_list_filters(filters)
+        if is_other and self.settings.is_replay and self.feed.position is not None:
+            # The day may stand still.
+            self.sequencer.add_watermark(0)
+        return is_other
+
     def _on_events(self, events: int) -> None:
         newest_ns = self.feed.admission.newest_ns
         if self._is_wall and newest_ns > self._lag_of_ns:
             self._lag_of_ns = newest_ns
             metrics.LAG.observe(max(0.0, (wall_ns() - newest_ns) / 1e9))
-        self._watermarks.events_came(events)
+        if not self.settings.is_replay:
+            self._watermarks.events_came(events)
 
     def _on_lost(self) -> None:
         """What the lost batches said is in the vendor's snapshot, as far as it can be had at all."""

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from services.data_ingest import metrics
 from services.data_ingest.sequencer import Sequencer
-from services.data_ingest.snapshot_rows import SnapshotRules
+from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules
 from services.data_ingest.snapshot_source import SnapshotError, SnapshotSource
 from services.kit.logging import get_logger
 
@@ -27,6 +27,7 @@ class SnapshotPoller:
         rules: what holds when a snapshot is asked for.
         is_closed: whether the market is.
         on_rows: is told how many rows entered the stream.
+        publish: gets each whole snapshot, after it entered the stream.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class SnapshotPoller:
         rules: Callable[[], SnapshotRules],
         is_closed: Callable[[], bool],
         on_rows: Callable[[int], None],
+        publish: Callable[[list[SnapshotPart]], Awaitable[None]] | None = None,
     ) -> None:
         self._source = source
         self._sequencer = sequencer
         self._rules = rules
         self._is_closed = is_closed
         self._on_rows = on_rows
+        self._publish = publish
         self._asked = asyncio.Event()
 
     def poke(self) -> None:
@@ -73,7 +76,9 @@ class SnapshotPoller:
 
     async def _take(self) -> int:
         rows = 0
+        parts: list[SnapshotPart] = []
         async for part in self._source.fetch(self._rules()):
+            parts.append(part)
             columns = part.encode(self._sequencer.add_symbols(part.symbols))
             if columns:
                 self._sequencer.add_vendor_snapshot(columns)
@@ -81,4 +86,6 @@ class SnapshotPoller:
                 self._on_rows(len(part.symbols))
             # Trades come first.
             await asyncio.sleep(0)
+        if self._publish is not None:
+            await self._publish(parts)
         return rows

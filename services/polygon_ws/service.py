@@ -6,6 +6,7 @@ from typing import Final
 
 import grpc.aio
 import prometheus_client
+from redis.asyncio import Redis
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.feed_elements import Status
@@ -13,12 +14,15 @@ from services.kit.clock import fresh_epoch, monotonic, wall_ns
 from services.kit.lifecycle import Service
 from services.kit.logging import get_logger
 from services.kit.metrics import REJECTED, TICKS
+from services.kit.redis import make_client
+from services.kit.redis_channels import RedisChannels
 from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.polygon_ws import metrics
 from services.polygon_ws.backpressure import Backpressure
 from services.polygon_ws.connection import FeedConnection, FeedState, Timing
 from services.polygon_ws.core import MAX_HELD_BYTES, FeedBuffer
+from services.polygon_ws.feed_channels import CHANNELS, FeedChannels
 from services.polygon_ws.servicer import PolygonWsServicer, rejected
 from services.polygon_ws.subscriptions import Subscriptions
 
@@ -52,6 +56,9 @@ class PolygonWs(Service):
         self._reported: Counter[str] = Counter()
         self._report_at = 0.0
         self._is_wall = settings.clock == "wall"
+        self._redis: Redis | None = None
+        self._channels: RedisChannels | None = None
+        self._feed_channels: FeedChannels | None = None
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -62,6 +69,10 @@ class PolygonWs(Service):
             polygon.ws_url, polygon.api_key, subscriptions, self._receive, self._on_feed_state, self._timing
         )
         self._servicer = PolygonWsServicer(self.buffer, self.connection, self._on_progress)
+        if self.settings.redis_url:
+            self._redis = make_client(self.settings.redis_url)
+            self._channels = RedisChannels(self._redis, CHANNELS)
+            self._feed_channels = FeedChannels(self._channels)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = polygon_ws_pb2.DESCRIPTOR.services_by_name["PolygonWsService"]
@@ -71,14 +82,23 @@ class PolygonWs(Service):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.connection.run(), name="polygon_ws.connection")
             tasks.create_task(self._tick(), name="polygon_ws.tick")
+            if self._channels is not None and self._feed_channels is not None:
+                tasks.create_task(self._channels.run(), name="polygon_ws.channels")
+                tasks.create_task(self._feed_channels.run(), name="polygon_ws.feed_channels")
 
     async def drain(self) -> None:
         self._flush()
         self._servicer.go_away("polygon_ws is stopping")
 
+    async def stop(self) -> None:
+        if self._redis is not None:
+            await self._redis.aclose()
+
     def _receive(self, message: memoryview) -> list[Status]:
         buffer = self.buffer
         said = buffer.take(message)
+        if self._feed_channels is not None:
+            self._feed_channels.saw(message)
         if self._flush_timer is None and buffer.decoder.rows:
             self._flush_timer = self._loop.call_later(FLUSH_SECONDS, self._flush)
         return said
