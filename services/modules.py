@@ -92,6 +92,16 @@ MODULES: Final = (
     ),
 )
 
+# Stands in polygon_ws's place, at its address, while a day is played again.
+REPLAY: Final = Module(
+    "replay",
+    9001,
+    ("simulator", "postgres"),
+    "services.replay.service:create",
+    "a day's flat file or stored minute bars as the feed",
+)
+# What has no place in a replay: it would write what it sees to the stores of the live market.
+LIVE_ONLY: Final = ("analytics", "historical", "data_maintenance")
 STORES: Final = ("redis", "postgres")
 # The public door and its admin page, which are Envoy's.
 GATEWAY_PORT: Final = 8000
@@ -103,7 +113,7 @@ GATEWAY_AFTER: Final = (*GATEWAY_NEEDS, "websocket_server")
 
 def by_name(name: str) -> Module:
     """Raises KeyError naming what there is."""
-    for module in MODULES:
+    for module in (*MODULES, REPLAY):
         if module.name == name:
             return module
     raise KeyError(f"expected one of {', '.join(module.name for module in MODULES)}, was {name!r}")

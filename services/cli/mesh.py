@@ -8,8 +8,8 @@ from typing import Final
 from services.kit import embedded
 from services.kit.errors import StartError
 from services.kit.process import ProcessSpec, Ready
-from services.kit.settings import Address, Settings
-from services.modules import GATEWAY_AFTER, MODULES, Module
+from services.kit.settings import STANDS_FOR, Address, Settings
+from services.modules import GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
 
 MIGRATE: Final = "migrate"
 PROGRAM: Final = (sys.executable, "-m", "services.cli.main")
@@ -24,8 +24,15 @@ ENVIRONMENT: Final = {
 
 
 def modules_of(settings: Settings) -> list[Module]:
-    """The services to run: all, but the simulator only where it is the market."""
-    return [module for module in MODULES if module.name != "simulator" or settings.uses_simulator]
+    """The services to run: all, but the simulator only where it is the market, and a replay in the feed's place."""
+    modules = [module for module in MODULES if module.name != "simulator" or settings.uses_simulator]
+    if not settings.is_replay:
+        return modules
+    return [
+        REPLAY if module.name == STANDS_FOR[REPLAY.name] else module
+        for module in modules
+        if module.name not in LIVE_ONLY
+    ]
 
 
 def specs_of(settings: Settings) -> list[ProcessSpec]:
@@ -35,11 +42,13 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
     """
     specs: list[ProcessSpec] = []
     environment = {**ENVIRONMENT, "TRADEUL_DATA_DIR": str(settings.data_dir.resolve())}
-    if settings.redis_url:
+    if settings.redis_url and not settings.is_replay:
         environment["TRADEUL_REDIS_URL"] = settings.redis_url
     else:
-        specs.append(embedded.redis_spec(settings.data_dir))
-        environment["TRADEUL_REDIS_URL"] = embedded.redis_url(settings.data_dir)
+        # A replay's lists are not to be taken for those of now.
+        redis_dir = settings.data_dir / "replay" if settings.is_replay else settings.data_dir
+        specs.append(embedded.redis_spec(redis_dir))
+        environment["TRADEUL_REDIS_URL"] = embedded.redis_url(redis_dir)
     if settings.database_url:
         environment["TRADEUL_DATABASE_URL"] = settings.database_url
     else:
@@ -63,7 +72,8 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
 
 
 def _service_spec(module: Module, settings: Settings, environment: Mapping[str, str], names: set[str]) -> ProcessSpec:
-    needs = tuple(need for need in module.needs if need in names)
+    replaced = {STANDS_FOR[name]: name for name in names if name in STANDS_FOR}
+    needs = tuple(need for need in (replaced.get(need, need) for need in module.needs) if need in names)
     if "postgres" in module.needs:
         needs += (MIGRATE,)
     return ProcessSpec(

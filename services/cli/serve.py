@@ -12,7 +12,7 @@ import click
 from services.kit.errors import SettingsError, StartError
 from services.kit.logging import configure, get_logger
 from services.kit.settings import Settings
-from services.modules import MODULES, Module, by_name
+from services.modules import MODULES, REPLAY, Module, by_name
 
 if TYPE_CHECKING:
     from services.kit.lifecycle import Service
@@ -49,7 +49,7 @@ def in_order(names: Sequence[str]) -> list[Module]:
         raise click.UsageError(str(error.args[0])) from error
     if len(set(chosen)) != len(chosen):
         raise click.UsageError(f"expected each service once, was {' '.join(names)}")
-    return sorted(chosen, key=MODULES.index)
+    return sorted(chosen, key=(REPLAY, *MODULES).index)
 
 
 def create(module: Module, settings: Settings) -> "Service":

@@ -106,7 +106,11 @@ def line_sink(settings: Settings) -> LineSink:
 def welcome(settings: Settings, seconds: float) -> str:
     """Where to look, once everything serves."""
     door = f"http://{settings.address('gateway')}"
-    if settings.uses_simulator:
+    if settings.is_replay:
+        replay = settings.replay
+        speed = replay.speed if replay.speed == "max" else f"{replay.speed:g} times its speed"
+        market = f"{replay.date} once more, from {replay.file or 'its stored minute bars'}, at {speed}"
+    elif settings.uses_simulator:
         sim = settings.sim
         market = f"the simulator's: {sim.symbols:,} symbols, seed {sim.seed}; set POLYGON_API_KEY for the real one"
     else:

@@ -24,6 +24,7 @@ _BATCH: Final = {field.name: field.number for field in polygon_ws_pb2.MarketBatc
 _POSITION: Final = _BATCH["position"]
 _FIRST_ID: Final = _BATCH["first_symbol_id"]
 _NEW_SYMBOLS: Final = _BATCH["new_symbols"]
+_WATERMARK: Final = _BATCH["watermark_ns"]
 _MALFORMED: Final = "malformed_batch"
 _OUT_OF_SESSION: Final = "time_out_of_session"
 _UNKNOWN_SYMBOL: Final = "unknown_symbol"
@@ -136,7 +137,7 @@ class FeedInput:
         """
         last = self.position
         try:
-            position, first_id, symbols, parts = _read(batch)
+            position, first_id, symbols, parts, watermark_ns = _read(batch)
         except ValueError as error:
             self._corrections[_MALFORMED] += 1
             log.error("batch of polygon_ws set aside", after=str(last), error=str(error))
@@ -153,6 +154,8 @@ class FeedInput:
         admitted = self._admit_parts(parts)
         if not self._is_wall and self.admission.future_times:
             admitted += self._follow_feed(parts)
+        if watermark_ns:
+            self._sequencer.add_watermark(watermark_ns)
         return admitted
 
     def _take_symbols(self, first_id: int, symbols: list[str]) -> None:
@@ -204,12 +207,12 @@ class FeedInput:
         self._on_day()
 
 
-def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, memoryview]]]:
-    """Position, first_symbol_id, new_symbols and the batches of a MarketBatch, in the order of their fields.
+def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, memoryview]], int]:
+    """Position, first_symbol_id, new_symbols, the batches in the order of their fields, and watermark_ns, 0 for none.
 
     ValueError when it is malformed.
     """
-    epoch = sequence = first_id = 0
+    epoch = sequence = first_id = watermark_ns = 0
     symbols: list[str] = []
     parts: list[tuple[int, memoryview]] = []
     for number, _, start, end in fields(batch):
@@ -221,7 +224,9 @@ def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, 
             first_id, _ = read_varint(batch, start)
         elif number == _NEW_SYMBOLS:
             symbols.append(str(batch[start:end], "utf-8"))
+        elif number == _WATERMARK:
+            watermark_ns = int.from_bytes(batch[start:end], "little")
         elif number > _NEW_SYMBOLS:
             parts.append((number, batch[start:end]))
     parts.sort(key=lambda part: part[0])
-    return Position(epoch, sequence), first_id, symbols, parts
+    return Position(epoch, sequence), first_id, symbols, parts, watermark_ns

@@ -6,7 +6,7 @@ jittered pause, which grows while nothing comes of it.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
@@ -20,7 +20,7 @@ from services.kit.clock import wall_ns
 from services.kit.logging import get_logger
 from services.kit.ring import Position
 from services.kit.settings import Address
-from services.kit.wire import only_field
+from services.kit.wire import LENGTH_DELIMITED, only_field
 
 log = get_logger(__name__)
 
@@ -40,6 +40,7 @@ CURRENT: Final = _FIELDS["current"]
 HEARTBEAT: Final = _FIELDS["heartbeat"]
 RESET: Final = _FIELDS["reset"]
 GOING_AWAY: Final = _FIELDS["going_away"]
+_BATCH_TAG: Final = bytes((BATCH << 3 | LENGTH_DELIMITED,))
 
 
 class FeedReader:
@@ -49,6 +50,7 @@ class FeedReader:
         on_events: is told how many events of each batch entered the stream.
         on_lost: is called when batches were lost.
         set_trouble: is told why nothing comes; None when it comes again.
+        before_batch: what is waited for before each batch is taken, once the feed's symbols are known.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class FeedReader:
         on_events: Callable[[int], None],
         on_lost: Callable[[], None],
         set_trouble: Callable[[str | None], None],
+        before_batch: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._target = target
         self._feed = feed
         self._on_events = on_events
         self._on_lost = on_lost
         self._set_trouble = set_trouble
+        self._before_batch = before_batch
         self._progressed = False
         self._sequenced = asyncio.Event()
 
@@ -96,6 +100,8 @@ class FeedReader:
                     code, details = await call.code(), await call.details()
                     least_pause = SUPERSEDED_PAUSE if code is grpc.StatusCode.ABORTED else 0.0
                     return f"ended by the server with {code.name}: {details or 'no details'}", least_pause
+                if self._before_batch is not None and message.startswith(_BATCH_TAG):
+                    await self._before_batch()
                 if (end := self._take(message)) is not None:
                     return end, 0.0
         except TimeoutError:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from services.data_ingest.days import Calendar, Day
 from services.data_ingest.reference import ReferenceBatch, ReferenceSource, TradingDays
+from services.data_ingest.reference.gather import Gathered
 from services.data_ingest.sequencer import Sequencer
 from services.kit.logging import get_logger
 
@@ -91,6 +92,30 @@ class ReferenceFollower:
                 loading.cancel()
                 changed.cancel()
                 await asyncio.gather(loading, changed, return_exceptions=True)
+
+    async def load_whole(self) -> None:
+        """All of the day in force, and of the symbols there are, before it returns: for a replay.
+
+        The same data makes the same frames.
+        """
+        day = self._sequencer.day
+        days = trading_days(self._calendar(), day)
+        gathered = Gathered()
+        log.info("reference data of the replay's day are loaded before it begins", day=str(day.date))
+        await self._gather(gathered, day, None, days)
+        rest = sorted(set(self._sequencer.symbols.texts) - gathered.symbols)
+        if rest:
+            await self._gather(gathered, day, rest, days)
+        for batch in gathered.batches():
+            self._take(batch)
+            await asyncio.sleep(0)
+        log.info("reference data loaded, the replay begins", day=str(day.date), symbols=len(gathered.symbols))
+
+    async def _gather(self, gathered: Gathered, day: Day, symbols: Sequence[str] | None, days: TradingDays) -> None:
+        batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days))
+        async with contextlib.aclosing(batches):
+            async for batch in batches:
+                gathered.take(batch)
 
     async def _load_day(self, day: Day) -> None:
         """All that is known of the day, then what turns up, for as long as the day lasts."""

@@ -7,6 +7,7 @@ prints what holds.
 import os
 import re
 from collections.abc import Mapping
+from datetime import date as datetime_date
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
@@ -32,6 +33,9 @@ DEFAULT_PORTS: Mapping[str, int] = {
 }
 SIMULATOR_KEY = "simulator"
 HIGHEST_PORT = 65535
+MAX_REPLAY_SPEED = 1_000_000
+# A service that stands in another's place is found where that one is.
+STANDS_FOR: Mapping[str, str] = {"replay": "polygon_ws"}
 # A page's origin, as browsers send it: no path, not even a slash.
 ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]{1,5}|\*))?")
 
@@ -101,6 +105,40 @@ class SimSettings(BaseModel):
     speed: float = Field(default=1.0, gt=0, le=100_000, description="TRADEUL_SIM_SPEED: simulated seconds per second")
 
 
+class ReplaySettings(BaseModel):
+    """A day that is played again; `tradeul replay` sets these. Without a date the mesh is live."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    date: datetime_date | None = Field(
+        default=None, description="TRADEUL_REPLAY_DATE: the trading day that is played again; none = the live market"
+    )
+    file: Path | None = Field(
+        default=None,
+        description="TRADEUL_REPLAY_FILE: a flat file of trades or minute bars; none = the day's stored minute bars",
+    )
+    speed: float | Literal["max"] = Field(
+        default=1.0, description="TRADEUL_REPLAY_SPEED: seconds of the day per second, or max"
+    )
+    start: datetime | None = Field(
+        default=None,
+        description="TRADEUL_REPLAY_START: ISO time up to which the day is fed as fast as it goes; New York without an "
+        "offset",
+    )
+    until: datetime | None = Field(
+        default=None,
+        description="TRADEUL_REPLAY_UNTIL: ISO time at which the day stops, while the mesh stays up; New York without "
+        "an offset",
+    )
+
+    @field_validator("speed")
+    @classmethod
+    def _check_speed(cls, speed: float | str) -> float | str:
+        if isinstance(speed, float) and not 0 < speed <= MAX_REPLAY_SPEED:
+            raise ValueError(f"expected more than 0 and at most {MAX_REPLAY_SPEED:,}, or max, was {speed:g}")
+        return speed
+
+
 class Settings(BaseModel):
     """The whole tree. Names in the environment are in each description."""
 
@@ -136,6 +174,7 @@ class Settings(BaseModel):
     )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     sim: SimSettings = Field(default_factory=SimSettings)
+    replay: ReplaySettings = Field(default_factory=ReplaySettings)
     _uses_simulator: bool = PrivateAttr(default=False)
 
     @field_validator("clock", "log_format", "log_level", mode="before")
@@ -176,7 +215,9 @@ class Settings(BaseModel):
         if isinstance(values, dict) and "clock" not in values:
             polygon = values.get("polygon") or {}
             key = polygon.get("api_key") if isinstance(polygon, dict) else polygon.api_key
-            return {**values, "clock": "wall" if key else "feed"}
+            replay = values.get("replay") or {}
+            date = replay.get("date") if isinstance(replay, dict) else replay.date
+            return {**values, "clock": "wall" if key and not date else "feed"}
         return values
 
     @model_validator(mode="after")
@@ -200,6 +241,17 @@ class Settings(BaseModel):
         object.__setattr__(self, "polygon", polygon.model_copy(update=complete))
         return self
 
+    @model_validator(mode="after")
+    def _check_replay(self) -> Self:
+        if self.is_replay and self.clock != "feed":
+            raise ValueError("a replay's time is that of its events: expected TRADEUL_CLOCK=feed, was wall")
+        return self
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether a day is played again: then nothing of today may be mixed in, and nothing is stored."""
+        return self.replay.date is not None
+
     @property
     def uses_simulator(self) -> bool:
         """Whether nothing says where a vendor's market is, so that the simulator is it."""
@@ -207,6 +259,7 @@ class Settings(BaseModel):
 
     def address(self, service: str) -> Address:
         """Where `service` binds and is found; raises KeyError for a service without an address."""
+        service = STANDS_FOR.get(service, service)
         if (address := self.addresses.get(service)) is not None:
             return address
         return Address(self.host, DEFAULT_PORTS[service])
@@ -235,6 +288,7 @@ class Settings(BaseModel):
 GROUPS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "polygon": ("POLYGON_", PolygonSettings),
     "sim": ("TRADEUL_SIM_", SimSettings),
+    "replay": ("TRADEUL_REPLAY_", ReplaySettings),
 }
 NOT_SCALAR = ("addresses", *GROUPS)
 

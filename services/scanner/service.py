@@ -44,7 +44,9 @@ class ScannerService(Service):
         self._redis: Redis | None = None
 
     async def start(self) -> None:
-        if self.settings.database_url:
+        if self.settings.is_replay:
+            log.info("scan results are not stored: what a day shows was stored when it happened")
+        elif self.settings.database_url:
             recorder = ScanRecorder(self.hub.core)
             self.hub.listeners.append(recorder)
             self._writer = ScanWriter(self.settings.database_url, recorder)

@@ -59,7 +59,8 @@ async def stores(
         except StartError as error:
             loader_failed["postgres"] = 1
             log.error("no database", error=str(error))
-    if settings.redis_url:
+    # Redis holds what is current, which a day of the past must not see.
+    if settings.redis_url and not settings.is_replay:
         try:
             redis = await open_redis(settings.redis_url)
             stack.push_async_callback(redis.aclose)

@@ -1,0 +1,60 @@
+"""Many reference batches as few: the same for the same data, in whatever pieces and order it came. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.data_ingest.reference.batch import Baselines, ReferenceBatch
+
+Floats = NDArray[np.float64]
+SymbolSlots = tuple[np.uint32, Floats, Floats, Floats]
+
+
+class Gathered:
+    """Takes batches; of the same symbol and field the last one holds."""
+
+    def __init__(self) -> None:
+        self.symbols: set[str] = set()
+        self._numbers: dict[str, dict[str, float]] = {}
+        self._texts: dict[str, dict[str, str]] = {}
+        self._baselines: dict[str, SymbolSlots] = {}
+
+    def take(self, batch: ReferenceBatch) -> None:
+        self.symbols.update(batch.symbols)
+        for name, values in batch.numbers.items():
+            self._numbers.setdefault(name, {}).update(zip(batch.symbols, values.tolist(), strict=True))
+        for name, texts in batch.texts.items():
+            self._texts.setdefault(name, {}).update(zip(batch.symbols, texts, strict=True))
+        if (slots := batch.baselines) is not None:
+            for row, symbol in enumerate(batch.symbols):
+                volume, trades, sd = slots.avg_volume[row], slots.avg_trades[row], slots.sd_trades[row]
+                self._baselines[symbol] = (slots.days[row], volume, trades, sd)
+
+    def batches(self) -> Iterator[ReferenceBatch]:
+        """All of it, by symbol, in pieces as they travel well."""
+        for piece in self._whole():
+            yield from piece.pieces()
+
+    def _whole(self) -> Iterable[ReferenceBatch]:
+        symbols = sorted(set[str]().union(*self._numbers.values(), *self._texts.values()))
+        if symbols:
+            numbers = {
+                name: np.array([values.get(symbol, np.nan) for symbol in symbols])
+                for name, values in sorted(self._numbers.items())
+            }
+            texts = {
+                name: [values.get(symbol, "") for symbol in symbols] for name, values in sorted(self._texts.items())
+            }
+            yield ReferenceBatch(symbols, numbers, texts)
+        if self._baselines:
+            symbols = sorted(self._baselines)
+            rows = [self._baselines[symbol] for symbol in symbols]
+            days = np.array([row[0] for row in rows], np.uint32)
+            slots = Baselines(
+                days,
+                np.stack([row[1] for row in rows]),
+                np.stack([row[2] for row in rows]),
+                np.stack([row[3] for row in rows]),
+            )
+            yield ReferenceBatch(symbols, baselines=slots)

@@ -1,0 +1,96 @@
+"""From a prepared day to batches of the feed: a pure function of the day, whatever the speed.
+
+The day is cut by event time: a batch holds the events of one cell of CELL_NS, or a
+part of it when it is large, and a watermark follows each cell. While nothing
+happens a watermark comes with every second of the day. So batch n is the same in
+every replay of a day, and the lists refresh at the same places of the stream.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from fastcore.wire import write_fields
+from services.replay.day_file import DayFile
+from services.replay.flat_file import TRADES
+
+CELL_NS: Final = 100_000_000
+QUIET_NS: Final = 1_000_000_000
+MAX_ROWS: Final = 8192
+# Rows whose cells are found at once.
+BLOCK_ROWS: Final = 1 << 20
+
+_BYTES: Final = 2
+_VARINT: Final = 0
+_FIXED64: Final = 1
+_FIRST_COLUMN: Final = 16
+_MINUTE_SPAN: Final = 2
+
+
+class Cut(NamedTuple):
+    """What one batch holds: rows `first` to before `last`, and the watermark after them, 0 for none.
+
+    `time_ns` is when it is due.
+    """
+
+    first: int
+    last: int
+    watermark_ns: int
+    time_ns: int
+
+
+def cuts(day: DayFile, until_ns: int | None = None) -> Iterator[Cut]:
+    """The batches of a day in their order; `until_ns`: of the events up to that time, which is the last watermark."""
+    arrival = day.arrival_ns
+    rows = len(arrival) if until_ns is None else int(np.searchsorted(arrival, until_ns, side="right"))
+    marked = None
+    for first, last in _cells(arrival[:rows]):
+        cell = int(arrival[first]) // CELL_NS
+        if marked is not None:
+            for mark in _quiet(marked, cell * CELL_NS):
+                yield Cut(first, first, mark, mark)
+        # What comes at the end itself is of the next cell.
+        marked = (cell + 1) * CELL_NS - 1
+        if until_ns is not None:
+            marked = min(marked, until_ns)
+        for start in range(first, last, MAX_ROWS):
+            stop = min(start + MAX_ROWS, last)
+            yield Cut(start, stop, marked if stop == last else 0, marked)
+    if until_ns is not None and (marked is None or marked < until_ns):
+        for mark in _quiet(marked if marked is not None else until_ns, until_ns):
+            yield Cut(rows, rows, mark, mark)
+        yield Cut(rows, rows, until_ns, until_ns)
+
+
+def _cells(arrival: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Iterator[tuple[int, int]]:
+    """First row of each cell that has any, and the row after its last."""
+    begun = 0
+    for start in range(0, len(arrival), BLOCK_ROWS):
+        # One row more, to see whether the cell goes on.
+        cell = arrival[start : start + BLOCK_ROWS + 1] // CELL_NS
+        for end in (np.flatnonzero(cell[1:] != cell[:-1]) + start + 1).tolist():
+            yield begun, end
+            begun = end
+    if begun < len(arrival):
+        yield begun, len(arrival)
+
+
+def _quiet(after_ns: int, before_ns: int) -> Iterator[int]:
+    """The whole seconds of the day after one time and before another."""
+    return iter(range((after_ns // QUIET_NS + 1) * QUIET_NS, before_ns, QUIET_NS))
+
+
+def encode(day: DayFile, cut: Cut) -> bytes:
+    """The MarketBatch of a cut, without its position."""
+    parts: list[tuple[int, int, int | bytes]] = []
+    if cut.last > cut.first:
+        is_trades = day.manifest.kind == TRADES
+        fields: list[tuple[int, int, int | bytes]] = [] if is_trades else [(1, _VARINT, _MINUTE_SPAN)]
+        for number, (name, values) in enumerate(day.columns.items(), _FIRST_COLUMN - 1):
+            if name != "arrival_ns":
+                fields.append((number, _BYTES, values[cut.first : cut.last].tobytes()))
+        parts.append((8 if is_trades else 6, _BYTES, write_fields(fields)))
+    if cut.watermark_ns:
+        parts.append((9, _FIXED64, cut.watermark_ns))
+    return write_fields(parts)

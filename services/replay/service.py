@@ -1,0 +1,84 @@
+"""The service: a day's events as PolygonWsService, in polygon_ws's place."""
+
+import asyncio
+import datetime
+from pathlib import Path
+from typing import ClassVar
+
+import grpc.aio
+from tradeul.v1 import polygon_ws_pb2
+
+from services.kit.clock import NEW_YORK
+from services.kit.errors import StartError
+from services.kit.lifecycle import Service
+from services.kit.logging import get_logger
+from services.kit.server import add_servicer
+from services.kit.settings import Settings
+from services.replay import metrics
+from services.replay.pace import Pace
+from services.replay.prepare import prepare
+from services.replay.servicer import ReplayServicer
+from services.replay.stored_bars import dump
+
+log = get_logger(__name__)
+
+
+class Replay(Service):
+    """See polygon_ws.proto; the day and its pace are those of the settings."""
+
+    name: ClassVar[str] = "replay"
+
+    async def start(self) -> None:
+        replay = self.settings.replay
+        if replay.date is None:
+            raise StartError("expected TRADEUL_REPLAY_DATE to name the day, was not set; `tradeul replay` sets it")
+        path = replay.file or await self._stored(replay.date)
+        day = self.day = await asyncio.to_thread(prepare, path, cache_of(self.settings))
+        if day.manifest.date != replay.date:
+            raise StartError(f"{path}: expected a file of {replay.date}, was of {day.manifest.date}")
+        for reason, rows in day.manifest.set_aside.items():
+            metrics.rejected(reason, rows)
+        self.pace = Pace(replay.speed, ns_of(replay.start) or 0)
+        self._servicer = ReplayServicer(day, self.pace, ns_of(replay.until))
+        log.info(
+            "replay",
+            date=str(day.manifest.date),
+            source=day.manifest.source,
+            kind=day.manifest.kind,
+            events=day.manifest.rows,
+            symbols=len(day.manifest.symbols),
+            set_aside=day.manifest.set_aside,
+        )
+
+    def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        service = polygon_ws_pb2.DESCRIPTOR.services_by_name["PolygonWsService"]
+        return (add_servicer(server, service, self._servicer),)
+
+    async def drain(self) -> None:
+        self._servicer.go_away("replay is stopping")
+
+    async def _stored(self, date: datetime.date) -> Path:
+        """The stored minute bars of a day as a file; raises StartError when there are none."""
+        cache = cache_of(self.settings)
+        cache.mkdir(parents=True, exist_ok=True)
+        path = cache / f"stored-{date}.csv"
+        if not await dump(self.settings.database_url, date, path):
+            raise StartError(f"{date}: no minute bars of that day are stored, and no file was named")
+        return path
+
+
+def cache_of(settings: Settings) -> Path:
+    """Where prepared days are."""
+    return settings.data_dir / "replay" / "days"
+
+
+def ns_of(time: datetime.datetime | None) -> int | None:
+    """ns since 1970 UTC; New York time without an offset."""
+    if time is None:
+        return None
+    return round((time if time.tzinfo is not None else time.replace(tzinfo=NEW_YORK)).timestamp() * 1e6) * 1000
+
+
+def create(settings: Settings) -> Service:
+    """The factory that services/modules.py names."""
+    return Replay(settings)
