@@ -25,6 +25,9 @@ FieldProto = descriptor_pb2.FieldDescriptorProto
 
 EXTRAS_FILE: Final = Path(__file__).resolve().parents[2] / "gateway" / "openapi.toml"
 STATUS: Final = ".google.rpc.Status"
+# Any request, in the table of fields.
+ANY: Final = "*"
+HTTP_BODY: Final = ".google.api.HttpBody"
 ERROR_DESCRIPTION: Final = (
     "An error: 400 is the request's mistake, 404 something that does not exist, 409 something that exists already, "
     "429 too much at once, 503 something that is away for the moment, 504 something that did not answer in time."
@@ -43,7 +46,7 @@ def document(descriptors: descriptor_pb2.FileDescriptorSet, extras_file: Path = 
     """
     extras = tomllib.loads(extras_file.read_text(encoding="utf-8"))
     source = Source(descriptors)
-    made = _Document(source, _field_extras(source, extras["fields"]))
+    made = _Document(source, _field_extras(source, extras["fields"]), extras["json_of"])
     for file in descriptors.file:
         for service in file.service:
             made.add_service(f".{file.package}.{service.name}", service)
@@ -65,6 +68,9 @@ def _field_extras(source: Source, extras: Mapping[str, Json]) -> dict[tuple[str,
     found: dict[tuple[str, str], Json] = {}
     for key, keywords in extras.items():
         message, _, field = key.partition(".")
+        if message == ANY:
+            found[ANY, field] = keywords
+            continue
         if message not in known or field not in {each.name for each in source.messages[known[message]].field}:
             raise OpenApiError(f"gateway/openapi.toml: expected a field of a request, was {key!r}")
         resolved = dict(keywords)
@@ -77,22 +83,27 @@ def _field_extras(source: Source, extras: Mapping[str, Json]) -> dict[tuple[str,
 class _Document:
     """Paths, tags and schemas as services are added."""
 
-    def __init__(self, source: Source, extras: Mapping[tuple[str, str], Json]) -> None:
+    def __init__(self, source: Source, extras: Mapping[tuple[str, str], Json], json_of: Mapping[str, str]) -> None:
         self.paths: dict[str, Json] = {}
         self.tags: list[Json] = []
         self.schemas = Schemas(source)
         self._source = source
         self._extras = extras
+        self._json_of = json_of
 
     def add_service(self, name: str, service: descriptor_pb2.ServiceDescriptorProto) -> None:
         """The routes of a service; nothing when it has none."""
         tag = service.name.removesuffix("Service")
+        methods = {method.name: method for method in service.method}
         has_routes = False
-        for method in service.method:
-            if not method.options.HasExtension(annotations_pb2.http):
+        for routed in service.method:
+            if not routed.options.HasExtension(annotations_pb2.http):
                 continue
             has_routes = True
-            rule = method.options.Extensions[annotations_pb2.http]
+            rule = routed.options.Extensions[annotations_pb2.http]
+            method = methods[self._json_of.get(routed.name, routed.name)]
+            if method.output_type == HTTP_BODY:
+                raise OpenApiError(f"{name}.{method.name}: expected to find in [json_of] whose JSON it is")
             for number, each in enumerate((rule, *rule.additional_bindings)):
                 verb, path = _route(each)
                 operation = self._operation(f"{name}.{method.name}", method, each, path)
@@ -149,7 +160,7 @@ class _Document:
 
     def _input(self, message: str, field: FieldProto) -> tuple[Json, bool, Any]:
         """A request field's schema, whether it has to be given, and an example."""
-        extras = dict(self._extras.get((message, field.name), {}))
+        extras = dict(self._extras.get((message, field.name)) or self._extras.get((ANY, field.name), {}))
         required = bool(extras.pop("required", False))
         example = extras.pop("example", None)
         if extras.pop("schema", "") == ScanFilterParameters.__name__:

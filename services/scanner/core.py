@@ -1,6 +1,6 @@
 """The scanner's copy of the market and what can be asked of it: no I/O, no clock, no waiting."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple
 
 from tradeul.v1 import frame_pb2, scanner_pb2
@@ -15,9 +15,12 @@ from services.kit.lists import ListSpec
 from services.kit.ring import Position
 from services.kit.wire import fields, wrap
 from services.scanner.lag import last_trade_ns
+from services.scanner.list_json import filtered_json, gappers_json, http_body, ranked_list_json
 from services.scanner.requests import FILTERED
 
 TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
+# What an own list is called.
+QUERIED: Final = "scan"
 WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
 # Field numbers of messages that are put together from encoded parts.
 _RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
@@ -51,6 +54,7 @@ class ScannerCore:
         self._specs = list(definitions)
         self._market: Market | None = None
         self._position: Position | None = None
+        self._answers: dict[Hashable, bytes] = {}
 
     @property
     def position(self) -> Position | None:
@@ -77,6 +81,7 @@ class ScannerCore:
         parts, begins = next_frame(frame, self._position)
         market = Market(self._specs, parts.epoch) if begins else self._market
         assert market is not None, "a position goes with a market"
+        self._answers.clear()
         try:
             updates = market.apply(frame)
         except ValueError as error:
@@ -92,6 +97,7 @@ class ScannerCore:
             market = Market.from_bytes(self._specs, data)
         except ValueError as error:
             raise FrameError(f"whole state at {position} cannot be read: {error}") from error
+        self._answers.clear()
         self._market = market
         self._position = position
 
@@ -102,6 +108,12 @@ class ScannerCore:
     def ranked_list(self, name: str, limit: int | None = None) -> bytes:
         """A built-in list as last published: an encoded RankedList."""
         return self.market.snapshot(name, limit)
+
+    def ranked_list_body(self, name: str, limit: int) -> bytes:
+        """The same as JSON: an encoded HttpBody, made once for all who ask before the next frame."""
+        return self._answer(
+            ("list", name, limit), lambda: http_body(ranked_list_json(name, self.ranked_list(name, limit)))
+        )
 
     def list_position(self, name: str) -> Position:
         """A built-in list's own position."""
@@ -121,11 +133,16 @@ class ScannerCore:
         checked_query(filter_text, order_by)
         return self.market.query(filter_text, order_by, limit)
 
+    def query_body(self, filter_text: str, order_by: str, limit: int) -> bytes:
+        """The same as JSON: an encoded HttpBody."""
+        return self._answer(
+            ("query", filter_text, order_by, limit),
+            lambda: http_body(ranked_list_json(QUERIED, self.query(filter_text, order_by, limit))),
+        )
+
     def gappers(self, min_gap: float, limit: int) -> bytes:
         """Encoded Gappers: both sides with at least `min_gap` percent, filtered like the built-in lists."""
-        market = self.market
-        up = market.query(f"gap_percent >= {min_gap!r}", "gap_percent desc", limit, as_built_in=True)
-        down = market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True)
+        up, down = self._gapper_sides(min_gap, limit)
         parts: list[bytes] = []
         count = 0
         for side, ranked in (("gappers_up", up), ("gappers_down", down)):
@@ -136,6 +153,12 @@ class ScannerCore:
         parts += [wrap(_GAPPERS["timestamp"], time) for time in _payloads(up, _RANKED_TIMESTAMP)]
         parts += [wrap(_GAPPERS["position"], position) for position in _payloads(up, _RANKED_POSITION)]
         return b"".join(parts)
+
+    def gappers_body(self, min_gap: float, limit: int) -> bytes:
+        """The same as JSON: an encoded HttpBody."""
+        return self._answer(
+            ("gappers", min_gap, limit), lambda: http_body(gappers_json(*self._gapper_sides(min_gap, limit)))
+        )
 
     def ticker_row(self, symbol: str) -> bytes:
         """One symbol's row as of now: an encoded TickerRow without a rank. Raises UNKNOWN_SYMBOL."""
@@ -152,6 +175,24 @@ class ScannerCore:
         parts.append(scanner_pb2.FilteredTickers(count=len(rows)).SerializeToString())
         parts += [wrap(_FILTERED["timestamp"], time) for time in _payloads(ranked, _RANKED_TIMESTAMP)]
         return b"".join(parts)
+
+    def filtered_body(self, limit: int) -> bytes:
+        """The same as JSON: an encoded HttpBody."""
+        return self._answer(("filtered", limit), lambda: http_body(filtered_json(self.ranked_list(FILTERED, limit))))
+
+    def _gapper_sides(self, min_gap: float, limit: int) -> tuple[bytes, bytes]:
+        market = self.market
+        return (
+            market.query(f"gap_percent >= {min_gap!r}", "gap_percent desc", limit, as_built_in=True),
+            market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True),
+        )
+
+    def _answer(self, question: Hashable, make: Callable[[], bytes]) -> bytes:
+        """The state answers a question alike until the next frame."""
+        answer = self._answers.get(question)
+        if answer is None:
+            answer = self._answers[question] = make()
+        return answer
 
 
 def list_definitions(definitions: Sequence[ListSpec]) -> scanner_pb2.ListListsResponse:

@@ -33,19 +33,28 @@ class ScannerServicer:
         return self._lists
 
     async def GetList(self, request: scanner_pb2.GetListRequest, _: Context) -> bytes:
-        spec = self._core.definitions[requests.known_list(request.list, self._core.definitions)]
-        limit = requests.rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
-        return self._core.ranked_list(spec.name, limit)
+        return self._core.ranked_list(*self._list_asked(request))
+
+    async def GetListJson(self, request: scanner_pb2.GetListRequest, _: Context) -> bytes:
+        return self._core.ranked_list_body(*self._list_asked(request))
 
     async def GetGappers(self, request: scanner_pb2.GetGappersRequest, _: Context) -> bytes:
-        min_gap = requests.least_gap(optional(request, "min_gap"))
-        return self._core.gappers(min_gap, requests.rows_limit(optional(request, "limit")))
+        return self._core.gappers(*gappers_asked(request))
+
+    async def GetGappersJson(self, request: scanner_pb2.GetGappersRequest, _: Context) -> bytes:
+        return self._core.gappers_body(*gappers_asked(request))
 
     async def GetFiltered(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
-        return self._core.filtered(requests.rows_limit(optional(request, "limit"), maximum=requests.MAX_FILTERED_ROWS))
+        return self._core.filtered(filtered_asked(request))
+
+    async def GetFilteredJson(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
+        return self._core.filtered_body(filtered_asked(request))
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
         return self._core.query(request.filter, request.order_by, requests.rows_limit(optional(request, "limit")))
+
+    async def QueryScanJson(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
+        return self._core.query_body(request.filter, request.order_by, requests.rows_limit(optional(request, "limit")))
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol))
@@ -99,6 +108,10 @@ class ScannerServicer:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
 
+    def _list_asked(self, request: scanner_pb2.GetListRequest) -> tuple[str, int]:
+        spec = self._core.definitions[requests.known_list(request.list, self._core.definitions)]
+        return spec.name, requests.rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
+
     def _list(self, request: scanner_pb2.WatchListRequest) -> Subscribed:
         name = requests.known_list(request.list, self._core.definitions)
         asked = requests.resume_position(request.epoch, request.sequence)
@@ -108,6 +121,14 @@ class ScannerServicer:
         limit = requests.rows_limit(optional(request, "limit"))
         interval = requests.interval_ms(request.min_interval_ms)
         return self._hub.scan_subscription(request.filter, request.order_by, limit, interval)
+
+
+def gappers_asked(request: scanner_pb2.GetGappersRequest) -> tuple[float, int]:
+    return requests.least_gap(optional(request, "min_gap")), requests.rows_limit(optional(request, "limit"))
+
+
+def filtered_asked(request: scanner_pb2.GetFilteredRequest) -> int:
+    return requests.rows_limit(optional(request, "limit"), maximum=requests.MAX_FILTERED_ROWS)
 
 
 async def send(subscription: ListSubscription, context: Context) -> None:

@@ -112,7 +112,7 @@ def test_comments_are_descriptions() -> None:
 def test_a_misspelt_field_of_the_table_is_an_error(tmp_path: Any) -> None:
     extras = tmp_path / "openapi.toml"
     extras.write_text(
-        'title = "x"\nversion = "1"\ndescription = ""\n[fields]\n"GetListRequest.limits" = {maximum = 1}\n'
+        'title = "x"\nversion = "1"\ndescription = ""\n[json_of]\n[fields]\n"GetListRequest.limits" = {maximum = 1}\n'
     )
     files = descriptor_pb2.FileDescriptorSet.FromString((protogen.ROOT / protogen.DESCRIPTOR_SET).read_bytes())
     with pytest.raises(openapi.OpenApiError, match=r"GetListRequest\.limits"):

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tradeul.v1 import session_pb2 as tradeul_dot_v1_dot_session__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 from tradeul.v1 import ticker_row_pb2 as tradeul_dot_v1_dot_ticker__row__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/scanner.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\x1a\x1btradeul/v1/ticker_row.proto\"\x12\n\x10ListListsRequest\">\n\x11ListListsResponse\x12)\n\x05lists\x18\x01 \x03(\x0b\x32\x1a.tradeul.v1.ListDefinition\"\x9f\x01\n\x0eListDefinition\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\x12\x0c\n\x04stay\x18\x05 \x01(\t\x12\x13\n\x0b\x62\x61se_filter\x18\x06 \x01(\t\x12\x1c\n\x14uses_scanner_filters\x18\x07 \x01(\x08\x12\r\n\x05limit\x18\x08 \x01(\r\"<\n\x0eGetListRequest\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_limit\"\xcc\x01\n\nRankedList\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12#\n\x04rows\x18\x04 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x07 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"Z\n\x10WatchListRequest\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12\x17\n\x0fmin_interval_ms\x18\x04 \x01(\r\"\xd4\x01\n\x14SubscribeListRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.tradeul.v1.WatchListRequestH\x00\x12\x31\n\topen_scan\x18\x04 \x01(\x0b\x32\x1c.tradeul.v1.WatchScanRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xda\x02\n\x11WatchListResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.ListOpenedH\x00\x12*\n\x08snapshot\x18\x02 \x01(\x0b\x32\x16.tradeul.v1.RankedListH\x00\x12&\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x15.tradeul.v1.ListDeltaH\x00\x12,\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x06 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x07 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"H\n\nListOpened\x12\x0c\n\x04list\x18\x01 \x01(\t\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xf0\x01\n\tListDelta\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x19\n\x11previous_sequence\x18\x03 \x01(\r\x12\x10\n\x08sequence\x18\x04 \x01(\r\x12&\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32\x16.tradeul.v1.ListChange\x12\x14\n\x0c\x63hange_count\x18\x06 \x01(\r\x12-\n\ttimestamp\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x08 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xa3\x02\n\nListChange\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1d.tradeul.v1.ListChange.Action\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12\x11\n\x04rank\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08old_rank\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x15\n\x08new_rank\x18\x05 \x01(\rH\x02\x88\x01\x01\x12#\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x15.tradeul.v1.TickerRow\"M\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x07\n\x03\x41\x44\x44\x10\x01\x12\n\n\x06REMOVE\x10\x02\x12\n\n\x06RERANK\x10\x03\x12\n\n\x06UPDATE\x10\x04\x42\x07\n\x05_rankB\x0b\n\t_old_rankB\x0b\n\t_new_rank\"S\n\x11GetGappersRequest\x12\x14\n\x07min_gap\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08_min_gapB\x08\n\x06_limit\"\xcd\x01\n\x07Gappers\x12)\n\ngappers_up\x18\x01 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12+\n\x0cgappers_down\x18\x02 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x05 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"2\n\x12GetFilteredRequest\x12\x12\n\x05limit\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_limit\"w\n\x0f\x46ilteredTickers\x12&\n\x07tickers\x18\x01 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x10QueryScanRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x10\n\x08order_by\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_limit\"k\n\x10WatchScanRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x10\n\x08order_by\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fmin_interval_ms\x18\x04 \x01(\rB\x08\n\x06_limit\"%\n\x13GetTickerRowRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\"\x12\n\x10GetFieldsRequest\"@\n\x11GetFieldsResponse\x12+\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1b.tradeul.v1.FieldDefinition\"\\\n\x0f\x46ieldDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x0e\n\x06values\x18\x05 \x03(\t\"\x19\n\x17GetScannerStatusRequest\"\x87\x04\n\rScannerStatus\x12)\n\x07session\x18\x01 \x01(\x0e\x32\x13.tradeul.v1.SessionH\x00\x88\x01\x01\x12\x19\n\x0ctrading_date\x18\x02 \x01(\tH\x01\x88\x01\x01\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_refresh\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07symbols\x18\x06 \x01(\r\x12\x16\n\x0e\x61\x63tive_symbols\x18\x07 \x01(\r\x12:\n\tlist_rows\x18\x08 \x03(\x0b\x32\'.tradeul.v1.ScannerStatus.ListRowsEntry\x12\x13\n\x0bsubscribers\x18\t \x01(\r\x12\x18\n\x10slow_subscribers\x18\n \x01(\r\x12\r\n\x05scans\x18\x0b \x01(\r\x12\x13\n\x06lag_ms\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07problem\x18\r \x01(\t\x1a/\n\rListRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\n\n\x08_sessionB\x0f\n\r_trading_dateB\t\n\x07_lag_ms2\xff\x08\n\x0eScannerService\x12g\n\tListLists\x12\x1c.tradeul.v1.ListListsRequest\x1a\x1d.tradeul.v1.ListListsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/scanner/lists\x12\x63\n\x07GetList\x12\x1a.tradeul.v1.GetListRequest\x1a\x16.tradeul.v1.RankedList\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v1/scanner/lists/{list}\x12v\n\tWatchList\x12\x1c.tradeul.v1.WatchListRequest\x1a\x1d.tradeul.v1.WatchListResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/api/v1/scanner/lists/{list}:watch0\x01\x12T\n\rSubscribeList\x12 .tradeul.v1.SubscribeListRequest\x1a\x1d.tradeul.v1.WatchListResponse(\x01\x30\x01\x12\x61\n\nGetGappers\x12\x1d.tradeul.v1.GetGappersRequest\x1a\x13.tradeul.v1.Gappers\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/scanner/gappers\x12l\n\x0bGetFiltered\x12\x1e.tradeul.v1.GetFilteredRequest\x1a\x1b.tradeul.v1.FilteredTickers\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/scanner/filtered\x12i\n\tQueryScan\x12\x1c.tradeul.v1.QueryScanRequest\x1a\x16.tradeul.v1.RankedList\"&\x82\xd3\xe4\x93\x02 \"\x1b/api/v1/scanner/scans:query:\x01*\x12o\n\tWatchScan\x12\x1c.tradeul.v1.WatchScanRequest\x1a\x1d.tradeul.v1.WatchListResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/v1/scanner/scans:watch0\x01\x12\x46\n\x0cGetTickerRow\x12\x1f.tradeul.v1.GetTickerRowRequest\x1a\x15.tradeul.v1.TickerRow\x12h\n\tGetFields\x12\x1c.tradeul.v1.GetFieldsRequest\x1a\x1d.tradeul.v1.GetFieldsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/scanner/fields\x12r\n\x10GetScannerStatus\x12#.tradeul.v1.GetScannerStatusRequest\x1a\x19.tradeul.v1.ScannerStatus\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/scanner/statusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/scanner.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\x1a\x1btradeul/v1/ticker_row.proto\"\x12\n\x10ListListsRequest\">\n\x11ListListsResponse\x12)\n\x05lists\x18\x01 \x03(\x0b\x32\x1a.tradeul.v1.ListDefinition\"\x9f\x01\n\x0eListDefinition\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x03 \x01(\t\x12\x10\n\x08order_by\x18\x04 \x01(\t\x12\x0c\n\x04stay\x18\x05 \x01(\t\x12\x13\n\x0b\x62\x61se_filter\x18\x06 \x01(\t\x12\x1c\n\x14uses_scanner_filters\x18\x07 \x01(\x08\x12\r\n\x05limit\x18\x08 \x01(\r\"<\n\x0eGetListRequest\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_limit\"\xcc\x01\n\nRankedList\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12#\n\x04rows\x18\x04 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12-\n\ttimestamp\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x07 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"Z\n\x10WatchListRequest\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12\x17\n\x0fmin_interval_ms\x18\x04 \x01(\r\"\xd4\x01\n\x14SubscribeListRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.tradeul.v1.WatchListRequestH\x00\x12\x31\n\topen_scan\x18\x04 \x01(\x0b\x32\x1c.tradeul.v1.WatchScanRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xda\x02\n\x11WatchListResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.ListOpenedH\x00\x12*\n\x08snapshot\x18\x02 \x01(\x0b\x32\x16.tradeul.v1.RankedListH\x00\x12&\n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x15.tradeul.v1.ListDeltaH\x00\x12,\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x06 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x07 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"H\n\nListOpened\x12\x0c\n\x04list\x18\x01 \x01(\t\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xf0\x01\n\tListDelta\x12\x0c\n\x04list\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x19\n\x11previous_sequence\x18\x03 \x01(\r\x12\x10\n\x08sequence\x18\x04 \x01(\r\x12&\n\x06\x64\x65ltas\x18\x05 \x03(\x0b\x32\x16.tradeul.v1.ListChange\x12\x14\n\x0c\x63hange_count\x18\x06 \x01(\r\x12-\n\ttimestamp\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x08 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xa3\x02\n\nListChange\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1d.tradeul.v1.ListChange.Action\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12\x11\n\x04rank\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08old_rank\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x15\n\x08new_rank\x18\x05 \x01(\rH\x02\x88\x01\x01\x12#\n\x04\x64\x61ta\x18\x06 \x01(\x0b\x32\x15.tradeul.v1.TickerRow\"M\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x07\n\x03\x41\x44\x44\x10\x01\x12\n\n\x06REMOVE\x10\x02\x12\n\n\x06RERANK\x10\x03\x12\n\n\x06UPDATE\x10\x04\x42\x07\n\x05_rankB\x0b\n\t_old_rankB\x0b\n\t_new_rank\"S\n\x11GetGappersRequest\x12\x14\n\x07min_gap\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\n\n\x08_min_gapB\x08\n\x06_limit\"\xcd\x01\n\x07Gappers\x12)\n\ngappers_up\x18\x01 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12+\n\x0cgappers_down\x18\x02 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12-\n\ttimestamp\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x05 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"2\n\x12GetFilteredRequest\x12\x12\n\x05limit\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_limit\"w\n\x0f\x46ilteredTickers\x12&\n\x07tickers\x18\x01 \x03(\x0b\x32\x15.tradeul.v1.TickerRow\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"R\n\x10QueryScanRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x10\n\x08order_by\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x08\n\x06_limit\"k\n\x10WatchScanRequest\x12\x0e\n\x06\x66ilter\x18\x01 \x01(\t\x12\x10\n\x08order_by\x18\x02 \x01(\t\x12\x12\n\x05limit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0fmin_interval_ms\x18\x04 \x01(\rB\x08\n\x06_limit\"%\n\x13GetTickerRowRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\"\x12\n\x10GetFieldsRequest\"@\n\x11GetFieldsResponse\x12+\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1b.tradeul.v1.FieldDefinition\"\\\n\x0f\x46ieldDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x0f\n\x07meaning\x18\x04 \x01(\t\x12\x0e\n\x06values\x18\x05 \x03(\t\"\x19\n\x17GetScannerStatusRequest\"\x87\x04\n\rScannerStatus\x12)\n\x07session\x18\x01 \x01(\x0e\x32\x13.tradeul.v1.SessionH\x00\x88\x01\x01\x12\x19\n\x0ctrading_date\x18\x02 \x01(\tH\x01\x88\x01\x01\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_refresh\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07symbols\x18\x06 \x01(\r\x12\x16\n\x0e\x61\x63tive_symbols\x18\x07 \x01(\r\x12:\n\tlist_rows\x18\x08 \x03(\x0b\x32\'.tradeul.v1.ScannerStatus.ListRowsEntry\x12\x13\n\x0bsubscribers\x18\t \x01(\r\x12\x18\n\x10slow_subscribers\x18\n \x01(\r\x12\r\n\x05scans\x18\x0b \x01(\r\x12\x13\n\x06lag_ms\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07problem\x18\r \x01(\t\x1a/\n\rListRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\n\n\x08_sessionB\x0f\n\r_trading_dateB\t\n\x07_lag_ms2\x95\x0b\n\x0eScannerService\x12g\n\tListLists\x12\x1c.tradeul.v1.ListListsRequest\x1a\x1d.tradeul.v1.ListListsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/scanner/lists\x12=\n\x07GetList\x12\x1a.tradeul.v1.GetListRequest\x1a\x16.tradeul.v1.RankedList\x12\x65\n\x0bGetListJson\x12\x1a.tradeul.v1.GetListRequest\x1a\x14.google.api.HttpBody\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v1/scanner/lists/{list}\x12v\n\tWatchList\x12\x1c.tradeul.v1.WatchListRequest\x1a\x1d.tradeul.v1.WatchListResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/api/v1/scanner/lists/{list}:watch0\x01\x12T\n\rSubscribeList\x12 .tradeul.v1.SubscribeListRequest\x1a\x1d.tradeul.v1.WatchListResponse(\x01\x30\x01\x12@\n\nGetGappers\x12\x1d.tradeul.v1.GetGappersRequest\x1a\x13.tradeul.v1.Gappers\x12\x66\n\x0eGetGappersJson\x12\x1d.tradeul.v1.GetGappersRequest\x1a\x14.google.api.HttpBody\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/scanner/gappers\x12J\n\x0bGetFiltered\x12\x1e.tradeul.v1.GetFilteredRequest\x1a\x1b.tradeul.v1.FilteredTickers\x12i\n\x0fGetFilteredJson\x12\x1e.tradeul.v1.GetFilteredRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/scanner/filtered\x12\x41\n\tQueryScan\x12\x1c.tradeul.v1.QueryScanRequest\x1a\x16.tradeul.v1.RankedList\x12k\n\rQueryScanJson\x12\x1c.tradeul.v1.QueryScanRequest\x1a\x14.google.api.HttpBody\"&\x82\xd3\xe4\x93\x02 \"\x1b/api/v1/scanner/scans:query:\x01*\x12o\n\tWatchScan\x12\x1c.tradeul.v1.WatchScanRequest\x1a\x1d.tradeul.v1.WatchListResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/v1/scanner/scans:watch0\x01\x12\x46\n\x0cGetTickerRow\x12\x1f.tradeul.v1.GetTickerRowRequest\x1a\x15.tradeul.v1.TickerRow\x12h\n\tGetFields\x12\x1c.tradeul.v1.GetFieldsRequest\x1a\x1d.tradeul.v1.GetFieldsResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/scanner/fields\x12r\n\x10GetScannerStatus\x12#.tradeul.v1.GetScannerStatusRequest\x1a\x19.tradeul.v1.ScannerStatus\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/scanner/statusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,72 +41,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCANNERSTATUS_LISTROWSENTRY']._serialized_options = b'8\001'
   _globals['_SCANNERSERVICE'].methods_by_name['ListLists']._loaded_options = None
   _globals['_SCANNERSERVICE'].methods_by_name['ListLists']._serialized_options = b'\202\323\344\223\002\027\022\025/api/v1/scanner/lists'
-  _globals['_SCANNERSERVICE'].methods_by_name['GetList']._loaded_options = None
-  _globals['_SCANNERSERVICE'].methods_by_name['GetList']._serialized_options = b'\202\323\344\223\002\036\022\034/api/v1/scanner/lists/{list}'
+  _globals['_SCANNERSERVICE'].methods_by_name['GetListJson']._loaded_options = None
+  _globals['_SCANNERSERVICE'].methods_by_name['GetListJson']._serialized_options = b'\202\323\344\223\002\036\022\034/api/v1/scanner/lists/{list}'
   _globals['_SCANNERSERVICE'].methods_by_name['WatchList']._loaded_options = None
   _globals['_SCANNERSERVICE'].methods_by_name['WatchList']._serialized_options = b'\202\323\344\223\002$\022\"/api/v1/scanner/lists/{list}:watch'
-  _globals['_SCANNERSERVICE'].methods_by_name['GetGappers']._loaded_options = None
-  _globals['_SCANNERSERVICE'].methods_by_name['GetGappers']._serialized_options = b'\202\323\344\223\002\031\022\027/api/v1/scanner/gappers'
-  _globals['_SCANNERSERVICE'].methods_by_name['GetFiltered']._loaded_options = None
-  _globals['_SCANNERSERVICE'].methods_by_name['GetFiltered']._serialized_options = b'\202\323\344\223\002\032\022\030/api/v1/scanner/filtered'
-  _globals['_SCANNERSERVICE'].methods_by_name['QueryScan']._loaded_options = None
-  _globals['_SCANNERSERVICE'].methods_by_name['QueryScan']._serialized_options = b'\202\323\344\223\002 \"\033/api/v1/scanner/scans:query:\001*'
+  _globals['_SCANNERSERVICE'].methods_by_name['GetGappersJson']._loaded_options = None
+  _globals['_SCANNERSERVICE'].methods_by_name['GetGappersJson']._serialized_options = b'\202\323\344\223\002\031\022\027/api/v1/scanner/gappers'
+  _globals['_SCANNERSERVICE'].methods_by_name['GetFilteredJson']._loaded_options = None
+  _globals['_SCANNERSERVICE'].methods_by_name['GetFilteredJson']._serialized_options = b'\202\323\344\223\002\032\022\030/api/v1/scanner/filtered'
+  _globals['_SCANNERSERVICE'].methods_by_name['QueryScanJson']._loaded_options = None
+  _globals['_SCANNERSERVICE'].methods_by_name['QueryScanJson']._serialized_options = b'\202\323\344\223\002 \"\033/api/v1/scanner/scans:query:\001*'
   _globals['_SCANNERSERVICE'].methods_by_name['WatchScan']._loaded_options = None
   _globals['_SCANNERSERVICE'].methods_by_name['WatchScan']._serialized_options = b'\202\323\344\223\002\035\022\033/api/v1/scanner/scans:watch'
   _globals['_SCANNERSERVICE'].methods_by_name['GetFields']._loaded_options = None
   _globals['_SCANNERSERVICE'].methods_by_name['GetFields']._serialized_options = b'\202\323\344\223\002\030\022\026/api/v1/scanner/fields'
   _globals['_SCANNERSERVICE'].methods_by_name['GetScannerStatus']._loaded_options = None
   _globals['_SCANNERSERVICE'].methods_by_name['GetScannerStatus']._serialized_options = b'\202\323\344\223\002\030\022\026/api/v1/scanner/status'
-  _globals['_LISTLISTSREQUEST']._serialized_start=183
-  _globals['_LISTLISTSREQUEST']._serialized_end=201
-  _globals['_LISTLISTSRESPONSE']._serialized_start=203
-  _globals['_LISTLISTSRESPONSE']._serialized_end=265
-  _globals['_LISTDEFINITION']._serialized_start=268
-  _globals['_LISTDEFINITION']._serialized_end=427
-  _globals['_GETLISTREQUEST']._serialized_start=429
-  _globals['_GETLISTREQUEST']._serialized_end=489
-  _globals['_RANKEDLIST']._serialized_start=492
-  _globals['_RANKEDLIST']._serialized_end=696
-  _globals['_WATCHLISTREQUEST']._serialized_start=698
-  _globals['_WATCHLISTREQUEST']._serialized_end=788
-  _globals['_SUBSCRIBELISTREQUEST']._serialized_start=791
-  _globals['_SUBSCRIBELISTREQUEST']._serialized_end=1003
-  _globals['_WATCHLISTRESPONSE']._serialized_start=1006
-  _globals['_WATCHLISTRESPONSE']._serialized_end=1352
-  _globals['_LISTOPENED']._serialized_start=1354
-  _globals['_LISTOPENED']._serialized_end=1426
-  _globals['_LISTDELTA']._serialized_start=1429
-  _globals['_LISTDELTA']._serialized_end=1669
-  _globals['_LISTCHANGE']._serialized_start=1672
-  _globals['_LISTCHANGE']._serialized_end=1963
-  _globals['_LISTCHANGE_ACTION']._serialized_start=1851
-  _globals['_LISTCHANGE_ACTION']._serialized_end=1928
-  _globals['_GETGAPPERSREQUEST']._serialized_start=1965
-  _globals['_GETGAPPERSREQUEST']._serialized_end=2048
-  _globals['_GAPPERS']._serialized_start=2051
-  _globals['_GAPPERS']._serialized_end=2256
-  _globals['_GETFILTEREDREQUEST']._serialized_start=2258
-  _globals['_GETFILTEREDREQUEST']._serialized_end=2308
-  _globals['_FILTEREDTICKERS']._serialized_start=2310
-  _globals['_FILTEREDTICKERS']._serialized_end=2429
-  _globals['_QUERYSCANREQUEST']._serialized_start=2431
-  _globals['_QUERYSCANREQUEST']._serialized_end=2513
-  _globals['_WATCHSCANREQUEST']._serialized_start=2515
-  _globals['_WATCHSCANREQUEST']._serialized_end=2622
-  _globals['_GETTICKERROWREQUEST']._serialized_start=2624
-  _globals['_GETTICKERROWREQUEST']._serialized_end=2661
-  _globals['_GETFIELDSREQUEST']._serialized_start=2663
-  _globals['_GETFIELDSREQUEST']._serialized_end=2681
-  _globals['_GETFIELDSRESPONSE']._serialized_start=2683
-  _globals['_GETFIELDSRESPONSE']._serialized_end=2747
-  _globals['_FIELDDEFINITION']._serialized_start=2749
-  _globals['_FIELDDEFINITION']._serialized_end=2841
-  _globals['_GETSCANNERSTATUSREQUEST']._serialized_start=2843
-  _globals['_GETSCANNERSTATUSREQUEST']._serialized_end=2868
-  _globals['_SCANNERSTATUS']._serialized_start=2871
-  _globals['_SCANNERSTATUS']._serialized_end=3390
-  _globals['_SCANNERSTATUS_LISTROWSENTRY']._serialized_start=3303
-  _globals['_SCANNERSTATUS_LISTROWSENTRY']._serialized_end=3350
-  _globals['_SCANNERSERVICE']._serialized_start=3393
-  _globals['_SCANNERSERVICE']._serialized_end=4544
+  _globals['_LISTLISTSREQUEST']._serialized_start=210
+  _globals['_LISTLISTSREQUEST']._serialized_end=228
+  _globals['_LISTLISTSRESPONSE']._serialized_start=230
+  _globals['_LISTLISTSRESPONSE']._serialized_end=292
+  _globals['_LISTDEFINITION']._serialized_start=295
+  _globals['_LISTDEFINITION']._serialized_end=454
+  _globals['_GETLISTREQUEST']._serialized_start=456
+  _globals['_GETLISTREQUEST']._serialized_end=516
+  _globals['_RANKEDLIST']._serialized_start=519
+  _globals['_RANKEDLIST']._serialized_end=723
+  _globals['_WATCHLISTREQUEST']._serialized_start=725
+  _globals['_WATCHLISTREQUEST']._serialized_end=815
+  _globals['_SUBSCRIBELISTREQUEST']._serialized_start=818
+  _globals['_SUBSCRIBELISTREQUEST']._serialized_end=1030
+  _globals['_WATCHLISTRESPONSE']._serialized_start=1033
+  _globals['_WATCHLISTRESPONSE']._serialized_end=1379
+  _globals['_LISTOPENED']._serialized_start=1381
+  _globals['_LISTOPENED']._serialized_end=1453
+  _globals['_LISTDELTA']._serialized_start=1456
+  _globals['_LISTDELTA']._serialized_end=1696
+  _globals['_LISTCHANGE']._serialized_start=1699
+  _globals['_LISTCHANGE']._serialized_end=1990
+  _globals['_LISTCHANGE_ACTION']._serialized_start=1878
+  _globals['_LISTCHANGE_ACTION']._serialized_end=1955
+  _globals['_GETGAPPERSREQUEST']._serialized_start=1992
+  _globals['_GETGAPPERSREQUEST']._serialized_end=2075
+  _globals['_GAPPERS']._serialized_start=2078
+  _globals['_GAPPERS']._serialized_end=2283
+  _globals['_GETFILTEREDREQUEST']._serialized_start=2285
+  _globals['_GETFILTEREDREQUEST']._serialized_end=2335
+  _globals['_FILTEREDTICKERS']._serialized_start=2337
+  _globals['_FILTEREDTICKERS']._serialized_end=2456
+  _globals['_QUERYSCANREQUEST']._serialized_start=2458
+  _globals['_QUERYSCANREQUEST']._serialized_end=2540
+  _globals['_WATCHSCANREQUEST']._serialized_start=2542
+  _globals['_WATCHSCANREQUEST']._serialized_end=2649
+  _globals['_GETTICKERROWREQUEST']._serialized_start=2651
+  _globals['_GETTICKERROWREQUEST']._serialized_end=2688
+  _globals['_GETFIELDSREQUEST']._serialized_start=2690
+  _globals['_GETFIELDSREQUEST']._serialized_end=2708
+  _globals['_GETFIELDSRESPONSE']._serialized_start=2710
+  _globals['_GETFIELDSRESPONSE']._serialized_end=2774
+  _globals['_FIELDDEFINITION']._serialized_start=2776
+  _globals['_FIELDDEFINITION']._serialized_end=2868
+  _globals['_GETSCANNERSTATUSREQUEST']._serialized_start=2870
+  _globals['_GETSCANNERSTATUSREQUEST']._serialized_end=2895
+  _globals['_SCANNERSTATUS']._serialized_start=2898
+  _globals['_SCANNERSTATUS']._serialized_end=3417
+  _globals['_SCANNERSTATUS_LISTROWSENTRY']._serialized_start=3330
+  _globals['_SCANNERSTATUS_LISTROWSENTRY']._serialized_end=3377
+  _globals['_SCANNERSERVICE']._serialized_start=3420
+  _globals['_SCANNERSERVICE']._serialized_end=4849
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from tradeul.v1 import scanner_pb2 as tradeul_dot_v1_dot_scanner__pb2
 from tradeul.v1 import ticker_row_pb2 as tradeul_dot_v1_dot_ticker__row__pb2
 
@@ -45,6 +46,11 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetListRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.RankedList.FromString,
                 _registered_method=True)
+        self.GetListJson = channel.unary_unary(
+                '/tradeul.v1.ScannerService/GetListJson',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetListRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.WatchList = channel.unary_stream(
                 '/tradeul.v1.ScannerService/WatchList',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.SerializeToString,
@@ -60,15 +66,30 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetGappersRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.Gappers.FromString,
                 _registered_method=True)
+        self.GetGappersJson = channel.unary_unary(
+                '/tradeul.v1.ScannerService/GetGappersJson',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetGappersRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.GetFiltered = channel.unary_unary(
                 '/tradeul.v1.ScannerService/GetFiltered',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetFilteredRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.FilteredTickers.FromString,
                 _registered_method=True)
+        self.GetFilteredJson = channel.unary_unary(
+                '/tradeul.v1.ScannerService/GetFilteredJson',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetFilteredRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.QueryScan = channel.unary_unary(
                 '/tradeul.v1.ScannerService/QueryScan',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.RankedList.FromString,
+                _registered_method=True)
+        self.QueryScanJson = channel.unary_unary(
+                '/tradeul.v1.ScannerService/QueryScanJson',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.WatchScan = channel.unary_stream(
                 '/tradeul.v1.ScannerService/WatchScan',
@@ -109,6 +130,14 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetListJson(self, request, context):
+        """The same as JSON. The four `...Json` methods are what the public door calls
+        for REST: whole lists are encoded here, once for all who ask at a position.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchList(self, request, context):
         """One list live: a snapshot, then its changes.
         """
@@ -130,6 +159,13 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetGappersJson(self, request, context):
+        """The same as JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFiltered(self, request, context):
         """Everything that passes the base filter and the scanner filters, by score.
         """
@@ -137,8 +173,22 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFilteredJson(self, request, context):
+        """The same as JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def QueryScan(self, request, context):
         """An own list, once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryScanJson(self, request, context):
+        """The same as JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,6 +236,11 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetListRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.RankedList.SerializeToString,
             ),
+            'GetListJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetListJson,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetListRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
             'WatchList': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchList,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.FromString,
@@ -201,15 +256,30 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetGappersRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.Gappers.SerializeToString,
             ),
+            'GetGappersJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGappersJson,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetGappersRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
             'GetFiltered': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFiltered,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetFilteredRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.FilteredTickers.SerializeToString,
             ),
+            'GetFilteredJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFilteredJson,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetFilteredRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
             'QueryScan': grpc.unary_unary_rpc_method_handler(
                     servicer.QueryScan,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.RankedList.SerializeToString,
+            ),
+            'QueryScanJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryScanJson,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'WatchScan': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchScan,
@@ -286,6 +356,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/GetList',
             tradeul_dot_v1_dot_scanner__pb2.GetListRequest.SerializeToString,
             tradeul_dot_v1_dot_scanner__pb2.RankedList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetListJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/GetListJson',
+            tradeul_dot_v1_dot_scanner__pb2.GetListRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,
@@ -378,6 +475,33 @@ class ScannerService:
             _registered_method=True)
 
     @staticmethod
+    def GetGappersJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/GetGappersJson',
+            tradeul_dot_v1_dot_scanner__pb2.GetGappersRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetFiltered(request,
             target,
             options=(),
@@ -405,6 +529,33 @@ class ScannerService:
             _registered_method=True)
 
     @staticmethod
+    def GetFilteredJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/GetFilteredJson',
+            tradeul_dot_v1_dot_scanner__pb2.GetFilteredRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def QueryScan(request,
             target,
             options=(),
@@ -421,6 +572,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/QueryScan',
             tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.SerializeToString,
             tradeul_dot_v1_dot_scanner__pb2.RankedList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryScanJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/QueryScanJson',
+            tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

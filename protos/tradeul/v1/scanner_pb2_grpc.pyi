@@ -4,6 +4,7 @@ isort:skip_file
 Ranked lists over the live market."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from tradeul.v1 import scanner_pb2 as _scanner_pb2
 from tradeul.v1 import ticker_row_pb2 as _ticker_row_pb2
@@ -36,16 +37,26 @@ class ScannerServiceStub:
     """The definitions of all built-in lists."""
     GetList: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _scanner_pb2.RankedList]
     """One list as it is now."""
+    GetListJson: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _httpbody_pb2.HttpBody]
+    """The same as JSON. The four `...Json` methods are what the public door calls
+    for REST: whole lists are encoded here, once for all who ask at a position.
+    """
     WatchList: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _scanner_pb2.WatchListResponse]
     """One list live: a snapshot, then its changes."""
     SubscribeList: _grpc.StreamStreamMultiCallable[_scanner_pb2.SubscribeListRequest, _scanner_pb2.WatchListResponse]
     """The same for clients that can send: open, ack, cancel."""
     GetGappers: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetGappersRequest, _scanner_pb2.Gappers]
     """Both gapper lists at once."""
+    GetGappersJson: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetGappersRequest, _httpbody_pb2.HttpBody]
+    """The same as JSON."""
     GetFiltered: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetFilteredRequest, _scanner_pb2.FilteredTickers]
     """Everything that passes the base filter and the scanner filters, by score."""
+    GetFilteredJson: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetFilteredRequest, _httpbody_pb2.HttpBody]
+    """The same as JSON."""
     QueryScan: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _scanner_pb2.RankedList]
     """An own list, once."""
+    QueryScanJson: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _httpbody_pb2.HttpBody]
+    """The same as JSON."""
     WatchScan: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]
     """An own list, live."""
     GetTickerRow: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetTickerRowRequest, _ticker_row_pb2.TickerRow]
@@ -64,16 +75,26 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """The definitions of all built-in lists."""
     GetList: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _scanner_pb2.RankedList]  # type: ignore[assignment]
     """One list as it is now."""
+    GetListJson: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same as JSON. The four `...Json` methods are what the public door calls
+    for REST: whole lists are encoded here, once for all who ask at a position.
+    """
     WatchList: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """One list live: a snapshot, then its changes."""
     SubscribeList: _aio.StreamStreamMultiCallable[_scanner_pb2.SubscribeListRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """The same for clients that can send: open, ack, cancel."""
     GetGappers: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetGappersRequest, _scanner_pb2.Gappers]  # type: ignore[assignment]
     """Both gapper lists at once."""
+    GetGappersJson: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetGappersRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same as JSON."""
     GetFiltered: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetFilteredRequest, _scanner_pb2.FilteredTickers]  # type: ignore[assignment]
     """Everything that passes the base filter and the scanner filters, by score."""
+    GetFilteredJson: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetFilteredRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same as JSON."""
     QueryScan: _aio.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _scanner_pb2.RankedList]  # type: ignore[assignment]
     """An own list, once."""
+    QueryScanJson: _aio.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same as JSON."""
     WatchScan: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """An own list, live."""
     GetTickerRow: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetTickerRowRequest, _ticker_row_pb2.TickerRow]  # type: ignore[assignment]
@@ -103,6 +124,16 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         """One list as it is now."""
 
     @_abc_1.abstractmethod
+    def GetListJson(
+        self,
+        request: _scanner_pb2.GetListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The same as JSON. The four `...Json` methods are what the public door calls
+        for REST: whole lists are encoded here, once for all who ask at a position.
+        """
+
+    @_abc_1.abstractmethod
     def WatchList(
         self,
         request: _scanner_pb2.WatchListRequest,
@@ -127,6 +158,14 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Both gapper lists at once."""
 
     @_abc_1.abstractmethod
+    def GetGappersJson(
+        self,
+        request: _scanner_pb2.GetGappersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The same as JSON."""
+
+    @_abc_1.abstractmethod
     def GetFiltered(
         self,
         request: _scanner_pb2.GetFilteredRequest,
@@ -135,12 +174,28 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Everything that passes the base filter and the scanner filters, by score."""
 
     @_abc_1.abstractmethod
+    def GetFilteredJson(
+        self,
+        request: _scanner_pb2.GetFilteredRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The same as JSON."""
+
+    @_abc_1.abstractmethod
     def QueryScan(
         self,
         request: _scanner_pb2.QueryScanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scanner_pb2.RankedList, _abc.Awaitable[_scanner_pb2.RankedList]]:
         """An own list, once."""
+
+    @_abc_1.abstractmethod
+    def QueryScanJson(
+        self,
+        request: _scanner_pb2.QueryScanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The same as JSON."""
 
     @_abc_1.abstractmethod
     def WatchScan(

@@ -1,0 +1,88 @@
+"""Lists as REST's JSON, against protobuf's own mapping of the same messages."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.api import httpbody_pb2
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tradeul.v1 import scanner_pb2
+
+from services.kit.lists import load_lists
+from services.kit.ring import Position
+from services.scanner.core import ScannerCore
+from tests.support.tape import Tape
+
+SYMBOLS = [f"S{number:02}" for number in range(40)]
+
+
+@pytest.fixture
+def tape() -> Tape:
+    return Tape(SYMBOLS)
+
+
+@pytest.fixture
+def core(tape: Tape) -> Iterator[ScannerCore]:
+    made = ScannerCore(load_lists())
+    for frame in tape.opening():
+        made.apply(memoryview(frame))
+    feed(made, tape, {"S01": 105.0, "S02": 92.0, "S03": 100.5, "S04": 107.25})
+    yield made
+
+
+def feed(core: ScannerCore, tape: Tape, prices: dict[str, float]) -> None:
+    for frame in (tape.trades(prices), tape.watermark(1.0)):
+        core.apply(memoryview(frame))
+
+
+def plain(message: Message) -> Any:
+    """As the door's transcoder shows messages."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def body(answer: bytes) -> Any:
+    message = httpbody_pb2.HttpBody.FromString(answer)
+    assert message.content_type == "application/json"
+    return json.loads(message.data)
+
+
+@pytest.mark.parametrize("name", ["gappers_up", "filtered", "halts"])
+@pytest.mark.parametrize("limit", [1, 3, 500])
+def test_a_list(core: ScannerCore, name: str, limit: int) -> None:
+    expected = scanner_pb2.RankedList.FromString(core.ranked_list(name, limit))
+    assert body(core.ranked_list_body(name, limit)) == plain(expected)
+
+
+def test_the_other_answers(core: ScannerCore) -> None:
+    gappers = scanner_pb2.Gappers.FromString(core.gappers(2.0, 1))
+    assert (len(gappers.gappers_up), gappers.count) == (1, 2)
+    assert body(core.gappers_body(2.0, 1)) == plain(gappers)
+    assert body(core.gappers_body(50.0, 1)) == plain(scanner_pb2.Gappers.FromString(core.gappers(50.0, 1)))
+    filtered = scanner_pb2.FilteredTickers.FromString(core.filtered(2))
+    assert filtered.count == 2
+    assert body(core.filtered_body(2)) == plain(filtered)
+    query = ("price > 100", "price desc", 2)
+    assert body(core.query_body(*query)) == plain(scanner_pb2.RankedList.FromString(core.query(*query)))
+
+
+def test_an_answer_is_made_once_until_the_next_frame(core: ScannerCore, tape: Tape) -> None:
+    first = core.ranked_list_body("filtered", 3)
+    assert core.ranked_list_body("filtered", 3) is first
+    assert core.ranked_list_body("filtered", 2) != first
+    feed(core, tape, {"S01": 106.0})
+    assert body(core.ranked_list_body("filtered", 3)) == plain(
+        scanner_pb2.RankedList.FromString(core.ranked_list("filtered", 3))
+    )
+    assert core.ranked_list_body("filtered", 3) != first
+
+
+def test_a_whole_state_makes_answers_anew(core: ScannerCore) -> None:
+    before = core.ranked_list_body("filtered", 3)
+    core.load(core.market.to_bytes(), core.position or Position(1, 1))
+    after = core.ranked_list_body("filtered", 3)
+    assert after is not before
+    assert after == before
