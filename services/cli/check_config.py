@@ -44,7 +44,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 def shown(name: str, value: object) -> str:
     """The value as it may be seen: no key, no password."""
-    if name == "api_key":
+    if name in ("api_key", "s3_secret"):
         return "(hidden)" if value else ""
     if name.endswith("_url") and isinstance(value, str) and (password := urlsplit(value).password):
         return value.replace(f":{password}@", ":***@")

@@ -90,6 +90,44 @@ class PolygonSettings(BaseModel):
         return url.rstrip("/")
 
 
+class FmpSettings(BaseModel):
+    """Financial Modeling Prep, the second source of company metadata; off without a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_key: str = Field(
+        default="", repr=False, description="FMP_API_KEY: key of the second source of company metadata"
+    )
+    url: str = Field(default="https://financialmodelingprep.com", description="FMP_URL: its host")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"expected a http:// or https:// URL, was {url!r}")
+        return url.rstrip("/")
+
+
+class FlatFileSettings(BaseModel):
+    """The S3-compatible store of flat files, for loads from s3://BUCKET."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    s3_endpoint: str = Field(
+        default="https://files.massive.com", description="TRADEUL_FLAT_FILES_S3_ENDPOINT: the store of s3:// sources"
+    )
+    s3_region: str = Field(default="us-east-1", description="TRADEUL_FLAT_FILES_S3_REGION: its region")
+    s3_key: str = Field(default="", description="TRADEUL_FLAT_FILES_S3_KEY: its access key")
+    s3_secret: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_SECRET: its secret key")
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"expected a http:// or https:// URL, was {url!r}")
+        return url.rstrip("/")
+
+
 class SimSettings(BaseModel):
     """The simulated market."""
 
@@ -174,6 +212,8 @@ class Settings(BaseModel):
     )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     sim: SimSettings = Field(default_factory=SimSettings)
+    fmp: FmpSettings = Field(default_factory=FmpSettings)
+    flat_files: FlatFileSettings = Field(default_factory=FlatFileSettings)
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
     _uses_simulator: bool = PrivateAttr(default=False)
 
@@ -288,6 +328,8 @@ class Settings(BaseModel):
 GROUPS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "polygon": ("POLYGON_", PolygonSettings),
     "sim": ("TRADEUL_SIM_", SimSettings),
+    "fmp": ("FMP_", FmpSettings),
+    "flat_files": ("TRADEUL_FLAT_FILES_", FlatFileSettings),
     "replay": ("TRADEUL_REPLAY_", ReplaySettings),
 }
 NOT_SCALAR = ("addresses", *GROUPS)

@@ -149,10 +149,12 @@ class VendorClient:
         query: Query = {"adjusted": adjusted, "sort": "asc", "limit": limit}
         return await self._all(path, query, AggregateBar)
 
-    async def volume_bars(self, ticker: str, n: int, unit: str, start: Date, end: Date) -> list[VolumeBar]:
-        """The same without prices, split-adjusted: for thousands of symbols' histories, at half the cost."""
+    async def volume_bars(
+        self, ticker: str, n: int, unit: str, start: Date, end: Date, adjusted: bool = True
+    ) -> list[VolumeBar]:
+        """The same without prices: for thousands of symbols' histories, at half the cost."""
         path = f"/v2/aggs/ticker/{quote(ticker, safe='')}/range/{n}/{unit}/{start}/{end}"
-        query: Query = {"adjusted": True, "sort": "asc", "limit": 50_000}
+        query: Query = {"adjusted": adjusted, "sort": "asc", "limit": 50_000}
         return await self._all(path, query, VolumeBar)
 
     async def tickers(self, active: bool = True, market: str = "stocks", limit: int = 1000) -> list[TickerSummary]:

@@ -1,0 +1,75 @@
+"""The second source of company metadata: Financial Modeling Prep's profiles."""
+
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from services.kit.vendor import MALFORMED, VendorClient, VendorError
+
+REQUESTS_AT_ONCE: Final = 4
+ATTEMPTS: Final = 4
+
+
+class Profile(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What /api/v3/profile/{symbol} says of a company, as far as it is used."""
+
+    symbol: str
+    company_name: str | None = None
+    exchange_short_name: str | None = None
+    sector: str | None = None
+    industry: str | None = None
+    mkt_cap: float | None = None
+    beta: float | None = None
+    is_etf: bool | None = None
+    is_actively_trading: bool | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Columns of ticker_metadata that the first source may leave open; empty texts are absent.
+
+        Its exchange is no MIC, so it is not among them.
+        """
+        return {
+            "company_name": self.company_name or None,
+            "sector": self.sector or None,
+            "industry": self.industry or None,
+            "market_cap": self.mkt_cap,
+            "beta": self.beta,
+            "is_etf": self.is_etf,
+            "is_actively_trading": self.is_actively_trading,
+        }
+
+
+class FmpClient(VendorClient):
+    """Retries, Retry-After and bounds are the vendor client's."""
+
+    def __init__(self, base_url: str, api_key: str, **options: Any) -> None:
+        super().__init__(base_url, "", **{"concurrency": REQUESTS_AT_ONCE, "attempts": ATTEMPTS, **options})
+        # In the query, as it wants it: log and errors show paths only.
+        self._key = api_key
+
+    async def profile(self, symbol: str) -> Profile | None:
+        """None when it does not know the symbol; raises VendorError."""
+        try:
+            body = await self._get(f"/api/v3/profile/{quote(symbol, safe='')}", {"apikey": self._key})
+        except VendorError as error:
+            if error.status == 404:
+                return None
+            raise
+        try:
+            found = msgspec.json.decode(body, type=list[Profile])
+        except MALFORMED as error:
+            self._count(Profile, error)
+            return None
+        return next((profile for profile in found if profile.symbol == symbol), None)
+
+
+def with_profile(columns: dict[str, Any], profile: Profile | None) -> dict[str, Any]:
+    """`columns` of the first source with the second's: its sector goes first (12.15), else it fills what is absent."""
+    if profile is None:
+        return columns
+    told = profile.columns()
+    filled = {name: value if value is not None else told.get(name) for name, value in columns.items()}
+    filled["beta"] = told["beta"]
+    filled["sector"] = told["sector"] or columns.get("sector")
+    return filled
