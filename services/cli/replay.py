@@ -1,0 +1,108 @@
+"""`tradeul replay`: a day once more, through the whole mesh."""
+
+import asyncio
+import datetime
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from services.cli import mesh, up
+from services.kit.clock import monotonic
+from services.kit.errors import StartError
+from services.kit.flat_files import TRADES_KIND, file_name
+from services.kit.logging import configure
+from services.kit.settings import Settings
+
+
+@click.command()
+@click.argument("source", metavar="DATE|FILE")
+@click.option("--speed", default="1", show_default=True, metavar="N|max", help="Seconds of the day per second.")
+@click.option("--from", "start", metavar="TIME", help="Feed what is before as fast as it goes.")
+@click.option("--until", metavar="TIME", help="Stop there; the mesh stays up for questions.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where recorded days are (record's --out).")
+def replay(source: str, speed: str, start: str | None, until: str | None, folder: Path | None) -> None:
+    """Feed a day through the whole mesh, so that any list can be watched or asked as it was at any moment.
+
+    FILE is a flat file of trades or minute bars (trades_v1, minute_aggs_v1; .csv.gz or .csv). DATE is the day's
+    recorded trades, or where there are none its minute bars in the database. TIMEs are New York times of that day.
+    Ctrl-C ends it.
+    """
+    began = monotonic()
+    live = Settings.load()
+    configure(live, "replay")
+    date, path = find(source, folder or live.data_dir / "flat")
+    if path is not None:
+        date = _prepared_date(path, live)
+    assert date is not None, "a day or a file"
+    environment = {
+        "TRADEUL_REPLAY_DATE": str(date),
+        "TRADEUL_REPLAY_FILE": str(path.resolve()) if path is not None else "",
+        "TRADEUL_REPLAY_SPEED": speed,
+        "TRADEUL_REPLAY_START": at(date, start),
+        "TRADEUL_REPLAY_UNTIL": at(date, until),
+        "TRADEUL_CLOCK": "feed",
+    }
+    # The services read their environment.
+    os.environ.update(environment)
+    settings = Settings.load()
+    with up.only_one(settings.data_dir):
+        mesh.check_ports(mesh.ports_of(settings))
+        asyncio.run(up.run(settings, began))
+
+
+def find(source: str, folder: Path) -> tuple[datetime.date | None, Path | None]:
+    """The day or the file that was asked for; a recorded file for a day, when `folder` has one.
+
+    Raises click.UsageError when it is neither.
+    """
+    try:
+        date = datetime.date.fromisoformat(source)
+    except ValueError:
+        path = Path(source)
+        if not path.is_file():
+            raise click.UsageError(f"expected a date like 2025-11-24 or a file, was {source!r}") from None
+        return None, path
+    recorded = folder / file_name(TRADES_KIND, date)
+    return date, recorded if recorded.is_file() else None
+
+
+def at(date: datetime.date, text: str | None) -> str:
+    """A time of the day, or a whole ISO time, as the settings want it; raises click.UsageError for anything else."""
+    if not text:
+        return ""
+    try:
+        return datetime.datetime.combine(date, datetime.time.fromisoformat(text)).isoformat()
+    except ValueError:
+        pass
+    try:
+        return datetime.datetime.fromisoformat(text).isoformat()
+    except ValueError:
+        raise click.UsageError(f"expected a time like 09:45 or 09:45:30, was {text!r}") from None
+
+
+def _prepared_date(path: Path, settings: Settings) -> datetime.date:
+    """Prepares the file before anything is started: that may take a minute, and may find that it is none."""
+    from services.replay.prepare import prepare
+    from services.replay.service import cache_of
+
+    is_terminal = sys.stderr.isatty()
+
+    def tell(step: str) -> None:
+        if is_terminal:
+            click.echo(f"\r\x1b[K{path.name}: {step}", err=True, nl=False)
+
+    day = prepare(path, cache_of(settings), tell)
+    if is_terminal:
+        click.echo("\r\x1b[K", err=True, nl=False)
+    manifest = day.manifest
+    click.echo(f"{path.name}: {manifest.rows:,} {manifest.kind.replace('_', ' ')} of {manifest.date}", err=True)
+    for example in manifest.examples:
+        click.echo(f"  {example}", err=True)
+    if manifest.set_aside:
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in manifest.set_aside.items())
+        click.echo(f"  set aside: {counts}", err=True)
+    if not manifest.rows:
+        raise StartError(f"{path}: expected events, had none")
+    return manifest.date
