@@ -76,6 +76,14 @@ MODULES: Final = (
         "one symbol's row, company and stored bars; stored scans; the scanner filters",
     ),
     Module(
+        "data_maintenance",
+        8006,
+        # It waits for the sequencer, so that the start of what people see goes first.
+        ("redis", "postgres", "market_session", "data_ingest"),
+        "services.data_maintenance.service:create",
+        "the nightly and periodic work on the stores, once however many there are; its runs",
+    ),
+    Module(
         "websocket_server",
         9000,
         ("scanner",),

@@ -1,4 +1,4 @@
-"""Starts what is due. APScheduler wakes each task at its times; what is due then is in the table of runs.
+"""Starts what is due. APScheduler wakes each task at its times; what is due then is told by the table of runs.
 
 Looking is harmless and can be repeated: at a task's time, at the start, after
 another task has ended, and every so often, which is when runs of a dead replica
@@ -75,21 +75,20 @@ class Timetable:
         self._since: datetime | None = None
         self._looking = asyncio.Lock()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._scheduler: AsyncIOScheduler | None = None
+        self._woken = {name: asyncio.Event() for name in self.specs}
 
     async def run(self) -> None:
         """Starts what is due until cancelled, then lets the runs under way go."""
-        scheduler = self._scheduler = AsyncIOScheduler(
-            timezone=NEW_YORK, job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
-        )
+        scheduler = AsyncIOScheduler(timezone=NEW_YORK, job_defaults={"coalesce": True, "misfire_grace_time": None})
         for spec in self.specs.values():
             trigger = _AtItsTimes(self._seconds_to(spec), self._look_seconds)
-            scheduler.add_job(self._look, trigger, args=(spec,), id=spec.name, next_run_time=utc_now())
+            scheduler.add_job(self._wake, trigger, args=(spec.name,), id=spec.name, next_run_time=utc_now())
         scheduler.start()
         try:
-            await asyncio.get_running_loop().create_future()
+            async with asyncio.TaskGroup() as tasks:
+                for spec in self.specs.values():
+                    tasks.create_task(self._look_when_woken(spec), name=f"maintenance.look.{spec.name}")
         finally:
-            self._scheduler = None
             scheduler.shutdown(wait=False)
             running = list(self._running.values())
             for each in running:
@@ -98,8 +97,8 @@ class Timetable:
 
     def look(self, task: str) -> None:
         """Looks at a task as soon as possible."""
-        if self._scheduler is not None and task in self.specs:
-            self._scheduler.modify_job(task, next_run_time=utc_now())
+        if task in self._woken:
+            self._woken[task].set()
 
     def next_time(self, spec: TaskSpec) -> datetime | None:
         """The next time of the timetable; None while it is not known."""
@@ -128,6 +127,16 @@ class Timetable:
                 raise TASK_RUNNING.error(f"{task} is running", task=task)
             self._begin(spec, run, calendar)
         return run
+
+    async def _wake(self, task: str) -> None:
+        # A coroutine, or APScheduler would call it in a thread.
+        self._woken[task].set()
+
+    async def _look_when_woken(self, spec: TaskSpec) -> None:
+        while True:
+            await self._woken[spec.name].wait()
+            self._woken[spec.name].clear()
+            await self._look(spec)
 
     async def _look(self, spec: TaskSpec) -> None:
         now, calendar = self._now(), self._calendar()
