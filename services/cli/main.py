@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "serve": "services.cli.serve:serve",
     "top": "services.cli.top:top",
     "list-targets": "services.cli.list_targets:list_targets",
+    "replay": "services.cli.replay:replay",
+    "record": "services.cli.record:record",
     "check-config": "services.cli.check_config:check_config",
     "migrate": "services.cli.migrate:migrate",
 }

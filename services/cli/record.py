@@ -1,0 +1,69 @@
+"""`tradeul record`: a live day in the vendor's flat-file format."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from services.kit.logging import configure, get_logger
+from services.kit.settings import Settings
+
+if TYPE_CHECKING:
+    from services.record.core import Recording
+
+log = get_logger(__name__)
+
+FLUSH_SECONDS: Final = 2.0
+TELL_SECONDS: Final = 30.0
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="By default flat in TRADEUL_DATA_DIR.")
+def record(out: Path | None) -> None:
+    """Keep the running mesh's trades and minute bars as flat files that `tradeul replay` plays again.
+
+    Goes on where it stopped, also after a crash. Ctrl-C ends it.
+    """
+    settings = Settings.load()
+    configure(settings, "record")
+    import uvloop
+
+    uvloop.run(run(settings, out or settings.data_dir / "flat"))
+
+
+async def run(settings: Settings, folder: Path) -> None:
+    """Records until a signal; raises StartError when there is a file in the way."""
+    from services.cli.serve import stop_event
+    from services.kit.frame_reader import FrameReader
+    from services.record.core import Recording
+
+    asked_to_stop = stop_event()
+    recording = Recording(folder)
+    reader = FrameReader(settings.address("data_ingest"), recording, "record")
+    reading = asyncio.create_task(reader.run(), name="record.reading")
+    flushing = asyncio.create_task(keep_flushing(recording), name="record.flushing")
+    stop = asyncio.create_task(asked_to_stop.wait(), name="record.stop")
+    try:
+        done, _ = await asyncio.wait({reading, flushing, stop}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (reading, flushing, stop):
+            task.cancel()
+        await asyncio.gather(reading, flushing, stop, return_exceptions=True)
+        recording.flush()
+        if recording.day is not None:
+            log.info("recorded", date=str(recording.day.date), gaps=recording.gaps, **recording.day.rows)
+
+
+async def keep_flushing(recording: "Recording") -> None:
+    """Writes what waits every few seconds, and tells now and then."""
+    seconds = 0.0
+    while True:
+        await asyncio.sleep(FLUSH_SECONDS)
+        recording.flush()
+        seconds += FLUSH_SECONDS
+        if seconds >= TELL_SECONDS and recording.day is not None:
+            seconds = 0.0
+            log.info("recording", date=str(recording.day.date), gaps=recording.gaps, **recording.day.rows)

@@ -1,0 +1,1 @@
+"""A live day, kept in the vendor's flat-file format."""

@@ -1,0 +1,124 @@
+"""The sequenced stream's trades and minute bars into a day's files: a sink of the frame reader."""
+
+import datetime
+from pathlib import Path
+from typing import Final
+
+from tradeul.v1 import frame_pb2
+
+from fastcore.market import state_of
+from services.kit.flat_files import MINUTE_BARS_KIND, TRADES_KIND
+from services.kit.frames import FrameError, next_frame
+from services.kit.logging import get_logger
+from services.kit.ring import Position
+from services.record.files import DayRecording, read_state
+from services.record.rows import RowWriter
+
+log = get_logger(__name__)
+
+_FRAME: Final = {field.name: field.number for field in frame_pb2.Frame.DESCRIPTOR.fields}
+# What waits to be written is written at the latest when it is so much.
+MAX_WAITING_BYTES: Final = 1 << 20
+
+
+class Recording:
+    """See frame_reader.FrameSink. `folder` is where the vendor's tree of files begins.
+
+    Goes on with the recording under way there, and where the sequencer still has
+    what came since, nothing is missing and nothing is there twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.gaps = 0
+        self.problem = ""
+        self._folder = folder
+        self._position: Position | None = None
+        self._written: Position | None = None
+        self._symbols: list[str] = []
+        self._rows = RowWriter()
+        self._day: DayRecording | None = None
+        if (state := read_state(folder)) is not None:
+            self._day = DayRecording(folder, state.date)
+            self._day.go_on(state)
+            self._position = self._written = Position(state.epoch, state.sequence)
+            self._symbols = state.symbols
+            self._rows = RowWriter(state.trade_number)
+            self.gaps = state.gaps
+
+    @property
+    def day(self) -> DayRecording | None:
+        """The day being recorded; None before the first frame."""
+        return self._day
+
+    @property
+    def position(self) -> Position | None:
+        return self._position
+
+    def apply(self, frame: memoryview) -> None:
+        parts, begins = next_frame(frame, self._position)
+        if begins:
+            self._symbols = []
+            self._position = Position(parts.epoch, parts.sequence - 1)
+        try:
+            self._take(parts.kind, parts.body)
+        except (ValueError, IndexError, KeyError) as error:
+            raise FrameError(f"frame {parts.epoch}/{parts.sequence} cannot be recorded: {error}") from error
+        self._position = Position(parts.epoch, parts.sequence)
+        if self._day is not None and self._day.waiting_bytes >= MAX_WAITING_BYTES:
+            self.flush()
+
+    def load(self, data: bytes, position: Position) -> None:
+        try:
+            state = state_of(data)
+        except ValueError as error:
+            raise FrameError(f"whole state at {position} cannot be read: {error}") from error
+        # In order: what waits belongs to the place before.
+        self.flush()
+        if self._position is not None:
+            self.gaps += 1
+            log.warning("the recording has a gap", after=str(self._position), goes_on_at=str(position))
+        self._symbols = list(state.symbols)
+        self._position = position
+        if state.trading_date:
+            self._enter(datetime.date.fromisoformat(state.trading_date))
+
+    def forget(self) -> None:
+        self.flush()
+        self._position = None
+
+    def set_problem(self, problem: str) -> None:
+        self.problem = problem
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        if self._day is not None and self._position is not None and self._position != self._written:
+            self._day.flush(self._position, self._rows.sequence, self._symbols, self.gaps)
+            self._written = self._position
+
+    def _take(self, kind: int, body: memoryview) -> None:
+        if kind == _FRAME["trades"] and self._day is not None:
+            self._day.add(TRADES_KIND, self._rows.trades(body, self._symbols))
+        elif kind == _FRAME["bars"] and self._day is not None:
+            self._day.add(MINUTE_BARS_KIND, self._rows.minute_bars(body, self._symbols))
+        elif kind == _FRAME["symbols"]:
+            table = frame_pb2.SymbolTable.FromString(bytes(body))
+            self._symbols[table.first_id :] = table.symbols
+        elif kind == _FRAME["trading_day"]:
+            day = frame_pb2.TradingDay.FromString(bytes(body))
+            self._enter(datetime.date.fromisoformat(day.trading_date))
+
+    def _enter(self, date: datetime.date) -> None:
+        """The day of what follows."""
+        if self._day is not None and self._day.date == date:
+            return
+        if self._day is not None:
+            self.flush()
+            log.info("day recorded", date=str(self._day.date), **self._day.rows)
+        self._day = DayRecording(self._folder, date)
+        self._day.begin()
+        self._rows = RowWriter()
+        assert self._position is not None, "there is a frame or a state"
+        # From here on these files are ours.
+        self._day.flush(self._position, 0, self._symbols, self.gaps)
+        self._written = self._position
+        log.info("recording", date=str(date), folder=str(self._folder))
