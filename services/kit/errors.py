@@ -60,6 +60,8 @@ TOO_MANY_FILTERS: Final = Reason("TOO_MANY_FILTERS", "FAILED_PRECONDITION", Fals
 UNKNOWN_TASK: Final = Reason("UNKNOWN_TASK", "NOT_FOUND", False)
 UNKNOWN_RUN: Final = Reason("UNKNOWN_RUN", "NOT_FOUND", False)
 RUN_ENDED: Final = Reason("RUN_ENDED", "FAILED_PRECONDITION", False)
+UNKNOWN_LOAD: Final = Reason("UNKNOWN_LOAD", "NOT_FOUND", False)
+LOAD_RUNNING: Final = Reason("LOAD_RUNNING", "FAILED_PRECONDITION", True)
 NOT_A_TRADING_DAY: Final = Reason("NOT_A_TRADING_DAY", "NOT_FOUND", False)
 DATE_OUT_OF_CALENDAR: Final = Reason("DATE_OUT_OF_CALENDAR", "OUT_OF_RANGE", False)
 # The public door's own (gateway/envoy.yaml).
