@@ -14,6 +14,7 @@ from services.data_ingest.reference import ReferenceBatch, ReferenceSource, Trad
 from services.data_ingest.reference.gather import Gathered
 from services.data_ingest.sequencer import Sequencer
 from services.kit.logging import get_logger
+from services.kit.reference_notices import KINDS, Kind, Notice
 
 log = get_logger(__name__)
 
@@ -69,12 +70,26 @@ class ReferenceFollower:
         self._loading_date: datetime.date | None = None
         # Symbols that came or were asked for.
         self._asked: set[str] = set()
+        # What has changed in the stores since it was loaded.
+        self._stale: set[Kind] = set()
+        self._stores_changed = asyncio.Event()
 
     def day_changed(self) -> None:
         """The stream has begun a day. When it is another one, what is being loaded is of no more use."""
         if self._loading_date != self._sequencer.day.date:
             self.holdings.forget_history()
             self._day_changed.set()
+
+    def stores_changed(self, notice: Notice) -> None:
+        """A kind has changed in the stores. What is about this day's bars, or later ones, is history tomorrow."""
+        if notice.kind == "metadata" or notice.date < self._sequencer.day.date:
+            self._stale.add(notice.kind)
+            self._stores_changed.set()
+
+    def stores_may_have_changed(self) -> None:
+        """Notices may have been lost."""
+        self._stale.update(KINDS)
+        self._stores_changed.set()
 
     async def run(self) -> None:
         """Loads until cancelled."""
@@ -121,17 +136,29 @@ class ReferenceFollower:
         """All that is known of the day, then what turns up, for as long as the day lasts."""
         days = trading_days(self._calendar(), day)
         self._asked = set()
+        # What changed before is loaded now.
+        self._stale.clear()
+        self._stores_changed.clear()
         await self._load(day, None, days)
         while True:
+            self._stores_changed.clear()
+            if self._stale:
+                kinds, self._stale = sorted(self._stale), set()
+                log.info("reference data that changed in the stores", kinds=kinds)
+                await self._load(day, None, days, kinds)
             new = [symbol for symbol in self._sequencer.symbols.texts if symbol not in self._asked]
             if new:
                 log.info("reference data of symbols that turned up", symbols=len(new))
                 self._asked.update(new)
                 await self._load(day, new, days)
-            await asyncio.sleep(GATHER_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_SECONDS):
+                    await self._stores_changed.wait()
 
-    async def _load(self, day: Day, symbols: Sequence[str] | None, days: TradingDays) -> None:
-        batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days))
+    async def _load(
+        self, day: Day, symbols: Sequence[str] | None, days: TradingDays, kinds: Sequence[Kind] | None = None
+    ) -> None:
+        batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days, kinds))
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 if self._sequencer.day.date != day.date:

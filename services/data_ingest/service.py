@@ -23,6 +23,7 @@ from services.data_ingest.frame_stream import FrameStream
 from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.reference_follower import ReferenceFollower
+from services.data_ingest.reference_notices import ReferenceNotices
 from services.data_ingest.replay_gate import ReplayGate
 from services.data_ingest.rules_follower import RulesFollower
 from services.data_ingest.sequencer import Sequencer
@@ -99,6 +100,9 @@ class DataIngest(Service):
         self.bars = BarStream(sequencer)
         self.feed = FeedInput(sequencer, settings.clock, self._on_day)
         self.reference = ReferenceFollower(self._reference_source, sequencer, lambda: self._calendar)
+        self._notices = ReferenceNotices(
+            settings.database_url, self.reference.stores_changed, self.reference.stores_may_have_changed
+        )
         self._watermarks = Watermarks(sequencer, self.feed, WallClock() if self._is_wall else None)
         if settings.redis_url:
             self._redis = make_client(settings.redis_url)
@@ -144,6 +148,7 @@ class DataIngest(Service):
                 tasks.create_task(self._watermarks.run(), name="data_ingest.watermarks")
                 tasks.create_task(self._snapshots.run(), name="data_ingest.snapshots")
                 tasks.create_task(self.reference.run(), name="data_ingest.reference")
+                tasks.create_task(self._notices.run(), name="data_ingest.notices")
                 tasks.create_task(self._rules.run(), name="data_ingest.rules")
             follow = self._trading_days.follow(lambda: self.sequencer.day.date, self._day_changed, self._take_calendar)
             tasks.create_task(follow, name="data_ingest.calendar")
@@ -233,6 +238,8 @@ class DataIngest(Service):
         """What was set aside since the start, by reason."""
         counts = self.feed.rejected
         counts.update(self._filters.wrong)
+        if self._notices.wrong:
+            counts["reference_notice"] += self._notices.wrong
         counts.update(self._snapshot_source.set_aside)
         for reason, count in self._reference_source.set_aside.items():
             counts[f"reference_{reason}"] += count

@@ -40,7 +40,7 @@ class ScriptedReference:
         self._symbols = [f"S{number:03d}" for number in range(symbols)]
 
     async def load(
-        self, day: Any, symbols: Sequence[str] | None = None, days: TradingDays | None = None
+        self, day: Any, symbols: Sequence[str] | None = None, days: TradingDays | None = None, kinds: Any = None
     ) -> AsyncIterator[ReferenceBatch]:
         assert day == DAY
         assert days is not None and max(days.before) < DAY

@@ -7,7 +7,7 @@ from typing import Final
 from services.data_ingest.reference.baselines import BASELINE_DAYS, SlotGrid, SymbolBaseline, bar_columns, stack
 from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch
 from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
-from services.data_ingest.reference.stores import redis_baselines, stored_baselines
+from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
 from services.kit.vendor import VendorError
@@ -51,6 +51,18 @@ class BaselineLoad:
             await self._pass_on("redis", redis_baselines(load.redis, rest, load.set_aside))
         await self._flush()
         return rest
+
+    async def refresh(self) -> None:
+        """Sends what PostgreSQL holds of this day now."""
+        load = self._load
+        if load.pool is None or not self._span:
+            return
+        previous = self._span[-1]
+        asked = stored_baseline_symbols(load.pool, previous, load.day)
+        symbols = await load.held("postgres", asked, [])
+        rows = stored_baselines(load.pool, symbols, previous, load.day, load.splits, load.set_aside)
+        await self._pass_on("postgres", rows)
+        await self._flush()
 
     async def told(self, symbols: Sequence[str]) -> None:
         """Asks the vendor for each symbol's bars; tries again later what failed."""

@@ -83,6 +83,24 @@ class DailyLoad:
         await self._emit_prev_close([symbols[i] for i in rows], prev_close[rows], prev_volume[rows])
         await self._emit_column(symbols, "atr", wilder.values())
 
+    async def refresh(self) -> None:
+        """prev_close, averages and stored ATR once more; nothing of them when a day cannot be read."""
+        dates = self._load.days.before[-AVERAGE_DAYS:]
+        if not dates:
+            return
+        # The newest first: it says how many symbols make a day whole.
+        newest = await self._source.read(dates[-1])
+        slots = asyncio.Semaphore(DAYS_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            reads = [tasks.create_task(self._read_in(slots, at)) for at in range(len(dates) - 1)]
+        self._recent = [*(read.result() for read in reads), newest]
+        if holes := [str(day.date) for day in self._recent if day.is_hole]:
+            self._load.failed["days"] += len(holes)
+            log.error("daily bars missing: what was loaded before stays", days=holes)
+            return
+        self._load.activity.update(zip(newest.bars.symbols, newest.bars.volume.tolist(), strict=True))
+        await self._emit_stored_atr(*await self._emit_recent())
+
     async def again(self) -> None:
         """Asks once more for the recent days that failed, and says what is missing in the end."""
         await self._refill()

@@ -24,10 +24,12 @@ from services.data_ingest.reference.daily_load import DailyLoad
 from services.data_ingest.reference.day_source import day_source
 from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.metadata_load import MetadataLoad
+from services.data_ingest.reference.refresh import refresh
 from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.reference.splits import SplitTable
 from services.data_ingest.reference.stores import holds_raw
 from services.kit.logging import get_logger
+from services.kit.reference_notices import Kind
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient, VendorError
 
@@ -61,13 +63,17 @@ class ReferenceLoader:
         self._retry_pause_s = retry_pause_s
 
     async def load(
-        self, day: datetime.date, symbols: Sequence[str] | None = None, days: TradingDays | None = None
+        self,
+        day: datetime.date,
+        symbols: Sequence[str] | None = None,
+        days: TradingDays | None = None,
+        kinds: Sequence[Kind] | None = None,
     ) -> AsyncIterator[ReferenceBatch]:
         """See source.ReferenceSource."""
         days = new_york_days(day) if days is None else days
         wanted = None if symbols is None else frozenset(symbols)
         queue: asyncio.Queue[ReferenceBatch] = asyncio.Queue(BATCHES_AHEAD)
-        producer = asyncio.create_task(self._run(day, days, wanted, queue), name="reference.load")
+        producer = asyncio.create_task(self._run(day, days, wanted, kinds, queue), name="reference.load")
         try:
             while not (producer.done() and queue.empty()):
                 taken = asyncio.ensure_future(queue.get())
@@ -87,6 +93,7 @@ class ReferenceLoader:
         day: datetime.date,
         days: TradingDays,
         wanted: frozenset[str] | None,
+        kinds: Sequence[Kind] | None,
         queue: "asyncio.Queue[ReferenceBatch]",
     ) -> None:
         async def emit(batch: ReferenceBatch) -> None:
@@ -109,13 +116,17 @@ class ReferenceLoader:
         )
         before = Counter(self._vendor.set_aside)
         has_splits = await self._read_splits(load)
-        await self._load(load)
-        if not has_splits:
-            await self._load_again_what_split(load)
+        if kinds is not None:
+            await refresh(load, kinds, has_splits)
+        else:
+            await self._load(load)
+            if not has_splits:
+                await self._load_again_what_split(load)
         self.set_aside.update(Counter(self._vendor.set_aside) - before)
         log.info(
             "reference data loaded",
             day=str(day),
+            kinds="all" if kinds is None else list(kinds),
             symbols=len(load.universe),
             failed=dict(self.failed),
             set_aside=dict(self.set_aside),

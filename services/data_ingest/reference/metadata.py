@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -92,11 +92,17 @@ def needs_details(values: Values) -> bool:
     return any(name not in values for name in (*TEXTS, "is_etf", "market_cap", "shares_outstanding"))
 
 
-def batch(symbols: Sequence[str], values: Mapping[str, Values]) -> ReferenceBatch:
-    """The metadata columns of `symbols`, absent where nothing is known."""
+def batch(
+    symbols: Sequence[str], values: Mapping[str, Values], fields: Collection[str] = (*TEXTS, *NUMBERS)
+) -> ReferenceBatch:
+    """The metadata columns `fields` of `symbols`, absent where nothing is known."""
     rows = [values.get(symbol, {}) for symbol in symbols]
-    numbers = {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in NUMBERS}
-    texts = {name: [str(row.get(name, "")) for row in rows] for name in TEXTS}
+    numbers = {
+        name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
+        for name in NUMBERS
+        if name in fields
+    }
+    texts = {name: [str(row.get(name, "")) for row in rows] for name in TEXTS if name in fields}
     return ReferenceBatch(list(symbols), numbers, texts)
 
 

@@ -54,6 +54,19 @@ class MetadataLoad:
         await load.emit(metadata.batch(symbols, self._values))
         await self._emit_averages([symbol for symbol in symbols if symbol not in with_bars])
 
+    async def refresh(self) -> None:
+        """What PostgreSQL has now. A field that it does not have stays as it was: the vendor may have told it."""
+        load = self._load
+        if load.pool is None:
+            return
+        wanted = None if load.symbols is None else sorted(load.symbols)
+        stored = await load.held("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
+        by_fields: dict[tuple[str, ...], list[str]] = {}
+        for symbol, values in stored.items():
+            by_fields.setdefault(tuple(sorted(values)), []).append(symbol)
+        for fields, symbols in by_fields.items():
+            await load.emit(metadata.batch(symbols, stored, fields))
+
     async def details(self) -> None:
         """Fills in what only the vendor's details have, a bounded number of symbols a second."""
         missing = [

@@ -20,6 +20,7 @@ from services.data_ingest.reference.batch import ReferenceBatch, unpack
 from services.data_ingest.reference.source import TradingDays
 from services.kit.logging import get_logger
 from services.kit.process import CHILD, SAME
+from services.kit.reference_notices import Kind
 from services.kit.settings import Settings
 
 log = get_logger(__name__)
@@ -41,6 +42,7 @@ class Request(msgspec.Struct):
     before: list[datetime.date] | None
     early_closes: list[datetime.date]
     retry_pause_s: float
+    kinds: list[Kind] | None = None
 
 
 class Standing(msgspec.Struct):
@@ -70,7 +72,11 @@ class ReferenceProcess:
         self._retry_pause_s = retry_pause_s
 
     async def load(
-        self, day: datetime.date, symbols: Sequence[str] | None = None, days: TradingDays | None = None
+        self,
+        day: datetime.date,
+        symbols: Sequence[str] | None = None,
+        days: TradingDays | None = None,
+        kinds: Sequence[Kind] | None = None,
     ) -> AsyncIterator[ReferenceBatch]:
         """See source.ReferenceSource."""
         request = Request(
@@ -80,6 +86,7 @@ class ReferenceProcess:
             None if days is None else list(days.before),
             [] if days is None else sorted(days.early_closes),
             self._retry_pause_s,
+            None if kinds is None else list(kinds),
         )
         before = (Counter(self.set_aside), Counter(self.failed))
         for attempt in range(ATTEMPTS):

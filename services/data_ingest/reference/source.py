@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 from services.data_ingest.reference.batch import ReferenceBatch
+from services.kit.reference_notices import Kind
 
 
 class TradingDays(NamedTuple):
@@ -33,7 +34,11 @@ class ReferenceSource(Protocol):
     """What could not be had in the end, by kind (days, baselines, details, tickers, splits, redis, postgres)."""
 
     def load(
-        self, day: datetime.date, symbols: Sequence[str] | None = None, days: TradingDays | None = None
+        self,
+        day: datetime.date,
+        symbols: Sequence[str] | None = None,
+        days: TradingDays | None = None,
+        kinds: Sequence[Kind] | None = None,
     ) -> AsyncIterator[ReferenceBatch]:
         """The batches for trading day `day`, those that lists need most first.
 
@@ -46,6 +51,8 @@ class ReferenceSource(Protocol):
             symbols: those to load; None is all that the stores or the vendor know.
                 Batches name symbols, which may be new to the caller.
             days: the calendar; None takes the NYSE rules of market_session.
+            kinds: only these, as PostgreSQL has them now, of all symbols: what has
+                changed there since the day was loaded. None is everything.
 
         Nothing is raised for a source that is down or a bad value: `failed`,
         `set_aside` and the log tell. Close the iterator (`aclose()`, or cancel

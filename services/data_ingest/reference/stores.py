@@ -193,6 +193,12 @@ async def stored_atr(pool: asyncpg.Pool, day: datetime.date, set_aside: Counter[
     return found
 
 
+async def stored_baseline_symbols(pool: asyncpg.Pool, previous: datetime.date, day: datetime.date) -> list[str]:
+    """The symbols with baselines of `day` in volume_slots."""
+    query = "SELECT symbol FROM volume_slots WHERE slot_number = $1 AND data_date > $2 AND data_date <= $3 ORDER BY 1"
+    return [row["symbol"] for row in await pool.fetch(query, SLOTS - 1, previous, day)]
+
+
 async def stored_baselines(
     pool: asyncpg.Pool,
     symbols: Sequence[str],

@@ -82,7 +82,7 @@ async def run(request: Request, settings: Settings, writer: Writer) -> None:
         )
         loader = ReferenceLoader(settings, pool, redis, vendor, retry_pause_s=request.retry_pause_s)
         loader.failed.update(missing)
-        async for batch in loader.load(request.day, request.symbols, days):
+        async for batch in loader.load(request.day, request.symbols, days, request.kinds):
             await writer.send(BATCH, pack(batch))
             await writer.send(STANDING, standing(loader))
         await writer.send(STANDING, standing(loader))
