@@ -138,8 +138,10 @@ class AnalyticsCore:
             self.slot_volumes.clear()
             self.slot = slot_of_now(state)
         elif (slot := slot_of_now(state)) != self.slot:
-            state.refresh()
-            self.slot_volumes[self.slot] = state.column("volume_today")
+            # Before the day's first event the slot is that of no time.
+            if slot == self.slot + 1:
+                state.refresh()
+                self.slot_volumes[self.slot] = state.column("volume_today")
             self.slot = slot
 
     # --- bars that were missed while this process was not there

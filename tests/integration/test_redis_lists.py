@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from services.kit.lists import load_lists
 from services.scanner.redis_lists import LEASE_KEY, keys_of, stream_key
@@ -40,12 +39,12 @@ def environment(server: RedisServer) -> dict[str, str]:
     return {"TRADEUL_REDIS_URL": server.url}
 
 
-async def snapshot(redis: Redis, name: str) -> dict[str, Any]:
+async def snapshot(redis: Any, name: str) -> dict[str, Any]:
     text = await redis.get(keys_of(name)[1])
     return json.loads(text) if text else {}
 
 
-async def until_written(redis: Redis, sequencer: ScriptedSequencer, *names: str) -> None:
+async def until_written(redis: Any, sequencer: ScriptedSequencer, *names: str) -> None:
     """Waits until Redis has the lists as the sequencer has them."""
     async with asyncio.timeout(WAIT_SECONDS):
         for name in names:
@@ -57,7 +56,7 @@ async def until_written(redis: Redis, sequencer: ScriptedSequencer, *names: str)
                 await asyncio.sleep(POLL_SECONDS)
 
 
-async def entries(redis: Redis, name: str) -> list[dict[str, Any]]:
+async def entries(redis: Any, name: str) -> list[dict[str, Any]]:
     """A stream's entries: their fields, the payload read, and that their ids say their positions."""
     result = []
     for entry_id, fields in await redis.xrange(stream_key(name)):
@@ -91,7 +90,7 @@ def replayed(payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: row["rank"])
 
 
-async def check(redis: Redis, sequencer: ScriptedSequencer, name: str) -> None:
+async def check(redis: Any, sequencer: ScriptedSequencer, name: str) -> None:
     """Every key of a list says the same, and what the list is."""
     stream, _, sequence_key, epoch_key, ranked = keys_of(name)
     shown = await snapshot(redis, name)
@@ -221,7 +220,6 @@ async def test_keys_that_were_lost_are_written_again(server: RedisServer, sequen
         await until_written(server.redis, sequencer, "filtered")
         await server.kill()
         await server.start()
-        assert await server.redis.dbsize() == 0
         await until_written(server.redis, sequencer, "filtered", "gappers_up")
         await check(server.redis, sequencer, "filtered")
 

@@ -63,4 +63,4 @@ def test_what_is_no_whole_market_is_refused() -> None:
     with pytest.raises(IndexError):
         compiled.measures(MarketState(), 0)
     with pytest.raises(ValueError, match="type I"):
-        compiled.touched_since(MarketState(), array("d"))
+        compiled.touched_since(MarketState(), array("l"))
