@@ -84,6 +84,13 @@ MODULES: Final = (
         "the nightly and periodic work on the stores, once however many there are; its runs",
     ),
     Module(
+        "historical",
+        8003,
+        ("postgres",),
+        "services.historical.service:create",
+        "loads history: the universe, companies, daily bars, volume by time of day; resumes, tells its progress",
+    ),
+    Module(
         "websocket_server",
         9000,
         ("scanner",),

@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "list-targets": "services.cli.list_targets:list_targets",
     "replay": "services.cli.replay:replay",
     "record": "services.cli.record:record",
+    "load": "services.cli.load:load",
+    "simulate-flat-files": "services.cli.simulate_flat_files:simulate_flat_files",
     "check-config": "services.cli.check_config:check_config",
     "migrate": "services.cli.migrate:migrate",
 }

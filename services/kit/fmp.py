@@ -69,7 +69,5 @@ def with_profile(columns: dict[str, Any], profile: Profile | None) -> dict[str, 
     if profile is None:
         return columns
     told = profile.columns()
-    filled = {name: value if value is not None else told.get(name) for name, value in columns.items()}
-    filled["beta"] = told["beta"]
-    filled["sector"] = told["sector"] or columns.get("sector")
-    return filled
+    filled = {name: columns[name] if columns.get(name) is not None else value for name, value in told.items()}
+    return {**columns, **filled, "sector": told["sector"] or columns.get("sector")}

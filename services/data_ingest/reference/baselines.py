@@ -53,24 +53,31 @@ class SlotGrid:
             volume, trades: shares and number of trades of each bar; trades may be
                 NaN (not told), else a negative or absurd number sets the bar aside.
         """
+        is_taken, grid, wrong = self.places(start_ms, volume, trades)
+        has_bar = is_taken.any(axis=1)
+        days = int(has_bar.sum())
+        if days < LEAST_DAYS:
+            return None, wrong
+        shares, counts = grid[:, has_bar].cumsum(axis=2)
+        return SymbolBaseline(days, shares.mean(axis=0), counts.mean(axis=0), counts.std(axis=0, ddof=1)), wrong
+
+    def places(
+        self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats
+    ) -> tuple[NDArray[np.bool_], Floats, int]:
+        """The same bars in their places: which [day, slot] have one; their [volume and trades, day, slot]; set aside."""
         with np.errstate(invalid="ignore"):
             wrong = ~((volume >= 0) & (volume < VOLUME_LIMIT)) | (trades < 0) | (trades >= VOLUME_LIMIT)
         day = np.searchsorted(self._starts_ms, start_ms, side="right") - 1
         offset = start_ms - self._starts_ms[day] if self.days else np.zeros_like(start_ms)
         taken = (day >= 0) & (offset < SLOTS * SLOT_MS) & ~wrong
         day, slot = day[taken], offset[taken] // SLOT_MS
-        has_bar = np.zeros(len(self.days), dtype=bool)
-        has_bar[day] = True
-        days = int(has_bar.sum())
-        if days < LEAST_DAYS:
-            return None, int(wrong.sum())
+        has_bar = np.zeros((len(self.days), SLOTS), dtype=bool)
+        has_bar[day, slot] = True
         # Assignment, not addition: of a repeated place numpy keeps the last value.
         grid = np.zeros((2, len(self.days), SLOTS))
         grid[0, day, slot] = volume[taken]
         grid[1, day, slot] = trades[taken]
-        shares, counts = grid[:, has_bar].cumsum(axis=2)
-        baseline = SymbolBaseline(days, shares.mean(axis=0), counts.mean(axis=0), counts.std(axis=0, ddof=1))
-        return baseline, int(wrong.sum())
+        return has_bar, grid, int(wrong.sum())
 
 
 def bar_columns(bars: Sequence[VolumeBar]) -> tuple[NDArray[np.int64], Floats, Floats, int]:

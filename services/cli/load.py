@@ -1,0 +1,203 @@
+"""`tradeul load`: history into the database, with its progress."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from services.historical.core import Kind, Request, make_request
+from services.kit.errors import ServiceError, StartError
+from services.kit.logging import configure
+from services.kit.settings import Settings
+
+# Of a load in this process; the vendor's pauses are not for somebody who waits.
+ATTEMPTS: Final = 5
+SHOW_SECONDS: Final = 0.25
+SHOWN_PROBLEMS: Final = 20
+FAILED: Final = 1
+
+
+@click.command()
+@click.argument("kind", type=click.Choice([str(kind) for kind in Kind]))
+@click.option("--from", "first", metavar="DATE", default="", help="First day; default: as many as the kind wants.")
+@click.option("--to", "last", metavar="DATE", default="", help="Last day; default: the newest complete one.")
+@click.option("--source", metavar="rest|PATH|s3://...", default="rest", show_default=True, help="Where it comes from.")
+@click.option("--no-splits", is_flag=True, help="Slots: as if no share had been split; asks the vendor nothing.")
+@click.option("--again", is_flag=True, help="Also what is stored already.")
+@click.option("--service", is_flag=False, flag_value="", default=None, metavar="HOST:PORT",
+              help="Let the historical service do it; default: at its address by the settings.")  # fmt: skip
+def load(kind: str, first: str, last: str, source: str, no_splits: bool, again: bool, service: str | None) -> None:
+    """Load KIND into the database: what is stored is skipped, a stopped load goes on where it was.
+
+    PATH is a folder in the layout us_stocks_sip/minute_aggs_v1/YYYY/MM/YYYY-MM-DD.csv.gz.
+    """
+    try:
+        request = make_request(kind, source, first, last, no_splits, again)
+        settings = Settings.load()
+        # What the bar and the summary do not tell.
+        configure(settings.model_copy(update={"log_level": "error"}), "load")
+        run = _here(settings, request) if service is None else _there(settings, request, service)
+        sys.exit(asyncio.run(_show(run, Console(stderr=True))))
+    except ServiceError as error:
+        raise click.ClickException(error.message) from error
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped; what is loaded stays, and the next load goes on from there") from None
+
+
+class Shown:
+    """What the bar shows, wherever the load runs."""
+
+    def __init__(self) -> None:
+        self.step = "starting"
+        self.total = self.done = self.skipped = self.failed = 0
+        self.rows = self.set_aside = 0.0
+        self.rate: float | None = None
+        self.left: float | None = None
+        self.state = ""
+        self.error = ""
+        self.problems: list[tuple[str, int, str]] = []
+
+
+async def _show(run: AsyncIterator[Shown], console: Console) -> int:
+    """Draws until the load has ended; returns the exit status."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+    )
+    shown = Shown()
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("starting", total=None, speed="")
+        async with contextlib.aclosing(run) as updates:  # type: ignore[type-var]
+            async for shown in updates:
+                come = shown.done + shown.skipped + shown.failed
+                bars.update(bar, description=shown.step, total=shown.total, completed=come, speed=speed(shown))
+    for place, line, reason in shown.problems[:SHOWN_PROBLEMS]:
+        console.print(f"{place}:{line}: {reason}" if line else f"{place}: {reason}", markup=False, highlight=False)
+    if (more := len(shown.problems) - SHOWN_PROBLEMS) > 0:
+        console.print(f"... and {more} more")
+    click.echo(summary(shown))
+    return 0 if shown.state == "SUCCEEDED" else FAILED
+
+
+def speed(shown: Shown) -> str:
+    """Rate and time left."""
+    if shown.rate is None or shown.left is None:
+        return ""
+    minutes, seconds = divmod(round(shown.left), 60)
+    rate = f"{shown.rate:.1f}/s" if shown.rate >= 1 else f"{60 * shown.rate:.1f}/min"
+    return f"{rate}, {minutes}:{seconds:02d} left"
+
+
+def summary(shown: Shown) -> str:
+    """One line: what it came to."""
+    parts = [
+        f"{shown.state.lower()}: {shown.done} of {shown.total} loaded",
+        f"{shown.skipped} were there",
+        f"{shown.failed} failed",
+        f"{shown.rows:,.0f} rows",
+        f"{shown.set_aside:,.0f} set aside",
+    ]
+    return ", ".join(parts) + (f"; {shown.error}" if shown.error else "")
+
+
+def database_url(settings: Settings) -> str:
+    """The settings' database, else the embedded one of a mesh that runs on this machine."""
+    from services.kit.embedded import postgres_url
+
+    return settings.database_url or postgres_url(settings.data_dir)
+
+
+async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
+    from services.historical.service import open_runner
+    from services.historical.work import Work
+    from services.kit.clock import monotonic
+
+    shown, works, numbers = Shown(), list[Work](), list[int]()
+
+    def begun(job_id: int, work: Work) -> None:
+        numbers.append(job_id)
+        works.append(work)
+
+    try:
+        context = open_runner(settings, database_url(settings), ATTEMPTS)
+        runner = await context.__aenter__()
+    except StartError as error:
+        raise StartError(f"{error}\n(a load needs the database: `make run`, or TRADEUL_DATABASE_URL)") from error
+    try:
+        began = monotonic()
+        task = asyncio.create_task(runner.run(request, begun))
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=SHOW_SECONDS)
+                if works:
+                    now = works[0].progress
+                    for name in ("step", "total", "done", "skipped", "failed", "rows", "set_aside"):
+                        setattr(shown, name, getattr(now, name))
+                    seconds = monotonic() - began
+                    shown.rate, shown.left = now.rate(seconds), now.seconds_left(seconds)
+                    yield shown
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        record = await runner.jobs.get(numbers[0])
+        assert record is not None
+        shown.state, shown.error = record["state"], record["error"] or ""
+        shown.problems = [(each.place, each.line, each.reason) for each in works[0].problems]
+        yield shown
+    finally:
+        await context.__aexit__(None, None, None)
+
+
+async def _there(settings: Settings, request: Request, address: str) -> AsyncIterator[Shown]:
+    import grpc.aio
+    from tradeul.v1 import historical_pb2, historical_pb2_grpc
+
+    from services.kit.channel import open_channel
+
+    asked = historical_pb2.StartLoadRequest(
+        kind=request.kind,
+        source=request.source,
+        to=str(request.last or ""),
+        no_splits=request.is_raw,
+        again=request.again,
+    )
+    # A keyword of Python.
+    setattr(asked, "from", str(request.first or ""))
+    try:
+        async with open_channel(address or settings.address("historical")) as channel:
+            stub = historical_pb2_grpc.HistoricalServiceStub(channel)
+            job = await stub.StartLoad(asked)
+            try:
+                async for answer in stub.WatchLoad(historical_pb2.WatchLoadRequest(job_id=job.job_id)):
+                    kind = answer.WhichOneof("response")
+                    if kind in ("job", "ended"):
+                        yield _of_message(getattr(answer, kind))
+            except asyncio.CancelledError:
+                await asyncio.shield(stub.CancelLoad(historical_pb2.CancelLoadRequest(job_id=job.job_id)))
+                raise
+    except grpc.aio.AioRpcError as error:
+        raise click.ClickException(f"{error.code().name}: {error.details()}") from error
+
+
+def _of_message(job: "historical_pb2.LoadJob") -> Shown:  # type: ignore[name-defined]  # noqa: F821
+    from tradeul.v1 import historical_pb2
+
+    shown = Shown()
+    for name in ("step", "total", "done", "skipped", "failed", "rows", "error"):
+        setattr(shown, name, getattr(job, name))
+    shown.set_aside = job.rows_set_aside
+    if job.HasField("units_per_second"):
+        shown.rate, shown.left = job.units_per_second, job.seconds_left
+    shown.state = historical_pb2.LoadState.Name(job.state).removeprefix("LOAD_STATE_")
+    shown.problems = [(each.place, int(each.line), each.reason) for each in job.problems]
+    return shown

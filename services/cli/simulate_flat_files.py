@@ -1,0 +1,34 @@
+"""`tradeul simulate-flat-files`: days of the simulated market as the vendor's flat files."""
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from services.kit.settings import Settings
+
+KINDS = {"minutes": "minute_aggs_v1", "days": "day_aggs_v1"}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day; default: the first.")
+@click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, help="Default: both.")
+def simulate_flat_files(folder: Path, first: datetime, last: datetime | None, kinds: tuple[str, ...]) -> None:
+    """Write the bars of the simulated market's days (TRADEUL_SIM_*) below FOLDER, as the vendor's S3 has them."""
+    from services.simulator import flat_files
+    from services.simulator.market import Market
+
+    dates = span(first.date(), (last or first).date())
+    market = Market(Settings.load().sim)
+    try:
+        for path in flat_files.write(market, folder, dates, [KINDS[kind] for kind in kinds or KINDS]):
+            click.echo(str(path))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def span(first: date, last: date) -> list[date]:
+    """The dates from `first` to `last`."""
+    return [first + timedelta(offset) for offset in range((last - first).days + 1)]

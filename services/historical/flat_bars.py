@@ -1,0 +1,231 @@
+"""Reads a flat file of bars: gzip is checked and unpacked, DuckDB parses, what cannot be used is told by line.
+
+Columns are found by the header's names. A file that is broken, that lacks a column or that ends
+long before the day did is set aside as a whole: no part of it is returned.
+"""
+
+import csv
+import gzip
+import math
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+
+import duckdb
+import numpy as np
+
+from fastcore.feed_elements import SYMBOL
+from services.data_ingest.reference.daily import PRICE_LIMIT, VOLUME_LIMIT
+from services.historical.core import Problem
+from services.historical.slots import NOT_TOLD, DayGrid, SymbolSlots
+from services.market_session.calendar import TradingDay
+
+COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
+NUMBERS: Final = COLUMNS[1:6]
+MINUTE_NS: Final = 60_000_000_000
+CHUNK_BYTES: Final = 1024 * 1024
+THREADS: Final = 2
+MEMORY: Final = "400MB"
+# So many problems of a file are told by line, and all are counted.
+MOST_TOLD: Final = 100
+# A file of so many symbols has bars up to the close, or it was written before.
+MARKET_SYMBOLS: Final = 1000
+QUIET_MINUTES: Final = 10
+
+_GOOD: Final = f"""
+    regexp_full_match(ticker, '{SYMBOL.pattern}')
+    AND low > 0 AND low <= open AND low <= close AND open <= high AND close <= high AND high < {PRICE_LIMIT}
+    AND volume >= 0 AND volume < {VOLUME_LIMIT}
+    AND (transactions IS NULL OR transactions BETWEEN 0 AND {NOT_TOLD - 1})
+"""
+
+
+# Whether a bar that starts then (ns since 1970 UTC) is of the day.
+InDay = Callable[[int], bool]
+
+
+class BrokenFile(Exception):
+    """The file cannot be used. `line` is where it broke, 0 when that is nowhere."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+class Result(NamedTuple):
+    """What a file held: rows taken and set aside, the first problems."""
+
+    rows: int
+    set_aside: int
+    problems: list[Problem]
+
+
+class DailyBar(NamedTuple):
+    """A row of daily_ohlc but its vwap, which these files do not have."""
+
+    symbol: str
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    trades: int | None
+
+
+def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSlots], Result]:
+    """The slots of a day of minute bars; raises BrokenFile, OSError."""
+    end = (day.post_market_end_ns - day.pre_market_start_ns) // MINUTE_NS
+    minute = f"(window_start - {day.pre_market_start_ns}) // {MINUTE_NS}"
+    in_day = f"window_start >= {day.pre_market_start_ns} AND {minute} < {end}"
+    with _parsed(path) as (database, plain):
+        database.execute(f"CREATE TEMP VIEW good AS SELECT * FROM bars WHERE {_GOOD} AND {in_day}")
+        symbols, newest = _symbols(database)
+        close = (day.market_close_ns - day.pre_market_start_ns) // MINUTE_NS
+        if len(symbols) >= MARKET_SYMBOLS and newest is not None:
+            last = (newest - day.pre_market_start_ns) // MINUTE_NS
+            if last < close - QUIET_MINUTES:
+                raise BrokenFile(0, f"expected bars up to the close, minute {close}, the last is of minute {last}")
+        # Codes in place of names: a string for each row would be millions of objects.
+        database.execute(
+            "CREATE TEMP TABLE codes AS SELECT ticker, row_number() OVER (ORDER BY ticker) - 1 AS code"
+            " FROM (SELECT DISTINCT ticker FROM good)"
+        )
+        grid, rows = DayGrid(len(symbols)), 0
+        answer = database.execute(
+            f"SELECT code, {minute} AS minute, volume, coalesce(transactions, {NOT_TOLD})::UINTEGER AS trades"
+            " FROM (SELECT *, rowid AS place FROM bars) JOIN codes USING (ticker)"
+            f" WHERE {_GOOD} AND {in_day} ORDER BY place"
+        )
+        while len((columns := _next(answer))["code"]):
+            grid.add(columns["code"], columns["minute"], columns["volume"], columns["trades"])
+            rows += len(columns["code"])
+        return grid.slots(symbols), _result(database, plain, place, rows, _in_day(day, int(end)))
+
+
+def read_days(path: Path, place: str) -> tuple[list[DailyBar], Result]:
+    """A day's bars, one a symbol: of a repeated one the last; raises BrokenFile, OSError."""
+    with _parsed(path) as (database, plain):
+        rows = database.execute(
+            f"SELECT ticker, open, high, low, close, volume, transactions FROM bars WHERE {_GOOD} ORDER BY rowid"
+        ).fetchall()
+        bars = {row[0]: DailyBar(*row) for row in rows}
+        return list(bars.values()), _result(database, plain, place, len(rows), lambda _: True)
+
+
+def _symbols(database: duckdb.DuckDBPyConnection) -> tuple[list[str], int | None]:
+    names = database.execute("SELECT DISTINCT ticker FROM good ORDER BY ticker").fetchall()
+    newest = database.execute("SELECT max(window_start) FROM good").fetchone()
+    return [name for (name,) in names], None if newest is None else newest[0]
+
+
+def _next(answer: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """The next rows as columns; none at the end."""
+    frame = answer.fetch_df_chunk(64)
+    return {name: np.ascontiguousarray(frame[name].to_numpy()) for name in ("code", "minute", "volume", "trades")}
+
+
+@contextmanager
+def _parsed(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A database with the file's well-formed rows in `bars`, and the file unpacked."""
+    with tempfile.TemporaryDirectory(prefix="tradeul-") as directory:
+        plain = path
+        if path.suffix == ".gz":
+            plain = Path(directory) / "bars.csv"
+            # DuckDB would not look at the checksum.
+            with plain.open("wb") as unpacked:
+                _unpack(path, unpacked)
+        header = _header(plain)
+        if missing := [name for name in COLUMNS if name not in header]:
+            raise BrokenFile(1, f"expected a header with {', '.join(COLUMNS)}, has no {', '.join(missing)}")
+        kinds = {name: "VARCHAR" for name in header}
+        kinds |= dict.fromkeys(NUMBERS, "DOUBLE") | {"window_start": "BIGINT", "transactions": "BIGINT"}
+        config: dict[str, Any] = {"threads": str(THREADS), "memory_limit": MEMORY, "temp_directory": directory}
+        with duckdb.connect(config=config) as database:
+            try:
+                database.execute(
+                    f"CREATE TEMP TABLE bars AS SELECT {', '.join(COLUMNS)} FROM read_csv(?, columns = {kinds!r},"
+                    " header = true, auto_detect = false, delim = ',', quote = '\"', store_rejects = true)",
+                    [str(plain)],
+                )
+            except duckdb.Error as error:
+                raise BrokenFile(0, f"expected CSV, {str(error).splitlines()[0]}") from error
+            yield database, plain
+
+
+def _unpack(path: Path, unpacked: IO[bytes]) -> None:
+    lines = 0
+    try:
+        with gzip.open(path, "rb") as packed:
+            while chunk := packed.read(CHUNK_BYTES):
+                lines += chunk.count(b"\n")
+                unpacked.write(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BrokenFile(lines + 1, f"broken gzip: {error}") from error
+
+
+def _header(plain: Path) -> list[str]:
+    with plain.open("rb") as file:
+        line = file.readline(CHUNK_BYTES)
+    try:
+        return next(csv.reader([line.decode("utf-8-sig")]), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BrokenFile(1, f"expected a header, {error}") from error
+
+
+def _result(database: duckdb.DuckDBPyConnection, plain: Path, place: str, rows: int, in_day: InDay) -> Result:
+    """The problems: malformed rows as DuckDB found them, unusable ones by reading the file again."""
+    rejected = database.execute(
+        "SELECT line, any_value(error_type || coalesce(' ' || column_name, ''))"
+        " FROM reject_errors GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    counted = database.execute("SELECT count(*) FROM bars").fetchone()
+    assert counted is not None
+    unusable = int(counted[0]) - rows
+    problems = [Problem(place, int(line), f"malformed: {reason.lower()}") for line, reason in rejected[:MOST_TOLD]]
+    if unusable:
+        told = {problem.line for problem in problems}
+        problems += [each for each in _unusable(plain, place, in_day) if each.line not in told]
+        problems.sort(key=lambda problem: problem.line)
+    return Result(rows, len(rejected) + unusable, problems[:MOST_TOLD])
+
+
+def _in_day(day: TradingDay, end: int) -> InDay:
+    return lambda start: bool(0 <= (start - day.pre_market_start_ns) // MINUTE_NS < end)
+
+
+def _unusable(plain: Path, place: str, in_day: InDay) -> list[Problem]:
+    """The first rows that are well-formed and still no bars."""
+    found: list[Problem] = []
+    with plain.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader)
+        at = [header.index(name) for name in COLUMNS]
+        for row in reader:
+            if len(row) != len(header):
+                continue
+            if (reason := _why_not([row[place] for place in at], in_day)) is not None:
+                found.append(Problem(place, reader.line_num, reason))
+                if len(found) >= MOST_TOLD:
+                    break
+    return found
+
+
+def _why_not(row: list[str], in_day: InDay) -> str | None:
+    ticker, *numbers, start, trades = row
+    try:
+        volume, open_, close, high, low = (float(number or "nan") for number in numbers)
+        is_inside, count = bool(start) and in_day(int(start)), int(trades or 0)
+    except ValueError:
+        return None
+    if SYMBOL.fullmatch(ticker) is None:
+        return f"symbol: {ticker[:20]!r}"
+    if not (0 < low <= min(open_, close) <= max(open_, close) <= high < PRICE_LIMIT):
+        return f"prices: expected 0 < low <= open, close <= high, were {open_}, {high}, {low}, {close}"
+    if not 0 <= volume < VOLUME_LIMIT or math.isnan(volume):
+        return f"volume: {volume}"
+    if not is_inside:
+        return f"time outside of the day: {start}"
+    return f"transactions: {count}" if not 0 <= count < NOT_TOLD else None

@@ -1,0 +1,92 @@
+"""Daily bars: from the vendor's grouped answers, a day each, or from flat files."""
+
+import asyncio
+from typing import Any, Final
+
+import numpy as np
+
+from fastcore.feed_elements import SYMBOL
+from services.data_ingest.reference.daily import usable
+from services.historical.core import REST, Kind, Problem
+from services.historical.flat_bars import BrokenFile, read_days
+from services.historical.flat_files import DAYS, FlatFileError, FlatFiles
+from services.historical.store import Unit
+from services.historical.work import Work, for_each
+from services.kit.vendor import VendorError
+from services.kit.vendor_models import GroupedBar
+from services.market_session.calendar import TradingDay
+
+DAYS_AT_ONCE: Final = 3
+REST_FINGERPRINT: Final = "complete"
+
+
+async def load_ohlc(work: Work, files: FlatFiles | None) -> None:
+    """A day is a unit. One that is stored is skipped, unless its file has changed or it is asked for again."""
+    stored = await work.store.fingerprints(Kind.OHLC)
+    work.begin("daily bars", len(work.days))
+
+    async def one(day: TradingDay) -> None:
+        if files is None:
+            await _from_rest(work, day, stored.get(str(day.date)))
+        else:
+            await _from_file(work, files, day, stored.get(str(day.date)))
+
+    await for_each(reversed(work.days), DAYS_AT_ONCE, one)
+
+
+async def _from_rest(work: Work, day: TradingDay, stored: str | None) -> None:
+    place = f"/v2/aggs/grouped/{day.date}"
+    if stored is not None and not work.request.again:
+        work.skip()
+        return
+    try:
+        told = await work.vendor.grouped_daily(day.date, adjusted=False)
+    except VendorError as error:
+        work.fail(Problem(place, 0, str(error)))
+        return
+    if not told:
+        work.fail(Problem(place, 0, "expected bars of a trading day, were none"))
+        return
+    rows, problems = _rows(day, told, place)
+    unit = Unit(Kind.OHLC, str(day.date), REST, REST_FINGERPRINT, len(rows), len(problems))
+    await work.store.write_ohlc(rows, unit)
+    work.done(len(rows), len(problems), problems)
+
+
+def _rows(day: TradingDay, told: list[GroupedBar], place: str) -> tuple[list[tuple[Any, ...]], list[Problem]]:
+    bars = [bar for bar in told if not bar.otc]
+    columns = [np.array([getattr(bar, name) for bar in bars], dtype=np.float64) for name in ("o", "h", "l", "c", "v")]
+    rows: dict[str, tuple[Any, ...]] = {}
+    problems = []
+    for number, (bar, is_bar) in enumerate(zip(bars, usable(*columns).tolist(), strict=True), 1):
+        if SYMBOL.fullmatch(bar.symbol) is None:
+            problems.append(Problem(place, number, f"symbol: {bar.symbol[:20]!r}"))
+        elif not is_bar:
+            problems.append(
+                Problem(place, number, f"{bar.symbol}: expected 0 < low <= open, close <= high, was no bar")
+            )
+        else:
+            rows[bar.symbol] = (day.date, bar.symbol, bar.o, bar.h, bar.l, bar.c, bar.v, bar.vw, bar.n)
+    return list(rows.values()), problems
+
+
+async def _from_file(work: Work, files: FlatFiles, day: TradingDay, stored: str | None) -> None:
+    try:
+        if stored is not None and not work.request.again and stored == await files.fingerprint(DAYS, day.date):
+            work.skip()
+            return
+        async with files.open(DAYS, day.date) as file:
+            if file is None:
+                work.fail(Problem(f"{DAYS} of {day.date}", 0, "no such file"))
+                return
+            try:
+                bars, result = await asyncio.to_thread(read_days, file.path, file.place)
+            except BrokenFile as error:
+                work.fail(Problem(file.place, error.line, str(error)))
+                return
+            rows = [(day.date, *bar[:6], None, bar.trades) for bar in bars]
+            unit = Unit(Kind.OHLC, str(day.date), file.place, file.fingerprint, len(rows), result.set_aside)
+            await work.store.write_ohlc(rows, unit)
+            work.done(len(rows), result.set_aside, result.problems)
+    except (FlatFileError, OSError) as error:
+        work.fail(Problem(f"{DAYS} of {day.date}", 0, str(error)))

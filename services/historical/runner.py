@@ -1,0 +1,157 @@
+"""Runs a load from its request to its end, and keeps its job up to date."""
+
+import asyncio
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+
+from services.historical import metrics
+from services.historical.core import REST, Kind, Request, State, days_of
+from services.historical.flat_files import DAYS, MINUTES, FlatFileError, FlatFiles, open_source
+from services.historical.job_store import JobStore
+from services.historical.load_metadata import load_metadata
+from services.historical.load_ohlc import load_ohlc
+from services.historical.load_slots import load_slots
+from services.historical.load_universe import load_universe
+from services.historical.store import HistoryStore
+from services.historical.universe_store import UniverseStore
+from services.historical.work import LoadError, Work
+from services.kit.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.database import DATABASE_ERRORS
+from services.kit.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
+from services.kit.logging import get_logger
+from services.kit.settings import Settings
+from services.kit.vendor import VendorClient, VendorError
+from services.market_session.calendar import Calendar
+
+log = get_logger(__name__)
+
+STORE_EVERY_SECONDS = 1.0
+
+
+class Runner:
+    """Prepares and runs loads over one pool and one vendor client. `calendar` is the exchange's own."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, vendor: VendorClient, calendar: Calendar) -> None:
+        self.jobs = JobStore(pool)
+        self._settings = settings
+        self._pool = pool
+        self._vendor = vendor
+        self._calendar = calendar
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, kind: Kind) -> AsyncIterator[None]:
+        """Nobody else loads this kind meanwhile; raises LOAD_RUNNING. The lock ends with its connection."""
+        async with self._pool.acquire() as connection:
+            if not await self.jobs.lock(kind, connection):
+                raise LOAD_RUNNING.error(f"a load of {kind} is running already", kind=kind)
+            try:
+                yield
+            finally:
+                if not connection.is_closed():
+                    await self.jobs.unlock(kind, connection)
+
+    async def run(self, request: Request, begun: Callable[[int, Work], None] = lambda *_: None) -> int:
+        """Loads; returns the job's number. The job says how it ended: LoadError and failed units do not raise.
+
+        `begun` gets the job's number and its work, whose progress it may follow. Raises ServiceError for a
+        request that makes no load; cancelled it ends the job as CANCELLED.
+        """
+        if request.kind is Kind.METADATA and request.source != REST:
+            raise INVALID_REQUEST.error("source: expected rest for metadata, files do not tell them")
+        files = None if request.source == REST else open_source(request.source, self._settings.flat_files)
+        async with self._locked(request.kind):
+            work = await self._prepare(request, files)
+            job_id = await self.jobs.begin(request, work.days[0].date, work.days[-1].date)
+            begun(job_id, work)
+            await self._follow(job_id, work, files)
+        return job_id
+
+    async def _prepare(self, request: Request, files: FlatFiles | None) -> Work:
+        store = HistoryStore(self._pool)
+        calendar = self._calendar.with_changes(await UniverseStore(self._pool).holidays())
+        newest = await self._newest(request, files, calendar)
+        return Work(request, self._settings, calendar, days_of(request, calendar, newest), store, self._vendor)
+
+    async def _newest(self, request: Request, files: FlatFiles | None, calendar: Calendar) -> datetime.date:
+        """The newest day that can be loaded: one that is over for the vendor, or has a file."""
+        if files is not None:
+            if request.last is not None:
+                return request.last
+            try:
+                newest = await files.newest(MINUTES if request.kind is Kind.SLOTS else DAYS)
+            except FlatFileError as error:
+                raise VENDOR_UNAVAILABLE.error(str(error)) from error
+            if newest is None:
+                raise INVALID_REQUEST.error(f"source: expected daily files, found none in {request.source}")
+            return newest
+        try:
+            now = datetime.datetime.fromisoformat((await self._vendor.market_status()).server_time)
+        except (VendorError, ValueError) as error:
+            raise VENDOR_UNAVAILABLE.error(f"the vendor does not tell the time: {error}") from error
+        today = now.astimezone(NEW_YORK).date()
+        if request.kind in (Kind.UNIVERSE, Kind.METADATA):
+            return calendar.before(today + datetime.timedelta(days=1)).date
+        day = calendar.get(today)
+        is_over = day is not None and now.timestamp() * NS_PER_SECOND >= day.post_market_end_ns
+        return today if is_over else calendar.before(today).date
+
+    async def _follow(self, job_id: int, work: Work, files: FlatFiles | None) -> None:
+        state, error = State.FAILED, None
+        metrics.RUNNING.inc()
+        storing = asyncio.create_task(self._keep_storing(job_id, work), name="historical.progress")
+        try:
+            await self._load(work, files)
+            state = State.FAILED if work.progress.failed else State.SUCCEEDED
+            error = (
+                f"{work.progress.failed} of {work.progress.total} could not be had" if work.progress.failed else None
+            )
+        except asyncio.CancelledError:
+            state = State.CANCELLED
+            raise
+        except LoadError as problem:
+            error = str(problem)
+        except DATABASE_ERRORS as problem:
+            error = f"database: {problem or type(problem).__name__}"
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+            log.exception("load failed", job_id=job_id)
+            raise
+        finally:
+            metrics.RUNNING.dec()
+            storing.cancel()
+            await asyncio.gather(storing, return_exceptions=True)
+            await asyncio.shield(self._end(job_id, work, state, error))
+
+    async def _load(self, work: Work, files: FlatFiles | None) -> None:
+        match work.request.kind:
+            case Kind.UNIVERSE:
+                await load_universe(work, files)
+            case Kind.METADATA:
+                await load_metadata(work)
+            case Kind.OHLC:
+                await load_ohlc(work, files)
+            case Kind.SLOTS:
+                await load_slots(work, files)
+
+    async def _end(self, job_id: int, work: Work, state: State, error: str | None) -> None:
+        try:
+            await self.jobs.add_problems(job_id, work.problems)
+            await self.jobs.update(job_id, work.progress, state, error)
+        except DATABASE_ERRORS as problem:
+            log.error("how a load ended is not stored", job_id=job_id, error=str(problem) or type(problem).__name__)
+        log.info("load ended", job_id=job_id, state=state, error=error, **work.progress._asdict())
+        work.changed()
+
+    async def _keep_storing(self, job_id: int, work: Work) -> None:
+        stored = None
+        while True:
+            await asyncio.sleep(STORE_EVERY_SECONDS)
+            if work.progress != stored:
+                stored = work.progress
+                try:
+                    await self.jobs.update(job_id, stored, State.RUNNING)
+                except DATABASE_ERRORS as error:
+                    log.warning("progress not stored", job_id=job_id, error=str(error) or type(error).__name__)

@@ -1,0 +1,112 @@
+"""HistoricalService: protos to and from the loads."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any, Final
+
+import grpc.aio
+from tradeul.v1 import historical_pb2
+
+from services.historical.core import make_request
+from services.historical.loads import Loads
+from services.kit.database import DATABASE_ERRORS
+from services.kit.errors import (
+    INVALID_LIMIT,
+    INVALID_REQUEST,
+    OPEN_EXPECTED,
+    OPEN_REPEATED,
+    STORE_UNAVAILABLE,
+    ServiceError,
+)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 1000
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turns a database that is away into STORE_UNAVAILABLE."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
+
+
+class HistoricalServicer:
+    """See historical.proto."""
+
+    def __init__(self, loads: Loads) -> None:
+        self._loads = loads
+
+    async def StartLoad(self, request: historical_pb2.StartLoadRequest, _: Context) -> historical_pb2.LoadJob:
+        first = getattr(request, "from")
+        asked = make_request(request.kind, request.source, first, request.to, request.no_splits, request.again)
+        with answering():
+            return await self._loads.job(await self._loads.start(asked))
+
+    async def GetLoad(self, request: historical_pb2.GetLoadRequest, _: Context) -> historical_pb2.LoadJob:
+        with answering():
+            return await self._loads.job(request.job_id)
+
+    async def WatchLoad(self, request: historical_pb2.WatchLoadRequest, _: Context) -> AsyncGenerator[bytes, None]:
+        with answering():
+            async with contextlib.aclosing(self._loads.watch(request.job_id)) as stream:
+                async for message in stream:
+                    yield message
+
+    async def SubscribeLoad(
+        self, requests: AsyncIterator[historical_pb2.SubscribeLoadRequest], context: Context
+    ) -> None:
+        """Writes until the load has ended or the client cancels; its end of sending is not its end of listening."""
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("request") != "open":
+            raise OPEN_EXPECTED.error("expected open as the first message")
+        writing = asyncio.create_task(self._write(first.open, context), name="historical.write")
+        reading = asyncio.create_task(_read(requests), name="historical.read")
+        try:
+            await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done() and not writing.done() and not reading.result():
+                await writing
+            if writing.done():
+                writing.result()
+        finally:
+            for task in (writing, reading):
+                task.cancel()
+            await asyncio.gather(writing, reading, return_exceptions=True)
+
+    async def ListLoads(self, request: historical_pb2.ListLoadsRequest, _: Context) -> historical_pb2.ListLoadsResponse:
+        limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT
+        if not 1 <= limit <= MAX_LIMIT:
+            raise INVALID_LIMIT.error(f"limit: expected 1 to {MAX_LIMIT}, was {limit}", limit=limit)
+        kind = make_request(request.kind, "", "", "").kind if request.kind else None
+        with answering():
+            return historical_pb2.ListLoadsResponse(loads=await self._loads.newest(limit, kind))
+
+    async def CancelLoad(self, request: historical_pb2.CancelLoadRequest, _: Context) -> historical_pb2.LoadJob:
+        with answering():
+            await self._loads.cancel(request.job_id)
+            return await self._loads.job(request.job_id)
+
+    async def _write(self, request: historical_pb2.WatchLoadRequest, context: Context) -> None:
+        async with contextlib.aclosing(self.WatchLoad(request, context)) as stream:
+            async for message in stream:
+                await context.write(message)
+
+
+async def _read(requests: AsyncIterator[historical_pb2.SubscribeLoadRequest]) -> bool:
+    """Whether the client cancelled, else it has only stopped sending; raises on a second open."""
+    async for request in requests:
+        kind = request.WhichOneof("request")
+        if kind == "cancel":
+            return True
+        if kind != "ack":
+            raise _unexpected(kind)
+    return False
+
+
+def _unexpected(kind: str | None) -> ServiceError:
+    if kind == "open":
+        return OPEN_REPEATED.error("expected open as the first message only")
+    return INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")

@@ -1,0 +1,111 @@
+"""A day's minute bars to 5-minute slots, and some days' slots to baselines. Pure.
+
+Both read the same in services/data_ingest/reference/baselines.py, for one symbol at a
+time; here it is a market at a time.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.data_ingest.reference.baselines import LEAST_DAYS, SymbolBaseline
+from services.data_ingest.reference.batch import SLOTS
+
+MINUTES: Final = 960
+SLOT_MINUTES: Final = 5
+# In place of a number of trades that was not told.
+NOT_TOLD: Final = 0xFFFFFFFF
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.uint32]
+
+
+class SymbolSlots(NamedTuple):
+    """One symbol's day: the slots with a bar, their shares and trades, as slot_days keeps them."""
+
+    symbol: str
+    slots: bytes
+    volume: bytes
+    trades: bytes
+
+
+class DayGrid:
+    """A day's minutes of all symbols. Of a repeated minute the last one counts."""
+
+    def __init__(self, symbols: int) -> None:
+        self._shape = (symbols, SLOTS, SLOT_MINUTES)
+        self._volume = np.zeros(symbols * MINUTES)
+        self._trades = np.zeros(symbols * MINUTES, dtype=np.uint32)
+        self._has_bar = np.zeros(symbols * MINUTES, dtype=np.bool_)
+
+    def add(self, symbol: NDArray[np.int64], minute: NDArray[np.int64], volume: Floats, trades: Counts) -> None:
+        """Bars in the order of the file; symbols and minutes (since 04:00) are in range."""
+        at = symbol * MINUTES + minute
+        # Assignment, not addition: of a repeated place numpy keeps the last value.
+        self._volume[at], self._trades[at], self._has_bar[at] = volume, trades, True
+
+    def slots(self, symbols: Sequence[str]) -> list[SymbolSlots]:
+        """The symbols that have a bar."""
+        volume = self._volume.reshape(self._shape).sum(axis=2)
+        trades = self._trades.reshape(self._shape)
+        untold = (trades == NOT_TOLD).any(axis=2)
+        counts = trades.sum(axis=2, dtype=np.uint64)
+        counts[untold] = NOT_TOLD
+        has_bar: NDArray[np.bool_] = np.any(self._has_bar.reshape(self._shape), axis=2)
+        return pack(symbols, has_bar, volume, counts.astype(np.uint32))
+
+
+def pack(symbols: Sequence[str], has_bar: NDArray[np.bool_], volume: Floats, trades: Counts) -> list[SymbolSlots]:
+    """Rows of slot_days from [symbols, 192] arrays."""
+    ends = np.cumsum(has_bar.sum(axis=1)).tolist()
+    # Row by row, so that each symbol's are together.
+    slot = np.nonzero(has_bar)[1].astype(np.uint8).tobytes()
+    shares, counts = volume[has_bar].astype("<f8").tobytes(), trades[has_bar].astype("<u4").tobytes()
+    rows, start = [], 0
+    for symbol, end in zip(symbols, ends, strict=True):
+        if end > start:
+            rows.append(SymbolSlots(symbol, slot[start:end], shares[8 * start : 8 * end], counts[4 * start : 4 * end]))
+        start = end
+    return rows
+
+
+def baselines(
+    places: NDArray[np.int64],
+    factors: Floats,
+    slots: Sequence[bytes],
+    volume: Sequence[bytes],
+    trades: Sequence[bytes],
+    symbols: int,
+    days: int,
+) -> list[SymbolBaseline | None]:
+    """The baselines of some symbols from rows of slot_days; None with fewer than 3 days.
+
+    Args:
+        places: of each row, symbol * days + day.
+        factors: of each row, what its shares are multiplied by for later splits.
+        slots, volume, trades: the rows' columns.
+    """
+    lengths = np.fromiter(map(len, slots), np.int64, len(slots))
+    at = np.repeat(places, lengths) * SLOTS + np.frombuffer(b"".join(slots), np.uint8)
+    counts = np.frombuffer(b"".join(trades), "<u4")
+    shape = (symbols, days, SLOTS)
+    shares = np.zeros(symbols * days * SLOTS)
+    shares[at] = np.frombuffer(b"".join(volume), "<f8") * np.repeat(factors, lengths)
+    told = np.zeros(symbols * days * SLOTS)
+    told[at] = np.where(counts == NOT_TOLD, np.nan, counts)
+    has_day = np.zeros((symbols, days), dtype=np.bool_)
+    has_day.ravel()[places] = True
+    cumulative, cumulative_trades = shares.reshape(shape).cumsum(axis=2), told.reshape(shape).cumsum(axis=2)
+    found: list[SymbolBaseline | None] = []
+    for symbol in range(symbols):
+        held = has_day[symbol]
+        if (count := int(held.sum())) < LEAST_DAYS:
+            found.append(None)
+            continue
+        each = cumulative_trades[symbol, held]
+        found.append(
+            SymbolBaseline(count, cumulative[symbol, held].mean(axis=0), each.mean(axis=0), each.std(axis=0, ddof=1))
+        )
+    return found

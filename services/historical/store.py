@@ -1,0 +1,220 @@
+"""What loads write: each unit in one transaction, with the checkpoint that says it is there."""
+
+import datetime
+import json
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import numpy as np
+
+from services.data_ingest.reference.baselines import SymbolBaseline
+from services.data_ingest.reference.batch import SLOTS
+from services.historical.core import Kind
+from services.historical.slots import SymbolSlots
+
+OHLC_COLUMNS: Final = ("date", "symbol", "open", "high", "low", "close", "volume", "vwap", "trades")
+METADATA_COLUMNS: Final = (
+    *("company_name", "exchange", "sector", "industry", "market_cap", "float_shares", "shares_outstanding"),
+    *("beta", "is_etf", "is_actively_trading"),
+)
+_OHLC_VALUES: Final = OHLC_COLUMNS[2:]
+_MERGE_OHLC: Final = f"""
+    INSERT INTO daily_ohlc AS stored ({", ".join(OHLC_COLUMNS)}) SELECT {", ".join(OHLC_COLUMNS)} FROM incoming_ohlc
+    ON CONFLICT (date, symbol) DO UPDATE SET open = excluded.open, high = excluded.high, low = excluded.low,
+        close = excluded.close, volume = excluded.volume, vwap = coalesce(excluded.vwap, stored.vwap),
+        trades = coalesce(excluded.trades, stored.trades)
+"""
+_MERGE_METADATA: Final = f"""
+    INSERT INTO ticker_metadata AS stored (symbol, {", ".join(METADATA_COLUMNS)}, details)
+    VALUES ({", ".join(f"${i}" for i in range(1, len(METADATA_COLUMNS) + 3))})
+    ON CONFLICT (symbol) DO UPDATE SET
+        {", ".join(f"{name} = coalesce(excluded.{name}, stored.{name})" for name in METADATA_COLUMNS)},
+        details = stored.details || excluded.details, updated_at = now()
+"""
+_MARK: Final = """
+    INSERT INTO load_units (kind, unit, source, fingerprint, rows, set_aside)
+    VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (kind, unit) DO UPDATE SET source = excluded.source, fingerprint = excluded.fingerprint,
+        rows = excluded.rows, set_aside = excluded.set_aside, loaded_at = now()
+"""
+# Old chunks of TimescaleDB are compressed: a load of old days must not stop at its limit.
+_NO_LIMIT: Final = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
+# Seconds that a whole table may take.
+_LONG: Final = 900.0
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_COPY_TRAILER: Final = b"\xff\xff"
+_POSTGRES_EPOCH: Final = datetime.date(2000, 1, 1)
+
+
+class Unit(NamedTuple):
+    """One day or symbol, loaded."""
+
+    kind: Kind
+    unit: str
+    source: str
+    fingerprint: str
+    rows: int
+    set_aside: int
+
+
+class HistoryStore:
+    """Reads and writes over a pool; raises asyncpg's errors."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self.pool = pool
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self.pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def fingerprints(self, kind: Kind) -> dict[str, str]:
+        """Those of the units that are loaded."""
+        rows = await self.pool.fetch("SELECT unit, fingerprint FROM load_units WHERE kind = $1", kind)
+        return {row["unit"]: row["fingerprint"] for row in rows}
+
+    async def write_slots(self, rows: Sequence[tuple[datetime.date, SymbolSlots]], units: Sequence[Unit]) -> None:
+        """Replaces the days of `rows`; a whole day is replaced when its unit is one."""
+        async with self._transaction() as connection:
+            for unit in units:
+                if unit.unit[:1].isdigit():
+                    await connection.execute(
+                        "DELETE FROM slot_days WHERE date = $1", datetime.date.fromisoformat(unit.unit)
+                    )
+            await connection.execute("CREATE TEMP TABLE incoming_slots (LIKE slot_days) ON COMMIT DROP")
+            await connection.copy_records_to_table("incoming_slots", records=((day, *row) for day, row in rows))
+            await connection.execute(
+                "INSERT INTO slot_days SELECT * FROM incoming_slots ON CONFLICT (date, symbol) DO UPDATE"
+                " SET slots = excluded.slots, volume = excluded.volume, trades = excluded.trades"
+            )
+            await _mark(connection, units)
+
+    async def write_ohlc(self, rows: Sequence[tuple[Any, ...]], unit: Unit) -> None:
+        """A day's bars, in the order of OHLC_COLUMNS. Bars of the day that are not among them stay."""
+        async with self._transaction() as connection:
+            await connection.execute(_NO_LIMIT)
+            day = datetime.datetime.combine(datetime.date.fromisoformat(unit.unit), datetime.time(), datetime.UTC)
+            await connection.execute("SELECT make_partitions('daily_ohlc', $1, $2)", day, day + datetime.timedelta(1))
+            await connection.execute("CREATE TEMP TABLE incoming_ohlc (LIKE daily_ohlc) ON COMMIT DROP")
+            await connection.copy_records_to_table("incoming_ohlc", records=rows, columns=OHLC_COLUMNS)
+            await connection.execute(_MERGE_OHLC)
+            await _mark(connection, [unit])
+
+    async def write_metadata(self, rows: Sequence[dict[str, Any]], units: Sequence[Unit]) -> None:
+        """Columns of ticker_metadata; absent ones leave what is stored."""
+        values = [
+            (row["symbol"], *(_storable(row.get(name)) for name in METADATA_COLUMNS), _details(row)) for row in rows
+        ]
+        async with self._transaction() as connection:
+            await connection.executemany(_MERGE_METADATA, values)
+            await _mark(connection, units)
+
+    async def active_symbols(self) -> list[str]:
+        """Those of ticker_universe that trade."""
+        return [
+            row["symbol"]
+            for row in await self.pool.fetch("SELECT symbol FROM ticker_universe WHERE is_active ORDER BY symbol")
+        ]
+
+    async def slot_rows(
+        self, days: Sequence[datetime.date], symbols: Sequence[str]
+    ) -> Sequence[tuple[str, datetime.date, bytes, bytes, bytes]]:
+        """Rows of slot_days of some symbols: symbol, day, slots, volume, trades."""
+        query = (
+            "SELECT symbol, date, slots, volume, trades FROM slot_days"
+            " WHERE date = ANY($1::date[]) AND symbol = ANY($2::text[])"
+        )
+        rows: Sequence[Any] = await self.pool.fetch(query, list(days), list(symbols))
+        return rows
+
+    async def slot_symbols(self, days: Sequence[datetime.date]) -> list[str]:
+        """The symbols with slots on any of `days`, sorted."""
+        rows = await self.pool.fetch("SELECT DISTINCT symbol FROM slot_days WHERE date = ANY($1::date[])", list(days))
+        return sorted(row["symbol"] for row in rows)
+
+    async def slot_days(self, days: Sequence[datetime.date]) -> set[datetime.date]:
+        """Those of `days` that have slots."""
+        query = "SELECT day FROM unnest($1::date[]) AS day WHERE EXISTS (SELECT FROM slot_days WHERE date = day)"
+        return {row["day"] for row in await self.pool.fetch(query, list(days))}
+
+    async def replace_baselines(self, source: AsyncIterator[bytes]) -> int:
+        """Puts a table in place of volume_slots at once: readers see the old one or the new; returns its rows.
+
+        `source` gives what baseline_records() makes.
+        """
+        async with self._transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('volume_slots'))")
+            await connection.execute(
+                "CREATE TABLE volume_slots_new (LIKE volume_slots INCLUDING CONSTRAINTS INCLUDING DEFAULTS)"
+            )
+            status = await connection.copy_to_table(
+                "volume_slots_new", source=_copy(source), format="binary", timeout=_LONG
+            )
+            await connection.execute(
+                "ALTER TABLE volume_slots_new ADD PRIMARY KEY (symbol, slot_number)", timeout=_LONG
+            )
+            await connection.execute("DROP TABLE volume_slots")
+            await connection.execute("ALTER TABLE volume_slots_new RENAME TO volume_slots")
+            await connection.execute("ALTER INDEX volume_slots_new_pkey RENAME TO volume_slots_pkey")
+        return int(str(status).rsplit(" ", 1)[-1])
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL's texts and JSON hold no NUL, its JSON no infinity."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {name: _storable(each) for name, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _details(row: dict[str, Any]) -> str:
+    return json.dumps(_storable(row.get("details") or {}))
+
+
+async def _mark(connection: asyncpg.Connection, units: Sequence[Unit]) -> None:
+    await connection.executemany(_MARK, [tuple(unit) for unit in units])
+
+
+async def _copy(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield _COPY_HEADER
+    async for part in source:
+        yield part
+    yield _COPY_TRAILER
+
+
+def baseline_records(symbol: str, baseline: SymbolBaseline, day: datetime.date) -> bytes:
+    """A symbol's 192 rows of volume_slots, in the form of COPY ... WITH BINARY."""
+    name = symbol.encode()
+    is_told = not bool(np.isnan(baseline.avg_trades).any() or np.isnan(baseline.sd_trades).any())
+    kind = _record_kind(len(name), is_told)
+    rows = np.zeros(SLOTS, dtype=kind)
+    rows["fields"], rows["symbol_size"], rows["symbol"] = 7, len(name), name
+    rows["slot_size"], rows["slot"] = 2, np.arange(SLOTS)
+    rows["volume_size"], rows["volume"] = 8, baseline.avg_volume
+    rows["trades_size"], rows["sd_size"] = (8, 8) if is_told else (-1, -1)
+    if is_told:
+        rows["trades"], rows["sd"] = baseline.avg_trades, baseline.sd_trades
+    rows["days_size"], rows["days"] = 2, baseline.days
+    rows["date_size"], rows["date"] = 4, (day - _POSTGRES_EPOCH).days
+    return rows.tobytes()
+
+
+def _record_kind(symbol_bytes: int, is_told: bool) -> "np.dtype[Any]":
+    """A record of this length: field count, then each field's size and value, big-endian; size -1 is NULL."""
+    fields: list[tuple[str, Any]] = [("fields", ">i2"), ("symbol_size", ">i4"), ("symbol", f"S{symbol_bytes}")]
+    for name, value, is_null in (
+        ("slot", ">i2", False),
+        ("volume", ">f8", False),
+        ("trades", ">f8", not is_told),
+        ("sd", ">f8", not is_told),
+        ("days", ">i2", False),
+        ("date", ">i4", False),
+    ):
+        fields.append((f"{name}_size", ">i4"))
+        if not is_null:
+            fields.append((name, value))
+    return np.dtype(fields)

@@ -1,0 +1,95 @@
+"""What a loader gets: its request, its sources, and where it tells how far it has come."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from services.historical import metrics
+from services.historical.core import Problem, Progress, Request
+from services.historical.store import HistoryStore
+from services.kit.logging import get_logger
+from services.kit.settings import Settings
+from services.kit.vendor import VendorClient
+from services.market_session.calendar import Calendar, TradingDay
+
+log = get_logger(__name__)
+
+# The first problems of a job are kept, all are counted.
+MOST_PROBLEMS: Final = 1000
+
+
+class LoadError(Exception):
+    """The load cannot go on; what is loaded stays, and is not loaded again."""
+
+
+@dataclass
+class Work:
+    """One load under way. `days` are the trading days asked for."""
+
+    request: Request
+    settings: Settings
+    calendar: Calendar
+    days: list[TradingDay]
+    store: HistoryStore
+    vendor: VendorClient
+    progress: Progress = field(default_factory=Progress)
+    problems: list[Problem] = field(default_factory=list)
+    # Called at every change.
+    changed: Callable[[], None] = lambda: None
+
+    def begin(self, step: str, total: int) -> None:
+        """What is counted from now on is units of this step."""
+        self._show(self.progress._replace(step=step, total=total, done=0, skipped=0, failed=0))
+
+    def step(self, step: str) -> None:
+        self._show(self.progress._replace(step=step))
+
+    def skip(self, count: int = 1) -> None:
+        """So many units were loaded before."""
+        self._show(self.progress._replace(skipped=self.progress.skipped + count))
+
+    def done(self, rows: int, set_aside: int = 0, problems: Iterable[Problem] = (), count: int = 1) -> None:
+        """So many units are stored."""
+        kind = self.request.kind
+        metrics.UNITS.labels(kind, "done").inc(count)
+        metrics.ROWS.labels(kind).inc(rows)
+        metrics.SET_ASIDE.labels(kind).inc(set_aside)
+        self._keep(problems)
+        now = self.progress
+        self._show(now._replace(done=now.done + count, rows=now.rows + rows, set_aside=now.set_aside + set_aside))
+
+    def fail(self, problem: Problem) -> None:
+        """A unit cannot be had; the others can."""
+        metrics.UNITS.labels(self.request.kind, "failed").inc()
+        log.warning("not loaded", place=problem.place, line=problem.line, reason=problem.reason)
+        self._keep([problem])
+        self._show(self.progress._replace(failed=self.progress.failed + 1))
+
+    def _keep(self, problems: Iterable[Problem]) -> None:
+        self.problems += list(problems)[: max(MOST_PROBLEMS - len(self.problems), 0)]
+
+    def _show(self, progress: Progress) -> None:
+        self.progress = progress
+        self.changed()
+
+
+async def for_each(
+    items: Iterable[Any],
+    at_once: int,
+    one: Callable[[Any], Awaitable[None]],
+    is_over: Callable[[], bool] = lambda: False,
+) -> None:
+    """Awaits `one` for all items, some at once, until `is_over`; raises what one of them raised, the others end."""
+    queue = iter(items)
+
+    async def work() -> None:
+        while not is_over() and (item := next(queue, None)) is not None:
+            await one(item)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(at_once):
+                tasks.create_task(work())
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
