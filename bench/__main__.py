@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("core", "mesh", "ws")
+PARTS = ("core", "mesh", "ws", "doors")
 RESULT = Path("build/bench.json")
 
 
@@ -28,6 +28,10 @@ def measure(parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         from bench import ws_bench
 
         figures |= asyncio.run(ws_bench.figures())
+    if "doors" in parts:
+        from bench import doors_bench
+
+        figures |= asyncio.run(doors_bench.figures())
     return figures
 
 

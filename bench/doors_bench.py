@@ -1,0 +1,152 @@
+"""The public door: REST reads of a list beside a minimal FastAPI + Redis endpoint, and gRPC fan-out."""
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import redis.asyncio
+
+from bench.fastapi_peer import key
+from services.kit.embedded import redis_spec, redis_url
+from services.kit.supervisor import Supervisor
+from tests.support.mesh import Mesh, free_ports
+
+LIST = "new_lows"
+STREAMED_LIST = "gappers_up"
+ROWS = 100
+CONNECTIONS = 32
+REST_SECONDS = 4.0
+ROUNDS = 5
+STREAMS = 1_000
+PACED_INTERVAL_MS = 250
+GRPC_SECONDS = 10.0
+PATH = f"/api/v1/scanner/lists/{LIST}?limit={ROWS}"
+SETTINGS = {"TRADEUL_SIM_SYMBOLS": "2000", "TRADEUL_SIM_START": "2026-03-10T09:45:00"}
+
+Figures = dict[str, dict[str, Any]]
+
+
+class Contestant(NamedTuple):
+    name: str
+    port: int
+    path: str
+
+
+async def child(*arguments: str) -> dict[str, float]:
+    """The result that a process of this package prints."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdout=PIPE)
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"{arguments[0]} ended with {process.returncode}")
+    result: dict[str, float] = json.loads(output)
+    return result
+
+
+async def answered(client: httpx.AsyncClient, url: str) -> bytes:
+    """The body, once there is somebody who answers with 200."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                answer = await client.get(url)
+                if answer.is_success:
+                    return answer.content
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def full_list(client: httpx.AsyncClient, mesh: Mesh) -> bytes:
+    """The list's body once it has all the rows that are asked for."""
+    async with asyncio.timeout(120):
+        while json.loads(body := await answered(client, mesh.url + PATH))["count"] < ROWS:
+            await asyncio.sleep(0.2)
+    return body
+
+
+@asynccontextmanager
+async def peer(directory: Path, body: bytes) -> AsyncIterator[int]:
+    """The FastAPI endpoint with a Redis of its own that holds the body; gives its port."""
+    supervisor = Supervisor([redis_spec(directory)], lambda name, line: None)
+    (port,) = free_ports(1)
+    await supervisor.start()
+    try:
+        async with redis.asyncio.Redis.from_url(redis_url(directory)) as store:
+            await store.set(key(LIST), body)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bench.fastapi_peer", str(port), redis_url(directory)
+        )
+        try:
+            yield port
+        finally:
+            process.terminate()
+            await process.wait()
+    finally:
+        await supervisor.stop()
+
+
+async def rest(mesh: Mesh) -> Figures:
+    async with httpx.AsyncClient() as client:
+        body = await full_list(client, mesh)
+        with tempfile.TemporaryDirectory() as directory:
+            async with peer(Path(directory), body) as port:
+                contestants = (
+                    Contestant("tradeul", mesh.ports["gateway"], PATH),
+                    Contestant("fastapi_redis_bytes", port, f"/raw/{LIST}"),
+                    Contestant("fastapi_redis_json", port, f"/json/{LIST}"),
+                )
+                for each in contestants:
+                    content = await answered(client, f"http://127.0.0.1:{each.port}{each.path}")
+                    if json.loads(content).keys() != json.loads(body).keys():
+                        raise AssertionError(f"{each.name} answers otherwise")
+                results: dict[str, list[dict[str, float]]] = {each.name: [] for each in contestants}
+                for _ in range(ROUNDS):
+                    for each in contestants:
+                        arguments = ("127.0.0.1", str(each.port), each.path, str(CONNECTIONS), str(REST_SECONDS))
+                        results[each.name].append(await child("bench.http_load", *arguments))
+    per_second = {
+        name: round(statistics.median(each["requests"] / each["seconds"] for each in found))
+        for name, found in results.items()
+    }
+    p99 = {name: round(statistics.median(each["p99_ms"] for each in found), 2) for name, found in results.items()}
+    work = f"{ROWS} rows ({len(body) / 1e3:.0f} KB of JSON) over {CONNECTIONS} connections, the market running"
+    return {
+        "rest_requests_per_s": figure(per_second, f"requests/s for {work}"),
+        "rest_p99_ms": figure(p99, f"ms, 99th percentile for {work}"),
+    }
+
+
+def figure(values: dict[str, Any], unit: str) -> dict[str, Any]:
+    """The first is ours."""
+    (_, ours), *peers = values.items()
+    return {"value": ours, "unit": unit, "peers": dict(peers)}
+
+
+async def streams(mesh: Mesh) -> Figures:
+    arguments = (mesh.address("gateway"), STREAMED_LIST, str(STREAMS), str(PACED_INTERVAL_MS), str(GRPC_SECONDS))
+    result = await child("bench.grpc_clients", *arguments)
+    if result["least"] < 1:
+        raise AssertionError("a stream got nothing")
+    return {
+        "grpc_delivered_per_s": {
+            "value": round(result["delivered"] / result["seconds"]),
+            "unit": f"updates/s of one list to {STREAMS:,} streams through Envoy, at most "
+            f"{1000 // PACED_INTERVAL_MS} a second each, clients included",
+            "peers": {},
+            "least_per_stream_per_s": round(result["least"] / result["seconds"], 1),
+            "most_per_stream_per_s": round(result["most"] / result["seconds"], 1),
+        }
+    }
+
+
+async def figures() -> Figures:
+    with tempfile.TemporaryDirectory() as directory:
+        async with Mesh(Path(directory), SETTINGS) as mesh:
+            return await rest(mesh) | await streams(mesh)
