@@ -85,11 +85,12 @@ def encode(day: DayFile, cut: Cut) -> bytes:
     """The MarketBatch of a cut, without its position."""
     parts: list[tuple[int, int, int | bytes]] = []
     if cut.last > cut.first:
+        first, last = cut.first, cut.last
         is_trades = day.manifest.kind == TRADES
         fields: list[tuple[int, int, int | bytes]] = [] if is_trades else [(1, _VARINT, _MINUTE_SPAN)]
         for number, (name, values) in enumerate(day.columns.items(), _FIRST_COLUMN - 1):
             if name != "arrival_ns":
-                fields.append((number, _BYTES, values[cut.first : cut.last].tobytes()))
+                fields.append((number, _BYTES, values[first:last].tobytes()))
         parts.append((8 if is_trades else 6, _BYTES, write_fields(fields)))
     if cut.watermark_ns:
         parts.append((9, _FIXED64, cut.watermark_ns))

@@ -78,10 +78,9 @@ class DayFile:
         self.manifest = read_manifest(directory)
         self.columns: dict[str, NDArray[Any]] = {}
         for name, kind in COLUMNS[self.manifest.kind].items():
-            # An empty file cannot be mapped.
-            self.columns[name] = (
-                np.memmap(directory / f"{name}.bin", dtype=kind, mode="r") if self.manifest.rows else np.empty(0, kind)
-            )
+            # An empty file cannot be mapped. A plain array is cheaper to cut than what maps it.
+            mapped = np.memmap(directory / f"{name}.bin", dtype=kind, mode="r") if self.manifest.rows else None
+            self.columns[name] = np.empty(0, kind) if mapped is None else mapped.view(np.ndarray)
         if wrong := [name for name, values in self.columns.items() if len(values) != self.manifest.rows]:
             raise StartError(f"{directory}: expected {self.manifest.rows} elements of {', '.join(wrong)}")
 
