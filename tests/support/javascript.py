@@ -27,6 +27,7 @@ CHROMIUM_FLAGS = (
 IMPORTED_PROTOS = (
     "google/api/annotations.proto",
     "google/api/http.proto",
+    "google/api/httpbody.proto",
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
 )
