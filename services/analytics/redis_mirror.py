@@ -11,7 +11,7 @@ from services.analytics.core import AnalyticsCore
 from services.analytics.redis_values import INTRADAY_FIELDS, RVOL_FIELDS, Batch, RedisValues
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
-from services.kit.redis import server_start
+from services.kit.redis import check_cancelled, server_start
 from services.kit.redis_scripts import BulkWriter
 
 log = get_logger(__name__)
@@ -33,6 +33,7 @@ class RedisMirror:
     async def run(self) -> None:
         """Writes until cancelled."""
         while True:
+            check_cancelled()
             began = monotonic()
             try:
                 await self._tick()
@@ -57,6 +58,7 @@ class RedisMirror:
             except BaseException:
                 self.values.give_back(batch)
                 raise
+            check_cancelled()
             # The frames' turn.
             await asyncio.sleep(0)
         if self._server is None:

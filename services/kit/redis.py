@@ -57,3 +57,13 @@ async def server_start(redis: Redis) -> str:
     """Names this start of the server: another one may have lost what was written. Raises RedisError, OSError."""
     information = await redis.info("server")
     return str(information["run_id"])
+
+
+def check_cancelled() -> None:
+    """Raises CancelledError in a task that was cancelled: redis-py may answer a cancelled command as if nothing was.
+
+    For loops that would otherwise go on for good.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.kit.logging import get_logger
+from services.kit.redis import check_cancelled
 
 log = get_logger(__name__)
 
@@ -59,6 +60,7 @@ class RedisChannels:
 
     async def _poll(self) -> None:
         while True:
+            check_cancelled()
             try:
                 self._wanted = await self._subscribed()
                 self._is_away = False
@@ -80,6 +82,7 @@ class RedisChannels:
 
     async def _send(self) -> None:
         while True:
+            check_cancelled()
             await self._woken.wait()
             self._woken.clear()
             messages, self._waiting, self._waiting_bytes = self._waiting, deque(), 0

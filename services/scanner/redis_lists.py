@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from services.kit.clock import monotonic
 from services.kit.list_rows import ListRows, ListRowsHole, ending, snapshot_parts
 from services.kit.logging import get_logger
-from services.kit.redis import server_start
+from services.kit.redis import check_cancelled, server_start
 from services.kit.wire import only_field
 from services.scanner import grammar, metrics
 from services.scanner.hub import ListHub
@@ -108,6 +108,7 @@ class RedisLists:
     async def run(self) -> None:
         """Writes until cancelled."""
         while True:
+            check_cancelled()
             try:
                 await self._serve()
             except* (RedisError, OSError) as errors:
@@ -132,7 +133,8 @@ class RedisLists:
             ]
             try:
                 # A server that was started again has perhaps lost what was written.
-                while await self._hold() and await server_start(self._redis) == server:  # noqa: ASYNC110
+                while await self._hold() and await server_start(self._redis) == server:
+                    check_cancelled()
                     await asyncio.sleep(min(self._write_every, self._lease_seconds / 3))
             finally:
                 metrics.REDIS_LISTS_WRITING.set(0)
@@ -156,6 +158,7 @@ class RedisLists:
     async def _follow(self, name: str) -> None:
         """Writes one list until cancelled, from a snapshot on, again and again."""
         while True:
+            check_cancelled()
             if self._hub.core.is_loaded:
                 await self._write_list(name)
             await asyncio.sleep(REFUSED_PAUSE * self._write_every)
@@ -180,6 +183,7 @@ class RedisLists:
                     metrics.REDIS_LIST_REFUSED.inc()
                     return
                 metrics.REDIS_LIST_WRITES.labels(name).inc()
+                check_cancelled()
 
 
 class _ListWriter:
