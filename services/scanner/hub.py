@@ -21,6 +21,11 @@ from services.scanner.list_subscription import ListSubscription
 from services.scanner.scans import MAX_SCANS, Scan, ScanKey, ScanRegistry
 
 MAX_SUBSCRIBERS: Final = 10_000
+# A message to one subscriber costs about half of this: in a crowd changes are merged, so that sending
+# leaves the other half of a core to the market.
+MESSAGE_SECONDS: Final = 0.0002
+# Fewer subscribers than so many are no crowd: each gets every change.
+CROWD: Final = 100
 # What own lists are called in messages and metrics.
 SCAN: Final = "scan"
 
@@ -131,6 +136,10 @@ class ListHub:
         """Subscribers that fell behind and have not caught up."""
         return sum(stream.slow for stream in self._streams.values()) + sum(scan.stream.slow for scan in self.scans)
 
+    def least_interval(self) -> float:
+        """Seconds that every subscriber has to leave between updates."""
+        return self.subscribers * MESSAGE_SECONDS if self.subscribers > CROWD else 0.0
+
     @contextlib.contextmanager
     def list_subscription(self, name: str, asked: Position | None, min_interval_ms: int) -> Iterator[ListSubscription]:
         """A subscriber of a built-in list, counted meanwhile. Raises NOT_READY, TOO_MANY_STREAMS."""
@@ -208,7 +217,7 @@ class ListHub:
                 events.inc()
             gauge.inc(1 if is_slow else -1)
 
-        stream = ListStream(name, position, take_snapshot, on_slow, max_held=self._max_held)
+        stream = ListStream(name, position, take_snapshot, on_slow, self.least_interval, max_held=self._max_held)
         if self._closing is not None:
             stream.close(self._closing)
         return stream

@@ -33,7 +33,8 @@ class ListStream:
 
     `name` is what the list is called in messages; `take_snapshot` gives the
     encoded RankedList as last published; `on_slow` is told of each subscriber
-    that fell behind (True) and has caught up again or gone (False).
+    that fell behind (True) and has caught up again or gone (False);
+    `least_interval` says how many seconds every subscriber has to leave between updates.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ListStream:
         position: Position,
         take_snapshot: Callable[[], bytes],
         on_slow: Callable[[bool], None],
+        least_interval: Callable[[], float] = lambda: 0.0,
         *,
         max_held: int = MAX_HELD,
         max_held_bytes: int = MAX_HELD_BYTES,
@@ -53,6 +55,7 @@ class ListStream:
         self.slow = 0
         self._take_snapshot = take_snapshot
         self._on_slow = on_slow
+        self.least_interval = least_interval
         self._bounds = (max_held, max_held_bytes)
         self.heartbeat_seconds = heartbeat_seconds
         # Lists send their paced updates at different times.

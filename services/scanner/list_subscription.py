@@ -26,7 +26,7 @@ class ListSubscription:
     def __init__(self, stream: "ListStream", asked: Position | None, interval: float) -> None:
         self._stream = stream
         self._asked = asked
-        self._interval = interval
+        self._asked_interval = interval
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[bool] | None = None
         self._ended = False
@@ -43,6 +43,11 @@ class ListSubscription:
     def at(self) -> Position:
         """The last position sent."""
         return self._at
+
+    @property
+    def _interval(self) -> float:
+        """Seconds between updates: what was asked for, or more in a crowd."""
+        return max(self._asked_interval, self._stream.least_interval())
 
     def end(self, error: Exception | None = None) -> None:
         """Ends the messages, with `error` if there is one."""

@@ -146,6 +146,29 @@ async def test_a_least_interval_merges_what_comes_between() -> None:
     assert reader.copy.sequence == 10
 
 
+async def test_in_a_crowd_changes_are_merged_for_who_asked_for_each() -> None:
+    least = 0.0
+    publisher = Publisher(least_interval=lambda: least)
+    reader = Reader(publisher.stream.subscribe())
+    await reader.read_until("current")
+    publisher.publish(("A", 1.0))
+    await reader.read()
+    least = 0.05
+    publisher.publish(("A", 2.0))
+    await reader.read()
+    for price in (3.0, 4.0, 5.0):
+        publisher.publish(("A", price))
+    await reader.read()
+    assert reader.kinds[-3:] == ["delta"] * 3
+    assert (reader.copy.sequence, rows_of(reader.copy)) == (5, [("A", 5.0)])
+    least = 0.0
+    for price in (6.0, 7.0):
+        publisher.publish(("A", price))
+        await reader.read()
+    assert reader.copy.sequence == 7
+    assert publisher.slow == []
+
+
 async def test_quiet_streams_send_heartbeats() -> None:
     publisher = Publisher(heartbeat_seconds=0.01)
     reader = Reader(publisher.stream.subscribe())
