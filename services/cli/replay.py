@@ -12,8 +12,10 @@ from services.cli import mesh, up
 from services.kit.clock import monotonic
 from services.kit.errors import StartError
 from services.kit.flat_files import TRADES_KIND, file_name
-from services.kit.logging import configure
+from services.kit.logging import configure, get_logger
 from services.kit.settings import Settings
+
+log = get_logger(__name__)
 
 
 @click.command()
@@ -47,6 +49,10 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
     # The services read their environment.
     os.environ.update(environment)
     settings = Settings.load()
+    if settings.uses_simulator:
+        log.warning(
+            "previous closes, averages and baselines that are not stored come from the simulator, not the vendor"
+        )
     with up.only_one(settings.data_dir):
         mesh.check_ports(mesh.ports_of(settings))
         asyncio.run(up.run(settings, began))

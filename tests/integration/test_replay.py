@@ -8,9 +8,11 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from services.data_ingest import service as data_ingest_service
+from services.kit.errors import StartError
 from services.kit.settings import Settings
 from services.market_session.service import MarketSession
 from services.replay.service import Replay
@@ -35,6 +37,7 @@ from tests.support.running_replay import (
     serving,
 )
 from tests.support.scripted_day import ScriptedDay
+from tests.support.stores import running_stores
 from tests.support.vendor_server import VendorServer
 
 SNAPSHOT = "/v2/snapshot/locale/us/markets/stocks/tickers"
@@ -141,6 +144,31 @@ async def test_minute_bars_fill_lists(vendor: VendorServer, tmp_path: Path) -> N
         row = found["S003"]
         assert (row.price, row.volume_today, row.open) == (16, 200_000, 13)
         assert row.intraday_high == 18
+
+
+async def test_stored_minute_bars_are_a_day(vendor: VendorServer, tmp_path: Path) -> None:
+    async with running_stores(tmp_path / "stores") as stores:
+        connection = await asyncpg.connect(stores.database_url)
+        try:
+            insert = "INSERT INTO aggregates_1min VALUES (to_timestamp($1), $2, 10, 12, 9, 11, 200000, $3, 500)"
+            for clock in ("09:29:00", "09:30:00"):
+                for symbol, vwap in (("S001", 10.5), ("S002", None)):
+                    await connection.execute(insert, ns_at(clock) // 10**9, symbol, vwap)
+            await connection.execute(insert, ns_at("09:30:00") // 10**9 - 86_400, "S003", 10.5)
+        finally:
+            await connection.close()
+        environment = environment_of(vendor, tmp_path, TRADEUL_DATABASE_URL=stores.database_url)
+        async with running_replay(environment, ScriptedReference(1)) as running:
+            await running.until_time(ns_at("09:31:00"))
+            rows = {row.symbol: row for row in running.list("filtered").rows}
+            assert rows.keys() == {"S001", "S002"}
+            assert (rows["S001"].volume_today, rows["S001"].vwap) == (400_000, 10.5)
+            assert rows["S002"].vwap == pytest.approx((12 + 9 + 11) / 3, abs=1e-6)
+        environment = environment_of(
+            vendor, tmp_path, TRADEUL_DATABASE_URL=stores.database_url, TRADEUL_REPLAY_DATE="2025-11-20"
+        )
+        with pytest.raises(StartError, match="no minute bars of that day"):
+            await Replay(Settings.load(environment)).start()
 
 
 async def test_bad_rows_are_counted_and_nothing_else_is_lost(vendor: VendorServer, tmp_path: Path) -> None:

@@ -105,13 +105,13 @@ class RunningReplay:
         return core.market.state.now_ns if core.is_loaded else 0
 
 
-def environment_of(vendor: VendorServer, data_dir: Path, file: Path, **more: str) -> dict[str, str]:
+def environment_of(vendor: VendorServer, data_dir: Path, file: Path | None = None, **more: str) -> dict[str, str]:
     return {
         **vendor.environment,
         "TRADEUL_DATA_DIR": str(data_dir),
         "TRADEUL_METRICS_PORT_OFFSET": "0",
         "TRADEUL_REPLAY_DATE": str(DAY),
-        "TRADEUL_REPLAY_FILE": str(file),
+        "TRADEUL_REPLAY_FILE": str(file or ""),
         **more,
     }
 
