@@ -14,7 +14,8 @@ LONG: Final = timedelta(days=400)
 
 _RUNS: Final = """
     DELETE FROM maintenance_runs
-    WHERE state <> 'RUNNING' AND ended_at < clock_timestamp() - CASE WHEN task = 'sync_redis' THEN $1 ELSE $2 END
+    WHERE state <> 'RUNNING'
+        AND ended_at < clock_timestamp() - CASE WHEN task = 'sync_redis' THEN $1::interval ELSE $2::interval END
 """
 
 

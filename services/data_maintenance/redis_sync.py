@@ -134,7 +134,8 @@ class SyncRedis:
         return table
 
     async def _sync_metadata(self, job: Job, today: date) -> None:
-        rows = await self._pool.fetch("SELECT symbol, updated_at::text AS version FROM ticker_metadata")
+        # A row's xmin changes with every change, whoever makes it.
+        rows = await self._pool.fetch("SELECT symbol, xmin::text AS version FROM ticker_metadata")
         versions = {row["symbol"]: row["version"] for row in rows}
         marks = Marks(self._redis, "metadata", today)
         symbols = await marks.changed(versions)

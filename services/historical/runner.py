@@ -36,15 +36,15 @@ class Runner:
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, vendor: VendorClient, calendar: Calendar) -> None:
         self.jobs = JobStore(pool)
-        self._settings = settings
-        self._pool = pool
-        self._vendor = vendor
-        self._calendar = calendar
+        self.settings = settings
+        self.pool = pool
+        self.vendor = vendor
+        self.calendar = calendar
 
     @contextlib.asynccontextmanager
     async def _locked(self, kind: Kind) -> AsyncIterator[None]:
         """Nobody else loads this kind meanwhile; raises LOAD_RUNNING. The lock ends with its connection."""
-        async with self._pool.acquire() as connection:
+        async with self.pool.acquire() as connection:
             if not await self.jobs.lock(kind, connection):
                 raise LOAD_RUNNING.error(f"a load of {kind} is running already", kind=kind)
             try:
@@ -61,7 +61,7 @@ class Runner:
         """
         if request.kind is Kind.METADATA and request.source != REST:
             raise INVALID_REQUEST.error("source: expected rest for metadata, files do not tell them")
-        files = None if request.source == REST else open_source(request.source, self._settings.flat_files)
+        files = None if request.source == REST else open_source(request.source, self.settings.flat_files)
         async with self._locked(request.kind):
             work = await self._prepare(request, files)
             job_id = await self.jobs.begin(request, work.days[0].date, work.days[-1].date)
@@ -70,10 +70,10 @@ class Runner:
         return job_id
 
     async def _prepare(self, request: Request, files: FlatFiles | None) -> Work:
-        store = HistoryStore(self._pool)
-        calendar = self._calendar.with_changes(await UniverseStore(self._pool).holidays())
+        store = HistoryStore(self.pool)
+        calendar = self.calendar.with_changes(await UniverseStore(self.pool).holidays())
         newest = await self._newest(request, files, calendar)
-        return Work(request, self._settings, calendar, days_of(request, calendar, newest), store, self._vendor)
+        return Work(request, self.settings, calendar, days_of(request, calendar, newest), store, self.vendor)
 
     async def _newest(self, request: Request, files: FlatFiles | None, calendar: Calendar) -> datetime.date:
         """The newest day that can be loaded: one that is over for the vendor, or has a file."""
@@ -88,14 +88,18 @@ class Runner:
                 raise INVALID_REQUEST.error(f"source: expected daily files, found none in {request.source}")
             return newest
         try:
-            now = datetime.datetime.fromisoformat((await self._vendor.market_status()).server_time)
+            now = datetime.datetime.fromisoformat((await self.vendor.market_status()).server_time)
         except (VendorError, ValueError) as error:
             raise VENDOR_UNAVAILABLE.error(f"the vendor does not tell the time: {error}") from error
         today = now.astimezone(NEW_YORK).date()
         if request.kind in (Kind.UNIVERSE, Kind.METADATA):
             return calendar.before(today + datetime.timedelta(days=1)).date
         day = calendar.get(today)
-        is_over = day is not None and now.timestamp() * NS_PER_SECOND >= day.post_market_end_ns
+        if day is None:
+            return calendar.before(today).date
+        # A daily bar is the regular session's; the day's minutes go on to the evening.
+        end_ns = day.market_close_ns if request.kind is Kind.OHLC else day.post_market_end_ns
+        is_over = now.timestamp() * NS_PER_SECOND >= end_ns
         return today if is_over else calendar.before(today).date
 
     async def _follow(self, job_id: int, work: Work, files: FlatFiles | None) -> None:

@@ -91,7 +91,7 @@ class ReferenceProcess:
         before = (Counter(self.set_aside), Counter(self.failed))
         for attempt in range(ATTEMPTS):
             try:
-                process = await self._start(request)
+                process = await self._started(request)
                 try:
                     assert process.stdout is not None
                     async for batch in self._read(process.stdout, *before):
@@ -104,6 +104,15 @@ class ReferenceProcess:
                 log.error("reference loader ended early", error=str(error), attempt=attempt + 1)
             else:
                 return
+
+    async def _started(self, request: Request) -> asyncio.subprocess.Process:
+        """A child; cancelled while it is being started, none is left."""
+        starting = asyncio.ensure_future(self._start(request))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await self._end(await starting)
+            raise
 
     async def _start(self, request: Request) -> asyncio.subprocess.Process:
         launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), SAME]
