@@ -179,10 +179,10 @@ def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_asi
 
 
 async def stored_atr(pool: asyncpg.Pool, day: datetime.date, set_aside: Counter[str]) -> dict[str, StoredATR]:
-    """The newest ATR of each symbol that ticker_atr holds, not newer than `day`."""
+    """The newest ATR of each symbol that ticker_atr holds from before `day`: one of the day itself has seen its bar."""
     query = (
         "SELECT DISTINCT ON (symbol) symbol, date, atr FROM ticker_atr"
-        " WHERE period = $1 AND date <= $2 ORDER BY symbol, date DESC"
+        " WHERE period = $1 AND date < $2 ORDER BY symbol, date DESC"
     )
     found = {}
     for row in await pool.fetch(query, ATR_DAYS, day):
