@@ -1,5 +1,6 @@
 """What `tradeul replay` makes of its words, and which processes a replay has."""
 
+import contextlib
 import datetime
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from services.cli.mesh import modules_of, ports_of, specs_of
 from services.cli.replay import at, find
+from services.data_ingest.reference.worker import stores
 from services.kit.errors import SettingsError
 from services.kit.flat_files import TRADES_KIND, file_name
 from services.kit.settings import Settings
@@ -61,6 +63,15 @@ def test_a_replay_has_the_file_for_a_feed_and_writes_nowhere(tmp_path: Path) -> 
     # The live market's Redis is left alone.
     assert specs["scanner"].environment["TRADEUL_REDIS_URL"].startswith("unix://")
     assert "polygon_ws" in [module.name for module in modules_of(Settings.load(live))]
+
+
+async def test_reference_data_of_a_past_day_do_not_come_from_redis() -> None:
+    failed: dict[str, int] = {}
+    async with contextlib.AsyncExitStack() as stack:
+        # Nothing is there: it is not even asked.
+        settings = Settings.load({**REPLAY, "TRADEUL_REDIS_URL": "unix:///nowhere/redis.sock"})
+        assert await stores(settings, stack, failed) == (None, None)
+    assert failed == {}
 
 
 def test_the_wall_has_no_say_in_a_replay() -> None:

@@ -1,0 +1,112 @@
+"""What a replay waits for, and reference data in one order."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.data_ingest import replay_gate
+from services.data_ingest.reference import ReferenceBatch
+from services.data_ingest.reference.batch import Baselines
+from services.data_ingest.reference.gather import Gathered
+from services.data_ingest.replay_gate import ReplayGate
+from services.kit.ring import Position, Ring
+
+
+class Reference:
+    loads = 0
+
+    async def load_whole(self) -> None:
+        self.loads += 1
+
+
+class Stream:
+    """A ring of small frames, and readers that are where a test puts them."""
+
+    def __init__(self, frames: int, *at: int) -> None:
+        self.ring = Ring(1, 1 << 16, 1 << 26)
+        for _ in range(frames):
+            self.ring.append(b"frame")
+        self.readers = [SimpleNamespace(at=Position(1, sequence)) for sequence in at]
+
+
+def gate_of(stream: Stream) -> tuple[ReplayGate, Reference]:
+    reference = Reference()
+    gate: Any = ReplayGate(reference, stream)  # type: ignore[arg-type]
+    return gate, reference
+
+
+async def test_reference_data_are_loaded_once_before_the_first_batch() -> None:
+    gate, reference = gate_of(Stream(10, 10))
+    await gate.open()
+    await gate.open()
+    assert reference.loads == 1
+
+
+async def test_a_reader_that_is_behind_is_waited_for() -> None:
+    stream = Stream(replay_gate.MAX_BEHIND_FRAMES + 10, 5, replay_gate.MAX_BEHIND_FRAMES + 10)
+    gate, _ = gate_of(stream)
+    opening = asyncio.create_task(gate.open())
+    await asyncio.sleep(replay_gate.LOOK_SECONDS * 3)
+    assert not opening.done()
+    stream.readers[0].at = Position(1, 10)
+    await asyncio.wait_for(opening, 5)
+
+
+async def test_bytes_count_as_frames_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_gate, "MAX_BEHIND_BYTES", 100)
+    stream = Stream(50, 20)
+    gate, _ = gate_of(stream)
+    opening = asyncio.create_task(gate.open())
+    await asyncio.sleep(replay_gate.LOOK_SECONDS * 3)
+    assert not opening.done()
+    stream.readers[0].at = Position(1, 30)
+    await asyncio.wait_for(opening, 5)
+
+
+async def test_a_reader_that_takes_nothing_does_not_hold_the_day_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_gate, "PATIENCE_SECONDS", 0.05)
+    stream = Stream(replay_gate.MAX_BEHIND_FRAMES + 10, 5)
+    gate, _ = gate_of(stream)
+    await asyncio.wait_for(gate.open(), 5)
+    # Not again for each batch.
+    monkeypatch.setattr(replay_gate, "PATIENCE_SECONDS", 1e9)
+    await asyncio.wait_for(gate.open(), 5)
+
+
+def batches() -> Iterator[ReferenceBatch]:
+    for number in range(30):
+        symbol = f"S{number}"
+        yield ReferenceBatch([symbol, f"T{number}"], {"prev_close": np.array([1.0 + number, 2.0])})
+        yield ReferenceBatch([symbol], {}, {"company_name": [f"{symbol} Inc."]})
+        slots = np.full((1, 192), float(number))
+        yield ReferenceBatch([symbol], baselines=Baselines(np.array([20], np.uint32), slots, slots, slots))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_data_make_the_same_batches_in_whatever_order_they_came(seed: int) -> None:
+    def encoded(each: list[ReferenceBatch]) -> list[bytes]:
+        gathered = Gathered()
+        for batch in each:
+            gathered.take(batch)
+        return [batch.encode(range(len(batch.symbols))) for batch in gathered.batches()]
+
+    shuffled = list(batches())
+    random.Random(seed).shuffle(shuffled)
+    assert encoded(shuffled) == encoded(list(batches()))
+    assert len(encoded(shuffled)) == 3
+
+
+def test_the_last_value_holds_and_what_is_not_told_is_absent() -> None:
+    gathered = Gathered()
+    gathered.take(ReferenceBatch(["B", "A"], {"prev_close": np.array([1.0, 2.0])}))
+    gathered.take(ReferenceBatch(["B"], {"prev_close": np.array([3.0]), "atr": np.array([0.5])}))
+    (batch,) = gathered.batches()
+    assert batch.symbols == ["A", "B"]
+    assert batch.numbers["prev_close"].tolist() == [2.0, 3.0]
+    assert np.isnan(batch.numbers["atr"][0]) and batch.numbers["atr"][1] == 0.5
+    assert gathered.symbols == {"A", "B"}
