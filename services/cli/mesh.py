@@ -7,6 +7,7 @@ from typing import Final
 
 from services.kit import embedded
 from services.kit.errors import StartError
+from services.kit.http_probe import http_status
 from services.kit.process import ProcessSpec, Ready
 from services.kit.settings import STANDS_FOR, Address, Settings
 from services.modules import GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
@@ -89,7 +90,7 @@ def readiness(module: Module, address: Address) -> Ready:
     """Asks a service whether it has started; one with a trouble, such as a key that was refused, has."""
 
     async def http_ready() -> bool:
-        return await embedded.http_status(address.host, address.port, "/readyz") == 200
+        return await http_status(address.host, address.port, "/readyz") == 200
 
     async def grpc_ready() -> bool:
         # Loaded when the first child is started: the stores come up meanwhile.

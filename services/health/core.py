@@ -6,6 +6,7 @@ from typing import Final
 from services.kit.errors import SERVICES_NOT_SERVING
 
 SERVING: Final = "SERVING"
+NOT_SERVING: Final = "NOT_SERVING"
 # Nobody answers there, or not any more.
 UNREACHABLE: Final = "UNREACHABLE"
 

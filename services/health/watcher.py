@@ -1,15 +1,17 @@
-"""Follows one service's grpc.health.v1 state: told of changes, it never asks."""
+"""Follows one service's state: told of changes by grpc.health.v1; a service without gRPC is asked."""
 
 import asyncio
 import random
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.health.core import UNREACHABLE
+from services.health.core import NOT_SERVING, SERVING, UNREACHABLE
 from services.kit.channel import open_channel
+from services.kit.http_probe import http_status
 from services.kit.logging import get_logger
 from services.kit.settings import Address
 
@@ -17,6 +19,8 @@ log = get_logger(__name__)
 
 # A server that refuses to be watched is asked again after so long.
 PAUSE_SECONDS: Final = 1.0
+# How often a service without gRPC is asked.
+ASK_SECONDS: Final = 2.0
 
 
 async def watch(name: str, target: Address | str, saw: Callable[[str, str], None]) -> None:
@@ -40,3 +44,11 @@ async def watch(name: str, target: Address | str, saw: Callable[[str, str], None
             log.debug("watch ended", name=name, reason=why)
             saw(name, UNREACHABLE)
             await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.25, 1.0))
+
+
+async def ask(name: str, target: Address, saw: Callable[[str, str], None]) -> None:
+    """Calls `saw(name, state)` with what /readyz of a service without gRPC says, again and again until cancelled."""
+    while True:
+        status = await http_status(target.host, target.port, "/readyz")
+        saw(name, UNREACHABLE if status is None else SERVING if status == HTTPStatus.OK else NOT_SERVING)
+        await asyncio.sleep(ASK_SECONDS)

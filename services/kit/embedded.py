@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.kit.errors import StartError
+from services.kit.http_probe import http_status
 from services.kit.process import CHILD, SAME, ProcessSpec, rotate
 from services.kit.settings import Settings
 
@@ -318,19 +319,3 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
         prepare=prepare,
         log_file=log_file,
     )
-
-
-async def http_status(host: str, port: int, path: str) -> int | None:
-    """The status of a GET; None when nobody answers in time."""
-    try:
-        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-            reader, writer = await asyncio.open_connection(host, port)
-            try:
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-                words = (await reader.readline()).split()
-                return int(words[1]) if len(words) > 1 and words[1].isdigit() else None
-            finally:
-                writer.close()
-                await writer.wait_closed()
-    except (OSError, TimeoutError):
-        return None

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.kit.logging import get_logger
-from services.kit.redis import make_client
+from services.kit.redis import check_cancelled, make_client
 from services.market_session import metrics
 
 log = get_logger(__name__)
@@ -41,6 +41,7 @@ class RedisCopy:
                 await self._changed.wait()
                 self._changed.clear()
                 await self._write(client)
+                check_cancelled()
                 try:
                     async with asyncio.timeout(self._renew_seconds):
                         await self._changed.wait()

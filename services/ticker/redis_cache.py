@@ -13,6 +13,7 @@ from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
+from services.kit.redis import check_cancelled
 from services.ticker import metrics
 
 log = get_logger(__name__)
@@ -93,6 +94,7 @@ class RedisCache:
             rows, self._pending = self._pending, {}
             if not self._is_paused():
                 await self._write(rows)
+                check_cancelled()
             await asyncio.sleep(self._write_every)
 
     async def _write(self, rows: dict[str, ticker_row_pb2.TickerRow]) -> None:

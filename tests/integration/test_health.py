@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 from tradeul.v1 import health_pb2, health_pb2_grpc
 
+from services.health import watcher
 from services.health.service import HealthService
 from services.kit.channel import open_channel
 from services.kit.lifecycle import Service
@@ -36,7 +37,8 @@ class SmallMesh:
     """The health service of a mesh whose other services come and go."""
 
     def __init__(self) -> None:
-        ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
+        names = [*NAMES, "websocket_server"]
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
         addresses = {f"TRADEUL_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in ports.items()}
         self.settings = Settings.load({**addresses, "TRADEUL_METRICS_PORT_OFFSET": "0"})
         self.peers: dict[str, Host] = {}
@@ -101,7 +103,9 @@ async def test_names_every_service_once_all_serve(mesh: SmallMesh) -> None:
         await mesh.until_state(name, "SERVING")
     answer = await mesh.ask()
     assert answer.status == "healthy"
-    assert dict(answer.services) == dict.fromkeys(NAMES, "SERVING")
+    assert {name: answer.services[name] for name in NAMES} == dict.fromkeys(NAMES, "SERVING")
+    # It speaks no gRPC and does not run here.
+    assert set(answer.services) - set(NAMES) == {"websocket_server"}
 
 
 async def test_a_service_that_the_door_does_not_need_may_be_away(mesh: SmallMesh) -> None:
@@ -155,3 +159,24 @@ async def test_questions_cost_the_services_nothing(mesh: SmallMesh) -> None:
         await mesh.ask()
     assert watches == REGISTRY.get_sample_value(*opened) == len(NEEDED)
     assert REGISTRY.get_sample_value(*handled) == checks
+
+
+async def test_a_service_without_grpc_is_asked(mesh: SmallMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "ASK_SECONDS", POLL_SECONDS)
+    status = "200 OK"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readline()).startswith(b"GET /readyz ")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+        await writer.wait_closed()
+
+    await mesh.begin(*NEEDED)
+    await mesh.until_healthy()
+    host, port = mesh.settings.address("websocket_server")
+    server = await asyncio.start_server(answer, host, port)
+    async with server:
+        await mesh.until_state("websocket_server", "SERVING")
+        status = "503 Service Unavailable"
+        await mesh.until_state("websocket_server", "NOT_SERVING")
+    await mesh.until_state("websocket_server", "UNREACHABLE")
