@@ -157,7 +157,9 @@ async def test_stored_minute_bars_are_a_day(vendor: VendorServer, tmp_path: Path
             await connection.execute(insert, ns_at("09:30:00") // 10**9 - 86_400, "S003", 10.5)
         finally:
             await connection.close()
-        environment = environment_of(vendor, tmp_path, TRADEUL_DATABASE_URL=stores.database_url)
+        environment = environment_of(
+            vendor, tmp_path, TRADEUL_DATABASE_URL=stores.database_url, TRADEUL_REPLAY_SPEED="max"
+        )
         async with running_replay(environment, ScriptedReference(1)) as running:
             await running.until_time(ns_at("09:31:00"))
             rows = {row.symbol: row for row in running.list("filtered").rows}
@@ -181,7 +183,8 @@ async def test_bad_rows_are_counted_and_nothing_else_is_lost(vendor: VendorServe
         trade_row("S001", ns_at("09:30:05"), 7, trade_id=2),
     ]
     file = write_rows(tmp_path / "2025-11-24.csv.gz", TRADE_COLUMNS, rows)
-    async with running_replay(environment_of(vendor, tmp_path, file), ScriptedReference(1)) as running:
+    environment = environment_of(vendor, tmp_path, file, TRADEUL_REPLAY_SPEED="max")
+    async with running_replay(environment, ScriptedReference(1)) as running:
         await running.until_time(ns_at("09:30:05"))
         assert running.replay.day.manifest.set_aside == {"unreadable": 1}
         feed = running.data_ingest.feed
