@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("core", "mesh", "ws", "doors")
+PARTS = ("core", "mesh", "ws", "doors", "history")
 RESULT = Path("build/bench.json")
 
 
@@ -32,6 +32,10 @@ def measure(parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         from bench import doors_bench
 
         figures |= asyncio.run(doors_bench.figures())
+    if "history" in parts:
+        from bench import history_bench
+
+        figures |= asyncio.run(history_bench.figures())
     return figures
 
 

@@ -29,11 +29,16 @@ REFUSED: Final = frozenset({401, 403})
 
 async def load_slots(work: Work, files: FlatFiles | None) -> None:
     """Stores the days that are not stored, then makes volume_slots anew from the 30 days up to the last one."""
+    await load_days(work, files)
+    await _make_baselines(work)
+
+
+async def load_days(work: Work, files: FlatFiles | None) -> None:
+    """Only the days."""
     if files is None:
         await _Answers(work).load()
     else:
         await _load_files(work, files)
-    await _make_baselines(work)
 
 
 # --- flat files: a day is a unit -----------------------------------------------------

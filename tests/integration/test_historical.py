@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from tradeul.v1 import historical_pb2, historical_pb2_grpc
 
-from services.historical import load_slots
+from services.historical import flat_bars, load_slots
 from services.historical.core import REST, Kind, Request
 from services.historical.runner import Runner
 from services.historical.service import Historical, open_runner
@@ -151,7 +151,7 @@ async def test_a_cancelled_load_goes_on_where_it_was(
 ) -> None:
     days = month(tmp_path)
     reached, reads = asyncio.Event(), []
-    real, loop = load_slots.read_minutes, asyncio.get_running_loop()
+    real, loop = flat_bars.read_minutes, asyncio.get_running_loop()
 
     def read(*arguments: Any) -> Any:
         reads.append(arguments)
