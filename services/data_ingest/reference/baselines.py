@@ -64,7 +64,7 @@ class SlotGrid:
     def places(
         self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats
     ) -> tuple[NDArray[np.bool_], Floats, int]:
-        """The same bars in their places: which [day, slot] have one; their [volume and trades, day, slot]; set aside."""
+        """Which [day, slot] have a bar; [volume and trades, day, slot]; how many bars were set aside."""
         with np.errstate(invalid="ignore"):
             wrong = ~((volume >= 0) & (volume < VOLUME_LIMIT)) | (trades < 0) | (trades >= VOLUME_LIMIT)
         day = np.searchsorted(self._starts_ms, start_ms, side="right") - 1
