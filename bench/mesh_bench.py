@@ -24,7 +24,9 @@ BULK = 2_000_000
 PACED_SECONDS = 20
 WARM_SECONDS = 3
 CHECKED_SYMBOLS = 500
-SETTLE_SECONDS = 240.0
+# The vendor is asked for 12,000 companies' details at 40 a second.
+SETTLE_SECONDS = 900.0
+SETTLED_FOR_SECONDS = 15.0
 IDLE_SECONDS = 20.0
 
 Figures = dict[str, dict[str, Any]]
@@ -189,10 +191,10 @@ async def settled(observer: Observer) -> None:
     deadline = monotonic() + SETTLE_SECONDS
     while monotonic() < deadline:
         now = dict((await observer.sequencer_status()).reference)
-        if now and now == before:
+        if now == before and now.get("baseline") and now.get("atr"):
             return
         before = now
-        await asyncio.sleep(5)
+        await asyncio.sleep(SETTLED_FOR_SECONDS)
     raise AssertionError(f"reference data still arrives after {SETTLE_SECONDS:g} s: {before}")
 
 
@@ -210,14 +212,16 @@ async def run_figures() -> Figures:
             async with observed(mesh) as observer:
                 await settled(observer)
             resident = mesh.resident_bytes() / 1e6
+            each_by_itself = mesh.resident_bytes(shared_once=False) / 1e6
             every_process = mesh.resident_bytes(python_only=False) / 1e6
     return {
         "run_ready_s": {
             "value": round(ready, 1), "unit": "s from the command to a gappers list with rows", "peers": {},
         },
         "run_rss_mb": {
-            "value": round(resident), "unit": "MB resident, all Python processes, reference data loaded", "peers": {},
-            "with_stores_and_envoy": round(every_process),
+            "value": round(resident), "peers": {},
+            "unit": "MB resident, all Python processes, shared pages once, reference data loaded",
+            "sum_of_rss": round(each_by_itself), "with_stores_and_envoy": round(every_process),
         },
     }  # fmt: skip
 

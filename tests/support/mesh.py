@@ -97,15 +97,16 @@ class Mesh:
     def log_tail(self, lines: int = 60) -> str:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
-    def resident_bytes(self, python_only: bool = True) -> int:
-        """Resident memory of all the mesh's processes together."""
+    def resident_bytes(self, python_only: bool = True, *, shared_once: bool = True) -> int:
+        """Memory of all the mesh's processes together; what several share counts once, or in each of them."""
         assert self.process is not None
-        page = os.sysconf("SC_PAGE_SIZE")
+        field = "Pss:" if shared_once else "Rss:"
         total = 0
         for pid in processes_below(self.process.pid) | {self.process.pid}:
             if python_only and "python" not in Path(f"/proc/{pid}/exe").resolve().name:
                 continue
-            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
         return total
 
     def cpu_seconds(self, python_only: bool = True) -> float:
