@@ -8,6 +8,7 @@ can begin anywhere.
 """
 
 import datetime
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -111,6 +112,4 @@ def read_manifest(directory: Path) -> Manifest:
 
 def _checksum(data: bytes) -> int:
     """31 bits, never 0: an epoch is a number from 1 on."""
-    import zlib
-
     return zlib.crc32(data) & 0x7FFFFFFF or 1
