@@ -148,7 +148,7 @@ async def _load(url: str, what: str) -> int:
         from services.historical.flat_files import open_source
         from services.historical.load_slots import load_days
 
-        calendar = runner.calendar
+        calendar = await runner.calendar()
         store = HistoryStore(runner.pool)
         work = Work(request, runner.settings, calendar, [calendar.on(DAY)], store, runner.vendor)
         await load_days(work, open_source(request.source, runner.settings.flat_files))
@@ -157,7 +157,7 @@ async def _load(url: str, what: str) -> int:
 
 def _pandas() -> tuple[int, str]:
     """As a good data scientist would: the slots by symbol, a repeated minute's last bar counting."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]  # without types, and needed only here
 
     path = FOLDER / f"us_stocks_sip/minute_aggs_v1/{DAY:%Y/%m}/{DAY}.csv.gz"
     frame = pd.read_csv(path, usecols=["ticker", "volume", "window_start", "transactions"])

@@ -18,13 +18,14 @@ from services.historical.load_universe import load_universe
 from services.historical.store import HistoryStore
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
-from services.kit.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.clock import NEW_YORK, NS_PER_SECOND, new_york_today
 from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
 from services.kit.logging import get_logger
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient, VendorError
 from services.market_session.calendar import Calendar
+from services.market_session.nyse import nyse_calendar
 
 log = get_logger(__name__)
 
@@ -32,14 +33,21 @@ STORE_EVERY_SECONDS = 1.0
 
 
 class Runner:
-    """Prepares and runs loads over one pool and one vendor client. `calendar` is the exchange's own."""
+    """Prepares and runs loads over one pool and one vendor client."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, vendor: VendorClient, calendar: Calendar) -> None:
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, vendor: VendorClient) -> None:
         self.jobs = JobStore(pool)
         self.settings = settings
         self.pool = pool
         self.vendor = vendor
-        self.calendar = calendar
+        self._calendar: Calendar | None = None
+
+    async def calendar(self) -> Calendar:
+        """The exchange's own."""
+        if self._calendar is None:
+            # A hundred megabytes of pandas come with it: not before the first load.
+            self._calendar = await asyncio.to_thread(nyse_calendar, new_york_today())
+        return self._calendar
 
     @contextlib.asynccontextmanager
     async def _locked(self, kind: Kind) -> AsyncIterator[None]:
@@ -71,7 +79,7 @@ class Runner:
 
     async def _prepare(self, request: Request, files: FlatFiles | None) -> Work:
         store = HistoryStore(self.pool)
-        calendar = self.calendar.with_changes(await UniverseStore(self.pool).holidays())
+        calendar = (await self.calendar()).with_changes(await UniverseStore(self.pool).holidays())
         newest = await self._newest(request, files, calendar)
         return Work(request, self.settings, calendar, days_of(request, calendar, newest), store, self.vendor)
 

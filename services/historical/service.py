@@ -1,6 +1,5 @@
 """The service: one pool, one vendor client, the loads that it was asked for."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import ClassVar, Final
@@ -11,13 +10,12 @@ from tradeul.v1 import historical_pb2
 from services.historical.loads import Loads
 from services.historical.runner import Runner
 from services.historical.servicer import HistoricalServicer
-from services.kit.clock import new_york_today, wall_seconds
+from services.kit.clock import wall_seconds
 from services.kit.database import open_pool
 from services.kit.lifecycle import Service
 from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient
-from services.market_session.nyse import nyse_calendar
 
 # A connection holds each kind's lock; writers take the others.
 CONNECTIONS: Final = 12
@@ -33,8 +31,7 @@ async def open_runner(settings: Settings, database_url: str, attempts: int = 8) 
         stack.push_async_callback(pool.close)
         vendor = VendorClient(polygon.rest_url, polygon.api_key, concurrency=REQUESTS_AT_ONCE, attempts=attempts)
         await stack.enter_async_context(vendor)
-        calendar = await asyncio.to_thread(nyse_calendar, new_york_today())
-        yield Runner(settings, pool, vendor, calendar)
+        yield Runner(settings, pool, vendor)
 
 
 class Historical(Service):
