@@ -91,9 +91,7 @@ class ClientHub:
 
     def _piece(self, names: frozenset[str], aggregates: dict[bytes, bytes]) -> tuple[int, bytes]:
         feeds = [self._channels[name].feed for name in names]
-        frames = [
-            frame for symbol, frame in aggregates.items() if any(feed.holds(symbol) for feed in feeds)
-        ]
+        frames = [frame for symbol, frame in aggregates.items() if any(feed.holds(symbol) for feed in feeds)]
         return len(frames), b"".join(frames)
 
     # --- what the clients report
