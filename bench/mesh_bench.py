@@ -181,8 +181,16 @@ async def feed_figures() -> Figures:
     with tempfile.TemporaryDirectory() as directory:
         async with started_vendor() as vendor, Mesh(Path(directory), vendor.environment) as mesh:
             async with observed(mesh) as observer:
+                await loaded(vendor)
                 figures = await throughput(vendor, observer)
                 return figures | await latency(vendor, observer)
+
+
+async def loaded(vendor: Vendor) -> None:
+    """Waits until every symbol's history has been asked for: the sender answers little REST while it is measured."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while (await vendor.ask("asked"))["share"] < 1:
+            await asyncio.sleep(1)
 
 
 async def settled(observer: Observer) -> None:

@@ -60,6 +60,8 @@ class Feed:
         self.workload = Workload(start=start)
         self.symbols = self.workload.symbols + probe_symbols()
         self._next_id = 0
+        # Symbols whose history has been asked for.
+        self.asked: set[str] = set()
         self.counts = np.zeros(len(self.symbols), np.int64)
         self.bulk = [text_frame(part) for part in self._arrays(bulk, PER_FRAME)]
         self.bulk_counts = self.counts.copy()
@@ -112,6 +114,9 @@ class Feed:
                     for s, c, v in zip(self.symbols, closes, volumes, strict=True)
                 ],
             }
+        if path.startswith("/v2/aggs/ticker/"):
+            self.asked.add(path.split("/")[4])
+            return {"status": "OK", "results": []}
         if path.startswith("/v2/snapshot/"):
             return {"status": "OK", "tickers": []}
         if path.startswith("/v3/reference/tickers/"):
@@ -162,7 +167,9 @@ async def serve(bulk: int, paced_seconds: int) -> None:
         answer({"ws_url": server.ws_url, "rest_url": server.rest_url, "counts": counts, "bulk": bulk})
         tick = 0
         while line := (await commands.readline()).decode().split():
-            if line[0] == "burst":
+            if line[0] == "asked":
+                answer({"share": len(feed.asked) / len(feed.symbols)})
+            elif line[0] == "burst":
                 answer(await burst(server, feed.bulk))
             elif line[0] == "pace":
                 ticks = int(line[1]) * TICKS_PER_SECOND

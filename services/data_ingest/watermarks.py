@@ -11,7 +11,7 @@ from services.data_ingest.sequencer import Sequencer
 from services.kit.clock import MeshClock, monotonic
 
 # A watermark makes every copy rank every list: the fewer, the more trades a second; the more, the less delay.
-LEAST_SECONDS: Final = 0.012
+LEAST_SECONDS: Final = 0.01
 BUSY_SECONDS: Final = 0.04
 BUSY_EVENTS: Final = 3000
 # While nothing comes: how often the wall's time is told in an open market, and that the stream lives.
