@@ -94,10 +94,7 @@ FIELDS: Final = (
     _usd(46, "avg_price_30d", "mean close of the last 30 trading days"),
     _number(47, "volume_ratio", "ratio", "volume_today / avg_volume_30d"),
     _number(48, "trades_z_score", "sd", "trades_today against mean and sd of the same time of day"),
-    *(
-        _percent(49 + i, f"chg_{n}m", f"change of price over the last {n} min")
-        for i, n in enumerate(WINDOW_MINUTES)
-    ),
+    *(_percent(49 + i, f"chg_{n}m", f"change of price over the last {n} min") for i, n in enumerate(WINDOW_MINUTES)),
     *(_shares(54 + i, f"vol_{n}m", f"shares in the last {n} min") for i, n in enumerate(WINDOW_MINUTES)),
     _usd(59, "atr", "average true range, Wilder, 14 days"),
     _percent(60, "atr_percent", "atr in percent of price"),

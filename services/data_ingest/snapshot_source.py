@@ -9,7 +9,6 @@ messages of a length and msgpack: [symbols, columns] for each part, then
 import asyncio
 import contextlib
 import os
-import signal
 import struct
 import sys
 from collections import Counter
@@ -19,8 +18,8 @@ from typing import Final, Protocol
 import msgspec
 
 from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules, snapshot_parts
+from services.data_ingest.worker_process import end_worker, start_worker
 from services.kit.logging import configure
-from services.kit.process import CHILD, SAME
 from services.kit.settings import PolygonSettings, Settings
 from services.kit.vendor import VendorClient, VendorError
 from services.kit.vendor_models import SnapshotTicker
@@ -30,7 +29,6 @@ LENGTH: Final = struct.Struct("<I")
 # The first byte of a part, a msgpack array of two.
 PART_MARK: Final = b"\x92"
 ATTEMPTS: Final = 3
-PIPE_BYTES: Final = 1 << 20
 # Fetching waits while those who serve need the processors.
 NICENESS: Final = 10
 
@@ -91,26 +89,12 @@ class SnapshotProcess:
     async def close(self) -> None:
         """Ends the child."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        await process.wait()
+        if process is not None:
+            await end_worker(process)
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
-            launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), SAME]
-            self._process = await asyncio.create_subprocess_exec(
-                *(*launcher, sys.executable, "-m", WORKER),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=PIPE_BYTES,
-                # Not a terminal's Ctrl-C but its caller ends it.
-                start_new_session=True,
-            )
-            assert self._process.stdin is not None
-            self._process.stdin.write(self._settings.model_dump_json().encode() + b"\n")
+            self._process = await start_worker(WORKER, self._settings.model_dump_json().encode() + b"\n")
         return self._process
 
 

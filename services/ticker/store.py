@@ -29,10 +29,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _METADATA: Final = f"SELECT symbol, {', '.join(COLUMNS)}, details, updated_at FROM ticker_metadata WHERE symbol = $1"
 _SAVE_METADATA: Final = f"""
-    INSERT INTO ticker_metadata (symbol, {', '.join(COLUMNS)}, details)
-    VALUES ({', '.join(f'${i}' for i in range(1, len(COLUMNS) + 3))})
+    INSERT INTO ticker_metadata (symbol, {", ".join(COLUMNS)}, details)
+    VALUES ({", ".join(f"${i}" for i in range(1, len(COLUMNS) + 3))})
     ON CONFLICT (symbol) DO UPDATE SET
-        {', '.join(f'{name} = coalesce(ticker_metadata.{name}, excluded.{name})' for name in COLUMNS)},
+        {", ".join(f"{name} = coalesce(ticker_metadata.{name}, excluded.{name})" for name in COLUMNS)},
         details = excluded.details || ticker_metadata.details,
         updated_at = now()
     RETURNING updated_at

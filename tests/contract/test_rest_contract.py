@@ -13,6 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from services.modules import GATEWAY_NEEDS
 from tests.support.mesh import Mesh
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
@@ -66,7 +67,7 @@ async def test_health(door: httpx.AsyncClient) -> None:
     body = await ok(door, "/health")
     assert body["status"] == "healthy"
     assert {"scanner", "market_session"} <= body["services"].keys()
-    assert set(body["services"].values()) == {"SERVING"}
+    assert {body["services"][name] for name in GATEWAY_NEEDS} == {"SERVING"}
 
 
 @pytest.mark.parametrize("path", ["/api/session/current", "/api/v1/session/current"])

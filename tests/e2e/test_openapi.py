@@ -61,9 +61,13 @@ async def test_the_first_event_of_every_stream_is_as_documented(client: httpx.As
     schemas = json.loads(DOCUMENT)["components"]["schemas"]
     streams = [(path, operation) for _, path, operation in openapi.routes(DOCUMENT) if path.endswith(":watch")]
     assert streams
+    query = {"filter": "has(volume_today)", "limit": 1}
+    symbol = (await client.post("/api/v1/scanner/scans:query", json=query)).json()["rows"][0]["symbol"]
     for path, operation in streams:
+        required = [parameter["name"] for parameter in operation.get("parameters", []) if parameter["required"]]
+        parameters = {"symbols": symbol} if "symbols" in required else {}
         name = operation["responses"]["200"]["content"]["text/event-stream"]["x-item-schema"]["$ref"].rpartition("/")[2]
-        async with client.stream("GET", path.replace("{list}", "filtered")) as answer:
+        async with client.stream("GET", path.replace("{list}", "filtered"), params=parameters) as answer:
             assert answer.headers["content-type"] == "text/event-stream"
             async with asyncio.timeout(20):
                 line = await anext(line async for line in answer.aiter_lines() if line)

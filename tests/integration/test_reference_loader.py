@@ -313,7 +313,12 @@ async def test_what_the_stores_hold_comes_from_them(stores: Stores) -> None:
         await pool.executemany(
             "INSERT INTO ticker_atr (symbol, date, atr) VALUES ($1, $2, $3)",
             # That of the day itself, if it is there already, has seen the day's bar.
-            [("SAA", days.before[-1], 3.25), ("SAA", DAY, 7.5), ("SAB", days.before[0], 99.0), ("SAC", days.before[-1], math.nan)],
+            [
+                ("SAA", days.before[-1], 3.25),
+                ("SAA", DAY, 7.5),
+                ("SAB", days.before[0], 99.0),
+                ("SAC", days.before[-1], math.nan),
+            ],
         )
         rows: list[tuple[Any, ...]] = []
         rows += [("SAA", slot, value, value / 10, 2.0, 28, DAY) for slot, value in enumerate(curve)]

@@ -144,7 +144,7 @@ def test_orders() -> None:
         ('sector < "a"', 7, "expected = or != with a text, was <", None),
         ('sector BETWEEN "a" AND "b"', 7, "expected = or != with a text, was BETWEEN", None),
         ("halted > false", 7, "expected = or != with true or false", None),
-        ('symbol = company_name', 7, "expected symbol to be compared with a text", None),
+        ("symbol = company_name", 7, "expected symbol to be compared with a text", None),
         ('price = "a"', 8, "expected a number, was the text 'a'", None),
         ("price = sector", 8, "expected a number, was sector (text)", None),
         ("sector + 1 > 2", 0, "expected a number, was sector (text)", None),

@@ -204,7 +204,7 @@ def test_a_state_without_rows() -> None:
 
 
 def test_all_of(state: MarketState) -> None:
-    parts = [compile_filter(text) for text in ("", "price > 1 OR halted", "sector = \"Energy\"")]
+    parts = [compile_filter(text) for text in ("", "price > 1 OR halted", 'sector = "Energy"')]
     both = all_of(parts)
     assert "".join(SYMBOLS[i][0] for i in both.match(state)) == "DB"
     assert both.text == '(price > 1 OR halted) AND (sector = "Energy")'

@@ -6,10 +6,7 @@ standard output, each after its length: a batch, or how things stand. It dies wi
 
 import asyncio
 import datetime
-import os
-import signal
 import struct
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
@@ -18,8 +15,8 @@ import msgspec
 
 from services.data_ingest.reference.batch import ReferenceBatch, unpack
 from services.data_ingest.reference.source import TradingDays
+from services.data_ingest.worker_process import end_worker, start_worker
 from services.kit.logging import get_logger
-from services.kit.process import CHILD, SAME
 from services.kit.reference_notices import Kind
 from services.kit.settings import Settings
 
@@ -91,7 +88,7 @@ class ReferenceProcess:
         before = (Counter(self.set_aside), Counter(self.failed))
         for attempt in range(ATTEMPTS):
             try:
-                process = await self._started(request)
+                process = await self._start(request)
                 try:
                     assert process.stdout is not None
                     async for batch in self._read(process.stdout, *before):
@@ -105,37 +102,15 @@ class ReferenceProcess:
             else:
                 return
 
-    async def _started(self, request: Request) -> asyncio.subprocess.Process:
-        """A child; cancelled while it is being started, none is left."""
-        starting = asyncio.ensure_future(self._start(request))
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await self._end(await starting)
-            raise
-
     async def _start(self, request: Request) -> asyncio.subprocess.Process:
-        launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), SAME]
-        process = await asyncio.create_subprocess_exec(
-            *(*launcher, sys.executable, "-m", WORKER),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            # Not a terminal's Ctrl-C but its caller ends it.
-            start_new_session=True,
-        )
+        process = await start_worker(WORKER, msgspec.msgpack.encode(request))
         self.pid = process.pid
-        assert process.stdin is not None
-        process.stdin.write(msgspec.msgpack.encode(request))
+        assert process.stdin is not None, "it is a pipe"
         process.stdin.close()
         return process
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        if process.returncode is None:
-            try:
-                process.kill()
-            except ProcessLookupError:
-                pass
-        await process.wait()
+        await end_worker(process)
         self.pid = None
 
     async def _read(

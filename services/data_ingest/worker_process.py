@@ -1,0 +1,48 @@
+"""Python modules of ours as child processes on pipes, for work that would hold this process's loop up."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import Final
+
+from services.kit.process import CHILD, SAME
+
+PIPE_BYTES: Final = 1 << 20
+
+
+async def start_worker(module: str, first_input: bytes) -> asyncio.subprocess.Process:
+    """Starts `module` with pipes for input and output and writes `first_input`; it dies with us.
+
+    Cancelled meanwhile, no child is left. Raises OSError when it cannot be started.
+    """
+    starting = asyncio.ensure_future(_start(module))
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await end_worker(await starting)
+        raise
+    assert process.stdin is not None, "it is a pipe"
+    process.stdin.write(first_input)
+    return process
+
+
+async def end_worker(process: asyncio.subprocess.Process) -> None:
+    """Kills it, if it still runs, and waits for its end."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    await process.wait()
+
+
+async def _start(module: str) -> asyncio.subprocess.Process:
+    launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), SAME]
+    return await asyncio.create_subprocess_exec(
+        *(*launcher, sys.executable, "-m", module),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=PIPE_BYTES,
+        # Not a terminal's Ctrl-C but its caller ends it.
+        start_new_session=True,
+    )
