@@ -1,6 +1,5 @@
 """HistoricalService: protos to and from the loads."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, Final
@@ -13,12 +12,9 @@ from services.historical.loads import Loads
 from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import (
     INVALID_LIMIT,
-    INVALID_REQUEST,
-    OPEN_EXPECTED,
-    OPEN_REPEATED,
     STORE_UNAVAILABLE,
-    ServiceError,
 )
+from services.kit.subscribing import opening, write_until_cancelled
 
 Context = grpc.aio.ServicerContext[Any, Any]
 DEFAULT_LIMIT: Final = 50
@@ -60,21 +56,8 @@ class HistoricalServicer:
         self, requests: AsyncIterator[historical_pb2.SubscribeLoadRequest], context: Context
     ) -> None:
         """Writes until the load has ended or the client cancels; its end of sending is not its end of listening."""
-        first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("request") != "open":
-            raise OPEN_EXPECTED.error("expected open as the first message")
-        writing = asyncio.create_task(self._write(first.open, context), name="historical.write")
-        reading = asyncio.create_task(_read(requests), name="historical.read")
-        try:
-            await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done() and not writing.done() and not reading.result():
-                await writing
-            if writing.done():
-                writing.result()
-        finally:
-            for task in (writing, reading):
-                task.cancel()
-            await asyncio.gather(writing, reading, return_exceptions=True)
+        first = await opening(requests)
+        await write_until_cancelled(self.WatchLoad(first.open, context), requests, context)
 
     async def ListLoads(self, request: historical_pb2.ListLoadsRequest, _: Context) -> historical_pb2.ListLoadsResponse:
         limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT
@@ -88,25 +71,3 @@ class HistoricalServicer:
         with answering():
             await self._loads.cancel(request.job_id)
             return await self._loads.job(request.job_id)
-
-    async def _write(self, request: historical_pb2.WatchLoadRequest, context: Context) -> None:
-        async with contextlib.aclosing(self.WatchLoad(request, context)) as stream:
-            async for message in stream:
-                await context.write(message)
-
-
-async def _read(requests: AsyncIterator[historical_pb2.SubscribeLoadRequest]) -> bool:
-    """Whether the client cancelled, else it has only stopped sending; raises on a second open."""
-    async for request in requests:
-        kind = request.WhichOneof("request")
-        if kind == "cancel":
-            return True
-        if kind != "ack":
-            raise _unexpected(kind)
-    return False
-
-
-def _unexpected(kind: str | None) -> ServiceError:
-    if kind == "open":
-        return OPEN_REPEATED.error("expected open as the first message only")
-    return INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")

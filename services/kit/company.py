@@ -20,7 +20,7 @@ _DIVISIONS: Final = (
     (91, 97, "Public Administration"),
 )
 # The vendor's types of exchange-traded funds: fund, single-security fund, vehicle.
-_ETF_TYPES: Final = frozenset({"ETF", "ETS", "ETV"})
+FUND_TYPES: Final = frozenset({"ETF", "ETS", "ETV"})
 # What becomes a column of its own; the rest goes into `details` as it came.
 _OWN_COLUMNS: Final = frozenset({"ticker", "name", "primary_exchange", "active", "market_cap"})
 
@@ -29,6 +29,7 @@ def sic_division(code: str | None) -> str | None:
     """The division of a four-digit SIC code; None when it has none."""
     if code is None or len(code) not in (3, 4) or not code.isascii() or not code.isdecimal():
         return None
+    # Codes of agriculture lose their leading zero here and there.
     group = int(code) // 100
     return next((name for first, last, name in _DIVISIONS if first <= group <= last), None)
 
@@ -49,7 +50,7 @@ def metadata_columns(details: TickerDetails) -> dict[str, Any]:
         "industry": details.sic_description,
         "market_cap": details.market_cap,
         "shares_outstanding": shares if shares is not None else details.weighted_shares_outstanding,
-        "is_etf": None if details.type is None else details.type in _ETF_TYPES,
+        "is_etf": None if details.type is None else details.type in FUND_TYPES,
         "is_actively_trading": details.active,
         "details": further,
     }

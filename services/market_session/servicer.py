@@ -1,6 +1,5 @@
 """MarketSessionService: protos to and from the calendar."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import grpc.aio
 from tradeul.v1 import market_session_pb2
 
-from services.kit.errors import CLOCK_UNKNOWN, INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED, ServiceError
+from services.kit.errors import CLOCK_UNKNOWN, INVALID_REQUEST
+from services.kit.subscribing import opening, write_until_cancelled
 from services.market_session import core, messages, metrics
 from services.market_session.board import CLOCK_MESSAGE, SessionBoard
 from services.market_session.calendar import Calendar
@@ -42,22 +42,9 @@ class MarketSessionServicer:
         self, requests: AsyncIterator[market_session_pb2.SubscribeSessionRequest], context: Context
     ) -> None:
         """Writes until the client cancels; the client's end of sending is not its end of listening."""
-        first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("request") != "open":
-            raise OPEN_EXPECTED.error("expected open as the first message")
+        await opening(requests)
         with metrics.WATCHERS.track_inprogress():
-            writing = asyncio.create_task(self._write(context), name="market_session.write")
-            reading = asyncio.create_task(_read(requests), name="market_session.read")
-            try:
-                await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
-                if reading.done() and not writing.done() and not reading.result():
-                    await writing
-                if writing.done():
-                    writing.result()
-            finally:
-                for task in (writing, reading):
-                    task.cancel()
-                await asyncio.gather(writing, reading, return_exceptions=True)
+            await write_until_cancelled(self._board.stream(), requests, context)
 
     async def GetTradingDay(
         self, request: market_session_pb2.GetTradingDayRequest, _: Context
@@ -77,25 +64,3 @@ class MarketSessionServicer:
     ) -> market_session_pb2.ListTradingDaysResponse:
         days = core.trading_days(self._calendar(), request.start_date, request.end_date)
         return market_session_pb2.ListTradingDaysResponse(days=[messages.trading_day_info(day) for day in days])
-
-    async def _write(self, context: Context) -> None:
-        async with contextlib.aclosing(self._board.stream()) as stream:
-            async for message in stream:
-                await context.write(message)
-
-
-async def _read(requests: AsyncIterator[market_session_pb2.SubscribeSessionRequest]) -> bool:
-    """Whether the client cancelled, else it has only stopped sending; raises on a second open."""
-    async for request in requests:
-        kind = request.WhichOneof("request")
-        if kind == "cancel":
-            return True
-        if kind != "ack":
-            raise _unexpected(kind)
-    return False
-
-
-def _unexpected(kind: str | None) -> ServiceError:
-    if kind == "open":
-        return OPEN_REPEATED.error("expected open as the first message only")
-    return INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")

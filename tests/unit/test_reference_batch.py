@@ -13,6 +13,7 @@ from services.data_ingest.reference.baseline_load import BaselineLoad
 from services.data_ingest.reference.batch import SLOTS, pack, unpack
 from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.splits import SplitTable
+from services.kit.company import sic_division
 from services.kit.vendor import VendorError
 from services.kit.vendor_models import TickerDetails, TickerSummary
 
@@ -71,7 +72,7 @@ def test_columns_of_other_lengths_are_refused() -> None:
     ],
 )  # fmt: skip
 def test_sectors_are_the_divisions_of_the_sic(code: str | None, division: str | None) -> None:
-    assert metadata.sic_division(code) == division
+    assert sic_division(code) == division
 
 
 def test_usable_values_are_taken_and_others_counted() -> None:

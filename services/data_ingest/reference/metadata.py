@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from services.data_ingest.reference.batch import ReferenceBatch
+from services.kit.company import FUND_TYPES, sic_division
 from services.kit.vendor_models import TickerDetails, TickerSummary
 
 TEXTS: Final = ("company_name", "exchange", "sector", "industry")
@@ -22,33 +23,8 @@ NUMBERS: Final[Mapping[str, float]] = {
 # Kept by the stores with the metadata; they count where there are no daily bars.
 AVERAGES: Final[Mapping[str, float]] = {"avg_volume_10d": 1e12, "avg_volume_30d": 1e12, "avg_price_30d": 1e7}
 LONGEST_TEXT: Final = 200
-# The vendor's types of exchange-traded funds: fund, single-security fund, vehicle.
-FUND_TYPES: Final = frozenset({"ETF", "ETS", "ETV"})
-
-# The divisions of the SIC, by the first two digits of their first and last major groups.
-SIC_DIVISIONS: Final = (
-    (1, 9, "Agriculture, Forestry, and Fishing"),
-    (10, 14, "Mining"),
-    (15, 17, "Construction"),
-    (20, 39, "Manufacturing"),
-    (40, 49, "Transportation, Communications, Electric, Gas, and Sanitary Services"),
-    (50, 51, "Wholesale Trade"),
-    (52, 59, "Retail Trade"),
-    (60, 67, "Finance, Insurance, and Real Estate"),
-    (70, 89, "Services"),
-    (91, 97, "Public Administration"),
-)
 
 Values = dict[str, float | str]
-
-
-def sic_division(code: str | None) -> str | None:
-    """The division of a four-digit SIC code; None for anything else."""
-    if code is None or not code.isascii() or not code.isdecimal() or len(code) not in (3, 4):
-        return None
-    # Codes of agriculture lose their leading zero here and there.
-    group = int(code.zfill(4)[:2])
-    return next((name for first, last, name in SIC_DIVISIONS if first <= group <= last), None)
 
 
 def from_store(fields: Mapping[str, object], set_aside: Counter[str]) -> Values:
