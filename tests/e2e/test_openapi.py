@@ -19,7 +19,7 @@ from services.kit.embedded import OPENAPI
 from tests.support.mesh import Mesh
 
 DOCUMENT = OPENAPI.read_bytes()
-SECONDS = 60
+SECONDS = 40
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]

@@ -93,6 +93,7 @@ async def test_the_official_websocket_client() -> None:
     async with running_simulator(symbols=300, start="2025-11-24T09:34:50", speed=20) as simulator:
         got: dict[type, list[Any]] = defaultdict(list)
         kinds = {EquityTrade, EquityAgg, LimitUpLimitDown}
+        complete = asyncio.Event()
         client = WebSocketClient(
             "key", feed=simulator.address, secure=False, subscriptions=["T.*", "AM.*", "LULD.*"], max_reconnects=0
         )
@@ -101,9 +102,13 @@ async def test_the_official_websocket_client() -> None:
             for message in messages:
                 got[type(message)].append(message)
             if kinds <= got.keys():
-                await client.close()
+                complete.set()
 
-        await client.connect(take)
+        # It goes on reading while it is closed: else the messages under way keep the server's close frame back.
+        connecting = asyncio.create_task(client.connect(take))
+        await complete.wait()
+        await client.close()
+        await connecting
         trade = got[EquityTrade][0]
         assert trade.symbol in simulator.service.market_symbols
         assert trade.price > 0
