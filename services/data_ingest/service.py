@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import grpc.aio
-import prometheus_client
 from redis.asyncio import Redis
 from tradeul.v1 import bars_pb2, data_ingest_pb2, session_pb2
 
@@ -35,7 +34,8 @@ from services.data_ingest.snapshot_source import SnapshotProcess, SnapshotSource
 from services.data_ingest.trading_days import TradingDays, vendor_now_ns
 from services.data_ingest.watermarks import Watermarks
 from services.kit.channel import open_channel
-from services.kit.clock import WallClock, monotonic, wall_ns
+from services.kit.clock import WallClock, wall_ns
+from services.kit.counting import Growing, SetAsideReport
 from services.kit.errors import StartError
 from services.kit.lifecycle import Service
 from services.kit.lists import load_lists
@@ -53,8 +53,6 @@ COUNT_SECONDS: Final = 0.5
 # What asks the vendor tries again by itself, and soon notices that it is back.
 VENDOR_ATTEMPTS: Final = 3
 VENDOR_PAUSE_SECONDS: Final = 5.0
-# Rejected input is told of at most so often.
-REPORT_SECONDS: Final = 10.0
 
 
 class DataIngest(Service):
@@ -76,9 +74,8 @@ class DataIngest(Service):
         self._is_wall = settings.clock == "wall"
         self._forbids_last = 0
         self._day_changed = asyncio.Event()
-        self._counted: Counter[str] = Counter()
-        self._reported: Counter[str] = Counter()
-        self._report_at = 0.0
+        self._growing = Growing()
+        self._report = SetAsideReport()
         self._lag_of_ns = 0
 
     async def start(self) -> None:
@@ -257,33 +254,25 @@ class DataIngest(Service):
             self._count()
 
     def _count(self) -> None:
+        grow = self._growing.grow
         feed, ring = self.feed, self.stream.ring
         metrics.HELD_FRAMES.set(ring.newest + 1 - ring.oldest)
         metrics.HELD_BYTES.set(ring.held_bytes)
         metrics.SYMBOLS.set(len(self.sequencer.symbols))
-        self._grow(metrics.FEED_RESETS, "resets", feed.resets)
-        self._grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
-        self._grow(metrics.TRADING_DAYS, "days", feed.days)
-        self._grow(metrics.UNKNOWN_CONDITIONS, "conditions", feed.admission.unknown_condition_trades)
+        grow(metrics.FEED_RESETS, "resets", feed.resets)
+        grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
+        grow(metrics.TRADING_DAYS, "days", feed.days)
+        grow(metrics.UNKNOWN_CONDITIONS, "conditions", feed.admission.unknown_condition_trades)
         for body, count in self.sequencer.frames.items():
-            self._grow(metrics.frames(body), f"frame.{body}", count)
+            grow(metrics.frames(body), f"frame.{body}", count)
         for kind, count in feed.admission.accepted.items():
-            self._grow(metrics.ticks(kind), f"tick.{kind}", count)
+            grow(metrics.ticks(kind), f"tick.{kind}", count)
         for kind, count in self.reference.holdings.counts().items():
             metrics.REFERENCE_SYMBOLS.labels(kind).set(count)
         now = Counter(self._rejected())
         for reason, count in now.items():
-            self._grow(metrics.rejected(reason), f"rejected.{reason}", count)
-        if now != self._reported and monotonic() >= self._report_at:
-            log.warning("input set aside", **(now - self._reported))
-            self._reported = now
-            self._report_at = monotonic() + REPORT_SECONDS
-
-    def _grow(self, counter: prometheus_client.Counter, name: str, count: int) -> None:
-        """Brings a Prometheus counter up to our own."""
-        if count > self._counted[name]:
-            counter.inc(count - self._counted[name])
-            self._counted[name] = count
+            grow(metrics.rejected(reason), f"rejected.{reason}", count)
+        self._report.tell(now)
 
 
 def create(settings: Settings) -> Service:

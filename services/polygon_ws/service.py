@@ -5,12 +5,12 @@ from collections import Counter
 from typing import Final
 
 import grpc.aio
-import prometheus_client
 from redis.asyncio import Redis
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.feed_elements import Status
 from services.kit.clock import fresh_epoch, monotonic, wall_ns
+from services.kit.counting import Growing, SetAsideReport
 from services.kit.lifecycle import Service
 from services.kit.logging import get_logger
 from services.kit.metrics import REJECTED, TICKS
@@ -31,8 +31,6 @@ log = get_logger(__name__)
 # Events wait at most so long for company; a batch costs every reader the same, full or not.
 FLUSH_SECONDS: Final = 0.003
 TICK_SECONDS: Final = 0.5
-# Rejected input is told of at most so often.
-REPORT_SECONDS: Final = 10.0
 
 
 class PolygonWs(Service):
@@ -52,9 +50,8 @@ class PolygonWs(Service):
         self._max_held_bytes = max_held_bytes
         self._backpressure = Backpressure(pause_bytes)
         self._flush_timer: asyncio.TimerHandle | None = None
-        self._counted: Counter[str] = Counter()
-        self._reported: Counter[str] = Counter()
-        self._report_at = 0.0
+        self._growing = Growing()
+        self._report = SetAsideReport()
         self._is_wall = settings.clock == "wall"
         self._redis: Redis | None = None
         self._channels: RedisChannels | None = None
@@ -139,29 +136,21 @@ class PolygonWs(Service):
             self._count()
 
     def _count(self) -> None:
+        grow = self._growing.grow
         buffer, connection = self.buffer, self.connection
         metrics.HELD_BATCHES.set(buffer.held_batches)
         metrics.HELD_BYTES.set(buffer.held_bytes)
-        self._grow(metrics.MESSAGES, "messages", connection.messages)
-        self._grow(metrics.RECONNECTS, "reconnects", connection.reconnects)
-        self._grow(metrics.DROPPED_BATCHES, "dropped_batches", buffer.dropped_batches)
-        self._grow(metrics.DROPPED_EVENTS, "dropped_events", buffer.dropped_events)
+        grow(metrics.MESSAGES, "messages", connection.messages)
+        grow(metrics.RECONNECTS, "reconnects", connection.reconnects)
+        grow(metrics.DROPPED_BATCHES, "dropped_batches", buffer.dropped_batches)
+        grow(metrics.DROPPED_EVENTS, "dropped_events", buffer.dropped_events)
         for kind, count in buffer.decoder.totals.items():
-            self._grow(TICKS.labels(self.name, kind), kind, count)
+            grow(TICKS.labels(self.name, kind), kind, count)
         now = Counter(rejected(buffer, connection))
         for reason, count in now.items():
-            self._grow(REJECTED.labels(self.name, reason), f"rejected.{reason}", count)
+            grow(REJECTED.labels(self.name, reason), f"rejected.{reason}", count)
         now["dropped_events"] = buffer.dropped_events
-        if now != self._reported and monotonic() >= self._report_at:
-            log.warning("input set aside", **(now - self._reported))
-            self._reported = now
-            self._report_at = monotonic() + REPORT_SECONDS
-
-    def _grow(self, counter: prometheus_client.Counter, name: str, count: int) -> None:
-        """Brings a Prometheus counter up to our own."""
-        if count > self._counted[name]:
-            counter.inc(count - self._counted[name])
-            self._counted[name] = count
+        self._report.tell(now)
 
 
 def create(settings: Settings) -> Service:
