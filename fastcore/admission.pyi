@@ -14,6 +14,8 @@ class Admission:
 
     newest_ns: int
     future_times: dict[int, int]
+    # Of the trades that the last admit_trades() accepted: by what a duplicate is recognised, 8 bytes each.
+    identities: bytes
 
     def __init__(self, max_remembered: int = ...) -> None: ...
     def set_bounds(self, start_ns: int, end_ns: int, latest_ns: int = ...) -> None:
@@ -40,6 +42,12 @@ class Admission:
 
     def admit_trades(self, batch: Any, id_map: Sequence[int] | Any) -> tuple[bytes, int]:
         """The rows of an encoded TradeBatch that may enter, and how many they are."""
+
+    def remember(self, identities: bytes) -> None:
+        """Takes over what another Admission told as `identities`: these trades are duplicates from now on.
+
+        ValueError when the bytes are not 8 for each.
+        """
 
     def admit_bars(self, batch: Any, id_map: Sequence[int] | Any) -> tuple[bytes, int]:
         """The same for a BarBatch."""

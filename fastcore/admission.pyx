@@ -94,6 +94,8 @@ cdef class Admission:
     cdef int32_t* kept
     cdef double_ptr[SCRATCH_COLUMNS] scratch
     cdef Py_ssize_t capacity
+    # Of the trades that the last admit_trades() accepted: by what a duplicate is recognised, 8 bytes each.
+    cdef readonly bytes identities
 
     def __cinit__(self, int64_t max_remembered=2**24):
         self.recent = RecentTrades(max_remembered)
@@ -101,6 +103,7 @@ cdef class Admission:
         self.latest_ns = MAX_TIME
         self.known_conditions = 0xFFFFFFFFFFFFFFFFu
         self.future_times = {}
+        self.identities = b""
 
     def __dealloc__(self):
         cdef int i
@@ -167,12 +170,30 @@ cdef class Admission:
             kept = self._judge_trades(&spans)
         self._note_future(spans.time_ns, spans.rows)
         self.accepted_counts[0] += kept
+        self.identities = self._gather_identities(kept)
         columns[0] = <bytes_ptr>self.ids
         columns[1] = spans.time_ns
         columns[2] = spans.price
         columns[3] = spans.size
         columns[4] = spans.conditions
         return self._gather(0, columns, 5, kept, spans.rows), kept
+
+    def remember(self, bytes identities not None):
+        """Takes over what another Admission told as `identities`: these trades are duplicates from now on.
+
+        ValueError when the bytes are not 8 for each.
+        """
+        cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(identities)
+        cdef Py_ssize_t i, count = len(identities) // 8
+        cdef uint64_t identity
+        if len(identities) % 8:
+            raise ValueError(f"identities: expected 8 bytes for each, was {len(identities)} bytes")
+        with nogil:
+            for i in range(count):
+                identity = load_u64(data, i)
+                # 0 is no identity.
+                if identity:
+                    self.recent.seen(identity)
 
     def admit_bars(self, const unsigned char[::1] batch, const int32_t[::1] id_map):
         """The same for a BarBatch of either span. Its day values (accumulated_volume, day_vwap,
@@ -431,6 +452,18 @@ cdef class Admission:
             self.scratch[i] = <double*>larger
         self.capacity = rows
         return 0
+
+    cdef bytes _gather_identities(self, Py_ssize_t kept):
+        """Of the kept rows that have one; _judge_trades left them in the first scratch column."""
+        cdef bytes message = PyBytes_FromStringAndSize(NULL, 8 * kept)
+        cdef uint64_t* told = <uint64_t*>PyBytes_AS_STRING(message)
+        cdef const uint64_t* identities = <const uint64_t*>self.scratch[0]
+        cdef Py_ssize_t i, count = 0
+        for i in range(kept):
+            if identities[self.kept[i]]:
+                told[count] = identities[self.kept[i]]
+                count += 1
+        return message if count == kept else message[:8 * count]
 
     cdef bytes _gather(self, int span, bytes_ptr* columns, int count, Py_ssize_t kept, Py_ssize_t rows):
         """The encoded batch of the kept rows: column 0 has 4 bytes an element, the others 8."""

@@ -64,6 +64,18 @@ cdef void forget_baselines(Baselines* baselines) noexcept:
     baselines.slot = -1
 
 
+cdef void move_baselines(Baselines* baselines, Baselines* earlier, int32_t count) noexcept nogil:
+    """The first `count` symbols get what they had in `earlier`, which is left without."""
+    cdef int32_t i
+    for i in range(count):
+        free(baselines.blocks[i])
+        baselines.blocks[i] = earlier.blocks[i]
+        baselines.days[i] = earlier.days[i]
+        earlier.blocks[i] = NULL
+        earlier.days[i] = 0
+    baselines.slot = earlier.slot = -1
+
+
 cdef double* baseline_block(Baselines* baselines, uint32_t symbol_id) except NULL:
     """The symbol's block, made when it has none; fill it, then fill_symbol()."""
     if baselines.blocks[symbol_id] == NULL:

@@ -94,12 +94,21 @@ class Market:
     def remove_scan(self, scan: RankedList) -> None:
         """Takes an own list out. KeyError when it is not this market's."""
 
-    def to_bytes(self) -> bytes:
-        """The whole market but for own lists; a copy made of it goes on exactly as this one."""
+    def to_bytes(self, with_baselines: bool = True) -> bytes:
+        """The whole market but for own lists; a copy made of it goes on exactly as this one.
+
+        Without baselines as MarketState.to_bytes says.
+        """
 
     @staticmethod
     def from_bytes(definitions: Iterable[ListDefinition], data: _Buffer, encode_deltas: bool = True) -> Market:
         """The market that to_bytes() wrote; ValueError when it cannot be read or has other definitions."""
+
+    @staticmethod
+    def of_state(
+        definitions: Iterable[ListDefinition], epoch: int, state: MarketState, encode_deltas: bool = True
+    ) -> Market:
+        """A market of a new epoch that goes on with these rows, its lists empty until the next watermark."""
 
     def hash(self) -> int:
         """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""

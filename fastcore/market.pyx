@@ -208,17 +208,21 @@ cdef class Market:
 
     # --- whole states: the message has the fields 1 epoch, 2 sequence, 3 state, 4 lists
 
-    def to_bytes(self):
-        """The whole market but for own lists; a copy made of it goes on exactly as this one."""
+    def to_bytes(self, bint with_baselines=True):
+        """The whole market but for own lists; a copy made of it goes on exactly as this one.
+
+        Without baselines as MarketState.to_bytes says.
+        """
         cdef Writer writer
         cdef Writer part
-        cdef bytes state = self.state.to_bytes()
-        writer_init(&writer, len(state) + (1 << 20))
-        writer_init(&part, 1 << 20)
+        writer_init(&part, (1 << 20) + (4096 if with_baselines else 1024) * <size_t>self.state.count)
+        writer_init(&writer, 1 << 20)
         try:
+            self.state.write(&part, with_baselines)
             write_varint_field(&writer, 1, self.epoch)
             write_varint_field(&writer, 2, self.sequence)
-            write_length_field(&writer, 3, PyBytes_AS_STRING(state), len(state))
+            write_length_field(&writer, 3, part.data, part.size)
+            part.size = 0
             self.book.write(&part, self.state)
             write_length_field(&writer, 4, part.data, part.size)
             return writer_bytes(&writer)
@@ -255,6 +259,13 @@ cdef class Market:
         market.state = MarketState.from_bytes(state)
         market.sequence = <uint32_t>sequence
         market.book.read(&book, market.state, market.epoch)
+        return market
+
+    @staticmethod
+    def of_state(definitions, unsigned int epoch, MarketState state not None, bint encode_deltas=True):
+        """A market of a new epoch that goes on with these rows, its lists empty until the next watermark."""
+        cdef Market market = Market(definitions, epoch, encode_deltas)
+        market.state = state
         return market
 
     def hash(self):

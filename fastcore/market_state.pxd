@@ -54,6 +54,7 @@ cdef class MarketState:
     cdef int _forget_day(self) except -1
     cdef void _take_now(self) noexcept
     cdef int _write_head(self, Writer* writer) except -1
-    cdef int _write_row(self, Writer* writer, int32_t i) except -1
+    cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1
+    cdef int write(self, Writer* writer, bint with_baselines) except -1
     cdef int _read(self, Cursor* cursor) except -1
     cdef int _read_columns(self, Cursor* cursor) except -1

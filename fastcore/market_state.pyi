@@ -62,12 +62,22 @@ class MarketState:
     def column(self, name: str) -> array[float]:
         """A copy of a field's column by id: NaN is absent. KeyError for no such field, or a text."""
 
-    def to_bytes(self) -> bytes:
-        """The whole state; a copy made of it goes on exactly as this one."""
+    def to_bytes(self, with_baselines: bool = True) -> bytes:
+        """The whole state; a copy made of it goes on exactly as this one.
+
+        Three quarters of it are baselines, which only their frames change: a copy made without
+        them goes on so when take_baselines() has brought it the same.
+        """
 
     @staticmethod
     def from_bytes(data: _Buffer) -> MarketState:
         """The state that to_bytes() wrote; ValueError when it cannot be read. Not yet refreshed."""
+
+    def take_baselines(self, earlier: MarketState) -> None:
+        """Takes over the baselines of an earlier copy of this market, which is left without.
+
+        ValueError when the other's symbols are not the first of this one's.
+        """
 
     def hash(self) -> int:
         """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""

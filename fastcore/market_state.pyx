@@ -14,7 +14,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastcore.baselines cimport (
-    Baselines, fill_slot, forget_baselines, free_baselines, grow_baselines, read_baseline, write_baseline,
+    Baselines, fill_slot, forget_baselines, free_baselines, grow_baselines, move_baselines, read_baseline,
+    write_baseline,
 )
 from fastcore.columns cimport (
     BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
@@ -424,25 +425,37 @@ cdef class MarketState:
             write_text(writer, name)
         return 0
 
-    cdef int _write_row(self, Writer* writer, int32_t i) except -1:
+    cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1:
         cdef int k
+        cdef int64_t no_baseline = 0
         for k in range(NUMBER_FIELDS):
             write_block(writer, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
         for k in range(TEXT_FIELDS):
             write_block(writer, &self.text_columns[TEXT_COLUMNS[k]][i], sizeof(int32_t))
         write_day(writer, &self.table.rows[i])
-        write_baseline(writer, &self.baselines, i)
+        if with_baselines:
+            write_baseline(writer, &self.baselines, i)
+        else:
+            write_block(writer, &no_baseline, sizeof(int64_t))
         return 0
 
-    def to_bytes(self):
-        """The whole state; a copy made of it goes on exactly as this one."""
-        cdef Writer writer
+    cdef int write(self, Writer* writer, bint with_baselines) except -1:
         cdef int32_t i
-        writer_init(&writer, (1 << 16) + 4096 * <size_t>self.count)
+        self._write_head(writer)
+        for i in range(self.count):
+            self._write_row(writer, i, with_baselines)
+        return 0
+
+    def to_bytes(self, bint with_baselines=True):
+        """The whole state; a copy made of it goes on exactly as this one.
+
+        Three quarters of it are baselines, which only their frames change: a copy made without
+        them goes on so when take_baselines() has brought it the same.
+        """
+        cdef Writer writer
+        writer_init(&writer, (1 << 16) + (4096 if with_baselines else 1024) * <size_t>self.count)
         try:
-            self._write_head(&writer)
-            for i in range(self.count):
-                self._write_row(&writer, i)
+            self.write(&writer, with_baselines)
             return writer_bytes(&writer)
         finally:
             writer_free(&writer)
@@ -455,6 +468,16 @@ cdef class MarketState:
         state._read(&cursor)
         state._take_now()
         return state
+
+    def take_baselines(self, MarketState earlier not None):
+        """Takes over the baselines of an earlier copy of this market, which is left without.
+
+        ValueError when the other's symbols are not the first of this one's.
+        """
+        if earlier.names != self.names[:earlier.count]:
+            raise ValueError("expected baselines of an earlier copy of this market, was another market")
+        move_baselines(&self.baselines, &earlier.baselines, earlier.count)
+        self.is_all_dirty = earlier.is_all_dirty = True
 
     cdef int _read(self, Cursor* cursor) except -1:
         cdef int64_t count, i
@@ -517,6 +540,6 @@ cdef class MarketState:
         value = mixed(0, writer.data, writer.size)
         for i in range(self.count):
             writer.size = 0
-            self._write_row(writer, i)
+            self._write_row(writer, i, True)
             value = mixed(value, writer.data, writer.size)
         return value

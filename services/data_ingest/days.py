@@ -38,6 +38,18 @@ class Day(NamedTuple):
             raise ValueError(f"trading day {info.date}: expected ascending times, was {day[1:5]}")
         return day
 
+    @classmethod
+    def decode(cls, message: frame_pb2.TradingDay) -> "Day":
+        """What encode() made; raises ValueError when it is something else."""
+        return cls(
+            datetime.date.fromisoformat(message.trading_date),
+            message.pre_market_start_ns,
+            message.market_open_ns,
+            message.market_close_ns,
+            message.post_market_end_ns,
+            message.is_early_close,
+        )
+
     def encode(self) -> bytes:
         """The encoded TradingDay."""
         return frame_pb2.TradingDay(

@@ -10,7 +10,7 @@ from tradeul.v1 import polygon_ws_pb2
 from fastcore.admission import MAX_TIME, Admission
 from fastcore.trade_rules import read_rules
 from services.data_ingest.days import Calendar, Day, next_day_has_come
-from services.data_ingest.sequencer import Sequencer
+from services.data_ingest.sequencer import EntryNotes, Sequencer
 from services.kit.logging import get_logger
 from services.kit.ring import Position
 from services.kit.wire import fields, read_varint
@@ -69,6 +69,11 @@ class FeedInput:
             _BATCH["second_bars"]: ("bars", admission.admit_bars),
             _BATCH["trades"]: ("trades", admission.admit_trades),
         }
+
+    def go_on_after(self, position: Position | None, trade_identities: bytes) -> None:
+        """The stream has the batches up to `position` already, and these trades, from a process before."""
+        self.position = position
+        self.admission.remember(trade_identities)
 
     # --- trading days and rules
 
@@ -146,16 +151,19 @@ class FeedInput:
             return 0
         if last is not None and position != (last.epoch, last.sequence + 1):
             raise FeedHole(f"expected the batch after {last}, was {position}")
-        if symbols:
-            self._take_symbols(first_id, symbols)
-        self.position = position
-        if self._is_wall:
-            self.follow_clock(now_ns)
-        admitted = self._admit_parts(parts)
-        if not self._is_wall and self.admission.future_times:
-            admitted += self._follow_feed(parts)
-        if watermark_ns:
-            self._sequencer.add_watermark(watermark_ns)
+        # Who goes on from the journal asks polygon_ws for the batch after this one, or for this one: all of it
+        # is in there, or nothing.
+        with self._sequencer.together() as notes:
+            if symbols:
+                self._take_symbols(first_id, symbols)
+            self.position = notes.feed = position
+            if self._is_wall:
+                self.follow_clock(now_ns)
+            admitted = self._admit_parts(parts, notes)
+            if not self._is_wall and self.admission.future_times:
+                admitted += self._follow_feed(parts, notes)
+            if watermark_ns:
+                self._sequencer.add_watermark(watermark_ns)
         return admitted
 
     def _take_symbols(self, first_id: int, symbols: list[str]) -> None:
@@ -164,7 +172,7 @@ class FeedInput:
         # After a reconnection the table may hold them already.
         self._ids[first_id : first_id + len(symbols)] = array("i", self._sequencer.add_symbols(symbols))
 
-    def _admit_parts(self, parts: list[tuple[int, memoryview]]) -> int:
+    def _admit_parts(self, parts: list[tuple[int, memoryview]], notes: EntryNotes) -> int:
         admitted = 0
         for number, content in parts:
             if (kind := self._admit.get(number)) is None:
@@ -179,16 +187,18 @@ class FeedInput:
             if count:
                 self._sequencer.add_events(body, rows)
                 admitted += count
+                if body == "trades":
+                    notes.trade_identities += self.admission.identities
         return admitted
 
-    def _follow_feed(self, parts: list[tuple[int, memoryview]]) -> int:
+    def _follow_feed(self, parts: list[tuple[int, memoryview]], notes: EntryNotes) -> int:
         """Changes the day when the feed has; then the batch's rows of the new day are admitted, too."""
         next_day = self._next_day
         if next_day is None or not next_day_has_come(next_day, self.admission.future_times):
             return 0
         before = self.admission.rejected
         self._enter(next_day)
-        admitted = self._admit_parts(parts)
+        admitted = self._admit_parts(parts, notes)
         now = self.admission.rejected
         # Every row was judged once more: of either day it is out of session once, of neither twice.
         judged = admitted + sum(now.values()) - sum(before.values())

@@ -24,6 +24,13 @@ HELD_BYTES = Gauge("tradeul_sequencer_held_bytes", "Bytes of these frames.")
 DROPPED_BARS = Counter("tradeul_bar_batches_dropped", "Bar batches that a slow watcher of bars was not sent.")
 SLOW_EVENTS = Counter("tradeul_sequencer_slow_readers", "Times a reader fell behind the ring and got the whole state.")
 STATE_SECONDS = Histogram("tradeul_whole_state_seconds", "How long putting together a whole state took.")
+JOURNAL_BYTES = Counter("tradeul_journal_bytes", "Bytes written to the journal.")
+JOURNAL_ENTRIES = Counter("tradeul_journal_entries", "Entries written to the journal.")
+JOURNAL_FAILURES = Counter("tradeul_journal_failures", "Times the journal was abandoned because it could not be kept.")
+JOURNAL_KEPT = Gauge("tradeul_journal_kept", "1 while the stream is written to the journal, else 0.")
+JOURNAL_MARKET_SECONDS = Histogram(
+    "tradeul_journal_market_seconds", "How long the stream waited while its market was taken for the journal."
+)
 
 BATCHES = FRAMES.labels(SERVICE, "batch")
 LAG = LAG_SECONDS.labels(SERVICE, "sequenced")

@@ -1,13 +1,15 @@
 """The sequencer: whatever enters becomes the next frame, in the ring and in this process's own copy of the market."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from tradeul.v1 import frame_pb2, session_pb2
 
 from services.data_ingest import grammar
 from services.data_ingest.days import Day
+from services.data_ingest.journal import Journal, MarketAt
 from services.data_ingest.symbols import MAX_SYMBOLS, SymbolTable
 from services.kit.ring import Position, Ring
 from services.kit.scan_filters import ScanFilter
@@ -32,7 +34,15 @@ class MarketCopy(Protocol):
     @property
     def state(self) -> StateView: ...
     def apply(self, frame: memoryview) -> object: ...
-    def to_bytes(self) -> bytes: ...
+    def to_bytes(self, with_baselines: bool = True) -> bytes: ...
+
+
+class EntryNotes:
+    """What is written to the journal beside an entry's frames."""
+
+    def __init__(self) -> None:
+        self.feed: Position | None = None
+        self.trade_identities = b""
 
 
 class Sequencer:
@@ -41,10 +51,17 @@ class Sequencer:
     A ValueError of the market copy means that we made a frame that nobody can
     apply: a defect, after which only a new epoch helps.
 
+    A frame is in the journal when the method returns: readers take theirs from
+    the ring later, when this event loop comes to them.
+
     Args:
-        epoch: names the numbering; greater than that of any earlier process.
-        market: an empty Market of that epoch.
+        epoch: names the numbering; greater than that of any process that did not leave it to this one.
+        market: an empty Market of that epoch, or the one that goes on.
         on_frame: is called after each frame.
+        journal: where frames are written down.
+        day: in force already, of a market that goes on.
+        symbols: of a market that goes on, by id.
+        newest: the last frame in that market.
     """
 
     def __init__(
@@ -53,16 +70,22 @@ class Sequencer:
         market: MarketCopy,
         on_frame: Callable[[], None] = lambda: None,
         *,
+        journal: Journal | None = None,
+        day: Day | None = None,
+        symbols: Sequence[str] = (),
+        newest: int = 0,
         max_frames: int = MAX_HELD_FRAMES,
         max_bytes: int = MAX_HELD_BYTES,
         max_symbols: int = MAX_SYMBOLS,
     ) -> None:
         self.market = market
-        self.ring = Ring(epoch, max_frames, max_bytes)
-        self.symbols = SymbolTable(max_symbols)
+        self.ring = Ring(epoch, max_frames, max_bytes, newest)
+        self.symbols = SymbolTable(max_symbols, symbols)
         # Frames so far, by what they hold.
         self.frames: Counter[str] = Counter()
-        self._day: Day | None = None
+        self._journal = journal
+        self._is_together = False
+        self._day = day
         self._filters: list[ScanFilter] | None = None
         self._on_frame = on_frame
 
@@ -91,6 +114,8 @@ class Sequencer:
         return ids
 
     def begin_day(self, day: Day) -> None:
+        if self._journal is not None and (self._day is None or self._day.date != day.date):
+            self._journal.forget_baselines(self._next_position())
         self._day = day
         self._append("trading_day", day.encode())
 
@@ -141,10 +166,41 @@ class Sequencer:
         """The market as of the newest frame, as fastcore's Market writes it."""
         return self.position, self.market.to_bytes()
 
+    def market_at(self, with_baselines: bool) -> MarketAt:
+        """The market as of the newest frame, for the journal."""
+        return MarketAt(self.position, self.day.encode(), self.market.to_bytes(with_baselines))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[EntryNotes]:
+        """What is added inside is one entry of the journal, with these notes: all of it is written down, or nothing.
+
+        Nothing may be waited for inside.
+        """
+        notes = EntryNotes()
+        self._is_together = True
+        try:
+            yield notes
+        finally:
+            self._is_together = False
+            if self._journal is not None:
+                self._journal.commit(notes.feed, notes.trade_identities)
+
+    def _next_position(self) -> Position:
+        return Position(self.ring.epoch, self.ring.newest + 1)
+
     def _append(self, body: str, content: bytes) -> None:
-        position = Position(self.ring.epoch, self.ring.newest + 1)
-        message, frame = grammar.frame(position, body, content)
-        self.market.apply(frame)
+        message, frame = grammar.frame(self._next_position(), body, content)
+        try:
+            self.market.apply(frame)
+        except ValueError as error:
+            if self._journal is not None:
+                # Whoever went on from it would meet the same frame again.
+                self._journal.abandon(f"frame {self._next_position()} cannot be applied: {error}")
+            raise
         self.ring.append(message)
         self.frames[body] += 1
+        if self._journal is not None:
+            self._journal.add(body, message)
+            if not self._is_together:
+                self._journal.commit()
         self._on_frame()

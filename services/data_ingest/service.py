@@ -9,23 +9,21 @@ import grpc.aio
 from redis.asyncio import Redis
 from tradeul.v1 import bars_pb2, data_ingest_pb2, session_pb2
 
-from fastcore.market import Market
 from fastcore.trade_rules import read_rules
-from services.data_ingest import metrics
+from services.data_ingest import metrics, opening
 from services.data_ingest.bar_stream import BarStream
 from services.data_ingest.days import Calendar, Day, new_york_date
-from services.data_ingest.epoch import next_epoch
 from services.data_ingest.feed_input import FeedInput
 from services.data_ingest.feed_reader import FeedReader
 from services.data_ingest.filters_follower import FiltersFollower
 from services.data_ingest.frame_stream import FrameStream
+from services.data_ingest.journal import Journal, JournalDirectory
 from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.reference_follower import ReferenceFollower
 from services.data_ingest.reference_notices import ReferenceNotices
 from services.data_ingest.replay_gate import ReplayGate
 from services.data_ingest.rules_follower import RulesFollower
-from services.data_ingest.sequencer import Sequencer
 from services.data_ingest.servicer import DataIngestServicer
 from services.data_ingest.snapshot_channel import CHANNEL, SnapshotChannel
 from services.data_ingest.snapshot_poller import SnapshotPoller
@@ -38,7 +36,6 @@ from services.kit.clock import WallClock, wall_ns
 from services.kit.counting import Growing, SetAsideReport
 from services.kit.errors import StartError
 from services.kit.lifecycle import Service
-from services.kit.lists import load_lists
 from services.kit.logging import get_logger
 from services.kit.redis import make_client
 from services.kit.redis_channels import RedisChannels
@@ -70,6 +67,8 @@ class DataIngest(Service):
         self._vendor: VendorClient | None = None
         self._channel: grpc.aio.Channel | None = None
         self._redis: Redis | None = None
+        self._journal_directory: JournalDirectory | None = None
+        self._journal: Journal | None = None
         self._channels: RedisChannels | None = None
         self._is_wall = settings.clock == "wall"
         self._forbids_last = 0
@@ -80,7 +79,7 @@ class DataIngest(Service):
 
     async def start(self) -> None:
         settings = self.settings
-        epoch = await next_epoch(settings.data_dir)
+        directory = self._journal_directory = opening.open_directory(settings)
         vendor = self._vendor = VendorClient(
             settings.polygon.rest_url,
             settings.polygon.api_key,
@@ -91,11 +90,14 @@ class DataIngest(Service):
         self._trading_days = TradingDays(self._channel)
         now_ns, day = await self._first_day(vendor)
 
-        market = Market(load_lists(), epoch, encode_deltas=False)
-        sequencer = self.sequencer = Sequencer(epoch, market, self._on_frame)
+        found = await opening.find(directory, day, now_ns) if directory is not None else None
+        self.sequencer, self._journal = await opening.open_sequencer(settings, directory, found, self._on_frame)
+        sequencer = self.sequencer
         self.stream = FrameStream(sequencer, self._on_slow)
         self.bars = BarStream(sequencer)
         self.feed = FeedInput(sequencer, settings.clock, self._on_day)
+        if found is not None:
+            self.feed.go_on_after(found.feed, found.trade_identities)
         self.reference = ReferenceFollower(self._reference_source, sequencer, lambda: self._calendar)
         self._notices = ReferenceNotices(
             settings.database_url, self.reference.stores_changed, self.reference.stores_may_have_changed
@@ -125,8 +127,10 @@ class DataIngest(Service):
         await self._rules.first()
         await self._filters.first()
         self._day_changed.clear()
-        # The feed's time, until its first event comes.
-        sequencer.add_watermark(now_ns)
+        # The feed's time, until its first event comes. A market that goes on waits for what polygon_ws has kept.
+        sequencer.add_watermark(now_ns if found is None else 0)
+        if self._journal is not None:
+            await self._journal.begin(self.feed.position, found.trade_identities if found is not None else b"")
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = data_ingest_pb2.DESCRIPTOR.services_by_name["DataIngestService"]
@@ -138,6 +142,8 @@ class DataIngest(Service):
             tasks.create_task(self._reader.run(), name="data_ingest.feed")
             if self._channels is not None:
                 tasks.create_task(self._channels.run(), name="data_ingest.channels")
+            if self._journal is not None:
+                tasks.create_task(self._journal.run(), name="data_ingest.journal")
             tasks.create_task(self._filters.run(), name="data_ingest.filters")
             if not self.settings.is_replay:
                 # A replay says itself when lists refresh, has its reference data before it begins, and
@@ -164,6 +170,10 @@ class DataIngest(Service):
             await self._channel.close(None)
         if self._redis is not None:
             await self._redis.aclose()
+        if self._journal is not None:
+            self._journal.close()
+        elif self._journal_directory is not None:
+            self._journal_directory.close()
 
     async def _first_day(self, vendor: VendorClient) -> tuple[int, Day]:
         """The stream's first time and day; raises StartError when the calendar does not know the day."""
@@ -263,6 +273,10 @@ class DataIngest(Service):
         grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
         grow(metrics.TRADING_DAYS, "days", feed.days)
         grow(metrics.UNKNOWN_CONDITIONS, "conditions", feed.admission.unknown_condition_trades)
+        if (journal := self._journal) is not None:
+            metrics.JOURNAL_KEPT.set(journal.is_kept)
+            grow(metrics.JOURNAL_BYTES, "journal_bytes", journal.bytes)
+            grow(metrics.JOURNAL_ENTRIES, "journal_entries", journal.entries)
         for body, count in self.sequencer.frames.items():
             grow(metrics.frames(body), f"frame.{body}", count)
         for kind, count in feed.admission.accepted.items():

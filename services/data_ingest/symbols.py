@@ -14,12 +14,12 @@ _PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9.\-/]{0,11}")
 
 
 class SymbolTable:
-    """Ids are dense, in the order in which symbols came, and never change."""
+    """Ids are dense, in the order in which symbols came, and never change; `known` are those of before, by id."""
 
-    def __init__(self, max_symbols: int = MAX_SYMBOLS) -> None:
-        self.texts: list[str] = []
+    def __init__(self, max_symbols: int = MAX_SYMBOLS, known: Sequence[str] = ()) -> None:
+        self.texts: list[str] = list(known)
         self.refused = 0
-        self._ids: dict[str, int] = {}
+        self._ids = {symbol: index for index, symbol in enumerate(known)}
         self._max_symbols = max_symbols
 
     def __len__(self) -> int:

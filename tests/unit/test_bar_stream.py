@@ -23,7 +23,7 @@ class NoMarket:
     def apply(self, frame: memoryview) -> None:
         pass
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, with_baselines: bool = True) -> bytes:
         return b""
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tradeul.v1 import data_ingest_pb2
@@ -24,7 +25,7 @@ from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND
 class Publisher:
     """A sequencer whose frames are trades of one symbol."""
 
-    def __init__(self, heartbeat_seconds: float = 10.0, **options: int) -> None:
+    def __init__(self, heartbeat_seconds: float = 10.0, **options: Any) -> None:
         self.slow: list[bool] = []
         market = Market(load_lists(), EPOCH, encode_deltas=False)
         self.sequencer = Sequencer(EPOCH, market, lambda: self.stream.wake(), **options)

@@ -1,0 +1,108 @@
+"""The journal's files: their names, their records, and who may write them."""
+
+import fcntl
+import os
+import zlib
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+from struct import Struct
+from typing import Final, Literal, NamedTuple
+
+from tradeul.v1 import journal_pb2
+
+from services.kit.errors import StartError
+from services.kit.ring import Position
+
+VERSION: Final = 1
+KINDS: Final = ("state", "frames", "baselines")
+Kind = Literal["state", "frames", "baselines"]
+# Before each record: its length and its CRC-32.
+_PREFIX: Final = Struct("<II")
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class JournalFile(NamedTuple):
+    """A file by its name: what it holds from `position` on."""
+
+    position: Position
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        return f"{self.position.epoch:010d}-{self.position.sequence:010d}.{self.kind}"
+
+
+class JournalDirectory:
+    """Held by one process at a time, until close(); raises StartError when another one holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = (path / "lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise StartError(f"another data_ingest writes its journal to {path.resolve()}") from error
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def path_of(self, file: JournalFile) -> Path:
+        return self.path / file.name
+
+    def files(self, kind: Kind) -> list[JournalFile]:
+        """All of a kind, the oldest first."""
+        found = []
+        for path in self.path.glob(f"*.{kind}"):
+            epoch, _, sequence = path.stem.partition("-")
+            if epoch.isdecimal() and sequence.isdecimal():
+                found.append(JournalFile(Position(int(epoch), int(sequence)), kind))
+        return sorted(found)
+
+    def remove(self, keep: Container[JournalFile] = ()) -> None:
+        """Removes all files but those to keep, states first: without one nobody goes on from the others."""
+        for kind in KINDS:
+            for file in self.files(kind):
+                if file not in keep:
+                    self.path_of(file).unlink()
+        for path in self.path.glob("*.new"):
+            path.unlink()
+
+
+def boot_id() -> str:
+    """Names this start of the machine; empty where that cannot be told."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def head(position: Position) -> journal_pb2.JournalHead:
+    """Of a file that begins after `position`, written now."""
+    return journal_pb2.JournalHead(version=VERSION, position=position.message(), boot_id=boot_id())
+
+
+def write_record(file: int, parts: Sequence[bytes]) -> int:
+    """Appends the record that is these parts, by one call; returns its bytes. Raises OSError when it is not whole."""
+    size = checksum = 0
+    for part in parts:
+        size += len(part)
+        checksum = zlib.crc32(part, checksum)
+    written = os.writev(file, (_PREFIX.pack(size, checksum), *parts))
+    if written != _PREFIX.size + size:
+        raise OSError(f"expected to write {_PREFIX.size + size} bytes, the system took {written}")
+    return written
+
+
+def read_records(data: memoryview) -> Iterator[memoryview]:
+    """The records, up to the first that is not whole: its writer was ended while it wrote, and nobody has read it."""
+    at = 0
+    while at + _PREFIX.size <= len(data):
+        size, checksum = _PREFIX.unpack_from(data, at)
+        at += _PREFIX.size
+        record = data[at : at + size]
+        if len(record) < size or zlib.crc32(record) != checksum:
+            return
+        yield record
+        at += size

@@ -1,0 +1,195 @@
+"""Reading the journal: the market as the process before left it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tradeul.v1 import frame_pb2, journal_pb2, stream_pb2
+
+from fastcore.market import Market, state_of
+from fastcore.market_state import MarketState
+from services.data_ingest.days import Day
+from services.data_ingest.journal.files import VERSION, JournalDirectory, JournalFile, Kind, boot_id, read_records
+from services.kit.lists import ListSpec
+from services.kit.logging import get_logger
+from services.kit.ring import Position
+from services.kit.wire import fields, frame_parts, only_field
+
+log = get_logger(__name__)
+
+_ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}
+_TRADING_DAY: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trading_day"].number
+_NUMBERS: Final = {field.number: field.name for field in frame_pb2.Frame.DESCRIPTOR.fields}
+
+
+class Recovered(NamedTuple):
+    """What the next process goes on with."""
+
+    # Of the last frame that was written.
+    position: Position
+    rows: MarketState
+    # The rows with their lists, where the numbering may go on: on the same start of the machine, with the
+    # same lists. Else None, and the rows go on under a new epoch.
+    market: Market | None
+    # The messages since the last state, for readers who were behind, the first after `first`.
+    first: int
+    messages: list[bytes]
+    day: Day
+    # The last batch of polygon_ws that is in it.
+    feed: Position | None
+    # By what duplicates of its last trades are recognised.
+    trade_identities: bytes
+
+
+def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Recovered | None:
+    """The market of the newest state and the entries since; None when there is none that can be read."""
+    for file in reversed(directory.files("state")):
+        try:
+            return _Reader(directory, definitions, file).read()
+        except (OSError, ValueError) as error:
+            log.error("state of the journal cannot be used", file=file.name, reason=str(error))
+    return None
+
+
+class _Reader:
+    """Goes on from one state; ValueError when that cannot be."""
+
+    def __init__(self, directory: JournalDirectory, definitions: Sequence[ListSpec], file: JournalFile) -> None:
+        self._directory = directory
+        state = _read_state(directory.path_of(file))
+        self._state = state
+        self._epoch = file.position.epoch
+        self._first = self._sequence = file.position.sequence
+        self._market = self._market_of(state, definitions)
+        self._rows = self._market.state if self._market is not None else state_of(state.market)
+        self._apply: Callable[[memoryview], object] = (self._market or self._rows).apply
+        self._messages: list[bytes] = []
+        self._day = Day.decode(state.trading_day)
+        self._feed = _position(state.feed) if state.HasField("feed") else None
+        self._identities = [state.trade_identities]
+        # Messages of baselines that follow, by sequence.
+        self._baselines: dict[int, bytes] = {}
+
+    def read(self) -> Recovered:
+        self._take_baselines()
+        self._identities += self._identities_before()
+        for file in self._later("frames", self._first):
+            if file.position.sequence != self._sequence:
+                raise ValueError(f"expected the frames after {self._sequence}, the next file is {file.name}")
+            for entry in _records(self._directory.path_of(file)):
+                self._take_entry(entry)
+        self._take_baselines_before(None)
+        return Recovered(
+            Position(self._epoch, self._sequence),
+            self._rows,
+            self._market,
+            self._first,
+            self._messages,
+            self._day,
+            self._feed,
+            b"".join(self._identities),
+        )
+
+    @staticmethod
+    def _market_of(state: journal_pb2.JournalState, definitions: Sequence[ListSpec]) -> Market | None:
+        if not state.head.boot_id or state.head.boot_id != boot_id():
+            log.warning("the machine was started anew since the journal was written: its last entries may be missing")
+            return None
+        try:
+            return Market.from_bytes(definitions, state.market, encode_deltas=False)
+        except ValueError as error:
+            log.warning("the journal's lists cannot go on, its rows may", reason=str(error))
+            return None
+
+    def _later(self, kind: Kind, sequence: int) -> Iterator[JournalFile]:
+        """The files of a kind and this epoch from `sequence` on, the oldest first."""
+        for file in self._directory.files(kind):
+            if file.position.epoch == self._epoch and file.position.sequence >= sequence:
+                yield file
+
+    # --- baselines
+
+    def _take_baselines(self) -> None:
+        """Those of before go into the rows, the others wait for their turn."""
+        state = self._state
+        # Applied to a copy: the market's own rows are touched by what comes after the state only.
+        rows = state_of(state.market)
+        if state.HasField("baselines_in") and state.baselines_in != self._first:
+            base = JournalFile(Position(self._epoch, state.baselines_in), "state")
+            rows.take_baselines(state_of(_read_state(self._directory.path_of(base)).market))
+        for file in self._later("baselines", state.baselines_after):
+            for entry in _records(self._directory.path_of(file)):
+                for number, first, start, end in fields(entry):
+                    if number != _ENTRY["frames"]:
+                        continue
+                    parts = frame_parts(entry[start:end])
+                    if parts.sequence > self._first:
+                        self._baselines[parts.sequence] = bytes(entry[first:end])
+                    elif file.position.sequence == state.baselines_after:
+                        rows.apply(entry[start:end])
+        self._rows.take_baselines(rows)
+
+    def _take_baselines_before(self, sequence: int | None) -> None:
+        """Applies the baselines that come before `sequence`; None for all that follow without a hole."""
+        while (next_sequence := self._sequence + 1) != sequence and next_sequence in self._baselines:
+            self._take_frame(self._baselines[next_sequence])
+
+    # --- entries
+
+    def _identities_before(self) -> Iterator[bytes]:
+        """Of the entries before the state, as far as their file is still there."""
+        for file in self._directory.files("frames"):
+            if file.position.epoch == self._epoch and file.position.sequence < self._first:
+                for entry in _records(self._directory.path_of(file)):
+                    yield from (
+                        bytes(entry[start:end])
+                        for number, _, start, end in fields(entry)
+                        if number == _ENTRY["trade_identities"]
+                    )
+
+    def _take_entry(self, entry: memoryview) -> None:
+        for number, first, start, end in fields(entry):
+            if number == _ENTRY["frames"]:
+                self._take_baselines_before(frame_parts(entry[start:end]).sequence)
+                self._take_frame(bytes(entry[first:end]))
+            elif number == _ENTRY["feed"]:
+                self._feed = _position(journal_pb2.JournalEntry.FromString(bytes(entry[first:end])).feed)
+            elif number == _ENTRY["trade_identities"]:
+                self._identities.append(bytes(entry[start:end]))
+
+    def _take_frame(self, message: bytes) -> None:
+        _, frame = only_field(message)
+        parts = frame_parts(frame)
+        if (parts.epoch, parts.sequence) != (self._epoch, self._sequence + 1):
+            raise ValueError(f"expected frame {self._epoch}/{self._sequence + 1}, was {parts.epoch}/{parts.sequence}")
+        self._apply(frame)
+        if parts.kind == _TRADING_DAY:
+            self._day = Day.decode(frame_pb2.TradingDay.FromString(bytes(parts.body)))
+        self._sequence = parts.sequence
+        self._messages.append(message)
+
+
+def _read_state(path: Path) -> journal_pb2.JournalState:
+    data = path.read_bytes()
+    record = next(read_records(memoryview(data)), None)
+    if record is None:
+        raise ValueError("expected a whole record, was less")
+    state = journal_pb2.JournalState.FromString(bytes(record))
+    if state.head.version != VERSION:
+        raise ValueError(f"expected version {VERSION}, was {state.head.version}")
+    return state
+
+
+def _records(path: Path) -> Iterator[memoryview]:
+    """A file's entries, its head left out. None when not even that was written."""
+    records = read_records(memoryview(path.read_bytes()))
+    if (first := next(records, None)) is None:
+        return
+    version = journal_pb2.JournalHead.FromString(bytes(first)).version
+    if version != VERSION:
+        raise ValueError(f"{path.name}: expected version {VERSION}, was {version}")
+    yield from records
+
+
+def _position(message: stream_pb2.StreamPosition) -> Position:
+    return Position(message.epoch, message.sequence)

@@ -1,0 +1,275 @@
+"""Writing the journal: entries as they come, and now and then the market, from which they count."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from tradeul.v1 import journal_pb2
+
+from services.data_ingest import metrics
+from services.data_ingest.journal.files import JournalDirectory, JournalFile, Kind, head, write_record
+from services.kit.clock import monotonic
+from services.kit.logging import get_logger
+from services.kit.ring import Position
+from services.kit.wire import LENGTH_DELIMITED, varint, wrap
+
+log = get_logger(__name__)
+
+# When the market is written anew: so much is to be read, and so many lists are to be ranked, by who goes on from it.
+MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_FRAMES: Final = 10_000
+LOOK_SECONDS: Final = 1.0
+# A journal that could not be written is begun anew after so long.
+RETRY_SECONDS: Final = 60.0
+# The system takes at most 1024 parts of a write.
+MAX_PARTS: Final = 512
+
+_ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}
+_MARKET: Final = journal_pb2.JournalState.DESCRIPTOR.fields_by_name["market"].number
+
+
+class MarketAt(NamedTuple):
+    """The market at a position, as Market.to_bytes() writes it."""
+
+    position: Position
+    # The encoded TradingDay.
+    trading_day: bytes
+    data: bytes
+
+
+class Written(NamedTuple):
+    """A state file, and what its baselines are made of."""
+
+    state: JournalFile
+    # The state that has the baselines of before, if any are left of them.
+    base: JournalFile | None
+    baselines: JournalFile
+
+    def files(self) -> list[JournalFile]:
+        return [self.state, self.baselines] + ([self.base] if self.base is not None else [])
+
+
+class Journal:
+    """Entries are on their way to the disk when commit() returns; it never raises.
+
+    A journal that cannot be written is removed, so that nobody goes on from what
+    is not the whole truth, and begun anew later: the stream does not wait for it.
+
+    Args:
+        directory: where, held by this process.
+        market_at: gives the market of now, with its baselines (True) or without them.
+        max_bytes, max_frames: after so many the market is written anew.
+    """
+
+    def __init__(
+        self,
+        directory: JournalDirectory,
+        market_at: Callable[[bool], MarketAt],
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_frames: int = MAX_FRAMES,
+    ) -> None:
+        # Bytes and entries written since the start.
+        self.bytes = 0
+        self.entries = 0
+        self._directory = directory
+        self._market_at = market_at
+        self._max_bytes = max_bytes
+        self._max_frames = max_frames
+        # The files that are written to; none while the journal is not kept.
+        self._files: dict[Kind, int] = {}
+        self._frames: list[bytes] = []
+        self._baselines: list[bytes] = []
+        self._written: Written | None = None
+        # As in Written, of the market of now.
+        self._base: JournalFile | None = None
+        self._baselines_at = Position(0, 0)
+        self._feed: Position | None = None
+        self._bytes_since = 0
+        self._frames_since = 0
+
+    @property
+    def is_kept(self) -> bool:
+        return bool(self._files)
+
+    # --- entries
+
+    def add(self, body: str, message: bytes) -> None:
+        """A frame, as SubscribeFrames sends it."""
+        (self._baselines if body == "baselines" else self._frames).append(message)
+
+    def commit(self, feed: Position | None = None, trade_identities: bytes = b"") -> None:
+        """Writes what was added since the last call as one entry."""
+        frames, baselines = self._frames, self._baselines
+        if feed is not None:
+            self._feed = feed
+        if self._files:
+            try:
+                if baselines:
+                    self._write(self._open_baselines(), baselines)
+                if frames or feed is not None:
+                    self._bytes_since += self._write(self._files["frames"], [*frames, *_notes(feed, trade_identities)])
+                    self._frames_since += len(frames)
+            except OSError as error:
+                self._give_up(error)
+        if frames:
+            self._frames = []
+        if baselines:
+            self._baselines = []
+
+    def forget_baselines(self, position: Position) -> None:
+        """The frame at `position` has begun another date: the baselines before it are no longer part of the market."""
+        self._base = None
+        self._put_baselines_at(position)
+
+    def _write(self, file: int, parts: list[bytes]) -> int:
+        size = write_record(file, parts if len(parts) <= MAX_PARTS else [b"".join(parts)])
+        self.bytes += size
+        self.entries += 1
+        return size
+
+    # --- files
+
+    async def begin(self, feed: Position | None, trade_identities: bytes = b"") -> None:
+        """Begins with the market of now, which has `feed` and these trades in it; what was there before is removed."""
+        self._feed = feed
+        self._written = None
+        await self._write_market(True, trade_identities)
+
+    async def run(self) -> None:
+        """Writes the market anew when that is due, until cancelled."""
+        retry_at = 0.0
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._files:
+                retry_at = monotonic() + RETRY_SECONDS
+                if self._bytes_since >= self._max_bytes or self._frames_since >= self._max_frames:
+                    await self.write_market()
+            elif monotonic() >= retry_at:
+                log.info("journal is begun anew")
+                await self.begin(self._feed)
+                retry_at = monotonic() + RETRY_SECONDS
+
+    async def write_market(self) -> None:
+        """The market of now, from which the entries that follow count. Only taking it keeps the stream waiting."""
+        await self._write_market(False)
+
+    async def _write_market(self, with_baselines: bool, trade_identities: bytes = b"") -> None:
+        began = monotonic()
+        now = self._market_at(with_baselines)
+        metrics.JOURNAL_MARKET_SECONDS.observe(monotonic() - began)
+        state = JournalFile(now.position, "state")
+        before = self._written
+        if before is not None and state == before.state:
+            return
+        if with_baselines:
+            self._base = state
+            self._put_baselines_at(now.position)
+        written = Written(state, self._base, JournalFile(self._baselines_at, "baselines"))
+        message = self._state_message(now, written, trade_identities)
+        try:
+            self._open_frames(now.position)
+            await asyncio.to_thread(self._write_state, state, [*message, now.data])
+            if not self._files:
+                # Abandoned meanwhile.
+                self._directory.remove()
+                return
+            self._written = written
+            self._remove_older(before or written)
+        except OSError as error:
+            self._give_up(error)
+
+    def _remove_older(self, oldest: Written) -> None:
+        """What is older than `oldest`, from which one could go on, should a newer one not be readable."""
+        assert self._written is not None, "a state was written"
+        keep = {*oldest.files(), *self._written.files()}
+        keep.update(file for file in self._directory.files("frames") if file.position >= oldest.state.position)
+        keep.update(file for file in self._directory.files("baselines") if file.position > oldest.baselines.position)
+        self._directory.remove(keep)
+
+    def _state_message(self, now: MarketAt, written: Written, trade_identities: bytes) -> list[bytes]:
+        """An encoded JournalState, up to the market's bytes."""
+        message = journal_pb2.JournalState(
+            head=head(now.position),
+            feed=self._feed.message() if self._feed is not None else None,
+            trade_identities=trade_identities,
+            baselines_in=written.base.position.sequence if written.base is not None else None,
+            baselines_after=written.baselines.position.sequence,
+        )
+        message.trading_day.ParseFromString(now.trading_day)
+        prefix = varint(_MARKET << 3 | LENGTH_DELIMITED) + varint(len(now.data))
+        return [message.SerializeToString(), prefix]
+
+    def _write_state(self, file: JournalFile, parts: list[bytes]) -> None:
+        """By one rename, so that it is whole or not there."""
+        path = self._directory.path_of(file)
+        fresh = path.with_suffix(".new")
+        with fresh.open("wb", buffering=0) as target:
+            write_record(target.fileno(), parts)
+            os.fsync(target.fileno())
+        os.replace(fresh, path)
+
+    def _open_frames(self, position: Position) -> None:
+        if (file := self._files.pop("frames", None)) is not None:
+            os.close(file)
+        self._files["frames"] = self._open(JournalFile(position, "frames"))
+        self._bytes_since = self._frames_since = 0
+
+    def _put_baselines_at(self, position: Position) -> None:
+        if (file := self._files.pop("baselines", None)) is not None:
+            os.close(file)
+        self._baselines_at = position
+
+    def _open_baselines(self) -> int:
+        if (file := self._files.get("baselines")) is None:
+            file = self._files["baselines"] = self._open(JournalFile(self._baselines_at, "baselines"))
+        return file
+
+    def _open(self, file: JournalFile) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC
+        opened = os.open(self._directory.path_of(file), flags, 0o644)
+        try:
+            write_record(opened, [head(file.position).SerializeToString()])
+        except OSError:
+            os.close(opened)
+            raise
+        return opened
+
+    # --- the end
+
+    def abandon(self, reason: str) -> None:
+        """Removes the journal: nobody is to go on from it."""
+        log.error("journal is abandoned", reason=reason)
+        metrics.JOURNAL_FAILURES.inc()
+        self._close_files()
+        self._remove()
+
+    def close(self) -> None:
+        """Leaves it to the next process."""
+        self._close_files()
+        self._directory.close()
+
+    def _give_up(self, error: OSError) -> None:
+        self.abandon(f"it cannot be written: {error}")
+
+    def _remove(self) -> None:
+        try:
+            self._directory.remove()
+        except OSError as error:
+            log.error("journal cannot be removed: a restart must not find it", error=str(error))
+
+    def _close_files(self) -> None:
+        files, self._files = self._files, {}
+        for file in files.values():
+            os.close(file)
+
+
+def _notes(feed: Position | None, trade_identities: bytes) -> list[bytes]:
+    """The fields of an entry behind its frames, encoded."""
+    notes = []
+    if feed is not None:
+        notes.append(wrap(_ENTRY["feed"], feed.message().SerializeToString()))
+    if trade_identities:
+        notes.append(wrap(_ENTRY["trade_identities"], trade_identities))
+    return notes

@@ -1,0 +1,70 @@
+"""What the sequencer begins with: the market that the process before left in the journal, or an empty one."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from fastcore.market import Market
+from services.data_ingest.days import Day
+from services.data_ingest.epoch import next_epoch
+from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
+from services.data_ingest.sequencer import Sequencer
+from services.kit.lists import load_lists
+from services.kit.logging import get_logger
+from services.kit.settings import Settings
+
+log = get_logger(__name__)
+
+DIRECTORY: Final = "journal"
+# The feed's clock may be so much behind the newest event.
+AHEAD_NS: Final = 5_000_000_000
+
+
+def open_directory(settings: Settings) -> JournalDirectory | None:
+    """None for a replay, which begins its day anew; raises StartError when another process writes there."""
+    return None if settings.is_replay else JournalDirectory(settings.data_dir / DIRECTORY)
+
+
+async def find(directory: JournalDirectory, day: Day, now_ns: int) -> Recovered | None:
+    """What the journal holds, when it is about this day; `now_ns` is what the feed's clock says."""
+    found = await asyncio.to_thread(recover, directory, load_lists())
+    if found is None:
+        return None
+    if found.day.date != day.date:
+        log.info("journal is of another day", date=str(found.day.date), today=str(day.date))
+        return None
+    if found.rows.now_ns > now_ns + AHEAD_NS:
+        # A simulated market that was begun anew.
+        log.warning("journal is ahead of the feed's clock", seconds=(found.rows.now_ns - now_ns) / 1e9)
+        return None
+    return found
+
+
+async def open_sequencer(
+    settings: Settings, directory: JournalDirectory | None, found: Recovered | None, on_frame: Callable[[], None]
+) -> tuple[Sequencer, Journal | None]:
+    """The sequencer, and the journal, which is still to be begun."""
+    sequencer: Sequencer
+    journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None
+    if found is not None and found.market is not None:
+        sequencer = Sequencer(
+            found.position.epoch,
+            found.market,
+            on_frame,
+            journal=journal,
+            day=found.day,
+            symbols=found.rows.symbols,
+            newest=found.first,
+        )
+        for message in found.messages:
+            sequencer.ring.append(message)
+        log.info("journal: the stream goes on", position=str(found.position), frames=len(found.messages))
+        return sequencer, journal
+    epoch = await next_epoch(settings.data_dir)
+    if found is not None:
+        market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
+        sequencer = Sequencer(epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols)
+        log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))
+    else:
+        sequencer = Sequencer(epoch, Market(load_lists(), epoch, encode_deltas=False), on_frame, journal=journal)
+    return sequencer, journal

@@ -1,0 +1,350 @@
+"""The journal: whatever ends the process, the next one goes on with the same market at the same position."""
+
+import asyncio
+import os
+import random
+import resource
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tradeul.v1 import frame_pb2, polygon_ws_pb2
+
+from fastcore.market import Market
+from fastcore.trade_rules import fallback_rules
+from services.data_ingest.feed_input import FeedInput
+from services.data_ingest.journal import Journal, JournalDirectory, Recovered, files, recover
+from services.data_ingest.sequencer import Sequencer
+from services.kit.errors import StartError
+from services.kit.lists import load_lists
+from services.kit.ring import Position
+from services.kit.scan_filters import ScanFilter
+from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, TOMORROW, Feed
+
+SYMBOLS = [f"S{index}" for index in range(40)]
+SLOTS = 192
+
+
+class Moment(NamedTuple):
+    """What is to be found again."""
+
+    position: Position
+    hash: int
+    feed: Position | None
+
+
+class Rig:
+    """A sequencer that keeps a journal, as data_ingest puts it together."""
+
+    def __init__(self, path: Path, found: Recovered | None = None, **limits: int) -> None:
+        self.directory = JournalDirectory(path)
+        self.journal = Journal(
+            self.directory, lambda with_baselines: self.sequencer.market_at(with_baselines), **limits
+        )
+        self.source = Feed()
+        self.rng = random.Random(7)
+        if found is None:
+            market = Market(load_lists(), EPOCH, encode_deltas=False)
+            self.sequencer = Sequencer(EPOCH, market, journal=self.journal)
+        else:
+            assert found.market is not None
+            self.sequencer = Sequencer(
+                found.position.epoch, found.market, journal=self.journal, day=found.day, symbols=found.rows.symbols,
+                newest=found.position.sequence,
+            )  # fmt: skip
+        self.feed = FeedInput(self.sequencer, "feed")
+        if found is not None:
+            self.feed.go_on_after(found.feed, found.trade_identities)
+        self.feed.begin(CALENDAR, found.day if found is not None else TODAY)
+        self.identities = found.trade_identities if found is not None else b""
+
+    async def begin(self) -> None:
+        await self.journal.begin(self.feed.position, self.identities)
+
+    @property
+    def now(self) -> Moment:
+        market = self.sequencer.market
+        assert isinstance(market, Market)
+        return Moment(self.sequencer.position, market.hash(), self.feed.position)
+
+    def step(self) -> None:
+        """Something of what happens in a day."""
+        rng, sequencer = self.rng, self.sequencer
+        now_ns = sequencer.now_ns or FOUR_OCLOCK
+        kind = rng.choices(
+            ("trades", "watermark", "baselines", "reference", "filters", "rules"), (12, 6, 2, 1, 1, 1)
+        )[0]  # fmt: skip
+        if kind == "trades":
+            since = min(now_ns - FOUR_OCLOCK + rng.randrange(20 * SECOND), 12 * HOUR)
+            trades = [(rng.choice(SYMBOLS), since + rng.randrange(SECOND), 1 + rng.random() * 50) for _ in range(9)]
+            self.feed.take(self.source.batch(*trades), 0)
+        elif kind == "watermark":
+            sequencer.add_watermark(now_ns + rng.randrange(SECOND))
+        elif kind == "baselines":
+            self.baselines(rng.sample(SYMBOLS, 3))
+        elif kind == "reference":
+            ids = sequencer.add_symbols(rng.sample(SYMBOLS, 5))
+            column = frame_pb2.NumberColumn(field=frame_pb2.PREV_CLOSE, values=[1 + rng.random() * 50 for _ in ids])
+            sequencer.add_reference(frame_pb2.ReferenceColumns(symbol_id=ids, numbers=[column]).SerializeToString())
+        elif kind == "filters":
+            sequencer.set_list_filters([ScanFilter("least", f"price > {rng.random()}", ())])
+        else:
+            self.feed.set_trade_rules(fallback_rules())
+
+    def baselines(self, symbols: list[str]) -> None:
+        ids = self.sequencer.add_symbols(symbols)
+        values = [sorted(self.rng.random() * 1e6 for _ in range(SLOTS * len(ids))) for _ in range(3)]
+        columns = frame_pb2.VolumeBaselines(
+            symbol_id=ids, days=[20] * len(ids), avg_volume=values[0], avg_trades=values[1], sd_trades=values[2]
+        )
+        self.sequencer.add_baselines(columns.SerializeToString())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def found_in(path: Path) -> Recovered | None:
+    directory = JournalDirectory(path)
+    try:
+        return recover(directory, load_lists())
+    finally:
+        directory.close()
+
+
+def moment_of(found: Recovered | None) -> Moment:
+    assert found is not None and found.market is not None
+    assert found.market.sequence == found.position.sequence == found.first + len(found.messages)
+    return Moment(found.position, found.market.hash(), found.feed)
+
+
+def copies(home: Path) -> Iterator[Path]:
+    """Copies of the directory, as who ends the process now would leave it."""
+    number = 0
+    while True:
+        number += 1
+        copy = home.with_name(f"copy-{number}")
+        shutil.copytree(home, copy)
+        yield copy
+        shutil.rmtree(copy)
+
+
+async def test_at_every_moment_the_next_process_finds_the_market(home: Path) -> None:
+    rig = Rig(home, max_frames=10**9)
+    await rig.begin()
+    copy = copies(home)
+    for step in range(150):
+        rig.step()
+        if step % 40 == 25:
+            await rig.journal.write_market()
+        if step == 90:
+            # The baselines of before are gone with their day.
+            rig.feed.begin(CALENDAR, TOMORROW)
+        if step % 3 == 0:
+            assert moment_of(found_in(next(copy))) == rig.now
+    # One state to go on from, and the one before it.
+    assert len(rig.directory.files("state")) == 2
+    rig.journal.close()
+
+
+async def test_the_stream_that_goes_on_is_the_one_that_was_not_ended(home: Path) -> None:
+    """Also when the process is ended again and again."""
+    rig, whole = Rig(home), Rig(home.with_name("whole"))
+    for _ in range(6):
+        await rig.begin()
+        for step in range(25):
+            rig.step()
+            whole.step()
+            if step == 12:
+                await rig.journal.write_market()
+        rig.journal.close()
+        found = found_in(home)
+        assert moment_of(found) == rig.now == whole.now
+        assert found is not None
+        ring = whole.sequencer.ring
+        assert found.messages == [ring.get(sequence) for sequence in range(found.first + 1, ring.newest + 1)]
+        ended, rig = rig, Rig(home, found)
+        rig.source, rig.rng = ended.source, ended.rng
+        rig.feed.opened(polygon_ws_pb2.MarketOpened(symbols=rig.source.symbols))
+        # The day, which is in force already, is said once more.
+        whole.feed.begin(CALENDAR, TODAY)
+    rig.journal.close()
+    whole.journal.close()
+
+
+async def test_a_record_that_was_not_finished_was_never_there(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(20):
+        rig.step()
+    before = rig.now
+    (file,) = rig.directory.files("frames")
+    size = rig.directory.path_of(file).stat().st_size
+    rig.feed.take(rig.source.batch(("AAPL", HOUR, 10.0), ("NEW", HOUR, 11.0)), 0)
+    assert rig.now != before
+    rig.journal.close()
+    path = rig.directory.path_of(file)
+    whole = path.read_bytes()
+    for cut in range(size, len(whole)):
+        path.write_bytes(whole[:cut])
+        assert moment_of(found_in(home)) == before
+        # The system may have put zeros where the machine ended before the bytes came.
+        path.write_bytes(whole[:cut] + bytes(len(whole) - cut))
+        if whole[cut:].strip(b"\0"):
+            assert moment_of(found_in(home)) == before
+    path.write_bytes(whole)
+    assert moment_of(found_in(home)) == rig.now
+
+
+async def test_a_batch_is_in_the_journal_with_its_position_and_its_trades(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    message = bytes(rig.source.batch(("AAPL", HOUR, 10.0), ("MSFT", HOUR, 20.0)))
+    rig.feed.take(memoryview(message), 0)
+    await rig.journal.write_market()
+    rig.feed.take(rig.source.batch(), 0)
+    rig.journal.close()
+    found = found_in(home)
+    assert found is not None and found.feed == rig.feed.position
+    after = Rig(home, found)
+    # A vendor that sends the same trades once more, in another batch.
+    again = polygon_ws_pb2.MarketBatch.FromString(message)
+    again.position.sequence = after.source.sequence = rig.source.sequence + 1
+    assert after.feed.take(memoryview(again.SerializeToString()), 0) == 0
+    assert after.feed.rejected["duplicate"] == 2
+    after.journal.close()
+
+
+async def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(3):
+        for _ in range(10):
+            rig.step()
+        await rig.journal.write_market()
+    rig.step()
+    rig.journal.close()
+    # The first has the baselines of all.
+    first, older, newest = (rig.directory.path_of(file) for file in rig.directory.files("state"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert moment_of(found_in(home)) == rig.now
+    older.write_bytes(b"")
+    first.write_bytes(b"")
+    assert found_in(home) is None
+
+
+async def test_a_file_that_is_missing_is_a_hole(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(2):
+        for _ in range(10):
+            rig.step()
+        await rig.journal.write_market()
+    rig.step()
+    rig.journal.close()
+    older, newest = (rig.directory.path_of(file) for file in rig.directory.files("frames"))
+    rig.directory.path_of(rig.directory.files("state")[-1]).unlink()
+    older.unlink()
+    assert newest.exists() and found_in(home) is None
+
+
+async def test_after_the_machine_or_with_other_lists_the_rows_go_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(40):
+        rig.step()
+    rig.journal.close()
+    assert isinstance(rig.sequencer.market, Market)
+    rows = rig.sequencer.market.state.hash()
+
+    directory = JournalDirectory(home)
+    found = recover(directory, load_lists()[:-1])
+    directory.close()
+    assert found is not None and (found.market, found.rows.hash()) == (None, rows)
+
+    monkeypatch.setattr("services.data_ingest.journal.recovery.boot_id", lambda: "another")
+    found = found_in(home)
+    assert found is not None and (found.market, found.rows.hash()) == (None, rows)
+    market = Market.of_state(load_lists(), EPOCH + 1, found.rows, encode_deltas=False)
+    after = Sequencer(EPOCH + 1, market, day=found.day, symbols=found.rows.symbols)
+    after.add_watermark(0)
+    assert (after.position, market.state.hash()) == (Position(EPOCH + 1, 1), rows)
+    assert market.list_count("filtered") > 0
+
+
+async def test_what_cannot_be_written_stops_nothing_and_is_not_found(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    rig.step()
+    # The size of files is bounded, as on a disk that is full.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
+    try:
+        for _ in range(300):
+            rig.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not rig.journal.is_kept
+    assert os.listdir(home) == ["lock"]
+    await rig.begin()
+    rig.step()
+    assert rig.journal.is_kept
+    rig.journal.close()
+    assert moment_of(found_in(home)) == rig.now
+
+
+async def test_a_frame_that_cannot_be_applied_is_not_gone_on_from(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    with pytest.raises(ValueError, match="expected"):
+        rig.sequencer.add_reference(b"\x83\x01")
+    rig.journal.close()
+    assert found_in(home) is None
+
+
+async def test_the_market_is_written_anew_when_there_is_much_to_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.data_ingest.journal.writer.LOOK_SECONDS", 0.01)
+    rig = Rig(home, max_frames=50)
+    await rig.begin()
+    running = asyncio.create_task(rig.journal.run())
+    for _ in range(400):
+        rig.step()
+        await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    rig.journal.close()
+    found = found_in(home)
+    assert moment_of(found) == rig.now
+    assert found is not None and len(found.messages) < 200
+    assert len(os.listdir(home)) < 10
+
+
+def test_one_process_at_a_time(home: Path) -> None:
+    directory = JournalDirectory(home)
+    with pytest.raises(StartError, match="another data_ingest writes its journal"):
+        JournalDirectory(home)
+    directory.close()
+    JournalDirectory(home).close()
+
+
+def test_records(tmp_path: Path) -> None:
+    path = tmp_path / "records"
+    with path.open("wb", buffering=0) as file:
+        assert files.write_record(file.fileno(), [b"one", b"", b" record"]) == 18
+        files.write_record(file.fileno(), [b""])
+        files.write_record(file.fileno(), [os.urandom(100_000)])
+    data = path.read_bytes()
+    assert [len(record) for record in files.read_records(memoryview(data))] == [10, 0, 100_000]
+    wrong = bytearray(data)
+    wrong[-1] ^= 1
+    assert [len(record) for record in files.read_records(memoryview(wrong))] == [10, 0]
