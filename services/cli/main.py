@@ -1,6 +1,7 @@
 """The `tradeul` command. Each subcommand is loaded when it is asked for, so that services start quickly."""
 
 import importlib
+import os
 import sys
 from typing import Final
 
@@ -47,6 +48,9 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: wrong settings end with status 78, what is missing to start with 1."""
+    # Read by gRPC when it is loaded. Services start programs, which forget gRPC; none goes on using it in a fork,
+    # and its handlers can end the child before it becomes the program.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         cli(prog_name="tradeul")
     except SettingsError as error:

@@ -19,8 +19,6 @@ HEALTH_SECONDS: Final = 1.0
 ENVIRONMENT: Final = {
     # glibc keeps freed memory in an arena per thread; a service has few threads that matter.
     "MALLOC_ARENA_MAX": "2",
-    # Services start programs, which forget gRPC; none goes on using it in a fork.
-    "GRPC_ENABLE_FORK_SUPPORT": "0",
 }
 
 

@@ -43,28 +43,42 @@ async def find(directory: JournalDirectory, day: Day, now_ns: int) -> Recovered 
 async def open_sequencer(
     settings: Settings, directory: JournalDirectory | None, found: Recovered | None, on_frame: Callable[[], None]
 ) -> tuple[Sequencer, Journal | None]:
-    """The sequencer, and the journal, which is still to be begun."""
+    """The sequencer, which has said nothing yet, and the journal that it keeps from here on."""
     sequencer: Sequencer
     journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None
     if found is not None and found.market is not None:
-        sequencer = Sequencer(
-            found.position.epoch,
-            found.market,
-            on_frame,
-            journal=journal,
-            day=found.day,
-            symbols=found.rows.symbols,
-            newest=found.first,
-        )
-        for message in found.messages:
-            sequencer.ring.append(message)
+        sequencer = sequencer_going_on(found.market, found, journal, on_frame)
         log.info("journal: the stream goes on", position=str(found.position), frames=len(found.messages))
-        return sequencer, journal
-    epoch = await next_epoch(settings.data_dir)
-    if found is not None:
-        market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
-        sequencer = Sequencer(epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols)
-        log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))
     else:
-        sequencer = Sequencer(epoch, Market(load_lists(), epoch, encode_deltas=False), on_frame, journal=journal)
+        epoch = await next_epoch(settings.data_dir)
+        if found is not None:
+            market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
+            sequencer = Sequencer(epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols)
+            log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))
+        else:
+            sequencer = Sequencer(epoch, Market(load_lists(), epoch, encode_deltas=False), on_frame, journal=journal)
+    if journal is not None:
+        await begin_journal(journal, found)
     return sequencer, journal
+
+
+def sequencer_going_on(
+    market: Market, found: Recovered, journal: Journal | None, on_frame: Callable[[], None] = lambda: None
+) -> Sequencer:
+    """One of the same numbering, with the frames before for readers who are behind."""
+    newest = found.position.sequence - len(found.messages)
+    sequencer = Sequencer(
+        market.epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols, newest=newest
+    )
+    for message in found.messages:
+        sequencer.ring.append(message)
+    return sequencer
+
+
+async def begin_journal(journal: Journal, found: Recovered | None) -> None:
+    """Begins with the market that was found."""
+    if found is None:
+        await journal.begin(None)
+    else:
+        # Of another epoch the numbers mean nothing.
+        await journal.begin(found.feed, found.trade_identities, found.state if found.market is not None else None)

@@ -168,7 +168,8 @@ class Sequencer:
 
     def market_at(self, with_baselines: bool) -> MarketAt:
         """The market as of the newest frame, for the journal."""
-        return MarketAt(self.position, self.day.encode(), self.market.to_bytes(with_baselines))
+        day = self._day.encode() if self._day is not None else None
+        return MarketAt(self.position, day, self.market.to_bytes(with_baselines))
 
     @contextlib.contextmanager
     def together(self) -> Iterator[EntryNotes]:

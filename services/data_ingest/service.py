@@ -129,8 +129,6 @@ class DataIngest(Service):
         self._day_changed.clear()
         # The feed's time, until its first event comes. A market that goes on waits for what polygon_ws has kept.
         sequencer.add_watermark(now_ns if found is None else 0)
-        if self._journal is not None:
-            await self._journal.begin(self.feed.position, found.trade_identities if found is not None else b"")
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = data_ingest_pb2.DESCRIPTOR.services_by_name["DataIngestService"]

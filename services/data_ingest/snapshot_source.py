@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules, snapshot_parts
-from services.data_ingest.worker_process import end_worker, start_worker
+from services.data_ingest.worker_process import end_worker, send, start_worker
 from services.kit.logging import configure
 from services.kit.settings import PolygonSettings, Settings
 from services.kit.vendor import VendorClient, VendorError
@@ -65,7 +65,7 @@ class SnapshotProcess:
         try:
             process = await self._running()
             assert process.stdin is not None and process.stdout is not None, "both are pipes"
-            process.stdin.write(msgspec.json.encode(rules) + b"\n")
+            send(process, msgspec.json.encode(rules) + b"\n")
             await process.stdin.drain()
             while True:
                 (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))

@@ -23,9 +23,22 @@ async def start_worker(module: str, first_input: bytes) -> asyncio.subprocess.Pr
     except asyncio.CancelledError:
         await end_worker(await starting)
         raise
-    assert process.stdin is not None, "it is a pipe"
-    process.stdin.write(first_input)
+    try:
+        send(process, first_input)
+    except OSError:
+        await end_worker(process)
+        raise
     return process
+
+
+def send(process: asyncio.subprocess.Process, data: bytes) -> None:
+    """Writes to its input; raises OSError when it has ended."""
+    assert process.stdin is not None, "it is a pipe"
+    try:
+        process.stdin.write(data)
+    except RuntimeError as error:
+        # uvloop's word for a pipe that is closed.
+        raise BrokenPipeError(f"the process has ended: {error}") from error
 
 
 async def end_worker(process: asyncio.subprocess.Process) -> None:

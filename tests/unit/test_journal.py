@@ -17,6 +17,7 @@ from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.feed_input import FeedInput
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, files, recover
+from services.data_ingest.opening import begin_journal, sequencer_going_on
 from services.data_ingest.sequencer import Sequencer
 from services.kit.errors import StartError
 from services.kit.lists import load_lists
@@ -51,18 +52,15 @@ class Rig:
             self.sequencer = Sequencer(EPOCH, market, journal=self.journal)
         else:
             assert found.market is not None
-            self.sequencer = Sequencer(
-                found.position.epoch, found.market, journal=self.journal, day=found.day, symbols=found.rows.symbols,
-                newest=found.position.sequence,
-            )  # fmt: skip
+            self.sequencer = sequencer_going_on(found.market, found, self.journal)
         self.feed = FeedInput(self.sequencer, "feed")
         if found is not None:
             self.feed.go_on_after(found.feed, found.trade_identities)
-        self.feed.begin(CALENDAR, found.day if found is not None else TODAY)
-        self.identities = found.trade_identities if found is not None else b""
+        self.found = found
 
     async def begin(self) -> None:
-        await self.journal.begin(self.feed.position, self.identities)
+        await begin_journal(self.journal, self.found)
+        self.feed.begin(CALENDAR, self.found.day if self.found is not None else TODAY)
 
     @property
     def now(self) -> Moment:
@@ -118,7 +116,7 @@ def found_in(path: Path) -> Recovered | None:
 
 def moment_of(found: Recovered | None) -> Moment:
     assert found is not None and found.market is not None
-    assert found.market.sequence == found.position.sequence == found.first + len(found.messages)
+    assert found.market.sequence == found.position.sequence
     return Moment(found.position, found.market.hash(), found.feed)
 
 
@@ -156,6 +154,8 @@ async def test_the_stream_that_goes_on_is_the_one_that_was_not_ended(home: Path)
     rig, whole = Rig(home), Rig(home.with_name("whole"))
     for _ in range(6):
         await rig.begin()
+        # A day that is in force already is said once more.
+        whole.feed.begin(CALENDAR, TODAY)
         for step in range(25):
             rig.step()
             whole.step()
@@ -166,12 +166,11 @@ async def test_the_stream_that_goes_on_is_the_one_that_was_not_ended(home: Path)
         assert moment_of(found) == rig.now == whole.now
         assert found is not None
         ring = whole.sequencer.ring
-        assert found.messages == [ring.get(sequence) for sequence in range(found.first + 1, ring.newest + 1)]
+        first = ring.newest + 1 - len(found.messages)
+        assert found.messages == [ring.get(sequence) for sequence in range(first, ring.newest + 1)]
         ended, rig = rig, Rig(home, found)
         rig.source, rig.rng = ended.source, ended.rng
         rig.feed.opened(polygon_ws_pb2.MarketOpened(symbols=rig.source.symbols))
-        # The day, which is in force already, is said once more.
-        whole.feed.begin(CALENDAR, TODAY)
     rig.journal.close()
     whole.journal.close()
 
@@ -211,6 +210,7 @@ async def test_a_batch_is_in_the_journal_with_its_position_and_its_trades(home: 
     found = found_in(home)
     assert found is not None and found.feed == rig.feed.position
     after = Rig(home, found)
+    await after.begin()
     # A vendor that sends the same trades once more, in another batch.
     again = polygon_ws_pb2.MarketBatch.FromString(message)
     again.position.sequence = after.source.sequence = rig.source.sequence + 1
@@ -228,12 +228,10 @@ async def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
         await rig.journal.write_market()
     rig.step()
     rig.journal.close()
-    # The first has the baselines of all.
-    first, older, newest = (rig.directory.path_of(file) for file in rig.directory.files("state"))
+    older, newest = (rig.directory.path_of(file) for file in rig.directory.files("state"))
     newest.write_bytes(newest.read_bytes()[:-1])
     assert moment_of(found_in(home)) == rig.now
     older.write_bytes(b"")
-    first.write_bytes(b"")
     assert found_in(home) is None
 
 
@@ -294,7 +292,7 @@ async def test_what_cannot_be_written_stops_nothing_and_is_not_found(home: Path)
         signal.signal(signal.SIGXFSZ, ignored)
     assert not rig.journal.is_kept
     assert os.listdir(home) == ["lock"]
-    await rig.begin()
+    await rig.journal.begin(rig.feed.position)
     rig.step()
     assert rig.journal.is_kept
     rig.journal.close()

@@ -31,14 +31,15 @@ class Recovered(NamedTuple):
     # The rows with their lists, where the numbering may go on: on the same start of the machine, with the
     # same lists. Else None, and the rows go on under a new epoch.
     market: Market | None
-    # The messages since the last state, for readers who were behind, the first after `first`.
-    first: int
+    # The messages before it that are still known, for readers who are behind.
     messages: list[bytes]
     day: Day
     # The last batch of polygon_ws that is in it.
     feed: Position | None
     # By what duplicates of its last trades are recognised.
     trade_identities: bytes
+    # The state it was read from.
+    state: JournalFile
 
 
 def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Recovered | None:
@@ -57,6 +58,7 @@ class _Reader:
     def __init__(self, directory: JournalDirectory, definitions: Sequence[ListSpec], file: JournalFile) -> None:
         self._directory = directory
         state = _read_state(directory.path_of(file))
+        self._file = file
         self._state = state
         self._epoch = file.position.epoch
         self._first = self._sequence = file.position.sequence
@@ -64,7 +66,7 @@ class _Reader:
         self._rows = self._market.state if self._market is not None else state_of(state.market)
         self._apply: Callable[[memoryview], object] = (self._market or self._rows).apply
         self._messages: list[bytes] = []
-        self._day = Day.decode(state.trading_day)
+        self._day = Day.decode(state.trading_day) if state.HasField("trading_day") else None
         self._feed = _position(state.feed) if state.HasField("feed") else None
         self._identities = [state.trade_identities]
         # Messages of baselines that follow, by sequence.
@@ -72,22 +74,24 @@ class _Reader:
 
     def read(self) -> Recovered:
         self._take_baselines()
-        self._identities += self._identities_before()
+        self._take_messages_before()
         for file in self._later("frames", self._first):
             if file.position.sequence != self._sequence:
                 raise ValueError(f"expected the frames after {self._sequence}, the next file is {file.name}")
             for entry in _records(self._directory.path_of(file)):
                 self._take_entry(entry)
         self._take_baselines_before(None)
+        if self._day is None:
+            raise ValueError("expected a trading day to have begun, had none")
         return Recovered(
             Position(self._epoch, self._sequence),
             self._rows,
             self._market,
-            self._first,
             self._messages,
             self._day,
             self._feed,
             b"".join(self._identities),
+            self._file,
         )
 
     @staticmethod
@@ -136,16 +140,25 @@ class _Reader:
 
     # --- entries
 
-    def _identities_before(self) -> Iterator[bytes]:
-        """Of the entries before the state, as far as their file is still there."""
+    def _take_messages_before(self) -> None:
+        """What led to the state, as far as its files are still there: for readers, and to recognise duplicates."""
+        newest = 0
         for file in self._directory.files("frames"):
-            if file.position.epoch == self._epoch and file.position.sequence < self._first:
-                for entry in _records(self._directory.path_of(file)):
-                    yield from (
-                        bytes(entry[start:end])
-                        for number, _, start, end in fields(entry)
-                        if number == _ENTRY["trade_identities"]
-                    )
+            if file.position.epoch != self._epoch or file.position.sequence >= self._first:
+                continue
+            for entry in _records(self._directory.path_of(file)):
+                for number, first, start, end in fields(entry):
+                    if number == _ENTRY["frames"]:
+                        sequence = frame_parts(entry[start:end]).sequence
+                        if sequence != newest + 1:
+                            # Baselines are elsewhere: who needs them asks for the whole market.
+                            self._messages.clear()
+                        self._messages.append(bytes(entry[first:end]))
+                        newest = sequence
+                    elif number == _ENTRY["trade_identities"]:
+                        self._identities.append(bytes(entry[start:end]))
+        if newest != self._first:
+            self._messages.clear()
 
     def _take_entry(self, entry: memoryview) -> None:
         for number, first, start, end in fields(entry):

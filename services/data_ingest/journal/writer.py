@@ -33,8 +33,8 @@ class MarketAt(NamedTuple):
     """The market at a position, as Market.to_bytes() writes it."""
 
     position: Position
-    # The encoded TradingDay.
-    trading_day: bytes
+    # The encoded TradingDay; None before the first.
+    trading_day: bytes | None
     data: bytes
 
 
@@ -131,11 +131,16 @@ class Journal:
 
     # --- files
 
-    async def begin(self, feed: Position | None, trade_identities: bytes = b"") -> None:
-        """Begins with the market of now, which has `feed` and these trades in it; what was there before is removed."""
+    async def begin(
+        self, feed: Position | None, trade_identities: bytes = b"", goes_on_from: JournalFile | None = None
+    ) -> None:
+        """Begins with the market of now, which has `feed` and these trades in it.
+
+        What was there before is removed, but for the frames since a state of this epoch from which it goes on.
+        """
         self._feed = feed
         self._written = None
-        await self._write_market(True, trade_identities)
+        await self._write_market(True, trade_identities, goes_on_from)
 
     async def run(self) -> None:
         """Writes the market anew when that is due, until cancelled."""
@@ -155,7 +160,9 @@ class Journal:
         """The market of now, from which the entries that follow count. Only taking it keeps the stream waiting."""
         await self._write_market(False)
 
-    async def _write_market(self, with_baselines: bool, trade_identities: bytes = b"") -> None:
+    async def _write_market(
+        self, with_baselines: bool, trade_identities: bytes = b"", goes_on_from: JournalFile | None = None
+    ) -> None:
         began = monotonic()
         now = self._market_at(with_baselines)
         metrics.JOURNAL_MARKET_SECONDS.observe(monotonic() - began)
@@ -176,15 +183,18 @@ class Journal:
                 self._directory.remove()
                 return
             self._written = written
-            self._remove_older(before or written)
+            self._remove_older(before or written, goes_on_from or (before or written).state)
         except OSError as error:
             self._give_up(error)
 
-    def _remove_older(self, oldest: Written) -> None:
-        """What is older than `oldest`, from which one could go on, should a newer one not be readable."""
+    def _remove_older(self, oldest: Written, frames_from: JournalFile) -> None:
+        """What is older than `oldest`, from which one could go on, should a newer one not be readable.
+
+        Frames are kept from another state on.
+        """
         assert self._written is not None, "a state was written"
         keep = {*oldest.files(), *self._written.files()}
-        keep.update(file for file in self._directory.files("frames") if file.position >= oldest.state.position)
+        keep.update(file for file in self._directory.files("frames") if file.position >= frames_from.position)
         keep.update(file for file in self._directory.files("baselines") if file.position > oldest.baselines.position)
         self._directory.remove(keep)
 
@@ -197,7 +207,8 @@ class Journal:
             baselines_in=written.base.position.sequence if written.base is not None else None,
             baselines_after=written.baselines.position.sequence,
         )
-        message.trading_day.ParseFromString(now.trading_day)
+        if now.trading_day is not None:
+            message.trading_day.ParseFromString(now.trading_day)
         prefix = varint(_MARKET << 3 | LENGTH_DELIMITED) + varint(len(now.data))
         return [message.SerializeToString(), prefix]
 
