@@ -18,6 +18,7 @@ from services.data_ingest.feed_reader import FeedReader
 from services.data_ingest.filters_follower import FiltersFollower
 from services.data_ingest.frame_stream import FrameStream
 from services.data_ingest.journal import Journal, JournalDirectory
+from services.data_ingest.journal_stream import JournalStream
 from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.reference_follower import ReferenceFollower
@@ -105,6 +106,7 @@ class DataIngest(Service):
         self._watermarks = Watermarks(sequencer, self.feed, WallClock() if self._is_wall else None)
         if settings.redis_url:
             self._redis = make_client(settings.redis_url)
+            self._binary_redis = make_client(settings.redis_url, decode_responses=False)
             self._channels = RedisChannels(self._redis, (CHANNEL,))
         self._snapshots = SnapshotPoller(
             self._snapshot_source,
@@ -140,6 +142,8 @@ class DataIngest(Service):
             tasks.create_task(self._reader.run(), name="data_ingest.feed")
             if self._channels is not None:
                 tasks.create_task(self._channels.run(), name="data_ingest.channels")
+                stream = JournalStream(self._binary_redis, self.sequencer.ring)
+                tasks.create_task(stream.run(), name="data_ingest.journal_stream")
             if self._journal is not None:
                 tasks.create_task(self._journal.run(), name="data_ingest.journal")
             tasks.create_task(self._filters.run(), name="data_ingest.filters")
@@ -168,6 +172,7 @@ class DataIngest(Service):
             await self._channel.close(None)
         if self._redis is not None:
             await self._redis.aclose()
+            await self._binary_redis.aclose()
         if self._journal is not None:
             self._journal.close()
         elif self._journal_directory is not None:

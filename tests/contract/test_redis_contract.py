@@ -11,6 +11,7 @@ import pytest
 from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
 from services.analytics import aggregates
+from services.data_ingest import journal_stream
 from services.data_ingest import snapshot_channel as vendor_snapshots
 from services.kit.lists import load_lists
 from services.kit.redis import make_client
@@ -110,6 +111,11 @@ async def test_keys_types_and_contents(redis: Any) -> None:
     assert json.loads(await redis.get("session:current")) == {"current_session": "MARKET_OPEN"}
     # Symbols that have not traded have no keys.
     assert not await redis.exists("rvol:S19", "intraday:S19", "slot:S19:72")
+
+
+def test_the_journals_stream() -> None:
+    # What is in it: tests/integration/test_journal_stream.py.
+    assert journal_stream.KEY == "stream:sequencer:journal"
 
 
 def test_channels_have_the_older_systems_names() -> None:

@@ -270,8 +270,12 @@ async def test_health_and_reflection_of_a_service(mesh: Mesh) -> None:
 
 
 async def test_kill_9_of_any_service_heals(mesh: Mesh, client: httpx.AsyncClient) -> None:
-    """Each service in turn: the supervisor starts it again, and the lists go on changing."""
+    """Each service in turn: the supervisor starts it again, and the lists go on changing.
+
+    The stream's numbering goes on, too: what clients know of positions holds.
+    """
     assert mesh.process is not None
+    epoch = (await client.get("/api/v1/scanner/status")).json()["position"]["epoch"]
     for module in ("scanner", "data_ingest", "polygon_ws", "market_session"):
         (pid,) = service_pids(mesh.process.pid, module)
         os.kill(pid, signal.SIGKILL)
@@ -283,6 +287,7 @@ async def test_kill_9_of_any_service_heals(mesh: Mesh, client: httpx.AsyncClient
             before = (await with_rows(client, "/api/v1/scanner/lists/filtered"))["timestamp"]
             while (await client.get("/api/v1/scanner/lists/filtered")).json().get("timestamp", before) <= before:
                 await asyncio.sleep(0.1)
+        assert (await client.get("/api/v1/scanner/status")).json()["position"]["epoch"] == epoch
 
 
 def service_pids(parent: int, module: str) -> set[int]:
