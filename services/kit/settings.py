@@ -188,7 +188,9 @@ class Settings(BaseModel):
     )
     redis_url: str = Field(default="", description="TRADEUL_REDIS_URL: redis://host:port/db or unix:///path")
     database_url: str = Field(default="", description="TRADEUL_DATABASE_URL: postgresql://user@host:port/db")
-    data_dir: Path = Field(default=Path(".tradeul"), description="TRADEUL_DATA_DIR: where embedded stores and the sequencer's journal are")
+    data_dir: Path = Field(
+        default=Path(".tradeul"), description="TRADEUL_DATA_DIR: where embedded stores and the sequencer's journal are"
+    )
     host: str = Field(default="127.0.0.1", description="TRADEUL_HOST: host of every address that is not set by itself")
     log_format: Literal["console", "json"] = Field(
         default="console", description="TRADEUL_LOG_FORMAT: json for machines"
