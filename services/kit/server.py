@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -14,10 +14,10 @@ from grpc_reflection.v1alpha import reflection
 
 from services.kit.channel import MAX_MESSAGE_BYTES
 from services.kit.errors import StartError
-from services.kit.interceptor import MeshInterceptor
 from services.kit.lifecycle import Service, State
 from services.kit.logging import get_logger
 from services.kit.metrics import SERVICE_STATE, MetricsServer
+from services.kit.observed_rpcs import ObservedServer
 
 log = get_logger(__name__)
 
@@ -165,13 +165,16 @@ class Host:
 
     async def _open_server(self) -> None:
         service = self.service
-        server = grpc.aio.server(interceptors=(MeshInterceptor(),), options=SERVER_OPTIONS)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
         self._server = server
-        self._names = service.add_to_server(server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        # Servicers only add their handlers to it.
+        observed = cast("grpc.aio.Server", ObservedServer(server))
+        self._names = service.add_to_server(observed)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, observed)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection(
-            (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME), server
+            (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
+            observed,
         )
         address = service.settings.address(service.name)
         try:

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import random
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from services.kit.channel import open_channel
 from services.kit.errors import ServiceError
 from services.kit.server import Host
 from services.kit.settings import Settings, SimSettings
+from services.kit.vendor import VendorClient
 from services.simulator import flat_files
 from services.simulator.market import Market
 from tests.support.flat_history import Minute, cells, path_of, random_day, text, twin_baselines, twin_day, write
@@ -425,7 +427,11 @@ async def test_a_load_is_started_watched_and_listed(
         assert again == ["opened", "ended"]
 
 
-async def test_refusals(stores: Stores, database: asyncpg.Connection, tmp_path: Path) -> None:
+async def test_refusals(
+    stores: Stores, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As often as ever, but soon.
+    monkeypatch.setattr("services.historical.service.VendorClient", partial(VendorClient, retry_base_s=0.001))
     async with service(stores) as (_, stub):
         for request, code in (
             (historical_pb2.StartLoadRequest(kind="trades"), grpc.StatusCode.INVALID_ARGUMENT),
