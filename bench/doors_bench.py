@@ -24,6 +24,8 @@ STREAMED_LIST = "gappers_up"
 ROWS = 100
 CONNECTIONS = 32
 REST_SECONDS = 4.0
+# Bodies of ours change while it is asked, and are of about the same size.
+SAME_SIZE = 1.1
 ROUNDS = 5
 STREAMS = 1_000
 PACED_INTERVAL_MS = 250
@@ -71,23 +73,31 @@ async def full_list(client: httpx.AsyncClient, mesh: Mesh) -> bytes:
     return body
 
 
+class Peer(NamedTuple):
+    port: int
+    store: redis.asyncio.Redis
+
+    async def hold(self, body: bytes) -> None:
+        """What it answers with from now on."""
+        await self.store.set(key(LIST), body)
+
+
 @asynccontextmanager
-async def peer(directory: Path, body: bytes) -> AsyncIterator[int]:
-    """The FastAPI endpoint with a Redis of its own that holds the body; gives its port."""
+async def peer(directory: Path) -> AsyncIterator[Peer]:
+    """The FastAPI endpoint with a Redis of its own."""
     supervisor = Supervisor([redis_spec(directory)], lambda name, line: None)
     (port,) = free_ports(1)
     await supervisor.start()
     try:
         async with redis.asyncio.Redis.from_url(redis_url(directory)) as store:
-            await store.set(key(LIST), body)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.fastapi_peer", str(port), redis_url(directory)
-        )
-        try:
-            yield port
-        finally:
-            process.terminate()
-            await process.wait()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bench.fastapi_peer", str(port), redis_url(directory)
+            )
+            try:
+                yield Peer(port, store)
+            finally:
+                process.terminate()
+                await process.wait()
     finally:
         await supervisor.stop()
 
@@ -96,27 +106,35 @@ async def rest(mesh: Mesh) -> Figures:
     async with httpx.AsyncClient() as client:
         body = await full_list(client, mesh)
         with tempfile.TemporaryDirectory() as directory:
-            async with peer(Path(directory), body) as port:
+            async with peer(Path(directory)) as beside:
+                await beside.hold(body)
                 contestants = (
                     Contestant("tradeul", mesh.ports["gateway"], PATH),
-                    Contestant("fastapi_redis_bytes", port, f"/raw/{LIST}"),
-                    Contestant("fastapi_redis_json", port, f"/json/{LIST}"),
+                    Contestant("fastapi_redis_bytes", beside.port, f"/raw/{LIST}"),
+                    Contestant("fastapi_redis_json", beside.port, f"/json/{LIST}"),
                 )
                 for each in contestants:
                     content = await answered(client, f"http://127.0.0.1:{each.port}{each.path}")
                     if json.loads(content).keys() != json.loads(body).keys():
                         raise AssertionError(f"{each.name} answers otherwise")
                 results: dict[str, list[dict[str, float]]] = {each.name: [] for each in contestants}
-                for _ in range(ROUNDS):
-                    for each in contestants:
+                for turn in range(ROUNDS):
+                    first = turn % len(contestants)
+                    for each in (*contestants[first:], *contestants[:first]):
+                        # Rows grow for some minutes, until every measure of them has a value.
+                        body = await answered(client, mesh.url + PATH)
+                        await beside.hold(body)
                         arguments = ("127.0.0.1", str(each.port), each.path, str(CONNECTIONS), str(REST_SECONDS))
                         results[each.name].append(await child("bench.http_load", *arguments))
+    sizes = {name: statistics.mean(each["bytes"] for each in found) for name, found in results.items()}
+    if max(sizes.values()) > SAME_SIZE * min(sizes.values()):
+        raise AssertionError(f"expected bodies of about the same size, were {sizes}")
     per_second = {
         name: round(statistics.median(each["requests"] / each["seconds"] for each in found))
         for name, found in results.items()
     }
     p99 = {name: round(statistics.median(each["p99_ms"] for each in found), 2) for name, found in results.items()}
-    work = f"{ROWS} rows ({len(body) / 1e3:.0f} KB of JSON) over {CONNECTIONS} connections, the market running"
+    work = f"{ROWS} rows ({sizes['tradeul'] / 1e3:.0f} KB of JSON) over {CONNECTIONS} connections, the market running"
     return {
         "rest_requests_per_s": figure(per_second, f"requests/s for {work}"),
         "rest_p99_ms": figure(p99, f"ms, 99th percentile for {work}"),
