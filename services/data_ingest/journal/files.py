@@ -21,6 +21,10 @@ _PREFIX: Final = Struct("<II")
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
+class Damaged(ValueError):
+    """What follows in the journal is not what was written."""
+
+
 class JournalFile(NamedTuple):
     """A file by its name: what it holds from `position` on."""
 
@@ -96,13 +100,18 @@ def write_record(file: int, parts: Sequence[bytes]) -> int:
 
 
 def read_records(data: memoryview) -> Iterator[memoryview]:
-    """The records, up to the first that is not whole: its writer was ended while it wrote, and nobody has read it."""
+    """The records, up to the last if that is not whole: its writer was ended while it wrote, and nobody has read it.
+
+    Raises Damaged for one that is whole, but not what was written.
+    """
     at = 0
     while at + _PREFIX.size <= len(data):
         size, checksum = _PREFIX.unpack_from(data, at)
         at += _PREFIX.size
         record = data[at : at + size]
-        if len(record) < size or zlib.crc32(record) != checksum:
+        if len(record) < size:
             return
+        if zlib.crc32(record) != checksum:
+            raise Damaged(f"record at byte {at - _PREFIX.size}: expected CRC-32 {checksum:08x}, was another")
         yield record
         at += size

@@ -9,7 +9,15 @@ from tradeul.v1 import frame_pb2, journal_pb2, stream_pb2
 from fastcore.market import Market, state_of
 from fastcore.market_state import MarketState
 from services.data_ingest.days import Day
-from services.data_ingest.journal.files import VERSION, JournalDirectory, JournalFile, Kind, boot_id, read_records
+from services.data_ingest.journal.files import (
+    VERSION,
+    Damaged,
+    JournalDirectory,
+    JournalFile,
+    Kind,
+    boot_id,
+    read_records,
+)
 from services.kit.lists import ListSpec
 from services.kit.logging import get_logger
 from services.kit.ring import Position
@@ -19,7 +27,6 @@ log = get_logger(__name__)
 
 _ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}
 _TRADING_DAY: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trading_day"].number
-_NUMBERS: Final = {field.number: field.name for field in frame_pb2.Frame.DESCRIPTOR.fields}
 
 
 class Recovered(NamedTuple):
@@ -45,24 +52,30 @@ class Recovered(NamedTuple):
 def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Recovered | None:
     """The market of the newest state and the entries since; None when there is none that can be read."""
     for file in reversed(directory.files("state")):
-        try:
-            return _Reader(directory, definitions, file).read()
-        except (OSError, ValueError) as error:
-            log.error("state of the journal cannot be used", file=file.name, reason=str(error))
+        for lists in (definitions, None):
+            try:
+                return _Reader(directory, file, lists).read()
+            except (OSError, ValueError) as error:
+                what = "numbering cannot go on" if lists is not None else "state cannot be read"
+                log.warning(f"journal: {what}", file=file.name, reason=str(error))
     return None
 
 
 class _Reader:
-    """Goes on from one state; ValueError when that cannot be."""
+    """Goes on from one state; ValueError when that cannot be.
 
-    def __init__(self, directory: JournalDirectory, definitions: Sequence[ListSpec], file: JournalFile) -> None:
+    With the lists' definitions the numbering goes on, so that all that was written must be there; without,
+    the rows do, as far as they can be read.
+    """
+
+    def __init__(self, directory: JournalDirectory, file: JournalFile, definitions: Sequence[ListSpec] | None) -> None:
         self._directory = directory
         state = _read_state(directory.path_of(file))
         self._file = file
         self._state = state
         self._epoch = file.position.epoch
         self._first = self._sequence = file.position.sequence
-        self._market = self._market_of(state, definitions)
+        self._market = self._market_of(state, definitions) if definitions is not None else None
         self._rows = self._market.state if self._market is not None else state_of(state.market)
         self._apply: Callable[[memoryview], object] = (self._market or self._rows).apply
         self._messages: list[bytes] = []
@@ -74,13 +87,13 @@ class _Reader:
 
     def read(self) -> Recovered:
         self._take_baselines()
-        self._take_messages_before()
-        for file in self._later("frames", self._first):
-            if file.position.sequence != self._sequence:
-                raise ValueError(f"expected the frames after {self._sequence}, the next file is {file.name}")
-            for entry in _records(self._directory.path_of(file)):
-                self._take_entry(entry)
-        self._take_baselines_before(None)
+        try:
+            self._take_messages_before()
+            self._take_entries()
+        except Damaged as error:
+            if self._market is not None:
+                raise
+            log.warning("journal: later entries cannot be read", after=self._sequence, reason=str(error))
         if self._day is None:
             raise ValueError("expected a trading day to have begun, had none")
         return Recovered(
@@ -95,15 +108,10 @@ class _Reader:
         )
 
     @staticmethod
-    def _market_of(state: journal_pb2.JournalState, definitions: Sequence[ListSpec]) -> Market | None:
+    def _market_of(state: journal_pb2.JournalState, definitions: Sequence[ListSpec]) -> Market:
         if not state.head.boot_id or state.head.boot_id != boot_id():
-            log.warning("the machine was started anew since the journal was written: its last entries may be missing")
-            return None
-        try:
-            return Market.from_bytes(definitions, state.market, encode_deltas=False)
-        except ValueError as error:
-            log.warning("the journal's lists cannot go on, its rows may", reason=str(error))
-            return None
+            raise ValueError("the machine was started anew since it was written, the last entries may be missing")
+        return Market.from_bytes(definitions, state.market, encode_deltas=False)
 
     def _later(self, kind: Kind, sequence: int) -> Iterator[JournalFile]:
         """The files of a kind and this epoch from `sequence` on, the oldest first."""
@@ -160,6 +168,14 @@ class _Reader:
         if newest != self._first:
             self._messages.clear()
 
+    def _take_entries(self) -> None:
+        for file in self._later("frames", self._first):
+            if file.position.sequence != self._sequence:
+                raise Damaged(f"expected the frames after {self._sequence}, the next file is {file.name}")
+            for entry in _records(self._directory.path_of(file)):
+                self._take_entry(entry)
+        self._take_baselines_before(None)
+
     def _take_entry(self, entry: memoryview) -> None:
         for number, first, start, end in fields(entry):
             if number == _ENTRY["frames"]:
@@ -174,7 +190,7 @@ class _Reader:
         _, frame = only_field(message)
         parts = frame_parts(frame)
         if (parts.epoch, parts.sequence) != (self._epoch, self._sequence + 1):
-            raise ValueError(f"expected frame {self._epoch}/{self._sequence + 1}, was {parts.epoch}/{parts.sequence}")
+            raise Damaged(f"expected frame {self._epoch}/{self._sequence + 1}, was {parts.epoch}/{parts.sequence}")
         self._apply(frame)
         if parts.kind == _TRADING_DAY:
             self._day = Day.decode(frame_pb2.TradingDay.FromString(bytes(parts.body)))
