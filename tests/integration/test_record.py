@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.data_ingest import service as data_ingest_service
+from services.data_ingest import opening
 from services.kit.flat_files import TRADES_KIND, file_name
 from services.kit.frame_reader import FrameReader
 from services.record.core import Recording
@@ -48,7 +48,7 @@ async def same_epoch(_: Path) -> int:
 async def test_a_recorded_day_is_the_day(
     vendor: VendorServer, tmp_path: Path, arrived: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_ingest_service, "next_epoch", same_epoch)
+    monkeypatch.setattr(opening, "next_epoch", same_epoch)
     recording = Recording(tmp_path / "flat")
     environment = environment_of(vendor, tmp_path, arrived, TRADEUL_REPLAY_SPEED="1000")
     async with running_replay(environment, ScriptedReference(1)) as live:

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.data_ingest import service as data_ingest_service
+from services.data_ingest import opening
 from services.kit.errors import StartError
 from services.kit.settings import Settings
 from services.market_session.service import MarketSession
@@ -72,7 +72,7 @@ def same_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     async def epoch(_: Path) -> int:
         return 1_764_000_000
 
-    monkeypatch.setattr(data_ingest_service, "next_epoch", epoch)
+    monkeypatch.setattr(opening, "next_epoch", epoch)
 
 
 async def played(vendor: VendorServer, data_dir: Path, file: Path, seed: int, **settings: str) -> RunningReplay:
