@@ -13,6 +13,8 @@ cdef class Market:
     cdef ListBook book
     cdef bint is_now                        # whether derived columns and workspace are those of the last frame
 
+    cpdef bint take(self, const unsigned char[::1] frame) except -1
+    cpdef list refresh(self)
     cdef Moment moment(self)
     cdef int bring_to_now(self) except -1
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1

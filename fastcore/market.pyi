@@ -45,6 +45,15 @@ class Market:
         applied: the copy is then no longer to be used.
         """
 
+    def take(self, frame: _Buffer) -> bool:
+        """Applies the next encoded Frame but for the lists; whether refresh() is to follow, before anything else.
+
+        ValueError as for apply().
+        """
+
+    def refresh(self) -> list[ListUpdate]:
+        """Publishes the lists anew, as apply() does at a watermark."""
+
     @property
     def list_names(self) -> list[str]:
         """The names of the built-in lists, in the order of their definitions."""

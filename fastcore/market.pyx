@@ -60,11 +60,19 @@ cdef class Market:
         definitions, scans after them. ValueError for a frame that cannot be
         applied: the copy is then no longer to be used.
         """
+        return self.refresh() if self.take(frame) else []
+
+    cpdef bint take(self, const unsigned char[::1] frame) except -1:
+        """Applies the next encoded Frame but for the lists; whether refresh() is to follow, before anything else.
+
+        ValueError as for apply().
+        """
+        if frame is None:
+            raise TypeError("expected an encoded Frame, was None")
         cdef Cursor cursor = cursor_of(&frame[0] if frame.shape[0] else NULL, frame.shape[0])
         cdef Field field
         cdef Field position
         cdef Field filters
-        cdef Moment moment
         cdef bint is_watermark = False
         cdef int status = next_field(&cursor, &field)
         position.data = filters.data = NULL
@@ -84,8 +92,11 @@ cdef class Market:
         self.state.apply(frame)
         if filters.data != NULL:
             self.book.set_filters(filters.data, filters.length)
-        if not is_watermark:
-            return []
+        return is_watermark
+
+    cpdef list refresh(self):
+        """Publishes the lists anew: list[ListUpdate], as apply() does at a watermark."""
+        cdef Moment moment
         self.bring_to_now()
         moment = self.moment()
         return self.book.refresh(self.state, &moment)

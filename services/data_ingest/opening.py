@@ -45,30 +45,45 @@ async def open_sequencer(
 ) -> tuple[Sequencer, Journal | None]:
     """The sequencer, which has said nothing yet, and the journal that it keeps from here on."""
     sequencer: Sequencer
+    later = asyncio.get_running_loop().call_soon
     journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None
     if found is not None and found.market is not None:
-        sequencer = sequencer_going_on(found.market, found, journal, on_frame)
+        sequencer = sequencer_going_on(found.market, found, journal, on_frame, later)
         log.info("journal: the stream goes on", position=str(found.position), frames=len(found.messages))
     else:
         epoch = await next_epoch(settings.data_dir)
         if found is not None:
             market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
-            sequencer = Sequencer(epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols)
+            sequencer = Sequencer(
+                epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols, later=later
+            )
             log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))
         else:
-            sequencer = Sequencer(epoch, Market(load_lists(), epoch, encode_deltas=False), on_frame, journal=journal)
+            market = Market(load_lists(), epoch, encode_deltas=False)
+            sequencer = Sequencer(epoch, market, on_frame, journal=journal, later=later)
     if journal is not None:
         await begin_journal(journal, found)
     return sequencer, journal
 
 
 def sequencer_going_on(
-    market: Market, found: Recovered, journal: Journal | None, on_frame: Callable[[], None] = lambda: None
+    market: Market,
+    found: Recovered,
+    journal: Journal | None,
+    on_frame: Callable[[], None] = lambda: None,
+    later: Callable[[Callable[[], None]], object] = lambda function: function(),
 ) -> Sequencer:
     """One of the same numbering, with the frames before for readers who are behind."""
     newest = found.position.sequence - len(found.messages)
     sequencer = Sequencer(
-        market.epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols, newest=newest
+        market.epoch,
+        market,
+        on_frame,
+        journal=journal,
+        day=found.day,
+        symbols=found.rows.symbols,
+        newest=newest,
+        later=later,
     )
     for message in found.messages:
         sequencer.ring.append(message)

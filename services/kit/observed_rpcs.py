@@ -43,8 +43,8 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError
     )
 
 
-class ObservedServer:
-    """What servicers are added to instead of a grpc.aio.Server: each of their handlers is observed.
+class ObservedServer(grpc.aio.Server):
+    """A server that observes each handler that is added to it.
 
     It is cheaper than a grpc.aio.ServerInterceptor, which is asked anew at every RPC. Registered methods are left
     out, for what is registered is among the generic handlers, too: the server's main loop waits for a future of
@@ -54,11 +54,26 @@ class ObservedServer:
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
-    def add_generic_rpc_handlers(self, handlers: "Iterable[grpc.GenericRpcHandler[Any, Any]]") -> None:
-        self._server.add_generic_rpc_handlers(tuple(_ObservedHandlers(each) for each in handlers))
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: "Iterable[grpc.GenericRpcHandler[Any, Any]]") -> None:
+        self._server.add_generic_rpc_handlers(tuple(_ObservedHandlers(each) for each in generic_rpc_handlers))
 
-    def add_registered_method_handlers(self, service_name: str, handlers: object) -> None:
+    def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
         """What generated code calls besides."""
+
+    def add_insecure_port(self, address: str) -> int:
+        return self._server.add_insecure_port(address)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        return self._server.add_secure_port(address, server_credentials)
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self, grace: float | None = None) -> None:
+        await self._server.stop(grace)
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  grpc's own
+        return await self._server.wait_for_termination(timeout)
 
 
 class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its types only

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -165,16 +165,13 @@ class Host:
 
     async def _open_server(self) -> None:
         service = self.service
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = ObservedServer(grpc.aio.server(options=SERVER_OPTIONS))
         self._server = server
-        # Servicers only add their handlers to it.
-        observed = cast("grpc.aio.Server", ObservedServer(server))
-        self._names = service.add_to_server(observed)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, observed)
+        self._names = service.add_to_server(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection(
-            (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
-            observed,
+            (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME), server
         )
         address = service.settings.address(service.name)
         try:

@@ -10,6 +10,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from prometheus_client import REGISTRY
 
@@ -91,8 +92,9 @@ def servicer() -> Servicer:
 
 @pytest.fixture
 async def channel(servicer: Servicer) -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server()
-    ObservedServer(server).add_generic_rpc_handlers((handlers(servicer),))
+    server = ObservedServer(grpc.aio.server())
+    server.add_generic_rpc_handlers((handlers(servicer),))
+    reflection.enable_server_reflection((SERVICE,), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -200,6 +202,14 @@ async def test_an_unknown_method_stays_unknown(channel: grpc.aio.Channel) -> Non
     assert under_way("Nothing") is None
 
 
+async def test_reflection_takes_it_for_the_server_that_it_is(channel: grpc.aio.Channel) -> None:
+    """It has other handlers for a server with threads."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+    answers = [answer async for answer in stub.ServerReflectionInfo(asked)]
+    assert [service.name for service in answers[0].list_services_response.service] == [SERVICE]
+
+
 def test_a_handler_is_wrapped_once(servicer: Servicer) -> None:
     recorded = Recorded()
     ObservedServer(cast(grpc.aio.Server, recorded)).add_generic_rpc_handlers((handlers(servicer),))
@@ -212,7 +222,7 @@ def test_a_handler_is_wrapped_once(servicer: Servicer) -> None:
 def test_generated_code_registers_no_method_by_itself() -> None:
     """Each one would be a future more that the server waits for at every RPC."""
     recorded = Recorded()
-    observed = cast(grpc.aio.Server, ObservedServer(cast(grpc.aio.Server, recorded)))
-    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), observed)
+    server = ObservedServer(cast(grpc.aio.Server, recorded))
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     assert len(recorded.generic) == 1
     assert not recorded.registered

@@ -20,8 +20,11 @@ class NoMarket:
 
     state = SimpleNamespace(now_ns=0, session=1)
 
-    def apply(self, frame: memoryview) -> None:
-        pass
+    def take(self, frame: memoryview) -> bool:
+        return False
+
+    def refresh(self) -> None:
+        raise AssertionError("no watermark was taken")
 
     def to_bytes(self, with_baselines: bool = True) -> bytes:
         return b""

@@ -3,7 +3,7 @@
 import datetime
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2
@@ -336,3 +336,29 @@ def test_a_frame_nobody_can_apply_is_not_sent() -> None:
     with pytest.raises(ValueError, match="expected 1 values"):
         rig.sequencer.add_events("trades", b"\x82\x01\x04\x00\x00\x00\x00")
     assert rig.sequencer.position == before
+
+
+def test_readers_do_not_wait_for_the_lists_of_our_own_copy() -> None:
+    """Which are ranked later, but before anything can tell."""
+    order: list[str] = []
+    waiting: list[Callable[[], None]] = []
+    market = Market(load_lists(), EPOCH, encode_deltas=False)
+    sequencer = Sequencer(EPOCH, market, lambda: order.append("frame"), later=waiting.append)
+    whole = Rig()
+    for rig_feed, running in ((FeedInput(sequencer, "feed"), sequencer), (whole.feed, whole.sequencer)):
+        if running is sequencer:
+            rig_feed.begin(CALENDAR, TODAY)
+            rig_feed.set_trade_rules(fallback_rules())
+        source = Feed()
+        for hour in (1, 2, 6, 7):
+            rig_feed.take(source.batch(("AAPL", hour * HOUR, 10.0 + hour), ("MSFT", hour * HOUR, 20.0)), 0)
+            running.add_watermark(FOUR_OCLOCK + hour * HOUR)
+            if running is sequencer and hour == 2:
+                # The loop came to it at once; elsewhere the next frame is before.
+                waiting[-1]()
+    assert order == ["frame"] * sequencer.position.sequence and len(waiting) == 4
+    assert market.list_sequence("filtered") < whole.sequencer.market.list_sequence("filtered")  # type: ignore[attr-defined]
+    assert sequencer.whole_state() == whole.sequencer.whole_state()
+    for function in waiting:
+        function()
+    assert sequencer.whole_state() == whole.sequencer.whole_state()
