@@ -3,7 +3,7 @@
 import fcntl
 import os
 import zlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from typing import Final, Literal, NamedTuple
@@ -64,14 +64,16 @@ class JournalDirectory:
                 found.append(JournalFile(Position(int(epoch), int(sequence)), kind))
         return sorted(found)
 
-    def remove(self, keep: Container[JournalFile] = ()) -> None:
-        """Removes all files but those to keep, states first: without one nobody goes on from the others."""
-        for kind in KINDS:
-            for file in self.files(kind):
-                if file not in keep:
-                    self.path_of(file).unlink()
-        for path in self.path.glob("*.new"):
-            path.unlink()
+    def others(self, keep: Container[JournalFile] = ()) -> list[Path]:
+        """All files but those to keep, states first: without one nobody goes on from the others."""
+        names = [self.path_of(file) for kind in KINDS for file in self.files(kind) if file not in keep]
+        return [*names, *self.path.glob("*.new")]
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Removes them in this order, as far as they are there. For a large file that takes tens of milliseconds."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def boot_id() -> str:

@@ -3,12 +3,13 @@
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from tradeul.v1 import journal_pb2
 
 from services.data_ingest import metrics
-from services.data_ingest.journal.files import JournalDirectory, JournalFile, Kind, head, write_record
+from services.data_ingest.journal.files import JournalDirectory, JournalFile, Kind, head, remove, write_record
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
 from services.kit.ring import Position
@@ -180,15 +181,16 @@ class Journal:
             await asyncio.to_thread(self._write_state, state, [*message, now.data])
             if not self._files:
                 # Abandoned meanwhile.
-                self._directory.remove()
+                remove(self._directory.others())
                 return
             self._written = written
-            self._remove_older(before or written, goes_on_from or (before or written).state)
+            older = self._older(before or written, goes_on_from or (before or written).state)
+            await asyncio.to_thread(remove, older)
         except OSError as error:
             self._give_up(error)
 
-    def _remove_older(self, oldest: Written, frames_from: JournalFile) -> None:
-        """What is older than `oldest`, from which one could go on, should a newer one not be readable.
+    def _older(self, oldest: Written, frames_from: JournalFile) -> list[Path]:
+        """Files that are older than `oldest`, from which one could go on, should a newer one not be readable.
 
         Frames are kept from another state on.
         """
@@ -196,7 +198,7 @@ class Journal:
         keep = {*oldest.files(), *self._written.files()}
         keep.update(file for file in self._directory.files("frames") if file.position >= frames_from.position)
         keep.update(file for file in self._directory.files("baselines") if file.position > oldest.baselines.position)
-        self._directory.remove(keep)
+        return self._directory.others(keep)
 
     def _state_message(self, now: MarketAt, written: Written, trade_identities: bytes) -> list[bytes]:
         """An encoded JournalState, up to the market's bytes."""
@@ -266,7 +268,7 @@ class Journal:
 
     def _remove(self) -> None:
         try:
-            self._directory.remove()
+            remove(self._directory.others())
         except OSError as error:
             log.error("journal cannot be removed: a restart must not find it", error=str(error))
 
