@@ -1,6 +1,5 @@
 """One copy of the market: MarketState and the ranked lists over it, a function of the stream's frames."""
 
-from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from fastcore.list_book cimport ListBook

@@ -136,7 +136,7 @@ class FeedReader:
             self._set_trouble(None)
         elif number == RESET:
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
-            self._feed.reset(Position(reset.position.epoch, reset.position.sequence), reset.reason)
+            self._feed.reset(Position.of(reset.position), reset.reason)
             self._on_lost()
         elif number == GOING_AWAY:
             self._progressed = True

@@ -7,6 +7,7 @@ from typing import Final
 from fastcore.market import Market
 from services.data_ingest.days import Day
 from services.data_ingest.epoch import next_epoch
+from services.data_ingest.feed_input import AHEAD_NS
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
 from services.data_ingest.sequencer import Sequencer
 from services.kit.lists import load_lists
@@ -16,8 +17,6 @@ from services.kit.settings import Settings
 log = get_logger(__name__)
 
 DIRECTORY: Final = "journal"
-# The feed's clock may be so much behind the newest event.
-AHEAD_NS: Final = 5_000_000_000
 
 
 def open_directory(settings: Settings) -> JournalDirectory | None:
@@ -45,49 +44,30 @@ async def open_sequencer(
 ) -> tuple[Sequencer, Journal | None]:
     """The sequencer, which has said nothing yet, and the journal that it keeps from here on."""
     sequencer: Sequencer
-    later = asyncio.get_running_loop().call_soon
-    journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None
+    messages: list[bytes] = []
     if found is not None and found.market is not None:
-        sequencer = sequencer_going_on(found.market, found, journal, on_frame, later)
-        log.info("journal: the stream goes on", position=str(found.position), frames=len(found.messages))
+        market, messages = found.market, found.messages
+        log.info("journal: the stream goes on", position=str(found.position), frames=len(messages))
     else:
         epoch = await next_epoch(settings.data_dir)
         if found is not None:
             market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
-            sequencer = Sequencer(
-                epoch, market, on_frame, journal=journal, day=found.day, symbols=found.rows.symbols, later=later
-            )
             log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))
         else:
             market = Market(load_lists(), epoch, encode_deltas=False)
-            sequencer = Sequencer(epoch, market, on_frame, journal=journal, later=later)
-    if journal is not None:
-        await begin_journal(journal, found)
-    return sequencer, journal
-
-
-def sequencer_going_on(
-    market: Market,
-    found: Recovered,
-    journal: Journal | None,
-    on_frame: Callable[[], None] = lambda: None,
-    later: Callable[[Callable[[], None]], object] = lambda function: function(),
-) -> Sequencer:
-    """One of the same numbering, with the frames before for readers who are behind."""
-    newest = found.position.sequence - len(found.messages)
+    journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None
     sequencer = Sequencer(
         market.epoch,
         market,
         on_frame,
         journal=journal,
-        day=found.day,
-        symbols=found.rows.symbols,
-        newest=newest,
-        later=later,
+        day=found.day if found is not None else None,
+        messages=messages,
+        later=asyncio.get_running_loop().call_soon,
     )
-    for message in found.messages:
-        sequencer.ring.append(message)
-    return sequencer
+    if journal is not None:
+        await begin_journal(journal, found)
+    return sequencer, journal
 
 
 async def begin_journal(journal: Journal, found: Recovered | None) -> None:

@@ -26,6 +26,8 @@ class StateView(Protocol):
     def now_ns(self) -> int: ...
     @property
     def session(self) -> int: ...
+    @property
+    def symbols(self) -> list[str]: ...
 
 
 class MarketCopy(Protocol):
@@ -33,6 +35,8 @@ class MarketCopy(Protocol):
 
     @property
     def state(self) -> StateView: ...
+    @property
+    def sequence(self) -> int: ...
     def take(self, frame: memoryview) -> bool: ...
     def refresh(self) -> object: ...
     def to_bytes(self, with_baselines: bool = True) -> bytes: ...
@@ -61,8 +65,7 @@ class Sequencer:
         on_frame: is called after each frame.
         journal: where frames are written down.
         day: in force already, of a market that goes on.
-        symbols: of a market that goes on, by id.
-        newest: the last frame in that market.
+        messages: of the newest frames in that market, for readers who are behind.
         later: calls a function when readers have been given what there is for them; by default at once.
             Ranking this copy's lists takes a millisecond, for which no reader has to wait.
     """
@@ -75,16 +78,17 @@ class Sequencer:
         *,
         journal: Journal | None = None,
         day: Day | None = None,
-        symbols: Sequence[str] = (),
-        newest: int = 0,
+        messages: Sequence[bytes] = (),
         later: Callable[[Callable[[], None]], object] = lambda function: function(),
         max_frames: int = MAX_HELD_FRAMES,
         max_bytes: int = MAX_HELD_BYTES,
         max_symbols: int = MAX_SYMBOLS,
     ) -> None:
         self.market = market
-        self.ring = Ring(epoch, max_frames, max_bytes, newest)
-        self.symbols = SymbolTable(max_symbols, symbols)
+        self.ring = Ring(epoch, max_frames, max_bytes, market.sequence - len(messages))
+        for message in messages:
+            self.ring.append(message)
+        self.symbols = SymbolTable(max_symbols, market.state.symbols)
         # Frames so far, by what they hold.
         self.frames: Counter[str] = Counter()
         self._journal = journal

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
-from tradeul.v1 import data_ingest_pb2, stream_pb2
+from tradeul.v1 import data_ingest_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed_input import FeedInput
@@ -58,7 +58,7 @@ class DataIngestServicer:
         opening = first.open
         if (length := len(opening.reader)) > LONGEST_NAME:
             raise INVALID_REQUEST.error(f"reader: expected at most {LONGEST_NAME} characters, was {length}")
-        asked = position_of(opening.position) if opening.HasField("position") else None
+        asked = Position.of(opening.position) if opening.HasField("position") else None
         subscription = self._stream.subscribe(asked, opening.reader, opening.credit)
         log.info("reader came", reader=opening.reader, asked=str(asked))
         acks = asyncio.create_task(_read(requests, subscription), name="data_ingest.reader_acks")
@@ -120,13 +120,9 @@ async def _read(requests: AsyncIterator[Request], subscription: FrameSubscriptio
                 raise OPEN_REPEATED.error("expected open as the first message only")
             if kind != "ack":
                 raise INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")
-            subscription.acknowledge(position_of(request.ack.position))
+            subscription.acknowledge(Position.of(request.ack.position))
     except ServiceError as error:
         subscription.end(error)
-
-
-def position_of(message: stream_pb2.StreamPosition) -> Position:
-    return Position(message.epoch, message.sequence)
 
 
 def timestamp(ns: int) -> Timestamp:

@@ -166,7 +166,7 @@ class FrameReader:
         return None
 
     def _take_chunk(self, chunk: data_ingest_pb2.SnapshotChunk) -> None:
-        position = Position(chunk.position.epoch, chunk.position.sequence)
+        position = Position.of(chunk.position)
         if chunk.index == 0:
             self._chunks.clear()
             self._chunks_of = position
@@ -183,7 +183,7 @@ class FrameReader:
 
     def _check_position(self, told: stream_pb2.StreamPosition) -> None:
         """Nothing is on its way: raises StreamHole when the sequencer has sent more than has come."""
-        position = Position(told.epoch, told.sequence)
+        position = Position.of(told)
         # Position 0 is that of a sequencer that has sent nothing at all.
         if position.sequence and position != self._sink.position:
             raise StreamHole(f"expected to be at {position}, which was all sent, was at {self._sink.position}")

@@ -12,6 +12,10 @@ class Position(NamedTuple):
     # 0 is before the first.
     sequence: int
 
+    @classmethod
+    def of(cls, message: stream_pb2.StreamPosition) -> "Position":
+        return cls(message.epoch, message.sequence)
+
     def message(self) -> stream_pb2.StreamPosition:
         return stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.sequence)
 

@@ -60,7 +60,7 @@ class PolygonWsServicer:
             raise OPEN_EXPECTED.error("expected open as the first message")
         asked = None
         if first.open.HasField("position"):
-            asked = Position(first.open.position.epoch, first.open.position.sequence)
+            asked = Position.of(first.open.position)
         subscription = MarketSubscription(self._buffer, asked, self._heartbeat_seconds)
         if self._closing is not None:
             subscription.go_away(self._closing)
@@ -113,7 +113,7 @@ class PolygonWsServicer:
         async for request in requests:
             kind = request.WhichOneof("request")
             if kind == "ack":
-                position = Position(request.ack.position.epoch, request.ack.position.sequence)
+                position = Position.of(request.ack.position)
                 if not self._buffer.acknowledge(position):
                     newest = self._buffer.position
                     subscription.end(

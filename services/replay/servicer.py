@@ -43,7 +43,7 @@ class ReplayServicer:
             raise OPEN_EXPECTED.error("expected open as the first message")
         asked = None
         if first.open.HasField("position"):
-            asked = Position(first.open.position.epoch, first.open.position.sequence)
+            asked = Position.of(first.open.position)
         subscription = ReplaySubscription(self._day, self._pace, asked, self._until_ns)
         if self._closing is not None:
             subscription.go_away(self._closing)
@@ -89,7 +89,7 @@ class ReplayServicer:
         async for request in requests:
             kind = request.WhichOneof("request")
             if kind == "ack":
-                position = Position(request.ack.position.epoch, request.ack.position.sequence)
+                position = Position.of(request.ack.position)
                 try:
                     subscription.acknowledge(position)
                 except ServiceError as error:

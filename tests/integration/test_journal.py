@@ -38,14 +38,14 @@ class Sequencer:
     """data_ingest as a process that can be killed and started again; its readers come back to it."""
 
     def __init__(self, environment: dict[str, str], port: int) -> None:
-        self._environment = environment
+        self.environment = environment
         self.address = f"127.0.0.1:{port}"
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "services.cli.main", "serve", "data_ingest"),
-            env={**os.environ, **self._environment},
+            env={**os.environ, **self.environment},
         )
 
     async def end(self, how: signal.Signals) -> None:
@@ -202,13 +202,12 @@ async def test_nobody_notices_a_sequencer_that_is_killed(sequencer: Sequencer, f
                 assert newcomer.market.hash() == market.hash()
 
 
-async def test_without_the_journals_directory_it_says_so(sequencer: Sequencer, tmp_path: Path) -> None:
-    """Two sequencers never write one journal."""
+async def test_a_second_sequencer_on_the_same_journal_refuses_to_start(sequencer: Sequencer, tmp_path: Path) -> None:
+    """Two of them would give the same numbers to different frames."""
     await sequencer.status()
-    second = Sequencer({**sequencer._environment, "TRADEUL_DATA_INGEST_ADDRESS": "127.0.0.1:0"}, 0)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.cli.main", "serve", "data_ingest"),
-        env={**os.environ, **second._environment},
+        env={**os.environ, **sequencer.environment, "TRADEUL_DATA_INGEST_ADDRESS": "127.0.0.1:0"},
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await process.communicate()

@@ -18,7 +18,8 @@ NO_CONTEXT: Any = None
 class NoMarket:
     """A market copy that takes everything."""
 
-    state = SimpleNamespace(now_ns=0, session=1)
+    state = SimpleNamespace(now_ns=0, session=1, symbols=[])
+    sequence = 0
 
     def take(self, frame: memoryview) -> bool:
         return False

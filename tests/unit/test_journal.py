@@ -17,7 +17,7 @@ from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.feed_input import FeedInput
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, files, recover
-from services.data_ingest.opening import begin_journal, sequencer_going_on
+from services.data_ingest.opening import begin_journal
 from services.data_ingest.sequencer import Sequencer
 from services.kit.errors import StartError
 from services.kit.lists import load_lists
@@ -52,7 +52,9 @@ class Rig:
             self.sequencer = Sequencer(EPOCH, market, journal=self.journal)
         else:
             assert found.market is not None
-            self.sequencer = sequencer_going_on(found.market, found, self.journal)
+            self.sequencer = Sequencer(
+                EPOCH, found.market, journal=self.journal, day=found.day, messages=found.messages
+            )
         self.feed = FeedInput(self.sequencer, "feed")
         if found is not None:
             self.feed.go_on_after(found.feed, found.trade_identities)
@@ -289,7 +291,7 @@ async def test_after_the_machine_or_with_other_lists_the_rows_go_on(
     found = found_in(home)
     assert found is not None and (found.market, found.rows.hash()) == (None, rows)
     market = Market.of_state(load_lists(), EPOCH + 1, found.rows, encode_deltas=False)
-    after = Sequencer(EPOCH + 1, market, day=found.day, symbols=found.rows.symbols)
+    after = Sequencer(EPOCH + 1, market, day=found.day)
     after.add_watermark(0)
     assert (after.position, market.state.hash()) == (Position(EPOCH + 1, 1), rows)
     assert market.list_count("filtered") > 0

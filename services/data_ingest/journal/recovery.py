@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tradeul.v1 import frame_pb2, journal_pb2, stream_pb2
+from tradeul.v1 import frame_pb2, journal_pb2
 
 from fastcore.market import Market, state_of
 from fastcore.market_state import MarketState
@@ -80,7 +80,7 @@ class _Reader:
         self._apply: Callable[[memoryview], object] = (self._market or self._rows).apply
         self._messages: list[bytes] = []
         self._day = Day.decode(state.trading_day) if state.HasField("trading_day") else None
-        self._feed = _position(state.feed) if state.HasField("feed") else None
+        self._feed = Position.of(state.feed) if state.HasField("feed") else None
         self._identities = [state.trade_identities]
         # Messages of baselines that follow, by sequence.
         self._baselines: dict[int, bytes] = {}
@@ -182,7 +182,7 @@ class _Reader:
                 self._take_baselines_before(frame_parts(entry[start:end]).sequence)
                 self._take_frame(bytes(entry[first:end]))
             elif number == _ENTRY["feed"]:
-                self._feed = _position(journal_pb2.JournalEntry.FromString(bytes(entry[first:end])).feed)
+                self._feed = Position.of(journal_pb2.JournalEntry.FromString(bytes(entry[first:end])).feed)
             elif number == _ENTRY["trade_identities"]:
                 self._identities.append(bytes(entry[start:end]))
 
@@ -218,7 +218,3 @@ def _records(path: Path) -> Iterator[memoryview]:
     if version != VERSION:
         raise ValueError(f"{path.name}: expected version {VERSION}, was {version}")
     yield from records
-
-
-def _position(message: stream_pb2.StreamPosition) -> Position:
-    return Position(message.epoch, message.sequence)
