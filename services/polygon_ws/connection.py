@@ -93,16 +93,20 @@ class _Listener(WSListener):
         kind = frame.msg_type
         if kind == WSMsgType.CLOSE:
             transport.disconnect()
+        elif transport.is_close_frame_sent:
+            # picows goes on for some milliseconds, and then hands out even the frame it found too large.
+            return
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY):
             if frame.fin:
                 self._connection.receive(frame.get_payload_as_memoryview(), self)
             else:
                 self._parts = bytearray(frame.get_payload_as_memoryview())
         elif kind == WSMsgType.CONTINUATION and self._parts is not None:
-            if len(self._parts) + frame.payload_size > MAX_MESSAGE_BYTES:
+            limit = self._connection.max_message_bytes
+            if len(self._parts) + frame.payload_size > limit:
                 self._parts = None
                 raise WSProtocolError(
-                    WSCloseCode.MESSAGE_TOO_BIG, f"expected messages of at most {MAX_MESSAGE_BYTES} bytes, was larger"
+                    WSCloseCode.MESSAGE_TOO_BIG, f"expected messages of at most {limit} bytes, was larger"
                 )
             self._parts += frame.get_payload_as_memoryview()
             if frame.fin:
@@ -121,6 +125,7 @@ class FeedConnection:
         on_message: takes each message's bytes (valid during the call only) and
             returns what it said about the connection.
         on_state: is called at every change of `state`.
+        max_message_bytes: a larger message costs the connection.
     """
 
     def __init__(
@@ -131,13 +136,15 @@ class FeedConnection:
         on_message: Callable[[memoryview], list[Status]],
         on_state: Callable[[FeedState, str], None] = lambda state, detail: None,
         timing: Timing | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
+        self.max_message_bytes = max_message_bytes
         self.subscriptions = subscriptions
         self.state = FeedState.CONNECTING
         self.detail = ""
         self.messages = 0
         self.reconnects = 0
-        # Messages beyond MAX_MESSAGE_BYTES; each costs the connection.
+        # Messages beyond max_message_bytes.
         self.oversize = 0
         self.last_message_ns = 0
         self._url = url
@@ -227,7 +234,7 @@ class FeedConnection:
                 enable_auto_ping=True,
                 auto_ping_idle_timeout=self._timing.ping_after,
                 auto_ping_reply_timeout=self._timing.pong_within,
-                max_frame_size=MAX_MESSAGE_BYTES,
+                max_frame_size=self.max_message_bytes,
                 read_buffer_init_size=READ_BUFFER_BYTES,
             )
         except (OSError, TimeoutError, WSError) as error:

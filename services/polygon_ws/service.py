@@ -20,7 +20,7 @@ from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.polygon_ws import metrics
 from services.polygon_ws.backpressure import Backpressure
-from services.polygon_ws.connection import FeedConnection, FeedState, Timing
+from services.polygon_ws.connection import MAX_MESSAGE_BYTES, FeedConnection, FeedState, Timing
 from services.polygon_ws.core import MAX_HELD_BYTES, FeedBuffer
 from services.polygon_ws.feed_channels import CHANNELS, FeedChannels
 from services.polygon_ws.servicer import PolygonWsServicer, rejected
@@ -44,10 +44,12 @@ class PolygonWs(Service):
         timing: Timing | None = None,
         max_held_bytes: int = MAX_HELD_BYTES,
         pause_bytes: int = MAX_HELD_BYTES // 2,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         super().__init__(settings)
         self._timing = timing
         self._max_held_bytes = max_held_bytes
+        self._max_message_bytes = max_message_bytes
         self._backpressure = Backpressure(pause_bytes)
         self._flush_timer: asyncio.TimerHandle | None = None
         self._growing = Growing()
@@ -63,7 +65,13 @@ class PolygonWs(Service):
         self.buffer = FeedBuffer(await fresh_epoch(), self._on_batch, max_bytes=self._max_held_bytes)
         polygon = self.settings.polygon
         self.connection = FeedConnection(
-            polygon.ws_url, polygon.api_key, subscriptions, self._receive, self._on_feed_state, self._timing
+            polygon.ws_url,
+            polygon.api_key,
+            subscriptions,
+            self._receive,
+            self._on_feed_state,
+            self._timing,
+            self._max_message_bytes,
         )
         self._servicer = PolygonWsServicer(self.buffer, self.connection, self._on_progress)
         if self.settings.redis_url:

@@ -316,13 +316,12 @@ async def test_a_restart_after_the_sequencer_forgot(
 async def test_the_database_away(tmp_path: Path, sequencer: ScriptedSequencer) -> None:
     """Bars wait, the latest of a minute, and are stored when it is there."""
     tape = sequencer.tape
-    failures = counter("tradeul_minute_bar_write_failures_total")
     async with running_analytics(sequencer, {"TRADEUL_DATABASE_URL": postgres_url(tmp_path)}) as analytics:
+        failures = counter("tradeul_minute_bar_write_failures_total")
         sequencer.send(bar(tape, "S01", "10:00:00", 12, 60), bar(tape, "S01", "10:00:00", 13, 60))
         async with asyncio.timeout(WAIT_SECONDS):
             while counter("tradeul_minute_bar_write_failures_total") == failures:
                 await asyncio.sleep(POLL_SECONDS)
-        await analytics.until_at(sequencer)
         async with running_stores(tmp_path) as stores:
             database = await asyncpg.connect(stores.database_url)
             with contextlib.closing(_Terminated(database)):

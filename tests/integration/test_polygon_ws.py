@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 from websockets.exceptions import ConnectionClosed
 
-from services.polygon_ws.connection import MAX_MESSAGE_BYTES, FeedState
+from services.polygon_ws.connection import FeedState
 from tests.support.feed import RunningFeed, message, quick, running_feed, trade
 from tests.support.vendor_server import VendorServer
 
@@ -243,15 +243,18 @@ async def test_slow_sequencer_is_waited_for(vendor: VendorServer) -> None:
 
 
 async def test_fragments_and_oversize(vendor: VendorServer) -> None:
-    async with running_feed(vendor) as feed, feed.sequencer() as sequencer:
+    limit = 1000
+    async with running_feed(vendor, max_message_bytes=limit) as feed, feed.sequencer() as sequencer:
         await vendor.joins(1)
         text = message(trade("AAPL", 1), trade("AAPL", 2))
         await vendor.send_fragments([text[:20], text[20:50], text[50:]])
         await sequencer.until_trades(2)
         with contextlib.suppress(ConnectionClosed):
-            await vendor.send('["' + "x" * MAX_MESSAGE_BYTES + '"]')
+            await vendor.send('["' + "x" * limit + '"]')
+            # What comes after it must not bring it back.
+            await vendor.send(message(trade("AAPL", 9)))
         await vendor.joins(2)
-        half = "x" * (MAX_MESSAGE_BYTES // 2)
+        half = "x" * (limit // 2)
         with contextlib.suppress(ConnectionClosed):
             await vendor.send_fragments(['["', half, half, '"]'])
         await vendor.joins(3)

@@ -15,6 +15,8 @@ from services.kit.server import Host
 from services.kit.settings import Settings
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 
+START_SECONDS = 30
+
 
 class RunningAnalytics:
     """An analytics that serves, with a client."""
@@ -46,7 +48,10 @@ class RunningAnalytics:
 async def running_analytics(
     sequencer: ScriptedSequencer, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[RunningAnalytics]:
-    """Serves analytics. When it is left, nobody may be left who watches."""
+    """Serves analytics, which follows the sequencer already: what is sent now reaches it as frames.
+
+    When it is left, nobody may be left who watches.
+    """
     settings = Settings.load(
         {
             "TRADEUL_ANALYTICS_ADDRESS": "127.0.0.1:0",
@@ -60,6 +65,8 @@ async def running_analytics(
     await host.start()
     channel = open_channel(f"127.0.0.1:{host.port}")
     try:
+        async with asyncio.timeout(START_SECONDS):
+            await service.follower.until_current()
         yield RunningAnalytics(service, channel)
     finally:
         await channel.close(None)
