@@ -1,6 +1,7 @@
 """Stores one-minute bars in PostgreSQL, with the mark that says up to where the stream is stored."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -23,7 +24,6 @@ MARK_EVERY_SECONDS: Final = 5.0
 BATCH_ROWS: Final = 2000
 # What is still there when the service stops.
 LAST_WRITE_SECONDS: Final = 2.0
-READ_MARK_SECONDS: Final = 5.0
 TABLE: Final = "aggregates_1min"
 MARK: Final = "minute_bars"
 
@@ -49,12 +49,23 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class BarWriter:
-    """Writes what the core gathers, in batches; a batch that failed is written again when the database is back."""
+    """Writes what the core gathers, in batches; a batch that failed is written again when the database is back.
 
-    def __init__(self, url: str, core: AnalyticsCore, write_every: float = WRITE_EVERY_SECONDS) -> None:
-        self._url = url
+    Before it writes it reads the mark of an earlier process, however long the database is away, and gives it to
+    `on_mark`: once written over, nobody would know what was missed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        core: AnalyticsCore,
+        on_mark: Callable[[Mark], None],
+        write_every: float = WRITE_EVERY_SECONDS,
+    ) -> None:
         self._core = core
+        self._on_mark = on_mark
         self._write_every = write_every
+        self._is_mark_read = False
         self._table = MergeTable(url, TABLE, COLUMNS, _MERGE)
         self._batch: list[BarRow] = []
         self._stored_mark: Mark | None = None
@@ -67,6 +78,8 @@ class BarWriter:
     async def close(self) -> None:
         """Writes what is left, if that is soon done, and disconnects. After run() was cancelled."""
         try:
+            if not self._is_mark_read:
+                raise TimeoutError("the database was away all the time")
             async with asyncio.timeout(LAST_WRITE_SECONDS):
                 await self._write_all()
         except DATABASE_ERRORS as error:
@@ -78,6 +91,9 @@ class BarWriter:
     async def _write_all(self) -> None:
         queue = self._core.queue
         self._core.collect_bars()
+        if not self._is_mark_read:
+            await self._table.write((), self._read_mark)
+            self._is_mark_read = True
         mark = queue.mark
         while True:
             self._batch = self._batch or queue.take(BATCH_ROWS)
@@ -98,6 +114,18 @@ class BarWriter:
                 metrics.BARS_WAITING.set(len(queue))
                 return
 
+    async def _read_mark(self, connection: asyncpg.Connection) -> None:
+        record = await connection.fetchrow(_GET_MARK, MARK)
+        if record is None:
+            return
+        epoch, sequence, whole_sequence, whole_from = record
+        position = Position(epoch, sequence)
+        if whole_sequence is None:
+            self._on_mark(Mark(position, None, 0))
+        else:
+            whole_from_ns = (whole_from - _EPOCH) // _MICROSECOND * 1000
+            self._on_mark(Mark(position, Position(epoch, whole_sequence), whole_from_ns))
+
     def _mark_setter(self, mark: Mark | None) -> "_MarkSetter | None":
         return None if mark is None or mark == self._stored_mark else _MarkSetter(mark)
 
@@ -113,24 +141,3 @@ class _MarkSetter:
         whole_from = None if whole is None else _EPOCH + timedelta(microseconds=whole_from_ns // 1000)
         sequence = None if whole is None else whole.sequence
         await connection.execute(_SET_MARK, MARK, position.epoch, position.sequence, sequence, whole_from)
-
-
-async def stored_mark(url: str) -> Mark | None:
-    """Where an earlier process stored last; None when there was none, or the database does not say."""
-    try:
-        async with asyncio.timeout(READ_MARK_SECONDS):
-            connection = await asyncpg.connect(url)
-            try:
-                record = await connection.fetchrow(_GET_MARK, MARK)
-            finally:
-                await connection.close()
-    except DATABASE_ERRORS as error:
-        log.warning("where bars were stored last is not known", error=str(error) or type(error).__name__)
-        return None
-    if record is None:
-        return None
-    epoch, sequence, whole_sequence, whole_from = record
-    position = Position(epoch, sequence)
-    if whole_sequence is None:
-        return Mark(position, None, 0)
-    return Mark(position, Position(epoch, whole_sequence), (whole_from - _EPOCH) // _MICROSECOND * 1000)

@@ -60,6 +60,8 @@ class AnalyticsCore:
         self._date = ""
         self._waiting: list[bytes] | None = None
         self._waiting_bytes = 0
+        # Knows the trades of the minutes that were open when frames began to wait.
+        self._bars_before: MinuteBars | None = None
 
     @property
     def position(self) -> Position | None:
@@ -117,7 +119,7 @@ class AnalyticsCore:
         self._bars = MinuteBars(state, _next_minute(state.now_ns))
         self._symbols = state.symbols
         self._minutes.clear()
-        self._waiting = None
+        self._waiting = self._bars_before = None
         self.generation += 1
         self.slot_volumes.clear()
         self.slot = slot_of_now(state)
@@ -151,7 +153,10 @@ class AnalyticsCore:
         if self._waiting is None:
             self._waiting = []
             self._waiting_bytes = 0
+            self._bars_before = self._bars
         self.collect_bars()
+        # No place counts as stored while something before it is missing.
+        self.queue.mark = None
         self._bars = MinuteBars(self.state, whole_from_ns)
 
     def replay(self, frame: memoryview) -> None:
@@ -159,8 +164,12 @@ class AnalyticsCore:
         assert self._bars is not None, "begin_catch_up() first"
         self._bars.apply(frame)
 
-    def end_catch_up(self) -> None:
-        """What waited goes on."""
+    def end_catch_up(self, is_whole: bool) -> None:
+        """What waited goes on; after all that was missed, or, when that did not come, after what was there before."""
+        self.collect_bars()
+        if not is_whole and self._waiting is not None:
+            self._bars = self._bars_before
+        self._bars_before = None
         waiting, self._waiting = self._waiting, None
         for frame in waiting or ():
             self._feed_bars(frame, None)
@@ -174,7 +183,7 @@ class AnalyticsCore:
         self._waiting.append(frame)
         self._waiting_bytes += len(frame)
         if self._waiting_bytes > MAX_WAITING_BYTES:
-            self.end_catch_up()
+            self.end_catch_up(is_whole=False)
 
     # --- what is asked
 

@@ -20,21 +20,20 @@ CATCH_UP_SECONDS: Final = 60.0
 class MarketFollower:
     """The frame reader's sink. `on_frame` is called after each frame, `on_state` after each other state.
 
-    `mark`: where an earlier process stored bars last; what came since is read again from `target`.
+    Bars that were missed before the start are read again from `target`, once catch_up() says since where.
     """
 
     def __init__(
         self,
         core: AnalyticsCore,
         target: Address | str,
-        mark: Mark | None,
         on_state: Callable[[], None],
         on_frame: Callable[[memoryview], None],
     ) -> None:
         self.core = core
         self.problem = "not connected to data_ingest yet"
         self._target = target
-        self._mark = mark
+        self._mark: Mark | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._on_state = on_state
         self._on_frame = on_frame
@@ -58,14 +57,25 @@ class MarketFollower:
     def load(self, data: bytes, position: Position) -> None:
         self.core.load(data, position)
         metrics.WHOLE_STATES.inc()
+        self._begin_catch_up()
+        self._state_replaced()
+
+    def catch_up(self, mark: Mark) -> None:
+        """Reads again what came since an earlier process stored bars last, now or once there is a state; once only."""
+        self._mark = mark
+        self._begin_catch_up()
+
+    def _begin_catch_up(self) -> None:
+        position = self.core.position
+        if self._mark is None or position is None:
+            return
         mark, self._mark = self._mark, None
-        if mark is not None and is_behind(mark, position):
+        if is_behind(mark, position):
             # At once: the next frame has to wait already.
             self.core.begin_catch_up(mark.whole_from_ns if mark.whole_position is not None else -1)
             self._catching_up = asyncio.create_task(
                 catch_up(self.core, self._target, mark, position), name="analytics.catch_up"
             )
-        self._state_replaced()
 
     async def close(self) -> None:
         """Ends the catch-up, if there is one under way."""
@@ -144,15 +154,17 @@ def is_behind(mark: Mark, position: Position) -> bool:
 
 
 async def catch_up(core: AnalyticsCore, target: Address | str, mark: Mark, end: Position) -> None:
-    """Reads again what came between `mark` and the state loaded at `end`, as far as the sequencer still has it."""
+    """Reads again what came between `mark` and `end`, as far as the sequencer still has it."""
     generation = core.generation
     places = [] if mark.whole_position is None else [(mark.whole_position, mark.whole_from_ns)]
     # Further back than is held, perhaps; then at least the vendor's bars.
     places.append((mark.position, -1))
+    is_whole = False
     try:
         for begin, whole_from_ns in places:
             core.begin_catch_up(whole_from_ns)
             if await _read_again(core, target, begin, end):
+                is_whole = True
                 metrics.CATCH_UPS.labels("whole" if whole_from_ns >= 0 else "vendor_bars").inc()
                 log.info("bars that were missed are here", since=str(begin), until=str(end))
                 return
@@ -162,7 +174,7 @@ async def catch_up(core: AnalyticsCore, target: Address | str, mark: Mark, end: 
         log.warning("bars are missing: the sequencer no longer has them", since=str(mark.position), until=str(end))
     finally:
         if core.generation == generation:
-            core.end_catch_up()
+            core.end_catch_up(is_whole)
 
 
 async def _read_again(core: AnalyticsCore, target: Address | str, begin: Position, end: Position) -> bool:

@@ -10,7 +10,7 @@ from tradeul.v1 import analytics_pb2
 
 from services.analytics.aggregates import CHANNEL, LatestBars
 from services.analytics.bar_queue import BarQueue
-from services.analytics.bar_writer import BarWriter, stored_mark
+from services.analytics.bar_writer import BarWriter
 from services.analytics.board import MetricsBoard
 from services.analytics.core import AnalyticsCore
 from services.analytics.follower import MarketFollower
@@ -45,10 +45,11 @@ class AnalyticsService(Service):
 
     async def start(self) -> None:
         settings = self.settings
-        mark = None
+        sequencer = settings.address("data_ingest")
+        follower = MarketFollower(self.core, sequencer, self.board.tick, self._applied)
+        self.follower = follower
         if settings.database_url:
-            mark = await stored_mark(settings.database_url)
-            writer = BarWriter(settings.database_url, self.core)
+            writer = BarWriter(settings.database_url, self.core, follower.catch_up)
             self._begin("bars", writer.run(), writer.close)
         else:
             log.warning("minute bars are not stored: TRADEUL_DATABASE_URL is not set")
@@ -61,10 +62,7 @@ class AnalyticsService(Service):
             self._begin("channels", self._channels.run())
         else:
             log.warning("rvol, intraday and slot keys are not written: TRADEUL_REDIS_URL is not set")
-        sequencer = settings.address("data_ingest")
-        follower = MarketFollower(self.core, sequencer, mark, self.board.tick, self._applied)
         self._resources.push_async_callback(follower.close)
-        self.follower = follower
         reading = self._begin("reading", FrameReader(sequencer, follower, self.name).run())
         self._begin("ticking", self._tick())
         current = asyncio.create_task(follower.until_current(), name="analytics.until_current")

@@ -329,6 +329,32 @@ async def test_the_database_away(tmp_path: Path, sequencer: ScriptedSequencer) -
                 await analytics.service.stop()
 
 
+async def test_a_restart_while_the_database_is_away(tmp_path: Path, sequencer: ScriptedSequencer) -> None:
+    """What was missed, and what came since, is stored once the database says what an earlier process had stored."""
+    tape = sequencer.tape
+    settings = {"TRADEUL_DATABASE_URL": postgres_url(tmp_path)}
+    async with running_stores(tmp_path) as stores, running_analytics(sequencer, settings) as analytics:
+        sequencer.send(bar(tape, "S01", "10:00:00", 12, 60))
+        database = await asyncpg.connect(stores.database_url)
+        with contextlib.closing(_Terminated(database)):
+            await until_bars(database, S01=12)
+            await until_mark(database, sequencer)
+        await analytics.service.stop()
+    sequencer.send(bar(tape, "S02", "10:00:00", 13, 60))
+    failures = counter("tradeul_minute_bar_write_failures_total")
+    async with running_analytics(sequencer, settings) as analytics:
+        sequencer.send(bar(tape, "S03", "10:00:00", 14, 60))
+        async with asyncio.timeout(WAIT_SECONDS):
+            while counter("tradeul_minute_bar_write_failures_total") == failures:
+                await asyncio.sleep(POLL_SECONDS)
+        async with running_stores(tmp_path) as stores:
+            database = await asyncpg.connect(stores.database_url)
+            with contextlib.closing(_Terminated(database)):
+                assert len(await until_bars(database, S01=12, S02=13, S03=14)) == 3
+                await until_mark(database, sequencer)
+            await analytics.service.stop()
+
+
 class _Terminated:
     """Closes a connection before its server stops."""
 

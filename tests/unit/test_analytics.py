@@ -104,6 +104,8 @@ def test_a_mark_of_another_epoch_is_of_no_use() -> None:
 def test_frames_wait_while_missed_ones_are_read_again() -> None:
     tape = Tape(["AAA"])
     core = core_at(tape)
+    core.collect_bars()
+    assert core.queue.mark is not None
     core.begin_catch_up(START)
     missed = tape.trades({"AAA": 10.0})
     later = [tape.trades({"AAA": 11.0}), tape.watermark(75)]
@@ -112,9 +114,26 @@ def test_frames_wait_while_missed_ones_are_read_again() -> None:
     assert core.is_catching_up
     core.collect_bars()
     assert core.queue.mark is None and not len(core.queue)
-    core.end_catch_up()
+    core.end_catch_up(is_whole=True)
     core.collect_bars()
     assert [row[2:6] for row in core.queue.take(10)] == [(10.0, 11.0, 10.0, 11.0)]
+    assert core.queue.mark is not None
+
+
+@pytest.mark.parametrize(("is_whole", "opened_at"), [(True, 9.0), (False, 10.0)])
+def test_an_open_minute_goes_on_when_what_was_missed_does_not_come(is_whole: bool, opened_at: float) -> None:
+    tape = Tape(["AAA"], clock="09:59:59")
+    core = core_at(tape)
+    missed = [tape.watermark(), tape.watermark(1)]
+    feed(core, *missed, tape.trades({"AAA": 10.0}))
+    core.begin_catch_up(START)
+    if is_whole:
+        core.replay(memoryview(tape.trades({"AAA": 9.0})))
+        tape.sequence -= 1
+    feed(core, tape.trades({"AAA": 11.0}), tape.watermark(75))
+    core.end_catch_up(is_whole)
+    core.collect_bars()
+    assert [(row[2], row[5]) for row in core.queue.take(10)] == [(opened_at, 11.0)]
     assert core.queue.mark is not None
 
 
