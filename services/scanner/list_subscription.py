@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 MERGE_BEHIND: Final = 32
 # A client that comes from a replica that was ahead waits so long for this one.
 AHEAD_SECONDS: Final = 2.0
-# A paced update may come so much of its interval after the last one.
+# A paced update comes no sooner after the last one than this part of its interval;
 ON_TIME: Final = 0.9
+# no sooner than this where the last one was late. It takes a while to reach all of a crowd: who comes late in a
+# round is not to miss every second one.
+AFTER_LATE: Final = 0.5
 
 
 class ListSubscription:
@@ -36,6 +39,8 @@ class ListSubscription:
         # The catch-up is over here; None once that was said.
         self._current_at: int | None = stream.position.sequence
         self._may_send_at = 0.0
+        # Whether the next update has been waiting for its time, so that it comes then or late.
+        self._was_due = False
         self._heartbeat_at = 0.0
         self._is_slow = False
 
@@ -106,10 +111,12 @@ class ListSubscription:
                     yield self._fresh_snapshot()
                 elif self._at == stream.position:
                     self._mark_slow(False)
+                    self._was_due = False
                     if not await self._woken(self._heartbeat_at, stream.waiting):
                         yield self._heartbeat()
                 elif (wait_until := self._paced_until()) is not None:
                     # Changes are let pass here: only an interruption or the time ends this wait.
+                    self._was_due = True
                     until = min(wait_until, self._heartbeat_at)
                     if not await self._woken(until, stream.pausing) and until < wait_until:
                         yield self._heartbeat()
@@ -180,7 +187,8 @@ class ListSubscription:
         now = self._loop.time()
         self._heartbeat_at = self._stream.heartbeat_due(now)
         if self._interval:
-            self._may_send_at = next_tick(now, self._interval, self._stream.phase)
+            least = AFTER_LATE if self._was_due else ON_TIME
+            self._may_send_at = next_tick(now, self._interval, self._stream.phase, least)
 
     async def _woken(self, until: float, waiting: set["ListSubscription"]) -> bool:
         """Waits in `waiting` for wake(), at most `until` that time; whether it came."""
@@ -204,13 +212,14 @@ class ListSubscription:
             self._stream.mark_slow(is_slow)
 
 
-def next_tick(now: float, interval: float, phase: float) -> float:
-    """When a subscriber that was sent something `now` may get the next update.
+def next_tick(now: float, interval: float, phase: float, least: float) -> float:
+    """When a subscriber that was sent something `now` may get the next update, `least` of its interval later.
 
     All who ask for the same interval share one grid of times (begun at `phase`
     of the interval), so that they stand at the same place and share merged deltas.
     """
     begin = phase * interval
-    tick = (math.floor((now - begin) / interval) + 1) * interval + begin
-    # A wake-up that was a little late stays on the grid; anything else would come too early.
-    return tick if tick - now >= ON_TIME * interval else tick + interval
+    number = math.floor((now - begin) / interval) + 1
+    if number * interval + begin - now < least * interval:
+        number += 1
+    return number * interval + begin

@@ -1,6 +1,7 @@
 """Resuming, pacing and falling behind, on a real event loop and without gRPC."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from services.kit.list_client import ListCopy
 from services.kit.ring import Position
 from services.scanner.list_stream import ListStream
-from services.scanner.list_subscription import ListSubscription, next_tick
+from services.scanner.list_subscription import AFTER_LATE, ON_TIME, ListSubscription, next_tick
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
 
 
@@ -199,7 +200,27 @@ async def test_a_delta_that_does_not_follow_is_refused() -> None:
 
 
 def test_paced_subscribers_share_one_grid_of_times() -> None:
-    ticks = {round(next_tick(now, 0.25, 0.4), 6) for now in (10.11, 10.12, 10.119)}
-    assert ticks == {10.35}
-    # A wake-up a little late does not shift the grid.
-    assert round(next_tick(10.36, 0.25, 0.4), 6) == 10.6
+    ticks = {next_tick(now, 0.25, 0.4, ON_TIME) for now in (10.11, 10.12, 10.119)}
+    assert [round(tick, 6) for tick in ticks] == [10.35]
+    # A wake-up a little late does not shift the grid; one in the middle may not come again too soon.
+    assert round(next_tick(10.36, 0.25, 0.4, ON_TIME), 6) == 10.6
+    assert round(next_tick(10.42, 0.25, 0.4, ON_TIME), 6) == 10.85
+    # Unless it was late.
+    assert next_tick(10.42, 0.25, 0.4, AFTER_LATE) == next_tick(10.36, 0.25, 0.4, ON_TIME)
+    assert round(next_tick(10.50, 0.25, 0.4, AFTER_LATE), 6) == 10.85
+
+
+async def test_who_comes_late_in_a_round_misses_none() -> None:
+    """As at the end of a crowd: an update that was due comes a while after its time, the next one at its own."""
+    interval = 1.0
+    publisher = Publisher()
+    reader = Reader(publisher.stream.subscribe(min_interval_ms=int(interval * 1000)))
+    await reader.read_until("current")
+    publisher.publish(("A", 1.0))
+    reading = asyncio.create_task(reader.read())
+    while not publisher.stream.pausing:
+        await asyncio.sleep(0)
+    due = reader.subscription._may_send_at
+    asyncio.get_running_loop().call_at(due, time.sleep, 1.5 * (1 - ON_TIME) * interval)
+    assert await reading == "delta"
+    assert reader.subscription._may_send_at == pytest.approx(due + interval)
