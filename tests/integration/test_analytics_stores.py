@@ -231,6 +231,14 @@ async def until_bars(database: asyncpg.Connection, **closes: float) -> list[Any]
             await asyncio.sleep(POLL_SECONDS)
 
 
+async def until_write_fails() -> None:
+    """Waits until bars could not be stored, from now on."""
+    failures = counter("tradeul_minute_bar_write_failures_total")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while counter("tradeul_minute_bar_write_failures_total") == failures:
+            await asyncio.sleep(POLL_SECONDS)
+
+
 async def until_mark(database: asyncpg.Connection, sequencer: ScriptedSequencer) -> None:
     """Waits until everything that was sent has been stored."""
     async with asyncio.timeout(WAIT_SECONDS):
@@ -317,11 +325,8 @@ async def test_the_database_away(tmp_path: Path, sequencer: ScriptedSequencer) -
     """Bars wait, the latest of a minute, and are stored when it is there."""
     tape = sequencer.tape
     async with running_analytics(sequencer, {"TRADEUL_DATABASE_URL": postgres_url(tmp_path)}) as analytics:
-        failures = counter("tradeul_minute_bar_write_failures_total")
         sequencer.send(bar(tape, "S01", "10:00:00", 12, 60), bar(tape, "S01", "10:00:00", 13, 60))
-        async with asyncio.timeout(WAIT_SECONDS):
-            while counter("tradeul_minute_bar_write_failures_total") == failures:
-                await asyncio.sleep(POLL_SECONDS)
+        await until_write_fails()
         async with running_stores(tmp_path) as stores:
             database = await asyncpg.connect(stores.database_url)
             with contextlib.closing(_Terminated(database)):
@@ -341,12 +346,9 @@ async def test_a_restart_while_the_database_is_away(tmp_path: Path, sequencer: S
             await until_mark(database, sequencer)
         await analytics.service.stop()
     sequencer.send(bar(tape, "S02", "10:00:00", 13, 60))
-    failures = counter("tradeul_minute_bar_write_failures_total")
     async with running_analytics(sequencer, settings) as analytics:
         sequencer.send(bar(tape, "S03", "10:00:00", 14, 60))
-        async with asyncio.timeout(WAIT_SECONDS):
-            while counter("tradeul_minute_bar_write_failures_total") == failures:
-                await asyncio.sleep(POLL_SECONDS)
+        await until_write_fails()
         async with running_stores(tmp_path) as stores:
             database = await asyncpg.connect(stores.database_url)
             with contextlib.closing(_Terminated(database)):
