@@ -1,0 +1,75 @@
+"""What a client sees of a mesh that is measured, over gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, scanner_pb2, scanner_pb2_grpc
+
+from services.kit.clock import monotonic
+from tests.support.mesh import Mesh
+
+CHECKED_SYMBOLS = 500
+# The vendor is asked for 12,000 companies' details at 40 a second.
+SETTLE_SECONDS = 900.0
+SETTLED_FOR_SECONDS = 15.0
+
+
+class Observer:
+    """What a client sees of the mesh, over gRPC."""
+
+    def __init__(self, mesh: Mesh, sequencer: grpc.aio.Channel, scanner: grpc.aio.Channel) -> None:
+        self.mesh = mesh
+        self.sequencer = data_ingest_pb2_grpc.DataIngestServiceStub(sequencer)
+        self.scanner = scanner_pb2_grpc.ScannerServiceStub(scanner)
+
+    async def sequencer_status(self) -> data_ingest_pb2.SequencerStatus:
+        return await self.sequencer.GetSequencerStatus(data_ingest_pb2.GetSequencerStatusRequest())
+
+    async def until_applied(self, trades: int) -> None:
+        """Waits until the sequencer has admitted so many and the scanner has applied them."""
+        while (status := await self.sequencer_status()).trades < trades:
+            if any(status.rejected.values()):
+                raise AssertionError(f"events were set aside: {dict(status.rejected)}")
+            await asyncio.sleep(0.02)
+        if status.trades != trades:
+            raise AssertionError(f"expected {trades} trades, was {status.trades}")
+        while True:
+            position = (await self.scanner.GetScannerStatus(scanner_pb2.GetScannerStatusRequest())).position
+            if (position.epoch, position.sequence) >= (status.position.epoch, status.position.sequence):
+                return
+            await asyncio.sleep(0.005)
+
+    async def check_counts(self, counts: dict[str, int]) -> None:
+        """The busiest symbols have every trade, by the scanner's own rows."""
+        request = scanner_pb2.QueryScanRequest(
+            filter="has(trades_today)", order_by="trades_today desc", limit=CHECKED_SYMBOLS
+        )
+        rows = (await self.scanner.QueryScan(request)).rows
+        found = {row.symbol: int(row.trades_today) for row in rows}
+        expected = {symbol: counts[symbol] for symbol in found}
+        if len(found) != CHECKED_SYMBOLS or found != expected:
+            raise AssertionError("the scanner's trade counts differ from what was sent")
+
+
+@asynccontextmanager
+async def observed(mesh: Mesh) -> AsyncIterator[Observer]:
+    async with (
+        grpc.aio.insecure_channel(mesh.address("data_ingest")) as sequencer,
+        grpc.aio.insecure_channel(mesh.address("gateway")) as gateway,
+    ):
+        yield Observer(mesh, sequencer, gateway)
+
+
+async def settled(observer: Observer) -> None:
+    """Waits until reference data no longer arrives."""
+    before: dict[str, float] = {}
+    deadline = monotonic() + SETTLE_SECONDS
+    while monotonic() < deadline:
+        now = dict((await observer.sequencer_status()).reference)
+        if now == before and now.get("baseline") and now.get("atr"):
+            return
+        before = now
+        await asyncio.sleep(SETTLED_FOR_SECONDS)
+    raise AssertionError(f"reference data still arrives after {SETTLE_SECONDS:g} s: {before}")
