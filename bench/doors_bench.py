@@ -15,7 +15,7 @@ import httpx
 import redis.asyncio
 
 from bench.fastapi_peer import key
-from bench.observer import observed, settled
+from bench.observer import settled
 from services.kit.embedded import redis_spec, redis_url
 from services.kit.supervisor import Supervisor
 from tests.support.mesh import Mesh, free_ports
@@ -170,6 +170,5 @@ async def figures() -> Figures:
         async with Mesh(Path(directory), SETTINGS) as mesh:
             # While reference data load, the simulator answers REST for them: it would take a core of the two,
             # and a peer that is one process suffers less from that than ours, which are two.
-            async with observed(mesh) as observer:
-                await settled(observer)
+            await settled(mesh)
             return await rest(mesh) | await streams(mesh)

@@ -154,8 +154,7 @@ async def run_figures() -> Figures:
                     break
                 await asyncio.sleep(0.1)
             ready = monotonic() - began
-            async with observed(mesh) as observer:
-                await settled(observer)
+            await settled(mesh)
             resident = mesh.resident_bytes() / 1e6
             each_by_itself = mesh.resident_bytes(shared_once=False) / 1e6
             every_process = mesh.resident_bytes(python_only=False) / 1e6
@@ -175,8 +174,7 @@ async def idle_figures() -> Figures:
     """The same on a Sunday."""
     with tempfile.TemporaryDirectory() as directory:
         async with Mesh(Path(directory), {"TRADEUL_SIM_START": "2026-03-08T12:00:00"}) as mesh:
-            async with observed(mesh) as observer:
-                await settled(observer)
+            await settled(mesh)
             before = mesh.cpu_seconds()
             await asyncio.sleep(IDLE_SECONDS)
             used = (mesh.cpu_seconds() - before) / IDLE_SECONDS

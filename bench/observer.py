@@ -62,14 +62,15 @@ async def observed(mesh: Mesh) -> AsyncIterator[Observer]:
         yield Observer(mesh, sequencer, gateway)
 
 
-async def settled(observer: Observer) -> None:
+async def settled(mesh: Mesh) -> None:
     """Waits until reference data no longer arrives."""
     before: dict[str, float] = {}
     deadline = monotonic() + SETTLE_SECONDS
-    while monotonic() < deadline:
-        now = dict((await observer.sequencer_status()).reference)
-        if now == before and now.get("baseline") and now.get("atr"):
-            return
-        before = now
-        await asyncio.sleep(SETTLED_FOR_SECONDS)
+    async with observed(mesh) as observer:
+        while monotonic() < deadline:
+            now = dict((await observer.sequencer_status()).reference)
+            if now == before and now.get("baseline") and now.get("atr"):
+                return
+            before = now
+            await asyncio.sleep(SETTLED_FOR_SECONDS)
     raise AssertionError(f"reference data still arrives after {SETTLE_SECONDS:g} s: {before}")
