@@ -72,4 +72,11 @@ cdef enum:
     F_UPDATED_AT = 69
     F_AGE_SECONDS = 70
     F_SCORE = 71
-    F_COUNT = 72
+    F_SECURITY_TYPE = 72
+    F_LIST_DATE = 73
+    F_SUSPECT_PRINTS = 74
+    F_HALT_REASON = 75
+    F_HALTED_AT = 76
+    F_RESUMES_AT = 77
+    F_HALTS_TODAY = 78
+    F_COUNT = 79

@@ -63,8 +63,11 @@ cdef enum:
     AHEAD = 16                  # rows ahead that are fetched
 
 cdef double NAN = float("nan")
+# Fields whose columns hold codes of texts, and those whose columns hold doubles; a symbol is its row's name.
+cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
+cdef list DOUBLE_NUMBERS = [field.number for field in fields.FIELDS if field.kind != "text"]
 # Begins every whole state: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 3 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 4 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -73,7 +76,8 @@ cdef int check_fields() except -1:
         "symbol": F_SYMBOL, "is_etf": F_IS_ETF, "price": F_PRICE, "prev_close": F_PREV_CLOSE, "open": F_OPEN,
         "close": F_CLOSE, "vwap": F_VWAP, "rvol": F_RVOL, "trades_z_score": F_TRADES_Z_SCORE, "chg_1m": F_CHG_1M,
         "vol_1m": F_VOL_1M, "vol_30m": F_VOL_30M, "beta": F_BETA, "halted": F_HALTED, "session": F_SESSION,
-        "updated_at": F_UPDATED_AT, "age_seconds": F_AGE_SECONDS, "score": F_SCORE,
+        "updated_at": F_UPDATED_AT, "age_seconds": F_AGE_SECONDS, "score": F_SCORE, "security_type": F_SECURITY_TYPE,
+        "halts_today": F_HALTS_TODAY,
     }
     ours = {name: fields.BY_NAME[name].number for name in named}
     if ours != named or fields.FIELD_COUNT != F_COUNT:
@@ -150,7 +154,7 @@ cdef class MarketState:
         grow_array(<void**>&self.table.updated_at, room, sizeof(int64_t))
         grow_array(<void**>&self.symbol_order, room, sizeof(int32_t))
         self.revision = self.table.revision
-        for field in range(F_COMPANY_NAME, F_INDUSTRY + 1):
+        for field in TEXT_NUMBERS:
             grow_array(<void**>&self.text_columns[field], room, sizeof(int32_t))
             memset(self.text_columns[field] + old, 0, (room - old) * sizeof(int32_t))
         grow_baselines(&self.baselines, room)
@@ -166,14 +170,14 @@ cdef class MarketState:
         """All columns of doubles in one block."""
         # A line more than whole pages, or one symbol's values would all compete for the same lines.
         cdef size_t width = (<size_t>room * sizeof(double) + 4095) // 4096 * 4096 + CACHE_LINE
-        cdef char* block = <char*>aligned_block(width * (F_COUNT - F_IS_ETF))
+        cdef char* block = <char*>aligned_block(width * len(DOUBLE_NUMBERS))
         cdef double* column
         cdef int32_t i
-        cdef int field
+        cdef int field, place
         if block == NULL:
             raise MemoryError(f"no memory for {room} rows")
-        for field in range(F_IS_ETF, F_COUNT):
-            column = <double*>(block + width * (field - F_IS_ETF))
+        for place, field in enumerate(DOUBLE_NUMBERS):
+            column = <double*>(block + width * place)
             if old:
                 memcpy(column, self.columns[field], old * sizeof(double))
             for i in range(old, room):

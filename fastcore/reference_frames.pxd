@@ -10,7 +10,7 @@ from fastcore.wire cimport Field
 
 cdef enum:
     NUMBER_FIELDS = 11
-    TEXT_FIELDS = 4
+    TEXT_FIELDS = 6
     HISTORY_FIELDS = 6
 
 # Columns that reference frames fill, and those of them that a new day makes absent.

@@ -17,7 +17,7 @@ cdef enum:
     SYMBOL_TAG = F_SYMBOL << 3 | WIRE_LENGTH
     SECONDS_TAG = 1 << 3 | WIRE_VARINT      # of Timestamp
     NANOS_TAG = 2 << 3 | WIRE_VARINT
-    LARGEST_NUMBER = 16                     # tag and value of a field that is no text
+    LARGEST_VALUE = 24                      # tag and value of a field that is no text, tag and length of one that is
 
 cdef int64_t SECOND_NS = 1_000_000_000
 
@@ -79,25 +79,23 @@ cdef inline unsigned char* put_time(unsigned char* pos, int field, int64_t time_
     return pos
 
 
-cdef unsigned char* put_numbers(unsigned char* pos, double** columns, const SymbolDay* day, int32_t i) noexcept nogil:
-    cdef int field
-    cdef double value
-    for field in range(F_IS_ETF, F_COUNT):
-        value = columns[field][i]
-        if value != value:
-            continue
-        if KINDS[field] == Kind.NUMBER:
-            pos = put_tag(pos, field)
-            memcpy(pos, &value, 8)
-            pos += 8
-        elif KINDS[field] == Kind.CODE:
-            pos = put_tag(pos, field)
-            pos[0] = <unsigned char>value
-            pos += 1
-        else:
-            # The column holds a double, which is too coarse for nanoseconds.
-            pos = put_time(pos, field, day.updated_at)
-    return pos
+cdef inline int64_t time_of(const SymbolDay* day, int field) noexcept nogil:
+    """A time to the nanosecond: a column holds doubles, which are too coarse."""
+    if field == F_HALTED_AT:
+        return day.halted_at
+    return day.resumes_at if field == F_RESUMES_AT else day.updated_at
+
+
+cdef inline unsigned char* put_value(unsigned char* pos, int field, double value, const SymbolDay* day) noexcept nogil:
+    if KINDS[field] == Kind.NUMBER:
+        pos = put_tag(pos, field)
+        memcpy(pos, &value, 8)
+        return pos + 8
+    if KINDS[field] == Kind.CODE:
+        pos = put_tag(pos, field)
+        pos[0] = <unsigned char>value
+        return pos + 1
+    return put_time(pos, field, time_of(day, field))
 
 
 cdef bytes encoded_row(
@@ -107,24 +105,28 @@ cdef bytes encoded_row(
     cdef unsigned char* pos
     cdef Py_ssize_t length = PyBytes_GET_SIZE(symbol)
     cdef int field
+    cdef double value
     cdef bytes text
     writer.size = 0
-    reserve(writer, 2 + length)
+    reserve(writer, 2 + length + F_COUNT * LARGEST_VALUE)
     writer.data[0] = SYMBOL_TAG
     writer.data[1] = <unsigned char>length
     memcpy(writer.data + 2, PyBytes_AS_STRING(symbol), length)
     writer.size = 2 + length
-    for field in range(F_COMPANY_NAME, F_INDUSTRY + 1):
-        if text_columns[field][i]:
+    for field in range(F_SYMBOL + 1, F_COUNT):
+        pos = writer.data + writer.size
+        if KINDS[field] != Kind.TEXT:
+            value = columns[field][i]
+            if value == value:
+                writer.size = put_value(pos, field, value, day) - writer.data
+        elif text_columns[field][i]:
             text = <bytes>pool.encoded[text_columns[field][i]]
             length = PyBytes_GET_SIZE(text)
-            reserve(writer, 16 + length)
+            # What follows finds the room that it had before.
+            reserve(writer, length + F_COUNT * LARGEST_VALUE)
             pos = put_varint(put_tag(writer.data + writer.size, field), length)
             memcpy(pos, PyBytes_AS_STRING(text), length)
             writer.size = pos + length - writer.data
-    reserve(writer, F_COUNT * LARGEST_NUMBER)
-    pos = put_numbers(writer.data + writer.size, columns, day, i)
-    writer.size = pos - writer.data
     return writer_bytes(writer)
 
 
@@ -146,7 +148,7 @@ cdef dict row_dict(
         if KINDS[number] == Kind.NUMBER:
             row[field.name] = value
         elif KINDS[number] == Kind.TIME:
-            row[field.name] = day.updated_at
+            row[field.name] = time_of(day, number)
         else:
             row[field.name] = field.values[<int>value - 1] if field.kind == "enum" else value != 0
     return row

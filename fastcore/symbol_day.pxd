@@ -70,6 +70,12 @@ cdef struct SymbolDay:
     double luld_lower
     int64_t luld_time
     int64_t halted              # -1 unknown, 0, 1
+    # The last halt of the day, whether or not it has ended.
+    int64_t halt_reason         # code of the text, 0 without one
+    int64_t halted_at           # -1 before the first
+    int64_t resumes_at          # -1 until it is announced
+    double halts
+    double suspect_prints
 
     AnchoredVolume premarket    # the same volume, counted to the open
     StandInBars second_bars
@@ -77,7 +83,7 @@ cdef struct SymbolDay:
     # When the intraday extremes were reached first; of a bar its end.
     int64_t intraday_high_time
     int64_t intraday_low_time
-    int64_t unused              # to whole lines
+    int64_t[4] unused           # to whole lines
 
 # All symbols of a market.
 cdef struct DayTable:

@@ -3,6 +3,7 @@
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, shares_after, total_shares,
@@ -52,8 +53,11 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     row.regular_price = row.premarket_price = row.premarket_high = row.premarket_low = NAN
     row.open_of_bar = row.open_print = row.open_trade = row.close_print = NAN
     row.bid = row.ask = row.luld_upper = row.luld_lower = NAN
+    row.halted_at = row.resumes_at = -1
+    row.halt_reason = 0
+    row.halts = row.suspect_prints = 0
     row.intraday_high_time = row.intraday_low_time = -1
-    row.unused = 0
+    memset(row.unused, 0, sizeof(row.unused))
     init_window(&row.window)
     init_volume(&row.volume)
     init_volume(&row.premarket)

@@ -30,6 +30,8 @@ class Facts:
     bid: float | None = None
     ask: float | None = None
     halted: bool | None = None
+    halts: float | None = None
+    suspect_prints: float | None = None
     upper: float | None = None
     lower: float | None = None
     updated_at: int | None = None
@@ -122,6 +124,7 @@ def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
     if anchored or events.trades:
         facts.volume, facts.dollar_volume = volume(anchored, trades)
     if facts.traded:
+        facts.halts = facts.suspect_prints = 0.0
         before = [anchor for anchor in anchored if anchor.end <= day.open]
         facts.premarket_volume = volume(before, [trade for trade in trades if trade.premarket])[0]
         facts.postmarket_volume = math.fsum(trade.size for trade in trades if trade.after_hours)

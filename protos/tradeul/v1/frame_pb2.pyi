@@ -49,6 +49,10 @@ class _ReferenceFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refere
     EXCHANGE: _ReferenceField.ValueType  # 33
     SECTOR: _ReferenceField.ValueType  # 34
     INDUSTRY: _ReferenceField.ValueType  # 35
+    SECURITY_TYPE: _ReferenceField.ValueType  # 36
+    """The vendor's type: CS, ADRC, ETF ..."""
+    LIST_DATE: _ReferenceField.ValueType  # 37
+    """YYYY-MM-DD."""
 
 class ReferenceField(_ReferenceField, metaclass=_ReferenceFieldEnumTypeWrapper):
     """Which field of a row a reference column fills."""
@@ -72,6 +76,10 @@ COMPANY_NAME: ReferenceField.ValueType  # 32
 EXCHANGE: ReferenceField.ValueType  # 33
 SECTOR: ReferenceField.ValueType  # 34
 INDUSTRY: ReferenceField.ValueType  # 35
+SECURITY_TYPE: ReferenceField.ValueType  # 36
+"""The vendor's type: CS, ADRC, ETF ..."""
+LIST_DATE: ReferenceField.ValueType  # 37
+"""YYYY-MM-DD."""
 Global___ReferenceField: _TypeAlias = ReferenceField  # noqa: Y015
 
 @_typing.final

@@ -119,6 +119,13 @@ class TickerRow(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     AGE_SECONDS_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    SECURITY_TYPE_FIELD_NUMBER: _builtins.int
+    LIST_DATE_FIELD_NUMBER: _builtins.int
+    SUSPECT_PRINTS_FIELD_NUMBER: _builtins.int
+    HALT_REASON_FIELD_NUMBER: _builtins.int
+    HALTED_AT_FIELD_NUMBER: _builtins.int
+    RESUMES_AT_FIELD_NUMBER: _builtins.int
+    HALTS_TODAY_FIELD_NUMBER: _builtins.int
     LAST_DAY_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Place in the list, from 1; only in lists."""
@@ -191,8 +198,23 @@ class TickerRow(_message.Message):
     session: _session_pb2.Session.ValueType
     age_seconds: _builtins.float
     score: _builtins.float
+    security_type: _builtins.str
+    """The vendor's type: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND ..."""
+    list_date: _builtins.str
+    """Date of the first listing, YYYY-MM-DD."""
+    suspect_prints: _builtins.float
+    """Trades today whose price was so far off that it waited to be confirmed."""
+    halt_reason: _builtins.str
+    """The last halt of today: the code of its reason, when it began, and when
+    trading resumes (absent until announced).
+    """
+    halts_today: _builtins.float
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def halted_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def resumes_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def last_day(self) -> Global___LastDay:
         """Only in TickerService.GetTicker, of a symbol that has not traded today: the
@@ -273,11 +295,18 @@ class TickerRow(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         age_seconds: _builtins.float | None = ...,
         score: _builtins.float | None = ...,
+        security_type: _builtins.str | None = ...,
+        list_date: _builtins.str | None = ...,
+        suspect_prints: _builtins.float | None = ...,
+        halt_reason: _builtins.str | None = ...,
+        halted_at: _timestamp_pb2.Timestamp | None = ...,
+        resumes_at: _timestamp_pb2.Timestamp | None = ...,
+        halts_today: _builtins.float | None = ...,
         last_day: Global___LastDay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_change", b"_change", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halted", b"_halted", "_high", b"_high", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_last_day", b"_last_day", "_low", b"_low", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_open", b"_open", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_spread_percent", b"_spread_percent", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "change", b"change", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halted", b"halted", "high", b"high", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "last_day", b"last_day", "low", b"low", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "open", b"open", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "session", b"session", "shares_outstanding", b"shares_outstanding", "spread_percent", b"spread_percent", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_change", b"_change", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halt_reason", b"_halt_reason", "_halted", b"_halted", "_halted_at", b"_halted_at", "_halts_today", b"_halts_today", "_high", b"_high", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_last_day", b"_last_day", "_list_date", b"_list_date", "_low", b"_low", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_open", b"_open", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_resumes_at", b"_resumes_at", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_security_type", b"_security_type", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_spread_percent", b"_spread_percent", "_suspect_prints", b"_suspect_prints", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "change", b"change", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halt_reason", b"halt_reason", "halted", b"halted", "halted_at", b"halted_at", "halts_today", b"halts_today", "high", b"high", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "last_day", b"last_day", "list_date", b"list_date", "low", b"low", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "open", b"open", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "resumes_at", b"resumes_at", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "security_type", b"security_type", "session", b"session", "shares_outstanding", b"shares_outstanding", "spread_percent", b"spread_percent", "suspect_prints", b"suspect_prints", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_change", b"_change", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halted", b"_halted", "_high", b"_high", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_last_day", b"_last_day", "_low", b"_low", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_open", b"_open", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_spread_percent", b"_spread_percent", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "change", b"change", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halted", b"halted", "high", b"high", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "last_day", b"last_day", "low", b"low", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "open", b"open", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "session", b"session", "shares_outstanding", b"shares_outstanding", "spread_percent", b"spread_percent", "symbol", b"symbol", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_change", b"_change", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halt_reason", b"_halt_reason", "_halted", b"_halted", "_halted_at", b"_halted_at", "_halts_today", b"_halts_today", "_high", b"_high", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_last_day", b"_last_day", "_list_date", b"_list_date", "_low", b"_low", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_open", b"_open", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_resumes_at", b"_resumes_at", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_security_type", b"_security_type", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_spread_percent", b"_spread_percent", "_suspect_prints", b"_suspect_prints", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "change", b"change", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halt_reason", b"halt_reason", "halted", b"halted", "halted_at", b"halted_at", "halts_today", b"halts_today", "high", b"high", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "last_day", b"last_day", "list_date", b"list_date", "low", b"low", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "open", b"open", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "resumes_at", b"resumes_at", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "security_type", b"security_type", "session", b"session", "shares_outstanding", b"shares_outstanding", "spread_percent", b"spread_percent", "suspect_prints", b"suspect_prints", "symbol", b"symbol", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_seconds: _TypeAlias = _typing.Literal["age_seconds"]  # noqa: Y015
     _WhichOneofArgType__age_seconds: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds"]  # noqa: Y015
@@ -329,8 +358,14 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__gap_percent: _TypeAlias = _typing.Literal["_gap_percent", b"_gap_percent"]  # noqa: Y015
     _WhichOneofReturnType__gap_size: _TypeAlias = _typing.Literal["gap_size"]  # noqa: Y015
     _WhichOneofArgType__gap_size: _TypeAlias = _typing.Literal["_gap_size", b"_gap_size"]  # noqa: Y015
+    _WhichOneofReturnType__halt_reason: _TypeAlias = _typing.Literal["halt_reason"]  # noqa: Y015
+    _WhichOneofArgType__halt_reason: _TypeAlias = _typing.Literal["_halt_reason", b"_halt_reason"]  # noqa: Y015
     _WhichOneofReturnType__halted: _TypeAlias = _typing.Literal["halted"]  # noqa: Y015
     _WhichOneofArgType__halted: _TypeAlias = _typing.Literal["_halted", b"_halted"]  # noqa: Y015
+    _WhichOneofReturnType__halted_at: _TypeAlias = _typing.Literal["halted_at"]  # noqa: Y015
+    _WhichOneofArgType__halted_at: _TypeAlias = _typing.Literal["_halted_at", b"_halted_at"]  # noqa: Y015
+    _WhichOneofReturnType__halts_today: _TypeAlias = _typing.Literal["halts_today"]  # noqa: Y015
+    _WhichOneofArgType__halts_today: _TypeAlias = _typing.Literal["_halts_today", b"_halts_today"]  # noqa: Y015
     _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
     _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
     _WhichOneofReturnType__industry: _TypeAlias = _typing.Literal["industry"]  # noqa: Y015
@@ -343,6 +378,8 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__is_etf: _TypeAlias = _typing.Literal["_is_etf", b"_is_etf"]  # noqa: Y015
     _WhichOneofReturnType__last_day: _TypeAlias = _typing.Literal["last_day"]  # noqa: Y015
     _WhichOneofArgType__last_day: _TypeAlias = _typing.Literal["_last_day", b"_last_day"]  # noqa: Y015
+    _WhichOneofReturnType__list_date: _TypeAlias = _typing.Literal["list_date"]  # noqa: Y015
+    _WhichOneofArgType__list_date: _TypeAlias = _typing.Literal["_list_date", b"_list_date"]  # noqa: Y015
     _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
     _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
     _WhichOneofReturnType__luld_lower: _TypeAlias = _typing.Literal["luld_lower"]  # noqa: Y015
@@ -385,6 +422,8 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__price_vs_vwap: _TypeAlias = _typing.Literal["_price_vs_vwap", b"_price_vs_vwap"]  # noqa: Y015
     _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
     _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    _WhichOneofReturnType__resumes_at: _TypeAlias = _typing.Literal["resumes_at"]  # noqa: Y015
+    _WhichOneofArgType__resumes_at: _TypeAlias = _typing.Literal["_resumes_at", b"_resumes_at"]  # noqa: Y015
     _WhichOneofReturnType__rvol: _TypeAlias = _typing.Literal["rvol"]  # noqa: Y015
     _WhichOneofArgType__rvol: _TypeAlias = _typing.Literal["_rvol", b"_rvol"]  # noqa: Y015
     _WhichOneofReturnType__rvol_slot: _TypeAlias = _typing.Literal["rvol_slot"]  # noqa: Y015
@@ -393,12 +432,16 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
     _WhichOneofReturnType__sector: _TypeAlias = _typing.Literal["sector"]  # noqa: Y015
     _WhichOneofArgType__sector: _TypeAlias = _typing.Literal["_sector", b"_sector"]  # noqa: Y015
+    _WhichOneofReturnType__security_type: _TypeAlias = _typing.Literal["security_type"]  # noqa: Y015
+    _WhichOneofArgType__security_type: _TypeAlias = _typing.Literal["_security_type", b"_security_type"]  # noqa: Y015
     _WhichOneofReturnType__session: _TypeAlias = _typing.Literal["session"]  # noqa: Y015
     _WhichOneofArgType__session: _TypeAlias = _typing.Literal["_session", b"_session"]  # noqa: Y015
     _WhichOneofReturnType__shares_outstanding: _TypeAlias = _typing.Literal["shares_outstanding"]  # noqa: Y015
     _WhichOneofArgType__shares_outstanding: _TypeAlias = _typing.Literal["_shares_outstanding", b"_shares_outstanding"]  # noqa: Y015
     _WhichOneofReturnType__spread_percent: _TypeAlias = _typing.Literal["spread_percent"]  # noqa: Y015
     _WhichOneofArgType__spread_percent: _TypeAlias = _typing.Literal["_spread_percent", b"_spread_percent"]  # noqa: Y015
+    _WhichOneofReturnType__suspect_prints: _TypeAlias = _typing.Literal["suspect_prints"]  # noqa: Y015
+    _WhichOneofArgType__suspect_prints: _TypeAlias = _typing.Literal["_suspect_prints", b"_suspect_prints"]  # noqa: Y015
     _WhichOneofReturnType__trades_today: _TypeAlias = _typing.Literal["trades_today"]  # noqa: Y015
     _WhichOneofArgType__trades_today: _TypeAlias = _typing.Literal["_trades_today", b"_trades_today"]  # noqa: Y015
     _WhichOneofReturnType__trades_z_score: _TypeAlias = _typing.Literal["trades_z_score"]  # noqa: Y015
@@ -472,7 +515,13 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gap_size) -> _WhichOneofReturnType__gap_size | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__halt_reason) -> _WhichOneofReturnType__halt_reason | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__halted) -> _WhichOneofReturnType__halted | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__halted_at) -> _WhichOneofReturnType__halted_at | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__halts_today) -> _WhichOneofReturnType__halts_today | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
     @_typing.overload
@@ -485,6 +534,8 @@ class TickerRow(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__is_etf) -> _WhichOneofReturnType__is_etf | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_day) -> _WhichOneofReturnType__last_day | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__list_date) -> _WhichOneofReturnType__list_date | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
     @_typing.overload
@@ -528,6 +579,8 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resumes_at) -> _WhichOneofReturnType__resumes_at | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rvol) -> _WhichOneofReturnType__rvol | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rvol_slot) -> _WhichOneofReturnType__rvol_slot | None: ...
@@ -536,11 +589,15 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sector) -> _WhichOneofReturnType__sector | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__security_type) -> _WhichOneofReturnType__security_type | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__session) -> _WhichOneofReturnType__session | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shares_outstanding) -> _WhichOneofReturnType__shares_outstanding | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spread_percent) -> _WhichOneofReturnType__spread_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__suspect_prints) -> _WhichOneofReturnType__suspect_prints | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__trades_today) -> _WhichOneofReturnType__trades_today | None: ...
     @_typing.overload

@@ -34,6 +34,8 @@ TEXT_FIELDS: Final[Mapping[str, int]] = {
     "exchange": frame_pb2.EXCHANGE,
     "sector": frame_pb2.SECTOR,
     "industry": frame_pb2.INDUSTRY,
+    "security_type": frame_pb2.SECURITY_TYPE,
+    "list_date": frame_pb2.LIST_DATE,
 }
 
 _VARINT, _BYTES = 0, 2
