@@ -109,9 +109,7 @@ FIELDS: Final = (
     Field(69, "updated_at", "time", "", "event time of the last update"),
     _number(70, "age_seconds", "seconds", "seconds since updated_at"),
     _number(71, "score", "", "10 x rvol + 5 x volume_ratio"),
-    _text(
-        72, "security_type", "the vendor's type of security: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND ..."
-    ),
+    _text(72, "security_type", "the vendor's type of security: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND"),
     _text(73, "list_date", "date of the first listing, YYYY-MM-DD"),
     _number(74, "suspect_prints", "trades", "trades today whose price was so far off that it waited to be confirmed"),
     _text(75, "halt_reason", "the code of why trading is, or was last, halted today"),
