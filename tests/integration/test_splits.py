@@ -139,6 +139,20 @@ async def test_the_stores_raw_bars_and_the_vendors_adjusted_ones(stores: Stores,
         here.assert_slots(slots)
 
 
+@pytest.mark.parametrize("stored", ["nothing", "all"])
+async def test_two_splits_of_one_date_both_apply(stores: Stores, stored: str) -> None:
+    """1000 for 1 and 1 for 1000 on one date are nothing, from the stores as from the vendor."""
+    async with place(stores, 0) as here:
+        history, twice = here.market.history, here.market.by_name["SA"]
+        here.market.symbols = [twice]
+        twice.splits = [(history[-20], 1000, 1), (history[-20], 1, 1000)]
+        twice.raw = dict.fromkeys(history, (1.0, 1.0, 1.0, 1.0, 960_000.0))
+        await here.store_bars(history if stored == "all" else [], {"SA"})
+        numbers, _ = await here.load()
+        here.assert_numbers(numbers)
+        assert (numbers["SA"]["AVG_PRICE_30D"], numbers["SA"]["AVG_VOLUME_30D"]) == (1.0, 960_000.0)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_atr_and_baselines_stored_before_the_split(stores: Stores, seed: int) -> None:
     """ATR of the evening before is in that day's shares; baselines made for the day itself are in its own."""
@@ -185,7 +199,7 @@ async def test_atr_of_who_has_not_traded_for_days(stores: Stores, seed: int) -> 
         quiet = here.market.by_name["SA"]
         for day in history[-4:]:
             quiet.raw.pop(day, None)
-        quiet.splits[history[-2]] = (1, 5)
+        quiet.splits.append((history[-2], 1, 5))
         quiet_since = max(quiet.raw)
         await here.store_bars(history, set(here.market.by_name))
         await here.run("calculate_atr", CalculateATR(stores.database_url, here.pool, here.vendor), history[-1])
@@ -256,5 +270,5 @@ async def test_redis_has_todays_shares(stores: Stores, seed: int) -> None:
                 texts = await here.redis.mget([f"volume_slot:{symbol.name}:{slot}" for slot in range(192)])
                 expected = [value * until for value in symbol.baseline(history, history[-1])]
                 assert [float(str(text)) for text in texts] == pytest.approx(expected, rel=1e-9)
-        split_today = sum(DAY in symbol.splits for symbol in here.market.symbols)
+        split_today = sum(any(executed == DAY for executed, _, _ in symbol.splits) for symbol in here.market.symbols)
         assert counts == [(6, 6 * 192), (split_today, split_today * 192), (0, 0)]

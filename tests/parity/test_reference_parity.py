@@ -5,6 +5,7 @@ import math
 import random
 import statistics
 from collections import Counter
+from fractions import Fraction
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -236,3 +237,26 @@ def test_splits_make_raw_histories_smooth(seed: int) -> None:
                 price, volume = price * ratio, volume / ratio
         factor = table.factors(day).get("X", 1.0)
         assert math.isclose(price / factor, 50.0) and math.isclose(volume * factor, 1e6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_split_table_is_the_product_of_its_entries_in_any_order(seed: int) -> None:
+    """Whatever falls on one date, however often a page is told again."""
+    rng = random.Random(seed)
+    today = datetime.date(2026, 7, 1)
+    dates = [today - datetime.timedelta(days=back) for back in range(-1, 4)]
+    splits = [
+        Split("X", str(rng.choice(dates)), rng.choice((1, 3, 1000)), rng.choice((1, 7, 1000)), id=f"E{number}")
+        for number in range(rng.randint(1, 9))
+    ]
+    tables = [
+        SplitTable(rng.sample([*splits, *rng.choices(splits, k=3)], len(splits) + 3), today, Counter())
+        for _ in range(5)
+    ]
+    for after in [today - datetime.timedelta(days=back) for back in range(-1, 6)]:
+        product = Fraction(1)
+        for split in splits:
+            if after < datetime.date.fromisoformat(split.execution_date) <= today:
+                product *= Fraction(int(split.split_to), int(split.split_from))
+        assert [table.factor("X", after) for table in tables] == [float(product)] * 5
+        assert [table.factors(after) for table in tables] == [{} if product == 1 else {"X": float(product)}] * 5

@@ -23,13 +23,13 @@ class SplittingSymbol:
     raw: dict[date, Bar] = field(default_factory=dict)
     # (day, slot) -> shares as they were, trades.
     slots: dict[tuple[date, int], tuple[float, int]] = field(default_factory=dict)
-    # Execution date -> (from, to).
-    splits: dict[date, tuple[int, int]] = field(default_factory=dict)
+    # (execution date, from, to): several on one date all count.
+    splits: list[tuple[date, int, int]] = field(default_factory=list)
 
     def factor(self, day: date, until: date = DAY) -> float:
         """How many shares of the day `until` one share of `day` is."""
         factor = 1.0
-        for executed, (old, new) in self.splits.items():
+        for executed, old, new in self.splits:
             if day < executed <= until:
                 factor *= new / old
         return factor
@@ -101,12 +101,13 @@ class SplitMarket:
     def _symbol(self, rng: random.Random, name: str, number: int) -> SplittingSymbol:
         symbol = SplittingSymbol(name)
         ratios = [(1, 2), (1, 4), (10, 1), (2, 3), (25, 1)]
-        # On the day itself, before, twice, and one that is still to come.
+        # On the day itself, before, twice, two on one date, and one that is still to come.
         if number % 3 == 0:
-            symbol.splits[DAY] = rng.choice(ratios)
+            symbol.splits.append((DAY, *rng.choice(ratios)))
         if number % 2 == 0:
-            symbol.splits[rng.choice(self.history[4:])] = rng.choice(ratios)
-        symbol.splits[date(DAY.year, DAY.month, DAY.day + 1)] = rng.choice(ratios)
+            executed = rng.choice(self.history[4:])
+            symbol.splits += [(executed, *rng.choice(ratios)) for _ in range(1 + number % 4 // 2)]
+        symbol.splits.append((date(DAY.year, DAY.month, DAY.day + 1), *rng.choice(ratios)))
         level = rng.uniform(5, 400)
         for day in self.history:
             level /= symbol.factor(self.history[self.history.index(day) - 1], day) if day != self.history[0] else 1.0
@@ -125,9 +126,9 @@ class SplitMarket:
 
     def splits_json(self) -> list[dict[str, Any]]:
         return [
-            {"ticker": symbol.name, "execution_date": str(day), "split_from": old, "split_to": new}
+            {"ticker": symbol.name, "execution_date": str(day), "split_from": old, "split_to": new, "id": f"E{number}"}
             for symbol in self.symbols
-            for day, (old, new) in sorted(symbol.splits.items())
+            for number, (day, old, new) in enumerate(sorted(symbol.splits))
         ]
 
     def rest(self, path: str, query: dict[str, str]) -> Any:

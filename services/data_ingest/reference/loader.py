@@ -165,6 +165,6 @@ class ReferenceLoader:
         if not await self._read_splits(load):
             load.failed["splits"] += 1
             return
-        split = load.universe.intersection(load.splits.factors(load.days.before[0]))
+        split = load.universe & load.splits.symbols
         if split:
             await self._load(dataclasses.replace(load, symbols=split))
