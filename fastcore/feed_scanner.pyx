@@ -1,7 +1,10 @@
 """The scanner of the vendor's JSON; see feed_scanner.pxd."""
 
-from libc.stdlib cimport strtod
 from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    # Python's own float(): rounded once and, unlike C's strtod, the same under every locale.
+    double PyOS_string_to_double(const char* text, char** end, void* overflow) except? -1.0
 
 cdef enum:
     MAX_NUMBER = 40     # characters of a number that is still plain
@@ -89,16 +92,23 @@ cdef inline int key_slot(text_ptr key, size_t length) noexcept nogil:
 
 # ---- numbers ----
 
+cdef double rounded(text_ptr text, Py_ssize_t length) noexcept with gil:
+    """The nearest double to a decimal fraction of at most MAX_NUMBER characters."""
+    cdef char[MAX_NUMBER + 1] copy
+    memcpy(copy, text, length)
+    copy[length] = 0
+    return PyOS_string_to_double(copy, NULL, NULL)
+
+
 cdef text_ptr plain_number(text_ptr pos, text_ptr end, Value* value) noexcept nogil:
     """Reads a number without sign or exponent; where it ends, NULL when it is not plain.
 
     Exact: one rounding, of the decimal value to the nearest double (Clinger's fast path where
-    the digits are below 2**53 and the power of ten is a double, else strtod).
+    the digits are below 2**53 and the power of ten is a double, else Python's own float()).
     """
     cdef text_ptr begin = pos
     cdef uint64_t digits = 0
     cdef int whole, decimals = 0
-    cdef char[MAX_NUMBER + 1] copy
     while pos < end and <unsigned char>(pos[0] - c'0') < 10:
         digits = digits * 10 + <unsigned char>(pos[0] - c'0')
         pos += 1
@@ -123,9 +133,7 @@ cdef text_ptr plain_number(text_ptr pos, text_ptr end, Value* value) noexcept no
         if digits <= (<uint64_t>1 << 53):
             value.number = <double>digits / POWERS[decimals]
             return pos
-        memcpy(copy, begin, pos - begin)
-        copy[pos - begin] = 0
-        value.number = strtod(copy, NULL)
+        value.number = rounded(begin, pos - begin)
         return pos
     if pos < end and (pos[0] | 0x20) == c'e':
         return NULL
@@ -137,17 +145,14 @@ cdef text_ptr plain_number(text_ptr pos, text_ptr end, Value* value) noexcept no
 
 cdef text_ptr long_number(text_ptr begin, text_ptr pos, text_ptr end, Value* value) noexcept nogil:
     """A decimal fraction of more than 19 digits, read so far to pos."""
-    cdef char[MAX_NUMBER + 1] copy
     while pos < end and <unsigned char>(pos[0] - c'0') < 10:
         pos += 1
         if pos - begin > MAX_NUMBER:
             return NULL
     if pos < end and (pos[0] | 0x20) == c'e':
         return NULL
-    memcpy(copy, begin, pos - begin)
-    copy[pos - begin] = 0
     value.kind = REAL
-    value.number = strtod(copy, NULL)
+    value.number = rounded(begin, pos - begin)
     return pos
 
 

@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from typing import Final
 
 import grpc
@@ -30,7 +30,7 @@ ListChange = scanner_pb2.ListChange
 
 
 class ListHole(Exception):
-    """A delta does not begin where the copy stands: open again with the copy's position."""
+    """A delta does not lead on from the copy: open again, with open_message()."""
 
 
 class ListCopy:
@@ -52,11 +52,13 @@ class ListCopy:
         self.resets = 0
         self.problem = ""
         self._rows: dict[str, TickerRow] = {}
+        # Whether the rows are those of the position, so that what came since is enough.
+        self._is_exact = False
 
     @property
-    def is_loaded(self) -> bool:
-        """Whether a snapshot has come."""
-        return self.snapshots > 0
+    def can_resume(self) -> bool:
+        """Whether the position is one to go on from; else only a snapshot helps."""
+        return self._is_exact
 
     def rows(self) -> list[TickerRow]:
         """The rows by rank."""
@@ -88,6 +90,7 @@ class ListCopy:
         self.epoch = snapshot.epoch
         self.sequence = snapshot.sequence
         self.snapshots += 1
+        self._is_exact = True
         self._take_time(snapshot)
 
     def _take_delta(self, delta: scanner_pb2.ListDelta) -> None:
@@ -97,6 +100,10 @@ class ListCopy:
                 f"was from {delta.epoch}/{delta.previous_sequence}"
             )
         rows = self._rows
+        if (fault := _fault(rows, delta)) is not None:
+            # The scanner would send the same delta again: one of the two has other rows at this position.
+            self._is_exact = False
+            raise ListHole(f"list {delta.list}: the delta to {delta.epoch}/{delta.sequence} {fault}")
         for change in delta.deltas:
             if change.action == ListChange.REMOVE:
                 del rows[change.symbol]
@@ -115,6 +122,19 @@ class ListCopy:
         self.market_position = (message.position.epoch, message.position.sequence)
 
 
+def _fault(rows: Container[str], delta: scanner_pb2.ListDelta) -> str | None:
+    """How a delta contradicts the rows that it is to change; None when it does not."""
+    members: dict[str, bool] = {}
+    for change in delta.deltas:
+        symbol = change.symbol
+        is_member = members.get(symbol, symbol in rows)
+        if is_member == (change.action == ListChange.ADD):
+            what = "no member" if is_member else "a member"
+            return f"has {ListChange.Action.Name(change.action)} of {symbol!r}: expected {what}"
+        members[symbol] = change.action != ListChange.REMOVE
+    return None
+
+
 ListRequest = scanner_pb2.WatchListRequest | scanner_pb2.WatchScanRequest
 
 
@@ -125,7 +145,7 @@ def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeL
         return scanner_pb2.SubscribeListRequest(open_scan=request)
     opening = scanner_pb2.WatchListRequest()
     opening.CopyFrom(request)
-    if copy.is_loaded:
+    if copy.can_resume:
         opening.epoch = copy.epoch
         opening.sequence = copy.sequence
     return scanner_pb2.SubscribeListRequest(open=opening)

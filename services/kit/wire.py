@@ -19,12 +19,12 @@ def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
             raise ValueError(f"expected a whole varint, the message ends at byte {at}")
         byte = data[at]
         at += 1
+        if shift == 63 and byte > 1:
+            raise ValueError(f"expected a varint of at most 64 bits before byte {at}")
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
         shift += 7
-        if shift > 63:
-            raise ValueError(f"expected a varint of at most 10 bytes before byte {at}")
 
 
 def varint(value: int) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from tradeul.v1 import scanner_pb2, stream_pb2
 
 from services.kit.channel import open_channel
-from services.kit.list_client import ListCopy, cancel_message, follow_list, open_message
+from services.kit.list_client import ListCopy, ListHole, cancel_message, follow_list, open_message
 from services.kit.server import Host, add_servicer
 from services.kit.settings import Settings
 from services.scanner.service import ScannerService
@@ -95,6 +95,41 @@ async def test_a_hole_is_answered_by_opening_again_with_the_position() -> None:
     assert rows_of(copy) == model.rows
     assert [(one.epoch, one.sequence) for one in lists.openings] == [(0, 0), (EPOCH, 1)]
     assert copy.snapshots == 1
+
+
+def test_a_delta_that_contradicts_the_rows_is_a_hole_and_changes_nothing() -> None:
+    model = ListModel()
+    model.change_to([("A", 1.0)])
+    change = scanner_pb2.ListChange
+    wrong = [
+        change(action=change.REMOVE, symbol="B"),
+        change(action=change.RERANK, symbol="B", old_rank=2, new_rank=1),
+        change(action=change.UPDATE, symbol="B", rank=2),
+        change(action=change.ADD, symbol="A", rank=1),
+    ]
+    for one in wrong:
+        copy = ListCopy()
+        copy.apply(snapshot(model))
+        first = change(action=change.REMOVE, symbol="A") if one.symbol == "B" else change(action=change.ADD, symbol="C")
+        both = scanner_pb2.ListDelta(list="winners", epoch=EPOCH, previous_sequence=1, sequence=2, deltas=[first, one])
+        with pytest.raises(ListHole, match=f"has {change.Action.Name(one.action)} of '{one.symbol}'"):
+            copy.apply(Response(delta=both))
+        assert (rows_of(copy), copy.sequence) == (model.rows, 1)
+
+
+async def test_after_a_delta_that_contradicts_the_rows_a_snapshot_is_asked_for() -> None:
+    """From the same position the same delta would come, again and again."""
+    model = ListModel()
+    model.change_to([("A", 1.0)])
+    first = snapshot(model)
+    wrong = scanner_pb2.ListDelta(list="winners", epoch=EPOCH, previous_sequence=1, sequence=2)
+    wrong.deltas.add(action=scanner_pb2.ListChange.REMOVE, symbol="B")
+    model.change_to([("C", 3.0)])
+    lists = ScriptedLists([opened(), first, current(), Response(delta=wrong)], [opened(), snapshot(model), current()])
+    async with serving(lists) as address, contextlib.aclosing(follow_list(address, Watch(list="winners"))) as copies:
+        copy = await until(copies, 2)
+    assert rows_of(copy) == model.rows
+    assert [(one.epoch, one.sequence) for one in lists.openings] == [(0, 0), (0, 0)]
 
 
 async def test_going_away_and_a_stream_that_ends_are_followed_by_coming_back() -> None:

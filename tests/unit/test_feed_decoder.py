@@ -2,6 +2,11 @@
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +49,37 @@ def test_trade() -> None:
     assert list(trades.size) == [100.5]
     assert list(trades.conditions) == [1 << 12 | 1 << 37]
     assert list(trades.trade_key) == [trade_key(4, 201, "17")]
+
+
+IN_GERMAN = """
+import locale
+from fastcore.feed_decoder import FeedDecoder
+from tradeul.v1 import polygon_ws_pb2
+
+locale.setlocale(locale.LC_NUMERIC, "de_DE.UTF-8")
+assert locale.localeconv()["decimal_point"] == ","
+decoder = FeedDecoder()
+for price in ("187.12345678901234567", "0.1234567890123456789", "1234567.12345678912"):
+    decoder.decode(b'[{"ev":"T","sym":"A","p":%b,"s":1,"t":1763994600123}]' % price.encode())
+print(list(polygon_ws_pb2.MarketBatch.FromString(decoder.take()).trades.price))
+"""
+
+
+@pytest.mark.skipif(shutil.which("localedef") is None, reason="needs localedef and its sources")
+def test_decimals_do_not_follow_the_locale(tmp_path: Path) -> None:
+    built = subprocess.run(
+        ["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / "de_DE.UTF-8")], capture_output=True
+    )
+    if built.returncode:
+        pytest.skip("localedef cannot make de_DE.UTF-8")
+    answer = subprocess.run(
+        [sys.executable, "-c", IN_GERMAN],
+        env={**os.environ, "LOCPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(answer.stdout) == [187.12345678901234567, 0.1234567890123456789, 1234567.12345678912]
 
 
 def test_trade_without_what_may_be_missing() -> None:
