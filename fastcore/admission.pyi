@@ -19,7 +19,10 @@ class Admission:
 
     def __init__(self, max_remembered: int = ...) -> None: ...
     def set_bounds(self, start_ns: int, end_ns: int, latest_ns: int = ...) -> None:
-        """Accepts event times in [start_ns, end_ns) and not after latest_ns."""
+        """Accepts event times in [start_ns, end_ns) and not after latest_ns.
+
+        `start_ns` names the day: a trade is a duplicate of another one of the same day only.
+        """
 
     def set_known_conditions(self, mask: int) -> None:
         """Trades with conditions outside this mask are accepted and counted in `unknown_condition_trades`."""
@@ -44,7 +47,7 @@ class Admission:
         """The rows of an encoded TradeBatch that may enter, and how many they are."""
 
     def remember(self, identities: bytes) -> None:
-        """Takes over what another Admission told as `identities`: these trades are duplicates from now on.
+        """Takes over what another Admission told as `identities`: these trades are duplicates on their own day.
 
         ValueError when the bytes are not 8 for each.
         """

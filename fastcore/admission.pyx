@@ -17,7 +17,7 @@ from fastcore.columns cimport (
     BarSpans, LimitSpans, QuoteSpans, TradeSpans, parse_bars, parse_limits, parse_quotes, parse_trades,
     put_column_head,
 )
-from fastcore.dedup cimport RecentTrades, identity
+from fastcore.dedup cimport RecentTrades, day_mark, identity
 from fastcore.trade_rules cimport COND_OFFICIAL
 from fastcore.wire cimport WIRE_VARINT, bytes_ptr, load_f64, load_i64, load_u32, load_u64, varint_size
 
@@ -84,6 +84,7 @@ cdef class Admission:
     cdef int64_t start_ns
     cdef int64_t end_ns
     cdef int64_t latest_ns
+    cdef uint64_t day           # of trades' identities: ids begin again each day
     cdef uint64_t known_conditions
     cdef int64_t[VERDICTS] verdicts
     cdef int64_t unknown_conditions
@@ -127,6 +128,7 @@ cdef class Admission:
         self.start_ns = start_ns
         self.end_ns = end_ns
         self.latest_ns = latest_ns
+        self.day = day_mark(start_ns)
 
     def set_known_conditions(self, uint64_t mask):
         """Trades with conditions outside this mask are accepted and counted in `unknown_condition_trades`."""
@@ -179,7 +181,7 @@ cdef class Admission:
         return self._gather(0, columns, 5, kept, spans.rows), kept
 
     def remember(self, bytes identities not None):
-        """Takes over what another Admission told as `identities`: these trades are duplicates from now on.
+        """Takes over what another Admission told as `identities`: these trades are duplicates on their own day.
 
         ValueError when the bytes are not 8 for each.
         """
@@ -280,7 +282,7 @@ cdef class Admission:
         cdef uint64_t* identities = <uint64_t*>self.scratch[0]
         for i in range(spans.rows):
             key = load_u64(spans.trade_key, i) if spans.trade_key != NULL else 0
-            identities[i] = identity(key, self.ids[i]) if key else 0
+            identities[i] = identity(key, self.ids[i], self.day) if key else 0
         for i in range(spans.rows):
             if i + AHEAD < spans.rows and identities[i + AHEAD]:
                 self.recent.prefetch(identities[i + AHEAD])

@@ -24,9 +24,14 @@ cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
     return x ^ (x >> 31)
 
 
-cdef inline uint64_t identity(uint64_t trade_key, uint32_t symbol_id) noexcept nogil:
-    """The mixed identity of a symbol's trade; never 0."""
-    cdef uint64_t mixed = mix64(trade_key ^ mix64(<uint64_t>symbol_id + 1))
+cdef inline uint64_t day_mark(int64_t day_ns) noexcept nogil:
+    """What makes the identities of a day its own; `day_ns` is any time that names the day."""
+    return mix64(<uint64_t>day_ns)
+
+
+cdef inline uint64_t identity(uint64_t trade_key, uint32_t symbol_id, uint64_t day) noexcept nogil:
+    """The mixed identity of a symbol's trade on the day of a day_mark(); never 0."""
+    cdef uint64_t mixed = mix64(trade_key ^ mix64((<uint64_t>symbol_id + 1) ^ day))
     return mixed if mixed else 1
 
 
@@ -49,7 +54,7 @@ cdef class RecentTrades:
     cdef Generation* previous
 
     cdef int _room(self, Segment* segment) except -1 nogil
-    cdef int _rotate(self) except -1 nogil
+    cdef void _rotate(self) noexcept nogil
     cdef int seen(self, uint64_t identity) except -1 nogil
     cdef void prefetch(self, uint64_t identity) noexcept nogil
 

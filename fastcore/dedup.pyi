@@ -15,8 +15,8 @@ class RecentTrades:
     def nbytes(self) -> int:
         """Bytes of all tables."""
 
-    def add(self, symbol_id: int, trade_key: int) -> bool:
-        """Whether this trade is new; key 0 is no identity and always new."""
+    def add(self, symbol_id: int, trade_key: int, day_ns: int = ...) -> bool:
+        """Whether this trade is new on the day that `day_ns` names; key 0 is no identity and always new."""
 
 def trade_key(exchange: int, trf: int, trade_id: str | None) -> int:
     """The identity of a trade as 64 bits: a hash of exchange, trade reporting facility (0 for none) and trade id.

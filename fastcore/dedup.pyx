@@ -2,6 +2,7 @@
 
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 cdef extern from *:
     """
@@ -52,12 +53,17 @@ cdef inline bint holds(const Segment* segment, uint64_t identity) noexcept nogil
     return False
 
 
-cdef void release(Generation* generation) noexcept nogil:
+cdef void empty(Generation* generation) noexcept nogil:
     cdef int i
-    if generation == NULL:
-        return
     for i in range(SEGMENTS):
         free(generation.segments[i].slots)
+    memset(generation, 0, sizeof(Generation))
+
+
+cdef void release(Generation* generation) noexcept nogil:
+    if generation == NULL:
+        return
+    empty(generation)
     free(generation)
 
 
@@ -119,15 +125,12 @@ cdef class RecentTrades:
         segment[0] = larger
         return 0
 
-    cdef int _rotate(self) except -1 nogil:
-        cdef Generation* fresh = <Generation*>calloc(1, sizeof(Generation))
-        if fresh == NULL:
-            with gil:
-                raise MemoryError("no memory to recognise duplicates")
-        release(self.previous)
+    cdef void _rotate(self) noexcept nogil:
+        """Needs no memory: a rotation that failed would have to be made up for."""
+        cdef Generation* emptied = self.previous
+        empty(emptied)
         self.previous = self.current
-        self.current = fresh
-        return 0
+        self.current = emptied
 
     cdef void prefetch(self, uint64_t identity) noexcept nogil:
         """Fetches what `seen` will look at: a table is larger than the caches."""
@@ -152,11 +155,11 @@ cdef class RecentTrades:
             self._rotate()
         return 0
 
-    def add(self, uint32_t symbol_id, uint64_t trade_key):
-        """Whether this trade is new; key 0 is no identity and always new."""
+    def add(self, uint32_t symbol_id, uint64_t trade_key, int64_t day_ns=0):
+        """Whether this trade is new on the day that `day_ns` names; key 0 is no identity and always new."""
         if trade_key == 0:
             return True
-        return self.seen(identity(trade_key, symbol_id)) == 0
+        return self.seen(identity(trade_key, symbol_id, day_mark(day_ns))) == 0
 
 
 cpdef uint64_t trade_key(int64_t exchange, int64_t trf, str trade_id) except? 0:

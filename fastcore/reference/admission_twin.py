@@ -41,7 +41,7 @@ class AdmissionTwin:
         self.accepted: Counter[str] = Counter()
         self.newest_ns = 0
         self.future_day_symbols: set[int] = set()
-        self._seen: set[tuple[int, int]] = set()
+        self._seen: set[tuple[int, int, int]] = set()
         self._bounds = (0, 0, 0)
 
     def set_bounds(self, start_ns: int, end_ns: int, latest_ns: int = 2**63 - 1) -> None:
@@ -63,9 +63,10 @@ class AdmissionTwin:
                 reason = "size"
             key = message.trade_key[i] if message.trade_key else 0
             if not reason and key:
-                if (symbol, key) in self._seen:
+                trade = (self._bounds[0], symbol, key)
+                if trade in self._seen:
                     reason = "duplicate"
-                self._seen.add((symbol, key))
+                self._seen.add(trade)
             self._judged("trades", reason, time)
             if not reason:
                 kept.append(i)

@@ -26,18 +26,13 @@ class Kind(IntEnum):
     Q = 4
 
 
-def first_trade_id(day: int) -> int:
-    """The id of a symbol's first trade of a day; no other day has one of them."""
-    return day * 1_000_000 + 1
-
-
-def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, day: int, sequence: I8) -> list[str]:
-    """A text for each trade of a day; `sequence` is the market's own count of each."""
+def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, sequence: I8) -> list[str]:
+    """A text for each trade; `sequence` is the market's own count of each."""
     texts = []
-    first = first_trade_id(day)
     columns = zip(
         ticks.symbol.tolist(),
         ticks.number.tolist(),
+        ticks.trade_id.tolist(),
         (ticks.time_ms + second_ms).tolist(),
         ticks.price.tolist(),
         ticks.size.tolist(),
@@ -46,9 +41,9 @@ def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, d
         sequence.tolist(),
         strict=True,
     )
-    for symbol, number, time, price, size, venue, condition, q in columns:
+    for symbol, number, trade_id, time, price, size, venue, condition, q in columns:
         text = (
-            f'{{"ev":"T","sym":"{tickers[symbol]}","x":{venue},"i":"{first + number}","z":{tapes[symbol]},'
+            f'{{"ev":"T","sym":"{tickers[symbol]}","x":{venue},"i":"{trade_id}","z":{tapes[symbol]},'
             f'"p":{price!r},"s":{size},{TEXTS[condition]}"t":{time},"q":{q}'
         )
         if venue == OFF_EXCHANGE:
@@ -59,13 +54,11 @@ def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, d
     return texts
 
 
-def official_print(
-    ticker: str, exchange: int, tape: int, price: float, size: int, time_ms: int, day: int, is_close: bool
-) -> str:
-    """The listing market's official open or close on a day with that number."""
+def official_print(ticker: str, exchange: int, tape: int, price: float, size: int, time_ms: int, is_close: bool) -> str:
+    """The listing market's official open or close; the same id each day."""
     condition, letter = (OFFICIAL_CLOSE, "C") if is_close else (OFFICIAL_OPEN, "O")
     return (
-        f'{{"ev":"T","sym":"{ticker}","x":{EXCHANGE_IDS[exchange]},"i":"{letter}{day}","z":{tape},'
+        f'{{"ev":"T","sym":"{ticker}","x":{EXCHANGE_IDS[exchange]},"i":"{letter}1","z":{tape},'
         f'"p":{price!r},"s":{size},"c":[{condition}],"t":{time_ms},"q":{time_ms % 86_400_000}}}'
     )
 

@@ -11,12 +11,11 @@ from services.simulator.calendar import OPEN_MINUTE
 from services.simulator.conditions import EXTENDED, PLAIN, SETS
 from services.simulator.hashing import I8
 from services.simulator.market import Market
-from services.simulator.messages import first_trade_id, spread
+from services.simulator.messages import spread
 from services.simulator.rest_aggs import Aggregates
 from services.simulator.rest_query import NS_PER_MS, Query, Refused
 
 NO_DAY = '{"c":0,"h":0,"l":0,"o":0,"v":0,"vw":0}'
-NASDAQ = 12
 NO_MINUTE = '{"av":0,"t":0,"n":0,"o":0,"h":0,"l":0,"c":0,"v":0,"vw":0}'
 
 
@@ -65,23 +64,22 @@ class Snapshots:
             sums.last_minute[symbols].tolist(), sums.volume[symbols].tolist(),
             *(column[symbols].tolist() for column in sums.last[:7]),
             last.price[symbols].tolist(), last.time_ms[symbols].tolist(), last.size[symbols].tolist(),
-            last.number[symbols].tolist(), last.venue[symbols].tolist(),
+            last.trade_id[symbols].tolist(), last.venue[symbols].tolist(),
             strict=True,
         )  # fmt: skip
         start_ms = day.start_ns // NS_PER_MS
         open_ms, close_ms = start_ms + OPEN_MINUTE * 60_000, start_ms + day.close_minute * 60_000
-        return functools.partial(self._write, list(columns), day.number, is_open, start_ms, open_ms, close_ms)
+        return functools.partial(self._write, list(columns), is_open, start_ms, open_ms, close_ms)
 
     def _write(
-        self, rows: list[tuple[Any, ...]], day: int, is_open: bool, start_ms: int, open_ms: int, close_ms: int
+        self, rows: list[tuple[Any, ...]], is_open: bool, start_ms: int, open_ms: int, close_ms: int
     ) -> list[str]:
         tickers = self._market.universe.tickers
         previous = self._previous()
-        first = first_trade_id(day)
         texts = []
         for (
             symbol, o, h, low, c, v, vw, minute, av, mo, mh, ml, mc, mv, mvw, mn,
-            price, time, size, number, venue,
+            price, time, size, trade_id, venue,
         ) in rows:  # fmt: skip
             day_text = NO_DAY
             if is_open and v:
@@ -100,8 +98,8 @@ class Snapshots:
                 conditions = ",".join(map(str, SETS[code]))
                 ns = time * NS_PER_MS
                 live = (
-                    f',"lastTrade":{{"c":[{conditions}],"i":"{first + number}","p":{price!r},"s":{size},"t":{ns},'
-                    f'"x":{venue or NASDAQ}}}'
+                    f',"lastTrade":{{"c":[{conditions}],"i":"{trade_id}","p":{price!r},"s":{size},"t":{ns},'
+                    f'"x":{venue}}}'
                     f',"lastQuote":{{"P":{ask!r},"S":2,"p":{bid!r},"s":3,"t":{ns}}}'
                 )
             change = price - previous_close if time and previous_close else 0.0

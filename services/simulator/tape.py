@@ -15,7 +15,7 @@ from services.simulator.hashing import F8, I8, key, mix_one
 from services.simulator.market_day import MarketDay, Minute
 from services.simulator.messages import Kind
 from services.simulator.plan import Plans
-from services.simulator.ticks import Ticks, make_ticks
+from services.simulator.ticks import Ticks, make_ticks, venues
 from services.simulator.tuning import (
     BAD_TICK_ONE_IN_SECONDS,
     BAR_DELAY_MS,
@@ -49,7 +49,7 @@ class LastTrades:
         self.price = np.zeros(count)
         self.time_ms = np.zeros(count, dtype=np.int64)
         self.size = np.zeros(count, dtype=np.int64)
-        self.number = np.zeros(count, dtype=np.int64)
+        self.trade_id = np.zeros(count, dtype=np.int64)
         self.venue = np.zeros(count, dtype=np.int64)
 
 
@@ -78,7 +78,8 @@ class Tape:
         self.last.price = sums.last.close.copy()
         self.last.time_ms = np.where(traded, (sums.last_minute + 1) * 60_000 - 1 + day.day.start_ns // NS_PER_MS, 0)
         self.last.size = np.where(traded, sums.last.volume // np.maximum(sums.last.trades, 1), 0)
-        self.last.number = sums.trades.copy()
+        newest = np.flatnonzero(traded)
+        self.last.venue[newest], self.last.trade_id[newest] = venues(day, newest, sums.trades[newest] - 1)
 
     @property
     def end_second(self) -> int:
@@ -153,7 +154,7 @@ class Tape:
         self._bend(ticks, minute)
         sequence = number * 100_000 + np.arange(len(ticks.symbol))
         tickers, tapes = self._universe.tickers, self._tapes
-        texts = messages.trades(tickers, tapes, ticks, begin_ms, self.day.day.number, sequence)
+        texts = messages.trades(tickers, tapes, ticks, begin_ms, sequence)
         self._deliver(ticks, texts, begin_ms)
         if self.with_quotes:
             quoted = messages.quotes(tickers, tapes, ticks, begin_ms, sequence)
@@ -165,7 +166,7 @@ class Tape:
         at = ticks.symbol[able]
         last = self.last
         last.price[at], last.time_ms[at] = ticks.price[able], ticks.time_ms[able] + begin_ms
-        last.size[at], last.number[at], last.venue[at] = ticks.size[able], ticks.number[able], ticks.venue[able]
+        last.size[at], last.trade_id[at], last.venue[at] = ticks.size[able], ticks.trade_id[able], ticks.venue[able]
 
     def _bend(self, ticks: Ticks, minute: Minute) -> None:
         """Late prints say so in their conditions."""
@@ -197,7 +198,7 @@ class Tape:
             symbol, at = int(ticks.symbol[place]), begin_ms + int(ticks.time_ms[place])
             text = messages.official_print(
                 universe.tickers[symbol], int(universe.exchange[symbol]), self._tapes[symbol],
-                float(ticks.price[place]), int(ticks.size[place]), at, self.day.day.number, False,
+                float(ticks.price[place]), int(ticks.size[place]), at, False,
             )  # fmt: skip
             self._send(at, Kind.T, symbol, text)
 
@@ -207,7 +208,7 @@ class Tape:
             at = begin_ms + mix_one(key(17, symbol, self.day.day.number)) % 1_000
             text = messages.official_print(
                 universe.tickers[symbol], int(universe.exchange[symbol]), self._tapes[symbol],
-                float(sums.close[symbol]), 0, at, self.day.day.number, True,
+                float(sums.close[symbol]), 0, at, True,
             )  # fmt: skip
             self._send(at, Kind.T, symbol, text)
 

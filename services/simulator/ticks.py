@@ -18,15 +18,22 @@ from services.simulator.shapes import SizeShapes
 # The vendor's ids of exchanges; 4 is off-exchange, with a reporting facility.
 VENUES: Final = np.array([4, 4, 4, 4, 12, 12, 12, 11, 11, 19, 8, 3, 21, 10, 16, 20], dtype=np.int64)
 OFF_EXCHANGE: Final = 4
+# Of each of them: which of its venue's it is, and how many that venue has.
+_ORDER: Final = np.array([int((VENUES[:place] == venue).sum()) for place, venue in enumerate(VENUES)], dtype=np.int64)
+_COUNT: Final = np.array([int((VENUES == venue).sum()) for venue in VENUES], dtype=np.int64)
+# Odd, so that a block's trades have each place of VENUES once.
+_STRIDE: Final = 5
 RARE_ONE_IN: Final = 90
 
 
 class Ticks(NamedTuple):
     """Trades in order of symbol and time. time_ms from the second's beginning; number counts a symbol's
-    trades of the day from 0; is_fixed: it makes an open, high, low or close of its minute."""
+    trades of the day from 0, trade_id those of its venue from 1; is_fixed: it makes an open, high, low or close of
+    its minute."""
 
     symbol: I8
     number: I8
+    trade_id: I8
     time_ms: I8
     price: F8
     size: I8
@@ -73,12 +80,25 @@ def make_ticks(day: MarketDay, minute: Minute, second: int, sizes: SizeShapes) -
     price = np.where(is_first, opened, np.where(is_last, closed, price))
     is_fixed = is_first | is_last | is_high | is_low
 
-    venue = VENUES[((bits >> np.uint64(24)) & np.uint64(15)).astype(np.int64)]
+    venue, trade_id = venues(day, symbol, number)
     time_ms = ((within + unit(bits, 28)) / np.repeat(count, count) * 1000.0).astype(np.int64)
     condition = _conditions(day, minute, is_eligible, is_fixed, is_first, is_last, bits)
     return Ticks(
-        symbol, number, time_ms, price, size, venue, condition, is_eligible, is_fixed, is_first & (eligible > 0), bits
-    )
+        symbol, number, trade_id, time_ms, price, size, venue, condition,
+        is_eligible, is_fixed, is_first & (eligible > 0), bits,
+    )  # fmt: skip
+
+
+def venues(day: MarketDay, symbol: I8, number: I8) -> tuple[I8, I8]:
+    """Where each symbol's trade with a number is done, and its id there.
+
+    As at real exchanges, ids begin at 1 each day with each symbol: of 16 trades one is at each place of VENUES,
+    in an order of their own.
+    """
+    block, within = np.divmod(number, len(VENUES))
+    first = mix(day.bits[symbol] ^ mix(block.astype(np.uint64) * np.uint64(STRIDE)))
+    place = ((first & np.uint64(0xFF)).astype(np.int64) + within * _STRIDE) % len(VENUES)
+    return VENUES[place], block * _COUNT[place] + _ORDER[place] + 1
 
 
 def _conditions(

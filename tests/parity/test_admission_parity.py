@@ -31,11 +31,13 @@ class Rows:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        # Of the day in force.
+        self.start = START
 
     def time(self) -> int:
-        rng = self.random
-        edges = (START - 1, START, START + 1, END - 1, END, END + 1, 0, -5, START + 30 * HOUR, START + 2 * HOUR)
-        return rng.choice(edges) if rng.random() < 0.1 else START + rng.randrange(3 * HOUR)
+        rng, start = self.random, self.start
+        edges = (0, 1, 16 * HOUR - 1, 16 * HOUR, 16 * HOUR + 1, 24 * HOUR - 1, 24 * HOUR, 30 * HOUR, 2 * HOUR)
+        return start + rng.choice((-1, *edges)) if rng.random() < 0.1 else start + rng.randrange(3 * HOUR)
 
     def price(self) -> float:
         return self.random.choice(PRICES) if self.random.random() < 0.05 else self.random.randint(1, 900) / 4
@@ -114,10 +116,13 @@ def limits(rows: Rows, n: int) -> Message:
 def test_same_rows_same_reasons(make: Callable[[Rows, int], Message], seed: int) -> None:
     rows = Rows(seed)
     fast, plain = Admission(), AdmissionTwin()
-    for step in range(40):
-        latest = rows.random.choice((2**63 - 1, START + 2 * HOUR))
+    for step in range(80):
+        if step == 40:
+            # Another day, whose trades have the same ids.
+            rows.start += 24 * HOUR
+        latest = rows.random.choice((2**63 - 1, rows.start + 2 * HOUR))
         for gate in (fast, plain):
-            gate.set_bounds(START, END, latest)
+            gate.set_bounds(rows.start, rows.start + 16 * HOUR, latest)
         message = make(rows, rows.random.choice((0, 1, 2, 17, 100)))
         encoded = message.SerializeToString()
         name = f"admit_{make.__name__}"

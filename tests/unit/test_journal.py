@@ -217,6 +217,26 @@ async def test_a_batch_is_in_the_journal_with_its_position_and_its_trades(home: 
     after.journal.close()
 
 
+async def test_the_next_process_takes_no_trade_for_one_of_another_day(home: Path) -> None:
+    """The journal knows yesterday's ids, and exchanges begin theirs again each morning."""
+    rig = Rig(home)
+    await rig.begin()
+    rig.feed.take(rig.source.batch(("AAPL", HOUR, 10.0), ("MSFT", HOUR, 20.0), ids_from=1), 0)
+    rig.feed.begin(CALENDAR, TOMORROW)
+    rig.feed.take(rig.source.batch(("AAPL", 25 * HOUR, 11.0), ids_from=1), 0)
+    rig.journal.close()
+    found = found_in(home)
+    assert found is not None and found.day == TOMORROW and len(found.trade_identities) == 3 * 8
+    after = Rig(home, found)
+    after.source = rig.source
+    await after.begin()
+    after.feed.opened(polygon_ws_pb2.MarketOpened(symbols=rig.source.symbols))
+    trades = [("AAPL", 25 * HOUR, 11.0), ("MSFT", 25 * HOUR, 21.0)]
+    assert after.feed.take(after.source.batch(*trades, ids_from=1), 0) == 1
+    assert after.feed.rejected["duplicate"] == 1
+    after.journal.close()
+
+
 async def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
     rig = Rig(home)
     await rig.begin()

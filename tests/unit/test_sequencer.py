@@ -46,9 +46,10 @@ class Feed:
         self.sequence = first - 1
         self._key = 0
 
-    def batch(self, *trades: Event, sequence: int | None = None) -> memoryview:
-        """Trades are (symbol, nanoseconds after today's 04:00, price)."""
+    def batch(self, *trades: Event, sequence: int | None = None, ids_from: int | None = None) -> memoryview:
+        """Trades are (symbol, nanoseconds after today's 04:00, price); their ids go on, or begin with `ids_from`."""
         self.sequence = sequence or self.sequence + 1
+        self._key = self._key if ids_from is None else ids_from - 1
         known = len(self.symbols)
         self.symbols += dict.fromkeys(symbol for symbol, _, _ in trades if symbol not in self.symbols)
         batch = market_data_pb2.TradeBatch()

@@ -13,7 +13,7 @@ from tradeul.v1 import journal_pb2
 from services.kit.errors import StartError
 from services.kit.ring import Position
 
-VERSION: Final = 1
+VERSION: Final = 2
 KINDS: Final = ("state", "frames", "baselines")
 Kind = Literal["state", "frames", "baselines"]
 # Before each record: its length and its CRC-32.
