@@ -1,6 +1,5 @@
 """Stores one-minute bars in PostgreSQL, with the mark that says up to where the stream is stored."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -11,9 +10,9 @@ from services.analytics import metrics
 from services.analytics.bar_queue import COLUMNS, BarRow
 from services.analytics.core import AnalyticsCore, Mark
 from services.kit.clock import monotonic
-from services.kit.database import DATABASE_ERRORS
 from services.kit.logging import get_logger
-from services.kit.merge_writer import UNUSABLE, MergeTable, keep_writing
+from services.kit.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
+from services.kit.redaction import reason_of
 from services.kit.ring import Position
 
 log = get_logger(__name__)
@@ -22,8 +21,6 @@ WRITE_EVERY_SECONDS: Final = 1.0
 # When there are no bars.
 MARK_EVERY_SECONDS: Final = 5.0
 BATCH_ROWS: Final = 2000
-# What is still there when the service stops.
-LAST_WRITE_SECONDS: Final = 2.0
 TABLE: Final = "aggregates_1min"
 MARK: Final = "minute_bars"
 
@@ -66,6 +63,7 @@ class BarWriter:
         self._on_mark = on_mark
         self._write_every = write_every
         self._is_mark_read = False
+        self._is_closing = False
         self._table = MergeTable(url, TABLE, COLUMNS, _MERGE)
         self._batch: list[BarRow] = []
         self._stored_mark: Mark | None = None
@@ -76,25 +74,22 @@ class BarWriter:
         await keep_writing(self._write_all, self._table, "minute bars", self._write_every, metrics.BAR_WRITE_FAILURES)
 
     async def close(self) -> None:
-        """Writes what is left, if that is soon done, and disconnects. After run() was cancelled."""
-        try:
-            if not self._is_mark_read:
-                raise TimeoutError("the database was away all the time")
-            async with asyncio.timeout(LAST_WRITE_SECONDS):
-                await self._write_all()
-        except DATABASE_ERRORS as error:
+        """Writes what is left, wherever run() was cancelled, and disconnects. What cannot be written is counted.
+
+        Without the mark of an earlier process none is written either: the next one reads again from there.
+        """
+        self._is_closing = True
+        if (reason := await write_last(self._write_all, self._table)) is not None:
             left = len(self._batch) + len(self._core.queue)
             metrics.BARS_DROPPED.labels("stopping").inc(left)
-            log.warning("minute bars not stored", bars=left, error=str(error) or type(error).__name__)
-        await self._table.disconnect()
+            log.warning("minute bars not stored", bars=left, error=reason)
 
     async def _write_all(self) -> None:
         queue = self._core.queue
         self._core.collect_bars()
-        if not self._is_mark_read:
+        if not self._is_mark_read and not self._is_closing:
             await self._table.write((), self._read_mark)
-            self._is_mark_read = True
-        mark = queue.mark
+        mark = queue.mark if self._is_mark_read else None
         while True:
             self._batch = self._batch or queue.take(BATCH_ROWS)
             is_last = not len(queue)
@@ -106,7 +101,7 @@ class BarWriter:
                 metrics.BARS_STORED.inc(stored)
             except UNUSABLE as error:
                 metrics.BARS_DROPPED.labels("unusable").inc(len(self._batch))
-                log.error("minute bars cannot be stored", bars=len(self._batch), error=str(error))
+                log.error("minute bars cannot be stored", bars=len(self._batch), error=reason_of(error))
             self._batch = []
             if is_last:
                 self._stored_mark = mark
@@ -116,6 +111,7 @@ class BarWriter:
 
     async def _read_mark(self, connection: asyncpg.Connection) -> None:
         record = await connection.fetchrow(_GET_MARK, MARK)
+        self._is_mark_read = True
         if record is None:
             return
         epoch, sequence, whole_sequence, whole_from = record

@@ -62,6 +62,7 @@ class AnalyticsCore:
         self._waiting_bytes = 0
         # Knows the trades of the minutes that were open when frames began to wait.
         self._bars_before: MinuteBars | None = None
+        self._is_marking = True
 
     @property
     def position(self) -> Position | None:
@@ -174,6 +175,12 @@ class AnalyticsCore:
         for frame in waiting or ():
             self._feed_bars(frame, None)
 
+    def give_up_catch_up(self) -> None:
+        """As when what was missed did not come, but nothing counts as stored any more: the next process reads it."""
+        self.end_catch_up(is_whole=False)
+        self._is_marking = False
+        self.queue.mark = None
+
     @property
     def is_catching_up(self) -> bool:
         return self._waiting is not None
@@ -212,7 +219,7 @@ class AnalyticsCore:
             return
         for bar in self._bars.take():
             self.queue.put(self.symbols[bar.symbol_id], bar)
-        if self._position is not None and self._waiting is None:
+        if self._position is not None and self._waiting is None and self._is_marking:
             self.queue.mark = self._mark(self._position)
 
     def _mark(self, position: Position) -> Mark:

@@ -172,8 +172,12 @@ async def catch_up(core: AnalyticsCore, target: Address | str, mark: Mark, end: 
                 return
         metrics.CATCH_UPS.labels("lost").inc()
         log.warning("bars are missing: the sequencer no longer has them", since=str(mark.position), until=str(end))
-    finally:
+    except asyncio.CancelledError:
         if core.generation == generation:
+            core.give_up_catch_up()
+        raise
+    finally:
+        if core.generation == generation and core.is_catching_up:
             core.end_catch_up(is_whole)
 
 

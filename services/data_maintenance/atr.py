@@ -111,7 +111,7 @@ class CalculateATR:
                 job.standing.count("changed", await table.write(part, job.guard))
                 job.standing.done += len(part)
         finally:
-            await table.disconnect()
+            table.disconnect()
 
 
 def _row(symbol: str, day: date, atr: float, close: float, splits: SplitTable) -> Row:

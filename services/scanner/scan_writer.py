@@ -5,9 +5,9 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from services.kit.database import DATABASE_ERRORS
 from services.kit.logging import get_logger
-from services.kit.merge_writer import UNUSABLE, MergeTable, keep_writing
+from services.kit.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
+from services.kit.redaction import reason_of
 from services.scanner import metrics
 from services.scanner.scan_results import COLUMNS, Record, ResultRow, ScanRecorder, result_rows
 
@@ -16,8 +16,6 @@ log = get_logger(__name__)
 WRITE_EVERY_SECONDS: Final = 1.0
 BATCH_RECORDS: Final = 200
 ROWS_AT_ONCE: Final = 50
-# What is still there when the scanner stops.
-LAST_WRITE_SECONDS: Final = 2.0
 
 _MERGE: Final = "INSERT INTO scan_results SELECT * FROM incoming ON CONFLICT DO NOTHING"
 
@@ -36,15 +34,11 @@ class ScanWriter:
         await keep_writing(self._write_all, self._table, "scan results", self._write_every, metrics.SCAN_WRITE_FAILURES)
 
     async def close(self) -> None:
-        """Writes what is left, if that is soon done, and disconnects. After run() was cancelled."""
-        try:
-            async with asyncio.timeout(LAST_WRITE_SECONDS):
-                await self._write_all()
-        except DATABASE_ERRORS as error:
+        """Writes what is left, wherever run() was cancelled, and disconnects. What cannot be written is counted."""
+        if (reason := await write_last(self._write_all, self._table)) is not None:
             left = len(self._batch) + len(self._recorder)
             metrics.SCAN_RECORDS_DROPPED.labels("stopping").inc(left)
-            log.warning("scan results lost", records=left, error=str(error) or type(error).__name__)
-        await self._table.disconnect()
+            log.warning("scan results lost", records=left, error=reason)
 
     async def _write_all(self) -> None:
         while True:
@@ -62,11 +56,11 @@ class ScanWriter:
                             await asyncio.sleep(0)
                 except DecodeError as error:
                     metrics.SCAN_RECORDS_DROPPED.labels("unusable").inc()
-                    log.error("scan result cannot be read", error=str(error))
+                    log.error("scan result cannot be read", error=reason_of(error))
                 await asyncio.sleep(0)
             try:
                 metrics.SCAN_ROWS_STORED.inc(await self._table.write(rows))
             except UNUSABLE as error:
                 metrics.SCAN_RECORDS_DROPPED.labels("unusable").inc(len(self._batch))
-                log.error("scan results cannot be stored", records=len(self._batch), error=str(error))
+                log.error("scan results cannot be stored", records=len(self._batch), error=reason_of(error))
             self._batch = []

@@ -99,7 +99,7 @@ async def test_rows_of_any_day_can_be_written_again(url: str, database: asyncpg.
     if await has_timescale(database):
         await database.execute("SELECT compress_chunk(c) FROM show_chunks('aggregates_1min') c")
     assert await table.write([bar("AAPL", time, close=12.0) for time in times] + [bar("MSFT", NOW)]) == 5
-    await table.disconnect()
+    table.disconnect()
     stored = await database.fetch("SELECT symbol, close FROM aggregates_1min ORDER BY symbol, time")
     assert [tuple(row) for row in stored] == [("AAPL", 12.0)] * 4 + [("MSFT", 10.0)]
 
@@ -112,7 +112,7 @@ async def test_scan_results_once(url: str, database: asyncpg.Connection) -> None
     rows = [(NOW + at * WEEK, "AAPL", "winners", "MARKET_OPEN", 1, 2.0, True) for at in range(3)]
     assert await table.write(rows) == 3
     assert await table.write(rows) == 0
-    await table.disconnect()
+    table.disconnect()
     assert await database.fetchval("SELECT count(*) FROM scan_results") == 3
 
 

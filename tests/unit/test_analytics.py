@@ -137,6 +137,19 @@ def test_an_open_minute_goes_on_when_what_was_missed_does_not_come(is_whole: boo
     assert core.queue.mark is not None
 
 
+def test_a_stop_while_missed_bars_are_read_again_marks_nothing_as_stored() -> None:
+    tape = Tape(["AAA"], clock="09:59:59")
+    core = core_at(tape)
+    feed(core, tape.watermark(), tape.watermark(1))
+    core.begin_catch_up(START)
+    feed(core, tape.trades({"AAA": 11.0}), tape.watermark(75))
+    core.give_up_catch_up()
+    core.collect_bars()
+    # What has come is stored; what is missing is read by the next process, from the mark of the one before.
+    assert len(core.queue.take(10)) == 1
+    assert core.queue.mark is None
+
+
 def test_volumes_at_the_ends_of_slots() -> None:
     tape = Tape(["AAA", "BBB"])
     core = core_at(tape)
