@@ -1,5 +1,6 @@
 """`tradeul check-config`: the settings that hold, each with its meaning."""
 
+import asyncio
 import difflib
 import os
 from collections.abc import Iterator, Mapping
@@ -74,7 +75,12 @@ def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Set
 
 
 @click.command()
-def check_config() -> None:
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Also try the key and each subscription at the vendor; a mesh that runs here is asked instead.",
+)
+def check_config(connect: bool) -> None:
     """Print every setting that holds, or every error at once.
 
     In the form of an environment file; what is not set by the environment is
@@ -89,3 +95,8 @@ def check_config() -> None:
         raise SettingsError("\n  ".join(["wrong settings:", *problems]))
     for setting in describe(settings, os.environ):
         click.echo(f"# {setting.meaning}\n{'' if setting.is_set else '# '}{setting.name}={setting.value}\n")
+    if connect:
+        from services.cli.feed_check import check_feed
+
+        for line in asyncio.run(check_feed(settings)):
+            click.echo(f"# {line}")

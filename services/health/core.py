@@ -1,6 +1,6 @@
 """What is known of each service's health, and the one answer that follows from it: no I/O."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from services.kit.errors import SERVICES_NOT_SERVING
@@ -23,6 +23,20 @@ class MeshHealth:
             raise ValueError(f"expected the door's needs among the services, was {', '.join(missing)} too")
         self._states = dict.fromkeys(names, UNREACHABLE)
         self._needed = frozenset(needed)
+        # What works with less than it should, by who says so.
+        self._warnings: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What works with less than it should, each beginning with its service's name."""
+        return [text for texts in self._warnings.values() for text in texts]
+
+    def warned(self, name: str, warnings: Sequence[str]) -> bool:
+        """Takes all that a service warns of now; whether it is something else than before."""
+        if self._warnings.get(name, ()) == (fresh := tuple(warnings)):
+            return False
+        self._warnings[name] = fresh
+        return True
 
     @property
     def states(self) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """The service: one watch on every other service of the mesh."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Final
 
 import grpc.aio
@@ -9,6 +9,8 @@ from tradeul.v1 import health_pb2
 
 from services.health import metrics
 from services.health.core import NOT_SERVING, SERVING, MeshHealth
+from services.health.feed_warnings import NAME as FEED
+from services.health.feed_warnings import follow_feed
 from services.health.servicer import HealthServicer
 from services.health.watcher import ask, watch
 from services.kit.lifecycle import Service, State
@@ -45,11 +47,16 @@ class HealthService(Service):
                     address = self.settings.address(name)
                     follow = watch if by_name(name).protocol == "grpc" else ask
                     tasks.create_task(follow(name, address, self._saw), name=f"health.{name}")
+            tasks.create_task(follow_feed(self.settings.address(FEED), self._warned), name="health.feed")
 
     def _saw(self, name: str, state: str) -> None:
         if self.health.saw(name, state):
             metrics.SERVING.labels(name).set(state == SERVING)
             log.info("health", peer=name, state=state)
+
+    def _warned(self, warnings: Sequence[str]) -> None:
+        if self.health.warned(FEED, warnings):
+            log.info("feed warnings", warnings=list(warnings))
 
 
 def create(settings: Settings) -> HealthService:

@@ -16,4 +16,5 @@ class HealthServicer:
 
     async def GetHealth(self, _: health_pb2.GetHealthRequest, __: Context) -> health_pb2.Health:
         self._health.check()
-        return health_pb2.Health(status="healthy", services=self._health.states)
+        health = self._health
+        return health_pb2.Health(status="healthy", services=health.states, warnings=health.warnings)

@@ -141,6 +141,15 @@ class SimSettings(BaseModel):
         "offset; by default 2025-11-24T09:25, five minutes before an open",
     )
     speed: float = Field(default=1.0, gt=0, le=100_000, description="TRADEUL_SIM_SPEED: simulated seconds per second")
+    channels: tuple[Literal["T", "A", "AM", "LULD", "Q"], ...] = Field(
+        default=("T", "A", "AM", "LULD", "Q"),
+        description="TRADEUL_SIM_CHANNELS: what the simulated plan may subscribe to, by comma; the rest is refused",
+    )
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class ReplaySettings(BaseModel):

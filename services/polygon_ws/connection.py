@@ -21,7 +21,8 @@ from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSProto
 from fastcore.feed_elements import Status
 from services.kit.clock import monotonic, wall_ns
 from services.kit.logging import get_logger
-from services.polygon_ws.subscriptions import Subscriptions, parameters
+from services.polygon_ws.notices import Notices
+from services.polygon_ws.subscriptions import Subscriptions, mentioned, parameters
 
 log = get_logger(__name__)
 
@@ -40,6 +41,8 @@ READ_BUFFER_BYTES: Final = 256 * 1024
 
 # What the vendor says when it will not have us, and trying again will not help.
 REFUSALS: Final = ("auth_failed", "max_connections")
+# What it says when all is well.
+GOOD_NEWS: Final = ("connected", "auth_success", "success")
 
 
 class FeedState(enum.IntEnum):
@@ -124,7 +127,7 @@ class FeedConnection:
     Args:
         on_message: takes each message's bytes (valid during the call only) and
             returns what it said about the connection.
-        on_state: is called at every change of `state`.
+        on_state: is called at every change of `state`, and when subscriptions were refused or accepted after all.
         max_message_bytes: a larger message costs the connection.
     """
 
@@ -147,6 +150,10 @@ class FeedConnection:
         # Messages beyond max_message_bytes.
         self.oversize = 0
         self.last_message_ns = 0
+        self.notices = Notices(api_key)
+        # The vendor's answers to what this connection asked for: what it sends, and why it does not.
+        self.accepted: set[str] = set()
+        self.refused: dict[str, str] = {}
         self._url = url
         self._api_key = api_key
         self._on_message = on_message
@@ -188,6 +195,9 @@ class FeedConnection:
     def update(self, subscribe: Iterable[str], unsubscribe: Iterable[str]) -> None:
         """Changes what is subscribed, at once when connected; raises INVALID_SUBSCRIPTION."""
         added, removed = self.subscriptions.update(subscribe, unsubscribe)
+        for name in removed:
+            self.accepted.discard(name)
+            self.refused.pop(name, None)
         if self._is_logged_in:
             self._ask("subscribe", added)
             self._ask("unsubscribe", removed)
@@ -213,15 +223,42 @@ class FeedConnection:
         self.messages += 1
         self.last_message_ns = wall_ns()
         for status in self._on_message(message):
-            self.detail = f"{status.status}: {status.message}" if status.message else status.status
-            if status.status in REFUSALS:
+            text = self.notices.clean(status.message)
+            kind = self.notices.clean(status.status)
+            self.detail = f"{kind}: {text}" if text else kind
+            if kind in REFUSALS:
                 listener.refusal = self.detail
                 if not listener.ended.done():
                     listener.ended.set_result(None)
+            if kind not in GOOD_NEWS:
+                self._note(kind, text)
+            self._take_answer(kind, text)
             if not self._is_logged_in or self.state is not FeedState.SUBSCRIBED:
-                listener.said.put_nowait(status)
-            elif status.status not in ("success", "connected", "auth_success"):
-                log.warning("vendor says", status=status.status, message=status.message)
+                listener.said.put_nowait(Status(kind, text))
+
+    @property
+    def unanswered(self) -> list[str]:
+        """The subscriptions that the vendor has neither accepted nor refused."""
+        return [name for name in self.subscriptions.names if name not in self.accepted and name not in self.refused]
+
+    def _note(self, kind: str, text: str) -> None:
+        if self.notices.add(kind, text, wall_ns()):
+            log.warning("vendor says", status=kind, message=text)
+
+    def _take_answer(self, kind: str, text: str) -> None:
+        """Which subscriptions a status accepts or refuses, by the names in it."""
+        if kind not in ("success", "error") or text.lower().startswith("unsubscribed"):
+            return
+        had = len(self.refused)
+        for name in mentioned(text, self.subscriptions):
+            if kind == "success":
+                self.accepted.add(name)
+                self.refused.pop(name, None)
+            elif self.refused.get(name) != text:
+                self.refused[name] = text
+                log.warning("the vendor refuses a subscription: the rest goes on", subscription=name, reason=text)
+        if len(self.refused) != had:
+            self._on_state(self.state, self.detail)
 
     async def _attend(self) -> None:
         """One connection from beginning to end; raises FeedLost or FeedRefused."""
@@ -238,7 +275,9 @@ class FeedConnection:
                 read_buffer_init_size=READ_BUFFER_BYTES,
             )
         except (OSError, TimeoutError, WSError) as error:
-            raise FeedLost(f"cannot connect: {error or type(error).__name__}") from error
+            reason = self.notices.clean(str(error)) or type(error).__name__
+            self._note("connect", reason)
+            raise FeedLost(f"cannot connect: {reason}") from error
         assert isinstance(listener, _Listener)
         self._transport = transport
         try:
@@ -254,6 +293,8 @@ class FeedConnection:
 
     async def _log_in(self, listener: _Listener) -> None:
         """Returns once subscribed, or when the connection ended meanwhile."""
+        self.accepted.clear()
+        self.refused.clear()
         self._enter(FeedState.AUTHENTICATING, "logging in")
         self._send({"action": "auth", "params": self._api_key})
         if not await self._heard(listener, "auth_success", "log-in"):
@@ -264,11 +305,19 @@ class FeedConnection:
             if not await self._heard(listener, "success", "subscription"):
                 return
         self._enter(FeedState.SUBSCRIBED, self.detail)
-        log.info("feed subscribed", url=self._url, subscriptions=len(self.subscriptions.names))
+        log.info(
+            "feed subscribed",
+            url=self._url,
+            subscriptions=len(self.subscriptions.names),
+            refused=", ".join(self.refused) or None,
+        )
 
     async def _heard(self, listener: _Listener, expected: str, what: str) -> bool:
-        """Whether the vendor said `expected` before the connection ended; FeedLost when it said nothing for long."""
-        hearing: asyncio.Task[None] = asyncio.ensure_future(_until(listener.said, expected))
+        """Whether the vendor said `expected` before the connection ended.
+
+        Raises FeedLost when it said nothing for long, FeedRefused when it will have none of the subscriptions.
+        """
+        hearing: asyncio.Task[None] = asyncio.ensure_future(self._until(listener, expected))
         try:
             await asyncio.wait(
                 (hearing, listener.ended), timeout=self._timing.answer, return_when=asyncio.FIRST_COMPLETED
@@ -276,10 +325,17 @@ class FeedConnection:
             if listener.ended.done():
                 return False
             if hearing.done():
+                hearing.result()
                 return True
             raise FeedLost(f"no answer to the {what} within {self._timing.answer:g} s (last heard: {self.detail})")
         finally:
             hearing.cancel()
+
+    async def _until(self, listener: _Listener, expected: str) -> None:
+        names = self.subscriptions.names
+        while (await listener.said.get()).status != expected:
+            if names and len(self.refused) == len(names):
+                raise FeedRefused(f"the vendor refuses every subscription: {next(iter(self.refused.values()))}")
 
     async def _why_ended(self, transport: WSTransport, listener: _Listener) -> FeedLost | FeedRefused:
         try:
@@ -287,13 +343,17 @@ class FeedConnection:
         except WSError as error:
             if isinstance(error, WSProtocolError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
                 self.oversize += 1
-            return FeedLost(f"the vendor broke the protocol: {error}")
+            reason = self.notices.clean(str(error))
+            self._note("protocol", reason)
+            return FeedLost(f"the vendor broke the protocol: {reason}")
         if listener.refusal:
             return FeedRefused(listener.refusal)
         close = transport.close_handshake
         problem = "the connection was cut"
         if close is not None and close.recv is not None:
-            problem = f"the vendor closed the connection: {close.recv.code:d} {close.recv.reason or ''}".rstrip()
+            reason = f"{close.recv.code:d} {self.notices.clean(close.recv.reason or '')}".rstrip()
+            self._note("close", reason)
+            problem = f"the vendor closed the connection: {reason}"
         return FeedLost(problem)
 
     def _ask(self, action: str, names: Iterable[str]) -> None:
@@ -308,8 +368,3 @@ class FeedConnection:
         self.state = state
         self.detail = detail
         self._on_state(state, detail)
-
-
-async def _until(said: "asyncio.Queue[Status]", expected: str) -> None:
-    while (await said.get()).status != expected:
-        pass

@@ -9,6 +9,7 @@ from services.kit.metrics import FRAMES, LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIB
 SERVICE: Final = "polygon_ws"
 
 FEED_STATE = Gauge("tradeul_feed_state", "1 for the state that the vendor's connection is in.", ["state"])
+REFUSED = Gauge("tradeul_feed_refused_subscriptions", "Subscriptions that the vendor will not serve.")
 RECONNECTS = Counter("tradeul_feed_reconnects", "Times the vendor's connection was opened again.")
 HELD_BATCHES = Gauge("tradeul_feed_unacknowledged_batches", "Batches that the sequencer has not acknowledged.")
 HELD_BYTES = Gauge("tradeul_feed_unacknowledged_bytes", "Bytes of these batches.")

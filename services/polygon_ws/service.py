@@ -134,6 +134,7 @@ class PolygonWs(Service):
     def _on_feed_state(self, state: FeedState, detail: str) -> None:
         for each in FeedState:
             metrics.FEED_STATE.labels(each.name.lower()).set(each is state)
+        metrics.REFUSED.set(len(self.connection.refused))
         self.set_trouble(detail if state is FeedState.REFUSED else None)
 
     async def _tick(self) -> None:

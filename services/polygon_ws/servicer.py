@@ -102,7 +102,16 @@ class PolygonWsServicer:
             rejected=rejected(buffer, connection),
             unacknowledged_batches=buffer.held_batches,
             reconnects=connection.reconnects,
+            refused_subscriptions=connection.refused,
         )
+        for notice in connection.notices:
+            seconds, nanos = divmod(notice.time_ns, 10**9)
+            status.notices.add(
+                kind=notice.kind,
+                text=notice.text,
+                count=notice.count,
+                time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos),
+            )
         if connection.last_message_ns:
             seconds, nanos = divmod(connection.last_message_ns, 10**9)
             status.last_message_time.CopyFrom(timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))

@@ -8,6 +8,8 @@ from services.kit.errors import INVALID_SUBSCRIPTION
 
 KINDS: Final = ("T", "A", "AM", "LULD", "Q")
 NAME: Final = re.compile(r"(T|A|AM|LULD|Q)\.(\*|[A-Za-z][A-Za-z0-9.\-/]{0,11})", re.ASCII)
+# The same inside a sentence of the vendor's.
+MENTION: Final = re.compile(r"(?<![\w.])" + NAME.pattern, re.ASCII)
 # A message to the vendor names at most so many, so that it stays a small one.
 PER_MESSAGE: Final = 500
 # More than every symbol of every kind.
@@ -20,6 +22,9 @@ class Subscriptions:
     def __init__(self, names: Iterable[str]) -> None:
         self._names: dict[str, None] = {}
         self.update(tuple(names), ())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,6 +51,14 @@ class Subscriptions:
         for name in removed:
             del self._names[name]
         return added, removed
+
+
+def mentioned(text: str, among: Subscriptions) -> list[str]:
+    """The subscriptions that a sentence of the vendor's names, of those that are wanted."""
+    found = [match.group() for match in MENTION.finditer(text)]
+    # A sentence may end with a full stop, and so may no symbol.
+    names = [name if name in among else name.rstrip(".") for name in found]
+    return [name for name in dict.fromkeys(names) if name in among]
 
 
 def parameters(names: Iterable[str]) -> Iterable[str]:

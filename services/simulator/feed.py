@@ -4,7 +4,7 @@ Each kind's messages are joined once for all who take them all; only who asked f
 symbols gets them picked out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -46,12 +46,16 @@ class FeedClient:
 
 
 class Feed:
-    """All clients. `connected`, `received` and `gone` are told by the server, `publish` by the market."""
+    """All clients. `connected`, `received` and `gone` are told by the server, `publish` by the market.
 
-    def __init__(self, tickers: list[str]) -> None:
+    `channels`: those of the simulated plan; the others are refused as the vendor does.
+    """
+
+    def __init__(self, tickers: list[str], channels: Collection[str] = tuple(Kind.__members__)) -> None:
         self.clients: dict[str, FeedClient] = {}
         self.slow = 0
         self._tickers = tickers
+        self._channels = frozenset(channels)
 
     @property
     def wants_quotes(self) -> bool:
@@ -133,6 +137,8 @@ class Feed:
             symbol = "*"
         if channel not in Kind.__members__ or not symbol:
             return status("error", f"expected T, A, AM, LULD or Q with a symbol or *, was {name}")
+        if action == "subscribe" and channel not in self._channels:
+            return status("error", f"not authorized to subscribe to {channel}.{symbol}")
         kind = Kind[channel]
         wanted = client.symbols.setdefault(kind, set())
         if action == "subscribe":

@@ -42,7 +42,7 @@ class Simulator(Service):
     async def start(self) -> None:
         sim = self.settings.sim
         self.market = market = await asyncio.to_thread(Market, sim)
-        self._feed = Feed(market.universe.tickers)
+        self._feed = Feed(market.universe.tickers, sim.channels)
         self._rest = Rest(market, sim.seed)
         self._pace = Pace(market, self._feed, sim.speed)
         self._server = MarketServer(self._feed, self._rest, self._why_not_ready)

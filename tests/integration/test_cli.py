@@ -16,7 +16,9 @@ from services.kit.lifecycle import Service
 from services.kit.server import Host
 from services.kit.settings import DEFAULT_PORTS, Address, Settings
 from services.modules import MODULES, by_name
+from tests.support.feed import running_feed
 from tests.support.mesh import free_ports
+from tests.support.running_simulator import running_simulator
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -61,6 +63,34 @@ def test_check_config_shows_all_and_hides_keys() -> None:
     assert "POLYGON_API_KEY=(hidden)" in lines
     # A vendor's key makes the wall's clock the default, which is none of the environment's words.
     assert "# TRADEUL_CLOCK=wall" in lines
+
+
+async def test_check_config_tries_the_key_and_every_channel() -> None:
+    async with running_simulator(symbols=5, start="2025-11-24T09:25", channels="A,AM,LULD") as simulator:
+        settings = {**simulator.environment("my-key"), "TRADEUL_SUBSCRIPTIONS": "T.*,A.*"}
+        result = await asyncio.to_thread(tradeul, "check-config", "--connect", **settings)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[-3:] == [
+            f"# {simulator.ws_url}: the key is accepted",
+            "# warning: T.* is refused: not authorized to subscribe to T.*",
+            "# A.* is accepted",
+        ]
+        # A mesh that runs keeps its connection: it is asked.
+        (port,) = free_ports(1)
+        settings |= {"TRADEUL_POLYGON_WS_ADDRESS": f"127.0.0.1:{port}"}
+        async with running_feed(settings, settings) as feed:
+            while not (await feed.status()).refused_subscriptions:
+                await asyncio.sleep(0.01)
+            result = await asyncio.to_thread(tradeul, "check-config", "--connect", **settings)
+            assert result.returncode == 0, result.stderr
+            assert "# the mesh that runs here is SUBSCRIBED: " in result.stdout
+            assert "# warning: T.* is refused: not authorized to subscribe to T.*" in result.stdout
+            assert (await feed.status()).reconnects == 0
+        settings |= {"TRADEUL_SUBSCRIPTIONS": "T.*"}
+        result = await asyncio.to_thread(tradeul, "check-config", "--connect", **settings)
+        assert result.returncode == 1
+        assert "the vendor refuses every subscription: not authorized to subscribe to T.*" in result.stderr
+        assert "my-key" not in result.stdout + result.stderr
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:

@@ -17,8 +17,11 @@ from services.kit.lifecycle import Service
 from services.kit.server import Host
 from services.kit.settings import Settings
 from services.modules import GATEWAY_NEEDS, MODULES
+from services.polygon_ws.service import PolygonWs
+from tests.support.feed import quick
 from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal
+from tests.support.vendor_server import VendorServer
 
 NAMES = [module.name for module in MODULES if module.protocol == "grpc"]
 NEEDED = [name for name in GATEWAY_NEEDS if name != "health"]
@@ -113,6 +116,30 @@ async def test_a_service_that_the_door_does_not_need_may_be_away(mesh: SmallMesh
     answer = await mesh.until_healthy()
     assert answer.services["polygon_ws"] == "UNREACHABLE"
     assert answer.services["health"] == "SERVING"
+
+
+async def test_what_the_vendor_refuses_is_a_warning(mesh: SmallMesh) -> None:
+    await mesh.begin(*NEEDED)
+    assert not (await mesh.until_healthy()).warnings
+    async with VendorServer() as vendor:
+        vendor.plan = ("AM",)
+        settings = Settings.load(
+            {
+                **vendor.environment,
+                "TRADEUL_SUBSCRIPTIONS": "T.*,AM.*",
+                "TRADEUL_POLYGON_WS_ADDRESS": str(mesh.settings.address("polygon_ws")),
+                "TRADEUL_METRICS_PORT_OFFSET": "0",
+            }
+        )
+        mesh.peers["polygon_ws"] = Host(PolygonWs(settings, quick()))
+        await mesh.peers["polygon_ws"].start()
+        wanted = ["polygon_ws: the vendor refuses T.*: not authorized to subscribe to T.*"]
+        while list((await mesh.ask()).warnings) != wanted:
+            await asyncio.sleep(POLL_SECONDS)
+        await mesh.until_state("polygon_ws", "SERVING")
+        await mesh.end("polygon_ws")
+        while (await mesh.ask()).warnings:
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def test_says_who_is_missing(mesh: SmallMesh) -> None:

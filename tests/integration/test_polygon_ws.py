@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 from websockets.exceptions import ConnectionClosed
 
+from services.health.feed_warnings import warnings_of
 from services.polygon_ws.connection import FeedState
 from tests.support.feed import RunningFeed, message, quick, running_feed, trade
 from tests.support.vendor_server import VendorServer
@@ -159,6 +160,64 @@ async def test_evicted_does_not_fight(vendor: VendorServer) -> None:
         await vendor.joins(2)
         await vendor.send(message(trade("AAPL", 2)))
         await sequencer.until_trades(2)
+
+
+async def test_a_channel_that_the_plan_lacks_is_named_and_the_rest_goes_on(vendor: VendorServer) -> None:
+    vendor.plan = ("A", "AM")
+    wanted = {"TRADEUL_SUBSCRIPTIONS": "T.*,A.*,AM.*,LULD.*"}
+    why = {name: f"not authorized to subscribe to {name}" for name in ("T.*", "LULD.*")}
+    async with running_feed(vendor, wanted) as feed, feed.sequencer() as sequencer:
+        while len((await feed.status()).refused_subscriptions) < 2:
+            await asyncio.sleep(POLL_SECONDS)
+        status = await until_state(feed, FeedState.SUBSCRIBED)
+        assert dict(status.refused_subscriptions) == why
+        assert [(notice.kind, notice.text, notice.count) for notice in status.notices] == [
+            ("error", text, 1) for text in why.values()
+        ]
+        assert warnings_of(status) == [f"polygon_ws: the vendor refuses {name}: {why[name]}" for name in sorted(why)]
+        assert await health(feed) == health_pb2.HealthCheckResponse.SERVING
+        bar = {"ev": "A", "sym": "AAPL", "v": 200, "av": 900, "o": 1, "h": 1, "l": 1, "c": 1}
+        await vendor.send(message({**bar, "s": 1_763_994_600_000, "e": 1_763_994_601_000}))
+        response = await sequencer.until("batch")
+        assert list(response.batch.second_bars.accumulated_volume) == [900.0]
+        # A plan that has it again says so with the next connection.
+        vendor.plan = None
+        await vendor.drop()
+        while (await feed.status()).refused_subscriptions or feed.service.connection.unanswered:
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def test_a_plan_without_any_of_the_channels_waits_for_an_operator(vendor: VendorServer) -> None:
+    vendor.plan = ("Q",)
+    async with running_feed(vendor, {"TRADEUL_SUBSCRIPTIONS": "T.*,A.*"}) as feed:
+        status = await until_state(feed, FeedState.REFUSED)
+        assert status.detail == "the vendor refuses every subscription: not authorized to subscribe to T.*"
+        assert await health(feed) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert warnings_of(status)[0] == f"polygon_ws: REFUSED: {status.detail}"
+
+
+async def test_the_vendors_words_are_kept_bounded_and_without_the_key(vendor: VendorServer) -> None:
+    async with running_feed(vendor) as feed:
+        await vendor.joins(1)
+        await until_state(feed, FeedState.SUBSCRIBED)
+        for _ in range(3):
+            await vendor.send(message({"ev": "status", "status": "error", "message": "test-key may\nnot"}))
+        await vendor.send(message({"ev": "status", "status": "slow", "message": "x" * 1000}))
+        for number in range(20):
+            await vendor.close(4000 + number, f"going down {number}")
+            await vendor.joins(number + 2)
+            if number == 0:
+                first = await feed.status()
+                while len(first.notices) < 3:
+                    first = await feed.status()
+        kept = [(notice.kind, notice.text, notice.count) for notice in first.notices]
+        assert kept == [
+            ("error", "*** may not", 3),
+            ("slow", "x" * 299 + "\u2026", 1),
+            ("close", "4000 going down 0", 1),
+        ]
+        last = (await feed.status()).notices
+        assert [notice.text for notice in last] == [f"{4000 + n} going down {n}" for n in range(20)]
 
 
 async def test_subscriptions_change_while_running(vendor: VendorServer) -> None:

@@ -6,7 +6,7 @@ answers and sends the WebSocket frames itself.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -23,11 +23,13 @@ Answer = Callable[[str, dict[str, str]], Any]
 class VendorServer:
     """`rest(path, query)` gives the JSON answer of a GET, or None for 404.
 
-    With `key`, another key is refused. `received` are the WebSocket clients' messages.
+    With `key`, another key is refused; with `plan`, subscriptions to other channels than
+    these ("A", "AM"). `received` are the WebSocket clients' messages.
     """
 
     def __init__(self, rest: Answer = lambda path, query: None, port: int = 0, key: str | None = None) -> None:
         self.key = key
+        self.plan: Collection[str] | None = None
         self.received: list[dict[str, str]] = []
         self.connections = 0
         self._changed = asyncio.Condition()
@@ -90,6 +92,11 @@ class VendorServer:
             await feed.send('[{"ev":"status","status":"max_connections","message":"Maximum number of connections"}]')
             await feed.close(1008, "max_connections")
 
+    async def close(self, code: int, reason: str) -> None:
+        """Closes every connection in an orderly way."""
+        for feed in list(self._feeds):
+            await feed.close(code, reason)
+
     async def send(self, frame: str | bytes) -> None:
         """Sends one text frame to every subscribed client, waiting for the slowest."""
         for feed in list(self._feeds):
@@ -143,6 +150,8 @@ class VendorServer:
                 elif message["action"] == "subscribe":
                     for name in message["params"].split(","):
                         status = {"ev": "status", "status": "success", "message": f"subscribed to: {name}"}
+                        if self.plan is not None and name.partition(".")[0] not in self.plan:
+                            status |= {"status": "error", "message": f"not authorized to subscribe to {name}"}
                         await connection.send(json.dumps([status]))
                     if connection not in self._feeds:
                         self._joins += 1

@@ -11,7 +11,7 @@ from services.kit.ring import Position
 from services.polygon_ws.backpressure import Backpressure
 from services.polygon_ws.connection import Timing
 from services.polygon_ws.core import FeedBuffer
-from services.polygon_ws.subscriptions import PER_MESSAGE, Subscriptions, parameters
+from services.polygon_ws.subscriptions import PER_MESSAGE, Subscriptions, mentioned, parameters
 
 EPOCH = 1_790_000_000
 
@@ -23,6 +23,21 @@ def feed(buffer: FeedBuffer, symbol: str, count: int = 1) -> None:
 
 def read(buffer: FeedBuffer, sequence: int) -> polygon_ws_pb2.MarketBatch:
     return polygon_ws_pb2.SubscribeMarketResponse.FromString(buffer.ring.get(sequence)).batch
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("not authorized to subscribe to T.*", ["T.*"]),
+        ("You don't have access to T.*, LULD.* (and Q.*).", ["T.*", "LULD.*"]),
+        ("subscribed to: A.BRK.B", ["A.BRK.B"]),
+        ("no access to A.BRK.B.", ["A.BRK.B"]),
+        ("AAT.* is nothing, nor is T.AAPL", []),
+        ("", []),
+    ],
+)
+def test_subscriptions_that_the_vendor_mentions(text: str, names: list[str]) -> None:
+    assert mentioned(text, Subscriptions(["T.*", "LULD.*", "A.*", "A.BRK.B"])) == names
 
 
 def test_subscriptions() -> None:

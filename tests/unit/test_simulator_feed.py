@@ -48,6 +48,19 @@ def feed() -> Feed:
     return Feed(TICKERS)
 
 
+def test_channels_that_the_plan_lacks_are_refused() -> None:
+    feed = Feed(TICKERS, ("A", "AM"))
+    client = Client(feed)
+    client.say("auth", "key")
+    assert client.say("subscribe", "T.*,A.*") == [
+        {"ev": "status", "status": "error", "message": "not authorized to subscribe to T.*"},
+        {"ev": "status", "status": "success", "message": "subscribed to: A.*"},
+    ]
+    client.frames.clear()
+    feed.publish([event(Kind.T, 0), event(Kind.A, 1)])
+    assert [json.loads(frame) for frame in client.frames] == [[{"ev": "A", "sym": "BBB"}]]
+
+
 def test_log_in_and_subscribe(feed: Feed) -> None:
     client = Client(feed)
     assert json.loads(client.frames[0]) == [

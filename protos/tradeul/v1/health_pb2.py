@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/health.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"}\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x32\n\x08services\x18\x02 \x03(\x0b\x32 .tradeul.v1.Health.ServicesEntry\x1a/\n\rServicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32_\n\rHealthService\x12N\n\tGetHealth\x12\x1c.tradeul.v1.GetHealthRequest\x1a\x12.tradeul.v1.Health\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/healthb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/health.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"\x8f\x01\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x32\n\x08services\x18\x02 \x03(\x0b\x32 .tradeul.v1.Health.ServicesEntry\x12\x10\n\x08warnings\x18\x03 \x03(\t\x1a/\n\rServicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32_\n\rHealthService\x12N\n\tGetHealth\x12\x1c.tradeul.v1.GetHealthRequest\x1a\x12.tradeul.v1.Health\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/healthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,10 +38,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEALTHSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\202\323\344\223\002\t\022\007/health'
   _globals['_GETHEALTHREQUEST']._serialized_start=69
   _globals['_GETHEALTHREQUEST']._serialized_end=87
-  _globals['_HEALTH']._serialized_start=89
-  _globals['_HEALTH']._serialized_end=214
-  _globals['_HEALTH_SERVICESENTRY']._serialized_start=167
-  _globals['_HEALTH_SERVICESENTRY']._serialized_end=214
-  _globals['_HEALTHSERVICE']._serialized_start=216
-  _globals['_HEALTHSERVICE']._serialized_end=311
+  _globals['_HEALTH']._serialized_start=90
+  _globals['_HEALTH']._serialized_end=233
+  _globals['_HEALTH_SERVICESENTRY']._serialized_start=186
+  _globals['_HEALTH_SERVICESENTRY']._serialized_end=233
+  _globals['_HEALTHSERVICE']._serialized_start=235
+  _globals['_HEALTHSERVICE']._serialized_end=330
 # @@protoc_insertion_point(module_scope)

@@ -59,6 +59,7 @@ class Health(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     SERVICES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     status: _builtins.str
     """"healthy"."""
     @_builtins.property
@@ -67,15 +68,23 @@ class Health(_message.Message):
         "UNREACHABLE".
         """
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What works with less than it should, each beginning with the service's
+        name: "polygon_ws: the vendor refuses T.*: not authorized to subscribe to
+        T.*".
+        """
+
     def __init__(
         self,
         *,
         status: _builtins.str = ...,
         services: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services", "status", b"status", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -324,6 +324,26 @@ class FeedStatus(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RefusedSubscriptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STATE_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
@@ -333,6 +353,8 @@ class FeedStatus(_message.Message):
     UNACKNOWLEDGED_BATCHES_FIELD_NUMBER: _builtins.int
     RECONNECTS_FIELD_NUMBER: _builtins.int
     LAST_MESSAGE_TIME_FIELD_NUMBER: _builtins.int
+    REFUSED_SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     state: Global___FeedStatus.State.ValueType
     detail: _builtins.str
     """What the vendor last said, for people."""
@@ -348,6 +370,18 @@ class FeedStatus(_message.Message):
 
     @_builtins.property
     def last_message_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def refused_subscriptions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Subscriptions that the vendor will not serve, with its reason; all others
+        go on. {"T.*": "not authorized to subscribe to T.*"}
+        """
+
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___VendorNotice]:
+        """What the vendor said when something was wrong, and how it closed
+        connections: the newest 20, oldest first.
+        """
+
     def __init__(
         self,
         *,
@@ -360,11 +394,47 @@ class FeedStatus(_message.Message):
         unacknowledged_batches: _builtins.float = ...,
         reconnects: _builtins.float = ...,
         last_message_time: _timestamp_pb2.Timestamp | None = ...,
+        refused_subscriptions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        notices: _abc.Iterable[Global___VendorNotice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_message_time", b"last_message_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "events", b"events", "last_message_time", b"last_message_time", "messages", b"messages", "reconnects", b"reconnects", "rejected", b"rejected", "state", b"state", "subscriptions", b"subscriptions", "unacknowledged_batches", b"unacknowledged_batches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "events", b"events", "last_message_time", b"last_message_time", "messages", b"messages", "notices", b"notices", "reconnects", b"reconnects", "refused_subscriptions", b"refused_subscriptions", "rejected", b"rejected", "state", b"state", "subscriptions", b"subscriptions", "unacknowledged_batches", b"unacknowledged_batches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FeedStatus: _TypeAlias = FeedStatus  # noqa: Y015
+
+@_typing.final
+class VendorNotice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """The vendor's status ("error", "auth_failed"), or "close" with code and
+    reason, "connect", "protocol".
+    """
+    text: _builtins.str
+    """On one line, at most 300 characters."""
+    count: _builtins.int
+    """How often it came in a row, and when last."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        text: _builtins.str = ...,
+        count: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "kind", b"kind", "text", b"text", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VendorNotice: _TypeAlias = VendorNotice  # noqa: Y015
