@@ -12,6 +12,8 @@ from services.kit.company import metadata_columns
 from services.kit.vendor_models import TickerDetails
 from services.ticker.requests import PageMark, page_token
 
+# Sums and averages are shown with so many decimals.
+DECIMALS: Final = 6
 _FIELDS: Final = ticker_pb2.TickerMetadata.DESCRIPTOR.fields_by_name
 FIRST_FURTHER_FIELD: Final = 30
 # Columns of ticker_metadata with the name of their field.
@@ -125,8 +127,8 @@ def bars_of(records: Sequence[Mapping[str, Any]]) -> list[ticker_pb2.Bar]:
             high=record["high"],
             low=record["low"],
             close=record["close"],
-            volume=record["volume"],
-            vwap=record["vwap"],
+            volume=round(record["volume"], DECIMALS),
+            vwap=None if record["vwap"] is None else round(record["vwap"], DECIMALS),
             trades=record["trades"],
         )
         bar.time.FromDatetime(record["time"])

@@ -10,6 +10,9 @@ from typing import Final, NamedTuple
 from services.kit.clock import NEW_YORK
 from services.kit.errors import INVALID_DATE, INVALID_LIMIT, INVALID_REQUEST
 
+# Every stretch of time that may be asked for fits into so many bars (1 MB of JSON).
+MAX_BARS: Final = 10_000
+DEFAULT_BARS: Final = 1_000
 DEFAULT_RESULTS: Final = 100
 MAX_RESULTS: Final = 1000
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -19,23 +22,21 @@ _LAST_YEAR: Final = 2200
 
 
 class Interval(NamedTuple):
-    """A width of bars: the longest span that may be asked for, and the span when none is."""
+    """A width of bars, and the longest span that may be asked for by both its ends."""
 
     name: str
     width: timedelta
     longest: timedelta
-    usual: timedelta
 
 
-# The longest spans give some 8,000 bars (1 MB of JSON) at most.
 INTERVALS: Final = {
     interval.name: interval
     for interval in (
-        Interval("1m", timedelta(minutes=1), 10 * _DAY, _DAY),
-        Interval("5m", timedelta(minutes=5), 50 * _DAY, _DAY),
-        Interval("15m", timedelta(minutes=15), 150 * _DAY, _DAY),
-        Interval("1h", timedelta(hours=1), 400 * _DAY, _DAY),
-        Interval("1d", _DAY, 4000 * _DAY, 365 * _DAY),
+        Interval("1m", timedelta(minutes=1), 10 * _DAY),
+        Interval("5m", timedelta(minutes=5), 50 * _DAY),
+        Interval("15m", timedelta(minutes=15), 150 * _DAY),
+        Interval("1h", timedelta(hours=1), 400 * _DAY),
+        Interval("1d", _DAY, 4000 * _DAY),
     )
 }
 
@@ -84,6 +85,15 @@ def check_span(start: datetime, end: datetime, interval: Interval) -> None:
             field="from",
             maximum_days=interval.longest.days,
         )
+
+
+def bars_limit(limit: int | None, span: Span) -> int:
+    """How many bars to give: when not asked, all of a span that has a beginning."""
+    if limit is None:
+        return DEFAULT_BARS if span.start is None else MAX_BARS
+    if not 1 <= limit <= MAX_BARS:
+        raise INVALID_LIMIT.error(f"expected a limit of 1 to {MAX_BARS}, was {limit}", maximum=MAX_BARS)
+    return limit
 
 
 def date_of(text: str) -> date | None:

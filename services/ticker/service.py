@@ -19,6 +19,7 @@ from services.ticker.companies import Companies
 from services.ticker.filter_store import FilterStore
 from services.ticker.filters_servicer import FiltersServicer
 from services.ticker.live_rows import LiveRows
+from services.ticker.market_time import MarketTime
 from services.ticker.redis_cache import RedisCache
 from services.ticker.servicer import TickerServicer
 from services.ticker.store import Queries, TickerStore
@@ -60,7 +61,8 @@ class TickerService(Service):
         companies = Companies(self._cache, store, vendor)
         resources.push_async_callback(companies.close)
         tickers = Tickers(LiveRows(channel), self._cache, store, companies)
-        self._servicer = TickerServicer(tickers, store, frozenset(spec.name for spec in load_lists()))
+        market_time = MarketTime(settings.clock, channel)
+        self._servicer = TickerServicer(tickers, store, market_time, frozenset(spec.name for spec in load_lists()))
         self._filters = FiltersServicer(FilterStore(queries))
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from tradeul.v1 import ticker_pb2, ticker_row_pb2
 from services.kit.errors import UNKNOWN_LIST
 from services.ticker import requests
 from services.ticker.core import bars_of, scan_results_of
+from services.ticker.market_time import MarketTime
 from services.ticker.store import TickerStore
 from services.ticker.tickers import Tickers
 
@@ -18,8 +19,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TickerServicer:
     """`lists`: the names of the built-in lists."""
 
-    def __init__(self, tickers: Tickers, store: TickerStore, lists: Collection[str]) -> None:
+    def __init__(self, tickers: Tickers, store: TickerStore, market_time: MarketTime, lists: Collection[str]) -> None:
         self._tickers = tickers
+        self._market_time = market_time
         self._store = store
         self._lists = lists
 
@@ -35,15 +37,14 @@ class TickerServicer:
         interval = requests.interval_of(request.interval)
         # `from` is a word of Python's.
         span = requests.span_of(getattr(request, "from"), request.to, interval)
+        limit = requests.bars_limit(request.limit if request.HasField("limit") else None, span)
         symbol = await self._tickers.name_of_bars(request.symbol)
-        end = span.end
-        if end is None:
-            newest = await self._store.newest_bar_end(symbol, interval)
-            if newest is None or (span.start is not None and newest <= span.start):
-                return ticker_pb2.ListBarsResponse(symbol=symbol, interval=interval.name)
-            end = newest if span.start is None else min(newest, span.start + interval.longest)
-        start = span.start if span.start is not None else end - interval.usual
-        bars = bars_of(await self._store.bars(symbol, interval, start, end))
+        if span.end is not None:
+            records = await self._store.bars(symbol, interval, span.start, span.end, limit)
+        else:
+            now = await self._market_time.now()
+            records = await self._store.bars_until_now(symbol, interval, span.start, now, limit)
+        bars = bars_of(records)
         return ticker_pb2.ListBarsResponse(symbol=symbol, interval=interval.name, bars=bars, count=len(bars))
 
     async def ListScanResults(

@@ -25,7 +25,12 @@ _AWAY: Final = (
     asyncpg.InsufficientResourcesError,
 )
 _DAY: Final = timedelta(days=1)
+_MINUTE: Final = timedelta(minutes=1)
+# Of the day, in New York.
+_LAST_SESSION_ENDS: Final = timedelta(hours=20)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Before every bar.
+_FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 
 _METADATA: Final = f"SELECT symbol, {', '.join(COLUMNS)}, details, updated_at FROM ticker_metadata WHERE symbol = $1"
 _SAVE_METADATA: Final = f"""
@@ -53,21 +58,28 @@ _AGGREGATES: Final = """
     sum(vwap * volume) / nullif(sum(volume) FILTER (WHERE vwap IS NOT NULL), 0) AS vwap,
     sum(trades)::float8 AS trades
 """
-_NEWEST_MINUTE: Final = "SELECT max(time) FROM aggregates_1min WHERE symbol = $1"
+# So many of the newest minutes as make the newest bars whole.
 _MINUTES: Final = f"""
+    WITH minutes AS (
+        SELECT time, open, high, low, close, volume, vwap, trades
+        FROM aggregates_1min WHERE symbol = $1 AND time >= $3 AND time < $4
+        ORDER BY time DESC LIMIT $5::bigint * $6::bigint
+    )
     SELECT date_bin($2, time, 'epoch') AS time, {_AGGREGATES}
-    FROM aggregates_1min WHERE symbol = $1 AND time >= $3 AND time < $4
-    GROUP BY 1 ORDER BY 1
+    FROM minutes GROUP BY 1 ORDER BY 1 DESC LIMIT $5
 """
-_NEWEST_DAY: Final = "SELECT max(date) FROM daily_ohlc WHERE symbol = $1"
 # A day that no loader has written yet is put together from its regular minutes.
 _DAYS: Final = f"""
     WITH loaded AS (
         SELECT date, open, high, low, close, volume, vwap, trades::float8 AS trades
-        FROM daily_ohlc WHERE symbol = $1 AND date >= $2 AND date < $3
+        FROM daily_ohlc WHERE symbol = $1 AND date >= $2 AND date < $3 ORDER BY date DESC LIMIT $6
+    ), reach AS (
+        SELECT CASE WHEN count(*) < $6 THEN $4::timestamptz
+            ELSE greatest($4, min(date)::timestamp AT TIME ZONE 'America/New_York') END AS start
+        FROM loaded
     ), counted AS (
         SELECT (time AT TIME ZONE 'America/New_York')::date AS date, {_AGGREGATES}
-        FROM aggregates_1min WHERE symbol = $1 AND time >= $4 AND time < $5
+        FROM aggregates_1min WHERE symbol = $1 AND time >= (SELECT start FROM reach) AND time < $5
             AND (time AT TIME ZONE 'America/New_York')::time >= '09:30'
             AND (time AT TIME ZONE 'America/New_York')::time < '16:00'
         GROUP BY 1
@@ -75,7 +87,7 @@ _DAYS: Final = f"""
         SELECT * FROM loaded UNION ALL SELECT * FROM counted WHERE date NOT IN (SELECT date FROM loaded)
     )
     SELECT date::timestamp AT TIME ZONE 'America/New_York' AS time, open, high, low, close, volume, vwap, trades
-    FROM days ORDER BY date
+    FROM days ORDER BY date DESC LIMIT $6
 """
 _NEWEST_SCAN: Final = "SELECT max(time) FROM scan_results"
 _SCANS: Final = """
@@ -149,24 +161,39 @@ class TickerStore:
     async def has_bars(self, symbol: str) -> bool:
         return bool(await self._queries.value(_HAS_BARS, symbol))
 
-    async def newest_bar_end(self, symbol: str, interval: Interval) -> datetime | None:
-        """Up to when bars are stored; None when there are none."""
-        minute: datetime | None = await self._queries.value(_NEWEST_MINUTE, symbol)
-        if interval.width < _DAY:
-            return None if minute is None else _ceil(minute + timedelta(seconds=1), interval.width)
-        day: date | None = await self._queries.value(_NEWEST_DAY, symbol)
-        days = [day] if day is not None else []
-        if minute is not None:
-            days.append(date_in_new_york(minute))
-        return day_bounds(max(days))[1] if days else None
-
-    async def bars(self, symbol: str, interval: Interval, start: datetime, end: datetime) -> Sequence[Record]:
-        """Bars that begin in the span, oldest first."""
+    async def bars(
+        self, symbol: str, interval: Interval, start: datetime | None, end: datetime, limit: int
+    ) -> Sequence[Record]:
+        """The newest `limit` bars that begin from `start` on and before `end`, oldest first; each of them whole."""
+        start = start or _FIRST
         if interval.width < _DAY:
             span = _ceil(start, interval.width), _ceil(end, interval.width)
-            return await self._queries.all(_MINUTES, symbol, interval.width, *span)
+            return await self._newest_minutes(symbol, interval, *span, limit)
         days = _ceil_day(start), _ceil_day(end)
-        return await self._queries.all(_DAYS, symbol, *days, day_bounds(days[0])[0], day_bounds(days[1])[0])
+        return await self._newest_days(symbol, days, day_bounds(days[1])[0], limit)
+
+    async def bars_until_now(
+        self, symbol: str, interval: Interval, start: datetime | None, now: datetime, limit: int
+    ) -> Sequence[Record]:
+        """The same up to `now`, of which nothing later is shown: the newest bar may be one that is still growing."""
+        start = start or _FIRST
+        if interval.width < _DAY:
+            return await self._newest_minutes(symbol, interval, _ceil(start, interval.width), now, limit)
+        # A day's loaded bar is known once its sessions are over.
+        days = _ceil_day(start), date_in_new_york(now + _DAY - _LAST_SESSION_ENDS)
+        return await self._newest_days(symbol, days, now, limit)
+
+    async def _newest_minutes(
+        self, symbol: str, interval: Interval, start: datetime, end: datetime, limit: int
+    ) -> Sequence[Record]:
+        minutes = interval.width // _MINUTE
+        records = await self._queries.all(_MINUTES, symbol, interval.width, start, end, limit, minutes)
+        return records[::-1]
+
+    async def _newest_days(self, symbol: str, days: tuple[date, date], end: datetime, limit: int) -> Sequence[Record]:
+        """`days`: the loaded bars' dates, the last excluded; `end`: that of the minutes of the others."""
+        records = await self._queries.all(_DAYS, symbol, *days, day_bounds(days[0])[0], end, limit)
+        return records[::-1]
 
     async def newest_scan_date(self, list_name: str) -> date | None:
         """The New York date of the newest stored result, of one list or ("") of all."""

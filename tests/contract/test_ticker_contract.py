@@ -162,6 +162,8 @@ async def test_bars(ticker: RunningTicker, door: httpx.AsyncClient) -> None:
         "count": 1,
     }  # fmt: skip
     assert await ok(door, "/api/v1/ticker/IDLE/bars") == {"symbol": "IDLE", "interval": "1m", "bars": [], "count": 0}
+    assert (await ok(door, "/api/v1/ticker/AAPL/bars?limit=1"))["count"] == 1
+    await refused(door, "/api/v1/ticker/AAPL/bars?limit=0", 400, "INVALID_LIMIT")
     await refused(door, "/api/v1/ticker/AAPL/bars?interval=7m", 400, "INVALID_REQUEST")
     await refused(door, "/api/v1/ticker/AAPL/bars?from=x", 400, "INVALID_DATE")
     await refused(door, "/api/v1/ticker/NOSUCH/bars", 404, "UNKNOWN_SYMBOL")

@@ -13,7 +13,9 @@ from google.protobuf import json_format
 from tradeul.v1 import frame_pb2, ticker_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from services.kit.clock import NEW_YORK
 from services.kit.settings import Settings
+from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import RunningScanner, running_scanner
 from tests.support.running_ticker import (
@@ -331,6 +333,104 @@ async def test_days_are_the_loaded_ones_and_todays_regular_minutes(ticker: Runni
     assert [each.close for each in some.bars] == [2.5]
 
 
+async def test_without_to_the_newest_bars_up_to_now_come_oldest_first(ticker: RunningTicker) -> None:
+    await insert(
+        ticker.database,
+        "aggregates_1min",
+        *(bar("AAPL", OPEN + i * MINUTE, (10.0 + i,) * 4) for i in range(10)),
+        # Far more than the longest span before them.
+        *(bar("AAPL", OPEN - timedelta(days=90) + i * MINUTE, (1.0 + i,) * 4) for i in range(3)),
+    )
+
+    async def opens(**request: Any) -> list[float]:
+        return [each.open for each in (await bars(ticker, "AAPL", **request)).bars]
+
+    everything = [1.0, 2.0, 3.0, *(10.0 + i for i in range(10))]
+    assert await opens() == everything
+    assert await opens(limit=4) == [16.0, 17.0, 18.0, 19.0]
+    assert await opens(limit=11) == everything[-11:]
+    # What begins long before the longest span is answered, too.
+    assert await opens(**{"from": (OPEN - timedelta(days=80)).isoformat()}) == everything[3:]
+    assert await opens(limit=2, **{"from": (OPEN - timedelta(days=80)).isoformat()}) == [18.0, 19.0]
+    assert await opens(limit=2, to=(OPEN + 5 * MINUTE).isoformat()) == [13.0, 14.0]
+    # Bars of five minutes are whole whatever the limit.
+    assert [(each.open, each.volume) for each in (await bars(ticker, "AAPL", interval="5m", limit=1)).bars] == [
+        (15.0, 500.0)
+    ]
+    assert await opens(interval="5m", limit=2) == [10.0, 15.0]
+
+
+async def test_the_newest_days(ticker: RunningTicker) -> None:
+    days = [date(2026, 3, 2) + timedelta(days=i) for i in range(5)]
+    await insert(ticker.database, "daily_ohlc", *(bar("AAPL", day, (1.0 + i,) * 4) for i, day in enumerate(days)))
+    await insert(
+        ticker.database,
+        "aggregates_1min",
+        bar("AAPL", OPEN, (9.0,) * 4),
+        bar("AAPL", OPEN - timedelta(days=8), (99.0,) * 4),
+    )
+    closes = [[each.close for each in (await bars(ticker, "AAPL", interval="1d", limit=n)).bars] for n in (1, 3, 9)]
+    assert closes == [[9.0], [4.0, 5.0, 9.0], [1.0, 2.0, 3.0, 4.0, 5.0, 9.0]]
+
+
+async def test_sums_and_averages_have_no_binary_noise(ticker: RunningTicker) -> None:
+    await insert(
+        ticker.database,
+        "aggregates_1min",
+        bar("AAPL", OPEN, (1.0,) * 4, 100.1, vwap=1.1),
+        bar("AAPL", OPEN + MINUTE, (1.0,) * 4, 200.2, vwap=1.2),
+    )
+    (five,) = (await bars(ticker, "AAPL", interval="5m")).bars
+    assert 100.1 + 200.2 != 300.3
+    assert (five.volume, five.vwap) == (300.3, 1.166667)
+
+
+async def test_by_the_feeds_clock_nothing_later_than_now_is_shown(
+    stores: Stores, vendor: VendorServer, scanner: RunningScanner, sequencer: ScriptedSequencer
+) -> None:
+    """A replay stands in the middle of a day that is stored whole."""
+    await empty(stores)
+    environment = {
+        **stores.environment(),
+        **vendor.environment,
+        "TRADEUL_CLOCK": "feed",
+        "TRADEUL_TICKER_ADDRESS": "127.0.0.1:0",
+        "TRADEUL_SCANNER_ADDRESS": scanner.address,
+        "TRADEUL_METRICS_PORT_OFFSET": "0",
+    }
+    sequencer.trade({"AAPL": 104.0})
+    await scanner.until_at(sequencer)
+    status = await scanner.status()
+    now = status.event_time.ToDatetime(UTC)
+    minute = now.replace(second=0, microsecond=0)
+    today = now.astimezone(NEW_YORK).date()
+    async with running_ticker(stores, Settings.load(environment)) as ticker:
+        await insert(
+            ticker.database,
+            "aggregates_1min",
+            *(bar("AAPL", minute + i * MINUTE, (10.0 + i,) * 4) for i in range(-9, 10)),
+        )
+        await insert(
+            ticker.database,
+            "daily_ohlc",
+            bar("AAPL", today - timedelta(days=1), (1.0,) * 4),
+            bar("AAPL", today, (2.0,) * 4),
+            bar("AAPL", today + timedelta(days=1), (3.0,) * 4),
+        )
+        assert (await bars(ticker, "AAPL")).bars[-1].open == 10.0
+        # The bar that is still growing holds nothing of later minutes.
+        assert (await bars(ticker, "AAPL", interval="5m")).bars[-1].close == 10.0
+        days = (await bars(ticker, "AAPL", interval="1d")).bars
+        # Today's loaded bar is known at 20:00; until then its minutes are.
+        assert [each.close for each in days] == [1.0, 10.0]
+    (port,) = free_ports(1)
+    async with running_ticker(
+        stores, Settings.load({**environment, "TRADEUL_SCANNER_ADDRESS": f"127.0.0.1:{port}"})
+    ) as ticker:
+        assert (await refused(bars(ticker, "AAPL"))).reason == "CLOCK_UNKNOWN"
+        assert (await bars(ticker, "AAPL", to=now.isoformat())).count
+
+
 async def test_a_known_symbol_without_bars_has_none_and_an_unknown_one_is_not_found(ticker: RunningTicker) -> None:
     assert (await bars(ticker, "idle")).symbol == "IDLE"
     assert (await refused(bars(ticker, "NOSUCH"))).reason == "UNKNOWN_SYMBOL"
@@ -347,9 +447,11 @@ async def test_a_known_symbol_without_bars_has_none_and_an_unknown_one_is_not_fo
         ({"from": "9999-12-31"}, "INVALID_DATE"),
         ({"from": "2026-03-10", "to": "2026-03-09"}, "INVALID_DATE"),
         ({"from": "2026-01-01", "to": "2026-03-09"}, "INVALID_DATE"),
+        ({"limit": 0}, "INVALID_LIMIT"),
+        ({"limit": 10_001}, "INVALID_LIMIT"),
     ],
 )
-async def test_wrong_spans_are_refused(ticker: RunningTicker, request_fields: dict[str, str], reason: str) -> None:
+async def test_wrong_spans_are_refused(ticker: RunningTicker, request_fields: dict[str, Any], reason: str) -> None:
     answer = await refused(bars(ticker, "AAPL", **request_fields))
     assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
 

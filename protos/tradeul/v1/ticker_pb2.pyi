@@ -358,22 +358,30 @@ class ListBarsRequest(_message.Message):
     INTERVAL_FIELD_NUMBER: _builtins.int
     FROM_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     interval: _builtins.str
     """"1m", "5m", "15m", "1h" or "1d"; "1m" when left out."""
     to: _builtins.str
+    limit: _builtins.int
+    """The newest so many bars of the span, 1-10000. When left out, 1000 without
+    `from`, else all of the span (10000 at most).
+    """
     def __init__(
         self,
         *,
         symbol: _builtins.str = ...,
         interval: _builtins.str = ...,
         to: _builtins.str = ...,
+        limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "interval", b"interval", "symbol", b"symbol", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "from", b"from", "interval", b"interval", "limit", b"limit", "symbol", b"symbol", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
 
 Global___ListBarsRequest: _TypeAlias = ListBarsRequest  # noqa: Y015
 
