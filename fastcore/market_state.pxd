@@ -38,6 +38,7 @@ cdef class MarketState:
     cdef bint derived_after_close
     cdef int64_t derived_ns
     cdef int64_t derived_grid
+    cdef readonly int64_t derived_rows        # rows derived anew so far; nothing that decides what comes
 
     cpdef int apply(self, const unsigned char[::1] frame) except -1
     cpdef int refresh(self) except -1         # brings all derived columns to now
@@ -48,6 +49,7 @@ cdef class MarketState:
     cdef int _grow(self, int32_t count) except -1
     cdef int _grow_columns(self, int32_t old, int32_t room) except -1
     cdef int _add_symbols(self, list symbols) except -1
+    cdef int _put_in_order(self, int32_t symbol_id) except -1
     cdef int _apply_body(self, const Field* body) except -1
     cdef int _apply_batch(self, const Field* body) except -1
     cdef int _begin_day(self, const Field* body) except -1

@@ -37,6 +37,10 @@ class MarketState:
     def active_count(self) -> int:
         """Symbols that have had a trade or bar today."""
 
+    @property
+    def derived_rows(self) -> int:
+        """Rows whose derived columns refresh() computed anew, in all: what it costs."""
+
     def apply(self, frame: _Buffer) -> int:
         """Applies one encoded Frame, the position of which is the caller's to check.
 

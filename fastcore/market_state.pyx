@@ -6,6 +6,7 @@ columns: rows that were touched, and for all rows what moves with now.
 """
 
 from array import array
+from bisect import bisect_left
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport isnan
@@ -61,6 +62,7 @@ cdef enum:
     WATERMARK = 13
     LEAST_ROOM = 1024
     AHEAD = 16                  # rows ahead that are fetched
+    FEW_SYMBOLS = 16            # so many are put into the order one by one
 
 cdef double NAN = float("nan")
 # Fields whose columns hold codes of texts, and those whose columns hold doubles; a symbol is its row's name.
@@ -188,7 +190,7 @@ cdef class MarketState:
         return 0
 
     cdef int _add_symbols(self, list symbols) except -1:
-        cdef int32_t i
+        cdef int32_t i, first = self.count
         cdef str symbol
         if len(set(symbols)) != len(symbols) or not self.ids.keys().isdisjoint(symbols):
             twice = next(s for i, s in enumerate(symbols) if s in self.ids or s in symbols[:i])
@@ -199,11 +201,27 @@ cdef class MarketState:
             self.names.append(symbol)
             self.encoded_names.append(symbol.encode())
             self.count += 1
-        self.ascending.extend(symbols)
-        self.ascending.sort()
-        for i, symbol in enumerate(self.ascending):
-            self.symbol_order[<int32_t>self.ids[symbol]] = i
-        self.is_all_dirty = True
+        if len(symbols) <= FEW_SYMBOLS:
+            # Whoever trades for the first time comes alone, in the middle of the day.
+            for i in range(first, self.count):
+                self._put_in_order(i)
+        else:
+            self.ascending.extend(symbols)
+            self.ascending.sort()
+            for i, symbol in enumerate(self.ascending):
+                self.symbol_order[<int32_t>self.ids[symbol]] = i
+        for i in range(first, self.count):
+            touch(&self.table, <uint32_t>i)
+        return 0
+
+    cdef int _put_in_order(self, int32_t symbol_id) except -1:
+        """Gives a symbol its place among those before it in the table."""
+        cdef str symbol = self.names[symbol_id]
+        cdef int32_t i, place = bisect_left(self.ascending, symbol)
+        self.ascending.insert(place, symbol)
+        for i in range(symbol_id):
+            self.symbol_order[i] += self.symbol_order[i] >= place
+        self.symbol_order[symbol_id] = place
         return 0
 
     # ---- frames ----
@@ -343,6 +361,7 @@ cdef class MarketState:
             if self.is_all_dirty or moment.is_after_close != self.derived_after_close:
                 for i in range(self.count):
                     derive_row(self.columns, table, i, &moment)
+                self.derived_rows += self.count
             else:
                 if moment.grid != self.derived_grid:
                     for i in range(self.count):
@@ -356,6 +375,7 @@ cdef class MarketState:
                     if k + AHEAD // 2 < table.dirty_count:
                         fetch_window(&table.rows[table.dirty[k + AHEAD // 2]])
                     derive_row(self.columns, table, table.dirty[k], &moment)
+                self.derived_rows += table.dirty_count
             for k in range(table.dirty_count):
                 table.is_dirty[table.dirty[k]] = 0
             table.dirty_count = 0
@@ -507,6 +527,7 @@ cdef class MarketState:
         if not all([0 < len(symbol.encode()) < 128 for symbol in symbols]):
             raise ValueError("state: expected symbols of 1 to 127 bytes, was another")
         self._add_symbols(symbols)
+        self.is_all_dirty = True
         self._read_columns(cursor)
         if cursor.pos != cursor.end:
             raise ValueError(f"state: expected its end, was {cursor.end - cursor.pos} more bytes")

@@ -147,7 +147,7 @@ class FeedInput:
             self._corrections[_MALFORMED] += 1
             log.error("batch of polygon_ws set aside", after=str(last), error=str(error))
             # It would come again and again.
-            self.position = None if last is None else Position(last.epoch, last.sequence + 1)
+            self.position = _position(batch) if last is None else Position(last.epoch, last.sequence + 1)
             return 0
         if last is not None and position != (last.epoch, last.sequence + 1):
             raise FeedHole(f"expected the batch after {last}, was {position}")
@@ -217,19 +217,37 @@ class FeedInput:
         self._on_day()
 
 
+def _position(batch: memoryview) -> Position | None:
+    """Its position, which comes first, of a batch that cannot be read; None when that cannot be, either."""
+    try:
+        for number, _, start, end in fields(batch):
+            if number == _POSITION:
+                return _read_position(batch, start, end)
+    except ValueError:
+        pass
+    return None
+
+
+def _read_position(batch: memoryview, start: int, end: int) -> Position:
+    epoch = sequence = 0
+    for part, _, at, _ in fields(batch[start:end]):
+        value, _ = read_varint(batch, start + at)
+        epoch, sequence = (value, sequence) if part == 1 else (epoch, value)
+    return Position(epoch, sequence)
+
+
 def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, memoryview]], int]:
     """Position, first_symbol_id, new_symbols, the batches in the order of their fields, and watermark_ns, 0 for none.
 
     ValueError when it is malformed.
     """
-    epoch = sequence = first_id = watermark_ns = 0
+    first_id = watermark_ns = 0
+    position = Position(0, 0)
     symbols: list[str] = []
     parts: list[tuple[int, memoryview]] = []
     for number, _, start, end in fields(batch):
         if number == _POSITION:
-            for part, _, at, _ in fields(batch[start:end]):
-                value, _ = read_varint(batch, start + at)
-                epoch, sequence = (value, sequence) if part == 1 else (epoch, value)
+            position = _read_position(batch, start, end)
         elif number == _FIRST_ID:
             first_id, _ = read_varint(batch, start)
         elif number == _NEW_SYMBOLS:
@@ -239,4 +257,4 @@ def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, 
         elif number > _NEW_SYMBOLS:
             parts.append((number, batch[start:end]))
     parts.sort(key=lambda part: part[0])
-    return Position(epoch, sequence), first_id, symbols, parts, watermark_ns
+    return position, first_id, symbols, parts, watermark_ns

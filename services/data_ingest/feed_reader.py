@@ -90,20 +90,17 @@ class FeedReader:
     async def _follow(self, open_stream: Any) -> tuple[str, float]:
         """Follows one connection to its end; returns why it ended and how long to stay away at least."""
         call = open_stream()
-        acks = asyncio.create_task(self._acknowledge(call), name="data_ingest.acks")
+        tasks: list[asyncio.Task[Any]] = []
         try:
             await call.write(self._open_request())
-            while True:
-                async with asyncio.timeout(SILENCE_SECONDS):
-                    message = await call.read()
-                if message is grpc.aio.EOF:  # type: ignore[attr-defined]
-                    code, details = await call.code(), await call.details()
-                    least_pause = SUPERSEDED_PAUSE if code is grpc.StatusCode.ABORTED else 0.0
-                    return f"ended by the server with {code.name}: {details or 'no details'}", least_pause
-                if self._before_batch is not None and message.startswith(_BATCH_TAG):
-                    await self._before_batch()
-                if (end := self._take(message)) is not None:
-                    return end, 0.0
+            reading = asyncio.create_task(self._read(call), name="data_ingest.batches")
+            acks = asyncio.create_task(self._acknowledge(call), name="data_ingest.acks")
+            tasks += (reading, acks)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                # A defect there is ours: unseen, polygon_ws would keep everything until it is full.
+                acks.result()
+            return await reading
         except TimeoutError:
             return f"nothing came for {SILENCE_SECONDS:g} s", 0.0
         except grpc.aio.AioRpcError as error:
@@ -113,9 +110,24 @@ class FeedReader:
             metrics.FEED_HOLES.inc()
             return str(error), 0.0
         finally:
-            acks.cancel()
-            await asyncio.gather(acks, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             call.cancel()
+
+    async def _read(self, call: Any) -> tuple[str, float]:
+        """Takes what comes until the connection ends, as _follow() returns it."""
+        while True:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                message = await call.read()
+            if message is grpc.aio.EOF:  # type: ignore[attr-defined]
+                code, details = await call.code(), await call.details()
+                least_pause = SUPERSEDED_PAUSE if code is grpc.StatusCode.ABORTED else 0.0
+                return f"ended by the server with {code.name}: {details or 'no details'}", least_pause
+            if self._before_batch is not None and message.startswith(_BATCH_TAG):
+                await self._before_batch()
+            if (end := self._take(message)) is not None:
+                return end, 0.0
 
     def _take(self, message: bytes) -> str | None:
         """Handles one response; returns why the connection is to be ended, None to go on."""
@@ -146,14 +158,19 @@ class FeedReader:
         return None
 
     async def _acknowledge(self, call: Any) -> None:
-        """Lets polygon_ws forget what is in the stream, a few times a second."""
+        """Lets polygon_ws forget what is in the stream, a few times a second, until the connection ends."""
         while True:
             await self._sequenced.wait()
             self._sequenced.clear()
-            position = self._feed.position
-            assert position is not None, "a batch was taken"
+            if (position := self._feed.position) is None:
+                # Nothing but batches of which not even the position could be read.
+                continue
             ack = stream_pb2.StreamAck(position=position.message())
-            await call.write(polygon_ws_pb2.SubscribeMarketRequest(ack=ack).SerializeToString())
+            try:
+                await call.write(polygon_ws_pb2.SubscribeMarketRequest(ack=ack).SerializeToString())
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                # Whoever reads is told why.
+                return
             await asyncio.sleep(ACK_SECONDS)
 
     def _open_request(self) -> bytes:

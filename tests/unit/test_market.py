@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from tradeul.v1 import scanner_pb2
+from tradeul.v1 import frame_pb2, scanner_pb2
 
 from fastcore.market import Market
 from fastcore.ranked_list import RankedList
@@ -257,3 +257,32 @@ def test_the_built_in_lists_can_be_had() -> None:
         market.apply(frame)
     for name in market.list_names:
         assert scanner_pb2.RankedList.FromString(market.snapshot(name)).list == name
+
+
+def test_a_new_symbol_is_one_row_to_derive_not_the_whole_market() -> None:
+    tape = Tape(SYMBOLS)
+    market = applied(SPECS, [*tape.opening(), tape.trades(dict.fromkeys(SYMBOLS, 100.0)), tape.watermark(0.0)])
+    before = market.state.derived_rows
+    for number in range(20):
+        market.apply(tape.frame(symbols=frame_pb2.SymbolTable(first_id=60 + number, symbols=[f"N{number}"])))
+        market.apply(tape.watermark(0.0))
+    assert market.state.derived_rows - before == 20
+    assert market.state.row("N7") == {"symbol": "N7"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_symbols_are_in_order_however_they_came(seed: int) -> None:
+    """One by one, some together, very many at once: ties go by the symbol's text."""
+    rng = random.Random(seed)
+    names = rng.sample([f"{letter}{number}" for letter in "ABCDEFGH" for number in range(40)], 200)
+    tape = Tape([])
+    market = applied([a_list("all", "price > 0", "volume_today desc", limit=500)], tape.opening())
+    at = 0
+    while at < len(names):
+        new = names[at : at + rng.choice((1, 1, 2, 5, 40))]
+        market.apply(tape.frame(symbols=frame_pb2.SymbolTable(first_id=at, symbols=new)))
+        at += len(new)
+    tape.symbols = names
+    market.apply(tape.trades(dict.fromkeys(names, 10.0)))
+    market.apply(tape.watermark(0.0))
+    assert symbols_of(market.snapshot("all")) == sorted(names)
