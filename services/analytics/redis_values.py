@@ -19,10 +19,13 @@ from services.kit.clock import NEW_YORK
 
 RVOL_FIELDS: Final = ("rvol", "rvol_slot", "slot", "session", "volume_today", "baseline", "days", "updated_at")
 INTRADAY_FIELDS: Final = ("high", "low", "high_time", "low_time")
-# Everything is of today, and goes before the next day can begin.
+# Everything is of today. What nobody takes out when the next day begins goes by itself, by the wall clock.
 DAY_BEGINS_HOUR: Final = 4
 SHORTEST_TTL: Final = 60
 NS: Final = 1_000_000_000
+DECIMALS: Final = 6
+# All keys of a day; they begin with nobody else's words.
+PATTERNS: Final = ("rvol:*", "intraday:*", "slot:*")
 # Making the texts of so many takes a few milliseconds.
 SYMBOLS_AT_ONCE: Final = 512
 # Values of slots that are over, written at once.
@@ -40,8 +43,9 @@ class Strings(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What is due. `ids` and `slots` are to be given back when it could not be written."""
+    """What is due of a trading day. `ids` and `slots` are to be given back when it could not be written."""
 
+    date: str
     ids: list[int]
     slots: list[tuple[int, int]]
     rvol: Hashes
@@ -75,6 +79,11 @@ class RedisValues:
         self._generation = core.generation
         self._date = ""
         self._slot = -1
+
+    @property
+    def date(self) -> str:
+        """The trading day that the values are of; empty while there is none."""
+        return self._core.state.trading_date if self._core.is_loaded else ""
 
     @property
     def pending(self) -> int:
@@ -122,7 +131,8 @@ class RedisValues:
         while self._slots and len(volumes.keys) < SLOT_VALUES_AT_ONCE:
             slots.append(self._slots.popleft())
             self._take_slot(*slots[-1], volumes)
-        return Batch(ids, slots, rvol, intraday, volumes, seconds_left(core.state.trading_date, core.state.now_ns))
+        left = seconds_left(self._date, core.state.now_ns)
+        return Batch(self._date, ids, slots, rvol, intraday, volumes, left)
 
     def give_back(self, batch: Batch) -> None:
         """`batch` could not be written."""
@@ -189,9 +199,10 @@ def intraday_texts(measured: Measures) -> tuple[str | bytes, ...]:
 
 
 def number(value: float | int | None) -> str:
-    """As JSON has it; empty when absent."""
+    """As JSON has it, with 6 decimals at most; empty when absent."""
     if value is None:
         return ""
+    value = round(value, DECIMALS)
     whole = int(value)
     return str(whole) if whole == value else repr(value)
 

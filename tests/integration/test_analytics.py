@@ -1,6 +1,7 @@
 """analytics between a scripted sequencer and its clients: its numbers are the scanner's, its streams whole."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -55,6 +56,21 @@ async def refused(call: Any) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return refusal(caught.value)
+
+
+@pytest.mark.parametrize("days", [0, 2])
+async def test_the_number_of_days_is_shown_when_they_are_too_few(sequencer: ScriptedSequencer, days: int) -> None:
+    unknown = [math.nan] * 192
+    too_few = frame_pb2.VolumeBaselines(
+        symbol_id=[1], days=[days], avg_volume=unknown, avg_trades=unknown, sd_trades=unknown
+    )
+    sequencer.send(sequencer.tape.frame(baselines=too_few))
+    async with running_analytics(sequencer) as analytics:
+        await analytics.until_at(sequencer)
+        answer = await analytics.rvol("S01")
+        assert (answer.HasField("days"), answer.days) == (True, days)
+        assert not any(answer.HasField(name) for name in ("rvol", "rvol_slot", "baseline"))
+        assert answer.volume_today == 100
 
 
 async def test_relative_volume(sequencer: ScriptedSequencer, analytics: RunningAnalytics) -> None:

@@ -120,6 +120,39 @@ async def test_a_slots_last_volume_stays(server: RedisServer, sequencer: Scripte
         await until_texts(redis, S01_72="200", S01_73="300", S03_72=None, S03_73="100")
 
 
+async def keys_of_the_day(redis: Any) -> set[str]:
+    found = [await redis.keys(pattern) for pattern in ("slot:*", "rvol:*", "intraday:*")]
+    return {key.decode() if isinstance(key, bytes) else key for keys in found for key in keys}
+
+
+async def test_a_new_trading_day_has_no_key_of_the_day_before(
+    server: RedisServer, sequencer: ScriptedSequencer
+) -> None:
+    redis, tape = server.redis, sequencer.tape
+    # Whoever wrote them, and however long they would live by the wall clock.
+    await redis.mset({"slot:OLD:7": "1", "slot:S19:191": "2", "volume_slot:S19:191": "3", "slots": "4"})
+    async with running_analytics(sequencer, redis_of(server)):
+        await until_texts(redis, S01_72="100", S02_72="100")
+        assert await keys_of_the_day(redis) == {
+            f"{kind}:{symbol}{end}"
+            for symbol in ("S01", "S02")
+            for kind, end in (("rvol", ""), ("intraday", ""), ("slot", ":72"))
+        }
+        sequencer.send(tape.next_day())
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await keys_of_the_day(redis):
+                await asyncio.sleep(POLL_SECONDS)
+        sequencer.trade({"S03": 50.0})
+        await until_texts(redis, S03_72="100", S01_72=None, S02_72=None)
+        assert await keys_of_the_day(redis) == {"rvol:S03", "intraday:S03", "slot:S03:72"}
+        assert await redis.get("volume_slot:S19:191") and await redis.get("slots")
+    # The next process finds today's keys, and leaves them.
+    await redis.set("slot:S03:71", "1")
+    async with running_analytics(sequencer, redis_of(server)):
+        sequencer.trade({"S04": 50.0})
+        await until_texts(redis, S04_72="100", S03_71="1", S03_72="100")
+
+
 async def test_redis_killed_and_back_empty(server: RedisServer, sequencer: ScriptedSequencer) -> None:
     async with running_analytics(sequencer, redis_of(server)) as analytics:
         await until_hash(server.redis, "rvol:S01", volume_today="100")

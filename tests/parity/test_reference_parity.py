@@ -157,7 +157,7 @@ def random_bars(rng: random.Random, days: list[datetime.date]) -> list[SlotBar]:
 
 def plain_baseline(
     bars: list[SlotBar], counted: list[datetime.date]
-) -> tuple[int, list[float], list[float], list[float]] | None:
+) -> tuple[int, list[float], list[float], list[float]]:
     kept: dict[datetime.datetime, tuple[float, float]] = {}
     for start, volume, trades in bars:
         if 0 <= volume < 1e12:
@@ -167,7 +167,7 @@ def plain_baseline(
         if start.date() in counted and 4 <= start.hour < 20:
             by_day.setdefault(start.date(), {})[(start.hour - 4) * 12 + start.minute // 5] = values
     if len(by_day) < 3:
-        return None
+        return len(by_day), *([math.nan] * 192 for _ in range(3))
     volumes, means, spreads = [], [], []
     for slot in range(192):
         upto = [[values for s, values in day.items() if s <= slot] for day in by_day.values()]
@@ -195,12 +195,7 @@ def test_baselines_equal_the_plain_ones(seed: int) -> None:
         np.array([trades for _, _, trades in bars], dtype=np.float64),
     )
     assert wrong == sum(not 0 <= volume < 1e12 for _, volume, _ in bars)
-    expected = plain_baseline(bars, counted)
-    if expected is None:
-        assert found is None
-        return
-    assert found is not None
-    days, volumes, trades, spreads = expected
+    days, volumes, trades, spreads = plain_baseline(bars, counted)
     assert found.days == days
     np.testing.assert_allclose(found.avg_volume, volumes, rtol=1e-12)
     np.testing.assert_allclose(found.avg_trades, trades, rtol=1e-12)
@@ -209,7 +204,9 @@ def test_baselines_equal_the_plain_ones(seed: int) -> None:
 
 def test_no_counted_days_make_no_baseline() -> None:
     bars = np.array([1_700_000_000_000], dtype=np.int64)
-    assert SlotGrid([]).baseline(bars, np.ones(1), np.ones(1)) == (None, 0)
+    found, wrong = SlotGrid([]).baseline(bars, np.ones(1), np.ones(1))
+    assert (found.days, wrong) == (0, 0)
+    assert all(np.isnan(column).all() for column in found[1:])
 
 
 @pytest.mark.parametrize("seed", range(6))

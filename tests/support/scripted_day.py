@@ -6,6 +6,7 @@ equal a bar's end, so that what comes out does not depend on whether a bar or a
 trade that came together is taken first.
 """
 
+import math
 import random
 import statistics
 import warnings
@@ -279,11 +280,11 @@ def reference_numbers(symbol: Symbol, history: Sequence[date]) -> dict[str, floa
     return values
 
 
-def baselines(symbol: Symbol, history: Sequence[date]) -> tuple[int, list[float], list[float], list[float]] | None:
-    """Days, and by slot: mean volume, mean trades and their sample sd, all since 04:00; None with fewer than 3 days."""
+def baselines(symbol: Symbol, history: Sequence[date]) -> tuple[int, list[float], list[float], list[float]]:
+    """Days, and by slot: mean volume, mean trades and their sample sd, all since 04:00; NaN with fewer than 3 days."""
     days = [day for day in history[-30:] if any(key[0] == day for key in symbol.slots)]
     if len(days) < 3:
-        return None
+        return len(days), *([math.nan] * 192 for _ in range(3))
     volumes: list[float] = []
     trades: list[float] = []
     spreads: list[float] = []

@@ -1,7 +1,7 @@
 """A handful of symbols moved by hand: frames for tests that are about few rows."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,7 @@ from services.kit.lists import ListSpec
 DAY: Final = "2026-03-10"
 EPOCH: Final = 1_773_000_000
 SECOND: Final = 1_000_000_000
+DAY_NS: Final = 86_400 * SECOND
 
 
 def at(clock: str) -> int:
@@ -47,6 +48,8 @@ class Tape:
         self.now_ns = at(clock)
         self.sequence = 0
         self._prev_close = prev_close
+        # Since DAY.
+        self._days = 0
 
     def frame(self, **body: object) -> bytes:
         self.sequence += 1
@@ -58,18 +61,28 @@ class Tape:
         ids = range(len(self.symbols))
         closes = frame_pb2.NumberColumn(field=frame_pb2.PREV_CLOSE, values=[self._prev_close for _ in ids])
         return [
-            self.frame(
-                trading_day=frame_pb2.TradingDay(
-                    trading_date=DAY,
-                    pre_market_start_ns=at("04:00:00"),
-                    market_open_ns=at("09:30:00"),
-                    market_close_ns=at("16:00:00"),
-                    post_market_end_ns=at("20:00:00"),
-                )
-            ),
+            self._trading_day(),
             self.frame(symbols=frame_pb2.SymbolTable(first_id=0, symbols=self.symbols)),
             self.frame(reference=frame_pb2.ReferenceColumns(symbol_id=ids, numbers=[closes])),
         ]
+
+    def next_day(self) -> bytes:
+        """The following day, at the same time of day."""
+        self._days += 1
+        self.now_ns += DAY_NS
+        return self._trading_day()
+
+    def _trading_day(self) -> bytes:
+        times = [at(clock) + self._days * DAY_NS for clock in ("04:00:00", "09:30:00", "16:00:00", "20:00:00")]
+        return self.frame(
+            trading_day=frame_pb2.TradingDay(
+                trading_date=str(date.fromisoformat(DAY) + timedelta(days=self._days)),
+                pre_market_start_ns=times[0],
+                market_open_ns=times[1],
+                market_close_ns=times[2],
+                post_market_end_ns=times[3],
+            )
+        )
 
     def trades(self, prices: Mapping[str, float], size: float = 100.0) -> bytes:
         """One trade a symbol, a millisecond after whatever came before."""

@@ -4,7 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from services.data_ingest.reference.baselines import BASELINE_DAYS, SlotGrid, SymbolBaseline, bar_columns, stack
+from services.data_ingest.reference.baselines import (
+    BASELINE_DAYS,
+    LEAST_DAYS,
+    SlotGrid,
+    SymbolBaseline,
+    bar_columns,
+    stack,
+)
 from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch
 from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
 from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
@@ -31,6 +38,8 @@ class BaselineLoad:
         # Early closes are left out and not replaced.
         self._grid = SlotGrid([day for day in self._span if day not in load.days.early_closes])
         self._ready: list[tuple[str, SymbolBaseline]] = []
+        # Symbols with means of Redis's.
+        self._copied: set[str] = set()
         self._emitted = monotonic()
         self._refused = False
         self._in_a_row = 0
@@ -48,7 +57,7 @@ class BaselineLoad:
             held = await self._pass_on("postgres", rows)
         rest = [symbol for symbol in symbols if symbol not in held]
         if load.redis is not None and rest:
-            await self._pass_on("redis", redis_baselines(load.redis, rest, load.set_aside))
+            self._copied = await self._pass_on("redis", redis_baselines(load.redis, rest, load.set_aside))
         await self._flush()
         return rest
 
@@ -110,7 +119,8 @@ class BaselineLoad:
         wrong += oversize
         if wrong:
             self._load.set_aside["slot_bar"] += wrong
-        if baseline is not None:
+        # Also one of too few days, so that their number is known; but no mean is given up for it.
+        if baseline.days >= LEAST_DAYS or symbol not in self._copied:
             await self._add(symbol, baseline)
 
     async def _pass_on(self, store: str, rows: AsyncIterator[tuple[str, SymbolBaseline]]) -> set[str]:

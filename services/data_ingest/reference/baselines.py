@@ -24,7 +24,10 @@ Floats = NDArray[np.float64]
 
 
 class SymbolBaseline(NamedTuple):
-    """Means over `days` days at the ends of the 192 slots; trades are NaN where a bar did not tell them."""
+    """Means over `days` days at the ends of the 192 slots; trades are NaN where a bar did not tell them.
+
+    With fewer than LEAST_DAYS there are no means: all are NaN, and only the number of days is told.
+    """
 
     days: int
     avg_volume: Floats
@@ -41,10 +44,8 @@ class SlotGrid:
         starts = [datetime.datetime.combine(day, FIRST_SLOT, NEW_YORK).timestamp() for day in days]
         self._starts_ms = np.array(starts, dtype=np.int64) * 1000
 
-    def baseline(
-        self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats
-    ) -> tuple[SymbolBaseline | None, int]:
-        """A symbol's baseline, None with fewer than 3 days, and how many bars were set aside.
+    def baseline(self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats) -> tuple[SymbolBaseline, int]:
+        """A symbol's baseline, and how many bars were set aside.
 
         Args:
             start_ms: starts of 5-minute bars, in ms since 1970 UTC, of any days;
@@ -57,7 +58,7 @@ class SlotGrid:
         has_bar = is_taken.any(axis=1)
         days = int(has_bar.sum())
         if days < LEAST_DAYS:
-            return None, wrong
+            return SymbolBaseline(days, *np.full((3, SLOTS), np.nan)), wrong
         shares, counts = grid[:, has_bar].cumsum(axis=2)
         return SymbolBaseline(days, shares.mean(axis=0), counts.mean(axis=0), counts.std(axis=0, ddof=1)), wrong
 
