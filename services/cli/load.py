@@ -111,24 +111,28 @@ def summary(shown: Shown) -> str:
 
 def database_url(settings: Settings) -> str:
     """The settings' database, else the embedded one of a mesh that runs on this machine."""
+    from services.kit.data_directory import market_directory
     from services.kit.embedded import postgres_url
 
-    return settings.database_url or postgres_url(settings.data_dir)
+    return settings.database_url or postgres_url(market_directory(settings))
 
 
 async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
     from services.historical.service import open_runner
     from services.historical.work import Work
     from services.kit.clock import monotonic
+    from services.kit.database import claim_market
 
     shown, works, numbers = Shown(), list[Work](), list[int]()
+    url = database_url(settings)
 
     def begun(job_id: int, work: Work) -> None:
         numbers.append(job_id)
         works.append(work)
 
     try:
-        context = open_runner(settings, database_url(settings), ATTEMPTS)
+        await claim_market(url, settings.market)
+        context = open_runner(settings, url, ATTEMPTS)
         runner = await context.__aenter__()
     except StartError as error:
         raise StartError(f"{error}\n(a load needs the database: `make run`, or TRADEUL_DATABASE_URL)") from error

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "simulate-flat-files": "services.cli.simulate_flat_files:simulate_flat_files",
     "check-config": "services.cli.check_config:check_config",
     "migrate": "services.cli.migrate:migrate",
+    "adopt-data": "services.cli.adopt_data:adopt_data",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from services.kit import embedded
+from services.kit.database import without_password
 from services.kit.errors import StartError
 from services.kit.http_probe import http_status
 from services.kit.process import ProcessSpec, Ready
@@ -45,20 +46,20 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
         environment["TRADEUL_REDIS_URL"] = settings.redis_url
     else:
         # A replay's lists are not to be taken for those of now.
-        redis_dir = settings.data_dir / "replay" if settings.is_replay else settings.data_dir
+        redis_dir = settings.market_dir / "replay" if settings.is_replay else settings.market_dir
         specs.append(embedded.redis_spec(redis_dir))
         environment["TRADEUL_REDIS_URL"] = embedded.redis_url(redis_dir)
     if settings.database_url:
         environment["TRADEUL_DATABASE_URL"] = settings.database_url
     else:
-        specs.append(embedded.postgres_spec(settings.data_dir))
-        environment["TRADEUL_DATABASE_URL"] = embedded.postgres_url(settings.data_dir)
+        specs.append(embedded.postgres_spec(settings.market_dir))
+        environment["TRADEUL_DATABASE_URL"] = embedded.postgres_url(settings.market_dir)
     stores = tuple(spec.name for spec in specs)
     specs.append(
         ProcessSpec(
             name=MIGRATE,
             command=(*PROGRAM, "migrate"),
-            needs=tuple(name for name in stores if name == "postgres"),
+            needs=stores,
             environment=environment,
             once=True,
         )
@@ -68,6 +69,15 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
         specs.append(_service_spec(module, settings, environment, names))
     specs.append(embedded.envoy_spec(settings, GATEWAY_AFTER))
     return specs
+
+
+def stores_of(settings: Settings) -> str:
+    """Whose data are used, and where they are, for people."""
+    whose = "the simulator's" if settings.uses_simulator else "the vendor's"
+    urls = [without_password(url) for url in (settings.database_url, settings.redis_url) if url]
+    if settings.is_replay and settings.redis_url:
+        urls.remove(without_password(settings.redis_url))
+    return f"{whose}, in {', '.join([str(settings.market_dir), *urls])}"
 
 
 def _service_spec(module: Module, settings: Settings, environment: Mapping[str, str], names: set[str]) -> ProcessSpec:

@@ -1,4 +1,6 @@
-"""`tradeul migrate`: brings the tables up to date."""
+"""`tradeul migrate`: brings the tables up to date, and says whose data they are."""
+
+import asyncio
 
 import click
 
@@ -7,12 +9,26 @@ from services.kit.settings import Settings
 
 @click.command()
 def migrate() -> None:
-    """Bring the tables of TRADEUL_DATABASE_URL up to date. `up` does this by itself."""
+    """Bring the tables of TRADEUL_DATABASE_URL up to date. `up` does this by itself.
+
+    The first time it also notes there, and in TRADEUL_REDIS_URL, whose market's data they hold (TRADEUL_MARKET);
+    from then on it refuses another market.
+    """
     from services.kit import database
 
-    url = Settings.load().database_url
-    names = database.migrate(url)
+    settings = Settings.load()
+    names = database.migrate(settings.database_url)
     for name in names:
         click.echo(f"applied {name}")
     if not names:
         click.echo("tables are up to date")
+    asyncio.run(claim(settings))
+
+
+async def claim(settings: Settings) -> None:
+    """Raises StartError when a store holds another market's data."""
+    from services.kit import database, redis
+
+    await database.claim_market(settings.database_url, settings.market)
+    if settings.redis_url and not settings.is_replay:
+        await redis.claim_market(settings.redis_url, settings.market)

@@ -19,7 +19,9 @@ TELL_SECONDS: Final = 30.0
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="By default flat in TRADEUL_DATA_DIR.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="By default flat in the market's data directory."
+)
 def record(out: Path | None) -> None:
     """Keep the running mesh's trades and minute bars as flat files that `tradeul replay` plays again.
 
@@ -29,7 +31,9 @@ def record(out: Path | None) -> None:
     configure(settings, "record")
     import uvloop
 
-    uvloop.run(run(settings, out or settings.data_dir / "flat"))
+    from services.kit.data_directory import market_directory
+
+    uvloop.run(run(settings, out or market_directory(settings) / "flat"))
 
 
 async def run(settings: Settings, folder: Path) -> None:

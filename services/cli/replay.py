@@ -10,6 +10,7 @@ import click
 
 from services.cli import mesh, up
 from services.kit.clock import monotonic
+from services.kit.data_directory import market_directory, only_one
 from services.kit.errors import StartError
 from services.kit.flat_files import TRADES_KIND, file_name
 from services.kit.logging import configure, get_logger
@@ -34,7 +35,7 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
     began = monotonic()
     live = Settings.load()
     configure(live, "replay")
-    date, path = find(source, folder or live.data_dir / "flat")
+    date, path = find(source, folder or market_directory(live) / "flat")
     if path is not None:
         date = _prepared_date(path, live)
     assert date is not None, "a day or a file"
@@ -53,7 +54,7 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
         log.warning(
             "previous closes, averages and baselines that are not stored come from the simulator, not the vendor"
         )
-    with up.only_one(settings.data_dir):
+    with only_one(market_directory(settings)):
         mesh.check_ports(mesh.ports_of(settings))
         asyncio.run(up.run(settings, began))
 

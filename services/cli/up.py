@@ -1,12 +1,9 @@
 """`tradeul up`: the whole mesh on this machine, supervised."""
 
 import asyncio
-import contextlib
-import fcntl
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +12,7 @@ import click
 from services.cli import mesh
 from services.cli.check_config import unknown_variables
 from services.kit.clock import monotonic
-from services.kit.errors import StartError
+from services.kit.data_directory import market_directory, only_one
 from services.kit.logging import configure, get_logger
 from services.kit.process import LineSink
 from services.kit.settings import Settings
@@ -34,23 +31,9 @@ def up() -> None:
     configure(settings, "up")
     for problem in unknown_variables(os.environ):
         log.warning("in the environment", problem=problem)
-    with only_one(settings.data_dir):
+    with only_one(market_directory(settings)):
         mesh.check_ports(mesh.ports_of(settings))
         asyncio.run(run(settings, began))
-
-
-@contextlib.contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
-    """Holds the data directory; raises StartError when another mesh does."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StartError(
-                f"another mesh is running on {data_dir.resolve()}; TRADEUL_DATA_DIR names another directory"
-            ) from error
-        yield
 
 
 async def run(settings: Settings, began: float) -> None:
@@ -118,6 +101,7 @@ def welcome(settings: Settings, seconds: float) -> str:
     return f"""
 Tradeul is ready after {seconds:.1f} s: {door}
 The market is {market}
+The data are {mesh.stores_of(settings)}
 
   curl {door}/health
   curl {door}/api/session/current

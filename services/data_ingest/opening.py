@@ -21,7 +21,7 @@ DIRECTORY: Final = "journal"
 
 def open_directory(settings: Settings) -> JournalDirectory | None:
     """None for a replay, which begins its day anew; raises StartError when another process writes there."""
-    return None if settings.is_replay else JournalDirectory(settings.data_dir / DIRECTORY)
+    return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
 
 
 async def find(directory: JournalDirectory, day: Day, now_ns: int) -> Recovered | None:
@@ -49,7 +49,7 @@ async def open_sequencer(
         market, messages = found.market, found.messages
         log.info("journal: the stream goes on", position=str(found.position), frames=len(messages))
     else:
-        epoch = await next_epoch(settings.data_dir)
+        epoch = await next_epoch(settings.market_dir)
         if found is not None:
             market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
             log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))

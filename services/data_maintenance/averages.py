@@ -65,8 +65,8 @@ class Averages:
         )
         values = [[None if value != value else value for value in column.tolist()] for column in columns]
         async with self._pool.acquire() as connection, connection.transaction():
-            await job.guard(connection)
             status = await connection.execute(_UPDATE, symbols, *values)
+            await job.guard(connection)
         standing.count("averages", int(status.rsplit(" ", 1)[-1]))
         for reason, count in set_aside.items():
             standing.count(f"set_aside_{reason}", count)

@@ -1,37 +1,120 @@
-"""housekeeping: what is older than it is kept for leaves the tables; partitions for what comes are made."""
+"""housekeeping: what is older than it is kept for leaves the tables; partitions for what comes are made.
 
+What is old is told by the market's time, which of a simulated market is another year's; what may be deleted at all
+by the settings TRADEUL_KEEP_*.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, time, timedelta
 from typing import Final
 
 import asyncpg
 
-from services.data_maintenance.work import Job
+from services.data_maintenance.work import Job, TaskError
 from services.kit.clock import NEW_YORK
+from services.kit.logging import get_logger
+from services.kit.settings import KeepSettings
 
-# Of a task that runs all day, and of the others.
-SHORT: Final = timedelta(days=7)
-LONG: Final = timedelta(days=400)
+log = get_logger(__name__)
+
+# What waits for longer stands in the way of everybody behind it.
+LOCK_SECONDS: Final = 10
+ATTEMPTS: Final = 3
+PAUSE_SECONDS: Final = 0.5
+# Others held what was wanted: it can be tried again.
+CONTENDED: Final = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 _RUNS: Final = """
     DELETE FROM maintenance_runs
-    WHERE state <> 'RUNNING'
-        AND ended_at < clock_timestamp() - CASE WHEN task = 'sync_redis' THEN $1::interval ELSE $2::interval END
+    WHERE state <> 'RUNNING' AND (task = 'sync_redis') = $1 AND ended_at < clock_timestamp() - $2::interval
 """
+
+Step = Callable[[asyncpg.Connection], Awaitable[None]]
 
 
 class Housekeeping:
-    """The task. The schema's function knows what is kept where, and leaves hypertables to TimescaleDB's policies."""
+    """The task, one table after the other, each in a transaction of its own.
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    The schema's function knows how. `now` is the market's time: a run that is about a later day deletes no more for it.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, keep: KeepSettings, now: Callable[[], datetime | None]) -> None:
         self._pool = pool
+        self._keep = keep
+        self._now = now
 
     async def __call__(self, job: Job) -> None:
-        job.standing.step = "dropping what is old"
-        # The mesh's time, not the database's: a feed's may be years earlier.
-        moment = job.run.scheduled_at or datetime.combine(job.trading_date, time(), NEW_YORK)
-        async with self._pool.acquire() as connection, connection.transaction():
-            await job.guard(connection)
-            for record in await connection.fetch("SELECT * FROM housekeeping($1)", moment):
+        moment = self._moment(job)
+        keep = days_kept(self._keep)
+        tables = [row["name"] for row in await self._pool.fetch("SELECT name FROM series ORDER BY name")]
+        for table in dict.fromkeys((*tables, *keep)):
+            job.standing.step = f"dropping what is old of {table}"
+            await self._in_order(job, self._part(job, moment, keep, table))
+        job.standing.step = "dropping what is old of maintenance_runs"
+        await self._in_order(job, self._runs(job))
+        job.standing.step = "compressing"
+        for record in await self._pool.fetch("SELECT chunks_to_compress($1) AS chunk", moment):
+            await self._in_order(job, self._compress(job, record["chunk"]))
+
+    def _moment(self, job: Job) -> datetime:
+        """The run's time on the market's clock."""
+        now = self._now()
+        if now is None:
+            raise TaskError("the market's time is not known")
+        wanted = job.run.scheduled_at or datetime.combine(job.trading_date, time(), NEW_YORK)
+        return min(wanted, now)
+
+    async def _in_order(self, job: Job, step: Step) -> None:
+        """One step in a transaction of its own; tried again when others held what it wanted.
+
+        The run is looked at last, as other tasks do: whoever renews its lease must not wait for the step.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._pool.acquire() as connection, connection.transaction():
+                    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+                    await step(connection)
+                    await job.guard(connection)
+                return
+            except CONTENDED as error:
+                if attempt == ATTEMPTS:
+                    raise
+                log.warning("housekeeping waits for others", step=job.standing.step, reason=type(error).__name__)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _part(self, job: Job, moment: datetime, keep: Mapping[str, int], table: str) -> Step:
+        async def step(connection: asyncpg.Connection) -> None:
+            done = await connection.fetch("SELECT * FROM housekeeping($1, $2, $3)", moment, json.dumps(keep), table)
+            for record in done:
                 job.standing.count(f"{record['series_name']}: {record['action']}", record["amount"])
-            status = await connection.execute(_RUNS, SHORT, LONG)
-        job.standing.count("maintenance_runs: rows deleted", int(status.rsplit(" ", 1)[-1]))
+
+        return step
+
+    def _runs(self, job: Job) -> Step:
+        async def step(connection: asyncpg.Connection) -> None:
+            for is_sync, days in ((True, self._keep.sync_runs), (False, self._keep.runs)):
+                if days:
+                    status = await connection.execute(_RUNS, is_sync, timedelta(days=days))
+                    job.standing.count("maintenance_runs: rows deleted", int(status.rsplit(" ", 1)[-1]))
+
+        return step
+
+    def _compress(self, job: Job, chunk: str) -> Step:
+        async def step(connection: asyncpg.Connection) -> None:
+            await connection.execute("SELECT compress_chunk($1::regclass, if_not_compressed => TRUE)", chunk)
+            job.standing.count("chunks compressed")
+
+        return step
+
+
+def days_kept(keep: KeepSettings) -> dict[str, int]:
+    """Days by table, as the schema's housekeeping() wants them; 0 is for ever."""
+    return {
+        "aggregates_1min": keep.minute_bars,
+        "scan_results": keep.scan_results,
+        "daily_ohlc": keep.daily_bars,
+        "slot_days": keep.slot_days,
+        "load_jobs": keep.loads,
+    }

@@ -78,7 +78,7 @@ class DataMaintenance(Service):
         resources.push_async_callback(pool.close)
         tasks = self._tasks
         if tasks is None:
-            tasks = await open_tasks(settings, pool, resources)
+            tasks = await open_tasks(settings, pool, resources, self.now)
         channel = await resources.enter_async_context(open_channel(settings.address("market_session")))
         self._trading_days = TradingDays(channel)
         store = RunStore(pool, self.holder, self._lease_seconds, self._retry_seconds)

@@ -1,7 +1,9 @@
 """What each task of the table is: the wiring."""
 
 import functools
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import datetime
 
 import asyncpg
 
@@ -18,7 +20,9 @@ from services.kit.settings import Settings
 from services.kit.vendor import VendorClient
 
 
-async def open_tasks(settings: Settings, pool: asyncpg.Pool, resources: AsyncExitStack) -> Tasks:
+async def open_tasks(
+    settings: Settings, pool: asyncpg.Pool, resources: AsyncExitStack, now: Callable[[], datetime | None]
+) -> Tasks:
     """The tasks over the stores and the vendor of the settings; what they need is closed with `resources`.
 
     Raises StartError when Redis is not there.
@@ -36,5 +40,5 @@ async def open_tasks(settings: Settings, pool: asyncpg.Pool, resources: AsyncExi
         "load_volume_slots": announced(pool, "baselines", Load(runner, slots)),
         "enrich_metadata": announced(pool, "metadata", Load(runner, companies, averages)),
         "sync_redis": SyncRedis(pool, redis, vendor),
-        "housekeeping": Housekeeping(pool),
+        "housekeeping": Housekeeping(pool, settings.keep, now),
     }

@@ -35,7 +35,9 @@ class Job:
         return self.run.trading_date
 
     async def guard(self, connection: asyncpg.Connection) -> None:
-        """In a transaction that writes: it cannot be committed once another replica has the run.
+        """Last in a transaction that writes: it cannot be committed once another replica has the run.
+
+        Last, so that everybody locks rows in one order, and the lease can be renewed meanwhile.
 
         Raises LostRunError.
         """

@@ -10,6 +10,7 @@ import asyncpg
 from services.kit.clock import monotonic
 from services.kit.errors import StartError
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 
 log = get_logger(__name__)
 
@@ -46,10 +47,10 @@ async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) 
             return await asyncpg.create_pool(url, min_size=1, max_size=max_size, command_timeout=60)
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
             if monotonic() >= deadline:
-                raise StartError(f"no database at {without_password(url)}: {error}") from error
-            log.warning("database not there yet", url=without_password(url), error=str(error))
+                raise StartError(f"no database at {without_password(url)}: {reason_of(error)}") from error
+            log.warning("database not there yet", url=without_password(url), error=reason_of(error))
         except asyncpg.PostgresError as error:
-            raise StartError(f"database at {without_password(url)} refuses: {error}") from error
+            raise StartError(f"database at {without_password(url)} refuses: {reason_of(error)}") from error
         await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -73,3 +74,28 @@ def migrate(url: str) -> list[str]:
     finally:
         backend.connection.close()
     return names
+
+
+async def claim_market(url: str, market: str) -> None:
+    """Says that the database's data are this market's; raises StartError when they are another's, or it is away."""
+    if not url:
+        raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            await connection.execute("INSERT INTO market_source (market) VALUES ($1) ON CONFLICT DO NOTHING", market)
+            holder = await connection.fetchval("SELECT market FROM market_source")
+        finally:
+            await connection.close()
+    except DATABASE_ERRORS as error:
+        raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
+    if holder != market:
+        raise StartError(other_market(f"the database at {without_password(url)}", holder, market))
+
+
+def other_market(store: str, holder: str, market: str) -> str:
+    """Why a store is refused."""
+    return (
+        f"{store} holds the {holder}'s data, this mesh's market is the {market}'s: expected a store for each"
+        " (TRADEUL_MARKET says whose market it is)"
+    )

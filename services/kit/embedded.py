@@ -1,7 +1,7 @@
 """Redis, PostgreSQL and Envoy on this machine, from Python packages: no root, nothing installed before.
 
 Each function makes a ProcessSpec for the supervisor. The stores listen on unix
-sockets only and keep their data in TRADEUL_DATA_DIR.
+sockets only and keep their data in the market's directory below TRADEUL_DATA_DIR.
 """
 
 import asyncio
@@ -291,8 +291,8 @@ def render_gateway(settings: Settings, template: str) -> str:
 
 
 def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
-    """Envoy with the rendered gateway; its access log goes to `data_dir`/log/gateway.log."""
-    data_dir = settings.data_dir.resolve()
+    """Envoy with the rendered gateway; its access log goes to log/gateway.log of the market's data directory."""
+    data_dir = settings.market_dir.resolve()
     configuration = data_dir / "gateway" / "envoy.yaml"
     log_file = data_dir / "log" / "gateway.log"
     admin = settings.address("gateway_admin")

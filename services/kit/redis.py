@@ -8,12 +8,16 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
 
 from services.kit.clock import monotonic
+from services.kit.database import other_market
 from services.kit.errors import StartError
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of, redact
 
 log = get_logger(__name__)
 
 RETRY_SECONDS = 0.25
+# Whose market's data these are; set by the first start.
+MARKET_KEY = "market:source"
 
 
 def make_client(url: str, *, decode_responses: bool = True) -> Redis:
@@ -46,8 +50,8 @@ async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: f
         except (RedisError, OSError) as error:
             if monotonic() >= deadline:
                 await client.aclose()
-                raise StartError(f"no Redis at {url}: {error}") from error
-            log.warning("redis not there yet", error=str(error))
+                raise StartError(f"no Redis at {redact(url)}: {reason_of(error)}") from error
+            log.warning("redis not there yet", error=reason_of(error))
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return client
@@ -67,3 +71,21 @@ def check_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+async def claim_market(url: str, market: str) -> None:
+    """Says that Redis's data are this market's; raises StartError when they are another's.
+
+    While it is away nobody knows: what it holds is a copy, and the mesh starts without it.
+    """
+    client = make_client(url)
+    try:
+        await client.set(MARKET_KEY, market, nx=True)
+        holder = await client.get(MARKET_KEY)
+    except (RedisError, OSError) as error:
+        log.warning("redis is away: whose data it holds is not known", error=reason_of(error))
+        return
+    finally:
+        await client.aclose()
+    if holder != market:
+        raise StartError(other_market(f"the Redis at {redact(url)}", str(holder), market))

@@ -17,7 +17,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -32,6 +31,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "gateway_admin": GATEWAY_ADMIN_PORT,
 }
 SIMULATOR_KEY = "simulator"
+SIMULATOR = "simulator"
 HIGHEST_PORT = 65535
 MAX_REPLAY_SPEED = 1_000_000
 # A service that stands in another's place is found where that one is.
@@ -186,11 +186,35 @@ class ReplaySettings(BaseModel):
         return speed
 
 
+class KeepSettings(BaseModel):
+    """For how many days, by the market's clock, housekeeping keeps what is stored; 0 is for ever.
+
+    Nothing else is ever deleted. Records of what processes did are dated, and so aged, by the database's clock.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minute_bars: int = Field(default=90, ge=0, description="TRADEUL_KEEP_MINUTE_BARS: days of aggregates_1min; 0 = all")
+    scan_results: int = Field(default=180, ge=0, description="TRADEUL_KEEP_SCAN_RESULTS: days of scan_results; 0 = all")
+    daily_bars: int = Field(default=0, ge=0, description="TRADEUL_KEEP_DAILY_BARS: days of daily_ohlc; 0 = all")
+    slot_days: int = Field(default=90, ge=0, description="TRADEUL_KEEP_SLOT_DAYS: days of slot_days; 0 = all")
+    loads: int = Field(default=180, ge=0, description="TRADEUL_KEEP_LOADS: days of load_jobs that ended; 0 = all")
+    runs: int = Field(default=400, ge=0, description="TRADEUL_KEEP_RUNS: days of maintenance_runs that ended; 0 = all")
+    sync_runs: int = Field(
+        default=7, ge=0, description="TRADEUL_KEEP_SYNC_RUNS: days of sync_redis's maintenance_runs; 0 = all"
+    )
+
+
 class Settings(BaseModel):
     """The whole tree. Names in the environment are in each description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    market: Literal["simulator", "vendor"] = Field(
+        default="simulator",
+        description="TRADEUL_MARKET: whose market data these are, simulator or vendor; by default the vendor's with a "
+        "key or URLs of it. Each has its own stores",
+    )
     clock: Literal["wall", "feed"] = Field(
         default="feed",
         description="TRADEUL_CLOCK: whose time session and slot follow; wall with a vendor key, else feed",
@@ -198,7 +222,9 @@ class Settings(BaseModel):
     redis_url: str = Field(default="", description="TRADEUL_REDIS_URL: redis://host:port/db or unix:///path")
     database_url: str = Field(default="", description="TRADEUL_DATABASE_URL: postgresql://user@host:port/db")
     data_dir: Path = Field(
-        default=Path(".tradeul"), description="TRADEUL_DATA_DIR: where embedded stores and the sequencer's journal are"
+        default=Path(".tradeul"),
+        description="TRADEUL_DATA_DIR: below it, in a directory for each market, are embedded stores and the "
+        "sequencer's journal",
     )
     host: str = Field(default="127.0.0.1", description="TRADEUL_HOST: host of every address that is not set by itself")
     log_format: Literal["console", "json"] = Field(
@@ -226,9 +252,9 @@ class Settings(BaseModel):
     fmp: FmpSettings = Field(default_factory=FmpSettings)
     flat_files: FlatFileSettings = Field(default_factory=FlatFileSettings)
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
-    _uses_simulator: bool = PrivateAttr(default=False)
+    keep: KeepSettings = Field(default_factory=KeepSettings)
 
-    @field_validator("clock", "log_format", "log_level", mode="before")
+    @field_validator("market", "clock", "log_format", "log_level", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -262,21 +288,25 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _clock_default(cls, values: object) -> object:
-        if isinstance(values, dict) and "clock" not in values:
-            polygon = values.get("polygon") or {}
-            key = polygon.get("api_key") if isinstance(polygon, dict) else polygon.api_key
-            replay = values.get("replay") or {}
-            date = replay.get("date") if isinstance(replay, dict) else replay.date
-            return {**values, "clock": "wall" if key and not date else "feed"}
-        return values
+    def _market_and_clock(cls, values: object) -> object:
+        """Whose market it is, and whose time: what is not set follows from the vendor's key and URLs."""
+        if not isinstance(values, dict):
+            return values
+        polygon, replay = values.get("polygon") or {}, values.get("replay") or {}
+        if isinstance(polygon, BaseModel):
+            polygon = polygon.model_dump()
+        date = replay.get("date") if isinstance(replay, dict) else replay.date
+        key = polygon.get("api_key")
+        is_vendors = key or polygon.get("ws_url") or polygon.get("rest_url")
+        market = values.get("market") or ("vendor" if is_vendors else SIMULATOR)
+        is_live = bool(key and not date and str(market).lower() != SIMULATOR)
+        return {"clock": "wall" if is_live else "feed", **values, "market": market}
 
     @model_validator(mode="after")
     def _vendor_defaults(self) -> Self:
-        """Fills in whose market it is: the vendor's with a key or URLs, else the simulator's."""
+        """Fills in where the market is."""
         polygon = self.polygon
-        self._uses_simulator = not (polygon.api_key or polygon.ws_url or polygon.rest_url)
-        if self._uses_simulator:
+        if self.uses_simulator:
             simulator = self.address("simulator")
             complete = {
                 "api_key": SIMULATOR_KEY,
@@ -305,8 +335,13 @@ class Settings(BaseModel):
 
     @property
     def uses_simulator(self) -> bool:
-        """Whether nothing says where a vendor's market is, so that the simulator is it."""
-        return self._uses_simulator
+        """Whether the market is the simulator's, which the mesh runs itself."""
+        return self.market == SIMULATOR
+
+    @property
+    def market_dir(self) -> Path:
+        """Where everything of this market is kept: no other market's data are ever there."""
+        return self.data_dir / self.market
 
     def address(self, service: str) -> Address:
         """Where `service` binds and is found; raises KeyError for a service without an address."""
@@ -342,6 +377,7 @@ GROUPS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "fmp": ("FMP_", FmpSettings),
     "flat_files": ("TRADEUL_FLAT_FILES_", FlatFileSettings),
     "replay": ("TRADEUL_REPLAY_", ReplaySettings),
+    "keep": ("TRADEUL_KEEP_", KeepSettings),
 }
 NOT_SCALAR = ("addresses", *GROUPS)
 

@@ -69,7 +69,7 @@ class Replay(Service):
 
 def cache_of(settings: Settings) -> Path:
     """Where prepared days are."""
-    return settings.data_dir / "replay" / "days"
+    return settings.market_dir / "replay" / "days"
 
 
 def ns_of(time: datetime.datetime | None) -> int | None:

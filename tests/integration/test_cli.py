@@ -142,10 +142,46 @@ def test_up_names_every_port_that_is_taken(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_up_shares_no_data_directory(tmp_path: Path) -> None:
-    from services.cli.up import only_one
+def test_each_market_has_a_directory_of_its_own() -> None:
+    simulated, real = Settings.load({}), Settings.load({"POLYGON_API_KEY": "key"})
+    assert [each.market_dir for each in (simulated, real)] == [Path(".tradeul/simulator"), Path(".tradeul/vendor")]
+    # Said by itself it goes before the key: a real day played without one, the simulator beside one.
+    files = Settings.load({"TRADEUL_MARKET": "vendor"})
+    beside = Settings.load({"TRADEUL_MARKET": "Simulator", "POLYGON_API_KEY": "key"})
+    assert (files.market_dir, files.clock, files.uses_simulator) == (Path(".tradeul/vendor"), "feed", False)
+    assert (beside.market_dir, beside.clock, beside.polygon.api_key) == (
+        Path(".tradeul/simulator"),
+        "feed",
+        "simulator",
+    )
+    assert (real.clock, real.uses_simulator) == ("wall", False)
 
-    with only_one(tmp_path):
+
+def test_data_of_an_earlier_version_are_adopted_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "postgres" / "data").mkdir(parents=True)
+    (tmp_path / "postgres" / "data" / "PG_VERSION").write_text("16")
+    (tmp_path / "sequencer.epoch").write_text("17")
+    where = {"TRADEUL_DATA_DIR": str(tmp_path)}
+    for command in (("up",), ("record",), ("load", "ohlc"), ("replay", "2025-11-24")):
+        result = tradeul(*command, **where)
+        assert result.returncode == 1
+        assert "holds postgres, sequencer.epoch of an earlier version" in result.stderr
+        assert "`tradeul adopt-data simulator`" in result.stderr
+        assert "Traceback" not in result.stderr
+    result = tradeul("adopt-data", "vendor", **where)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "vendor" / "postgres" / "data" / "PG_VERSION").read_text() == "16"
+    assert (tmp_path / "vendor" / "sequencer.epoch").read_text() == "17"
+    assert not (tmp_path / "postgres").exists()
+    result = tradeul("adopt-data", "simulator", **where)
+    assert result.returncode == 1
+    assert "found none" in result.stderr
+
+
+def test_up_shares_no_data_directory(tmp_path: Path) -> None:
+    from services.kit.data_directory import only_one
+
+    with only_one(tmp_path / "simulator"):
         result = tradeul("up", TRADEUL_DATA_DIR=str(tmp_path))
     assert result.returncode == 1
     assert f"another mesh is running on {tmp_path}" in result.stderr

@@ -189,6 +189,45 @@ async def test_redis_that_lost_everything_gets_it_again(stores: Stores) -> None:
             assert (await succeeded(replica, "sync_redis", date(2026, 3, 13))).counts["metadata"] == 1
 
 
+async def test_housekeeping_goes_by_the_markets_clock(stores: Stores) -> None:
+    """A simulated day of years ago stays, whatever the wall says, and whatever day a run by hand is about."""
+    # The market's evening of the next day.
+    now = datetime(2019, 11, 26, 1, tzinfo=UTC)
+    day = datetime(2019, 11, 25, 15, tzinfo=UTC)
+    await empty(stores)
+    counts = (
+        "SELECT (SELECT count(*) FROM aggregates_1min), (SELECT count(*) FROM scan_results), count(*) FROM slot_days"
+    )
+    async with (
+        clients(stores) as (database, _),
+        VendorServer(SplitMarket(7).rest) as vendor,
+        running_calendar() as calendar,
+    ):
+        await database.execute("TRUNCATE aggregates_1min, scan_results, slot_days")
+        await database.execute(
+            "INSERT INTO aggregates_1min (time, symbol, open, high, low, close, volume)"
+            " VALUES ($1, 'ONE', 1, 1, 1, 1, 1)",
+            day,
+        )
+        await database.execute(
+            "INSERT INTO scan_results (time, symbol, list, session, rank, is_entry)"
+            " VALUES ($1, 'ONE', 'winners', 'MARKET_OPEN', 1, TRUE)",
+            day,
+        )
+        await database.execute("INSERT INTO slot_days VALUES ($1, 'ONE', '', '', '')", day.date())
+        settings = settings_of(stores, calendar, vendor.environment)
+        async with running_replica(settings, SetClock(now), catch_up=False) as replica:
+            for about in (date(2019, 11, 25), date(2026, 11, 25)):
+                await succeeded(replica, "housekeeping", about)
+                assert tuple(await database.fetchrow(counts)) == (1, 1, 1)
+        # A year later by the market's clock; scan results are kept for ever.
+        settings["TRADEUL_KEEP_SCAN_RESULTS"] = "0"
+        async with running_replica(settings, SetClock(now.replace(year=2020)), catch_up=False) as replica:
+            await succeeded(replica, "housekeeping", date(2020, 11, 25))
+            assert tuple(await database.fetchrow(counts)) == (0, 1, 0)
+        await database.execute("TRUNCATE scan_results")
+
+
 async def test_housekeeping_is_the_schemas(stores: Stores) -> None:
     market = SplitMarket(7)
     await empty(stores)

@@ -78,16 +78,10 @@ async def test_series_are_hypertables_or_partitioned(database: asyncpg.Connectio
     query = "SELECT hypertable_name AS name, compression_enabled FROM timescaledb_information.hypertables"
     found = {row["name"]: row["compression_enabled"] for row in await database.fetch(query)}
     assert {name: found.get(name) for name in names} == dict.fromkeys(names, True)
-    jobs = await database.fetch(
-        "SELECT proc_name, hypertable_name, config::jsonb ->> 'drop_after' AS drop_after,"
-        " config::jsonb ->> 'compress_after' AS compress_after FROM timescaledb_information.jobs"
-    )
-    assert {
-        row["hypertable_name"]: row["compress_after"] for row in jobs if row["compress_after"] is not None
-    } == dict.fromkeys(names, "7 days")
-    kept = {row["hypertable_name"]: row["drop_after"] for row in jobs if row["proc_name"] == "policy_retention"}
-    assert kept == {"aggregates_1min": "90 days", "scan_results": "180 days"}
-    assert "policy_refresh_continuous_aggregate" in {row["proc_name"] for row in jobs}
+    # Nothing is dropped or compressed by the wall's clock.
+    jobs = {row["proc_name"] for row in await database.fetch("SELECT proc_name FROM timescaledb_information.jobs")}
+    assert "policy_refresh_continuous_aggregate" in jobs
+    assert not jobs & {"policy_retention", "policy_compression"}
 
 
 async def test_rows_of_any_day_can_be_written_again(url: str, database: asyncpg.Connection) -> None:
@@ -133,24 +127,82 @@ async def test_five_minutes(database: asyncpg.Connection) -> None:
     ]
 
 
+KEEP = '{"aggregates_1min": 90}'
+
+
 async def test_housekeeping_drops_what_is_old(database: asyncpg.Connection) -> None:
-    """Partitions and rows without one; of hypertables the policy does, which is run by hand here."""
+    """Partitions, rows without one, chunks; and nothing that no setting names."""
     old, kept = NOW - timedelta(days=100), NOW - timedelta(days=80)
     if not await has_timescale(database):
         assert await database.fetchval("SELECT make_partitions('aggregates_1min', $1, $2)", old, old + WEEK) == 2
     times = [NOW - timedelta(days=400), old, kept, NOW]
     records = [bar("AAPL", time) for time in times]
     await database.copy_records_to_table("aggregates_1min", records=records, columns=BAR_COLUMNS)
-    if await has_timescale(database):
-        await database.execute("SELECT drop_chunks('aggregates_1min', older_than => $1::timestamptz)", NOW - 13 * WEEK)
-    done = {(row[0], row[1]): row[2] for row in await database.fetch("SELECT * FROM housekeeping($1)", NOW)}
+    scans = ("time", "symbol", "list", "session", "rank", "is_entry")
+    scan = (NOW - timedelta(days=3000), "AAPL", "winners", "MARKET_OPEN", 1, True)
+    await database.copy_records_to_table("scan_results", records=[scan], columns=scans)
+    for nothing in ("{}", '{"aggregates_1min": 0}'):
+        await database.fetch("SELECT * FROM housekeeping($1, $2)", NOW + 500 * WEEK, nothing)
+        assert await database.fetchval("SELECT count(*) FROM aggregates_1min") == 4
+    done = {(row[0], row[1]): row[2] for row in await database.fetch("SELECT * FROM housekeeping($1, $2)", NOW, KEEP)}
     left = [row["time"] for row in await database.fetch("SELECT time FROM aggregates_1min ORDER BY time")]
     assert left == [kept, NOW]
+    assert await database.fetchval("SELECT count(*) FROM scan_results") == 1
+    assert done["aggregates_1min", "chunks dropped" if await has_timescale(database) else "partitions dropped"] >= 1
     if not await has_timescale(database):
-        assert done["aggregates_1min", "rows deleted"] == 1
-        assert done["aggregates_1min", "partitions dropped"] >= 1
         assert await database.fetchval("SELECT count(*) FROM aggregates_1min_default") == 0
-        assert [tuple(row) for row in await database.fetch("SELECT * FROM housekeeping($1)", NOW)] == []
+    assert [tuple(row) for row in await database.fetch("SELECT * FROM housekeeping($1, $2)", NOW, KEEP)] == []
+
+
+async def test_housekeeping_locks_a_table_before_its_rows(url: str, database: asyncpg.Connection) -> None:
+    """A writer that has the table, and then wants a row that is about to go, ends; so does housekeeping."""
+    if await has_timescale(database):
+        return
+    old, new = NOW - timedelta(days=400), NOW + timedelta(days=400)
+    await database.copy_records_to_table(
+        "aggregates_1min", records=[bar("AAPL", time) for time in (old, new)], columns=BAR_COLUMNS
+    )
+    writer = await asyncpg.connect(url)
+    keeper = await asyncpg.connect(url)
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1"
+    upsert = (
+        "INSERT INTO aggregates_1min VALUES ($1, 'AAPL', 1, 1, 1, 1, 1)"
+        " ON CONFLICT (symbol, time) DO UPDATE SET close = excluded.close"
+    )
+    async with writer.transaction():
+        await writer.execute(upsert, NOW)
+        keeping = asyncio.create_task(keeper.fetch("SELECT * FROM housekeeping($1, $2)", NOW, KEEP))
+        async with asyncio.timeout(30):
+            while not await database.fetchval(waits, keeper.get_server_pid()):
+                await asyncio.sleep(0.01)
+        await writer.execute(upsert, old)
+    await keeping
+    times = [row["time"] for row in await database.fetch("SELECT time FROM aggregates_1min ORDER BY time")]
+    assert times == [NOW, new]
+    await writer.close()
+    await keeper.close()
+
+
+async def test_chunks_are_compressed_by_the_markets_clock(database: asyncpg.Connection) -> None:
+    """Daily bars later than the nightly work looks for days that a year lacks; without TimescaleDB none are."""
+    times = [NOW - timedelta(days=days) for days in (30, 1)]
+    records = [bar("AAPL", time) for time in times]
+    await database.copy_records_to_table("aggregates_1min", records=records, columns=BAR_COLUMNS)
+    for days in (1200, 300, 1):
+        await database.execute(
+            "INSERT INTO daily_ohlc VALUES ($1, 'AAPL', 1, 1, 1, 1, 5)", NOW.date() - timedelta(days=days)
+        )
+
+    async def due(moment: datetime) -> int:
+        return len(await database.fetch("SELECT chunks_to_compress($1)", moment))
+
+    if not await has_timescale(database):
+        assert await due(NOW + 100 * WEEK) == 0
+        return
+    assert await due(NOW) == 2
+    assert await due(NOW - 100 * WEEK) == 0
+    await database.execute("SELECT compress_chunk(c::regclass) FROM chunks_to_compress($1) AS c", NOW)
+    assert await due(NOW) == 0
 
 
 async def test_partitions_take_over_the_rows_that_came_before_them(database: asyncpg.Connection) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
+from services.kit import database, redis
 from services.kit.database import migrate
+from services.kit.errors import StartError
 from services.kit.redis import open_redis
 from tests.support.stores import Stores, module_stores
 
@@ -42,10 +44,18 @@ async def test_several_processes_may_migrate_at_once(stores: Stores) -> None:
         await connection.close()
 
 
+async def test_a_store_is_one_markets(stores: Stores) -> None:
+    for claim, url in ((database.claim_market, stores.database_url), (redis.claim_market, stores.redis_url)):
+        await claim(url, "simulator")
+        await claim(url, "simulator")
+        with pytest.raises(StartError, match="holds the simulator's data, this mesh's market is the vendor's"):
+            await claim(url, "vendor")
+
+
 async def test_redis_answers(stores: Stores) -> None:
-    redis = await open_redis(stores.redis_url)
+    client = await open_redis(stores.redis_url)
     try:
-        await redis.set("key", "value")
-        assert await redis.get("key") == "value"
+        await client.set("key", "value")
+        assert await client.get("key") == "value"
     finally:
-        await redis.aclose()
+        await client.aclose()

@@ -1,0 +1,19 @@
+"""`tradeul adopt-data`: says whose the data of an earlier version are."""
+
+import click
+
+from services.kit.settings import Settings
+
+
+@click.command()
+@click.argument("market", type=click.Choice(["simulator", "vendor"]))
+def adopt_data(market: str) -> None:
+    """Move what an earlier version kept in TRADEUL_DATA_DIR to the directory of MARKET.
+
+    Earlier versions kept the simulator's and the vendor's data in one place. Nothing is copied or deleted.
+    """
+    from services.kit.data_directory import adopt
+
+    data_dir = Settings.load().data_dir
+    for name in adopt(data_dir, market):
+        click.echo(f"{data_dir / name} is now {data_dir / market / name}")
