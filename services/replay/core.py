@@ -1,13 +1,14 @@
 """From a prepared day to batches of the feed: a pure function of the day, whatever the speed.
 
 The day is cut by event time: a batch holds the events of one cell of CELL_NS, or a
-part of it when it is large, and a watermark follows each cell. While nothing
+part of it when it is large, and a watermark follows each cell: its end, which still
+belongs to it, so that the lists' times are whole tenths of seconds. While nothing
 happens a watermark comes with every second of the day. So batch n is the same in
 every replay of a day, and the lists refresh at the same places of the stream.
 """
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -46,12 +47,12 @@ def cuts(day: DayFile, until_ns: int | None = None) -> Iterator[Cut]:
     rows = len(arrival) if until_ns is None else int(np.searchsorted(arrival, until_ns, side="right"))
     marked = None
     for first, last in _cells(arrival[:rows]):
-        cell = int(arrival[first]) // CELL_NS
+        end = _cell(int(arrival[first])) * CELL_NS
         if marked is not None:
-            for mark in _quiet(marked, cell * CELL_NS):
+            # What comes at the begin itself is of the cell before.
+            for mark in _quiet(marked, end - CELL_NS + 1):
                 yield Cut(first, first, mark, mark)
-        # What comes at the end itself is of the next cell.
-        marked = (cell + 1) * CELL_NS - 1
+        marked = end
         if until_ns is not None:
             marked = min(marked, until_ns)
         for start in range(first, last, MAX_ROWS):
@@ -68,12 +69,17 @@ def _cells(arrival: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Iterator[tu
     begun = 0
     for start in range(0, len(arrival), BLOCK_ROWS):
         # One row more, to see whether the cell goes on.
-        cell = arrival[start : start + BLOCK_ROWS + 1] // CELL_NS
+        cell = _cell(arrival[start : start + BLOCK_ROWS + 1])
         for end in (np.flatnonzero(cell[1:] != cell[:-1]) + start + 1).tolist():
             yield begun, end
             begun = end
     if begun < len(arrival):
         yield begun, len(arrival)
+
+
+def _cell(time_ns: Any) -> Any:
+    """The number of the cell of a time, or of each of an array: cell n ends with n * CELL_NS."""
+    return -(-time_ns // CELL_NS)
 
 
 def _quiet(after_ns: int, before_ns: int) -> Iterator[int]:

@@ -4,6 +4,8 @@ import gzip
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.columns import condition_mask
@@ -64,7 +66,7 @@ def test_columns_are_those_of_the_live_feed(tmp_path: Path) -> None:
     )
     assert day.manifest.symbols == ["A", "B"]
     (cut,) = cuts(day)
-    assert cut == Cut(0, 3, (time // CELL_NS + 1) * CELL_NS - 1, (time // CELL_NS + 1) * CELL_NS - 1)
+    assert cut == Cut(0, 3, (time // CELL_NS + 1) * CELL_NS, (time // CELL_NS + 1) * CELL_NS)
     batch = polygon_ws_pb2.MarketBatch.FromString(encode(day, cut))
     assert batch.watermark_ns == cut.watermark_ns
     trades = batch.trades
@@ -83,13 +85,52 @@ def test_quiet_seconds_have_watermarks_and_cells_are_never_mixed(tmp_path: Path)
     day = day_of(tmp_path, *(trade_row("A", time, 1) for time in times))
     marks = [(cut.last - cut.first, cut.watermark_ns) for cut in cuts(day)]
     assert marks == [
-        (2, ns_at("09:30:00.1") - 1),
-        (1, ns_at("09:30:00.2") - 1),
+        # The end of a cell is its last time.
+        (3, ns_at("09:30:00.1")),
         (0, ns_at("09:30:01")),
         (0, ns_at("09:30:02")),
         (0, ns_at("09:30:03")),
-        (1, ns_at("09:30:04") - 1),
+        (1, ns_at("09:30:04")),
     ]
+
+
+def test_a_second_in_which_nothing_comes_and_one_that_ends_a_cell(tmp_path: Path) -> None:
+    times = [ns_at("09:30:01"), ns_at("09:30:03"), ns_at("09:30:03") + 1]
+    day = day_of(tmp_path, *(trade_row("A", time, 1) for time in times))
+    assert [(cut.last - cut.first, cut.watermark_ns) for cut in cuts(day)] == [
+        (1, ns_at("09:30:01")),
+        (0, ns_at("09:30:02")),
+        (1, ns_at("09:30:03")),
+        (1, ns_at("09:30:03.1")),
+    ]
+
+
+@given(
+    st.lists(st.integers(0, 5 * SECOND) | st.integers(0, 50).map(lambda n: n * CELL_NS), min_size=1, max_size=60),
+    st.none() | st.integers(0, 6 * SECOND),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_times_are_those_of_the_source_and_watermarks_have_no_noise(
+    tmp_path: Path, offsets: list[int], until: int | None
+) -> None:
+    """Every nanosecond of the file is fed; lists refresh at whole tenths, after all that came up to then."""
+    start = ns_at("09:30:00")
+    times = sorted(start + offset for offset in offsets)
+    until_ns = None if until is None else start + until
+    day = day_of(tmp_path, *(trade_row("A", time, 1) for time in times), name=f"{abs(hash(tuple(offsets)))}.csv.gz")
+    fed: list[int] = []
+    marked = 0
+    for cut in cuts(day, until_ns):
+        batch = polygon_ws_pb2.MarketBatch.FromString(encode(day, cut))
+        new = list(batch.trades.time_ns)
+        assert all(time > marked for time in new)
+        fed += new
+        if cut.watermark_ns:
+            assert marked < cut.watermark_ns and (fed == [] or fed[-1] <= cut.watermark_ns)
+            assert cut.watermark_ns % CELL_NS == 0 or cut.watermark_ns == until_ns
+            marked = cut.watermark_ns
+    assert fed == [time for time in times if until_ns is None or time <= until_ns]
+    assert marked == until_ns or (until_ns is None and marked >= times[-1])
 
 
 def test_until_is_the_last_watermark(tmp_path: Path) -> None:
@@ -102,7 +143,7 @@ def test_until_is_the_last_watermark(tmp_path: Path) -> None:
     assert until("09:30:00.05") == [(1, times[0])]
     assert until("09:30:00.07") == [(2, ns_at("09:30:00.07"))]
     assert until("09:30:01.5") == [
-        (2, ns_at("09:30:00.1") - 1),
+        (2, ns_at("09:30:00.1")),
         (0, ns_at("09:30:01")),
         (0, ns_at("09:30:01.5")),
     ]
@@ -114,7 +155,7 @@ def test_until_is_the_last_watermark(tmp_path: Path) -> None:
 
 def test_large_cells_are_several_batches_and_one_watermark(tmp_path: Path) -> None:
     time = ns_at("09:30:00")
-    day = day_of(tmp_path, *(trade_row("A", time + number, 1) for number in range(MAX_ROWS + 3)))
+    day = day_of(tmp_path, *(trade_row("A", time + 1 + number, 1) for number in range(MAX_ROWS + 3)))
     assert [(cut.last - cut.first, cut.watermark_ns > 0) for cut in cuts(day)] == [(MAX_ROWS, False), (3, True)]
 
 
