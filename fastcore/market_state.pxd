@@ -23,6 +23,7 @@ cdef class MarketState:
     cdef int32_t* symbol_order                # [symbol id] -> place of its symbol in ascending order
 
     cdef readonly str trading_date            # YYYY-MM-DD, empty before a trading day is known
+    cdef readonly str next_trading_date       # the day after it, empty where the calendar ends
     cdef DayTable table
     cdef Baselines baselines
     cdef char* block                          # holds all columns of doubles

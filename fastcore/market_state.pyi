@@ -30,6 +30,10 @@ class MarketState:
         """YYYY-MM-DD; empty before a trading day is known."""
 
     @property
+    def next_trading_date(self) -> str:
+        """The trading day after it, YYYY-MM-DD; empty where the calendar ends."""
+
+    @property
     def symbols(self) -> list[str]:
         """All symbols, by id."""
 

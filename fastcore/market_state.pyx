@@ -69,7 +69,7 @@ cdef double NAN = float("nan")
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
 cdef list DOUBLE_NUMBERS = [field.number for field in fields.FIELDS if field.kind != "text"]
 # Begins every whole state: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 4 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 5 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -105,6 +105,7 @@ cdef class MarketState:
         self.ascending = []
         self.pool = TextPool()
         self.trading_date = ""
+        self.next_trading_date = ""
         self.baselines.slot = -1
         self.derived_grid = self.derived_ns = -1
         builtin_rules(&self.table.rules)
@@ -320,10 +321,12 @@ cdef class MarketState:
 
     cdef int _begin_day(self, const Field* body) except -1:
         cdef DayBounds bounds
-        cdef str trading_date = parse_trading_day(body, &bounds)
+        cdef str trading_date, next_trading_date
+        trading_date, next_trading_date = parse_trading_day(body, &bounds)
         if self.trading_date and trading_date != self.trading_date:
             self._forget_day()
         self.trading_date = trading_date
+        self.next_trading_date = next_trading_date
         self.table.day = bounds
         self.is_all_dirty = True
         # Where now stands in the volume slots is another matter.
@@ -443,6 +446,7 @@ cdef class MarketState:
         write_block(writer, &self.table.rules, sizeof(RuleMasks))
         write_block(writer, &self.table.now_ns, sizeof(int64_t))
         write_text(writer, self.trading_date.encode())
+        write_text(writer, self.next_trading_date.encode())
         self.pool.write(writer)
         write_block(writer, &count, sizeof(int64_t))
         for name in self.encoded_names:
@@ -514,6 +518,7 @@ cdef class MarketState:
         read_block(cursor, &table.rules, sizeof(RuleMasks))
         read_block(cursor, &table.now_ns, sizeof(int64_t))
         self.trading_date = read_text(cursor)
+        self.next_trading_date = read_text(cursor)
         if not (
             is_time(table.now_ns) and is_time(table.day.end)
             and 0 <= table.day.start <= table.day.open <= table.day.close <= table.day.end

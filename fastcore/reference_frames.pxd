@@ -19,7 +19,8 @@ cdef int[TEXT_FIELDS] TEXT_COLUMNS
 cdef int[HISTORY_FIELDS] HISTORY_COLUMNS
 
 # What a TradingDay says. ValueError unless the sessions follow each other.
-cdef str parse_trading_day(const Field* body, DayBounds* bounds)
+# Its date and that of the next.
+cdef tuple parse_trading_day(const Field* body, DayBounds* bounds)
 
 # The symbols that a SymbolTable adds to the `count` there are; ValueError when it does not go on from there.
 cdef list parse_symbols(const Field* body, int32_t count)

@@ -67,11 +67,18 @@ cdef int expect_count(const Packed* column, Py_ssize_t count, str what) except -
 
 # ---- days, symbols, watermarks ----
 
-cdef str parse_trading_day(const Field* body, DayBounds* bounds):
+cdef bint is_date(str text):
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+cdef tuple parse_trading_day(const Field* body, DayBounds* bounds):
     cdef Cursor cursor = enter(body)
     cdef Field field
     cdef int64_t[4] times
-    cdef str text = ""
+    cdef str text = "", next_text = ""
     cdef int i, status = next_field(&cursor, &field)
     times[0] = times[1] = times[2] = times[3] = 0
     while status == WIRE_FIELD:
@@ -81,6 +88,9 @@ cdef str parse_trading_day(const Field* body, DayBounds* bounds):
         elif 2 <= field.number <= 5:
             expect_wire(&field, WIRE_FIXED64, "TradingDay: a session's time")
             times[field.number - 2] = <int64_t>field.value
+        elif field.number == 7:
+            expect_wire(&field, WIRE_LENGTH, "TradingDay.next_trading_date")
+            next_text = decoded(&field, "TradingDay.next_trading_date")
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"TradingDay")
@@ -88,17 +98,15 @@ cdef str parse_trading_day(const Field* body, DayBounds* bounds):
         0 < times[0] < times[1] < times[2] < times[3] and is_time(times[3])
     ):
         raise ValueError(f"TradingDay: expected sessions that follow each other, was {[times[i] for i in range(4)]}")
-    try:
-        is_date = date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        is_date = False
-    if not is_date:
+    if not is_date(text):
         raise ValueError(f"TradingDay.trading_date: expected YYYY-MM-DD, was {text!r}")
+    if next_text and (not is_date(next_text) or next_text <= text):
+        raise ValueError(f"TradingDay.next_trading_date: expected a date after {text}, was {next_text!r}")
     bounds.start = times[0]
     bounds.open = times[1]
     bounds.close = times[2]
     bounds.end = times[3]
-    return text
+    return text, next_text
 
 
 cdef list parse_symbols(const Field* body, int32_t count):

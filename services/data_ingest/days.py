@@ -14,7 +14,10 @@ NEXT_DAY_SYMBOLS: Final = 3
 
 
 class Day(NamedTuple):
-    """A trading day: its New York date, and the ends of its sessions in ns since 1970 UTC."""
+    """A trading day: its New York date, and the ends of its sessions in ns since 1970 UTC.
+
+    `next_date`: the trading day after it; None where the calendar ends.
+    """
 
     date: datetime.date
     pre_market_start_ns: int
@@ -22,6 +25,7 @@ class Day(NamedTuple):
     market_close_ns: int
     post_market_end_ns: int
     is_early_close: bool
+    next_date: datetime.date | None = None
 
     @classmethod
     def of(cls, info: market_session_pb2.TradingDayInfo) -> "Day":
@@ -48,6 +52,7 @@ class Day(NamedTuple):
             message.market_close_ns,
             message.post_market_end_ns,
             message.is_early_close,
+            datetime.date.fromisoformat(message.next_trading_date) if message.next_trading_date else None,
         )
 
     def encode(self) -> bytes:
@@ -59,6 +64,7 @@ class Day(NamedTuple):
             market_close_ns=self.market_close_ns,
             post_market_end_ns=self.post_market_end_ns,
             is_early_close=self.is_early_close,
+            next_trading_date=str(self.next_date or ""),
         ).SerializeToString()
 
     def has(self, time_ns: int) -> bool:
@@ -70,7 +76,9 @@ class Calendar:
     """Consecutive trading days; raises ValueError when they are none or not ascending."""
 
     def __init__(self, days: Iterable[Day]) -> None:
-        self.days = tuple(days)
+        given = tuple(days)
+        following = [*(day.date for day in given[1:]), None]
+        self.days = tuple(day._replace(next_date=after) for day, after in zip(given, following, strict=False))
         if not self.days:
             raise ValueError("expected trading days, was none")
         if any(a.post_market_end_ns > b.pre_market_start_ns for a, b in zip(self.days, self.days[1:], strict=False)):

@@ -17,6 +17,7 @@ from services.data_ingest.sequencer import Sequencer
 from services.kit.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED, ServiceError
 from services.kit.logging import get_logger
 from services.kit.ring import Position
+from services.kit.trading_date import trading_date
 
 log = get_logger(__name__)
 
@@ -80,7 +81,7 @@ class DataIngestServicer:
         shown: tuple[int, str] | None = None
         with metrics.CLOCK_WATCHERS.track_inprogress():
             while not self._closing.is_set():
-                now = (sequencer.now_ns, str(sequencer.day.date))
+                now = (sequencer.now_ns, self._trading_date())
                 if now != shown:
                     shown = now
                     yield data_ingest_pb2.WatchClockResponse(
@@ -90,6 +91,10 @@ class DataIngestServicer:
                     async with asyncio.timeout(CLOCK_SECONDS):
                         await self._closing.wait()
 
+    def _trading_date(self) -> str:
+        day = self._sequencer.day
+        return trading_date(str(day.date), str(day.next_date or ""), self._sequencer.now_ns)
+
     async def GetSequencerStatus(
         self, _: data_ingest_pb2.GetSequencerStatusRequest, __: Context
     ) -> data_ingest_pb2.SequencerStatus:
@@ -98,7 +103,7 @@ class DataIngestServicer:
             position=sequencer.position.message(),
             oldest=Position(stream.ring.epoch, stream.ring.oldest).message(),
             event_time=timestamp(sequencer.now_ns),
-            trading_date=str(sequencer.day.date),
+            trading_date=self._trading_date(),
             symbols=len(sequencer.symbols),
             reference=self._reference(),
             rejected=self._rejected(),

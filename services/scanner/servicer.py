@@ -11,6 +11,7 @@ from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.errors import OPEN_EXPECTED, OPEN_REPEATED
 from services.kit.symbols import known_form
+from services.kit.trading_date import trading_date
 from services.scanner import requests
 from services.scanner.core import field_definitions, list_definitions
 from services.scanner.hub import ListHub
@@ -75,7 +76,7 @@ class ScannerServicer:
             market = core.market
             state = market.state
             status.session = cast("session_pb2.Session.ValueType", state.session)
-            status.trading_date = state.trading_date
+            status.trading_date = trading_date(state.trading_date, state.next_trading_date, state.now_ns)
             status.symbols = state.count
             status.active_symbols = state.active_count
             status.list_rows.update({name: market.list_count(name) for name in core.definitions})

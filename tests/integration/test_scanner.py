@@ -108,6 +108,15 @@ async def test_definitions_and_fields(scanner: RunningScanner) -> None:
     assert [field.name for field in fields] == [field.name for field in FIELDS]
 
 
+async def test_after_midnight_the_trading_date_is_the_next_one(
+    sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    for hours, expected in ((13.9, "2026-03-10"), (0.2, "2026-03-11"), (6, "2026-03-11")):
+        sequencer.send(sequencer.tape.watermark(hours * 3600))
+        await scanner.until_at(sequencer)
+        assert (await scanner.status()).trading_date == expected
+
+
 async def test_status(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
     before = await scanner.status()
     assert not before.HasField("event_time")

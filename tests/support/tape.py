@@ -81,6 +81,7 @@ class Tape:
                 market_open_ns=times[1],
                 market_close_ns=times[2],
                 post_market_end_ns=times[3],
+                next_trading_date=str(date.fromisoformat(DAY) + timedelta(days=self._days + 1)),
             )
         )
 

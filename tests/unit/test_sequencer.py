@@ -30,10 +30,13 @@ def day_after(days: int) -> Day:
     """Trading days follow each other without a weekend here."""
     start = FOUR_OCLOCK + days * 24 * HOUR
     times = (start, start + 11 * HOUR // 2, start + 12 * HOUR, start + 16 * HOUR)
-    return Day(datetime.date(2026, 3, 10) + datetime.timedelta(days), *times, is_early_close=False)
+    date = datetime.date(2026, 3, 10) + datetime.timedelta(days)
+    following = date + datetime.timedelta(1) if days < LAST_DAY else None
+    return Day(date, *times, is_early_close=False, next_date=following)
 
 
-CALENDAR = Calendar(day_after(days) for days in range(-5, 5))
+LAST_DAY = 4
+CALENDAR = Calendar(day_after(days) for days in range(-5, LAST_DAY + 1))
 TODAY, TOMORROW = day_after(0), day_after(1)
 Event = tuple[str, int, float]
 
@@ -306,7 +309,7 @@ def test_calendar() -> None:
     # A feed's first day is its date, though its sessions have not begun.
     assert CALENDAR.first(eve) == TODAY
     weekdays = Calendar([day_after(-4), TODAY])
-    assert weekdays.first(FOUR_OCLOCK - 30 * HOUR) == day_after(-4)
+    assert weekdays.first(FOUR_OCLOCK - 30 * HOUR) == day_after(-4)._replace(next_date=TODAY.date)
     assert (CALENDAR.after(TODAY), CALENDAR.after(day_after(4))) == (TOMORROW, None)
     assert CALENDAR.before(TODAY.date) == list(CALENDAR.days[:5])
     for days in ([], [TOMORROW, TODAY], [TODAY, TODAY]):

@@ -204,7 +204,9 @@ class WatchClockResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     TRADING_DATE_FIELD_NUMBER: _builtins.int
     trading_date: _builtins.str
-    """The trading day of the stream, YYYY-MM-DD."""
+    """The date of event_time in New York if that is a trading day, else the next
+    trading day.
+    """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """The newest event time accepted, or the newest watermark."""
@@ -299,6 +301,7 @@ class SequencerStatus(_message.Message):
     READERS_FIELD_NUMBER: _builtins.int
     SLOW_READERS_FIELD_NUMBER: _builtins.int
     trading_date: _builtins.str
+    """As WatchClock's."""
     symbols: _builtins.int
     trades: _builtins.float
     """Accepted and rejected events since the start; rejected by reason."""

@@ -325,6 +325,7 @@ class TradingDay(_message.Message):
     MARKET_CLOSE_NS_FIELD_NUMBER: _builtins.int
     POST_MARKET_END_NS_FIELD_NUMBER: _builtins.int
     IS_EARLY_CLOSE_FIELD_NUMBER: _builtins.int
+    NEXT_TRADING_DATE_FIELD_NUMBER: _builtins.int
     trading_date: _builtins.str
     """New York date, YYYY-MM-DD."""
     pre_market_start_ns: _builtins.int
@@ -332,6 +333,8 @@ class TradingDay(_message.Message):
     market_close_ns: _builtins.int
     post_market_end_ns: _builtins.int
     is_early_close: _builtins.bool
+    next_trading_date: _builtins.str
+    """The trading day after it; empty where the calendar ends."""
     def __init__(
         self,
         *,
@@ -341,10 +344,11 @@ class TradingDay(_message.Message):
         market_close_ns: _builtins.int = ...,
         post_market_end_ns: _builtins.int = ...,
         is_early_close: _builtins.bool = ...,
+        next_trading_date: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_early_close", b"is_early_close", "market_close_ns", b"market_close_ns", "market_open_ns", b"market_open_ns", "post_market_end_ns", b"post_market_end_ns", "pre_market_start_ns", b"pre_market_start_ns", "trading_date", b"trading_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_early_close", b"is_early_close", "market_close_ns", b"market_close_ns", "market_open_ns", b"market_open_ns", "next_trading_date", b"next_trading_date", "post_market_end_ns", b"post_market_end_ns", "pre_market_start_ns", b"pre_market_start_ns", "trading_date", b"trading_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -760,6 +760,9 @@ class ScannerStatus(_message.Message):
     session: _session_pb2.Session.ValueType
     """Absent, like trading_date, until there is a state."""
     trading_date: _builtins.str
+    """The market's date in New York if that is a trading day, else the next
+    trading day: the same as of /api/v1/session/current.
+    """
     symbols: _builtins.int
     active_symbols: _builtins.int
     """Symbols that have traded today."""
