@@ -32,7 +32,10 @@ extensions = [
 ]
 
 setup(
-    packages=["tradeul", "tradeul.v1", *find_packages(include=["fastcore", "fastcore.*", "services", "services.*"])],
+    packages=[
+        *("gateway", "tradeul", "tradeul.v1"),
+        *find_packages(include=["fastcore", "fastcore.*", "services", "services.*"]),
+    ],
     options={"build_ext": {"parallel": True}},
     ext_modules=cythonize(
         extensions,

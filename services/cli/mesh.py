@@ -9,12 +9,14 @@ from services.kit import embedded
 from services.kit.database import without_password
 from services.kit.errors import StartError
 from services.kit.http_probe import http_status
+from services.kit.packaged import check_installed
 from services.kit.process import ProcessSpec, Ready
 from services.kit.settings import STANDS_FOR, Address, Settings
 from services.modules import GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
 
 MIGRATE: Final = "migrate"
-PROGRAM: Final = (sys.executable, "-m", "services.cli.main")
+# -P: the folder that it is started in holds no code.
+PROGRAM: Final = (sys.executable, "-P", "-m", "services.cli.main")
 # The health check gives up so long before the supervisor looks whether the child still lives.
 HEALTH_SECONDS: Final = 1.0
 ENVIRONMENT: Final = {
@@ -38,8 +40,9 @@ def modules_of(settings: Settings) -> list[Module]:
 def specs_of(settings: Settings) -> list[ProcessSpec]:
     """Stores (unless settings name others), migrations, services and gateway, each after what it needs.
 
-    Raises StartError when a package or program for an embedded part is missing.
+    Raises StartError when a file of the installation, or a package or program for an embedded part, is missing.
     """
+    check_installed()
     specs: list[ProcessSpec] = []
     environment = {**ENVIRONMENT, "TRADEUL_DATA_DIR": str(settings.data_dir.resolve())}
     if settings.redis_url and not settings.is_replay:

@@ -52,7 +52,7 @@ async def end_worker(process: asyncio.subprocess.Process) -> None:
 async def _start(module: str) -> asyncio.subprocess.Process:
     launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), SAME]
     return await asyncio.create_subprocess_exec(
-        *(*launcher, sys.executable, "-m", module),
+        *(*launcher, sys.executable, "-P", "-m", module),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=PIPE_BYTES,

@@ -1,7 +1,6 @@
 """TimescaleDB or PostgreSQL: the connection pool, and the migrations that make the tables."""
 
 import asyncio
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,11 +9,11 @@ import asyncpg
 from services.kit.clock import monotonic
 from services.kit.errors import StartError
 from services.kit.logging import get_logger
+from services.kit.packaged import MIGRATIONS
 from services.kit.redaction import reason_of
 
 log = get_logger(__name__)
 
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
 RETRY_SECONDS: Final = 0.25
 # All that a statement on a connection may raise, also when the connection was cut at an awkward moment.
 DATABASE_ERRORS: Final = (
@@ -58,17 +57,19 @@ def migrate(url: str) -> list[str]:
     """Brings the tables up to date; returns the names of the migrations applied.
 
     Safe to run from several processes at once: the migrations hold a lock.
+    Raises StartError when the migrations are not installed.
     """
     # Only here, so that services do not carry a second driver.
     from yoyo import get_backend, read_migrations
 
     if not url:
         raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
+    migrations = str(MIGRATIONS.path())
     parts = urlsplit(url)
     backend = get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
     try:
         with backend.lock():
-            pending = backend.to_apply(read_migrations(str(MIGRATIONS)))
+            pending = backend.to_apply(read_migrations(migrations))
             names = [migration.id for migration in pending]
             backend.apply_migrations(pending)
     finally:

@@ -23,13 +23,10 @@ from typing import Any, Final
 
 from services.kit.errors import StartError
 from services.kit.http_probe import http_status
+from services.kit.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
 from services.kit.process import CHILD, SAME, ProcessSpec, rotate
 from services.kit.settings import Settings
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-GATEWAY_TEMPLATE: Final = ROOT / "gateway" / "envoy.yaml"
-DESCRIPTOR_SET: Final = ROOT / "gateway" / "tradeul.binpb"
-OPENAPI: Final = ROOT / "gateway" / "openapi.json"
 # sun_path holds 108 bytes; the longest name put below a directory is ".s.PGSQL.5432.lock".
 LONGEST_SOCKET_DIRECTORY: Final = 85
 DATABASE: Final = "tradeul"
@@ -274,8 +271,8 @@ def origin_matcher(origin: str) -> dict[str, Any]:
 def render_gateway(settings: Settings, template: str) -> str:
     """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
     values: dict[str, object] = {
-        "DESCRIPTOR_SET": DESCRIPTOR_SET,
-        "OPENAPI": OPENAPI,
+        "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),
+        "OPENAPI": OPENAPI.path(),
         "ADMIN_PORT": settings.address("gateway_admin").port,
         # JSON is YAML.
         "CORS_ORIGINS": json.dumps([origin_matcher(origin) for origin in settings.cors_origins]),
@@ -299,7 +296,7 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
 
     def prepare() -> None:
         configuration.parent.mkdir(parents=True, exist_ok=True)
-        configuration.write_text(render_gateway(settings, GATEWAY_TEMPLATE.read_text()))
+        configuration.write_text(render_gateway(settings, GATEWAY_TEMPLATE.path().read_text()))
         rotate(log_file)
 
     async def ready() -> bool:

@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Final
 
 from fastcore.fields import FIELDS, Field
+from services.kit.packaged import checkout
 
-FILE: Final = Path(__file__).parents[2] / "docs" / "fields.md"
+FILE: Final = checkout() / "docs" / "fields.md"
 
 _HEAD: Final = """\
 # Fields

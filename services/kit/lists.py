@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from fastcore.filter_ast import FilterError
 from fastcore.filter_types import check_filter, check_order
+from services.kit.packaged import LISTS
 
-LISTS_FILE: Final = Path(__file__).with_name("lists.toml")
 MOST_ROWS: Final = 1000
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DEFAULTS: Final[dict[str, type]] = {"base_filter": str, "limit": int, "max_limit": int}
@@ -54,9 +54,10 @@ class ListSpec(NamedTuple):
 def load_lists(path: Path | str | None = None) -> list[ListSpec]:
     """The lists of the file at `path` (the built-in ones when None), in the file's order.
 
-    Raises ListsError for anything that is wrong with it, OSError when it cannot be read.
+    Raises ListsError for anything that is wrong with it, OSError when it cannot be read,
+    StartError when the built-in ones are not installed.
     """
-    file = LISTS_FILE if path is None else Path(path)
+    file = LISTS.path() if path is None else Path(path)
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -18,12 +18,12 @@ from google.protobuf import descriptor_pb2
 
 from services.kit.lists import load_lists
 from services.kit.openapi_schemas import Schemas, Source, described, summary_of
+from services.kit.packaged import OPENAPI_EXTRAS
 from services.kit.scan_filters import ScanFilterParameters
 
 Json = dict[str, Any]
 FieldProto = descriptor_pb2.FieldDescriptorProto
 
-EXTRAS_FILE: Final = Path(__file__).resolve().parents[2] / "gateway" / "openapi.toml"
 STATUS: Final = ".google.rpc.Status"
 # Any request, in the table of fields.
 ANY: Final = "*"
@@ -39,12 +39,13 @@ class OpenApiError(ValueError):
     """Protos or gateway/openapi.toml that no document can be made of."""
 
 
-def document(descriptors: descriptor_pb2.FileDescriptorSet, extras_file: Path = EXTRAS_FILE) -> bytes:
+def document(descriptors: descriptor_pb2.FileDescriptorSet, extras_file: Path | None = None) -> bytes:
     """The document as JSON, for descriptors with source info.
 
     Raises OpenApiError for a name in the extras that the protos do not have.
     """
-    extras = tomllib.loads(extras_file.read_text(encoding="utf-8"))
+    file = extras_file or OPENAPI_EXTRAS.path()
+    extras = tomllib.loads(file.read_text(encoding="utf-8"))
     source = Source(descriptors)
     made = _Document(source, _field_extras(source, extras["fields"]), extras["json_of"])
     for file in descriptors.file:

@@ -11,7 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from services.kit.packaged import checkout
+
+ROOT = checkout()
 PROTOS = ROOT / "protos"
 PACKAGE = Path("tradeul/v1")
 DESCRIPTOR_SET = Path("gateway/tradeul.binpb")

@@ -11,10 +11,11 @@ from google.rpc import code_pb2
 
 from services.kit.embedded import envoy_program, render_gateway
 from services.kit.errors import CATALOGUE
+from services.kit.packaged import GATEWAY_TEMPLATE
 from services.kit.settings import Settings
 from services.scanner.list_stream import HEARTBEAT_SECONDS
 
-GATEWAY = Path(__file__).parents[2] / "gateway"
+GATEWAY = GATEWAY_TEMPLATE.path().parent
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 
 from services.kit import openapi
-from services.kit.embedded import OPENAPI
+from services.kit.packaged import OPENAPI
 from tests.support.mesh import Mesh
 
-DOCUMENT = OPENAPI.read_bytes()
+DOCUMENT = OPENAPI.path().read_bytes()
 SECONDS = 40
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 

@@ -18,9 +18,9 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, market_session_pb2
 
 from services.health.service import HealthService
 from services.kit import errors
-from services.kit.embedded import OPENAPI
 from services.kit.lifecycle import Service
 from services.kit.list_client import ListCopy, follow_list
+from services.kit.packaged import OPENAPI
 from services.kit.server import Host, add_servicer
 from services.kit.settings import Settings
 from services.scanner.service import ScannerService
@@ -342,7 +342,7 @@ async def test_the_openapi_document(door: Door) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["access-control-allow-origin"] == "*"
-    assert answer.content == OPENAPI.read_bytes()
+    assert answer.content == OPENAPI.path().read_bytes()
     check_error(await door.client.post("/openapi.json", json={}), 404, errors.UNKNOWN_ROUTE)
 
 

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +14,7 @@ import httpx
 
 from services.kit.settings import DEFAULT_PORTS
 
+TRADEUL = (sys.executable, "-m", "services.cli.main")
 READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
@@ -49,9 +50,21 @@ def processes_below(pid: int) -> set[int]:
 
 
 class Mesh:
-    """`async with Mesh(data_dir, environment)`: running and healthy inside, gone without a trace after."""
+    """`async with Mesh(data_dir, environment)`: running and healthy inside, gone without a trace after.
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str]) -> None:
+    `program` is the `tradeul` command, `folder` where it is called: by default those of the tests.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        environment: Mapping[str, str],
+        *,
+        program: Sequence[str] = TRADEUL,
+        folder: Path | None = None,
+    ) -> None:
+        self._command = (*program, "up")
+        self._folder = folder
         ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
         self.ports: Mapping[str, int] = ports
         self.log_path = data_dir / "mesh.log"
@@ -77,8 +90,8 @@ class Mesh:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "services.cli.main", "up",
-                env=self._environment, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                *self._command, cwd=self._folder, env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:
             await asyncio.wait_for(self._healthy(), READY_SECONDS)

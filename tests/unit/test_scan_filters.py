@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fastcore.filter_types import check_filter
-from services.kit.database import MIGRATIONS
+from services.kit.packaged import MIGRATIONS
 from services.kit.scan_filters import (
     DEFAULT_ROWS,
     ScanFilter,
@@ -98,7 +98,7 @@ def test_default_rows() -> None:
 
 
 def test_a_new_database_begins_with_the_default_rows() -> None:
-    sql = "".join(file.read_text(encoding="utf-8") for file in sorted(MIGRATIONS.glob("*.sql")))
+    sql = "".join(file.read_text(encoding="utf-8") for file in sorted(MIGRATIONS.path().glob("*.sql")))
     head = r"INSERT INTO scanner_filters \(name, enabled, priority, parameters\) VALUES"
     rows = re.search(rf"{head}(.*?);", sql, re.DOTALL)
     assert rows is not None
