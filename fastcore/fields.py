@@ -11,10 +11,23 @@ Kind = Literal["number", "text", "boolean", "time", "enum"]
 
 SESSIONS: Final = ("PRE_MARKET", "MARKET_OPEN", "POST_MARKET", "CLOSED")
 GAP_SIZES: Final = ("SMALL", "MEDIUM", "LARGE", "EXTREME")
+SECTORS: Final = (
+    "Basic Materials",
+    "Communication Services",
+    "Consumer Cyclical",
+    "Consumer Defensive",
+    "Energy",
+    "Financial Services",
+    "Healthcare",
+    "Industrials",
+    "Real Estate",
+    "Technology",
+    "Utilities",
+)
 
 
 class Field(NamedTuple):
-    """One column. `values` are an enum's texts; text i has the code i + 1."""
+    """One column. `values` are an enum's texts, of which text i has the code i + 1, or the only texts of a text."""
 
     number: int
     name: str
@@ -50,7 +63,7 @@ FIELDS: Final = (
     _text(2, "symbol", "ticker symbol"),
     _text(3, "company_name", "the company's or fund's name"),
     _text(4, "exchange", "primary exchange"),
-    _text(5, "sector", "sector"),
+    Field(5, "sector", "text", "", "sector", SECTORS),
     _text(6, "industry", "industry"),
     Field(7, "is_etf", "boolean", "", "whether it is an exchange-traded fund"),
     _usd(8, "price", "last trade that may set the last price, else the newest bar's close"),

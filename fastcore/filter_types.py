@@ -45,11 +45,15 @@ _ORDERED: Final[tuple[Kind, ...]] = ("number", "time", "enum")
 
 
 class _Value(NamedTuple):
-    """A value and its kind; None while only what it is compared with can tell (a text, an enum's text)."""
+    """A value and its kind; None while only what it is compared with can tell (a text, an enum's text).
+
+    `values` are an enum's texts; `choices` those that a text is compared with, when there are no others.
+    """
 
     node: Node
     kind: Kind | None
     values: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 def check_filter(text: str) -> Node | None:
@@ -111,9 +115,9 @@ def _compare(op: str, left: Node, right: Node, position: int, shown: str | None 
                 raise _unknown(value.node)
         raise FilterError("expected a field on one side of the comparison, was two texts", position)
     if a.kind is None:
-        a = _Value(_constant(a.node, b), b.kind, b.values)
+        a = _Value(_constant(a.node, b), b.kind, b.values, b.choices)
     elif b.kind is None:
-        b = _Value(_constant(b.node, a), a.kind, a.values)
+        b = _Value(_constant(b.node, a), a.kind, a.values, a.choices)
     if (a.kind, a.values) != (b.kind, b.values):
         raise FilterError(f"expected {_expected(a)}, was {_was(b)}", b.node.position)
     if op not in ("=", "!=") and a.kind not in _ORDERED:
@@ -148,6 +152,8 @@ def _value(node: Node) -> _Value:
     match node:
         case Name(text, position):
             field = BY_NAME.get(text)
+            if field is not None and field.kind == "text":
+                return _Value(FieldValue(field, position), field.kind, choices=field.values)
             if field is not None:
                 return _Value(FieldValue(field, position), field.kind, field.values)
             if text.lower() in ("true", "false"):
@@ -194,6 +200,10 @@ def _constant(node: Node, like: _Value) -> Constant:
             raise FilterError(problem, position, nearest(text, tuple(BY_NAME), 0.7))
         raise _unknown(node)
     if like.kind == "text":
+        if like.choices and text not in like.choices:
+            raise FilterError(
+                f"expected one of {', '.join(like.choices)}, was {text!r}", position, nearest(text, like.choices)
+            )
         return Constant(text, "text", position)
     if like.kind == "time":
         return Constant(_time_ns(text, position), "time", position)

@@ -258,7 +258,7 @@ class _Parser:
                 # Columns are doubles: times within 256 ns of each other are the same time.
                 return float(found) if is_time and found is not None else found
 
-            value.texts = BY_NAME[text].values  # type: ignore[attr-defined]
+            value.texts = BY_NAME[text].values if BY_NAME[text].kind == "enum" else ()  # type: ignore[attr-defined]
             return value
         if text in ("true", "false"):
             return lambda _: text == "true"

@@ -1,13 +1,14 @@
-"""Companies: the vendor's details of each symbol, and the second source's profile where there is a key."""
+"""Companies: the vendor's details of each symbol and its float list; where there is a key, the second source, too."""
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 from services.historical.core import REST, Kind, Problem
 from services.historical.store import Unit
 from services.historical.work import LoadError, Work, for_each
-from services.kit.company import metadata_columns
+from services.kit.company import free_floats, metadata_columns
 from services.kit.fmp import FmpClient, with_profile
 from services.kit.vendor import VendorError
 
@@ -33,14 +34,29 @@ async def load_metadata(work: Work) -> None:
         fmp = None
         if (settings := work.settings.fmp).api_key:
             fmp = await stack.enter_async_context(FmpClient(settings.url, settings.api_key))
-        await _Load(work, fmp, day).all(wanted)
+        floats = await _floats(work) if wanted else {}
+        work.step("companies")
+        await _Load(work, fmp, day, floats).all(wanted)
+
+
+async def _floats(work: Work) -> dict[str, float]:
+    """The vendor's float list; without it the second source's are asked for, and what is stored stays."""
+    work.step("float list")
+    try:
+        return await free_floats(work.vendor)
+    except VendorError as error:
+        work.problems.append(Problem("/stocks/vX/float", 0, str(error)))
+        return {}
 
 
 class _Load:
-    def __init__(self, work: Work, fmp: FmpClient | None, day: str) -> None:
+    def __init__(self, work: Work, fmp: FmpClient | None, day: str, floats: Mapping[str, float]) -> None:
         self._work = work
         self._fmp = fmp
         self._day = day
+        self._floats = floats
+        # Its plan may lack what the profile's has.
+        self._is_float_refused = False
         self._ready: list[Row] = []
         self._storing = asyncio.Lock()
         self._in_a_row = 0
@@ -66,19 +82,33 @@ class _Load:
                 self._stopped = f"the vendor gives no details: {error}"
             return
         self._in_a_row = 0
-        columns = {"symbol": symbol} if details is None else metadata_columns(details)
-        try:
-            if self._fmp is not None:
-                columns = with_profile(columns, await self._fmp.profile(symbol))
-        except VendorError as error:
-            # The first source's are stored; the second's come with the next load.
-            work.problems.append(Problem(f"{symbol} profile", 0, str(error)))
+        columns: dict[str, Any] = {"symbol": symbol} if details is None else metadata_columns(details)
+        if (shares := self._floats.get(symbol)) is not None:
+            columns["float_shares"] = shares
+        if self._fmp is not None:
+            columns = await self._with_second_source(symbol, columns, self._fmp)
         if details is None and len(columns) == 1:
             work.fail(Problem(symbol, 0, "no source knows it"))
             return
         self._ready.append((columns, Unit(Kind.METADATA, symbol, REST, self._day, 1, 0)))
         if len(self._ready) >= BATCH_SYMBOLS:
             await self._store()
+
+    async def _with_second_source(self, symbol: str, columns: dict[str, Any], fmp: FmpClient) -> dict[str, Any]:
+        """The first source's columns with the second's; what it does not give now comes with the next load."""
+        try:
+            columns = with_profile(columns, await fmp.profile(symbol))
+        except VendorError as error:
+            self._work.problems.append(Problem(f"{symbol} profile", 0, str(error)))
+        if "float_shares" in columns or self._is_float_refused:
+            return columns
+        try:
+            if (shares := await fmp.float_shares(symbol)) is not None:
+                columns["float_shares"] = shares
+        except VendorError as error:
+            self._is_float_refused = error.status in REFUSED
+            self._work.problems.append(Problem(f"{symbol} float", 0, str(error)))
+        return columns
 
     async def _store(self) -> None:
         async with self._storing:

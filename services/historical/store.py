@@ -18,7 +18,7 @@ from services.historical.slots import SymbolSlots
 OHLC_COLUMNS: Final = ("date", "symbol", "open", "high", "low", "close", "volume", "vwap", "trades")
 METADATA_COLUMNS: Final = (
     *("company_name", "exchange", "sector", "industry", "market_cap", "float_shares", "shares_outstanding"),
-    *("beta", "is_etf", "is_actively_trading"),
+    *("beta", "is_etf", "is_actively_trading", "security_type", "list_date"),
 )
 _OHLC_VALUES: Final = OHLC_COLUMNS[2:]
 _MERGE_OHLC: Final = f"""

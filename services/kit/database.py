@@ -53,10 +53,10 @@ async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) 
         await asyncio.sleep(RETRY_SECONDS)
 
 
-def migrate(url: str) -> list[str]:
+def migrate(url: str, up_to: str | None = None) -> list[str]:
     """Brings the tables up to date; returns the names of the migrations applied.
 
-    Safe to run from several processes at once: the migrations hold a lock.
+    Safe to run from several processes at once: the migrations hold a lock. `up_to` names the last one to apply.
     Raises StartError when the migrations are not installed.
     """
     # Only here, so that services do not carry a second driver.
@@ -69,7 +69,8 @@ def migrate(url: str) -> list[str]:
     backend = get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
     try:
         with backend.lock():
-            pending = backend.to_apply(read_migrations(migrations))
+            known = read_migrations(migrations)
+            pending = backend.to_apply(known.filter(lambda migration: up_to is None or migration.id <= up_to))
             names = [migration.id for migration in pending]
             backend.apply_migrations(pending)
     finally:

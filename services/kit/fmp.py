@@ -1,10 +1,13 @@
 """The second source of company metadata: Financial Modeling Prep's profiles."""
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from services.kit.company import MOST_SHARES
+from services.kit.sectors import known_sector
+from services.kit.texts import plain_text
 from services.kit.vendor import MALFORMED, VendorClient, VendorError
 
 REQUESTS_AT_ONCE: Final = 4
@@ -27,17 +30,27 @@ class Profile(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     def columns(self) -> dict[str, Any]:
         """Columns of ticker_metadata that the first source may leave open; empty texts are absent.
 
-        Its exchange is no MIC, so it is not among them.
+        Its exchange is no MIC, so it is not among them. A sector that is none of the eleven is absent.
         """
         return {
-            "company_name": self.company_name or None,
-            "sector": self.sector or None,
-            "industry": self.industry or None,
+            "company_name": plain_text(self.company_name),
+            "sector": known_sector(plain_text(self.sector)),
+            "industry": plain_text(self.industry),
             "market_cap": self.mkt_cap,
             "beta": self.beta,
             "is_etf": self.is_etf,
             "is_actively_trading": self.is_actively_trading,
         }
+
+
+class SharesFloat(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What /api/v4/shares_float says of a symbol, as far as it is used."""
+
+    symbol: str
+    float_shares: float | None = None
+
+
+Row = TypeVar("Row", Profile, SharesFloat)
 
 
 class FmpClient(VendorClient):
@@ -50,18 +63,26 @@ class FmpClient(VendorClient):
 
     async def profile(self, symbol: str) -> Profile | None:
         """None when it does not know the symbol; raises VendorError."""
+        return await self._one(f"/api/v3/profile/{quote(symbol, safe='')}", {}, symbol, Profile)
+
+    async def float_shares(self, symbol: str) -> float | None:
+        """Shares free to trade; None when it does not know them. Raises VendorError."""
+        row = await self._one("/api/v4/shares_float", {"symbol": symbol}, symbol, SharesFloat)
+        return row.float_shares if row is not None and 0 < (row.float_shares or 0) < MOST_SHARES else None
+
+    async def _one(self, path: str, query: dict[str, str], symbol: str, kind: type[Row]) -> Row | None:
         try:
-            body = await self._get(f"/api/v3/profile/{quote(symbol, safe='')}", {"apikey": self._key})
+            body = await self._get(path, {**query, "apikey": self._key})
         except VendorError as error:
             if error.status == 404:
                 return None
             raise
         try:
-            found = msgspec.json.decode(body, type=list[Profile])
+            found: list[Row] = msgspec.json.decode(body, type=list[kind])  # type: ignore[valid-type]
         except MALFORMED as error:
-            self._count(Profile, error)
+            self._count(kind, error)
             return None
-        return next((profile for profile in found if profile.symbol == symbol), None)
+        return next((row for row in found if row.symbol == symbol), None)
 
 
 def with_profile(columns: dict[str, Any], profile: Profile | None) -> dict[str, Any]:

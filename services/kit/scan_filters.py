@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fastcore.filter_ast import FilterError
 from fastcore.filter_types import check_filter
 
+# A type checker has to see the names: a test compares them with fastcore.fields.SECTORS.
+Sector = Literal[
+    "Basic Materials", "Communication Services", "Consumer Cyclical", "Consumer Defensive", "Energy",
+    "Financial Services", "Healthcare", "Industrials", "Real Estate", "Technology", "Utilities",
+]  # fmt: skip
 SessionName = Literal["PRE_MARKET", "MARKET_OPEN", "POST_MARKET", "CLOSED"]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Amount = Annotated[float, Field(allow_inf_nan=False, ge=0)]
@@ -29,7 +34,12 @@ _RANGES: Final = {
     "float": "float_shares",
     "rvol": "rvol",
 }
-_CHOICES: Final = {"sectors": "sector", "industries": "industry", "exchanges": "exchange"}
+_CHOICES: Final = {
+    "sectors": "sector",
+    "industries": "industry",
+    "exchanges": "exchange",
+    "security_types": "security_type",
+}
 
 
 class ScanFilterError(ValueError):
@@ -57,9 +67,11 @@ class ScanFilterParameters(BaseModel):
     max_market_cap: _Amount | None = None
     min_float: _Amount | None = None
     max_float: _Amount | None = None
-    sectors: _Texts = []
+    sectors: list[Sector] = []
     industries: _Texts = []
     exchanges: _Texts = []
+    # The vendor's types: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND, SP, OS ...
+    security_types: _Texts = []
     # A filter as in docs/filters.md, for what the parameters above cannot say.
     expression: Annotated[str, Field(pattern=_NO_NUL)] | None = None
     # The sessions of now in which the row applies; none means all.

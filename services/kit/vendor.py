@@ -10,7 +10,7 @@ import asyncio
 import datetime
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -29,6 +29,7 @@ from services.kit.vendor_models import (
     SnapshotTicker,
     Split,
     TickerDetails,
+    TickerFloat,
     TickerSummary,
     VolumeBar,
 )
@@ -176,6 +177,13 @@ class VendorClient:
         except MALFORMED as error:
             self._count(TickerDetails, error)
             return None
+
+    async def floats(self, tickers: Sequence[str] = (), limit: int = 5000) -> list[TickerFloat]:
+        """The newest free float of all symbols, or of `tickers`; not every plan has it: then VendorError 403."""
+        query: dict[str, str | int | bool] = {"limit": limit, "sort": "ticker.asc"}
+        if tickers:
+            query["ticker.any_of"] = ",".join(tickers)
+        return await self._all("/stocks/vX/float", query, TickerFloat)
 
     async def conditions(self, asset_class: str = "stocks", limit: int = 1000) -> list[Condition]:
         """The vendor's conditions of trades and quotes with their update rules."""

@@ -143,6 +143,15 @@ class TickerDetails(msgspec.Struct, frozen=True, gc=False):
     branding: dict[str, str] | None = None
 
 
+class TickerFloat(msgspec.Struct, frozen=True, gc=False):
+    """A row of /stocks/vX/float: shares that are free to trade, their share of all in percent, YYYY-MM-DD."""
+
+    ticker: str
+    free_float: float | None = None
+    free_float_percent: float | None = None
+    effective_date: str | None = None
+
+
 class UpdateRule(msgspec.Struct, frozen=True, gc=False):
     """What a trade with a condition may change."""
 

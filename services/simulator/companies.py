@@ -3,6 +3,8 @@
 import datetime
 from typing import Any, Final
 
+import numpy as np
+
 from services.simulator.hashing import generator, key
 from services.simulator.symbols import ADRC, CS, ETF, EXCHANGES, TYPES, Universe
 
@@ -64,14 +66,33 @@ class Companies:
             row["cik"] = f"{key(self._seed, 41, symbol) % 2_000_000:010d}"
         return row
 
+    def has_float(self, symbol: int) -> bool:
+        """Funds and the like are not in the list of floats, and some companies lack there."""
+        return int(self._universe.types[symbol]) in (CS, ADRC) and key(self._seed, 43, symbol) % 25 != 0
+
+    def float_row(self, symbol: int, factor: float, since: str) -> dict[str, Any]:
+        """A row of the list of floats; `factor` as in details(), `since` is its date."""
+        shares, _ = self._shares(symbol, factor)
+        free = 0.25 + 0.7 * (key(self._seed, 44, symbol) % 1000) / 1000
+        return {
+            "ticker": self._universe.tickers[symbol],
+            "free_float": round(shares * free),
+            "free_float_percent": round(100.0 * free, 2),
+            "effective_date": since,
+        }
+
+    def _shares(self, symbol: int, factor: float) -> tuple[int, np.random.Generator]:
+        """Shares outstanding, and what the symbol's other facts are drawn from."""
+        rng = generator(self._seed, 42, symbol)
+        turnover = float(rng.uniform(40.0, 500.0))
+        return round(float(self._universe.trades[symbol]) * 300.0 * turnover * factor), rng
+
     def details(self, symbol: int, price: float, factor: float, updated: str) -> dict[str, Any]:
         """All of one symbol; `price` is its last, `factor` how many shares one of the first day is now."""
         universe = self._universe
         row = self.summary(symbol, updated)
         del row["last_updated_utc"]
-        rng = generator(self._seed, 42, symbol)
-        turnover = float(rng.uniform(40.0, 500.0))
-        shares = round(float(universe.trades[symbol]) * 300.0 * turnover * factor)
+        shares, rng = self._shares(symbol, factor)
         weighted = round(shares * float(rng.uniform(0.97, 1.0)))
         founded = datetime.date(1970, 1, 1) + datetime.timedelta(int(rng.integers(0, 18_500)))
         row |= {

@@ -76,6 +76,8 @@ class Rest:
             return functools.partial(self._aggregates.previous, unquote(match[1]), query)
         if path.startswith("/v3/reference/"):
             return self._route_reference(path, query, base)
+        if path == "/stocks/vX/float":
+            return self._reference.floats(path, query, base)
         if path == "/v1/marketstatus/now":
             return self._reference.status_now()
         if path == "/v1/marketstatus/upcoming":

@@ -76,6 +76,29 @@ class Reference:
         price, factor = market.price(symbol), market.plans.factor(symbol, market.day.number)
         return {"results": self._companies.details(symbol, price, factor, self._updated()), "status": "OK"}
 
+    def floats(self, path: str, query: Query, base: str) -> Answer:
+        """Rows of the float list, by ticker."""
+        limit, offset = integer(query, "limit", 100, 1, 5000), cursor(query)
+        if (order := query.get("sort") or "ticker.asc") not in ("ticker.asc", "ticker.desc"):
+            raise bad(f"'sort': expected ticker.asc or ticker.desc, was {order!r}")
+        market = self._market
+        universe, any_of = market.universe, set(filter(None, (query.get("ticker.any_of") or "").split(",")))
+        found = [
+            symbol
+            for symbol in universe.by_ticker.tolist()
+            if self._companies.has_float(symbol)
+            and _holds(universe.tickers[symbol], query, "ticker")
+            and (not any_of or universe.tickers[symbol] in any_of)
+        ]
+        if order.endswith(".desc"):
+            found.reverse()
+        since = (market.day.date - datetime.timedelta(days=market.day.date.day)).isoformat()
+        rows = [
+            self._companies.float_row(symbol, market.plans.factor(symbol, market.day.number), since)
+            for symbol in found[offset : offset + limit]
+        ]
+        return self._page(rows, len(found), offset, path, query, base)
+
     def conditions(self, path: str, query: Query, base: str) -> Answer:
         limit, offset = integer(query, "limit", 10, 1, 1000), cursor(query)
         rows: list[dict[str, Any]] = []

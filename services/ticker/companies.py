@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from tradeul.v1 import ticker_pb2
 
 from services.kit.clock import monotonic
+from services.kit.company import free_floats
 from services.kit.errors import TOO_MANY_LOOKUPS, VENDOR_UNAVAILABLE, ServiceError
 from services.kit.logging import get_logger
 from services.kit.vendor import VendorClient, VendorError
@@ -102,6 +103,7 @@ class Companies:
         try:
             async with asyncio.timeout(VENDOR_SECONDS):
                 details = await self._vendor.ticker_details(symbol)
+                shares = None if details is None else await self._float_of(symbol)
         except (VendorError, TimeoutError) as error:
             metrics.FAILURES.labels("vendor").inc()
             log.warning("vendor did not answer", symbol=symbol, error=str(error) or type(error).__name__)
@@ -109,7 +111,10 @@ class Companies:
         if details is None or details.ticker != symbol:
             self._remember_unknown(symbol)
             return None
-        message = fill(stored.message if stored is not None else None, metadata_from_vendor(details))
+        told = metadata_from_vendor(details)
+        if shares is not None:
+            told.float_shares = shares
+        message = fill(stored.message if stored is not None else None, told)
         metrics.ANSWERS.labels("metadata", "vendor").inc()
         try:
             message.updated_at.FromDatetime(await self._store.save_metadata(message))
@@ -120,6 +125,15 @@ class Companies:
         else:
             await self._cache.store_metadata(message)
         return message
+
+    async def _float_of(self, symbol: str) -> float | None:
+        """Shares free to trade; the description is an answer without them, too."""
+        try:
+            return (await free_floats(self._vendor, [symbol])).get(symbol)
+        except VendorError as error:
+            metrics.FAILURES.labels("vendor").inc()
+            log.warning("vendor did not tell the float", symbol=symbol, error=str(error))
+            return None
 
     def _remember_unknown(self, symbol: str) -> None:
         if len(self._unknown) >= MAX_UNKNOWN:

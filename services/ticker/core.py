@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from google.protobuf import json_format
+from google.protobuf import descriptor, json_format
 from google.protobuf.message import Message
 from tradeul.v1 import session_pb2, ticker_pb2, ticker_row_pb2
 
 from services.kit.company import metadata_columns
+from services.kit.texts import plain_text
 from services.kit.vendor_models import TickerDetails
 from services.ticker.requests import PageMark, page_token
 
@@ -16,13 +17,22 @@ from services.ticker.requests import PageMark, page_token
 DECIMALS: Final = 6
 _FIELDS: Final = ticker_pb2.TickerMetadata.DESCRIPTOR.fields_by_name
 FIRST_FURTHER_FIELD: Final = 30
-# Columns of ticker_metadata with the name of their field.
-COLUMNS: Final = tuple(
-    name
-    for name, field in _FIELDS.items()
-    if field.number < FIRST_FURTHER_FIELD and name not in ("symbol", "updated_at")
+# Columns of ticker_metadata with the name of their field. The listing date was a further field first.
+COLUMNS: Final = (
+    *(
+        name
+        for name, field in _FIELDS.items()
+        if field.number < FIRST_FURTHER_FIELD and name not in ("symbol", "updated_at")
+    ),
+    "list_date",
 )
-_FURTHER: Final = frozenset(name for name, field in _FIELDS.items() if field.number >= FIRST_FURTHER_FIELD)
+_FURTHER: Final = frozenset(name for name, field in _FIELDS.items() if field.number >= FIRST_FURTHER_FIELD) - {
+    "list_date"
+}
+# In one spelling, also when somebody stored them otherwise.
+_TEXTS: Final = frozenset(
+    name for name in COLUMNS if _FIELDS[name].cpp_type == descriptor.FieldDescriptor.CPPTYPE_STRING
+)
 _ROW_FIELDS: Final = ticker_row_pb2.TickerRow.DESCRIPTOR.fields_by_name
 _SHARED: Final = tuple(name for name in COLUMNS if name in _ROW_FIELDS)
 
@@ -36,7 +46,8 @@ def metadata_of(record: Mapping[str, Any]) -> tuple[ticker_pb2.TickerMetadata, l
     """A row of ticker_metadata as a message, and the further fields that had to be left out."""
     message = ticker_pb2.TickerMetadata(symbol=record["symbol"])
     for name in COLUMNS:
-        if (value := record[name]) is not None:
+        value = plain_text(record[name]) if name in _TEXTS else record[name]
+        if value is not None:
             setattr(message, name, value)
     if record["updated_at"] is not None:
         message.updated_at.FromDatetime(record["updated_at"])

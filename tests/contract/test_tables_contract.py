@@ -31,7 +31,7 @@ TABLES = {
         "symbol": TEXT, "company_name": TEXT, "exchange": TEXT, "sector": TEXT, "industry": TEXT,
         "market_cap": NUMBER, "float_shares": NUMBER, "shares_outstanding": NUMBER, "avg_volume_30d": NUMBER,
         "avg_volume_10d": NUMBER, "avg_price_30d": NUMBER, "beta": NUMBER, "is_etf": BOOLEAN,
-        "is_actively_trading": BOOLEAN, "updated_at": TIME,
+        "is_actively_trading": BOOLEAN, "security_type": TEXT, "list_date": TEXT, "updated_at": TIME,
     },
     "ticker_atr": {"symbol": TEXT, "date": DATE, "period": NUMBER, "atr": NUMBER, "atr_percent": NUMBER},
     "volume_slots": {

@@ -132,7 +132,7 @@ async def test_metadata(door: httpx.AsyncClient) -> None:
         "symbol": "NEWCO",
         "company_name": "New Company Inc.",
         "exchange": "XNAS",
-        "sector": "Manufacturing",
+        "sector": "Technology",
         "industry": "ELECTRONIC COMPUTERS",
         "market_cap": 1.5e9,
         "shares_outstanding": 5e7,

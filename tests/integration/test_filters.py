@@ -122,7 +122,7 @@ async def test_a_change_is_heard_and_no_change_is_not(ticker: RunningTicker, sto
         ({"expression": "price >"}, "expression"),
         ({"expression": "price > 1) OR (price < 1"}, "expression"),
         ({"expression": "price > 1 AND " * 300 + "price > 1"}, "expression"),
-        ({"sectors": ["x" * 150] * 300}, "16384"),
+        ({"industries": ["x" * 150] * 300}, "16384"),
     ],
 )
 async def test_wrong_parameters_are_named_and_change_nothing(

@@ -6,6 +6,7 @@ import datetime
 import random
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -280,27 +281,53 @@ async def test_the_universe_remembers_who_left(stores: Stores, database: asyncpg
     ]
 
 
-async def test_the_second_source_fills_what_is_absent(stores: Stores, database: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_the_second_source_fills_what_is_absent(
+    stores: Stores, database: asyncpg.Connection, is_refused: bool
+) -> None:
+    """Its sector goes first when it is one of the eleven, its float last; a plan without floats goes on."""
+
     def rest(path: str, query: dict[str, str]) -> Any:
         if path == "/v1/marketstatus/now":
             return {"market": "open", "serverTime": "2025-11-03T12:00:00-05:00"}
         if path == "/v3/reference/tickers/A":
-            return {"results": {"ticker": "A", "name": "Agilent\0", "sic_code": "3825", "market_cap": 5.0}}
+            details = {"ticker": "A", "name": "Agilent\0\u00a0\u2028Inc.", "sic_code": "3825", "market_cap": 5.0}
+            return {"results": {**details, "type": "CS", "list_date": "1999-11-18"}}
+        if path == "/v3/reference/tickers/C":
+            return {"results": {"ticker": "C", "name": "Citi", "sic_code": "6021", "type": "CS", "list_date": "soon"}}
+        if path == "/stocks/vX/float":
+            return HTTPStatus.FORBIDDEN if is_refused else {"results": [{"ticker": "A", "free_float": 2.8e8}]}
+        if path == "/api/v4/shares_float":
+            return [{"symbol": query["symbol"], "floatShares": 7e6}] if query["symbol"] in "AB" else []
         if path == "/api/v3/profile/A":
             assert query == {"apikey": "secret"}
+            if is_refused:
+                return [{"symbol": "A", "sector": "Conglomerates"}]
             return [{"symbol": "A", "companyName": "Other", "sector": "Healthcare", "beta": 1.2, "mktCap": 9.0}]
         return [{"symbol": "B", "companyName": "Only there", "isEtf": True}] if path == "/api/v3/profile/B" else None
 
-    await database.execute("INSERT INTO ticker_universe VALUES ('A', TRUE, now(), now()), ('B', TRUE, now(), now())")
+    await database.execute(
+        "INSERT INTO ticker_universe SELECT name, TRUE, now(), now() FROM unnest('{A,B,C}'::text[]) AS name"
+    )
     async with VendorServer(rest) as vendor:
         urls = {"POLYGON_REST_URL": vendor.rest_url, "FMP_URL": vendor.rest_url, "FMP_API_KEY": "secret"}
         async with runner(stores, **urls) as running:
             record = await job(database, await running.run(Request(Kind.METADATA)))
-    assert (record["state"], record["done"]) == ("SUCCEEDED", 2)
+    assert (record["state"], record["done"]) == ("SUCCEEDED", 3)
     query = "SELECT symbol, company_name, sector, beta, market_cap, is_etf FROM ticker_metadata ORDER BY symbol"
+    sector, beta = ("Technology", None) if is_refused else ("Healthcare", 1.2)
     assert [tuple(row) for row in await database.fetch(query)] == [
-        ("A", "Agilent", "Healthcare", 1.2, 5.0, None),
+        ("A", "Agilent Inc.", sector, beta, 5.0, False),
         ("B", "Only there", None, None, None, True),
+        ("C", "Citi", "Financial Services", None, None, False),
+    ]
+    query = (
+        "SELECT float_shares, security_type, list_date, details->>'sic_division' FROM ticker_metadata ORDER BY symbol"
+    )
+    assert [tuple(row) for row in await database.fetch(query)] == [
+        (7e6 if is_refused else 2.8e8, "CS", "1999-11-18", "Manufacturing"),
+        (7e6, None, None, None),
+        (None, "CS", None, "Finance, Insurance, and Real Estate"),
     ]
 
 

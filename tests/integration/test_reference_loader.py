@@ -4,9 +4,11 @@ import functools
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import asyncpg
@@ -270,7 +272,7 @@ async def test_bad_rows_are_set_aside_and_the_others_kept() -> None:
         elif "/range/5/" in path:
             answer["results"] = [*bad_slots, *answer["results"]]
         elif path == "/v3/reference/tickers":
-            answer["results"] += [{"ticker": "a b"}, {"ticker": 5}, {"ticker": "ZZH", "name": "a\x00b"}]
+            answer["results"] += [{"ticker": "a b"}, {"ticker": 5}, {"ticker": "ZZH", "name": "\x00\u00a0"}]
         return answer
 
     found, loader, _ = await from_vendor(rest)
@@ -332,7 +334,8 @@ async def test_what_the_stores_hold_comes_from_them(stores: Stores) -> None:
     saa = found.present("SAA")
     assert (saa["PREV_CLOSE"], saa["AVG_VOLUME_10D"], saa["AVG_PRICE_30D"], saa["ATR"]) == (105.0, 1000.0, 105.0, 3.25)
     assert (saa["MARKET_CAP"], saa["FLOAT_SHARES"], saa["BETA"], saa["IS_ETF"]) == (6e9, 1e6, 1.5, 1.0)
-    assert found.texts["SAA"] == {"company_name": "From Redis", "exchange": "XNAS", "sector": "Energy", "industry": ""}
+    assert found.texts["SAA"] == {"company_name": "From Redis", "exchange": "XNAS", "sector": "Energy", "industry": "",
+                                   "security_type": "CS", "list_date": ""}  # fmt: skip
     assert found.slots["SAA"] == (28, curve, [value / 10 for value in curve], [2.0] * SLOTS)
     assert not asked, "expected no request for what PostgreSQL holds"
     # Those of another day are not of this one, and half of them are none.
@@ -348,6 +351,39 @@ async def test_what_the_stores_hold_comes_from_them(stores: Stores) -> None:
     assert loader.set_aside["ticker_atr"] == 1 and loader.set_aside["volume_slots"] == 1
     assert loader.set_aside["redis_metadata"] == 1 and loader.set_aside["metadata"] == 3
     assert not +loader.failed
+
+
+@pytest.mark.parametrize("plan", ["all", "without floats", "down"])
+@pytest.mark.parametrize("symbols", [None, ["SAA", "SAB", "SAC"]])
+async def test_companies_in_one_spelling_with_their_floats(plan: str, symbols: list[str] | None) -> None:
+    """Names from every source are printable, sectors one of the eleven; a plan without floats goes on without."""
+    day = ScriptedDay(13, 9)
+
+    def rest(path: str, query: dict[str, str]) -> Any:
+        if path == "/stocks/vX/float":
+            if plan != "all":
+                return HTTPStatus.FORBIDDEN if plan == "without floats" else HTTPStatus.SERVICE_UNAVAILABLE
+            assert query.get("ticker.any_of") == (",".join(symbols) if symbols else None)
+            rows = {"SAA": 1e6, "SAB": 0.0, "SAC": 2e20, "NOBODY": 5.0}
+            return {"results": [{"ticker": ticker, "free_float": shares} for ticker, shares in rows.items()]}
+        answer = day.rest(path, query)
+        if path == "/v3/reference/tickers":
+            for row in answer["results"]:
+                row["name"] = f"{row['ticker']}\u00a0Inc.\u2028"
+        if path.startswith("/v3/reference/tickers/"):
+            answer["results"] |= {"name": "SAA\tInc.", "sic_code": "3674", "list_date": "1999-01-22"}
+            answer["results"]["name"] = f"{answer['results']['ticker']}\tInc."
+        return answer
+
+    found, loader, _ = await from_vendor(rest, symbols)
+    for name in symbols or day.by_name:
+        assert found.texts[name] == {
+            "company_name": f"{name} Inc.", "exchange": "XNAS", "sector": "Technology", "industry": "",
+            "security_type": "CS", "list_date": "1999-01-22",
+        }  # fmt: skip
+    floats = {name: found.present(name).get("FLOAT_SHARES") for name in found.texts}
+    assert floats == {**dict.fromkeys(found.texts), **({"SAA": 1e6} if plan == "all" else {})}
+    assert +loader.failed == (Counter({"floats": 1}) if plan == "down" else {})
 
 
 @pytest.mark.parametrize("failures", [0, 1, 10**9])

@@ -197,6 +197,24 @@ async def test_pages_join_to_the_whole() -> None:
                 assert pieces == whole["results"]
 
 
+async def test_the_list_of_floats() -> None:
+    """By ticker, in pages, of companies only and not of all; a float is a part of the shares outstanding."""
+    async with running_simulator(symbols=300) as simulator:
+        vendor = VendorClient(simulator.rest_url, "k")
+        async with vendor:
+            whole, pages = await vendor.floats(), await vendor.floats(limit=7)
+            some = await vendor.floats(["NVDA", "SPY", "AAPL"])
+            listed = {row.ticker: row.type for row in await vendor.tickers()}
+            details = await vendor.ticker_details("NVDA")
+    tickers = [row.ticker for row in whole]
+    assert whole == pages and tickers == sorted(tickers)
+    companies = {ticker for ticker, kind in listed.items() if kind in ("CS", "ADRC")}
+    assert set(tickers) < companies and len(tickers) > 0.9 * len(companies)
+    assert [row.ticker for row in some] == ["AAPL", "NVDA"]
+    assert details is not None and details.type == "CS" and details.list_date is not None
+    assert 0 < (some[1].free_float or 0) < (details.share_class_shares_outstanding or 0)
+
+
 async def listen(simulator: RunningSimulator, key: str, params: str) -> ClientConnection:
     """A WebSocket client that has logged in and subscribed."""
     socket = await connect(simulator.ws_url, max_size=None)

@@ -1,6 +1,7 @@
 """The embedded stores as tests start them, and the migrations on a real PostgreSQL."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 
 import asyncpg
@@ -29,6 +30,39 @@ async def test_migrations_make_the_tables_once(stores: Stores) -> None:
         assert await asyncio.to_thread(migrate, stores.database_url) == []
         assert await connection.fetchval("SELECT enabled FROM scanner_filters WHERE name = 'rvol_high'") is True
         assert await connection.fetchval("SELECT count(*) FROM scanner_filters") == 4
+    finally:
+        await connection.close()
+
+
+async def test_companies_stored_before_get_their_sectors_types_and_dates(stores: Stores) -> None:
+    """A database of the version before, whose sectors are divisions of the SIC."""
+    connection = await asyncpg.connect(stores.database_url)
+    await connection.execute("CREATE DATABASE earlier")
+    await connection.close()
+    url = stores.database_url.replace("/tradeul?", "/earlier?")
+    await asyncio.to_thread(migrate, url, "0005_maintenance")
+    connection = await asyncpg.connect(url)
+    try:
+        rows = [
+            ("A", "Manufacturing", {"sic_code": "3674", "type": "CS", "list_date": "1999-01-22", "cik": "1"}),
+            ("B", "Healthcare", {"sic_code": "3674"}),
+            ("C", "Services", {}),
+            ("D", None, {"type": "ETF", "list_date": "soon"}),
+        ]
+        await connection.executemany(
+            "INSERT INTO ticker_metadata (symbol, sector, details) VALUES ($1, $2, $3)",
+            [(symbol, sector, json.dumps(details)) for symbol, sector, details in rows],
+        )
+        assert "0006_companies" in await asyncio.to_thread(migrate, url)
+        query = "SELECT symbol, sector, security_type, list_date, details FROM ticker_metadata ORDER BY symbol"
+        found = [(*row[:4], json.loads(row[4])) for row in await connection.fetch(query)]
+        division = {"sic_code": "3674", "sic_division": "Manufacturing"}
+        assert found == [
+            ("A", "Technology", "CS", "1999-01-22", {**division, "type": "CS", "cik": "1"}),
+            ("B", "Healthcare", None, None, division),
+            ("C", None, None, None, {}),
+            ("D", None, "ETF", None, {"type": "ETF"}),
+        ]
     finally:
         await connection.close()
 

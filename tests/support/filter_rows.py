@@ -7,6 +7,7 @@ from typing import Any
 
 from tradeul.v1 import frame_pb2, market_data_pb2, stream_pb2
 
+from fastcore.fields import SECTORS
 from fastcore.market_state import MarketState
 
 DAY_NS = 1_767_571_200_000_000_000  # 2026-01-05 00:00 UTC
@@ -83,6 +84,7 @@ def random_bodies(count: int, seed: int) -> list[dict[str, Any]]:
     columns["IS_ETF"] = [chance.choice((0.0, 1.0, math.nan)) for _ in ids]
     words = ("", "a", "b", "A", 'quo"te', "back\\slash")
     columns |= {name: [chance.choice(words) for _ in ids] for name in REFERENCE_TEXTS}
+    columns["SECTOR"] = [chance.choice(("", "a", *SECTORS[:2])) for _ in ids]
     traded = [
         (i, time, chance.choice(numbers[:-1]), chance.choice((1.0, 100.0)))
         for time in (PRE_MARKET_NS + 1, OPEN_NS + 1, CLOSE_NS + 1)

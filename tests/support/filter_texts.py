@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from fastcore.fields import GAP_SIZES, SESSIONS
+from fastcore.fields import GAP_SIZES, SECTORS, SESSIONS
 
 NUMBERS = (
     "price",
@@ -16,7 +16,7 @@ NUMBERS = (
     "volume_today",
     "open",
 )
-TEXTS = ("company_name", "exchange", "sector", "industry")
+TEXTS = ("company_name", "exchange", "security_type", "industry")
 BOOLEANS = ("is_etf", "halted")
 ENUMS = {"gap_size": GAP_SIZES, "session": SESSIONS}
 WORDS = ("", "a", "b", "A", 'quo"te', "back\\slash", "nowhere")
@@ -78,6 +78,9 @@ leaves = st.one_of(
     joined(_texts, EQUALITIES, st.sampled_from(TEXTS)),
     joined(st.sampled_from(TEXTS), EQUALITIES, st.sampled_from(TEXTS)),
     joined(st.sampled_from(TEXTS), _negation, "IN", _list_of(_texts)),
+    joined("sector", EQUALITIES, st.sampled_from(SECTORS[:3]).map(quoted)),
+    joined("sector", _negation, "IN", _list_of(st.sampled_from(SECTORS[:3]).map(quoted))),
+    joined("sector", EQUALITIES, "industry"),
     joined("symbol", EQUALITIES, _symbols),
     joined("symbol", _negation, "IN", _list_of(_symbols)),
     st.sampled_from(BOOLEANS),

@@ -8,7 +8,7 @@ from typing import Final
 from tradeul.v1 import frame_pb2, session_pb2
 
 SLOTS: Final = 192
-SECTORS: Final = ("Energy", "Technology", "Health Care", "")
+SECTORS: Final = ("Energy", "Technology", "Healthcare", "")
 FILTERS: Final = (
     frame_pb2.ListFilter(name="price", expression="price >= 1"),
     frame_pb2.ListFilter(

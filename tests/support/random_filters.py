@@ -44,7 +44,7 @@ class RandomFilters:
             lambda: f"{self._field()} BETWEEN {self._sum(1)} AND {self._sum(1)}",
             lambda: f"{self._field()} IN ({', '.join(self._constant() for _ in range(rng.randint(1, 4)))})",
             lambda: f"has({rng.choice((self._field(), 'sector', 'halted', 'session', 'updated_at'))})",
-            lambda: f'sector {rng.choice(("=", "!="))} "{rng.choice(("Energy", "Technology", "Nowhere"))}"',
+            lambda: f'sector {rng.choice(("=", "!="))} "{rng.choice(("Energy", "Technology", "Utilities"))}"',
             lambda: 'exchange IN ("XNAS", "BATS")',
             lambda: f"session {rng.choice(COMPARE)} {rng.choice(SESSIONS)}",
             lambda: f"gap_size {rng.choice(COMPARE)} {rng.choice(GAP_SIZES)}",

@@ -21,7 +21,7 @@ Answer = Callable[[str, dict[str, str]], Any]
 
 
 class VendorServer:
-    """`rest(path, query)` gives the JSON answer of a GET, or None for 404.
+    """`rest(path, query)` gives the JSON answer of a GET, None for 404, or the status of another refusal.
 
     With `key`, another key is refused; with `plan`, subscriptions to other channels than
     these ("A", "AM"). `received` are the WebSocket clients' messages.
@@ -127,8 +127,11 @@ class VendorServer:
         url = urlsplit(request.path)
         self.requests.append(url.path)
         answer = self._rest(url.path, dict(parse_qsl(url.query)))
-        status = HTTPStatus.NOT_FOUND if answer is None else HTTPStatus.OK
-        body = json.dumps({"status": "NOT_FOUND"} if answer is None else answer).encode()
+        status = HTTPStatus.OK
+        if answer is None or isinstance(answer, HTTPStatus):
+            status = answer or HTTPStatus.NOT_FOUND
+            answer = {"status": "NOT_AUTHORIZED" if status == HTTPStatus.FORBIDDEN else status.name}
+        body = json.dumps(answer).encode()
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"})
         return Response(status, status.phrase, headers, body)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastcore.fields import BY_NAME, FIELDS
+from fastcore.fields import BY_NAME, FIELDS, SECTORS
 from fastcore.filter_ast import And, Arithmetic, Compare, Constant, FieldValue, FilterError, Has, Membership, Not, Or
 from fastcore.filter_parser import MAX_DEPTH, MAX_LENGTH, MAX_ORDER_KEYS
 from fastcore.filter_types import check_filter, check_order
@@ -67,7 +67,7 @@ def without_positions(node: object) -> object:
 
 
 def test_constants_take_the_kind_of_what_they_are_compared_with() -> None:
-    tree = check_filter('session = POST_MARKET AND updated_at >= "2026-01-05T14:30:00Z" AND sector = "LARGE"')
+    tree = check_filter('session = POST_MARKET AND updated_at >= "2026-01-05T14:30:00Z" AND industry = "LARGE"')
     assert isinstance(tree, And)
     constants = [item.right for item in tree.items if isinstance(item, Compare)]
     assert [(c.kind, c.value) for c in constants if isinstance(c, Constant)] == [
@@ -141,8 +141,12 @@ def test_orders() -> None:
         ("sector = 'a'", 9, "single quote", None),
         ("sector = Technology", 9, "text in double quotes", None),
         ("sector = industri", 9, "text in double quotes", "industry"),
-        ('sector < "a"', 7, "expected = or != with a text, was <", None),
-        ('sector BETWEEN "a" AND "b"', 7, "expected = or != with a text, was BETWEEN", None),
+        ('industry < "a"', 9, "expected = or != with a text, was <", None),
+        ('industry BETWEEN "a" AND "b"', 9, "expected = or != with a text, was BETWEEN", None),
+        ('sector = "Tech"', 9, f"expected one of {', '.join(SECTORS)}, was 'Tech'", "Technology"),
+        ('"energy" != sector', 0, f"expected one of {', '.join(SECTORS)}, was 'energy'", "Energy"),
+        ('sector IN ("Energy", "Health Care")', 21, "was 'Health Care'", "Healthcare"),
+        ('sector NOT IN ("")', 15, f"expected one of {', '.join(SECTORS)}, was ''", None),
         ("halted > false", 7, "expected = or != with true or false", None),
         ("symbol = company_name", 7, "expected symbol to be compared with a text", None),
         ('price = "a"', 8, "expected a number, was the text 'a'", None),

@@ -109,12 +109,12 @@ def found(text: str, state: MarketState) -> str:
         ('sector = "Energy"', "DB"),
         ('"Energy" = sector', "DB"),
         ('sector != "Energy"', "A"),
-        ('sector = "energy"', ""),
-        ('sector != "energy"', "DAB"),
-        ('sector = ""', ""),
-        ('sector != ""', "DAB"),
-        ('sector IN ("Technology", "Energy", "No such")', "DAB"),
-        ('sector NOT IN ("Technology", "No such")', "DB"),
+        ('industry = "energy"', ""),
+        ('industry != "energy"', "DA"),
+        ('industry = ""', ""),
+        ('industry != ""', "DA"),
+        ('sector IN ("Technology", "Energy", "Utilities")', "DAB"),
+        ('sector NOT IN ("Technology", "Utilities")', "DB"),
         ("sector = industry", "D"),
         ("sector != industry", "A"),
         ('symbol = "CCC"', "C"),
@@ -188,18 +188,18 @@ def test_keys_of_rows_that_are_not_there(state: MarketState, ids: list[int]) -> 
 
 
 def test_texts_that_come_later_are_found_by_the_same_filter() -> None:
-    filter_ = compile_filter('sector = "New" OR symbol = "B"')
-    bodies = [*opening(["A"]), reference([0], SECTOR=["Old"])]
+    filter_ = compile_filter('industry = "New" OR symbol = "B"')
+    bodies = [*opening(["A"]), reference([0], INDUSTRY=["Old"])]
     assert filter_.match(state_of(bodies)) == []
-    bodies += [{"symbols": {"first_id": 1, "symbols": ["B", "C"]}}, reference([0, 2], SECTOR=["Old", "New"])]
+    bodies += [{"symbols": {"first_id": 1, "symbols": ["B", "C"]}}, reference([0, 2], INDUSTRY=["Old", "New"])]
     assert filter_.match(state_of(bodies)) == [1, 2]
-    bodies.append(reference([0, 1, 2], SECTOR=["New", "", "Old"]))
+    bodies.append(reference([0, 1, 2], INDUSTRY=["New", "", "Old"]))
     assert filter_.match(state_of(bodies)) == [0, 1]
 
 
 def test_a_state_without_rows() -> None:
     empty = MarketState()
-    assert compile_filter('price > 1 AND sector = "a"').match(empty) == []
+    assert compile_filter('price > 1 AND industry = "a"').match(empty) == []
     assert compile_order("price").keys(empty) == []
 
 

@@ -13,7 +13,6 @@ from services.data_ingest.reference.baseline_load import BaselineLoad
 from services.data_ingest.reference.batch import SLOTS, pack, unpack
 from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.splits import SplitTable
-from services.kit.company import sic_division
 from services.kit.vendor import VendorError
 from services.kit.vendor_models import TickerDetails, TickerSummary
 
@@ -62,41 +61,45 @@ def test_columns_of_other_lengths_are_refused() -> None:
         ReferenceBatch(["A"]).encode([1, 2])
 
 
-@pytest.mark.parametrize(
-    ("code", "division"),
-    [
-        ("3571", "Manufacturing"),
-        ("100", "Agriculture, Forestry, and Fishing"), ("0100", "Agriculture, Forestry, and Fishing"),
-        ("6770", "Finance, Insurance, and Real Estate"), ("7372", "Services"), ("9721", "Public Administration"),
-        ("1800", None), ("9999", None), ("", None), ("x571", None), ("٣٥٧١", None), (None, None),
-    ],
-)  # fmt: skip
-def test_sectors_are_the_divisions_of_the_sic(code: str | None, division: str | None) -> None:
-    assert sic_division(code) == division
-
-
 def test_usable_values_are_taken_and_others_counted() -> None:
     set_aside: Counter[str] = Counter()
     fields: dict[str, Any] = {
-        "company_name": "  A Corp ", "exchange": "", "sector": 5, "industry": "a\x00b", "market_cap": "1e9",
+        "company_name": "  A\u00a0\u2028Corp ", "exchange": "", "sector": "Mining", "industry": 5, "market_cap": "1e9",
+        "security_type": "CS", "list_date": "2020-1-2",
         "float_shares": -1, "shares_outstanding": 1e300, "beta": -1.5, "is_etf": "True", "avg_volume_30d": [1],
         "avg_volume_10d": 10**400, "avg_price_30d": math.nan, "unheard_of": object(),
     }  # fmt: skip
     values = metadata.from_store(fields, set_aside)
-    assert values == {"company_name": "A Corp", "market_cap": 1e9, "beta": -1.5, "is_etf": 1.0}
-    assert set_aside == {"metadata": 7}
+    assert values == {
+        "company_name": "A Corp",
+        "market_cap": 1e9,
+        "beta": -1.5,
+        "is_etf": 1.0,
+        "security_type": "CS",
+    }
+    assert set_aside == {"metadata": 8}
 
 
 def test_the_vendors_rows() -> None:
     set_aside: Counter[str] = Counter()
-    assert metadata.from_summary(TickerSummary("SPY", type="ETF"), set_aside) == {"is_etf": 1.0}
+    assert metadata.from_summary(TickerSummary("SPY", type="ETF"), set_aside) == {
+        "security_type": "ETF",
+        "is_etf": 1.0,
+    }
     assert metadata.from_summary(TickerSummary("X", name="X", type="CS"), set_aside) == {
         "company_name": "X",
+        "security_type": "CS",
         "is_etf": 0.0,
     }
-    details = TickerDetails("X", share_class_shares_outstanding=5.0, weighted_shares_outstanding=7.0, sic_code="3571")
+    details = TickerDetails(
+        "X",
+        list_date="1980-12-12",
+        share_class_shares_outstanding=5.0,
+        weighted_shares_outstanding=7.0,
+        sic_code="3571",
+    )
     values = metadata.from_details(details, set_aside)
-    assert (values["shares_outstanding"], values["sector"]) == (5.0, "Manufacturing")
+    assert (values["shares_outstanding"], values["sector"], values["list_date"]) == (5.0, "Technology", "1980-12-12")
     assert metadata.from_details(TickerDetails("X", weighted_shares_outstanding=7.0), set_aside) == {
         "shares_outstanding": 7.0
     }

@@ -2,10 +2,11 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from fastcore.fields import SECTORS
 from fastcore.filter_types import check_filter
 from services.kit.packaged import MIGRATIONS
 from services.kit.scan_filters import (
@@ -13,6 +14,7 @@ from services.kit.scan_filters import (
     ScanFilter,
     ScanFilterError,
     ScanFilterParameters,
+    Sector,
     default_filters,
     parse_parameters,
     scan_filter,
@@ -32,8 +34,12 @@ from services.kit.scan_filters import (
         ({"min_float": 0, "max_float": 2e7}, "float_shares >= 0 AND float_shares <= 20000000"),
         ({"min_rvol": 2}, "(NOT has(rvol) OR rvol >= 2)"),
         ({"max_rvol": 9.5}, "(NOT has(rvol) OR rvol <= 9.5)"),
-        ({"sectors": ["Energy", 'Real "Estate"', "Energy"]}, r'sector IN ("Energy", "Real \"Estate\"")'),
-        ({"industries": ["A\\B"]}, r'industry IN ("A\\B")'),
+        ({"sectors": ["Energy", "Real Estate", "Energy"]}, 'sector IN ("Energy", "Real Estate")'),
+        ({"industries": ["A\\B", 'Real "Estate"']}, r'industry IN ("A\\B", "Real \"Estate\"")'),
+        (
+            {"security_types": ["CS", "ADRC"], "sectors": ["Technology"]},
+            'sector IN ("Technology") AND security_type IN ("CS", "ADRC")',
+        ),
         ({"exchanges": ["XNAS"], "sectors": []}, 'exchange IN ("XNAS")'),
         ({"expression": " price > open OR halted "}, "price > open OR halted"),
         ({"expression": "price > open OR halted", "min_price": 1}, "price >= 1 AND (price > open OR halted)"),
@@ -44,6 +50,10 @@ def test_expressions(parameters: dict[str, Any], expression: str) -> None:
     for given in (parameters, json.dumps(parameters), json.dumps(parameters).encode()):
         assert scan_filter("x", given) == ScanFilter("x", expression, ())
     check_filter(expression)
+
+
+def test_sectors_are_the_eleven() -> None:
+    assert get_args(Sector) == SECTORS and len(SECTORS) == 11
 
 
 def test_sessions_once_each() -> None:
@@ -63,9 +73,13 @@ def test_sessions_once_each() -> None:
         ({"max_volume": 5}, "was 'max_volume'"),
         ({"sectors": "Energy"}, "sectors: input should be a valid list, was 'Energy'"),
         ({"sectors": [""]}, "sectors.0: "),
-        ({"sectors": ["a\0b"]}, "sectors.0: "),
-        ({"expression": 'sector = "a\0b"'}, "expression: "),
-        ({"sectors": [f"sector {i:04}" for i in range(200)]}, "expected at most 2000 characters"),
+        ({"sectors": ["Tech"]}, f"sectors.0: input should be {', '.join(map(repr, SECTORS[:-1]))} or 'Utilities'"),
+        ({"sectors": ["technology"]}, "was 'technology'"),
+        ({"expression": 'sector = "Manufacturing"'}, f"expected one of {', '.join(SECTORS)}, was 'Manufacturing'"),
+        ({"industries": ["a\0b"]}, "industries.0: "),
+        ({"security_types": ["a\0b"]}, "security_types.0: "),
+        ({"expression": 'industry = "a\0b"'}, "expression: "),
+        ({"industries": [f"industry {i:04}" for i in range(200)]}, "expected at most 2000 characters"),
         ({"apply_to_sessions": ["LUNCH"]}, "apply_to_sessions.0: input should be 'PRE_MARKET'"),
         ({"expression": "prise > 1"}, "expression: unknown field 'prise' at position 0; did you mean \"price\"?"),
         ({"expression": "halted) OR (is_etf", "min_price": 1}, "expression: expected AND, OR or the end, was ')'"),

@@ -7,7 +7,7 @@ import pytest
 from tradeul.v1 import ticker_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.company import metadata_columns, sic_division
+from services.kit.company import metadata_columns
 from services.kit.errors import ServiceError
 from services.kit.symbols import spellings
 from services.kit.vendor_models import TickerDetails
@@ -72,31 +72,19 @@ def test_other_page_tokens_are_refused(token: str) -> None:
         page_mark(token)
 
 
-@pytest.mark.parametrize(
-    ("code", "division"),
-    [
-        ("0100", "Agriculture, Forestry, and Fishing"),
-        ("100", "Agriculture, Forestry, and Fishing"),
-        ("1311", "Mining"),
-        ("3571", "Manufacturing"),
-        ("6770", "Finance, Insurance, and Real Estate"),
-        ("9721", "Public Administration"),
-        ("9995", None),
-        ("", None),
-        ("35", None),
-        ("abcd", None),
-        (None, None),
-    ],
-)
-def test_sectors_are_divisions_of_the_sic(code: str | None, division: str | None) -> None:
-    assert sic_division(code) == division
-
-
 def test_the_vendors_description_fills_columns_and_keeps_the_rest() -> None:
     columns = metadata_columns(
-        TickerDetails("SPY", name="S&P 500 ETF", type="ETF", weighted_shares_outstanding=5.0, total_employees=3)
+        TickerDetails(
+            "SPY",
+            name="S&P\u00a0500 ETF",
+            type="ETF",
+            weighted_shares_outstanding=5.0,
+            total_employees=3,
+            list_date="1993-01-29",
+        )
     )
     assert (columns["company_name"], columns["is_etf"], columns["shares_outstanding"]) == ("S&P 500 ETF", True, 5.0)
+    assert (columns["security_type"], columns["list_date"], columns["sector"]) == ("ETF", "1993-01-29", None)
     assert columns["is_actively_trading"] is None
     assert columns["details"] == {"type": "ETF", "weighted_shares_outstanding": 5.0, "total_employees": 3}
 
@@ -105,12 +93,12 @@ def test_a_row_of_ticker_metadata_with_a_wrong_detail_loses_only_that() -> None:
     record = {
         **dict.fromkeys(core.COLUMNS),
         "symbol": "X",
-        "company_name": "X Corp",
-        "details": json.dumps({"list_date": 7, "cik": "12", "never_heard": [1]}),
+        "company_name": "X\tCorp",
+        "details": json.dumps({"total_employees": "many", "cik": "12", "never_heard": [1]}),
         "updated_at": None,
     }
     message, left_out = core.metadata_of(record)
-    assert (message.company_name, message.cik, left_out) == ("X Corp", "12", ["list_date"])
+    assert (message.company_name, message.cik, left_out) == ("X Corp", "12", ["total_employees"])
     assert not message.HasField("market_cap") and not message.HasField("updated_at")
 
 
@@ -124,10 +112,10 @@ def test_what_is_known_stands_over_what_the_vendor_says() -> None:
 
 def test_a_row_is_completed_without_inventing_anything() -> None:
     live = TickerRow(symbol="X", company_name="Live Name", prev_close=10.0)
-    metadata = ticker_pb2.TickerMetadata(symbol="X", company_name="Stored Name", sector="Mining")
+    metadata = ticker_pb2.TickerMetadata(symbol="X", company_name="Stored Name", sector="Energy")
     day = {"date": date(2026, 3, 9), "open": 1.0, "high": 3.0, "low": 0.5, "close": 2.0, "volume": 9.0}
     row = core.complete_row("X", live, metadata, {**day, "vwap": None, "trades": None})
-    assert (row.company_name, row.sector, row.prev_close, row.price) == ("Live Name", "Mining", 10.0, 2.0)
+    assert (row.company_name, row.sector, row.prev_close, row.price) == ("Live Name", "Energy", 10.0, 2.0)
     assert not row.last_day.HasField("vwap")
     for name in ("open", "volume_today", "change_percent", "updated_at", "session"):
         assert not row.HasField(name)

@@ -119,6 +119,7 @@ class TickerMetadata(_message.Message):
     IS_ETF_FIELD_NUMBER: _builtins.int
     IS_ACTIVELY_TRADING_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    SECURITY_TYPE_FIELD_NUMBER: _builtins.int
     MARKET_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
@@ -138,11 +139,16 @@ class TickerMetadata(_message.Message):
     ROUND_LOT_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     BRANDING_FIELD_NUMBER: _builtins.int
+    SIC_DIVISION_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     company_name: _builtins.str
     exchange: _builtins.str
     """MIC of the primary exchange."""
     sector: _builtins.str
+    """One of eleven: Basic Materials, Communication Services, Consumer Cyclical,
+    Consumer Defensive, Energy, Financial Services, Healthcare, Industrials,
+    Real Estate, Technology, Utilities.
+    """
     industry: _builtins.str
     market_cap: _builtins.float
     """USD."""
@@ -156,6 +162,8 @@ class TickerMetadata(_message.Message):
     beta: _builtins.float
     is_etf: _builtins.bool
     is_actively_trading: _builtins.bool
+    security_type: _builtins.str
+    """The vendor's type: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND ..."""
     market: _builtins.str
     """The vendor's further fields."""
     locale: _builtins.str
@@ -171,10 +179,12 @@ class TickerMetadata(_message.Message):
     phone_number: _builtins.str
     total_employees: _builtins.float
     list_date: _builtins.str
-    """YYYY-MM-DD."""
+    """Date of the first listing, YYYY-MM-DD."""
     share_class_shares_outstanding: _builtins.float
     weighted_shares_outstanding: _builtins.float
     round_lot: _builtins.float
+    sic_division: _builtins.str
+    """The division of sic_code."""
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -199,6 +209,7 @@ class TickerMetadata(_message.Message):
         is_etf: _builtins.bool | None = ...,
         is_actively_trading: _builtins.bool | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        security_type: _builtins.str | None = ...,
         market: _builtins.str | None = ...,
         locale: _builtins.str | None = ...,
         type: _builtins.str | None = ...,
@@ -218,10 +229,11 @@ class TickerMetadata(_message.Message):
         round_lot: _builtins.float | None = ...,
         address: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         branding: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        sic_division: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_cik", b"_cik", "_company_name", b"_company_name", "_composite_figi", b"_composite_figi", "_currency_name", b"_currency_name", "_description", b"_description", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_homepage_url", b"_homepage_url", "_industry", b"_industry", "_is_actively_trading", b"_is_actively_trading", "_is_etf", b"_is_etf", "_list_date", b"_list_date", "_locale", b"_locale", "_market", b"_market", "_market_cap", b"_market_cap", "_phone_number", b"_phone_number", "_round_lot", b"_round_lot", "_sector", b"_sector", "_share_class_figi", b"_share_class_figi", "_share_class_shares_outstanding", b"_share_class_shares_outstanding", "_shares_outstanding", b"_shares_outstanding", "_sic_code", b"_sic_code", "_sic_description", b"_sic_description", "_total_employees", b"_total_employees", "_type", b"_type", "_updated_at", b"_updated_at", "_weighted_shares_outstanding", b"_weighted_shares_outstanding", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "cik", b"cik", "company_name", b"company_name", "composite_figi", b"composite_figi", "currency_name", b"currency_name", "description", b"description", "exchange", b"exchange", "float_shares", b"float_shares", "homepage_url", b"homepage_url", "industry", b"industry", "is_actively_trading", b"is_actively_trading", "is_etf", b"is_etf", "list_date", b"list_date", "locale", b"locale", "market", b"market", "market_cap", b"market_cap", "phone_number", b"phone_number", "round_lot", b"round_lot", "sector", b"sector", "share_class_figi", b"share_class_figi", "share_class_shares_outstanding", b"share_class_shares_outstanding", "shares_outstanding", b"shares_outstanding", "sic_code", b"sic_code", "sic_description", b"sic_description", "total_employees", b"total_employees", "type", b"type", "updated_at", b"updated_at", "weighted_shares_outstanding", b"weighted_shares_outstanding"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_cik", b"_cik", "_company_name", b"_company_name", "_composite_figi", b"_composite_figi", "_currency_name", b"_currency_name", "_description", b"_description", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_homepage_url", b"_homepage_url", "_industry", b"_industry", "_is_actively_trading", b"_is_actively_trading", "_is_etf", b"_is_etf", "_list_date", b"_list_date", "_locale", b"_locale", "_market", b"_market", "_market_cap", b"_market_cap", "_phone_number", b"_phone_number", "_round_lot", b"_round_lot", "_sector", b"_sector", "_security_type", b"_security_type", "_share_class_figi", b"_share_class_figi", "_share_class_shares_outstanding", b"_share_class_shares_outstanding", "_shares_outstanding", b"_shares_outstanding", "_sic_code", b"_sic_code", "_sic_description", b"_sic_description", "_sic_division", b"_sic_division", "_total_employees", b"_total_employees", "_type", b"_type", "_updated_at", b"_updated_at", "_weighted_shares_outstanding", b"_weighted_shares_outstanding", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "cik", b"cik", "company_name", b"company_name", "composite_figi", b"composite_figi", "currency_name", b"currency_name", "description", b"description", "exchange", b"exchange", "float_shares", b"float_shares", "homepage_url", b"homepage_url", "industry", b"industry", "is_actively_trading", b"is_actively_trading", "is_etf", b"is_etf", "list_date", b"list_date", "locale", b"locale", "market", b"market", "market_cap", b"market_cap", "phone_number", b"phone_number", "round_lot", b"round_lot", "sector", b"sector", "security_type", b"security_type", "share_class_figi", b"share_class_figi", "share_class_shares_outstanding", b"share_class_shares_outstanding", "shares_outstanding", b"shares_outstanding", "sic_code", b"sic_code", "sic_description", b"sic_description", "sic_division", b"sic_division", "total_employees", b"total_employees", "type", b"type", "updated_at", b"updated_at", "weighted_shares_outstanding", b"weighted_shares_outstanding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_cik", b"_cik", "_company_name", b"_company_name", "_composite_figi", b"_composite_figi", "_currency_name", b"_currency_name", "_description", b"_description", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_homepage_url", b"_homepage_url", "_industry", b"_industry", "_is_actively_trading", b"_is_actively_trading", "_is_etf", b"_is_etf", "_list_date", b"_list_date", "_locale", b"_locale", "_market", b"_market", "_market_cap", b"_market_cap", "_phone_number", b"_phone_number", "_round_lot", b"_round_lot", "_sector", b"_sector", "_share_class_figi", b"_share_class_figi", "_share_class_shares_outstanding", b"_share_class_shares_outstanding", "_shares_outstanding", b"_shares_outstanding", "_sic_code", b"_sic_code", "_sic_description", b"_sic_description", "_total_employees", b"_total_employees", "_type", b"_type", "_updated_at", b"_updated_at", "_weighted_shares_outstanding", b"_weighted_shares_outstanding", "address", b"address", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "branding", b"branding", "cik", b"cik", "company_name", b"company_name", "composite_figi", b"composite_figi", "currency_name", b"currency_name", "description", b"description", "exchange", b"exchange", "float_shares", b"float_shares", "homepage_url", b"homepage_url", "industry", b"industry", "is_actively_trading", b"is_actively_trading", "is_etf", b"is_etf", "list_date", b"list_date", "locale", b"locale", "market", b"market", "market_cap", b"market_cap", "phone_number", b"phone_number", "round_lot", b"round_lot", "sector", b"sector", "share_class_figi", b"share_class_figi", "share_class_shares_outstanding", b"share_class_shares_outstanding", "shares_outstanding", b"shares_outstanding", "sic_code", b"sic_code", "sic_description", b"sic_description", "symbol", b"symbol", "total_employees", b"total_employees", "type", b"type", "updated_at", b"updated_at", "weighted_shares_outstanding", b"weighted_shares_outstanding"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_cik", b"_cik", "_company_name", b"_company_name", "_composite_figi", b"_composite_figi", "_currency_name", b"_currency_name", "_description", b"_description", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_homepage_url", b"_homepage_url", "_industry", b"_industry", "_is_actively_trading", b"_is_actively_trading", "_is_etf", b"_is_etf", "_list_date", b"_list_date", "_locale", b"_locale", "_market", b"_market", "_market_cap", b"_market_cap", "_phone_number", b"_phone_number", "_round_lot", b"_round_lot", "_sector", b"_sector", "_security_type", b"_security_type", "_share_class_figi", b"_share_class_figi", "_share_class_shares_outstanding", b"_share_class_shares_outstanding", "_shares_outstanding", b"_shares_outstanding", "_sic_code", b"_sic_code", "_sic_description", b"_sic_description", "_sic_division", b"_sic_division", "_total_employees", b"_total_employees", "_type", b"_type", "_updated_at", b"_updated_at", "_weighted_shares_outstanding", b"_weighted_shares_outstanding", "address", b"address", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "branding", b"branding", "cik", b"cik", "company_name", b"company_name", "composite_figi", b"composite_figi", "currency_name", b"currency_name", "description", b"description", "exchange", b"exchange", "float_shares", b"float_shares", "homepage_url", b"homepage_url", "industry", b"industry", "is_actively_trading", b"is_actively_trading", "is_etf", b"is_etf", "list_date", b"list_date", "locale", b"locale", "market", b"market", "market_cap", b"market_cap", "phone_number", b"phone_number", "round_lot", b"round_lot", "sector", b"sector", "security_type", b"security_type", "share_class_figi", b"share_class_figi", "share_class_shares_outstanding", b"share_class_shares_outstanding", "shares_outstanding", b"shares_outstanding", "sic_code", b"sic_code", "sic_description", b"sic_description", "sic_division", b"sic_division", "symbol", b"symbol", "total_employees", b"total_employees", "type", b"type", "updated_at", b"updated_at", "weighted_shares_outstanding", b"weighted_shares_outstanding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__avg_price_30d: _TypeAlias = _typing.Literal["avg_price_30d"]  # noqa: Y015
     _WhichOneofArgType__avg_price_30d: _TypeAlias = _typing.Literal["_avg_price_30d", b"_avg_price_30d"]  # noqa: Y015
@@ -267,6 +279,8 @@ class TickerMetadata(_message.Message):
     _WhichOneofArgType__round_lot: _TypeAlias = _typing.Literal["_round_lot", b"_round_lot"]  # noqa: Y015
     _WhichOneofReturnType__sector: _TypeAlias = _typing.Literal["sector"]  # noqa: Y015
     _WhichOneofArgType__sector: _TypeAlias = _typing.Literal["_sector", b"_sector"]  # noqa: Y015
+    _WhichOneofReturnType__security_type: _TypeAlias = _typing.Literal["security_type"]  # noqa: Y015
+    _WhichOneofArgType__security_type: _TypeAlias = _typing.Literal["_security_type", b"_security_type"]  # noqa: Y015
     _WhichOneofReturnType__share_class_figi: _TypeAlias = _typing.Literal["share_class_figi"]  # noqa: Y015
     _WhichOneofArgType__share_class_figi: _TypeAlias = _typing.Literal["_share_class_figi", b"_share_class_figi"]  # noqa: Y015
     _WhichOneofReturnType__share_class_shares_outstanding: _TypeAlias = _typing.Literal["share_class_shares_outstanding"]  # noqa: Y015
@@ -277,6 +291,8 @@ class TickerMetadata(_message.Message):
     _WhichOneofArgType__sic_code: _TypeAlias = _typing.Literal["_sic_code", b"_sic_code"]  # noqa: Y015
     _WhichOneofReturnType__sic_description: _TypeAlias = _typing.Literal["sic_description"]  # noqa: Y015
     _WhichOneofArgType__sic_description: _TypeAlias = _typing.Literal["_sic_description", b"_sic_description"]  # noqa: Y015
+    _WhichOneofReturnType__sic_division: _TypeAlias = _typing.Literal["sic_division"]  # noqa: Y015
+    _WhichOneofArgType__sic_division: _TypeAlias = _typing.Literal["_sic_division", b"_sic_division"]  # noqa: Y015
     _WhichOneofReturnType__total_employees: _TypeAlias = _typing.Literal["total_employees"]  # noqa: Y015
     _WhichOneofArgType__total_employees: _TypeAlias = _typing.Literal["_total_employees", b"_total_employees"]  # noqa: Y015
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
@@ -330,6 +346,8 @@ class TickerMetadata(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sector) -> _WhichOneofReturnType__sector | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__security_type) -> _WhichOneofReturnType__security_type | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__share_class_figi) -> _WhichOneofReturnType__share_class_figi | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__share_class_shares_outstanding) -> _WhichOneofReturnType__share_class_shares_outstanding | None: ...
@@ -339,6 +357,8 @@ class TickerMetadata(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sic_code) -> _WhichOneofReturnType__sic_code | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sic_description) -> _WhichOneofReturnType__sic_description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sic_division) -> _WhichOneofReturnType__sic_division | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__total_employees) -> _WhichOneofReturnType__total_employees | None: ...
     @_typing.overload

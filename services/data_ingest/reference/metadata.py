@@ -1,4 +1,4 @@
-"""Company metadata: which source's value counts, and what a value may be (section 12.15). Pure."""
+"""Company metadata: which source's value counts, and what a value may be (docs/semantics.md). Pure."""
 
 import math
 from collections import Counter
@@ -8,10 +8,12 @@ from typing import Final
 import numpy as np
 
 from services.data_ingest.reference.batch import ReferenceBatch
-from services.kit.company import FUND_TYPES, sic_division
+from services.kit.company import FUND_TYPES, a_date
+from services.kit.sectors import known_sector, sic_sector
+from services.kit.texts import plain_text
 from services.kit.vendor_models import TickerDetails, TickerSummary
 
-TEXTS: Final = ("company_name", "exchange", "sector", "industry")
+TEXTS: Final = ("company_name", "exchange", "sector", "industry", "security_type", "list_date")
 # The greatest value each may have; none may be negative but beta.
 NUMBERS: Final[Mapping[str, float]] = {
     "is_etf": 1.0,
@@ -22,7 +24,6 @@ NUMBERS: Final[Mapping[str, float]] = {
 }
 # Kept by the stores with the metadata; they count where there are no daily bars.
 AVERAGES: Final[Mapping[str, float]] = {"avg_volume_10d": 1e12, "avg_volume_30d": 1e12, "avg_price_30d": 1e7}
-LONGEST_TEXT: Final = 200
 
 Values = dict[str, float | str]
 
@@ -43,8 +44,7 @@ def from_summary(row: TickerSummary, set_aside: Counter[str]) -> Values:
     values: Values = {}
     _take(values, "company_name", row.name, set_aside)
     _take(values, "exchange", row.primary_exchange, set_aside)
-    if row.type is not None:
-        values["is_etf"] = float(row.type in FUND_TYPES)
+    _take_type(values, row.type, set_aside)
     return values
 
 
@@ -53,13 +53,13 @@ def from_details(row: TickerDetails, set_aside: Counter[str]) -> Values:
     values: Values = {}
     _take(values, "company_name", row.name, set_aside)
     _take(values, "exchange", row.primary_exchange, set_aside)
-    _take(values, "sector", sic_division(row.sic_code), set_aside)
+    _take(values, "sector", sic_sector(row.sic_code), set_aside)
     _take(values, "industry", row.sic_description, set_aside)
     _take(values, "market_cap", row.market_cap, set_aside)
     shares = row.share_class_shares_outstanding
     _take(values, "shares_outstanding", row.weighted_shares_outstanding if shares is None else shares, set_aside)
-    if row.type is not None:
-        values["is_etf"] = float(row.type in FUND_TYPES)
+    _take(values, "list_date", row.list_date, set_aside)
+    _take_type(values, row.type, set_aside)
     return values
 
 
@@ -82,20 +82,28 @@ def batch(
     return ReferenceBatch(list(symbols), numbers, texts)
 
 
+def _take_type(values: Values, security_type: str | None, set_aside: Counter[str]) -> None:
+    _take(values, "security_type", security_type, set_aside)
+    if security_type is not None:
+        values["is_etf"] = float(security_type in FUND_TYPES)
+
+
 def _take(values: Values, name: str, value: object, set_aside: Counter[str]) -> None:
     if value is None or value == "":
         return
-    usable = _text(value) if name in TEXTS else _number(name, value)
+    usable = _text(name, value) if name in TEXTS else _number(name, value)
     if usable is None:
         set_aside["metadata"] += 1
     else:
         values[name] = usable
 
 
-def _text(value: object) -> str | None:
-    if not isinstance(value, str) or not value.isprintable():
-        return None
-    return value.strip()[:LONGEST_TEXT] or None
+def _text(name: str, value: object) -> str | None:
+    text = plain_text(value)
+    if name == "sector":
+        # Older writers kept the division of the SIC code there.
+        return known_sector(text)
+    return a_date(text) if name == "list_date" else text
 
 
 def _number(name: str, value: object) -> float | None:

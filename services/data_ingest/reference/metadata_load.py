@@ -13,6 +13,7 @@ from services.data_ingest.reference.load import REFUSED, Load
 from services.data_ingest.reference.metadata import AVERAGES, Values
 from services.data_ingest.reference.stores import redis_metadata, stored_metadata
 from services.kit.clock import monotonic
+from services.kit.company import free_floats
 from services.kit.logging import get_logger
 from services.kit.vendor import VendorError
 
@@ -85,18 +86,31 @@ class MetadataLoad:
     async def told(self) -> dict[str, Values]:
         """What the vendor's pages say of each symbol; nothing when they can't be had, which is told and counted."""
         load = self._load
-        if load.is_small:
-            # The details of each say the same.
-            return {}
+        told: dict[str, Values] = {}
+        # The details of each say the same.
+        if not load.is_small:
+            try:
+                rows = await load.vendor.tickers()
+            except VendorError as error:
+                load.failed["tickers"] += 1
+                log.error("list of symbols not had", error=str(error))
+                rows = []
+            usable = [row for row in rows if SYMBOL.fullmatch(row.ticker)]
+            load.set_aside["symbol"] += len(rows) - len(usable)
+            told = {row.ticker: metadata.from_summary(row, load.set_aside) for row in usable}
+        for symbol, shares in (await self._floats()).items():
+            if load.is_small or symbol in told:
+                told.setdefault(symbol, {})["float_shares"] = shares
+        return told
+
+    async def _floats(self) -> dict[str, float]:
+        load = self._load
         try:
-            rows = await load.vendor.tickers()
+            return await free_floats(load.vendor, sorted(load.symbols or ()) if load.is_small else ())
         except VendorError as error:
-            load.failed["tickers"] += 1
-            log.error("list of symbols not had", error=str(error))
+            load.failed["floats"] += 1
+            log.error("float list not had", error=str(error))
             return {}
-        usable = [row for row in rows if SYMBOL.fullmatch(row.ticker)]
-        load.set_aside["symbol"] += len(rows) - len(usable)
-        return {row.ticker: metadata.from_summary(row, load.set_aside) for row in usable}
 
     async def _emit_averages(self, symbols: list[str]) -> None:
         """What the stores keep, for symbols of which no daily bar is known."""

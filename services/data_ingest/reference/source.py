@@ -31,7 +31,7 @@ class ReferenceSource(Protocol):
     set_aside: Counter[str]
     """Values that were not usable, by reason: grows while a load runs."""
     failed: Counter[str]
-    """What could not be had in the end, by kind (days, baselines, details, tickers, splits, redis, postgres)."""
+    """What could not be had in the end, by kind: days, baselines, details, tickers, floats, splits, redis, postgres."""
 
     def load(
         self,

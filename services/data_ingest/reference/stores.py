@@ -110,7 +110,7 @@ async def stored_metadata(
     """The rows of ticker_metadata, all of them without `symbols`; not of those that trade no more."""
     columns = (
         "symbol, company_name, exchange, sector, industry, market_cap, float_shares, shares_outstanding,"
-        " avg_volume_30d, avg_volume_10d, avg_price_30d, beta, is_etf"
+        " avg_volume_30d, avg_volume_10d, avg_price_30d, beta, is_etf, security_type, list_date"
     )
     query = f"SELECT {columns} FROM ticker_metadata WHERE is_actively_trading IS NOT FALSE"
     rows = await (
