@@ -1,28 +1,52 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-REASONS: tuple[str, ...]
 MAX_TIME: int
+# In an id map: the symbol is refused; it gets an id with its first event that is admitted.
+REFUSED: int
+UNNAMED: int
 
 class Admission:
     """The gate in front of the stream.
 
     `max_remembered`: duplicates are recognised within this many to twice as
-    many of the newest trades. Before set_bounds every event is out of session.
+    many of the newest trades. `name`: gives the sequencer's id of a symbol of the
+    feed that has none, or REFUSED. `day_symbols`: of so many (1 to 8) there must be
+    events of a later day until it is believed. Before set_bounds every event is out of session.
     `batch`: bytes or another contiguous buffer. `id_map`: contiguous int32 buffer, such as array("i").
     """
 
     newest_ns: int
-    future_times: dict[int, int]
+    # The newest time of a later day's sessions in the last batch, of events that nothing else keeps out; 0 for none.
+    later_ns: int
     # Of the trades that the last admit_trades() accepted: by what a duplicate is recognised, 8 bytes each.
     identities: bytes
 
-    def __init__(self, max_remembered: int = ...) -> None: ...
+    def __init__(
+        self, max_remembered: int = ..., name: Callable[[int], int] | None = ..., day_symbols: int = ...
+    ) -> None: ...
     def set_bounds(self, start_ns: int, end_ns: int, latest_ns: int = ...) -> None:
         """Accepts event times in [start_ns, end_ns) and not after latest_ns.
 
         `start_ns` names the day: a trade is a duplicate of another one of the same day only.
         """
+
+    def set_later_days(self, days: Iterable[tuple[int, int]]) -> None:
+        """The sessions' ends (start_ns, end_ns) of the trading days to come, ascending; nobody has sent events of them.
+
+        Those beyond 64 are left out. ValueError when they are not ascending, or begin before the day's end.
+        """
+
+    def forget_later(self) -> None:
+        """Whoever sent events of later days did not mean them, or has other ids now."""
+
+    @property
+    def later_symbols(self) -> list[int]:
+        """For each of the later days, how many symbols have sent events of its sessions; counted up to day_symbols."""
+
+    @property
+    def begun_day(self) -> int:
+        """The place in set_later_days() of the first day that is to be believed; -1 when there is none."""
 
     def set_known_conditions(self, mask: int) -> None:
         """Trades with conditions outside this mask are accepted and counted in `unknown_condition_trades`."""
@@ -39,12 +63,12 @@ class Admission:
     def unknown_condition_trades(self) -> int:
         """Accepted trades with a condition that the rules do not know; it forbids nothing."""
 
-    @property
-    def future_day_symbols(self) -> set[int]:
-        """Ids of symbols that sent events of a later day since set_bounds chose this one."""
-
     def admit_trades(self, batch: Any, id_map: Sequence[int] | Any) -> tuple[bytes, int]:
-        """The rows of an encoded TradeBatch that may enter, and how many they are."""
+        """The rows of an encoded TradeBatch that may enter, and how many they are.
+
+        `id_map[i]` is the sequencer's id of the feed's id i, REFUSED, or UNNAMED, for which `name` is
+        asked with the symbol's first row that may enter.
+        """
 
     def remember(self, identities: bytes) -> None:
         """Takes over what another Admission told as `identities`: these trades are duplicates on their own day.

@@ -8,65 +8,49 @@ duplicate; the first reason counts.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.math cimport isfinite, isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+from fastcore.bounds cimport (
+    ACCEPTED, DUPLICATE, TIME_AHEAD, TIME_OUT_OF_SESSION, UNKNOWN_SYMBOL, VERDICTS, BarValues, judge_bar, judge_limits,
+    judge_quote, judge_trade,
+)
 from fastcore.columns cimport (
     BarSpans, LimitSpans, QuoteSpans, TradeSpans, parse_bars, parse_limits, parse_quotes, parse_trades,
     put_column_head,
 )
 from fastcore.dedup cimport RecentTrades, day_mark, identity
-from fastcore.trade_rules cimport COND_OFFICIAL
 from fastcore.wire cimport WIRE_VARINT, bytes_ptr, load_f64, load_i64, load_u32, load_u64, varint_size
 
-# Why a row is set aside; ACCEPTED is not a reason.
-cdef enum:
-    ACCEPTED = 0
-    UNKNOWN_SYMBOL = 1
-    TIME_OUT_OF_SESSION = 2
-    TIME_AHEAD = 3
-    PRICE = 4
-    SIZE = 5
-    BAR_SHAPE = 6
-    DUPLICATE = 7
-    VERDICTS = 8
+from fastcore.bounds import REASONS
 
 cdef enum:
     AHEAD = 16                  # rows between a prefetch and its use
     SCRATCH_COLUMNS = 3         # identities, and columns that are rewritten
-    FUTURE_SYMBOLS = 4096       # at most so many are remembered
+    MAX_LATER_DAYS = 64         # a month of trading days is what the calendar knows ahead
+    MOST_SYMBOLS = 8            # of which a later day may need to be believed
 
-REASONS = (
-    "accepted", "unknown_symbol", "time_out_of_session", "time_ahead", "price", "size", "bar_shape", "duplicate"
-)
+# What an id map holds for symbols that have no id of the sequencer.
+cdef enum:
+    REFUSED_ID = -1
+    UNNAMED_ID = -2
+
+# A trading day to come: its sessions' ends, and the first symbols of the feed with an event inside them.
+cdef struct LaterDay:
+    int64_t start_ns
+    int64_t end_ns
+    int symbols
+    uint32_t[MOST_SYMBOLS] feed_ids
 
 ctypedef double* double_ptr
 
 cdef double NAN = float("nan")
-cdef double PRICE_LIMIT = 1e7
-cdef double SIZE_LIMIT = 1e12
-cdef int64_t HOUR = 3_600_000_000_000
 
 MAX_TIME = 2**63 - 1
-
-
-cdef inline bint is_price(double value) noexcept nogil:
-    return value > 0 and value < PRICE_LIMIT
-
-
-cdef inline bint is_size(double value) noexcept nogil:
-    return value > 0 and value < SIZE_LIMIT
-
-
-cdef inline bint is_price_or_none(double value) noexcept nogil:
-    """0 is how the vendor writes "none" in fields that need not be there."""
-    return isnan(value) or (value >= 0 and value < PRICE_LIMIT)
-
-
-cdef inline bint is_size_or_none(double value) noexcept nogil:
-    return isnan(value) or (value >= 0 and value < SIZE_LIMIT)
+# In an id map: the symbol is refused; it gets an id with its first event that is admitted.
+REFUSED = REFUSED_ID
+UNNAMED = UNNAMED_ID
 
 
 cdef inline double none_for_zero(double value) noexcept nogil:
@@ -77,7 +61,9 @@ cdef class Admission:
     """The gate in front of the stream.
 
     `max_remembered`: duplicates are recognised within this many to twice as
-    many of the newest trades. Before set_bounds every event is out of session.
+    many of the newest trades. `name`: gives the sequencer's id of a symbol of the
+    feed that has none, or REFUSED. `day_symbols`: of so many there must be events
+    of a later day until it is believed. Before set_bounds every event is out of session.
     """
 
     cdef RecentTrades recent
@@ -90,25 +76,37 @@ cdef class Admission:
     cdef int64_t unknown_conditions
     cdef int64_t[4] accepted_counts     # trades, bars, quotes, limits
     cdef readonly int64_t newest_ns     # newest event time accepted since the start; 0 before the first
-    cdef readonly dict future_times     # symbol id -> earliest event time after the day's last session
+    cdef object name
+    cdef int day_symbols
+    cdef LaterDay[MAX_LATER_DAYS] later
+    cdef int later_days
+    cdef readonly int64_t later_ns      # newest time of a later day in the last batch; 0 when it has none
     cdef uint32_t* ids                  # scratch, `capacity` rows each
+    cdef uint32_t* feed_ids
+    cdef Py_ssize_t rows                # of the batch that is judged
+    cdef int named                      # symbols that it gave an id
     cdef int32_t* kept
     cdef double_ptr[SCRATCH_COLUMNS] scratch
     cdef Py_ssize_t capacity
     # Of the trades that the last admit_trades() accepted: by what a duplicate is recognised, 8 bytes each.
     cdef readonly bytes identities
 
-    def __cinit__(self, int64_t max_remembered=2**24):
+    def __cinit__(self, int64_t max_remembered=2**24, name=None, int day_symbols=3):
+        if not 1 <= day_symbols <= MOST_SYMBOLS:
+            raise ValueError(f"day_symbols: expected 1 to {MOST_SYMBOLS}, was {day_symbols}")
         self.recent = RecentTrades(max_remembered)
         self.start_ns = self.end_ns = 0
         self.latest_ns = MAX_TIME
         self.known_conditions = 0xFFFFFFFFFFFFFFFFu
-        self.future_times = {}
+        self.name = name
+        self.day_symbols = day_symbols
+        self.later_days = 0
         self.identities = b""
 
     def __dealloc__(self):
         cdef int i
         free(self.ids)
+        free(self.feed_ids)
         free(self.kept)
         for i in range(SCRATCH_COLUMNS):
             free(self.scratch[i])
@@ -119,16 +117,51 @@ cdef class Admission:
     def set_bounds(self, int64_t start_ns, int64_t end_ns, int64_t latest_ns=MAX_TIME):
         """Accepts event times in [start_ns, end_ns) and not after latest_ns.
 
-        ValueError when start_ns is after end_ns. A day other than the one before forgets future_times.
+        ValueError when start_ns is after end_ns.
         """
         if start_ns > end_ns:
             raise ValueError(f"expected start_ns <= end_ns, was {start_ns} > {end_ns}")
-        if start_ns != self.start_ns or end_ns != self.end_ns:
-            self.future_times.clear()
         self.start_ns = start_ns
         self.end_ns = end_ns
         self.latest_ns = latest_ns
         self.day = day_mark(start_ns)
+
+    def set_later_days(self, days):
+        """The sessions' ends (start_ns, end_ns) of the trading days to come, ascending; nobody has sent events of them.
+
+        Those beyond 64 are left out. ValueError when they are not ascending, or begin before the day's end.
+        """
+        cdef int64_t last = self.end_ns
+        cdef int i
+        ends = [(int(start), int(end)) for start, end in days][:MAX_LATER_DAYS]
+        for start, end in ends:
+            if not last <= start <= end:
+                raise ValueError(f"later days: expected ascending times from {last} on, was {start} to {end}")
+            last = end
+        self.later_days = len(ends)
+        for i in range(self.later_days):
+            self.later[i].start_ns, self.later[i].end_ns = ends[i]
+        self.forget_later()
+
+    def forget_later(self):
+        """Whoever sent events of later days did not mean them, or has other ids now."""
+        cdef int i
+        for i in range(self.later_days):
+            self.later[i].symbols = 0
+
+    @property
+    def later_symbols(self):
+        """For each of the later days, how many symbols have sent events of its sessions; counted up to day_symbols."""
+        return [self.later[i].symbols for i in range(self.later_days)]
+
+    @property
+    def begun_day(self):
+        """The place in set_later_days() of the first day that is to be believed; -1 when there is none."""
+        cdef int i
+        for i in range(self.later_days):
+            if self.later[i].symbols >= self.day_symbols:
+                return i
+        return -1
 
     def set_known_conditions(self, uint64_t mask):
         """Trades with conditions outside this mask are accepted and counted in `unknown_condition_trades`."""
@@ -149,19 +182,15 @@ cdef class Admission:
         """Accepted trades with a condition that the rules do not know; it forbids nothing."""
         return self.unknown_conditions
 
-    @property
-    def future_day_symbols(self):
-        """Ids of symbols that sent events of a later day since set_bounds chose this one."""
-        return set(self.future_times)
-
     # ---- one method per kind ----
 
     def admit_trades(self, const unsigned char[::1] batch, const int32_t[::1] id_map):
         """The rows of an encoded TradeBatch that may enter, and how many they are.
 
-        `id_map[i]` is the sequencer's id of the feed's id i, -1 for a refused symbol. Returns an
-        encoded TradeBatch without trade_key (empty when nothing is left). ValueError when the batch
-        is malformed or names an id that id_map does not have; nothing is counted then.
+        `id_map[i]` is the sequencer's id of the feed's id i, REFUSED, or UNNAMED, for which `name` is
+        asked with the symbol's first row that may enter. Returns an encoded TradeBatch without trade_key
+        (empty when nothing is left). ValueError when the batch is malformed or names an id that id_map
+        does not have; nothing is counted then.
         """
         cdef TradeSpans spans
         cdef bytes_ptr[5] columns
@@ -170,7 +199,6 @@ cdef class Admission:
         cdef Py_ssize_t kept
         with nogil:
             kept = self._judge_trades(&spans)
-        self._note_future(spans.time_ns, spans.rows)
         self.accepted_counts[0] += kept
         self.identities = self._gather_identities(kept)
         columns[0] = <bytes_ptr>self.ids
@@ -207,7 +235,6 @@ cdef class Admission:
         cdef Py_ssize_t kept
         with nogil:
             kept = self._judge_bars(&spans)
-        self._note_future(spans.start_ns, spans.rows)
         self.accepted_counts[1] += kept
         columns[0] = <bytes_ptr>self.ids
         columns[1] = spans.start_ns
@@ -233,7 +260,6 @@ cdef class Admission:
         cdef Py_ssize_t kept
         with nogil:
             kept = self._judge_quotes(&spans)
-        self._note_future(spans.time_ns, spans.rows)
         self.accepted_counts[2] += kept
         columns[0] = <bytes_ptr>self.ids
         columns[1] = spans.time_ns
@@ -252,7 +278,6 @@ cdef class Admission:
         cdef Py_ssize_t kept
         with nogil:
             kept = self._judge_limits(&spans)
-        self._note_future(spans.time_ns, spans.rows)
         self.accepted_counts[3] += kept
         columns[0] = <bytes_ptr>self.ids
         columns[1] = spans.time_ns
@@ -265,7 +290,7 @@ cdef class Admission:
 
     cdef inline int _judge_place(self, uint32_t symbol_id, int64_t time_ns, int64_t known_ns) noexcept nogil:
         """Symbol and times; `known_ns` is when the event could be known at the earliest."""
-        if symbol_id == <uint32_t>-1:
+        if symbol_id == <uint32_t>REFUSED_ID:
             return UNKNOWN_SYMBOL
         if time_ns < self.start_ns or time_ns >= self.end_ns:
             return TIME_OUT_OF_SESSION
@@ -273,11 +298,56 @@ cdef class Admission:
             return TIME_AHEAD
         return ACCEPTED
 
+    cdef inline int _settle(self, int verdict, Py_ssize_t i, int fault, int64_t time_ns, int64_t known_ns) except -1 nogil:
+        """The verdict on row i, of whose place `verdict` is and of whose values `fault`."""
+        if verdict == ACCEPTED:
+            if fault:
+                return fault
+            if self.ids[i] == <uint32_t>UNNAMED_ID:
+                with gil:
+                    self._name(i)
+                if self.ids[i] == <uint32_t>REFUSED_ID:
+                    return UNKNOWN_SYMBOL
+        elif verdict == TIME_OUT_OF_SESSION and not fault and time_ns >= self.end_ns and known_ns <= self.latest_ns:
+            self._note_later(self.feed_ids[i], time_ns)
+        return verdict
+
+    cdef int _name(self, Py_ssize_t i) except -1:
+        """Gives row i's symbol its id; rows behind it find it there."""
+        cdef int32_t symbol_id = REFUSED_ID
+        cdef Py_ssize_t k
+        self.named += 1
+        if self.name is not None:
+            symbol_id = self.name(self.feed_ids[i])
+        for k in range(i, self.rows):
+            if self.feed_ids[k] == self.feed_ids[i]:
+                self.ids[k] = <uint32_t>symbol_id
+        return 0
+
+    cdef void _note_later(self, uint32_t feed_id, int64_t time_ns) noexcept nogil:
+        """An event that only its day's not being the one in force keeps out: that is how a feed changes the day."""
+        cdef LaterDay* day
+        cdef int i, k
+        for i in range(self.later_days):
+            day = &self.later[i]
+            if time_ns < day.start_ns:
+                return
+            if time_ns < day.end_ns:
+                if time_ns > self.later_ns:
+                    self.later_ns = time_ns
+                if day.symbols == self.day_symbols:
+                    return
+                for k in range(day.symbols):
+                    if day.feed_ids[k] == feed_id:
+                        return
+                day.feed_ids[day.symbols] = feed_id
+                day.symbols += 1
+                return
+
     cdef Py_ssize_t _judge_trades(self, const TradeSpans* spans) except -1 nogil:
         cdef Py_ssize_t i, kept = 0
         cdef int verdict
         cdef int64_t time_ns
-        cdef double price, size
         cdef uint64_t conditions, key
         cdef uint64_t* identities = <uint64_t*>self.scratch[0]
         for i in range(spans.rows):
@@ -287,16 +357,16 @@ cdef class Admission:
             if i + AHEAD < spans.rows and identities[i + AHEAD]:
                 self.recent.prefetch(identities[i + AHEAD])
             time_ns = load_i64(spans.time_ns, i)
-            verdict = self._judge_place(self.ids[i], time_ns, time_ns)
+            conditions = load_u64(spans.conditions, i)
+            verdict = self._settle(
+                self._judge_place(self.ids[i], time_ns, time_ns), i,
+                judge_trade(load_f64(spans.price, i), load_f64(spans.size, i), conditions), time_ns, time_ns,
+            )
             if verdict == ACCEPTED:
-                price = load_f64(spans.price, i)
-                size = load_f64(spans.size, i)
-                conditions = load_u64(spans.conditions, i)
-                if not is_price(price):
-                    verdict = PRICE
-                elif not is_size(size) and not (size == 0 and conditions & COND_OFFICIAL()):
-                    verdict = SIZE
-                elif identities[i] and self.recent.seen(identities[i]):
+                if self.named and identities[i]:
+                    # It may have had no id when the identities were made.
+                    identities[i] = identity(load_u64(spans.trade_key, i), self.ids[i], self.day)
+                if identities[i] and self.recent.seen(identities[i]):
                     verdict = DUPLICATE
                 else:
                     self.unknown_conditions += (conditions & ~self.known_conditions) != 0
@@ -307,96 +377,79 @@ cdef class Admission:
             self.verdicts[verdict] += 1
         return kept
 
-    cdef Py_ssize_t _judge_bars(self, const BarSpans* spans) noexcept nogil:
+    cdef Py_ssize_t _judge_bars(self, const BarSpans* spans) except -1 nogil:
         cdef Py_ssize_t i, kept = 0
         cdef int verdict
-        cdef int64_t start_ns, end_ns
-        cdef double open, high, low, close, accumulated, day_vwap, official_open
+        cdef BarValues bar
         for i in range(spans.rows):
-            start_ns = load_i64(spans.start_ns, i)
-            end_ns = load_i64(spans.end_ns, i)
-            verdict = self._judge_place(self.ids[i], start_ns, end_ns)
+            bar.start_ns = load_i64(spans.start_ns, i)
+            bar.end_ns = load_i64(spans.end_ns, i)
+            bar.open = load_f64(spans.open, i)
+            bar.high = load_f64(spans.high, i)
+            bar.low = load_f64(spans.low, i)
+            bar.close = load_f64(spans.close, i)
+            bar.volume = load_f64(spans.volume, i)
+            bar.accumulated_volume = load_f64(spans.accumulated_volume, i)
+            bar.day_vwap = load_f64(spans.day_vwap, i)
+            bar.official_open = load_f64(spans.official_open, i)
+            bar.vwap = load_f64(spans.vwap, i)
+            bar.average_size = load_f64(spans.average_size, i)
+            verdict = self._settle(
+                self._judge_place(self.ids[i], bar.start_ns, bar.end_ns), i, judge_bar(&bar), bar.start_ns, bar.end_ns
+            )
             if verdict == ACCEPTED:
-                open = load_f64(spans.open, i)
-                high = load_f64(spans.high, i)
-                low = load_f64(spans.low, i)
-                close = load_f64(spans.close, i)
-                accumulated = load_f64(spans.accumulated_volume, i)
-                day_vwap = load_f64(spans.day_vwap, i)
-                official_open = load_f64(spans.official_open, i)
-                if not (
-                    is_price(open) and is_price(high) and is_price(low) and is_price(close)
-                    and is_price_or_none(day_vwap) and is_price_or_none(official_open)
-                    and is_price_or_none(load_f64(spans.vwap, i))
-                ):
-                    verdict = PRICE
-                elif not (
-                    is_size(load_f64(spans.volume, i)) and is_size_or_none(accumulated)
-                    and is_size_or_none(load_f64(spans.average_size, i))
-                ):
-                    verdict = SIZE
-                elif not (low <= open and low <= close and open <= high and close <= high) or (
-                    end_ns <= start_ns or end_ns - start_ns > HOUR
-                ):
-                    verdict = BAR_SHAPE
-                else:
-                    self.scratch[0][i] = none_for_zero(accumulated)
-                    self.scratch[1][i] = none_for_zero(day_vwap)
-                    self.scratch[2][i] = none_for_zero(official_open)
-                    if end_ns > self.newest_ns:
-                        self.newest_ns = end_ns
-                    self.kept[kept] = <int32_t>i
-                    kept += 1
+                self.scratch[0][i] = none_for_zero(bar.accumulated_volume)
+                self.scratch[1][i] = none_for_zero(bar.day_vwap)
+                self.scratch[2][i] = none_for_zero(bar.official_open)
+                if bar.end_ns > self.newest_ns:
+                    self.newest_ns = bar.end_ns
+                self.kept[kept] = <int32_t>i
+                kept += 1
             self.verdicts[verdict] += 1
         return kept
 
-    cdef Py_ssize_t _judge_quotes(self, const QuoteSpans* spans) noexcept nogil:
+    cdef Py_ssize_t _judge_quotes(self, const QuoteSpans* spans) except -1 nogil:
         cdef Py_ssize_t i, kept = 0
         cdef int verdict
         cdef int64_t time_ns
         cdef double bid, ask
         for i in range(spans.rows):
             time_ns = load_i64(spans.time_ns, i)
-            verdict = self._judge_place(self.ids[i], time_ns, time_ns)
+            bid = load_f64(spans.bid, i)
+            ask = load_f64(spans.ask, i)
+            verdict = self._settle(
+                self._judge_place(self.ids[i], time_ns, time_ns), i,
+                judge_quote(bid, ask, load_f64(spans.bid_size, i), load_f64(spans.ask_size, i)), time_ns, time_ns,
+            )
             if verdict == ACCEPTED:
-                bid = load_f64(spans.bid, i)
-                ask = load_f64(spans.ask, i)
-                if not (is_price_or_none(bid) and is_price_or_none(ask)):
-                    verdict = PRICE
-                elif not (
-                    is_size_or_none(load_f64(spans.bid_size, i)) and is_size_or_none(load_f64(spans.ask_size, i))
-                ):
-                    verdict = SIZE
-                else:
-                    self.scratch[0][i] = none_for_zero(bid)
-                    self.scratch[1][i] = none_for_zero(ask)
-                    if time_ns > self.newest_ns:
-                        self.newest_ns = time_ns
-                    self.kept[kept] = <int32_t>i
-                    kept += 1
+                self.scratch[0][i] = none_for_zero(bid)
+                self.scratch[1][i] = none_for_zero(ask)
+                if time_ns > self.newest_ns:
+                    self.newest_ns = time_ns
+                self.kept[kept] = <int32_t>i
+                kept += 1
             self.verdicts[verdict] += 1
         return kept
 
-    cdef Py_ssize_t _judge_limits(self, const LimitSpans* spans) noexcept nogil:
+    cdef Py_ssize_t _judge_limits(self, const LimitSpans* spans) except -1 nogil:
         cdef Py_ssize_t i, kept = 0
         cdef int verdict
         cdef int64_t time_ns
         cdef double upper, lower
         for i in range(spans.rows):
             time_ns = load_i64(spans.time_ns, i)
-            verdict = self._judge_place(self.ids[i], time_ns, time_ns)
+            upper = load_f64(spans.upper, i)
+            lower = load_f64(spans.lower, i)
+            verdict = self._settle(
+                self._judge_place(self.ids[i], time_ns, time_ns), i, judge_limits(upper, lower), time_ns, time_ns
+            )
             if verdict == ACCEPTED:
-                upper = load_f64(spans.upper, i)
-                lower = load_f64(spans.lower, i)
-                if not (is_price_or_none(upper) and is_price_or_none(lower)):
-                    verdict = PRICE
-                else:
-                    self.scratch[0][i] = none_for_zero(upper)
-                    self.scratch[1][i] = none_for_zero(lower)
-                    if time_ns > self.newest_ns:
-                        self.newest_ns = time_ns
-                    self.kept[kept] = <int32_t>i
-                    kept += 1
+                self.scratch[0][i] = none_for_zero(upper)
+                self.scratch[1][i] = none_for_zero(lower)
+                if time_ns > self.newest_ns:
+                    self.newest_ns = time_ns
+                self.kept[kept] = <int32_t>i
+                kept += 1
             self.verdicts[verdict] += 1
         return kept
 
@@ -407,30 +460,15 @@ cdef class Admission:
         cdef Py_ssize_t i, known = id_map.shape[0]
         cdef uint32_t feed_id
         self._reserve(rows)
+        self.rows = rows
+        self.named = 0
+        self.later_ns = 0
         for i in range(rows):
             feed_id = load_u32(symbol_id, i)
             if feed_id >= known:
                 raise ValueError(f"symbol_id: expected less than {known}, was {feed_id} in row {i}")
+            self.feed_ids[i] = feed_id
             self.ids[i] = <uint32_t>id_map[feed_id]
-        return 0
-
-    cdef int _note_future(self, bytes_ptr time_ns, Py_ssize_t rows) except -1:
-        """Remembers who sends events of a later day: that is how a replayed feed changes the day."""
-        # No session of this day is later than 20:00 and none of the next is before 04:00; an hour to
-        # spare for a change to summer time.
-        cdef int64_t next_day_ns = self.start_ns + 23 * HOUR
-        cdef Py_ssize_t i
-        cdef int64_t time
-        if self.end_ns == 0:
-            return 0
-        for i in range(rows):
-            time = load_i64(time_ns, i)
-            if time >= next_day_ns and self.ids[i] != <uint32_t>-1 and time <= self.latest_ns:
-                known = self.future_times.get(self.ids[i])
-                if known is None and len(self.future_times) >= FUTURE_SYMBOLS:
-                    continue
-                if known is None or time < known:
-                    self.future_times[self.ids[i]] = time
         return 0
 
     cdef int _reserve(self, Py_ssize_t rows) except -1:
@@ -443,6 +481,10 @@ cdef class Admission:
         if larger == NULL:
             raise MemoryError(f"no room to admit {rows} rows")
         self.ids = <uint32_t*>larger
+        larger = realloc(self.feed_ids, rows * sizeof(uint32_t))
+        if larger == NULL:
+            raise MemoryError(f"no room to admit {rows} rows")
+        self.feed_ids = <uint32_t*>larger
         larger = realloc(self.kept, rows * sizeof(int32_t))
         if larger == NULL:
             raise MemoryError(f"no room to admit {rows} rows")

@@ -4,13 +4,16 @@ class FeedDecoder:
     """The vendor's JSON messages to columns.
 
     Symbols get dense ids in the order they come, at most `max_symbols` (ValueError unless 1 to
-    2**24); events of further ones are set aside as symbol_table_full.
+    2**24); events of further ones are set aside as symbol_table_full. A symbol gets its id with an
+    event whose values may be: others of unknown symbols are set aside here (fastcore.bounds), those of
+    known ones are the sequencer's to judge.
     """
 
     max_symbols: int
     rejected: dict[str, int]
     """What was set aside, by reason: of whole messages not_an_array and malformed_json, of single
-    events wrong_type, unknown_event, missing_field, symbol, time, encoding, symbol_table_full."""
+    events wrong_type, unknown_event, missing_field, symbol, time, encoding, symbol_table_full, and of
+    unknown symbols price, size, bar_shape."""
     slow_elements: int
     """How many elements took the careful way."""
     last_trade_ns: int

@@ -20,6 +20,7 @@ from fastcore.wire cimport Writer, write_length_field, write_varint_field, write
 
 import msgspec
 
+from fastcore.bounds import fault_of
 from fastcore.feed_elements import KINDS, Rejected, Status, read_element
 
 # What became of an element.
@@ -248,7 +249,7 @@ cdef class FeedDecoder:
             if isinstance(event, Status):
                 said.append(event)
                 return True
-            symbol_id = self._symbol_id(event.symbol)
+            symbol_id = self._symbol_id(event)
         except Rejected as error:
             reason = str(error)
             rejected[reason] = rejected.get(reason, 0) + 1
@@ -455,13 +456,18 @@ cdef class FeedDecoder:
         symbol_id[0] = place.id
         return place.high != 0
 
-    cdef uint32_t _symbol_id(self, str symbol) except? 0xFFFFFFFF:
-        """The id of a symbol of the right pattern, which is given one when it is new."""
+    cdef uint32_t _symbol_id(self, event) except? 0xFFFFFFFF:
+        """The id of an event's symbol, which is given one when it is new and the event is not to be set aside anyway."""
+        cdef str symbol = event.symbol
+        cdef str fault
         cdef bytes text = symbol.encode("ascii")
         cdef Symbol key = symbol_key(<text_ptr>text, len(text))
         cdef Symbol* place = self._place(&key)
         if place.high:
             return place.id
+        fault = fault_of(event.kind, event.values)
+        if fault:
+            raise Rejected(fault)
         if len(self._symbols) == self.max_symbols:
             raise Rejected("symbol_table_full")
         key.id = <uint32_t>len(self._symbols)

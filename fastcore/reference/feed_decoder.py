@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from tradeul.v1 import market_data_pb2, polygon_ws_pb2
 
+from fastcore.bounds import fault_of
 from fastcore.columns import BarColumns, LimitColumns, QuoteColumns, TradeColumns
 from fastcore.feed_elements import KINDS, Rejected, Row, Status, read_element
 
@@ -58,6 +59,8 @@ class ReferenceFeedDecoder:
     def _append(self, row: Row) -> None:
         symbol_id = self._ids.get(row.symbol)
         if symbol_id is None:
+            if fault := fault_of(row.kind, row.values):
+                raise Rejected(fault)
             if len(self.symbols) == self._max_symbols:
                 raise Rejected("symbol_table_full")
             symbol_id = self._ids[row.symbol] = len(self.symbols)

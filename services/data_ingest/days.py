@@ -1,16 +1,16 @@
-"""Trading days, and which of them the stream is in (SEMANTICS 12.2)."""
+"""Trading days, and which of them the stream is in: docs/semantics.md, "Days without events"."""
 
 import bisect
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tradeul.v1 import frame_pb2, market_session_pb2
 
 from services.kit.clock import NEW_YORK, NS_PER_SECOND
 
-# So many symbols must have sent events of the next day before a replayed feed is believed.
-NEXT_DAY_SYMBOLS: Final = 3
+# So many symbols must have sent events of a later day before a feed is believed.
+LATER_DAY_SYMBOLS: Final = 3
 
 
 class Day(NamedTuple):
@@ -95,20 +95,13 @@ class Calendar:
         date = new_york_date(time_ns)
         return next((day for day in self.days if day.date == date), None) or self.begun(time_ns)
 
-    def after(self, day: Day) -> Day | None:
-        """The next trading day; None when the calendar ends."""
-        return next((other for other in self.days if other.date > day.date), None)
+    def after(self, day: Day) -> tuple[Day, ...]:
+        """The trading days that follow, as far as the calendar knows."""
+        return tuple(other for other in self.days if other.date > day.date)
 
     def before(self, date: datetime.date) -> list[Day]:
         """The trading days before a date, ascending."""
         return [day for day in self.days if day.date < date]
-
-
-def next_day_has_come(day: Day, future_times: Mapping[int, int]) -> bool:
-    """Whether a replayed feed has arrived in `day`; `future_times` is Admission's: symbol id -> event time."""
-    return len(future_times) >= NEXT_DAY_SYMBOLS and (
-        sum(day.has(time_ns) for time_ns in future_times.values()) >= NEXT_DAY_SYMBOLS
-    )
 
 
 def new_york_date(time_ns: int) -> datetime.date:

@@ -1,15 +1,16 @@
 """From polygon_ws's batches to frames: the feed's symbol ids, admission, and the change of the trading day."""
 
+import datetime
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.admission import MAX_TIME, Admission
 from fastcore.trade_rules import read_rules
-from services.data_ingest.days import Calendar, Day, next_day_has_come
+from services.data_ingest.days import LATER_DAY_SYMBOLS, Calendar, Day
 from services.data_ingest.sequencer import EntryNotes, Sequencer
 from services.kit.logging import get_logger
 from services.kit.ring import Position
@@ -19,6 +20,10 @@ log = get_logger(__name__)
 
 # With the wall clock, events may be so much ahead of it.
 AHEAD_NS: Final = 5_000_000_000
+# Batches with events of a later day are kept until it begins, up to so many bytes.
+MAX_EARLY_BYTES: Final = 1 << 20
+# After so many events of the day in force those of later days were wrong timestamps.
+MOST_EVENTS_BETWEEN: Final = 1000
 
 _BATCH: Final = {field.name: field.number for field in polygon_ws_pb2.MarketBatch.DESCRIPTOR.fields}
 _POSITION: Final = _BATCH["position"]
@@ -28,6 +33,10 @@ _WATERMARK: Final = _BATCH["watermark_ns"]
 _MALFORMED: Final = "malformed_batch"
 _OUT_OF_SESSION: Final = "time_out_of_session"
 _UNKNOWN_SYMBOL: Final = "unknown_symbol"
+_AHEAD: Final = "time_ahead"
+
+# A batch's encoded columns by field of MarketBatch.
+Parts = list[tuple[int, memoryview]]
 
 
 class FeedHole(Exception):
@@ -46,19 +55,27 @@ class FeedInput:
     def __init__(
         self, sequencer: Sequencer, clock: Literal["wall", "feed"], on_day: Callable[[], None] = lambda: None
     ) -> None:
-        self.admission = Admission()
+        self.admission = Admission(name=self._name, day_symbols=LATER_DAY_SYMBOLS)
         # The last batch taken; None before the first.
         self.position: Position | None = None
         self.resets = 0
         self.lost_batches = 0
-        # Trading days begun.
+        # Trading days begun, and those of them that the calendar knows and of which nothing came.
         self.days = 0
+        self.missing_days: list[datetime.date] = []
         self._sequencer = sequencer
         self._is_wall = clock == "wall"
         self._on_day = on_day
         self._calendar: Calendar | None = None
-        self._next_day: Day | None = None
+        self._later_days: tuple[Day, ...] = ()
+        # The feed's symbols by its ids, and their ids in the stream.
+        self._names: list[str] = []
         self._ids = array("i")
+        # Batches with events of a later day that has not begun, and how many events were admitted since.
+        self._early: list[Parts] = []
+        # The newest time of a later day in the batch under way; 0 for none.
+        self._later_ns = 0
+        self._events_between = 0
         # What admission counts twice or not at all.
         self._corrections: Counter[str] = Counter()
         admission = self.admission
@@ -91,14 +108,15 @@ class FeedInput:
             log.warning("trading day has other hours", date=str(day.date))
             self._enter(known)
         else:
-            self._next_day = calendar.after(day)
+            self._set_later_days(day)
 
     def follow_clock(self, now_ns: int) -> None:
         """With the wall clock: what it says, before anything is admitted or said at that time."""
         day = self._sequencer.day
-        if self._next_day is not None and self._next_day.pre_market_start_ns <= now_ns:
-            assert self._calendar is not None, "begin() first"
-            day = self._calendar.begun(now_ns) or self._next_day
+        if self._later_days and self._later_days[0].pre_market_start_ns <= now_ns:
+            begun = [later for later in self._later_days if later.pre_market_start_ns <= now_ns]
+            day = begun[-1]
+            self._skip(begun[:-1])
             self._enter(day)
         self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, now_ns + AHEAD_NS)
 
@@ -110,7 +128,7 @@ class FeedInput:
     @property
     def next_day(self) -> Day | None:
         """None when the calendar does not know it."""
-        return self._next_day
+        return self._later_days[0] if self._later_days else None
 
     @property
     def rejected(self) -> Counter[str]:
@@ -122,8 +140,12 @@ class FeedInput:
     # --- what polygon_ws says
 
     def opened(self, message: polygon_ws_pb2.MarketOpened) -> None:
-        """The feed's symbol table as a whole."""
-        self._ids = array("i", self._sequencer.add_symbols(message.symbols))
+        """The feed's symbol table as a whole. A symbol that the stream does not know gets its id there with its
+        first event that is admitted."""
+        self._names = list(message.symbols)
+        self._ids = array("i", map(self._sequencer.symbols.find, self._names))
+        # Its ids may mean others now.
+        self._forget_early()
 
     def reset(self, position: Position, reason: str) -> None:
         """Batches were lost; the next one comes after `position`."""
@@ -159,9 +181,7 @@ class FeedInput:
             self.position = notes.feed = position
             if self._is_wall:
                 self.follow_clock(now_ns)
-            admitted = self._admit_parts(parts, notes)
-            if not self._is_wall and self.admission.future_times:
-                admitted += self._follow_feed(parts, notes)
+            admitted = self._take_parts(parts, notes)
             if watermark_ns:
                 self._sequencer.add_watermark(watermark_ns)
         return admitted
@@ -170,9 +190,62 @@ class FeedInput:
         if first_id > len(self._ids):
             raise FeedHole(f"expected the feed's symbols from {len(self._ids)} on, was {first_id}")
         # After a reconnection the table may hold them already.
-        self._ids[first_id : first_id + len(symbols)] = array("i", self._sequencer.add_symbols(symbols))
+        self._names[first_id : first_id + len(symbols)] = symbols
+        self._ids[first_id : first_id + len(symbols)] = array("i", map(self._sequencer.symbols.find, symbols))
 
-    def _admit_parts(self, parts: list[tuple[int, memoryview]], notes: EntryNotes) -> int:
+    def _name(self, feed_id: int) -> int:
+        """The stream's id of a symbol with its first event that is admitted; admission asks for it."""
+        self._ids[feed_id] = symbol_id = self._sequencer.name_symbol(self._names[feed_id])
+        return symbol_id
+
+    def _take_parts(self, parts: Parts, notes: EntryNotes) -> int:
+        """Admits a batch; in feed mode that may change the day, and then what came early of it is admitted, too."""
+        self._later_ns = 0
+        admitted = self._admit_parts(parts, notes)
+        if self._is_wall:
+            return admitted
+        if self.admission.begun_day >= 0:
+            return admitted + self._follow_feed(parts, notes)
+        if self._later_ns:
+            self._keep_early(parts)
+        if self._early:
+            self._events_between += admitted
+            if self._events_between > MOST_EVENTS_BETWEEN:
+                self._forget_early()
+        return admitted
+
+    def _follow_feed(self, parts: Parts, notes: EntryNotes) -> int:
+        """Enters the later day in which the feed is; returns how many of the events that came early are admitted."""
+        early, latest_ns = self._early, self._later_ns + AHEAD_NS
+        admitted = 0
+        while (begun := self.admission.begun_day) >= 0:
+            day = self._later_days[begun]
+            self._skip(self._later_days[:begun])
+            self._enter(day)
+            # A wrong timestamp may be of this day, too.
+            self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, latest_ns)
+            for batch in early:
+                admitted += self._judge_again(batch, notes)
+            self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, MAX_TIME)
+            admitted += self._judge_again(parts, notes)
+        if any(self.admission.later_symbols):
+            for batch in (*early, parts):
+                self._keep_early(batch)
+        return admitted
+
+    def _keep_early(self, parts: Parts) -> None:
+        self._early.append(parts)
+        self._events_between = 0
+        while len(self._early) > 1 and sum(len(part) for batch in self._early for _, part in batch) > MAX_EARLY_BYTES:
+            del self._early[0]
+
+    def _forget_early(self) -> None:
+        """What came of later days were wrong timestamps, or it is of no use any more."""
+        self.admission.forget_later()
+        self._early = []
+        self._events_between = 0
+
+    def _admit_parts(self, parts: Parts, notes: EntryNotes) -> int:
         admitted = 0
         for number, content in parts:
             if (kind := self._admit.get(number)) is None:
@@ -184,6 +257,7 @@ class FeedInput:
                 self._corrections[_MALFORMED] += 1
                 log.error("batch of polygon_ws set aside", kind=body, error=str(error))
                 continue
+            self._later_ns = max(self._later_ns, self.admission.later_ns)
             if count:
                 self._sequencer.add_events(body, rows)
                 admitted += count
@@ -191,21 +265,29 @@ class FeedInput:
                     notes.trade_identities += self.admission.identities
         return admitted
 
-    def _follow_feed(self, parts: list[tuple[int, memoryview]], notes: EntryNotes) -> int:
-        """Changes the day when the feed has; then the batch's rows of the new day are admitted, too."""
-        next_day = self._next_day
-        if next_day is None or not next_day_has_come(next_day, self.admission.future_times):
-            return 0
+    def _judge_again(self, parts: Parts, notes: EntryNotes) -> int:
+        """Admits what was judged for the day before; each row counts once, for the day whose it is."""
         before = self.admission.rejected
-        self._enter(next_day)
+        corrections = self._corrections
+        malformed = corrections[_MALFORMED]
         admitted = self._admit_parts(parts, notes)
+        corrections[_MALFORMED] = malformed
         now = self.admission.rejected
         # Every row was judged once more: of either day it is out of session once, of neither twice.
         judged = admitted + sum(now.values()) - sum(before.values())
         unknown = now[_UNKNOWN_SYMBOL] - before[_UNKNOWN_SYMBOL]
-        self._corrections[_UNKNOWN_SYMBOL] -= unknown
-        self._corrections[_OUT_OF_SESSION] -= judged - unknown
+        # What the feed has not reached when the day begins is none of it.
+        ahead = now[_AHEAD] - before[_AHEAD]
+        corrections[_AHEAD] -= ahead
+        corrections[_UNKNOWN_SYMBOL] -= unknown
+        corrections[_OUT_OF_SESSION] -= judged - unknown - ahead
         return admitted
+
+    def _skip(self, days: Sequence[Day]) -> None:
+        """These trading days of the calendar have passed without an event."""
+        for day in days:
+            log.error("trading day is missing", date=str(day.date))
+            self.missing_days.append(day.date)
 
     def _enter(self, day: Day) -> None:
         assert self._calendar is not None, "begin() first"
@@ -213,8 +295,16 @@ class FeedInput:
         self.days += 1
         self._sequencer.begin_day(day)
         self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, MAX_TIME)
-        self._next_day = self._calendar.after(day)
+        self._forget_early()
+        self._set_later_days(day)
         self._on_day()
+
+    def _set_later_days(self, day: Day) -> None:
+        assert self._calendar is not None, "begin() first"
+        self._later_days = self._calendar.after(day)
+        self.admission.set_later_days(
+            (later.pre_market_start_ns, later.post_market_end_ns) for later in self._later_days
+        )
 
 
 def _position(batch: memoryview) -> Position | None:
@@ -236,7 +326,7 @@ def _read_position(batch: memoryview, start: int, end: int) -> Position:
     return Position(epoch, sequence)
 
 
-def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, memoryview]], int]:
+def _read(batch: memoryview) -> tuple[Position, int, list[str], Parts, int]:
     """Position, first_symbol_id, new_symbols, the batches in the order of their fields, and watermark_ns, 0 for none.
 
     ValueError when it is malformed.
@@ -244,7 +334,7 @@ def _read(batch: memoryview) -> tuple[Position, int, list[str], list[tuple[int, 
     first_id = watermark_ns = 0
     position = Position(0, 0)
     symbols: list[str] = []
-    parts: list[tuple[int, memoryview]] = []
+    parts: Parts = []
     for number, _, start, end in fields(batch):
         if number == _POSITION:
             position = _read_position(batch, start, end)

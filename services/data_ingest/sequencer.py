@@ -119,10 +119,13 @@ class Sequencer:
 
     def add_symbols(self, symbols: Sequence[str]) -> list[int]:
         """Their ids, REFUSED for odd ones; new ones get theirs by a frame."""
-        ids, table = self.symbols.add(symbols)
-        if table:
-            self._append("symbols", table)
+        ids = [self.symbols.add(symbol) for symbol in symbols]
+        self._tell_symbols()
         return ids
+
+    def name_symbol(self, symbol: str) -> int:
+        """The id of one whose first event is about to be added, REFUSED for an odd one; the next frame tells it."""
+        return self.symbols.add(symbol)
 
     def begin_day(self, day: Day) -> None:
         if self._journal is not None and (self._day is None or self._day.date != day.date):
@@ -202,7 +205,13 @@ class Sequencer:
     def _next_position(self) -> Position:
         return Position(self.ring.epoch, self.ring.newest + 1)
 
+    def _tell_symbols(self) -> None:
+        if table := self.symbols.untold():
+            self._append("symbols", table)
+
     def _append(self, body: str, content: bytes) -> None:
+        if body != "symbols":
+            self._tell_symbols()
         self._refresh()
         message, frame = grammar.frame(self._next_position(), body, content)
         try:

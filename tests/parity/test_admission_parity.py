@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.message import Message
 from tradeul.v1 import market_data_pb2
 
-from fastcore.admission import Admission
+from fastcore.admission import REFUSED, UNNAMED, Admission
 from fastcore.reference.admission_twin import AdmissionTwin
 
 HOUR = 3_600_000_000_000
@@ -18,12 +18,25 @@ START = 1_773_130_000 * 1_000_000_000
 END = START + 16 * HOUR
 PRICES = (0.0, -0.0, -1.0, math.nan, math.inf, -math.inf, 1e7, 9_999_999.99, 5e-324, 1e300)
 SIZES = (0.0, -5.0, math.nan, math.inf, 1e12, 999_999_999_999.0, 0.001)
-IDS = array("i", [3, -1, 0, 7, 2, -1, 9])
+IDS = array("i", [3, REFUSED, 0, 7, 2, REFUSED, 9, UNNAMED, UNNAMED, UNNAMED, UNNAMED])
 
 
 def same(a: Message, b: Message) -> bool:
     """Equal messages, NaN being equal to NaN."""
     return [(f.name, repr(value)) for f, value in a.ListFields()] == [(f.name, repr(v)) for f, v in b.ListFields()]
+
+
+class Names:
+    """Ids of the feed's symbols, given when they are asked for: every third of those without one is refused."""
+
+    def __init__(self) -> None:
+        self.ids = array("i", IDS)
+        self.asked: list[int] = []
+
+    def name(self, feed_id: int) -> int:
+        self.asked.append(feed_id)
+        self.ids[feed_id] = REFUSED if len(self.asked) % 3 == 0 else 100 + len(self.asked)
+        return self.ids[feed_id]
 
 
 class Rows:
@@ -36,8 +49,9 @@ class Rows:
 
     def time(self) -> int:
         rng, start = self.random, self.start
-        edges = (0, 1, 16 * HOUR - 1, 16 * HOUR, 16 * HOUR + 1, 24 * HOUR - 1, 24 * HOUR, 30 * HOUR, 2 * HOUR)
-        return start + rng.choice((-1, *edges)) if rng.random() < 0.1 else start + rng.randrange(3 * HOUR)
+        ends = (0, 16 * HOUR, 24 * HOUR, 32 * HOUR, 48 * HOUR, 56 * HOUR)
+        edges = (*(end + step for end in ends for step in (-1, 0, 1)), 2 * HOUR, 30 * HOUR)
+        return start + rng.choice(edges) if rng.random() < 0.1 else start + rng.randrange(3 * HOUR)
 
     def price(self) -> float:
         return self.random.choice(PRICES) if self.random.random() < 0.05 else self.random.randint(1, 900) / 4
@@ -115,7 +129,8 @@ def limits(rows: Rows, n: int) -> Message:
 @pytest.mark.parametrize("seed", range(4))
 def test_same_rows_same_reasons(make: Callable[[Rows, int], Message], seed: int) -> None:
     rows = Rows(seed)
-    fast, plain = Admission(), AdmissionTwin()
+    names, plain_names = Names(), Names()
+    fast, plain = Admission(name=names.name), AdmissionTwin(plain_names.name)
     for step in range(80):
         if step == 40:
             # Another day, whose trades have the same ids.
@@ -123,17 +138,21 @@ def test_same_rows_same_reasons(make: Callable[[Rows, int], Message], seed: int)
         latest = rows.random.choice((2**63 - 1, rows.start + 2 * HOUR))
         for gate in (fast, plain):
             gate.set_bounds(rows.start, rows.start + 16 * HOUR, latest)
+            if step in (0, 40):
+                gate.set_later_days([(rows.start + day * HOUR, rows.start + (day + 8) * HOUR) for day in (24, 48)])
         message = make(rows, rows.random.choice((0, 1, 2, 17, 100)))
         encoded = message.SerializeToString()
         name = f"admit_{make.__name__}"
-        bytes_, count = getattr(fast, name)(encoded, IDS)
-        expected, expected_count = getattr(plain, name)(encoded, IDS)
+        bytes_, count = getattr(fast, name)(encoded, names.ids)
+        expected, expected_count = getattr(plain, name)(encoded, plain_names.ids)
         assert same(type(message).FromString(bytes_), type(message).FromString(expected)), step
         assert count == expected_count
         assert fast.rejected == {reason: plain.rejected[reason] for reason in fast.rejected}, step
         assert fast.accepted[make.__name__] == plain.accepted[make.__name__]
         assert fast.newest_ns == plain.newest_ns
-    assert fast.future_day_symbols == plain.future_day_symbols
+        assert (names.ids, names.asked) == (plain_names.ids, plain_names.asked), step
+        assert (fast.later_symbols, fast.begun_day) == (plain.later_symbols, plain.begun_day), step
+    assert 0 < len(names.asked) <= 4
 
 
 def test_nothing_enters_before_bounds_are_set() -> None:

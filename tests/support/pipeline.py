@@ -30,12 +30,12 @@ class Pipeline:
     """polygon_ws's buffer, and the sequencer in feed mode that takes its batches, on the first of `dates`."""
 
     def __init__(self, dates: Iterable[datetime.date], **options: Any) -> None:
-        days = [trading_day(date) for date in dates]
+        calendar = Calendar(trading_day(date) for date in dates)
         self.market = Market(load_lists(), EPOCH)
         self.sequencer = Sequencer(EPOCH, self.market, **options)
         self.buffer = FeedBuffer(EPOCH)
         self.feed = FeedInput(self.sequencer, "feed")
-        self.feed.begin(Calendar(days), days[0])
+        self.feed.begin(calendar, calendar.days[0])
         self.feed.set_trade_rules(fallback_rules())
         self._taken = 0
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2
 
+from fastcore.admission import REFUSED, UNNAMED
 from fastcore.market import Market
 from fastcore.reference.market_twin import MarketTwin
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.days import Calendar, Day
 from services.data_ingest.feed_input import FeedHole, FeedInput
 from services.data_ingest.sequencer import Sequencer
-from services.data_ingest.symbols import REFUSED, SymbolTable
+from services.data_ingest.symbols import SymbolTable
 from services.kit.lists import load_lists
 from services.kit.ring import Position
 from services.kit.scan_filters import ScanFilter, default_filters
@@ -107,14 +108,16 @@ class Rig:
 
 def test_symbol_table() -> None:
     table = SymbolTable(max_symbols=3)
-    ids, message = table.add(["AAPL", "BRK.B", "AAPL"])
-    assert ids == [0, 1, 0]
+    assert [table.add(symbol) for symbol in ("AAPL", "BRK.B", "AAPL")] == [0, 1, 0]
+    message = table.untold()
     assert frame_pb2.SymbolTable.FromString(message) == frame_pb2.SymbolTable(first_id=0, symbols=["AAPL", "BRK.B"])
-    assert table.add(["BRK.B"]) == ([1], b"")
+    assert (table.add("BRK.B"), table.untold()) == (1, b"")
     odd = ["", "1BAD", "no spaces", "TOOLONGSYMBOL", "AAPL\n", "É"]
-    assert table.add(odd) == ([REFUSED] * 6, b"")
-    ids, message = table.add(["BACpL", "X", "Y"])
-    assert ids == [2, REFUSED, REFUSED]
+    assert [table.add(symbol) for symbol in odd] == [REFUSED] * 6
+    # Asked for, a name is not kept.
+    assert [table.find(symbol) for symbol in ("X", "AAPL")] == [UNNAMED, 0]
+    assert [table.add(symbol) for symbol in ("BACpL", "X", "Y")] == [2, REFUSED, REFUSED]
+    message = table.untold()
     assert frame_pb2.SymbolTable.FromString(message) == frame_pb2.SymbolTable(first_id=2, symbols=["BACpL"])
     assert table.refused == 8
     assert (table.texts, len(table)) == (["AAPL", "BRK.B", "BACpL"], 3)
@@ -252,7 +255,7 @@ def test_in_feed_mode_one_wrong_timestamp_moves_nothing() -> None:
     assert rig.rejected() == {"time_out_of_session": 6}
 
 
-def test_in_feed_mode_three_symbols_change_the_day_and_lose_only_the_first_two() -> None:
+def test_in_feed_mode_three_symbols_change_the_day_and_nothing_of_it_is_lost() -> None:
     rig, feed = Rig(), Feed()
     rig.take(feed.batch(("A", 1, 1.0), *tomorrow(["A"], 50.0)))
     rig.take(feed.batch(*tomorrow(["B"], 60.0), ("A", 2, 2.0)))
@@ -262,12 +265,14 @@ def test_in_feed_mode_three_symbols_change_the_day_and_lose_only_the_first_two()
     rig.take(feed.batch(*tomorrow(["A"], 90.0), ("A", 5, 5.0)))
     assert rig.told == [TODAY.date, TOMORROW.date]
     assert rig.trades() == [
-        ("A", 1.0), ("A", 2.0), ("B", 3.0), ("C", 70.0), ("A", 71.0), ("C", 72.0), ("A", 90.0),
+        ("A", 1.0), ("A", 2.0), ("B", 3.0),
+        ("A", 50.0), ("B", 60.0), ("C", 70.0), ("A", 71.0), ("C", 72.0), ("A", 90.0),
     ]  # fmt: skip
-    # Two of the first symbols, one of neither day, yesterday's late one; the rows of the mixed batch once each.
-    assert rig.rejected() == {"time_out_of_session": 4, "price": 2}
+    # One of neither day, yesterday's late one; every row counts once, whatever it waited for.
+    assert rig.rejected() == {"time_out_of_session": 2, "price": 2}
     assert rig.kinds().count("trading_day") == 2
-    assert rig.kinds()[-4:] == ["trades", "trading_day", "trades", "trades"]
+    kinds = [kind for kind in rig.kinds() if kind != "symbols"]
+    assert kinds[-6:] == ["trades", "trading_day", "trades", "trades", "trades", "trades"]
     assert rig.feed.next_day == day_after(2)
 
 
@@ -310,7 +315,8 @@ def test_calendar() -> None:
     assert CALENDAR.first(eve) == TODAY
     weekdays = Calendar([day_after(-4), TODAY])
     assert weekdays.first(FOUR_OCLOCK - 30 * HOUR) == day_after(-4)._replace(next_date=TODAY.date)
-    assert (CALENDAR.after(TODAY), CALENDAR.after(day_after(4))) == (TOMORROW, None)
+    assert CALENDAR.after(TODAY) == CALENDAR.days[6:]
+    assert (CALENDAR.after(TODAY)[0], CALENDAR.after(day_after(4))) == (TOMORROW, ())
     assert CALENDAR.before(TODAY.date) == list(CALENDAR.days[:5])
     for days in ([], [TOMORROW, TODAY], [TODAY, TODAY]):
         with pytest.raises(ValueError, match="expected trading days"):
