@@ -65,6 +65,12 @@ cdef struct LimitSpans:
     bytes_ptr lower             # double
     bytes_ptr indicators        # uint64
 
+cdef struct HaltSpans:
+    Py_ssize_t rows
+    bytes_ptr symbol_id         # uint32
+    bytes_ptr halted_at_ns      # int64
+    bytes_ptr resumes_at_ns     # int64, 0 absent
+
 cdef struct SnapshotSpans:
     Py_ssize_t rows
     bytes_ptr symbol_id         # uint32
@@ -88,6 +94,7 @@ cdef int parse_trades(bytes_ptr data, size_t length, TradeSpans* spans) except -
 cdef int parse_bars(bytes_ptr data, size_t length, BarSpans* spans) except -1 nogil
 cdef int parse_quotes(bytes_ptr data, size_t length, QuoteSpans* spans) except -1 nogil
 cdef int parse_limits(bytes_ptr data, size_t length, LimitSpans* spans) except -1 nogil
+cdef int parse_halts(bytes_ptr data, size_t length, HaltSpans* spans) except -1 nogil
 cdef int parse_snapshot(bytes_ptr data, size_t length, SnapshotSpans* spans) except -1 nogil
 
 # ValueError unless every id of the column is below `count`: checked once, so

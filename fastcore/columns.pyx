@@ -17,6 +17,7 @@ cdef ColumnSpec[6] TRADE_SPECS
 cdef ColumnSpec[13] BAR_SPECS
 cdef ColumnSpec[6] QUOTE_SPECS
 cdef ColumnSpec[5] LIMIT_SPECS
+cdef ColumnSpec[3] HALT_SPECS
 cdef ColumnSpec[16] SNAPSHOT_SPECS
 
 
@@ -41,6 +42,7 @@ set_specs(BAR_SPECS, (
 ))
 set_specs(QUOTE_SPECS, (b"symbol_id", b"time_ns", b"bid", b"ask", b"bid_size", b"ask_size"))
 set_specs(LIMIT_SPECS, (b"symbol_id", b"time_ns", b"upper", b"lower", b"indicators"))
+set_specs(HALT_SPECS, (b"symbol_id", b"halted_at_ns", b"resumes_at_ns"))
 set_specs(SNAPSHOT_SPECS, (
     b"symbol_id", b"updated_ns", b"last_trade_ns", b"last_trade_price", b"day_open", b"day_high", b"day_low",
     b"day_close", b"day_vwap", b"accumulated_volume", b"minute_close", b"bid", b"ask", b"minute_start_ns",
@@ -173,6 +175,15 @@ cdef int parse_limits(bytes_ptr data, size_t length, LimitSpans* spans) except -
     spans.upper = columns[2]
     spans.lower = columns[3]
     spans.indicators = columns[4]
+    return 0
+
+
+cdef int parse_halts(bytes_ptr data, size_t length, HaltSpans* spans) except -1 nogil:
+    cdef bytes_ptr[MAX_COLUMNS] columns
+    find_columns(data, length, b"HaltBatch", HALT_SPECS, 3, columns, &spans.rows, NULL)
+    spans.symbol_id = columns[0]
+    spans.halted_at_ns = columns[1]
+    spans.resumes_at_ns = columns[2]
     return 0
 
 

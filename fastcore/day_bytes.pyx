@@ -1,9 +1,11 @@
 """A symbol's day as bytes; what its pointers point to stands behind it."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport calloc
 
 from fastcore.anchored_volume cimport init_volume, read_volume, write_volume
+from fastcore.columns cimport is_time
+from fastcore.halt_words cimport read_words, write_words
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.symbol_day cimport CLOSED, SECONDS_OF_DAY, StandInBars, SymbolDay, init_bars, new_window
 from fastcore.windows cimport init_window, read_window, write_window
@@ -47,30 +49,47 @@ cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
     init_volume(&plain.premarket)
     init_bars(&plain.second_bars)
     init_bars(&plain.minute_bars)
+    plain.halt_words = NULL
     write_block(writer, &plain, sizeof(SymbolDay))
     write_volume(writer, &row.volume)
     write_volume(writer, &row.premarket)
     write_window(writer, &row.window)
     write_bars(writer, &row.second_bars)
     write_bars(writer, &row.minute_bars)
+    write_words(writer, row.halt_words)
     return 0
 
 
-cdef int read_day(Cursor* cursor, SymbolDay* row) except -1:
+cdef bint is_time_or_none(int64_t time_ns) noexcept nogil:
+    return time_ns == -1 or is_time(time_ns)
+
+
+cdef int read_day(Cursor* cursor, SymbolDay* row, int64_t codes) except -1:
     """ValueError when it cannot be; `row`, fresh from init_day, can be freed in any case."""
     cdef SymbolDay plain
     read_block(cursor, &plain, sizeof(SymbolDay))
     if not (0 <= plain.updated_session <= CLOSED and -1 <= plain.halted <= 1):
         raise ValueError("state: expected a session of 0 to 4 and halted of -1 to 1")
+    if not (
+        0 <= plain.halt_reason < codes and is_time_or_none(plain.halted_at) and is_time_or_none(plain.resumes_at)
+        and is_time_or_none(plain.trade_time)
+    ):
+        raise ValueError("state: expected a halt, was something else")
     init_window(&plain.window)
     init_volume(&plain.volume)
     init_volume(&plain.premarket)
     init_bars(&plain.second_bars)
     init_bars(&plain.minute_bars)
+    plain.halt_words = NULL
     row[0] = plain
     read_volume(cursor, &row.volume)
     read_volume(cursor, &row.premarket)
     read_window(cursor, &row.window)
     read_bars(cursor, &row.second_bars, SECONDS_OF_DAY // 64)
     read_bars(cursor, &row.minute_bars, (SECONDS_OF_DAY // 60 + 63) // 64)
+    read_words(cursor, &row.halt_words, codes)
+    # What guards the words is not looked up again.
+    if row.halt_words == NULL:
+        if row.halted != -1 or row.halt_watch != INT64_MAX:
+            raise ValueError("state: expected what was told of a halt, was none")
     return 0

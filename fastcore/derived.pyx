@@ -110,7 +110,7 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     columns[F_SUSPECT_PRINTS][i] = row.suspect_prints if row.any_message else NAN
     columns[F_HALTED_AT][i] = <double>row.halted_at if row.halted_at >= 0 else NAN
     columns[F_RESUMES_AT][i] = <double>row.resumes_at if row.resumes_at >= 0 else NAN
-    columns[F_HALTS_TODAY][i] = row.halts if row.any_message or row.halts > 0 else NAN
+    columns[F_HALTS_TODAY][i] = row.halts if row.any_message or row.halt_words != NULL else NAN
     table.updated_at[i] = row.updated_at
     derive_windows(columns, table, i, moment)
 

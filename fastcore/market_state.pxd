@@ -53,6 +53,7 @@ cdef class MarketState:
     cdef int _put_in_order(self, int32_t symbol_id) except -1
     cdef int _apply_body(self, const Field* body) except -1
     cdef int _apply_batch(self, const Field* body) except -1
+    cdef int _apply_halts(self, const Field* body) except -1
     cdef int _begin_day(self, const Field* body) except -1
     cdef int _forget_day(self) except -1
     cdef void _take_now(self) noexcept

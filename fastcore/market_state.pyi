@@ -45,6 +45,10 @@ class MarketState:
     def derived_rows(self) -> int:
         """Rows whose derived columns refresh() computed anew, in all: what it costs."""
 
+    @property
+    def halted_count(self) -> int:
+        """Symbols that are halted now."""
+
     def apply(self, frame: _Buffer) -> int:
         """Applies one encoded Frame, the position of which is the caller's to check.
 

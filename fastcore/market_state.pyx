@@ -10,7 +10,7 @@ from bisect import bisect_left
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.math cimport isnan
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -19,16 +19,17 @@ from fastcore.baselines cimport (
     write_baseline,
 )
 from fastcore.columns cimport (
-    BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
-    parse_limits, parse_quotes, parse_snapshot, parse_trades,
+    BarSpans, HaltSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
+    parse_halts, parse_limits, parse_quotes, parse_snapshot, parse_trades,
 )
 from fastcore.day_bytes cimport read_day, write_day
 from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_windows, moment_of
 from fastcore.field_numbers cimport *
+from fastcore.halts cimport apply_halts, check_halts, settle_due
 from fastcore.memory cimport aligned_block, grow_array, grow_block
 from fastcore.reference_frames cimport (
     HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS, apply_baselines,
-    apply_reference, parse_symbols, parse_trading_day, parse_watermark,
+    apply_reference, parse_reasons, parse_symbols, parse_trading_day, parse_watermark,
 )
 from fastcore.row_encoder cimport encoded_row, row_dict
 from fastcore.state_bytes cimport mixed, read_block, write_block
@@ -60,6 +61,7 @@ cdef enum:
     QUOTES = 11
     LIMITS = 12
     WATERMARK = 13
+    HALTS = 14
     LEAST_ROOM = 1024
     AHEAD = 16                  # rows ahead that are fetched
     FEW_SYMBOLS = 16            # so many are put into the order one by one
@@ -108,6 +110,7 @@ cdef class MarketState:
         self.next_trading_date = ""
         self.baselines.slot = -1
         self.derived_grid = self.derived_ns = -1
+        self.table.halts_due = INT64_MAX
         builtin_rules(&self.table.rules)
         self.columns = <double**>calloc(F_COUNT, sizeof(double*))
         self.text_columns = <int32_t**>calloc(F_COUNT, sizeof(int32_t*))
@@ -241,7 +244,7 @@ cdef class MarketState:
         cdef int status = next_field(&cursor, &field)
         body.number = 0
         while status == WIRE_FIELD:
-            if SYMBOLS <= field.number <= WATERMARK:
+            if SYMBOLS <= field.number <= HALTS:
                 if field.wire_type != WIRE_LENGTH:
                     raise ValueError(f"Frame, field {field.number}: expected a message, was type {field.wire_type}")
                 if body.number:
@@ -253,14 +256,17 @@ cdef class MarketState:
         if body.number == 0:
             raise ValueError("Frame: expected a body that is known, was none")
         self._apply_body(&body)
+        settle_due(&self.table, self.count)
         self._take_now()
         return 0
 
     cdef int _apply_body(self, const Field* body) except -1:
         cdef RuleMasks rules
         cdef int64_t time_ns
-        if body.number >= VENDOR_SNAPSHOT and body.number != WATERMARK:
+        if VENDOR_SNAPSHOT <= body.number <= LIMITS:
             self._apply_batch(body)
+        elif body.number == HALTS:
+            self._apply_halts(body)
         elif body.number == WATERMARK:
             time_ns = parse_watermark(body)
             self.table.now_ns = max(self.table.now_ns, time_ns)
@@ -319,6 +325,18 @@ cdef class MarketState:
                 apply_snapshot(&self.table, &snapshot)
         return 0
 
+    cdef int _apply_halts(self, const Field* body) except -1:
+        cdef HaltSpans halts
+        cdef int32_t[::1] codes
+        if self.table.day.end == 0:
+            raise ValueError("HaltBatch: expected a trading day before the first halts, was none")
+        parse_halts(body.data, body.length, &halts)
+        check_halts(&halts, self.count)
+        codes = parse_reasons(body, halts.rows, self.pool)
+        if halts.rows:
+            apply_halts(&self.table, &halts, &codes[0])
+        return 0
+
     cdef int _begin_day(self, const Field* body) except -1:
         cdef DayBounds bounds
         cdef str trading_date, next_trading_date
@@ -343,7 +361,8 @@ cdef class MarketState:
                 self.columns[HISTORY_COLUMNS[k]][i] = NAN
             touch(&self.table, <uint32_t>i)
         forget_baselines(&self.baselines)
-        self.table.active_count = 0
+        self.table.active_count = self.table.halted_count = 0
+        self.table.halts_due = INT64_MAX
         return 0
 
     cdef void _take_now(self) noexcept:
@@ -364,6 +383,7 @@ cdef class MarketState:
             if self.is_all_dirty or moment.is_after_close != self.derived_after_close:
                 for i in range(self.count):
                     derive_row(self.columns, table, i, &moment)
+                    self.text_columns[F_HALT_REASON][i] = <int32_t>table.rows[i].halt_reason
                 self.derived_rows += self.count
             else:
                 if moment.grid != self.derived_grid:
@@ -377,7 +397,9 @@ cdef class MarketState:
                         fetch_day(&table.rows[table.dirty[k + AHEAD]])
                     if k + AHEAD // 2 < table.dirty_count:
                         fetch_window(&table.rows[table.dirty[k + AHEAD // 2]])
-                    derive_row(self.columns, table, table.dirty[k], &moment)
+                    i = table.dirty[k]
+                    derive_row(self.columns, table, i, &moment)
+                    self.text_columns[F_HALT_REASON][i] = <int32_t>table.rows[i].halt_reason
                 self.derived_rows += table.dirty_count
             for k in range(table.dirty_count):
                 table.is_dirty[table.dirty[k]] = 0
@@ -400,6 +422,11 @@ cdef class MarketState:
     def active_count(self):
         """Symbols that have had a trade or bar today."""
         return self.table.active_count
+
+    @property
+    def halted_count(self):
+        """Symbols that are halted now."""
+        return self.table.halted_count
 
     cpdef int32_t symbol_id(self, str symbol) except -2:
         """The id of a symbol; -1 when there is none."""
@@ -553,10 +580,12 @@ cdef class MarketState:
                     raise ValueError(f"state: expected a text's code below {codes}, was {code}")
                 self.text_columns[TEXT_COLUMNS[k]][i] = code
             row = &self.table.rows[i]
-            read_day(cursor, row)
+            read_day(cursor, row, codes)
             if row.updated_at >= 0 and not is_time(row.updated_at):
                 raise ValueError(f"state: expected ns since 1970, was {row.updated_at}")
             self.table.active_count += 1 if row.any_message else 0
+            self.table.halted_count += row.halted == 1
+            self.table.halts_due = min(self.table.halts_due, row.halt_watch)
             read_baseline(cursor, &self.baselines, i)
         return 0
 

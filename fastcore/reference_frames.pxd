@@ -31,3 +31,6 @@ cdef int apply_reference(
 ) except -1
 cdef int apply_baselines(const Field* body, DayTable* table, Baselines* baselines, int32_t count) except -1
 cdef int64_t parse_watermark(const Field* body) except -1
+
+# The texts' codes of HaltBatch.reason, an array("i"), of a message whose columns have been read.
+cdef parse_reasons(const Field* body, Py_ssize_t rows, TextPool pool)

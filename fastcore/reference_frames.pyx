@@ -1,5 +1,6 @@
 """What is known of symbols and days before anything happens."""
 
+from array import array
 from datetime import date
 
 from libc.math cimport isnan
@@ -23,6 +24,7 @@ cdef enum:
     IDS = 16
     NUMBERS = 17
     TEXTS = 18
+    REASONS = 19                # of HaltBatch
     LONGEST_SYMBOL = 127        # a row's encoding has one byte for its length
 
 # By ReferenceField.
@@ -148,6 +150,20 @@ cdef int64_t parse_watermark(const Field* body) except -1:
     if not is_time(time_ns):
         raise ValueError(f"Watermark.event_time_ns: expected ns since 1970, was {time_ns}")
     return time_ns
+
+
+cdef parse_reasons(const Field* body, Py_ssize_t rows, TextPool pool):
+    cdef Cursor cursor = enter(body)
+    cdef Field field
+    codes = array("i")
+    # The columns have been read: there is nothing that cannot be.
+    while next_field(&cursor, &field) == WIRE_FIELD:
+        if field.number == REASONS:
+            expect_wire(&field, WIRE_LENGTH, "HaltBatch.reason")
+            codes.append(pool.add(decoded(&field, "HaltBatch.reason")))
+    if len(codes) != rows:
+        raise ValueError(f"HaltBatch.reason: expected {rows} values as in symbol_id, was {len(codes)}")
+    return codes
 
 
 # ---- reference values ----

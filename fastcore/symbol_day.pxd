@@ -1,10 +1,11 @@
 # What one symbol's messages of the day come to, before anything is derived
 # from it; and how each kind of message changes it.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastcore.anchored_volume cimport AnchoredVolume
 from fastcore.columns cimport BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans
+from fastcore.halt_words cimport HaltWords
 from fastcore.trade_rules cimport RuleMasks
 from fastcore.windows cimport Window
 
@@ -48,9 +49,12 @@ cdef struct SymbolDay:
 
     AnchoredVolume volume
     Window window
-    int64_t updated_session     # session of updated_at
-    int64_t any_message         # whether a trade or bar has come
-    int64_t any_trade
+    int16_t updated_session     # session of updated_at
+    int16_t any_message         # whether a trade or bar has come
+    int16_t any_trade
+    int16_t halted              # -1 unknown, 0, 1
+    int64_t trade_time          # of the newest trade that may set the price
+    int64_t halt_watch          # from when on something about the halts is to take effect, INT64_MAX for never
     double regular_price
     int64_t regular_time
     double open_trade           # see below
@@ -69,7 +73,7 @@ cdef struct SymbolDay:
     double luld_upper
     double luld_lower
     int64_t luld_time
-    int64_t halted              # -1 unknown, 0, 1
+    HaltWords* halt_words       # NULL before the first
     # The last halt of the day, whether or not it has ended.
     int64_t halt_reason         # code of the text, 0 without one
     int64_t halted_at           # -1 before the first
@@ -94,6 +98,8 @@ cdef struct DayTable:
     int32_t dirty_count
     int64_t* updated_at         # the rows', when the derived columns were computed
     int32_t active_count        # symbols with a trade or bar today
+    int32_t halted_count        # symbols that are halted
+    int64_t halts_due           # no halt_watch is earlier
     DayBounds day
     RuleMasks rules
     int64_t now_ns

@@ -1,13 +1,15 @@
 """How messages change a symbol's day; the rules are those of docs/fields.md."""
 
 from libc.math cimport isnan
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, shares_after, total_shares,
 )
+from fastcore.halt_words cimport free_words
+from fastcore.halts cimport limit_halt, settle_halt, trade_halt
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
 )
@@ -47,7 +49,10 @@ cdef inline int64_t ceil_second(int64_t time_ns) noexcept nogil:
 cdef void init_day(SymbolDay* row) noexcept nogil:
     row.price = row.intraday_high = row.intraday_low = row.high = row.low = NAN
     row.price_time = row.updated_at = row.regular_time = row.close_print_time = -1
-    row.quote_time = row.luld_time = row.halted = -1
+    row.quote_time = row.luld_time = row.trade_time = -1
+    row.halted = -1
+    row.halt_watch = INT64_MAX
+    row.halt_words = NULL
     row.trades = row.postmarket_volume = 0
     row.updated_session = row.any_message = row.any_trade = 0
     row.regular_price = row.premarket_price = row.premarket_high = row.premarket_low = NAN
@@ -91,6 +96,7 @@ cdef void free_day(SymbolDay* row) noexcept nogil:
     free_volume(&row.premarket)
     free_bars(&row.second_bars)
     free_bars(&row.minute_bars)
+    free_words(row.halt_words)
     init_day(row)
 
 
@@ -166,6 +172,8 @@ cdef inline int apply_trade(
     mark_updated(table, row, time_ns, time_ns)
     if time_ns > table.now_ns:
         table.now_ns = time_ns
+    if table.now_ns >= row.halt_watch:
+        settle_halt(table, row)
 
     is_official = (conditions & COND_OFFICIAL()) != 0
     if is_official:
@@ -186,6 +194,10 @@ cdef inline int apply_trade(
             row.price_time = time_ns
             if is_premarket:
                 row.premarket_price = price
+        if time_ns > row.trade_time:
+            row.trade_time = time_ns
+        if row.halted >= 0:
+            trade_halt(table, row, time_ns)
         if is_regular:
             if time_ns >= row.regular_time:
                 row.regular_price = price
@@ -375,10 +387,8 @@ cdef int apply_limits(DayTable* table, const LimitSpans* spans) except -1 nogil:
         row.luld_time = time_ns
         mark_updated(table, row, time_ns, time_ns)
         indicators = load_u64(spans.indicators, i)
-        if indicators & <uint64_t>1 << HALT:
-            row.halted = 1
-        elif indicators & <uint64_t>1 << RESUME:
-            row.halted = 0
+        if indicators & (<uint64_t>1 << HALT | <uint64_t>1 << RESUME):
+            limit_halt(table, row, time_ns, (indicators & <uint64_t>1 << HALT) != 0)
         upper = load_f64(spans.upper, i)
         lower = load_f64(spans.lower, i)
         if not isnan(upper):

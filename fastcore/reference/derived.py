@@ -101,7 +101,6 @@ def _copy(row: dict[str, Value | None], facts: Facts) -> None:
         premarket_low=facts.premarket_low,
         premarket_volume=facts.premarket_volume,
         postmarket_volume=facts.postmarket_volume,
-        halted=facts.halted,
         halts_today=facts.halts,
         suspect_prints=facts.suspect_prints,
         luld_upper=facts.upper,

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from fastcore.reference.day_events import HALT, RESUME, Bar, Day, Limit, Quote, Snapshot, SymbolDay, Trade
+from fastcore.reference.day_events import Bar, Day, Limit, Quote, Snapshot, SymbolDay, Trade
 from fastcore.reference.snapshots import accepted, anchors, points_of, volume
 
 
@@ -29,7 +29,6 @@ class Facts:
     trades: float | None = None
     bid: float | None = None
     ask: float | None = None
-    halted: bool | None = None
     halts: float | None = None
     suspect_prints: float | None = None
     upper: float | None = None
@@ -152,10 +151,6 @@ def _quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot
         if limit.time < newest:
             continue
         newest = limit.time
-        if limit.indicators & HALT:
-            facts.halted = True
-        elif limit.indicators & RESUME:
-            facts.halted = False
         if present(limit.upper):
             facts.upper = limit.upper
         if present(limit.lower):

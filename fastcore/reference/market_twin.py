@@ -8,9 +8,21 @@ import math
 
 from tradeul.v1 import frame_pb2, market_data_pb2
 
-from fastcore.reference.day_events import Bar, Day, Limit, Quote, Rules, Snapshot, SymbolDay, judge_trade
+from fastcore.reference.day_events import (
+    HALT,
+    RESUME,
+    Bar,
+    Day,
+    Limit,
+    Quote,
+    Rules,
+    Snapshot,
+    SymbolDay,
+    judge_trade,
+)
 from fastcore.reference.derived import SLOTS, Baseline, History, Value, row_of
 from fastcore.reference.facts import Facts, facts_of
+from fastcore.reference.halts_twin import HaltsTwin, Listed
 
 _HISTORY = frozenset({"prev_close", "prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
 
@@ -35,6 +47,9 @@ class MarketTwin:
         self._events: dict[str, SymbolDay] = {}
         self._history: dict[str, History] = {}
         self._facts: dict[str, Facts] = {}
+        self._halts: dict[str, HaltsTwin] = {}
+        # Per symbol the time of its newest limit message.
+        self._newest_limit: dict[str, int] = {}
 
     @property
     def trading_date(self) -> str:
@@ -51,7 +66,12 @@ class MarketTwin:
         body: str | None = frame.WhichOneof("body")
         if body is None:
             raise ValueError("expected a frame with a body, was none")
+        before = self.now_ns
         getattr(self, f"_apply_{body}")(getattr(frame, body))
+        for symbol, halts in self._halts.items():
+            if halts.is_due(before, self.now_ns):
+                halts.tell(self.now_ns)
+                self.touched[symbol] = self.touched.get(symbol, 0) + 1
         self.epoch, self.sequence = frame.position.epoch, frame.position.sequence
         return body
 
@@ -63,7 +83,26 @@ class MarketTwin:
             return row_of(symbol, Facts(), events, history, None, self.now_ns)
         if symbol not in self._facts:
             self._facts[symbol] = facts_of(events, self.day)
-        return row_of(symbol, self._facts[symbol], events, history, self.day, self.now_ns)
+        row = row_of(symbol, self._facts[symbol], events, history, self.day, self.now_ns)
+        return row | self._halt_fields(symbol)
+
+    def _halt_fields(self, symbol: str) -> dict[str, Value]:
+        halts = self._halts.get(symbol)
+        told = halts.tell(self.now_ns) if halts is not None else None
+        if told is None:
+            return {}
+        values: dict[str, Value | None] = {
+            "halted": told.halted,
+            "halt_reason": told.reason,
+            "halted_at": told.halted_at,
+            "resumes_at": told.resumes_at,
+            "halts_today": float(told.count),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _halts_of(self, symbol_id: int) -> HaltsTwin:
+        assert self.day is not None
+        return self._halts.setdefault(self.symbols[symbol_id], HaltsTwin(self.day.start))
 
     def events_of(self, symbol: str) -> SymbolDay:
         """All messages of a symbol today."""
@@ -126,6 +165,8 @@ class MarketTwin:
 
     def _apply_trading_day(self, day: frame_pb2.TradingDay) -> None:
         if self.day is not None and day.trading_date != self.day.date:
+            self._halts.clear()
+            self._newest_limit.clear()
             for symbol in self.symbols:
                 self._events[symbol] = SymbolDay()
                 self._history[symbol] = self._yesterday(self._history[symbol])
@@ -155,7 +196,10 @@ class MarketTwin:
         assert self.day is not None
         for i, symbol_id in enumerate(batch.symbol_id):
             row = (batch.time_ns[i], batch.price[i], batch.size[i], batch.conditions[i])
-            self._add(symbol_id, judge_trade(self._next(), row, self.rules, self.day), row[0])
+            trade = judge_trade(self._next(), row, self.rules, self.day)
+            self._add(symbol_id, trade, trade.time)
+            if trade.sets_price:
+                self._halts_of(symbol_id).trade(trade.time, self.now_ns)
 
     def _apply_bars(self, batch: market_data_pb2.BarBatch) -> None:
         day = self.day
@@ -189,6 +233,17 @@ class MarketTwin:
         for i, symbol_id in enumerate(batch.symbol_id):
             limit = Limit(self._next(), batch.time_ns[i], batch.upper[i], batch.lower[i], batch.indicators[i])
             self._add(symbol_id, limit, limit.time)
+            if limit.time < self._newest_limit.get(self.symbols[symbol_id], -1):
+                continue
+            self._newest_limit[self.symbols[symbol_id]] = limit.time
+            if limit.indicators & (HALT | RESUME):
+                self._halts_of(symbol_id).limit(limit.time, bool(limit.indicators & HALT), self.now_ns)
+
+    def _apply_halts(self, batch: market_data_pb2.HaltBatch) -> None:
+        for i, symbol_id in enumerate(batch.symbol_id):
+            self._touch(symbol_id)
+            item = Listed(batch.halted_at_ns[i], batch.resumes_at_ns[i] or None, batch.reason[i])
+            self._halts_of(symbol_id).list_item(item, self.now_ns)
 
     def _apply_vendor_snapshot(self, snapshot: market_data_pb2.VendorSnapshot) -> None:
         for i, symbol_id in enumerate(snapshot.symbol_id):

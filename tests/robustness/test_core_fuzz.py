@@ -78,7 +78,7 @@ def test_every_truncation_of_every_kind_of_frame(seed: int) -> None:
     for frame in frames_of(seed, batch_size=3):
         kinds.setdefault(str(frame_pb2.Frame.FromString(frame).WhichOneof("body")), frame)
         state.apply(frame)
-    assert len(kinds) == 12
+    assert len(kinds) == 13
     for frame in kinds.values():
         for length in range(0, len(frame), max(1, len(frame) // 300)):
             refuses_or_takes(MarketState.from_bytes(state.to_bytes()).apply if length % 50 == 0 else state.apply,

@@ -8,7 +8,7 @@ from tradeul.v1 import market_data_pb2
 
 
 class Event(NamedTuple):
-    """One row of a batch: kind trade, bar1 (seconds), bar2 (minutes), quote, limit or snapshot; columns in order."""
+    """A row of a batch, columns in order; kind trade, bar1 (seconds), bar2 (minutes), quote, limit, halt, snapshot."""
 
     kind: str
     row: tuple[Any, ...]
@@ -28,6 +28,7 @@ _COLUMNS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     ),
     "quote": ("quotes", market_data_pb2.QuoteBatch, ("symbol_id", "time_ns", "bid", "ask", "bid_size", "ask_size")),
     "limit": ("limits", market_data_pb2.LimitBatch, ("symbol_id", "time_ns", "upper", "lower", "indicators")),
+    "halt": ("halts", market_data_pb2.HaltBatch, ("symbol_id", "halted_at_ns", "resumes_at_ns", "reason")),
     "snapshot": (
         "vendor_snapshot",
         market_data_pb2.VendorSnapshot,

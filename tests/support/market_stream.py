@@ -66,7 +66,7 @@ RULES: Final = frame_pb2.TradeRules(
 
 
 class MarketStream:
-    """`events` of kinds trade, bar, quote, limit, snapshot and control, in order of arrival.
+    """`events` of kinds trade, bar, quote, limit, halt, snapshot and control, in order of arrival.
 
     `length` events a day over `symbols` symbols; two days when `two_days`.
     """
@@ -140,7 +140,8 @@ class MarketStream:
         left = count
         while left > 0:
             run = min(left, rng.choice((1, 2, 3, 8, 20)))
-            kind = rng.choices(("trade", "bar1", "bar2", "quote", "limit", "snapshot"), (60, 14, 8, 6, 5, 3))[0]
+            kinds = ("trade", "bar1", "bar2", "quote", "limit", "snapshot", "halt")
+            kind = rng.choices(kinds, (60, 14, 8, 6, 5, 3, 2))[0]
             for _ in range(run):
                 self.clock += int(step * rng.expovariate(1))
                 self.clock = min(self.clock, self.day.post_market_end_ns - 1)
@@ -168,7 +169,13 @@ class MarketStream:
                 self.events.append(rng.choice(same))
                 return
         symbol = min(int(rng.expovariate(1) * self.known / 5), self.known - 1)
-        make = {"trade": self._trade, "quote": self._quote, "limit": self._limit, "snapshot": self._snapshot}
+        make = {
+            "trade": self._trade,
+            "quote": self._quote,
+            "limit": self._limit,
+            "snapshot": self._snapshot,
+            "halt": self._halt,
+        }
         event = make[kind](symbol) if kind in make else self._bar(symbol, kind)
         if event is not None:
             self.events.append(event)
@@ -225,6 +232,21 @@ class MarketStream:
         bands = [NAN if self.random.random() < 0.2 else round(price * factor, 2) for factor in (1.05, 0.95)]
         indicators = self.random.choice((0, 1 << 17, 1 << 18, 1 << 2))
         return Event("limit", (symbol, self._time(), *bands, indicators))
+
+    def _halt(self, symbol: int) -> Event:
+        """Of the last minutes, of yesterday, or ahead; mostly of a second that the limits tell, too."""
+        rng = self.random
+        halted = self._time()
+        limits = [event.row[1] for event in self.past[-300:] if event.kind == "limit" and event.row[0] == symbol]
+        listed = [event.row[1] for event in self.past[-300:] if event.kind == "halt" and event.row[0] == symbol]
+        if listed and rng.random() < 0.5:
+            halted = rng.choice(listed)
+        elif limits and rng.random() < 0.7:
+            halted = rng.choice(limits) + rng.randrange(-2 * SECOND, 2 * SECOND)
+        elif rng.random() < 0.1:
+            halted -= rng.choice((24 * 60 * MINUTE, -3 * SECOND))
+        resumes = halted + rng.choice((1, SECOND, MINUTE, 5 * MINUTE, 300 * MINUTE)) if rng.random() < 0.6 else 0
+        return Event("halt", (symbol, halted, resumes, rng.choice(("LUDP", "T1", "T12", "", "H10"))))
 
     def _snapshot(self, symbol: int) -> Event | None:
         if not self.snapshots:

@@ -107,6 +107,16 @@ class SmallMarket:
         )
         self.frame(limits=batch)
 
+    def halt(self, clock: str, resumes: str = "", reason: str = "T1", symbol: str = "A", days_ago: int = 0) -> None:
+        """An item of the trade-halt feed."""
+        batch = market_data_pb2.HaltBatch(
+            symbol_id=[self.symbols.index(symbol)],
+            halted_at_ns=[self.at(clock) - days_ago * 86_400 * SECOND],
+            resumes_at_ns=[self.at(resumes) if resumes else 0],
+            reason=[reason],
+        )
+        self.frame(halts=batch)
+
     def reference(self, symbol: str = "A", **values: Any) -> None:
         """Fields by their names: prev_close=20.0, company_name="Acme" ..."""
         columns: dict[str, list[Any]] = {"numbers": [], "texts": []}

@@ -101,6 +101,7 @@ class Frame(_message.Message):
     QUOTES_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
+    HALTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
     @_builtins.property
@@ -127,6 +128,8 @@ class Frame(_message.Message):
     def limits(self) -> _market_data_pb2.LimitBatch: ...
     @_builtins.property
     def watermark(self) -> Global___Watermark: ...
+    @_builtins.property
+    def halts(self) -> _market_data_pb2.HaltBatch: ...
     def __init__(
         self,
         *,
@@ -143,12 +146,13 @@ class Frame(_message.Message):
         quotes: _market_data_pb2.QuoteBatch | None = ...,
         limits: _market_data_pb2.LimitBatch | None = ...,
         watermark: Global___Watermark | None = ...,
+        halts: _market_data_pb2.HaltBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "baselines", b"baselines", "body", b"body", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "baselines", b"baselines", "body", b"body", "halts", b"halts", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "baselines", b"baselines", "body", b"body", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "baselines", b"baselines", "body", b"body", "halts", b"halts", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["symbols", "reference", "baselines", "trading_day", "trade_rules", "list_filters", "vendor_snapshot", "trades", "bars", "quotes", "limits", "watermark"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["symbols", "reference", "baselines", "trading_day", "trade_rules", "list_filters", "vendor_snapshot", "trades", "bars", "quotes", "limits", "watermark", "halts"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 

@@ -273,6 +273,48 @@ class LimitBatch(_message.Message):
 Global___LimitBatch: _TypeAlias = LimitBatch  # noqa: Y015
 
 @_typing.final
+class HaltBatch(_message.Message):
+    """Halts as the trade-halt feed of all US markets lists them. A symbol's halt is
+    known by when it began: listed again, it says what has been announced since.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOL_ID_FIELD_NUMBER: _builtins.int
+    HALTED_AT_NS_FIELD_NUMBER: _builtins.int
+    RESUMES_AT_NS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def symbol_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def halted_at_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """On a day before today for a halt that still lasts."""
+
+    @_builtins.property
+    def resumes_at_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """When trading resumes; 0 until it is announced."""
+
+    @_builtins.property
+    def reason(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The feed's code: LUDP, T1 ...; empty for none."""
+
+    def __init__(
+        self,
+        *,
+        symbol_id: _abc.Iterable[_builtins.int] | None = ...,
+        halted_at_ns: _abc.Iterable[_builtins.int] | None = ...,
+        resumes_at_ns: _abc.Iterable[_builtins.int] | None = ...,
+        reason: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["halted_at_ns", b"halted_at_ns", "reason", b"reason", "resumes_at_ns", b"resumes_at_ns", "symbol_id", b"symbol_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HaltBatch: _TypeAlias = HaltBatch  # noqa: Y015
+
+@_typing.final
 class VendorSnapshot(_message.Message):
     """Rows of the vendor's full-market snapshot. A value counts only when
     `updated_ns` is newer than what is already known of that symbol.

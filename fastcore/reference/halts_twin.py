@@ -1,0 +1,115 @@
+"""A symbol's halts in the plainest way: every word is kept, and the day is told from its beginning each time."""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+SAME_HALT: Final = 2_000_000_000
+TRADE_AFTER: Final = 1_000_000_000
+
+
+class Listed(NamedTuple):
+    """An item of the trade-halt feed as last listed; no resumption is None, no reason the empty text."""
+
+    halted_at: int
+    resumes_at: int | None
+    reason: str
+
+
+@dataclass
+class Told:
+    """What the words up to a time come to."""
+
+    halted: bool | None = None
+    reason: str | None = None
+    halted_at: int | None = None
+    resumes_at: int | None = None
+    count: int = 0
+
+
+@dataclass
+class HaltsTwin:
+    """Times in ns; `start` is 04:00. Each method is a message; tell(now) is the row's at any later time."""
+
+    start: int
+    # (time, order of arrival, whether trading stops, what it comes from)
+    limits: list[tuple[int, int, bool]] = field(default_factory=list)
+    listed: dict[int, tuple[int, Listed]] = field(default_factory=dict)
+    resumptions: dict[int, tuple[int, int]] = field(default_factory=dict)
+    trades_after: list[tuple[int, int]] = field(default_factory=list)
+    newest_trade: int = -1
+    most: int = 0
+    order: int = 0
+
+    def limit(self, time: int, is_halt: bool, now: int) -> None:
+        self.tell(now)
+        self.limits.append((time, self._next(), is_halt))
+        self._traded(self.newest_trade, now)
+
+    def list_item(self, item: Listed, now: int) -> None:
+        self.tell(now)
+        order = self.listed[item.halted_at][0] if item.halted_at in self.listed else self._next()
+        self.listed[item.halted_at] = (order, item)
+        if item.resumes_at is None:
+            self.resumptions.pop(item.halted_at, None)
+        elif self.resumptions.get(item.halted_at, (0, None))[1] != item.resumes_at:
+            self.resumptions[item.halted_at] = (self._next(), item.resumes_at)
+        self._traded(self.newest_trade, now)
+
+    def trade(self, time: int, now: int) -> None:
+        """One that may set the price."""
+        self.newest_trade = max(self.newest_trade, time)
+        self._traded(time, now)
+
+    def tell(self, now: int) -> Told | None:
+        """None while nothing has been said."""
+        if not self.limits and not self.listed:
+            return None
+        told = self._fold(now)
+        told.count = self.most = max(self.most, told.count)
+        return told
+
+    def is_due(self, before: int, now: int) -> bool:
+        """Whether a word takes effect after `before`, up to now."""
+        times = [*self.listed, *(time for _, time in self.resumptions.values())]
+        return any(before < time <= now for time in times)
+
+    def _next(self) -> int:
+        self.order += 1
+        return self.order
+
+    def _traded(self, time: int, now: int) -> None:
+        told = self._fold(time)
+        if told.halted and told.halted_at is not None and time > told.halted_at + TRADE_AFTER:
+            if all(time != other for other, _ in self.trades_after):
+                self.trades_after.append((time, self._next()))
+        self.most = max(self.most, self._fold(now).count)
+
+    def _fold(self, now: int) -> Told:
+        told = Told()
+        # (time, order, whether it stops, reason of an item, whether it announces when trading goes on)
+        words: list[tuple[int, int, bool, str | None, bool]] = [
+            *((time, order, is_halt, None, True) for time, order, is_halt in self.limits),
+            *((item.halted_at, order, True, item.reason, False) for order, item in self.listed.values()),
+            *((time, order, False, None, True) for order, time in self.resumptions.values()),
+            *((time, order, False, None, False) for time, order in self.trades_after),
+        ]
+        for time, _, stops, reason, announces in sorted(words, key=lambda word: word[:2]):
+            if time > now:
+                break
+            if stops and not told.halted:
+                if told.halted_at is None or time > told.halted_at + SAME_HALT:
+                    told.halted_at, told.reason = time, None
+                    told.count += time >= self.start
+                told.halted, told.resumes_at = True, None
+            if stops and reason is not None:
+                told.reason = reason or None
+            if not stops:
+                if announces and told.halted_at is not None and told.resumes_at is None:
+                    told.resumes_at = time
+                told.halted = False
+        if told.halted_at is not None and told.resumes_at is None:
+            announced = [
+                time for begun, (_, time) in self.resumptions.items() if time > now and told.halted_at <= begun <= now
+            ]
+            told.resumes_at = min(announced, default=None)
+        return told
