@@ -60,6 +60,8 @@ class FeedInput:
         self.position: Position | None = None
         self.resets = 0
         self.lost_batches = 0
+        # By what duplicates of the day's first trades are recognised: what a new epoch's journal begins with.
+        self.first_identities = b""
         # Trading days begun, and those of them that the calendar knows and of which nothing came.
         self.days = 0
         self.missing_days: list[datetime.date] = []
@@ -263,6 +265,8 @@ class FeedInput:
                 admitted += count
                 if body == "trades":
                     notes.trade_identities += self.admission.identities
+                    if self._sequencer.is_epoch_due:
+                        self.first_identities += self.admission.identities
         return admitted
 
     def _judge_again(self, parts: Parts, notes: EntryNotes) -> int:
@@ -297,6 +301,7 @@ class FeedInput:
         self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, MAX_TIME)
         self._forget_early()
         self._set_later_days(day)
+        self.first_identities = b""
         self._on_day()
 
     def _set_later_days(self, day: Day) -> None:

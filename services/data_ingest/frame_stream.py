@@ -12,7 +12,7 @@ from services.data_ingest.sequencer import Sequencer
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
 from services.kit.resume import ResumePlan, plan_resume
-from services.kit.ring import Position
+from services.kit.ring import Position, Ring
 
 log = get_logger(__name__)
 
@@ -48,7 +48,6 @@ class FrameStream:
         self.heartbeat_seconds = heartbeat_seconds
         self.closing: str | None = None
         self.slow = 0
-        self.ring = sequencer.ring
         self.readers: set[FrameSubscription] = set()
         # Readers that wait for a frame.
         self.waiting: set[FrameSubscription] = set()
@@ -56,6 +55,11 @@ class FrameStream:
         self._on_slow = on_slow
         self._state: WholeState | None = None
         self._state_used_at = 0.0
+
+    @property
+    def ring(self) -> Ring:
+        """Of the epoch in force."""
+        return self._sequencer.ring
 
     def subscribe(self, asked: Position | None, reader: str, credit: int) -> FrameSubscription:
         """A reader whose last frame was `asked`, None for one that has none. It counts once it reads."""
@@ -68,7 +72,7 @@ class FrameStream:
     def whole_state(self) -> WholeState:
         """A state from which the ring goes on; made once for all who need one at about the same time."""
         self._state_used_at = monotonic()
-        if self._state is None or self._state.position.sequence + 1 < self.ring.oldest:
+        if self._state is None or self._is_behind(self._state):
             began = monotonic()
             position, data = self._sequencer.whole_state()
             self._state = WholeState(position, data)
@@ -80,10 +84,12 @@ class FrameStream:
     def release_state(self) -> None:
         """Throws away a whole state that is of no more use; to be called now and then."""
         state = self._state
-        if state is not None and (
-            state.position.sequence + 1 < self.ring.oldest or monotonic() - self._state_used_at > STATE_SECONDS
-        ):
+        if state is not None and (self._is_behind(state) or monotonic() - self._state_used_at > STATE_SECONDS):
             self._state = None
+
+    def _is_behind(self, state: WholeState) -> bool:
+        """Whether the ring does not go on from it."""
+        return state.position.epoch != self.ring.epoch or state.position.sequence + 1 < self.ring.oldest
 
     def wake(self) -> None:
         """There is a new frame."""

@@ -20,6 +20,8 @@ class FrameSubscription:
 
     def __init__(self, stream: "FrameStream", asked: Position | None, reader: str, credit: int) -> None:
         self._stream = stream
+        # Of an epoch that has ended, until all of it was sent.
+        self._ring = stream.ring
         self._asked = asked
         self._reader = reader
         self._credit = credit
@@ -34,7 +36,7 @@ class FrameSubscription:
     @property
     def at(self) -> Position:
         """The last frame sent, or the whole state."""
-        return Position(self._stream.ring.epoch, self._next - 1)
+        return Position(self._ring.epoch, self._next - 1)
 
     def wake(self) -> None:
         """Something happened that a wait may be about."""
@@ -52,7 +54,7 @@ class FrameSubscription:
 
         One of another epoch is of what the reader had before it came here, and no matter.
         """
-        if position.epoch != self._stream.ring.epoch:
+        if position.epoch != self._ring.epoch:
             return
         if position.sequence > self.at.sequence:
             raise INVALID_POSITION.error(f"expected an acknowledgement of at most {self.at}, was {position}")
@@ -62,7 +64,8 @@ class FrameSubscription:
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Encoded SubscribeFramesResponses; ends after end() or going_away, raising what end() was given."""
-        stream, ring = self._stream, self._stream.ring
+        stream = self._stream
+        ring = self._ring = stream.ring
         stream.readers.add(self)
         try:
             yield grammar.opened(ring.position)
@@ -85,6 +88,11 @@ class FrameSubscription:
                         yield state.chunk(index)
                     self._go_on_at(state.position.sequence + 1)
                     self._current_at = ring.newest
+                elif self._next > ring.newest and ring is not stream.ring:
+                    ring = self._ring = stream.ring
+                    self._current_at = None
+                    needs_state, reset_reason = True, f"epoch {self.at.epoch} began"
+                    self._go_on_at(1)
                 elif self._next < ring.oldest:
                     self._mark_slow(True)
                     needs_state = True

@@ -45,6 +45,10 @@ class JournalStream:
         self._is_full = False
         self._is_away = False
 
+    def follow(self, ring: Ring) -> None:
+        """The stream goes on in this ring, in a new epoch."""
+        self._ring, self._sent = ring, None
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:

@@ -6,10 +6,10 @@ from typing import Final
 
 from fastcore.market import Market
 from services.data_ingest.days import Day
-from services.data_ingest.epoch import next_epoch
+from services.data_ingest.epoch import FILE, next_epoch, read_last
 from services.data_ingest.feed_input import AHEAD_NS
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
-from services.data_ingest.sequencer import Sequencer
+from services.data_ingest.sequencer import LAST_SEQUENCE, MarketCopy, Sequencer
 from services.kit.lists import load_lists
 from services.kit.logging import get_logger
 from services.kit.settings import Settings
@@ -40,11 +40,18 @@ async def find(directory: JournalDirectory, day: Day, now_ns: int) -> Recovered 
 
 
 async def open_sequencer(
-    settings: Settings, directory: JournalDirectory | None, found: Recovered | None, on_frame: Callable[[], None]
+    settings: Settings,
+    directory: JournalDirectory | None,
+    found: Recovered | None,
+    on_frame: Callable[[], None],
+    last_sequence: int = LAST_SEQUENCE,
 ) -> tuple[Sequencer, Journal | None]:
     """The sequencer, which has said nothing yet, and the journal that it keeps from here on."""
     sequencer: Sequencer
     messages: list[bytes] = []
+    if found is not None and found.position.epoch < read_last(settings.data_dir / FILE):
+        # Ended while a new epoch began: readers may have had something of it.
+        found = found._replace(market=None)
     if found is not None and found.market is not None:
         market, messages = found.market, found.messages
         log.info("journal: the stream goes on", position=str(found.position), frames=len(messages))
@@ -64,10 +71,17 @@ async def open_sequencer(
         day=found.day if found is not None else None,
         messages=messages,
         later=asyncio.get_running_loop().call_soon,
+        last_sequence=last_sequence,
     )
     if journal is not None:
         await begin_journal(journal, found)
     return sequencer, journal
+
+
+def renewed(market: MarketCopy) -> Callable[[int], MarketCopy]:
+    """Gives the market of another epoch that goes on with the same rows."""
+    assert isinstance(market, Market)
+    return lambda epoch: Market.of_state(load_lists(), epoch, market.state, encode_deltas=False)
 
 
 async def begin_journal(journal: Journal, found: Recovered | None) -> None:

@@ -17,6 +17,8 @@ from services.kit.scan_filters import ScanFilter
 # Some seconds of the heaviest load, minutes of a usual one.
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_FRAMES: Final = 1 << 16
+# A position has 32 bits: beyond this sequence, some 75 days, the next change of the day begins a new epoch.
+LAST_SEQUENCE: Final = 1 << 31
 
 
 class StateView(Protocol):
@@ -83,9 +85,12 @@ class Sequencer:
         max_frames: int = MAX_HELD_FRAMES,
         max_bytes: int = MAX_HELD_BYTES,
         max_symbols: int = MAX_SYMBOLS,
+        last_sequence: int = LAST_SEQUENCE,
     ) -> None:
         self.market = market
         self.ring = Ring(epoch, max_frames, max_bytes, market.sequence - len(messages))
+        self._new_ring: Callable[[int], Ring] = lambda epoch: Ring(epoch, max_frames, max_bytes)
+        self._last_sequence = last_sequence
         for message in messages:
             self.ring.append(message)
         self.symbols = SymbolTable(max_symbols, market.state.symbols)
@@ -132,6 +137,29 @@ class Sequencer:
             self._journal.forget_baselines(self._next_position())
         self._day = day
         self._append("trading_day", day.encode())
+
+    @property
+    def is_epoch_due(self) -> bool:
+        """Whether the numbering should end with the day."""
+        return self.ring.newest > self._last_sequence
+
+    def begin_epoch(self, epoch: int, renew: Callable[[int], MarketCopy]) -> None:
+        """Goes on with the same rows under another numbering, which begins at 1.
+
+        The journal is to be begun anew before anything is waited for. `renew`: gives the market of that epoch.
+        """
+        if epoch <= self.ring.epoch or self._is_together:
+            raise ValueError(f"expected an epoch after {self.ring.epoch} between two entries, was {epoch}")
+        self._refresh()
+        self.market = renew(epoch)
+        self.ring = self._new_ring(epoch)
+
+    def say_again(self) -> None:
+        """What an epoch's frames say besides its rows."""
+        filters, self._filters = self._filters, None
+        if filters is not None:
+            self.set_list_filters(filters)
+        self.add_watermark(0)
 
     def set_trade_rules(self, rules: bytes) -> None:
         """`rules`: an encoded TradeRules."""

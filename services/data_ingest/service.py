@@ -13,6 +13,7 @@ from fastcore.trade_rules import read_rules
 from services.data_ingest import metrics, opening
 from services.data_ingest.bar_stream import BarStream
 from services.data_ingest.days import Calendar, Day, new_york_date
+from services.data_ingest.epoch import next_epoch
 from services.data_ingest.feed_input import FeedInput
 from services.data_ingest.feed_reader import FeedReader
 from services.data_ingest.filters_follower import FiltersFollower
@@ -25,6 +26,7 @@ from services.data_ingest.reference_follower import ReferenceFollower
 from services.data_ingest.reference_notices import ReferenceNotices
 from services.data_ingest.replay_gate import ReplayGate
 from services.data_ingest.rules_follower import RulesFollower
+from services.data_ingest.sequencer import LAST_SEQUENCE
 from services.data_ingest.servicer import DataIngestServicer
 from services.data_ingest.snapshot_channel import CHANNEL, SnapshotChannel
 from services.data_ingest.snapshot_poller import SnapshotPoller
@@ -59,9 +61,16 @@ class DataIngest(Service):
     name = "data_ingest"
 
     def __init__(
-        self, settings: Settings, reference: ReferenceSource | None = None, snapshots: SnapshotSource | None = None
+        self,
+        settings: Settings,
+        reference: ReferenceSource | None = None,
+        snapshots: SnapshotSource | None = None,
+        last_sequence: int = LAST_SEQUENCE,
     ) -> None:
         super().__init__(settings)
+        self._last_sequence = last_sequence
+        self._epoch_due = asyncio.Event()
+        self._journal_stream: JournalStream | None = None
         self._reference_source = reference or ReferenceProcess(settings)
         self._own_snapshots = SnapshotProcess(settings) if snapshots is None else None
         self._snapshot_source: SnapshotSource = snapshots or self._own_snapshots  # type: ignore[assignment]
@@ -92,7 +101,9 @@ class DataIngest(Service):
         now_ns, day = await self._first_day(vendor)
 
         found = await opening.find(directory, day, now_ns) if directory is not None else None
-        self.sequencer, self._journal = await opening.open_sequencer(settings, directory, found, self._on_frame)
+        self.sequencer, self._journal = await opening.open_sequencer(
+            settings, directory, found, self._on_frame, self._last_sequence
+        )
         sequencer = self.sequencer
         self.stream = FrameStream(sequencer, self._on_slow)
         self.bars = BarStream(sequencer)
@@ -142,8 +153,8 @@ class DataIngest(Service):
             tasks.create_task(self._reader.run(), name="data_ingest.feed")
             if self._channels is not None:
                 tasks.create_task(self._channels.run(), name="data_ingest.channels")
-                stream = JournalStream(self._binary_redis, self.sequencer.ring)
-                tasks.create_task(stream.run(), name="data_ingest.journal_stream")
+                self._journal_stream = JournalStream(self._binary_redis, self.sequencer.ring)
+                tasks.create_task(self._journal_stream.run(), name="data_ingest.journal_stream")
             if self._journal is not None:
                 tasks.create_task(self._journal.run(), name="data_ingest.journal")
             tasks.create_task(self._filters.run(), name="data_ingest.filters")
@@ -157,6 +168,7 @@ class DataIngest(Service):
                 tasks.create_task(self._rules.run(), name="data_ingest.rules")
             follow = self._trading_days.follow(lambda: self.sequencer.day.date, self._day_changed, self._take_calendar)
             tasks.create_task(follow, name="data_ingest.calendar")
+            tasks.create_task(self._renew_epochs(), name="data_ingest.epochs")
             tasks.create_task(self._tick(), name="data_ingest.tick")
 
     async def drain(self) -> None:
@@ -226,6 +238,8 @@ class DataIngest(Service):
 
     def _on_day(self) -> None:
         self._day_changed.set()
+        if self.sequencer.is_epoch_due:
+            self._epoch_due.set()
         self.reference.day_changed()
         self._snapshots.poke()
 
@@ -256,6 +270,32 @@ class DataIngest(Service):
         if self.sequencer.symbols.refused:
             counts["symbol"] += self.sequencer.symbols.refused
         return {reason: count for reason, count in counts.items() if count}
+
+    # --- the end of a numbering
+
+    async def _renew_epochs(self) -> None:
+        """Begins a new epoch whenever one is due and a day has begun; until cancelled."""
+        while True:
+            await self._epoch_due.wait()
+            self._epoch_due.clear()
+            epoch = await next_epoch(self.settings.data_dir)
+            if self._journal is None:
+                self._begin_epoch(epoch)
+                self.sequencer.say_again()
+            else:
+                async with self._journal.beginning:
+                    self._begin_epoch(epoch)
+                    stored = self._journal.begin(self.feed.position, self.feed.first_identities)
+                    self.sequencer.say_again()
+                    await stored
+            self.feed.first_identities = b""
+
+    def _begin_epoch(self, epoch: int) -> None:
+        sequencer = self.sequencer
+        log.info("a new epoch begins: positions have 32 bits", epoch=epoch, ended=str(sequencer.position))
+        sequencer.begin_epoch(epoch, opening.renewed(sequencer.market))
+        if self._journal_stream is not None:
+            self._journal_stream.follow(sequencer.ring)
 
     # --- metrics
 

@@ -13,6 +13,8 @@ from services.polygon_ws import grammar
 # About 1.3 million trades: half a minute of a busy market.
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_BATCHES: Final = 1 << 16
+# A position has 32 bits: beyond this sequence the batches are numbered anew as soon as all were acknowledged.
+LAST_SEQUENCE: Final = 1 << 31
 # A batch is closed at so many events, if not by time.
 MAX_BATCH_ROWS: Final = 4096
 
@@ -39,7 +41,10 @@ class FeedBuffer:
         max_batches: int = MAX_HELD_BATCHES,
         max_bytes: int = MAX_HELD_BYTES,
         max_rows: int = MAX_BATCH_ROWS,
+        last_sequence: int = LAST_SEQUENCE,
     ) -> None:
+        self._new_ring: Callable[[int], Ring] = lambda epoch: Ring(epoch, max_batches, max_bytes)
+        self._last_sequence = last_sequence
         self.decoder = FeedDecoder()
         self.ring = Ring(epoch, max_batches, max_bytes)
         self.dropped_batches = 0
@@ -76,6 +81,8 @@ class FeedBuffer:
         body = self.decoder.take()
         if not body:
             return False
+        if self.ring.newest >= self._last_sequence and not self._held:
+            self.ring = self._new_ring(self.ring.epoch + 1)
         ring = self.ring
         message = grammar.batch(ring.epoch, ring.newest + 1, body)
         ring.append(message)

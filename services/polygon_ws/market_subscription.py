@@ -47,13 +47,20 @@ class MarketSubscription:
         """Encoded SubscribeMarketResponses; ends after end() or go_away(), raising what end() was given."""
         buffer = self._buffer
         self._next, lost = buffer.resume(self._asked)
+        epoch = buffer.ring.epoch
         yield self._opened()
         if lost is not None:
             yield grammar.reset(buffer.ring.epoch, self._next - 1, lost)
         is_current = False
         current_at = buffer.position.sequence
         while not self._ended:
-            if self._next < buffer.oldest:
+            if buffer.ring.epoch != epoch:
+                # All of the old one was acknowledged: nothing is lost.
+                epoch = buffer.ring.epoch
+                self._next = buffer.oldest
+                yield grammar.reset(epoch, self._next - 1, f"batches are numbered anew in epoch {epoch}")
+                yield self._opened()
+            elif self._next < buffer.oldest:
                 self._fell_behind += 1
                 reason = f"batch {self._next} was dropped before it was taken; the oldest held is {buffer.oldest}"
                 self._next = buffer.oldest

@@ -261,6 +261,32 @@ async def test_in_feed_mode_the_day_changes_with_the_feed(
     clock.cancel()
 
 
+async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch(
+    vendor: VendorServer, feed: ScriptedPolygonWs, tmp_path: Path, stores: Stores
+) -> None:
+    async with running_sequencer(vendor, feed, tmp_path, stores, last_sequence=6) as sequencer:
+        await feed.until_connections(1)
+        first = (await sequencer.status()).position.epoch
+        async with sequencer.reader() as reader:
+            feed.trades(("A", "19:59:58", 1.0), ("B", "19:59:58", 2.0))
+            await reader.until_price("A", 1.0)
+            await sequencer.until(lambda status: status.position.sequence > 6)
+            feed.trades(("A", "04:00:00", 3.0), ("B", "04:00:00", 4.0), ("C", "04:00:00", 5.0), day_ms=DAY_MS)
+            await reader.until(lambda: reader.position is not None and reader.position[0] > first)
+            assert reader.resets == [f"epoch {reader.position[0] if reader.position else 0} began"]
+            feed.trades(("A", "04:00:01", 6.0), day_ms=DAY_MS)
+            await reader.until_price("A", 6.0)
+            assert (reader.price("B"), reader.price("C")) == (4.0, 5.0)
+            assert reader.market is not None and reader.market.state.row("A")["volume_today"] == 200.0
+            await reader.until(lambda: reader.market.sequence == sequencer.service.sequencer.position.sequence)
+            assert reader.market.hash() == sequencer.service.sequencer.market.hash()  # type: ignore[attr-defined]
+        epoch = (await sequencer.status()).position.epoch
+        assert epoch > first
+        directory = sequencer.service._journal_directory
+        assert directory is not None
+        assert {file.position.epoch for file in directory.files("state")} == {epoch}
+
+
 async def test_live_data_goes_on_while_the_vendors_rest_is_down(
     vendor: VendorServer,
     feed: ScriptedPolygonWs,

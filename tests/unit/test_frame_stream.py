@@ -13,12 +13,14 @@ from services.data_ingest import frame_stream
 from services.data_ingest.epoch import next_epoch, read_last, write_last
 from services.data_ingest.feed_input import FeedInput
 from services.data_ingest.frame_stream import FrameStream
+from services.data_ingest.opening import renewed
 from services.data_ingest.sequencer import Sequencer
 from services.data_ingest.watermarks import Pacer, Watermarks
 from services.kit.clock import wall_seconds
 from services.kit.errors import ServiceError
 from services.kit.lists import load_lists
 from services.kit.ring import Position
+from services.kit.scan_filters import ScanFilter
 from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, Feed
 
 
@@ -158,6 +160,44 @@ async def test_a_reader_behind_the_ring_gets_a_fresh_state_and_counts_as_slow() 
     publisher.publish()
     assert await waiting == "frame"
     assert publisher.slow == [True, False]
+
+
+async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch() -> None:
+    """Positions have 32 bits: all of the old one is read, then the whole state, and the rows are the same."""
+    publisher = Publisher(last_sequence=20)
+    sequencer = publisher.sequencer
+    sequencer.set_list_filters([ScanFilter("least", "price > 1", ())])
+    publisher.publish(5)
+    reader, behind = publisher.reader(), publisher.reader()
+    await reader.until("current")
+    await behind.until("current")
+    assert not sequencer.is_epoch_due
+    publisher.publish(30)
+    assert sequencer.is_epoch_due
+    rows, ended = sequencer.market.state.hash(), sequencer.position
+    await reader.read()
+    sequencer.begin_epoch(EPOCH + 7, renewed(sequencer.market))
+    sequencer.say_again()
+    assert not sequencer.is_epoch_due
+    assert sequencer.market.state.hash() == rows
+    publisher.publish(3)
+    for each in (reader, behind):
+        await each.until("current")
+        frames = each.sequences[: each.sequences.index(ended.sequence) + 1]
+        assert frames == list(range(frames[0], ended.sequence + 1))
+        assert each.reasons == [f"epoch {EPOCH + 7} began"]
+        assert each.subscription.at == sequencer.position == Position(EPOCH + 7, 5)
+        assert each.market is not None
+        assert each.market.hash() == sequencer.market.hash()
+    # Lists and their filters begin anew with it.
+    assert sequencer.market.list_count("filtered") == 1
+    assert not publisher.stream.slow
+    with pytest.raises(ValueError, match="expected an epoch after"):
+        sequencer.begin_epoch(EPOCH + 7, renewed(sequencer.market))
+    # Who comes back with the old numbering is told so.
+    late = publisher.reader(ended)
+    await late.until("current")
+    assert "another epoch" in late.reasons[0]
 
 
 async def test_a_slow_reader_that_goes_is_no_longer_counted() -> None:

@@ -17,7 +17,7 @@ from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.feed_input import FeedInput
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, files, recover
-from services.data_ingest.opening import begin_journal
+from services.data_ingest.opening import begin_journal, renewed
 from services.data_ingest.sequencer import Sequencer
 from services.kit.errors import StartError
 from services.kit.lists import load_lists
@@ -235,6 +235,33 @@ async def test_the_next_process_takes_no_trade_for_one_of_another_day(home: Path
     assert after.feed.take(after.source.batch(*trades, ids_from=1), 0) == 1
     assert after.feed.rejected["duplicate"] == 1
     after.journal.close()
+
+
+async def test_a_new_epoch_is_what_the_next_process_goes_on_with(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(30):
+        rig.step()
+    await rig.journal.write_market()
+    rig.step()
+    market = rig.sequencer.market
+    assert isinstance(market, Market)
+    rows = market.state.hash()
+    rig.sequencer.begin_epoch(EPOCH + 1, renewed(market))
+    stored = rig.journal.begin(rig.feed.position, b"12345678")
+    # Frames of the new epoch while its state is on its way to the disk.
+    rig.sequencer.say_again()
+    rig.step()
+    await stored
+    for _ in range(10):
+        rig.step()
+    rig.journal.close()
+    found = found_in(home)
+    assert moment_of(found) == rig.now
+    assert found is not None and found.position.epoch == EPOCH + 1
+    assert found.trade_identities[:8] == b"12345678"
+    assert rows != market.hash()
+    assert all(name.startswith(str(EPOCH + 1)) for name in os.listdir(home) if name != "lock")
 
 
 async def test_what_cannot_be_read_is_passed_over(home: Path) -> None:

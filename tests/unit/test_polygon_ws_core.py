@@ -11,6 +11,7 @@ from services.kit.ring import Position
 from services.polygon_ws.backpressure import Backpressure
 from services.polygon_ws.connection import Timing
 from services.polygon_ws.core import FeedBuffer
+from services.polygon_ws.market_subscription import MarketSubscription
 from services.polygon_ws.subscriptions import PER_MESSAGE, Subscriptions, mentioned, parameters
 
 EPOCH = 1_790_000_000
@@ -111,6 +112,33 @@ def test_resuming() -> None:
         sequence, reason = buffer.resume(asked)
         assert sequence == 3
         assert reason
+
+
+async def test_batches_are_numbered_anew_before_their_numbers_end() -> None:
+    buffer = FeedBuffer(EPOCH, last_sequence=3)
+    reader = MarketSubscription(buffer, None, heartbeat_seconds=10.0)
+    messages = reader.messages()
+
+    async def read() -> polygon_ws_pb2.SubscribeMarketResponse:
+        return polygon_ws_pb2.SubscribeMarketResponse.FromString(await anext(messages))
+
+    assert (await read()).HasField("opened") and (await read()).HasField("current")
+    for number in range(1, 5):
+        feed(buffer, f"S{number}")
+        buffer.flush()
+        # What is not acknowledged keeps its number.
+        assert (await read()).batch.position.sequence == number
+        if number < 3:
+            buffer.acknowledge(Position(EPOCH, number))
+    buffer.acknowledge(Position(EPOCH, 4))
+    feed(buffer, "S5")
+    buffer.flush()
+    assert buffer.position == Position(EPOCH + 1, 1)
+    reset, opened, batch = await read(), await read(), await read()
+    assert (reset.reset.position.epoch, reset.reset.position.sequence) == (EPOCH + 1, 0)
+    assert list(opened.opened.symbols) == ["S1", "S2", "S3", "S4", "S5"]
+    assert (batch.batch.position.sequence, list(batch.batch.trades.symbol_id)) == (1, [4])
+    await messages.aclose()
 
 
 def test_memory_is_bounded_by_bytes() -> None:

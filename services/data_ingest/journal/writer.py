@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -89,6 +89,8 @@ class Journal:
         self._feed: Position | None = None
         self._bytes_since = 0
         self._frames_since = 0
+        # Held while files are begun, and by who begins a new epoch: its frames may not follow those of before.
+        self.beginning = asyncio.Lock()
 
     @property
     def is_kept(self) -> bool:
@@ -132,16 +134,17 @@ class Journal:
 
     # --- files
 
-    async def begin(
+    def begin(
         self, feed: Position | None, trade_identities: bytes = b"", goes_on_from: JournalFile | None = None
-    ) -> None:
-        """Begins with the market of now, which has `feed` and these trades in it.
+    ) -> Awaitable[None]:
+        """Begins with the market of now, which has `feed` and these trades in it; to be awaited once.
 
-        What was there before is removed, but for the frames since a state of this epoch from which it goes on.
+        Entries that follow the call count from there. What was there before is removed, but for the frames since a
+        state of this epoch from which it goes on.
         """
         self._feed = feed
         self._written = None
-        await self._write_market(True, trade_identities, goes_on_from)
+        return self._write_market(True, trade_identities, goes_on_from)
 
     async def run(self) -> None:
         """Writes the market anew when that is due, until cancelled."""
@@ -151,26 +154,29 @@ class Journal:
             if self._files:
                 retry_at = monotonic() + RETRY_SECONDS
                 if self._bytes_since >= self._max_bytes or self._frames_since >= self._max_frames:
-                    await self.write_market()
+                    async with self.beginning:
+                        await self.write_market()
             elif monotonic() >= retry_at:
                 log.info("journal is begun anew")
-                await self.begin(self._feed)
+                async with self.beginning:
+                    await self.begin(self._feed)
                 retry_at = monotonic() + RETRY_SECONDS
 
     async def write_market(self) -> None:
         """The market of now, from which the entries that follow count. Only taking it keeps the stream waiting."""
         await self._write_market(False)
 
-    async def _write_market(
+    def _write_market(
         self, with_baselines: bool, trade_identities: bytes = b"", goes_on_from: JournalFile | None = None
-    ) -> None:
+    ) -> Awaitable[None]:
+        """Takes the market of now; what is returned writes it."""
         began = monotonic()
         now = self._market_at(with_baselines)
         metrics.JOURNAL_MARKET_SECONDS.observe(monotonic() - began)
         state = JournalFile(now.position, "state")
         before = self._written
         if before is not None and state == before.state:
-            return
+            return asyncio.sleep(0)
         if with_baselines:
             self._base = state
             self._put_baselines_at(now.position)
@@ -178,7 +184,17 @@ class Journal:
         message = self._state_message(now, written, trade_identities)
         try:
             self._open_frames(now.position)
-            await asyncio.to_thread(self._write_state, state, [*message, now.data])
+        except OSError as error:
+            self._give_up(error)
+            return asyncio.sleep(0)
+        return self._store(written, [*message, now.data], before, goes_on_from)
+
+    async def _store(
+        self, written: Written, parts: list[bytes], before: Written | None, goes_on_from: JournalFile | None
+    ) -> None:
+        """Writes a state that was taken, and removes what nobody goes on from any more."""
+        try:
+            await asyncio.to_thread(self._write_state, written.state, parts)
             if not self._files:
                 # Abandoned meanwhile.
                 remove(self._directory.others())
