@@ -11,6 +11,7 @@ from services.analytics.core import AnalyticsCore
 from services.analytics.redis_values import INTRADAY_FIELDS, PATTERNS, RVOL_FIELDS, Batch, RedisValues
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis import check_cancelled, server_start
 from services.kit.redis_scripts import BulkWriter
 
@@ -50,7 +51,7 @@ class RedisMirror:
             except (RedisError, OSError) as error:
                 metrics.REDIS_FAILURES.inc()
                 if self._server is not None:
-                    log.warning("redis is away: keys are written later", error=str(error) or type(error).__name__)
+                    log.warning("redis is away: keys are written later", error=reason_of(error))
                 self._server = None
             metrics.REDIS_PENDING.set(self.values.pending)
             await asyncio.sleep(max(self._write_every / 2, self._write_every - (monotonic() - began)))

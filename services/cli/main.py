@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from services.kit.errors import SettingsError, StartError
+from services.kit.redaction import described, place_of, redact
 
 # sysexits.h EX_CONFIG, by which the supervisor knows that starting again would not help.
 EXIT_CONFIG: Final = 78
@@ -55,10 +56,14 @@ def main() -> None:
     try:
         cli(prog_name="tradeul")
     except SettingsError as error:
-        click.echo(f"tradeul: {error}", err=True)
+        click.echo(f"tradeul: {redact(str(error))}", err=True)
         sys.exit(EXIT_CONFIG)
     except StartError as error:
-        click.echo(f"tradeul: {error}", err=True)
+        click.echo(f"tradeul: {redact(str(error))}", err=True)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001  # an operator gets a line, not a traceback
+        place = place_of(error)
+        click.echo(f"tradeul: {described(error)}" + (f" (at {place})" if place else ""), err=True)
         sys.exit(1)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from services.kit.redaction import reason_of
 from services.kit.settings import Settings
 
 KINDS = {"minutes": "minute_aggs_v1", "days": "day_aggs_v1"}
@@ -20,13 +21,17 @@ def simulate_flat_files(folder: Path, first: datetime, last: datetime | None, ki
     from services.simulator import flat_files
     from services.simulator.market import Market
 
+    if (last or first) < first:
+        raise click.BadParameter(f"expected --from at or before --to, was {first:%Y-%m-%d} to {last:%Y-%m-%d}")
     dates = span(first.date(), (last or first).date())
     market = Market(Settings.load().sim)
+    if not any(market.calendar.index_of(each) is not None for each in dates):
+        raise click.ClickException(f"expected a trading day, had none from {dates[0]} to {dates[-1]}")
     try:
         for path in flat_files.write(market, folder, dates, [KINDS[kind] for kind in kinds or KINDS]):
             click.echo(str(path))
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(reason_of(error)) from error
 
 
 def span(first: date, last: date) -> list[date]:

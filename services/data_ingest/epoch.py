@@ -6,6 +6,7 @@ from typing import Final
 
 from services.kit.clock import fresh_epoch
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 
 log = get_logger(__name__)
 
@@ -22,7 +23,7 @@ async def next_epoch(data_dir: Path) -> int:
     try:
         write_last(path, epoch)
     except OSError as error:
-        log.warning("the epoch cannot be kept, the clock must not go back", path=str(path), error=str(error))
+        log.warning("the epoch cannot be kept, the clock must not go back", path=str(path), error=reason_of(error))
     return epoch
 
 
@@ -33,7 +34,7 @@ def read_last(path: Path) -> int:
     except FileNotFoundError:
         return 0
     except (OSError, ValueError) as error:
-        log.warning("the last epoch cannot be read", path=str(path), error=str(error))
+        log.warning("the last epoch cannot be read", path=str(path), error=reason_of(error))
         return 0
 
 

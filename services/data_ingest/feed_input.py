@@ -13,6 +13,7 @@ from fastcore.trade_rules import read_rules
 from services.data_ingest.days import LATER_DAY_SYMBOLS, Calendar, Day
 from services.data_ingest.sequencer import EntryNotes, Sequencer
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.ring import Position
 from services.kit.wire import fields, read_varint
 
@@ -169,7 +170,7 @@ class FeedInput:
             position, first_id, symbols, parts, watermark_ns = _read(batch)
         except ValueError as error:
             self._corrections[_MALFORMED] += 1
-            log.error("batch of polygon_ws set aside", after=str(last), error=str(error))
+            log.error("batch of polygon_ws set aside", after=str(last), error=reason_of(error))
             # It would come again and again.
             self.position = _position(batch) if last is None else Position(last.epoch, last.sequence + 1)
             return 0
@@ -257,7 +258,7 @@ class FeedInput:
                 rows, count = admit(content, self._ids)
             except ValueError as error:
                 self._corrections[_MALFORMED] += 1
-                log.error("batch of polygon_ws set aside", kind=body, error=str(error))
+                log.error("batch of polygon_ws set aside", kind=body, error=reason_of(error))
                 continue
             self._later_ns = max(self._later_ns, self.admission.later_ns)
             if count:

@@ -10,6 +10,7 @@ import asyncpg
 
 from services.kit.database import without_password
 from services.kit.logging import get_logger
+from services.kit.redaction import described, reason_of
 from services.kit.scan_filters import ScanFilter, ScanFilterError, default_filters, scan_filter
 
 log = get_logger(__name__)
@@ -91,7 +92,7 @@ class FiltersFollower:
             try:
                 filters.append(scan_filter(row["name"], row["parameters"]))
             except ScanFilterError as error:
-                told[row["name"]] = str(error)
+                told[row["name"]] = reason_of(error)
         for name, problem in told.items():
             if self._told.get(name) != problem:
                 self.wrong["scanner_filter"] += 1
@@ -102,4 +103,4 @@ class FiltersFollower:
 
 
 def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{described(error)}"

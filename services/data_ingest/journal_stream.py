@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis import check_cancelled
 from services.kit.ring import Position, Ring
 
@@ -61,7 +62,7 @@ class JournalStream:
                     await self._send(self._sent)
             except (RedisError, OSError) as error:
                 if not self._is_away:
-                    log.warning("redis is away: no journal there", error=str(error) or type(error).__name__)
+                    log.warning("redis is away: no journal there", error=reason_of(error))
                 self._sent, self._is_away = None, True
                 await asyncio.sleep(AWAY_SECONDS)
             else:

@@ -10,6 +10,7 @@ import msgspec
 
 from services.kit.database import DATABASE_ERRORS
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.reference_notices import CHANNEL, Notice, decode
 
 log = get_logger(__name__)
@@ -49,7 +50,7 @@ class ReferenceNotices:
                 finally:
                     connection.terminate()
             except DATABASE_ERRORS as error:
-                reason = str(error) or type(error).__name__
+                reason = reason_of(error)
                 log.warning("notices of reference data cannot be followed", reason=reason, again_in=pause)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -59,6 +60,6 @@ class ReferenceNotices:
             notice = decode(str(payload))
         except msgspec.MsgspecError as error:
             self.wrong += 1
-            log.warning("expected a notice of reference data", payload=str(payload)[:200], error=str(error))
+            log.warning("expected a notice of reference data", payload=str(payload)[:200], error=reason_of(error))
         else:
             self._on_notice(notice)

@@ -6,6 +6,7 @@ from typing import Final
 
 from fastcore.trade_rules import fallback_rules, rules_from_conditions
 from services.kit.logging import get_logger
+from services.kit.redaction import described
 from services.kit.vendor import VendorClient, VendorError
 
 log = get_logger(__name__)
@@ -29,7 +30,7 @@ class RulesFollower:
             async with asyncio.timeout(FIRST_SECONDS):
                 await self._load()
         except (VendorError, ValueError, TimeoutError) as error:
-            log.warning("the built-in trade rules hold", reason=f"{type(error).__name__}: {error}")
+            log.warning("the built-in trade rules hold", reason=f"{described(error)}")
             self._take(fallback_rules())
 
     async def run(self) -> None:
@@ -39,7 +40,7 @@ class RulesFollower:
             try:
                 await self._load()
             except (VendorError, ValueError) as error:
-                log.warning("the built-in trade rules still hold", reason=f"{type(error).__name__}: {error}")
+                log.warning("the built-in trade rules still hold", reason=f"{described(error)}")
         await asyncio.get_running_loop().create_future()
 
     async def _load(self) -> None:

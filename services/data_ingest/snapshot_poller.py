@@ -10,6 +10,7 @@ from services.data_ingest.sequencer import Sequencer
 from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules
 from services.data_ingest.snapshot_source import SnapshotError, SnapshotSource
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 
 log = get_logger(__name__)
 
@@ -62,7 +63,7 @@ class SnapshotPoller:
                 pause = min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
                 failures += 1
                 metrics.SNAPSHOTS.labels("failed").inc()
-                log.warning("no snapshot from the vendor", reason=str(error), again_in=round(pause, 2))
+                log.warning("no snapshot from the vendor", reason=reason_of(error), again_in=round(pause, 2))
             else:
                 pause = CLOSED_SECONDS if self._is_closed() else OPEN_SECONDS
                 failures = 0

@@ -20,6 +20,7 @@ import msgspec
 from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules, snapshot_parts
 from services.data_ingest.worker_process import end_worker, send, start_worker
 from services.kit.logging import configure
+from services.kit.redaction import reason_of
 from services.kit.settings import PolygonSettings, Settings
 from services.kit.vendor import VendorClient, VendorError
 from services.kit.vendor_models import SnapshotTicker
@@ -80,7 +81,7 @@ class SnapshotProcess:
                     raise SnapshotError(end.problem)
                 return
         except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
-            raise SnapshotError(f"the snapshot's process failed: {error}") from error
+            raise SnapshotError(f"the snapshot's process failed: {reason_of(error)}") from error
         finally:
             if not is_whole:
                 # What is left of the answer must not be taken for the next one.
@@ -103,7 +104,7 @@ def answer(polygon: PolygonSettings, rules: SnapshotRules) -> Iterator[bytes]:
     try:
         tickers, malformed = asyncio.run(_tickers(polygon))
     except VendorError as error:
-        yield msgspec.msgpack.encode(_End(str(error), {}))
+        yield msgspec.msgpack.encode(_End(reason_of(error), {}))
         return
     for part in snapshot_parts(tickers, rules):
         yield msgspec.msgpack.encode(part)

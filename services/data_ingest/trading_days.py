@@ -11,6 +11,7 @@ from tradeul.v1 import market_session_pb2, market_session_pb2_grpc
 
 from services.data_ingest.days import Calendar, Day
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorClient, VendorError
 
 log = get_logger(__name__)
@@ -43,7 +44,7 @@ class TradingDays:
                 answer = await self._stub.ListTradingDays(request, timeout=DEADLINE_SECONDS)
                 return Calendar(map(Day.of, answer.days))
             except (grpc.aio.AioRpcError, ValueError) as error:
-                reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else reason_of(error)
             log.warning("no trading days from market_session", reason=reason, again_in=pause)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -69,7 +70,7 @@ async def vendor_now_ns(vendor: VendorClient) -> int:
         try:
             return server_time_ns((await vendor.market_status()).server_time)
         except (VendorError, ValueError) as error:
-            log.warning("no market status from the vendor", reason=str(error), again_in=pause)
+            log.warning("no market status from the vendor", reason=reason_of(error), again_in=pause)
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, LONGEST_PAUSE)
 

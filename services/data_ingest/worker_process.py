@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 from services.kit.process import CHILD, SAME
+from services.kit.redaction import reason_of
 
 PIPE_BYTES: Final = 1 << 20
 
@@ -38,7 +39,7 @@ def send(process: asyncio.subprocess.Process, data: bytes) -> None:
         process.stdin.write(data)
     except RuntimeError as error:
         # uvloop's word for a pipe that is closed.
-        raise BrokenPipeError(f"the process has ended: {error}") from error
+        raise BrokenPipeError(f"the process has ended: {reason_of(error)}") from error
 
 
 async def end_worker(process: asyncio.subprocess.Process) -> None:

@@ -14,6 +14,7 @@ from services.data_ingest.reference.stores import stored_bars
 from services.data_maintenance.work import Job, TaskError
 from services.kit.logging import get_logger
 from services.kit.merge_writer import MergeTable
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorClient, VendorError
 
 log = get_logger(__name__)
@@ -74,7 +75,7 @@ class CalculateATR:
         try:
             told = await self._vendor.splits(days[0], job.trading_date)
         except VendorError as error:
-            raise TaskError(f"the vendor did not tell the splits: {error}") from error
+            raise TaskError(f"the vendor did not tell the splits: {reason_of(error)}") from error
         set_aside: Counter[str] = Counter()
         table = SplitTable(told, job.trading_date, set_aside)
         _count(job, set_aside)

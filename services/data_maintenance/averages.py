@@ -15,6 +15,7 @@ from services.data_ingest.reference.daily import (
 from services.data_ingest.reference.splits import SplitTable
 from services.data_ingest.reference.stores import stored_bars
 from services.data_maintenance.work import Job, TaskError
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorClient, VendorError
 
 # Without bars for so long a symbol has no averages any more.
@@ -52,7 +53,7 @@ class Averages:
         try:
             splits = SplitTable(await self._vendor.splits(dates[0], today), today, set_aside)
         except VendorError as error:
-            raise TaskError(f"the vendor did not tell the splits: {error}") from error
+            raise TaskError(f"the vendor did not tell the splits: {reason_of(error)}") from error
         days: list[DayBars] = [
             await stored_bars(self._pool, day, splits.factors(day), set_aside) for day in dates
         ]  # fmt: skip

@@ -12,6 +12,7 @@ from services.data_maintenance import grammar, metrics
 from services.data_maintenance.run_store import Run, RunStore
 from services.kit.database import DATABASE_ERRORS
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 
 log = get_logger(__name__)
 
@@ -66,7 +67,7 @@ class RunBoard:
                     connection.terminate()
             except DATABASE_ERRORS as error:
                 metrics.DATABASE_FAILURES.inc()
-                log.warning("runs cannot be followed", reason=str(error) or type(error).__name__, again_in=pause)
+                log.warning("runs cannot be followed", reason=reason_of(error), again_in=pause)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -25,6 +25,7 @@ from services.data_ingest.reference.splits import SplitTable
 from services.data_maintenance.work import Job, TaskError
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis_scripts import BulkWriter
 from services.kit.vendor import VendorClient, VendorError
 from services.ticker.core import COLUMNS, metadata_of
@@ -116,7 +117,7 @@ class SyncRedis:
                 await self._sync_atr(job, today, splits)
                 await self._sync_slots(job, today, splits)
         except (RedisError, OSError) as error:
-            raise TaskError(f"Redis: {error or type(error).__name__}") from error
+            raise TaskError(f"Redis: {reason_of(error)}") from error
 
     async def _splits_of(self, job: Job, today: date) -> SplitTable | None:
         """Asked for now and then; None, and nothing that splits adjust is written, while they cannot be had."""
@@ -127,7 +128,7 @@ class SyncRedis:
             told = await self._vendor.splits(today - SPLIT_DAYS, today)
         except VendorError as error:
             job.standing.count("splits_not_had")
-            log.warning("splits not had: ATR and volume slots are written later", error=str(error))
+            log.warning("splits not had: ATR and volume slots are written later", error=reason_of(error))
             return None
         table = SplitTable(told, today, set_aside)
         self._splits, self._splits_until = (today, table), monotonic() + SPLITS_SECONDS
@@ -147,7 +148,7 @@ class SyncRedis:
                     message, _ = metadata_of(record)
                     text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
                 except (ValueError, TypeError) as error:
-                    job.standing.fail(record["symbol"], f"metadata: {error}")
+                    job.standing.fail(record["symbol"], f"metadata: {reason_of(error)}")
                     continue
                 keys.append(metadata_key(record["symbol"]))
                 texts.append(text)

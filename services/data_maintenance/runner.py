@@ -11,6 +11,7 @@ from services.data_maintenance.work import Job, Task, TaskError
 from services.kit.clock import monotonic
 from services.kit.database import DATABASE_ERRORS
 from services.kit.logging import get_logger
+from services.kit.redaction import described, reason_of
 
 log = get_logger(__name__)
 
@@ -49,7 +50,7 @@ class Runner:
         try:
             ended = await self._run(job, task)
         except LostRunError as error:
-            log.warning("run lost", task=run.task, run=run.id, reason=str(error))
+            log.warning("run lost", task=run.task, run=run.id, reason=reason_of(error))
             metrics.RUNS.labels(run.task, "LOST").inc()
             return None
         except asyncio.CancelledError:
@@ -115,10 +116,12 @@ class Runner:
                 is_to_end = await self._store.renew(job.run, told if is_news else None)
             except DATABASE_ERRORS as error:
                 told = None
-                log.warning("lease not renewed", run=job.run.id, reason=str(error) or type(error).__name__)
+                log.warning("lease not renewed", run=job.run.id, reason=reason_of(error))
                 if monotonic() - held_at > lease * LOST_SHARE:
                     # Another replica may soon take it: better none than two.
-                    raise LostRunError(f"the database has been away for most of the lease: {error}") from error
+                    raise LostRunError(
+                        f"the database has been away for most of the lease: {reason_of(error)}"
+                    ) from error
                 continue
             held_at = asked_at
             if is_to_end:
@@ -129,9 +132,9 @@ class Runner:
             try:
                 return await self._store.end(run, standing, state, error)
             except DATABASE_ERRORS as problem:
-                log.warning("end of the run not written", run=run.id, reason=str(problem) or type(problem).__name__)
+                log.warning("end of the run not written", run=run.id, reason=reason_of(problem))
                 if attempt + 1 == END_ATTEMPTS:
-                    raise LostRunError(f"its end could not be written: {problem}") from problem
+                    raise LostRunError(f"its end could not be written: {reason_of(problem)}") from problem
             await asyncio.sleep(END_PAUSE_SECONDS)
         raise AssertionError("not reached")
 
@@ -152,5 +155,4 @@ def _outcome(working: "asyncio.Future[None]", keeping: "asyncio.Task[None]") -> 
     if not isinstance(failure, (TaskError, *DATABASE_ERRORS)):
         # A defect is the run's, not the service's.
         log.error("task failed", exc_info=failure)
-    text = str(failure)
-    return "FAILED", text if isinstance(failure, TaskError) and text else f"{type(failure).__name__}: {text}"
+    return "FAILED", reason_of(failure) if isinstance(failure, TaskError) else described(failure)

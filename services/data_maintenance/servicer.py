@@ -16,6 +16,7 @@ from services.data_maintenance.run_store import RunStore
 from services.data_maintenance.timetable import Timetable
 from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import INVALID_DATE, INVALID_REQUEST, RUN_ENDED, STORE_UNAVAILABLE, UNKNOWN_RUN, UNKNOWN_TASK
+from services.kit.redaction import reason_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Message = data_maintenance_pb2.MaintenanceRun
@@ -31,7 +32,7 @@ def answering() -> Iterator[None]:
         yield
     except DATABASE_ERRORS as error:
         metrics.DATABASE_FAILURES.inc()
-        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
+        raise STORE_UNAVAILABLE.error(f"the database did not answer: {reason_of(error)}") from error
 
 
 class DataMaintenanceServicer:

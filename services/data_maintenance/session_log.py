@@ -12,6 +12,7 @@ from services.data_maintenance import metrics
 from services.data_maintenance.sessions import session_starts
 from services.kit.database import DATABASE_ERRORS
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 
 log = get_logger(__name__)
 
@@ -45,7 +46,7 @@ class SessionLog:
                     await self.write(now, calendar)
                 except DATABASE_ERRORS as error:
                     metrics.DATABASE_FAILURES.inc()
-                    log.warning("sessions not logged", reason=str(error) or type(error).__name__)
+                    log.warning("sessions not logged", reason=reason_of(error))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def write(self, now: datetime, calendar: Calendar) -> None:

@@ -23,6 +23,7 @@ from services.kit.clock import NEW_YORK, utc_now
 from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import NOT_A_TRADING_DAY, NOT_READY, TASK_RUNNING, UNKNOWN_TASK
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 
 log = get_logger(__name__)
 
@@ -151,7 +152,7 @@ class Timetable:
                 run = await self._store.take_over(spec.name) or await self._claim(spec, now, calendar)
             except DATABASE_ERRORS as error:
                 metrics.DATABASE_FAILURES.inc()
-                log.warning("runs cannot be looked at", task=spec.name, reason=str(error) or type(error).__name__)
+                log.warning("runs cannot be looked at", task=spec.name, reason=reason_of(error))
                 return
             if run is not None:
                 self._begin(spec, run, calendar)
@@ -215,7 +216,7 @@ class Timetable:
                 run = await self._store.claim(SYNC, now.astimezone(NEW_YORK).date(), None)
             except DATABASE_ERRORS as error:
                 metrics.DATABASE_FAILURES.inc()
-                log.warning("sync_redis waits for its time", reason=str(error) or type(error).__name__)
+                log.warning("sync_redis waits for its time", reason=reason_of(error))
                 return
             if run is not None:
                 self._begin(self.specs[SYNC], run, calendar)

@@ -5,11 +5,12 @@ long before the day did is set aside as a whole: no part of it is returned.
 """
 
 import csv
+import datetime
 import gzip
 import math
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -21,11 +22,14 @@ from fastcore.feed_elements import SYMBOL
 from services.data_ingest.reference.daily import PRICE_LIMIT, VOLUME_LIMIT
 from services.historical.core import Problem
 from services.historical.slots import NOT_TOLD, DayGrid, SymbolSlots
+from services.kit.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.redaction import reason_of
 from services.market_session.calendar import TradingDay
 
 COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
 NUMBERS: Final = COLUMNS[1:6]
 MINUTE_NS: Final = 60_000_000_000
+ONE_DAY: Final = datetime.timedelta(days=1)
 CHUNK_BYTES: Final = 1024 * 1024
 THREADS: Final = 2
 MEMORY: Final = "400MB"
@@ -75,6 +79,9 @@ class DailyBar(NamedTuple):
     trades: int | None
 
 
+NO_BARS: Final = "expected bars of a trading day, were none"
+
+
 def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSlots], Result]:
     """The slots of a day of minute bars; raises BrokenFile, OSError."""
     end = (day.post_market_end_ns - day.pre_market_start_ns) // MINUTE_NS
@@ -82,6 +89,7 @@ def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSl
     in_day = f"window_start >= {day.pre_market_start_ns} AND {minute} < {end}"
     with _parsed(path) as (database, plain):
         database.execute(f"CREATE TEMP VIEW good AS SELECT * FROM bars WHERE {_GOOD} AND {in_day}")
+        _check_day(database, day.date)
         symbols, newest = _symbols(database)
         close = (day.market_close_ns - day.pre_market_start_ns) // MINUTE_NS
         if len(symbols) >= MARKET_SYMBOLS and newest is not None:
@@ -102,17 +110,45 @@ def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSl
         while len((columns := _next(answer))["code"]):
             grid.add(columns["code"], columns["minute"], columns["volume"], columns["trades"])
             rows += len(columns["code"])
+        if not rows:
+            raise BrokenFile(0, NO_BARS)
         return grid.slots(symbols), _result(database, plain, place, rows, _in_day(day, int(end)))
 
 
-def read_days(path: Path, place: str) -> tuple[list[DailyBar], Result]:
+def read_days(path: Path, place: str, date: datetime.date) -> tuple[list[DailyBar], Result]:
     """A day's bars, one a symbol: of a repeated one the last; raises BrokenFile, OSError."""
+    first, end = _bounds(date)
     with _parsed(path) as (database, plain):
+        _check_day(database, date)
         rows = database.execute(
-            f"SELECT ticker, open, high, low, close, volume, transactions FROM bars WHERE {_GOOD} ORDER BY rowid"
+            f"SELECT ticker, open, high, low, close, volume, transactions FROM bars"
+            f" WHERE {_GOOD} AND window_start >= {first} AND window_start < {end} ORDER BY rowid"
         ).fetchall()
+        if not rows:
+            raise BrokenFile(0, NO_BARS)
         bars = {row[0]: DailyBar(*row) for row in rows}
-        return list(bars.values()), _result(database, plain, place, len(rows), lambda _: True)
+        return list(bars.values()), _result(database, plain, place, len(rows), lambda start: first <= start < end)
+
+
+def _bounds(date: datetime.date) -> tuple[int, int]:
+    """New York's midnights at the beginning and at the end of the date, ns since 1970 UTC."""
+    midnights = (datetime.datetime.combine(each, datetime.time(), NEW_YORK) for each in (date, date + ONE_DAY))
+    first, end = (int(each.timestamp()) * NS_PER_SECOND for each in midnights)
+    return first, end
+
+
+def _check_day(database: duckdb.DuckDBPyConnection, date: datetime.date) -> None:
+    """A file whose rows are another day's was given this day's name; single ones are set aside."""
+    first, end = _bounds(date)
+    found = database.execute(
+        f"SELECT count(*), count(*) FILTER (window_start < {first} OR window_start >= {end}), median(window_start)"
+        " FROM bars WHERE window_start IS NOT NULL"
+    ).fetchone()
+    assert found is not None
+    rows, others, middle = found
+    if 2 * others > rows:
+        told = datetime.datetime.fromtimestamp(middle / NS_PER_SECOND, NEW_YORK).date()
+        raise BrokenFile(0, f"expected bars of {date}, {others} of {rows} are of another day ({told})")
 
 
 def _symbols(database: duckdb.DuckDBPyConnection) -> tuple[list[str], int | None]:
@@ -137,6 +173,7 @@ def _parsed(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
             # DuckDB would not look at the checksum.
             with plain.open("wb") as unpacked:
                 _unpack(path, unpacked)
+        _check_quotes(plain)
         header = _header(plain)
         if missing := [name for name in COLUMNS if name not in header]:
             raise BrokenFile(1, f"expected a header with {', '.join(COLUMNS)}, has no {', '.join(missing)}")
@@ -151,8 +188,26 @@ def _parsed(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
                     [str(plain)],
                 )
             except duckdb.Error as error:
-                raise BrokenFile(0, f"expected CSV, {str(error).splitlines()[0]}") from error
-            yield database, plain
+                raise BrokenFile(0, f"expected CSV, {reason_of(error)}") from error
+            try:
+                yield database, plain
+            except (duckdb.Error, csv.Error, ValueError) as error:
+                # What nobody thought of is this file's alone: the others are read.
+                raise BrokenFile(0, f"cannot be read: {reason_of(error)}") from error
+
+
+def _check_quotes(plain: Path) -> None:
+    """A quote that its line does not close would take in all that follows: no field goes over several lines."""
+    with plain.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            if b'"' in chunk:
+                break
+        else:
+            return
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            if line.count(b'"') % 2:
+                raise BrokenFile(number, "expected a closing quote on the line, was none")
 
 
 def _unpack(path: Path, unpacked: IO[bytes]) -> None:
@@ -163,7 +218,7 @@ def _unpack(path: Path, unpacked: IO[bytes]) -> None:
                 lines += chunk.count(b"\n")
                 unpacked.write(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BrokenFile(lines + 1, f"broken gzip: {error}") from error
+        raise BrokenFile(lines + 1, f"broken gzip: {reason_of(error)}") from error
 
 
 def _header(plain: Path) -> list[str]:
@@ -172,7 +227,7 @@ def _header(plain: Path) -> list[str]:
     try:
         return next(csv.reader([line.decode("utf-8-sig")]), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BrokenFile(1, f"expected a header, {error}") from error
+        raise BrokenFile(1, f"expected a header, {reason_of(error)}") from error
 
 
 def _result(database: duckdb.DuckDBPyConnection, plain: Path, place: str, rows: int, in_day: InDay) -> Result:
@@ -186,8 +241,7 @@ def _result(database: duckdb.DuckDBPyConnection, plain: Path, place: str, rows: 
     unusable = int(counted[0]) - rows
     problems = [Problem(place, int(line), f"malformed: {reason.lower()}") for line, reason in rejected[:MOST_TOLD]]
     if unusable:
-        told = {problem.line for problem in problems}
-        problems += [each for each in _unusable(plain, place, in_day) if each.line not in told]
+        problems += _unusable(plain, place, in_day, {int(line) for line, _ in rejected})
         problems.sort(key=lambda problem: problem.line)
     return Result(rows, len(rejected) + unusable, problems[:MOST_TOLD])
 
@@ -196,15 +250,15 @@ def _in_day(day: TradingDay, end: int) -> InDay:
     return lambda start: bool(0 <= (start - day.pre_market_start_ns) // MINUTE_NS < end)
 
 
-def _unusable(plain: Path, place: str, in_day: InDay) -> list[Problem]:
-    """The first rows that are well-formed and still no bars."""
+def _unusable(plain: Path, place: str, in_day: InDay, rejected: Collection[int]) -> list[Problem]:
+    """The first rows that are well-formed and still no bars; `rejected` are the lines of the others."""
     found: list[Problem] = []
     with plain.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file)
         header = next(reader)
         at = [header.index(name) for name in COLUMNS]
         for row in reader:
-            if len(row) != len(header):
+            if len(row) != len(header) or reader.line_num in rejected:
                 continue
             if (reason := _why_not([row[place] for place in at], in_day)) is not None:
                 found.append(Problem(place, reader.line_num, reason))
@@ -218,10 +272,12 @@ def _why_not(row: list[str], in_day: InDay) -> str | None:
     try:
         volume, open_, close, high, low = (float(number or "nan") for number in numbers)
         is_inside, count = bool(start) and in_day(int(start)), int(trades or 0)
-    except ValueError:
-        return None
+    except ValueError as error:
+        return f"malformed: {reason_of(error)}"
     if SYMBOL.fullmatch(ticker) is None:
         return f"symbol: {ticker[:20]!r}"
+    if any(math.isnan(number) for number in (open_, close, high, low)):
+        return f"prices: expected numbers, were {open_}, {high}, {low}, {close}"
     if not (0 < low <= min(open_, close) <= max(open_, close) <= high < PRICE_LIMIT):
         return f"prices: expected 0 < low <= open, close <= high, were {open_}, {high}, {low}, {close}"
     if not 0 <= volume < VOLUME_LIMIT or math.isnan(volume):

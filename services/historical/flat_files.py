@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from services.kit.errors import INVALID_REQUEST
+from services.kit.redaction import reason_of
 from services.kit.settings import FlatFileSettings
 
 ROOT: Final = "us_stocks_sip"
@@ -112,7 +113,7 @@ class Bucket:
         except FileNotFoundError:
             return None
         except obstore.exceptions.BaseError as error:
-            raise FlatFileError(f"{self._url}: {error}") from error
+            raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
         return f"{told['e_tag']} {told['size']}"
 
     @contextlib.asynccontextmanager
@@ -126,14 +127,14 @@ class Bucket:
             yield None
             return
         except obstore.exceptions.BaseError as error:
-            raise FlatFileError(f"{self._url}: {error}") from error
+            raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
         fingerprint = f"{answer.meta['e_tag']} {answer.meta['size']}"
         with tempfile.NamedTemporaryFile(suffix=f"-{day}.csv.gz") as file:
             try:
                 async for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
                     await asyncio.to_thread(file.write, chunk)
             except obstore.exceptions.BaseError as error:
-                raise FlatFileError(f"{self._url}/{key}: {error}") from error
+                raise FlatFileError(f"{self._url}/{key}: {reason_of(error)}") from error
             file.flush()
             yield FlatFile(Path(file.name), f"{self._url.removesuffix('/' + self._prefix)}/{key}", fingerprint)
 
@@ -146,7 +147,7 @@ class Bucket:
                 days = [day for one in batch if (day := _day(one["path"].rsplit("/", 1)[-1]))]
                 found = max([*days, *([found] if found else [])], default=None)
         except obstore.exceptions.BaseError as error:
-            raise FlatFileError(f"{self._url}: {error}") from error
+            raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
         return found
 
     def _key(self, kind: str, day: datetime.date) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import asyncpg
 
 from services.historical.core import Kind, Problem, Progress, Request, State
+from services.kit.redaction import redact
 
 Record = Any
 _COLUMNS: Final = (
@@ -43,7 +44,7 @@ class JobStore:
                 " WHERE kind = $1 AND state = 'RUNNING'",
                 request.kind,
             )
-            job_id: int = await connection.fetchval(_INSERT, request.kind, request.source, first, last)
+            job_id: int = await connection.fetchval(_INSERT, request.kind, redact(request.source), first, last)
         return job_id
 
     async def update(self, job_id: int, progress: Progress, state: State, error: str | None = None) -> None:

@@ -10,6 +10,7 @@ from services.historical.store import Unit
 from services.historical.work import LoadError, Work, for_each
 from services.kit.company import free_floats, metadata_columns
 from services.kit.fmp import FmpClient, with_profile
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 
 SYMBOLS_AT_ONCE: Final = 8
@@ -45,7 +46,7 @@ async def _floats(work: Work) -> dict[str, float]:
     try:
         return await free_floats(work.vendor)
     except VendorError as error:
-        work.problems.append(Problem("/stocks/vX/float", 0, str(error)))
+        work.problems.append(Problem("/stocks/vX/float", 0, reason_of(error)))
         return {}
 
 
@@ -76,10 +77,10 @@ class _Load:
         try:
             details = await work.vendor.ticker_details(symbol)
         except VendorError as error:
-            work.fail(Problem(symbol, 0, str(error)))
+            work.fail(Problem(symbol, 0, reason_of(error)))
             self._in_a_row += 1
             if error.status in REFUSED or self._in_a_row >= FAILURES_IN_A_ROW:
-                self._stopped = f"the vendor gives no details: {error}"
+                self._stopped = f"the vendor gives no details: {reason_of(error)}"
             return
         self._in_a_row = 0
         columns: dict[str, Any] = {"symbol": symbol} if details is None else metadata_columns(details)
@@ -99,7 +100,7 @@ class _Load:
         try:
             columns = with_profile(columns, await fmp.profile(symbol))
         except VendorError as error:
-            self._work.problems.append(Problem(f"{symbol} profile", 0, str(error)))
+            self._work.problems.append(Problem(f"{symbol} profile", 0, reason_of(error)))
         if "float_shares" in columns or self._is_float_refused:
             return columns
         try:
@@ -107,7 +108,7 @@ class _Load:
                 columns["float_shares"] = shares
         except VendorError as error:
             self._is_float_refused = error.status in REFUSED
-            self._work.problems.append(Problem(f"{symbol} float", 0, str(error)))
+            self._work.problems.append(Problem(f"{symbol} float", 0, reason_of(error)))
         return columns
 
     async def _store(self) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 from fastcore.feed_elements import SYMBOL
 from services.data_ingest.reference.daily import usable
 from services.historical.core import REST, Kind, Problem
-from services.historical.flat_bars import BrokenFile, read_days
+from services.historical.flat_bars import NO_BARS, BrokenFile, read_days
 from services.historical.flat_files import DAYS, FlatFileError, FlatFiles
 from services.historical.store import Unit
 from services.historical.work import Work, for_each
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 from services.kit.vendor_models import GroupedBar
 from services.market_session.calendar import TradingDay
@@ -42,12 +43,15 @@ async def _from_rest(work: Work, day: TradingDay, stored: str | None) -> None:
     try:
         told = await work.vendor.grouped_daily(day.date, adjusted=False)
     except VendorError as error:
-        work.fail(Problem(place, 0, str(error)))
+        work.fail(Problem(place, 0, reason_of(error)))
         return
     if not told:
-        work.fail(Problem(place, 0, "expected bars of a trading day, were none"))
+        work.fail(Problem(place, 0, NO_BARS))
         return
     rows, problems = _rows(day, told, place)
+    if not rows:
+        work.fail(Problem(place, 0, f"{NO_BARS} of {len(told)}"))
+        return
     unit = Unit(Kind.OHLC, str(day.date), REST, REST_FINGERPRINT, len(rows), len(problems))
     await work.store.write_ohlc(rows, unit)
     work.done(len(rows), len(problems), problems)
@@ -80,13 +84,13 @@ async def _from_file(work: Work, files: FlatFiles, day: TradingDay, stored: str 
                 work.fail(Problem(f"{DAYS} of {day.date}", 0, "no such file"))
                 return
             try:
-                bars, result = await asyncio.to_thread(read_days, file.path, file.place)
+                bars, result = await asyncio.to_thread(read_days, file.path, file.place, day.date)
             except BrokenFile as error:
-                work.fail(Problem(file.place, error.line, str(error)))
+                work.fail(Problem(file.place, error.line, reason_of(error)))
                 return
             rows = [(day.date, *bar[:6], None, bar.trades) for bar in bars]
             unit = Unit(Kind.OHLC, str(day.date), file.place, file.fingerprint, len(rows), result.set_aside)
             await work.store.write_ohlc(rows, unit)
             work.done(len(rows), result.set_aside, result.problems)
     except (FlatFileError, OSError) as error:
-        work.fail(Problem(f"{DAYS} of {day.date}", 0, str(error)))
+        work.fail(Problem(f"{DAYS} of {day.date}", 0, reason_of(error)))

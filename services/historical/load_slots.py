@@ -16,6 +16,7 @@ from services.historical.flat_files import MINUTES, FlatFileError, FlatFiles
 from services.historical.slots import NOT_TOLD, SymbolSlots, baselines, pack
 from services.historical.store import Unit, baseline_records
 from services.historical.work import LoadError, Work, for_each
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 from services.market_session.calendar import TradingDay
 
@@ -64,13 +65,13 @@ async def _one_file(work: Work, files: FlatFiles, day: TradingDay, stored: str |
             try:
                 slots, result = await asyncio.to_thread(read_minutes, file.path, file.place, day)
             except BrokenFile as error:
-                work.fail(Problem(file.place, error.line, str(error)))
+                work.fail(Problem(file.place, error.line, reason_of(error)))
                 return
             unit = Unit(Kind.SLOTS, str(day.date), file.place, file.fingerprint, result.rows, result.set_aside)
             await work.store.write_slots([(day.date, row) for row in slots], [unit])
             work.done(result.rows, result.set_aside, result.problems)
     except (FlatFileError, OSError) as error:
-        work.fail(Problem(f"{MINUTES} of {day.date}", 0, str(error)))
+        work.fail(Problem(f"{MINUTES} of {day.date}", 0, reason_of(error)))
 
 
 # --- the vendor: a symbol is a unit --------------------------------------------------
@@ -92,7 +93,7 @@ class _Answers:
             try:
                 symbols = sorted(row.ticker for row in await work.vendor.tickers())
             except VendorError as error:
-                raise LoadError(f"the vendor did not tell its symbols: {error}") from error
+                raise LoadError(f"the vendor did not tell its symbols: {reason_of(error)}") from error
         work.begin("5-minute bars", len(symbols))
 
         async def one(symbol: str) -> None:
@@ -113,10 +114,10 @@ class _Answers:
         try:
             bars = await work.vendor.volume_bars(symbol, 5, "minute", days[0].date, last, adjusted=False)
         except VendorError as error:
-            work.fail(Problem(symbol, 0, str(error)))
+            work.fail(Problem(symbol, 0, reason_of(error)))
             self._in_a_row += 1
             if error.status in REFUSED or self._in_a_row >= FAILURES_IN_A_ROW:
-                self._stopped = f"the vendor gives no 5-minute bars: {error}"
+                self._stopped = f"the vendor gives no 5-minute bars: {reason_of(error)}"
             return
         self._in_a_row = 0
         grid = SlotGrid([day.date for day in days])
@@ -174,7 +175,9 @@ async def _splits(work: Work, first: datetime.date, day: datetime.date) -> Split
     try:
         told = await work.vendor.splits(first, day)
     except VendorError as error:
-        raise LoadError(f"the days are stored, but no baselines without the vendor's splits: {error}") from error
+        raise LoadError(
+            f"the days are stored, but no baselines without the vendor's splits: {reason_of(error)}"
+        ) from error
     table = SplitTable(told, day, set_aside)
     if set_aside:
         work.problems.append(Problem("/v3/reference/splits", 0, f"{set_aside.total()} splits set aside"))

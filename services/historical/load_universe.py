@@ -9,6 +9,7 @@ from services.historical.flat_bars import BrokenFile, read_days
 from services.historical.flat_files import DAYS, FlatFileError, FlatFiles
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 from services.kit.vendor_models import TickerSummary
 from services.market_session.core import Change, read_holidays
@@ -38,7 +39,7 @@ async def _from_vendor(work: Work, store: UniverseStore) -> None:
             change for change in read_holidays(await work.vendor.market_holidays()) if isinstance(change, Change)
         ]
     except VendorError as error:
-        raise LoadError(f"the vendor did not tell its symbols: {error}") from error
+        raise LoadError(f"the vendor did not tell its symbols: {reason_of(error)}") from error
     symbols, problems = _known_form(listed)
     before = await store.active_count()
     if len(symbols) < LEAST_SHARE * before:
@@ -72,12 +73,12 @@ async def _from_files(work: Work, store: UniverseStore, files: FlatFiles) -> Non
                 if file is None:
                     work.fail(Problem(f"{DAYS} of {day.date}", 0, "no such file"))
                     continue
-                bars, result = read_days(file.path, file.place)
+                bars, result = read_days(file.path, file.place, day.date)
         except BrokenFile as error:
-            work.fail(Problem(f"{DAYS} of {day.date}", error.line, str(error)))
+            work.fail(Problem(f"{DAYS} of {day.date}", error.line, reason_of(error)))
             continue
         except (FlatFileError, OSError) as error:
-            work.fail(Problem(f"{DAYS} of {day.date}", 0, str(error)))
+            work.fail(Problem(f"{DAYS} of {day.date}", 0, reason_of(error)))
             continue
         for bar in bars:
             seen[bar.symbol] = (seen.get(bar.symbol, (day.date, day.date))[0], day.date)

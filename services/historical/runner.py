@@ -22,6 +22,7 @@ from services.kit.clock import NEW_YORK, NS_PER_SECOND, new_york_today
 from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
 from services.kit.logging import get_logger
+from services.kit.redaction import described, reason_of
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient, VendorError
 from services.market_session.calendar import Calendar
@@ -91,14 +92,14 @@ class Runner:
             try:
                 newest = await files.newest(MINUTES if request.kind is Kind.SLOTS else DAYS)
             except FlatFileError as error:
-                raise VENDOR_UNAVAILABLE.error(str(error)) from error
+                raise VENDOR_UNAVAILABLE.error(reason_of(error)) from error
             if newest is None:
                 raise INVALID_REQUEST.error(f"source: expected daily files, found none in {request.source}")
             return newest
         try:
             now = datetime.datetime.fromisoformat((await self.vendor.market_status()).server_time)
         except (VendorError, ValueError) as error:
-            raise VENDOR_UNAVAILABLE.error(f"the vendor does not tell the time: {error}") from error
+            raise VENDOR_UNAVAILABLE.error(f"the vendor does not tell the time: {reason_of(error)}") from error
         today = now.astimezone(NEW_YORK).date()
         if request.kind in (Kind.UNIVERSE, Kind.METADATA):
             return calendar.before(today + datetime.timedelta(days=1)).date
@@ -124,11 +125,11 @@ class Runner:
             state = State.CANCELLED
             raise
         except LoadError as problem:
-            error = str(problem)
+            error = reason_of(problem)
         except DATABASE_ERRORS as problem:
-            error = f"database: {problem or type(problem).__name__}"
+            error = f"database: {reason_of(problem)}"
         except Exception as problem:
-            error = f"{type(problem).__name__}: {problem}"
+            error = described(problem)
             log.exception("load failed", job_id=job_id)
             raise
         finally:
@@ -153,7 +154,7 @@ class Runner:
             await self.jobs.add_problems(job_id, work.problems)
             await self.jobs.update(job_id, work.progress, state, error)
         except DATABASE_ERRORS as problem:
-            log.error("how a load ended is not stored", job_id=job_id, error=str(problem) or type(problem).__name__)
+            log.error("how a load ended is not stored", job_id=job_id, error=reason_of(problem))
         log.info("load ended", job_id=job_id, state=state, error=error, **work.progress._asdict())
         work.changed()
 
@@ -166,4 +167,4 @@ class Runner:
                 try:
                     await self.jobs.update(job_id, stored, State.RUNNING)
                 except DATABASE_ERRORS as error:
-                    log.warning("progress not stored", job_id=job_id, error=str(error) or type(error).__name__)
+                    log.warning("progress not stored", job_id=job_id, error=reason_of(error))

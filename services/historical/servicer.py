@@ -14,6 +14,7 @@ from services.kit.errors import (
     INVALID_LIMIT,
     STORE_UNAVAILABLE,
 )
+from services.kit.redaction import reason_of
 from services.kit.subscribing import opening, write_until_cancelled
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -27,7 +28,7 @@ def answering() -> Iterator[None]:
     try:
         yield
     except DATABASE_ERRORS as error:
-        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
+        raise STORE_UNAVAILABLE.error(f"the database did not answer: {reason_of(error)}") from error
 
 
 class HistoricalServicer:

@@ -9,6 +9,7 @@ from services.historical import metrics
 from services.historical.core import Problem, Progress, Request
 from services.historical.store import HistoryStore
 from services.kit.logging import get_logger
+from services.kit.redaction import redact
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient
 from services.market_session.calendar import Calendar, TradingDay
@@ -62,12 +63,13 @@ class Work:
     def fail(self, problem: Problem) -> None:
         """A unit cannot be had; the others can."""
         metrics.UNITS.labels(self.request.kind, "failed").inc()
-        log.warning("not loaded", place=problem.place, line=problem.line, reason=problem.reason)
+        log.warning("not loaded", **problem._asdict())
         self._keep([problem])
         self._show(self.progress._replace(failed=self.progress.failed + 1))
 
     def _keep(self, problems: Iterable[Problem]) -> None:
-        self.problems += list(problems)[: max(MOST_PROBLEMS - len(self.problems), 0)]
+        room = max(MOST_PROBLEMS - len(self.problems), 0)
+        self.problems += [Problem(redact(place), line, redact(reason)) for place, line, reason in [*problems][:room]]
 
     def _show(self, progress: Progress) -> None:
         self.progress = progress

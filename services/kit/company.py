@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.sectors import sic_division, sic_sector
 from services.kit.texts import plain_text
 from services.kit.vendor import VendorClient, VendorError
@@ -62,7 +63,9 @@ async def free_floats(vendor: VendorClient, tickers: Sequence[str] = ()) -> dict
     except VendorError as error:
         if error.status not in _NOT_IN_PLAN:
             raise
-        log.warning("the vendor's plan has no float list: float_shares come from the second source", error=str(error))
+        log.warning(
+            "the vendor's plan has no float list: float_shares come from the second source", error=reason_of(error)
+        )
         return {}
     told = {row.ticker: row.free_float or 0.0 for row in rows}
     return {ticker: shares for ticker, shares in told.items() if 0 < shares < MOST_SHARES}

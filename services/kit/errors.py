@@ -7,6 +7,8 @@ google.rpc.Status with one ErrorInfo {reason, domain "tradeul", metadata}; see
 
 from typing import Final, NamedTuple
 
+from services.kit.redaction import redact
+
 DOMAIN: Final = "tradeul"
 
 
@@ -26,10 +28,11 @@ class ServiceError(Exception):
     """An error with a reason of the catalogue, for whoever sent the request."""
 
     def __init__(self, reason: Reason, message: str, metadata: dict[str, str] | None = None) -> None:
+        message = redact(message)
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.metadata = metadata or {}
+        self.metadata = {name: redact(value) for name, value in (metadata or {}).items()}
 
 
 class SettingsError(Exception):
@@ -81,7 +84,7 @@ TOO_MANY_SCANS: Final = Reason("TOO_MANY_SCANS", "RESOURCE_EXHAUSTED", True)
 TOO_MANY_STREAMS: Final = Reason("TOO_MANY_STREAMS", "RESOURCE_EXHAUSTED", True)
 # Another reader took this one's place.
 SUPERSEDED: Final = Reason("SUPERSEDED", "ABORTED", False)
-# Ours: a defect, logged with its traceback on the server.
+# Ours: a defect, logged with its place on the server.
 INTERNAL: Final = Reason("INTERNAL", "INTERNAL", False)
 
 CATALOGUE: Final = tuple(value for value in list(globals().values()) if isinstance(value, Reason))

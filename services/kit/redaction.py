@@ -5,9 +5,13 @@
 """
 
 import re
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
+ROOT: Final = Path(__file__).resolve().parents[2]
 HIDDEN: Final = "***"
 # A reason longer than this is a dump: its beginning says what happened.
 LONGEST_REASON: Final = 500
@@ -48,3 +52,36 @@ def reason_of(error: BaseException) -> str:
     if not text:
         return type(error).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+
+
+def described(error: BaseException) -> str:
+    """The type's name and the reason: of an error that nobody expected."""
+    if isinstance(error, BaseExceptionGroup) and error.exceptions:
+        return described(error.exceptions[0])
+    reason, name = reason_of(error), type(error).__name__
+    return name if reason == name else f"{name}: {reason}"
+
+
+def place_of(error: BaseException) -> str:
+    """Where in our own code it was raised, or passed through last: file:line; empty when it was in none."""
+    if isinstance(error, BaseExceptionGroup) and error.exceptions:
+        return place_of(error.exceptions[0])
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if file.is_relative_to(ROOT) and "site-packages" not in file.parts:
+            place = f"{file.relative_to(ROOT)}:{line}"
+    return place
+
+
+def redacted(value: object) -> object:
+    """A value of a log's event, and what it holds, as it may be shown."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, BaseException):
+        return described(value)
+    if isinstance(value, Mapping):
+        return {key: redacted(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(each) for each in value]
+    return value

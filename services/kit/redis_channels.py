@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis import check_cancelled
 
 log = get_logger(__name__)
@@ -102,7 +103,7 @@ class RedisChannels:
     def _failed(self, error: Exception) -> None:
         FAILURES.inc()
         if not self._is_away:
-            log.warning("redis is away: channels are silent", error=str(error) or type(error).__name__)
+            log.warning("redis is away: channels are silent", error=reason_of(error))
         self._is_away = True
 
 

@@ -11,6 +11,7 @@ from datetime import date as datetime_date
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -23,6 +24,7 @@ from pydantic import (
 )
 
 from services.kit.errors import SettingsError
+from services.kit.redaction import keep_secret
 from services.modules import GATEWAY_ADMIN_PORT, GATEWAY_PORT, MODULES
 
 DEFAULT_PORTS: Mapping[str, int] = {
@@ -334,6 +336,13 @@ class Settings(BaseModel):
         return self.replay.date is not None
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Keys and passwords: what nobody may read in a log, a record or an answer."""
+        keys = (self.fmp.api_key, self.flat_files.s3_secret, "" if self.uses_simulator else self.polygon.api_key)
+        urls = (self.database_url, self.redis_url)
+        return tuple(secret for secret in (*keys, *(urlsplit(url).password or "" for url in urls)) if secret)
+
+    @property
     def uses_simulator(self) -> bool:
         """Whether the market is the simulator's, which the mesh runs itself."""
         return self.market == SIMULATOR
@@ -362,13 +371,15 @@ class Settings(BaseModel):
         """Reads the environment; raises SettingsError naming every wrong value."""
         source = os.environ if environment is None else environment
         try:
-            return cls.model_validate(tree(source))
+            settings = cls.model_validate(tree(source))
         except ValidationError as error:
             lines = [
                 f"{variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
                 for item in error.errors(include_url=False, include_input=False)
             ]
             raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from error
+        keep_secret(*settings.secrets)
+        return settings
 
 
 GROUPS: Mapping[str, tuple[str, type[BaseModel]]] = {

@@ -20,6 +20,7 @@ import httpx
 import msgspec
 
 from services.kit.logging import get_logger
+from services.kit.redaction import described, reason_of
 from services.kit.vendor_models import (
     AggregateBar,
     Condition,
@@ -209,7 +210,7 @@ class VendorClient:
         try:
             return msgspec.json.decode(body, type=MarketStatus)
         except MALFORMED as error:
-            raise VendorError(f"/v1/marketstatus/now: expected a market status, was: {error}") from error
+            raise VendorError(f"/v1/marketstatus/now: expected a market status, was: {reason_of(error)}") from error
 
     async def market_holidays(self) -> list[MarketHoliday]:
         """The coming holidays and early closes, one row per exchange."""
@@ -252,7 +253,7 @@ class VendorClient:
 
     def _count(self, kind: type[msgspec.Struct], error: Exception) -> None:
         self.set_aside[kind.__name__] += 1
-        log.warning("vendor_item_set_aside", item=kind.__name__, error=str(error))
+        log.warning("vendor_item_set_aside", item=kind.__name__, error=reason_of(error))
 
     def _url(self, path: str, query: Query) -> httpx.URL:
         values = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in query.items()}
@@ -291,7 +292,7 @@ class VendorClient:
                 try:
                     response = await self._http.get(url)
                 except httpx.RequestError as error:
-                    problem, status = f"{type(error).__name__}: {error}", 0
+                    problem, status = f"{described(error)}", 0
                 else:
                     status = response.status_code
                     if status == 200:
@@ -325,7 +326,7 @@ def _envelope(body: bytes) -> _Envelope:
     try:
         return msgspec.json.decode(body, type=_Envelope)
     except MALFORMED as error:
-        raise VendorError(f"expected an object with results, was: {error}", status=200) from error
+        raise VendorError(f"expected an object with results, was: {reason_of(error)}", status=200) from error
 
 
 def _json_problem(body: bytes) -> str:
@@ -333,7 +334,7 @@ def _json_problem(body: bytes) -> str:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except MALFORMED as error:
-        return f"expected JSON, was: {error}"
+        return f"expected JSON, was: {reason_of(error)}"
     return ""
 
 

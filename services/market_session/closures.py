@@ -7,6 +7,7 @@ from typing import Final
 
 from services.kit.logging import get_logger
 from services.kit.metrics import REJECTED
+from services.kit.redaction import reason_of
 from services.kit.settings import PolygonSettings
 from services.kit.vendor_models import MarketHoliday
 from services.market_session import metrics
@@ -47,7 +48,7 @@ class ClosureWatch:
                     rows = await client.market_holidays()
                 except VendorError as error:
                     metrics.VENDOR_FAILURES.inc()
-                    log.warning("the vendor's coming holidays are not to be had", error=str(error))
+                    log.warning("the vendor's coming holidays are not to be had", error=reason_of(error))
                 else:
                     self._take(rows)
                 await asyncio.sleep(self._every_seconds)

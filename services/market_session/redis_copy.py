@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis import check_cancelled, make_client
 from services.market_session import metrics
 
@@ -54,7 +55,7 @@ class RedisCopy:
         except (RedisError, OSError) as error:
             metrics.REDIS_FAILURES.inc()
             if not self._is_away:
-                log.warning("session:current is not written", error=str(error))
+                log.warning("session:current is not written", error=reason_of(error))
             self._is_away = True
         else:
             if self._is_away:

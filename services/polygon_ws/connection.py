@@ -21,6 +21,7 @@ from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSProto
 from fastcore.feed_elements import Status
 from services.kit.clock import monotonic, wall_ns
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.polygon_ws.notices import Notices
 from services.polygon_ws.subscriptions import Subscriptions, mentioned, parameters
 
@@ -173,7 +174,7 @@ class FeedConnection:
                 await self._attend()
             except FeedRefused as refused:
                 self._enter(FeedState.REFUSED, str(refused))
-                log.error("feed refused: waiting for an operator", url=self._url, reason=str(refused))
+                log.error("feed refused: waiting for an operator", url=self._url, reason=reason_of(refused))
                 self._retry.clear()
                 await self._retry.wait()
                 failures = 0
@@ -183,7 +184,7 @@ class FeedConnection:
                 pause = self._timing.backoff(failures)
                 failures += 1
                 self._enter(FeedState.BACKING_OFF, str(lost))
-                log.warning("feed lost", url=self._url, reason=str(lost), retry_in_s=round(pause, 3))
+                log.warning("feed lost", url=self._url, reason=reason_of(lost), retry_in_s=round(pause, 3))
                 await asyncio.sleep(pause)
             self.reconnects += 1
 

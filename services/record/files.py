@@ -16,6 +16,7 @@ import msgspec
 from services.kit.errors import StartError
 from services.kit.flat_files import MINUTE_BAR_COLUMNS, MINUTE_BARS_KIND, TRADE_COLUMNS, TRADES_KIND, file_name
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.ring import Position
 
 log = get_logger(__name__)
@@ -117,7 +118,7 @@ def read_state(folder: Path) -> RecordingState | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise StartError(f"{path}: {error}") from error
+        raise StartError(f"{path}: {reason_of(error)}") from error
 
 
 def write_state(folder: Path, state: RecordingState) -> None:

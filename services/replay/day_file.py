@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.kit.errors import StartError
+from services.kit.redaction import reason_of
 from services.replay.flat_file import MINUTE_BARS, TRADES, Kind
 
 MANIFEST: Final = "manifest.json"
@@ -104,7 +105,7 @@ def read_manifest(directory: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError) as error:
-        raise StartError(f"{directory}: no prepared day: {error}") from error
+        raise StartError(f"{directory}: no prepared day: {reason_of(error)}") from error
     if manifest.version != VERSION:
         raise StartError(f"{directory}: expected version {VERSION}, was {manifest.version}")
     return manifest

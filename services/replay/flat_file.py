@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from services.kit.errors import StartError
+from services.kit.redaction import reason_of
 
 Kind = Literal["trades", "minute_bars"]
 
@@ -73,7 +74,7 @@ def read_header(path: Path) -> Header:
         with _open(path) as file:
             line = file.readline(_HEADER_BYTES).decode("utf-8-sig", errors="replace").strip()
     except (OSError, EOFError, zlib.error) as error:
-        raise StartError(f"{path}: {error}") from error
+        raise StartError(f"{path}: {reason_of(error)}") from error
     columns = tuple(name.strip().strip('"') for name in line.split(","))
     for kind, needed in NEEDED.items():
         if set(needed) <= set(columns):
@@ -110,7 +111,7 @@ def salvage(path: Path, to: Path) -> str:
                 if (newline := chunk.rfind(b"\n")) >= 0:
                     end = target.tell() - len(chunk) + newline + 1
         except (OSError, EOFError, zlib.error) as error:
-            problem = str(error)
+            problem = reason_of(error)
         target.truncate(end)
     return problem
 

@@ -22,6 +22,7 @@ from fastcore.columns import condition_mask
 from services.kit.clock import NEW_YORK
 from services.kit.errors import StartError
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.replay import flat_file, queries
 from services.replay.day_file import COLUMNS, MANIFEST, VERSION, DayFile, Manifest, read_manifest
 from services.replay.flat_file import TRADES, BadRow, Header
@@ -89,7 +90,7 @@ def _make(source: Path, directory: Path, on_step: Callable[[str], None]) -> None
             shutil.rmtree(outdated, ignore_errors=True)
         os.replace(fresh, directory)
     except duckdb.Error as error:
-        raise StartError(f"{source}: {error}") from error
+        raise StartError(f"{source}: {reason_of(error)}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -146,7 +147,7 @@ class _Preparation:
             salvaged = self._directory / "salvaged.csv"
             problem = flat_file.salvage(self._source, salvaged)
             if salvaged.stat().st_size == 0:
-                raise StartError(f"{self._source}: {error}") from error
+                raise StartError(f"{self._source}: {reason_of(error)}") from error
             self._read_from(salvaged, header)
             (rows,) = self._execute("SELECT count(*) FROM raw").fetchall()[0]
             line = rows + 2 + len(self._refused_lines)

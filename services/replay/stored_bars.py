@@ -9,6 +9,7 @@ import psycopg
 
 from services.kit.clock import NEW_YORK
 from services.kit.errors import StartError
+from services.kit.redaction import reason_of
 
 # As the vendor's minute_aggs_v1, and the bars' own average prices.
 QUERY: Final = """
@@ -36,4 +37,4 @@ def _dump(url: str, date: datetime.date, to: Path) -> int:
                     file.write(chunk)
             return max(0, cursor.rowcount)
     except psycopg.Error as error:
-        raise StartError(f"the stored minute bars of {date} cannot be read: {error}") from error
+        raise StartError(f"the stored minute bars of {date} cannot be read: {reason_of(error)}") from error

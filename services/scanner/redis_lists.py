@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from services.kit.clock import monotonic
 from services.kit.list_rows import ListRows, ListRowsHole, ending, snapshot_parts
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis import check_cancelled, server_start
 from services.kit.wire import only_field
 from services.scanner import grammar, metrics
@@ -114,7 +115,7 @@ class RedisLists:
             except* (RedisError, OSError) as errors:
                 metrics.REDIS_LIST_FAILURES.inc()
                 if not self._is_away:
-                    log.warning("redis is away: lists are written later", error=str(errors.exceptions[0]))
+                    log.warning("redis is away: lists are written later", error=reason_of(errors))
                 self._is_away = True
             await asyncio.sleep(self._write_every)
 
@@ -174,7 +175,7 @@ class RedisLists:
                 try:
                     arguments = writer.take(message)
                 except ListRowsHole as hole:
-                    log.error("list for redis begins again", list=name, reason=str(hole))
+                    log.error("list for redis begins again", list=name, reason=reason_of(hole))
                     return
                 if arguments is None:
                     continue

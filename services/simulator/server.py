@@ -10,6 +10,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from services.kit.errors import StartError
 from services.kit.logging import get_logger
+from services.kit.redaction import described
 from services.kit.settings import Address
 from services.simulator.feed import Feed, FeedClient
 from services.simulator.rest import Rest
@@ -134,7 +135,7 @@ class MarketServer:
                 task.cancel()
             for result in await asyncio.gather(writer, reader, return_exceptions=True):
                 if isinstance(result, Exception) and not isinstance(result, ConnectionError):
-                    log.warning("connection ended", error=str(result))
+                    log.warning("connection ended", error=described(result))
             with contextlib.suppress(ConnectionError):
                 await socket.close()
         return socket

@@ -10,6 +10,7 @@ from services.kit.clock import monotonic
 from services.kit.company import free_floats
 from services.kit.errors import TOO_MANY_LOOKUPS, VENDOR_UNAVAILABLE, ServiceError
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorClient, VendorError
 from services.ticker import metrics
 from services.ticker.core import fill, has_further_fields, metadata_from_vendor, metadata_of
@@ -106,7 +107,7 @@ class Companies:
                 shares = None if details is None else await self._float_of(symbol)
         except (VendorError, TimeoutError) as error:
             metrics.FAILURES.labels("vendor").inc()
-            log.warning("vendor did not answer", symbol=symbol, error=str(error) or type(error).__name__)
+            log.warning("vendor did not answer", symbol=symbol, error=reason_of(error))
             raise VENDOR_UNAVAILABLE.error(f"the vendor did not say what {symbol} is", symbol=symbol) from error
         if details is None or details.ticker != symbol:
             self._remember_unknown(symbol)
@@ -132,7 +133,7 @@ class Companies:
             return (await free_floats(self._vendor, [symbol])).get(symbol)
         except VendorError as error:
             metrics.FAILURES.labels("vendor").inc()
-            log.warning("vendor did not tell the float", symbol=symbol, error=str(error))
+            log.warning("vendor did not tell the float", symbol=symbol, error=reason_of(error))
             return None
 
     def _remember_unknown(self, symbol: str) -> None:

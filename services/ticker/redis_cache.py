@@ -13,6 +13,7 @@ from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis import check_cancelled
 from services.ticker import metrics
 
@@ -62,7 +63,7 @@ class RedisCache:
             json_format.Parse(text, message, ignore_unknown_fields=True)
         except json_format.ParseError as error:
             metrics.MALFORMED_CACHE.inc()
-            log.warning("metadata in redis cannot be read", symbol=symbol, error=str(error)[:200])
+            log.warning("metadata in redis cannot be read", symbol=symbol, error=reason_of(error))
             return None
         message.symbol = symbol
         return message
@@ -114,4 +115,4 @@ class RedisCache:
     def _pause(self, error: Exception) -> None:
         self._not_before = monotonic() + PAUSE_SECONDS
         metrics.FAILURES.labels("redis").inc()
-        log.warning("redis did not answer", error=str(error) or type(error).__name__)
+        log.warning("redis did not answer", error=reason_of(error))

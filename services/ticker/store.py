@@ -11,6 +11,7 @@ from tradeul.v1 import ticker_pb2
 
 from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import STORE_UNAVAILABLE
+from services.kit.redaction import reason_of
 from services.ticker.core import COLUMNS, further_fields, is_set
 from services.ticker.requests import Interval, PageMark, date_in_new_york, day_bounds
 
@@ -106,9 +107,9 @@ async def answering() -> AsyncIterator[None]:
     except asyncpg.PostgresError as error:
         if not isinstance(error, _AWAY):
             raise
-        raise STORE_UNAVAILABLE.error(f"the database refused: {error}") from error
+        raise STORE_UNAVAILABLE.error(f"the database refused: {reason_of(error)}") from error
     except DATABASE_ERRORS as error:
-        raise STORE_UNAVAILABLE.error(f"the database did not answer: {error or type(error).__name__}") from error
+        raise STORE_UNAVAILABLE.error(f"the database did not answer: {reason_of(error)}") from error
 
 
 class Queries:

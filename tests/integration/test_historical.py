@@ -27,7 +27,17 @@ from services.kit.settings import Settings, SimSettings
 from services.kit.vendor import VendorClient
 from services.simulator import flat_files
 from services.simulator.market import Market
-from tests.support.flat_history import Minute, cells, path_of, random_day, text, twin_baselines, twin_day, write
+from tests.support.flat_history import (
+    NEW_YORK,
+    Minute,
+    cells,
+    path_of,
+    random_day,
+    text,
+    twin_baselines,
+    twin_day,
+    write,
+)
 from tests.support.running_simulator import running_simulator
 from tests.support.stores import Stores, module_stores
 from tests.support.vendor_server import VendorServer
@@ -147,6 +157,66 @@ async def test_broken_files_do_not_stop_a_load(stores: Stores, database: asyncpg
     assert await database.fetchval("SELECT count(*) FROM slot_days WHERE date = $1", DAYS[2]) > 0
     # Two days are no baseline.
     assert await stored_baselines(database) == {}
+
+
+def daily(day: date, rows: list[str], of: date | None = None) -> bytes:
+    """A file of daily bars; {} in a row is the day's beginning."""
+    midnight = datetime.datetime.combine(of or day, datetime.time(), NEW_YORK)
+    head = "ticker,volume,open,close,high,low,window_start,transactions"
+    return "\n".join([head, *(row.format(int(midnight.timestamp()) * 10**9) for row in rows), ""]).encode()
+
+
+async def test_each_broken_file_is_told_in_one_line_and_the_others_are_loaded(
+    stores: Stores, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    good = "A,100,10,10.5,11,9,{},5"
+    files = {
+        DAYS[0]: daily(DAYS[0], [good, 'AAPL,100,"10,10.5,11,9,{},5', *[good] * 20_000]),
+        DAYS[1]: daily(DAYS[1], [good, "AAPL,1,1,1,1,1,{},1"], of=DAYS[0]),
+        DAYS[2]: daily(DAYS[2], []),
+        DAYS[3]: daily(
+            DAYS[3],
+            [
+                good,
+                "B,nan,10,10,11,9,{},5",
+                "C,1,10,nan,11,9,{},5",
+                "D,1,nan,10,11,9,{},5",
+                "E,1,10,10,inf,9,{},5",
+                good,
+            ],
+        ),
+    }
+    for day, content in files.items():
+        write(tmp_path, day, content, "day_aggs_v1")
+    async with runner(stores) as running:
+        job_id = await running.run(Request(Kind.OHLC, str(tmp_path), DAYS[0], DAYS[-1]))
+    record = await job(database, job_id)
+    assert (record["state"], record["done"], record["failed"], record["set_aside"]) == ("FAILED", 1, 3, 4)
+    problems = await database.fetch("SELECT * FROM load_problems WHERE job_id = $1 ORDER BY place, line", job_id)
+    told = [(Path(row["place"]).name, row["line"], row["reason"]) for row in problems]
+    assert told[:3] == [
+        (f"{DAYS[0]}.csv.gz", 3, "expected a closing quote on the line, was none"),
+        (f"{DAYS[1]}.csv.gz", 0, f"expected bars of {DAYS[1]}, 2 of 2 are of another day ({DAYS[0]})"),
+        (f"{DAYS[2]}.csv.gz", 0, "expected bars of a trading day, were none"),
+    ]
+    assert [line for _, line, _ in told[3:]] == [3, 4, 5, 6]
+    assert [reason.partition(":")[0] for _, _, reason in told[3:]] == ["volume", "prices", "prices", "prices"]
+    assert [row["symbol"] for row in await database.fetch("SELECT symbol FROM daily_ohlc")] == ["A"]
+
+
+async def test_minutes_of_another_day_are_not_this_days(
+    stores: Stores, database: asyncpg.Connection, tmp_path: Path
+) -> None:
+    days = month(tmp_path)
+    write(tmp_path, DAYS[0], text(map(cells, days[DAYS[1]])))
+    write(tmp_path, DAYS[1], text([]))
+    # A single one is set aside by itself.
+    write(tmp_path, DAYS[2], text(map(cells, [*days[DAYS[2]], days[DAYS[1]][0]])))
+    async with runner(stores) as running:
+        record = await job(database, await running.run(slots_of(tmp_path)))
+    assert (record["done"], record["failed"], record["set_aside"]) == (2, 2, 1)
+    stored = {row["date"] for row in await database.fetch("SELECT DISTINCT date FROM slot_days")}
+    assert stored == {DAYS[2], DAYS[3]}
 
 
 async def test_a_cancelled_load_goes_on_where_it_was(

@@ -155,3 +155,18 @@ def test_every_target_of_the_makefile_is_explained() -> None:
     for page in ("README.md", "docs/operations.md", "bench/README.md"):
         named = set(re.findall(r"`make ([a-z-]+)", (ROOT / page).read_text(encoding="utf-8")))
         assert named <= targets, page
+
+
+def test_errors_are_shown_by_the_kits_redaction() -> None:
+    """A reason that may be empty, or that may hold a secret: services.kit.redaction's reason_of() is neither."""
+    wrong = re.compile(r"\b(error|reason)=str\(|or type\((error|problem)\)\.__name__|format_exc\(|print_exc\(")
+    home = Path("services/kit/redaction.py")
+    found = {
+        f"{path}:{number}"
+        for path in SHIPPED
+        if path != home
+        for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), 1)
+        if wrong.search(line)
+    }
+    # The vendor's own words have a home of theirs, which knows its key.
+    assert not {place for place in found if not place.startswith("services/polygon_ws/connection.py")}

@@ -20,6 +20,7 @@ from services.data_ingest.journal.files import (
 )
 from services.kit.lists import ListSpec
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.ring import Position
 from services.kit.wire import fields, frame_parts, only_field
 
@@ -57,7 +58,7 @@ def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Rec
                 return _Reader(directory, file, lists).read()
             except (OSError, ValueError) as error:
                 what = "numbering cannot go on" if lists is not None else "state cannot be read"
-                log.warning(f"journal: {what}", file=file.name, reason=str(error))
+                log.warning(f"journal: {what}", file=file.name, reason=reason_of(error))
     return None
 
 
@@ -93,7 +94,7 @@ class _Reader:
         except Damaged as error:
             if self._market is not None:
                 raise
-            log.warning("journal: later entries cannot be read", after=self._sequence, reason=str(error))
+            log.warning("journal: later entries cannot be read", after=self._sequence, reason=reason_of(error))
         if self._day is None:
             raise ValueError("expected a trading day to have begun, had none")
         return Recovered(

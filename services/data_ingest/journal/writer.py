@@ -12,6 +12,7 @@ from services.data_ingest import metrics
 from services.data_ingest.journal.files import JournalDirectory, JournalFile, Kind, head, remove, write_record
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.ring import Position
 from services.kit.wire import LENGTH_DELIMITED, varint, wrap
 
@@ -280,13 +281,13 @@ class Journal:
         self._directory.close()
 
     def _give_up(self, error: OSError) -> None:
-        self.abandon(f"it cannot be written: {error}")
+        self.abandon(f"it cannot be written: {reason_of(error)}")
 
     def _remove(self) -> None:
         try:
             remove(self._directory.others())
         except OSError as error:
-            log.error("journal cannot be removed: a restart must not find it", error=str(error))
+            log.error("journal cannot be removed: a restart must not find it", error=reason_of(error))
 
     def _close_files(self) -> None:
         files, self._files = self._files, {}

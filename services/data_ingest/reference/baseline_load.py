@@ -17,6 +17,7 @@ from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
 from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
 from services.kit.clock import monotonic
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 
 log = get_logger(__name__)
@@ -104,7 +105,7 @@ class BaselineLoad:
                     self._in_a_row += 1
                     if error.status in REFUSED:
                         self._refused = True
-                        log.error("5-minute bars refused", error=str(error))
+                        log.error("5-minute bars refused", error=reason_of(error))
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(SYMBOLS_AT_ONCE):
@@ -131,7 +132,7 @@ class BaselineLoad:
                 await self._add(symbol, baseline)
         except STORE_ERRORS as error:
             self._load.failed[store] += 1
-            log.error("baselines not read", store=store, error=str(error) or type(error).__name__)
+            log.error("baselines not read", store=store, error=reason_of(error))
         return passed
 
     async def _add(self, symbol: str, baseline: SymbolBaseline) -> None:

@@ -14,6 +14,7 @@ from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.stores import day_bars, no_bars, stored_bars, stored_days, stored_history
 from services.kit.clock import NEW_YORK
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 from services.kit.vendor_models import GroupedBar
 
@@ -71,7 +72,7 @@ class WholeDays:
         try:
             told = await load.vendor.grouped_daily(date)
         except VendorError as error:
-            log.warning("daily bars not had", date=str(date), error=str(error))
+            log.warning("daily bars not had", date=str(date), error=reason_of(error))
             return Day(date, self._only_wanted(stored or no_bars()), True)
         vendors = _from_vendor(told, load.set_aside)
         # Others may have a turn after so many rows.
@@ -129,7 +130,7 @@ class FewSymbols:
             try:
                 bars = await self._load.vendor.aggs(symbol, 1, "day", before[0], before[-1])
             except VendorError as error:
-                log.warning("daily bars not had", symbol=symbol, error=str(error))
+                log.warning("daily bars not had", symbol=symbol, error=reason_of(error))
                 failed.append(symbol)
                 continue
             for bar in bars:

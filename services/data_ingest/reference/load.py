@@ -14,6 +14,7 @@ from services.data_ingest.reference.batch import ReferenceBatch
 from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.reference.splits import SplitTable
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorClient
 
 Answer = TypeVar("Answer")
@@ -68,5 +69,5 @@ class Load:
             return await asked
         except STORE_ERRORS as error:
             self.failed[store] += 1
-            log.error("store not read", store=store, error=str(error) or type(error).__name__)
+            log.error("store not read", store=store, error=reason_of(error))
             return nothing

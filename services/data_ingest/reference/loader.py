@@ -29,6 +29,7 @@ from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.reference.splits import SplitTable
 from services.data_ingest.reference.stores import holds_raw
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.reference_notices import Kind
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient, VendorError
@@ -155,7 +156,7 @@ class ReferenceLoader:
             async with asyncio.timeout(SPLITS_SECONDS):
                 splits = await load.vendor.splits(load.days.before[0], load.day)
         except (VendorError, TimeoutError) as error:
-            log.error("splits not had: stored values stay unadjusted", error=str(error) or type(error).__name__)
+            log.error("splits not had: stored values stay unadjusted", error=reason_of(error))
             return False
         load.splits = SplitTable(splits, load.day, load.set_aside)
         return True

@@ -15,6 +15,7 @@ from services.data_ingest.reference.stores import redis_metadata, stored_metadat
 from services.kit.clock import monotonic
 from services.kit.company import free_floats
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 
 log = get_logger(__name__)
@@ -93,7 +94,7 @@ class MetadataLoad:
                 rows = await load.vendor.tickers()
             except VendorError as error:
                 load.failed["tickers"] += 1
-                log.error("list of symbols not had", error=str(error))
+                log.error("list of symbols not had", error=reason_of(error))
                 rows = []
             usable = [row for row in rows if SYMBOL.fullmatch(row.ticker)]
             load.set_aside["symbol"] += len(rows) - len(usable)
@@ -109,7 +110,7 @@ class MetadataLoad:
             return await free_floats(load.vendor, sorted(load.symbols or ()) if load.is_small else ())
         except VendorError as error:
             load.failed["floats"] += 1
-            log.error("float list not had", error=str(error))
+            log.error("float list not had", error=reason_of(error))
             return {}
 
     async def _emit_averages(self, symbols: list[str]) -> None:
@@ -140,7 +141,7 @@ class MetadataLoad:
                     failed.append(symbol)
                     if error.status in REFUSED:
                         state["refused"] = True
-                        log.error("details refused", error=str(error))
+                        log.error("details refused", error=reason_of(error))
                     continue
                 if row is not None:
                     known = self._values.get(symbol, {})

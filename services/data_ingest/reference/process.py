@@ -17,6 +17,7 @@ from services.data_ingest.reference.batch import ReferenceBatch, unpack
 from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.worker_process import end_worker, start_worker
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.reference_notices import Kind
 from services.kit.settings import Settings
 
@@ -98,7 +99,7 @@ class ReferenceProcess:
             except WorkerError as error:
                 before[1]["process"] += 1
                 self.failed["process"] = before[1]["process"]
-                log.error("reference loader ended early", error=str(error), attempt=attempt + 1)
+                log.error("reference loader ended early", error=reason_of(error), attempt=attempt + 1)
             else:
                 return
 
@@ -133,4 +134,4 @@ class ReferenceProcess:
                 else:
                     raise WorkerError(f"expected a message of kind 1 to 3, was {kind}")
             except (asyncio.IncompleteReadError, msgspec.MsgspecError, ValueError) as error:
-                raise WorkerError(str(error)) from error
+                raise WorkerError(reason_of(error)) from error

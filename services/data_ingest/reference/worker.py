@@ -19,6 +19,7 @@ from services.kit import logging
 from services.kit.database import open_pool
 from services.kit.errors import StartError
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.redis import open_redis
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient
@@ -58,7 +59,7 @@ async def stores(
             stack.push_async_callback(pool.close)
         except StartError as error:
             loader_failed["postgres"] = 1
-            log.error("no database", error=str(error))
+            log.error("no database", error=reason_of(error))
     # Redis holds what is current, which a day of the past must not see.
     if settings.redis_url and not settings.is_replay:
         try:
@@ -66,7 +67,7 @@ async def stores(
             stack.push_async_callback(redis.aclose)
         except StartError as error:
             loader_failed["redis"] = 1
-            log.error("no Redis", error=str(error))
+            log.error("no Redis", error=reason_of(error))
     return pool, redis
 
 
