@@ -63,8 +63,9 @@ class FeedInput:
         self.lost_batches = 0
         # By what duplicates of the day's first trades are recognised: what a new epoch's journal begins with.
         self.first_identities = b""
-        # Trading days begun, and those of them that the calendar knows and of which nothing came.
+        # Trading days begun.
         self.days = 0
+        # Those just before the day in force of which nothing came.
         self.missing_days: list[datetime.date] = []
         self._sequencer = sequencer
         self._is_wall = clock == "wall"
@@ -289,10 +290,10 @@ class FeedInput:
         return admitted
 
     def _skip(self, days: Sequence[Day]) -> None:
-        """These trading days of the calendar have passed without an event."""
-        for day in days:
-            log.error("trading day is missing", date=str(day.date))
-            self.missing_days.append(day.date)
+        """These trading days of the calendar have passed without an event, none of them usually."""
+        self.missing_days = [day.date for day in days]
+        for date in self.missing_days:
+            log.error("trading day is missing", date=str(date))
 
     def _enter(self, day: Day) -> None:
         assert self._calendar is not None, "begin() first"

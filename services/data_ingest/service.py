@@ -28,6 +28,7 @@ from services.data_ingest.replay_gate import ReplayGate
 from services.data_ingest.rules_follower import RulesFollower
 from services.data_ingest.sequencer import LAST_SEQUENCE
 from services.data_ingest.servicer import DataIngestServicer
+from services.data_ingest.set_aside_watch import SetAsideWatch
 from services.data_ingest.snapshot_channel import CHANNEL, SnapshotChannel
 from services.data_ingest.snapshot_poller import SnapshotPoller
 from services.data_ingest.snapshot_rows import SnapshotRules
@@ -35,7 +36,7 @@ from services.data_ingest.snapshot_source import SnapshotProcess, SnapshotSource
 from services.data_ingest.trading_days import TradingDays, vendor_now_ns
 from services.data_ingest.watermarks import Watermarks
 from services.kit.channel import open_channel
-from services.kit.clock import WallClock, wall_ns
+from services.kit.clock import WallClock, monotonic, wall_ns
 from services.kit.counting import Growing, SetAsideReport
 from services.kit.errors import StartError
 from services.kit.lifecycle import Service
@@ -70,6 +71,10 @@ class DataIngest(Service):
         super().__init__(settings)
         self._last_sequence = last_sequence
         self._epoch_due = asyncio.Event()
+        self._set_aside = SetAsideWatch()
+        # Why nothing comes, and why nothing of it is admitted.
+        self._feed_trouble: str | None = None
+        self._set_aside_trouble: str | None = None
         self._journal_stream: JournalStream | None = None
         self._reference_source = reference or ReferenceProcess(settings)
         self._own_snapshots = SnapshotProcess(settings) if snapshots is None else None
@@ -131,10 +136,10 @@ class DataIngest(Service):
         self._rules = RulesFollower(vendor, self._take_rules)
         gate = ReplayGate(self.reference, self.stream).open if settings.is_replay else None
         self._reader = FeedReader(
-            settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self.set_trouble, gate
+            settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self._set_feed_trouble, gate
         )
         self._servicer = DataIngestServicer(
-            sequencer, self.feed, self.stream, self.reference.holdings.counts, self._rejected
+            sequencer, self.feed, self.stream, self.reference.holdings.counts, self._rejected, self._warnings
         )
         self.feed.begin(self._calendar, day)
         await self._rules.first()
@@ -258,6 +263,31 @@ class DataIngest(Service):
     def _is_closed(self) -> bool:
         return self.sequencer.market.state.session == session_pb2.CLOSED
 
+    def _set_feed_trouble(self, trouble: str | None) -> None:
+        self._feed_trouble = trouble
+        self._show_trouble()
+
+    def _show_trouble(self) -> None:
+        self.set_trouble(self._feed_trouble or self._set_aside_trouble)
+
+    def _look_at_set_aside(self) -> None:
+        trouble = None
+        # With the wall's clock nothing is admitted between two days' sessions, and that is right.
+        if not (self._is_wall and self._is_closed()):
+            admitted = sum(self.feed.admission.accepted.values())
+            trouble = self._set_aside.look(monotonic(), admitted, self.feed.rejected)
+        if trouble is not None:
+            trouble = f"{trouble}; the trading day in force is {self.sequencer.day.date}"
+            if self._set_aside_trouble is None:
+                log.error("nothing of the feed is admitted", reason=trouble)
+        self._set_aside_trouble = trouble
+        self._show_trouble()
+
+    def _warnings(self) -> list[str]:
+        """What is wrong with the feed or the day, in words."""
+        missing = [f"trading day {date} is missing: nothing of it came" for date in self.feed.missing_days]
+        return [*missing, *([self._set_aside_trouble] if self._set_aside_trouble is not None else [])]
+
     def _rejected(self) -> dict[str, int]:
         """What was set aside since the start, by reason."""
         counts = self.feed.rejected
@@ -304,6 +334,7 @@ class DataIngest(Service):
         while True:
             await asyncio.sleep(COUNT_SECONDS)
             self.stream.release_state()
+            self._look_at_set_aside()
             self._count()
 
     def _count(self) -> None:

@@ -29,7 +29,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class DataIngestServicer:
-    """`reference` gives the number of symbols by kind of reference data, `rejected` what was set aside by reason."""
+    """`reference` gives the number of symbols by kind of reference data, `rejected` what was set aside by reason,
+    `warnings` what is wrong with the feed or the day."""
 
     def __init__(
         self,
@@ -38,12 +39,14 @@ class DataIngestServicer:
         stream: FrameStream,
         reference: Callable[[], dict[str, int]],
         rejected: Callable[[], dict[str, int]],
+        warnings: Callable[[], list[str]],
     ) -> None:
         self._sequencer = sequencer
         self._feed = feed
         self._stream = stream
         self._reference = reference
         self._rejected = rejected
+        self._warnings = warnings
         self._closing = asyncio.Event()
 
     def close(self, reason: str) -> None:
@@ -109,6 +112,7 @@ class DataIngestServicer:
             rejected=self._rejected(),
             readers=len(stream.readers),
             slow_readers=stream.slow,
+            warnings=self._warnings(),
             **self._feed.admission.accepted,
         )
 

@@ -9,9 +9,8 @@ from tradeul.v1 import health_pb2
 
 from services.health import metrics
 from services.health.core import NOT_SERVING, SERVING, MeshHealth
-from services.health.feed_warnings import NAME as FEED
-from services.health.feed_warnings import follow_feed
 from services.health.servicer import HealthServicer
+from services.health.warnings import ASKED, follow_warnings
 from services.health.watcher import ask, watch
 from services.kit.lifecycle import Service, State
 from services.kit.logging import get_logger
@@ -47,16 +46,18 @@ class HealthService(Service):
                     address = self.settings.address(name)
                     follow = watch if by_name(name).protocol == "grpc" else ask
                     tasks.create_task(follow(name, address, self._saw), name=f"health.{name}")
-            tasks.create_task(follow_feed(self.settings.address(FEED), self._warned), name="health.feed")
+            for name in ASKED:
+                follow_texts = follow_warnings(name, self.settings.address(name), self._warned)
+                tasks.create_task(follow_texts, name=f"health.warnings.{name}")
 
     def _saw(self, name: str, state: str) -> None:
         if self.health.saw(name, state):
             metrics.SERVING.labels(name).set(state == SERVING)
             log.info("health", peer=name, state=state)
 
-    def _warned(self, warnings: Sequence[str]) -> None:
-        if self.health.warned(FEED, warnings):
-            log.info("feed warnings", warnings=list(warnings))
+    def _warned(self, name: str, warnings: Sequence[str]) -> None:
+        if self.health.warned(name, warnings):
+            log.info("warnings", peer=name, warnings=list(warnings))
 
 
 def create(settings: Settings) -> HealthService:

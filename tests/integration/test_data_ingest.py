@@ -11,6 +11,8 @@ import pytest
 from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2
 
 from services.data_ingest import snapshot_poller
+from services.data_ingest.set_aside_watch import SetAsideWatch
+from services.health.warnings import follow_warnings
 from services.kit.scan_filters import default_filters
 from tests.support.running_sequencer import FrameReader, Request, RunningSequencer, running_sequencer
 from tests.support.scripted_day import DAY, ScriptedDay, ms_at
@@ -259,6 +261,44 @@ async def test_in_feed_mode_the_day_changes_with_the_feed(
         assert status.trading_date == "2026-03-11"
         assert dict(status.rejected) == {"time_out_of_session": 1}
     clock.cancel()
+
+
+async def test_a_day_that_is_missing_and_a_feed_of_which_nothing_is_admitted_are_told(
+    sequencer: RunningSequencer, feed: ScriptedPolygonWs
+) -> None:
+    told: list[list[str]] = []
+    following = asyncio.create_task(
+        follow_warnings("data_ingest", sequencer.address, lambda name, warnings: told.append(list(warnings)))
+    )
+    feed.trades(("A", "19:59:59", 1.0))
+    await sequencer.until(lambda status: status.trades == 1)
+    assert not (await sequencer.status()).warnings
+    # Tuesday is in force, Thursday is what comes.
+    feed.trades(("A", "04:00:00", 3.0), ("B", "04:00:00", 4.0), ("C", "04:00:00", 5.0), day_ms=2 * DAY_MS)
+    missing = "trading day 2026-03-11 is missing: nothing of it came"
+    status = await sequencer.until(lambda status: list(status.warnings) == [missing])
+    assert status.trades == 4
+    await sequencer.until_health(serving=True)
+    sequencer.service._set_aside = SetAsideWatch(min_events=5, min_seconds=1.5)
+    async with asyncio.timeout(20):
+        while len((status := await sequencer.status()).warnings) < 2:
+            # Saturday's, and never three symbols.
+            feed.trades(("A", "10:00:00", 3.0), day_ms=4 * DAY_MS)
+            await asyncio.sleep(0.05)
+    assert "was set aside" in status.warnings[1]
+    assert status.warnings[1].endswith("of them as time_out_of_session; the trading day in force is 2026-03-12")
+    await sequencer.until_health(serving=False)
+    async with asyncio.timeout(20):
+        while not told or len(told[-1]) < 2:
+            await asyncio.sleep(POLL_SECONDS)
+    assert told[-1][0] == f"data_ingest: {missing}"
+    feed.trades(("A", "04:00:01", 3.0), day_ms=2 * DAY_MS)
+    await sequencer.until_health(serving=True)
+    # The next day is no longer the one after it.
+    feed.trades(("A", "04:00:00", 3.0), ("B", "04:00:00", 4.0), ("C", "04:00:00", 5.0), day_ms=3 * DAY_MS)
+    await sequencer.until(lambda status: not status.warnings)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch(

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 from websockets.exceptions import ConnectionClosed
 
-from services.health.feed_warnings import warnings_of
+from services.health.warnings import feed_warnings
 from services.polygon_ws.connection import FeedState
 from tests.support.feed import RunningFeed, message, quick, running_feed, trade
 from tests.support.vendor_server import VendorServer
@@ -174,7 +174,7 @@ async def test_a_channel_that_the_plan_lacks_is_named_and_the_rest_goes_on(vendo
         assert [(notice.kind, notice.text, notice.count) for notice in status.notices] == [
             ("error", text, 1) for text in why.values()
         ]
-        assert warnings_of(status) == [f"polygon_ws: the vendor refuses {name}: {why[name]}" for name in sorted(why)]
+        assert feed_warnings(status) == [f"polygon_ws: the vendor refuses {name}: {why[name]}" for name in sorted(why)]
         assert await health(feed) == health_pb2.HealthCheckResponse.SERVING
         bar = {"ev": "A", "sym": "AAPL", "v": 200, "av": 900, "o": 1, "h": 1, "l": 1, "c": 1}
         await vendor.send(message({**bar, "s": 1_763_994_600_000, "e": 1_763_994_601_000}))
@@ -193,7 +193,7 @@ async def test_a_plan_without_any_of_the_channels_waits_for_an_operator(vendor: 
         status = await until_state(feed, FeedState.REFUSED)
         assert status.detail == "the vendor refuses every subscription: not authorized to subscribe to T.*"
         assert await health(feed) == health_pb2.HealthCheckResponse.NOT_SERVING
-        assert warnings_of(status)[0] == f"polygon_ws: REFUSED: {status.detail}"
+        assert feed_warnings(status)[0] == f"polygon_ws: REFUSED: {status.detail}"
 
 
 async def test_the_vendors_words_are_kept_bounded_and_without_the_key(vendor: VendorServer) -> None:

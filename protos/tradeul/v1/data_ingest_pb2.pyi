@@ -300,6 +300,7 @@ class SequencerStatus(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     READERS_FIELD_NUMBER: _builtins.int
     SLOW_READERS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     trading_date: _builtins.str
     """As WatchClock's."""
     symbols: _builtins.int
@@ -324,6 +325,12 @@ class SequencerStatus(_message.Message):
 
     @_builtins.property
     def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is wrong with the feed or the day, in words: "trading day 2025-11-25
+        is missing: nothing of it came".
+        """
+
     def __init__(
         self,
         *,
@@ -340,10 +347,11 @@ class SequencerStatus(_message.Message):
         rejected: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         readers: _builtins.int = ...,
         slow_readers: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "oldest", b"oldest", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "event_time", b"event_time", "limits", b"limits", "oldest", b"oldest", "position", b"position", "quotes", b"quotes", "readers", b"readers", "reference", b"reference", "rejected", b"rejected", "slow_readers", b"slow_readers", "symbols", b"symbols", "trades", b"trades", "trading_date", b"trading_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "event_time", b"event_time", "limits", b"limits", "oldest", b"oldest", "position", b"position", "quotes", b"quotes", "readers", b"readers", "reference", b"reference", "rejected", b"rejected", "slow_readers", b"slow_readers", "symbols", b"symbols", "trades", b"trades", "trading_date", b"trading_date", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

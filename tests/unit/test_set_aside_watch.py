@@ -1,0 +1,37 @@
+"""A feed of which nothing is admitted is told from one that is quiet, or wrong in part."""
+
+from services.data_ingest.set_aside_watch import SetAsideWatch
+
+
+def test_events_of_which_none_is_admitted_are_told_after_a_while() -> None:
+    watch = SetAsideWatch(min_events=100, min_seconds=60)
+    assert watch.look(0.0, 5000, {"price": 70, "time_out_of_session": 0}) is None
+    for second in range(1, 60):
+        assert watch.look(second, 5000, {"price": 70, "time_out_of_session": 10 * second}) is None
+    text = watch.look(60.0, 5000, {"price": 75, "time_out_of_session": 600})
+    assert text == "every event of the last 60 s was set aside: 605, 600 of them as time_out_of_session"
+    # One that is admitted ends it.
+    assert watch.look(61.0, 5001, {"price": 75, "time_out_of_session": 610}) is None
+    assert watch.look(110.0, 5001, {"price": 75, "time_out_of_session": 900}) is None
+
+
+def test_a_few_wrong_events_while_it_is_quiet_are_not() -> None:
+    watch = SetAsideWatch(min_events=100, min_seconds=60)
+    for second in range(0, 4000, 40):
+        assert watch.look(second, 5000, {"price": second // 400}) is None
+
+
+def test_it_is_over_when_nothing_comes_any_more() -> None:
+    watch = SetAsideWatch(min_events=100, min_seconds=60)
+    watch.look(0.0, 1, {})
+    assert watch.look(50.0, 1, {"price": 500}) is None
+    assert watch.look(70.0, 1, {"price": 600}) is not None
+    assert watch.look(100.0, 1, {"price": 600}) is not None
+    assert watch.look(131.0, 1, {"price": 600}) is None
+    assert watch.look(200.0, 1, {"price": 601}) is None
+
+
+def test_duplicates_say_nothing() -> None:
+    watch = SetAsideWatch(min_events=100, min_seconds=60)
+    for second in range(100):
+        assert watch.look(second, 1, {"duplicate": 1000 * second}) is None
