@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from services.cli import mesh, up
-from services.kit.clock import monotonic
+from services.kit.clock import NEW_YORK, NS_PER_SECOND, monotonic
 from services.kit.data_directory import market_directory, only_one
 from services.kit.errors import StartError
-from services.kit.flat_files import TRADES_KIND, file_name
+from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
 from services.kit.logging import configure, get_logger
 from services.kit.settings import Settings
 
@@ -42,6 +42,7 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
     environment = {
         "TRADEUL_REPLAY_DATE": str(date),
         "TRADEUL_REPLAY_FILE": str(path.resolve()) if path is not None else "",
+        "TRADEUL_REPLAY_MARKET": str(market_of(path, date) or ""),
         "TRADEUL_REPLAY_SPEED": speed,
         "TRADEUL_REPLAY_START": at(date, start),
         "TRADEUL_REPLAY_UNTIL": at(date, until),
@@ -73,6 +74,31 @@ def find(source: str, folder: Path) -> tuple[datetime.date | None, Path | None]:
         return None, path
     recorded = folder / file_name(TRADES_KIND, date)
     return date, recorded if recorded.is_file() else None
+
+
+def market_of(path: Path | None, date: datetime.date) -> Path | None:
+    """The market that a recording began with; None where there is none, or, said so, none that can be used."""
+    from services.kit import recorded_market
+    from services.replay.flat_file import TRADES, read_header
+
+    if path is None or not (market := market_file_beside(path.resolve())).is_file():
+        return None
+    if read_header(path).kind != TRADES:
+        click.echo(
+            f"{market.name} is left out: a recording's minute bars tell volumes since its beginning only", err=True
+        )
+        return None
+    try:
+        head, _ = recorded_market.read(market, date)
+    except StartError as error:
+        click.echo(f"{error}\n  the replay begins with an empty market: volumes count from the first event", err=True)
+        return None
+    click.echo(f"{market.name}: begins with {head.symbols:,} symbols as they were at {_time_of(head.now_ns)}", err=True)
+    return market
+
+
+def _time_of(ns: int) -> str:
+    return datetime.datetime.fromtimestamp(ns // NS_PER_SECOND, NEW_YORK).strftime("%H:%M:%S")
 
 
 def at(date: datetime.date, text: str | None) -> str:

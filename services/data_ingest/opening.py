@@ -1,10 +1,13 @@
 """What the sequencer begins with: the market that the process before left in the journal, or an empty one."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
 from fastcore.market import Market
+from fastcore.market_state import MarketState
+from fastcore.measures import measures
 from services.data_ingest.days import Day
 from services.data_ingest.epoch import FILE, next_epoch, read_last
 from services.data_ingest.feed_input import AHEAD_NS
@@ -12,6 +15,7 @@ from services.data_ingest.journal import Journal, JournalDirectory, Recovered, r
 from services.data_ingest.sequencer import LAST_SEQUENCE, MarketCopy, Sequencer
 from services.kit.lists import load_lists
 from services.kit.logging import get_logger
+from services.kit.recorded_market import read
 from services.kit.settings import Settings
 
 log = get_logger(__name__)
@@ -39,17 +43,40 @@ async def find(directory: JournalDirectory, day: Day, now_ns: int) -> Recovered 
     return found
 
 
+async def recorded_market(settings: Settings) -> MarketState | None:
+    """What the recording that is played again began with; raises StartError when it cannot be read."""
+    replay = settings.replay
+    if replay.market is None or replay.date is None:
+        return None
+    head, rows = await asyncio.to_thread(read, replay.market, replay.date)
+    log.info(
+        "the replay begins with the recorded market", symbols=head.symbols, position=f"{head.epoch}/{head.sequence}"
+    )
+    return rows
+
+
+def has_reference(rows: MarketState) -> bool:
+    """Whether reference data had been loaded when a market was recorded, so that they need not be again.
+
+    They come in passes, previous closes first and volume by time of day last.
+    """
+    known = sum(not math.isnan(value) for value in rows.column("prev_close"))
+    has_baselines = any(measures(rows, symbol_id).days is not None for symbol_id in range(rows.count))
+    return has_baselines and 2 * known >= rows.count
+
+
 async def open_sequencer(
     settings: Settings,
     directory: JournalDirectory | None,
     found: Recovered | None,
     on_frame: Callable[[], None],
     last_sequence: int = LAST_SEQUENCE,
+    recorded: MarketState | None = None,
 ) -> tuple[Sequencer, Journal | None]:
     """The sequencer, which has said nothing yet, and the journal that it keeps from here on."""
     sequencer: Sequencer
     messages: list[bytes] = []
-    if found is not None and found.position.epoch < read_last(settings.data_dir / FILE):
+    if found is not None and found.position.epoch < read_last(settings.market_dir / FILE):
         # Ended while a new epoch began: readers may have had something of it.
         found = found._replace(market=None)
     if found is not None and found.market is not None:
@@ -60,6 +87,8 @@ async def open_sequencer(
         if found is not None:
             market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
             log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))
+        elif recorded is not None:
+            market = Market.of_state(load_lists(), epoch, recorded, encode_deltas=False)
         else:
             market = Market(load_lists(), epoch, encode_deltas=False)
     journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None

@@ -73,6 +73,12 @@ class ReferenceFollower:
         # What has changed in the stores since it was loaded.
         self._stale: set[Kind] = set()
         self._stores_changed = asyncio.Event()
+        self._gathered = Gathered()
+
+    @property
+    def gathered_so_far(self) -> dict[str, int]:
+        """What load_whole() has got so far: symbols by what is known of them."""
+        return self._gathered.counts()
 
     def day_changed(self) -> None:
         """The stream has begun a day. When it is another one, what is being loaded is of no more use."""
@@ -115,7 +121,7 @@ class ReferenceFollower:
         """
         day = self._sequencer.day
         days = trading_days(self._calendar(), day)
-        gathered = Gathered()
+        gathered = self._gathered = Gathered()
         log.info("reference data of the replay's day are loaded before it begins", day=str(day.date))
         await self._gather(gathered, day, None, days)
         rest = sorted(set(self._sequencer.symbols.texts) - gathered.symbols)
@@ -124,7 +130,7 @@ class ReferenceFollower:
         for batch in gathered.batches():
             self._take(batch)
             await asyncio.sleep(0)
-        log.info("reference data loaded, the replay begins", day=str(day.date), symbols=len(gathered.symbols))
+        log.info("reference data loaded, the replay begins", day=str(day.date), **gathered.counts())
 
     async def _gather(self, gathered: Gathered, day: Day, symbols: Sequence[str] | None, days: TradingDays) -> None:
         batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days))

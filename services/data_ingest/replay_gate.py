@@ -20,22 +20,24 @@ MAX_BEHIND_BYTES: Final = 16 * 1024 * 1024
 LOOK_SECONDS: Final = 0.005
 # One that takes nothing for so long does not hold the others up.
 PATIENCE_SECONDS: Final = 10.0
+# How often it is told how far the reference data are.
+TELL_SECONDS: Final = 5.0
 
 
 class ReplayGate:
-    """`await open()` before each batch of the feed."""
+    """`await open()` before each batch of the feed. `has_reference`: the market begins with its reference data."""
 
-    def __init__(self, reference: ReferenceFollower, stream: FrameStream) -> None:
+    def __init__(self, reference: ReferenceFollower, stream: FrameStream, has_reference: bool = False) -> None:
         self._reference = reference
         self._stream = stream
-        self._is_loaded = False
+        self._is_loaded = has_reference
         # The last frame of the slowest reader when it was given up.
         self._given_up_at: int | None = None
 
     async def open(self) -> None:
         """Returns when the next batch may be sequenced."""
         if not self._is_loaded:
-            await self._reference.load_whole()
+            await self._load()
             self._is_loaded = True
         if (at := self._slowest()) is None:
             self._given_up_at = None
@@ -49,6 +51,19 @@ class ReplayGate:
             await asyncio.sleep(LOOK_SECONDS)
             if (now_at := self._slowest()) != at:
                 at, progressed = now_at, monotonic()
+
+    async def _load(self) -> None:
+        """Minutes, where the vendor is asked for every symbol: tells now and then how far it is."""
+        began = monotonic()
+        loading = asyncio.create_task(self._reference.load_whole(), name="data_ingest.replay_reference")
+        try:
+            while not (await asyncio.wait({loading}, timeout=TELL_SECONDS))[0]:
+                seconds = round(monotonic() - began)
+                log.info("the replay waits for reference data", seconds=seconds, **self._reference.gathered_so_far)
+            loading.result()
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
 
     def _slowest(self) -> int | None:
         """The last frame of the slowest reader that is too far behind; None when none is."""

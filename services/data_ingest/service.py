@@ -106,8 +106,10 @@ class DataIngest(Service):
         now_ns, day = await self._first_day(vendor)
 
         found = await opening.find(directory, day, now_ns) if directory is not None else None
+        recorded = await opening.recorded_market(settings)
+        has_reference = recorded is not None and opening.has_reference(recorded)
         self.sequencer, self._journal = await opening.open_sequencer(
-            settings, directory, found, self._on_frame, self._last_sequence
+            settings, directory, found, self._on_frame, self._last_sequence, recorded
         )
         sequencer = self.sequencer
         self.stream = FrameStream(sequencer, self._on_slow)
@@ -134,7 +136,7 @@ class DataIngest(Service):
         )
         self._filters = FiltersFollower(settings.database_url, self._take_filters)
         self._rules = RulesFollower(vendor, self._take_rules)
-        gate = ReplayGate(self.reference, self.stream).open if settings.is_replay else None
+        gate = ReplayGate(self.reference, self.stream, has_reference).open if settings.is_replay else None
         self._reader = FeedReader(
             settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self._set_feed_trouble, gate
         )
@@ -146,7 +148,7 @@ class DataIngest(Service):
         await self._filters.first()
         self._day_changed.clear()
         # The feed's time, until its first event comes. A market that goes on waits for what polygon_ws has kept.
-        sequencer.add_watermark(now_ns if found is None else 0)
+        sequencer.add_watermark(now_ns if found is None and recorded is None else 0)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = data_ingest_pb2.DESCRIPTOR.services_by_name["DataIngestService"]

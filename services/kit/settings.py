@@ -166,6 +166,9 @@ class ReplaySettings(BaseModel):
         default=None,
         description="TRADEUL_REPLAY_FILE: a flat file of trades or minute bars; none = the day's stored minute bars",
     )
+    market: Path | None = Field(
+        default=None, description="TRADEUL_REPLAY_MARKET: the market that the recording of the day began with"
+    )
     speed: float | Literal["max"] = Field(
         default=1.0, description="TRADEUL_REPLAY_SPEED: seconds of the day per second, or max"
     )

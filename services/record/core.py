@@ -10,6 +10,7 @@ from fastcore.market import state_of
 from services.kit.flat_files import MINUTE_BARS_KIND, TRADES_KIND
 from services.kit.frames import FrameError, next_frame
 from services.kit.logging import get_logger
+from services.kit.recorded_market import VERSION, RecordedMarket
 from services.kit.ring import Position
 from services.record.files import DayRecording, read_state
 from services.record.rows import RowWriter
@@ -80,7 +81,9 @@ class Recording:
         self._symbols = list(state.symbols)
         self._position = position
         if state.trading_date:
-            self._enter(datetime.date.fromisoformat(state.trading_date))
+            date = datetime.date.fromisoformat(state.trading_date)
+            head = RecordedMarket(VERSION, date, *position, state.now_ns, state.count)
+            self._enter(date, head, data)
 
     def forget(self) -> None:
         self.flush()
@@ -107,18 +110,19 @@ class Recording:
             day = frame_pb2.TradingDay.FromString(bytes(body))
             self._enter(datetime.date.fromisoformat(day.trading_date))
 
-    def _enter(self, date: datetime.date) -> None:
-        """The day of what follows."""
+    def _enter(self, date: datetime.date, head: RecordedMarket | None = None, market: bytes = b"") -> None:
+        """The day of what follows, and the market that it comes after where the day is not at its beginning."""
         if self._day is not None and self._day.date == date:
             return
         if self._day is not None:
             self.flush()
             log.info("day recorded", date=str(self._day.date), **self._day.rows)
         self._day = DayRecording(self._folder, date)
-        self._day.begin()
+        self._day.begin(head, market)
         self._rows = RowWriter()
         assert self._position is not None, "there is a frame or a state"
         # From here on these files are ours.
         self._day.flush(self._position, 0, self._symbols, self.gaps)
         self._written = self._position
-        log.info("recording", date=str(date), folder=str(self._folder))
+        begins_with = f"the market of {head.symbols} symbols" if head is not None else "the day"
+        log.info("recording", date=str(date), folder=str(self._folder), begins_with=begins_with)

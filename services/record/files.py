@@ -13,9 +13,18 @@ from typing import Final
 
 import msgspec
 
+from services.kit import recorded_market
 from services.kit.errors import StartError
-from services.kit.flat_files import MINUTE_BAR_COLUMNS, MINUTE_BARS_KIND, TRADE_COLUMNS, TRADES_KIND, file_name
+from services.kit.flat_files import (
+    MINUTE_BAR_COLUMNS,
+    MINUTE_BARS_KIND,
+    TRADE_COLUMNS,
+    TRADES_KIND,
+    file_name,
+    market_file_beside,
+)
 from services.kit.logging import get_logger
+from services.kit.recorded_market import RecordedMarket
 from services.kit.redaction import reason_of
 from services.kit.ring import Position
 
@@ -51,17 +60,20 @@ class DayRecording:
         self._waiting: dict[str, list[str]] = {kind: [] for kind in HEADERS}
         self.waiting_bytes = 0
         self._sizes = {kind: 0 for kind in HEADERS}
+        self._market = market_file_beside(self._paths[TRADES_KIND])
 
     @property
     def paths(self) -> dict[str, Path]:
         """By kind; a file is there once it has a row."""
         return self._paths
 
-    def begin(self) -> None:
-        """Begins files that must not be there yet."""
-        for path in self._paths.values():
+    def begin(self, head: RecordedMarket | None = None, market: bytes = b"") -> None:
+        """Begins files that must not be there yet, with the market that everything recorded comes after."""
+        for path in (*self._paths.values(), self._market):
             if path.exists():
                 raise StartError(f"{path}: is there already, and is no recording under way; --out names another folder")
+        if head is not None:
+            recorded_market.write(self._market, head, market)
 
     def go_on(self, state: RecordingState) -> None:
         """Goes on with files as `state` says they are, cutting off what is behind."""

@@ -14,7 +14,7 @@ from services.kit.ring import Position
 from services.replay import metrics
 from services.replay.day_file import DayFile
 from services.replay.pace import Pace
-from services.replay.subscription import ReplaySubscription
+from services.replay.subscription import ReplaySubscription, new_york_text
 
 Request = polygon_ws_pb2.SubscribeMarketRequest
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -74,7 +74,7 @@ class ReplayServicer:
         manifest = self._day.manifest
         status = polygon_ws_pb2.FeedStatus(
             state=polygon_ws_pb2.FeedStatus.SUBSCRIBED,
-            detail=f"replay of {manifest.date}: {manifest.source}",
+            detail=f"replay of {manifest.date}: {manifest.source} {self._phase()}",
             events=manifest.rows,
             rejected=manifest.set_aside,
             unacknowledged_batches=self._current.unacknowledged if self._current is not None else 0,
@@ -83,6 +83,12 @@ class ReplayServicer:
             seconds, nanos = divmod(self._pace.reached_ns, 10**9)
             status.last_message_time.CopyFrom(timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
         return status
+
+    def _phase(self) -> str:
+        if self._current is None:
+            return "waits for the sequencer"
+        at = f", at {new_york_text(self._pace.reached_ns)}" if self._pace.reached_ns else ""
+        return self._current.phase + at
 
     async def _read(self, requests: AsyncIterator[Request], subscription: ReplaySubscription) -> None:
         """Takes acknowledgements until the stream ends."""

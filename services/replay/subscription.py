@@ -1,18 +1,22 @@
 """The sequencer's side of a replay: where it goes on, what is due, what it has acknowledged."""
 
 import asyncio
+import datetime
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-from services.kit.clock import monotonic
+from services.kit.clock import NEW_YORK, NS_PER_SECOND, monotonic
 from services.kit.errors import INVALID_POSITION
+from services.kit.logging import get_logger
 from services.kit.ring import Position
 from services.polygon_ws import grammar
 from services.replay import metrics
 from services.replay.core import cuts, encode
 from services.replay.day_file import DayFile
 from services.replay.pace import Pace
+
+log = get_logger(__name__)
 
 HEARTBEAT_SECONDS: Final = 5.0
 # So much may be on its way; what is acknowledged makes room.
@@ -51,9 +55,15 @@ class ReplaySubscription:
         self._ended = False
         self._error: Exception | None = None
         self._sent = self._acknowledged = asked.sequence if asked is not None else 0
+        self._phase = "begins"
         # Sizes of the batches that are not acknowledged, oldest first.
         self._sizes: deque[int] = deque()
         self._bytes = 0
+
+    @property
+    def phase(self) -> str:
+        """What it does now, for people."""
+        return self._phase
 
     @property
     def unacknowledged(self) -> int:
@@ -113,14 +123,29 @@ class ReplaySubscription:
             if is_first:
                 # The sequencer takes the first batch when it has what else it needs: the day begins then.
                 is_first = False
+                self._phase = "waits for the sequencer to load reference data"
                 async for heartbeat in self._while(lambda: self.unacknowledged > 0):
                     yield heartbeat
+                self._phase = "is under way"
+                log.info("the day begins", date=str(self._day.manifest.date))
+        async for heartbeat in self._while(lambda: self.unacknowledged > 0):
+            yield heartbeat
+        if not self._is_over:
+            self._tell_end()
         async for heartbeat in self._while(lambda: True):
             yield heartbeat
         if self._error is not None:
             raise self._error
         if self._closing is not None:
             yield grammar.going_away(self.epoch, self._sent, self._closing)
+
+    def _tell_end(self) -> None:
+        """All was sent and taken: the mesh stays as it is now, for questions."""
+        day = self._day.manifest
+        at = new_york_text(self._pace.reached_ns) if self._pace.reached_ns else "no event"
+        rest = day.rows if self._until_ns is None else int((self._day.arrival_ns <= self._until_ns).sum())
+        self._phase = "is over" if rest == day.rows else "stands where it was to stop"
+        log.info(f"the replay {self._phase}", date=str(day.date), at=at, events=rest, of=day.rows)
 
     @property
     def _is_over(self) -> bool:
@@ -152,3 +177,8 @@ class ReplaySubscription:
                 return await self._woken.wait()
         except TimeoutError:
             return False
+
+
+def new_york_text(time_ns: int) -> str:
+    """A time of the day as people write it, to the second."""
+    return datetime.datetime.fromtimestamp(time_ns // NS_PER_SECOND, NEW_YORK).strftime("%H:%M:%S")

@@ -8,15 +8,24 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from tradeul.v1 import scanner_pb2
 
-from services.data_ingest import opening
-from services.kit.flat_files import TRADES_KIND, file_name
+from fastcore.market import Market, state_of
+from services.data_ingest import frame_stream, opening
+from services.kit import recorded_market
+from services.kit.errors import StartError
+from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
 from services.kit.frame_reader import FrameReader
+from services.kit.lists import load_lists
+from services.kit.ring import Position
 from services.record.core import Recording
-from tests.support.flat_trades import DAY, TRADE_COLUMNS, random_trades, write_rows
+from tests.support.flat_trades import DAY, TRADE_COLUMNS, ns_at, random_trades, write_rows
 from tests.support.running_replay import RunningReplay, ScriptedReference, environment_of, running_replay
 from tests.support.scripted_day import ScriptedDay
 from tests.support.scripted_polygon_ws import POLL_SECONDS
@@ -71,6 +80,97 @@ async def test_a_recorded_day_is_the_day(
     assert (late["time_ns"] < late["arrival_ns"]).sum() > 20
     assert sum(map(len, live.recorder.updates.values())) > 1000
     assert again.recorder.updates == live.recorder.updates
+
+
+class Listening(Recording):
+    """Keeps the whole states that came."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.states: list[bytes] = []
+
+    def load(self, data: bytes, position: Position) -> None:
+        self.states.append(data)
+        super().load(data, position)
+
+
+def shown(snapshot: bytes) -> list[tuple[object, ...]]:
+    """What a list shows: who is where, with which numbers; not those of a row that time alone moves."""
+    return [
+        (row.rank, row.symbol, row.price, row.volume_today, row.vwap, row.trades_today, row.change_percent)
+        for row in scanner_pb2.RankedList.FromString(snapshot).rows
+    ]
+
+
+def lists_of(market: Any) -> dict[str, list[tuple[object, ...]]]:
+    return {spec.name: shown(market.snapshot(spec.name)) for spec in load_lists()}
+
+
+async def test_a_recording_from_the_middle_of_a_day_begins_with_the_market(
+    vendor: VendorServer, tmp_path: Path, arrived: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The state that the scanner got is not kept for the recorder.
+    monkeypatch.setattr(frame_stream, "STATE_SECONDS", 0.0)
+    recording = Listening(tmp_path / "flat")
+    paced = {"TRADEUL_REPLAY_SPEED": "0.001", "TRADEUL_REPLAY_START": "2025-11-24T09:31:00"}
+    environment = environment_of(vendor, tmp_path, arrived, **paced)
+    async with running_replay(environment, ScriptedReference(1)) as live:
+        await live.until_time(ns_at("09:30:59.8"))
+        live.data_ingest.stream.release_state()
+        reader = FrameReader(sequencer_address(live), recording, "record")
+        reading = asyncio.create_task(reader.run())
+        # The day stands nearly still until the recorder is there.
+        await until(lambda: bool(recording.states))
+        live.replay.pace._speed = "max"
+        end = int(live.replay.day.arrival_ns[-1])
+        await live.until_time(end)
+        await until(lambda: recording.position == live.data_ingest.sequencer.position)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        lists_at_the_end = lists_of(live.scanner.hub.core.market)
+    recording.flush()
+    (state,) = recording.states
+    lists_at_the_beginning = lists_of(Market.from_bytes(load_lists(), state))
+    assert sum(map(len, lists_at_the_beginning.values())) > 20
+    recorded = tmp_path / "flat" / file_name(TRADES_KIND, DAY)
+    # What was recorded is a part of the day only.
+    with gzip.open(recorded, "rt") as file:
+        assert 100 < sum(1 for _ in file) < live.replay.day.manifest.rows - 100
+    begins_with = {"TRADEUL_REPLAY_SPEED": "max", "TRADEUL_REPLAY_MARKET": str(market_file_beside(recorded))}
+    reference = ScriptedReference(2)
+    before = environment_of(vendor, tmp_path, recorded, **begins_with, TRADEUL_REPLAY_UNTIL="2025-11-24T09:30:00")
+    async with running_replay(before, reference) as again:
+        await until(lambda: again.scanner.hub.core.is_loaded)
+        await again.until_time(state_of(state).now_ns)
+        assert lists_of(again.scanner.hub.core.market) == lists_at_the_beginning
+    # It has them.
+    assert not reference.asked
+    async with running_replay(environment_of(vendor, tmp_path, recorded, **begins_with), reference) as again:
+        await again.until_time(end)
+        assert lists_of(again.scanner.hub.core.market) == lists_at_the_end
+
+
+async def test_a_recorded_market_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "2025-11-24.market.gz"
+    head = recorded_market.RecordedMarket(recorded_market.VERSION, DAY, 1, 2, 3, 0)
+    state = Market(load_lists(), 1).to_bytes()
+    for change, problem in (
+        (state.replace(b"tradeul state ", b"tradeul stale "), "was another format"),
+        (state[:-1], ""),
+        (state, "expected the market of 2025-11-24, was of no day"),
+    ):
+        recorded_market.write(path, head, change)
+        with pytest.raises(StartError) as refused:
+            recorded_market.read(path, DAY)
+        assert problem in str(refused.value)
+        assert "\n" not in str(refused.value)
+    for other in (msgspec.structs.replace(head, version=99), msgspec.structs.replace(head, date=date(2025, 11, 25))):
+        recorded_market.write(path, other, state)
+        with pytest.raises(StartError, match="expected"):
+            recorded_market.read(path, DAY)
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(StartError, match="cannot be read"):
+        recorded_market.read(path, DAY)
 
 
 async def test_a_killed_recorder_loses_nothing(vendor: VendorServer, tmp_path: Path, arrived: Path) -> None:

@@ -7,11 +7,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from tradeul.v1 import polygon_ws_pb2, polygon_ws_pb2_grpc
 
 from services.data_ingest import opening
+from services.kit.channel import open_channel
 from services.kit.errors import StartError
 from services.kit.settings import Settings
 from services.market_session.service import MarketSession
@@ -105,8 +108,36 @@ async def test_until_stops_the_day_and_questions_are_answered(vendor: VendorServ
         assert running.data_ingest.feed.admission.accepted["trades"] == int((times <= ns_at("09:31:30")).sum())
         assert running.rows("filtered")
         assert running.list("filtered").timestamp.ToNanoseconds() == ns_at("09:31:30")
+        async with asyncio.timeout(30):
+            while "stands where it was to stop, at 09:31:30" not in (await feed_status(running)).detail:
+                await asyncio.sleep(0.01)
         assert running.data_ingest.trouble is None
         assert running.data_ingest.sequencer.day.date.isoformat() == "2025-11-24"
+
+
+async def feed_status(running: RunningReplay) -> polygon_ws_pb2.FeedStatus:
+    async with open_channel(str(running.scanner.settings.address("polygon_ws"))) as channel:
+        stub: Any = polygon_ws_pb2_grpc.PolygonWsServiceStub(channel)
+        status: polygon_ws_pb2.FeedStatus = await stub.GetFeedStatus(polygon_ws_pb2.GetFeedStatusRequest())
+        return status
+
+
+async def test_a_replay_says_what_it_waits_for_and_when_it_is_over(
+    vendor: VendorServer, tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = ScriptedReference(1)
+    # Not loaded until the test says so.
+    reference.opened.set = lambda: None  # type: ignore[method-assign]
+    environment = environment_of(vendor, tmp_path, file, TRADEUL_REPLAY_SPEED="max")
+    async with running_replay(environment, reference) as running, asyncio.timeout(60):
+        while "waits for the sequencer to load reference data" not in (await feed_status(running)).detail:
+            await asyncio.sleep(0.01)
+        asyncio.Event.set(reference.opened)
+        while "is over, at 09:34:00" not in (await feed_status(running)).detail:
+            await asyncio.sleep(0.01)
+    told = capsys.readouterr().out
+    assert told.index("reference data loaded, the replay begins") < told.index("the day begins")
+    assert told.index("the day begins") < told.index("the replay is over")
 
 
 async def test_start_is_reached_at_once_and_then_time_passes(vendor: VendorServer, tmp_path: Path, file: Path) -> None:

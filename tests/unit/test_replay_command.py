@@ -6,15 +6,19 @@ from pathlib import Path
 
 import click
 import pytest
+from tradeul.v1 import frame_pb2, stream_pb2
 
+from fastcore.market import Market
 from services.cli.mesh import modules_of, ports_of, specs_of
-from services.cli.replay import at, find
+from services.cli.replay import at, find, market_of
 from services.data_ingest.reference.worker import stores
 from services.kit.errors import SettingsError
-from services.kit.flat_files import TRADES_KIND, file_name
+from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
+from services.kit.lists import load_lists
+from services.kit.recorded_market import VERSION, RecordedMarket, write
 from services.kit.settings import Settings
 from services.replay.service import ns_of
-from tests.support.flat_trades import DAY, ns_at
+from tests.support.flat_trades import DAY, TRADE_COLUMNS, ns_at, trade_row, write_rows
 
 REPLAY = {"TRADEUL_REPLAY_DATE": str(DAY)}
 
@@ -28,6 +32,34 @@ def test_a_day_is_its_recorded_file_or_its_stored_bars(tmp_path: Path) -> None:
     assert find(str(recorded), tmp_path) == (None, recorded)
     with pytest.raises(click.UsageError, match="expected a date like"):
         find("yesterday", tmp_path)
+
+
+def test_a_recordings_market_is_used_where_it_can_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trades = write_rows(tmp_path / "2025-11-24.csv.gz", TRADE_COLUMNS, [trade_row("A", ns_at("09:45:00"), 1)])
+    assert market_of(None, DAY) is None
+    assert market_of(trades, DAY) is None
+    assert capsys.readouterr().err == ""
+    state = Market(load_lists(), 1)
+    state.apply(
+        frame_pb2.Frame(
+            position=stream_pb2.StreamPosition(epoch=1, sequence=1),
+            trading_day=frame_pb2.TradingDay(
+                trading_date=str(DAY),
+                pre_market_start_ns=ns_at("04:00:00"),
+                market_open_ns=ns_at("09:30:00"),
+                market_close_ns=ns_at("16:00:00"),
+                post_market_end_ns=ns_at("20:00:00"),
+            ),
+        ).SerializeToString()
+    )
+    head = RecordedMarket(VERSION, DAY, 1, 1, ns_at("09:44:59"), 0)
+    market = market_file_beside(trades)
+    write(market, head, state.to_bytes())
+    assert market_of(trades, DAY) == market
+    assert "begins with 0 symbols as they were at 09:44:59" in capsys.readouterr().err
+    write(market, head, state.to_bytes().replace(b"tradeul state", b"another state"))
+    assert market_of(trades, DAY) is None
+    assert "the replay begins with an empty market" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,45 @@ async def test_reference_data_are_loaded_once_before_the_first_batch() -> None:
     assert reference.loads == 1
 
 
+async def test_a_market_that_has_its_reference_data_needs_none() -> None:
+    reference = Reference()
+    await ReplayGate(reference, Stream(10, 10), has_reference=True).open()  # type: ignore[arg-type]
+    assert reference.loads == 0
+
+
+async def test_it_tells_how_far_the_reference_data_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(replay_gate, "TELL_SECONDS", 0.001)
+
+    class Slow(Reference):
+        def __init__(self) -> None:
+            self.asked = 0
+
+        @property
+        def gathered_so_far(self) -> dict[str, int]:
+            self.asked += 1
+            return {"symbols": self.asked}
+
+        async def load_whole(self) -> None:
+            while self.asked < 3:
+                await asyncio.sleep(0)
+
+    await ReplayGate(Slow(), Stream(10, 10)).open()  # type: ignore[arg-type]
+    told = [line for line in capsys.readouterr().out.splitlines() if "waits for reference data" in line]
+    assert len(told) == 3
+    assert "symbols=3" in told[-1]
+
+
+async def test_loading_that_fails_fails_the_replay() -> None:
+    class Broken(Reference):
+        async def load_whole(self) -> None:
+            raise RuntimeError("no vendor")
+
+    with pytest.raises(RuntimeError, match="no vendor"):
+        await ReplayGate(Broken(), Stream(10, 10)).open()  # type: ignore[arg-type]
+
+
 async def test_a_reader_that_is_behind_is_waited_for() -> None:
     stream = Stream(replay_gate.MAX_BEHIND_FRAMES + 10, 5, replay_gate.MAX_BEHIND_FRAMES + 10)
     gate, _ = gate_of(stream)

@@ -31,6 +31,15 @@ class Gathered:
                 volume, trades, sd = slots.avg_volume[row], slots.avg_trades[row], slots.sd_trades[row]
                 self._baselines[symbol] = (slots.days[row], volume, trades, sd)
 
+    def counts(self) -> dict[str, int]:
+        """Symbols, and how many of them have the main kinds of what is known."""
+        return {
+            "symbols": len(self.symbols),
+            "prev_close": len(self._numbers.get("prev_close", ())),
+            "company_name": len(self._texts.get("company_name", ())),
+            "baseline": len(self._baselines),
+        }
+
     def batches(self) -> Iterator[ReferenceBatch]:
         """All of it, by symbol, in pieces as they travel well."""
         for piece in self._whole():
