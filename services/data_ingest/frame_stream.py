@@ -88,8 +88,11 @@ class FrameStream:
             self._state = None
 
     def _is_behind(self, state: WholeState) -> bool:
-        """Whether the ring does not go on from it."""
-        return state.position.epoch != self.ring.epoch or state.position.sequence + 1 < self.ring.oldest
+        """Whether who loads it now would have too little time for what follows."""
+        ring = self.ring
+        return state.position.epoch != ring.epoch or (
+            ring.has_dropped and not ring.is_safe(state.position.sequence + 1)
+        )
 
     def wake(self) -> None:
         """There is a new frame."""

@@ -32,6 +32,7 @@ class FrameSubscription:
         self._acknowledged = 0
         self._current_at: int | None = None
         self._is_slow = False
+        self._is_holding = False
 
     @property
     def at(self) -> Position:
@@ -81,14 +82,22 @@ class FrameSubscription:
                     reset_reason = None
                 elif needs_state:
                     needs_state = False
+                    if ring is not stream.ring:
+                        self._let_go()
+                        ring = self._ring = stream.ring
                     state = stream.whole_state()
+                    # Loading it may take longer than the ring lasts.
+                    self._hold(state.position.sequence + 1)
                     for index in range(state.count):
                         if self._ended:
                             break
                         yield state.chunk(index)
                     self._go_on_at(state.position.sequence + 1)
                     self._current_at = ring.newest
+                    if ring.is_safe(self._next):
+                        self._let_go()
                 elif self._next > ring.newest and ring is not stream.ring:
+                    self._let_go()
                     ring = self._ring = stream.ring
                     self._current_at = None
                     needs_state, reset_reason = True, f"epoch {self.at.epoch} began"
@@ -106,6 +115,10 @@ class FrameSubscription:
                 elif self._next <= ring.newest and not self._is_out_of_credit():
                     message = ring.get(self._next)
                     self._next += 1
+                    if self._is_holding:
+                        self._hold(self._next)
+                        if ring.is_safe(self._next):
+                            self._let_go()
                     yield message
                 elif stream.closing is not None:
                     yield grammar.going_away(self.at, stream.closing)
@@ -120,7 +133,18 @@ class FrameSubscription:
         finally:
             stream.readers.discard(self)
             stream.waiting.discard(self)
+            self._let_go()
             self._mark_slow(False)
+
+    def _hold(self, sequence: int) -> None:
+        """What follows a whole state is kept until it was read, or the reader is back where the ring lasts."""
+        self._is_holding = True
+        self._ring.hold(self, sequence)
+
+    def _let_go(self) -> None:
+        if self._is_holding:
+            self._is_holding = False
+            self._ring.let_go(self)
 
     def _go_on_at(self, sequence: int) -> None:
         self._next = sequence

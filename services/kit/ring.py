@@ -1,8 +1,12 @@
 """The newest messages of a numbered stream, encoded once, for any number of readers at their own pace."""
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Final, NamedTuple
 
 from tradeul.v1 import stream_pb2
+
+# What is kept for readers who hold it may fill so many times the bounds.
+HOLD_FACTOR: Final = 4
 
 
 class Position(NamedTuple):
@@ -26,6 +30,9 @@ class Position(NamedTuple):
 class Ring:
     """Bounded by messages and by bytes; the oldest make room, whoever still needs them.
 
+    Only what a reader holds is kept beyond, up to HOLD_FACTOR times the bounds: one that loads a
+    whole state has to find what follows it.
+
     Args:
         epoch: names the numbering.
         max_count, max_bytes: bounds of what is held.
@@ -42,6 +49,9 @@ class Ring:
         self._messages: dict[int, tuple[int, bytes]] = {}
         self._appended_bytes = 0
         self._held_bytes = 0
+        # By reader, the oldest message that it still needs.
+        self._holds: dict[Hashable, int] = {}
+        self._has_dropped = False
 
     @property
     def newest(self) -> int:
@@ -59,6 +69,11 @@ class Ring:
         return Position(self.epoch, self._newest)
 
     @property
+    def has_dropped(self) -> bool:
+        """Whether it is full: older messages had to make room."""
+        return self._has_dropped
+
+    @property
     def held_bytes(self) -> int:
         return self._held_bytes
 
@@ -68,9 +83,30 @@ class Ring:
         self._appended_bytes += len(message)
         self._held_bytes += len(message)
         self._messages[self._newest] = (self._appended_bytes, message)
-        while self._held_bytes > self._max_bytes or len(self._messages) > self._max_count:
-            self._drop_oldest()
+        self._make_room()
         return self._newest
+
+    def hold(self, reader: Hashable, sequence: int) -> None:
+        """Keeps the messages from `sequence` on for a reader, in place of what it held before, while there is room."""
+        self._holds[reader] = sequence
+
+    def let_go(self, reader: Hashable) -> None:
+        """Keeps nothing for a reader any more."""
+        if self._holds.pop(reader, None) is not None:
+            self._make_room()
+
+    @property
+    def holders(self) -> int:
+        """Readers for whom messages are kept."""
+        return len(self._holds)
+
+    def is_safe(self, sequence: int) -> bool:
+        """Whether who needs the messages from `sequence` on has half of the ring's time left, or more."""
+        if sequence > self._newest:
+            return True
+        if sequence < self._oldest or 2 * (self._newest - sequence + 1) > self._max_count:
+            return False
+        return 2 * self.span_bytes(sequence, self._newest) <= self._max_bytes
 
     def get(self, sequence: int) -> bytes:
         """Raises KeyError when it is not held."""
@@ -84,6 +120,19 @@ class Ring:
     def release(self, sequence: int) -> None:
         """Drops what is held up to `sequence`."""
         while self._oldest <= min(sequence, self._newest):
+            self._drop_oldest()
+
+    def _is_over(self, factor: int) -> bool:
+        return self._held_bytes > factor * self._max_bytes or len(self._messages) > factor * self._max_count
+
+    def _make_room(self) -> None:
+        while self._is_over(1):
+            if self._holds and self._oldest >= min(self._holds.values()):
+                if not self._is_over(HOLD_FACTOR):
+                    return
+                # Whoever needs this one has lost it, and nothing more is kept for it.
+                self._holds = {reader: at for reader, at in self._holds.items() if at > self._oldest}
+            self._has_dropped = True
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:

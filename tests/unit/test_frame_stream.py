@@ -19,7 +19,7 @@ from services.data_ingest.watermarks import Pacer, Watermarks
 from services.kit.clock import wall_seconds
 from services.kit.errors import ServiceError
 from services.kit.lists import load_lists
-from services.kit.ring import Position
+from services.kit.ring import HOLD_FACTOR, Position
 from services.kit.scan_filters import ScanFilter
 from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, Feed
 
@@ -160,6 +160,49 @@ async def test_a_reader_behind_the_ring_gets_a_fresh_state_and_counts_as_slow() 
     publisher.publish()
     assert await waiting == "frame"
     assert publisher.slow == [True, False]
+
+
+async def test_a_reader_that_loads_for_longer_than_the_ring_lasts_gets_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher(max_frames=8)
+    publisher.publish(20)
+    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.whole_state()[1]) // 20 + 1)
+    reader = publisher.reader()
+    while (kind := await reader.read()) != "current":
+        if kind == "snapshot":
+            # A frame for each piece: the ring is through before the state is.
+            publisher.publish()
+        elif kind == "frame" and len(reader.sequences) % 2 == 0:
+            # It reads frames faster than they come, or it would never be current.
+            publisher.publish()
+    assert reader.kinds.count("snapshot") == 20
+    assert (reader.kinds.count("reset"), publisher.slow) == (0, [])
+    assert reader.sequences[0] == reader.sequences[-1] - len(reader.sequences) + 1
+    while reader.sequences[-1] < publisher.sequencer.position.sequence:
+        await reader.read()
+    assert reader.market is not None and reader.kinds.count("reset") == 0
+    assert reader.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    ring = publisher.stream.ring
+    assert (ring.holders, ring.newest + 1 - ring.oldest) == (0, 8)
+
+
+async def test_what_is_kept_for_a_reader_that_loads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher(max_frames=8)
+    publisher.publish(20)
+    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.whole_state()[1]) // 20 + 1)
+    ring = publisher.stream.ring
+    stuck, gone = publisher.reader(), publisher.reader()
+    for reader in (stuck, gone):
+        await reader.until("snapshot")
+    for _ in range(100):
+        publisher.publish()
+        assert ring.newest + 1 - ring.oldest <= HOLD_FACTOR * 8
+    assert (ring.holders, ring.newest + 1 - ring.oldest) == (0, 8)
+    await gone.messages.aclose()
+    # It is told, and begins again with the state of now.
+    await stuck.until("current")
+    assert (len(stuck.reasons), ring.holders) == (1, 0)
+    assert stuck.market is not None
+    assert stuck.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
 
 
 async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch() -> None:

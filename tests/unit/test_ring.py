@@ -83,3 +83,56 @@ def test_resuming_when_nothing_is_held() -> None:
     assert plan_resume(Position(EPOCH, 0), EPOCH, oldest=1, newest=0) == (1, None)
     assert plan_resume(Position(EPOCH, 7), EPOCH, oldest=8, newest=7) == (8, None)
     assert plan_resume(Position(EPOCH, 6), EPOCH, oldest=8, newest=7).reset_reason is not None
+
+
+def test_what_a_reader_holds_is_kept_up_to_a_bound() -> None:
+    ring = Ring(EPOCH, max_count=10, max_bytes=10_000)
+    for _ in range(15):
+        ring.append(b"a")
+    assert (ring.oldest, ring.newest, ring.has_dropped) == (6, 15, True)
+    ring.hold("slow", 12)
+    ring.hold("slower", 8)
+    for _ in range(20):
+        ring.append(b"a")
+    assert ring.oldest == 8
+    ring.let_go("slower")
+    assert (ring.oldest, ring.holders) == (12, 1)
+    ring.hold("slow", 30)
+    ring.append(b"a")
+    assert ring.oldest == 27
+    ring.let_go("slow")
+    ring.let_go("slow")
+    # Four times the bound is the most; then nothing is kept for who has lost some of it.
+    ring.hold("stuck", 28)
+    ring.hold("fresh", 60)
+    while ring.newest < 67:
+        ring.append(b"a")
+    assert ring.oldest == 28
+    ring.append(b"a")
+    assert (ring.oldest, ring.holders) == (59, 1)
+    ring.let_go("fresh")
+    assert (ring.oldest, ring.holders) == (59, 0)
+
+
+def test_bytes_that_are_held_are_bounded_too() -> None:
+    ring = Ring(EPOCH, max_count=1000, max_bytes=100)
+    ring.append(b"0123456789")
+    ring.hold("reader", 1)
+    for _ in range(39):
+        ring.append(b"0123456789")
+    assert (ring.oldest, ring.held_bytes) == (1, 400)
+    ring.append(b"0123456789")
+    assert (ring.held_bytes, ring.holders) == (100, 0)
+
+
+def test_a_place_is_safe_with_half_of_the_ring_behind_it() -> None:
+    ring = Ring(EPOCH, max_count=10, max_bytes=40)
+    assert ring.is_safe(1)
+    for _ in range(8):
+        ring.append(b"1234")
+    assert [ring.is_safe(sequence) for sequence in (3, 4, 8, 9)] == [False, True, True, True]
+    for _ in range(4):
+        ring.append(b"12345678")
+    # 20 of 40 bytes.
+    assert [ring.is_safe(sequence) for sequence in (10, 11, 12)] == [False, True, True]
+    assert not ring.is_safe(ring.oldest - 1)
