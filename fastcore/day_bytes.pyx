@@ -7,6 +7,7 @@ from fastcore.anchored_volume cimport init_volume, read_volume, write_volume
 from fastcore.columns cimport is_time
 from fastcore.halt_words cimport read_words, write_words
 from fastcore.state_bytes cimport read_block, write_block
+from fastcore.suspects cimport init_recent, read_recent, write_recent
 from fastcore.symbol_day cimport CLOSED, SECONDS_OF_DAY, StandInBars, SymbolDay, init_bars, new_window
 from fastcore.windows cimport init_window, read_window, write_window
 from fastcore.wire cimport Cursor, Writer
@@ -44,6 +45,7 @@ cdef int read_bars(Cursor* cursor, StandInBars* bars, int64_t expected) except -
 cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
     # Pointers are no part of the state: they are written as nothing, and what they point to behind it.
     cdef SymbolDay plain = row[0]
+    init_recent(&plain.recent)
     init_window(&plain.window)
     init_volume(&plain.volume)
     init_volume(&plain.premarket)
@@ -57,6 +59,7 @@ cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
     write_bars(writer, &row.second_bars)
     write_bars(writer, &row.minute_bars)
     write_words(writer, row.halt_words)
+    write_recent(writer, &row.recent)
     return 0
 
 
@@ -75,6 +78,7 @@ cdef int read_day(Cursor* cursor, SymbolDay* row, int64_t codes) except -1:
         and is_time_or_none(plain.trade_time)
     ):
         raise ValueError("state: expected a halt, was something else")
+    init_recent(&plain.recent)
     init_window(&plain.window)
     init_volume(&plain.volume)
     init_volume(&plain.premarket)
@@ -92,4 +96,5 @@ cdef int read_day(Cursor* cursor, SymbolDay* row, int64_t codes) except -1:
     if row.halt_words == NULL:
         if row.halted != -1 or row.halt_watch != INT64_MAX:
             raise ValueError("state: expected what was told of a halt, was none")
+    read_recent(cursor, &row.recent)
     return 0

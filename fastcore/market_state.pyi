@@ -49,6 +49,10 @@ class MarketState:
     def halted_count(self) -> int:
         """Symbols that are halted now."""
 
+    @property
+    def suspect_prints(self) -> dict[str, int]:
+        """Today's suspect prints by outcome: unconfirmed (so far), confirmed_by_trade, confirmed_by_bar."""
+
     def apply(self, frame: _Buffer) -> int:
         """Applies one encoded Frame, the position of which is the caller's to check.
 

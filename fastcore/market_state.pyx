@@ -33,6 +33,7 @@ from fastcore.reference_frames cimport (
 )
 from fastcore.row_encoder cimport encoded_row, row_dict
 from fastcore.state_bytes cimport mixed, read_block, write_block
+from fastcore.suspects cimport SuspectCounts
 from fastcore.symbol_day cimport (
     CACHE_LINE, DayBounds, SymbolDay, apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day,
     fetch_window, free_day, init_day, order_dirty, session_of, touch,
@@ -71,7 +72,7 @@ cdef double NAN = float("nan")
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
 cdef list DOUBLE_NUMBERS = [field.number for field in fields.FIELDS if field.kind != "text"]
 # Begins every whole state: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 5 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 6 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -363,6 +364,7 @@ cdef class MarketState:
         forget_baselines(&self.baselines)
         self.table.active_count = self.table.halted_count = 0
         self.table.halts_due = INT64_MAX
+        memset(&self.table.suspects, 0, sizeof(SuspectCounts))
         return 0
 
     cdef void _take_now(self) noexcept:
@@ -428,6 +430,16 @@ cdef class MarketState:
         """Symbols that are halted now."""
         return self.table.halted_count
 
+    @property
+    def suspect_prints(self):
+        """Today's suspect prints by outcome: unconfirmed (so far), confirmed_by_trade, confirmed_by_bar."""
+        cdef const SuspectCounts* counts = &self.table.suspects
+        return {
+            "unconfirmed": counts.prints - counts.confirmed_by_trade - counts.confirmed_by_bar,
+            "confirmed_by_trade": counts.confirmed_by_trade,
+            "confirmed_by_bar": counts.confirmed_by_bar,
+        }
+
     cpdef int32_t symbol_id(self, str symbol) except -2:
         """The id of a symbol; -1 when there is none."""
         return self.ids.get(symbol, -1)
@@ -472,6 +484,7 @@ cdef class MarketState:
         write_block(writer, &self.table.day, sizeof(DayBounds))
         write_block(writer, &self.table.rules, sizeof(RuleMasks))
         write_block(writer, &self.table.now_ns, sizeof(int64_t))
+        write_block(writer, &self.table.suspects, sizeof(SuspectCounts))
         write_text(writer, self.trading_date.encode())
         write_text(writer, self.next_trading_date.encode())
         self.pool.write(writer)
@@ -537,6 +550,7 @@ cdef class MarketState:
     cdef int _read(self, Cursor* cursor) except -1:
         cdef int64_t count, i
         cdef DayTable* table = &self.table
+        cdef SuspectCounts suspects
         cdef size_t length = len(FORMAT)
         if <size_t>(cursor.end - cursor.pos) < length or (<const char*>cursor.pos)[:length] != FORMAT:
             raise ValueError(f"state: expected bytes that begin with {FORMAT!r}, was another format")
@@ -544,6 +558,7 @@ cdef class MarketState:
         read_block(cursor, &table.day, sizeof(DayBounds))
         read_block(cursor, &table.rules, sizeof(RuleMasks))
         read_block(cursor, &table.now_ns, sizeof(int64_t))
+        read_block(cursor, &table.suspects, sizeof(SuspectCounts))
         self.trading_date = read_text(cursor)
         self.next_trading_date = read_text(cursor)
         if not (
@@ -551,6 +566,13 @@ cdef class MarketState:
             and 0 <= table.day.start <= table.day.open <= table.day.close <= table.day.end
         ):
             raise ValueError("state: expected times of a day, was something else")
+        if table.rules.takes_suspects > 1:
+            raise ValueError(f"state: expected suspect prints to be taken or not, was {table.rules.takes_suspects}")
+        suspects = table.suspects
+        if not 0 <= suspects.confirmed_by_trade + suspects.confirmed_by_bar <= suspects.prints or (
+            suspects.confirmed_by_trade < 0 or suspects.confirmed_by_bar < 0 or suspects.prints >> 40
+        ):
+            raise ValueError("state: expected counts of suspect prints, was something else")
         self.pool.read(cursor)
         read_block(cursor, &count, sizeof(int64_t))
         if not 0 <= count <= (cursor.end - cursor.pos) // <int64_t>sizeof(SymbolDay):

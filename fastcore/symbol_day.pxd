@@ -6,6 +6,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from fastcore.anchored_volume cimport AnchoredVolume
 from fastcore.columns cimport BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans
 from fastcore.halt_words cimport HaltWords
+from fastcore.suspects cimport Recent, SuspectCounts
 from fastcore.trade_rules cimport RuleMasks
 from fastcore.windows cimport Window
 
@@ -32,7 +33,7 @@ cdef struct StandInBars:
     double postmarket_volume
 
 # NaN is "absent", times of -1 are "never". What a trade in regular hours touches
-# comes first, in four lines of the cache when the rows are aligned to one.
+# comes first, in five lines of the cache when the rows are aligned to one.
 cdef enum:
     CACHE_LINE = 64
     SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
@@ -58,6 +59,7 @@ cdef struct SymbolDay:
     double regular_price
     int64_t regular_time
     double open_trade           # see below
+    Recent recent               # what a print is compared with
     double premarket_price
     double premarket_high
     double premarket_low
@@ -73,6 +75,7 @@ cdef struct SymbolDay:
     double luld_upper
     double luld_lower
     int64_t luld_time
+    int64_t bands_time          # of the newest message with both bands, -1 without one
     HaltWords* halt_words       # NULL before the first
     # The last halt of the day, whether or not it has ended.
     int64_t halt_reason         # code of the text, 0 without one
@@ -87,7 +90,7 @@ cdef struct SymbolDay:
     # When the intraday extremes were reached first; of a bar its end.
     int64_t intraday_high_time
     int64_t intraday_low_time
-    int64_t[4] unused           # to whole lines
+    int64_t[7] unused           # to whole lines
 
 # All symbols of a market.
 cdef struct DayTable:
@@ -103,6 +106,7 @@ cdef struct DayTable:
     DayBounds day
     RuleMasks rules
     int64_t now_ns
+    SuspectCounts suspects      # of the day
 
 
 cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:

@@ -10,6 +10,10 @@ from fastcore.anchored_volume cimport (
 )
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
+from fastcore.suspects cimport (
+    MAX_HELD, Band, HeldPrint, confirm_by_bar, confirm_by_trade, expected_band, free_recent, hold, init_recent, is_calm,
+    note_price, settle, unsettle,
+)
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
 )
@@ -20,7 +24,8 @@ cdef extern from *:
     """
     #define tradeul_prefetch_row(address) \\
         __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1), \\
-        __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1)
+        __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1), \\
+        __builtin_prefetch((const char*)(address) + 256, 1)
     #define tradeul_prefetch_line(address) __builtin_prefetch((const char*)(address), 1)
     """
     void tradeul_prefetch_row(const void* address) noexcept nogil
@@ -36,6 +41,8 @@ cdef enum:
 
 cdef double NAN = float("nan")
 cdef int64_t NS = 1_000_000_000
+# How old the bands may be that a print is compared with.
+cdef int64_t BANDS_NS = 60 * NS
 
 
 cdef inline int64_t floor_second(int64_t time_ns) noexcept nogil:
@@ -49,7 +56,7 @@ cdef inline int64_t ceil_second(int64_t time_ns) noexcept nogil:
 cdef void init_day(SymbolDay* row) noexcept nogil:
     row.price = row.intraday_high = row.intraday_low = row.high = row.low = NAN
     row.price_time = row.updated_at = row.regular_time = row.close_print_time = -1
-    row.quote_time = row.luld_time = row.trade_time = -1
+    row.quote_time = row.luld_time = row.bands_time = row.trade_time = -1
     row.halted = -1
     row.halt_watch = INT64_MAX
     row.halt_words = NULL
@@ -63,6 +70,7 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     row.halts = row.suspect_prints = 0
     row.intraday_high_time = row.intraday_low_time = -1
     memset(row.unused, 0, sizeof(row.unused))
+    init_recent(&row.recent)
     init_window(&row.window)
     init_volume(&row.volume)
     init_volume(&row.premarket)
@@ -91,6 +99,7 @@ cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
 
 cdef void free_day(SymbolDay* row) noexcept nogil:
     """Forgets the day; the row is as init_day leaves it."""
+    free_recent(&row.recent)
     free_window(&row.window)
     free_volume(&row.volume)
     free_volume(&row.premarket)
@@ -156,15 +165,35 @@ cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
     return 0
 
 
+# What a trade may change, by its conditions and its time.
+cdef struct Permits:
+    bint is_premarket
+    bint is_in_hours
+    bint is_regular
+    bint sets_price
+    bint sets_high_low
+
+
+cdef inline Permits permits_of(const DayTable* table, int64_t time_ns, uint64_t conditions) noexcept nogil:
+    """Of a trade that is no official print."""
+    cdef Permits permits
+    cdef uint64_t judged
+    permits.is_premarket = time_ns < table.day.open
+    permits.is_in_hours = not permits.is_premarket and time_ns < table.day.close
+    permits.is_regular = permits.is_in_hours or (not permits.is_premarket and not conditions & COND_EXTENDED())
+    # Form T sets price and the extended high and low outside regular hours, unless another condition forbids it.
+    judged = conditions if permits.is_in_hours else conditions & ~COND_FORM_T()
+    permits.sets_price = (judged & table.rules.forbids_last) == 0
+    permits.sets_high_low = (judged & table.rules.forbids_high_low) == 0
+    return permits
+
+
 cdef inline int apply_trade(
     DayTable* table, uint32_t symbol_id, int64_t time_ns, double price, double size, uint64_t conditions
 ) except -1 nogil:
     cdef SymbolDay* row = &table.rows[symbol_id]
-    cdef bint is_premarket = time_ns < table.day.open
-    cdef bint is_in_hours = not is_premarket and time_ns < table.day.close
-    cdef bint is_regular, is_official, sets_price, sets_high_low, has_volume
-    # Form T sets price and the extended high and low outside regular hours, unless another condition forbids it.
-    cdef uint64_t judged = conditions if is_in_hours else conditions & ~COND_FORM_T()
+    cdef Permits permits
+    cdef bint has_volume, may_set_price
 
     touch(table, symbol_id)
     mark_active(table, row)
@@ -175,8 +204,7 @@ cdef inline int apply_trade(
     if table.now_ns >= row.halt_watch:
         settle_halt(table, row)
 
-    is_official = (conditions & COND_OFFICIAL()) != 0
-    if is_official:
+    if (conditions & COND_OFFICIAL()) != 0:
         if conditions & COND_OFFICIAL_OPEN() and isnan(row.open_print):
             row.open_print = price
         if conditions & COND_OFFICIAL_CLOSE() and time_ns >= row.close_print_time:
@@ -184,39 +212,100 @@ cdef inline int apply_trade(
             row.close_print_time = time_ns
         return 0
 
-    is_regular = is_in_hours or (not is_premarket and not conditions & COND_EXTENDED())
-    sets_price = (judged & table.rules.forbids_last) == 0
-    sets_high_low = (judged & table.rules.forbids_high_low) == 0
+    permits = permits_of(table, time_ns, conditions)
     has_volume = (conditions & table.rules.forbids_volume) == 0
-    if sets_price:
-        if time_ns >= row.price_time:
-            row.price = price
-            row.price_time = time_ns
-            if is_premarket:
-                row.premarket_price = price
+    may_set_price = permits.sets_price
+    if not is_calm(&row.recent, price) and (permits.sets_price or permits.sets_high_low):
+        if is_held(table, row, time_ns, price, conditions, permits.is_in_hours):
+            permits.sets_price = permits.sets_high_low = False
+    set_prices(row, time_ns, price, &permits)
+    if may_set_price:
+        # A print that is held has traded, too.
         if time_ns > row.trade_time:
             row.trade_time = time_ns
         if row.halted >= 0:
             trade_halt(table, row, time_ns)
-        if is_regular:
+    if has_volume:
+        count_trade(row, time_ns, price, size, permits.is_premarket)
+        if not permits.is_premarket and not permits.is_in_hours and conditions & COND_EXTENDED():
+            row.postmarket_volume += size
+    if permits.sets_price or has_volume:
+        window_add(&row.window, time_ns, size if has_volume else 0, permits.sets_price, price)
+    return 0
+
+
+cdef inline void set_prices(SymbolDay* row, int64_t time_ns, double price, const Permits* permits) noexcept nogil:
+    if permits.sets_price:
+        note_price(&row.recent, time_ns, price)
+        if time_ns >= row.price_time:
+            row.price = price
+            row.price_time = time_ns
+            if permits.is_premarket:
+                row.premarket_price = price
+        if permits.is_regular:
             if time_ns >= row.regular_time:
                 row.regular_price = price
                 row.regular_time = time_ns
             if isnan(row.open_trade):
                 row.open_trade = price
-    if sets_high_low:
+    if permits.sets_high_low:
         widen_intraday(row, price, price, time_ns)
-        if is_premarket:
+        if permits.is_premarket:
             widen(&row.premarket_high, &row.premarket_low, price, price)
-        elif is_regular:
+        elif permits.is_regular:
             widen(&row.high, &row.low, price, price)
-    if has_volume:
-        count_trade(row, time_ns, price, size, is_premarket)
-        if not is_premarket and not is_in_hours and conditions & COND_EXTENDED():
-            row.postmarket_volume += size
-    if sets_price or has_volume:
-        window_add(&row.window, time_ns, size if has_volume else 0, sets_price, price)
+
+
+# ---- suspect prints ----
+
+cdef int is_held(
+    DayTable* table, SymbolDay* row, int64_t time_ns, double price, uint64_t conditions, bint is_in_hours
+) except -1 nogil:
+    """Whether a trade that may set something is suspect, and now held; one that confirms others is not."""
+    cdef HeldPrint[MAX_HELD] confirmed
+    cdef Band band
+    cdef double lower = NAN, upper = NAN
+    cdef int count = confirm_by_trade(&row.recent, time_ns, price, confirmed)
+    if count:
+        table.suspects.confirmed_by_trade += count
+        take_confirmed(table, row, time_ns, confirmed, count)
+    elif not table.rules.takes_suspects and row.halted != 1:
+        if is_in_hours and row.bands_time >= 0 and row.bands_time >= time_ns - BANDS_NS:
+            lower = row.luld_lower
+            upper = row.luld_upper
+        if expected_band(&row.recent, time_ns, lower, upper, &band) and (
+            price - band.high > band.above or band.low - price > band.below
+        ):
+            hold(&row.recent, time_ns, price, conditions, &band)
+            row.suspect_prints += 1
+            table.suspects.prints += 1
+            return True
+    settle(&row.recent, price, row.luld_lower, row.luld_upper)
+    return False
+
+
+cdef int take_confirmed(
+    DayTable* table, SymbolDay* row, int64_t time_ns, const HeldPrint* confirmed, int count
+) except -1 nogil:
+    """They count as trades of this time; their shares have been counted."""
+    cdef Permits permits
+    cdef int i
+    for i in range(count):
+        permits = permits_of(table, time_ns, confirmed[i].conditions)
+        set_prices(row, time_ns, confirmed[i].price, &permits)
+        if permits.sets_price:
+            window_add(&row.window, time_ns, 0, True, confirmed[i].price)
     return 0
+
+
+cdef int confirm_held(
+    DayTable* table, SymbolDay* row, int64_t start_ns, int64_t end_ns, double high, double low
+) except -1 nogil:
+    """A bar confirms the prints of its minute that it reaches."""
+    cdef HeldPrint[MAX_HELD] confirmed
+    cdef int count = confirm_by_bar(&row.recent, start_ns, high, low, confirmed)
+    table.suspects.confirmed_by_bar += count
+    return take_confirmed(table, row, end_ns - 1, confirmed, count)
 
 
 cdef inline int count_trade(
@@ -311,6 +400,8 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
         mark_updated(table, row, end, start)
         if end > table.now_ns:
             table.now_ns = end
+        if row.recent.held != NULL:
+            confirm_held(table, row, start, end, high, low)
         if end > row.price_time:
             row.price = close
             row.price_time = end
@@ -395,6 +486,9 @@ cdef int apply_limits(DayTable* table, const LimitSpans* spans) except -1 nogil:
             row.luld_upper = upper
         if not isnan(lower):
             row.luld_lower = lower
+        if not isnan(upper) and not isnan(lower):
+            row.bands_time = time_ns
+        unsettle(&row.recent)
     return 0
 
 

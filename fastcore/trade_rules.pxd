@@ -42,6 +42,7 @@ cdef struct RuleMasks:
     uint64_t forbids_last
     uint64_t forbids_high_low
     uint64_t forbids_volume
+    uint64_t takes_suspects     # 1 when no print is suspect, else 0
 
 
 cdef inline bint forbids_last(const RuleMasks* rules, uint64_t conditions) noexcept nogil:

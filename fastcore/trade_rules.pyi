@@ -1,9 +1,9 @@
 from collections.abc import Iterable
 
-def fallback_rules() -> bytes:
+def fallback_rules(take_suspect_prints: bool = False) -> bytes:
     """The built-in table as an encoded TradeRules message."""
 
-def rules_from_conditions(conditions: Iterable[object]) -> bytes:
+def rules_from_conditions(conditions: Iterable[object], take_suspect_prints: bool = False) -> bytes:
     """The encoded TradeRules message of the rows of the vendor's /v3/reference/conditions.
 
     Rows are mappings or objects with the vendor's names: id, type, data_types, update_rules
@@ -16,4 +16,4 @@ def rules_from_conditions(conditions: Iterable[object]) -> bytes:
     """
 
 def read_rules(message: bytes | bytearray | memoryview) -> dict[str, int]:
-    """The masks of an encoded TradeRules message by name; ValueError when it is malformed."""
+    """The fields of an encoded TradeRules message by name; ValueError when it is malformed."""

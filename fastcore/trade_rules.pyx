@@ -1,8 +1,8 @@
 """Which of a symbol's values a trade may change, by its sale conditions."""
 
 from fastcore.wire cimport (
-    WIRE_END, WIRE_FIELD, WIRE_FIXED64, Cursor, Field, Writer, bytes_ptr, cursor_of, next_field, raise_wire_error,
-    write_fixed64_field, writer_bytes, writer_free, writer_init,
+    WIRE_END, WIRE_FIELD, WIRE_FIXED64, WIRE_VARINT, Cursor, Field, Writer, bytes_ptr, cursor_of, next_field,
+    raise_wire_error, write_fixed64_field, write_varint_field, writer_bytes, writer_free, writer_init,
 )
 
 from collections.abc import Iterable, Mapping
@@ -33,6 +33,7 @@ BUILTIN.known = _mask(_KNOWN)
 BUILTIN.forbids_last = _mask(_NOT_LAST + _VOLUME_ONLY + _OFFICIAL)
 BUILTIN.forbids_high_low = _mask(_VOLUME_ONLY + _OFFICIAL)
 BUILTIN.forbids_volume = _mask(_OFFICIAL + _NOT_VOLUME)
+BUILTIN.takes_suspects = 0
 
 
 cdef void builtin_rules(RuleMasks* rules) noexcept nogil:
@@ -44,7 +45,7 @@ cdef int parse_rules(bytes_ptr data, size_t length, RuleMasks* rules) except -1 
     cdef Cursor cursor = cursor_of(data, length)
     cdef Field field
     cdef RuleMasks masks
-    masks.known = masks.forbids_last = masks.forbids_high_low = masks.forbids_volume = 0
+    masks.known = masks.forbids_last = masks.forbids_high_low = masks.forbids_volume = masks.takes_suspects = 0
     cdef int status = next_field(&cursor, &field)
     while status == WIRE_FIELD:
         if 1 <= field.number <= 4:
@@ -61,6 +62,11 @@ cdef int parse_rules(bytes_ptr data, size_t length, RuleMasks* rules) except -1 
                 masks.forbids_high_low = field.value
             else:
                 masks.forbids_volume = field.value
+        elif field.number == 5:
+            if field.wire_type != WIRE_VARINT:
+                with gil:
+                    raise ValueError(f"TradeRules: expected field 5 as varint, was wire type {field.wire_type}")
+            masks.takes_suspects = field.value != 0
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"TradeRules")
@@ -80,17 +86,21 @@ cdef bytes encode_rules(const RuleMasks* rules):
             write_fixed64_field(&writer, 3, rules.forbids_high_low)
         if rules.forbids_volume:
             write_fixed64_field(&writer, 4, rules.forbids_volume)
+        if rules.takes_suspects:
+            write_varint_field(&writer, 5, 1)
         return writer_bytes(&writer)
     finally:
         writer_free(&writer)
 
 
-def fallback_rules() -> bytes:
+def fallback_rules(bint take_suspect_prints=False) -> bytes:
     """The built-in table as an encoded TradeRules message."""
-    return encode_rules(&BUILTIN)
+    cdef RuleMasks masks = BUILTIN
+    masks.takes_suspects = take_suspect_prints
+    return encode_rules(&masks)
 
 
-def rules_from_conditions(conditions: Iterable[object]) -> bytes:
+def rules_from_conditions(conditions: Iterable[object], bint take_suspect_prints=False) -> bytes:
     """The encoded TradeRules message of the rows of the vendor's /v3/reference/conditions.
 
     Rows are mappings or objects with the vendor's names: id, type, data_types, update_rules
@@ -105,6 +115,7 @@ def rules_from_conditions(conditions: Iterable[object]) -> bytes:
     cdef uint64_t bit
     cdef bint some = False
     masks.known = masks.forbids_last = masks.forbids_high_low = masks.forbids_volume = 0
+    masks.takes_suspects = take_suspect_prints
     for row in conditions:
         number = _get(row, "id")
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
@@ -136,7 +147,7 @@ def rules_from_conditions(conditions: Iterable[object]) -> bytes:
 
 
 def read_rules(const unsigned char[::1] message) -> dict[str, int]:
-    """The masks of an encoded TradeRules message by name; ValueError when it is malformed."""
+    """The fields of an encoded TradeRules message by name; ValueError when it is malformed."""
     cdef RuleMasks masks
     cdef const unsigned char* data = NULL
     if message.shape[0]:
@@ -145,6 +156,7 @@ def read_rules(const unsigned char[::1] message) -> dict[str, int]:
     return {
         "known": masks.known, "forbids_last": masks.forbids_last,
         "forbids_high_low": masks.forbids_high_low, "forbids_volume": masks.forbids_volume,
+        "take_suspect_prints": masks.takes_suspects,
     }
 
 

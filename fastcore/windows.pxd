@@ -5,7 +5,7 @@
 # 10 seconds with a trade, in order; what is more than 191 behind the newest is
 # older than every mark, and only its last price still counts.
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 from fastcore.wire cimport Cursor, Writer
 
@@ -22,9 +22,10 @@ cdef struct Bucket:
 
 cdef struct Window:
     Bucket* buckets             # [head .. head + count), ascending; NULL before the first
-    int64_t head
-    int64_t count
-    int64_t capacity
+    int32_t head
+    int32_t count
+    int32_t capacity
+    int32_t unused
     double before_price         # the newest price older than the buckets
     int64_t before_time         # -1 without one
 

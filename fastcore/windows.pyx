@@ -27,7 +27,7 @@ fill_classes()
 
 cdef void init_window(Window* window) noexcept nogil:
     window.buckets = NULL
-    window.head = window.count = window.capacity = 0
+    window.head = window.count = window.capacity = window.unused = 0
     window.before_price = 0
     window.before_time = -1
 
@@ -46,7 +46,7 @@ cdef void add_price_outside(Window* window, int64_t time_ns, double price) noexc
 
 cdef int make_room(Window* window) except -1 nogil:
     """One more place behind the last bucket."""
-    cdef int64_t capacity
+    cdef int32_t capacity
     cdef Bucket* larger
     if window.head + window.count < window.capacity:
         return 0
@@ -120,10 +120,11 @@ cdef void window_sums(const Window* window, int64_t now_number, WindowSums* sums
 # ---- as bytes ----
 
 cdef int write_window(Writer* writer, const Window* window) except -1:
+    cdef int64_t count = window.count
     write_block(writer, &window.before_price, sizeof(double))
     write_block(writer, &window.before_time, sizeof(int64_t))
-    write_block(writer, &window.count, sizeof(int64_t))
-    write_block(writer, window.buckets + window.head, window.count * sizeof(Bucket))
+    write_block(writer, &count, sizeof(int64_t))
+    write_block(writer, window.buckets + window.head, count * sizeof(Bucket))
     return 0
 
 
@@ -140,12 +141,12 @@ cdef int read_window(Cursor* cursor, Window* window) except -1:
     window.buckets = <Bucket*>malloc(count * sizeof(Bucket))
     if window.buckets == NULL:
         raise MemoryError(f"no memory for {count} buckets")
-    window.capacity = count
+    window.capacity = <int32_t>count
     read_block(cursor, window.buckets, count * sizeof(Bucket))
     for i in range(1, count):
         if window.buckets[i].number <= window.buckets[i - 1].number:
             raise ValueError("state: expected buckets in order, was another order")
     if window.buckets[0].number < 0 or window.buckets[count - 1].number > <int64_t>1 << 40:
         raise ValueError("state: expected buckets of times since 1970, was something else")
-    window.count = count
+    window.count = <int32_t>count
     return 0

@@ -47,6 +47,7 @@ class Rules:
     last: int = _bits(5, 10, 22, 32, 33, *VOLUME_ONLY, *OFFICIAL)
     high_low: int = _bits(*VOLUME_ONLY, *OFFICIAL)
     volume: int = _bits(38, *OFFICIAL)
+    take_suspects: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,13 @@ class Trade:
     after_hours: bool
     official_open: bool
     official_close: bool
+    conditions: int
+    rules: Rules
+    # Whether trading was halted when it came, as far as was known.
+    halted: bool
 
 
-def judge_trade(order: int, row: tuple[int, float, float, int], rules: Rules, day: Day) -> Trade:
+def judge_trade(order: int, row: tuple[int, float, float, int], rules: Rules, day: Day, halted: bool = False) -> Trade:
     """A row is (time, price, size, conditions)."""
     time, price, size, conditions = row
     official = bool(conditions & (OFFICIAL_OPEN | OFFICIAL_CLOSE))
@@ -88,6 +93,9 @@ def judge_trade(order: int, row: tuple[int, float, float, int], rules: Rules, da
         after_hours=after and bool(conditions & EXTENDED_HOURS),
         official_open=bool(conditions & OFFICIAL_OPEN),
         official_close=bool(conditions & OFFICIAL_CLOSE),
+        conditions=conditions,
+        rules=rules,
+        halted=halted,
     )
 
 
@@ -109,6 +117,7 @@ class Bar:
     premarket: bool
     regular: bool
     postmarket: bool
+    rules: Rules
 
     @property
     def anchors(self) -> bool:
@@ -164,6 +173,8 @@ class SymbolDay:
     limits: list[Limit] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     arrivals: list[Trade | Bar | Quote | Limit | Snapshot] = field(default_factory=list)
+    # Prints that were held, whatever became of them; known once the day is settled (suspects.py).
+    suspects: int = 0
 
     def add(self, event: Trade | Bar | Quote | Limit | Snapshot) -> None:
         self.arrivals.append(event)

@@ -39,6 +39,7 @@ class Facts:
 
 
 def facts_of(events: SymbolDay, day: Day) -> Facts:
+    """Of a day that is settled (suspects.py)."""
     facts = Facts()
     snapshots = accepted(events, day)
     facts.traded = bool(events.trades or events.bars) or any(
@@ -48,7 +49,7 @@ def facts_of(events: SymbolDay, day: Day) -> Facts:
     _open_and_close(facts, events, snapshots, day)
     _highs_and_lows(facts, events, snapshots, day)
     _volumes(facts, events, day)
-    _quotes_and_limits(facts, events, snapshots)
+    quotes_and_limits(facts, events, snapshots)
     _last_update(facts, events, snapshots, day)
     return facts
 
@@ -123,7 +124,8 @@ def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
     if anchored or events.trades:
         facts.volume, facts.dollar_volume = volume(anchored, trades)
     if facts.traded:
-        facts.halts = facts.suspect_prints = 0.0
+        facts.halts = 0.0
+        facts.suspect_prints = float(events.suspects)
         before = [anchor for anchor in anchored if anchor.end <= day.open]
         facts.premarket_volume = volume(before, [trade for trade in trades if trade.premarket])[0]
         facts.postmarket_volume = math.fsum(trade.size for trade in trades if trade.after_hours)
@@ -133,7 +135,7 @@ def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
         facts.trades = float(len(trades))
 
 
-def _quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot]) -> None:
+def quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot]) -> None:
     quoted = -1
     for event in events.arrivals:
         if isinstance(event, Quote) and event.time >= quoted:

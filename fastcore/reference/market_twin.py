@@ -23,6 +23,7 @@ from fastcore.reference.day_events import (
 from fastcore.reference.derived import SLOTS, Baseline, History, Value, row_of
 from fastcore.reference.facts import Facts, facts_of
 from fastcore.reference.halts_twin import HaltsTwin, Listed
+from fastcore.reference.suspects import settled
 
 _HISTORY = frozenset({"prev_close", "prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
 
@@ -46,6 +47,8 @@ class MarketTwin:
         self._order = 0
         self._events: dict[str, SymbolDay] = {}
         self._history: dict[str, History] = {}
+        # Made of the events when they are asked for.
+        self._settled: dict[str, SymbolDay] = {}
         self._facts: dict[str, Facts] = {}
         self._halts: dict[str, HaltsTwin] = {}
         # Per symbol the time of its newest limit message.
@@ -78,7 +81,7 @@ class MarketTwin:
     def row(self, symbol: str) -> dict[str, Value]:
         if symbol not in self._events:
             raise KeyError(symbol)
-        events, history = self._events[symbol], self._history[symbol]
+        events, history = self.events_of(symbol), self._history[symbol]
         if self.day is None:
             return row_of(symbol, Facts(), events, history, None, self.now_ns)
         if symbol not in self._facts:
@@ -104,9 +107,18 @@ class MarketTwin:
         assert self.day is not None
         return self._halts.setdefault(self.symbols[symbol_id], HaltsTwin(self.day.start))
 
+    def _is_halted(self, symbol_id: int, now: int) -> bool:
+        halts = self._halts.get(self.symbols[symbol_id])
+        told = halts.tell(now) if halts is not None else None
+        return told is not None and bool(told.halted)
+
     def events_of(self, symbol: str) -> SymbolDay:
-        """All messages of a symbol today."""
-        return self._events[symbol]
+        """All messages of a symbol today, as they count."""
+        if self.day is None:
+            return self._events[symbol]
+        if symbol not in self._settled:
+            self._settled[symbol] = settled(self._events[symbol], self.day)
+        return self._settled[symbol]
 
     def baseline_of(self, symbol: str) -> Baseline | None:
         return self._history[symbol].baseline
@@ -122,6 +134,7 @@ class MarketTwin:
     def _add(self, symbol_id: int, event: object, time: int) -> None:
         symbol = self._touch(symbol_id)
         self._events[symbol].add(event)  # type: ignore[arg-type]
+        self._settled.pop(symbol, None)
         self._facts.pop(symbol, None)
         self.now_ns = max(self.now_ns, time)
 
@@ -171,6 +184,7 @@ class MarketTwin:
                 self._events[symbol] = SymbolDay()
                 self._history[symbol] = self._yesterday(self._history[symbol])
                 self.touched[symbol] = self.touched.get(symbol, 0) + 1
+        self._settled.clear()
         self._facts.clear()
         self.day = Day(
             date=day.trading_date,
@@ -186,7 +200,7 @@ class MarketTwin:
         return History({name: value for name, value in history.values.items() if name not in _HISTORY})
 
     def _apply_trade_rules(self, rules: frame_pb2.TradeRules) -> None:
-        self.rules = Rules(rules.forbids_last, rules.forbids_high_low, rules.forbids_volume)
+        self.rules = Rules(rules.forbids_last, rules.forbids_high_low, rules.forbids_volume, rules.take_suspect_prints)
 
     def _apply_list_filters(self, message: frame_pb2.ListFilters) -> None:
         names = {1: "PRE_MARKET", 2: "MARKET_OPEN", 3: "POST_MARKET", 4: "CLOSED"}
@@ -196,7 +210,8 @@ class MarketTwin:
         assert self.day is not None
         for i, symbol_id in enumerate(batch.symbol_id):
             row = (batch.time_ns[i], batch.price[i], batch.size[i], batch.conditions[i])
-            trade = judge_trade(self._next(), row, self.rules, self.day)
+            is_halted = self._is_halted(symbol_id, max(self.now_ns, row[0]))
+            trade = judge_trade(self._next(), row, self.rules, self.day, is_halted)
             self._add(symbol_id, trade, trade.time)
             if trade.sets_price:
                 self._halts_of(symbol_id).trade(trade.time, self.now_ns)
@@ -221,6 +236,7 @@ class MarketTwin:
                 premarket=start < day.open,
                 regular=day.open <= start < day.close,
                 postmarket=start >= day.close,
+                rules=self.rules,
             )
             self._add(symbol_id, bar, bar.end)
 

@@ -150,8 +150,8 @@ def test_windows_stand_on_the_grid_of_ten_seconds(market: SmallMarket) -> None:
     expect(market, vol_1m=110.0, chg_1m=None)
     market.watermark("10:01:10")  # mark 10:00:10
     expect(market, vol_1m=10.0, chg_1m=10.0, vol_5m=110.0, chg_5m=None)
-    market.trade("10:00:15", 30.0, 1)
-    market.trade("10:00:05", 40.0, 1000)  # late: counts at its own time
+    market.trade("10:00:15", 18.0, 1)
+    market.trade("10:00:05", 24.0, 1000)  # late: counts at its own time
     expect(market, vol_1m=11.0, chg_1m=-25.0, vol_5m=1111.0)
 
 

@@ -29,7 +29,8 @@ def test_reader_and_generated_class_agree() -> None:
     for _ in range(200):
         masks = {name: rng.choice((0, rng.randrange(2**64))) for name in
                  ("known", "forbids_last", "forbids_high_low", "forbids_volume")}  # fmt: skip
-        assert read_rules(frame_pb2.TradeRules(**masks).SerializeToString()) == masks
+        masks["take_suspect_prints"] = rng.randrange(2)
+        assert read_rules(frame_pb2.TradeRules(**masks).SerializeToString()) == masks  # type: ignore[arg-type]
     encoded = fallback_rules()
     for length in range(len(encoded)):
         try:
@@ -38,6 +39,14 @@ def test_reader_and_generated_class_agree() -> None:
             continue
         parsed = frame_pb2.TradeRules.FromString(encoded[:length])
         assert read == {name: getattr(parsed, name) for name in read}
+
+
+def test_the_table_says_whether_prints_are_held() -> None:
+    rows = [condition(37, False, False, True)]
+    for take in (False, True):
+        assert read_rules(fallback_rules(take))["take_suspect_prints"] == take
+        assert read_rules(rules_from_conditions(rows, take))["take_suspect_prints"] == take
+    assert not frame_pb2.TradeRules.FromString(fallback_rules()).take_suspect_prints
 
 
 def condition(id_: int, high_low: bool, last: bool, volume: bool, **others: Any) -> dict[str, Any]:

@@ -84,7 +84,11 @@ class MarketStream:
         self.symbols = sorted({self._name() for _ in range(symbols)}, key=lambda _: self.random.random())
         self.snapshots, self.references = snapshots, references
         count = len(self.symbols)
-        self.level = [round(math.exp(self.random.gauss(3, 1.5)) + 0.3, 2) for _ in range(count)]
+        # Some are so cheap that other tolerances hold.
+        self.level = [
+            round(self.random.uniform(0.05, 4), 2) if self.random.random() < 0.2 else self._usual_level()
+            for _ in range(count)
+        ]
         self.volume = [0.0] * count
         # What tells of a symbol: trades, A bars, AM bars.
         sources = ("t", "s", "m", "sm", "ts", "tm", "tsm", "t", "t", "sm")
@@ -143,9 +147,10 @@ class MarketStream:
             kinds = ("trade", "bar1", "bar2", "quote", "limit", "snapshot", "halt")
             kind = rng.choices(kinds, (60, 14, 8, 6, 5, 3, 2))[0]
             for _ in range(run):
-                self.clock += int(step * rng.expovariate(1))
-                self.clock = min(self.clock, self.day.post_market_end_ns - 1)
+                self._pass(int(step * rng.expovariate(1)))
                 self._event(kind)
+            if rng.random() < 0.15:
+                self._stray()
             left -= run
             chance = rng.random()
             if chance < 0.35:
@@ -160,6 +165,9 @@ class MarketStream:
                 self._filters()
         self._watermark()
 
+    def _pass(self, duration: int) -> None:
+        self.clock = min(self.clock + duration, self.day.post_market_end_ns - 1)
+
     def _event(self, kind: str) -> None:
         rng = self.random
         if self.past and rng.random() < 0.03:
@@ -168,7 +176,7 @@ class MarketStream:
             if same:
                 self.events.append(rng.choice(same))
                 return
-        symbol = min(int(rng.expovariate(1) * self.known / 5), self.known - 1)
+        symbol = self._symbol()
         make = {
             "trade": self._trade,
             "quote": self._quote,
@@ -180,6 +188,63 @@ class MarketStream:
         if event is not None:
             self.events.append(event)
             self.past.append(event)
+
+    # ---- prints that are far off ----
+
+    def _stray(self) -> None:
+        """A print far off, mostly of a symbol that trades, and now and then what confirms it, or nearly does."""
+        rng = self.random
+        symbol = self._symbol()
+        if rng.random() < 0.6:
+            self._lead(symbol)
+        prints = [self._stray_print(symbol) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+        if rng.random() < 0.02:
+            prints += [self._stray_print(symbol) for _ in range(20)]
+        self.events += prints
+        self.past += prints
+        for _ in range(rng.choice((0, 1, 1, 2))):
+            row = rng.choice(prints).row
+            self._pass(rng.choice((0, rng.randrange(SECOND), rng.randrange(90 * SECOND), 60 * SECOND)))
+            if rng.random() < 0.5:
+                self._near_print(symbol, row[1], row[2])
+            else:
+                self._reaching_bar(symbol, row[1], row[2])
+
+    def _lead(self, symbol: int) -> None:
+        """Trades enough to say what is expected, trading resumed, and sometimes bands."""
+        rng = self.random
+        width = rng.choice((0.0, 0.0, 0.05, 0.1, 0.2))
+        bands = [round(self.level[symbol] * factor, 4) if width else NAN for factor in (1 + width, 1 - width)]
+        self.events.append(Event("limit", (symbol, self.clock, *bands, 1 << 18)))
+        for _ in range(rng.randint(2, 5)):
+            self._pass(rng.randrange(2 * SECOND))
+            price = self._price(symbol)
+            self.events.append(Event("trade", (symbol, self.clock, price, 100.0, rng.choice((0, 1 << 12, 1 << 14)))))
+
+    def _stray_print(self, symbol: int) -> Event:
+        rng = self.random
+        factor = rng.choice(
+            (0.08, 0.24, 0.26, 0.49, 0.51, 0.7, 0.79, 0.81, 0.86, 1.14, 1.19, 1.21, 1.49, 1.51, 1.9, 2.1)
+        )
+        price = max(0.0001, round(self.level[symbol] * factor * rng.choice((1.0, 1.0, rng.uniform(0.9, 1.1))), 4))
+        conditions = rng.choice((0, 1 << 3, 1 << 5, 1 << 12, 1 << 14, 1 << 38, 1 << 37))
+        return Event("trade", (symbol, self._time(), price, float(rng.randint(1, 500)), conditions))
+
+    def _near_print(self, symbol: int, time: int, price: float) -> None:
+        rng = self.random
+        when = rng.choice((self.clock, self.clock, time, time + 60 * SECOND, time - 1, time + 60 * SECOND + 1))
+        when = min(max(when, self.day.pre_market_start_ns), self.day.post_market_end_ns - 1)
+        near = max(0.0001, round(price * rng.choice((1.0, 1.01, 0.99, 1.04, 0.96, 1.08, 0.9)), 4))
+        self.events.append(Event("trade", (symbol, when, near, 200.0, rng.choice((0, 0, 1 << 5, 1 << 12, 1 << 37)))))
+
+    def _reaching_bar(self, symbol: int, time: int, price: float) -> None:
+        rng = self.random
+        kind, span = rng.choice((("bar1", SECOND), ("bar2", MINUTE)))
+        start = max(time // span * span + rng.choice((0, 0, 0, span, -span)), self.day.pre_market_start_ns)
+        edge = price * rng.choice((1.0, 1.0, 1.0, 1.01, 0.99))
+        high, low = max(self.level[symbol], edge), min(self.level[symbol], edge)
+        row = (symbol, start, start + span, low, high, low, high, 500.0, NAN, NAN, NAN, NAN, NAN)
+        self.events.append(Event(kind, row))
 
     # ---- events ----
 
@@ -264,6 +329,12 @@ class MarketStream:
              self.volume[symbol] if minute else NAN, bar[0], *rng.choice(((NAN, NAN), (prices[0], prices[3]))),
              minute, bar[1], bar[2]),
         )  # fmt: skip
+
+    def _symbol(self) -> int:
+        return min(int(self.random.expovariate(1) * self.known / 5), self.known - 1)
+
+    def _usual_level(self) -> float:
+        return round(math.exp(self.random.gauss(3, 1.5)) + 0.3, 2)
 
     def _time(self) -> int:
         """Mostly now, sometimes late, sometimes on the very edge of a second, slot or session."""

@@ -368,10 +368,15 @@ class TradeRules(_message.Message):
     FORBIDS_LAST_FIELD_NUMBER: _builtins.int
     FORBIDS_HIGH_LOW_FIELD_NUMBER: _builtins.int
     FORBIDS_VOLUME_FIELD_NUMBER: _builtins.int
+    TAKE_SUSPECT_PRINTS_FIELD_NUMBER: _builtins.int
     known: _builtins.int
     forbids_last: _builtins.int
     forbids_high_low: _builtins.int
     forbids_volume: _builtins.int
+    take_suspect_prints: _builtins.bool
+    """No print is suspect: every trade sets at once what its conditions allow.
+    Else one whose price is far off is held until something confirms it.
+    """
     def __init__(
         self,
         *,
@@ -379,10 +384,11 @@ class TradeRules(_message.Message):
         forbids_last: _builtins.int = ...,
         forbids_high_low: _builtins.int = ...,
         forbids_volume: _builtins.int = ...,
+        take_suspect_prints: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forbids_high_low", b"forbids_high_low", "forbids_last", b"forbids_last", "forbids_volume", b"forbids_volume", "known", b"known"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forbids_high_low", b"forbids_high_low", "forbids_last", b"forbids_last", "forbids_volume", b"forbids_volume", "known", b"known", "take_suspect_prints", b"take_suspect_prints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
