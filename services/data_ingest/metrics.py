@@ -15,6 +15,9 @@ LOST_BATCHES = Counter("tradeul_sequencer_lost_batches", "Batches that polygon_w
 UNKNOWN_CONDITIONS = Counter(
     "tradeul_unknown_condition_trades", "Trades accepted with a sale condition that the rules do not know."
 )
+SUSPECT_PRINTS = Gauge(
+    "tradeul_suspect_prints", "Today's prints that were held because of their price, by what came of them.", ["outcome"]
+)
 TRADING_DAYS = Counter("tradeul_sequencer_trading_days", "Trading days begun.")
 SNAPSHOTS = Counter("tradeul_vendor_snapshots", "Full-market snapshots of the vendor, by how they went.", ["result"])
 REFERENCE_SYMBOLS = Gauge("tradeul_reference_symbols", "Symbols that have a kind of reference data.", ["kind"])

@@ -17,11 +17,12 @@ RETRY_SECONDS: Final = 300.0
 
 
 class RulesFollower:
-    """`take` gets the encoded TradeRules."""
+    """`take` gets the encoded TradeRules, which also say whether suspect prints are held."""
 
-    def __init__(self, vendor: VendorClient, take: Callable[[bytes], None]) -> None:
+    def __init__(self, vendor: VendorClient, take: Callable[[bytes], None], take_suspect_prints: bool) -> None:
         self._vendor = vendor
         self._take = take
+        self._take_suspect_prints = take_suspect_prints
         self._is_fallback = True
 
     async def first(self) -> None:
@@ -31,7 +32,7 @@ class RulesFollower:
                 await self._load()
         except (VendorError, ValueError, TimeoutError) as error:
             log.warning("the built-in trade rules hold", reason=f"{described(error)}")
-            self._take(fallback_rules())
+            self._take(fallback_rules(self._take_suspect_prints))
 
     async def run(self) -> None:
         """Tries until the vendor's are there; returns never."""
@@ -44,7 +45,7 @@ class RulesFollower:
         await asyncio.get_running_loop().create_future()
 
     async def _load(self) -> None:
-        rules = rules_from_conditions(await self._vendor.conditions())
+        rules = rules_from_conditions(await self._vendor.conditions(), self._take_suspect_prints)
         self._take(rules)
         self._is_fallback = False
         log.info("trade rules from the vendor")

@@ -135,7 +135,7 @@ class DataIngest(Service):
             SnapshotChannel(self._channels).publish if self._channels is not None else None,
         )
         self._filters = FiltersFollower(settings.database_url, self._take_filters)
-        self._rules = RulesFollower(vendor, self._take_rules)
+        self._rules = RulesFollower(vendor, self._take_rules, settings.suspect_prints == "take")
         gate = ReplayGate(self.reference, self.stream, has_reference).open if settings.is_replay else None
         self._reader = FeedReader(
             settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self._set_feed_trouble, gate
@@ -345,6 +345,8 @@ class DataIngest(Service):
         metrics.HELD_FRAMES.set(ring.newest + 1 - ring.oldest)
         metrics.HELD_BYTES.set(ring.held_bytes)
         metrics.SYMBOLS.set(len(self.sequencer.symbols))
+        for outcome, count in self.sequencer.market.state.suspect_prints.items():
+            metrics.SUSPECT_PRINTS.labels(outcome).set(count)
         grow(metrics.FEED_RESETS, "resets", feed.resets)
         grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
         grow(metrics.TRADING_DAYS, "days", feed.days)

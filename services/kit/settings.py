@@ -244,6 +244,11 @@ class Settings(BaseModel):
     subscriptions: tuple[str, ...] = Field(
         default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: vendor subscriptions, by comma"
     )
+    suspect_prints: Literal["hold", "take"] = Field(
+        default="hold",
+        description="TRADEUL_SUSPECT_PRINTS: hold a print whose price is far off until something confirms it, or take "
+        "it at once",
+    )
     cors_origins: tuple[str, ...] = Field(
         default=("http://localhost:*", "http://127.0.0.1:*", "https://localhost:*", "https://127.0.0.1:*"),
         description="TRADEUL_CORS_ORIGINS: whose pages may call the door from a browser, by comma: "
@@ -259,7 +264,7 @@ class Settings(BaseModel):
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
-    @field_validator("market", "clock", "log_format", "log_level", mode="before")
+    @field_validator("market", "clock", "log_format", "log_level", "suspect_prints", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -79,6 +79,7 @@ class ScannerServicer:
             status.trading_date = trading_date(state.trading_date, state.next_trading_date, state.now_ns)
             status.symbols = state.count
             status.active_symbols = state.active_count
+            status.suspect_prints.CopyFrom(scanner_pb2.SuspectPrints(**state.suspect_prints))
             status.list_rows.update({name: market.list_count(name) for name in core.definitions})
             if state.now_ns:
                 status.event_time.FromNanoseconds(state.now_ns)

@@ -364,6 +364,29 @@ async def test_the_vendors_trade_rules(
             await reader.until_kind("current")
             rules = reader.bodies("trade_rules")[0]
             assert rules.forbids_volume >> 9 & 1
+            assert not rules.take_suspect_prints
+
+
+@pytest.mark.parametrize("has_rules", [True, False])
+async def test_whether_suspect_prints_are_held_travels_in_the_stream(
+    vendor: VendorServer,
+    feed: ScriptedPolygonWs,
+    rest: ScriptedRest,
+    tmp_path: Path,
+    stores: Stores,
+    has_rules: bool,
+) -> None:
+    rules_of = {"updates_high_low": True, "updates_open_close": True, "updates_volume": False}
+    rest.conditions = [
+        {"id": 38, "name": "Corrected", "type": "sale_condition", "data_types": ["trade"],
+         "update_rules": {"consolidated": rules_of, "market_center": rules_of}},
+    ][:has_rules]  # fmt: skip
+    environment = {"TRADEUL_SUSPECT_PRINTS": "take"}
+    async with running_sequencer(vendor, feed, tmp_path, stores, environment) as sequencer:
+        epoch = (await sequencer.status()).position.epoch
+        async with sequencer.reader((epoch, 0)) as reader:
+            await reader.until_kind("current")
+            assert reader.bodies("trade_rules")[0].take_suspect_prints
 
 
 async def test_scanner_filters_change_while_running(sequencer: RunningSequencer, stores: Stores) -> None:

@@ -138,6 +138,11 @@ async def test_status(sequencer: ScriptedSequencer, scanner: RunningScanner) -> 
     assert status.problem == ""
     # The tape is of another time than the wall's clock.
     assert not status.HasField("lag_ms")
+    for price in (105.0, 105.1, 50.0, 50.1, 9.0):
+        sequencer.trade({"S01": price})
+    await scanner.until_at(sequencer)
+    suspects = (await scanner.status()).suspect_prints
+    assert (suspects.confirmed_by_trade, suspects.confirmed_by_bar, suspects.unconfirmed) == (1, 0, 1)
 
 
 async def test_metrics_say_what_happened(sequencer: ScriptedSequencer) -> None:

@@ -10,6 +10,8 @@ from tradeul.v1 import frame_pb2, market_data_pb2, stream_pb2
 
 from fastcore.market_state import MarketState
 from fastcore.reference.market_twin import MarketTwin
+from services.kit.errors import SettingsError
+from services.kit.settings import Settings
 from tests.support.market_stream import DAYS, EPOCH, RULES, MarketStream, at
 from tests.support.small_market import SECOND, SmallMarket
 
@@ -348,6 +350,13 @@ def test_a_copy_waits_for_the_same() -> None:
     assert copy.state.hash() == state.hash()  # type: ignore[attr-defined]
     assert state.suspect_prints == {"unconfirmed": 0, "confirmed_by_trade": 1, "confirmed_by_bar": 1}
     assert copy.state.suspect_prints == state.suspect_prints  # type: ignore[attr-defined]
+
+
+def test_the_setting() -> None:
+    assert Settings.load({}).suspect_prints == "hold"
+    assert Settings.load({"TRADEUL_SUSPECT_PRINTS": "Take"}).suspect_prints == "take"
+    with pytest.raises(SettingsError, match=r"TRADEUL_SUSPECT_PRINTS: .*'hold' or 'take'"):
+        Settings.load({"TRADEUL_SUSPECT_PRINTS": "drop"})
 
 
 # --- properties, which no twin is asked for

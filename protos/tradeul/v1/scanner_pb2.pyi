@@ -757,6 +757,7 @@ class ScannerStatus(_message.Message):
     SCANS_FIELD_NUMBER: _builtins.int
     LAG_MS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    SUSPECT_PRINTS_FIELD_NUMBER: _builtins.int
     session: _session_pb2.Session.ValueType
     """Absent, like trading_date, until there is a state."""
     trading_date: _builtins.str
@@ -787,6 +788,10 @@ class ScannerStatus(_message.Message):
     def list_rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Rows per list."""
 
+    @_builtins.property
+    def suspect_prints(self) -> Global___SuspectPrints:
+        """Absent until there is a state."""
+
     def __init__(
         self,
         *,
@@ -803,10 +808,11 @@ class ScannerStatus(_message.Message):
         scans: _builtins.int = ...,
         lag_ms: _builtins.float | None = ...,
         problem: _builtins.str = ...,
+        suspect_prints: Global___SuspectPrints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "position", b"position", "session", b"session", "trading_date", b"trading_date"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "position", b"position", "session", b"session", "suspect_prints", b"suspect_prints", "trading_date", b"trading_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "active_symbols", b"active_symbols", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "subscribers", b"subscribers", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "active_symbols", b"active_symbols", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "subscribers", b"subscribers", "suspect_prints", b"suspect_prints", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag_ms: _TypeAlias = _typing.Literal["lag_ms"]  # noqa: Y015
     _WhichOneofArgType__lag_ms: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms"]  # noqa: Y015
@@ -822,3 +828,33 @@ class ScannerStatus(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__trading_date) -> _WhichOneofReturnType__trading_date | None: ...
 
 Global___ScannerStatus: _TypeAlias = ScannerStatus  # noqa: Y015
+
+@_typing.final
+class SuspectPrints(_message.Message):
+    """Today's prints whose price was so far off that they were held, by what came
+    of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNCONFIRMED_FIELD_NUMBER: _builtins.int
+    CONFIRMED_BY_TRADE_FIELD_NUMBER: _builtins.int
+    CONFIRMED_BY_BAR_FIELD_NUMBER: _builtins.int
+    unconfirmed: _builtins.int
+    """They set nothing so far."""
+    confirmed_by_trade: _builtins.int
+    confirmed_by_bar: _builtins.int
+    def __init__(
+        self,
+        *,
+        unconfirmed: _builtins.int = ...,
+        confirmed_by_trade: _builtins.int = ...,
+        confirmed_by_bar: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed_by_bar", b"confirmed_by_bar", "confirmed_by_trade", b"confirmed_by_trade", "unconfirmed", b"unconfirmed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspectPrints: _TypeAlias = SuspectPrints  # noqa: Y015
