@@ -44,7 +44,7 @@ async def run(settings: Settings, folder: Path) -> None:
 
     asked_to_stop = stop_event()
     recording = Recording(folder)
-    reader = FrameReader(settings.address("data_ingest"), recording, "record")
+    reader = FrameReader(settings.address("data_ingest"), recording, "record", wants_newest_state=True)
     reading = asyncio.create_task(reader.run(), name="record.reading")
     flushing = asyncio.create_task(keep_flushing(recording), name="record.flushing")
     stop = asyncio.create_task(asked_to_stop.wait(), name="record.stop")

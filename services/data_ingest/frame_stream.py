@@ -61,24 +61,31 @@ class FrameStream:
         """Of the epoch in force."""
         return self._sequencer.ring
 
-    def subscribe(self, asked: Position | None, reader: str, credit: int) -> FrameSubscription:
+    def subscribe(
+        self, asked: Position | None, reader: str, credit: int, wants_newest_state: bool = False
+    ) -> FrameSubscription:
         """A reader whose last frame was `asked`, None for one that has none. It counts once it reads."""
-        return FrameSubscription(self, asked, reader, credit)
+        return FrameSubscription(self, asked, reader, credit, wants_newest_state)
 
     def plan(self, asked: Position) -> ResumePlan:
         """The reader's next frame, and why it needs the whole state first, if it does."""
         return plan_resume(asked, self.ring.epoch, self.ring.oldest, self.ring.newest)
 
-    def whole_state(self) -> WholeState:
-        """A state from which the ring goes on; made once for all who need one at about the same time."""
+    def whole_state(self, of_now: bool = False) -> WholeState:
+        """A state from which the ring goes on; made once for all who need one at about the same time.
+
+        `of_now`: one of the newest frame.
+        """
         self._state_used_at = monotonic()
-        if self._state is None or self._is_behind(self._state):
+        state = self._state
+        if state is None or self._is_behind(state) or (of_now and state.position != self.ring.position):
             began = monotonic()
             position, data = self._sequencer.whole_state()
             self._state = WholeState(position, data)
             seconds = monotonic() - began
             metrics.STATE_SECONDS.observe(seconds)
             log.info("whole state made", position=str(position), bytes=len(data), seconds=round(seconds, 4))
+        assert self._state is not None, "it was made when there was none"
         return self._state
 
     def release_state(self) -> None:

@@ -18,13 +18,16 @@ log = get_logger(__name__)
 class FrameSubscription:
     """One reader of a FrameStream. `credit`: frames that may be unacknowledged; 0 for any number."""
 
-    def __init__(self, stream: "FrameStream", asked: Position | None, reader: str, credit: int) -> None:
+    def __init__(
+        self, stream: "FrameStream", asked: Position | None, reader: str, credit: int, wants_newest_state: bool = False
+    ) -> None:
         self._stream = stream
         # Of an epoch that has ended, until all of it was sent.
         self._ring = stream.ring
         self._asked = asked
         self._reader = reader
         self._credit = credit
+        self._wants_newest_state = wants_newest_state
         self._woken = asyncio.Event()
         self._ended = False
         self._error: Exception | None = None
@@ -85,7 +88,7 @@ class FrameSubscription:
                     if ring is not stream.ring:
                         self._let_go()
                         ring = self._ring = stream.ring
-                    state = stream.whole_state()
+                    state = stream.whole_state(self._wants_newest_state)
                     # Loading it may take longer than the ring lasts.
                     self._hold(state.position.sequence + 1)
                     for index in range(state.count):

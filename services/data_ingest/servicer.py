@@ -63,7 +63,7 @@ class DataIngestServicer:
         if (length := len(opening.reader)) > LONGEST_NAME:
             raise INVALID_REQUEST.error(f"reader: expected at most {LONGEST_NAME} characters, was {length}")
         asked = Position.of(opening.position) if opening.HasField("position") else None
-        subscription = self._stream.subscribe(asked, opening.reader, opening.credit)
+        subscription = self._stream.subscribe(asked, opening.reader, opening.credit, opening.wants_newest_state)
         log.info("reader came", reader=opening.reader, asked=str(asked))
         acks = asyncio.create_task(_read(requests, subscription), name="data_ingest.reader_acks")
         try:

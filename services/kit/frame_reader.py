@@ -71,12 +71,16 @@ class FrameSink(Protocol):
 
 
 class FrameReader:
-    """One reader of DataIngestService.SubscribeFrames; `name` is what logs and metrics call it."""
+    """One reader of DataIngestService.SubscribeFrames; `name` is what logs and metrics call it.
 
-    def __init__(self, target: Address | str, sink: FrameSink, name: str) -> None:
+    `wants_newest_state`: a whole state is to be one of now, whatever it costs the sequencer.
+    """
+
+    def __init__(self, target: Address | str, sink: FrameSink, name: str, *, wants_newest_state: bool = False) -> None:
         self._target = target
         self._sink = sink
         self._name = name
+        self._wants_newest_state = wants_newest_state
         self._chunks: list[bytes] = []
         self._chunks_of = Position(0, 0)
         self._unacknowledged = 0
@@ -189,7 +193,9 @@ class FrameReader:
             raise StreamHole(f"expected to be at {position}, which was all sent, was at {self._sink.position}")
 
     def _open_request(self) -> bytes:
-        request = data_ingest_pb2.SubscribeFramesOpen(reader=self._name, credit=CREDIT)
+        request = data_ingest_pb2.SubscribeFramesOpen(
+            reader=self._name, credit=CREDIT, wants_newest_state=self._wants_newest_state
+        )
         if (position := self._sink.position) is not None:
             request.position.CopyFrom(position.message())
         return data_ingest_pb2.SubscribeFramesRequest(open=request).SerializeToString()

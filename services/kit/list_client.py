@@ -56,6 +56,11 @@ class ListCopy:
         self._is_exact = False
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether a snapshot has come."""
+        return self.snapshots > 0
+
+    @property
     def can_resume(self) -> bool:
         """Whether the position is one to go on from; else only a snapshot helps."""
         return self._is_exact

@@ -75,7 +75,8 @@ class Recording:
             raise FrameError(f"whole state at {position} cannot be read: {error}") from error
         # In order: what waits belongs to the place before.
         self.flush()
-        if self._position is not None:
+        # With another day another stream begins, and nothing of this day is missing.
+        if self._position is not None and (self._day is None or state.trading_date == str(self._day.date)):
             self.gaps += 1
             log.warning("the recording has a gap", after=str(self._position), goes_on_at=str(position))
         self._symbols = list(state.symbols)

@@ -17,7 +17,7 @@ import pytest
 from tradeul.v1 import scanner_pb2
 
 from fastcore.market import Market, state_of
-from services.data_ingest import frame_stream, opening
+from services.data_ingest import opening
 from services.kit import recorded_market
 from services.kit.errors import StartError
 from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
@@ -107,17 +107,15 @@ def lists_of(market: Any) -> dict[str, list[tuple[object, ...]]]:
 
 
 async def test_a_recording_from_the_middle_of_a_day_begins_with_the_market(
-    vendor: VendorServer, tmp_path: Path, arrived: Path, monkeypatch: pytest.MonkeyPatch
+    vendor: VendorServer, tmp_path: Path, arrived: Path
 ) -> None:
-    # The state that the scanner got is not kept for the recorder.
-    monkeypatch.setattr(frame_stream, "STATE_SECONDS", 0.0)
     recording = Listening(tmp_path / "flat")
     paced = {"TRADEUL_REPLAY_SPEED": "0.001", "TRADEUL_REPLAY_START": "2025-11-24T09:31:00"}
     environment = environment_of(vendor, tmp_path, arrived, **paced)
     async with running_replay(environment, ScriptedReference(1)) as live:
         await live.until_time(ns_at("09:30:59.8"))
-        live.data_ingest.stream.release_state()
-        reader = FrameReader(sequencer_address(live), recording, "record")
+        # Not the state that the scanner got before the first event.
+        reader = FrameReader(sequencer_address(live), recording, "record", wants_newest_state=True)
         reading = asyncio.create_task(reader.run())
         # The day stands nearly still until the recorder is there.
         await until(lambda: bool(recording.states))

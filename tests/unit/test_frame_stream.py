@@ -42,15 +42,17 @@ class Publisher:
             self._time += SECOND
             self.feed.take(self._source.batch(("AAPL", self._time, 10.0)), 0)
 
-    def reader(self, asked: Position | None = None, credit: int = 0) -> "Reader":
-        return Reader(self.stream, asked, credit)
+    def reader(self, asked: Position | None = None, credit: int = 0, *, wants_newest_state: bool = False) -> "Reader":
+        return Reader(self.stream, asked, credit, wants_newest_state)
 
 
 class Reader:
     """Keeps a copy of the market."""
 
-    def __init__(self, stream: FrameStream, asked: Position | None, credit: int) -> None:
-        self.subscription = stream.subscribe(asked, "test", credit)
+    def __init__(
+        self, stream: FrameStream, asked: Position | None, credit: int, wants_newest_state: bool = False
+    ) -> None:
+        self.subscription = stream.subscribe(asked, "test", credit, wants_newest_state)
         self.messages: AsyncGenerator[bytes, None] = self.subscription.messages()
         self.kinds: list[str] = []
         self.sequences: list[int] = []
@@ -114,6 +116,18 @@ async def test_a_whole_state_in_several_chunks_is_made_once(monkeypatch: pytest.
     assert second.sequences == [sequence for sequence in range(publisher.sequencer.position.sequence - 2, 99)][:3]
     assert second.market is not None
     assert second.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+
+
+async def test_a_reader_may_want_the_newest_state() -> None:
+    publisher = Publisher()
+    publisher.publish(3)
+    await publisher.reader().until("current")
+    publisher.publish(3)
+    reader = publisher.reader(wants_newest_state=True)
+    await reader.until("current")
+    assert (reader.kinds, reader.sequences) == (["opened", "snapshot", "current"], [])
+    assert reader.market is not None
+    assert reader.market.sequence == publisher.sequencer.position.sequence
 
 
 async def test_a_returning_reader_gets_what_it_missed() -> None:

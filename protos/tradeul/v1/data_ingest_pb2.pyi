@@ -60,10 +60,16 @@ class SubscribeFramesOpen(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     READER_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    WANTS_NEWEST_STATE_FIELD_NUMBER: _builtins.int
     reader: _builtins.str
     """The reader's name in logs and metrics: "scanner-0"."""
     credit: _builtins.int
     """Frames that may be under way unacknowledged; 0 leaves it to the transport."""
+    wants_newest_state: _builtins.bool
+    """Whether a reader that needs the whole state wants it as of now. Left out,
+    it may be one that was made for another reader up to half a minute ago,
+    and the frames since.
+    """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
         """The last frame applied; left out by a reader that has none."""
@@ -74,10 +80,11 @@ class SubscribeFramesOpen(_message.Message):
         position: _stream_pb2.StreamPosition | None = ...,
         reader: _builtins.str = ...,
         credit: _builtins.int = ...,
+        wants_newest_state: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "position", b"position", "reader", b"reader"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "position", b"position", "reader", b"reader", "wants_newest_state", b"wants_newest_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,7 @@ class Gathered:
         return {
             "symbols": len(self.symbols),
             "prev_close": len(self._numbers.get("prev_close", ())),
+            "atr": len(self._numbers.get("atr", ())),
             "company_name": len(self._texts.get("company_name", ())),
             "baseline": len(self._baselines),
         }
