@@ -9,9 +9,14 @@ cdef extern from *:
     #include <stdint.h>
     #include <math.h>
 
+    /* gcc before 12 cannot choose by the level of an architecture. */
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \\
         && !defined(__SANITIZE_ADDRESS__)
+    #if __GNUC__ >= 12
     #define TRADEUL_WIDE __attribute__((unused, target_clones("arch=x86-64-v4", "avx2", "default")))
+    #else
+    #define TRADEUL_WIDE __attribute__((unused, target_clones("avx2", "default")))
+    #endif
     #else
     #define TRADEUL_WIDE __attribute__((unused))
     #endif
@@ -60,7 +65,7 @@ cdef extern from *:
             double r = rvol[i] == rvol[i] ? rvol[i] : 0;
             double v = volume_ratio[i] == volume_ratio[i] ? volume_ratio[i] : 0;
             double sum = tradeul_round6(10 * r + 5 * v);
-            score[i] = (rvol[i] == rvol[i]) | (volume_ratio[i] == volume_ratio[i]) ? sum : NAN;
+            score[i] = ((rvol[i] == rvol[i]) | (volume_ratio[i] == volume_ratio[i])) ? sum : NAN;
         }
     }
 

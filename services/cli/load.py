@@ -74,14 +74,16 @@ async def _show(run: AsyncIterator[Shown], console: Console) -> int:
         TimeElapsedColumn(),
     )
     shown = Shown()
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("starting", total=None, speed="")
         async with contextlib.aclosing(run) as updates:  # type: ignore[type-var]
             async for shown in updates:
                 come = shown.done + shown.skipped + shown.failed
                 bars.update(bar, description=shown.step, total=shown.total, completed=come, speed=speed(shown))
     for place, line, reason in shown.problems[:SHOWN_PROBLEMS]:
-        console.print(f"{place}:{line}: {reason}" if line else f"{place}: {reason}", markup=False, highlight=False)
+        console.print(
+            f"{place}:{line}: {reason}" if line else f"{place}: {reason}", markup=False, highlight=False, soft_wrap=True
+        )
     if (more := len(shown.problems) - SHOWN_PROBLEMS) > 0:
         console.print(f"... and {more} more")
     click.echo(summary(shown))
@@ -135,7 +137,7 @@ async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
         context = open_runner(settings, url, ATTEMPTS)
         runner = await context.__aenter__()
     except StartError as error:
-        raise StartError(f"{error}\n(a load needs the database: `make run`, or TRADEUL_DATABASE_URL)") from error
+        raise StartError(f"{error}; a load needs the database: `tradeul up`, or TRADEUL_DATABASE_URL") from error
     try:
         began = monotonic()
         task = asyncio.create_task(runner.run(request, begun))

@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "check-config": "services.cli.check_config:check_config",
     "migrate": "services.cli.migrate:migrate",
     "adopt-data": "services.cli.adopt_data:adopt_data",
+    "psql": "services.cli.psql:psql",
+    "redis-cli": "services.cli.redis_cli:redis_cli",
 }
 
 
@@ -44,6 +46,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup)
+@click.version_option(package_name="tradeul", message="%(prog)s %(version)s")
 def cli() -> None:
     """A live scanner of the US stock market, as a mesh of services."""
 

@@ -1,5 +1,6 @@
 """The processes of the whole mesh on one machine, as the supervisor gets them."""
 
+import importlib.util
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
     Raises StartError when a file of the installation, or a package or program for an embedded part, is missing.
     """
     check_installed()
+    if settings.uses_simulator and importlib.util.find_spec("aiohttp") is None:
+        raise StartError("expected the package aiohttp for the simulator: pip install 'tradeul[simulator]'")
     specs: list[ProcessSpec] = []
     environment = {**ENVIRONMENT, "TRADEUL_DATA_DIR": str(settings.data_dir.resolve())}
     if settings.redis_url and not settings.is_replay:

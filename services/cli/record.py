@@ -1,11 +1,13 @@
 """`tradeul record`: a live day in the vendor's flat-file format."""
 
 import asyncio
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from services.kit.errors import StartError
 from services.kit.logging import configure, get_logger
 from services.kit.settings import Settings
 
@@ -33,11 +35,25 @@ def record(out: Path | None) -> None:
 
     from services.kit.data_directory import market_directory
 
-    uvloop.run(run(settings, out or market_directory(settings) / "flat"))
+    folder = out or market_directory(settings) / "flat"
+    try:
+        check_folder(folder)
+        uvloop.run(run(settings, folder))
+    except OSError as error:
+        raise StartError(
+            f"cannot record to {folder.absolute()}: {error.strerror or error}; --out names another folder"
+        ) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Makes the folder; raises OSError when nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 async def run(settings: Settings, folder: Path) -> None:
-    """Records until a signal; raises StartError when there is a file in the way."""
+    """Records until a signal; raises StartError when there is a file in the way, OSError when writing fails."""
     from services.cli.serve import stop_event
     from services.kit.frame_reader import FrameReader
     from services.record.core import Recording

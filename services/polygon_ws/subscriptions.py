@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.kit.errors import INVALID_SUBSCRIPTION
+from services.kit.settings import SUBSCRIPTION as NAME
+from services.kit.settings import SUBSCRIPTION_KINDS as KINDS
 
-KINDS: Final = ("T", "A", "AM", "LULD", "Q")
-NAME: Final = re.compile(r"(T|A|AM|LULD|Q)\.(\*|[A-Za-z][A-Za-z0-9.\-/]{0,11})", re.ASCII)
 # The same inside a sentence of the vendor's.
 MENTION: Final = re.compile(r"(?<![\w.])" + NAME.pattern, re.ASCII)
 # A message to the vendor names at most so many, so that it stays a small one.

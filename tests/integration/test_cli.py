@@ -1,17 +1,19 @@
 """The `tradeul` command as processes: what it says when something is wrong, and that it stops when asked."""
 
 import asyncio
+import importlib.metadata
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from services.cli.mesh import readiness
+from services.cli.redis_cli import answer_text
 from services.kit.lifecycle import Service
 from services.kit.server import Host
 from services.kit.settings import DEFAULT_PORTS, Address, Settings
@@ -19,6 +21,7 @@ from services.modules import MODULES, by_name
 from tests.support.feed import running_feed
 from tests.support.mesh import free_ports
 from tests.support.running_simulator import running_simulator
+from tests.support.stores import Stores, module_stores
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -258,3 +261,110 @@ async def test_a_service_with_a_trouble_has_started() -> None:
         port = host.port
         await host.stop()
     assert not await readiness(module, Address("127.0.0.1", port))()
+
+
+def test_the_version_is_the_packages() -> None:
+    result = tradeul("--version")
+    assert result.stdout == f"tradeul {importlib.metadata.version('tradeul')}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "words"),
+    [
+        (("up",), {"TRADEUL_DATA_DIR": "/dev/null/x"}, "expected a directory that can be written, was /dev/null/x"),
+        (("up",), {"TRADEUL_DATA_DIR": "/proc/x"}, "expected a directory that can be written, was /proc/x"),
+        (("replay", "2025-11-24"), {"TRADEUL_DATA_DIR": "/dev/null"}, "was /dev/null/simulator: Not a directory"),
+        (("record", "--out", "/dev/null/x"), {}, "cannot record to /dev/null/x: Not a directory"),
+        (("record", "--out", "/proc/x"), {}, "cannot record to /proc/x: "),
+        (("migrate",), {}, "expected TRADEUL_DATABASE_URL to be set"),
+        (("migrate",), {"TRADEUL_DATABASE_URL": "postgresql://me:hunter2@127.0.0.1:1/x"}, "database at postgresql://me:***@"),
+        (("load", "ohlc"), {"TRADEUL_DATABASE_URL": "postgresql://me@127.0.0.1:1/x"}, "a load needs the database"),
+        (("load", "ohlc", "--from", "yesterday"), {}, "from: expected YYYY-MM-DD, was 'yesterday'"),
+        (("load", "ohlc", "--service", "127.0.0.1:1"), {}, "UNAVAILABLE: "),
+        (("adopt-data", "simulator"), {"TRADEUL_DATA_DIR": "/proc/x"}, "found none"),
+        (("redis-cli", "PING"), {"TRADEUL_REDIS_URL": "unix:///nowhere"}, ""),
+        (("psql", "-c", "SELECT 1"), {"TRADEUL_DATABASE_URL": "postgresql://me@127.0.0.1:1/x"}, "127.0.0.1"),
+    ],
+)  # fmt: skip
+def test_an_error_is_a_line(arguments: tuple[str, ...], settings: dict[str, str], words: str, tmp_path: Path) -> None:
+    result = tradeul(*arguments, **{"TRADEUL_DATA_DIR": str(tmp_path), **settings})
+    assert result.returncode not in (0, 78)
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "hunter2" not in result.stderr
+    # psql's own errors are two, and a replay may warn before.
+    lines = [line for line in result.stderr.splitlines() if " [warning " not in line]
+    assert len(lines) == 1 or arguments[0] == "psql"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("TRADEUL_SUBSCRIPTIONS", "T.*,trades", "with KIND one of T, A, AM, LULD, Q, was 'trades'"),
+        ("TRADEUL_DATABASE_URL", "postgresql://me:hunter2@host:port/x", "expected a port of 0 to 65535"),
+        ("TRADEUL_REDIS_URL", "redis://host:99999", "expected a port of 0 to 65535"),
+        ("TRADEUL_REPLAY_SPEED", "fast", "expected a number or max, was 'fast'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_a_line(name: str, value: str, words: str) -> None:
+    for command in ("check-config", "up"):
+        result = tradeul(command, **{name: value})
+        assert result.returncode == 78
+        (_, line) = result.stderr.splitlines()
+        assert line.startswith(f"  {name}: ")
+        assert words in line
+        assert "hunter2" not in line
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with module_stores(tmp_path_factory.mktemp("stores")) as running:
+        yield running
+
+
+def test_redis_cli_needs_no_client_of_the_system(stores: Stores) -> None:
+    def cli(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "services.cli.main", "redis-cli", *arguments],
+            env=environment({**stores.environment(), "PATH": ""}),
+            input=text, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert cli("ZADD", "ranked", "2", "BB", "3", "CC").stdout == "(integer) 2\n"
+    assert cli("ZREVRANGE", "ranked", "0", "9", "WITHSCORES").stdout.splitlines() == ["1) CC", "2) 3", "3) BB", "4) 2"]
+    assert cli("XADD", "stream", "1-2", "type", "delta").stdout == "1-2\n"
+    read = ["1) 1) stream", "   2) 1) 1) 1-2", "         2) 1) type", "            2) delta"]
+    assert cli("XREAD", "STREAMS", "stream", "0").stdout.splitlines() == read
+    answers = cli(text="SET key 'two words'\nGET key\nGET nothing\nKEYS no*\n").stdout
+    assert answers.splitlines() == ["OK", "two words", "(nil)", "(empty array)"]
+    refused = cli("GET")
+    assert refused.returncode == 1
+    assert refused.stdout.startswith("(error) wrong number of arguments")
+
+
+async def test_redis_cli_goes_on_while_it_is_subscribed(stores: Stores) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.cli.main", "redis-cli", "PSUBSCRIBE", "news*"),
+        env=environment({**stores.environment(), "PATH": "", "PYTHONUNBUFFERED": "1"}),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        first = [(await process.stdout.readline()).decode() for _ in range(3)]
+        assert first == ["1) psubscribe\n", "2) news*\n", "3) (integer) 1\n"]
+        await asyncio.to_thread(tradeul, "redis-cli", "PUBLISH", "news", "hello", **stores.environment())
+        assert [await process.stdout.readline() for _ in range(4)][2:] == [b"3) news\n", b"4) hello\n"]
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
+def test_answers_are_shown_like_redis_clis() -> None:
+    assert answer_text([b"a", [1, None], {b"k": b"v"}]) == "1) a\n2) 1) (integer) 1\n   2) (nil)\n3) 1) k\n   2) v"
+
+
+@pytest.mark.parametrize("path", [None, ""], ids=["system", "wheel"])
+def test_psql_opens_the_meshs_database(stores: Stores, path: str | None) -> None:
+    settings = stores.environment() | ({} if path is None else {"PATH": path})
+    result = tradeul("psql", "-At", "-c", "SELECT count(*) FROM scanner_filters", **settings)
+    assert (result.returncode, result.stdout) == (0, "4\n"), result.stderr

@@ -2,9 +2,11 @@
 
 import ast
 import functools
+import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +172,35 @@ def test_errors_are_shown_by_the_kits_redaction() -> None:
     }
     # The vendor's own words have a home of theirs, which knows its key.
     assert not {place for place in found if not place.startswith("services/polygon_ws/connection.py")}
+
+
+def test_dependencies_are_named_once_and_used() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = [_distribution(requirement) for group in groups for requirement in group]
+    assert len(names) == len(set(names)), sorted(names)
+    modules: dict[str, set[str]] = {}
+    for module, distributions in importlib.metadata.packages_distributions().items():
+        for name in distributions:
+            modules.setdefault(_distribution(name), set()).add(module)
+    pattern = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
+    used = {name for path in SHIPPED for name in pattern.findall((ROOT / path).read_text(encoding="utf-8"))}
+    unused = [name for name in map(_distribution, project["dependencies"]) if not modules.get(name, set()) & used]
+    assert not unused
+
+
+def test_every_dependency_has_a_version_that_is_installed() -> None:
+    """constraints.txt (make lock) holds a version for each, and nothing of the machine that wrote it."""
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert not [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[\w.]+(?: ; [^;]+)?", line)]
+    locked = {line.partition("==")[0] for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    assert not {_distribution(requirement) for group in groups for requirement in group} - locked
+
+
+def _distribution(requirement: str) -> str:
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert name is not None, requirement
+    return re.sub(r"[-_.]+", "-", name[0]).lower()

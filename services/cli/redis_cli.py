@@ -1,0 +1,122 @@
+"""`tradeul redis-cli`: commands for the mesh's Redis."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from services.kit.errors import StartError
+from services.kit.settings import Settings
+
+if TYPE_CHECKING:
+    from redis.connection import AbstractConnection
+
+HERE = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--tradeul-help"]}
+PROGRAMS: Final = ("valkey-cli", "redis-cli")
+# After these the server goes on answering.
+ENDLESS: Final = ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR")
+
+
+@click.command(context_settings=HERE)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND [ARGUMENT]...]")
+def redis_cli(arguments: tuple[str, ...]) -> None:
+    """Send a COMMAND to the mesh's Redis, or without one each line of the input: tradeul redis-cli KEYS 'rvol:*'.
+
+    Redis is TRADEUL_REDIS_URL, or where that is not set the one that `tradeul up` runs. Where valkey-cli or redis-cli
+    is installed, it is run, and takes its own options, too.
+    """
+    from services.kit.data_directory import market_directory
+    from services.kit.embedded import redis_url
+
+    settings = Settings.load()
+    url = settings.redis_url or redis_url(market_directory(settings))
+    if program := next(filter(None, map(shutil.which, PROGRAMS)), None):
+        sys.stdout.flush()
+        os.execv(program, [program, *where(url), *arguments])
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(talk(url, [arguments] if arguments else lines()))
+
+
+def where(url: str) -> list[str]:
+    """The URL as redis-cli's options: it knows no unix://."""
+    return ["-s", url.removeprefix("unix://")] if url.startswith("unix://") else ["-u", url]
+
+
+def lines() -> Iterator[Sequence[str]]:
+    """The commands of the input, a line each, after a prompt where somebody types them."""
+    stdin = click.get_text_stream("stdin")
+    while True:
+        if stdin.isatty():
+            click.echo("> ", nl=False)
+        if not (line := stdin.readline()):
+            return
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            click.echo(f"(error) {error}")
+            continue
+        if words:
+            yield words
+
+
+def talk(url: str, commands: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> int:
+    """Sends each command and prints its answer; returns 1 when the last one was refused.
+
+    Raises StartError when Redis does not answer.
+    """
+    from redis import Redis
+    from redis.exceptions import RedisError, ResponseError
+
+    from services.kit.redaction import reason_of, redact
+
+    # The older protocol, whose answers redis-cli shows, and as long as an answer takes: XREAD BLOCK 0.
+    client = Redis.from_url(url, protocol=2, socket_connect_timeout=5, socket_timeout=None)
+    status = 0
+    try:
+        connection: Any = client.connection_pool.get_connection()
+        for command in commands:
+            connection.send_command(*command)
+            try:
+                _show(connection, is_endless=command[0].upper() in ENDLESS)
+                status = 0
+            except ResponseError as error:
+                click.echo(f"(error) {error}")
+                status = 1
+    except (RedisError, OSError) as error:
+        raise StartError(f"no Redis at {redact(url)}: {reason_of(error)}; is the mesh running (tradeul up)?") from error
+    finally:
+        client.close()
+    return status
+
+
+def _show(connection: "AbstractConnection", *, is_endless: bool) -> None:
+    click.echo(answer_text(connection.read_response(disable_decoding=True)))
+    while is_endless:
+        click.echo(answer_text(connection.read_response(disable_decoding=True)))
+
+
+def answer_text(answer: object, indent: str = "") -> str:
+    """An answer as redis-cli prints it in a terminal, texts without quotes."""
+    match answer:
+        case None:
+            return "(nil)"
+        case bytes():
+            return answer.decode(errors="backslashreplace")
+        case int():
+            return f"(integer) {answer}"
+        case dict():
+            return answer_text([part for pair in answer.items() for part in pair], indent)
+        case list() | tuple() | set():
+            if not answer:
+                return "(empty array)"
+            width = len(str(len(answer)))
+            inner = indent + " " * (width + 2)
+            parts = (f"{number:>{width}}) {answer_text(each, inner)}" for number, each in enumerate(answer, 1))
+            return f"\n{indent}".join(parts)
+        case _:
+            return str(answer)
