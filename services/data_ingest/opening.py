@@ -21,6 +21,8 @@ from services.kit.settings import Settings
 log = get_logger(__name__)
 
 DIRECTORY: Final = "journal"
+# So long after a day's beginning its reference data are surely its own.
+SETTLED_NS: Final = 600_000_000_000
 
 
 def open_directory(settings: Settings) -> JournalDirectory | None:
@@ -55,11 +57,14 @@ async def recorded_market(settings: Settings) -> MarketState | None:
     return rows
 
 
-def has_reference(rows: MarketState) -> bool:
+def has_reference(rows: MarketState, day: Day) -> bool:
     """Whether reference data had been loaded when a market was recorded, so that they need not be again.
 
-    They come in passes, previous closes first and volume by time of day last.
+    They come in passes, previous closes first and volume by time of day last; in the
+    day's first minutes some may be those of the day before.
     """
+    if rows.now_ns < day.pre_market_start_ns + SETTLED_NS:
+        return False
     known = sum(not math.isnan(value) for value in rows.column("prev_close"))
     has_baselines = any(measures(rows, symbol_id).days is not None for symbol_id in range(rows.count))
     return has_baselines and 2 * known >= rows.count

@@ -107,7 +107,7 @@ class DataIngest(Service):
 
         found = await opening.find(directory, day, now_ns) if directory is not None else None
         recorded = await opening.recorded_market(settings)
-        has_reference = recorded is not None and opening.has_reference(recorded)
+        has_reference = recorded is not None and opening.has_reference(recorded, day)
         self.sequencer, self._journal = await opening.open_sequencer(
             settings, directory, found, self._on_frame, self._last_sequence, recorded
         )
