@@ -20,6 +20,8 @@ SUSPECT_PRINTS = Gauge(
 )
 TRADING_DAYS = Counter("tradeul_sequencer_trading_days", "Trading days begun.")
 SNAPSHOTS = Counter("tradeul_vendor_snapshots", "Full-market snapshots of the vendor, by how they went.", ["result"])
+HALT_POLLS = Counter("tradeul_halt_polls", "Requests to the trade-halt feed, by how they went.", ["result"])
+HALTED_SYMBOLS = Gauge("tradeul_halted_symbols", "Symbols that are halted now.")
 REFERENCE_SYMBOLS = Gauge("tradeul_reference_symbols", "Symbols that have a kind of reference data.", ["kind"])
 SYMBOLS = Gauge("tradeul_symbols", "Symbols in the table.")
 HELD_FRAMES = Gauge("tradeul_sequencer_held_frames", "Frames in the ring.")

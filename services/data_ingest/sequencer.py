@@ -32,6 +32,8 @@ class StateView(Protocol):
     def symbols(self) -> list[str]: ...
     @property
     def suspect_prints(self) -> dict[str, int]: ...
+    @property
+    def halted_count(self) -> int: ...
 
 
 class MarketCopy(Protocol):
@@ -186,7 +188,7 @@ class Sequencer:
         return True
 
     def add_events(self, body: str, batch: bytes) -> None:
-        """`batch`: an admitted batch for the frame's body `trades`, `bars`, `quotes` or `limits`."""
+        """`batch`: an admitted batch for the frame's body `trades`, `bars`, `quotes`, `limits` or `halts`."""
         self._append(body, batch)
 
     def add_vendor_snapshot(self, rows: bytes) -> None:

@@ -9,15 +9,18 @@ import grpc.aio
 from redis.asyncio import Redis
 from tradeul.v1 import bars_pb2, data_ingest_pb2, session_pb2
 
+from fastcore.admission import MAX_TIME
 from fastcore.trade_rules import read_rules
 from services.data_ingest import metrics, opening
 from services.data_ingest.bar_stream import BarStream
 from services.data_ingest.days import Calendar, Day, new_york_date
 from services.data_ingest.epoch import next_epoch
-from services.data_ingest.feed_input import FeedInput
+from services.data_ingest.feed_input import AHEAD_NS, FeedInput
 from services.data_ingest.feed_reader import FeedReader
 from services.data_ingest.filters_follower import FiltersFollower
 from services.data_ingest.frame_stream import FrameStream
+from services.data_ingest.halt_feed import HaltFeed
+from services.data_ingest.halts_follower import OPEN_SECONDS, HaltsFollower
 from services.data_ingest.journal import Journal, JournalDirectory
 from services.data_ingest.journal_stream import JournalStream
 from services.data_ingest.reference import ReferenceSource
@@ -80,6 +83,8 @@ class DataIngest(Service):
         self._own_snapshots = SnapshotProcess(settings) if snapshots is None else None
         self._snapshot_source: SnapshotSource = snapshots or self._own_snapshots  # type: ignore[assignment]
         self._vendor: VendorClient | None = None
+        self._halt_feed = HaltFeed(settings.halts_url) if settings.halts_url else None
+        self._halts: HaltsFollower | None = None
         self._channel: grpc.aio.Channel | None = None
         self._redis: Redis | None = None
         self._journal_directory: JournalDirectory | None = None
@@ -134,6 +139,15 @@ class DataIngest(Service):
             self._watermarks.events_came,
             SnapshotChannel(self._channels).publish if self._channels is not None else None,
         )
+        if self._halt_feed is not None:
+            self._halts = HaltsFollower(
+                self._halt_feed,
+                sequencer,
+                self._latest_ns,
+                self._is_closed,
+                self._watermarks.events_came,
+                halt_poll_seconds(settings),
+            )
         self._filters = FiltersFollower(settings.database_url, self._take_filters)
         self._rules = RulesFollower(vendor, self._take_rules, settings.suspect_prints == "take")
         gate = ReplayGate(self.reference, self.stream, has_reference).open if settings.is_replay else None
@@ -170,6 +184,8 @@ class DataIngest(Service):
                 # today's market is no part of it.
                 tasks.create_task(self._watermarks.run(), name="data_ingest.watermarks")
                 tasks.create_task(self._snapshots.run(), name="data_ingest.snapshots")
+                if self._halts is not None:
+                    tasks.create_task(self._halts.run(), name="data_ingest.halts")
                 tasks.create_task(self.reference.run(), name="data_ingest.reference")
                 tasks.create_task(self._notices.run(), name="data_ingest.notices")
                 tasks.create_task(self._rules.run(), name="data_ingest.rules")
@@ -185,6 +201,8 @@ class DataIngest(Service):
     async def stop(self) -> None:
         if self._own_snapshots is not None:
             await self._own_snapshots.close()
+        if self._halt_feed is not None:
+            await self._halt_feed.close()
         if self._vendor is not None:
             await self._vendor.aclose()
         if self._channel is not None:
@@ -249,6 +267,8 @@ class DataIngest(Service):
             self._epoch_due.set()
         self.reference.day_changed()
         self._snapshots.poke()
+        if self._halts is not None:
+            self._halts.day_changed()
 
     def _take_calendar(self, calendar: Calendar) -> None:
         self._calendar = calendar
@@ -261,6 +281,10 @@ class DataIngest(Service):
     def _snapshot_rules(self) -> SnapshotRules:
         day = self.sequencer.day
         return SnapshotRules(self._forbids_last, day.market_open_ns, day.market_close_ns)
+
+    def _latest_ns(self) -> int:
+        """What begins later is ahead of time."""
+        return wall_ns() + AHEAD_NS if self._is_wall else MAX_TIME
 
     def _is_closed(self) -> bool:
         return self.sequencer.market.state.session == session_pb2.CLOSED
@@ -297,6 +321,9 @@ class DataIngest(Service):
         if self._notices.wrong:
             counts["reference_notice"] += self._notices.wrong
         counts.update(self._snapshot_source.set_aside)
+        if self._halts is not None:
+            for reason, count in self._halts.set_aside.items():
+                counts[f"halt_{reason}"] += count
         for reason, count in self._reference_source.set_aside.items():
             counts[f"reference_{reason}"] += count
         if self.sequencer.symbols.refused:
@@ -347,6 +374,7 @@ class DataIngest(Service):
         metrics.SYMBOLS.set(len(self.sequencer.symbols))
         for outcome, count in self.sequencer.market.state.suspect_prints.items():
             metrics.SUSPECT_PRINTS.labels(outcome).set(count)
+        metrics.HALTED_SYMBOLS.set(self.sequencer.market.state.halted_count)
         grow(metrics.FEED_RESETS, "resets", feed.resets)
         grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
         grow(metrics.TRADING_DAYS, "days", feed.days)
@@ -365,6 +393,11 @@ class DataIngest(Service):
         for reason, count in now.items():
             grow(metrics.rejected(reason), f"rejected.{reason}", count)
         self._report.tell(now)
+
+
+def halt_poll_seconds(settings: Settings) -> float:
+    """A minute of the market's time: a simulated one may be shorter."""
+    return max(1.0, OPEN_SECONDS / settings.sim.speed) if settings.uses_simulator else OPEN_SECONDS
 
 
 def create(settings: Settings) -> Service:

@@ -30,6 +30,10 @@ class SymbolTable:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def known(self, symbol: str) -> int | None:
+        """Its id; None when it has none."""
+        return self._ids.get(symbol)
+
     def find(self, symbol: str) -> int:
         """Its id, UNNAMED when it has none yet; REFUSED, and counted, when it breaks the pattern."""
         if (known := self._ids.get(symbol)) is not None:

@@ -34,6 +34,8 @@ DEFAULT_PORTS: Mapping[str, int] = {
 }
 SIMULATOR_KEY = "simulator"
 SIMULATOR = "simulator"
+HALTS_PATH = "/rss.aspx?feed=tradehalts"
+NASDAQ_HALTS = "https://www.nasdaqtrader.com" + HALTS_PATH
 HIGHEST_PORT = 65535
 MAX_REPLAY_SPEED = 1_000_000
 # A service that stands in another's place is found where that one is.
@@ -245,6 +247,11 @@ class Settings(BaseModel):
         default="feed",
         description="TRADEUL_CLOCK: whose time session and slot follow; wall with a vendor key, else feed",
     )
+    halts_url: str | None = Field(
+        default=None,
+        description="TRADEUL_HALTS_URL: the trade-halt feed of all US markets, RSS, read once a minute at most; set "
+        "and empty = off. By default Nasdaq's for a vendor's live market, the simulator's for its own",
+    )
     redis_url: str = Field(default="", description="TRADEUL_REDIS_URL: redis://host:port/db or unix:///path")
     database_url: str = Field(default="", description="TRADEUL_DATABASE_URL: postgresql://user@host:port/db")
     data_dir: Path = Field(
@@ -289,6 +296,13 @@ class Settings(BaseModel):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("halts_url")
+    @classmethod
+    def _check_halts(cls, url: str | None) -> str | None:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError(f"expected an http:// or https:// URL, was {url!r}")
+        return url
 
     @field_validator("redis_url")
     @classmethod
@@ -362,6 +376,20 @@ class Settings(BaseModel):
             }
         # Frozen for everybody else.
         object.__setattr__(self, "polygon", polygon.model_copy(update=complete))
+        return self
+
+    @model_validator(mode="after")
+    def _halts_default(self) -> Self:
+        """Today's halts belong to a market of today: one with the wall's clock, at the vendor's own hosts."""
+        url = self.halts_url
+        if self.is_replay:
+            url = ""
+        elif url is None:
+            is_live = self.clock == "wall" and self.polygon.rest_url.startswith("https://")
+            url = NASDAQ_HALTS if is_live else ""
+            if self.uses_simulator:
+                url = f"http://{self.address(SIMULATOR)}{HALTS_PATH}"
+        object.__setattr__(self, "halts_url", url)
         return self
 
     @model_validator(mode="after")
@@ -449,7 +477,9 @@ def tree(environment: Mapping[str, str]) -> dict[str, object]:
     """The settings tree that the environment's variables spell; empty values count as not set."""
     values: dict[str, object] = {}
     for name in Settings.model_fields:
-        if name not in NOT_SCALAR and (text := environment.get(variable((name,)), "")):
+        text = environment.get(variable((name,)))
+        # An empty address of the halts is one: none.
+        if name not in NOT_SCALAR and (text or (text is not None and name == "halts_url")):
             values[name] = text
     values["addresses"] = {
         service: text for service in DEFAULT_PORTS if (text := environment.get(variable(("addresses", service)), ""))

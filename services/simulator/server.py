@@ -13,13 +13,16 @@ from services.kit.logging import get_logger
 from services.kit.redaction import described
 from services.kit.settings import Address
 from services.simulator.feed import Feed, FeedClient
+from services.simulator.halt_feed import HaltDocument
 from services.simulator.rest import Rest
 
 log = get_logger(__name__)
 
 WS_PATH: Final = "/stocks"
 MAX_REQUEST_BYTES: Final = 1 << 20
+HALTS_PATH: Final = "/rss.aspx"
 JSON: Final = "application/json"
+RSS: Final = "text/xml"
 STOP_SECONDS: Final = 1.0
 
 
@@ -61,11 +64,14 @@ class _Connection:
 
 
 class MarketServer:
-    """Serves `rest` and `feed`; `ready()` says why not yet, or None, for /readyz."""
+    """Serves `rest`, `feed` and `halts()`; `ready()` says why not yet, or None, for /readyz."""
 
-    def __init__(self, feed: Feed, rest: Rest, ready: Callable[[], str | None]) -> None:
+    def __init__(
+        self, feed: Feed, rest: Rest, halts: Callable[[], HaltDocument], ready: Callable[[], str | None]
+    ) -> None:
         self._feed = feed
         self._rest = rest
+        self._halts = halts
         self._ready = ready
         self._runner: web.AppRunner | None = None
         self._connections: set[_Connection] = set()
@@ -75,6 +81,7 @@ class MarketServer:
         app = web.Application(client_max_size=MAX_REQUEST_BYTES)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/livez", self._livez)
+        app.router.add_get(HALTS_PATH, self._halt_feed)
         app.router.add_route("*", "/{path:.*}", self._any)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
@@ -100,6 +107,16 @@ class MarketServer:
     async def _readyz(self, request: web.Request) -> web.StreamResponse:
         why = self._ready()
         return web.json_response({"simulator": why or "running"}, status=503 if why else 200)
+
+    async def _halt_feed(self, request: web.Request) -> web.StreamResponse:
+        """Asked for without a key, as Nasdaq's is."""
+        if (feed := request.query.get("feed", "")) != "tradehalts":
+            return web.Response(text=f"expected feed=tradehalts, was {feed[:50]!r}", status=404)
+        document = self._halts()
+        headers = {"ETag": document.etag, "Last-Modified": document.modified}
+        if document.is_as(request.headers):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=document.body, headers=headers, content_type=RSS, charset="utf-8")
 
     async def _any(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":

@@ -27,6 +27,8 @@ from services.simulator.tuning import (
 NS_PER_MS: Final = 1_000_000
 HALTED: Final = 17
 RESUMED: Final = 18
+# Of EXCHANGES.
+NASDAQ_LISTED: Final = 0
 # LULD bands of a symbol are sent about so often, in minutes.
 BANDS_EVERY: Final = 16
 # Sorting by it keeps what was made first first.
@@ -130,7 +132,13 @@ class Tape:
                 symbol = int(minute.symbols[place])
                 at = begin_ms + int(bits[place] >> np.uint64(8)) % 60_000
                 self._limits(symbol, float(minute.bars.open[place]), None, at)
+            self._halts(number, begin_ms)
+
+    def _halts(self, number: int, begin_ms: int) -> None:
+        """LULD messages tell of Nasdaq's in regular hours; the trade-halt feed (halt_feed.py) of all."""
         for symbol, halts in self.day.halts.items():
+            if self._universe.exchange[symbol] != NASDAQ_LISTED:
+                continue
             for first, last in halts:
                 if first <= number <= last:
                     # Said again every minute, so that who comes later knows it too.

@@ -182,7 +182,8 @@ def test_a_new_day_forgets_halts(market: SmallMarket) -> None:
     ],
 )
 def test_frames_that_are_refused(halted_at: list[int], resumes_at: list[int], reason: list[str], match: str) -> None:
-    market = SmallMarket(MarketState())
+    state: Any = MarketState()
+    market = SmallMarket(state)
     batch = market_data_pb2.HaltBatch(symbol_id=[0], halted_at_ns=halted_at, resumes_at_ns=resumes_at, reason=reason)
     with pytest.raises(ValueError, match=match):
         market.frame(halts=batch)
@@ -190,7 +191,7 @@ def test_frames_that_are_refused(halted_at: list[int], resumes_at: list[int], re
 
 def test_many_words_are_summed_up() -> None:
     """More pauses than anybody keeps still count, and a copy knows them."""
-    state = MarketState()
+    state: Any = MarketState()
     market = SmallMarket(state)
     start = market.at("10:00:00")
     for number in range(400):

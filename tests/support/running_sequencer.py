@@ -135,6 +135,7 @@ class RunningSequencer:
     def __init__(self, service: DataIngest, host: Host, channel: grpc.aio.Channel) -> None:
         self.service = service
         self.host = host
+        self.port = host.port
         self.address = f"127.0.0.1:{host.port}"
         self.stub: Any = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(channel)

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.data_ingest.halt_feed import HaltFeedParser, HaltItem
 from services.kit.errors import StartError
 from services.kit.settings import SimSettings
 from services.simulator import tape as tape_module
 from services.simulator.calendar import CLOSE_MINUTE, EARLY_CLOSE_MINUTE, END_MINUTE, OPEN_MINUTE, new_york_time
 from services.simulator.daily import daily_bars
+from services.simulator.halt_feed import HaltDocument, document
 from services.simulator.history import symbol_minutes
 from services.simulator.market import Market
 from services.simulator.market_day import MarketDay
 from services.simulator.messages import Kind
 from services.simulator.minutes import Bars
+from services.simulator.symbols import EXCHANGES
 from services.simulator.tape import Event, Tape
 
 MONDAY = datetime.datetime(2025, 11, 24)
@@ -223,8 +226,11 @@ def test_nothing_trades_during_a_halt() -> None:
     market = market_at(9, 25, symbols=3_000)
     day = MarketDay(market.plans, market.plans.current)
     assert day.halts
-    symbol, halts = next((symbol, halts) for symbol, halts in day.halts.items() if halts[0].first >= OPEN_MINUTE)
-    first, last = halts[0]
+    listed = {market.universe.exchange[symbol]: symbol for symbol, (halt, *_) in day.halts.items()
+              if halt.first >= OPEN_MINUTE}  # fmt: skip
+    nasdaq, nyse = listed[EXCHANGES.index("XNAS")], listed[EXCHANGES.index("XNYS")]
+    symbol = nasdaq
+    first, last = day.halts[symbol][0]
     assert day.counts(first)[symbol] == day.counts(last)[symbol]
     ticker = market.universe.tickers[symbol]
     events = [message for message in decoded(tape_of(market, range(first, last + 1)), "LULD") if message["T"] == ticker]
@@ -232,6 +238,49 @@ def test_nothing_trades_during_a_halt() -> None:
     assert [17] in said
     assert said[-1] == [18]
     assert all(message["l"] < message["h"] for message in events)
+    # Of another market's halts nothing is said there.
+    first, last = day.halts[nyse][0]
+    assert day.counts(first)[nyse] == day.counts(last)[nyse]
+    other = market.universe.tickers[nyse]
+    events = decoded(tape_of(market, range(first, last + 1)), "LULD")
+    assert all(not message["i"] for message in events if message["T"] == other)
+
+
+def listed(found: HaltDocument) -> dict[tuple[str, int], HaltItem]:
+    """The items of a feed by symbol and beginning."""
+    parser = HaltFeedParser()
+    parser.feed(found.body)
+    parser.close()
+    assert not parser.set_aside
+    return {(item.symbol, item.halted_at_ns): item for item in parser.items}
+
+
+def test_the_halt_feed_lists_halts_of_all_markets_and_announces_resumptions() -> None:
+    market = market_at(15, 55, symbols=3_000)
+    day, universe = market.day, market.universe
+    told: dict[tuple[str, int], HaltItem] = {}
+    for minute in range(0, day.close_minute, 7):
+        market.now_ns = day.minute_ns(minute)
+        now = document(market)
+        items = listed(now)
+        assert all(item.halted_at_ns <= market.now_ns for item in items.values())
+        # What has been said stays, but for resumptions that are announced, before they come.
+        for place, item in told.items():
+            if items[place] != item:
+                assert (item.resumes_at_ns, items[place]._replace(resumes_at_ns=0)) == (0, item)
+        told = items
+        assert now.is_as({"If-None-Match": now.etag}) and now.is_as({"If-Modified-Since": now.modified})
+        assert not now.is_as({"If-None-Match": '"other"'}) and not now.is_as({"If-Modified-Since": "yesterday"})
+    # Each of the day's halts is there, within two seconds of the minute in which trades stop.
+    halts = {(universe.tickers[symbol], halt) for symbol, own in market.market_day.halts.items() for halt in own}
+    begun = [(ticker, halt) for ticker, halt in halts if day.minute_ns(halt.first) < market.now_ns - 2 * 10**9]
+    found = {(item.symbol, (item.halted_at_ns - day.start_ns) // (60 * 10**9)): item for item in told.values()}
+    for ticker, halt in begun:
+        item = found[ticker, halt.first]
+        assert item.halted_at_ns - day.minute_ns(halt.first) < 2 * 10**9
+        assert item.resumes_at_ns in (0, day.minute_ns(halt.last))
+        assert item.reason == ("LUDP" if halt.last - halt.first <= 10 else "T1")
+    assert {EXCHANGES[int(universe.exchange[universe.index[symbol]])] for symbol, _ in told} >= {"XNAS", "XNYS"}
 
 
 def test_trade_ids_begin_at_1_each_day_at_each_exchange() -> None:
