@@ -125,11 +125,10 @@ async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
     from services.kit.clock import monotonic
     from services.kit.database import claim_market
 
-    shown, works, numbers = Shown(), list[Work](), list[int]()
+    shown, works = Shown(), list[Work]()
     url = database_url(settings)
 
     def begun(job_id: int, work: Work) -> None:
-        numbers.append(job_id)
         works.append(work)
 
     try:
@@ -155,9 +154,7 @@ async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        record = await runner.jobs.get(numbers[0])
-        assert record is not None
-        shown.state, shown.error = record["state"], record["error"] or ""
+        shown.state, shown.error = works[0].state, works[0].error or ""
         shown.problems = [(each.place, each.line, each.reason) for each in works[0].problems]
         yield shown
     finally:

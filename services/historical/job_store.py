@@ -19,6 +19,20 @@ _UPDATE: Final = """
         state = $9, error = $10, updated_at = now(), ended_at = CASE WHEN $9 = 'RUNNING' THEN NULL ELSE now() END
     WHERE job_id = $1 AND state = 'RUNNING'
 """
+GONE: Final = "its process was gone before it had ended"
+_INTERRUPT: Final = f"""
+    UPDATE load_jobs SET state = 'INTERRUPTED', ended_at = updated_at, error = coalesce(error, '{GONE}')
+    WHERE kind = $1 AND state = 'RUNNING'
+"""
+# The locks last as long as the statement's transaction: a load that begins meanwhile looks again.
+_CLOSE: Final = f"""
+    WITH free AS MATERIALIZED (
+        SELECT kind FROM (SELECT DISTINCT kind FROM load_jobs WHERE state = 'RUNNING') AS running
+        WHERE pg_try_advisory_xact_lock(hashtext('load'), hashtext(kind))
+    )
+    UPDATE load_jobs SET state = 'INTERRUPTED', ended_at = updated_at, error = coalesce(error, '{GONE}')
+    WHERE state = 'RUNNING' AND kind IN (SELECT kind FROM free) RETURNING job_id
+"""
 _PROBLEM: Final = "INSERT INTO load_problems VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING"
 
 
@@ -36,14 +50,16 @@ class JobStore:
     async def unlock(self, kind: Kind, connection: asyncpg.Connection) -> None:
         await connection.execute("SELECT pg_advisory_unlock(hashtext('load'), hashtext($1))", kind)
 
+    async def close_leftovers(self) -> list[int]:
+        """Ends the jobs that seem to run while nobody holds their kind's lock: their process is gone. Their numbers."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            records = await connection.fetch(_CLOSE)
+        return [record["job_id"] for record in records]
+
     async def begin(self, request: Request, first: object, last: object) -> int:
         """A new job's number. Those of its kind that seem to run are not: the lock is ours."""
         async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(
-                "UPDATE load_jobs SET state = 'INTERRUPTED', ended_at = updated_at"
-                " WHERE kind = $1 AND state = 'RUNNING'",
-                request.kind,
-            )
+            await connection.execute(_INTERRUPT, request.kind)
             job_id: int = await connection.fetchval(_INSERT, request.kind, redact(request.source), first, last)
         return job_id
 

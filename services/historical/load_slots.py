@@ -165,7 +165,7 @@ async def _make_baselines(work: Work) -> None:
     symbols = await work.store.slot_symbols(held)
     chunks = [symbols[start : start + CHUNK_SYMBOLS] for start in range(0, len(symbols), CHUNK_SYMBOLS)]
     work.step(f"baselines of {day}")
-    await work.store.replace_baselines(_records(work, chunks, held, splits, day))
+    await work.store.replace_baselines(lambda: _records(work, chunks, held, splits, day))
 
 
 async def _splits(work: Work, first: datetime.date, day: datetime.date) -> SplitTable:

@@ -21,7 +21,8 @@ GONE: Final = "no longer listed"
 
 async def load_universe(work: Work, files: FlatFiles | None) -> None:
     """From the vendor's list of today; from files, of their days: who has a bar is listed."""
-    store = UniverseStore(work.store.pool)
+    store = UniverseStore(work.store.pool, work.store.wait_seconds)
+    store.when_back = work.store.when_back
     if files is None:
         await _from_vendor(work, store)
     else:

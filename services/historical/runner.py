@@ -11,10 +11,12 @@ from services.historical import metrics
 from services.historical.core import REST, Kind, Request, State, days_of
 from services.historical.flat_files import DAYS, MINUTES, FlatFileError, FlatFiles, open_source
 from services.historical.job_store import JobStore
+from services.historical.kind_lock import KindLock
 from services.historical.load_metadata import load_metadata
 from services.historical.load_ohlc import load_ohlc
 from services.historical.load_slots import load_slots
 from services.historical.load_universe import load_universe
+from services.historical.patience import WAIT_SECONDS, DatabaseAwayError
 from services.historical.store import HistoryStore
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
@@ -31,6 +33,8 @@ from services.market_session.nyse import nyse_calendar
 log = get_logger(__name__)
 
 STORE_EVERY_SECONDS = 1.0
+END_ATTEMPTS = 5
+END_PAUSE_SECONDS = 1.0
 
 
 class Runner:
@@ -41,6 +45,8 @@ class Runner:
         self.settings = settings
         self.pool = pool
         self.vendor = vendor
+        # For how long a load waits for a database that went away.
+        self.wait_seconds = WAIT_SECONDS
         self._calendar: Calendar | None = None
 
     async def calendar(self) -> Calendar:
@@ -51,16 +57,15 @@ class Runner:
         return self._calendar
 
     @contextlib.asynccontextmanager
-    async def _locked(self, kind: Kind) -> AsyncIterator[None]:
-        """Nobody else loads this kind meanwhile; raises LOAD_RUNNING. The lock ends with its connection."""
-        async with self.pool.acquire() as connection:
-            if not await self.jobs.lock(kind, connection):
-                raise LOAD_RUNNING.error(f"a load of {kind} is running already", kind=kind)
-            try:
-                yield
-            finally:
-                if not connection.is_closed():
-                    await self.jobs.unlock(kind, connection)
+    async def _locked(self, kind: Kind) -> AsyncIterator[KindLock]:
+        """Nobody else loads this kind meanwhile; raises LOAD_RUNNING."""
+        lock = KindLock(self.pool, self.jobs, kind)
+        if not await lock.take():
+            raise LOAD_RUNNING.error(f"a load of {kind} is running already", kind=kind)
+        try:
+            yield lock
+        finally:
+            await lock.release()
 
     async def run(self, request: Request, begun: Callable[[int, Work], None] = lambda *_: None) -> int:
         """Loads; returns the job's number. The job says how it ended: LoadError and failed units do not raise.
@@ -71,15 +76,16 @@ class Runner:
         if request.kind is Kind.METADATA and request.source != REST:
             raise INVALID_REQUEST.error("source: expected rest for metadata, files do not tell them")
         files = None if request.source == REST else open_source(request.source, self.settings.flat_files)
-        async with self._locked(request.kind):
+        async with self._locked(request.kind) as lock:
             work = await self._prepare(request, files)
+            work.store.when_back = lock.hold
             job_id = await self.jobs.begin(request, work.days[0].date, work.days[-1].date)
             begun(job_id, work)
             await self._follow(job_id, work, files)
         return job_id
 
     async def _prepare(self, request: Request, files: FlatFiles | None) -> Work:
-        store = HistoryStore(self.pool)
+        store = HistoryStore(self.pool, self.wait_seconds)
         calendar = (await self.calendar()).with_changes(await UniverseStore(self.pool).holidays())
         newest = await self._newest(request, files, calendar)
         return Work(request, self.settings, calendar, days_of(request, calendar, newest), store, self.vendor)
@@ -126,6 +132,8 @@ class Runner:
             raise
         except LoadError as problem:
             error = reason_of(problem)
+        except DatabaseAwayError as problem:
+            state, error = State.INTERRUPTED, reason_of(problem)
         except DATABASE_ERRORS as problem:
             error = f"database: {reason_of(problem)}"
         except Exception as problem:
@@ -150,11 +158,18 @@ class Runner:
                 await load_slots(work, files)
 
     async def _end(self, job_id: int, work: Work, state: State, error: str | None) -> None:
-        try:
-            await self.jobs.add_problems(job_id, work.problems)
-            await self.jobs.update(job_id, work.progress, state, error)
-        except DATABASE_ERRORS as problem:
-            log.error("how a load ended is not stored", job_id=job_id, error=reason_of(problem))
+        work.state, work.error = state, error
+        for attempt in range(1, END_ATTEMPTS + 1):
+            try:
+                await self.jobs.add_problems(job_id, work.problems)
+                await self.jobs.update(job_id, work.progress, state, error)
+                break
+            except DATABASE_ERRORS as problem:
+                if state is State.INTERRUPTED or attempt == END_ATTEMPTS:
+                    # The next process that loads anything says that it was interrupted.
+                    log.error("how a load ended is not stored", job_id=job_id, error=reason_of(problem))
+                    break
+            await asyncio.sleep(END_PAUSE_SECONDS)
         log.info("load ended", job_id=job_id, state=state, error=error, **work.progress._asdict())
         work.changed()
 

@@ -11,11 +11,15 @@ from services.historical.loads import Loads
 from services.historical.runner import Runner
 from services.historical.servicer import HistoricalServicer
 from services.kit.clock import wall_seconds
-from services.kit.database import open_pool
+from services.kit.database import DATABASE_ERRORS, open_pool
 from services.kit.lifecycle import Service
+from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.server import add_servicer
 from services.kit.settings import Settings
 from services.kit.vendor import VendorClient
+
+log = get_logger(__name__)
 
 # A connection holds each kind's lock; writers take the others.
 CONNECTIONS: Final = 12
@@ -31,7 +35,13 @@ async def open_runner(settings: Settings, database_url: str, attempts: int = 8) 
         stack.push_async_callback(pool.close)
         vendor = VendorClient(polygon.rest_url, polygon.api_key, concurrency=REQUESTS_AT_ONCE, attempts=attempts)
         await stack.enter_async_context(vendor)
-        yield Runner(settings, pool, vendor)
+        runner = Runner(settings, pool, vendor)
+        try:
+            if closed := await runner.jobs.close_leftovers():
+                log.warning("loads whose process is gone were interrupted", job_ids=closed)
+        except DATABASE_ERRORS as error:
+            log.warning("loads cannot be looked at", error=reason_of(error))
+        yield runner
 
 
 class Historical(Service):

@@ -3,7 +3,7 @@
 import datetime
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +13,11 @@ import numpy as np
 from services.data_ingest.reference.baselines import SymbolBaseline
 from services.data_ingest.reference.batch import SLOTS
 from services.historical.core import Kind
+from services.historical.patience import WAIT_SECONDS, Patient, patiently
 from services.historical.slots import SymbolSlots
+from services.kit.logging import get_logger
+
+log = get_logger(__name__)
 
 OHLC_COLUMNS: Final = ("date", "symbol", "open", "high", "low", "close", "volume", "vwap", "trades")
 METADATA_COLUMNS: Final = (
@@ -40,7 +44,7 @@ _MARK: Final = """
     ON CONFLICT (kind, unit) DO UPDATE SET source = excluded.source, fingerprint = excluded.fingerprint,
         rows = excluded.rows, set_aside = excluded.set_aside, loaded_at = now()
 """
-# Old chunks of TimescaleDB are compressed: a load of old days must not stop at its limit.
+# A compressed chunk of TimescaleDB must not stop a load at its limit.
 _NO_LIMIT: Final = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 # Seconds that a whole table may take.
 _LONG: Final = 900.0
@@ -60,10 +64,11 @@ class Unit(NamedTuple):
     set_aside: int
 
 
-class HistoryStore:
-    """Reads and writes over a pool; raises asyncpg's errors."""
+class HistoryStore(Patient):
+    """Reads and writes over a pool, waiting for a database that is away; raises DatabaseAwayError, asyncpg's errors."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, wait_seconds: float = WAIT_SECONDS) -> None:
+        super().__init__(wait_seconds)
         self.pool = pool
 
     @asynccontextmanager
@@ -71,11 +76,13 @@ class HistoryStore:
         async with self.pool.acquire() as connection, connection.transaction():
             yield connection
 
+    @patiently
     async def fingerprints(self, kind: Kind) -> dict[str, str]:
         """Those of the units that are loaded."""
         rows = await self.pool.fetch("SELECT unit, fingerprint FROM load_units WHERE kind = $1", kind)
         return {row["unit"]: row["fingerprint"] for row in rows}
 
+    @patiently
     async def write_slots(self, rows: Sequence[tuple[datetime.date, SymbolSlots]], units: Sequence[Unit]) -> None:
         """Replaces the days of `rows`; a whole day is replaced when its unit is one."""
         async with self._transaction() as connection:
@@ -92,17 +99,23 @@ class HistoryStore:
             )
             await _mark(connection, units)
 
+    @patiently
     async def write_ohlc(self, rows: Sequence[tuple[Any, ...]], unit: Unit) -> None:
         """A day's bars, in the order of OHLC_COLUMNS. Bars of the day that are not among them stay."""
+        day = datetime.datetime.combine(datetime.date.fromisoformat(unit.unit), datetime.time(), datetime.UTC)
+        span = (day, day + datetime.timedelta(1))
+        if chunks := await self.pool.fetchval("SELECT decompress_chunks('daily_ohlc', $1, $2)", *span, timeout=_LONG):
+            log.info("old daily bars are written plain; data_maintenance compresses them again", chunks=chunks)
         async with self._transaction() as connection:
+            # Compressed again in between.
             await connection.execute(_NO_LIMIT)
-            day = datetime.datetime.combine(datetime.date.fromisoformat(unit.unit), datetime.time(), datetime.UTC)
-            await connection.execute("SELECT make_partitions('daily_ohlc', $1, $2)", day, day + datetime.timedelta(1))
+            await connection.execute("SELECT make_partitions('daily_ohlc', $1, $2)", *span)
             await connection.execute("CREATE TEMP TABLE incoming_ohlc (LIKE daily_ohlc) ON COMMIT DROP")
             await connection.copy_records_to_table("incoming_ohlc", records=rows, columns=OHLC_COLUMNS)
             await connection.execute(_MERGE_OHLC)
             await _mark(connection, [unit])
 
+    @patiently
     async def write_metadata(self, rows: Sequence[dict[str, Any]], units: Sequence[Unit]) -> None:
         """Columns of ticker_metadata; absent ones leave what is stored."""
         values = [
@@ -112,6 +125,7 @@ class HistoryStore:
             await connection.executemany(_MERGE_METADATA, values)
             await _mark(connection, units)
 
+    @patiently
     async def active_symbols(self) -> list[str]:
         """Those of ticker_universe that trade."""
         return [
@@ -119,6 +133,7 @@ class HistoryStore:
             for row in await self.pool.fetch("SELECT symbol FROM ticker_universe WHERE is_active ORDER BY symbol")
         ]
 
+    @patiently
     async def slot_rows(
         self, days: Sequence[datetime.date], symbols: Sequence[str]
     ) -> Sequence[tuple[str, datetime.date, bytes, bytes, bytes]]:
@@ -130,20 +145,23 @@ class HistoryStore:
         rows: Sequence[Any] = await self.pool.fetch(query, list(days), list(symbols))
         return rows
 
+    @patiently
     async def slot_symbols(self, days: Sequence[datetime.date]) -> list[str]:
         """The symbols with slots on any of `days`, sorted."""
         rows = await self.pool.fetch("SELECT DISTINCT symbol FROM slot_days WHERE date = ANY($1::date[])", list(days))
         return sorted(row["symbol"] for row in rows)
 
+    @patiently
     async def slot_days(self, days: Sequence[datetime.date]) -> set[datetime.date]:
         """Those of `days` that have slots."""
         query = "SELECT day FROM unnest($1::date[]) AS day WHERE EXISTS (SELECT FROM slot_days WHERE date = day)"
         return {row["day"] for row in await self.pool.fetch(query, list(days))}
 
-    async def replace_baselines(self, source: AsyncIterator[bytes]) -> int:
+    @patiently
+    async def replace_baselines(self, source: Callable[[], AsyncIterator[bytes]]) -> int:
         """Puts a table in place of volume_slots at once: readers see the old one or the new; returns its rows.
 
-        `source` gives what baseline_records() makes.
+        `source` makes an iterator of what baseline_records() makes, anew for each attempt.
         """
         async with self._transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('volume_slots'))")
@@ -151,7 +169,7 @@ class HistoryStore:
                 "CREATE TABLE volume_slots_new (LIKE volume_slots INCLUDING CONSTRAINTS INCLUDING DEFAULTS)"
             )
             status = await connection.copy_to_table(
-                "volume_slots_new", source=_copy(source), format="binary", timeout=_LONG
+                "volume_slots_new", source=_copy(source()), format="binary", timeout=_LONG
             )
             await connection.execute(
                 "ALTER TABLE volume_slots_new ADD PRIMARY KEY (symbol, slot_number)", timeout=_LONG

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import asyncpg
 
+from services.historical.patience import WAIT_SECONDS, Patient, patiently
 from services.market_session.core import Change
 
 _LISTED = """
@@ -43,16 +44,22 @@ _HOLIDAY = """
 """
 
 
-class UniverseStore:
-    """Each method is one transaction; raises asyncpg's errors."""
+class UniverseStore(Patient):
+    """Each method is one transaction, and waits for a database that is away.
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    Raises DatabaseAwayError, asyncpg's errors.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, wait_seconds: float = WAIT_SECONDS) -> None:
+        super().__init__(wait_seconds)
         self._pool = pool
 
+    @patiently
     async def active_count(self) -> int:
         count: int = await self._pool.fetchval("SELECT count(*) FROM ticker_universe WHERE is_active")
         return count
 
+    @patiently
     async def take_list(self, day: datetime.date, symbols: Sequence[str], why: Callable[[str], str]) -> int:
         """All symbols listed on `day`; those that were and are no more are removed. Returns how many are listed."""
         async with self._pool.acquire() as connection, connection.transaction():
@@ -63,11 +70,13 @@ class UniverseStore:
             await connection.execute(_ACTIVE, symbols)
         return len(symbols)
 
+    @patiently
     async def take_seen(self, seen: Mapping[str, tuple[datetime.date, datetime.date]]) -> None:
         """Symbols with the first and last day on which they had a bar."""
         firsts, lasts = [span[0] for span in seen.values()], [span[1] for span in seen.values()]
         await self._pool.execute(_SEEN, list(seen), firsts, lasts)
 
+    @patiently
     async def take_holidays(self, changes: Iterable[Change]) -> None:
         """The days that the vendor announces as closed, or closing early."""
         await self._pool.executemany(_HOLIDAY, [(change.date, change.close) for change in changes])

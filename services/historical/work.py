@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from services.historical import metrics
-from services.historical.core import Problem, Progress, Request
+from services.historical.core import Problem, Progress, Request, State
 from services.historical.store import HistoryStore
 from services.kit.logging import get_logger
 from services.kit.redaction import redact
@@ -35,6 +35,9 @@ class Work:
     store: HistoryStore
     vendor: VendorClient
     progress: Progress = field(default_factory=Progress)
+    # How it ended, and why; also when the database could not be told.
+    state: State = State.RUNNING
+    error: str | None = None
     problems: list[Problem] = field(default_factory=list)
     # Called at every change.
     changed: Callable[[], None] = lambda: None
