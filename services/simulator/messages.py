@@ -34,7 +34,7 @@ def trades(tickers: list[str], tapes: list[int], ticks: Ticks, second_ms: int, s
         ticks.number.tolist(),
         ticks.trade_id.tolist(),
         (ticks.time_ms + second_ms).tolist(),
-        ticks.price.tolist(),
+        ticks.printed.tolist(),
         ticks.size.tolist(),
         ticks.venue.tolist(),
         ticks.condition.tolist(),

@@ -1,7 +1,8 @@
 """The trades of one second, made so that a minute's trades are exactly its bar.
 
 The first trade of a minute that is no odd lot has its open, the last its close, two between
-them its high and low; the others lie inside. Odd lots set no price.
+them its high and low; the others lie inside. Odd lots set no price. Now and then one of the others is
+printed at a price that is far off, which no bar tells of.
 """
 
 from typing import Final, NamedTuple
@@ -14,6 +15,7 @@ from services.simulator.hashing import B1, F8, I8, STRIDE, U8, mix, unit
 from services.simulator.market_day import MarketDay, Minute
 from services.simulator.minutes import ticks_per_dollar, to_tick
 from services.simulator.shapes import SizeShapes
+from services.simulator.tuning import LEAST_TRADES_AROUND_STRAY, STRAY_FACTORS, STRAY_ONE_IN_MINUTES, STRAY_PAIR_ONE_IN
 
 # The vendor's ids of exchanges; 4 is off-exchange, with a reporting facility.
 VENUES: Final = np.array([4, 4, 4, 4, 12, 12, 12, 11, 11, 19, 8, 3, 21, 10, 16, 20], dtype=np.int64)
@@ -36,6 +38,7 @@ class Ticks(NamedTuple):
     trade_id: I8
     time_ms: I8
     price: F8
+    printed: F8
     size: I8
     venue: I8
     condition: I8
@@ -79,12 +82,13 @@ def make_ticks(day: MarketDay, minute: Minute, second: int, sizes: SizeShapes) -
     price = np.where(is_high, high, np.where(is_low, low, price))
     price = np.where(is_first, opened, np.where(is_last, closed, price))
     is_fixed = is_first | is_last | is_high | is_low
+    printed = np.where(is_fixed, price, _printed(price, minute_bits, rank, eligible, is_eligible))
 
     venue, trade_id = venues(day, symbol, number)
     time_ms = ((within + unit(bits, 28)) / np.repeat(count, count) * 1000.0).astype(np.int64)
     condition = _conditions(day, minute, is_eligible, is_fixed, is_first, is_last, bits)
     return Ticks(
-        symbol, number, trade_id, time_ms, price, size, venue, condition,
+        symbol, number, trade_id, time_ms, price, printed, size, venue, condition,
         is_eligible, is_fixed, is_first & (eligible > 0), bits,
     )  # fmt: skip
 
@@ -99,6 +103,19 @@ def venues(day: MarketDay, symbol: I8, number: I8) -> tuple[I8, I8]:
     first = mix(day.bits[symbol] ^ mix(block.astype(np.uint64) * np.uint64(STRIDE)))
     place = ((first & np.uint64(0xFF)).astype(np.int64) + within * _STRIDE) % len(VENUES)
     return VENUES[place], block * _COUNT[place] + _ORDER[place] + 1
+
+
+def _printed(price: F8, minute_bits: U8, rank: I8, eligible: I8, is_eligible: B1) -> F8:
+    """Of some minutes with many trades one is printed far off, and sometimes the next one, too."""
+    bits = mix(minute_bits ^ np.uint64(STRIDE))
+    is_chosen = (bits % np.uint64(STRAY_ONE_IN_MINUTES) == 0) & (eligible >= 2 * LEAST_TRADES_AROUND_STRAY)
+    middle = np.maximum(eligible - 2 * LEAST_TRADES_AROUND_STRAY, 1)
+    at = LEAST_TRADES_AROUND_STRAY + ((bits >> np.uint64(16)) & np.uint64(0xFFFF)).astype(np.int64) % middle
+    is_pair = (bits >> np.uint64(32)) % np.uint64(STRAY_PAIR_ONE_IN) == 0
+    is_stray = is_chosen & is_eligible & ((rank == at) | (is_pair & (rank == at + 1)))
+    factors = np.array(STRAY_FACTORS)[((bits >> np.uint64(48)) % np.uint64(len(STRAY_FACTORS))).astype(np.int64)]
+    far = to_tick(price * factors, ticks_per_dollar(price * factors))
+    return np.where(is_stray, far, price)
 
 
 def _conditions(

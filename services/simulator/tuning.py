@@ -26,3 +26,11 @@ LATE_ONE_IN: Final = 3_000
 RESENT_BAR_ONE_IN: Final = 400
 # One in so many seconds brings a malformed or absurd event.
 BAD_TICK_ONE_IN_SECONDS: Final = 40
+
+# One in so many minutes of a symbol with many trades has one whose print is so far off, by these factors, that nobody
+# could have traded there; of so many such minutes one has two, one after the other. A handful an hour of all symbols.
+STRAY_ONE_IN_MINUTES: Final = 1_000
+STRAY_PAIR_ONE_IN: Final = 4
+STRAY_FACTORS: Final = (0.0897, 0.24, 2.15, 10.0)
+# Trades that may set a price before and after it in its minute.
+LEAST_TRADES_AROUND_STRAY: Final = 3

@@ -14,6 +14,7 @@ from services.data_ingest.halt_feed import HaltFeedParser, HaltItem
 from services.kit.errors import StartError
 from services.kit.settings import SimSettings
 from services.simulator import tape as tape_module
+from services.simulator import ticks as ticks_module
 from services.simulator.calendar import CLOSE_MINUTE, EARLY_CLOSE_MINUTE, END_MINUTE, OPEN_MINUTE, new_york_time
 from services.simulator.daily import daily_bars
 from services.simulator.halt_feed import HaltDocument, document
@@ -336,6 +337,27 @@ def test_the_feed_stumbles_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     ]
     assert any(32 in trade.get("c", ()) for trade in late), "late prints"
     assert len([trade for trade in trades if str(trade["i"]).startswith("b")]) > 50
+
+
+def test_a_print_is_far_off_now_and_then_and_no_bar_tells_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes = range(OPEN_MINUTE, OPEN_MINUTE + 3)
+    monkeypatch.setattr(ticks_module, "STRAY_ONE_IN_MINUTES", 1 << 62)
+    plain = tape_of(morning(), minutes)
+    monkeypatch.setattr(ticks_module, "STRAY_ONE_IN_MINUTES", 30)
+    events = tape_of(morning(), minutes)
+    assert [(e.send_ms, e.kind, e.symbol) for e in events] == [(e.send_ms, e.kind, e.symbol) for e in plain]
+    other = [(json.loads(e.text), json.loads(was.text)) for e, was in zip(events, plain, strict=True) if e != was]
+    strays: dict[tuple[str, int], dict[tuple[int, str], float]] = defaultdict(dict)
+    for trade, was in other:
+        assert trade["ev"] == "T"
+        assert trade | {"p": was["p"]} == was
+        strays[trade["sym"], trade["t"] // 60_000][trade["x"], trade["i"]] = trade["p"] / was["p"]
+    # One stands alone, or two are at one price, so that the second confirms the first.
+    assert set(map(len, strays.values())) == {1, 2}
+    for factors in strays.values():
+        assert max(factors.values()) == pytest.approx(min(factors.values()), rel=0.02)
+    factors = [factor for of_minute in strays.values() for factor in of_minute.values()]
+    assert all(factor < 0.25 or factor > 2 for factor in factors)
 
 
 def test_days_follow_each_other_and_closed_ones_are_quiet() -> None:
