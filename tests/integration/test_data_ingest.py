@@ -3,18 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import grpc
+import grpc.aio
 import pytest
-from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2
+from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2, ticker_pb2
 
 from services.data_ingest import snapshot_poller
 from services.data_ingest.set_aside_watch import SetAsideWatch
 from services.health.warnings import follow_warnings
 from services.kit.scan_filters import default_filters
+from services.kit.settings import Settings
+from tests.support.running_scanner import running_scanner
 from tests.support.running_sequencer import FrameReader, Request, RunningSequencer, running_sequencer
+from tests.support.running_ticker import running_ticker
 from tests.support.scripted_day import DAY, ScriptedDay, ms_at
 from tests.support.scripted_polygon_ws import MS, POLL_SECONDS, ScriptedPolygonWs
 from tests.support.stores import Stores, module_stores
@@ -40,8 +45,12 @@ class ScriptedRest:
         self.tickers: list[dict[str, Any]] = []
         self.conditions: list[dict[str, Any]] = []
         self.is_down = False
+        # Tickers that it has never heard of.
+        self.unknown: set[str] = set()
 
     def __call__(self, path: str, query: dict[str, str]) -> Any:
+        if path.rpartition("/")[2] in self.unknown:
+            return None
         if path == SNAPSHOT:
             return None if self.is_down else {"status": "OK", "tickers": self.tickers}
         if path == "/v3/reference/conditions":
@@ -92,6 +101,38 @@ async def test_trades_become_frames_and_are_acknowledged(sequencer: RunningSeque
         assert reader.market is not None
         await reader.until(lambda: reader.market.sequence == sequencer.service.sequencer.position.sequence)
         assert reader.market.hash() == sequencer.service.sequencer.market.hash()  # type: ignore[attr-defined]
+
+
+async def test_a_symbol_known_from_garbage_only_is_not_found(
+    sequencer: RunningSequencer, feed: ScriptedPolygonWs, vendor: VendorServer, rest: ScriptedRest, stores: Stores
+) -> None:
+    """One accepted event makes it a symbol, though no reference data name it."""
+    rest.unknown = {"GARBAGE", "NONAME"}
+    environment = {
+        **vendor.environment,
+        **stores.environment(),
+        "TRADEUL_TICKER_ADDRESS": "127.0.0.1:0",
+        "TRADEUL_METRICS_PORT_OFFSET": "0",
+    }
+    source: Any = SimpleNamespace(port=int(sequencer.address.rpartition(":")[2]))
+    async with running_scanner(source) as scanner:
+        settings = Settings.load({**environment, "TRADEUL_SCANNER_ADDRESS": scanner.address})
+        async with running_ticker(stores, settings) as ticker:
+            feed.trades(("AAPL", "04:00:01", 1.0), ("GARBAGE", "04:00:02", -1.0), ("NONAME", "04:00:03", 2.0))
+            async with asyncio.timeout(40):
+                await feed.until_acknowledged(1)
+                while (await scanner.status()).active_symbols < 2:
+                    await asyncio.sleep(POLL_SECONDS)
+            row = await ticker.tickers.GetTicker(ticker_pb2.GetTickerRequest(symbol="NONAME"))
+            assert (row.symbol, row.price) == ("NONAME", 2.0)
+            for call in (
+                ticker.tickers.GetTicker(ticker_pb2.GetTickerRequest(symbol="GARBAGE")),
+                ticker.tickers.GetTickerMetadata(ticker_pb2.GetTickerMetadataRequest(symbol="GARBAGE")),
+                ticker.tickers.ListBars(ticker_pb2.ListBarsRequest(symbol="GARBAGE")),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await call
+                assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_the_stream_begins_with_day_rules_and_filters(sequencer: RunningSequencer) -> None:
