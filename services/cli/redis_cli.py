@@ -35,7 +35,7 @@ def redis_cli(arguments: tuple[str, ...]) -> None:
 
     settings = Settings.load()
     url = settings.redis_url or redis_url(market_directory(settings))
-    if program := next(filter(None, map(shutil.which, PROGRAMS)), None):
+    if program := next((found for name in PROGRAMS if (found := shutil.which(name))), None):
         sys.stdout.flush()
         os.execv(program, [program, *where(url), *arguments])
     with contextlib.suppress(KeyboardInterrupt):
@@ -49,7 +49,7 @@ def where(url: str) -> list[str]:
 
 def lines() -> Iterator[Sequence[str]]:
     """The commands of the input, a line each, after a prompt where somebody types them."""
-    stdin = click.get_text_stream("stdin")
+    stdin = sys.stdin
     while True:
         if stdin.isatty():
             click.echo("> ", nl=False)

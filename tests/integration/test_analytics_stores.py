@@ -91,20 +91,20 @@ async def test_keys_of_the_symbols_that_have_changed(server: RedisServer, sequen
         assert (rvol["slot"], rvol["session"], rvol["days"]) == ("72", "MARKET_OPEN", "30")
         assert (rvol["rvol"], rvol["rvol_slot"]) == ("0.138889", "0.136986")
         assert rvol["updated_at"] == "2026-03-10T14:00:00.001Z"
+        # The texts are the last to be written.
+        await until_texts(redis, S01_72="100", S02_72="100")
         assert await redis.hgetall("intraday:S02") == {
             "high": "92",
             "low": "92",
             "high_time": "2026-03-10T14:00:00.001Z",
             "low_time": "2026-03-10T14:00:00.001Z",
         }
-        # They are the last to be written.
-        await until_texts(redis, S01_72="100", S02_72="100")
         await check_redis(redis, sequencer, 72)
         # Nobody else's keys are touched.
         await redis.hset("rvol:S02", "volume_today", "mine")
         sequencer.trade({"S01": 110.0}, seconds=1)
         await until_hash(redis, "rvol:S01", volume_today="200")
-        assert (await redis.hgetall("intraday:S01"))["high"] == "110"
+        await until_hash(redis, "intraday:S01", high="110")
         assert (await redis.hget("rvol:S02", "volume_today")) == "mine"
 
 

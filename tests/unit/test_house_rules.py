@@ -15,11 +15,13 @@ import pytest
 from services.cli.check_config import known_variables
 from services.kit.settings import DEFAULT_PORTS, variable
 from services.modules import MODULES
+from tools.licences import installed
+from tools.requirements import requirements
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path.relative_to(ROOT)
-    for folder in ("services", "fastcore", "bench", "tests")
+    for folder in ("services", "fastcore", "bench", "tests", "tools")
     for path in (ROOT / folder).rglob("*.py")
 )
 SHIPPED = [path for path in SOURCES if path.parts[0] in ("services", "fastcore")]
@@ -154,7 +156,7 @@ def test_every_target_of_the_makefile_is_explained() -> None:
     targets = {name for line in re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE) for name in line.split()}
     explained = set(re.findall(r"^([a-z-]+):.*## \S", text, re.MULTILINE))
     assert targets == explained
-    for page in ("README.md", "docs/operations.md", "bench/README.md"):
+    for page in ("README.md", "CONTRIBUTING.md", "docs/operations.md", "bench/README.md"):
         named = set(re.findall(r"`make ([a-z-]+)", (ROOT / page).read_text(encoding="utf-8")))
         assert named <= targets, page
 
@@ -198,6 +200,12 @@ def test_every_dependency_has_a_version_that_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     assert not {_distribution(requirement) for group in groups for requirement in group} - locked
+
+
+def test_every_package_that_is_run_has_its_licence_listed() -> None:
+    page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| (\S+) \| [^|]+ \|$", page, re.MULTILINE)) - {"package"}
+    assert not set(installed(requirements("run", "embedded", "simulator"))) - listed
 
 
 def _distribution(requirement: str) -> str:
