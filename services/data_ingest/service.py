@@ -275,7 +275,9 @@ class DataIngest(Service):
         self.feed.set_calendar(calendar)
 
     def _take_rules(self, rules: bytes) -> None:
-        self._forbids_last = read_rules(rules)["forbids_last"]
+        fields = read_rules(rules)
+        self._forbids_last = fields["forbids_last"]
+        log.info("trade rules", suspect_prints="take" if fields["take_suspect_prints"] else "hold")
         self.feed.set_trade_rules(rules)
 
     def _snapshot_rules(self) -> SnapshotRules:

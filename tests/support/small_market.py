@@ -14,8 +14,8 @@ MINUTE = 60 * SECOND
 
 
 class State(Protocol):
-    now_ns: int
-
+    @property
+    def now_ns(self) -> int: ...
     def apply(self, frame: bytes) -> object: ...
     def row(self, symbol: str) -> dict[str, Any]: ...
 

@@ -354,10 +354,9 @@ def test_a_print_is_far_off_now_and_then_and_no_bar_tells_of_it(monkeypatch: pyt
         strays[trade["sym"], trade["t"] // 60_000][trade["x"], trade["i"]] = trade["p"] / was["p"]
     # One stands alone, or two are at one price, so that the second confirms the first.
     assert set(map(len, strays.values())) == {1, 2}
-    for factors in strays.values():
-        assert max(factors.values()) == pytest.approx(min(factors.values()), rel=0.02)
-    factors = [factor for of_minute in strays.values() for factor in of_minute.values()]
-    assert all(factor < 0.25 or factor > 2 for factor in factors)
+    for of_minute in strays.values():
+        assert max(of_minute.values()) == pytest.approx(min(of_minute.values()), rel=0.02)
+        assert all(factor < 0.25 or factor > 2 for factor in of_minute.values())
 
 
 def test_days_follow_each_other_and_closed_ones_are_quiet() -> None:

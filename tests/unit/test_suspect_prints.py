@@ -332,24 +332,24 @@ def test_taken_at_once_when_the_rules_say_so(market: SmallMarket) -> None:
 
 
 def test_a_copy_waits_for_the_same() -> None:
-    market = SmallMarket(MarketState())
+    state = MarketState()
+    market = SmallMarket(state)
     lead(market)
     market.trade("11:00:05", 14.0)
     market.trade("11:00:06", 6.0)
-    state = market.state
-    assert isinstance(state, MarketState)
+    other = MarketState.from_bytes(state.to_bytes())
+    assert other.hash() == state.hash()
     copy = SmallMarket.__new__(SmallMarket)
-    copy.__dict__.update(market.__dict__, state=MarketState.from_bytes(state.to_bytes()))
-    assert copy.state.hash() == state.hash()  # type: ignore[attr-defined]
+    copy.__dict__.update(market.__dict__, state=other)
     for each in (market, copy):
         each.trade("11:00:07", 14.1)
         each.bar("11:00:00", 10.0, low=6.0, high=10.0)
     assert copy.row() == market.row()
     assert market.row()["high"] == 14.1
     assert market.row()["low"] == 6.0
-    assert copy.state.hash() == state.hash()  # type: ignore[attr-defined]
+    assert other.hash() == state.hash()
     assert state.suspect_prints == {"unconfirmed": 0, "confirmed_by_trade": 1, "confirmed_by_bar": 1}
-    assert copy.state.suspect_prints == state.suspect_prints  # type: ignore[attr-defined]
+    assert other.suspect_prints == state.suspect_prints
 
 
 def test_the_setting() -> None:
@@ -431,10 +431,10 @@ def test_lone_strays_appear_in_no_price(fair: list[Print], data: st.DataObject) 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.builds(Print, WAITS, st.one_of(FAIR, FAR), st.sampled_from([0, 1 << 5, 1 << 37])), max_size=40))
 def test_all_prices_are_prices_of_trades(prints: list[Print]) -> None:
-    row = applied(prints).row("A") if prints else {}
+    row: dict[str, Any] = applied(prints).row("A") if prints else {}
     traded = {one.price for one in prints}
     assert {row[name] for name in PRICES if name in row} <= traded
-    taken = applied(prints, TAKE).row("A") if prints else {}
+    taken: dict[str, Any] = applied(prints, TAKE).row("A") if prints else {}
     # Held or not, what is counted is the same, and nothing reaches further than what has traded.
     for name in ("volume_today", "trades_today", "dollar_volume", "vwap", "vol_30m", "updated_at"):
         assert row.get(name) == taken.get(name)
