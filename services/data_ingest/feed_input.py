@@ -96,6 +96,11 @@ class FeedInput:
         self.position = position
         self.admission.remember(trade_identities)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The feed's symbols, by its ids."""
+        return tuple(self._names)
+
     # --- trading days and rules
 
     def begin(self, calendar: Calendar, day: Day) -> None:

@@ -13,6 +13,7 @@ from services.data_ingest.days import Calendar, Day
 from services.data_ingest.reference import ReferenceBatch, ReferenceSource, TradingDays
 from services.data_ingest.reference.gather import Gathered
 from services.data_ingest.sequencer import Sequencer
+from services.data_ingest.symbols import is_symbol
 from services.kit.logging import get_logger
 from services.kit.reference_notices import KINDS, Kind, Notice
 
@@ -114,19 +115,22 @@ class ReferenceFollower:
                 changed.cancel()
                 await asyncio.gather(loading, changed, return_exceptions=True)
 
-    async def load_whole(self) -> None:
+    async def load_whole(self, names: Sequence[str] = ()) -> None:
         """All of the day in force, and of the symbols there are, before it returns: for a replay.
 
-        The same data makes the same frames.
+        The same data makes the same frames. `names`: what the feed calls its symbols, which
+        become some by what is known of them, or by their events.
         """
         day = self._sequencer.day
         days = trading_days(self._calendar(), day)
         gathered = self._gathered = Gathered()
         log.info("reference data of the replay's day are loaded before it begins", day=str(day.date))
         await self._gather(gathered, day, None, days)
-        rest = sorted(set(self._sequencer.symbols.texts) - gathered.symbols)
+        asked = {*self._sequencer.symbols.texts, *(name for name in names if is_symbol(name))}
+        rest = sorted(asked - gathered.symbols)
         if rest:
             await self._gather(gathered, day, rest, days)
+            gathered.forget_unknown(set(rest).difference(self._sequencer.symbols.texts))
         for batch in gathered.batches():
             self._take(batch)
             await asyncio.sleep(0)

@@ -5,6 +5,7 @@ long the sources took.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from services.data_ingest.frame_stream import FrameStream
@@ -25,12 +26,24 @@ TELL_SECONDS: Final = 5.0
 
 
 class ReplayGate:
-    """`await open()` before each batch of the feed. `has_reference`: the market begins with its reference data."""
+    """`await open()` before each batch of the feed.
 
-    def __init__(self, reference: ReferenceFollower, stream: FrameStream, has_reference: bool = False) -> None:
+    Args:
+        has_reference: the market begins with its reference data.
+        names: gives what the feed calls its symbols.
+    """
+
+    def __init__(
+        self,
+        reference: ReferenceFollower,
+        stream: FrameStream,
+        has_reference: bool = False,
+        names: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._reference = reference
         self._stream = stream
         self._is_loaded = has_reference
+        self._names = names
         # The last frame of the slowest reader when it was given up.
         self._given_up_at: int | None = None
 
@@ -55,7 +68,7 @@ class ReplayGate:
     async def _load(self) -> None:
         """Minutes, where the vendor is asked for every symbol: tells now and then how far it is."""
         began = monotonic()
-        loading = asyncio.create_task(self._reference.load_whole(), name="data_ingest.replay_reference")
+        loading = asyncio.create_task(self._reference.load_whole(self._names()), name="data_ingest.replay_reference")
         try:
             while not (await asyncio.wait({loading}, timeout=TELL_SECONDS))[0]:
                 seconds = round(monotonic() - began)

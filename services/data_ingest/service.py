@@ -150,7 +150,9 @@ class DataIngest(Service):
             )
         self._filters = FiltersFollower(settings.database_url, self._take_filters)
         self._rules = RulesFollower(vendor, self._take_rules, settings.suspect_prints == "take")
-        gate = ReplayGate(self.reference, self.stream, has_reference).open if settings.is_replay else None
+        gate = None
+        if settings.is_replay:
+            gate = ReplayGate(self.reference, self.stream, has_reference, lambda: self.feed.names).open
         self._reader = FeedReader(
             settings.address("polygon_ws"), self.feed, self._on_events, self._on_lost, self._set_feed_trouble, gate
         )

@@ -13,6 +13,11 @@ MAX_SYMBOLS: Final = 1 << 17
 _PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9.\-/]{0,11}")
 
 
+def is_symbol(text: str) -> bool:
+    """Whether a name has the form of a symbol."""
+    return _PATTERN.fullmatch(text) is not None
+
+
 class SymbolTable:
     """Ids are dense, in the order in which symbols came, and never change; `known` are those of before, by id.
 
@@ -38,7 +43,7 @@ class SymbolTable:
         """Its id, UNNAMED when it has none yet; REFUSED, and counted, when it breaks the pattern."""
         if (known := self._ids.get(symbol)) is not None:
             return known
-        if _PATTERN.fullmatch(symbol) is None:
+        if not is_symbol(symbol):
             self.refused += 1
             return REFUSED
         return UNNAMED

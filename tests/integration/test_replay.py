@@ -156,6 +156,8 @@ async def test_reference_data_of_the_files_own_symbols_are_asked_for(vendor: Ven
     async with running_replay(environment_of(vendor, tmp_path, file), reference) as running:
         await running.until_time(ns_at("09:30:00"))
         assert reference.asked == [None, ["GONE"]]
+        # Nobody knows it; its trade makes it a symbol.
+        assert running.data_ingest.sequencer.symbols.texts[-1] == "GONE"
         assert running.data_ingest.reference.holdings.counts()["prev_close"] == 60
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,7 @@ from services.kit.ring import Position, Ring
 class Reference:
     loads = 0
 
-    async def load_whole(self) -> None:
+    async def load_whole(self, names: Sequence[str] = ()) -> None:
         self.loads += 1
 
 
@@ -67,7 +67,7 @@ async def test_it_tells_how_far_the_reference_data_are(
             self.asked += 1
             return {"symbols": self.asked}
 
-        async def load_whole(self) -> None:
+        async def load_whole(self, names: Sequence[str] = ()) -> None:
             while self.asked < 3:
                 await asyncio.sleep(0)
 
@@ -79,7 +79,7 @@ async def test_it_tells_how_far_the_reference_data_are(
 
 async def test_loading_that_fails_fails_the_replay() -> None:
     class Broken(Reference):
-        async def load_whole(self) -> None:
+        async def load_whole(self, names: Sequence[str] = ()) -> None:
             raise RuntimeError("no vendor")
 
     with pytest.raises(RuntimeError, match="no vendor"):
@@ -149,3 +149,21 @@ def test_the_last_value_holds_and_what_is_not_told_is_absent() -> None:
     assert batch.numbers["prev_close"].tolist() == [2.0, 3.0]
     assert np.isnan(batch.numbers["atr"][0]) and batch.numbers["atr"][1] == 0.5
     assert gathered.symbols == {"A", "B"}
+
+
+def test_what_nobody_knows_is_forgotten() -> None:
+    nothing = np.full((1, 192), np.nan)
+    gathered = Gathered()
+    for symbol, close, name, days in (
+        ("A", 1.0, "", 0),
+        ("B", np.nan, "B Inc.", 0),
+        ("C", np.nan, "", 2),
+        ("D", np.nan, "", 0),
+    ):
+        numbers = {"prev_close": np.array([close]), "is_etf": np.array([0.0])}
+        gathered.take(ReferenceBatch([symbol], numbers, {"company_name": [name]}))
+        slots = Baselines(np.array([days], np.uint32), nothing, nothing, nothing)
+        gathered.take(ReferenceBatch([symbol], baselines=slots))
+    gathered.forget_unknown(["A", "B", "C", "D", "NEVER"])
+    assert gathered.symbols == {"A", "B", "C"}
+    assert all("D" not in batch.symbols for batch in gathered.batches())

@@ -1,5 +1,6 @@
 """Many reference batches as few: the same for the same data, in whatever pieces and order it came. Pure."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -40,6 +41,23 @@ class Gathered:
             "company_name": len(self._texts.get("company_name", ())),
             "baseline": len(self._baselines),
         }
+
+    def forget_unknown(self, symbols: Iterable[str]) -> None:
+        """Forgets those of `symbols` that nobody knows a price, a day of bars, or a name of."""
+        for symbol in symbols:
+            slots = self._baselines.get(symbol)
+            if (
+                all(math.isnan(values.get(symbol, math.nan)) for values in self._prices())
+                and not any(texts.get(symbol) for texts in self._texts.values())
+                and (slots is None or slots[0] == 0)
+            ):
+                self.symbols.discard(symbol)
+                self._baselines.pop(symbol, None)
+                for columns in (*self._numbers.values(), *self._texts.values()):
+                    columns.pop(symbol, None)
+
+    def _prices(self) -> Iterator[dict[str, float]]:
+        return (values for name, values in self._numbers.items() if name != "is_etf")
 
     def batches(self) -> Iterator[ReferenceBatch]:
         """All of it, by symbol, in pieces as they travel well."""
