@@ -83,7 +83,8 @@ class Twin:
 
     def __init__(self, tickers: list[str]) -> None:
         day = ScriptedDay(1, symbols=2)
-        day.by_name = dict.fromkeys(tickers)  # type: ignore[arg-type]
+        # Of the symbols' names alone its frames are made here.
+        day.by_name = dict.fromkeys(tickers, day.symbols[0])
         self.feed = TwinFeed(day)
         self.market = MarketTwin()
         self.newest_ns = 0
