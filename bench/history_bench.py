@@ -150,7 +150,7 @@ async def _load(url: str, what: str) -> int:
 
         calendar = await runner.calendar()
         store = HistoryStore(runner.pool)
-        work = Work(request, runner.settings, calendar, [calendar.on(DAY)], store, runner.vendor)
+        work = Work(request, runner.settings, calendar, [calendar.on(DAY)], store, runner.vendor, DAY)
         await load_days(work, open_source(request.source, runner.settings.flat_files))
         return work.progress.rows
 

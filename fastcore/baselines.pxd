@@ -24,6 +24,7 @@ cdef struct Baselines:
 
 cdef int grow_baselines(Baselines* baselines, int32_t capacity) except -1
 cdef void free_baselines(Baselines* baselines) noexcept
+cdef void forget_baseline(Baselines* baselines, uint32_t symbol_id) noexcept
 cdef void forget_baselines(Baselines* baselines) noexcept
 cdef void move_baselines(Baselines* baselines, Baselines* earlier, int32_t count) noexcept nogil
 cdef double* baseline_block(Baselines* baselines, uint32_t symbol_id) except NULL

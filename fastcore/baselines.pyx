@@ -54,14 +54,19 @@ cdef void free_baselines(Baselines* baselines) noexcept:
     memset(baselines, 0, sizeof(Baselines))
 
 
+cdef void forget_baseline(Baselines* baselines, uint32_t symbol_id) noexcept:
+    """The symbol has no baseline any more."""
+    free(baselines.blocks[symbol_id])
+    baselines.blocks[symbol_id] = NULL
+    baselines.days[symbol_id] = 0
+    baselines.slot = -1
+
+
 cdef void forget_baselines(Baselines* baselines) noexcept:
     """Nobody has a baseline any more."""
     cdef int32_t i
     for i in range(baselines.capacity):
-        free(baselines.blocks[i])
-        baselines.blocks[i] = NULL
-        baselines.days[i] = 0
-    baselines.slot = -1
+        forget_baseline(baselines, <uint32_t>i)
 
 
 cdef void move_baselines(Baselines* baselines, Baselines* earlier, int32_t count) noexcept nogil:

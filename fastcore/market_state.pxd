@@ -8,6 +8,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastcore.baselines cimport Baselines
+from fastcore.reference_frames cimport Splits
 from fastcore.symbol_day cimport DayTable
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport Cursor, Field, Writer
@@ -55,7 +56,8 @@ cdef class MarketState:
     cdef int _apply_batch(self, const Field* body) except -1
     cdef int _apply_halts(self, const Field* body) except -1
     cdef int _begin_day(self, const Field* body) except -1
-    cdef int _forget_day(self) except -1
+    cdef int _forget_day(self, const Splits* splits) except -1
+    cdef void _forget_history(self, uint32_t symbol_id) noexcept
     cdef void _take_now(self) noexcept
     cdef int _write_head(self, Writer* writer) except -1
     cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastcore.baselines cimport (
-    Baselines, fill_slot, forget_baselines, free_baselines, grow_baselines, move_baselines, read_baseline,
+    Baselines, fill_slot, forget_baseline, free_baselines, grow_baselines, move_baselines, read_baseline,
     write_baseline,
 )
 from fastcore.columns cimport (
@@ -28,8 +28,8 @@ from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
 from fastcore.memory cimport aligned_block, grow_array, grow_block
 from fastcore.reference_frames cimport (
-    HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS, apply_baselines,
-    apply_reference, parse_reasons, parse_symbols, parse_trading_day, parse_watermark,
+    DAY_BEFORE_FIELDS, HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS,
+    Splits, apply_baselines, apply_reference, parse_reasons, parse_symbols, parse_trading_day, parse_watermark,
 )
 from fastcore.row_encoder cimport encoded_row, row_dict
 from fastcore.state_bytes cimport mixed, read_block, write_block
@@ -42,8 +42,8 @@ from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
 from fastcore.windows cimport GRID_NS
 from fastcore.wire cimport (
-    WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, Writer, cursor_of, next_field, raise_wire_error, writer_bytes,
-    writer_free, writer_init,
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, Writer, cursor_of, load_u32, next_field, raise_wire_error,
+    writer_bytes, writer_free, writer_init,
 )
 
 from fastcore import fields
@@ -340,10 +340,11 @@ cdef class MarketState:
 
     cdef int _begin_day(self, const Field* body) except -1:
         cdef DayBounds bounds
+        cdef Splits splits
         cdef str trading_date, next_trading_date
-        trading_date, next_trading_date = parse_trading_day(body, &bounds)
+        trading_date, next_trading_date = parse_trading_day(body, &bounds, &splits, self.count)
         if self.trading_date and trading_date != self.trading_date:
-            self._forget_day()
+            self._forget_day(&splits)
         self.trading_date = trading_date
         self.next_trading_date = next_trading_date
         self.table.day = bounds
@@ -352,20 +353,31 @@ cdef class MarketState:
         self.baselines.slot = -1
         return 0
 
-    cdef int _forget_day(self) except -1:
-        """Symbols and metadata outlast the day; history is absent until it comes again."""
+    cdef int _forget_day(self, const Splits* splits) except -1:
+        """Symbols and metadata outlast the day, and history that is not of one day alone, in shares that did not split."""
         cdef int32_t i
         cdef int k
+        cdef Py_ssize_t at
         for i in range(self.count):
             free_day(&self.table.rows[i])
-            for k in range(HISTORY_FIELDS):
+            for k in range(DAY_BEFORE_FIELDS):
                 self.columns[HISTORY_COLUMNS[k]][i] = NAN
+            if splits.is_unknown:
+                self._forget_history(<uint32_t>i)
             touch(&self.table, <uint32_t>i)
-        forget_baselines(&self.baselines)
+        for at in range(splits.ids.count):
+            self._forget_history(load_u32(splits.ids.data, at))
         self.table.active_count = self.table.halted_count = 0
         self.table.halts_due = INT64_MAX
         memset(&self.table.suspects, 0, sizeof(SuspectCounts))
         return 0
+
+    cdef void _forget_history(self, uint32_t symbol_id) noexcept:
+        """What is told in shares, or in prices of shares, that are no longer these."""
+        cdef int k
+        for k in range(DAY_BEFORE_FIELDS, HISTORY_FIELDS):
+            self.columns[HISTORY_COLUMNS[k]][symbol_id] = NAN
+        forget_baseline(&self.baselines, symbol_id)
 
     cdef void _take_now(self) noexcept:
         self.now_ns = self.table.now_ns

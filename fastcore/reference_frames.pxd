@@ -6,21 +6,33 @@ from libc.stdint cimport int32_t, int64_t
 from fastcore.baselines cimport Baselines
 from fastcore.symbol_day cimport DayBounds, DayTable
 from fastcore.text_pool cimport TextPool
-from fastcore.wire cimport Field
+from fastcore.wire cimport Field, bytes_ptr
 
 cdef enum:
     NUMBER_FIELDS = 11
     TEXT_FIELDS = 6
     HISTORY_FIELDS = 6
+    DAY_BEFORE_FIELDS = 2
 
-# Columns that reference frames fill, and those of them that a new day makes absent.
+# Columns that reference frames fill, and those of them that are history: of the day before the first
+# DAY_BEFORE_FIELDS, which a new day makes absent, of many days the others, which a split does.
 cdef int[NUMBER_FIELDS] NUMBER_COLUMNS
 cdef int[TEXT_FIELDS] TEXT_COLUMNS
 cdef int[HISTORY_FIELDS] HISTORY_COLUMNS
 
-# What a TradingDay says. ValueError unless the sessions follow each other.
-# Its date and that of the next.
-cdef tuple parse_trading_day(const Field* body, DayBounds* bounds)
+cdef struct Packed:
+    bint is_given
+    bytes_ptr data
+    Py_ssize_t count
+
+# Whose shares split since the trading day before: ids (uint32), or that nobody knows.
+cdef struct Splits:
+    Packed ids
+    bint is_unknown
+
+# What a TradingDay says; `splits` points into the body. ValueError unless the sessions follow each other
+# and the ids are below `count`. Its date and that of the next.
+cdef tuple parse_trading_day(const Field* body, DayBounds* bounds, Splits* splits, int32_t count)
 
 # The symbols that a SymbolTable adds to the `count` there are; ValueError when it does not go on from there.
 cdef list parse_symbols(const Field* body, int32_t count)

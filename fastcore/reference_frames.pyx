@@ -36,12 +36,6 @@ TEXT_COLUMNS[:] = [F_COMPANY_NAME, F_EXCHANGE, F_SECTOR, F_INDUSTRY, F_SECURITY_
 HISTORY_COLUMNS[:] = [F_PREV_CLOSE, F_PREV_VOLUME, F_AVG_VOLUME_10D, F_AVG_VOLUME_30D, F_AVG_PRICE_30D, F_ATR]
 
 
-cdef struct Packed:
-    bint is_given
-    bytes_ptr data
-    Py_ssize_t count
-
-
 cdef int expect_wire(const Field* field, uint32_t wire_type, str what) except -1:
     if field.wire_type != wire_type:
         raise ValueError(f"{what}: expected wire type {wire_type}, was {field.wire_type}")
@@ -76,13 +70,16 @@ cdef bint is_date(str text):
         return False
 
 
-cdef tuple parse_trading_day(const Field* body, DayBounds* bounds):
+cdef tuple parse_trading_day(const Field* body, DayBounds* bounds, Splits* splits, int32_t count):
     cdef Cursor cursor = enter(body)
     cdef Field field
     cdef int64_t[4] times
     cdef str text = "", next_text = ""
     cdef int i, status = next_field(&cursor, &field)
     times[0] = times[1] = times[2] = times[3] = 0
+    splits.ids.is_given = splits.is_unknown = False
+    splits.ids.data = NULL
+    splits.ids.count = 0
     while status == WIRE_FIELD:
         if field.number == 1:
             expect_wire(&field, WIRE_LENGTH, "TradingDay.trading_date")
@@ -93,6 +90,11 @@ cdef tuple parse_trading_day(const Field* body, DayBounds* bounds):
         elif field.number == 7:
             expect_wire(&field, WIRE_LENGTH, "TradingDay.next_trading_date")
             next_text = decoded(&field, "TradingDay.next_trading_date")
+        elif field.number == 8:
+            take_packed(&field, 4, &splits.ids, "TradingDay.split_symbol_id")
+        elif field.number == 9:
+            expect_wire(&field, WIRE_VARINT, "TradingDay.splits_unknown")
+            splits.is_unknown = field.value != 0
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"TradingDay")
@@ -104,6 +106,7 @@ cdef tuple parse_trading_day(const Field* body, DayBounds* bounds):
         raise ValueError(f"TradingDay.trading_date: expected YYYY-MM-DD, was {text!r}")
     if next_text and (not is_date(next_text) or next_text <= text):
         raise ValueError(f"TradingDay.next_trading_date: expected a date after {text}, was {next_text!r}")
+    check_ids(splits.ids.data, splits.ids.count, <uint32_t>count)
     bounds.start = times[0]
     bounds.open = times[1]
     bounds.close = times[2]

@@ -25,7 +25,9 @@ from fastcore.reference.facts import Facts, facts_of
 from fastcore.reference.halts_twin import HaltsTwin, Listed
 from fastcore.reference.suspects import settled
 
-_HISTORY = frozenset({"prev_close", "prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
+# Of the day before alone, and of many days before.
+_DAY_BEFORE = frozenset({"prev_close", "prev_volume"})
+_DAYS_BEFORE = frozenset({"avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
 
 
 class MarketTwin:
@@ -180,9 +182,11 @@ class MarketTwin:
         if self.day is not None and day.trading_date != self.day.date:
             self._halts.clear()
             self._newest_limit.clear()
+            split = {self.symbols[symbol_id] for symbol_id in day.split_symbol_id}
             for symbol in self.symbols:
                 self._events[symbol] = SymbolDay()
-                self._history[symbol] = self._yesterday(self._history[symbol])
+                is_kept = not day.splits_unknown and symbol not in split
+                self._history[symbol] = self._yesterday(self._history[symbol], is_kept)
                 self.touched[symbol] = self.touched.get(symbol, 0) + 1
         self._settled.clear()
         self._facts.clear()
@@ -195,9 +199,11 @@ class MarketTwin:
         )
 
     @staticmethod
-    def _yesterday(history: History) -> History:
-        """Metadata outlast the day; history is absent until it comes again."""
-        return History({name: value for name, value in history.values.items() if name not in _HISTORY})
+    def _yesterday(history: History, is_kept: bool) -> History:
+        """Metadata outlast the day, and what is of many days when the shares are the same."""
+        gone = _DAY_BEFORE if is_kept else _DAY_BEFORE | _DAYS_BEFORE
+        values = {name: value for name, value in history.values.items() if name not in gone}
+        return History(values, history.baseline if is_kept else None)
 
     def _apply_trade_rules(self, rules: frame_pb2.TradeRules) -> None:
         self.rules = Rules(rules.forbids_last, rules.forbids_high_low, rules.forbids_volume, rules.take_suspect_prints)

@@ -3,7 +3,7 @@
 import datetime
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from tradeul.v1 import polygon_ws_pb2
@@ -51,10 +51,15 @@ class FeedInput:
         sequencer: gets the frames; its day is begun by the first call of set_calendar().
         clock: whose time the trading day follows.
         on_day: is called after each day that began, or whose hours changed.
+        splits: gives the symbols that split since the day before; None when that is not known.
     """
 
     def __init__(
-        self, sequencer: Sequencer, clock: Literal["wall", "feed"], on_day: Callable[[], None] = lambda: None
+        self,
+        sequencer: Sequencer,
+        clock: Literal["wall", "feed"],
+        on_day: Callable[[], None] = lambda: None,
+        splits: Callable[[Day], Iterable[str] | None] = lambda day: None,
     ) -> None:
         self.admission = Admission(name=self._name, day_symbols=LATER_DAY_SYMBOLS)
         # The last batch taken; None before the first.
@@ -70,6 +75,7 @@ class FeedInput:
         self._sequencer = sequencer
         self._is_wall = clock == "wall"
         self._on_day = on_day
+        self._splits = splits
         self._calendar: Calendar | None = None
         self._later_days: tuple[Day, ...] = ()
         # The feed's symbols by its ids, and their ids in the stream.
@@ -304,7 +310,7 @@ class FeedInput:
         assert self._calendar is not None, "begin() first"
         log.info("trading day begins", date=str(day.date), early_close=day.is_early_close)
         self.days += 1
-        self._sequencer.begin_day(day)
+        self._sequencer.begin_day(day, self._splits(day))
         self.admission.set_bounds(day.pre_market_start_ns, day.post_market_end_ns, MAX_TIME)
         self._forget_early()
         self._set_later_days(day)

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from services.data_ingest.days import Calendar, Day
 from services.data_ingest.reference import ReferenceBatch, ReferenceSource, TradingDays
+from services.data_ingest.reference.batch import no_baselines
 from services.data_ingest.reference.gather import Gathered
+from services.data_ingest.reference.known_splits import KnownSplits
 from services.data_ingest.sequencer import Sequencer
 from services.data_ingest.symbols import is_symbol
+from services.kit.clock import monotonic
 from services.kit.logging import get_logger
 from services.kit.reference_notices import KINDS, Kind, Notice
 
@@ -22,10 +25,12 @@ log = get_logger(__name__)
 HISTORY_DAYS: Final = 250
 # Symbols that turn up are gathered for so long.
 GATHER_SECONDS: Final = 5.0
-# The state forgets these with the day; metadata outlast it.
-HISTORY: Final = frozenset(
-    {"prev_close", "prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr", "baseline"}
-)
+# The state forgets these with the day, and those with the shares that they are told in; metadata outlast both.
+DAY_BEFORE: Final = frozenset({"prev_close", "prev_volume"})
+DAYS_BEFORE: Final = ("avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr")
+# Splits are announced ahead, and now and then late.
+SPLITS_EVERY_SECONDS: Final = 3600.0
+SPLITS_SECONDS: Final = 5.0
 
 
 class Holdings:
@@ -39,16 +44,19 @@ class Holdings:
 
     def take(self, batch: ReferenceBatch, ids: Sequence[int]) -> None:
         if batch.baselines is not None:
-            self._mark("baseline", ids, np.ones(len(ids), np.bool_))
+            self._mark("baseline", ids, batch.baselines.days > 0)
         for name, values in batch.numbers.items():
             self._mark(name, ids, ~np.isnan(values))
         for name, texts in batch.texts.items():
             self._mark(name, ids, np.array([bool(text) for text in texts], np.bool_))
 
-    def forget_history(self) -> None:
-        """The day has changed."""
-        for kind in HISTORY & self._marks.keys():
+    def forget_day(self, split: Sequence[int] | None) -> None:
+        """The day has changed; `split` are the ids whose shares did, None: perhaps all."""
+        for kind in DAY_BEFORE & self._marks.keys():
             self._marks[kind][:] = False
+        for kind in {*DAYS_BEFORE, "baseline"} & self._marks.keys():
+            marks = self._marks[kind]
+            marks[slice(None) if split is None else [each for each in split if each < len(marks)]] = False
 
     def _mark(self, kind: str, ids: Sequence[int], present: NDArray[np.bool_]) -> None:
         needed = max(ids) + 1
@@ -60,13 +68,26 @@ class Holdings:
 
 
 class ReferenceFollower:
-    """Loads in the background, a day at a time; `calendar` gives the one that holds."""
+    """Loads in the background, a day at a time; `calendar` gives the one that holds.
 
-    def __init__(self, source: ReferenceSource, sequencer: Sequencer, calendar: Callable[[], Calendar]) -> None:
+    Without `splits` it is never known which symbols split from one day to the next.
+    """
+
+    def __init__(
+        self,
+        source: ReferenceSource,
+        sequencer: Sequencer,
+        calendar: Callable[[], Calendar],
+        splits: KnownSplits | None = None,
+    ) -> None:
         self.holdings = Holdings()
         self._source = source
         self._sequencer = sequencer
         self._calendar = calendar
+        self._splits = splits
+        # The day before the one in force, when this process saw it end, and who lost history with it; None: all.
+        self._left: datetime.date | None = None
+        self._split: frozenset[str] | None = None
         self._day_changed = asyncio.Event()
         self._loading_date: datetime.date | None = None
         # Symbols that came or were asked for.
@@ -84,8 +105,17 @@ class ReferenceFollower:
     def day_changed(self) -> None:
         """The stream has begun a day. When it is another one, what is being loaded is of no more use."""
         if self._loading_date != self._sequencer.day.date:
-            self.holdings.forget_history()
+            split = None if self._split is None else self._sequencer.symbols.ids_of(self._split)
+            self.holdings.forget_day(split)
             self._day_changed.set()
+
+    def split_until(self, day: Day) -> frozenset[str] | None:
+        """The symbols that split between the day in force and `day`, which is about to begin; None: not known."""
+        if self._loading_date is None or self._sequencer.day.date == day.date:
+            return None
+        self._left = self._sequencer.day.date
+        self._split = None if self._splits is None else self._splits.between(self._left, day.date)
+        return self._split
 
     def stores_changed(self, notice: Notice) -> None:
         """A kind has changed in the stores. What is about this day's bars, or later ones, is history tomorrow."""
@@ -149,9 +179,14 @@ class ReferenceFollower:
         # What changed before is loaded now.
         self._stale.clear()
         self._stores_changed.clear()
+        await self._look_up_splits(day)
+        splits_at = monotonic() + SPLITS_EVERY_SECONDS
         await self._load(day, None, days)
         while True:
             self._stores_changed.clear()
+            if monotonic() >= splits_at:
+                await self._look_up_splits(day)
+                splits_at = monotonic() + SPLITS_EVERY_SECONDS
             if self._stale:
                 kinds, self._stale = sorted(self._stale), set()
                 log.info("reference data that changed in the stores", kinds=kinds)
@@ -164,6 +199,25 @@ class ReferenceFollower:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GATHER_SECONDS):
                     await self._stores_changed.wait()
+
+    async def _look_up_splits(self, day: Day) -> None:
+        """The splits to come; those that were not known when the day began take their symbols' history now."""
+        if self._splits is None:
+            return
+        after = day.date if self._left is None else self._left
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SPLITS_SECONDS):
+                await self._splits.look_up(after, day.date)
+        if self._left is None or self._split is None:
+            return
+        late = (self._splits.between(self._left, day.date) or frozenset()) - self._split
+        self._split |= late
+        symbols = sorted(late.intersection(self._sequencer.symbols.texts))
+        if symbols and self._sequencer.day.date == day.date:
+            log.warning("splits that were not announced before the day began", symbols=symbols)
+            nothing = {name: np.full(len(symbols), np.nan) for name in DAYS_BEFORE}
+            self._take(ReferenceBatch(symbols, nothing))
+            self._take(ReferenceBatch(symbols, baselines=no_baselines(len(symbols))))
 
     async def _load(
         self, day: Day, symbols: Sequence[str] | None, days: TradingDays, kinds: Sequence[Kind] | None = None

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from tradeul.v1 import frame_pb2, session_pb2
@@ -136,11 +136,15 @@ class Sequencer:
         """The id of one whose first event is about to be added, REFUSED for an odd one; the next frame tells it."""
         return self.symbols.add(symbol)
 
-    def begin_day(self, day: Day) -> None:
+    def begin_day(self, day: Day, split: Iterable[str] | None = None) -> None:
+        """`split`: the symbols whose shares split since the day before; None when that is not known."""
         if self._journal is not None and (self._day is None or self._day.date != day.date):
-            self._journal.forget_baselines(self._next_position())
+            self._journal.day_began(self._next_position(), is_first=self._day is None)
         self._day = day
-        self._append("trading_day", day.encode())
+        splits = frame_pb2.TradingDay(splits_unknown=True)
+        if split is not None:
+            splits = frame_pb2.TradingDay(split_symbol_id=self.symbols.ids_of(split))
+        self._append("trading_day", day.encode() + splits.SerializeToString())
 
     @property
     def is_epoch_due(self) -> bool:

@@ -24,6 +24,7 @@ from services.data_ingest.halts_follower import OPEN_SECONDS, HaltsFollower
 from services.data_ingest.journal import Journal, JournalDirectory
 from services.data_ingest.journal_stream import JournalStream
 from services.data_ingest.reference import ReferenceSource
+from services.data_ingest.reference.known_splits import KnownSplits
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.reference_follower import ReferenceFollower
 from services.data_ingest.reference_notices import ReferenceNotices
@@ -119,10 +120,11 @@ class DataIngest(Service):
         sequencer = self.sequencer
         self.stream = FrameStream(sequencer, self._on_slow)
         self.bars = BarStream(sequencer)
-        self.feed = FeedInput(sequencer, settings.clock, self._on_day)
+        self.feed = FeedInput(sequencer, settings.clock, self._on_day, lambda day: self.reference.split_until(day))
         if found is not None:
             self.feed.go_on_after(found.feed, found.trade_identities)
-        self.reference = ReferenceFollower(self._reference_source, sequencer, lambda: self._calendar)
+        splits = KnownSplits(vendor.splits)
+        self.reference = ReferenceFollower(self._reference_source, sequencer, lambda: self._calendar, splits)
         self._notices = ReferenceNotices(
             settings.database_url, self.reference.stores_changed, self.reference.stores_may_have_changed
         )

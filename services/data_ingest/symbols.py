@@ -1,7 +1,7 @@
 """The stream's symbol table: which symbol has which id."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tradeul.v1 import frame_pb2
@@ -38,6 +38,10 @@ class SymbolTable:
     def known(self, symbol: str) -> int | None:
         """Its id; None when it has none."""
         return self._ids.get(symbol)
+
+    def ids_of(self, symbols: Iterable[str]) -> list[int]:
+        """The ids of those that have one, ascending."""
+        return sorted(self._ids[symbol] for symbol in symbols if symbol in self._ids)
 
     def find(self, symbol: str) -> int:
         """Its id, UNNAMED when it has none yet; REFUSED, and counted, when it breaks the pattern."""

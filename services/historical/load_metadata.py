@@ -116,5 +116,5 @@ class _Load:
             ready, self._ready = self._ready, []
             if ready:
                 rows, units = zip(*ready, strict=True)
-                await self._work.store.write_metadata(rows, units)
+                await self._work.store.write_metadata(rows, units, self._work.known_from)
                 self._work.done(len(rows), count=len(rows))

@@ -46,7 +46,7 @@ async def _from_vendor(work: Work, store: UniverseStore) -> None:
     if len(symbols) < LEAST_SHARE * before:
         raise LoadError(f"expected about {before} symbols, the vendor lists {len(symbols)}: nothing is changed")
     reasons = {row.ticker: _reason(row) for row in delisted}
-    count = await store.take_list(today, symbols, lambda symbol: reasons.get(symbol, GONE))
+    count = await store.take_list(today, symbols, lambda symbol: reasons.get(symbol, GONE), work.known_from)
     await store.take_holidays(holidays)
     work.done(count, len(problems), problems)
 

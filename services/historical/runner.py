@@ -20,7 +20,8 @@ from services.historical.patience import WAIT_SECONDS, DatabaseAwayError
 from services.historical.store import HistoryStore
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
-from services.kit.clock import NEW_YORK, NS_PER_SECOND, new_york_today
+from services.kit.clock import NEW_YORK, NS_PER_SECOND, new_york_today, utc_now
+from services.kit.company import known_from
 from services.kit.database import DATABASE_ERRORS
 from services.kit.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
 from services.kit.logging import get_logger
@@ -87,35 +88,32 @@ class Runner:
     async def _prepare(self, request: Request, files: FlatFiles | None) -> Work:
         store = HistoryStore(self.pool, self.wait_seconds)
         calendar = (await self.calendar()).with_changes(await UniverseStore(self.pool).holidays())
-        newest = await self._newest(request, files, calendar)
-        return Work(request, self.settings, calendar, days_of(request, calendar, newest), store, self.vendor)
+        if files is None:
+            now = await self._vendor_now()
+            newest = _newest_told(request, now, calendar)
+        else:
+            # Files tell of no company.
+            now, newest = utc_now(), await self._newest_file(request, files)
+        days = days_of(request, calendar, newest)
+        return Work(request, self.settings, calendar, days, store, self.vendor, known_from(now))
 
-    async def _newest(self, request: Request, files: FlatFiles | None, calendar: Calendar) -> datetime.date:
-        """The newest day that can be loaded: one that is over for the vendor, or has a file."""
-        if files is not None:
-            if request.last is not None:
-                return request.last
-            try:
-                newest = await files.newest(MINUTES if request.kind is Kind.SLOTS else DAYS)
-            except FlatFileError as error:
-                raise VENDOR_UNAVAILABLE.error(reason_of(error)) from error
-            if newest is None:
-                raise INVALID_REQUEST.error(f"source: expected daily files, found none in {request.source}")
-            return newest
+    async def _newest_file(self, request: Request, files: FlatFiles) -> datetime.date:
+        """The newest day that has a file, or the one asked for."""
+        if request.last is not None:
+            return request.last
         try:
-            now = datetime.datetime.fromisoformat((await self.vendor.market_status()).server_time)
+            newest = await files.newest(MINUTES if request.kind is Kind.SLOTS else DAYS)
+        except FlatFileError as error:
+            raise VENDOR_UNAVAILABLE.error(reason_of(error)) from error
+        if newest is None:
+            raise INVALID_REQUEST.error(f"source: expected daily files, found none in {request.source}")
+        return newest
+
+    async def _vendor_now(self) -> datetime.datetime:
+        try:
+            return datetime.datetime.fromisoformat((await self.vendor.market_status()).server_time)
         except (VendorError, ValueError) as error:
             raise VENDOR_UNAVAILABLE.error(f"the vendor does not tell the time: {reason_of(error)}") from error
-        today = now.astimezone(NEW_YORK).date()
-        if request.kind in (Kind.UNIVERSE, Kind.METADATA):
-            return calendar.before(today + datetime.timedelta(days=1)).date
-        day = calendar.get(today)
-        if day is None:
-            return calendar.before(today).date
-        # A daily bar is the regular session's; the day's minutes go on to the evening.
-        end_ns = day.market_close_ns if request.kind is Kind.OHLC else day.post_market_end_ns
-        is_over = now.timestamp() * NS_PER_SECOND >= end_ns
-        return today if is_over else calendar.before(today).date
 
     async def _follow(self, job_id: int, work: Work, files: FlatFiles | None) -> None:
         state, error = State.FAILED, None
@@ -183,3 +181,17 @@ class Runner:
                     await self.jobs.update(job_id, stored, State.RUNNING)
                 except DATABASE_ERRORS as error:
                     log.warning("progress not stored", job_id=job_id, error=reason_of(error))
+
+
+def _newest_told(request: Request, now: datetime.datetime, calendar: Calendar) -> datetime.date:
+    """The newest day that is over for the vendor; of symbols and companies, the newest that has begun."""
+    today = now.astimezone(NEW_YORK).date()
+    if request.kind in (Kind.UNIVERSE, Kind.METADATA):
+        return calendar.before(today + datetime.timedelta(days=1)).date
+    day = calendar.get(today)
+    if day is None:
+        return calendar.before(today).date
+    # A daily bar is the regular session's; the day's minutes go on to the evening.
+    end_ns = day.market_close_ns if request.kind is Kind.OHLC else day.post_market_end_ns
+    is_over = now.timestamp() * NS_PER_SECOND >= end_ns
+    return today if is_over else calendar.before(today).date

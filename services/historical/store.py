@@ -38,6 +38,8 @@ _MERGE_METADATA: Final = f"""
         {", ".join(f"{name} = coalesce(excluded.{name}, stored.{name})" for name in METADATA_COLUMNS)},
         details = stored.details || excluded.details, updated_at = now()
 """
+# Whoever writes ticker_metadata keeps its history, in the same transaction.
+KEEP_HISTORY: Final = "SELECT keep_metadata_history($1, $2::text[])"
 _MARK: Final = """
     INSERT INTO load_units (kind, unit, source, fingerprint, rows, set_aside)
     VALUES ($1, $2, $3, $4, $5, $6)
@@ -116,13 +118,16 @@ class HistoryStore(Patient):
             await _mark(connection, [unit])
 
     @patiently
-    async def write_metadata(self, rows: Sequence[dict[str, Any]], units: Sequence[Unit]) -> None:
-        """Columns of ticker_metadata; absent ones leave what is stored."""
+    async def write_metadata(
+        self, rows: Sequence[dict[str, Any]], units: Sequence[Unit], known_from: datetime.date
+    ) -> None:
+        """Columns of ticker_metadata, known from that day on; absent ones leave what is stored."""
         values = [
             (row["symbol"], *(_storable(row.get(name)) for name in METADATA_COLUMNS), _details(row)) for row in rows
         ]
         async with self._transaction() as connection:
             await connection.executemany(_MERGE_METADATA, values)
+            await connection.execute(KEEP_HISTORY, known_from, [row["symbol"] for row in rows])
             await _mark(connection, units)
 
     @patiently

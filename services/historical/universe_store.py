@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import asyncpg
 
 from services.historical.patience import WAIT_SECONDS, Patient, patiently
+from services.historical.store import KEEP_HISTORY
 from services.market_session.core import Change
 
 _LISTED = """
@@ -25,7 +26,7 @@ _REMOVE = "UPDATE ticker_universe SET is_active = FALSE, reason_removed = $2, up
 _INACTIVE = "UPDATE ticker_metadata SET is_actively_trading = FALSE, updated_at = now() WHERE symbol = ANY($1::text[])"
 _ACTIVE = """
     UPDATE ticker_metadata SET is_actively_trading = TRUE, updated_at = now()
-    WHERE symbol = ANY($1::text[]) AND is_actively_trading IS FALSE
+    WHERE symbol = ANY($1::text[]) AND is_actively_trading IS FALSE RETURNING symbol
 """
 # Who has a bar on the newest day is listed; of the others files do not tell.
 _SEEN = """
@@ -60,14 +61,20 @@ class UniverseStore(Patient):
         return count
 
     @patiently
-    async def take_list(self, day: datetime.date, symbols: Sequence[str], why: Callable[[str], str]) -> int:
-        """All symbols listed on `day`; those that were and are no more are removed. Returns how many are listed."""
+    async def take_list(
+        self, day: datetime.date, symbols: Sequence[str], why: Callable[[str], str], known_from: datetime.date
+    ) -> int:
+        """All symbols listed on `day`; those that were and are no more are removed. Returns how many are listed.
+
+        `known_from`: from which day on that is known.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_LISTED, symbols, day)
             gone = [row["symbol"] for row in await connection.fetch(_GONE, symbols, day)]
             await connection.executemany(_REMOVE, [(symbol, why(symbol)) for symbol in gone])
             await connection.execute(_INACTIVE, gone)
-            await connection.execute(_ACTIVE, symbols)
+            back = [row["symbol"] for row in await connection.fetch(_ACTIVE, symbols)]
+            await connection.execute(KEEP_HISTORY, known_from, [*gone, *back])
         return len(symbols)
 
     @patiently

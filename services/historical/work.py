@@ -1,6 +1,7 @@
 """What a loader gets: its request, its sources, and where it tells how far it has come."""
 
 import asyncio
+import datetime
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,7 +27,10 @@ class LoadError(Exception):
 
 @dataclass
 class Work:
-    """One load under way. `days` are the trading days asked for."""
+    """One load under way. `days` are the trading days asked for.
+
+    `known_from` is the first day of the market that knows what is loaded now (the vendor's now).
+    """
 
     request: Request
     settings: Settings
@@ -34,6 +38,7 @@ class Work:
     days: list[TradingDay]
     store: HistoryStore
     vendor: VendorClient
+    known_from: datetime.date
     progress: Progress = field(default_factory=Progress)
     # How it ended, and why; also when the database could not be told.
     state: State = State.RUNNING

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from services.kit.clock import NEW_YORK
 from services.kit.logging import get_logger
 from services.kit.redaction import reason_of
 from services.kit.sectors import sic_division, sic_sector
@@ -15,6 +16,8 @@ from services.kit.vendor_models import TickerDetails
 
 log = get_logger(__name__)
 
+# From 20:00 to midnight.
+_EVENING: Final = datetime.timedelta(hours=4)
 # The vendor's types of exchange-traded funds: fund, single-security fund, vehicle.
 FUND_TYPES: Final = frozenset({"ETF", "ETS", "ETV"})
 # What becomes a column of its own; the rest goes into `details` as it came.
@@ -69,6 +72,11 @@ async def free_floats(vendor: VendorClient, tickers: Sequence[str] = ()) -> dict
         return {}
     told = {row.ticker: row.free_float or 0.0 for row in rows}
     return {ticker: shares for ticker, shares in told.items() if 0 < shares < MOST_SHARES}
+
+
+def known_from(now: datetime.datetime) -> datetime.date:
+    """The first day of the market that knows what is learnt now; after 20:00 New York time that is the next date."""
+    return (now.astimezone(NEW_YORK) + _EVENING).date()
 
 
 def a_date(text: object) -> str | None:

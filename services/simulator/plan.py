@@ -190,11 +190,22 @@ class Plans:
     def _stories(self, index: int) -> Stories:
         return Stories(generator(self.seed, 6, index), self._candidates, round(STORY_SHARE * self.universe.count))
 
+    def announced(self) -> list[Split]:
+        """The splits of the day after the current one, as `splits` will have them."""
+        return self._splits_on(self._next, self._log - np.log(self._factor))
+
     def _split(self, index: int, raw: F8) -> None:
-        """Splits of the day: of dear shares into more, of cheap ones into fewer."""
+        for split in self._splits_on(index, raw):
+            self.splits.append(split)
+            self._splits_of.setdefault(split.symbol, []).append(split)
+            self._factor[split.symbol] *= split.ratio
+
+    def _splits_on(self, index: int, raw: F8) -> list[Split]:
+        """Splits of a day: of dear shares into more, of cheap ones into fewer; `raw`: log prices the evening before."""
         rng = generator(self.seed, 8, index)
+        found: list[Split] = []
         if not len(self._splitting):
-            return
+            return found
         for _ in range(int(rng.poisson(SPLITS_PER_DAY * self.universe.count / FULL_UNIVERSE))):
             at = int(rng.choice(self._splitting))
             price = float(np.exp(raw[at]))
@@ -204,7 +215,5 @@ class Plans:
                 old, new = int(rng.choice((5, 8, 10, 20, 25))), 1
             else:
                 continue
-            split = Split(index, at, old, new)
-            self.splits.append(split)
-            self._splits_of.setdefault(at, []).append(split)
-            self._factor[at] *= new / old
+            found.append(Split(index, at, old, new))
+        return found

@@ -134,7 +134,7 @@ class Reference:
             raise bad(f"'sort': expected execution_date or ticker, was {order!r}")
         plans, tickers = self._market.plans, self._market.universe.tickers
         rows = []
-        for number, split in enumerate(plans.splits):
+        for number, split in enumerate([*plans.splits, *plans.announced()]):
             executed = plans.split_date(split).isoformat()
             ticker = tickers[split.symbol]
             if _holds(executed, query, "execution_date") and _holds(ticker, query, "ticker"):

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from tradeul.v1 import ticker_pb2
 
 from services.kit.clock import monotonic
-from services.kit.company import free_floats
+from services.kit.company import free_floats, known_from
 from services.kit.errors import TOO_MANY_LOOKUPS, VENDOR_UNAVAILABLE, ServiceError
 from services.kit.logging import get_logger
 from services.kit.redaction import reason_of
@@ -104,21 +105,22 @@ class Companies:
         try:
             async with asyncio.timeout(VENDOR_SECONDS):
                 details = await self._vendor.ticker_details(symbol)
-                shares = None if details is None else await self._float_of(symbol)
-        except (VendorError, TimeoutError) as error:
+                if details is None or details.ticker != symbol:
+                    self._remember_unknown(symbol)
+                    return None
+                shares = await self._float_of(symbol)
+                now = datetime.fromisoformat((await self._vendor.market_status()).server_time)
+        except (VendorError, TimeoutError, ValueError) as error:
             metrics.FAILURES.labels("vendor").inc()
             log.warning("vendor did not answer", symbol=symbol, error=reason_of(error))
             raise VENDOR_UNAVAILABLE.error(f"the vendor did not say what {symbol} is", symbol=symbol) from error
-        if details is None or details.ticker != symbol:
-            self._remember_unknown(symbol)
-            return None
         told = metadata_from_vendor(details)
         if shares is not None:
             told.float_shares = shares
         message = fill(stored.message if stored is not None else None, told)
         metrics.ANSWERS.labels("metadata", "vendor").inc()
         try:
-            message.updated_at.FromDatetime(await self._store.save_metadata(message))
+            message.updated_at.FromDatetime(await self._store.save_metadata(message, known_from(now)))
         except ServiceError as error:
             # The answer is good; it is asked for again next time.
             metrics.FAILURES.labels("database").inc()

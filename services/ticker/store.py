@@ -43,6 +43,7 @@ _SAVE_METADATA: Final = f"""
         updated_at = now()
     RETURNING updated_at
 """
+_KEEP_HISTORY: Final = "SELECT keep_metadata_history($1, $2::text[])"
 _LAST_DAY: Final = """
     SELECT date, open, high, low, close, volume, vwap, trades
     FROM daily_ohlc WHERE symbol = $1 ORDER BY date DESC LIMIT 1
@@ -149,10 +150,14 @@ class TickerStore:
         """The symbol's row of ticker_metadata."""
         return await self._queries.first(_METADATA, symbol)
 
-    async def save_metadata(self, message: ticker_pb2.TickerMetadata) -> datetime:
-        """Adds what is not known yet, never over what is; returns when."""
+    async def save_metadata(self, message: ticker_pb2.TickerMetadata, known_from: date) -> datetime:
+        """Adds what is not known yet, never over what is, as known from that day on; returns when."""
         values = [getattr(message, name) if is_set(message, name) else None for name in COLUMNS]
-        saved: datetime = await self._queries.value(_SAVE_METADATA, message.symbol, *values, further_fields(message))
+        async with self._queries.transaction() as connection:
+            saved: datetime = await connection.fetchval(
+                _SAVE_METADATA, message.symbol, *values, further_fields(message)
+            )
+            await connection.execute(_KEEP_HISTORY, known_from, [message.symbol])
         return saved
 
     async def last_day(self, symbol: str) -> Record | None:

@@ -186,13 +186,7 @@ async def test_a_few_symbols_are_asked_for_one_by_one(wanted: list[str] | None) 
     found, _, requests = await from_vendor(day.rest, wanted)
     assert_is_twins(found, day, wanted)
     assert any("grouped" in path for path in requests) is (wanted is None)
-    assert found.numbers.get("NONE", {}).keys() <= {
-        "IS_ETF",
-        "FLOAT_SHARES",
-        "SHARES_OUTSTANDING",
-        "MARKET_CAP",
-        "BETA",
-    }
+    assert "NONE" not in found.numbers or found.present("NONE").keys() <= {"IS_ETF"}
 
 
 class Flawed:
@@ -377,13 +371,38 @@ async def test_companies_in_one_spelling_with_their_floats(plan: str, symbols: l
 
     found, loader, _ = await from_vendor(rest, symbols)
     for name in symbols or day.by_name:
-        assert found.texts[name] == {
-            "company_name": f"{name} Inc.", "exchange": "XNAS", "sector": "Technology", "industry": "",
-            "security_type": "CS", "list_date": "1999-01-22",
+        expected = {
+            "company_name": f"{name} Inc.", "exchange": "XNAS", "sector": "Technology", "security_type": "CS",
+            "list_date": "1999-01-22",
         }  # fmt: skip
+        # Nothing is said to be absent while a source is missing.
+        assert found.texts[name] == (expected if plan == "down" else {**expected, "industry": ""})
     floats = {name: found.present(name).get("FLOAT_SHARES") for name in found.texts}
     assert floats == {**dict.fromkeys(found.texts), **({"SAA": 1e6} if plan == "all" else {})}
     assert +loader.failed == (Counter({"floats": 1}) if plan == "down" else {})
+
+
+@pytest.mark.parametrize("flaw", ["nothing", "/grouped/", "/v3/reference/tickers", "/stocks/vX/float"])
+async def test_nothing_is_told_as_absent_that_the_same_load_knows_later(flaw: str, stores: Stores) -> None:
+    """Whoever holds yesterday's values keeps each until its new one is there; what is gone is told in the end."""
+    day = ScriptedDay(17, 9)
+    rest = Flawed(day, flaw, times=3 if flaw != "nothing" else 0)
+    told: list[tuple[str, str, bool]] = []
+    async with open_stores(stores) as (pool, redis), VendorServer(rest) as server, vendor_of(server) as vendor:
+        await pool.execute(
+            "INSERT INTO ticker_metadata (symbol, sector, beta) VALUES ('SAA', 'Energy', 1.5), ('GONE', NULL, 2)"
+        )
+        loader = loader_of(vendor, pool, redis)
+        async for batch in loader.load(DAY, None, calendar()):
+            columns = {**batch.texts, **{name: values.tolist() for name, values in batch.numbers.items()}}
+            for name, values in columns.items():
+                told += [(s, name, v == "" or v != v) for s, v in zip(batch.symbols, values, strict=True)]
+    known = {(symbol, name) for symbol, name, is_absent in told if not is_absent}
+    absent = {(symbol, name) for symbol, name, is_absent in told if is_absent}
+    assert not known & absent
+    if not +loader.failed:
+        fields = {*NUMBER_FIELDS, *TEXT_FIELDS} - {"prev_close", "prev_volume"}
+        assert {name for symbol, name in known | absent if symbol == "GONE"} == fields
 
 
 @pytest.mark.parametrize("failures", [0, 1, 10**9])

@@ -209,7 +209,7 @@ async def test_without_the_scanner_the_stores_answer(
 async def test_metadata_come_from_the_vendor_once_and_are_kept(ticker: RunningTicker, vendor: VendorServer) -> None:
     answers = await asyncio.gather(*(metadata(ticker, "NEWCO") for _ in range(10)))
     assert all(answer == answers[0] for answer in answers)
-    assert vendor.requests == ["/v3/reference/tickers/NEWCO", "/stocks/vX/float"]
+    assert vendor.requests == ["/v3/reference/tickers/NEWCO", "/stocks/vX/float", "/v1/marketstatus/now"]
     first = answers[0]
     assert (first.company_name, first.exchange, first.industry) == ("New Company Inc.", "XNAS", "ELECTRONIC COMPUTERS")
     assert (first.sector, first.shares_outstanding, first.is_etf) == ("Technology", 5e7, False)
@@ -223,7 +223,9 @@ async def test_metadata_come_from_the_vendor_once_and_are_kept(ticker: RunningTi
     assert (cached["company_name"], cached["shares_outstanding"]) == ("New Company Inc.", 5e7)
     await ticker.redis.delete("ticker:metadata:NEWCO")
     assert await metadata(ticker, "newco") == first
-    assert len(vendor.requests) == 2
+    assert len(vendor.requests) == 3
+    kept = await ticker.database.fetchrow("SELECT valid_from, sector, list_date FROM ticker_metadata_history")
+    assert tuple(kept) == (date(2026, 3, 10), "Technology", "2020-01-02")
 
 
 async def test_redis_is_read_first(ticker: RunningTicker, vendor: VendorServer) -> None:

@@ -229,16 +229,22 @@ def test_volumes_are_zero_once_it_has_traded(market: SmallMarket) -> None:
     expect(market, vol_1m=0.0, vol_30m=0.0, premarket_volume=0.0, postmarket_volume=0.0, volume_today=100.0)
 
 
-def test_a_new_day_forgets_the_day_and_its_history(market: SmallMarket) -> None:
-    market.reference(prev_close=10.0, company_name="Acme", avg_volume_30d=1000.0, beta=1.5)
+@pytest.mark.parametrize("split", [[], [0], [1, 2], None])
+def test_a_new_day_forgets_the_day_and_what_is_in_other_shares(market: SmallMarket, split: list[int] | None) -> None:
+    """The close of the day before is another one now; means of many days hold until new ones come."""
+    market.reference(prev_close=10.0, prev_volume=5.0, company_name="Acme", avg_volume_30d=1000.0, atr=0.5, beta=1.5)
+    market.baselines([100.0] * 192, [10.0] * 192, [2.0] * 192)
     market.trade("10:00:00", 20.0)
     market.limit("10:00:01", 17, upper=21.0)
     market.quote("10:00:00", 19.0, 21.0)
-    market.new_day(DAYS[1])
-    assert market.row() == {"symbol": "A", "company_name": "Acme", "beta": 1.5}
+    market.new_day(DAYS[1], split)
+    holds = split is not None and 0 not in split
+    history = {"avg_volume_30d": 1000.0, "atr": 0.5} if holds else {}
+    assert market.row() == {"symbol": "A", "company_name": "Acme", "beta": 1.5, **history}
     market.reference(prev_close=20.0)
     market.trade("08:00:00", 21.0, 100, 12)
     expect(market, change_percent=5.0, volume_today=100.0, trades_today=1.0)
+    expect(market, rvol=1.0 if holds else None, volume_ratio=0.1 if holds else None)
 
 
 def test_the_same_day_again_resets_nothing(market: SmallMarket) -> None:

@@ -123,6 +123,10 @@ class MarketStream:
         self.day = day.message()
         self.past = []
         self.volume = [0.0] * len(self.symbols)
+        if self.known:
+            # Some symbols split overnight; now and then nobody knows which.
+            self.day.split_symbol_id.extend(i for i in range(self.known) if self.random.random() < 0.2)
+            self.day.splits_unknown = self.random.random() < 0.2
         self._control(trading_day=self.day)
         if not self.known:
             self._control(trade_rules=RULES)

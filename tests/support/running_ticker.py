@@ -17,7 +17,7 @@ from services.kit.settings import Settings
 from services.ticker.service import TickerService
 from tests.support.stores import Stores
 
-TABLES = ("ticker_metadata", "daily_ohlc", "aggregates_1min", "scan_results")
+TABLES = ("ticker_metadata", "ticker_metadata_history", "daily_ohlc", "aggregates_1min", "scan_results")
 
 # As the vendor answers /v3/reference/tickers/{ticker}.
 VENDOR_DETAILS: Mapping[str, Any] = {
@@ -44,6 +44,8 @@ VENDOR_DETAILS: Mapping[str, Any] = {
 
 def vendor_details(path: str, _: Mapping[str, str]) -> Any:
     """The scripted vendor: it knows NEWCO only."""
+    if path == "/v1/marketstatus/now":
+        return {"market": "open", "serverTime": "2026-03-10T12:00:00-04:00"}
     return {"status": "OK", "results": VENDOR_DETAILS} if path == "/v3/reference/tickers/NEWCO" else None
 
 

@@ -32,9 +32,13 @@ class SmallMarket:
         if rules:
             self.frame(trade_rules=RULES)
 
-    def new_day(self, day: TradingDay) -> None:
+    def new_day(self, day: TradingDay, split: list[int] | None = None) -> None:
+        """`split`: ids of symbols whose shares split since the day before; None: not known."""
         self.day = day
-        self.frame(trading_day=day.message())
+        message = day.message()
+        message.splits_unknown = split is None
+        message.split_symbol_id.extend(split or [])
+        self.frame(trading_day=message)
 
     def at(self, clock: str) -> int:
         whole, _, fraction = clock.partition(".")

@@ -40,7 +40,9 @@ class Moment(NamedTuple):
 class Rig:
     """A sequencer that keeps a journal, as data_ingest puts it together."""
 
-    def __init__(self, path: Path, found: Recovered | None = None, **limits: int) -> None:
+    def __init__(
+        self, path: Path, found: Recovered | None = None, split: list[str] | None = None, **limits: int
+    ) -> None:
         self.directory = JournalDirectory(path)
         self.journal = Journal(
             self.directory, lambda with_baselines: self.sequencer.market_at(with_baselines), **limits
@@ -55,7 +57,7 @@ class Rig:
             self.sequencer = Sequencer(
                 EPOCH, found.market, journal=self.journal, day=found.day, messages=found.messages
             )
-        self.feed = FeedInput(self.sequencer, "feed")
+        self.feed = FeedInput(self.sequencer, "feed", splits=lambda day: split)
         if found is not None:
             self.feed.go_on_after(found.feed, found.trade_identities)
         self.found = found
@@ -133,8 +135,9 @@ def copies(home: Path) -> Iterator[Path]:
         shutil.rmtree(copy)
 
 
-async def test_at_every_moment_the_next_process_finds_the_market(home: Path) -> None:
-    rig = Rig(home, max_frames=10**9)
+@pytest.mark.parametrize("split", [None, [], SYMBOLS[:4]], ids=["unknown", "nobody", "some"])
+async def test_at_every_moment_the_next_process_finds_the_market(home: Path, split: list[str] | None) -> None:
+    rig = Rig(home, split=split, max_frames=10**9)
     await rig.begin()
     copy = copies(home)
     for step in range(150):
@@ -142,7 +145,7 @@ async def test_at_every_moment_the_next_process_finds_the_market(home: Path) -> 
         if step % 40 == 25:
             await rig.journal.write_market()
         if step == 90:
-            # The baselines of before are gone with their day.
+            # Some baselines of before are gone with their day, or all.
             rig.feed.begin(CALENDAR, TOMORROW)
         if step % 3 == 0:
             assert moment_of(found_in(next(copy))) == rig.now

@@ -121,9 +121,12 @@ def test_holdings_count_symbols_with_a_value() -> None:
     assert holdings.counts() == {"prev_close": 2, "sector": 1, "baseline": 1}
     holdings.take(ReferenceBatch(["B", "C"], {"prev_close": np.array([2.0, math.nan])}), [5, 70])
     assert holdings.counts()["prev_close"] == 2
-    # The day has changed: metadata outlast it.
-    holdings.forget_history()
-    assert holdings.counts() == {"prev_close": 0, "sector": 1, "baseline": 0}
+    holdings.take(ReferenceBatch(["A", "C"], {"atr": np.array([1.0, 2.0])}), [0, 70])
+    # The day has changed: metadata outlast it, and what is of many days where shares are the same.
+    holdings.forget_day([5, 70, 9999])
+    assert holdings.counts() == {"prev_close": 0, "sector": 1, "baseline": 0, "atr": 1}
+    holdings.forget_day(None)
+    assert holdings.counts() == {"prev_close": 0, "sector": 1, "baseline": 0, "atr": 0}
 
 
 def test_the_calendar_of_a_load() -> None:

@@ -317,8 +317,9 @@ Global___VolumeBaselines: _TypeAlias = VolumeBaselines  # noqa: Y015
 @_typing.final
 class TradingDay(_message.Message):
     """The trading day of the frames that follow. A date other than the one before
-    resets all day fields and makes the history fields absent until reference
-    frames bring them again.
+    resets all day fields and makes prev_close and prev_volume absent, which are
+    another day's now. Averages, ATR and baselines of the day before hold until
+    reference frames replace them, but for symbols whose shares split since.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -330,6 +331,8 @@ class TradingDay(_message.Message):
     POST_MARKET_END_NS_FIELD_NUMBER: _builtins.int
     IS_EARLY_CLOSE_FIELD_NUMBER: _builtins.int
     NEXT_TRADING_DATE_FIELD_NUMBER: _builtins.int
+    SPLIT_SYMBOL_ID_FIELD_NUMBER: _builtins.int
+    SPLITS_UNKNOWN_FIELD_NUMBER: _builtins.int
     trading_date: _builtins.str
     """New York date, YYYY-MM-DD."""
     pre_market_start_ns: _builtins.int
@@ -339,6 +342,14 @@ class TradingDay(_message.Message):
     is_early_close: _builtins.bool
     next_trading_date: _builtins.str
     """The trading day after it; empty where the calendar ends."""
+    splits_unknown: _builtins.bool
+    """It is not known which symbols split: all count as if they had."""
+    @_builtins.property
+    def split_symbol_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of these symbols the shares are others than on the trading day before:
+        their averages, ATR and baselines are absent until they come again.
+        """
+
     def __init__(
         self,
         *,
@@ -349,10 +360,12 @@ class TradingDay(_message.Message):
         post_market_end_ns: _builtins.int = ...,
         is_early_close: _builtins.bool = ...,
         next_trading_date: _builtins.str = ...,
+        split_symbol_id: _abc.Iterable[_builtins.int] | None = ...,
+        splits_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_early_close", b"is_early_close", "market_close_ns", b"market_close_ns", "market_open_ns", b"market_open_ns", "next_trading_date", b"next_trading_date", "post_market_end_ns", b"post_market_end_ns", "pre_market_start_ns", b"pre_market_start_ns", "trading_date", b"trading_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_early_close", b"is_early_close", "market_close_ns", b"market_close_ns", "market_open_ns", b"market_open_ns", "next_trading_date", b"next_trading_date", "post_market_end_ns", b"post_market_end_ns", "pre_market_start_ns", b"pre_market_start_ns", "split_symbol_id", b"split_symbol_id", "splits_unknown", b"splits_unknown", "trading_date", b"trading_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -86,6 +86,8 @@ class Journal:
         self._written: Written | None = None
         # As in Written, of the market of now.
         self._base: JournalFile | None = None
+        # Whether baselines changed otherwise than by their frames since they were written whole.
+        self._is_base_due = False
         self._baselines_at = Position(0, 0)
         self._feed: Position | None = None
         self._bytes_since = 0
@@ -122,9 +124,14 @@ class Journal:
         if baselines:
             self._baselines = []
 
-    def forget_baselines(self, position: Position) -> None:
-        """The frame at `position` has begun another date: the baselines before it are no longer part of the market."""
+    def day_began(self, position: Position, is_first: bool) -> None:
+        """The frame at `position` begins another date, and some symbols lose their baselines by it.
+
+        So those that were written before are not those of the market any more: the next market has them in it.
+        Before the first day there are none.
+        """
         self._base = None
+        self._is_base_due = not is_first
         self._put_baselines_at(position)
 
     def _write(self, file: int, parts: list[bytes]) -> int:
@@ -172,6 +179,7 @@ class Journal:
     ) -> Awaitable[None]:
         """Takes the market of now; what is returned writes it."""
         began = monotonic()
+        with_baselines = with_baselines or self._is_base_due
         now = self._market_at(with_baselines)
         metrics.JOURNAL_MARKET_SECONDS.observe(monotonic() - began)
         state = JournalFile(now.position, "state")
@@ -179,6 +187,7 @@ class Journal:
         if before is not None and state == before.state:
             return asyncio.sleep(0)
         if with_baselines:
+            self._is_base_due = False
             self._base = state
             self._put_baselines_at(now.position)
         written = Written(state, self._base, JournalFile(self._baselines_at, "baselines"))

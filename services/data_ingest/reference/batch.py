@@ -55,6 +55,12 @@ class Baselines:
     sd_trades: NDArray[np.float64]
 
 
+def no_baselines(count: int) -> Baselines:
+    """What makes the baselines of so many symbols absent."""
+    nothing = np.zeros((count, SLOTS))
+    return Baselines(np.zeros(count, np.uint32), nothing, nothing, nothing)
+
+
 @dataclass(frozen=True, eq=False)
 class ReferenceBatch:
     """Reference values of `symbols`: either columns (numbers and texts) or baselines.

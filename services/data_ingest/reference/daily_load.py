@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from contextlib import aclosing
 from typing import Final
 
@@ -22,6 +22,7 @@ from services.data_ingest.reference.daily import (
 )
 from services.data_ingest.reference.day_source import Day, DaySource
 from services.data_ingest.reference.load import Load
+from services.data_ingest.reference.metadata import AVERAGES
 from services.data_ingest.reference.stores import stored_atr
 from services.kit.logging import get_logger
 
@@ -32,7 +33,10 @@ ATTEMPTS: Final = 2
 
 
 class DailyLoad:
-    """`recent()`, then `history()`, then `again()`."""
+    """`recent()`, then `history()`, then `again()`, then `gone()`.
+
+    What may still come is not sent as absent: what was known before holds until then.
+    """
 
     def __init__(self, load: Load, source: DaySource) -> None:
         self._load = load
@@ -81,7 +85,7 @@ class DailyLoad:
                 await asyncio.sleep(0)
         rows = [i for i, value in enumerate(prev_close) if value > 0 and symbols[i] not in self._has_prev_close]
         await self._emit_prev_close([symbols[i] for i in rows], prev_close[rows], prev_volume[rows])
-        await self._emit_column(symbols, "atr", wilder.values())
+        await self._load.emit(ReferenceBatch(symbols, {"atr": wilder.values()}))
 
     async def refresh(self) -> None:
         """prev_close, averages and stored ATR once more; nothing of them when a day cannot be read."""
@@ -107,6 +111,16 @@ class DailyLoad:
         if holes := [str(day.date) for day in self._recent if day.is_hole]:
             self._load.failed["days"] += len(holes)
             log.error("daily bars missing: previous close, averages or ATR are absent or short", days=holes)
+            await self._emit_recent(is_final=True)
+
+    async def gone(self, lack: Callable[[str, Set[str]], Set[str]]) -> None:
+        """Averages of symbols without a bar for long are absent, where the stores have none (`lack`), either."""
+        if any(day.is_hole for day in self._recent):
+            return
+        without = self._load.universe - self.symbols
+        for name in AVERAGES:
+            symbols = sorted(lack(name, without))
+            await self._load.emit(ReferenceBatch(symbols, {name: np.full(len(symbols), np.nan)}))
 
     async def _read_in(self, slots: asyncio.Semaphore, at: int) -> Day:
         async with slots:
@@ -126,7 +140,7 @@ class DailyLoad:
             self._has_prev_close.clear()
             await self._emit_recent()
 
-    async def _emit_recent(self) -> tuple[DayTable, list[str]]:
+    async def _emit_recent(self, is_final: bool = False) -> tuple[DayTable, list[str]]:
         symbols = self._load.by_activity(self.symbols)
         table = DayTable(symbols, [day.bars for day in self._recent], [day.is_hole for day in self._recent])
         prev_close, prev_volume = latest(table.close, table.volume, table.hole)
@@ -137,7 +151,11 @@ class DailyLoad:
             "avg_volume_30d": mean_of_last(table.volume, table.hole, AVERAGE_DAYS),
             "avg_price_30d": mean_of_last(table.close, table.hole, AVERAGE_DAYS),
         }
-        await self._load.emit(ReferenceBatch(symbols, averages))
+        if is_final or not table.hole.any():
+            await self._load.emit(ReferenceBatch(symbols, averages))
+        else:
+            for name, values in averages.items():
+                await self._emit_column(symbols, name, values)
         return table, symbols
 
     async def _emit_stored_atr(self, table: DayTable, symbols: list[str]) -> None:

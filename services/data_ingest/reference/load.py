@@ -49,6 +49,8 @@ class Load:
     set_aside: Counter[str]
     failed: Counter[str]
     retry_pause_s: float
+    # Whether the day is played again: what is known now need not be what was known then.
+    is_replay: bool = False
     # Shares of the newest day, which says who comes first.
     activity: dict[str, float] = field(default_factory=dict)
     # All there are, once metadata have been read.

@@ -62,6 +62,7 @@ class ReferenceLoader:
         self._redis = redis
         self._vendor = vendor
         self._retry_pause_s = retry_pause_s
+        self._is_replay = settings.is_replay
 
     async def load(
         self,
@@ -114,6 +115,7 @@ class ReferenceLoader:
             self.set_aside,
             self.failed,
             self._retry_pause_s,
+            self._is_replay,
         )
         before = Counter(self._vendor.set_aside)
         has_splits = await self._read_splits(load)
@@ -147,6 +149,7 @@ class ReferenceLoader:
             await daily.history()
             await baselines.told(missing[FIRST_SYMBOLS:])
             await daily.again()
+            await daily.gone(metadata.lack)
 
     async def _read_splits(self, load: Load) -> bool:
         """Whether the load has the splits that stored prices need, as far as there are any."""

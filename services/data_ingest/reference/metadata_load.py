@@ -1,7 +1,8 @@
 """Loads metadata: the stores' first, the vendor's pages of symbols, and in the background the details of each."""
 
 import asyncio
-from collections.abc import Mapping, Set
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 import numpy as np
@@ -10,8 +11,8 @@ from fastcore.feed_elements import SYMBOL
 from services.data_ingest.reference import metadata
 from services.data_ingest.reference.batch import ReferenceBatch
 from services.data_ingest.reference.load import REFUSED, Load
-from services.data_ingest.reference.metadata import AVERAGES, Values
-from services.data_ingest.reference.stores import redis_metadata, stored_metadata
+from services.data_ingest.reference.metadata import AVERAGES, NUMBERS, TEXTS, Values
+from services.data_ingest.reference.stores import MetadataOfDay, metadata_of_day, redis_metadata, stored_metadata
 from services.kit.clock import monotonic
 from services.kit.company import free_floats
 from services.kit.logging import get_logger
@@ -25,14 +26,30 @@ DETAILS_PER_SECOND: Final = 40.0
 DETAILS_AT_ONCE: Final = 2
 EMIT_SYMBOLS: Final = 200
 EMIT_SECONDS: Final = 2.0
+FIELDS: Final = (*TEXTS, *NUMBERS)
+FIELDS_SET: Final = frozenset(FIELDS)
+# As they are counted in Load.failed. Details are told apart by symbol.
+SOURCES: Final = ("postgres", "redis", "tickers", "floats")
 
 
 class MetadataLoad:
-    """`told()`, `summaries()`, and then `details()`."""
+    """`told()`, `summaries()`, and then `details()`.
+
+    What is not known yet is not sent, so that what was known before holds until all sources have been
+    asked. Then what none of them has is sent as absent, unless one of them could not be read.
+    """
 
     def __init__(self, load: Load) -> None:
         self._load = load
         self._values: dict[str, Values] = {}
+        # Symbols of which a past day's values are known.
+        self._of_day: set[str] = set()
+        self._failed_before = Counter(load.failed)
+
+    @property
+    def has_all_sources(self) -> bool:
+        """Whether nothing that tells of companies has failed so far."""
+        return all(self._load.failed[source] == self._failed_before[source] for source in SOURCES)
 
     async def summaries(self, told: Mapping[str, Values], with_bars: Set[str]) -> None:
         """Sends the columns of all symbols and sets the load's universe.
@@ -41,20 +58,38 @@ class MetadataLoad:
         bars know, whose averages come from there.
         """
         load = self._load
-        stored: dict[str, Values] = {}
-        wanted = None if load.symbols is None else sorted(load.symbols)
-        if load.pool is not None:
-            stored = await load.held("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
+        stored = await self._stored()
         load.universe = load.symbols if load.symbols is not None else frozenset({*with_bars, *stored, *told})
         symbols = load.by_activity(load.universe)
         kept: dict[str, Values] = {}
         if load.redis is not None:
             kept = await load.held("redis", redis_metadata(load.redis, symbols, load.set_aside), {})
         for symbol in symbols:
-            # The later ones win.
-            self._values[symbol] = {**told.get(symbol, {}), **stored.get(symbol, {}), **kept.get(symbol, {})}
-        await load.emit(metadata.batch(symbols, self._values))
+            # The later ones win. Beside what was known on a past day the vendor's now does not count.
+            first = {} if load.is_replay and symbol in stored else told.get(symbol, {})
+            self._values[symbol] = {**first, **stored.get(symbol, {}), **kept.get(symbol, {})}
+            if load.is_replay and symbol in stored:
+                self._of_day.add(symbol)
+        await self._emit_known(symbols)
         await self._emit_averages([symbol for symbol in symbols if symbol not in with_bars])
+
+    async def _stored(self) -> dict[str, Values]:
+        """What PostgreSQL knows: now, or of a day that is played again then."""
+        load = self._load
+        if load.pool is None:
+            return {}
+        wanted = None if load.symbols is None else sorted(load.symbols)
+        if not load.is_replay:
+            return await load.held("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
+        asked = metadata_of_day(load.pool, load.day, wanted, load.set_aside)
+        found = await load.held("postgres", asked, MetadataOfDay({}, 0))
+        log.info(
+            "companies as they were known then; of some the earliest known is later",
+            day=str(load.day),
+            symbols=len(found.values),
+            known_later=found.known_later,
+        )
+        return found.values
 
     async def refresh(self) -> None:
         """What PostgreSQL has now. A field that it does not have stays as it was: the vendor may have told it."""
@@ -62,19 +97,15 @@ class MetadataLoad:
         if load.pool is None:
             return
         wanted = None if load.symbols is None else sorted(load.symbols)
-        stored = await load.held("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
-        by_fields: dict[tuple[str, ...], list[str]] = {}
-        for symbol, values in stored.items():
-            by_fields.setdefault(tuple(sorted(values)), []).append(symbol)
-        for fields, symbols in by_fields.items():
-            await load.emit(metadata.batch(symbols, stored, fields))
+        self._values = await load.held("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
+        await self._emit_known(list(self._values))
 
     async def details(self) -> None:
         """Fills in what only the vendor's details have, a bounded number of symbols a second."""
         missing = [
             symbol
             for symbol in self._load.by_activity(self._load.universe)
-            if metadata.needs_details(self._values.get(symbol, {}))
+            if symbol not in self._of_day and metadata.needs_details(self._values.get(symbol, {}))
         ]
         failed = await self._all_details(missing)
         if failed:
@@ -83,6 +114,8 @@ class MetadataLoad:
         if failed:
             self._load.failed["details"] += len(failed)
             log.error("details not had", symbols=len(failed), first=failed[:5])
+        if self.has_all_sources:
+            await self._emit_absent(self._load.universe.difference(failed))
 
     async def told(self) -> dict[str, Values]:
         """What the vendor's pages say of each symbol; nothing when they can't be had, which is told and counted."""
@@ -113,18 +146,37 @@ class MetadataLoad:
             log.error("float list not had", error=reason_of(error))
             return {}
 
+    async def _emit_known(self, symbols: Sequence[str]) -> None:
+        """The columns that are known of each; of who is known by name only, that there is somebody."""
+        await self._emit_fields(symbols, lambda values: tuple(name for name in FIELDS if name in values))
+
+    async def _emit_absent(self, symbols: Set[str]) -> None:
+        """That the other columns have no value."""
+        absent = [symbol for symbol in self._load.by_activity(symbols) if not FIELDS_SET <= self._values[symbol].keys()]
+        await self._emit_fields(absent, lambda values: tuple(name for name in FIELDS if name not in values))
+
+    async def _emit_fields(self, symbols: Sequence[str], fields_of: Callable[[Values], tuple[str, ...]]) -> None:
+        by_fields: dict[tuple[str, ...], list[str]] = {}
+        for symbol in symbols:
+            by_fields.setdefault(fields_of(self._values[symbol]), []).append(symbol)
+        for fields, each in by_fields.items():
+            await self._load.emit(metadata.batch(each, self._values, fields))
+
     async def _emit_averages(self, symbols: list[str]) -> None:
         """What the stores keep, for symbols of which no daily bar is known."""
-        symbols = [symbol for symbol in symbols if any(name in self._values[symbol] for name in AVERAGES)]
-        numbers = {
-            name: np.array([self._values[symbol].get(name, np.nan) for symbol in symbols], dtype=np.float64)
-            for name in AVERAGES
-        }
-        await self._load.emit(ReferenceBatch(symbols, numbers))
+        for name in AVERAGES:
+            known = [symbol for symbol in symbols if name in self._values[symbol]]
+            values = np.array([self._values[symbol][name] for symbol in known], dtype=np.float64)
+            await self._load.emit(ReferenceBatch(known, {name: values}))
+
+    def lack(self, name: str, symbols: Set[str]) -> set[str]:
+        """Those of `symbols` for which no store has that average."""
+        return {symbol for symbol in symbols if name not in self._values.get(symbol, {})}
 
     async def _all_details(self, symbols: list[str]) -> list[str]:
         """Returns the symbols whose request failed."""
         queue = iter(symbols)
+        date = self._load.day if self._load.is_replay else None
         failed: list[str] = []
         filled: list[str] = []
         state = {"refused": False, "next": monotonic(), "emitted": monotonic()}
@@ -136,7 +188,7 @@ class MetadataLoad:
                 state["next"] = max(state["next"], monotonic()) + 1 / DETAILS_PER_SECOND
                 await asyncio.sleep(state["next"] - monotonic())
                 try:
-                    row = await self._load.vendor.ticker_details(symbol)
+                    row = await self._load.vendor.ticker_details(symbol, date)
                 except VendorError as error:
                     failed.append(symbol)
                     if error.status in REFUSED:
@@ -150,10 +202,11 @@ class MetadataLoad:
                 if len(filled) >= EMIT_SYMBOLS or monotonic() - state["emitted"] > EMIT_SECONDS:
                     state["emitted"] = monotonic()
                     ready, filled[:] = filled[:], []
-                    await self._load.emit(metadata.batch(ready, self._values))
+                    await self._emit_known(ready)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(DETAILS_AT_ONCE):
                 tasks.create_task(work())
-        await self._load.emit(metadata.batch(filled, self._values))
-        return failed
+        await self._emit_known(filled)
+        # Those that were not asked for any more are no better known.
+        return [*failed, *queue]

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from services.data_ingest.reference.baselines import LEAST_DAYS, SymbolBaseline
 from services.data_ingest.reference.batch import SLOTS
 from services.data_ingest.reference.daily import ATR_DAYS, PRICE_LIMIT, VOLUME_LIMIT, DayBars, usable
-from services.data_ingest.reference.metadata import Values, from_store
+from services.data_ingest.reference.metadata import NUMBERS, TEXTS, Values, from_store
 from services.data_ingest.reference.splits import SplitTable
 
 METADATA_KEYS: Final = 500
@@ -117,6 +117,28 @@ async def stored_metadata(
         pool.fetch(query) if symbols is None else pool.fetch(f"{query} AND symbol = ANY($1::text[])", list(symbols))
     )
     return {row["symbol"]: from_store(row, set_aside) for row in rows}
+
+
+class MetadataOfDay(NamedTuple):
+    """Companies as they were known on a day. Of `known_later` nothing was then: it is the earliest that there is."""
+
+    values: dict[str, Values]
+    known_later: int
+
+
+async def metadata_of_day(
+    pool: asyncpg.Pool, day: datetime.date, symbols: Sequence[str] | None, set_aside: Counter[str]
+) -> MetadataOfDay:
+    """The newest rows of ticker_metadata_history that were valid on `day`; not of those that traded no more."""
+    query = (
+        f"SELECT DISTINCT ON (symbol) symbol, valid_from, is_actively_trading, {', '.join((*TEXTS, *NUMBERS))}"
+        " FROM ticker_metadata_history WHERE $2::text[] IS NULL OR symbol = ANY($2::text[])"
+        " ORDER BY symbol, valid_from <= $1 DESC, CASE WHEN valid_from <= $1 THEN $1 - valid_from END, valid_from"
+    )
+    rows = await pool.fetch(query, day, None if symbols is None else list(symbols))
+    rows = [row for row in rows if row["is_actively_trading"] is not False]
+    values = {row["symbol"]: from_store(row, set_aside) for row in rows}
+    return MetadataOfDay(values, sum(row["valid_from"] > day for row in rows))
 
 
 async def stored_days(pool: asyncpg.Pool, days: Sequence[datetime.date]) -> dict[datetime.date, int]:

@@ -1,0 +1,49 @@
+"""Which symbols split between two days, known before the second begins: the vendor announces splits ahead."""
+
+import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from services.kit.logging import get_logger
+from services.kit.vendor import VendorError
+from services.kit.vendor_models import Split
+
+log = get_logger(__name__)
+
+# Longer than the market is ever closed.
+DAYS_AHEAD: Final = 10
+
+Ask = Callable[[datetime.date, datetime.date], Awaitable[Sequence[Split]]]
+
+
+class KnownSplits:
+    """`ask(first, last)` gives the splits executed on these dates and between; raises VendorError."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        # Of the splits after the first of these dates, up to the second, all are known that are announced.
+        self._after = self._until = datetime.date.min
+        self._splits: list[tuple[datetime.date, str]] = []
+
+    async def look_up(self, after: datetime.date, day: datetime.date) -> None:
+        """Asks for the splits after a date, as far ahead of `day` as need be; what was known stays when that fails."""
+        until = day + datetime.timedelta(days=DAYS_AHEAD)
+        try:
+            told = await self._ask(after + datetime.timedelta(days=1), until)
+        except (VendorError, TimeoutError) as error:
+            log.warning("splits to come are not known", after=str(after), error=str(error) or type(error).__name__)
+            return
+        splits = []
+        for split in told:
+            try:
+                splits.append((datetime.date.fromisoformat(split.execution_date), split.ticker))
+            except ValueError:
+                # The loader counts it.
+                continue
+        self._after, self._until, self._splits = after, until, splits
+
+    def between(self, before: datetime.date, day: datetime.date) -> frozenset[str] | None:
+        """The symbols that split after `before`, up to `day`; None when that is not known."""
+        if not (self._after <= before and day <= self._until):
+            return None
+        return frozenset(ticker for executed, ticker in self._splits if before < executed <= day)
