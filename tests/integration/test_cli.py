@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from services.cli.mesh import readiness
 from services.cli.redis_cli import answer_text
 from services.kit.lifecycle import Service
+from services.kit.packaged import checkout
 from services.kit.server import Host
 from services.kit.settings import DEFAULT_PORTS, Address, Settings
 from services.modules import MODULES, by_name
@@ -368,3 +370,20 @@ def test_psql_opens_the_meshs_database(stores: Stores, path: str | None) -> None
     settings = stores.environment() | ({} if path is None else {"PATH": path})
     result = tradeul("psql", "-At", "-c", "SELECT count(*) FROM scanner_filters", **settings)
     assert (result.returncode, result.stdout) == (0, "4\n"), result.stderr
+
+
+DOCUMENTED = sorted(
+    line.strip()
+    for page in (checkout() / "docs").glob("*.md")
+    for line in page.read_text(encoding="utf-8").splitlines()
+    if line.startswith(("    tradeul psql ", "    tradeul redis-cli "))
+)
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_what_the_docs_say_about_the_stores_works(stores: Stores, line: str) -> None:
+    # As a shell reads it; where it would wait for what is to come, it asks for what there is.
+    _, *arguments = shlex.split(line.replace(" BLOCK 0", "").replace(" '$'", " 0"))
+    result = tradeul(*arguments, **stores.environment())
+    assert result.returncode == 0, result.stderr
+    assert "(error)" not in result.stdout
