@@ -53,8 +53,10 @@ class Gathered:
             ):
                 self.symbols.discard(symbol)
                 self._baselines.pop(symbol, None)
-                for columns in (*self._numbers.values(), *self._texts.values()):
-                    columns.pop(symbol, None)
+                for numbers in self._numbers.values():
+                    numbers.pop(symbol, None)
+                for texts in self._texts.values():
+                    texts.pop(symbol, None)
 
     def _prices(self) -> Iterator[dict[str, float]]:
         return (values for name, values in self._numbers.items() if name != "is_etf")
