@@ -343,7 +343,7 @@ class DataIngest(Service):
         while True:
             await self._epoch_due.wait()
             self._epoch_due.clear()
-            epoch = await next_epoch(self.settings.data_dir)
+            epoch = await next_epoch(self.settings.market_dir)
             if self._journal is None:
                 self._begin_epoch(epoch)
                 self.sequencer.say_again()

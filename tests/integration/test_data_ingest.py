@@ -13,6 +13,7 @@ import pytest
 from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2, ticker_pb2
 
 from services.data_ingest import snapshot_poller
+from services.data_ingest.epoch import FILE, read_last
 from services.data_ingest.set_aside_watch import SetAsideWatch
 from services.health.warnings import follow_warnings
 from services.kit.scan_filters import default_filters
@@ -366,6 +367,8 @@ async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch(
         directory = sequencer.service._journal_directory
         assert directory is not None
         assert {file.position.epoch for file in directory.files("state")} == {epoch}
+        # The next process, too, begins none that is not greater.
+        assert read_last(sequencer.service.settings.market_dir / FILE) == epoch
 
 
 async def test_live_data_goes_on_while_the_vendors_rest_is_down(

@@ -212,4 +212,4 @@ async def test_a_second_sequencer_on_the_same_journal_refuses_to_start(sequencer
     )
     _, errors = await process.communicate()
     assert process.returncode
-    assert f"another data_ingest writes its journal to {tmp_path / 'journal'}" in errors.decode()
+    assert f"another data_ingest writes its journal to {tmp_path / 'vendor' / 'journal'}" in errors.decode()
