@@ -246,6 +246,11 @@ class RunStore:
         runs = (run for run in map(_run, records) if run is not None)
         return {run.scheduled_at: run for run in runs if run.scheduled_at is not None}
 
+    async def runs_now(self, task: str) -> bool:
+        """Whether any run of the task has not ended."""
+        query = "SELECT EXISTS (SELECT FROM maintenance_runs WHERE task = $1 AND state = 'RUNNING')"
+        return bool(await self._pool.fetchval(query, task))
+
     async def is_running(self, task: str, trading_date: date) -> bool:
         query = """
             SELECT EXISTS (SELECT FROM maintenance_runs WHERE task = $1 AND trading_date = $2 AND state = 'RUNNING')

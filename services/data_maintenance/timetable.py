@@ -76,6 +76,8 @@ class Timetable:
         self._since: datetime | None = None
         self._looking = asyncio.Lock()
         self._running: dict[str, asyncio.Task[None]] = {}
+        # Set when the task's run of this process is over.
+        self._freed: dict[str, asyncio.Event] = {}
         self._woken = {name: asyncio.Event() for name in self.specs}
 
     async def run(self) -> None:
@@ -120,6 +122,7 @@ class Timetable:
             trading_date = core.newest(spec, now, calendar_days(calendar))[-1].trading_date
         elif spec.days is not core.Days.DAILY and not calendar_days(calendar)(trading_date):
             raise NOT_A_TRADING_DAY.error(f"expected a trading day of the last year, was {trading_date}", task=task)
+        await self._let_end(task)
         async with self._looking:
             run = None
             if task not in self._running:
@@ -128,6 +131,11 @@ class Timetable:
                 raise TASK_RUNNING.error(f"{task} is running", task=task)
             self._begin(spec, run, calendar)
         return run
+
+    async def _let_end(self, task: str) -> None:
+        """Who has seen a run's end may begin the next: what is left of it here takes a moment."""
+        if (freed := self._freed.get(task)) is not None and not await self._store.runs_now(task):
+            await freed.wait()
 
     async def _wake(self, task: str) -> None:
         # A coroutine, or APScheduler would call it in a thread.
@@ -193,12 +201,14 @@ class Timetable:
     def _begin(self, spec: TaskSpec, run: Run, calendar: Calendar) -> None:
         task = asyncio.create_task(self._work(spec, Job(run, calendar)), name=f"maintenance.{spec.name}")
         self._running[spec.name] = task
+        self._freed[spec.name] = asyncio.Event()
 
     async def _work(self, spec: TaskSpec, job: Job) -> None:
         try:
             ended = await self._runner.run(job, self._tasks[spec.name])
         finally:
             del self._running[spec.name]
+            self._freed.pop(spec.name).set()
         for name in self.specs:
             self.look(name)
         if ended is not None and ended.state == "SUCCEEDED" and spec.name not in NOT_SYNCED:
