@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from services.kit.logging import get_logger
+from services.kit.redaction import reason_of
 from services.kit.vendor import VendorError
 from services.kit.vendor_models import Split
 
@@ -31,7 +32,7 @@ class KnownSplits:
         try:
             told = await self._ask(after + datetime.timedelta(days=1), until)
         except (VendorError, TimeoutError) as error:
-            log.warning("splits to come are not known", after=str(after), error=str(error) or type(error).__name__)
+            log.warning("splits to come are not known", after=str(after), error=reason_of(error))
             return
         splits = []
         for split in told:
