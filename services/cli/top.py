@@ -20,6 +20,7 @@ from services.kit.settings import Settings
 FRAMES_PER_SECOND = 4
 INTERVAL_MS = 250
 PLAIN_WIDTH = 200
+HALTS = "halts"
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("price", "price"),
     ("change_percent", "chg %"),
@@ -31,8 +32,20 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("price_from_intraday_high", "from high %"),
     ("float_shares", "float"),
 )
+# Of the list `halts`: why, since when, until when.
+HALT_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("price", "price"),
+    ("change_percent", "chg %"),
+    ("volume_today", "volume"),
+    ("halt_reason", "reason"),
+    ("halted_at", "halted"),
+    ("resumes_at", "resumes"),
+    ("halts_today", "halts"),
+)
+TIMES = frozenset({"halted_at", "resumes_at"})
+TEXTS = frozenset({"halt_reason"})
 PERCENTS = frozenset({"change_percent", "gap_percent", "chg_5m", "price_from_intraday_high"})
-COUNTS = frozenset({"volume_today", "float_shares"})
+COUNTS = frozenset({"volume_today", "float_shares", "halts_today"})
 
 
 @click.command()
@@ -87,11 +100,12 @@ def render(copy: ListCopy, title: str, limit: int) -> RenderableType:
     table = Table(title=Text(title), expand=False)
     table.add_column("#", justify="right")
     table.add_column("symbol", style="bold")
-    for _, heading in COLUMNS:
+    columns = HALT_COLUMNS if title == HALTS else COLUMNS
+    for _, heading in columns:
         table.add_column(heading, justify="right")
     table.add_column("company", overflow="ellipsis", no_wrap=True, max_width=32)
     for row in copy.rows()[:limit]:
-        cells = [cell(row, name) for name, _ in COLUMNS]
+        cells = [cell(row, name) for name, _ in columns]
         table.add_row(str(row.rank), row.symbol, *cells, Text(row.company_name))
     return Group(table, status_line(copy))
 
@@ -110,6 +124,12 @@ def cell(row: TickerRow, name: str) -> Text:
     """One value; an absent one is a dash."""
     if not row.HasField(name):  # type: ignore[arg-type]
         return Text("-", style="dim")
+    if name in TIMES:
+        # With its date: some halts last for days.
+        seconds = getattr(row, name).seconds
+        return Text(f"{datetime.fromtimestamp(seconds, UTC).astimezone(NEW_YORK):%m-%d %H:%M:%S}")
+    if name in TEXTS:
+        return Text(getattr(row, name))
     value: float = getattr(row, name)
     if name in PERCENTS:
         return Text(f"{value:+.2f}", style="green" if value > 0 else "red" if value < 0 else "")
