@@ -59,7 +59,7 @@ lock: | $(BIN)/python  ## Write constraints.txt anew, with the newest versions, 
 
 clean:  ## Remove everything that was made, .venv and the embedded stores' data included
 	rm -rf build dist .venv .tradeul *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
-	find fastcore services tests bench protos -name __pycache__ -type d -prune -exec rm -rf {} +
+	find fastcore services tests bench tools gateway protos -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f fastcore/*.so fastcore/*.c
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
