@@ -1,13 +1,23 @@
-# The day's shares and dollars of a symbol: those of the newest bar that says
-# them, and of the trades at or after that bar's end.
+# The day's shares and dollars of a symbol. docs/semantics.md, "The vendor's
+# snapshot", has the definitions.
 #
-# A bar comes seconds after its end, when trades behind it have been counted
-# already. So trades are kept by second until a bar covers them; bars end on
-# whole seconds. However late a bar comes, the sums are exact.
+# Both are those of the newest bar that tells them, and of the trades at or after
+# that bar's end. A snapshot that is newer and tells of more shares stands before
+# the bar, for the shares alone: it is exact to the nanosecond, and says nothing
+# of dollars. A bar that ends later takes its place.
+#
+# Bars and snapshots come seconds after the moment that they tell of, when trades
+# behind it have been counted already. So trades are kept by second until a bar
+# covers them; bars end on whole seconds. However late a bar comes, the sums are
+# exact. What of a snapshot's own second came after it, recent_trades.pxd knows.
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 
 from fastcore.wire cimport Cursor, Writer
+
+cdef enum:
+    # Bars may be sent anew for a quarter of an hour. What a snapshot finds to be older than this is settled.
+    SETTLED_SECONDS = 1_200
 
 cdef struct Second:
     int64_t second              # since 1970 UTC
@@ -17,29 +27,44 @@ cdef struct Second:
 cdef struct AnchoredVolume:
     int64_t end                 # second at which the newest bar ended; -1 without one
     double bar_shares
-    double bar_dollars          # NaN when not known
+    double bar_dollars
     double shares               # of the trades at or after `end`
     double dollars
+    int64_t told_until          # first ns that the newest snapshot does not cover; not_told() when a bar is newer
+    double told_shares          # what the snapshot tells
+    double shares_after         # of the trades at or after `told_until`
     int64_t head                # seconds[head .. head + count) are kept, ascending
     int64_t count
     int64_t capacity
     Second* seconds
 
 
+cdef inline int64_t not_told() noexcept nogil:
+    """Later than every trade."""
+    return INT64_MAX
+
+
 cdef void init_volume(AnchoredVolume* volume) noexcept nogil
 cdef void free_volume(AnchoredVolume* volume) noexcept nogil
 cdef int add_second(AnchoredVolume* volume, int64_t second, double shares, double dollars) except -1 nogil
-cdef int anchor(AnchoredVolume* volume, int64_t end, double shares, double dollars) except -1 nogil
-cdef double shares_after(const AnchoredVolume* volume, int64_t end) noexcept nogil
+# What a bar tells of the time before `end`, in seconds.
+cdef void anchor(AnchoredVolume* volume, int64_t end, double shares, double dollars) noexcept nogil
+# What a snapshot tells of the time before `until`, in ns. `later`: the shares traded from there to the end of its
+# second, which need not be known when may_tell_more() says no.
+cdef bint may_tell_more(const AnchoredVolume* volume, int64_t until, double shares) noexcept nogil
+cdef void tell_shares(AnchoredVolume* volume, int64_t until, double shares, double later) noexcept nogil
 
 
-cdef inline int add_trade(AnchoredVolume* volume, int64_t second, double shares, double dollars) except -1 nogil:
+cdef inline int add_trade(AnchoredVolume* volume, int64_t time_ns, double shares, double dollars) except -1 nogil:
     """One trade; nothing when the newest bar covers it."""
     cdef Second* last
+    cdef int64_t second = time_ns // 1_000_000_000
     if second < volume.end:
         return 0
     volume.shares += shares
     volume.dollars += dollars
+    if time_ns >= volume.told_until:
+        volume.shares_after += shares
     if volume.count:
         last = &volume.seconds[volume.head + volume.count - 1]
         if last.second == second:
@@ -55,8 +80,18 @@ cdef inline int add_trade(AnchoredVolume* volume, int64_t second, double shares,
     return add_second(volume, second, shares, dollars)
 
 
-cdef inline double total_shares(const AnchoredVolume* volume) noexcept nogil:
+cdef inline bint is_told(const AnchoredVolume* volume) noexcept nogil:
+    """Whether the shares are a snapshot's and what came after it."""
+    return volume.told_until != not_told()
+
+
+cdef inline double priced_shares(const AnchoredVolume* volume) noexcept nogil:
+    """The shares whose dollars are known."""
     return volume.shares if volume.end < 0 else volume.bar_shares + volume.shares
+
+
+cdef inline double total_shares(const AnchoredVolume* volume) noexcept nogil:
+    return volume.told_shares + volume.shares_after if is_told(volume) else priced_shares(volume)
 
 
 cdef inline double total_dollars(const AnchoredVolume* volume) noexcept nogil:

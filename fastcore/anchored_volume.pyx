@@ -1,8 +1,8 @@
-"""The day's volume, anchored at the newest bar; see anchored_volume.pxd."""
+"""The day's volume, anchored at the newest bar or snapshot; see anchored_volume.pxd."""
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memmove
 
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
@@ -10,11 +10,18 @@ from fastcore.wire cimport Cursor, Writer
 cdef enum:
     FIRST_CAPACITY = 8
 
+cdef int64_t NS = 1_000_000_000
+cdef int64_t LAST_SECOND = (<int64_t>1 << 62) // NS
+# Sums of the same may differ in their last digits.
+cdef double MORE = 1 + 1e-9
+
 
 cdef void init_volume(AnchoredVolume* volume) noexcept nogil:
     volume.end = -1
     volume.bar_shares = volume.bar_dollars = 0
     volume.shares = volume.dollars = 0
+    volume.told_until = not_told()
+    volume.told_shares = volume.shares_after = 0
     volume.head = volume.count = volume.capacity = 0
     volume.seconds = NULL
 
@@ -67,37 +74,85 @@ cdef int add_second(AnchoredVolume* volume, int64_t second, double shares, doubl
     return 0
 
 
-cdef int anchor(AnchoredVolume* volume, int64_t end, double shares, double dollars) except -1 nogil:
-    """A bar that ended at `end` says what there was until then; one older than the newest says nothing."""
-    cdef int64_t i
-    cdef Second* second
-    if end < volume.end:
-        return 0
-    volume.bar_shares = shares
-    volume.bar_dollars = dollars
-    if end == volume.end:
-        return 0
-    volume.end = end
-    while volume.count and volume.seconds[volume.head].second < end:
-        volume.head += 1
-        volume.count -= 1
+cdef inline void forget_first(AnchoredVolume* volume) noexcept nogil:
+    volume.head += 1
+    volume.count -= 1
     if volume.count == 0:
         volume.head = 0
+
+
+cdef void add_up(AnchoredVolume* volume) noexcept nogil:
+    """The sums of the seconds that are kept."""
+    cdef const Second* second
+    cdef int64_t i
     volume.shares = volume.dollars = 0
     for i in range(volume.head, volume.head + volume.count):
         second = &volume.seconds[i]
         volume.shares += second.shares
         volume.dollars += second.dollars
-    return 0
 
 
-cdef double shares_after(const AnchoredVolume* volume, int64_t end) noexcept nogil:
-    """Shares of the trades kept from `end` on."""
+cdef void anchor(AnchoredVolume* volume, int64_t end, double shares, double dollars) noexcept nogil:
+    """A bar that ended at `end` says what there was until then; one older than the newest says nothing."""
+    if end < volume.end:
+        return
+    if volume.told_until <= end * NS:
+        volume.told_until = not_told()
+        volume.told_shares = volume.shares_after = 0
+    volume.bar_shares = shares
+    volume.bar_dollars = dollars
+    if end == volume.end:
+        return
+    volume.end = end
+    while volume.count and volume.seconds[volume.head].second < end:
+        forget_first(volume)
+    add_up(volume)
+
+
+cdef inline bint is_newest(const AnchoredVolume* volume, int64_t until) noexcept nogil:
+    """Whether the vendor has told of no later moment."""
+    return until >= volume.end * NS and (not is_told(volume) or until >= volume.told_until)
+
+
+cdef bint may_tell_more(const AnchoredVolume* volume, int64_t until, double shares) noexcept nogil:
+    cdef double most = shares + shares_from(volume, until // NS)
+    return is_newest(volume, until) and most > total_shares(volume) * MORE
+
+
+cdef void tell_shares(AnchoredVolume* volume, int64_t until, double shares, double later) noexcept nogil:
+    cdef double after
+    settle(volume, until // NS - SETTLED_SECONDS)
+    if not is_newest(volume, until):
+        return
+    after = volume.shares_after if until == volume.told_until else shares_from(volume, (until + NS - 1) // NS) + later
+    if shares + after > total_shares(volume) * MORE:
+        volume.told_until = until
+        volume.told_shares = shares
+        volume.shares_after = after
+
+
+cdef void settle(AnchoredVolume* volume, int64_t end) noexcept nogil:
+    """Adds up what was traded before `end`, so that no more than minutes of trades are kept.
+
+    A bar or a trade that comes still later, from before `end`, says nothing.
+    """
+    if volume.count == 0 or volume.seconds[volume.head].second >= end:
+        return
+    volume.end = end
+    while volume.count and volume.seconds[volume.head].second < end:
+        volume.bar_shares += volume.seconds[volume.head].shares
+        volume.bar_dollars += volume.seconds[volume.head].dollars
+        forget_first(volume)
+    add_up(volume)
+
+
+cdef double shares_from(const AnchoredVolume* volume, int64_t second) noexcept nogil:
+    """Shares of the trades kept from a second on."""
     cdef double shares = 0
-    cdef int64_t i
-    for i in range(volume.head, volume.head + volume.count):
-        if volume.seconds[i].second >= end:
-            shares += volume.seconds[i].shares
+    cdef int64_t i = volume.head + volume.count - 1
+    while i >= volume.head and volume.seconds[i].second >= second:
+        shares += volume.seconds[i].shares
+        i -= 1
     return shares
 
 
@@ -120,6 +175,8 @@ cdef int read_volume(Cursor* cursor, AnchoredVolume* volume) except -1:
     read_block(cursor, &plain, sizeof(AnchoredVolume))
     if plain.count < 0 or plain.count > (cursor.end - cursor.pos) // <int64_t>sizeof(Second):
         raise ValueError(f"state: expected {plain.count} seconds of trades, the bytes end before")
+    if not (-1 <= plain.end <= LAST_SECOND and plain.told_until >= 0):
+        raise ValueError(f"state: expected a bar's end in seconds since 1970, was {plain.end}")
     plain.head = plain.capacity = 0
     plain.seconds = NULL
     if plain.count:

@@ -3,7 +3,7 @@
 from libc.math cimport fabs, isnan
 from libc.stdint cimport int32_t, int64_t
 
-from fastcore.anchored_volume cimport total_dollars, total_shares
+from fastcore.anchored_volume cimport is_told, priced_shares, total_dollars, total_shares
 from fastcore.baselines cimport SLOT_SECONDS, SLOTS, Baselines
 from fastcore.derived_kernels cimport age_of, round6, rvol_of, score_of, z_score_of
 from fastcore.field_numbers cimport *
@@ -62,6 +62,8 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     if row.any_trade or row.volume.end >= 0:
         volume = total_shares(&row.volume)
         dollars = total_dollars(&row.volume)
+    elif is_told(&row.volume):
+        volume = total_shares(&row.volume)
 
     columns[F_PRICE][i] = price
     columns[F_BID][i] = row.bid
@@ -78,7 +80,7 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     columns[F_INTRADAY_HIGH][i] = row.intraday_high
     columns[F_INTRADAY_LOW][i] = row.intraday_low
     columns[F_CLOSE][i] = close
-    columns[F_CHANGE][i] = price - prev_close
+    columns[F_CHANGE][i] = round6(price - prev_close)
     columns[F_CHANGE_PERCENT][i] = percent(price, prev_close)
     gap = percent(price if isnan(open) else open, prev_close)
     columns[F_GAP_PERCENT][i] = gap
@@ -97,7 +99,8 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     columns[F_PRICE_FROM_INTRADAY_LOW][i] = percent(price, row.intraday_low)
     range_ = row.intraday_high - row.intraday_low
     columns[F_POSITION_IN_RANGE][i] = round6(100 * (price - row.intraday_low) / range_) if range_ != 0 else NAN
-    vwap = ratio(dollars, volume)
+    # A snapshot may tell of shares whose prices nobody knows.
+    vwap = ratio(dollars, priced_shares(&row.volume))
     columns[F_VWAP][i] = vwap
     columns[F_PRICE_VS_VWAP][i] = percent(price, vwap)
     columns[F_VOLUME_RATIO][i] = ratio(volume, columns[F_AVG_VOLUME_30D][i])

@@ -29,6 +29,13 @@ cdef extern from *:
         return fabs(scaled) < 2251799813685248.0 ? rounded : value;
     }
 
+    /* The same up to 2**53 millionths; beyond, doubles are too coarse for a seventh decimal. */
+    static inline double tradeul_shown6(double value)
+    {
+        double scaled = value * 1e6;
+        return fabs(scaled) < 9007199254740992.0 ? rint(scaled) / 1e6 : value;
+    }
+
     TRADEUL_WIDE static void tradeul_rvol(
         const double *restrict volume, const double *restrict begin, const double *restrict finish, double inside,
         double *restrict rvol, double *restrict rvol_slot, int32_t n)
@@ -69,17 +76,19 @@ cdef extern from *:
         }
     }
 
-    /* In whole nanoseconds first: a double is too coarse for the times themselves. */
+    /* In whole nanoseconds first: a double is too coarse for the times themselves. An update ahead of now is now. */
     TRADEUL_WIDE static void tradeul_age(
         int64_t now_ns, const int64_t *restrict updated_at, double *restrict age, int32_t n)
     {
         for (int32_t i = 0; i < n; i++) {
-            double seconds = (double)(now_ns - updated_at[i]) / 1e9;
+            double seconds = (double)(now_ns > updated_at[i] ? now_ns - updated_at[i] : 0) / 1e9;
             age[i] = updated_at[i] >= 0 ? seconds : NAN;
         }
     }
     """
     double round6 "tradeul_round6"(double value) noexcept nogil
+    # What is stored exactly, as it is shown: to 6 decimals.
+    double shown6 "tradeul_shown6"(double value) noexcept nogil
     # Volume against the straight line from begin to finish, `inside` (0 to 1) of the way; and against finish.
     void rvol_of "tradeul_rvol"(
         const double* volume, const double* begin, const double* finish, double inside, double* rvol,

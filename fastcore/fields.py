@@ -131,5 +131,12 @@ FIELDS: Final = (
     _number(78, "halts_today", "halts", "halts that began today"),
 )
 
+# Stored exactly, which filters and orders see, and shown with 6 decimals: docs/semantics.md, "Rounding".
+SUMS: Final = frozenset(
+    {"volume_today", "dollar_volume", "premarket_volume", "postmarket_volume"}
+    | {"prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"}
+    | {f"vol_{minutes}m" for minutes in WINDOW_MINUTES}
+)
+
 BY_NAME: Final = {field.name: field for field in FIELDS}
 FIELD_COUNT: Final = 79  # columns are indexed by field number; 0 and 1 (rank) stay empty

@@ -53,6 +53,10 @@ class MarketState:
     def suspect_prints(self) -> dict[str, int]:
         """Today's suspect prints by outcome: unconfirmed (so far), confirmed_by_trade, confirmed_by_bar."""
 
+    @property
+    def lowered_volumes(self) -> int:
+        """How often a bar told of fewer shares than had been counted."""
+
     def apply(self, frame: _Buffer) -> int:
         """Applies one encoded Frame, the position of which is the caller's to check.
 

@@ -27,6 +27,7 @@ from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_window
 from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
 from fastcore.memory cimport aligned_block, grow_array, grow_block
+from fastcore.recent_trades cimport free_recent, init_recent, read_recent, write_recent
 from fastcore.reference_frames cimport (
     DAY_BEFORE_FIELDS, HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS,
     Splits, apply_baselines, apply_reference, parse_reasons, parse_symbols, parse_trading_day, parse_watermark,
@@ -72,7 +73,7 @@ cdef double NAN = float("nan")
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
 cdef list DOUBLE_NUMBERS = [field.number for field in fields.FIELDS if field.kind != "text"]
 # Begins every whole state: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 6 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 7 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -113,6 +114,7 @@ cdef class MarketState:
         self.derived_grid = self.derived_ns = -1
         self.table.halts_due = INT64_MAX
         builtin_rules(&self.table.rules)
+        init_recent(&self.table.recent_trades)
         self.columns = <double**>calloc(F_COUNT, sizeof(double*))
         self.text_columns = <int32_t**>calloc(F_COUNT, sizeof(int32_t*))
         if self.columns == NULL or self.text_columns == NULL:
@@ -127,6 +129,7 @@ cdef class MarketState:
             for i in range(self.capacity):
                 free_day(&self.table.rows[i])
         free(self.table.rows)
+        free_recent(&self.table.recent_trades)
         free(self.table.revision)
         free(self.table.is_dirty)
         free(self.table.dirty)
@@ -323,7 +326,7 @@ cdef class MarketState:
                 check_times(snapshot.updated_ns, snapshot.rows, b"VendorSnapshot.updated_ns")
                 check_times(snapshot.last_trade_ns, snapshot.rows, b"VendorSnapshot.last_trade_ns")
                 check_times(snapshot.minute_start_ns, snapshot.rows, b"VendorSnapshot.minute_start_ns")
-                apply_snapshot(&self.table, &snapshot)
+                apply_snapshot(&self.table, &snapshot, count)
         return 0
 
     cdef int _apply_halts(self, const Field* body) except -1:
@@ -370,6 +373,7 @@ cdef class MarketState:
         self.table.active_count = self.table.halted_count = 0
         self.table.halts_due = INT64_MAX
         memset(&self.table.suspects, 0, sizeof(SuspectCounts))
+        self.table.recent_trades.count = 0
         return 0
 
     cdef void _forget_history(self, uint32_t symbol_id) noexcept:
@@ -452,6 +456,11 @@ cdef class MarketState:
             "confirmed_by_bar": counts.confirmed_by_bar,
         }
 
+    @property
+    def lowered_volumes(self):
+        """How often a bar told of fewer shares than had been counted."""
+        return self.table.lowered_volumes
+
     cpdef int32_t symbol_id(self, str symbol) except -2:
         """The id of a symbol; -1 when there is none."""
         return self.ids.get(symbol, -1)
@@ -497,12 +506,14 @@ cdef class MarketState:
         write_block(writer, &self.table.rules, sizeof(RuleMasks))
         write_block(writer, &self.table.now_ns, sizeof(int64_t))
         write_block(writer, &self.table.suspects, sizeof(SuspectCounts))
+        write_block(writer, &self.table.lowered_volumes, sizeof(int64_t))
         write_text(writer, self.trading_date.encode())
         write_text(writer, self.next_trading_date.encode())
         self.pool.write(writer)
         write_block(writer, &count, sizeof(int64_t))
         for name in self.encoded_names:
             write_text(writer, name)
+        write_recent(writer, &self.table.recent_trades)
         return 0
 
     cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1:
@@ -571,6 +582,7 @@ cdef class MarketState:
         read_block(cursor, &table.rules, sizeof(RuleMasks))
         read_block(cursor, &table.now_ns, sizeof(int64_t))
         read_block(cursor, &table.suspects, sizeof(SuspectCounts))
+        read_block(cursor, &table.lowered_volumes, sizeof(int64_t))
         self.trading_date = read_text(cursor)
         self.next_trading_date = read_text(cursor)
         if not (
@@ -594,6 +606,7 @@ cdef class MarketState:
             raise ValueError("state: expected symbols of 1 to 127 bytes, was another")
         self._add_symbols(symbols)
         self.is_all_dirty = True
+        read_recent(cursor, &table.recent_trades, <uint32_t>self.count)
         self._read_columns(cursor)
         if cursor.pos != cursor.end:
             raise ValueError(f"state: expected its end, was {cursor.end - cursor.pos} more bytes")

@@ -28,6 +28,9 @@ def slot_of_now(state: MarketState) -> int:
 def measures(state: MarketState, symbol_id: int) -> Measures:
     """What is known of a symbol, after bringing the state to now. IndexError for no id."""
 
+def shown(value: float) -> float:
+    """A sum or average as it is shown: to 6 decimals; see docs/semantics.md, "Rounding"."""
+
 def touched_since(state: MarketState, seen: array[int]) -> list[int]:
     """The ids of symbols that messages or reference data have touched since `seen` was brought up to date.
 

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from fastcore.columns cimport is_time
 from fastcore.derived cimport Moment, moment_of
+from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
 from fastcore.market_state cimport MarketState
 from fastcore.symbol_day cimport SymbolDay
@@ -32,6 +33,11 @@ class Measures(NamedTuple):
 
 cdef object known(double value):
     return None if isnan(value) else value
+
+
+def shown(double value):
+    """A sum or average as it is shown: to 6 decimals; see docs/semantics.md, "Rounding"."""
+    return shown6(value)
 
 
 cdef object known_time(int64_t time_ns):

@@ -4,6 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
+from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
 from fastcore.symbol_day cimport SymbolDay
 from fastcore.text_pool cimport TextPool
@@ -11,7 +12,7 @@ from fastcore.wire cimport (
     WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, writer_bytes,
 )
 
-from fastcore.fields import FIELD_COUNT, FIELDS
+from fastcore.fields import FIELD_COUNT, FIELDS, SUMS
 
 cdef enum:
     SYMBOL_TAG = F_SYMBOL << 3 | WIRE_LENGTH
@@ -28,6 +29,7 @@ cdef enum Kind:
     CODE = 2            # booleans and enums
     TIME = 3
     TEXT = 4
+    SUM = 5             # a number that is stored exactly and shown rounded
 
 cdef Kind[F_COUNT] KINDS
 cdef unsigned char[F_COUNT][2] TAGS
@@ -45,11 +47,13 @@ cdef int fill_tables() except -1:
         i = field.number
         kind = field.kind
         KINDS[i] = (
-            Kind.NUMBER if kind == "number" else Kind.TIME if kind == "time" else Kind.TEXT if kind == "text"
+            Kind.SUM if field.name in SUMS
+            else Kind.NUMBER if kind == "number" else Kind.TIME if kind == "time" else Kind.TEXT if kind == "text"
             else Kind.CODE
         )
         tag = <uint64_t>i << 3 | (
-            WIRE_FIXED64 if KINDS[i] == Kind.NUMBER else WIRE_VARINT if KINDS[i] == Kind.CODE else WIRE_LENGTH
+            WIRE_FIXED64 if KINDS[i] in (Kind.NUMBER, Kind.SUM)
+            else WIRE_VARINT if KINDS[i] == Kind.CODE else WIRE_LENGTH
         )
         TAG_SIZES[i] = <int>(put_varint(TAGS[i], tag) - TAGS[i])
     return 0
@@ -87,7 +91,9 @@ cdef inline int64_t time_of(const SymbolDay* day, int field) noexcept nogil:
 
 
 cdef inline unsigned char* put_value(unsigned char* pos, int field, double value, const SymbolDay* day) noexcept nogil:
-    if KINDS[field] == Kind.NUMBER:
+    if KINDS[field] == Kind.NUMBER or KINDS[field] == Kind.SUM:
+        if KINDS[field] == Kind.SUM:
+            value = shown6(value)
         pos = put_tag(pos, field)
         memcpy(pos, &value, 8)
         return pos + 8
@@ -145,7 +151,8 @@ cdef dict row_dict(
         value = columns[number][i]
         if value != value:
             continue
-        if KINDS[number] == Kind.NUMBER:
+        if KINDS[number] == Kind.NUMBER or KINDS[number] == Kind.SUM:
+            # As it is stored.
             row[field.name] = value
         elif KINDS[number] == Kind.TIME:
             row[field.name] = time_of(day, number)

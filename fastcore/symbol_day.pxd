@@ -6,6 +6,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from fastcore.anchored_volume cimport AnchoredVolume
 from fastcore.columns cimport BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans
 from fastcore.halt_words cimport HaltWords
+from fastcore.recent_trades cimport RecentTrades
 from fastcore.suspects cimport Recent, SuspectCounts
 from fastcore.trade_rules cimport RuleMasks
 from fastcore.windows cimport Window
@@ -90,7 +91,7 @@ cdef struct SymbolDay:
     # When the intraday extremes were reached first; of a bar its end.
     int64_t intraday_high_time
     int64_t intraday_low_time
-    int64_t[7] unused           # to whole lines
+    int64_t[1] unused           # to whole lines
 
 # All symbols of a market.
 cdef struct DayTable:
@@ -105,8 +106,10 @@ cdef struct DayTable:
     int64_t halts_due           # no halt_watch is earlier
     DayBounds day
     RuleMasks rules
+    RecentTrades recent_trades
     int64_t now_ns
     SuspectCounts suspects      # of the day
+    int64_t lowered_volumes     # bars that told of fewer shares than had been counted
 
 
 cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:
@@ -136,9 +139,9 @@ cdef Window* new_window() except NULL nogil
 cdef void init_day(SymbolDay* row) noexcept nogil
 cdef void free_day(SymbolDay* row) noexcept nogil
 
-# The ids of the spans must be below the number of rows.
+# The ids of the spans must be below the number of rows, which is `symbols`.
 cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil
 cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil
 cdef int apply_quotes(DayTable* table, const QuoteSpans* spans) except -1 nogil
 cdef int apply_limits(DayTable* table, const LimitSpans* spans) except -1 nogil
-cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans) except -1 nogil
+cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans, uint32_t symbols) except -1 nogil

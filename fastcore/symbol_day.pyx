@@ -1,4 +1,4 @@
-"""How messages change a symbol's day; the rules are those of docs/fields.md."""
+"""How messages change a symbol's day; the rules are those of docs/semantics.md."""
 
 from libc.math cimport isnan
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
@@ -6,10 +6,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from fastcore.anchored_volume cimport (
-    add_trade, anchor, free_volume, init_volume, shares_after, total_shares,
+    add_trade, anchor, free_volume, init_volume, may_tell_more, tell_shares, total_shares,
 )
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
+from fastcore.recent_trades cimport keep_trade, shares_to_second
 from fastcore.suspects cimport (
     MAX_HELD, Band, HeldPrint, confirm_by_bar, confirm_by_trade, expected_band, free_recent, hold, init_recent, is_calm,
     note_price, settle, unsettle,
@@ -43,10 +44,8 @@ cdef double NAN = float("nan")
 cdef int64_t NS = 1_000_000_000
 # How old the bands may be that a print is compared with.
 cdef int64_t BANDS_NS = 60 * NS
-
-
-cdef inline int64_t floor_second(int64_t time_ns) noexcept nogil:
-    return time_ns // NS
+# A bar that tells of less by more than rounding has corrected the volume.
+cdef double LESS = 1 - 1e-9
 
 
 cdef inline int64_t ceil_second(int64_t time_ns) noexcept nogil:
@@ -226,6 +225,7 @@ cdef inline int apply_trade(
         if row.halted >= 0:
             trade_halt(table, row, time_ns)
     if has_volume:
+        keep_trade(&table.recent_trades, symbol_id, time_ns, size)
         count_trade(row, time_ns, price, size, permits.is_premarket)
         if not permits.is_premarket and not permits.is_in_hours and conditions & COND_EXTENDED():
             row.postmarket_volume += size
@@ -311,15 +311,14 @@ cdef int confirm_held(
 cdef inline int count_trade(
     SymbolDay* row, int64_t time_ns, double price, double size, bint is_premarket
 ) except -1 nogil:
-    cdef int64_t second = floor_second(time_ns)
     if row.trades == 0:
         # From now on the trades speak for themselves.
         free_bars(&row.second_bars)
         free_bars(&row.minute_bars)
     row.trades += 1
-    add_trade(&row.volume, second, size, price * size)
+    add_trade(&row.volume, time_ns, size, price * size)
     if is_premarket:
-        add_trade(&row.premarket, second, size, price * size)
+        add_trade(&row.premarket, time_ns, size, price * size)
     return 0
 
 
@@ -377,7 +376,7 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
     cdef uint32_t symbol_id
     cdef SymbolDay* row
     cdef int64_t start, end, offset
-    cdef double close, volume, high, low, accumulated, day_vwap, official_open
+    cdef double close, volume, high, low, accumulated, day_vwap, official_open, before
     cdef bint is_premarket, is_regular, is_postmarket
     for i in range(spans.rows):
         symbol_id = load_u32(spans.symbol_id, i)
@@ -418,7 +417,10 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
         if end > table.day.open and not isnan(official_open) and isnan(row.open_of_bar):
             row.open_of_bar = official_open
         if not isnan(accumulated) and not isnan(day_vwap):
+            before = total_shares(&row.volume)
             anchor(&row.volume, ceil_second(end), accumulated, day_vwap * accumulated)
+            if total_shares(&row.volume) < before * LESS:
+                table.lowered_volumes += 1
             if end <= table.day.open:
                 anchor(&row.premarket, ceil_second(end), accumulated, day_vwap * accumulated)
         if row.trades == 0:
@@ -494,72 +496,100 @@ cdef int apply_limits(DayTable* table, const LimitSpans* spans) except -1 nogil:
 
 # ---- the vendor's snapshot ----
 
-cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans) except -1 nogil:
+cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans, uint32_t symbols) except -1 nogil:
     cdef Py_ssize_t i
     cdef uint32_t symbol_id
-    for i in range(spans.rows):
-        symbol_id = load_u32(spans.symbol_id, i)
-        touch(table, symbol_id)
-        apply_snapshot_row(table, &table.rows[symbol_id], spans, i)
+    cdef const SymbolDay* row
+    cdef int64_t until
+    cdef double shares
+    cdef int64_t* since         # where inside its second a row's volume stands, where that matters
+    cdef double* later
+    cdef void* block = malloc(spans.rows * (sizeof(int64_t) + sizeof(double)))
+    if block == NULL and spans.rows:
+        with gil:
+            raise MemoryError(f"no memory for {spans.rows} rows of a snapshot")
+    since = <int64_t*>block
+    later = <double*>block + spans.rows
+    try:
+        for i in range(spans.rows):
+            symbol_id = load_u32(spans.symbol_id, i)
+            until = told_until(table, spans, i)
+            row = &table.rows[symbol_id]
+            shares = load_f64(spans.accumulated_volume, i)
+            since[i] = 0
+            if until and (
+                may_tell_more(&row.volume, until, shares)
+                or (until <= table.day.open and may_tell_more(&row.premarket, until, shares))
+            ):
+                since[i] = until
+        shares_to_second(&table.recent_trades, spans.symbol_id, since, spans.rows, symbols, later)
+        for i in range(spans.rows):
+            symbol_id = load_u32(spans.symbol_id, i)
+            touch(table, symbol_id)
+            apply_snapshot_row(table, &table.rows[symbol_id], spans, i, later[i])
+    finally:
+        free(block)
     return 0
 
 
-cdef int apply_snapshot_row(
-    DayTable* table, SymbolDay* row, const SnapshotSpans* spans, Py_ssize_t i
-) except -1 nogil:
-    """Fills what is newer than what the row has, and moves nothing back.
+cdef inline int64_t told_until(const DayTable* table, const SnapshotSpans* spans, Py_ssize_t i) noexcept nogil:
+    """The first ns that a row's accumulated volume does not cover; 0 when it tells of none of today."""
+    cdef int64_t updated = load_i64(spans.updated_ns, i)
+    cdef int64_t minute_start = load_i64(spans.minute_start_ns, i)
+    if updated < table.day.start or updated >= table.day.end or not load_f64(spans.accumulated_volume, i) > 0:
+        return 0
+    if minute_start == 0:
+        return updated + 1
+    # The newest minute may still be open.
+    return min(minute_start + 60 * NS, updated + 1) if minute_start >= table.day.start else 0
 
-    The newest minute bar stands for all that came before its end; of one that
-    is still open, for all before the second after `updated`.
-    """
+
+cdef int apply_snapshot_row(
+    DayTable* table, SymbolDay* row, const SnapshotSpans* spans, Py_ssize_t i, double later
+) except -1 nogil:
+    """Adds what the row lacks and moves nothing back: docs/semantics.md, "The vendor's snapshot"."""
     cdef int64_t updated = load_i64(spans.updated_ns, i)
     cdef int64_t trade_time = load_i64(spans.last_trade_ns, i)
     cdef int64_t minute_start = load_i64(spans.minute_start_ns, i)
-    cdef int64_t minute_end = minute_start + 60 * NS
-    cdef double price = load_f64(spans.last_trade_price, i)
-    cdef double minute_close = load_f64(spans.minute_close, i)
-    cdef double accumulated = load_f64(spans.accumulated_volume, i)
-    cdef double day_vwap = load_f64(spans.day_vwap, i)
+    cdef int64_t minute_end = min(minute_start + 60 * NS, updated)
+    cdef int64_t until = told_until(table, spans, i)
     cdef double high = load_f64(spans.day_high, i), low = load_f64(spans.day_low, i)
-    cdef double bid = load_f64(spans.bid, i), ask = load_f64(spans.ask, i)
-    cdef int64_t end
-    if updated <= row.updated_at or updated < table.day.start or updated >= table.day.end:
+    if updated < table.day.start or updated >= table.day.end:
         return 0
-    if minute_end > updated:
-        minute_end = updated
-    end = ceil_second(minute_end)
     if minute_start >= table.day.start:
-        snapshot_price(table, row, minute_close, minute_end, minute_start)
+        snapshot_price(table, row, load_f64(spans.minute_close, i), minute_end, minute_start)
         high_of_minute(
             table, row, load_f64(spans.minute_high, i), load_f64(spans.minute_low, i), minute_start, minute_end
         )
-        if accumulated > 0:
-            mark_active(table, row)
-            # One that is older than the newest bar says nothing. Sums of the same may differ in their last digits.
-            if end >= row.volume.end and (
-                accumulated + shares_after(&row.volume, end) >= total_shares(&row.volume) * (1 - 1e-9)
-            ):
-                anchor(&row.volume, end, accumulated, day_vwap * accumulated)
-                if end <= floor_second(table.day.open):
-                    anchor(&row.premarket, end, accumulated, day_vwap * accumulated)
+    if until:
+        mark_active(table, row)
+        tell_shares(&row.volume, until, load_f64(spans.accumulated_volume, i), later)
+        if until <= table.day.open:
+            tell_shares(&row.premarket, until, load_f64(spans.accumulated_volume, i), later)
     if trade_time >= table.day.start:
-        snapshot_price(table, row, price, trade_time, trade_time)
+        snapshot_price(table, row, load_f64(spans.last_trade_price, i), trade_time, trade_time)
     if updated > table.day.open:
         if not isnan(load_f64(spans.day_open, i)) and isnan(row.open_of_bar):
             row.open_of_bar = load_f64(spans.day_open, i)
         if not isnan(high) and not isnan(low):
             widen(&row.high, &row.low, high, low)
             widen_intraday(row, high, low, updated)
-        if not isnan(load_f64(spans.day_close, i)):
-            end = min(updated, table.day.close)
-            if end > row.regular_time:
-                row.regular_price = load_f64(spans.day_close, i)
-                row.regular_time = end
-    if updated > row.quote_time and (not isnan(bid) or not isnan(ask)):
-        row.bid = bid
-        row.ask = ask
-        row.quote_time = updated
+        if not isnan(load_f64(spans.day_close, i)) and min(updated, table.day.close) > row.regular_time:
+            row.regular_price = load_f64(spans.day_close, i)
+            row.regular_time = min(updated, table.day.close)
+    snapshot_quote(row, updated, load_f64(spans.bid, i), load_f64(spans.ask, i))
     return 0
+
+
+cdef inline void snapshot_quote(SymbolDay* row, int64_t updated, double bid, double ask) noexcept nogil:
+    """Both sides replace an older quote; one alone only stands where nothing is known."""
+    if updated <= row.quote_time or (isnan(bid) and isnan(ask)):
+        return
+    if (isnan(bid) and not isnan(row.bid)) or (isnan(ask) and not isnan(row.ask)):
+        return
+    row.bid = bid
+    row.ask = ask
+    row.quote_time = updated
 
 
 cdef inline void snapshot_price(

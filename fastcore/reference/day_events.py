@@ -143,9 +143,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A row of the vendor's full snapshot; times 0 and NaN are absent."""
+    """A row of the vendor's full snapshot; times 0 and NaN are absent.
+
+    `single_from`: order of the oldest trade of which more than the second is still known.
+    """
 
     order: int
+    single_from: int
     updated: int
     trade_time: int
     trade_price: float

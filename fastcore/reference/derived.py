@@ -122,7 +122,7 @@ def _closing(row: dict[str, Value | None], facts: Facts, day: Day, now: int) -> 
 def _against_history(row: dict[str, Value | None], facts: Facts) -> None:
     price, before = facts.price, _number(row, "prev_close")
     if price is not None and before is not None:
-        row["change"] = price - before
+        row["change"] = stored(price - before)
     row["change_percent"] = percent(price, before)
     gap = percent(price if facts.open is None else facts.open, before)
     row["gap_percent"] = gap
@@ -148,7 +148,7 @@ def _against_day(row: dict[str, Value | None], facts: Facts) -> None:
     high, low = facts.intraday_high, facts.intraday_low
     if price is not None and high is not None and low is not None and high != low:
         row["position_in_range"] = stored(100 * (price - low) / (high - low))
-    vwap = ratio(facts.dollar_volume, facts.volume)
+    vwap = ratio(facts.dollar_volume, facts.priced_shares)
     row["vwap"] = vwap
     row["price_vs_vwap"] = percent(price, vwap)
     if facts.bid is not None and facts.ask is not None and facts.ask + facts.bid > 0:
@@ -170,7 +170,7 @@ def _baseline(row: dict[str, Value | None], baseline: Baseline | None, day: Day,
 
 def _windows(row: dict[str, Value | None], facts: Facts, events: SymbolDay, now: int) -> None:
     if facts.updated_at is not None:
-        row["age_seconds"] = (now - facts.updated_at) / SECOND
+        row["age_seconds"] = max(0, now - facts.updated_at) / SECOND
     # (time, order, price or None, shares)
     points = [(t.time, t.order, t.price if t.sets_price else None, t.size * t.has_volume) for t in events.trades]
     if events.bars_only:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fastcore.reference.day_events import Bar, Day, Limit, Quote, Snapshot, SymbolDay, Trade
-from fastcore.reference.snapshots import accepted, anchors, points_of, volume
+from fastcore.reference.snapshots import accepted, points_of, tells_shares, volumes_of
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Facts:
     premarket_low: float | None = None
     volume: float | None = None
     dollar_volume: float | None = None
+    priced_shares: float | None = None
     premarket_volume: float | None = None
     postmarket_volume: float | None = None
     trades: float | None = None
@@ -43,7 +44,7 @@ def facts_of(events: SymbolDay, day: Day) -> Facts:
     facts = Facts()
     snapshots = accepted(events, day)
     facts.traded = bool(events.trades or events.bars) or any(
-        points_of(row, day) or (row.minute_start >= day.start and row.accumulated > 0) for row in snapshots
+        points_of(row, day) or tells_shares(row, day) for row in snapshots
     )
     _prices(facts, events, snapshots, day)
     _open_and_close(facts, events, snapshots, day)
@@ -119,15 +120,16 @@ def _highs_and_lows(facts: Facts, events: SymbolDay, snapshots: list[Snapshot], 
 
 
 def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
-    anchored = anchors(events, day)
+    whole, premarket = volumes_of(events, day)
     trades = [trade for trade in events.trades if trade.has_volume]
-    if anchored or events.trades:
-        facts.volume, facts.dollar_volume = volume(anchored, trades)
+    if whole.bars is not None or events.trades:
+        facts.volume, facts.dollar_volume, facts.priced_shares = whole.shares, whole.dollars, whole.priced_shares
+    elif whole.told is not None:
+        facts.volume = whole.shares
     if facts.traded:
         facts.halts = 0.0
         facts.suspect_prints = float(events.suspects)
-        before = [anchor for anchor in anchored if anchor.end <= day.open]
-        facts.premarket_volume = volume(before, [trade for trade in trades if trade.premarket])[0]
+        facts.premarket_volume = premarket.shares
         facts.postmarket_volume = math.fsum(trade.size for trade in trades if trade.after_hours)
         if events.bars_only:
             facts.postmarket_volume = math.fsum(bar.volume for bar in events.stand_in_bars() if bar.postmarket)
@@ -142,6 +144,10 @@ def quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot]
             quoted = event.time
         elif isinstance(event, Snapshot) and event in snapshots and event.updated > quoted:
             if not present(event.bid) and not present(event.ask):
+                continue
+            lacks_bid = not present(event.bid) and facts.bid is not None
+            lacks_ask = not present(event.ask) and facts.ask is not None
+            if lacks_bid or lacks_ask:
                 continue
             quoted = event.updated
         else:

@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from fastcore.fields import SUMS
 from fastcore.reference.filters_twin import matches, ranked
 from fastcore.reference.market_twin import MarketTwin
 
 Row = dict[str, Any]
+
+
+def shown(row: Row) -> Row:
+    """A row as lists show it: sums and averages, which are stored exactly, to 6 decimals."""
+    return {name: round(value * 1e6) / 1e6 if name in SUMS and value < 9e9 else value for name, value in row.items()}
 
 
 class Definition(Protocol):
@@ -98,6 +104,7 @@ class ListsTwin:
     def _refresh(self, definition: Definition, rows: dict[str, Row], moved: bool) -> Update:
         published = self.published[definition.name]
         selected = self.select(definition, rows)
+        rows = {symbol: shown(rows[symbol]) for symbol in selected}
         before = {symbol: rank for rank, symbol in enumerate(published.members, 1)}
         changes = [Change("REMOVE", symbol) for symbol in published.members if symbol not in set(selected)]
         for change in changes:

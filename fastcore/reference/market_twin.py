@@ -5,6 +5,8 @@ what that is compared with.
 """
 
 import math
+from collections import deque
+from typing import Final
 
 from tradeul.v1 import frame_pb2, market_data_pb2
 
@@ -28,6 +30,9 @@ from fastcore.reference.suspects import settled
 # Of the day before alone, and of many days before.
 _DAY_BEFORE = frozenset({"prev_close", "prev_volume"})
 _DAYS_BEFORE = frozenset({"avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
+
+# So many of the market's newest volume-eligible trades are told apart within one second.
+RECENT_TRADES: Final = 131_072
 
 
 class MarketTwin:
@@ -55,6 +60,8 @@ class MarketTwin:
         self._halts: dict[str, HaltsTwin] = {}
         # Per symbol the time of its newest limit message.
         self._newest_limit: dict[str, int] = {}
+        # Orders of the newest trades of today that count for volume.
+        self._recent: deque[int] = deque(maxlen=RECENT_TRADES)
 
     @property
     def trading_date(self) -> str:
@@ -183,6 +190,7 @@ class MarketTwin:
             self._halts.clear()
             self._newest_limit.clear()
             split = {self.symbols[symbol_id] for symbol_id in day.split_symbol_id}
+            self._recent.clear()
             for symbol in self.symbols:
                 self._events[symbol] = SymbolDay()
                 is_kept = not day.splits_unknown and symbol not in split
@@ -218,6 +226,8 @@ class MarketTwin:
             row = (batch.time_ns[i], batch.price[i], batch.size[i], batch.conditions[i])
             is_halted = self._is_halted(symbol_id, max(self.now_ns, row[0]))
             trade = judge_trade(self._next(), row, self.rules, self.day, is_halted)
+            if trade.has_volume:
+                self._recent.append(trade.order)
             self._add(symbol_id, trade, trade.time)
             if trade.sets_price:
                 self._halts_of(symbol_id).trade(trade.time, self.now_ns)
@@ -271,6 +281,7 @@ class MarketTwin:
         for i, symbol_id in enumerate(snapshot.symbol_id):
             row = Snapshot(
                 order=self._next(),
+                single_from=self._recent[0] if self._recent else 0,
                 updated=snapshot.updated_ns[i],
                 trade_time=snapshot.last_trade_ns[i],
                 trade_price=snapshot.last_trade_price[i],

@@ -1,23 +1,15 @@
-"""What rows of the vendor's full snapshot add to a symbol's day: only what is newer than the row, as it then was."""
+"""What rows of the vendor's full snapshot add to a symbol's day, and what its volume comes to with them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from fastcore.reference.day_events import Bar, Day, Limit, Snapshot, SymbolDay, Trade
+from fastcore.reference.day_events import Bar, Day, Snapshot, SymbolDay, Trade
 
 SECOND: Final = 1_000_000_000
 MINUTE: Final = 60 * SECOND
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """Shares and dollars of the day up to `end`; dollars are None when they are not known."""
-
-    order: int
-    end: int
-    shares: float
-    dollars: float | None
+# What was traded so long before a snapshot is settled: no later bar or trade changes it.
+SETTLED_SECONDS: Final = 1_200
 
 
 @dataclass(frozen=True)
@@ -39,62 +31,131 @@ def points_of(snapshot: Snapshot, day: Day) -> list[Point]:
 
 
 def accepted(events: SymbolDay, day: Day) -> list[Snapshot]:
-    """Those that were newer than the row when they came."""
-    newest = newest_limit = -1
-    result = []
+    """Those of this day."""
+    return [row for row in events.snapshots if day.start <= row.updated < day.end]
+
+
+def tells_shares(snapshot: Snapshot, day: Day) -> bool:
+    """Whether it has a volume of today; one without a time of its minute is as of `updated`."""
+    return snapshot.accumulated > 0 and (snapshot.minute_start >= day.start or snapshot.minute_start == 0)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Shares and dollars of the day before `end`."""
+
+    end: int
+    shares: float
+    dollars: float
+
+
+@dataclass
+class Told:
+    """Shares of the day before `until`, as a snapshot tells them, and the trades that came after."""
+
+    until: int
+    shares: float
+    after: list[Trade]
+
+    @property
+    def total(self) -> float:
+        return math.fsum([self.shares, *(trade.size for trade in self.after)])
+
+
+@dataclass
+class Volume:
+    """A symbol's volume while its events come in, one by one."""
+
+    bars: Bars | None = None
+    told: Told | None = None
+    trades: list[Trade] = field(default_factory=list)
+
+    @property
+    def shares(self) -> float:
+        return self.priced_shares if self.told is None else self.told.total
+
+    @property
+    def priced_shares(self) -> float:
+        """The shares whose dollars are known."""
+        before = self.bars.shares if self.bars is not None else 0.0
+        return math.fsum([before, *(trade.size for trade in self._uncovered())])
+
+    @property
+    def dollars(self) -> float:
+        before = self.bars.dollars if self.bars is not None else 0.0
+        return math.fsum([before, *(trade.price * trade.size for trade in self._uncovered())])
+
+    def take_trade(self, trade: Trade) -> None:
+        if self.bars is not None and trade.time < self.bars.end:
+            return
+        self.trades.append(trade)
+        if self.told is not None and trade.time >= self.told.until:
+            self.told.after.append(trade)
+
+    def take_bar(self, end: int, shares: float, dollars: float) -> None:
+        if self.bars is not None and end < self.bars.end:
+            return
+        if self.told is not None and self.told.until <= end:
+            self.told = None
+        self.bars = Bars(end, shares, dollars)
+
+    def take_snapshot(self, until: int, shares: float, single_from: int) -> None:
+        self._settle((until // SECOND - SETTLED_SECONDS) * SECOND)
+        if self.bars is not None and until < self.bars.end:
+            return
+        if self.told is not None and until < self.told.until:
+            return
+        if self.told is not None and until == self.told.until:
+            after = self.told.after
+        else:
+            after = [trade for trade in self._uncovered() if _latest_time(trade, single_from) >= until]
+        told = Told(until, shares, after)
+        if told.total > self.shares * (1 + 1e-9):
+            self.told = told
+
+    def _settle(self, end: int) -> None:
+        """What was traded before `end` becomes a bar, if there is anything."""
+        old = [trade for trade in self._uncovered() if trade.time < end]
+        if old:
+            before = self.bars or Bars(0, 0.0, 0.0)
+            shares = math.fsum([before.shares, *(trade.size for trade in old)])
+            self.bars = Bars(end, shares, math.fsum([before.dollars, *(trade.price * trade.size for trade in old)]))
+
+    def _uncovered(self) -> list[Trade]:
+        """The trades that no bar covers."""
+        return [trade for trade in self.trades if self.bars is None or trade.time >= self.bars.end]
+
+
+def _latest_time(trade: Trade, single_from: int) -> int:
+    """Of an older trade only the second is known: it counts as that second's first moment."""
+    return trade.time if trade.order >= single_from else trade.time // SECOND * SECOND
+
+
+def volumes_of(events: SymbolDay, day: Day) -> tuple[Volume, Volume]:
+    """The day's volume, and the same counted to the open."""
+    whole, premarket = Volume(), Volume()
+    today = accepted(events, day)
     for event in events.arrivals:
-        if isinstance(event, Trade):
-            newest = max(newest, event.time)
-        elif isinstance(event, Bar):
-            newest = max(newest, event.end)
-        elif isinstance(event, Limit) and event.time >= newest_limit:
-            newest_limit = event.time
-            newest = max(newest, event.time)
-        elif isinstance(event, Snapshot) and event.updated > newest and day.start <= event.updated < day.end:
-            result.append(event)
-            newest = max([newest, *(point.time for point in points_of(event, day))])
-    return result
-
-
-def bar_anchors(events: SymbolDay) -> list[Anchor]:
-    return [
-        Anchor(bar.order, bar.end, bar.accumulated, bar.day_vwap * bar.accumulated)
-        for bar in events.bars
-        if bar.anchors
-    ]
-
-
-def anchors(events: SymbolDay, day: Day) -> list[Anchor]:
-    """All that bars and snapshots say of the day's volume; a snapshot that is older or would lessen it says nothing."""
-    result = bar_anchors(events)
-    for snapshot in accepted(events, day):
-        if snapshot.minute_start < day.start or not snapshot.accumulated > 0:
-            continue
-        end = -(-_minute_end(snapshot) // SECOND) * SECOND
-        trades = [trade for trade in events.trades if trade.has_volume and trade.order < snapshot.order]
-        earlier = [anchor for anchor in result if anchor.order < snapshot.order]
-        if any(anchor.end > end for anchor in earlier):
-            continue
-        before = volume(earlier, trades)[0]
-        after = math.fsum(trade.size for trade in trades if trade.time >= end)
-        if snapshot.accumulated + after >= before * (1 - 1e-9):
-            dollars = None if math.isnan(snapshot.vwap) else snapshot.vwap * snapshot.accumulated
-            result.append(Anchor(snapshot.order, end, snapshot.accumulated, dollars))
-    return result
-
-
-def volume(anchored: list[Anchor], trades: list[Trade]) -> tuple[float, float | None]:
-    """Shares and dollars: those of the newest anchor, and of the trades at or after its end."""
-    if not anchored:
-        return math.fsum(t.size for t in trades), math.fsum(t.price * t.size for t in trades)
-    newest = max(anchored, key=lambda anchor: (anchor.end, anchor.order))
-    after = [trade for trade in trades if trade.time >= newest.end]
-    shares = math.fsum([newest.shares, *(trade.size for trade in after)])
-    if newest.dollars is None:
-        return shares, None
-    return shares, math.fsum([newest.dollars, *(trade.price * trade.size for trade in after)])
+        if isinstance(event, Trade) and event.has_volume:
+            whole.take_trade(event)
+            if event.premarket:
+                premarket.take_trade(event)
+        elif isinstance(event, Bar) and event.anchors:
+            # Trades are kept by second.
+            end = -(-event.end // SECOND) * SECOND
+            whole.take_bar(end, event.accumulated, event.day_vwap * event.accumulated)
+            if event.end <= day.open:
+                premarket.take_bar(end, event.accumulated, event.day_vwap * event.accumulated)
+        elif isinstance(event, Snapshot) and event in today and tells_shares(event, day):
+            until = event.updated + 1
+            if event.minute_start:
+                until = min(event.minute_start + MINUTE, until)
+            whole.take_snapshot(until, event.accumulated, event.single_from)
+            if until <= day.open:
+                premarket.take_snapshot(until, event.accumulated, event.single_from)
+    return whole, premarket
 
 
 def _minute_end(snapshot: Snapshot) -> int:
-    """A minute that is still open stands for all before `updated`."""
+    """The newest minute may still be open."""
     return min(snapshot.minute_start + MINUTE, snapshot.updated)

@@ -6,7 +6,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import analytics_pb2, session_pb2, stream_pb2
 
-from fastcore.measures import Measures
+from fastcore.measures import Measures, shown
 from services.analytics.core import AnalyticsCore
 from services.kit.wire import wrap
 
@@ -33,8 +33,8 @@ def rvol(core: AnalyticsCore, symbol_id: int, measured: Measures) -> analytics_p
         rvol_slot=measured.rvol_slot,
         slot=core.slot,
         session=session_pb2.Session.ValueType(core.state.session),
-        volume_today=measured.volume_today,
-        baseline=measured.baseline,
+        volume_today=_shown(measured.volume_today),
+        baseline=_shown(measured.baseline),
         days=measured.days,
         updated_at=_time(measured.updated_ns),
     )
@@ -85,6 +85,10 @@ def heartbeat(position: stream_pb2.StreamPosition | None) -> bytes:
 def going_away(position: stream_pb2.StreamPosition | None, reason: str) -> bytes:
     message = stream_pb2.StreamGoingAway(position=position, reason=reason)
     return analytics_pb2.WatchMetricsResponse(going_away=message).SerializeToString()
+
+
+def _shown(value: float | None) -> float | None:
+    return None if value is None else shown(value)
 
 
 def _time(ns: int | None) -> Timestamp | None:

@@ -11,7 +11,7 @@ from collections import deque
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
 
-from fastcore.measures import Measures, touched_since
+from fastcore.measures import Measures, shown, touched_since
 from fastcore.row_json import instant_json
 from services.analytics.core import AnalyticsCore
 from services.analytics.messages import session_name
@@ -23,7 +23,6 @@ INTRADAY_FIELDS: Final = ("high", "low", "high_time", "low_time")
 DAY_BEGINS_HOUR: Final = 4
 SHORTEST_TTL: Final = 60
 NS: Final = 1_000_000_000
-DECIMALS: Final = 6
 # All keys of a day; they begin with nobody else's words.
 PATTERNS: Final = ("rvol:*", "intraday:*", "slot:*")
 # Making the texts of so many takes a few milliseconds.
@@ -202,7 +201,7 @@ def number(value: float | int | None) -> str:
     """As JSON has it, with 6 decimals at most; empty when absent."""
     if value is None:
         return ""
-    value = round(value, DECIMALS)
+    value = shown(value)
     whole = int(value)
     return str(whole) if whole == value else repr(value)
 

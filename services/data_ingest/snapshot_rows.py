@@ -1,4 +1,4 @@
-"""The vendor's full-market snapshot as columns (SEMANTICS 12.17); what is no price or volume becomes absent."""
+"""The vendor's full-market snapshot as columns (docs/semantics.md); what is no price or volume becomes absent."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,7 +100,7 @@ def _append(columns: SnapshotColumns, row: int, ticker: SnapshotTicker, rules: S
 
 
 def _last_trade(trade: SnapshotTrade | None, rules: SnapshotRules) -> tuple[int, float]:
-    """Time and price of a last trade that may set the price (section 3); 0 and NaN of another."""
+    """Time and price of a last trade that may set the price; 0 and NaN of another."""
     if trade is None:
         return 0, NAN
     time_ns, price = nanoseconds(trade.t), _price(trade.p)

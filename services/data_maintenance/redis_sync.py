@@ -18,6 +18,7 @@ from google.protobuf import json_format
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from fastcore.measures import shown
 from services.data_ingest.reference.baselines import BASELINE_DAYS
 from services.data_ingest.reference.batch import SLOTS
 from services.data_ingest.reference.daily import ATR_DAYS
@@ -166,7 +167,7 @@ class SyncRedis:
         for row in rows:
             value = row["atr"] / splits.factor(row["symbol"], row["date"])
             values[row["symbol"]] = msgspec.json.encode(
-                {"atr": value, "atr_percent": row["atr_percent"], "period": ATR_DAYS, "date": row["date"]}
+                {"atr": shown(value), "atr_percent": row["atr_percent"], "period": ATR_DAYS, "date": row["date"]}
             ).decode()
         # The value is its own version.
         marks = Marks(self._redis, "atr", today)

@@ -8,13 +8,13 @@ from google.protobuf import descriptor, json_format
 from google.protobuf.message import Message
 from tradeul.v1 import session_pb2, ticker_pb2, ticker_row_pb2
 
+from fastcore.fields import SUMS
+from fastcore.measures import shown
 from services.kit.company import metadata_columns
 from services.kit.texts import plain_text
 from services.kit.vendor_models import TickerDetails
 from services.ticker.requests import PageMark, page_token
 
-# Sums and averages are shown with so many decimals.
-DECIMALS: Final = 6
 _FIELDS: Final = ticker_pb2.TickerMetadata.DESCRIPTOR.fields_by_name
 FIRST_FURTHER_FIELD: Final = 30
 # Columns of ticker_metadata with the name of their field. The listing date was a further field first.
@@ -34,6 +34,7 @@ _TEXTS: Final = frozenset(
     name for name in COLUMNS if _FIELDS[name].cpp_type == descriptor.FieldDescriptor.CPPTYPE_STRING
 )
 _ROW_FIELDS: Final = ticker_row_pb2.TickerRow.DESCRIPTOR.fields_by_name
+_BAR_SUMS: Final = ("volume", "vwap")
 _SHARED: Final = tuple(name for name in COLUMNS if name in _ROW_FIELDS)
 
 
@@ -48,7 +49,7 @@ def metadata_of(record: Mapping[str, Any]) -> tuple[ticker_pb2.TickerMetadata, l
     for name in COLUMNS:
         value = plain_text(record[name]) if name in _TEXTS else record[name]
         if value is not None:
-            setattr(message, name, value)
+            setattr(message, name, shown(value) if name in SUMS else value)
     if record["updated_at"] is not None:
         message.updated_at.FromDatetime(record["updated_at"])
     left_out = []
@@ -124,9 +125,13 @@ def complete_row(
         day.date = last_day["date"].isoformat()
         for name in ("open", "high", "low", "close", "volume", "vwap", "trades"):
             if last_day[name] is not None:
-                setattr(day, name, last_day[name])
+                setattr(day, name, shown(last_day[name]) if name in _BAR_SUMS else last_day[name])
         answer.price = last_day["close"]
     return answer
+
+
+def _shown(value: float | None) -> float | None:
+    return None if value is None else shown(value)
 
 
 def bars_of(records: Sequence[Mapping[str, Any]]) -> list[ticker_pb2.Bar]:
@@ -138,8 +143,8 @@ def bars_of(records: Sequence[Mapping[str, Any]]) -> list[ticker_pb2.Bar]:
             high=record["high"],
             low=record["low"],
             close=record["close"],
-            volume=round(record["volume"], DECIMALS),
-            vwap=None if record["vwap"] is None else round(record["vwap"], DECIMALS),
+            volume=_shown(record["volume"]),
+            vwap=_shown(record["vwap"]),
             trades=record["trades"],
         )
         bar.time.FromDatetime(record["time"])
@@ -158,7 +163,7 @@ def scan_results_of(records: Sequence[Mapping[str, Any]], limit: int) -> ticker_
             rank=record["rank"],
             is_entry=record["is_entry"],
             price=record["price"],
-            volume_today=record["volume_today"],
+            volume_today=_shown(record["volume_today"]),
             change_percent=record["change_percent"],
             gap_percent=record["gap_percent"],
             rvol=record["rvol"],

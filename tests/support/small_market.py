@@ -95,6 +95,42 @@ class SmallMarket:
             )
         )
 
+    def snapshot(
+        self,
+        updated: str,
+        *,
+        minute: str = "",
+        av: float = NAN,
+        minute_bar: tuple[float, float, float] = (NAN, NAN, NAN),
+        day: tuple[float, float, float, float] = (NAN, NAN, NAN, NAN),
+        vw: float = NAN,
+        last: tuple[str, float] | None = None,
+        bid: float = NAN,
+        ask: float = NAN,
+        symbol: str = "A",
+    ) -> None:
+        """A row of the vendor's full snapshot: `minute_bar` is (high, low, close), `day` (open, high, low, close)."""
+        self.frame(
+            vendor_snapshot=market_data_pb2.VendorSnapshot(
+                symbol_id=[self.symbols.index(symbol)],
+                updated_ns=[self.at(updated)],
+                last_trade_ns=[self.at(last[0]) if last else 0],
+                last_trade_price=[last[1] if last else NAN],
+                day_open=[day[0]],
+                day_high=[day[1]],
+                day_low=[day[2]],
+                day_close=[day[3]],
+                day_vwap=[vw],
+                accumulated_volume=[av],
+                minute_close=[minute_bar[2]],
+                bid=[bid],
+                ask=[ask],
+                minute_start_ns=[self.at(minute) if minute else 0],
+                minute_high=[minute_bar[0]],
+                minute_low=[minute_bar[1]],
+            )
+        )
+
     def quote(self, clock: str, bid: float, ask: float) -> None:
         batch = market_data_pb2.QuoteBatch(
             symbol_id=[0], time_ns=[self.at(clock)], bid=[bid], ask=[ask], bid_size=[1], ask_size=[1]
