@@ -40,6 +40,7 @@ CURRENT: Final = _FIELDS["current"]
 HEARTBEAT: Final = _FIELDS["heartbeat"]
 RESET: Final = _FIELDS["reset"]
 GOING_AWAY: Final = _FIELDS["going_away"]
+FEED_GAP: Final = _FIELDS["feed_gap"]
 _BATCH_TAG: Final = bytes((BATCH << 3 | LENGTH_DELIMITED,))
 
 
@@ -48,7 +49,7 @@ class FeedReader:
 
     Args:
         on_events: is told how many events of each batch entered the stream.
-        on_lost: is called when batches were lost.
+        on_lost: is called when batches were lost, and when the vendor's line is back after having been away.
         set_trouble: is told why nothing comes; None when it comes again.
         before_batch: what is waited for before each batch is taken, once the feed's symbols are known.
     """
@@ -153,9 +154,19 @@ class FeedReader:
         elif number == GOING_AWAY:
             self._progressed = True
             return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
+        elif number == FEED_GAP:
+            self._take_gap(polygon_ws_pb2.FeedGap.FromString(bytes(payload)))
         elif number != HEARTBEAT:
-            return f"expected a response of field {OPENED}-{GOING_AWAY}, was field {number}"
+            return f"expected a response of field {OPENED}-{FEED_GAP}, was field {number}"
         return None
+
+    def _take_gap(self, gap: polygon_ws_pb2.FeedGap) -> None:
+        if not gap.HasField("to_ns"):
+            log.warning("the vendor's line is away", reason=gap.reason)
+            return
+        metrics.FEED_GAPS.inc()
+        log.warning("the vendor's line was away", seconds=round((gap.to_ns - gap.from_ns) / 1e9, 3), reason=gap.reason)
+        self._on_lost()
 
     async def _acknowledge(self, call: Any) -> None:
         """Lets polygon_ws forget what is in the stream, a few times a second, until the connection ends."""

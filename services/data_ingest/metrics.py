@@ -36,6 +36,10 @@ JOURNAL_KEPT = Gauge("tradeul_journal_kept", "1 while the stream is written to t
 JOURNAL_MARKET_SECONDS = Histogram(
     "tradeul_journal_market_seconds", "How long the stream waited while its market was taken for the journal."
 )
+LOWERED_VOLUMES = Counter(
+    "tradeul_lowered_volumes", "Bars that told of fewer shares since 04:00 than had been counted: corrections."
+)
+FEED_GAPS = Counter("tradeul_feed_gaps", "Times the vendor's line was away and came back.")
 
 BATCHES = FRAMES.labels(SERVICE, "batch")
 LAG = LAG_SECONDS.labels(SERVICE, "sequenced")

@@ -262,8 +262,8 @@ class DataIngest(Service):
             self._watermarks.events_came(events)
 
     def _on_lost(self) -> None:
-        """What the lost batches said is in the vendor's snapshot, as far as it can be had at all."""
-        self._snapshots.poke()
+        """What was lost is in the vendor's snapshot, as far as it can be had at all."""
+        self._snapshots.line_returned()
 
     def _on_day(self) -> None:
         self._day_changed.set()
@@ -381,6 +381,7 @@ class DataIngest(Service):
         for outcome, count in self.sequencer.market.state.suspect_prints.items():
             metrics.SUSPECT_PRINTS.labels(outcome).set(count)
         metrics.HALTED_SYMBOLS.set(self.sequencer.market.state.halted_count)
+        grow(metrics.LOWERED_VOLUMES, "lowered_volumes", self.sequencer.market.state.lowered_volumes)
         grow(metrics.FEED_RESETS, "resets", feed.resets)
         grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
         grow(metrics.TRADING_DAYS, "days", feed.days)

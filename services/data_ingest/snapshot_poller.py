@@ -1,6 +1,7 @@
 """Reconciles the stream with the vendor's full-market snapshot: at the start, now and then, and after a loss."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -9,6 +10,7 @@ from services.data_ingest import metrics
 from services.data_ingest.sequencer import Sequencer
 from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules
 from services.data_ingest.snapshot_source import SnapshotError, SnapshotSource
+from services.kit.clock import monotonic
 from services.kit.logging import get_logger
 from services.kit.redaction import reason_of
 
@@ -17,6 +19,10 @@ log = get_logger(__name__)
 OPEN_SECONDS: Final = 60.0
 # Nothing changes in a closed market but what the vendor corrects.
 CLOSED_SECONDS: Final = 600.0
+# What the vendor shows is seconds old: the first snapshot after a loss lacks the newest of what was lost.
+AGAIN_SECONDS: Final = 15.0
+# How soon the beginning of a session is seen.
+SESSION_SECONDS: Final = 0.25
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 
@@ -47,13 +53,31 @@ class SnapshotPoller:
         self._on_rows = on_rows
         self._publish = publish
         self._asked = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
 
     def poke(self) -> None:
         """A snapshot is wanted at once."""
         self._asked.set()
 
+    def line_returned(self) -> None:
+        """Something was lost: a snapshot is wanted at once, and another one 15 s later."""
+        self.poke()
+        self._forget_again()
+        self._again = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self.poke)
+
+    def _forget_again(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
     async def run(self) -> None:
         """Takes snapshots until cancelled."""
+        try:
+            await self._poll()
+        finally:
+            self._forget_again()
+
+    async def _poll(self) -> None:
         failures = 0
         while True:
             self._asked.clear()
@@ -69,11 +93,18 @@ class SnapshotPoller:
                 failures = 0
                 metrics.SNAPSHOTS.labels("taken").inc()
                 log.info("snapshot taken", rows=rows)
-            try:
-                async with asyncio.timeout(pause):
+            await self._wait(pause)
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits so long; less when a snapshot is asked for, or a session begins."""
+        end = monotonic() + seconds
+        was_closed = self._is_closed()
+        while not self._asked.is_set() and (left := end - monotonic()) > 0:
+            if was_closed and not self._is_closed():
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, SESSION_SECONDS) if was_closed else left):
                     await self._asked.wait()
-            except TimeoutError:
-                pass
 
     async def _take(self) -> int:
         rows = 0

@@ -17,6 +17,16 @@ MAX_HELD_BATCHES: Final = 1 << 16
 LAST_SEQUENCE: Final = 1 << 31
 # A batch is closed at so many events, if not by time.
 MAX_BATCH_ROWS: Final = 4096
+# Of a connection that comes and goes the newest gaps are enough.
+MAX_GAPS: Final = 64
+
+
+class Gap(NamedTuple):
+    """That the vendor's connection was lost or is back, behind the batch at `position`, as an encoded response."""
+
+    number: int
+    position: Position
+    message: bytes
 
 
 class Held(NamedTuple):
@@ -53,6 +63,9 @@ class FeedBuffer:
         self._on_batch = on_batch
         self._max_rows = max_rows
         self._held: deque[Held] = deque()
+        self._gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
+        # Gaps so far, those included that are no longer held.
+        self.gaps = 0
 
     @property
     def position(self) -> Position:
@@ -93,6 +106,22 @@ class FeedBuffer:
             self.dropped_events += self._forget()
         self._on_batch()
         return True
+
+    def add_gap(self, from_ns: int, to_ns: int | None, reason: str) -> None:
+        """Behind what has come so far the connection was lost at `from_ns`, or is back since `to_ns`."""
+        self.flush()
+        position = self.position
+        self._gaps.append(Gap(self.gaps, position, grammar.feed_gap(position, from_ns, to_ns, reason)))
+        self.gaps += 1
+
+    def gap(self, number: int) -> Gap | None:
+        """Gap `number`, counted from 0, or the next one that is held; None when there is none."""
+        return next((gap for gap in self._gaps if gap.number >= number), None) if number < self.gaps else None
+
+    def first_gap_behind(self, sequence: int) -> int:
+        """The number of the first gap that stands behind batch `sequence` or a later one."""
+        here = (gap for gap in self._gaps if gap.position.epoch == self.ring.epoch)
+        return next((gap.number for gap in here if gap.position.sequence >= sequence), self.gaps)
 
     def acknowledge(self, asked: Position) -> bool:
         """Forgets the batches up to `asked`; False when that is no position of ours."""

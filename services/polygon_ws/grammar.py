@@ -5,6 +5,7 @@ from typing import Final
 
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
+from services.kit.ring import Position
 from services.kit.wire import varint
 
 # SubscribeMarketResponse.batch and MarketBatch.position, both length-delimited.
@@ -42,6 +43,11 @@ def reset(epoch: int, sequence: int, reason: str) -> bytes:
 def going_away(epoch: int, sequence: int, reason: str) -> bytes:
     message = stream_pb2.StreamGoingAway(position=_position(epoch, sequence), reason=reason)
     return polygon_ws_pb2.SubscribeMarketResponse(going_away=message).SerializeToString()
+
+
+def feed_gap(position: Position, from_ns: int, to_ns: int | None, reason: str) -> bytes:
+    message = polygon_ws_pb2.FeedGap(position=position.message(), from_ns=from_ns, to_ns=to_ns, reason=reason)
+    return polygon_ws_pb2.SubscribeMarketResponse(feed_gap=message).SerializeToString()
 
 
 def _position(epoch: int, sequence: int) -> stream_pb2.StreamPosition:

@@ -51,6 +51,7 @@ class MarketSubscription:
         yield self._opened()
         if lost is not None:
             yield grammar.reset(buffer.ring.epoch, self._next - 1, lost)
+        next_gap = buffer.first_gap_behind(self._next - 1)
         is_current = False
         current_at = buffer.position.sequence
         while not self._ended:
@@ -67,6 +68,11 @@ class MarketSubscription:
                 yield grammar.reset(buffer.ring.epoch, self._next - 1, reason)
                 # The symbols of the batches that are gone.
                 yield self._opened()
+            elif (gap := buffer.gap(next_gap)) is not None and (
+                gap.position.epoch != epoch or gap.position.sequence < self._next
+            ):
+                next_gap = gap.number + 1
+                yield gap.message
             elif not is_current and self._next > current_at:
                 is_current = True
                 yield grammar.current(buffer.ring.epoch, self._next - 1)

@@ -52,6 +52,9 @@ class PolygonWs(Service):
         self._max_message_bytes = max_message_bytes
         self._backpressure = Backpressure(pause_bytes)
         self._flush_timer: asyncio.TimerHandle | None = None
+        # Since when the vendor's connection has been away, and why; None while it is there, and before the first.
+        self._lost: tuple[int, str] | None = None
+        self._was_subscribed = False
         self._growing = Growing()
         self._report = SetAsideReport()
         self._is_wall = settings.clock == "wall"
@@ -136,6 +139,21 @@ class PolygonWs(Service):
             metrics.FEED_STATE.labels(each.name.lower()).set(each is state)
         metrics.REFUSED.set(len(self.connection.refused))
         self.set_trouble(detail if state is FeedState.REFUSED else None)
+        if state is FeedState.SUBSCRIBED:
+            if self._lost is not None:
+                self._add_gap(wall_ns())
+            self._lost = None
+            self._was_subscribed = True
+        elif state in (FeedState.BACKING_OFF, FeedState.REFUSED) and self._was_subscribed and self._lost is None:
+            self._lost = (self.connection.last_message_ns or wall_ns(), detail)
+            self._add_gap(None)
+
+    def _add_gap(self, to_ns: int | None) -> None:
+        assert self._lost is not None, "the connection was lost"
+        from_ns, reason = self._lost
+        self._flush()
+        self.buffer.add_gap(from_ns, to_ns, reason)
+        self._servicer.wake()
 
     async def _tick(self) -> None:
         """Counters go to the metrics now and then, not with every event."""

@@ -203,6 +203,53 @@ async def test_lost_batches_are_made_good_by_a_snapshot(
         assert sequencer.service.feed.lost_batches == 1
 
 
+async def test_a_line_that_was_away_is_made_good_by_snapshots(
+    sequencer: RunningSequencer,
+    feed: ScriptedPolygonWs,
+    vendor: VendorServer,
+    rest: ScriptedRest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot_poller, "AGAIN_SECONDS", 0.2)
+    async with sequencer.reader() as reader:
+        feed.trades(("A", "10:00:00", 10.0), ("A", "10:00:01", 10.1))
+        await reader.until_price("A", 10.1)
+        asked = vendor.requests.count(SNAPSHOT)
+        feed.line_was_away(1)
+        # The symbol trades on, and the snapshot is older than that.
+        feed.trades(("A", "10:00:10", 10.2))
+        await reader.until_price("A", 10.2)
+        assert vendor.requests.count(SNAPSHOT) == asked
+        updated = ms_at("10:00:09") * MS
+        rest.tickers = [
+            {
+                "ticker": "A",
+                "updated": updated,
+                "lastTrade": {"p": 10.15, "t": updated, "s": 100, "c": []},
+                "min": {
+                    "t": ms_at("10:00:00"),
+                    "o": 10,
+                    "h": 12,
+                    "l": 9.5,
+                    "c": 10.15,
+                    "v": 50200,
+                    "av": 50200,
+                    "vw": 10,
+                },
+                "day": {"o": 10, "h": 12.0, "l": 9.5, "c": 10.15, "v": 50200, "vw": 10},
+            }
+        ]
+        feed.line_was_away(1, 9_000_000_001)
+        assert reader.market is not None
+        state = reader.market.state
+        await reader.until(lambda: state.row("A").get("high") == 12.0)
+        row = state.row("A")
+        assert (row["low"], row["volume_today"], row["price"], row["vwap"]) == (9.5, 50300.0, 10.2, 10.1)
+        async with asyncio.timeout(30):
+            while vendor.requests.count(SNAPSHOT) < asked + 2:
+                await asyncio.sleep(POLL_SECONDS)
+
+
 async def test_polygon_ws_that_goes_and_comes_back(sequencer: RunningSequencer, feed: ScriptedPolygonWs) -> None:
     async with sequencer.reader() as reader:
         feed.trades(("A", "04:00:01", 1.0))

@@ -97,6 +97,33 @@ async def test_reconnects_and_loses_nothing_it_got(vendor: VendorServer) -> None
         assert (await until_state(feed, FeedState.SUBSCRIBED)).reconnects >= 3
 
 
+async def test_a_line_that_was_away_is_told_in_its_place(vendor: VendorServer) -> None:
+    async with running_feed(vendor) as feed:
+        await vendor.joins(1)
+        async with feed.sequencer() as sequencer:
+            await vendor.send(message(trade("AAPL", 1)))
+            await sequencer.until_trades(1)
+            await vendor.drop()
+            lost = (await sequencer.until("feed_gap")).feed_gap
+            back = (await sequencer.until("feed_gap")).feed_gap
+            assert (lost.position.sequence, back.position.sequence) == (1, 1)
+            assert lost.from_ns == back.from_ns > 0
+            assert not lost.HasField("to_ns")
+            assert back.to_ns > back.from_ns
+            assert lost.reason == back.reason != ""
+        await vendor.joins(2)
+        await vendor.send(message(trade("AAPL", 2)))
+        # Whoever comes back, and has nothing from behind the gap, is told of it before what came after it.
+        async with feed.sequencer((sequencer.epoch, 1)) as again:
+            await again.until_trades(1)
+            assert again.kinds == ["opened", "feed_gap", "feed_gap", "current", "batch"] or again.kinds == [
+                "opened", "feed_gap", "feed_gap", "batch"
+            ]  # fmt: skip
+        async with feed.sequencer((sequencer.epoch, 2)) as later:
+            await later.until("current")
+            assert later.kinds == ["opened", "current"]
+
+
 async def test_sequencer_comes_back_with_its_position(vendor: VendorServer) -> None:
     async with running_feed(vendor) as feed:
         await vendor.joins(1)

@@ -109,6 +109,12 @@ class ScriptedPolygonWs:
         position = stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.newest)
         self.say(Response(going_away=stream_pb2.StreamGoingAway(position=position, reason="stopping")))
 
+    def line_was_away(self, from_ns: int, to_ns: int | None = None) -> None:
+        """The vendor's line, since `from_ns`; it is back at `to_ns`."""
+        position = stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.newest)
+        gap = polygon_ws_pb2.FeedGap(position=position, from_ns=from_ns, to_ns=to_ns, reason="cut")
+        self.say(Response(feed_gap=gap))
+
     def forget_before(self, sequence: int) -> None:
         """Batches below are no longer held."""
         self.oldest = sequence

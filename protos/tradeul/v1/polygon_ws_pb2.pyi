@@ -88,6 +88,7 @@ class SubscribeMarketResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
     GOING_AWAY_FIELD_NUMBER: _builtins.int
+    FEED_GAP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___MarketOpened: ...
     @_builtins.property
@@ -102,6 +103,12 @@ class SubscribeMarketResponse(_message.Message):
 
     @_builtins.property
     def going_away(self) -> _stream_pb2.StreamGoingAway: ...
+    @_builtins.property
+    def feed_gap(self) -> Global___FeedGap:
+        """The vendor's connection was lost, or is back: what happened meanwhile
+        did not come, and never will by this stream.
+        """
+
     def __init__(
         self,
         *,
@@ -111,16 +118,58 @@ class SubscribeMarketResponse(_message.Message):
         heartbeat: _stream_pb2.StreamHeartbeat | None = ...,
         reset: _stream_pb2.StreamReset | None = ...,
         going_away: _stream_pb2.StreamGoingAway | None = ...,
+        feed_gap: Global___FeedGap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "current", b"current", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "current", b"current", "feed_gap", b"feed_gap", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "current", b"current", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "current", b"current", "feed_gap", b"feed_gap", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "batch", "current", "heartbeat", "reset", "going_away"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "batch", "current", "heartbeat", "reset", "going_away", "feed_gap"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
 Global___SubscribeMarketResponse: _TypeAlias = SubscribeMarketResponse  # noqa: Y015
+
+@_typing.final
+class FeedGap(_message.Message):
+    """Sent when the connection is lost and again, with `to_ns`, when everything is
+    subscribed anew. The same gap has the same `from_ns`, and may be sent again
+    to a subscriber that comes back.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    FROM_NS_FIELD_NUMBER: _builtins.int
+    TO_NS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    from_ns: _builtins.int
+    """Wall clock: when the last message came, in ns since 1970 UTC."""
+    to_ns: _builtins.int
+    """Left out while the connection is away."""
+    reason: _builtins.str
+    """Why it was lost, for people."""
+    @_builtins.property
+    def position(self) -> _stream_pb2.StreamPosition:
+        """The last batch before the gap."""
+
+    def __init__(
+        self,
+        *,
+        position: _stream_pb2.StreamPosition | None = ...,
+        from_ns: _builtins.int = ...,
+        to_ns: _builtins.int | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_to_ns", b"_to_ns", "position", b"position", "to_ns", b"to_ns"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_to_ns", b"_to_ns", "from_ns", b"from_ns", "position", b"position", "reason", b"reason", "to_ns", b"to_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__to_ns: _TypeAlias = _typing.Literal["to_ns"]  # noqa: Y015
+    _WhichOneofArgType__to_ns: _TypeAlias = _typing.Literal["_to_ns", b"_to_ns"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__to_ns) -> _WhichOneofReturnType__to_ns | None: ...
+
+Global___FeedGap: _TypeAlias = FeedGap  # noqa: Y015
 
 @_typing.final
 class MarketOpened(_message.Message):
