@@ -49,7 +49,7 @@ def metadata_of(record: Mapping[str, Any]) -> tuple[ticker_pb2.TickerMetadata, l
     for name in COLUMNS:
         value = plain_text(record[name]) if name in _TEXTS else record[name]
         if value is not None:
-            setattr(message, name, shown(value) if name in SUMS else value)
+            setattr(message, name, shown(record[name]) if name in SUMS else value)
     if record["updated_at"] is not None:
         message.updated_at.FromDatetime(record["updated_at"])
     left_out = []
@@ -143,7 +143,7 @@ def bars_of(records: Sequence[Mapping[str, Any]]) -> list[ticker_pb2.Bar]:
             high=record["high"],
             low=record["low"],
             close=record["close"],
-            volume=_shown(record["volume"]),
+            volume=shown(record["volume"]),
             vwap=_shown(record["vwap"]),
             trades=record["trades"],
         )

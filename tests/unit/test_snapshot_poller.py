@@ -25,7 +25,7 @@ class CountingSource:
     async def fetch(self, rules: SnapshotRules) -> AsyncIterator[SnapshotPart]:
         self.fetched += 1
         self._changed.set()
-        for part in ():
+        for part in list[SnapshotPart]():
             yield part
 
     async def until(self, count: int) -> None:
