@@ -44,8 +44,7 @@ def document(descriptors: descriptor_pb2.FileDescriptorSet, extras_file: Path | 
 
     Raises OpenApiError for a name in the extras that the protos do not have.
     """
-    file = extras_file or OPENAPI_EXTRAS.path()
-    extras = tomllib.loads(file.read_text(encoding="utf-8"))
+    extras = tomllib.loads((extras_file or OPENAPI_EXTRAS.path()).read_text(encoding="utf-8"))
     source = Source(descriptors)
     made = _Document(source, _field_extras(source, extras["fields"]), extras["json_of"])
     for file in descriptors.file:

@@ -178,7 +178,8 @@ def test_a_market_that_ends_at_noon_is_half_a_file(tmp_path: Path) -> None:
 def test_daily_bars(tmp_path: Path) -> None:
     day = date(2025, 11, 3)
     rows = [cells(Minute("A", seconds(day, 0), 100, 5)), cells(Minute("B", seconds(day, 0), 1, 1), -1.0)]
-    bars, result = read_days(write(tmp_path, day, text([*rows, cells(Minute("A", 1, 300, 6))])), "file")
+    rows.append(cells(Minute("A", seconds(day, 0), 300, 6)))
+    bars, result = read_days(write(tmp_path, day, text(rows)), "file", day)
     assert [(bar.symbol, bar.volume, bar.trades) for bar in bars] == [("A", 300.0, 6)]
     assert result.set_aside == 1 and result.problems[0].line == 3
     assert path_of(tmp_path, day).exists()

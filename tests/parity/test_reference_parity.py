@@ -167,7 +167,8 @@ def plain_baseline(
         if start.date() in counted and 4 <= start.hour < 20:
             by_day.setdefault(start.date(), {})[(start.hour - 4) * 12 + start.minute // 5] = values
     if len(by_day) < 3:
-        return len(by_day), *([math.nan] * 192 for _ in range(3))
+        nothing = [math.nan] * 192
+        return len(by_day), nothing, nothing, nothing
     volumes, means, spreads = [], [], []
     for slot in range(192):
         upto = [[values for s, values in day.items() if s <= slot] for day in by_day.values()]

@@ -284,7 +284,8 @@ def baselines(symbol: Symbol, history: Sequence[date]) -> tuple[int, list[float]
     """Days, and by slot: mean volume, mean trades and their sample sd, all since 04:00; NaN with fewer than 3 days."""
     days = [day for day in history[-30:] if any(key[0] == day for key in symbol.slots)]
     if len(days) < 3:
-        return len(days), *([math.nan] * 192 for _ in range(3))
+        nothing = [math.nan] * 192
+        return len(days), nothing, nothing, nothing
     volumes: list[float] = []
     trades: list[float] = []
     spreads: list[float] = []
