@@ -1,6 +1,6 @@
 """The vendor's JSON as frames, converted the obvious way: the naive twin's own feed, sharing nothing with the mesh."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tradeul.v1 import frame_pb2, market_data_pb2, session_pb2, stream_pb2
@@ -65,48 +65,54 @@ class TwinFeed:
 
     def event(self, body: dict[str, Any]) -> bytes:
         """One good element of the vendor's arrays as a frame of its own."""
-        kind = body["ev"]
-        if kind == "T":
-            return self.frame(
-                trades=market_data_pb2.TradeBatch(
-                    symbol_id=[self._ids[body["sym"]]],
-                    time_ns=[body["t"] * MS],
-                    price=[body["p"]],
-                    size=[float(body.get("ds", body["s"]))],
-                    conditions=[mask(body.get("c", ()))],
-                )
-            )
-        if kind == "LULD":
-            return self.frame(
-                limits=market_data_pb2.LimitBatch(
-                    symbol_id=[self._ids[body["T"]]],
-                    time_ns=[body["t"] * MS],
-                    upper=[body["h"]],
-                    lower=[body["l"]],
-                    indicators=[mask(body["i"])],
-                )
-            )
-        return self.frame(
-            bars=market_data_pb2.BarBatch(
-                span=market_data_pb2.SECOND if kind == "A" else market_data_pb2.MINUTE,
-                symbol_id=[self._ids[body["sym"]]],
-                start_ns=[body["s"] * MS],
-                end_ns=[body["e"] * MS],
-                open=[body["o"]],
-                high=[body["h"]],
-                low=[body["l"]],
-                close=[body["c"]],
-                volume=[body["v"]],
-                accumulated_volume=[body["av"]],
-                day_vwap=[body["a"]],
-                official_open=[body.get("op", NAN)],
-                vwap=[body["vw"]],
-                average_size=[body["z"]],
-            )
-        )
+        return self.frame(**event_body(body, self._ids))
 
     def watermark(self, clock: str) -> bytes:
         return self.frame(watermark=frame_pb2.Watermark(event_time_ns=ms_at(clock) * MS))
+
+
+def event_body(body: dict[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
+    """One good trade, bar or LULD message of the vendor's arrays as a frame's body."""
+    kind = body["ev"]
+    if kind == "T":
+        return {
+            "trades": market_data_pb2.TradeBatch(
+                symbol_id=[ids[body["sym"]]],
+                time_ns=[body["t"] * MS],
+                price=[body["p"]],
+                size=[float(body.get("ds", body["s"]))],
+                conditions=[mask(body.get("c", ()))],
+            )
+        }
+    if kind == "LULD":
+        return {
+            "limits": market_data_pb2.LimitBatch(
+                symbol_id=[ids[body["T"]]],
+                # Of these the vendor tells nanoseconds.
+                time_ns=[body["t"] if body["t"] > 10**17 else body["t"] * MS],
+                upper=[body["h"]],
+                lower=[body["l"]],
+                indicators=[mask(body["i"])],
+            )
+        }
+    return {
+        "bars": market_data_pb2.BarBatch(
+            span=market_data_pb2.SECOND if kind == "A" else market_data_pb2.MINUTE,
+            symbol_id=[ids[body["sym"]]],
+            start_ns=[body["s"] * MS],
+            end_ns=[body["e"] * MS],
+            open=[body["o"]],
+            high=[body["h"]],
+            low=[body["l"]],
+            close=[body["c"]],
+            volume=[float(body.get("dv", body["v"]))],
+            accumulated_volume=[float(body.get("dav", body["av"]))],
+            day_vwap=[body["a"]],
+            official_open=[body.get("op", NAN)],
+            vwap=[body["vw"]],
+            average_size=[body["z"]],
+        )
+    }
 
 
 def mask(conditions: Iterable[int]) -> int:

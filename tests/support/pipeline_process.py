@@ -1,0 +1,112 @@
+"""polygon_ws's core and the sequencer in a process of their own, wired as the services wire them, without the network.
+
+What is measured of that process is theirs alone: no twin's memory, no simulator's.
+"""
+
+import gc
+import multiprocessing
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tradeul.v1 import polygon_ws_pb2, scanner_pb2
+
+from fastcore.market import Market
+from fastcore.trade_rules import fallback_rules
+from services.data_ingest.days import Calendar, Day
+from services.data_ingest.feed_input import FeedInput
+from services.data_ingest.sequencer import Sequencer
+from services.kit.lists import load_lists
+from services.kit.scan_filters import default_filters
+from services.polygon_ws.core import FeedBuffer
+from tests.support.twin_frames import row_values
+
+EPOCH = 1_790_000_000
+# Frames held for readers, of which there are none.
+MAX_FRAMES = 64
+PAGE_BYTES = 4096
+
+
+class Pipeline:
+    """From the vendor's messages to the sequencer's copy of the market."""
+
+    def __init__(self, days: Sequence[Day]) -> None:
+        self.buffer = FeedBuffer(EPOCH)
+        self.market = Market(load_lists(), EPOCH, encode_deltas=False)
+        self.sequencer = Sequencer(EPOCH, self.market, max_frames=MAX_FRAMES)
+        self.feed = FeedInput(self.sequencer, "feed")
+        self.feed.begin(Calendar(days), days[0])
+        self.feed.set_trade_rules(fallback_rules())
+        self.sequencer.set_list_filters(default_filters())
+        self._taken = 0
+
+    def take(self, message: bytes, watermark_ns: int) -> None:
+        """One message of the vendor's, and the watermark after it."""
+        self.buffer.take(message)
+        self.buffer.flush()
+        ring = self.buffer.ring
+        while self._taken < ring.newest:
+            self._taken += 1
+            response = polygon_ws_pb2.SubscribeMarketResponse.FromString(ring.get(self._taken))
+            self.feed.take(memoryview(response.batch.SerializeToString()), 0)
+        self.buffer.acknowledge(self.buffer.position)
+        self.sequencer.add_watermark(watermark_ns)
+
+    def lists(self) -> dict[str, list[dict[str, Any]]]:
+        """Every list as published, by name."""
+        return {name: self._rows(name) for name in self.market.list_names}
+
+    def state(self) -> dict[str, Any]:
+        """The day in force, trades_today by symbol, what was set aside, and this process's memory in bytes."""
+        state = self.market.state
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return {
+            "date": self.sequencer.day.date,
+            "days": self.feed.days,
+            "trades": {symbol: state.row(symbol).get("trades_today") for symbol in state.symbols},
+            "rejected": dict(self.feed.rejected),
+            "bytes": pages * PAGE_BYTES,
+        }
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        snapshot = scanner_pb2.RankedList.FromString(self.market.snapshot(name))
+        return [row_values(row) for row in snapshot.rows]
+
+
+def _serve(connection: Connection, days: Sequence[Day]) -> None:
+    pipeline = Pipeline(days)
+    while (call := connection.recv()) is not None:
+        method, arguments = call
+        connection.send(getattr(pipeline, method)(*arguments))
+
+
+class PipelineProcess:
+    """A Pipeline elsewhere: `ask("lists")` calls its method of that name. EOFError when it has died."""
+
+    def __init__(self, days: Sequence[Day]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, list(days)), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._connection.send(None)
+        else:
+            self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Calls a method and returns its answer."""
+        self._connection.send((method, arguments))
+        return self._connection.recv()
