@@ -121,6 +121,9 @@ cdef class Admission:
         """
         if start_ns > end_ns:
             raise ValueError(f"expected start_ns <= end_ns, was {start_ns} > {end_ns}")
+        if self.start_ns and start_ns != self.start_ns:
+            # Of no use on another day. Before the first day they are those that remember() has brought.
+            self.recent.forget()
         self.start_ns = start_ns
         self.end_ns = end_ns
         self.latest_ns = latest_ns

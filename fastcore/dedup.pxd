@@ -55,6 +55,7 @@ cdef class RecentTrades:
 
     cdef int _room(self, Segment* segment) except -1 nogil
     cdef void _rotate(self) noexcept nogil
+    cdef void forget(self) noexcept nogil
     cdef int seen(self, uint64_t identity) except -1 nogil
     cdef void prefetch(self, uint64_t identity) noexcept nogil
 

@@ -132,6 +132,11 @@ cdef class RecentTrades:
         self.previous = self.current
         self.current = emptied
 
+    cdef void forget(self) noexcept nogil:
+        """Knows nothing any more, and gives its memory back."""
+        empty(self.current)
+        empty(self.previous)
+
     cdef void prefetch(self, uint64_t identity) noexcept nogil:
         """Fetches what `seen` will look at: a table is larger than the caches."""
         cdef const Segment* segment = &self.current.segments[identity >> 56]
