@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import Final
 
-from fastcore.reference.day_events import Bar, Day, Rules, SymbolDay, Trade, judge_trade
+from fastcore.reference.day_events import Bar, Day, Limit, Rules, SymbolDay, Trade, judge_trade
 from fastcore.reference.facts import Facts, quotes_and_limits
 
 SECOND: Final = 1_000_000_000
@@ -27,13 +27,22 @@ class Held:
 def settled(events: SymbolDay, day: Day) -> SymbolDay:
     """The same day, in which held prints set nothing and a confirmed one is a trade without shares when it counts."""
     result = SymbolDay()
-    seen = SymbolDay()
+    # What of them a print is measured by: trades that set the price as they have counted, and the bands that have come.
+    recent: list[Trade] = []
+    limits = SymbolDay()
     held: list[Held] = []
+
+    def count(trade: Trade) -> None:
+        result.add(trade)
+        # A late one does not set the price.
+        if trade.sets_price and (not recent or trade.time >= recent[-1].time):
+            recent.append(trade)
+
     for event in events.arrivals:
         if isinstance(event, Bar):
             for one in [one for one in held if _is_reached(one, event)]:
                 held.remove(one)
-                result.add(_counted(one, event.end - 1, event.order, event.rules, day))
+                count(_counted(one, event.end - 1, event.order, event.rules, day))
         elif isinstance(event, Trade) and (event.sets_price or event.sets_high_low):
             for one in held:
                 if event.time > one.trade.time + MINUTE:
@@ -41,33 +50,29 @@ def settled(events: SymbolDay, day: Day) -> SymbolDay:
             confirmed = [one for one in held if _is_confirmed(one, event)]
             for one in confirmed:
                 held.remove(one)
-                result.add(_counted(one, event.time, event.order, event.rules, day))
-            if not confirmed and (suspect := _suspect(event, result, seen, day)) is not None:
+                count(_counted(one, event.time, event.order, event.rules, day))
+            if not confirmed and (suspect := _suspect(event, recent[-RECENT:], limits, day)) is not None:
                 held = [*held, suspect][-MAX_HELD:]
                 result.suspects += 1
-                seen.add(event)
-                result.add(replace(event, sets_price=False, sets_high_low=False))
+                count(replace(event, sets_price=False, sets_high_low=False))
                 continue
-        seen.add(event)
-        result.add(event)
+        elif isinstance(event, Limit):
+            limits.add(event)
+        if isinstance(event, Trade):
+            count(event)
+        else:
+            result.add(event)
     return result
 
 
-def _suspect(event: Trade, result: SymbolDay, seen: SymbolDay, day: Day) -> Held | None:
-    """The trade as a print that waits; None when it is none. `result` holds what has counted, `seen` what has come."""
+def _suspect(event: Trade, newest: list[Trade], limits: SymbolDay, day: Day) -> Held | None:
+    """The trade as a print that waits; None when it is none. `newest`: the last trades that have set the price."""
     if event.rules.take_suspects or event.halted:
         return None
-    recent: list[Trade] = []
-    for trade in result.trades:
-        # A late one does not set the price.
-        if trade.sets_price and (not recent or trade.time >= recent[-1].time):
-            recent.append(trade)
-    recent = [trade for trade in recent if trade.time >= event.time - 10 * MINUTE][-RECENT:]
+    recent = [trade for trade in newest if trade.time >= event.time - 10 * MINUTE]
     if len(recent) < LEAST_RECENT:
         return None
-    limits = Facts()
-    quotes_and_limits(limits, seen, [])
-    if (bands := _bands(event, limits, seen, day)) is not None:
+    if (bands := _bands(event, limits, day)) is not None:
         low, high = bands
         above = below = (high - low) / 2
     else:
@@ -84,16 +89,20 @@ def _suspect(event: Trade, result: SymbolDay, seen: SymbolDay, day: Day) -> Held
     return None
 
 
-def _bands(event: Trade, limits: Facts, seen: SymbolDay, day: Day) -> tuple[float, float] | None:
+def _bands(event: Trade, seen: SymbolDay, day: Day) -> tuple[float, float] | None:
     """The bands in regular hours, when both were given in the last minute."""
+    if not day.open <= event.time < day.close:
+        return None
     newest = both = -1
     for limit in seen.limits:
         if limit.time >= newest:
             newest = limit.time
             if limit.upper == limit.upper and limit.lower == limit.lower:
                 both = limit.time
-    if both < 0 or both < event.time - MINUTE or not day.open <= event.time < day.close:
+    if both < 0 or both < event.time - MINUTE:
         return None
+    limits = Facts()
+    quotes_and_limits(limits, seen, [])
     if limits.lower is None or limits.upper is None or not limits.lower < limits.upper:
         return None
     return limits.lower, limits.upper
