@@ -45,6 +45,7 @@ class TwinFeed:
         texts = [
             frame_pb2.TextColumn(field=frame_pb2.COMPANY_NAME, values=[f"{name} Inc." for name in self.symbols]),
             frame_pb2.TextColumn(field=frame_pb2.EXCHANGE, values=["XNAS"] * len(ids)),
+            frame_pb2.TextColumn(field=frame_pb2.SECURITY_TYPE, values=["CS"] * len(ids)),
         ]
         etf = frame_pb2.NumberColumn(field=frame_pb2.IS_ETF, values=[0.0] * len(ids))
         yield self.frame(reference=frame_pb2.ReferenceColumns(symbol_id=ids, numbers=[etf], texts=texts))
