@@ -75,7 +75,7 @@ def test_mutated_frames_never_crash_a_market(seed: int) -> None:
 def test_every_truncation_of_every_kind_of_frame(seed: int) -> None:
     kinds: dict[str, bytes] = {}
     state = MarketState()
-    for frame in frames_of(seed, length=400, batch_size=3):
+    for frame in frames_of(seed, length=1000, batch_size=3):
         kinds.setdefault(str(frame_pb2.Frame.FromString(frame).WhichOneof("body")), frame)
         state.apply(frame)
     assert len(kinds) == 13
