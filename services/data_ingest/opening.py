@@ -23,6 +23,10 @@ log = get_logger(__name__)
 DIRECTORY: Final = "journal"
 # So long after a day's beginning its reference data are surely its own.
 SETTLED_NS: Final = 600_000_000_000
+# Of the symbols with a previous close, so many have a baseline once all is loaded, and so many an
+# ATR: a symbol of less than 14 days has none, and neither has one that the vendor failed to answer for.
+WITH_BASELINE: Final = 0.98
+WITH_ATR: Final = 0.9
 
 
 def open_directory(settings: Settings) -> JournalDirectory | None:
@@ -58,16 +62,23 @@ async def recorded_market(settings: Settings) -> MarketState | None:
 
 
 def has_reference(rows: MarketState, day: Day) -> bool:
-    """Whether reference data had been loaded when a market was recorded, so that they need not be again.
+    """Whether all reference data had been loaded when a market was recorded, so that they need not be again.
 
-    They come in passes, previous closes first and volume by time of day last; in the
-    day's first minutes some may be those of the day before.
+    They come in passes, previous closes first, and of an empty database symbol by symbol over minutes:
+    what a recording that began meanwhile lacks would be absent for all of its replay. In the day's
+    first minutes some may be those of the day before.
     """
     if rows.now_ns < day.pre_market_start_ns + SETTLED_NS:
         return False
-    known = sum(not math.isnan(value) for value in rows.column("prev_close"))
-    has_baselines = any(measures(rows, symbol_id).days is not None for symbol_id in range(rows.count))
-    return has_baselines and 2 * known >= rows.count
+    prev_close, atr = rows.column("prev_close"), rows.column("atr")
+    closes = [symbol_id for symbol_id, value in enumerate(prev_close) if not math.isnan(value)]
+    with_atr = sum(not math.isnan(atr[symbol_id]) for symbol_id in closes)
+    with_baseline = sum(measures(rows, symbol_id).days is not None for symbol_id in closes)
+    return (
+        0 < rows.count <= 2 * len(closes)
+        and with_atr >= WITH_ATR * len(closes)
+        and with_baseline >= WITH_BASELINE * len(closes)
+    )
 
 
 async def open_sequencer(

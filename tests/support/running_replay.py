@@ -51,7 +51,8 @@ class ScriptedReference:
         values = random.Random(5)
         closes = {symbol: round(values.uniform(2, 200), 2) for symbol in self._symbols}
         batches = [ReferenceBatch([symbol], {"prev_close": np.array([close])}) for symbol, close in closes.items()]
-        for symbol in self._symbols[:10]:
+        batches += [ReferenceBatch([symbol], {"atr": np.array([close / 50])}) for symbol, close in closes.items()]
+        for symbol in self._symbols:
             volume = np.cumsum([[values.uniform(100, 5000) for _ in range(192)]], axis=1)
             slots = Baselines(np.array([30], np.uint32), volume, volume / 100, volume / 500)
             batches.append(ReferenceBatch([symbol], baselines=slots))

@@ -167,10 +167,12 @@ class SmallMarket:
             columns["texts" if text else "numbers"].append(column(field=field, values=[value]))
         self.frame(reference=frame_pb2.ReferenceColumns(symbol_id=[self.symbols.index(symbol)], **columns))
 
-    def baselines(self, volume: list[float], trades: list[float], sd: list[float], days: int = 30) -> None:
+    def baselines(
+        self, volume: list[float], trades: list[float], sd: list[float], days: int = 30, symbol_id: int = 0
+    ) -> None:
         self.frame(
             baselines=frame_pb2.VolumeBaselines(
-                symbol_id=[0], days=[days], avg_volume=volume, avg_trades=trades, sd_trades=sd
+                symbol_id=[symbol_id], days=[days], avg_volume=volume, avg_trades=trades, sd_trades=sd
             )
         )
 
