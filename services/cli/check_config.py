@@ -11,6 +11,7 @@ import click
 from pydantic import BaseModel
 
 from services.kit.errors import SettingsError
+from services.kit.redaction import redact_parameters
 from services.kit.settings import DEFAULT_PORTS, GROUPS, NOT_SCALAR, Settings, variable
 
 PREFIX = "TRADEUL_"
@@ -45,13 +46,20 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 def shown(name: str, value: object) -> str:
     """The value as it may be seen: no key, no password."""
-    if name in ("api_key", "s3_secret"):
+    if name in ("api_key", "s3_key", "s3_secret"):
         return "(hidden)" if value else ""
-    if name.endswith("_url") and isinstance(value, str) and (password := urlsplit(value).password):
-        return value.replace(f":{password}@", ":***@")
+    if name.endswith("_url") and isinstance(value, str):
+        return without_passwords(value)
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)
     return "" if value is None else str(value)
+
+
+def without_passwords(url: str) -> str:
+    """The URL with *** in place of the user's password and of parameters that are passwords or keys."""
+    if password := urlsplit(url).password:
+        url = url.replace(f":{password}@", ":***@", 1)
+    return redact_parameters(url)
 
 
 def _of_model(model: BaseModel, path: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[Setting]:

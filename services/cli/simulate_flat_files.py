@@ -19,10 +19,13 @@ KINDS = {"minutes": "minute_aggs_v1", "days": "day_aggs_v1"}
 def simulate_flat_files(folder: Path, first: datetime, last: datetime | None, kinds: tuple[str, ...]) -> None:
     """Write the bars of the simulated market's days (TRADEUL_SIM_*) below FOLDER, as the vendor's S3 has them."""
     from services.simulator import flat_files
+    from services.simulator.calendar import FIRST_DATE
     from services.simulator.market import Market
 
     if (last or first) < first:
         raise click.BadParameter(f"expected --from at or before --to, was {first:%Y-%m-%d} to {last:%Y-%m-%d}")
+    if first.date() < FIRST_DATE:
+        raise click.BadParameter(f"expected --from on or after {FIRST_DATE}, was {first:%Y-%m-%d}")
     dates = span(first.date(), (last or first).date())
     market = Market(Settings.load().sim)
     if not any(market.calendar.index_of(each) is not None for each in dates):

@@ -39,7 +39,11 @@ def redact(text: str) -> str:
     """The text with *** in place of passwords and keys."""
     for pattern in _secrets.values():
         text = pattern.sub(HIDDEN, text)
-    text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
+    return redact_parameters(_USER_INFO.sub(rf"\1{HIDDEN}@", text))
+
+
+def redact_parameters(text: str) -> str:
+    """The text with *** in place of the values of parameters that are named as passwords or keys."""
     return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
 
 

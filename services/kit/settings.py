@@ -132,7 +132,7 @@ class FlatFileSettings(BaseModel):
         default="https://files.massive.com", description="TRADEUL_FLAT_FILES_S3_ENDPOINT: the store of s3:// sources"
     )
     s3_region: str = Field(default="us-east-1", description="TRADEUL_FLAT_FILES_S3_REGION: its region")
-    s3_key: str = Field(default="", description="TRADEUL_FLAT_FILES_S3_KEY: its access key")
+    s3_key: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_KEY: its access key")
     s3_secret: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_SECRET: its secret key")
 
     @field_validator("s3_endpoint")
@@ -406,7 +406,8 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Keys and passwords: what nobody may read in a log, a record or an answer."""
-        keys = (self.fmp.api_key, self.flat_files.s3_secret, "" if self.uses_simulator else self.polygon.api_key)
+        flat_files = (self.flat_files.s3_key, self.flat_files.s3_secret)
+        keys = (self.fmp.api_key, *flat_files, "" if self.uses_simulator else self.polygon.api_key)
         urls = (self.database_url, self.redis_url)
         return tuple(secret for secret in (*keys, *(urlsplit(url).password or "" for url in urls)) if secret)
 

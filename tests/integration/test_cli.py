@@ -56,15 +56,19 @@ def test_check_config_shows_all_and_hides_keys() -> None:
     result = tradeul(
         "check-config",
         POLYGON_API_KEY="very-secret",
-        TRADEUL_DATABASE_URL="postgresql://me:hunter2@db:5432/tradeul",
+        TRADEUL_DATABASE_URL="postgresql://me:hunter2@db:5432/tradeul?sslmode=require&password=hunter3",
+        TRADEUL_REDIS_URL="redis://cache:6379/0?password=hunter4",
+        TRADEUL_FLAT_FILES_S3_KEY="hunter5",
+        TRADEUL_FLAT_FILES_S3_SECRET="hunter6",
         TRADEUL_SIM_SPEED="2.5",
     )
     assert result.returncode == 0, result.stderr
     assert "very-secret" not in result.stdout
-    assert "hunter2" not in result.stdout
+    assert "hunter" not in result.stdout
     lines = result.stdout.splitlines()
     assert "TRADEUL_SIM_SPEED=2.5" in lines
-    assert "TRADEUL_DATABASE_URL=postgresql://me:***@db:5432/tradeul" in lines
+    assert "TRADEUL_DATABASE_URL=postgresql://me:***@db:5432/tradeul?sslmode=require&password=***" in lines
+    assert "TRADEUL_REDIS_URL=redis://cache:6379/0?password=***" in lines
     assert "POLYGON_API_KEY=(hidden)" in lines
     # A vendor's key makes the wall's clock the default, which is none of the environment's words.
     assert "# TRADEUL_CLOCK=wall" in lines

@@ -98,4 +98,7 @@ async def test_a_load_that_meets_what_nobody_thought_of(stores: Stores, tmp_path
 def test_a_sunday_has_no_files(tmp_path: Path) -> None:
     result = tradeul("simulate-flat-files", str(tmp_path), "--from", "2025-11-23")
     check(result, "expected a trading day, had none from 2025-11-23 to 2025-11-23")
+    # A Thursday on which the market traded, but before the simulator's calendar.
+    result = tradeul("simulate-flat-files", str(tmp_path), "--from", "2019-11-21", "--to", "2022-01-05")
+    check(result, "expected --from on or after 2022-01-03, was 2019-11-21")
     assert list(tmp_path.iterdir()) == []
