@@ -356,13 +356,18 @@ async def test_redis_cli_goes_on_while_it_is_subscribed(stores: Stores) -> None:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
-        first = [(await process.stdout.readline()).decode() for _ in range(3)]
-        assert first == ["1) psubscribe\n", "2) news*\n", "3) (integer) 1\n"]
-        await asyncio.to_thread(tradeul, "redis-cli", "PUBLISH", "news", "hello", **stores.environment())
-        assert [await process.stdout.readline() for _ in range(4)][2:] == [b"3) news\n", b"4) hello\n"]
-        process.send_signal(signal.SIGINT)
-        assert await process.wait() == 0
+    try:
+        async with asyncio.timeout(60):
+            first = [(await process.stdout.readline()).decode() for _ in range(3)]
+            assert first == ["1) psubscribe\n", "2) news*\n", "3) (integer) 1\n"]
+            await asyncio.to_thread(tradeul, "redis-cli", "PUBLISH", "news", "hello", **stores.environment())
+            assert [await process.stdout.readline() for _ in range(4)][2:] == [b"3) news\n", b"4) hello\n"]
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def test_answers_are_shown_like_redis_clis() -> None:

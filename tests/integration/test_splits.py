@@ -266,9 +266,11 @@ async def test_redis_has_todays_shares(stores: Stores, seed: int) -> None:
             for symbol in here.market.symbols:
                 atr = json.loads(str(await here.redis.get(f"ticker:atr:{symbol.name}")))
                 until = symbol.factor(history[-1], day)
-                assert atr["atr"] == pytest.approx(cast(float, symbol.atr(history[-1])) / until, rel=1e-9)
+                # Six decimals are shown.
+                assert atr["atr"] == pytest.approx(cast(float, symbol.atr(history[-1])) / until, rel=1e-9, abs=5.1e-7)
+                assert atr["atr"] == round(atr["atr"], 6)
                 texts = await here.redis.mget([f"volume_slot:{symbol.name}:{slot}" for slot in range(192)])
                 expected = [value * until for value in symbol.baseline(history, history[-1])]
-                assert [float(str(text)) for text in texts] == pytest.approx(expected, rel=1e-9)
+                assert [float(str(text)) for text in texts] == pytest.approx(expected, rel=1e-9, abs=5.1e-7)
         split_today = sum(any(executed == DAY for executed, _, _ in symbol.splits) for symbol in here.market.symbols)
         assert counts == [(6, 6 * 192), (split_today, split_today * 192), (0, 0)]

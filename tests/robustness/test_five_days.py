@@ -111,7 +111,8 @@ def test_five_days_of_the_simulated_market() -> None:
     twin = ListsTwin(load_lists(), MarketTwin())
     for frame in plain.opening():
         twin.apply(frame)
-    sizes, compared = [], 0
+    sizes: list[int] = []
+    compared = 0
     with PipelineProcess([day_of(day) for day in days]) as pipeline:
         for day in days[:DAYS]:
             twin.apply(plain.begin(day))
