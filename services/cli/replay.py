@@ -13,6 +13,7 @@ from services.kit.clock import NEW_YORK, NS_PER_SECOND, monotonic
 from services.kit.data_directory import market_directory, only_one
 from services.kit.errors import StartError
 from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
+from services.kit.interrupts import ctrl_c_is_an_interrupt
 from services.kit.logging import configure, get_logger
 from services.kit.settings import Settings
 
@@ -126,7 +127,8 @@ def _prepared_date(path: Path, settings: Settings) -> datetime.date:
         if is_terminal:
             click.echo(f"\r\x1b[K{path.name}: {step}", err=True, nl=False)
 
-    day = prepare(path, cache_of(settings), tell)
+    with ctrl_c_is_an_interrupt():
+        day = prepare(path, cache_of(settings), tell)
     if is_terminal:
         click.echo("\r\x1b[K", err=True, nl=False)
     manifest = day.manifest

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from services.kit.interrupts import ctrl_c_is_an_interrupt
 from services.kit.redaction import reason_of
 from services.kit.settings import Settings
 
@@ -31,8 +32,9 @@ def simulate_flat_files(folder: Path, first: datetime, last: datetime | None, ki
     if not any(market.calendar.index_of(each) is not None for each in dates):
         raise click.ClickException(f"expected a trading day, had none from {dates[0]} to {dates[-1]}")
     try:
-        for path in flat_files.write(market, folder, dates, [KINDS[kind] for kind in kinds or KINDS]):
-            click.echo(str(path))
+        with ctrl_c_is_an_interrupt():
+            for path in flat_files.write(market, folder, dates, [KINDS[kind] for kind in kinds or KINDS]):
+                click.echo(str(path))
     except (ValueError, OSError) as error:
         raise click.ClickException(reason_of(error)) from error
 

@@ -82,8 +82,11 @@ def write(market: Market, folder: Path, dates: Sequence[datetime.date], kinds: S
             path = folder / file_name(kind, date)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{path.name}.part")
-            _write(market.universe.tickers, make[kind](market, plan), partial)
-            partial.replace(path)
+            try:
+                _write(market.universe.tickers, make[kind](market, plan), partial)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
             yield path
 
 

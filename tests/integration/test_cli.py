@@ -396,3 +396,22 @@ def test_what_the_docs_say_about_the_stores_works(stores: Stores, line: str) -> 
     result = tradeul(*arguments, **stores.environment())
     assert result.returncode == 0, result.stderr
     assert "(error)" not in result.stdout
+
+
+def test_ctrl_c_ends_the_writing_of_flat_files_without_a_trace(tmp_path: Path) -> None:
+    # As from a terminal, also where the tests run in the background, which ignores Ctrl-C.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        " from services.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", program, "simulate-flat-files", str(tmp_path)]
+    span = ["--from", "2025-09-02", "--to", "2025-11-21"]
+    env = {**os.environ, "TRADEUL_SIM_SYMBOLS": "200"}
+    process = subprocess.Popen([*command, *span], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.strip() == "Aborted!"
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".csv.gz")] == []

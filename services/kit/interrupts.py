@@ -1,0 +1,34 @@
+"""Ctrl-C while a library works that makes an error of its own of it."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def ctrl_c_is_an_interrupt() -> Iterator[None]:
+    """Raises KeyboardInterrupt in place of whatever error a Ctrl-C within led to; for the main thread.
+
+    DuckDB answers one with "Query interrupted", or, while it imports something, with another error.
+    Where Ctrl-C is ignored, or somebody else's, it stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
