@@ -80,6 +80,8 @@ cdef int confirm_by_trade(Recent* recent, int64_t time_ns, double price, HeldPri
 cdef int confirm_by_bar(
     Recent* recent, int64_t start_ns, double high, double low, HeldPrint* confirmed
 ) noexcept nogil
+# Whether a print that still waits is told of once more, by whoever gives only its time and price.
+cdef bint still_waits(const Recent* recent, int64_t time_ns, double price) noexcept nogil
 # Whether there is anything to compare a print of this time with; `band` then says what.
 cdef bint expected_band(const Recent* recent, int64_t time_ns, double lower, double upper, Band* band) noexcept nogil
 cdef int hold(Recent* recent, int64_t time_ns, double price, uint64_t conditions, const Band* band) except -1 nogil

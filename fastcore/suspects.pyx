@@ -17,6 +17,8 @@ cdef int64_t MINUTE_NS = 60 * NS
 # How old what a print is compared with may be, and how long a print waits for a trade.
 cdef int64_t RECENT_NS = 10 * MINUTE_NS
 cdef int64_t WAIT_NS = 60 * NS
+# The stream tells a trade's time in milliseconds, the snapshot the same one in nanoseconds.
+cdef int64_t SAME_NS = 1_000_000
 
 
 cdef void init_recent(Recent* recent) noexcept nogil:
@@ -180,6 +182,18 @@ cdef int confirm_by_bar(
         unsettle(recent)
     release(recent)
     return count
+
+
+cdef bint still_waits(const Recent* recent, int64_t time_ns, double price) noexcept nogil:
+    cdef int64_t i
+    cdef const HeldPrint* held
+    if recent.held == NULL:
+        return False
+    for i in range(recent.held.count):
+        held = &recent.held.prints[i]
+        if held.price == price and -SAME_NS < time_ns - held.time < SAME_NS:
+            return True
+    return False
 
 
 cdef inline void release(Recent* recent) noexcept nogil:

@@ -13,7 +13,7 @@ from fastcore.halts cimport limit_halt, settle_halt, trade_halt
 from fastcore.recent_trades cimport keep_trade, shares_to_second
 from fastcore.suspects cimport (
     MAX_HELD, Band, HeldPrint, confirm_by_bar, confirm_by_trade, expected_band, free_recent, hold, init_recent, is_calm,
-    note_price, settle, unsettle,
+    note_price, settle, still_waits, unsettle,
 )
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
@@ -566,7 +566,7 @@ cdef int apply_snapshot_row(
         tell_shares(&row.volume, until, load_f64(spans.accumulated_volume, i), later)
         if until <= table.day.open:
             tell_shares(&row.premarket, until, load_f64(spans.accumulated_volume, i), later)
-    if trade_time >= table.day.start:
+    if trade_time >= table.day.start and not still_waits(&row.recent, trade_time, load_f64(spans.last_trade_price, i)):
         snapshot_price(table, row, load_f64(spans.last_trade_price, i), trade_time, trade_time)
     if updated > table.day.open:
         if not isnan(load_f64(spans.day_open, i)) and isnan(row.open_of_bar):

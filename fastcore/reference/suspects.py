@@ -1,10 +1,11 @@
 """Suspect prints: a symbol's day as it counts once it is known which prints were held, and what confirmed them."""
 
+import math
 import statistics
 from dataclasses import dataclass, replace
 from typing import Final
 
-from fastcore.reference.day_events import Bar, Day, Limit, Rules, SymbolDay, Trade, judge_trade
+from fastcore.reference.day_events import Bar, Day, Limit, Rules, Snapshot, SymbolDay, Trade, judge_trade
 from fastcore.reference.facts import Facts, quotes_and_limits
 
 SECOND: Final = 1_000_000_000
@@ -12,6 +13,8 @@ MINUTE: Final = 60 * SECOND
 RECENT: Final = 5
 LEAST_RECENT: Final = 3
 MAX_HELD: Final = 16
+# The stream tells times in milliseconds.
+MILLISECOND: Final = 1_000_000
 
 
 @dataclass
@@ -58,6 +61,8 @@ def settled(events: SymbolDay, day: Day) -> SymbolDay:
                 continue
         elif isinstance(event, Limit):
             limits.add(event)
+        elif isinstance(event, Snapshot) and any(_is_told_again(one, event) for one in held):
+            event = replace(event, trade_time=0, trade_price=math.nan)
         if isinstance(event, Trade):
             count(event)
         else:
@@ -110,6 +115,12 @@ def _bands(event: Trade, seen: SymbolDay, day: Day) -> tuple[float, float] | Non
 
 def _is_confirmed(held: Held, trade: Trade) -> bool:
     return held.awaits_trade and trade.time >= held.trade.time and abs(trade.price - held.trade.price) <= held.reach
+
+
+def _is_told_again(held: Held, snapshot: Snapshot) -> bool:
+    """As the snapshot's last trade."""
+    trade = held.trade
+    return trade.price == snapshot.trade_price and abs(trade.time - snapshot.trade_time) < MILLISECOND
 
 
 def _is_reached(held: Held, bar: Bar) -> bool:

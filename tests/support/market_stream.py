@@ -324,12 +324,17 @@ class MarketStream:
         prices = sorted(self._price(symbol) for _ in range(4))
         opened = self.clock >= self.day.market_open_ns and rng.random() < 0.9
         traded = self._time() if rng.random() < 0.8 else 0
+        last = prices[1]
+        trades = [event.row for event in self.past[-100:] if event.kind == "trade" and event.row[0] == symbol]
+        if traded and trades and self.clock % 2:
+            # Mostly the vendor's last trade is one that came. Nothing more is drawn for it.
+            traded, last = trades[-1][1:3]
         minute = self._time() // MINUTE * MINUTE if rng.random() < 0.8 else 0
         day = (prices[1], prices[3], prices[0], prices[2], prices[1]) if opened else (NAN,) * 5
         bar = (prices[2], prices[3], prices[1]) if minute else (NAN,) * 3
         return Event(
             "snapshot",
-            (symbol, self._time(), traded, prices[1] if traded else NAN, *day,
+            (symbol, self._time(), traded, last if traded else NAN, *day,
              self.volume[symbol] if minute else NAN, bar[0], *rng.choice(((NAN, NAN), (prices[0], prices[3]))),
              minute, bar[1], bar[2]),
         )  # fmt: skip

@@ -301,6 +301,31 @@ def test_bars_are_not_suspected(market: SmallMarket) -> None:
     assert (row["price"], row["low"], row["suspect_prints"]) == (5.0, 4.0, 0)
 
 
+@pytest.mark.parametrize(
+    ("last", "price"),
+    [
+        (("17:05:00", 0.9242), 10.0),
+        # The stream cuts times to milliseconds.
+        (("17:05:00.000999999", 0.9242), 10.0),
+        (("17:05:00.001", 0.9242), 0.9242),
+        (("17:05:00", 0.9243), 0.9243),
+    ],
+)
+def test_a_snapshot_that_tells_of_a_held_print_confirms_nothing(
+    market: SmallMarket, last: tuple[str, float], price: float
+) -> None:
+    """The snapshot's last trade is the very print that waits."""
+    lead(market, minute="17:04")
+    market.trade("17:05:00", 0.9242)
+    market.snapshot("17:05:30", last=last)
+    row = market.row()
+    assert (row["price"], row["suspect_prints"]) == (price, 1)
+    # It may still be confirmed, and be told of then.
+    market.trade("17:05:40", 0.93)
+    market.trade("17:05:41", 10.0)
+    assert market.row()["intraday_low"] == 0.9242
+
+
 # --- days, rules, copies
 
 
