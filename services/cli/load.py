@@ -123,7 +123,7 @@ async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
     from services.historical.service import open_runner
     from services.historical.work import Work
     from services.kit.clock import monotonic
-    from services.kit.database import claim_market
+    from services.kit.database import OtherMarketError, claim_market
 
     shown, works = Shown(), list[Work]()
     url = database_url(settings)
@@ -135,6 +135,8 @@ async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
         await claim_market(url, settings.market)
         context = open_runner(settings, url, ATTEMPTS)
         runner = await context.__aenter__()
+    except OtherMarketError:
+        raise
     except StartError as error:
         raise StartError(f"{error}; a load needs the database: `tradeul up`, or TRADEUL_DATABASE_URL") from error
     try:

@@ -82,8 +82,15 @@ def migrate(url: str, up_to: str | None = None) -> list[str]:
     return names
 
 
+class OtherMarketError(StartError):
+    """The database holds another market's data."""
+
+
 async def claim_market(url: str, market: str) -> None:
-    """Says that the database's data are this market's; raises StartError when they are another's, or it is away."""
+    """Says that the database's data are this market's.
+
+    Raises OtherMarketError when they are another's, StartError when it is away.
+    """
     if not url:
         raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
     try:
@@ -96,7 +103,7 @@ async def claim_market(url: str, market: str) -> None:
     except DATABASE_ERRORS as error:
         raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
     if holder != market:
-        raise StartError(other_market(f"the database at {without_password(url)}", holder, market))
+        raise OtherMarketError(other_market(f"the database at {without_password(url)}", holder, market))
 
 
 def other_market(store: str, holder: str, market: str) -> str:

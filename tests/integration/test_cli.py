@@ -398,6 +398,14 @@ def test_what_the_docs_say_about_the_stores_works(stores: Stores, line: str) -> 
     assert "(error)" not in result.stdout
 
 
+def test_a_load_into_another_markets_database_says_that_only(stores: Stores) -> None:
+    settings = {"TRADEUL_DATABASE_URL": stores.database_url, "TRADEUL_REDIS_URL": stores.redis_url}
+    assert tradeul("migrate", **settings, TRADEUL_MARKET="simulator").returncode == 0
+    result = tradeul("load", "ohlc", **settings, TRADEUL_MARKET="vendor")
+    assert result.returncode == 1
+    assert result.stderr.strip().endswith("(TRADEUL_MARKET says whose market it is)")
+
+
 def test_ctrl_c_ends_the_writing_of_flat_files_without_a_trace(tmp_path: Path) -> None:
     # As from a terminal, also where the tests run in the background, which ignores Ctrl-C.
     program = (

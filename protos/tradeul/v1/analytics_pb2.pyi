@@ -163,7 +163,9 @@ class Intraday(_message.Message):
     low: _builtins.float
     @_builtins.property
     def high_time(self) -> _timestamp_pb2.Timestamp:
-        """The trade that reached it first, or the end of the bar that did."""
+        """The trade that reached it first, the end of the bar that did, or the time of
+        the vendor's snapshot that told it, by which it had been reached.
+        """
 
     @_builtins.property
     def low_time(self) -> _timestamp_pb2.Timestamp: ...
