@@ -24,7 +24,8 @@ from services.simulator.calendar import TradingDay
 from services.simulator.market import Market as SimulatedMarket
 from tests.support import twin_frames
 from tests.support.compare_rows import differences
-from tests.support.pipeline_process import EPOCH, PipelineProcess
+from tests.support.pipeline import EPOCH
+from tests.support.pipeline_process import PipelineProcess
 from tests.support.twin_frames import event_body
 
 DAYS: Final = 5

@@ -27,10 +27,13 @@ def trading_day(date: datetime.date) -> Day:
 
 
 class Pipeline:
-    """polygon_ws's buffer, and the sequencer in feed mode that takes its batches, on the first of `dates`."""
+    """polygon_ws's buffer, and the sequencer in feed mode that takes its batches, on the first of `days`.
 
-    def __init__(self, dates: Iterable[datetime.date], **options: Any) -> None:
-        calendar = Calendar(trading_day(date) for date in dates)
+    A date stands for a day of usual hours.
+    """
+
+    def __init__(self, days: Iterable[Day | datetime.date], **options: Any) -> None:
+        calendar = Calendar(day if isinstance(day, Day) else trading_day(day) for day in days)
         self.market = Market(load_lists(), EPOCH)
         self.sequencer = Sequencer(EPOCH, self.market, **options)
         self.buffer = FeedBuffer(EPOCH)

@@ -11,46 +11,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tradeul.v1 import polygon_ws_pb2, scanner_pb2
+from tradeul.v1 import scanner_pb2
 
-from fastcore.market import Market
-from fastcore.trade_rules import fallback_rules
-from services.data_ingest.days import Calendar, Day
-from services.data_ingest.feed_input import FeedInput
-from services.data_ingest.sequencer import Sequencer
-from services.kit.lists import load_lists
+from services.data_ingest.days import Day
 from services.kit.scan_filters import default_filters
-from services.polygon_ws.core import FeedBuffer
+from tests.support.pipeline import Pipeline
 from tests.support.twin_frames import row_values
 
-EPOCH = 1_790_000_000
 # Frames held for readers, of which there are none.
 MAX_FRAMES = 64
 PAGE_BYTES = 4096
 
 
-class Pipeline:
-    """From the vendor's messages to the sequencer's copy of the market."""
+class ServedPipeline(Pipeline):
+    """A Pipeline of lists with the default scanner filters, and what it answers."""
 
     def __init__(self, days: Sequence[Day]) -> None:
-        self.buffer = FeedBuffer(EPOCH)
-        self.market = Market(load_lists(), EPOCH, encode_deltas=False)
-        self.sequencer = Sequencer(EPOCH, self.market, max_frames=MAX_FRAMES)
-        self.feed = FeedInput(self.sequencer, "feed")
-        self.feed.begin(Calendar(days), days[0])
-        self.feed.set_trade_rules(fallback_rules())
+        super().__init__(days, max_frames=MAX_FRAMES)
         self.sequencer.set_list_filters(default_filters())
-        self._taken = 0
 
     def take(self, message: bytes, watermark_ns: int) -> None:
         """One message of the vendor's, and the watermark after it."""
         self.buffer.take(message)
-        self.buffer.flush()
-        ring = self.buffer.ring
-        while self._taken < ring.newest:
-            self._taken += 1
-            response = polygon_ws_pb2.SubscribeMarketResponse.FromString(ring.get(self._taken))
-            self.feed.take(memoryview(response.batch.SerializeToString()), 0)
+        self.pump()
         self.buffer.acknowledge(self.buffer.position)
         self.sequencer.add_watermark(watermark_ns)
 
@@ -59,15 +42,14 @@ class Pipeline:
         return {name: self._rows(name) for name in self.market.list_names}
 
     def state(self) -> dict[str, Any]:
-        """The day in force, trades_today by symbol, what was set aside, and this process's memory in bytes."""
+        """The day in force, how many have begun, trades_today by symbol, and this process's memory in bytes."""
         state = self.market.state
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return {
-            "date": self.sequencer.day.date,
+            "date": self.date,
             "days": self.feed.days,
             "trades": {symbol: state.row(symbol).get("trades_today") for symbol in state.symbols},
-            "rejected": dict(self.feed.rejected),
             "bytes": pages * PAGE_BYTES,
         }
 
@@ -77,14 +59,14 @@ class Pipeline:
 
 
 def _serve(connection: Connection, days: Sequence[Day]) -> None:
-    pipeline = Pipeline(days)
+    pipeline = ServedPipeline(days)
     while (call := connection.recv()) is not None:
         method, arguments = call
         connection.send(getattr(pipeline, method)(*arguments))
 
 
 class PipelineProcess:
-    """A Pipeline elsewhere: `ask("lists")` calls its method of that name. EOFError when it has died."""
+    """A ServedPipeline elsewhere: `ask("lists")` calls its method of that name. EOFError when it has died."""
 
     def __init__(self, days: Sequence[Day]) -> None:
         context = multiprocessing.get_context("spawn")
