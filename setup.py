@@ -15,7 +15,9 @@ debug = os.environ.get("FASTCORE_DEBUG") == "1"
 sanitize = os.environ.get("FASTCORE_SANITIZE") == "1"
 
 # No -ffast-math: every copy of the state must come to the same bits.
-compile_args = ["-O3", "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wno-unreachable-code"]
+# At -O3 the sanitizers' checks take the compiler longer than anybody waits.
+level = "-O1" if sanitize else "-O3"
+compile_args = [level, "-fno-math-errno", "-ffp-contract=off", "-Wall", "-Wno-unreachable-code"]
 link_args: list[str] = []
 if os.environ.get("FASTCORE_WERROR") == "1":
     compile_args.append("-Werror")
