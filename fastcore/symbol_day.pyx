@@ -554,11 +554,12 @@ cdef int apply_snapshot_row(
     cdef int64_t minute_end = min(minute_start + 60 * NS, updated)
     cdef int64_t until = told_until(table, spans, i)
     cdef double high = load_f64(spans.day_high, i), low = load_f64(spans.day_low, i)
+    cdef double price = load_f64(spans.last_trade_price, i)
     if updated < table.day.start or updated >= table.day.end:
         return 0
     if minute_start >= table.day.start:
         snapshot_price(table, row, load_f64(spans.minute_close, i), minute_end, minute_start)
-        high_of_minute(
+        snapshot_range(
             table, row, load_f64(spans.minute_high, i), load_f64(spans.minute_low, i), minute_start, minute_end
         )
     if until:
@@ -566,8 +567,10 @@ cdef int apply_snapshot_row(
         tell_shares(&row.volume, until, load_f64(spans.accumulated_volume, i), later)
         if until <= table.day.open:
             tell_shares(&row.premarket, until, load_f64(spans.accumulated_volume, i), later)
-    if trade_time >= table.day.start and not still_waits(&row.recent, trade_time, load_f64(spans.last_trade_price, i)):
-        snapshot_price(table, row, load_f64(spans.last_trade_price, i), trade_time, trade_time)
+    if trade_time >= table.day.start and not still_waits(&row.recent, trade_time, price):
+        snapshot_price(table, row, price, trade_time, trade_time)
+        # Or the price could lie outside of the day's range. After the close it may be no regular one.
+        snapshot_range(table, row, price, price, trade_time, trade_time)
     if updated > table.day.open:
         if not isnan(load_f64(spans.day_open, i)) and isnan(row.open_of_bar):
             row.open_of_bar = load_f64(spans.day_open, i)
@@ -607,7 +610,7 @@ cdef inline void snapshot_price(
         mark_updated(table, row, time_ns, place_ns)
 
 
-cdef inline void high_of_minute(
+cdef inline void snapshot_range(
     DayTable* table, SymbolDay* row, double high, double low, int64_t start_ns, int64_t end_ns
 ) noexcept nogil:
     if isnan(high) or isnan(low):

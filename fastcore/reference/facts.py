@@ -109,6 +109,9 @@ def _highs_and_lows(facts: Facts, events: SymbolDay, snapshots: list[Snapshot], 
         start = row.minute_start
         if start >= day.start and present(row.minute_high) and present(row.minute_low):
             reach.append((row.minute_high, row.minute_low, start < day.open, day.open <= start < day.close))
+        traded = row.trade_time
+        if traded >= day.start and present(row.trade_price):
+            reach.append((row.trade_price, row.trade_price, traded < day.open, day.open <= traded < day.close))
         if row.updated > day.open and present(row.high) and present(row.low):
             reach.append((row.high, row.low, False, True))
     facts.intraday_high = max((high for high, _, _, _ in reach), default=None)

@@ -49,6 +49,8 @@ def _reached(twin: MarketTwin, symbol: str) -> list[tuple[float, float, int]]:
             ends = min(event.minute_start + MINUTE, event.updated)
             if event.minute_start >= twin.day.start:
                 reached.append((event.minute_high, event.minute_low, ends))
+            if event.trade_time >= twin.day.start:
+                reached.append((event.trade_price, event.trade_price, event.trade_time))
             if event.updated > twin.day.open:
                 reached.append((event.high, event.low, event.updated))
     return [reach for reach in reached if not any(map(math.isnan, reach[:2]))]

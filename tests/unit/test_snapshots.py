@@ -212,6 +212,23 @@ def test_an_old_snapshot_fills_and_widens_only(market: SmallMarket) -> None:
     expect(market, close=10.0)
 
 
+def test_no_price_of_a_snapshot_lies_outside_of_the_days_range(market: SmallMarket) -> None:
+    market.trade("17:04:00", 10.0, 100, 12)
+    market.trade("17:04:01", 10.4, 100, 12)
+    market.snapshot("17:05:30", last=("17:05:20", 12.0))
+    expect(market, price=12.0, intraday_high=12.0, intraday_low=10.0, position_in_range=100.0)
+    # Whether it was a regular one cannot be told after the close.
+    expect(market, price_from_intraday_high=0.0, high=None, low=None)
+
+
+def test_an_older_last_trade_still_widens(market: SmallMarket) -> None:
+    market.trade("10:00:05", 10.0, 100)
+    market.snapshot("10:00:03", last=("10:00:02", 9.5))
+    expect(market, price=10.0, low=9.5, intraday_low=9.5, high=10.0)
+    market.snapshot("10:00:04", last=("09:00:00", 11.0))
+    expect(market, premarket_high=11.0, intraday_high=11.0, high=10.0)
+
+
 def test_half_a_quote_replaces_none(market: SmallMarket) -> None:
     market.snapshot("10:00:00", ask=10.1)
     expect(market, bid=None, ask=10.1)
