@@ -56,7 +56,7 @@ class TickerService(Service):
         )
         await resources.enter_async_context(vendor)
         queries = Queries(pool)
-        store = TickerStore(queries)
+        store = TickerStore(queries, settings.replay.date)
         self._cache = RedisCache(redis)
         companies = Companies(self._cache, store, vendor)
         resources.push_async_callback(companies.close)

@@ -46,7 +46,7 @@ _SAVE_METADATA: Final = f"""
 _KEEP_HISTORY: Final = "SELECT keep_metadata_history($1, $2::text[])"
 _LAST_DAY: Final = """
     SELECT date, open, high, low, close, volume, vwap, trades
-    FROM daily_ohlc WHERE symbol = $1 ORDER BY date DESC LIMIT 1
+    FROM daily_ohlc WHERE symbol = $1 AND ($2::date IS NULL OR date < $2) ORDER BY date DESC LIMIT 1
 """
 _HAS_BARS: Final = """
     SELECT EXISTS (SELECT FROM aggregates_1min WHERE symbol = $1) OR EXISTS (SELECT FROM daily_ohlc WHERE symbol = $1)
@@ -91,7 +91,8 @@ _DAYS: Final = f"""
     SELECT date::timestamp AT TIME ZONE 'America/New_York' AS time, open, high, low, close, volume, vwap, trades
     FROM days ORDER BY date DESC LIMIT $6
 """
-_NEWEST_SCAN: Final = "SELECT max(time) FROM scan_results"
+_NEWEST_SCAN: Final = "SELECT max(time) FROM scan_results WHERE time < $1"
+_FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 _SCANS: Final = """
     SELECT time, symbol, list, session, rank, is_entry, price, volume_today, change_percent, gap_percent, rvol, score
     FROM scan_results WHERE time >= $1 AND time < $2 {further}
@@ -143,8 +144,9 @@ class Queries:
 class TickerStore:
     """Reads and writes; every method raises STORE_UNAVAILABLE while the database is away."""
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, replayed: date | None = None) -> None:
         self._queries = queries
+        self._replayed = replayed
 
     async def metadata(self, symbol: str) -> Record | None:
         """The symbol's row of ticker_metadata."""
@@ -161,8 +163,8 @@ class TickerStore:
         return saved
 
     async def last_day(self, symbol: str) -> Record | None:
-        """The newest daily bar."""
-        return await self._queries.first(_LAST_DAY, symbol)
+        """The newest daily bar; in a replay the newest before its day, whose own and later ones are still to come."""
+        return await self._queries.first(_LAST_DAY, symbol, self._replayed)
 
     async def has_bars(self, symbol: str) -> bool:
         return bool(await self._queries.value(_HAS_BARS, symbol))
@@ -202,12 +204,13 @@ class TickerStore:
         return records[::-1]
 
     async def newest_scan_date(self, list_name: str) -> date | None:
-        """The New York date of the newest stored result, of one list or ("") of all."""
+        """The New York date of the newest stored result, of one list or ("") of all; in a replay before its day."""
         newest: datetime | None
+        before = _FOREVER if self._replayed is None else day_bounds(self._replayed)[0]
         if list_name:
-            newest = await self._queries.value(f"{_NEWEST_SCAN} WHERE list = $1", list_name)
+            newest = await self._queries.value(f"{_NEWEST_SCAN} AND list = $2", before, list_name)
         else:
-            newest = await self._queries.value(_NEWEST_SCAN)
+            newest = await self._queries.value(_NEWEST_SCAN, before)
         return None if newest is None else date_in_new_york(newest)
 
     async def scan_results(self, day: date, list_name: str, limit: int, after: PageMark | None) -> Sequence[Record]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import grpc
 import grpc.aio
 import pytest
@@ -15,6 +16,7 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.clock import NEW_YORK
 from services.kit.settings import Settings
+from services.ticker.store import Queries, TickerStore
 from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import RunningScanner, running_scanner
@@ -167,6 +169,30 @@ async def test_a_symbol_that_only_the_stores_know(ticker: RunningTicker) -> None
     await insert(ticker.database, "daily_ohlc", bar("GONE", date(2026, 3, 9), (1.0, 2.0, 0.5, 1.5)))
     answer = await row(ticker, "gone")
     assert (answer.symbol, answer.price, answer.last_day.date) == ("GONE", 1.5, "2026-03-09")
+
+
+async def test_a_replay_shows_no_bar_of_its_day_or_later(ticker: RunningTicker, stores: Stores) -> None:
+    days = (date(2026, 3, 6), date(2026, 3, 9), date(2026, 3, 10))
+    bars = [bar("PAST", day, (9.0, 9.0, 9.0, float(close))) for close, day in enumerate(days, 7)]
+    await insert(ticker.database, "daily_ohlc", *bars)
+    async with asyncpg.create_pool(stores.database_url, min_size=1, max_size=1) as pool:
+        for replayed, close in ((None, 9.0), (days[2], 8.0), (days[1], 7.0), (days[0], None)):
+            shown = await TickerStore(Queries(pool), replayed).last_day("PAST")
+            assert (shown and shown["close"]) == close
+
+
+async def test_a_replay_shows_no_scan_results_of_its_day_or_later_unasked(
+    ticker: RunningTicker, stores: Stores
+) -> None:
+    for day in (6, 9):
+        result = {"time": datetime(2026, 3, day, 15, tzinfo=UTC), "symbol": "A", "list": "winners"}
+        await insert(ticker.database, "scan_results", {**result, "session": "MARKET_OPEN", "rank": 1, "is_entry": True})
+    async with asyncpg.create_pool(stores.database_url, min_size=1, max_size=1) as pool:
+        for replayed, newest in ((None, 9), (date(2026, 3, 10), 9), (date(2026, 3, 9), 6), (date(2026, 3, 6), None)):
+            store = TickerStore(Queries(pool), replayed)
+            for name in ("", "winners"):
+                found = await store.newest_scan_date(name)
+                assert found == (newest and date(2026, 3, newest))
 
 
 async def test_a_symbol_that_only_the_vendor_knows(ticker: RunningTicker) -> None:
