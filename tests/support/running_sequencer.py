@@ -192,6 +192,8 @@ async def running_sequencer(
             "TRADEUL_DATA_INGEST_ADDRESS": "127.0.0.1:0",
         }
     )
+    # Services of other tests in this process count in the same gauges.
+    before = subscribers()
     service = DataIngest(settings, **sources)
     host = Host(service)
     await host.start()
@@ -202,13 +204,23 @@ async def running_sequencer(
         await channel.close(None)
         await host.stop()
         await calendar.stop()
-    check_nothing_is_left(service)
+    check_nothing_is_left(service, before)
 
 
-def check_nothing_is_left(service: DataIngest) -> None:
-    """Readers, slow ones: all gone, in the numbers and in the metrics."""
+def subscribers() -> dict[tuple[str, str], float]:
+    """The gauges of this process's subscribers that are not zero, by name and labels."""
+    return {
+        (sample.name, str(sample.labels)): sample.value
+        for family in REGISTRY.collect()
+        if family.name in ("tradeul_subscribers", "tradeul_slow_subscribers")
+        for sample in family.samples
+        if sample.value
+    }
+
+
+def check_nothing_is_left(service: DataIngest, before: dict[tuple[str, str], float]) -> None:
+    """Readers, slow ones: all gone, in the numbers and in the metrics, which are as `before` the service began."""
     stream = service.stream
     assert (len(stream.readers), len(stream.waiting), stream.slow) == (0, 0, 0)
-    for family in REGISTRY.collect():
-        if family.name in ("tradeul_subscribers", "tradeul_slow_subscribers"):
-            assert [sample for sample in family.samples if sample.value] == []
+    left = subscribers()
+    assert left == before, f"expected {before} subscribers, was {left}"
