@@ -41,11 +41,11 @@ fix: $(CORE) $(DEV)  ## Correct the style where that can be done by itself
 	$(BIN)/ruff format .
 
 protos: $(CORE) $(DEV)  ## Make the stubs, Envoy's descriptor set and the OpenAPI document from protos/
-	$(BIN)/python -m services.kit.protogen
+	$(BIN)/python -m tools.protogen
 
 check-protos: $(CORE) $(DEV)  ## Check that what is made from protos/ is current, and the protos' style
-	$(BIN)/python -m services.kit.protogen --check
-	$(BIN)/python -m services.kit.protogen --image build/protos.binpb
+	$(BIN)/python -m tools.protogen --check
+	$(BIN)/python -m tools.protogen --image build/protos.binpb
 	cd protos && ../$(BIN)/buf lint ../build/protos.binpb
 
 lock: | $(BIN)/python  ## Write constraints.txt anew, with the newest versions, for Python 3.11 to 3.14

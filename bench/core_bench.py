@@ -12,7 +12,7 @@ from bench.numpy_peer import NumpyMarket
 from bench.workload import EPOCH, Trades, Workload
 from fastcore.market import Market
 from fastcore.reference.market_twin import MarketTwin
-from services.kit.lists import load_lists
+from services.kit.lists.definitions import load_lists
 
 BATCHES, ROWS = 200, 5_000
 TWIN_BATCHES = 8

@@ -16,8 +16,8 @@ import redis.asyncio
 
 from bench.fastapi_peer import key
 from bench.observer import settled
-from services.kit.embedded import redis_spec, redis_url
-from services.kit.supervisor import Supervisor
+from services.cli.local.embedded import redis_spec, redis_url
+from services.cli.local.supervisor import Supervisor
 from tests.support.mesh import Mesh, free_ports
 
 LIST = "new_lows"

@@ -15,7 +15,7 @@ import grpc.aio
 import uvloop
 from tradeul.v1 import scanner_pb2
 
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 
 WATCH = "/tradeul.v1.ScannerService/WatchList"
 STREAMS_PER_CHANNEL = 100

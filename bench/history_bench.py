@@ -100,7 +100,7 @@ async def _child(what: str, *arguments: str) -> dict[str, Any]:
 
 async def _fill_month(connection: asyncpg.Connection) -> int:
     from services.historical.core import baseline_days
-    from services.market_session.nyse import nyse_calendar
+    from services.market.nyse import nyse_calendar
 
     _, days = baseline_days(nyse_calendar(DAY), DAY)
     for day in days:
@@ -137,7 +137,7 @@ async def _load(url: str, what: str) -> int:
     from services.historical.service import open_runner
     from services.historical.store import HistoryStore
     from services.historical.work import Work
-    from services.kit.settings import Settings
+    from services.kit.runtime.settings import Settings
 
     async with open_runner(Settings.load({}), url) as runner:
         request = Request(Kind.SLOTS, str(FOLDER), DAY, DAY, is_raw=True, again=True)

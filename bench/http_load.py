@@ -14,7 +14,7 @@ from typing import Final, cast
 import numpy as np
 import uvloop
 
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 
 LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 

@@ -17,7 +17,7 @@ from tradeul.v1 import scanner_pb2
 
 from bench.observer import CHECKED_SYMBOLS, SETTLE_SECONDS, Observer, observed, settled
 from bench.vendor import PROBE_BASE, probe_symbols
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
 
 BULK = 2_000_000

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import grpc.aio
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, scanner_pb2, scanner_pb2_grpc
 
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
 
 CHECKED_SYMBOLS = 500

@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 from bench.workload import DAY, SECOND, Workload, at
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 from tests.support.vendor_server import VendorServer
 
 PER_FRAME = 500

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import httpx
 
 from bench.ws_clients import LIST
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 from services.websocket_server.list_feed import ListFeed
 from tests.support.mesh import free_ports
 from tests.support.scripted_scanner import ScriptedScanner, scripted_scanner, ticker_row

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 
 LIST = "winners"
 HANDSHAKE = (

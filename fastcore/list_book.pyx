@@ -64,7 +64,7 @@ cdef class Base:
 
 
 cdef class ListBook:
-    """`specs`: ListSpec of services/kit/lists.py or alike. FilterError (a ValueError) for one that is wrong."""
+    """`specs`: ListSpec of services/kit/lists/definitions.py or alike. FilterError (a ValueError) for one that is wrong."""
 
     def __cinit__(self, specs, bint encode_deltas):
         cdef Base base

@@ -8,7 +8,7 @@ from fastcore.ranked_list import RankedList
 _Buffer = bytes | bytearray | memoryview
 
 class ListDefinition(Protocol):
-    """What decides a list's rows; ListSpec of services/kit/lists.py has it."""
+    """What decides a list's rows; ListSpec of services/kit/lists/definitions.py has it."""
 
     @property
     def name(self) -> str: ...

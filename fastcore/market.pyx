@@ -23,7 +23,7 @@ cdef enum:
 cdef class Market:
     """The market of one epoch.
 
-    `definitions`: the built-in lists, ListSpec of services/kit/lists.py; FilterError
+    `definitions`: the built-in lists, ListSpec of services/kit/lists/definitions.py; FilterError
     (a ValueError) when one has a wrong filter or order. With `encode_deltas=False`
     lists and sequences are kept as ever, but ListUpdate.delta stays empty (scans'
     excepted). Not for several threads at once.

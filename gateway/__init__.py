@@ -1,1 +1,1 @@
-"""Envoy's configuration and what it answers by, as files of a package (services/kit/packaged.py)."""
+"""Envoy's configuration and what it answers by, as files of a package (services/kit/runtime/packaged.py)."""

@@ -17,7 +17,7 @@ def shown(row: Row) -> Row:
 
 
 class Definition(Protocol):
-    """What of a list's definition decides its rows; services.kit.lists.ListSpec has it."""
+    """What of a list's definition decides its rows; services.kit.lists.definitions.ListSpec has it."""
 
     @property
     def name(self) -> str: ...

@@ -7,7 +7,7 @@ import msgspec
 from tradeul.v1 import market_data_pb2
 
 from services.analytics.core import AnalyticsCore
-from services.kit.wire import frame_parts
+from services.kit.rpc.wire import frame_parts
 
 CHANNEL: Final = "analytics:aggregates"
 BARS: Final = 10

@@ -9,11 +9,11 @@ import asyncpg
 from services.analytics import metrics
 from services.analytics.bar_queue import COLUMNS, BarRow
 from services.analytics.core import AnalyticsCore, Mark
-from services.kit.clock import monotonic
-from services.kit.logging import get_logger
-from services.kit.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
-from services.kit.redaction import reason_of
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
 
 log = get_logger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from services.analytics import messages
 from services.analytics.core import AnalyticsCore
-from services.kit.clock import monotonic
+from services.kit.runtime.clock import monotonic
 
 HEARTBEAT_SECONDS: Final = 10.0
 

@@ -13,10 +13,10 @@ from fastcore.market_state import MarketState
 from fastcore.measures import Measures, measures, slot_of_now
 from fastcore.minute_bars import MinuteBars
 from services.analytics.bar_queue import BarQueue
-from services.kit.errors import NOT_READY, UNKNOWN_SYMBOL
-from services.kit.frames import FrameError, next_frame
-from services.kit.ring import Position
-from services.kit.symbols import spellings
+from services.kit.rpc.frames import FrameError, next_frame
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import NOT_READY, UNKNOWN_SYMBOL
+from services.market.symbols import spellings
 
 NS_PER_MINUTE: Final = 60_000_000_000
 # Bars that are made wait 10 s beyond their minute: the one before this may still be open.

@@ -6,11 +6,11 @@ from typing import Final
 
 from services.analytics import metrics
 from services.analytics.core import AnalyticsCore, Mark
-from services.kit.frame_reader import FrameReader
-from services.kit.frames import FrameError, next_frame
-from services.kit.logging import get_logger
-from services.kit.ring import Position
-from services.kit.settings import Address
+from services.kit.rpc.frame_reader import FrameReader
+from services.kit.rpc.frames import FrameError, next_frame
+from services.kit.rpc.ring import Position
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Address
 
 log = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from tradeul.v1 import analytics_pb2, session_pb2, stream_pb2
 
 from fastcore.measures import Measures, shown
 from services.analytics.core import AnalyticsCore
-from services.kit.wire import wrap
+from services.kit.rpc.wire import wrap
 
 _UPDATE: Final = {field.name: field.number for field in analytics_pb2.MetricsUpdate.DESCRIPTOR.fields}
 _RESPONSE: Final = {field.name: field.number for field in analytics_pb2.WatchMetricsResponse.DESCRIPTOR.fields}

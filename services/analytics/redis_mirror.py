@@ -9,11 +9,11 @@ from redis.exceptions import RedisError
 from services.analytics import metrics
 from services.analytics.core import AnalyticsCore
 from services.analytics.redis_values import INTRADAY_FIELDS, PATTERNS, RVOL_FIELDS, Batch, RedisValues
-from services.kit.clock import monotonic
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.redis import check_cancelled, server_start
-from services.kit.redis_scripts import BulkWriter
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.redis import check_cancelled, server_start
+from services.kit.stores.redis_scripts import BulkWriter
 
 log = get_logger(__name__)
 

@@ -15,7 +15,7 @@ from fastcore.measures import Measures, shown, touched_since
 from fastcore.row_json import instant_json
 from services.analytics.core import AnalyticsCore
 from services.analytics.messages import session_name
-from services.kit.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK
 
 RVOL_FIELDS: Final = ("rvol", "rvol_slot", "slot", "session", "volume_today", "baseline", "days", "updated_at")
 INTRADAY_FIELDS: Final = ("high", "low", "high_time", "low_time")

@@ -6,7 +6,7 @@ from typing import Final
 from tradeul.v1 import analytics_pb2
 
 from services.analytics.core import AnalyticsCore
-from services.kit.errors import INVALID_REQUEST
+from services.kit.runtime.errors import INVALID_REQUEST
 
 MAX_SYMBOLS: Final = 500
 LEAST_INTERVAL_MS: Final = 1000

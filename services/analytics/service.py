@@ -16,13 +16,13 @@ from services.analytics.core import AnalyticsCore
 from services.analytics.follower import MarketFollower
 from services.analytics.redis_mirror import RedisMirror
 from services.analytics.servicer import AnalyticsServicer
-from services.kit.frame_reader import FrameReader
-from services.kit.lifecycle import Service
-from services.kit.logging import get_logger
-from services.kit.redis import make_client
-from services.kit.redis_channels import RedisChannels
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
+from services.kit.rpc.frame_reader import FrameReader
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import make_client
+from services.kit.stores.redis_channels import RedisChannels
 
 log = get_logger(__name__)
 

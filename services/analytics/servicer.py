@@ -10,7 +10,7 @@ from tradeul.v1 import analytics_pb2
 from services.analytics import messages, metrics, requests
 from services.analytics.board import MetricsBoard
 from services.analytics.core import AnalyticsCore
-from services.kit.subscribing import opening, write_until_cancelled
+from services.kit.rpc.subscribing import opening, write_until_cancelled
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = analytics_pb2.SubscribeMetricsRequest

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import click
 from pydantic import BaseModel
 
-from services.kit.errors import SettingsError
-from services.kit.redaction import redact_parameters
-from services.kit.settings import DEFAULT_PORTS, GROUPS, NOT_SCALAR, Settings, variable
+from services.kit.runtime.errors import SettingsError
+from services.kit.runtime.redaction import redact_parameters
+from services.kit.runtime.settings import DEFAULT_PORTS, GROUPS, NOT_SCALAR, Settings, variable
 
 PREFIX = "TRADEUL_"
 

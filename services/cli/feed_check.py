@@ -14,9 +14,9 @@ from tradeul.v1 import polygon_ws_pb2, polygon_ws_pb2_grpc
 
 from fastcore.feed_decoder import FeedDecoder
 from fastcore.feed_elements import Status
-from services.kit.channel import open_channel
-from services.kit.errors import ServiceError, StartError
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.errors import ServiceError, StartError
+from services.kit.runtime.settings import Settings
 from services.polygon_ws.connection import ANSWER_SECONDS, FeedConnection, FeedState
 from services.polygon_ws.subscriptions import Subscriptions
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from services.historical.core import Kind, Request, make_request
-from services.kit.errors import ServiceError, StartError
-from services.kit.logging import configure
-from services.kit.settings import Settings
+from services.kit.runtime.errors import ServiceError, StartError
+from services.kit.runtime.logging import configure
+from services.kit.runtime.settings import Settings
 
 # Of a load in this process; the vendor's pauses are not for somebody who waits.
 ATTEMPTS: Final = 5
@@ -113,8 +113,8 @@ def summary(shown: Shown) -> str:
 
 def database_url(settings: Settings) -> str:
     """The settings' database, else the embedded one of a mesh that runs on this machine."""
-    from services.kit.data_directory import market_directory
-    from services.kit.embedded import postgres_url
+    from services.cli.local.embedded import postgres_url
+    from services.kit.runtime.data_directory import market_directory
 
     return settings.database_url or postgres_url(market_directory(settings))
 
@@ -122,8 +122,8 @@ def database_url(settings: Settings) -> str:
 async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
     from services.historical.service import open_runner
     from services.historical.work import Work
-    from services.kit.clock import monotonic
-    from services.kit.database import OtherMarketError, claim_market
+    from services.kit.runtime.clock import monotonic
+    from services.kit.stores.database import OtherMarketError, claim_market
 
     shown, works = Shown(), list[Work]()
     url = database_url(settings)
@@ -167,7 +167,7 @@ async def _there(settings: Settings, request: Request, address: str) -> AsyncIte
     import grpc.aio
     from tradeul.v1 import historical_pb2, historical_pb2_grpc
 
-    from services.kit.channel import open_channel
+    from services.kit.rpc.channel import open_channel
 
     asked = historical_pb2.StartLoadRequest(
         kind=request.kind,

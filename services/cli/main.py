@@ -7,8 +7,8 @@ from typing import Final
 
 import click
 
-from services.kit.errors import SettingsError, StartError
-from services.kit.redaction import described, place_of, redact
+from services.kit.runtime.errors import SettingsError, StartError
+from services.kit.runtime.redaction import described, place_of, redact
 
 # sysexits.h EX_CONFIG, by which the supervisor knows that starting again would not help.
 EXIT_CONFIG: Final = 78

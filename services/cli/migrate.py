@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from services.kit.settings import Settings
+from services.kit.runtime.settings import Settings
 
 
 @click.command()
@@ -14,7 +14,7 @@ def migrate() -> None:
     The first time it also notes there, and in TRADEUL_REDIS_URL, whose market's data they hold (TRADEUL_MARKET);
     from then on it refuses another market.
     """
-    from services.kit import database
+    from services.kit.stores import database
 
     settings = Settings.load()
     names = database.migrate(settings.database_url)
@@ -27,7 +27,7 @@ def migrate() -> None:
 
 async def claim(settings: Settings) -> None:
     """Raises StartError when a store holds another market's data."""
-    from services.kit import database, redis
+    from services.kit.stores import database, redis
 
     await database.claim_market(settings.database_url, settings.market)
     if settings.redis_url and not settings.is_replay:

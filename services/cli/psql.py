@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from services.kit.errors import StartError
-from services.kit.settings import Settings
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import Settings
 
 HERE = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--tradeul-help"]}
 
@@ -20,8 +20,8 @@ def psql(arguments: tuple[str, ...]) -> None:
 
     The database is TRADEUL_DATABASE_URL, or where that is not set the one that `tradeul up` runs.
     """
-    from services.kit.data_directory import market_directory
-    from services.kit.embedded import postgres_url
+    from services.cli.local.embedded import postgres_url
+    from services.kit.runtime.data_directory import market_directory
 
     settings = Settings.load()
     url = settings.database_url or postgres_url(market_directory(settings))
@@ -32,7 +32,7 @@ def psql(arguments: tuple[str, ...]) -> None:
 
 def psql_program() -> str:
     """The system's psql, else the one of the embedded PostgreSQL; raises StartError when there is neither."""
-    from services.kit.embedded import postgres_programs
+    from services.cli.local.embedded import postgres_programs
 
     if found := shutil.which("psql"):
         return found

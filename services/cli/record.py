@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from services.kit.errors import StartError
-from services.kit.logging import configure, get_logger
-from services.kit.settings import Settings
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from services.record.core import Recording
@@ -33,7 +33,7 @@ def record(out: Path | None) -> None:
     configure(settings, "record")
     import uvloop
 
-    from services.kit.data_directory import market_directory
+    from services.kit.runtime.data_directory import market_directory
 
     folder = out or market_directory(settings) / "flat"
     try:
@@ -55,7 +55,7 @@ def check_folder(folder: Path) -> None:
 async def run(settings: Settings, folder: Path) -> None:
     """Records until a signal; raises StartError when there is a file in the way, OSError when writing fails."""
     from services.cli.serve import stop_event
-    from services.kit.frame_reader import FrameReader
+    from services.kit.rpc.frame_reader import FrameReader
     from services.record.core import Recording
 
     asked_to_stop = stop_event()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from services.kit.errors import StartError
-from services.kit.settings import Settings
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection
@@ -30,8 +30,8 @@ def redis_cli(arguments: tuple[str, ...]) -> None:
     Redis is TRADEUL_REDIS_URL, or where that is not set the one that `tradeul up` runs. Where valkey-cli or redis-cli
     is installed, it is run, and takes its own options, too.
     """
-    from services.kit.data_directory import market_directory
-    from services.kit.embedded import redis_url
+    from services.cli.local.embedded import redis_url
+    from services.kit.runtime.data_directory import market_directory
 
     settings = Settings.load()
     url = settings.redis_url or redis_url(market_directory(settings))
@@ -72,7 +72,7 @@ def talk(url: str, commands: Iterator[Sequence[str]] | Sequence[Sequence[str]]) 
     from redis import Redis
     from redis.exceptions import RedisError, ResponseError
 
-    from services.kit.redaction import reason_of, redact
+    from services.kit.runtime.redaction import reason_of, redact
 
     # The older protocol, whose answers redis-cli shows, and as long as an answer takes: XREAD BLOCK 0.
     client = Redis.from_url(url, protocol=2, socket_connect_timeout=5, socket_timeout=None)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-from services.cli import mesh, up
-from services.kit.clock import NEW_YORK, NS_PER_SECOND, monotonic
-from services.kit.data_directory import market_directory, only_one
-from services.kit.errors import StartError
-from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
-from services.kit.interrupts import ctrl_c_is_an_interrupt
-from services.kit.logging import configure, get_logger
-from services.kit.settings import Settings
+from services.cli import up
+from services.cli.local import mesh
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, monotonic
+from services.kit.runtime.data_directory import market_directory, only_one
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.interrupts import ctrl_c_is_an_interrupt
+from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.settings import Settings
+from services.market.flat_files import TRADES_KIND, file_name, market_file_beside
 
 log = get_logger(__name__)
 
@@ -79,7 +80,7 @@ def find(source: str, folder: Path) -> tuple[datetime.date | None, Path | None]:
 
 def market_of(path: Path | None, date: datetime.date) -> Path | None:
     """The market that a recording began with; None where there is none, or, said so, none that can be used."""
-    from services.kit import recorded_market
+    from services.market import recorded_market
     from services.replay.flat_file import TRADES, read_header
 
     if path is None or not (market := market_file_beside(path.resolve())).is_file():

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from services.kit.errors import SettingsError, StartError
-from services.kit.logging import configure, get_logger
-from services.kit.settings import Settings
+from services.kit.runtime.errors import SettingsError, StartError
+from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.settings import Settings
 from services.modules import MODULES, REPLAY, Module, by_name
 
 if TYPE_CHECKING:
-    from services.kit.lifecycle import Service
-    from services.kit.server import Host
+    from services.kit.rpc.server import Host
+    from services.kit.runtime.lifecycle import Service
 
 log = get_logger(__name__)
 
@@ -63,7 +63,7 @@ async def run(modules: Sequence[Module], settings: Settings) -> None:
 
     Raises what a service's start or work raised, after all are stopped.
     """
-    from services.kit.server import Host
+    from services.kit.rpc.server import Host
 
     asked_to_stop = stop_event()
     hosts: list[Host] = []

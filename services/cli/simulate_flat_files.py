@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from services.kit.interrupts import ctrl_c_is_an_interrupt
-from services.kit.redaction import reason_of
-from services.kit.settings import Settings
+from services.kit.runtime.interrupts import ctrl_c_is_an_interrupt
+from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import Settings
 
 KINDS = {"minutes": "minute_aggs_v1", "days": "day_aggs_v1"}
 

@@ -13,9 +13,9 @@ from rich.text import Text
 from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.clock import NEW_YORK, NS_PER_SECOND
-from services.kit.list_client import ListCopy, ListRequest, follow_list
-from services.kit.settings import Settings
+from services.kit.lists.client import ListCopy, ListRequest, follow_list
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.settings import Settings
 
 FRAMES_PER_SECOND = 4
 INTERVAL_MS = 250

@@ -9,14 +9,14 @@ from typing import Final
 
 import click
 
-from services.cli import mesh
 from services.cli.check_config import unknown_variables
-from services.kit.clock import monotonic
-from services.kit.data_directory import market_directory, only_one
-from services.kit.logging import configure, get_logger
-from services.kit.process import LineSink
-from services.kit.settings import Settings
-from services.kit.supervisor import Supervisor
+from services.cli.local import mesh
+from services.cli.local.process import LineSink
+from services.cli.local.supervisor import Supervisor
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.data_directory import market_directory, only_one
+from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.settings import Settings
 
 log = get_logger(__name__)
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.kit.metrics import FRAMES, LAG_SECONDS, REJECTED, SLOW_SUBSCRIBERS, SUBSCRIBERS, TICKS
+from services.kit.runtime.metrics import FRAMES, LAG_SECONDS, REJECTED, SLOW_SUBSCRIBERS, SUBSCRIBERS, TICKS
 
 SERVICE: Final = "data_ingest"
 

@@ -11,46 +11,47 @@ from tradeul.v1 import bars_pb2, data_ingest_pb2, session_pb2
 
 from fastcore.admission import MAX_TIME
 from fastcore.trade_rules import read_rules
-from services.data_ingest import metrics, opening
-from services.data_ingest.bar_stream import BarStream
-from services.data_ingest.days import Calendar, Day, new_york_date
-from services.data_ingest.epoch import next_epoch
-from services.data_ingest.feed_input import AHEAD_NS, FeedInput
-from services.data_ingest.feed_reader import FeedReader
-from services.data_ingest.filters_follower import FiltersFollower
-from services.data_ingest.frame_stream import FrameStream
-from services.data_ingest.halt_feed import HaltFeed
-from services.data_ingest.halts_follower import OPEN_SECONDS, HaltsFollower
+from services.data_ingest import metrics
+from services.data_ingest import startup as opening
+from services.data_ingest.feed.feed_input import AHEAD_NS, FeedInput
+from services.data_ingest.feed.feed_reader import FeedReader
+from services.data_ingest.feed.halt_feed import HaltFeed
+from services.data_ingest.feed.halts_follower import OPEN_SECONDS, HaltsFollower
+from services.data_ingest.feed.rules_follower import RulesFollower
+from services.data_ingest.feed.set_aside_watch import SetAsideWatch
 from services.data_ingest.journal import Journal, JournalDirectory
-from services.data_ingest.journal_stream import JournalStream
 from services.data_ingest.reference import ReferenceSource
+from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.reference.known_splits import KnownSplits
+from services.data_ingest.reference.notices import ReferenceNotices
 from services.data_ingest.reference.process import ReferenceProcess
-from services.data_ingest.reference_follower import ReferenceFollower
-from services.data_ingest.reference_notices import ReferenceNotices
-from services.data_ingest.replay_gate import ReplayGate
-from services.data_ingest.rules_follower import RulesFollower
-from services.data_ingest.sequencer import LAST_SEQUENCE
 from services.data_ingest.servicer import DataIngestServicer
-from services.data_ingest.set_aside_watch import SetAsideWatch
-from services.data_ingest.snapshot_channel import CHANNEL, SnapshotChannel
-from services.data_ingest.snapshot_poller import SnapshotPoller
-from services.data_ingest.snapshot_rows import SnapshotRules
-from services.data_ingest.snapshot_source import SnapshotProcess, SnapshotSource
-from services.data_ingest.trading_days import TradingDays, vendor_now_ns
-from services.data_ingest.watermarks import Watermarks
-from services.kit.channel import open_channel
-from services.kit.clock import WallClock, monotonic, wall_ns
-from services.kit.counting import Growing, SetAsideReport
-from services.kit.errors import StartError
-from services.kit.lifecycle import Service
-from services.kit.logging import get_logger
-from services.kit.redis import make_client
-from services.kit.redis_channels import RedisChannels
-from services.kit.scan_filters import ScanFilter
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
+from services.data_ingest.stream.bar_stream import BarStream
+from services.data_ingest.stream.epoch import next_epoch
+from services.data_ingest.stream.filters_follower import FiltersFollower
+from services.data_ingest.stream.frame_stream import FrameStream
+from services.data_ingest.stream.redis_stream import JournalStream
+from services.data_ingest.stream.replay_gate import ReplayGate
+from services.data_ingest.stream.sequencer import LAST_SEQUENCE
+from services.data_ingest.stream.watermarks import Watermarks
+from services.data_ingest.vendor_snapshot.channel import CHANNEL, SnapshotChannel
+from services.data_ingest.vendor_snapshot.poller import SnapshotPoller
+from services.data_ingest.vendor_snapshot.rows import SnapshotRules
+from services.data_ingest.vendor_snapshot.source import SnapshotProcess, SnapshotSource
+from services.kit.lists.scan_filters import ScanFilter
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.clock import WallClock, monotonic, wall_ns
+from services.kit.runtime.counting import Growing, SetAsideReport
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import make_client
+from services.kit.stores.redis_channels import RedisChannels
+from services.kit.vendor.client import VendorClient
+from services.market.calendar_client import TradingDays, vendor_now_ns
+from services.market.days import Calendar, Day, new_york_date
 
 log = get_logger(__name__)
 

@@ -10,14 +10,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import data_ingest_pb2
 
 from services.data_ingest import metrics
-from services.data_ingest.feed_input import FeedInput
-from services.data_ingest.frame_stream import FrameStream
-from services.data_ingest.frame_subscription import FrameSubscription
-from services.data_ingest.sequencer import Sequencer
-from services.kit.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED, ServiceError
-from services.kit.logging import get_logger
-from services.kit.ring import Position
-from services.kit.trading_date import trading_date
+from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.stream.frame_stream import FrameStream
+from services.data_ingest.stream.frame_subscription import FrameSubscription
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED, ServiceError
+from services.kit.runtime.logging import get_logger
+from services.market.trading_date import trading_date
 
 log = get_logger(__name__)
 

@@ -7,8 +7,8 @@ import signal
 import sys
 from typing import Final
 
-from services.kit.process import CHILD, SAME
-from services.kit.redaction import reason_of
+from services.cli.local.process import CHILD, SAME
+from services.kit.runtime.redaction import reason_of
 
 PIPE_BYTES: Final = 1 << 20
 

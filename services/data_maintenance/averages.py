@@ -5,18 +5,18 @@ from typing import Final
 
 import asyncpg
 
-from services.data_ingest.reference.daily import (
+from services.data_ingest.reference.stores import stored_bars
+from services.data_maintenance.work import Job, TaskError
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorClient, VendorError
+from services.market.daily_bars import (
     AVERAGE_DAYS,
     SHORT_AVERAGE_DAYS,
     DayBars,
     DayTable,
     mean_of_last,
 )
-from services.data_ingest.reference.splits import SplitTable
-from services.data_ingest.reference.stores import stored_bars
-from services.data_maintenance.work import Job, TaskError
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorClient, VendorError
+from services.market.splits import SplitTable
 
 # Without bars for so long a symbol has no averages any more.
 _UPDATE: Final = """

@@ -10,9 +10,9 @@ import asyncpg
 
 from services.data_maintenance import grammar, metrics
 from services.data_maintenance.run_store import Run, RunStore
-from services.kit.database import DATABASE_ERRORS
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 
 log = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, NamedTuple
 
-from services.kit.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK
 
 IsTradingDay = Callable[[date], bool]
 

@@ -13,9 +13,9 @@ from typing import Final
 import asyncpg
 
 from services.data_maintenance.work import Job, TaskError
-from services.kit.clock import NEW_YORK
-from services.kit.logging import get_logger
-from services.kit.settings import KeepSettings
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import KeepSettings
 
 log = get_logger(__name__)
 

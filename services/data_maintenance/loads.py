@@ -8,7 +8,7 @@ from services.data_maintenance.work import Job, TaskError
 from services.historical.core import REST, Kind, Request, State
 from services.historical.runner import Runner
 from services.historical.work import Work
-from services.kit.errors import ServiceError
+from services.kit.runtime.errors import ServiceError
 
 # Opened for a run and closed after it: what it needs is much, and it is needed a few times a day.
 OpenRunner = Callable[[], AbstractAsyncContextManager[Runner]]

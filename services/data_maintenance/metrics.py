@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.kit.metrics import SUBSCRIBERS
+from services.kit.runtime.metrics import SUBSCRIBERS
 
 SERVICE: Final = "data_maintenance"
 

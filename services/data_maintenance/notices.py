@@ -3,7 +3,7 @@
 import asyncpg
 
 from services.data_maintenance.work import Job, Task
-from services.kit.reference_notices import CHANNEL, Kind, encode
+from services.kit.stores.reference_notices import CHANNEL, Kind, encode
 
 
 def announced(pool: asyncpg.Pool, kind: Kind, task: Task) -> Task:

@@ -19,16 +19,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from fastcore.measures import shown
-from services.data_ingest.reference.baselines import BASELINE_DAYS
 from services.data_ingest.reference.batch import SLOTS
-from services.data_ingest.reference.daily import ATR_DAYS
-from services.data_ingest.reference.splits import SplitTable
 from services.data_maintenance.work import Job, TaskError
-from services.kit.clock import monotonic
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.redis_scripts import BulkWriter
-from services.kit.vendor import VendorClient, VendorError
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.redis_scripts import BulkWriter
+from services.kit.vendor.client import VendorClient, VendorError
+from services.market.daily_bars import ATR_DAYS
+from services.market.splits import SplitTable
+from services.market.volume_baselines import BASELINE_DAYS
 from services.ticker.core import COLUMNS, metadata_of
 from services.ticker.redis_cache import metadata_key
 

@@ -8,10 +8,10 @@ from typing import Final
 from services.data_maintenance import metrics
 from services.data_maintenance.run_store import LostRunError, Run, RunStore, Standing
 from services.data_maintenance.work import Job, Task, TaskError
-from services.kit.clock import monotonic
-from services.kit.database import DATABASE_ERRORS
-from services.kit.logging import get_logger
-from services.kit.redaction import described, reason_of
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import described, reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 
 log = get_logger(__name__)
 

@@ -11,8 +11,6 @@ from typing import ClassVar, Final
 import grpc.aio
 from tradeul.v1 import data_maintenance_pb2
 
-from services.data_ingest.days import Calendar, new_york_date
-from services.data_ingest.trading_days import TradingDays
 from services.data_maintenance.board import RunBoard
 from services.data_maintenance.run_store import LEASE_SECONDS, RETRY_SECONDS, RunStore
 from services.data_maintenance.runner import PROGRESS_SECONDS, Runner
@@ -21,14 +19,16 @@ from services.data_maintenance.session_log import SessionLog
 from services.data_maintenance.tasks import open_tasks
 from services.data_maintenance.timetable import LOOK_SECONDS, Timetable
 from services.data_maintenance.work import Tasks
-from services.kit.channel import open_channel
-from services.kit.clock import NS_PER_SECOND, FeedClock, MeshClock, WallClock, new_york_today
-from services.kit.database import open_pool
-from services.kit.lifecycle import Service
-from services.kit.logging import get_logger
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
-from services.market_session.clock_follower import ClockFollower
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.clock_follower import ClockFollower
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.clock import NS_PER_SECOND, FeedClock, MeshClock, WallClock, new_york_today
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import open_pool
+from services.market.calendar_client import TradingDays
+from services.market.days import Calendar, new_york_date
 
 log = get_logger(__name__)
 

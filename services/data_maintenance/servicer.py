@@ -14,9 +14,16 @@ from services.data_maintenance.board import RunBoard
 from services.data_maintenance.grammar import message_of
 from services.data_maintenance.run_store import RunStore
 from services.data_maintenance.timetable import Timetable
-from services.kit.database import DATABASE_ERRORS
-from services.kit.errors import INVALID_DATE, INVALID_REQUEST, RUN_ENDED, STORE_UNAVAILABLE, UNKNOWN_RUN, UNKNOWN_TASK
-from services.kit.redaction import reason_of
+from services.kit.runtime.errors import (
+    INVALID_DATE,
+    INVALID_REQUEST,
+    RUN_ENDED,
+    STORE_UNAVAILABLE,
+    UNKNOWN_RUN,
+    UNKNOWN_TASK,
+)
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Message = data_maintenance_pb2.MaintenanceRun

@@ -7,12 +7,12 @@ from typing import Final
 
 import asyncpg
 
-from services.data_ingest.days import Calendar
 from services.data_maintenance import metrics
-from services.data_maintenance.sessions import session_starts
-from services.kit.database import DATABASE_ERRORS
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
+from services.market.days import Calendar
+from services.market.sessions import session_starts
 
 log = get_logger(__name__)
 

@@ -15,9 +15,9 @@ from services.data_maintenance.notices import announced
 from services.data_maintenance.redis_sync import SyncRedis
 from services.data_maintenance.work import Tasks
 from services.historical.service import open_runner
-from services.kit.redis import open_redis
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import open_redis
+from services.kit.vendor.client import VendorClient
 
 
 async def open_tasks(

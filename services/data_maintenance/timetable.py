@@ -13,17 +13,17 @@ from typing import Final
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from services.data_ingest.days import Calendar
 from services.data_maintenance import core, metrics
 from services.data_maintenance.core import TASKS, Occurrence, TaskSpec
 from services.data_maintenance.run_store import Run, RunStore
 from services.data_maintenance.runner import Runner
 from services.data_maintenance.work import Job, Tasks
-from services.kit.clock import NEW_YORK, utc_now
-from services.kit.database import DATABASE_ERRORS
-from services.kit.errors import NOT_A_TRADING_DAY, NOT_READY, TASK_RUNNING, UNKNOWN_TASK
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
+from services.kit.runtime.clock import NEW_YORK, utc_now
+from services.kit.runtime.errors import NOT_A_TRADING_DAY, NOT_READY, TASK_RUNNING, UNKNOWN_TASK
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
+from services.market.days import Calendar
 
 log = get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from services.kit.errors import SERVICES_NOT_SERVING
+from services.kit.runtime.errors import SERVICES_NOT_SERVING
 
 SERVING: Final = "SERVING"
 NOT_SERVING: Final = "NOT_SERVING"

@@ -12,10 +12,10 @@ from services.health.core import NOT_SERVING, SERVING, MeshHealth
 from services.health.servicer import HealthServicer
 from services.health.warnings import ASKED, follow_warnings
 from services.health.watcher import ask, watch
-from services.kit.lifecycle import Service, State
-from services.kit.logging import get_logger
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.lifecycle import Service, State
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
 from services.modules import GATEWAY_NEEDS, MODULES, by_name
 
 log = get_logger(__name__)

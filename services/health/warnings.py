@@ -7,8 +7,8 @@ from typing import Any, Final
 import grpc.aio
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, polygon_ws_pb2, polygon_ws_pb2_grpc
 
-from services.kit.channel import open_channel
-from services.kit.settings import Address
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.settings import Address
 
 FEED: Final = "polygon_ws"
 SEQUENCER: Final = "data_ingest"

@@ -10,10 +10,10 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.health.core import NOT_SERVING, SERVING, UNREACHABLE
-from services.kit.channel import open_channel
-from services.kit.http_probe import http_status
-from services.kit.logging import get_logger
-from services.kit.settings import Address
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.http_probe import http_status
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Address
 
 log = get_logger(__name__)
 

@@ -5,8 +5,8 @@ import enum
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from services.kit.errors import INVALID_DATE, INVALID_REQUEST
-from services.market_session.calendar import Calendar, TradingDay
+from services.kit.runtime.errors import INVALID_DATE, INVALID_REQUEST
+from services.market.calendar import Calendar, TradingDay
 
 REST: Final = "rest"
 # The days that make a baseline.

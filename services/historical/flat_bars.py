@@ -19,12 +19,12 @@ import duckdb
 import numpy as np
 
 from fastcore.feed_elements import SYMBOL
-from services.data_ingest.reference.daily import PRICE_LIMIT, VOLUME_LIMIT
 from services.historical.core import Problem
 from services.historical.slots import NOT_TOLD, DayGrid, SymbolSlots
-from services.kit.clock import NEW_YORK, NS_PER_SECOND
-from services.kit.redaction import reason_of
-from services.market_session.calendar import TradingDay
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.redaction import reason_of
+from services.market.calendar import TradingDay
+from services.market.daily_bars import PRICE_LIMIT, VOLUME_LIMIT
 
 COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
 NUMBERS: Final = COLUMNS[1:6]

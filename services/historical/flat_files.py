@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from services.kit.errors import INVALID_REQUEST
-from services.kit.redaction import reason_of
-from services.kit.settings import FlatFileSettings
+from services.kit.runtime.errors import INVALID_REQUEST
+from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import FlatFileSettings
 
 ROOT: Final = "us_stocks_sip"
 MINUTES: Final = "minute_aggs_v1"

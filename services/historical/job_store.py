@@ -6,7 +6,7 @@ from typing import Any, Final
 import asyncpg
 
 from services.historical.core import Kind, Problem, Progress, Request, State
-from services.kit.redaction import redact
+from services.kit.runtime.redaction import redact
 
 Record = Any
 _COLUMNS: Final = (

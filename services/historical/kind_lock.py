@@ -9,7 +9,7 @@ import asyncpg
 from services.historical.core import Kind
 from services.historical.job_store import JobStore
 from services.historical.work import LoadError
-from services.kit.database import DATABASE_ERRORS
+from services.kit.stores.database import DATABASE_ERRORS
 
 # A server that lost a connection may take a moment to notice, and to let its lock go.
 ATTEMPTS: Final = 20

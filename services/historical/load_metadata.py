@@ -8,10 +8,10 @@ from typing import Any, Final
 from services.historical.core import REST, Kind, Problem
 from services.historical.store import Unit
 from services.historical.work import LoadError, Work, for_each
-from services.kit.company import free_floats, metadata_columns
-from services.kit.fmp import FmpClient, with_profile
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.companies import free_floats, metadata_columns
+from services.kit.vendor.fmp import FmpClient, with_profile
 
 SYMBOLS_AT_ONCE: Final = 8
 BATCH_SYMBOLS: Final = 50

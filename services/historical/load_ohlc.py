@@ -6,16 +6,16 @@ from typing import Any, Final
 import numpy as np
 
 from fastcore.feed_elements import SYMBOL
-from services.data_ingest.reference.daily import usable
 from services.historical.core import REST, Kind, Problem
 from services.historical.flat_bars import NO_BARS, BrokenFile, read_days
 from services.historical.flat_files import DAYS, FlatFileError, FlatFiles
 from services.historical.store import Unit
 from services.historical.work import Work, for_each
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
-from services.kit.vendor_models import GroupedBar
-from services.market_session.calendar import TradingDay
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.models import GroupedBar
+from services.market.calendar import TradingDay
+from services.market.daily_bars import usable
 
 DAYS_AT_ONCE: Final = 3
 REST_FINGERPRINT: Final = "complete"

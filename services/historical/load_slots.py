@@ -8,17 +8,17 @@ from typing import Final
 
 import numpy as np
 
-from services.data_ingest.reference.baselines import SlotGrid, bar_columns
-from services.data_ingest.reference.splits import SplitTable
 from services.historical.core import REST, Kind, Problem, baseline_days
 from services.historical.flat_bars import BrokenFile, read_minutes
 from services.historical.flat_files import MINUTES, FlatFileError, FlatFiles
 from services.historical.slots import NOT_TOLD, SymbolSlots, baselines, pack
 from services.historical.store import Unit, baseline_records
 from services.historical.work import LoadError, Work, for_each
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
-from services.market_session.calendar import TradingDay
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.market.calendar import TradingDay
+from services.market.splits import SplitTable
+from services.market.volume_baselines import SlotGrid, bar_columns
 
 SYMBOLS_AT_ONCE: Final = 8
 # Rows of slot_days that are averaged at once: symbols of 30 days.

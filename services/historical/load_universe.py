@@ -9,9 +9,9 @@ from services.historical.flat_bars import BrokenFile, read_days
 from services.historical.flat_files import DAYS, FlatFileError, FlatFiles
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
-from services.kit.vendor_models import TickerSummary
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.models import TickerSummary
 from services.market_session.core import Change, read_holidays
 
 # A list that is so much shorter than before is the vendor's error, not the end of the market.

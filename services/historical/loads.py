@@ -8,8 +8,8 @@ from services.historical import grammar, metrics
 from services.historical.core import Kind, Request, State
 from services.historical.runner import Runner
 from services.historical.work import Work
-from services.kit.errors import GOING_AWAY, LOAD_RUNNING, UNKNOWN_LOAD
-from services.kit.logging import get_logger
+from services.kit.runtime.errors import GOING_AWAY, LOAD_RUNNING, UNKNOWN_LOAD
+from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import asyncpg
 
-from services.kit.clock import monotonic
-from services.kit.database import DATABASE_ERRORS
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 
 log = get_logger(__name__)
 

@@ -20,16 +20,16 @@ from services.historical.patience import WAIT_SECONDS, DatabaseAwayError
 from services.historical.store import HistoryStore
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
-from services.kit.clock import NEW_YORK, NS_PER_SECOND, new_york_today, utc_now
-from services.kit.company import known_from
-from services.kit.database import DATABASE_ERRORS
-from services.kit.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
-from services.kit.logging import get_logger
-from services.kit.redaction import described, reason_of
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient, VendorError
-from services.market_session.calendar import Calendar
-from services.market_session.nyse import nyse_calendar
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, new_york_today, utc_now
+from services.kit.runtime.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import described, reason_of
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.vendor.client import VendorClient, VendorError
+from services.kit.vendor.companies import known_from
+from services.market.calendar import Calendar
+from services.market.nyse import nyse_calendar
 
 log = get_logger(__name__)
 

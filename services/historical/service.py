@@ -10,14 +10,14 @@ from tradeul.v1 import historical_pb2
 from services.historical.loads import Loads
 from services.historical.runner import Runner
 from services.historical.servicer import HistoricalServicer
-from services.kit.clock import wall_seconds
-from services.kit.database import DATABASE_ERRORS, open_pool
-from services.kit.lifecycle import Service
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.clock import wall_seconds
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import DATABASE_ERRORS, open_pool
+from services.kit.vendor.client import VendorClient
 
 log = get_logger(__name__)
 

@@ -9,13 +9,13 @@ from tradeul.v1 import historical_pb2
 
 from services.historical.core import make_request
 from services.historical.loads import Loads
-from services.kit.database import DATABASE_ERRORS
-from services.kit.errors import (
+from services.kit.rpc.subscribing import opening, write_until_cancelled
+from services.kit.runtime.errors import (
     INVALID_LIMIT,
     STORE_UNAVAILABLE,
 )
-from services.kit.redaction import reason_of
-from services.kit.subscribing import opening, write_until_cancelled
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 DEFAULT_LIMIT: Final = 50

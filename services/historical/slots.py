@@ -1,6 +1,6 @@
 """A day's minute bars to 5-minute slots, and some days' slots to baselines. Pure.
 
-Both read the same in services/data_ingest/reference/baselines.py, for one symbol at a
+Both read the same in services/market/volume_baselines.py, for one symbol at a
 time; here it is a market at a time.
 """
 
@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.data_ingest.reference.baselines import LEAST_DAYS, SymbolBaseline
 from services.data_ingest.reference.batch import SLOTS
+from services.market.volume_baselines import LEAST_DAYS, SymbolBaseline
 
 MINUTES: Final = 960
 SLOT_MINUTES: Final = 5

@@ -9,11 +9,11 @@ from typing import Any, Final
 from services.historical import metrics
 from services.historical.core import Problem, Progress, Request, State
 from services.historical.store import HistoryStore
-from services.kit.logging import get_logger
-from services.kit.redaction import redact
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
-from services.market_session.calendar import Calendar, TradingDay
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import redact
+from services.kit.runtime.settings import Settings
+from services.kit.vendor.client import VendorClient
+from services.market.calendar import Calendar, TradingDay
 
 log = get_logger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from tradeul.v1 import market_session_pb2, stream_pb2
 
-from services.kit.errors import CLOCK_UNKNOWN
+from services.kit.runtime.errors import CLOCK_UNKNOWN
 from services.market_session import messages
 
 CLOCK_MESSAGE: Final = "the mesh's time is not known before the feed's first event"

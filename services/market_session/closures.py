@@ -5,13 +5,13 @@ from collections.abc import Callable
 from datetime import date
 from typing import Final
 
-from services.kit.logging import get_logger
-from services.kit.metrics import REJECTED
-from services.kit.redaction import reason_of
-from services.kit.settings import PolygonSettings
-from services.kit.vendor_models import MarketHoliday
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.metrics import REJECTED
+from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import PolygonSettings
+from services.kit.vendor.models import MarketHoliday
+from services.market.calendar import Calendar
 from services.market_session import metrics
-from services.market_session.calendar import Calendar
 from services.market_session.core import Closures, Unusable, read_holidays
 
 log = get_logger(__name__)
@@ -40,7 +40,7 @@ class ClosureWatch:
     async def run(self) -> None:
         """Asks until cancelled."""
         # Loaded when the service serves already.
-        from services.kit.vendor import VendorClient, VendorError
+        from services.kit.vendor.client import VendorClient, VendorError
 
         async with VendorClient(self._vendor.rest_url, self._vendor.api_key, attempts=ATTEMPTS) as client:
             while True:

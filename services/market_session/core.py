@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, time
 from typing import Final, NamedTuple
 
-from services.kit.clock import NEW_YORK
-from services.kit.errors import INVALID_DATE
-from services.kit.vendor_models import MarketHoliday
-from services.market_session.calendar import MARKET_CLOSE, MARKET_OPEN, Calendar, TradingDay
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.errors import INVALID_DATE
+from services.kit.vendor.models import MarketHoliday
+from services.market.calendar import MARKET_CLOSE, MARKET_OPEN, Calendar, TradingDay
 
 LONGEST_RANGE_DAYS: Final = 400
 # The vendor writes a row per exchange; they close together.

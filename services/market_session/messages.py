@@ -6,9 +6,9 @@ from typing import Final
 from google.protobuf import json_format
 from tradeul.v1 import market_session_pb2, session_pb2, stream_pb2
 
-from services.kit.clock import NEW_YORK, NS_PER_SECOND
-from services.market_session import calendar
-from services.market_session.calendar import Moment, TradingDay
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.market import calendar
+from services.market.calendar import Moment, TradingDay
 
 Response = market_session_pb2.WatchSessionResponse
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from services.kit.metrics import FRAMES, SUBSCRIBERS
+from services.kit.runtime.metrics import FRAMES, SUBSCRIBERS
 
 SERVICE: Final = "market_session"
 

@@ -6,9 +6,9 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.redis import check_cancelled, make_client
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.redis import check_cancelled, make_client
 from services.market_session import metrics
 
 log = get_logger(__name__)

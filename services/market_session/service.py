@@ -8,19 +8,27 @@ from typing import ClassVar, Final
 import grpc.aio
 from tradeul.v1 import market_session_pb2
 
-from services.kit.clock import NS_PER_SECOND, FeedClock, MeshClock, WallClock, monotonic, new_york_today, wall_seconds
-from services.kit.errors import ServiceError
-from services.kit.lifecycle import Service
-from services.kit.logging import get_logger
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
+from services.kit.rpc.clock_follower import ClockFollower
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.clock import (
+    NS_PER_SECOND,
+    FeedClock,
+    MeshClock,
+    WallClock,
+    monotonic,
+    new_york_today,
+    wall_seconds,
+)
+from services.kit.runtime.errors import ServiceError
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
+from services.market.calendar import Calendar, Moment, new_york_date
+from services.market.nyse import nyse_calendar
 from services.market_session import messages, metrics
 from services.market_session.board import SessionBoard
-from services.market_session.calendar import Calendar, Moment, new_york_date
-from services.market_session.clock_follower import ClockFollower
 from services.market_session.closures import ClosureWatch
 from services.market_session.core import Closures
-from services.market_session.nyse import nyse_calendar
 from services.market_session.redis_copy import RedisCopy
 from services.market_session.servicer import MarketSessionServicer
 

@@ -7,11 +7,11 @@ from typing import Any
 import grpc.aio
 from tradeul.v1 import market_session_pb2
 
-from services.kit.errors import CLOCK_UNKNOWN, INVALID_REQUEST
-from services.kit.subscribing import opening, write_until_cancelled
+from services.kit.rpc.subscribing import opening, write_until_cancelled
+from services.kit.runtime.errors import CLOCK_UNKNOWN, INVALID_REQUEST
+from services.market.calendar import Calendar
 from services.market_session import core, messages, metrics
 from services.market_session.board import CLOCK_MESSAGE, SessionBoard
-from services.market_session.calendar import Calendar
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Direction = market_session_pb2.GetTradingDayRequest

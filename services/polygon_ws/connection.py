@@ -19,9 +19,9 @@ import msgspec
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport, ws_connect
 
 from fastcore.feed_elements import Status
-from services.kit.clock import monotonic, wall_ns
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
+from services.kit.runtime.clock import monotonic, wall_ns
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 from services.polygon_ws.notices import Notices
 from services.polygon_ws.subscriptions import Subscriptions, mentioned, parameters
 

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from fastcore.feed_decoder import FeedDecoder
 from fastcore.feed_elements import Status
-from services.kit.resume import plan_resume
-from services.kit.ring import Position, Ring
+from services.kit.rpc.resume import plan_resume
+from services.kit.rpc.ring import Position, Ring
 from services.polygon_ws import grammar
 
 # About 1.3 million trades: half a minute of a busy market.

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from services.kit.redis_channels import RedisChannels
+from services.kit.stores.redis_channels import RedisChannels
 
 TRADES: Final = "polygon:trades"
 AGGREGATES: Final = "polygon:aggregates"

@@ -5,8 +5,8 @@ from typing import Final
 
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
-from services.kit.ring import Position
-from services.kit.wire import varint
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import varint
 
 # SubscribeMarketResponse.batch and MarketBatch.position, both length-delimited.
 BATCH_TAG: Final = bytes((2 << 3 | 2,))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
 from services.polygon_ws import grammar
 from services.polygon_ws.core import FeedBuffer
 

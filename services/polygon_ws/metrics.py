@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from services.kit.metrics import FRAMES, LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIBERS
+from services.kit.runtime.metrics import FRAMES, LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIBERS
 
 SERVICE: Final = "polygon_ws"
 

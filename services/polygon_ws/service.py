@@ -9,15 +9,15 @@ from redis.asyncio import Redis
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.feed_elements import Status
-from services.kit.clock import fresh_epoch, monotonic, wall_ns
-from services.kit.counting import Growing, SetAsideReport
-from services.kit.lifecycle import Service
-from services.kit.logging import get_logger
-from services.kit.metrics import REJECTED, TICKS
-from services.kit.redis import make_client
-from services.kit.redis_channels import RedisChannels
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.clock import fresh_epoch, monotonic, wall_ns
+from services.kit.runtime.counting import Growing, SetAsideReport
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.metrics import REJECTED, TICKS
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import make_client
+from services.kit.stores.redis_channels import RedisChannels
 from services.polygon_ws import metrics
 from services.polygon_ws.backpressure import Backpressure
 from services.polygon_ws.connection import MAX_MESSAGE_BYTES, FeedConnection, FeedState, Timing

@@ -8,8 +8,8 @@ import grpc.aio
 from google.protobuf import timestamp_pb2
 from tradeul.v1 import polygon_ws_pb2
 
-from services.kit.errors import INVALID_POSITION, OPEN_EXPECTED, OPEN_REPEATED, SUPERSEDED
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import INVALID_POSITION, OPEN_EXPECTED, OPEN_REPEATED, SUPERSEDED
 from services.polygon_ws import metrics
 from services.polygon_ws.connection import FeedConnection
 from services.polygon_ws.core import FeedBuffer

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from services.kit.errors import INVALID_SUBSCRIPTION
-from services.kit.settings import SUBSCRIPTION as NAME
-from services.kit.settings import SUBSCRIPTION_KINDS as KINDS
+from services.kit.runtime.errors import INVALID_SUBSCRIPTION
+from services.kit.runtime.settings import SUBSCRIPTION as NAME
+from services.kit.runtime.settings import SUBSCRIPTION_KINDS as KINDS
 
 # The same inside a sentence of the vendor's.
 MENTION: Final = re.compile(r"(?<![\w.])" + NAME.pattern, re.ASCII)

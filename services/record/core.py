@@ -7,11 +7,11 @@ from typing import Final
 from tradeul.v1 import frame_pb2
 
 from fastcore.market import state_of
-from services.kit.flat_files import MINUTE_BARS_KIND, TRADES_KIND
-from services.kit.frames import FrameError, next_frame
-from services.kit.logging import get_logger
-from services.kit.recorded_market import VERSION, RecordedMarket
-from services.kit.ring import Position
+from services.kit.rpc.frames import FrameError, next_frame
+from services.kit.rpc.ring import Position
+from services.kit.runtime.logging import get_logger
+from services.market.flat_files import MINUTE_BARS_KIND, TRADES_KIND
+from services.market.recorded_market import VERSION, RecordedMarket
 from services.record.files import DayRecording, read_state
 from services.record.rows import RowWriter
 

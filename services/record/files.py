@@ -13,9 +13,12 @@ from typing import Final
 
 import msgspec
 
-from services.kit import recorded_market
-from services.kit.errors import StartError
-from services.kit.flat_files import (
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.market import recorded_market
+from services.market.flat_files import (
     MINUTE_BAR_COLUMNS,
     MINUTE_BARS_KIND,
     TRADE_COLUMNS,
@@ -23,10 +26,7 @@ from services.kit.flat_files import (
     file_name,
     market_file_beside,
 )
-from services.kit.logging import get_logger
-from services.kit.recorded_market import RecordedMarket
-from services.kit.redaction import reason_of
-from services.kit.ring import Position
+from services.market.recorded_market import RecordedMarket
 
 log = get_logger(__name__)
 

@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.kit.errors import StartError
-from services.kit.redaction import reason_of
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.redaction import reason_of
 from services.replay.flat_file import MINUTE_BARS, TRADES, Kind
 
 MANIFEST: Final = "manifest.json"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from services.kit.errors import StartError
-from services.kit.redaction import reason_of
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.redaction import reason_of
 
 Kind = Literal["trades", "minute_bars"]
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from services.kit.metrics import FRAMES, REJECTED, SUBSCRIBERS, TICKS
+from services.kit.runtime.metrics import FRAMES, REJECTED, SUBSCRIBERS, TICKS
 
 SERVICE: Final = "replay"
 

@@ -19,10 +19,10 @@ import duckdb
 import msgspec
 
 from fastcore.columns import condition_mask
-from services.kit.clock import NEW_YORK
-from services.kit.errors import StartError
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 from services.replay import flat_file, queries
 from services.replay.day_file import COLUMNS, MANIFEST, VERSION, DayFile, Manifest, read_manifest
 from services.replay.flat_file import TRADES, BadRow, Header

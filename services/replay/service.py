@@ -8,12 +8,12 @@ from typing import ClassVar
 import grpc.aio
 from tradeul.v1 import polygon_ws_pb2
 
-from services.kit.clock import NEW_YORK
-from services.kit.errors import StartError
-from services.kit.lifecycle import Service
-from services.kit.logging import get_logger
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
 from services.replay import metrics
 from services.replay.pace import Pace
 from services.replay.prepare import prepare

@@ -9,8 +9,8 @@ import grpc.aio
 from google.protobuf import timestamp_pb2
 from tradeul.v1 import polygon_ws_pb2
 
-from services.kit.errors import INVALID_SUBSCRIPTION, OPEN_EXPECTED, OPEN_REPEATED, SUPERSEDED, ServiceError
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import INVALID_SUBSCRIPTION, OPEN_EXPECTED, OPEN_REPEATED, SUPERSEDED, ServiceError
 from services.replay import metrics
 from services.replay.day_file import DayFile
 from services.replay.pace import Pace

@@ -7,9 +7,9 @@ from typing import Final
 
 import psycopg
 
-from services.kit.clock import NEW_YORK
-from services.kit.errors import StartError
-from services.kit.redaction import reason_of
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.redaction import reason_of
 
 # As the vendor's minute_aggs_v1, and the bars' own average prices.
 QUERY: Final = """

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-from services.kit.clock import NEW_YORK, NS_PER_SECOND, monotonic
-from services.kit.errors import INVALID_POSITION
-from services.kit.logging import get_logger
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, monotonic
+from services.kit.runtime.errors import INVALID_POSITION
+from services.kit.runtime.logging import get_logger
 from services.polygon_ws import grammar
 from services.replay import metrics
 from services.replay.core import cuts, encode

@@ -9,11 +9,11 @@ from fastcore.fields import FIELDS
 from fastcore.filters import FilterError, compile_filter, compile_order
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
-from services.kit.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, UNKNOWN_SYMBOL
-from services.kit.frames import FrameError, next_frame
-from services.kit.lists import ListSpec
-from services.kit.ring import Position
-from services.kit.wire import fields, wrap
+from services.kit.lists.definitions import ListSpec
+from services.kit.rpc.frames import FrameError, next_frame
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import fields, wrap
+from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, UNKNOWN_SYMBOL
 from services.scanner.lag import last_trade_ns
 from services.scanner.list_json import filtered_json, gappers_json, http_body, ranked_list_json
 from services.scanner.requests import FILTERED

@@ -4,8 +4,8 @@ from typing import Final
 
 from tradeul.v1 import scanner_pb2, stream_pb2
 
-from services.kit.ring import Position
-from services.kit.wire import only_field, wrap
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import only_field, wrap
 
 SNAPSHOT: Final = 2
 DELTA: Final = 3

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from services.kit.clock import monotonic, wall_ns
-from services.kit.errors import TOO_MANY_STREAMS
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.clock import monotonic, wall_ns
+from services.kit.runtime.errors import TOO_MANY_STREAMS
 from services.scanner import metrics
 from services.scanner.core import Applied, ScannerCore, checked_query
 from services.scanner.lag import LagMeter

@@ -6,7 +6,7 @@ from typing import Final
 
 from tradeul.v1 import market_data_pb2
 
-from services.kit.wire import fields
+from services.kit.rpc.wire import fields
 
 NS: Final = 1_000_000_000
 _TIMES: Final = market_data_pb2.TradeBatch.DESCRIPTOR.fields_by_name["time_ns"].number

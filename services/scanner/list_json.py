@@ -11,7 +11,7 @@ from google.api import httpbody_pb2
 from tradeul.v1 import scanner_pb2, stream_pb2
 
 from fastcore.row_json import read_ranked_list
-from services.kit.wire import fields, wrap
+from services.kit.rpc.wire import fields, wrap
 
 _RANKED: Final = {name: field.number for name, field in scanner_pb2.RankedList.DESCRIPTOR.fields_by_name.items()}
 _CONTENT_TYPE: Final = httpbody_pb2.HttpBody(content_type="application/json").SerializeToString()

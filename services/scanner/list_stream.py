@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from services.kit.ring import Position, Ring
+from services.kit.rpc.ring import Position, Ring
 from services.scanner import grammar
 from services.scanner.alarms import Alarms
 from services.scanner.list_subscription import ListSubscription

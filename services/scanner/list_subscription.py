@@ -5,8 +5,8 @@ import math
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
-from services.kit.resume import plan_resume
-from services.kit.ring import Position
+from services.kit.rpc.resume import plan_resume
+from services.kit.rpc.ring import Position
 from services.scanner import grammar
 
 if TYPE_CHECKING:

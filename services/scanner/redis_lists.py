@@ -15,12 +15,12 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.kit.clock import monotonic
-from services.kit.list_rows import ListRows, ListRowsHole, ending, snapshot_parts
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.redis import check_cancelled, server_start
-from services.kit.wire import only_field
+from services.kit.lists.rows import ListRows, ListRowsHole, ending, snapshot_parts
+from services.kit.rpc.wire import only_field
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.redis import check_cancelled, server_start
 from services.scanner import grammar, metrics
 from services.scanner.hub import ListHub
 from services.scanner.order_score import OrderScore

@@ -5,8 +5,8 @@ import math
 from collections.abc import Collection
 from typing import Final
 
-from services.kit.errors import INVALID_LIMIT, INVALID_POSITION, INVALID_REQUEST, UNKNOWN_LIST
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import INVALID_LIMIT, INVALID_POSITION, INVALID_REQUEST, UNKNOWN_LIST
 
 MAX_ROWS: Final = 500
 MAX_FILTERED_ROWS: Final = 1000

@@ -5,9 +5,9 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from services.kit.logging import get_logger
-from services.kit.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
-from services.kit.redaction import reason_of
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
 from services.scanner import metrics
 from services.scanner.scan_results import COLUMNS, Record, ResultRow, ScanRecorder, result_rows
 

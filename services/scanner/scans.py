@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
-from services.kit.errors import TOO_MANY_SCANS
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import TOO_MANY_SCANS
 from services.scanner.list_stream import ListStream
 
 MAX_SCANS: Final = 200

@@ -8,14 +8,14 @@ import grpc.aio
 from redis.asyncio import Redis
 from tradeul.v1 import scanner_pb2
 
-from services.kit.frame_reader import FrameReader
-from services.kit.lifecycle import Service
-from services.kit.lists import load_lists
-from services.kit.logging import get_logger
-from services.kit.redis import make_client
-from services.kit.redis_channels import RedisChannels
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.frame_reader import FrameReader
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import make_client
+from services.kit.stores.redis_channels import RedisChannels
 from services.scanner.core import ScannerCore
 from services.scanner.hub import ListHub
 from services.scanner.redis_lists import RedisLists

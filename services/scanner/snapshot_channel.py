@@ -8,8 +8,8 @@ from tradeul.v1 import scanner_pb2
 
 from fastcore.measures import touched_since
 from fastcore.row_json import read_ranked_list
-from services.kit.redis_channels import RedisChannels
-from services.kit.wire import wrap
+from services.kit.rpc.wire import wrap
+from services.kit.stores.redis_channels import RedisChannels
 from services.scanner.core import ScannerCore
 
 CHANNEL: Final = "scanner:snapshots"

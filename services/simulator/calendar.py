@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import exchange_calendars
 
-from services.kit.clock import NEW_YORK, NS_PER_SECOND
-from services.kit.errors import StartError
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.errors import StartError
 
 FIRST_DATE: Final = datetime.date(2022, 1, 3)
 # Enough days before it for the history that REST shows.

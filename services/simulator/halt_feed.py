@@ -11,7 +11,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
-from services.kit.clock import NS_PER_SECOND
+from services.kit.runtime.clock import NS_PER_SECOND
 from services.simulator.calendar import MINUTE_NS, new_york_time
 from services.simulator.hashing import key, mix_one
 from services.simulator.market import Market

@@ -5,9 +5,9 @@ import math
 import threading
 from typing import Final
 
-from services.kit.clock import NEW_YORK, NS_PER_SECOND
-from services.kit.errors import StartError
-from services.kit.settings import SimSettings
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import SimSettings
 from services.simulator.calendar import TradingCalendar, TradingDay, new_york_ns, new_york_time
 from services.simulator.daily import DailyBars, daily_bars
 from services.simulator.market_day import MarketDay

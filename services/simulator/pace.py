@@ -4,7 +4,7 @@ import asyncio
 import bisect
 from typing import Final
 
-from services.kit.clock import NS_PER_SECOND, monotonic
+from services.kit.runtime.clock import NS_PER_SECOND, monotonic
 from services.simulator.feed import Feed
 from services.simulator.market import Market
 from services.simulator.tape import NS_PER_MS, Event

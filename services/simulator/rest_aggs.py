@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from services.kit.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK
 from services.simulator.hashing import I8
 from services.simulator.history import SymbolMinutes, adjust_prices, adjust_volume, group, is_regular, symbol_minutes
 from services.simulator.market import Market

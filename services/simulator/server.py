@@ -8,10 +8,10 @@ from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from services.kit.errors import StartError
-from services.kit.logging import get_logger
-from services.kit.redaction import described
-from services.kit.settings import Address
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import described
+from services.kit.runtime.settings import Address
 from services.simulator.feed import Feed, FeedClient
 from services.simulator.halt_feed import HaltDocument
 from services.simulator.rest import Rest

@@ -3,10 +3,10 @@
 import asyncio
 from typing import Final
 
-from services.kit.lifecycle import Service, State
-from services.kit.logging import get_logger
-from services.kit.metrics import FRAMES, REJECTED, SUBSCRIBERS, TICKS
-from services.kit.settings import Settings
+from services.kit.runtime.lifecycle import Service, State
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.metrics import FRAMES, REJECTED, SUBSCRIBERS, TICKS
+from services.kit.runtime.settings import Settings
 from services.simulator.calendar import new_york_time
 from services.simulator.feed import Feed
 from services.simulator.halt_feed import document

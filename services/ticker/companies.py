@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 from tradeul.v1 import ticker_pb2
 
-from services.kit.clock import monotonic
-from services.kit.company import free_floats, known_from
-from services.kit.errors import TOO_MANY_LOOKUPS, VENDOR_UNAVAILABLE, ServiceError
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorClient, VendorError
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import TOO_MANY_LOOKUPS, VENDOR_UNAVAILABLE, ServiceError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorClient, VendorError
+from services.kit.vendor.companies import free_floats, known_from
 from services.ticker import metrics
 from services.ticker.core import fill, has_further_fields, metadata_from_vendor, metadata_of
 from services.ticker.redis_cache import RedisCache

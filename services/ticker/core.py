@@ -10,9 +10,9 @@ from tradeul.v1 import session_pb2, ticker_pb2, ticker_row_pb2
 
 from fastcore.fields import SUMS
 from fastcore.measures import shown
-from services.kit.company import metadata_columns
-from services.kit.texts import plain_text
-from services.kit.vendor_models import TickerDetails
+from services.kit.vendor.companies import metadata_columns
+from services.kit.vendor.models import TickerDetails
+from services.market.texts import plain_text
 from services.ticker.requests import PageMark, page_token
 
 _FIELDS: Final = ticker_pb2.TickerMetadata.DESCRIPTOR.fields_by_name

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from services.kit.errors import FILTER_EXISTS, TOO_MANY_FILTERS, UNKNOWN_FILTER, ServiceError
+from services.kit.runtime.errors import FILTER_EXISTS, TOO_MANY_FILTERS, UNKNOWN_FILTER, ServiceError
 from services.ticker.filters_core import FilterValues
 from services.ticker.store import Queries, Record
 

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 from google.protobuf import json_format, struct_pb2
 from tradeul.v1 import filters_pb2
 
-from services.kit.errors import INVALID_FILTER, INVALID_REQUEST
-from services.kit.scan_filters import ScanFilterError, scan_filter
+from services.kit.lists.scan_filters import ScanFilterError, scan_filter
+from services.kit.runtime.errors import INVALID_FILTER, INVALID_REQUEST
 
 DEFAULT_PRIORITY: Final = 100
 MAX_PARAMETER_BYTES: Final = 16_384

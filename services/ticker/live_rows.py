@@ -6,7 +6,7 @@ import grpc
 import grpc.aio
 from tradeul.v1 import scanner_pb2, ticker_row_pb2
 
-from services.kit.logging import get_logger
+from services.kit.runtime.logging import get_logger
 from services.ticker import metrics
 
 log = get_logger(__name__)

@@ -7,8 +7,8 @@ import grpc
 import grpc.aio
 from tradeul.v1 import scanner_pb2
 
-from services.kit.clock import NS_PER_SECOND, wall_ns
-from services.kit.errors import CLOCK_UNKNOWN
+from services.kit.runtime.clock import NS_PER_SECOND, wall_ns
+from services.kit.runtime.errors import CLOCK_UNKNOWN
 from services.ticker import metrics
 
 METHOD: Final = "/tradeul.v1.ScannerService/GetScannerStatus"

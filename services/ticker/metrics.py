@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from services.kit.metrics import REJECTED
+from services.kit.runtime.metrics import REJECTED
 
 SERVICE: Final = "ticker"
 

@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
-from services.kit.clock import monotonic
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.redis import check_cancelled
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.redis import check_cancelled
 from services.ticker import metrics
 
 log = get_logger(__name__)

@@ -7,8 +7,8 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 
-from services.kit.clock import NEW_YORK
-from services.kit.errors import INVALID_DATE, INVALID_LIMIT, INVALID_REQUEST
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.errors import INVALID_DATE, INVALID_LIMIT, INVALID_REQUEST
 
 # Every stretch of time that may be asked for fits into so many bars (1 MB of JSON).
 MAX_BARS: Final = 10_000

@@ -7,14 +7,14 @@ from typing import ClassVar
 import grpc.aio
 from tradeul.v1 import filters_pb2, ticker_pb2
 
-from services.kit.channel import open_channel
-from services.kit.database import open_pool
-from services.kit.lifecycle import Service
-from services.kit.lists import load_lists
-from services.kit.redis import open_redis
-from services.kit.server import add_servicer
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import add_servicer
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import open_pool
+from services.kit.stores.redis import open_redis
+from services.kit.vendor.client import VendorClient
 from services.ticker.companies import Companies
 from services.ticker.filter_store import FilterStore
 from services.ticker.filters_servicer import FiltersServicer

@@ -6,7 +6,7 @@ from typing import Any
 import grpc.aio
 from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
-from services.kit.errors import UNKNOWN_LIST
+from services.kit.runtime.errors import UNKNOWN_LIST
 from services.ticker import requests
 from services.ticker.core import bars_of, scan_results_of
 from services.ticker.market_time import MarketTime

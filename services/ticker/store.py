@@ -9,9 +9,9 @@ from typing import Any, Final
 import asyncpg
 from tradeul.v1 import ticker_pb2
 
-from services.kit.database import DATABASE_ERRORS
-from services.kit.errors import STORE_UNAVAILABLE
-from services.kit.redaction import reason_of
+from services.kit.runtime.errors import STORE_UNAVAILABLE
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 from services.ticker.core import COLUMNS, further_fields, is_set
 from services.ticker.requests import Interval, PageMark, date_in_new_york, day_bounds
 

@@ -2,8 +2,8 @@
 
 from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
-from services.kit.errors import UNKNOWN_SYMBOL, ServiceError
-from services.kit.symbols import spellings
+from services.kit.runtime.errors import UNKNOWN_SYMBOL, ServiceError
+from services.market.symbols import spellings
 from services.ticker import metrics
 from services.ticker.companies import Companies
 from services.ticker.core import complete_row, metadata_from_row

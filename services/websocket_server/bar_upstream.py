@@ -9,9 +9,9 @@ import grpc
 import grpc.aio
 from tradeul.v1 import bars_pb2, bars_pb2_grpc
 
-from services.kit.channel import open_channel
-from services.kit.logging import get_logger
-from services.kit.settings import Address
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Address
 from services.websocket_server import metrics
 from services.websocket_server.bar_book import BarBook
 from services.websocket_server.limits import Limits

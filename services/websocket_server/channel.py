@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from services.kit.clock import monotonic
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.clock import monotonic
 from services.websocket_server import metrics
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_feed import ListFeed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
 from services.websocket_server import messages, metrics
 from services.websocket_server.channel import Subscription
 from services.websocket_server.requests import Request, RequestError, parse

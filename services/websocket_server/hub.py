@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from services.kit.clock import wall_ns
-from services.kit.logging import get_logger
+from services.kit.runtime.clock import wall_ns
+from services.kit.runtime.logging import get_logger
 from services.websocket_server import messages, metrics
 from services.websocket_server.channel import ListChannel, OpenUpstream
 from services.websocket_server.client import Client

@@ -5,8 +5,8 @@ Pure: the scanner's messages go in as bytes, frames come out.
 
 from typing import Final
 
-from services.kit.list_rows import ListRows, ListRowsHole
-from services.kit.ring import Position, Ring
+from services.kit.lists.rows import ListRows, ListRowsHole
+from services.kit.rpc.ring import Position, Ring
 from services.websocket_server import messages
 
 MAX_HELD: Final = 2048

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from fastcore.row_json import instant_json
-from services.kit.list_rows import ending, snapshot_parts
-from services.kit.ring import Position
+from services.kit.lists.rows import ending, snapshot_parts
+from services.kit.rpc.ring import Position
 
 TEXT_FRAME: Final = 0x81
 _SMALL: Final = 126

@@ -4,7 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.kit.metrics import REJECTED, SLOW_SUBSCRIBERS, SUBSCRIBERS
+from services.kit.runtime.metrics import REJECTED, SLOW_SUBSCRIBERS, SUBSCRIBERS
 
 SERVICE: Final = "websocket_server"
 

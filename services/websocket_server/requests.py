@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
 
 Action = Literal["subscribe_list", "unsubscribe_list", "resync", "ping"]
 ACTIONS: Final = ("subscribe_list", "unsubscribe_list", "resync", "ping")

@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
-from services.kit.errors import StartError
-from services.kit.settings import Address
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import Address
 from services.websocket_server import metrics
 from services.websocket_server.client import Client
 from services.websocket_server.hub import ClientHub

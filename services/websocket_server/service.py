@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import grpc.aio
 
-from services.kit.channel import open_channel
-from services.kit.lifecycle import Service, State
-from services.kit.lists import load_lists
-from services.kit.settings import Settings
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.lifecycle import Service, State
+from services.kit.runtime.settings import Settings
 from services.websocket_server.bar_book import BarBook
 from services.websocket_server.bar_upstream import BarUpstream
 from services.websocket_server.channel import ListChannel

@@ -9,9 +9,9 @@ import grpc
 import grpc.aio
 from tradeul.v1 import scanner_pb2, stream_pb2
 
-from services.kit.list_rows import ListRowsHole
-from services.kit.logging import get_logger
-from services.kit.wire import only_field
+from services.kit.lists.rows import ListRowsHole
+from services.kit.rpc.wire import only_field
+from services.kit.runtime.logging import get_logger
 from services.websocket_server import metrics
 from services.websocket_server.channel import ListChannel
 

@@ -9,10 +9,10 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.rpc import code_pb2
 
-from services.kit.embedded import envoy_program, render_gateway
-from services.kit.errors import CATALOGUE
-from services.kit.packaged import GATEWAY_TEMPLATE
-from services.kit.settings import Settings
+from services.cli.local.embedded import envoy_program, render_gateway
+from services.kit.runtime.errors import CATALOGUE
+from services.kit.runtime.packaged import GATEWAY_TEMPLATE
+from services.kit.runtime.settings import Settings
 from services.scanner.list_stream import HEARTBEAT_SECONDS
 
 GATEWAY = GATEWAY_TEMPLATE.path().parent

@@ -9,11 +9,11 @@ from google.protobuf import descriptor_pb2
 from openapi_spec_validator import validate
 
 from fastcore.feed_elements import SYMBOL
-from services.kit import openapi, protogen
-from services.kit.lists import load_lists
+from services.kit.lists.definitions import load_lists
 from services.scanner import requests as scanner
 from services.ticker import filters_core
 from services.ticker import requests as ticker
+from tools import openapi, protogen
 
 CONTENT = (protogen.ROOT / protogen.OPENAPI).read_bytes()
 DOCUMENT = json.loads(CONTENT)

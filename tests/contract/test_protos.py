@@ -8,7 +8,7 @@ from pathlib import Path
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 
-from services.kit import protogen
+from tools import protogen
 
 FieldProto = descriptor_pb2.FieldDescriptorProto
 SIXTY_FOUR_BITS = {

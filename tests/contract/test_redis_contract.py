@@ -11,10 +11,10 @@ import pytest
 from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
 from services.analytics import aggregates
-from services.data_ingest import journal_stream
-from services.data_ingest import snapshot_channel as vendor_snapshots
-from services.kit.lists import load_lists
-from services.kit.redis import make_client
+from services.data_ingest.stream import redis_stream as journal_stream
+from services.data_ingest.vendor_snapshot import channel as vendor_snapshots
+from services.kit.lists.definitions import load_lists
+from services.kit.stores.redis import make_client
 from services.market_session.redis_copy import RedisCopy
 from services.polygon_ws import feed_channels
 from services.scanner import snapshot_channel

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.kit.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK
+from services.market.calendar import Calendar, ns_of, trading_day
 from services.market_session import messages
-from services.market_session.calendar import Calendar, ns_of, trading_day
 
 TUESDAY = {
     "current_session": "PRE_MARKET",
@@ -28,7 +28,7 @@ FRIDAY = date(2026, 11, 27)
 
 @pytest.fixture(scope="module")
 def calendar() -> Calendar:
-    from services.market_session.nyse import nyse_calendar
+    from services.market.nyse import nyse_calendar
 
     return nyse_calendar(date(2026, 1, 1))
 

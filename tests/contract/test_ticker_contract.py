@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.kit.server import Host
+from services.kit.rpc.server import Host
 from services.scanner.service import ScannerService
 from tests.support.door import Door, door_settings
 from tests.support.running_ticker import RunningTicker, bar, empty, insert, running_ticker, vendor_details

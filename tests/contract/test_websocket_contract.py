@@ -18,8 +18,8 @@ from tradeul.v1.market_data_pb2 import SECOND
 from websockets.asyncio.client import ClientConnection, connect
 
 from fastcore.fields import BY_NAME
-from services.kit.lists import load_lists
-from services.kit.settings import Address
+from services.kit.lists.definitions import load_lists
+from services.kit.runtime.settings import Address
 from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
 from tests.support.door import Door, door_settings

@@ -12,9 +12,9 @@ from aiohttp import web
 from playwright.async_api import Error as PageError
 from playwright.async_api import Page, async_playwright
 
-from services.kit import protogen
 from tests.support import javascript
 from tests.support.mesh import Mesh
+from tools import protogen
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)]
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services.kit import openapi
-from services.kit.packaged import OPENAPI
+from services.kit.runtime.packaged import OPENAPI
 from tests.support.mesh import Mesh
+from tools import openapi
 
 DOCUMENT = OPENAPI.path().read_bytes()
 SECONDS = 40

@@ -12,7 +12,7 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, scanner_pb2, scann
 
 from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
-from services.kit.lists import load_lists
+from services.kit.lists.definitions import load_lists
 from tests.support.mesh import Mesh
 from tests.support.scripted_day import Event, ScriptedDay, baselines, ms_at, reference_numbers
 from tests.support.twin_frames import TwinFeed, default_filters, row_values

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.kit.packaged import FOR_THE_MESH, Packaged, checkout
+from services.kit.runtime.packaged import FOR_THE_MESH, Packaged, checkout
 from tests.support.mesh import Mesh
 
 # What is not tracked: made anew, or not a part of what is built.

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from tradeul.v1 import market_data_pb2
 
 from services.analytics.aggregates import CHANNEL
-from services.kit.embedded import postgres_url
+from services.cli.local.embedded import postgres_url
 from tests.integration.test_analytics import SYMBOLS, volume_curve
 from tests.support.redis_server import RedisServer
 from tests.support.running_analytics import running_analytics

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.mesh import readiness
+from services.cli.local.mesh import readiness
 from services.cli.redis_cli import answer_text
-from services.kit.lifecycle import Service
-from services.kit.packaged import checkout
-from services.kit.server import Host
-from services.kit.settings import DEFAULT_PORTS, Address, Settings
+from services.kit.rpc.server import Host
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.packaged import checkout
+from services.kit.runtime.settings import DEFAULT_PORTS, Address, Settings
 from services.modules import MODULES, by_name
 from tests.support.feed import running_feed
 from tests.support.mesh import free_ports
@@ -188,7 +188,7 @@ def test_data_of_an_earlier_version_are_adopted_not_lost(tmp_path: Path) -> None
 
 
 def test_up_shares_no_data_directory(tmp_path: Path) -> None:
-    from services.kit.data_directory import only_one
+    from services.kit.runtime.data_directory import only_one
 
     with only_one(tmp_path / "simulator"):
         result = tradeul("up", TRADEUL_DATA_DIR=str(tmp_path))

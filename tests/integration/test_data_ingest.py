@@ -12,12 +12,12 @@ import grpc.aio
 import pytest
 from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2, ticker_pb2
 
-from services.data_ingest import snapshot_poller
-from services.data_ingest.epoch import FILE, read_last
-from services.data_ingest.set_aside_watch import SetAsideWatch
+from services.data_ingest.feed.set_aside_watch import SetAsideWatch
+from services.data_ingest.stream.epoch import FILE, read_last
+from services.data_ingest.vendor_snapshot import poller as snapshot_poller
 from services.health.warnings import follow_warnings
-from services.kit.scan_filters import default_filters
-from services.kit.settings import Settings
+from services.kit.lists.scan_filters import default_filters
+from services.kit.runtime.settings import Settings
 from tests.support.running_scanner import running_scanner
 from tests.support.running_sequencer import FrameReader, Request, RunningSequencer, running_sequencer
 from tests.support.running_ticker import running_ticker

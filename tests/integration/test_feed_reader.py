@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from tradeul.v1 import polygon_ws_pb2
 
-from services.data_ingest.feed_input import FeedInput
-from services.data_ingest.feed_reader import FeedReader
-from services.kit.ring import Position
+from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.feed.feed_reader import FeedReader
+from services.kit.rpc.ring import Position
 from tests.support.pipeline import Pipeline
 from tests.support.scripted_day import DAY
 from tests.support.scripted_polygon_ws import EPOCH, ScriptedPolygonWs

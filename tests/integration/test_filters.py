@@ -12,8 +12,8 @@ import pytest
 from google.protobuf import json_format
 from tradeul.v1 import filters_pb2
 
-from services.kit.scan_filters import DEFAULT_ROWS
-from services.kit.settings import Settings
+from services.kit.lists.scan_filters import DEFAULT_ROWS
+from services.kit.runtime.settings import Settings
 from services.ticker.filter_store import MAX_FILTERS
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_ticker import RunningTicker, running_ticker

@@ -17,12 +17,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, market_session_pb2, scanner_pb2, scanner_pb2_grpc
 
 from services.health.service import HealthService
-from services.kit import errors
-from services.kit.lifecycle import Service
-from services.kit.list_client import ListCopy, follow_list
-from services.kit.packaged import OPENAPI
-from services.kit.server import Host, add_servicer
-from services.kit.settings import Settings
+from services.kit.lists.client import ListCopy, follow_list
+from services.kit.rpc.server import Host, add_servicer
+from services.kit.runtime import errors
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.packaged import OPENAPI
+from services.kit.runtime.settings import Settings
 from services.scanner.service import ScannerService
 from tests.support.door import Door, door_settings
 from tests.support.refusals import refusal

@@ -10,8 +10,8 @@ import pytest
 from tradeul.v1 import data_ingest_pb2_grpc, scanner_pb2
 
 from services.data_ingest import service as data_ingest_service
-from services.kit.channel import open_channel
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
 from tests.integration.test_journal import NOW, SNAPSHOT, VENDOR_TIME, Sequencer
 from tests.support.halt_document import HaltServer, halt_document, halt_item

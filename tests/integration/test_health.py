@@ -12,10 +12,10 @@ from tradeul.v1 import health_pb2, health_pb2_grpc
 
 from services.health import watcher
 from services.health.service import HealthService
-from services.kit.channel import open_channel
-from services.kit.lifecycle import Service
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.settings import Settings
 from services.modules import GATEWAY_NEEDS, MODULES
 from services.polygon_ws.service import PolygonWs
 from tests.support.feed import quick

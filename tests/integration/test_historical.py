@@ -20,11 +20,11 @@ from services.historical import flat_bars, load_slots
 from services.historical.core import REST, Kind, Request
 from services.historical.runner import Runner
 from services.historical.service import Historical, open_runner
-from services.kit.channel import open_channel
-from services.kit.errors import ServiceError
-from services.kit.server import Host
-from services.kit.settings import Settings, SimSettings
-from services.kit.vendor import VendorClient
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.errors import ServiceError
+from services.kit.runtime.settings import Settings, SimSettings
+from services.kit.vendor.client import VendorClient
 from services.simulator import flat_files
 from services.simulator.market import Market
 from tests.support.flat_history import (

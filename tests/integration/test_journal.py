@@ -14,8 +14,8 @@ import grpc.aio
 import pytest
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
-from services.kit.channel import open_channel
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
 from tests.support.mesh import free_ports
 from tests.support.running_replay import serving

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from tradeul.v1 import journal_pb2
 
-from services.data_ingest import journal_stream
-from services.data_ingest.journal_stream import KEY, JournalStream
-from services.kit.redis import make_client
-from services.kit.ring import Ring
-from services.kit.wire import wrap
+from services.data_ingest.stream import redis_stream as journal_stream
+from services.data_ingest.stream.redis_stream import KEY, JournalStream
+from services.kit.rpc.ring import Ring
+from services.kit.rpc.wire import wrap
+from services.kit.stores.redis import make_client
 from tests.support.redis_server import RedisServer
 
 EPOCH = 1_790_000_000

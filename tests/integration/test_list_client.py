@@ -10,10 +10,10 @@ import grpc.aio
 import pytest
 from tradeul.v1 import scanner_pb2, stream_pb2
 
-from services.kit.channel import open_channel
-from services.kit.list_client import ListCopy, ListHole, cancel_message, follow_list, open_message
-from services.kit.server import Host, add_servicer
-from services.kit.settings import Settings
+from services.kit.lists.client import ListCopy, ListHole, cancel_message, follow_list, open_message
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host, add_servicer
+from services.kit.runtime.settings import Settings
 from services.scanner.service import ScannerService
 from tests.support.list_messages import EPOCH, ListModel, rows_of
 from tests.support.mesh import free_ports

@@ -14,7 +14,7 @@ from services.historical.core import Kind, Request
 from services.historical.runner import Runner
 from services.historical.service import open_runner
 from services.historical.work import Work
-from services.kit.settings import Settings
+from services.kit.runtime.settings import Settings
 from tests.integration.test_historical import daily
 from tests.support.flat_history import write
 from tests.support.postgres_server import PostgresServer

@@ -20,8 +20,8 @@ from tradeul.v1 import data_maintenance_pb2, stream_pb2
 from services.data_maintenance import metrics
 from services.data_maintenance.run_store import ATTEMPTS, LostRunError, RunStore, Standing
 from services.data_maintenance.work import Job, TaskError
-from services.kit.database import open_pool
-from services.market_session.nyse import nyse_calendar
+from services.kit.stores.database import open_pool
+from services.market.nyse import nyse_calendar
 from tests.support.refusals import Refusal
 from tests.support.refusals import refusal as told
 from tests.support.running_maintenance import (

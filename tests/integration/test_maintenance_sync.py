@@ -13,11 +13,11 @@ import pytest
 from redis.asyncio import Redis
 from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 
-from services.kit.channel import open_channel
-from services.kit.redis import open_redis
-from services.kit.reference_notices import CHANNEL
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import open_redis
+from services.kit.stores.reference_notices import CHANNEL
 from services.scanner.service import ScannerService
 from tests.support.running_maintenance import (
     WAIT_SECONDS,

@@ -21,14 +21,14 @@ from tradeul.v1 import (
     stream_pb2,
 )
 
-from services.kit import embedded
-from services.kit.channel import open_channel
-from services.kit.clock import NEW_YORK, MeshClock, monotonic_ns
-from services.kit.process import ChildProcess
-from services.kit.redis import open_redis
-from services.kit.server import Host
-from services.kit.settings import Settings
-from services.market_session.calendar import ns_of
+from services.cli.local import embedded
+from services.cli.local.process import ChildProcess
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.clock import NEW_YORK, MeshClock, monotonic_ns
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import open_redis
+from services.market.calendar import ns_of
 from services.market_session.service import MarketSession
 from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal

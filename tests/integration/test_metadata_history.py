@@ -16,10 +16,10 @@ from services.historical.core import Kind, Request
 from services.historical.runner import Runner
 from services.historical.store import HistoryStore
 from services.historical.universe_store import UniverseStore
-from services.kit.company import known_from
-from services.kit.database import open_pool
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import open_pool
+from services.kit.vendor.client import VendorClient
+from services.kit.vendor.companies import known_from
 from services.ticker.store import Queries, TickerStore
 from tests.support.stores import Stores, module_stores
 from tests.support.vendor_server import VendorServer

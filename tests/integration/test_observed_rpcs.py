@@ -14,8 +14,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from grpc_status import rpc_status
 from prometheus_client import REGISTRY
 
-from services.kit.errors import NOT_READY
-from services.kit.observed_rpcs import ObservedServer
+from services.kit.rpc.observed_rpcs import ObservedServer
+from services.kit.runtime.errors import NOT_READY
 
 SERVICE = "tradeul.tests.ObservedService"
 

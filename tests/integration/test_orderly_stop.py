@@ -11,7 +11,7 @@ from fastcore.minute_bars import Bar
 from services.analytics.bar_queue import BarQueue
 from services.analytics.bar_writer import BarWriter
 from services.analytics.core import AnalyticsCore, Mark
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
 from services.scanner import scan_writer
 from services.scanner.scan_writer import ScanWriter
 from tests.support.scripted_sequencer import POLL_SECONDS

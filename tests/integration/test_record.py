@@ -17,13 +17,13 @@ import pytest
 from tradeul.v1 import scanner_pb2
 
 from fastcore.market import Market, state_of
-from services.data_ingest import opening
-from services.kit import recorded_market
-from services.kit.errors import StartError
-from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
-from services.kit.frame_reader import FrameReader
-from services.kit.lists import load_lists
-from services.kit.ring import Position
+from services.data_ingest import startup as opening
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.frame_reader import FrameReader
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import StartError
+from services.market import recorded_market
+from services.market.flat_files import TRADES_KIND, file_name, market_file_beside
 from services.record.core import Recording
 from tests.support.flat_trades import DAY, TRADE_COLUMNS, ns_at, random_trades, write_rows
 from tests.support.running_replay import RunningReplay, ScriptedReference, environment_of, running_replay

@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from fastcore.columns import SnapshotColumns
-from services.data_ingest.snapshot_channel import CHANNEL as SNAPSHOTS
-from services.data_ingest.snapshot_channel import SnapshotChannel
-from services.data_ingest.snapshot_rows import SnapshotPart
-from services.kit.redis import make_client
-from services.kit.redis_channels import MAX_WAITING_BYTES, RedisChannels
+from services.data_ingest.vendor_snapshot.channel import CHANNEL as SNAPSHOTS
+from services.data_ingest.vendor_snapshot.channel import SnapshotChannel
+from services.data_ingest.vendor_snapshot.rows import SnapshotPart
+from services.kit.stores.redis import make_client
+from services.kit.stores.redis_channels import MAX_WAITING_BYTES, RedisChannels
 from services.polygon_ws.feed_channels import AGGREGATES, TRADES
 from tests.support.feed import message, running_feed, trade
 from tests.support.redis_server import RedisServer

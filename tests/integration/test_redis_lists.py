@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.kit.lists import load_lists
+from services.kit.lists.definitions import load_lists
 from services.scanner.redis_lists import LEASE_KEY, keys_of, stream_key
 from services.scanner.snapshot_channel import CHANNEL
 from tests.support.redis_server import RedisServer

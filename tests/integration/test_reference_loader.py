@@ -21,10 +21,10 @@ from services.data_ingest.reference.calendar import new_york_days
 from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.reference.source import ReferenceSource, TradingDays
-from services.kit.database import open_pool
-from services.kit.redis import open_redis
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import open_pool
+from services.kit.stores.redis import open_redis
+from services.kit.vendor.client import VendorClient
 from tests.support.scripted_day import DAY, ScriptedDay, baselines, reference_numbers
 from tests.support.stores import Stores, module_stores
 from tests.support.vendor_server import VendorServer

@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 from tradeul.v1 import polygon_ws_pb2, polygon_ws_pb2_grpc
 
-from services.data_ingest import opening
-from services.kit.channel import open_channel
-from services.kit.errors import StartError
-from services.kit.settings import Settings
+from services.data_ingest import startup as opening
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
 from services.replay.service import Replay
 from services.scanner.service import ScannerService

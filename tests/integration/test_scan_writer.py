@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from services.kit.embedded import postgres_url
+from services.cli.local.embedded import postgres_url
 from services.scanner.scan_results import ScanRecorder
 from services.scanner.scan_writer import ScanWriter
 from tests.support.running_scanner import running_scanner

@@ -16,8 +16,8 @@ import pytest
 
 from services.historical.core import Kind
 from services.historical.store import HistoryStore, Unit
-from services.kit.database import migrate, open_pool
-from services.kit.merge_writer import MergeTable
+from services.kit.stores.database import migrate, open_pool
+from services.kit.stores.merge_writer import MergeTable
 from tests.support.stores import Stores, module_stores
 
 TIMESCALE_URL = "TRADEUL_TEST_TIMESCALE_URL"

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from fastcore.trade_rules import fallback_rules, read_rules, rules_from_conditions
-from services.kit.vendor import VendorClient
+from services.kit.vendor.client import VendorClient
 from services.simulator import service as service_module
 from services.simulator.messages import Kind
 from tests.support.feed import running_feed

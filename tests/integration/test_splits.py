@@ -14,7 +14,6 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from services.data_ingest.days import Calendar, Day
 from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.source import TradingDays
 from services.data_maintenance.atr import CalculateATR
@@ -22,11 +21,12 @@ from services.data_maintenance.averages import Averages
 from services.data_maintenance.redis_sync import SyncRedis
 from services.data_maintenance.run_store import Run, RunStore
 from services.data_maintenance.work import Job, Task, TaskError
-from services.kit.database import open_pool
-from services.kit.redis import open_redis
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
-from services.market_session.nyse import nyse_calendar
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import open_pool
+from services.kit.stores.redis import open_redis
+from services.kit.vendor.client import VendorClient
+from services.market.days import Calendar, Day
+from services.market.nyse import nyse_calendar
 from tests.support.scripted_day import DAY
 from tests.support.split_market import SplitMarket
 from tests.support.stores import Stores, module_stores

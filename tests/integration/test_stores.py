@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from services.kit import database, redis
-from services.kit.database import migrate
-from services.kit.errors import StartError
-from services.kit.redis import open_redis
+from services.kit.runtime.errors import StartError
+from services.kit.stores import database, redis
+from services.kit.stores.database import migrate
+from services.kit.stores.redis import open_redis
 from tests.support.stores import Stores, module_stores
 
 

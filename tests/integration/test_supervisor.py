@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.kit.errors import StartError
-from services.kit.process import ProcessSpec
-from services.kit.supervisor import Phase, Supervisor, check_order
+from services.cli.local.process import ProcessSpec
+from services.cli.local.supervisor import Phase, Supervisor, check_order
+from services.kit.runtime.errors import StartError
 from tests.support.mesh import processes_below
 
 # Says when it starts and when it is asked to stop; `ready` is a file that it makes.

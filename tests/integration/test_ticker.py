@@ -14,8 +14,8 @@ from google.protobuf import json_format
 from tradeul.v1 import frame_pb2, ticker_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.clock import NEW_YORK
-from services.kit.settings import Settings
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.settings import Settings
 from services.ticker.store import Queries, TickerStore
 from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal

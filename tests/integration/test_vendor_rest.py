@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.kit.vendor import VendorClient, VendorError
+from services.kit.vendor.client import VendorClient, VendorError
 
 BAR = {"o": 1.0, "h": 2.0, "l": 0.5, "c": 1.5, "v": 100, "vw": 1.2, "t": 1_763_900_000_000, "n": 3}
 

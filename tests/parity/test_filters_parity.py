@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from fastcore.filters import all_of, compile_filter, compile_order
 from fastcore.market_state import MarketState
 from fastcore.reference.filters_twin import matches, ranked
-from services.kit.lists import load_lists
+from services.kit.lists.definitions import load_lists
 from tests.support.filter_rows import random_bodies, rows_of, state_of
 from tests.support.filter_texts import filters, orders
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.data_ingest.reference.splits import SplitTable
 from services.historical.flat_bars import BrokenFile, read_days, read_minutes
 from services.historical.slots import SymbolSlots, baselines
-from services.kit.vendor_models import Split
-from services.market_session.calendar import trading_day
+from services.kit.vendor.models import Split
+from services.market.calendar import trading_day
+from services.market.splits import SplitTable
 from tests.support.flat_history import (
     SLOTS,
     Minute,

@@ -10,7 +10,7 @@ from fastcore.fields import BY_NAME
 from fastcore.market import Market
 from fastcore.reference.lists_twin import Change, ListsTwin, Update
 from fastcore.reference.market_twin import MarketTwin
-from services.kit.lists import ListSpec, load_lists
+from services.kit.lists.definitions import ListSpec, load_lists
 from tests.support.compare_rows import differences
 from tests.support.market_stream import EPOCH, MarketStream
 

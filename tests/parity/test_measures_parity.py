@@ -10,7 +10,7 @@ from fastcore.market import Market, state_of
 from fastcore.market_state import MarketState
 from fastcore.reference import measures_twin
 from fastcore.reference.market_twin import MarketTwin
-from services.kit.lists import load_lists
+from services.kit.lists.definitions import load_lists
 from tests.support.compare_rows import same
 from tests.support.market_stream import EPOCH, MarketStream
 

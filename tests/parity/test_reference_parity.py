@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from services.data_ingest.reference.baselines import SlotGrid
-from services.data_ingest.reference.daily import DayBars, DayTable, WilderATR, dense, latest, mean_of_last
-from services.data_ingest.reference.splits import SplitTable
-from services.kit.vendor_models import Split
+from services.kit.vendor.models import Split
+from services.market.daily_bars import DayBars, DayTable, WilderATR, dense, latest, mean_of_last
+from services.market.splits import SplitTable
+from services.market.volume_baselines import SlotGrid
 
 NEW_YORK = ZoneInfo("America/New_York")
 SYMBOLS = [f"S{i}" for i in range(12)]

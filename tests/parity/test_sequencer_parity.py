@@ -10,12 +10,12 @@ from fastcore.market import Market
 from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
 from fastcore.trade_rules import fallback_rules
-from services.data_ingest.days import Calendar, Day
-from services.data_ingest.feed_input import FeedInput
-from services.data_ingest.sequencer import Sequencer
-from services.kit import scan_filters
-from services.kit.lists import load_lists
-from services.kit.wire import only_field
+from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.lists import scan_filters
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.wire import only_field
+from services.market.days import Calendar, Day
 from services.polygon_ws.core import FeedBuffer
 from tests.support.scripted_day import DAY, ScriptedDay, ms_at
 from tests.support.twin_frames import MS, TwinFeed, default_filters, row_values

@@ -12,7 +12,7 @@ from fastcore.admission import Admission
 from fastcore.market import Market
 from fastcore.market_state import MarketState
 from fastcore.trade_rules import read_rules
-from services.kit.lists import load_lists
+from services.kit.lists.definitions import load_lists
 from tests.support.market_stream import EPOCH, MarketStream
 from tests.support.mutations import mutated, structured
 

@@ -16,10 +16,10 @@ from tradeul.v1 import frame_pb2, stream_pb2
 
 from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
-from services.data_ingest.days import Day
-from services.kit.clock import NEW_YORK
-from services.kit.lists import load_lists
-from services.kit.settings import SimSettings
+from services.kit.lists.definitions import load_lists
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.settings import SimSettings
+from services.market.days import Day
 from services.simulator.calendar import TradingDay
 from services.simulator.market import Market as SimulatedMarket
 from tests.support import twin_frames

@@ -8,9 +8,9 @@ from typing import Self
 
 import httpx
 
-from services.kit.embedded import envoy_spec
-from services.kit.process import ChildProcess
-from services.kit.settings import Settings
+from services.cli.local.embedded import envoy_spec
+from services.cli.local.process import ChildProcess
+from services.kit.runtime.settings import Settings
 from tests.support.mesh import free_ports
 
 READY_SECONDS = 30.0

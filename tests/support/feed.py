@@ -11,9 +11,9 @@ import grpc.aio
 import numpy as np
 from tradeul.v1 import polygon_ws_pb2, polygon_ws_pb2_grpc, stream_pb2
 
-from services.kit.channel import open_channel
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from services.polygon_ws.connection import Timing
 from services.polygon_ws.service import PolygonWs
 from tests.support.vendor_server import VendorServer

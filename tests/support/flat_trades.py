@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-from services.kit.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK
 
 DAY = datetime.date(2025, 11, 24)
 TRADE_COLUMNS = (

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from services.kit import protogen
+from tools import protogen
 
 WEB = protogen.ROOT / "tests" / "web"
 BUILD = protogen.ROOT / "build" / "web"

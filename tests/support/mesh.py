@@ -12,7 +12,7 @@ from typing import Self
 
 import httpx
 
-from services.kit.settings import DEFAULT_PORTS
+from services.kit.runtime.settings import DEFAULT_PORTS
 
 TRADEUL = (sys.executable, "-m", "services.cli.main")
 READY_SECONDS = 90.0

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
-from services.data_ingest.days import Calendar, Day
-from services.data_ingest.feed_input import FeedInput
-from services.data_ingest.sequencer import Sequencer
-from services.kit.lists import load_lists
-from services.kit.wire import only_field
+from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.wire import only_field
+from services.market.days import Calendar, Day
 from services.polygon_ws.core import FeedBuffer
 from tests.support.scripted_day import ms_at
 

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from tradeul.v1 import scanner_pb2
 
-from services.data_ingest.days import Day
-from services.kit.scan_filters import default_filters
+from services.kit.lists.scan_filters import default_filters
+from services.market.days import Day
 from tests.support.pipeline import Pipeline
 from tests.support.twin_frames import row_values
 

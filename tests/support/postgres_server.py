@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from services.kit.database import migrate, open_pool
-from services.kit.embedded import postgres_spec, postgres_url
-from services.kit.process import ChildProcess
+from services.cli.local.embedded import postgres_spec, postgres_url
+from services.cli.local.process import ChildProcess
+from services.kit.stores.database import migrate, open_pool
 
 
 class PostgresServer:

@@ -4,9 +4,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from services.kit.embedded import redis_spec, redis_url
-from services.kit.process import ChildProcess
-from services.kit.redis import make_client, open_redis
+from services.cli.local.embedded import redis_spec, redis_url
+from services.cli.local.process import ChildProcess
+from services.kit.stores.redis import make_client, open_redis
 
 
 class RedisServer:

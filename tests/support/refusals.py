@@ -9,7 +9,7 @@ from grpc_status import rpc_status
 
 
 class Refusal(NamedTuple):
-    """An error of services/kit/errors.py as a client sees it."""
+    """An error of services/kit/runtime/errors.py as a client sees it."""
 
     code: grpc.StatusCode
     reason: str

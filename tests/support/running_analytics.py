@@ -10,9 +10,9 @@ from prometheus_client import REGISTRY
 from tradeul.v1 import analytics_pb2, analytics_pb2_grpc
 
 from services.analytics.service import AnalyticsService
-from services.kit.channel import open_channel
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 
 START_SECONDS = 30

@@ -17,9 +17,9 @@ from tradeul.v1 import data_maintenance_pb2, data_maintenance_pb2_grpc
 
 from services.data_maintenance.service import DataMaintenance
 from services.data_maintenance.work import Job, Tasks
-from services.kit.channel import open_channel
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
 from tests.support.stores import Stores
 

@@ -14,9 +14,9 @@ from tradeul.v1 import data_ingest_pb2_grpc
 from services.data_ingest.reference import ReferenceBatch, TradingDays
 from services.data_ingest.reference.batch import Baselines
 from services.data_ingest.service import DataIngest
-from services.kit.channel import open_channel
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
 from services.replay.service import Replay
 from services.scanner.core import Applied

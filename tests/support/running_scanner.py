@@ -9,10 +9,10 @@ import grpc.aio
 from prometheus_client import REGISTRY
 from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 
-from services.kit.channel import open_channel
-from services.kit.list_client import ListCopy
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.lists.client import ListCopy
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from services.scanner.service import ScannerService
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 

@@ -14,10 +14,10 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, frame_pb2, stream_
 
 from fastcore.market import Market
 from services.data_ingest.service import DataIngest
-from services.kit.channel import open_channel
-from services.kit.lists import load_lists
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
 from tests.support.scripted_polygon_ws import POLL_SECONDS, ScriptedPolygonWs
 from tests.support.stores import Stores

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from services.simulator.service import Simulator
 
 

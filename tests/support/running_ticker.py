@@ -10,10 +10,10 @@ import grpc.aio
 from redis.asyncio import Redis
 from tradeul.v1 import filters_pb2_grpc, ticker_pb2_grpc
 
-from services.kit.channel import open_channel
-from services.kit.redis import open_redis
-from services.kit.server import Host
-from services.kit.settings import Settings
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
+from services.kit.stores.redis import open_redis
 from services.ticker.service import TickerService
 from tests.support.stores import Stores
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 from tradeul.v1 import bars_pb2, frame_pb2, market_data_pb2, stream_pb2
 
-from services.kit.server import add_servicer
+from services.kit.rpc.server import add_servicer
 
 SECOND_NS = 1_000_000_000
 

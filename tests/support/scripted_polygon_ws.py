@@ -7,7 +7,7 @@ from typing import Any
 import grpc.aio
 from tradeul.v1 import market_data_pb2, polygon_ws_pb2, stream_pb2
 
-from services.kit.server import SERVER_OPTIONS, add_servicer
+from services.kit.rpc.server import SERVER_OPTIONS, add_servicer
 from tests.support.scripted_day import ms_at
 
 Request = polygon_ws_pb2.SubscribeMarketRequest

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from tradeul.v1 import scanner_pb2, session_pb2, stream_pb2, ticker_row_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.server import serialize
+from services.kit.rpc.server import serialize
 
 EPOCH = 1_763_900_000
 OPENING_NS = 1_763_994_600_000_000_000

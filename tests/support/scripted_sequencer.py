@@ -8,8 +8,8 @@ import grpc.aio
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
 from fastcore.market import Market
-from services.kit.lists import load_lists
-from services.kit.server import SERVER_OPTIONS, add_servicer
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.server import SERVER_OPTIONS, add_servicer
 from tests.support.tape import Tape
 
 Request = data_ingest_pb2.SubscribeFramesRequest

@@ -17,9 +17,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.kit.database import migrate
-from services.kit.embedded import postgres_spec, postgres_url, redis_spec, redis_url
-from services.kit.supervisor import Supervisor
+from services.cli.local.embedded import postgres_spec, postgres_url, redis_spec, redis_url
+from services.cli.local.supervisor import Supervisor
+from services.kit.stores.database import migrate
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from services.kit.lifecycle import Service
-from services.kit.server import Host
-from services.kit.settings import Address, Settings
+from services.kit.rpc.server import Host
+from services.kit.runtime.lifecycle import Service
+from services.kit.runtime.settings import Address, Settings
 from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
 

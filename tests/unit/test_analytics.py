@@ -11,10 +11,10 @@ from services.analytics import redis_values
 from services.analytics.bar_queue import BarQueue
 from services.analytics.core import AnalyticsCore, Mark
 from services.analytics.follower import is_behind
-from services.kit.errors import ServiceError
-from services.kit.frames import FrameError, StreamHole
-from services.kit.lists import load_lists
-from services.kit.ring import Position
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.frames import FrameError, StreamHole
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import ServiceError
 from tests.support.tape import EPOCH, Tape, at
 
 START = at("10:00:00")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tradeul.v1 import bars_pb2, market_data_pb2
 
-from services.data_ingest import bar_stream
-from services.data_ingest.bar_stream import BarStream
-from services.data_ingest.sequencer import Sequencer
-from services.kit.errors import ServiceError
+from services.data_ingest.stream import bar_stream
+from services.data_ingest.stream.bar_stream import BarStream
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.runtime.errors import ServiceError
 
 NO_CONTEXT: Any = None
 

@@ -6,10 +6,10 @@ import unicodedata
 import pytest
 
 from fastcore.fields import SECTORS
-from services.kit.company import a_date
-from services.kit.fmp import Profile
-from services.kit.sectors import RANGES, known_sector, sic_division, sic_sector
-from services.kit.texts import LONGEST, plain_text
+from services.kit.vendor.companies import a_date
+from services.kit.vendor.fmp import Profile
+from services.market.sectors import RANGES, known_sector, sic_division, sic_sector
+from services.market.texts import LONGEST, plain_text
 
 
 @pytest.mark.parametrize(

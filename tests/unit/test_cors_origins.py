@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from services.kit.embedded import origin_matcher
-from services.kit.errors import SettingsError
-from services.kit.settings import Settings
+from services.cli.local.embedded import origin_matcher
+from services.kit.runtime.errors import SettingsError
+from services.kit.runtime.settings import Settings
 
 
 def lets_in(setting: str, origin: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fastcore.fields import FIELDS
-from services.kit import fielddoc
+from tools import fielddoc
 
 
 def test_the_page_is_current() -> None:
@@ -24,7 +24,7 @@ def test_a_stale_page_is_told_and_written_anew(
     page = tmp_path / "fields.md"
     monkeypatch.setattr(fielddoc, "FILE", page)
     assert fielddoc.main(["--check"]) == 1
-    assert "services.kit.fielddoc" in capsys.readouterr().err
+    assert "tools.fielddoc" in capsys.readouterr().err
     assert not page.exists()
     assert fielddoc.main([]) == 0
     assert fielddoc.main(["--check"]) == 0

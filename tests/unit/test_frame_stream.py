@@ -9,18 +9,18 @@ import pytest
 from tradeul.v1 import data_ingest_pb2
 
 from fastcore.market import Market
-from services.data_ingest import frame_stream
-from services.data_ingest.epoch import next_epoch, read_last, write_last
-from services.data_ingest.feed_input import FeedInput
-from services.data_ingest.frame_stream import FrameStream
-from services.data_ingest.opening import renewed
-from services.data_ingest.sequencer import Sequencer
-from services.data_ingest.watermarks import Pacer, Watermarks
-from services.kit.clock import wall_seconds
-from services.kit.errors import ServiceError
-from services.kit.lists import load_lists
-from services.kit.ring import HOLD_FACTOR, Position
-from services.kit.scan_filters import ScanFilter
+from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.startup import renewed
+from services.data_ingest.stream import frame_stream
+from services.data_ingest.stream.epoch import next_epoch, read_last, write_last
+from services.data_ingest.stream.frame_stream import FrameStream
+from services.data_ingest.stream.sequencer import Sequencer
+from services.data_ingest.stream.watermarks import Pacer, Watermarks
+from services.kit.lists.definitions import load_lists
+from services.kit.lists.scan_filters import ScanFilter
+from services.kit.rpc.ring import HOLD_FACTOR, Position
+from services.kit.runtime.clock import wall_seconds
+from services.kit.runtime.errors import ServiceError
 from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, Feed
 
 

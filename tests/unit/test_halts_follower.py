@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from services.data_ingest.halt_feed import HaltItem
-from services.data_ingest.halts_follower import HaltsFollower
+from services.data_ingest.feed.halt_feed import HaltItem
+from services.data_ingest.feed.halts_follower import HaltsFollower
 from tests.unit.test_sequencer import FOUR_OCLOCK, HOUR, SECOND, Feed, Rig
 
 NINE = FOUR_OCLOCK + 5 * HOUR

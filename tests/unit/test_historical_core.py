@@ -5,9 +5,9 @@ import datetime
 import pytest
 
 from services.historical.core import REST, Kind, Progress, Request, baseline_days, days_of, make_request
-from services.kit.errors import ServiceError
-from services.market_session.calendar import Calendar
-from services.market_session.nyse import nyse_calendar
+from services.kit.runtime.errors import ServiceError
+from services.market.calendar import Calendar
+from services.market.nyse import nyse_calendar
 
 date = datetime.date
 

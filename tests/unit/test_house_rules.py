@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.check_config import known_variables
-from services.kit.settings import DEFAULT_PORTS, variable
+from services.kit.runtime.settings import DEFAULT_PORTS, variable
 from services.modules import MODULES
 from tools.licences import installed
 from tools.requirements import requirements
@@ -25,7 +25,7 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 SHIPPED = [path for path in SOURCES if path.parts[0] in ("services", "fastcore")]
-CLOCK = Path("services/kit/clock.py")
+CLOCK = Path("services/kit/runtime/clock.py")
 # What tells the time, by module; asyncio's loop.time() only ever measures spans.
 CLOCK_READINGS = {
     "time": {"time", "time_ns", "monotonic", "monotonic_ns", "localtime", "gmtime", "ctime", "strftime"},
@@ -162,9 +162,9 @@ def test_every_target_of_the_makefile_is_explained() -> None:
 
 
 def test_errors_are_shown_by_the_kits_redaction() -> None:
-    """A reason that may be empty, or that may hold a secret: services.kit.redaction's reason_of() is neither."""
+    """A reason that may be empty, or may hold a secret: reason_of() of services.kit.runtime.redaction is neither."""
     wrong = re.compile(r"\b(error|reason)=str\(|or type\((error|problem)\)\.__name__|format_exc\(|print_exc\(")
-    home = Path("services/kit/redaction.py")
+    home = Path("services/kit/runtime/redaction.py")
     found = {
         f"{path}:{number}"
         for path in SHIPPED

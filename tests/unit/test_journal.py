@@ -15,14 +15,14 @@ from tradeul.v1 import frame_pb2, polygon_ws_pb2
 
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
-from services.data_ingest.feed_input import FeedInput
+from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, files, recover
-from services.data_ingest.opening import begin_journal, renewed
-from services.data_ingest.sequencer import Sequencer
-from services.kit.errors import StartError
-from services.kit.lists import load_lists
-from services.kit.ring import Position
-from services.kit.scan_filters import ScanFilter
+from services.data_ingest.startup import begin_journal, renewed
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.lists.definitions import load_lists
+from services.kit.lists.scan_filters import ScanFilter
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import StartError
 from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, TOMORROW, Feed
 
 SYMBOLS = [f"S{index}" for index in range(40)]

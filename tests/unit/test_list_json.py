@@ -10,8 +10,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2
 
-from services.kit.lists import load_lists
-from services.kit.ring import Position
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.ring import Position
 from services.scanner.core import ScannerCore
 from tests.support.tape import Tape
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.kit.list_client import ListCopy
-from services.kit.ring import Position
+from services.kit.lists.client import ListCopy
+from services.kit.rpc.ring import Position
 from services.scanner.list_stream import ListStream
 from services.scanner.list_subscription import AFTER_LATE, ON_TIME, ListSubscription, next_tick
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fastcore.filter_types import check_filter, check_order
-from services.kit.lists import ListsError, load_lists
+from services.kit.lists.definitions import ListsError, load_lists
 
 BASE = "price >= 0.5 AND volume_today > 0 AND age_seconds <= 600"
 

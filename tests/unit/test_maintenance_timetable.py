@@ -5,11 +5,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.data_ingest.days import Day
 from services.data_maintenance import core
 from services.data_maintenance.core import TASKS, Days, Occurrence, TaskSpec
-from services.data_maintenance.sessions import session_starts
-from services.market_session.nyse import nyse_calendar
+from services.market.days import Day
+from services.market.nyse import nyse_calendar
+from services.market.sessions import session_starts
 from tests.support.nyse_twin import is_early_close, is_trading_day, new_york
 
 NEW_YORK = ZoneInfo("America/New_York")

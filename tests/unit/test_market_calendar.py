@@ -5,13 +5,13 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
-from services.kit.clock import NS_PER_SECOND
-from services.kit.errors import ServiceError
-from services.kit.vendor_models import MarketHoliday
+from services.kit.runtime.clock import NS_PER_SECOND
+from services.kit.runtime.errors import ServiceError
+from services.kit.vendor.models import MarketHoliday
+from services.market.calendar import Calendar, Session, ns_of, trading_day
+from services.market.nyse import nyse_calendar
 from services.market_session import core
-from services.market_session.calendar import Calendar, Session, ns_of, trading_day
 from services.market_session.core import Change, Closures, Unusable
-from services.market_session.nyse import nyse_calendar
 from tests.support import nyse_twin
 
 FIRST, LAST = date(2015, 1, 1), date(2030, 12, 31)

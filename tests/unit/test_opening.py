@@ -5,8 +5,8 @@ import datetime
 import pytest
 
 from fastcore.market_state import MarketState
-from services.data_ingest import opening
-from services.data_ingest.days import Day
+from services.data_ingest import startup as opening
+from services.market.days import Day
 from tests.support.small_market import NAN, SmallMarket
 
 SLOTS = 192

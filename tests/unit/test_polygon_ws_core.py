@@ -6,8 +6,8 @@ import random
 import pytest
 from tradeul.v1 import polygon_ws_pb2
 
-from services.kit.errors import ServiceError
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import ServiceError
 from services.polygon_ws.backpressure import Backpressure
 from services.polygon_ws.connection import Timing
 from services.polygon_ws.core import FeedBuffer

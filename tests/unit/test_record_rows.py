@@ -9,8 +9,8 @@ import pytest
 from tradeul.v1 import frame_pb2, market_data_pb2, stream_pb2
 
 from fastcore.columns import condition_mask
-from services.kit.errors import StartError
-from services.kit.flat_files import MINUTE_BARS_KIND, TRADES_KIND, file_name
+from services.kit.runtime.errors import StartError
+from services.market.flat_files import MINUTE_BARS_KIND, TRADES_KIND, file_name
 from services.record.core import Recording
 from services.record.files import STATE
 from services.record.rows import RowWriter, conditions_text

@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 import structlog
 
-from services.kit import redaction
-from services.kit.errors import STORE_UNAVAILABLE
-from services.kit.logging import configure, get_logger
-from services.kit.redaction import described, reason_of, redact
-from services.kit.settings import Settings
+from services.kit.runtime import redaction
+from services.kit.runtime.errors import STORE_UNAVAILABLE
+from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.redaction import described, reason_of, redact
+from services.kit.runtime.settings import Settings
 
 PASSWORD = "hunter2%21x"
 KEY = "k3y-of-the-vendor"
@@ -91,7 +91,7 @@ def logged(
     handlers, level = root.handlers[:], root.level
     hooks = sys.excepthook, threading.excepthook
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr("services.kit.logging.CACHES_LOGGERS", False)
+    monkeypatch.setattr("services.kit.runtime.logging.CACHES_LOGGERS", False)
     configure(settings.model_copy(update={"log_format": request.param}), "test")
     yield stream
     root.handlers[:], sys.excepthook, threading.excepthook = handlers, *hooks

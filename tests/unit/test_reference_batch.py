@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays, metadata
+from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays
 from services.data_ingest.reference.baseline_load import BaselineLoad
 from services.data_ingest.reference.batch import SLOTS, pack, unpack
 from services.data_ingest.reference.load import Load
-from services.data_ingest.reference.splits import SplitTable
-from services.kit.vendor import VendorError
-from services.kit.vendor_models import TickerDetails, TickerSummary
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.models import TickerDetails, TickerSummary
+from services.market import companies as metadata
+from services.market.splits import SplitTable
 
 
 def baselines(count: int) -> Baselines:

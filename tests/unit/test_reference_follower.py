@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from fastcore.market import Market
-from services.data_ingest.days import Calendar
-from services.data_ingest.feed_input import FeedInput
+from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays
 from services.data_ingest.reference.batch import SLOTS
+from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.reference.known_splits import DAYS_AHEAD, KnownSplits
-from services.data_ingest.reference_follower import ReferenceFollower
-from services.data_ingest.sequencer import Sequencer
-from services.kit.lists import load_lists
-from services.kit.reference_notices import Kind
-from services.kit.vendor import VendorError
-from services.kit.vendor_models import Split
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.lists.definitions import load_lists
+from services.kit.stores.reference_notices import Kind
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.models import Split
+from services.market.days import Calendar
 from tests.support.pipeline import EPOCH, trading_day
 
 FIRST, SECOND = datetime.date(2026, 3, 9), datetime.date(2026, 3, 10)

@@ -9,14 +9,14 @@ import pytest
 from tradeul.v1 import frame_pb2, stream_pb2
 
 from fastcore.market import Market
-from services.cli.mesh import modules_of, ports_of, specs_of
+from services.cli.local.mesh import modules_of, ports_of, specs_of
 from services.cli.replay import at, find, market_of
 from services.data_ingest.reference.worker import stores
-from services.kit.errors import SettingsError
-from services.kit.flat_files import TRADES_KIND, file_name, market_file_beside
-from services.kit.lists import load_lists
-from services.kit.recorded_market import VERSION, RecordedMarket, write
-from services.kit.settings import Settings
+from services.kit.lists.definitions import load_lists
+from services.kit.runtime.errors import SettingsError
+from services.kit.runtime.settings import Settings
+from services.market.flat_files import TRADES_KIND, file_name, market_file_beside
+from services.market.recorded_market import VERSION, RecordedMarket, write
 from services.replay.service import ns_of
 from tests.support.flat_trades import DAY, TRADE_COLUMNS, ns_at, trade_row, write_rows
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.columns import condition_mask
-from services.kit.errors import ServiceError, StartError
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import ServiceError, StartError
 from services.replay.core import CELL_NS, MAX_ROWS, Cut, cuts, encode
 from services.replay.day_file import DayFile
 from services.replay.flat_file import lines_of

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.data_ingest import replay_gate
 from services.data_ingest.reference import ReferenceBatch
 from services.data_ingest.reference.batch import Baselines
 from services.data_ingest.reference.gather import Gathered
-from services.data_ingest.replay_gate import ReplayGate
-from services.kit.ring import Position, Ring
+from services.data_ingest.stream import replay_gate
+from services.data_ingest.stream.replay_gate import ReplayGate
+from services.kit.rpc.ring import Position, Ring
 
 
 class Reference:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from services.kit.resume import plan_resume
-from services.kit.ring import Position, Ring
+from services.kit.rpc.resume import plan_resume
+from services.kit.rpc.ring import Position, Ring
 
 EPOCH = 1_790_000_000
 

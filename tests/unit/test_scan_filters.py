@@ -8,8 +8,7 @@ import pytest
 
 from fastcore.fields import SECTORS
 from fastcore.filter_types import check_filter
-from services.kit.packaged import MIGRATIONS
-from services.kit.scan_filters import (
+from services.kit.lists.scan_filters import (
     DEFAULT_ROWS,
     ScanFilter,
     ScanFilterError,
@@ -19,6 +18,7 @@ from services.kit.scan_filters import (
     parse_parameters,
     scan_filter,
 )
+from services.kit.runtime.packaged import MIGRATIONS
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from fastcore.admission import REFUSED, UNNAMED
 from fastcore.market import Market
 from fastcore.reference.market_twin import MarketTwin
 from fastcore.trade_rules import fallback_rules
-from services.data_ingest.days import Calendar, Day
-from services.data_ingest.feed_input import FeedHole, FeedInput
-from services.data_ingest.sequencer import Sequencer
-from services.data_ingest.symbols import SymbolTable
-from services.kit.lists import load_lists
-from services.kit.ring import Position
-from services.kit.scan_filters import ScanFilter, default_filters
+from services.data_ingest.feed.feed_input import FeedHole, FeedInput
+from services.data_ingest.stream.sequencer import Sequencer
+from services.data_ingest.stream.symbols import SymbolTable
+from services.kit.lists.definitions import load_lists
+from services.kit.lists.scan_filters import ScanFilter, default_filters
+from services.kit.rpc.ring import Position
+from services.market.days import Calendar, Day
 
 EPOCH = 1_790_000_000
 FEED_EPOCH = 1_780_000_000

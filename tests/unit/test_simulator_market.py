@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.data_ingest.halt_feed import HaltFeedParser, HaltItem
-from services.kit.errors import StartError
-from services.kit.settings import SimSettings
+from services.data_ingest.feed.halt_feed import HaltFeedParser, HaltItem
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import SimSettings
 from services.simulator import tape as tape_module
 from services.simulator import ticks as ticks_module
 from services.simulator.calendar import CLOSE_MINUTE, EARLY_CLOSE_MINUTE, END_MINUTE, OPEN_MINUTE, new_york_time

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.data_ingest import snapshot_poller
-from services.data_ingest.snapshot_poller import SnapshotPoller
-from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules
+from services.data_ingest.vendor_snapshot import poller as snapshot_poller
+from services.data_ingest.vendor_snapshot.poller import SnapshotPoller
+from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules
 
 WAIT_SECONDS = 20
 

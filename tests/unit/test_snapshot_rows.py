@@ -10,10 +10,10 @@ import pytest
 from tradeul.v1 import market_data_pb2
 
 from services.data_ingest.reference import Baselines, ReferenceBatch
-from services.data_ingest.reference_follower import Holdings, trading_days
-from services.data_ingest.snapshot_rows import SnapshotPart, SnapshotRules, nanoseconds, snapshot_parts
-from services.data_ingest.trading_days import server_time_ns
-from services.kit.vendor_models import SnapshotTicker
+from services.data_ingest.reference.follower import Holdings, trading_days
+from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules, nanoseconds, snapshot_parts
+from services.kit.vendor.models import SnapshotTicker
+from services.market.calendar_client import server_time_ns
 from tests.unit.test_sequencer import CALENDAR, FOUR_OCLOCK, HOUR, SECOND, TODAY
 
 # Condition 5 and 12 (Form T) may not set the price, the latter in regular hours only.

@@ -10,8 +10,8 @@ from tradeul.v1 import frame_pb2, market_data_pb2, stream_pb2
 
 from fastcore.market_state import MarketState
 from fastcore.reference.market_twin import MarketTwin
-from services.kit.errors import SettingsError
-from services.kit.settings import Settings
+from services.kit.runtime.errors import SettingsError
+from services.kit.runtime.settings import Settings
 from tests.support.market_stream import DAYS, EPOCH, RULES, MarketStream, at
 from tests.support.small_market import SECOND, SmallMarket
 

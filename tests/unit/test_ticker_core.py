@@ -7,10 +7,10 @@ import pytest
 from tradeul.v1 import ticker_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.company import metadata_columns
-from services.kit.errors import ServiceError
-from services.kit.symbols import spellings
-from services.kit.vendor_models import TickerDetails
+from services.kit.runtime.errors import ServiceError
+from services.kit.vendor.companies import metadata_columns
+from services.kit.vendor.models import TickerDetails
+from services.market.symbols import spellings
 from services.ticker import core
 from services.ticker.requests import (
     INTERVALS,

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tradeul.v1 import frame_pb2
 
-from services.data_ingest.days import Calendar, Day
-from services.kit.clock import NEW_YORK
-from services.kit.trading_date import trading_date
+from services.kit.runtime.clock import NEW_YORK
+from services.market.days import Calendar, Day
+from services.market.nyse import nyse_calendar
+from services.market.trading_date import trading_date
 from services.market_session.messages import trading_day_info
-from services.market_session.nyse import nyse_calendar
 
 NYSE = nyse_calendar(datetime.date(2026, 1, 1))
 FIRST, LAST = datetime.date(2025, 11, 3), datetime.date(2026, 12, 31)

@@ -10,8 +10,8 @@ from tradeul.v1 import scanner_pb2
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
-from services.kit.list_rows import ListRowsHole
-from services.kit.ring import Position
+from services.kit.lists.rows import ListRowsHole
+from services.kit.rpc.ring import Position
 from services.websocket_server import messages
 from services.websocket_server.list_feed import ListFeed
 from services.websocket_server.requests import Request, RequestError, parse

@@ -1,10 +1,10 @@
-"""The pieces of protobuf's wire format in services/kit/wire.py."""
+"""The pieces of protobuf's wire format in services/kit/rpc/wire.py."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.kit.wire import read_varint, varint
+from services.kit.rpc.wire import read_varint, varint
 
 
 @given(st.integers(0, 2**64 - 1))

@@ -10,8 +10,8 @@ from typing import Final, Literal, NamedTuple
 
 from tradeul.v1 import journal_pb2
 
-from services.kit.errors import StartError
-from services.kit.ring import Position
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import StartError
 
 VERSION: Final = 2
 KINDS: Final = ("state", "frames", "baselines")

@@ -8,7 +8,6 @@ from tradeul.v1 import frame_pb2, journal_pb2
 
 from fastcore.market import Market, state_of
 from fastcore.market_state import MarketState
-from services.data_ingest.days import Day
 from services.data_ingest.journal.files import (
     VERSION,
     Damaged,
@@ -18,11 +17,12 @@ from services.data_ingest.journal.files import (
     boot_id,
     read_records,
 )
-from services.kit.lists import ListSpec
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.ring import Position
-from services.kit.wire import fields, frame_parts, only_field
+from services.kit.lists.definitions import ListSpec
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import fields, frame_parts, only_field
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.market.days import Day
 
 log = get_logger(__name__)
 

@@ -10,11 +10,11 @@ from tradeul.v1 import journal_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.journal.files import JournalDirectory, JournalFile, Kind, head, remove, write_record
-from services.kit.clock import monotonic
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.ring import Position
-from services.kit.wire import LENGTH_DELIMITED, varint, wrap
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import LENGTH_DELIMITED, varint, wrap
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
 

@@ -4,7 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from services.data_ingest.reference.baselines import (
+from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch
+from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
+from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.market.volume_baselines import (
     BASELINE_DAYS,
     LEAST_DAYS,
     SlotGrid,
@@ -12,13 +19,6 @@ from services.data_ingest.reference.baselines import (
     bar_columns,
     stack,
 )
-from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch
-from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
-from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
-from services.kit.clock import monotonic
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
 
 log = get_logger(__name__)
 

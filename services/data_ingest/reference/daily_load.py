@@ -10,7 +10,12 @@ from typing import Final
 import numpy as np
 
 from services.data_ingest.reference.batch import ReferenceBatch
-from services.data_ingest.reference.daily import (
+from services.data_ingest.reference.day_source import Day, DaySource
+from services.data_ingest.reference.load import Load
+from services.data_ingest.reference.stores import stored_atr
+from services.kit.runtime.logging import get_logger
+from services.market.companies import AVERAGES
+from services.market.daily_bars import (
     AVERAGE_DAYS,
     SHORT_AVERAGE_DAYS,
     DayTable,
@@ -20,11 +25,6 @@ from services.data_ingest.reference.daily import (
     latest,
     mean_of_last,
 )
-from services.data_ingest.reference.day_source import Day, DaySource
-from services.data_ingest.reference.load import Load
-from services.data_ingest.reference.metadata import AVERAGES
-from services.data_ingest.reference.stores import stored_atr
-from services.kit.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -9,14 +9,14 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 
 from fastcore.feed_elements import SYMBOL
-from services.data_ingest.reference.daily import DayBars
 from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.stores import day_bars, no_bars, stored_bars, stored_days, stored_history
-from services.kit.clock import NEW_YORK
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
-from services.kit.vendor_models import GroupedBar
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.models import GroupedBar
+from services.market.daily_bars import DayBars
 
 log = get_logger(__name__)
 

@@ -4,10 +4,10 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
-from services.kit.vendor_models import Split
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.models import Split
 
 log = get_logger(__name__)
 

@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 
 from services.data_ingest.reference.batch import ReferenceBatch
 from services.data_ingest.reference.source import TradingDays
-from services.data_ingest.reference.splits import SplitTable
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorClient
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorClient
+from services.market.splits import SplitTable
 
 Answer = TypeVar("Answer")
 

@@ -26,13 +26,13 @@ from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.metadata_load import MetadataLoad
 from services.data_ingest.reference.refresh import refresh
 from services.data_ingest.reference.source import TradingDays
-from services.data_ingest.reference.splits import SplitTable
 from services.data_ingest.reference.stores import holds_raw
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.reference_notices import Kind
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient, VendorError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import Settings
+from services.kit.stores.reference_notices import Kind
+from services.kit.vendor.client import VendorClient, VendorError
+from services.market.splits import SplitTable
 
 log = get_logger(__name__)
 

@@ -8,16 +8,16 @@ from typing import Final
 import numpy as np
 
 from fastcore.feed_elements import SYMBOL
-from services.data_ingest.reference import metadata
 from services.data_ingest.reference.batch import ReferenceBatch
 from services.data_ingest.reference.load import REFUSED, Load
-from services.data_ingest.reference.metadata import AVERAGES, NUMBERS, TEXTS, Values
 from services.data_ingest.reference.stores import MetadataOfDay, metadata_of_day, redis_metadata, stored_metadata
-from services.kit.clock import monotonic
-from services.kit.company import free_floats
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.vendor import VendorError
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.vendor.client import VendorError
+from services.kit.vendor.companies import free_floats
+from services.market import companies as metadata
+from services.market.companies import AVERAGES, NUMBERS, TEXTS, Values
 
 log = get_logger(__name__)
 

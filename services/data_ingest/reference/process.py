@@ -16,10 +16,10 @@ import msgspec
 from services.data_ingest.reference.batch import ReferenceBatch, unpack
 from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.worker_process import end_worker, start_worker
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.reference_notices import Kind
-from services.kit.settings import Settings
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import Settings
+from services.kit.stores.reference_notices import Kind
 
 log = get_logger(__name__)
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from services.data_ingest.reference.baselines import LEAST_DAYS, SymbolBaseline
 from services.data_ingest.reference.batch import SLOTS
-from services.data_ingest.reference.daily import ATR_DAYS, PRICE_LIMIT, VOLUME_LIMIT, DayBars, usable
-from services.data_ingest.reference.metadata import NUMBERS, TEXTS, Values, from_store
-from services.data_ingest.reference.splits import SplitTable
+from services.market.companies import NUMBERS, TEXTS, Values, from_store
+from services.market.daily_bars import ATR_DAYS, PRICE_LIMIT, VOLUME_LIMIT, DayBars, usable
+from services.market.splits import SplitTable
+from services.market.volume_baselines import LEAST_DAYS, SymbolBaseline
 
 METADATA_KEYS: Final = 500
 # A symbol has 192 keys.

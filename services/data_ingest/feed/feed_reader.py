@@ -1,0 +1,191 @@
+"""Follows polygon_ws's stream of batches and has each sequenced, then acknowledged.
+
+A connection that ends is opened again with the last batch's position after a
+jittered pause, which grows while nothing comes of it.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from tradeul.v1 import polygon_ws_pb2, stream_pb2
+
+from services.data_ingest import metrics
+from services.data_ingest.feed.feed_input import FeedHole, FeedInput
+from services.kit.rpc.channel import open_channel
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import LENGTH_DELIMITED, only_field
+from services.kit.runtime.clock import wall_ns
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Address
+
+log = get_logger(__name__)
+
+METHOD: Final = "/tradeul.v1.PolygonWsService/SubscribeMarket"
+# Heartbeats come every few seconds: longer silence means that it is gone.
+SILENCE_SECONDS: Final = 15.0
+ACK_SECONDS: Final = 0.05
+FIRST_PAUSE: Final = 0.05
+LONGEST_PAUSE: Final = 2.0
+# Another sequencer took our place: two that come back at once would fight.
+SUPERSEDED_PAUSE: Final = 10.0
+
+_FIELDS: Final = {field.name: field.number for field in polygon_ws_pb2.SubscribeMarketResponse.DESCRIPTOR.fields}
+OPENED: Final = _FIELDS["opened"]
+BATCH: Final = _FIELDS["batch"]
+CURRENT: Final = _FIELDS["current"]
+HEARTBEAT: Final = _FIELDS["heartbeat"]
+RESET: Final = _FIELDS["reset"]
+GOING_AWAY: Final = _FIELDS["going_away"]
+FEED_GAP: Final = _FIELDS["feed_gap"]
+_BATCH_TAG: Final = bytes((BATCH << 3 | LENGTH_DELIMITED,))
+
+
+class FeedReader:
+    """The one subscriber of PolygonWsService.SubscribeMarket.
+
+    Args:
+        on_events: is told how many events of each batch entered the stream.
+        on_lost: is called when batches were lost, and when the vendor's line is back after having been away.
+        set_trouble: is told why nothing comes; None when it comes again.
+        before_batch: what is waited for before each batch is taken, once the feed's symbols are known.
+    """
+
+    def __init__(
+        self,
+        target: Address | str,
+        feed: FeedInput,
+        on_events: Callable[[int], None],
+        on_lost: Callable[[], None],
+        set_trouble: Callable[[str | None], None],
+        before_batch: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._target = target
+        self._feed = feed
+        self._on_events = on_events
+        self._on_lost = on_lost
+        self._set_trouble = set_trouble
+        self._before_batch = before_batch
+        self._progressed = False
+        self._sequenced = asyncio.Event()
+
+    async def run(self) -> None:
+        """Reads until cancelled."""
+        pause = FIRST_PAUSE
+        async with open_channel(self._target) as channel:
+            # Bytes in, bytes out: batches are read where they are.
+            open_stream: Any = channel.stream_stream(METHOD)  # type: ignore[call-arg]
+            while True:
+                self._progressed = False
+                metrics.FEED_CONNECTIONS.inc()
+                why, least_pause = await self._follow(open_stream)
+                pause = FIRST_PAUSE if self._progressed else min(pause * 2, LONGEST_PAUSE)
+                self._set_trouble(f"polygon_ws at {self._target}: {why}")
+                pause = max(pause, least_pause)
+                log.warning("stream of polygon_ws ended", reason=why, again_in=pause)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+
+    async def _follow(self, open_stream: Any) -> tuple[str, float]:
+        """Follows one connection to its end; returns why it ended and how long to stay away at least."""
+        call = open_stream()
+        tasks: list[asyncio.Task[Any]] = []
+        try:
+            await call.write(self._open_request())
+            reading = asyncio.create_task(self._read(call), name="data_ingest.batches")
+            acks = asyncio.create_task(self._acknowledge(call), name="data_ingest.acks")
+            tasks += (reading, acks)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                # A defect there is ours: unseen, polygon_ws would keep everything until it is full.
+                acks.result()
+            return await reading
+        except TimeoutError:
+            return f"nothing came for {SILENCE_SECONDS:g} s", 0.0
+        except grpc.aio.AioRpcError as error:
+            least_pause = SUPERSEDED_PAUSE if error.code() is grpc.StatusCode.ABORTED else 0.0
+            return f"{error.code().name}: {error.details()}", least_pause
+        except FeedHole as error:
+            metrics.FEED_HOLES.inc()
+            return str(error), 0.0
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            call.cancel()
+
+    async def _read(self, call: Any) -> tuple[str, float]:
+        """Takes what comes until the connection ends, as _follow() returns it."""
+        while True:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                message = await call.read()
+            if message is grpc.aio.EOF:  # type: ignore[attr-defined]
+                code, details = await call.code(), await call.details()
+                least_pause = SUPERSEDED_PAUSE if code is grpc.StatusCode.ABORTED else 0.0
+                return f"ended by the server with {code.name}: {details or 'no details'}", least_pause
+            if self._before_batch is not None and message.startswith(_BATCH_TAG):
+                await self._before_batch()
+            if (end := self._take(message)) is not None:
+                return end, 0.0
+
+    def _take(self, message: bytes) -> str | None:
+        """Handles one response; returns why the connection is to be ended, None to go on."""
+        try:
+            number, payload = only_field(message)
+        except ValueError as error:
+            return f"response cannot be read: {error}"
+        if number == BATCH:
+            admitted = self._feed.take(payload, wall_ns())
+            metrics.BATCHES.inc()
+            self._sequenced.set()
+            if admitted:
+                self._on_events(admitted)
+        elif number == OPENED:
+            self._feed.opened(polygon_ws_pb2.MarketOpened.FromString(bytes(payload)))
+        elif number == CURRENT:
+            self._progressed = True
+            self._set_trouble(None)
+        elif number == RESET:
+            reset = stream_pb2.StreamReset.FromString(bytes(payload))
+            self._feed.reset(Position.of(reset.position), reset.reason)
+            self._on_lost()
+        elif number == GOING_AWAY:
+            self._progressed = True
+            return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
+        elif number == FEED_GAP:
+            self._take_gap(polygon_ws_pb2.FeedGap.FromString(bytes(payload)))
+        elif number != HEARTBEAT:
+            return f"expected a response of field {OPENED}-{FEED_GAP}, was field {number}"
+        return None
+
+    def _take_gap(self, gap: polygon_ws_pb2.FeedGap) -> None:
+        if not gap.HasField("to_ns"):
+            log.warning("the vendor's line is away", reason=gap.reason)
+            return
+        metrics.FEED_GAPS.inc()
+        log.warning("the vendor's line was away", seconds=round((gap.to_ns - gap.from_ns) / 1e9, 3), reason=gap.reason)
+        self._on_lost()
+
+    async def _acknowledge(self, call: Any) -> None:
+        """Lets polygon_ws forget what is in the stream, a few times a second, until the connection ends."""
+        while True:
+            await self._sequenced.wait()
+            self._sequenced.clear()
+            if (position := self._feed.position) is None:
+                # Nothing but batches of which not even the position could be read.
+                continue
+            ack = stream_pb2.StreamAck(position=position.message())
+            try:
+                await call.write(polygon_ws_pb2.SubscribeMarketRequest(ack=ack).SerializeToString())
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                # Whoever reads is told why.
+                return
+            await asyncio.sleep(ACK_SECONDS)
+
+    def _open_request(self) -> bytes:
+        request = polygon_ws_pb2.SubscribeMarketOpen()
+        if (position := self._feed.position) is not None:
+            request.position.CopyFrom(position.message())
+        return polygon_ws_pb2.SubscribeMarketRequest(open=request).SerializeToString()

@@ -1,0 +1,138 @@
+"""What the sequencer begins with: the market that the process before left in the journal, or an empty one."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Final
+
+from fastcore.market import Market
+from fastcore.market_state import MarketState
+from fastcore.measures import measures
+from services.data_ingest.feed.feed_input import AHEAD_NS
+from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
+from services.data_ingest.stream.epoch import FILE, next_epoch, read_last
+from services.data_ingest.stream.sequencer import LAST_SEQUENCE, MarketCopy, Sequencer
+from services.kit.lists.definitions import load_lists
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.settings import Settings
+from services.market.days import Day
+from services.market.recorded_market import read
+
+log = get_logger(__name__)
+
+DIRECTORY: Final = "journal"
+# So long after a day's beginning its reference data are surely its own.
+SETTLED_NS: Final = 600_000_000_000
+# Of the symbols with a previous close, so many have a baseline once all is loaded, and so many an
+# ATR: a symbol of less than 14 days has none, and neither has one that the vendor failed to answer for.
+WITH_BASELINE: Final = 0.98
+WITH_ATR: Final = 0.9
+
+
+def open_directory(settings: Settings) -> JournalDirectory | None:
+    """None for a replay, which begins its day anew; raises StartError when another process writes there."""
+    return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
+
+
+async def find(directory: JournalDirectory, day: Day, now_ns: int) -> Recovered | None:
+    """What the journal holds, when it is about this day; `now_ns` is what the feed's clock says."""
+    found = await asyncio.to_thread(recover, directory, load_lists())
+    if found is None:
+        return None
+    if found.day.date != day.date:
+        log.info("journal is of another day", date=str(found.day.date), today=str(day.date))
+        return None
+    if found.rows.now_ns > now_ns + AHEAD_NS:
+        # A simulated market that was begun anew.
+        log.warning("journal is ahead of the feed's clock", seconds=(found.rows.now_ns - now_ns) / 1e9)
+        return None
+    return found
+
+
+async def recorded_market(settings: Settings) -> MarketState | None:
+    """What the recording that is played again began with; raises StartError when it cannot be read."""
+    replay = settings.replay
+    if replay.market is None or replay.date is None:
+        return None
+    head, rows = await asyncio.to_thread(read, replay.market, replay.date)
+    log.info(
+        "the replay begins with the recorded market", symbols=head.symbols, position=f"{head.epoch}/{head.sequence}"
+    )
+    return rows
+
+
+def has_reference(rows: MarketState, day: Day) -> bool:
+    """Whether all reference data had been loaded when a market was recorded, so that they need not be again.
+
+    They come in passes, previous closes first, and of an empty database symbol by symbol over minutes:
+    what a recording that began meanwhile lacks would be absent for all of its replay. In the day's
+    first minutes some may be those of the day before.
+    """
+    if rows.now_ns < day.pre_market_start_ns + SETTLED_NS:
+        return False
+    prev_close, atr = rows.column("prev_close"), rows.column("atr")
+    closes = [symbol_id for symbol_id, value in enumerate(prev_close) if not math.isnan(value)]
+    with_atr = sum(not math.isnan(atr[symbol_id]) for symbol_id in closes)
+    with_baseline = sum(measures(rows, symbol_id).days is not None for symbol_id in closes)
+    return (
+        0 < rows.count <= 2 * len(closes)
+        and with_atr >= WITH_ATR * len(closes)
+        and with_baseline >= WITH_BASELINE * len(closes)
+    )
+
+
+async def open_sequencer(
+    settings: Settings,
+    directory: JournalDirectory | None,
+    found: Recovered | None,
+    on_frame: Callable[[], None],
+    last_sequence: int = LAST_SEQUENCE,
+    recorded: MarketState | None = None,
+) -> tuple[Sequencer, Journal | None]:
+    """The sequencer, which has said nothing yet, and the journal that it keeps from here on."""
+    sequencer: Sequencer
+    messages: list[bytes] = []
+    if found is not None and found.position.epoch < read_last(settings.market_dir / FILE):
+        # Ended while a new epoch began: readers may have had something of it.
+        found = found._replace(market=None)
+    if found is not None and found.market is not None:
+        market, messages = found.market, found.messages
+        log.info("journal: the stream goes on", position=str(found.position), frames=len(messages))
+    else:
+        epoch = await next_epoch(settings.market_dir)
+        if found is not None:
+            market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
+            log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))
+        elif recorded is not None:
+            market = Market.of_state(load_lists(), epoch, recorded, encode_deltas=False)
+        else:
+            market = Market(load_lists(), epoch, encode_deltas=False)
+    journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None
+    sequencer = Sequencer(
+        market.epoch,
+        market,
+        on_frame,
+        journal=journal,
+        day=found.day if found is not None else None,
+        messages=messages,
+        later=asyncio.get_running_loop().call_soon,
+        last_sequence=last_sequence,
+    )
+    if journal is not None:
+        await begin_journal(journal, found)
+    return sequencer, journal
+
+
+def renewed(market: MarketCopy) -> Callable[[int], MarketCopy]:
+    """Gives the market of another epoch that goes on with the same rows."""
+    assert isinstance(market, Market)
+    return lambda epoch: Market.of_state(load_lists(), epoch, market.state, encode_deltas=False)
+
+
+async def begin_journal(journal: Journal, found: Recovered | None) -> None:
+    """Begins with the market that was found."""
+    if found is None:
+        await journal.begin(None)
+    else:
+        # Of another epoch the numbers mean nothing.
+        await journal.begin(found.feed, found.trade_identities, found.state if found.market is not None else None)

@@ -1,0 +1,124 @@
+"""Bars by themselves, as they are admitted: the ring's bar frames without everything else."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Final
+
+import grpc.aio
+from tradeul.v1 import bars_pb2, frame_pb2, stream_pb2
+
+from services.data_ingest import metrics
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.rpc.wire import frame_parts, only_field, wrap
+from services.kit.runtime.errors import INVALID_REQUEST
+from services.kit.runtime.logging import get_logger
+
+log = get_logger(__name__)
+
+# Batches that wait for a watcher; seconds of them when the market is busy.
+MAX_WAITING: Final = 256
+HEARTBEAT_SECONDS: Final = 10.0
+LONGEST_NAME: Final = 100
+BARS: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["bars"].number
+_RESPONSE: Final = {field.name: field.number for field in bars_pb2.WatchBarsResponse.DESCRIPTOR.fields}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class _Watcher:
+    """What waits for one watcher: encoded responses, the oldest making room."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
+        self.woken = asyncio.Event()
+        # Symbols whose names it has.
+        self.named = 0
+
+
+class BarStream:
+    """BarService. Costs nothing while nobody watches."""
+
+    def __init__(self, sequencer: Sequencer, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        self._sequencer = sequencer
+        self._heartbeat_seconds = heartbeat_seconds
+        self._watchers: set[_Watcher] = set()
+        self._bar_frames = 0
+        self._closing: str | None = None
+
+    def on_frame(self) -> None:
+        """There is a new frame in the ring."""
+        if not self._watchers:
+            return
+        bar_frames = self._sequencer.frames["bars"]
+        if bar_frames == self._bar_frames:
+            return
+        self._bar_frames = bar_frames
+        ring = self._sequencer.ring
+        _, frame = only_field(ring.get(ring.newest))
+        parts = frame_parts(frame)
+        if parts.kind != BARS:
+            raise RuntimeError(f"expected the newest frame to hold bars, was field {parts.kind}")
+        response = wrap(_RESPONSE["bars"], bytes(parts.body))
+        for watcher in self._watchers:
+            if len(watcher.waiting) == MAX_WAITING:
+                metrics.DROPPED_BARS.inc()
+            watcher.waiting.append(response)
+            watcher.woken.set()
+
+    def close(self, reason: str) -> None:
+        """Ends every stream with going_away; later ones get it at once."""
+        self._closing = reason
+        for watcher in self._watchers:
+            watcher.woken.set()
+
+    async def WatchBars(self, request: bars_pb2.WatchBarsRequest, _: Context) -> AsyncIterator[bytes]:
+        if (length := len(request.watcher)) > LONGEST_NAME:
+            raise INVALID_REQUEST.error(f"watcher: expected at most {LONGEST_NAME} characters, was {length}")
+        log.info("bar watcher came", watcher=request.watcher)
+        async with contextlib.aclosing(self._messages()) as messages:
+            async for message in messages:
+                yield message
+
+    async def _messages(self) -> AsyncGenerator[bytes, None]:
+        watcher = _Watcher()
+        self._watchers.add(watcher)
+        self._bar_frames = self._sequencer.frames["bars"]
+        try:
+            with metrics.BAR_WATCHERS.track_inprogress():
+                while self._closing is None:
+                    if (names := self._new_names(watcher)) is not None:
+                        yield names
+                    elif watcher.waiting:
+                        yield watcher.waiting.popleft()
+                    elif not await self._woken(watcher):
+                        yield self._heartbeat()
+                yield self._going_away(self._closing)
+        finally:
+            self._watchers.discard(watcher)
+
+    def _new_names(self, watcher: _Watcher) -> bytes | None:
+        texts = self._sequencer.symbols.texts
+        if watcher.named == len(texts):
+            return None
+        table = frame_pb2.SymbolTable(first_id=watcher.named, symbols=texts[watcher.named :])
+        watcher.named = len(texts)
+        return wrap(_RESPONSE["symbols"], table.SerializeToString())
+
+    async def _woken(self, watcher: _Watcher) -> bool:
+        """Waits for something to send or the end; whether there is, else it is time for a heartbeat."""
+        watcher.woken.clear()
+        try:
+            async with asyncio.timeout(self._heartbeat_seconds):
+                return await watcher.woken.wait()
+        except TimeoutError:
+            return False
+
+    def _heartbeat(self) -> bytes:
+        heartbeat = stream_pb2.StreamHeartbeat(position=self._sequencer.position.message())
+        return bars_pb2.WatchBarsResponse(heartbeat=heartbeat).SerializeToString()
+
+    def _going_away(self, reason: str) -> bytes:
+        going_away = stream_pb2.StreamGoingAway(position=self._sequencer.position.message(), reason=reason)
+        return bars_pb2.WatchBarsResponse(going_away=going_away).SerializeToString()

@@ -1,0 +1,276 @@
+"""The sequencer: whatever enters becomes the next frame, in the ring and in this process's own copy of the market."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Protocol
+
+from tradeul.v1 import frame_pb2, session_pb2
+
+from services.data_ingest.journal import Journal, MarketAt
+from services.data_ingest.stream import grammar
+from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
+from services.kit.lists.scan_filters import ScanFilter
+from services.kit.rpc.ring import Position, Ring
+from services.market.days import Day
+
+# Some seconds of the heaviest load, minutes of a usual one.
+MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+MAX_HELD_FRAMES: Final = 1 << 16
+# A position has 32 bits: beyond this sequence, some 75 days, the next change of the day begins a new epoch.
+LAST_SEQUENCE: Final = 1 << 31
+
+
+class StateView(Protocol):
+    """What the sequencer reads of its copy of the state."""
+
+    @property
+    def now_ns(self) -> int: ...
+    @property
+    def session(self) -> int: ...
+    @property
+    def symbols(self) -> list[str]: ...
+    @property
+    def suspect_prints(self) -> dict[str, int]: ...
+    @property
+    def halted_count(self) -> int: ...
+    @property
+    def lowered_volumes(self) -> int: ...
+
+
+class MarketCopy(Protocol):
+    """fastcore's Market."""
+
+    @property
+    def state(self) -> StateView: ...
+    @property
+    def sequence(self) -> int: ...
+    def take(self, frame: memoryview) -> bool: ...
+    def refresh(self) -> object: ...
+    def to_bytes(self, with_baselines: bool = True) -> bytes: ...
+
+
+class EntryNotes:
+    """What is written to the journal beside an entry's frames."""
+
+    def __init__(self) -> None:
+        self.feed: Position | None = None
+        self.trade_identities = b""
+
+
+class Sequencer:
+    """Decides the order of things. Every method is one frame at most; none waits.
+
+    A ValueError of the market copy means that we made a frame that nobody can
+    apply: a defect, after which only a new epoch helps.
+
+    A frame is in the journal when the method returns: readers take theirs from
+    the ring later, when this event loop comes to them.
+
+    Args:
+        epoch: names the numbering; greater than that of any process that did not leave it to this one.
+        market: an empty Market of that epoch, or the one that goes on.
+        on_frame: is called after each frame.
+        journal: where frames are written down.
+        day: in force already, of a market that goes on.
+        messages: of the newest frames in that market, for readers who are behind.
+        later: calls a function when readers have been given what there is for them; by default at once.
+            Ranking this copy's lists takes a millisecond, for which no reader has to wait.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        market: MarketCopy,
+        on_frame: Callable[[], None] = lambda: None,
+        *,
+        journal: Journal | None = None,
+        day: Day | None = None,
+        messages: Sequence[bytes] = (),
+        later: Callable[[Callable[[], None]], object] = lambda function: function(),
+        max_frames: int = MAX_HELD_FRAMES,
+        max_bytes: int = MAX_HELD_BYTES,
+        max_symbols: int = MAX_SYMBOLS,
+        last_sequence: int = LAST_SEQUENCE,
+    ) -> None:
+        self.market = market
+        self.ring = Ring(epoch, max_frames, max_bytes, market.sequence - len(messages))
+        self._new_ring: Callable[[int], Ring] = lambda epoch: Ring(epoch, max_frames, max_bytes)
+        self._last_sequence = last_sequence
+        for message in messages:
+            self.ring.append(message)
+        self.symbols = SymbolTable(max_symbols, market.state.symbols)
+        # Frames so far, by what they hold.
+        self.frames: Counter[str] = Counter()
+        self._journal = journal
+        self._is_together = False
+        self._later = later
+        # Whether the lists of the last watermark are still to be ranked.
+        self._is_refresh_due = False
+        self._day = day
+        self._filters: list[ScanFilter] | None = None
+        self._on_frame = on_frame
+
+    @property
+    def position(self) -> Position:
+        """Of the newest frame."""
+        return self.ring.position
+
+    @property
+    def now_ns(self) -> int:
+        """The newest event time accepted, or the newest watermark; 0 before the first."""
+        return self.market.state.now_ns
+
+    @property
+    def day(self) -> Day:
+        """The trading day in force; RuntimeError before the first."""
+        if self._day is None:
+            raise RuntimeError("expected begin_day() to have been called, was not")
+        return self._day
+
+    def add_symbols(self, symbols: Sequence[str]) -> list[int]:
+        """Their ids, REFUSED for odd ones; new ones get theirs by a frame."""
+        ids = [self.symbols.add(symbol) for symbol in symbols]
+        self._tell_symbols()
+        return ids
+
+    def name_symbol(self, symbol: str) -> int:
+        """The id of one whose first event is about to be added, REFUSED for an odd one; the next frame tells it."""
+        return self.symbols.add(symbol)
+
+    def begin_day(self, day: Day, split: Iterable[str] | None = None) -> None:
+        """`split`: the symbols whose shares split since the day before; None when that is not known."""
+        if self._journal is not None and (self._day is None or self._day.date != day.date):
+            self._journal.day_began(self._next_position(), is_first=self._day is None)
+        self._day = day
+        splits = frame_pb2.TradingDay(splits_unknown=True)
+        if split is not None:
+            splits = frame_pb2.TradingDay(split_symbol_id=self.symbols.ids_of(split))
+        self._append("trading_day", day.encode() + splits.SerializeToString())
+
+    @property
+    def is_epoch_due(self) -> bool:
+        """Whether the numbering should end with the day."""
+        return self.ring.newest > self._last_sequence
+
+    def begin_epoch(self, epoch: int, renew: Callable[[int], MarketCopy]) -> None:
+        """Goes on with the same rows under another numbering, which begins at 1.
+
+        The journal is to be begun anew before anything is waited for. `renew`: gives the market of that epoch.
+        """
+        if epoch <= self.ring.epoch or self._is_together:
+            raise ValueError(f"expected an epoch after {self.ring.epoch} between two entries, was {epoch}")
+        self._refresh()
+        self.market = renew(epoch)
+        self.ring = self._new_ring(epoch)
+
+    def say_again(self) -> None:
+        """What an epoch's frames say besides its rows."""
+        filters, self._filters = self._filters, None
+        if filters is not None:
+            self.set_list_filters(filters)
+        self.add_watermark(0)
+
+    def set_trade_rules(self, rules: bytes) -> None:
+        """`rules`: an encoded TradeRules."""
+        self._append("trade_rules", rules)
+
+    def set_list_filters(self, filters: Sequence[ScanFilter]) -> bool:
+        """The enabled scanner filters, all of them; False when they are as before."""
+        if self._filters == list(filters):
+            return False
+        self._filters = list(filters)
+        message = frame_pb2.ListFilters(
+            filters=[
+                frame_pb2.ListFilter(
+                    name=each.name,
+                    expression=each.expression,
+                    sessions=[session_pb2.Session.Value(session) for session in each.sessions],
+                )
+                for each in filters
+            ]
+        )
+        self._append("list_filters", message.SerializeToString())
+        return True
+
+    def add_events(self, body: str, batch: bytes) -> None:
+        """`batch`: an admitted batch for the frame's body `trades`, `bars`, `quotes`, `limits` or `halts`."""
+        self._append(body, batch)
+
+    def add_vendor_snapshot(self, rows: bytes) -> None:
+        """`rows`: an encoded VendorSnapshot in our ids."""
+        self._append("vendor_snapshot", rows)
+
+    def add_reference(self, columns: bytes) -> None:
+        """`columns`: an encoded ReferenceColumns in our ids."""
+        self._append("reference", columns)
+
+    def add_baselines(self, columns: bytes) -> None:
+        """`columns`: an encoded VolumeBaselines in our ids."""
+        self._append("baselines", columns)
+
+    def add_watermark(self, time_ns: int) -> None:
+        """Lists refresh here. Never behind what was accepted or said before."""
+        message = frame_pb2.Watermark(event_time_ns=max(time_ns, self.now_ns))
+        self._append("watermark", message.SerializeToString())
+
+    def whole_state(self) -> tuple[Position, bytes]:
+        """The market as of the newest frame, as fastcore's Market writes it."""
+        self._refresh()
+        return self.position, self.market.to_bytes()
+
+    def market_at(self, with_baselines: bool) -> MarketAt:
+        """The market as of the newest frame, for the journal."""
+        self._refresh()
+        day = self._day.encode() if self._day is not None else None
+        return MarketAt(self.position, day, self.market.to_bytes(with_baselines))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[EntryNotes]:
+        """What is added inside is one entry of the journal, with these notes: all of it is written down, or nothing.
+
+        Nothing may be waited for inside.
+        """
+        notes = EntryNotes()
+        self._is_together = True
+        try:
+            yield notes
+        finally:
+            self._is_together = False
+            if self._journal is not None:
+                self._journal.commit(notes.feed, notes.trade_identities)
+
+    def _next_position(self) -> Position:
+        return Position(self.ring.epoch, self.ring.newest + 1)
+
+    def _tell_symbols(self) -> None:
+        if table := self.symbols.untold():
+            self._append("symbols", table)
+
+    def _append(self, body: str, content: bytes) -> None:
+        if body != "symbols":
+            self._tell_symbols()
+        self._refresh()
+        message, frame = grammar.frame(self._next_position(), body, content)
+        try:
+            self._is_refresh_due = self.market.take(frame)
+        except ValueError as error:
+            if self._journal is not None:
+                # Whoever went on from it would meet the same frame again.
+                self._journal.abandon(f"frame {self._next_position()} cannot be applied: {error}")
+            raise
+        self.ring.append(message)
+        self.frames[body] += 1
+        if self._journal is not None:
+            self._journal.add(body, message)
+            if not self._is_together:
+                self._journal.commit()
+        self._on_frame()
+        if self._is_refresh_due:
+            self._later(self._refresh)
+
+    def _refresh(self) -> None:
+        """Brings the lists of this copy to the last watermark, if they are not."""
+        if self._is_refresh_due:
+            self.market.refresh()
+            self._is_refresh_due = False

@@ -1,0 +1,117 @@
+"""When the stream says which time it is: soon after events, and now and then when there are none."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from tradeul.v1 import session_pb2
+
+from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.runtime.clock import MeshClock, monotonic
+
+# A watermark makes every copy rank every list: the fewer, the more trades a second; the more, the less delay.
+LEAST_SECONDS: Final = 0.01
+BUSY_SECONDS: Final = 0.04
+BUSY_EVENTS: Final = 3000
+# While nothing comes: how often the wall's time is told in an open market, and that the stream lives.
+OPEN_SECONDS: Final = 0.05
+QUIET_SECONDS: Final = 1.0
+# The event loop's timers may ring so much early.
+TIMER_SECONDS: Final = 0.001
+
+
+class Pacer:
+    """How long a watermark has to wait for the one before: longer when many events came since."""
+
+    def __init__(
+        self, least: float = LEAST_SECONDS, busy: float = BUSY_SECONDS, busy_events: int = BUSY_EVENTS
+    ) -> None:
+        self._least = least
+        self._busy = busy
+        self._busy_events = busy_events
+        self._events = 0
+        self.sent_at = 0.0
+
+    def took(self, events: int) -> None:
+        self._events += events
+
+    def due_at(self) -> float:
+        """The earliest time of the next watermark."""
+        return self.sent_at + (self._busy if self._events >= self._busy_events else self._least)
+
+    def sent(self, now: float) -> None:
+        self.sent_at = now
+        self._events = 0
+
+
+class Watermarks:
+    """Adds watermarks to the stream, from this event loop.
+
+    Args:
+        wall: the wall's clock in wall mode; None in feed mode, where events alone make time pass.
+    """
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        feed: FeedInput,
+        wall: MeshClock | None,
+        pacer: Pacer | None = None,
+        on_watermark: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._sequencer = sequencer
+        self._feed = feed
+        self._wall = wall
+        self._pacer = pacer or Pacer()
+        self._on_watermark = on_watermark
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_events = False
+        self._woken = asyncio.Event()
+
+    def events_came(self, events: int) -> None:
+        """So many events are in the stream since the last call: a watermark follows at once, or when it is due."""
+        self._pacer.took(events)
+        self._has_events = True
+        now = monotonic()
+        due_at = self._pacer.due_at()
+        if now >= due_at:
+            self.add()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(due_at - now, self._woken.set)
+
+    def add(self) -> None:
+        """A watermark, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._has_events = False
+        time_ns = 0
+        if self._wall is not None and (now_ns := self._wall.now_ns()) is not None:
+            self._feed.follow_clock(now_ns)
+            time_ns = now_ns
+        self._sequencer.add_watermark(time_ns)
+        self._pacer.sent(monotonic())
+        self._on_watermark()
+
+    async def run(self) -> None:
+        """The watermarks that are due later than the events that they follow, and those while nothing comes."""
+        while True:
+            quiet_at = self._pacer.sent_at + self._pause()
+            timer = self._loop.call_later(max(0.0, quiet_at - monotonic()), self._woken.set)
+            self._woken.clear()
+            try:
+                await self._woken.wait()
+            finally:
+                timer.cancel()
+            self._timer = None
+            now = monotonic() + TIMER_SECONDS
+            if now >= quiet_at or (self._has_events and now >= self._pacer.due_at()):
+                self.add()
+            elif self._has_events:
+                self._timer = self._loop.call_later(self._pacer.due_at() - monotonic(), self._woken.set)
+
+    def _pause(self) -> float:
+        is_open = self._wall is not None and self._sequencer.market.state.session != session_pb2.CLOSED
+        return OPEN_SECONDS if is_open else QUIET_SECONDS

@@ -1,0 +1,218 @@
+"""A client of the scanner's list streams: an exact copy of one list, kept across broken connections.
+
+`ListCopy` applies what comes; `follow_list` keeps one up to date for good.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, Container
+from typing import Final
+
+import grpc
+import grpc.aio
+from tradeul.v1 import scanner_pb2, scanner_pb2_grpc, stream_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
+
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.settings import Address
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+# The scanner sends a heartbeat at least every 10 s.
+SILENCE_SECONDS: Final = 30.0
+# The same request would fail again.
+FINAL_CODES: Final = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
+)
+
+ListChange = scanner_pb2.ListChange
+
+
+class ListHole(Exception):
+    """A delta does not lead on from the copy: open again, with open_message()."""
+
+
+class ListCopy:
+    """One list, exactly as the scanner published it at `epoch` and `sequence`."""
+
+    def __init__(self) -> None:
+        self.list = ""
+        self.epoch = 0
+        self.sequence = 0
+        # Whether the catch-up is over.
+        self.is_current = False
+        # Whether the server said that it is about to stop.
+        self.is_going_away = False
+        self.timestamp_ns = 0
+        # The market stream's position behind this state of the list.
+        self.market_position = (0, 0)
+        self.snapshots = 0
+        self.deltas = 0
+        self.resets = 0
+        self.problem = ""
+        self._rows: dict[str, TickerRow] = {}
+        # Whether the rows are those of the position, so that what came since is enough.
+        self._is_exact = False
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether a snapshot has come."""
+        return self.snapshots > 0
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether the position is one to go on from; else only a snapshot helps."""
+        return self._is_exact
+
+    def rows(self) -> list[TickerRow]:
+        """The rows by rank."""
+        return sorted(self._rows.values(), key=lambda row: row.rank)
+
+    def apply(self, response: scanner_pb2.WatchListResponse) -> bool:
+        """Takes the next message of the stream; whether the rows changed. Raises ListHole."""
+        kind = response.WhichOneof("response")
+        if kind == "snapshot":
+            self._take_snapshot(response.snapshot)
+        elif kind == "delta":
+            self._take_delta(response.delta)
+        else:
+            if kind == "opened":
+                self.list = response.opened.list
+                self.is_current = False
+                self.is_going_away = False
+            elif kind == "current":
+                self.is_current = True
+            elif kind == "reset":
+                self.resets += 1
+            elif kind == "going_away":
+                self.is_going_away = True
+            return False
+        return True
+
+    def _take_snapshot(self, snapshot: scanner_pb2.RankedList) -> None:
+        self._rows = {row.symbol: row for row in snapshot.rows}
+        self.epoch = snapshot.epoch
+        self.sequence = snapshot.sequence
+        self.snapshots += 1
+        self._is_exact = True
+        self._take_time(snapshot)
+
+    def _take_delta(self, delta: scanner_pb2.ListDelta) -> None:
+        if (delta.epoch, delta.previous_sequence) != (self.epoch, self.sequence):
+            raise ListHole(
+                f"list {delta.list}: expected a delta from {self.epoch}/{self.sequence}, "
+                f"was from {delta.epoch}/{delta.previous_sequence}"
+            )
+        rows = self._rows
+        if (fault := _fault(rows, delta)) is not None:
+            # The scanner would send the same delta again: one of the two has other rows at this position.
+            self._is_exact = False
+            raise ListHole(f"list {delta.list}: the delta to {delta.epoch}/{delta.sequence} {fault}")
+        for change in delta.deltas:
+            if change.action == ListChange.REMOVE:
+                del rows[change.symbol]
+            elif change.action == ListChange.RERANK:
+                rows[change.symbol].rank = change.new_rank
+            else:
+                row = change.data
+                row.rank = change.rank
+                rows[change.symbol] = row
+        self.sequence = delta.sequence
+        self.deltas += 1
+        self._take_time(delta)
+
+    def _take_time(self, message: scanner_pb2.RankedList | scanner_pb2.ListDelta) -> None:
+        self.timestamp_ns = message.timestamp.ToNanoseconds()
+        self.market_position = (message.position.epoch, message.position.sequence)
+
+
+def _fault(rows: Container[str], delta: scanner_pb2.ListDelta) -> str | None:
+    """How a delta contradicts the rows that it is to change; None when it does not."""
+    members: dict[str, bool] = {}
+    for change in delta.deltas:
+        symbol = change.symbol
+        is_member = members.get(symbol, symbol in rows)
+        if is_member == (change.action == ListChange.ADD):
+            what = "no member" if is_member else "a member"
+            return f"has {ListChange.Action.Name(change.action)} of {symbol!r}: expected {what}"
+        members[symbol] = change.action != ListChange.REMOVE
+    return None
+
+
+ListRequest = scanner_pb2.WatchListRequest | scanner_pb2.WatchScanRequest
+
+
+def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeListRequest:
+    """The first message of a subscription that goes on where `copy` stands."""
+    if isinstance(request, scanner_pb2.WatchScanRequest):
+        # An own list has no position to resume from.
+        return scanner_pb2.SubscribeListRequest(open_scan=request)
+    opening = scanner_pb2.WatchListRequest()
+    opening.CopyFrom(request)
+    if copy.can_resume:
+        opening.epoch = copy.epoch
+        opening.sequence = copy.sequence
+    return scanner_pb2.SubscribeListRequest(open=opening)
+
+
+async def follow_list(
+    target: Address | str, request: ListRequest, copy: ListCopy | None = None
+) -> AsyncGenerator[ListCopy, None]:
+    """Yields the same copy after every change of it, and when `copy.problem` changes; never ends by itself.
+
+    Reconnects with the copy's position, at once after going_away, else with a
+    growing jittered pause. Raises grpc.aio.AioRpcError when the server refuses
+    the request for good (a wrong filter, an unknown list).
+    """
+    copy = copy or ListCopy()
+    pause = FIRST_PAUSE
+    async with open_channel(target) as channel:
+        stub = scanner_pb2_grpc.ScannerServiceStub(channel)
+        while True:
+            call = stub.SubscribeList(None)
+            try:
+                await call.write(open_message(request, copy))
+                async with contextlib.aclosing(_responses(call)) as responses:
+                    async for response in responses:
+                        pause = FIRST_PAUSE
+                        was_current, had_problem = copy.is_current, copy.problem
+                        changed = copy.apply(response)
+                        copy.problem = ""
+                        if changed or had_problem or copy.is_current != was_current:
+                            yield copy
+                        if copy.is_going_away:
+                            break
+                copy.problem = "the scanner is restarting" if copy.is_going_away else "the scanner ended the stream"
+            except ListHole as hole:
+                copy.problem = str(hole)
+            except TimeoutError:
+                copy.problem = f"nothing came for {SILENCE_SECONDS:g} s"
+            except grpc.aio.AioRpcError as error:
+                if error.code() in FINAL_CODES:
+                    raise
+                copy.problem = f"{error.code().name}: {error.details()}"
+            finally:
+                call.cancel()
+            copy.is_current = False
+            yield copy
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _responses(
+    call: "grpc.aio.StreamStreamCall[scanner_pb2.SubscribeListRequest, scanner_pb2.WatchListResponse]",
+) -> AsyncGenerator[scanner_pb2.WatchListResponse, None]:
+    responses = aiter(call)
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                response = await anext(responses)
+        except StopAsyncIteration:
+            return
+        yield response
+
+
+def cancel_message() -> scanner_pb2.SubscribeListRequest:
+    """Ends a subscription in an orderly way."""
+    return scanner_pb2.SubscribeListRequest(cancel=stream_pb2.StreamCancel())

@@ -1,0 +1,184 @@
+"""What happens around every RPC: metrics, a log line for our defects, errors as google.rpc.Status."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import DOMAIN, INTERNAL, Reason, ServiceError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.metrics import RPC_HANDLED, RPC_OPEN, RPC_SECONDS
+
+log = get_logger(__name__)
+
+RETRY_AFTER_SECONDS = 1
+
+
+def status_of(reason: Reason, message: str, metadata: dict[str, str]) -> status_pb2.Status:
+    """The error model's status: one ErrorInfo, and a RetryInfo when trying again can help."""
+    info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata=metadata)
+    details = [info]
+    if reason.retryable:
+        delay = duration_pb2.Duration(seconds=RETRY_AFTER_SECONDS)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code_pb2.Code.Value(reason.code), message=message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> None:
+    """Ends the RPC with the error's status; raises AbortError, as context.abort does."""
+    await context.abort_with_status(  # type: ignore[attr-defined]
+        rpc_status.to_status(status_of(error.reason, error.message, error.metadata))
+    )
+
+
+class ObservedServer(grpc.aio.Server):
+    """A server that observes each handler that is added to it.
+
+    It is cheaper than a grpc.aio.ServerInterceptor, which is asked anew at every RPC. Registered methods are left
+    out, for what is registered is among the generic handlers, too: the server's main loop waits for a future of
+    each of them at every RPC, whichever method it is of.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: "Iterable[grpc.GenericRpcHandler[Any, Any]]") -> None:
+        self._server.add_generic_rpc_handlers(tuple(_ObservedHandlers(each) for each in generic_rpc_handlers))
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
+        """What generated code calls besides."""
+
+    def add_insecure_port(self, address: str) -> int:
+        return self._server.add_insecure_port(address)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        return self._server.add_secure_port(address, server_credentials)
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self, grace: float | None = None) -> None:
+        await self._server.stop(grace)
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109  grpc's own
+        return await self._server.wait_for_termination(timeout)
+
+
+class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its types only
+    def __init__(self, handlers: "grpc.GenericRpcHandler[Any, Any]") -> None:
+        self._handlers = handlers
+        # By the method's full name.
+        self._observed: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        method = handler_call_details.method
+        observed = self._observed.get(method)
+        # Names that nobody has are not kept: there is no end of them.
+        if observed is None and (handler := self._handlers.service(handler_call_details)) is not None:
+            observed = self._observed[method] = _wrap(method, handler)
+        return observed
+
+
+def _wrap(method: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
+    if handler.response_streaming:
+        behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        make = (
+            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        )
+        return make(_streaming(method, behaviour), handler.request_deserializer, handler.response_serializer)
+    behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+    make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+    return make(_unary(method, behaviour), handler.request_deserializer, handler.response_serializer)
+
+
+def _unary(method: str, behaviour: Any) -> Any:
+    observed = _Observed(method)
+    seconds = RPC_SECONDS.labels(method)
+
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        began = monotonic()
+        observed.begin()
+        try:
+            answer = await behaviour(request, context)
+        except BaseException as error:
+            await observed.end_with(error, context)
+            raise
+        observed.end()
+        seconds.observe(monotonic() - began)
+        return answer
+
+    return handle
+
+
+def _streaming(method: str, behaviour: Any) -> Any:
+    observed = _Observed(method)
+
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        observed.begin()
+        try:
+            answer = behaviour(request, context)
+            if not hasattr(answer, "__aiter__"):
+                # A coroutine that writes by itself.
+                await answer
+            else:
+                async with contextlib.aclosing(answer):
+                    async for message in answer:
+                        yield message
+        except BaseException as error:
+            await observed.end_with(error, context)
+            raise
+        observed.end()
+
+    return handle
+
+
+class _Observed:
+    """What is counted of one method, its metrics looked up once; and what its errors become."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._open = RPC_OPEN.labels(method)
+        self._ok = RPC_HANDLED.labels(method, "OK")
+
+    def begin(self) -> None:
+        self._open.inc()
+
+    def end(self) -> None:
+        self._open.dec()
+        self._ok.inc()
+
+    async def end_with(self, error: BaseException, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Ends the RPC by the error's status, which raises AbortError; returns for what goes on as it is."""
+        code = INTERNAL.code
+        try:
+            if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+                code = "CANCELLED"
+            elif isinstance(error, grpc.aio.AbortError):
+                code = _name(context.code())
+            elif isinstance(error, ServiceError):
+                code = error.reason.code
+                await abort(context, error)
+            elif isinstance(error, Exception):
+                log.exception("rpc failed", method=self._method)
+                await abort(context, INTERNAL.error(f"internal error: {type(error).__name__}"))
+        finally:
+            self._open.dec()
+            RPC_HANDLED.labels(self._method, code).inc()
+
+
+def _name(code: grpc.StatusCode | int | None) -> str:
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return "UNKNOWN" if code is None else code_pb2.Code.Name(code)

@@ -1,0 +1,75 @@
+"""TRADEUL_DATA_DIR: a directory of its own for each market, so that no market's data are taken for another's.
+
+    .tradeul/simulator/{postgres,redis,journal,sequencer.epoch,flat,replay,gateway,log,lock}
+    .tradeul/vendor/...
+
+Earlier versions kept both markets' data in `.tradeul` itself, and did not say whose they were: somebody has to,
+with `tradeul adopt-data`, before they are used again.
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import Settings
+
+# What is kept from run to run. Logs and the gateway's configuration are made anew.
+KEPT: Final = ("postgres", "redis", "journal", "sequencer.epoch", "flat", "replay")
+
+
+def market_directory(settings: Settings) -> Path:
+    """The directory of the settings' market; raises StartError while data of an earlier version have no market."""
+    if found := left_behind(settings.data_dir):
+        raise StartError(
+            f"{settings.data_dir.resolve()} holds {', '.join(found)} of an earlier version, which did not keep the"
+            " simulator's and the vendor's data apart: `tradeul adopt-data simulator` or `tradeul adopt-data vendor`"
+            " says whose they are, or TRADEUL_DATA_DIR names another directory"
+        )
+    return settings.market_dir
+
+
+def left_behind(data_dir: Path) -> list[str]:
+    """What an earlier version kept in the directory itself."""
+    return [name for name in KEPT if (data_dir / name).exists()]
+
+
+def adopt(data_dir: Path, market: str) -> list[str]:
+    """Moves what an earlier version kept to the market's directory; returns the names.
+
+    Raises StartError when there is nothing, a mesh is using it, or the market has such data already.
+    """
+    found = left_behind(data_dir)
+    if not found:
+        raise StartError(f"expected data of an earlier version in {data_dir.resolve()}, found none")
+    target = data_dir / market
+    if taken := [name for name in found if (target / name).exists()]:
+        raise StartError(f"expected no {', '.join(taken)} in {target.resolve()} yet: move one of both away first")
+    with only_one(data_dir):
+        target.mkdir(exist_ok=True)
+        for name in found:
+            (data_dir / name).rename(target / name)
+    return found
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Holds the directory; raises StartError when another mesh does, or when it cannot be made or written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a")
+    except OSError as error:
+        raise StartError(
+            f"expected a directory that can be written, was {directory.absolute()}: {error.strerror};"
+            " TRADEUL_DATA_DIR names another"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StartError(
+                f"another mesh is running on {directory.resolve()}; TRADEUL_DATA_DIR names another directory"
+            ) from error
+        yield

@@ -1,0 +1,90 @@
+"""The one catalogue of errors: what each is called, its gRPC code, and whether trying again can help.
+
+A `ServiceError` raised anywhere below a servicer reaches the client as a
+google.rpc.Status with one ErrorInfo {reason, domain "tradeul", metadata}; see
+`services.kit.rpc.server`. This module imports no grpc, so that pure code may raise.
+"""
+
+from typing import Final, NamedTuple
+
+from services.kit.runtime.redaction import redact
+
+DOMAIN: Final = "tradeul"
+
+
+class Reason(NamedTuple):
+    """One kind of error. `code` is the name of a google.rpc.Code."""
+
+    name: str
+    code: str
+    retryable: bool
+
+    def error(self, message: str, **metadata: object) -> "ServiceError":
+        """The error to raise: `raise UNKNOWN_LIST.error("no list 'x'", list="x")`."""
+        return ServiceError(self, message, {key: str(value) for key, value in metadata.items()})
+
+
+class ServiceError(Exception):
+    """An error with a reason of the catalogue, for whoever sent the request."""
+
+    def __init__(self, reason: Reason, message: str, metadata: dict[str, str] | None = None) -> None:
+        message = redact(message)
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = {name: redact(value) for name, value in (metadata or {}).items()}
+
+
+class SettingsError(Exception):
+    """Wrong settings; the message names every one of them."""
+
+
+class StartError(Exception):
+    """Something needed to start is not there; the message says what to do."""
+
+
+# The sender's mistakes: the same request fails again.
+INVALID_REQUEST: Final = Reason("INVALID_REQUEST", "INVALID_ARGUMENT", False)
+INVALID_LIMIT: Final = Reason("INVALID_LIMIT", "INVALID_ARGUMENT", False)
+INVALID_FILTER: Final = Reason("INVALID_FILTER", "INVALID_ARGUMENT", False)
+INVALID_ORDER: Final = Reason("INVALID_ORDER", "INVALID_ARGUMENT", False)
+INVALID_SYMBOL: Final = Reason("INVALID_SYMBOL", "INVALID_ARGUMENT", False)
+INVALID_DATE: Final = Reason("INVALID_DATE", "INVALID_ARGUMENT", False)
+INVALID_POSITION: Final = Reason("INVALID_POSITION", "INVALID_ARGUMENT", False)
+INVALID_SUBSCRIPTION: Final = Reason("INVALID_SUBSCRIPTION", "INVALID_ARGUMENT", False)
+# The grammar of streams: open first and once, then acks.
+OPEN_EXPECTED: Final = Reason("OPEN_EXPECTED", "INVALID_ARGUMENT", False)
+OPEN_REPEATED: Final = Reason("OPEN_REPEATED", "INVALID_ARGUMENT", False)
+UNKNOWN_LIST: Final = Reason("UNKNOWN_LIST", "NOT_FOUND", False)
+UNKNOWN_SYMBOL: Final = Reason("UNKNOWN_SYMBOL", "NOT_FOUND", False)
+UNKNOWN_FILTER: Final = Reason("UNKNOWN_FILTER", "NOT_FOUND", False)
+FILTER_EXISTS: Final = Reason("FILTER_EXISTS", "ALREADY_EXISTS", False)
+TOO_MANY_FILTERS: Final = Reason("TOO_MANY_FILTERS", "FAILED_PRECONDITION", False)
+UNKNOWN_TASK: Final = Reason("UNKNOWN_TASK", "NOT_FOUND", False)
+UNKNOWN_RUN: Final = Reason("UNKNOWN_RUN", "NOT_FOUND", False)
+RUN_ENDED: Final = Reason("RUN_ENDED", "FAILED_PRECONDITION", False)
+UNKNOWN_LOAD: Final = Reason("UNKNOWN_LOAD", "NOT_FOUND", False)
+LOAD_RUNNING: Final = Reason("LOAD_RUNNING", "FAILED_PRECONDITION", True)
+NOT_A_TRADING_DAY: Final = Reason("NOT_A_TRADING_DAY", "NOT_FOUND", False)
+DATE_OUT_OF_CALENDAR: Final = Reason("DATE_OUT_OF_CALENDAR", "OUT_OF_RANGE", False)
+# The public door's own (gateway/envoy.yaml).
+UNKNOWN_ROUTE: Final = Reason("UNKNOWN_ROUTE", "NOT_FOUND", False)
+REQUEST_TOO_LARGE: Final = Reason("REQUEST_TOO_LARGE", "INVALID_ARGUMENT", False)
+TIMED_OUT: Final = Reason("TIMED_OUT", "DEADLINE_EXCEEDED", True)
+# The state of things: it can pass.
+CLOCK_UNKNOWN: Final = Reason("CLOCK_UNKNOWN", "UNAVAILABLE", True)
+NOT_READY: Final = Reason("NOT_READY", "UNAVAILABLE", True)
+TASK_RUNNING: Final = Reason("TASK_RUNNING", "ALREADY_EXISTS", True)
+SERVICES_NOT_SERVING: Final = Reason("SERVICES_NOT_SERVING", "UNAVAILABLE", True)
+GOING_AWAY: Final = Reason("GOING_AWAY", "UNAVAILABLE", True)
+STORE_UNAVAILABLE: Final = Reason("STORE_UNAVAILABLE", "UNAVAILABLE", True)
+VENDOR_UNAVAILABLE: Final = Reason("VENDOR_UNAVAILABLE", "UNAVAILABLE", True)
+TOO_MANY_LOOKUPS: Final = Reason("TOO_MANY_LOOKUPS", "RESOURCE_EXHAUSTED", True)
+TOO_MANY_SCANS: Final = Reason("TOO_MANY_SCANS", "RESOURCE_EXHAUSTED", True)
+TOO_MANY_STREAMS: Final = Reason("TOO_MANY_STREAMS", "RESOURCE_EXHAUSTED", True)
+# Another reader took this one's place.
+SUPERSEDED: Final = Reason("SUPERSEDED", "ABORTED", False)
+# Ours: a defect, logged with its place on the server.
+INTERNAL: Final = Reason("INTERNAL", "INTERNAL", False)
+
+CATALOGUE: Final = tuple(value for value in list(globals().values()) if isinstance(value, Reason))

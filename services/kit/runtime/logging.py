@@ -1,0 +1,95 @@
+"""Structured logs on stderr: readable in a terminal, JSON for machines."""
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import MutableMapping
+from types import TracebackType
+from typing import Any, Final
+
+import structlog
+
+from services.kit.runtime.redaction import described, place_of, redact, redacted
+from services.kit.runtime.settings import Settings
+
+# Loggers are looked up once; not where a test changes where they go.
+CACHES_LOGGERS = True
+
+Event = MutableMapping[str, Any]
+
+
+def errors_in_one_line(logger: Any, _: str, event: Event) -> Event:
+    """An exception becomes its reason and its place. Its traceback, without variables, is for developers: at debug."""
+    given = event.pop("exc_info", None)
+    if not given:
+        return event
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exc_info()[1]
+    if error is not None:
+        event.setdefault("error", described(error))
+        if place := place_of(error):
+            event["at"] = place
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
+            event["traceback"] = "".join(traceback.format_exception(error))
+    return event
+
+
+def without_secrets(logger: Any, _: str, event: Event) -> Event:
+    """Takes keys and passwords out of every value, whoever logged it."""
+    return {name: redacted(value) for name, value in event.items()} if event else event
+
+
+SHARED_PROCESSORS: Final[list[Any]] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+    errors_in_one_line,
+]
+
+
+def configure(settings: Settings, service: str) -> None:
+    """Sends structlog's and the standard library's records to stderr in one form, each with `service`.
+
+    An operator sees no traceback and no secret: an error is one line, from wherever it comes.
+    """
+    renderer: Any
+    if settings.log_format == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[*SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=CACHES_LOGGERS,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=SHARED_PROCESSORS,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, without_secrets, renderer],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    # Each request of the vendor's REST, and each look at a timetable, at info would drown everything else.
+    for chatty in ("httpx", "httpcore", "asyncio", "apscheduler"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    structlog.contextvars.bind_contextvars(service=service)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda hooked: _uncaught(hooked.exc_type, hooked.exc_value, hooked.exc_traceback)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger: `log = get_logger(__name__)`; `log.info("batch admitted", rows=17)`."""
+    return structlog.stdlib.get_logger(name)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, _: TracebackType | None) -> None:
+    """What nobody caught, in a thread or at the top."""
+    if error is None or issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write(f"{redact(kind.__name__)}\n")
+    else:
+        logging.getLogger(__name__).critical("uncaught", exc_info=error)

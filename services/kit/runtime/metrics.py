@@ -1,0 +1,98 @@
+"""Prometheus metrics that all services share, and the port that shows them.
+
+The port serves /metrics, /livez (the process answers) and /readyz (every
+service in it is RUNNING; else 503 with their states).
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.settings import Address
+
+LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+FRAMES = Counter("tradeul_frames", "Frames or batches handled, by kind.", ["service", "kind"])
+TICKS = Counter(
+    "tradeul_ticks", "Market-data events accepted, by kind (trades, bars, quotes, limits).", ["service", "kind"]
+)
+REJECTED = Counter("tradeul_rejected", "Input set aside, by reason.", ["service", "reason"])
+SUBSCRIBERS = Gauge("tradeul_subscribers", "Open subscriptions, by stream.", ["service", "stream"])
+SLOW_SUBSCRIBERS = Gauge(
+    "tradeul_slow_subscribers", "Subscribers that are catching up because they fell behind.", ["service", "stream"]
+)
+LAG_SECONDS = Histogram(
+    "tradeul_lag_seconds",
+    "From a trade's time to the step named.",
+    ["service", "step"],
+    buckets=LATENCY_BUCKETS,
+)
+SERVICE_STATE = Gauge("tradeul_service_running", "1 while the service is RUNNING.", ["service"])
+RPC_HANDLED = Counter("tradeul_rpc_handled", "RPCs ended, by status code.", ["method", "code"])
+RPC_OPEN = Gauge("tradeul_rpc_open", "RPCs under way.", ["method"])
+RPC_SECONDS = Histogram(
+    "tradeul_rpc_seconds", "How long unary RPCs took to answer.", ["method"], buckets=LATENCY_BUCKETS
+)
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are not worth a line each."""
+
+
+class _Server(ThreadingWSGIServer):
+    daemon_threads = True
+
+
+class MetricsServer:
+    """Serves the metrics of the whole process on a thread of its own.
+
+    `states` gives each service's state by name for /readyz.
+    """
+
+    def __init__(self, address: Address, states: Callable[[], dict[str, str]]) -> None:
+        self._states = states
+        self._metrics = make_wsgi_app(REGISTRY)
+        try:
+            self._server: WSGIServer = make_server(
+                address.host, address.port, self._answer, _Server, handler_class=_QuietHandler
+            )
+        except OSError as error:
+            raise StartError(f"metrics: cannot listen on {address}: {error.strerror or error}") from error
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _answer(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if path == "/metrics":
+            body: Iterable[bytes] = self._metrics(environ, start_response)
+            return body
+        if path == "/livez":
+            return _json(start_response, "200 OK", {"status": "alive"})
+        if path == "/readyz":
+            states = self._states()
+            ready = all(state == "running" for state in states.values())
+            return _json(start_response, "200 OK" if ready else "503 Service Unavailable", states)
+        return _json(start_response, "404 Not Found", {"error": f"expected /metrics, /livez or /readyz, was {path}"})
+
+
+def _json(start_response: StartResponse, status: str, body: dict[str, str]) -> Iterable[bytes]:
+    start_response(status, [("Content-Type", "application/json")])
+    return [json.dumps(body).encode()]

@@ -1,0 +1,59 @@
+"""The files that are installed with the code, in a checkout and in an installed package alike."""
+
+import importlib.util
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from services.kit.runtime.errors import StartError
+
+AGAIN: Final = "install tradeul again (in a checkout: make install)"
+
+
+class Packaged(NamedTuple):
+    """A file of a package, or with `pattern` a folder that holds such files."""
+
+    package: str
+    name: str
+    pattern: str = ""
+
+    def path(self) -> Path:
+        """Where it is; raises StartError when it is missing, or when the folder holds no file of the pattern."""
+        try:
+            path = Path(str(files(self.package) / self.name))
+        except ModuleNotFoundError as error:
+            raise StartError(f"expected the package {self.package} with {self.name}, was missing; {AGAIN}") from error
+        if not path.exists():
+            raise StartError(f"expected {self.name} of {self.package} at {path}, was missing; {AGAIN}")
+        if self.pattern and not any(path.glob(self.pattern)):
+            raise StartError(f"expected {self.pattern} in {path}, was none; {AGAIN}")
+        return path
+
+
+LISTS: Final = Packaged("services.kit.lists", "lists.toml")
+MIGRATIONS: Final = Packaged("services.kit.stores", "migrations", "*.sql")
+GATEWAY_TEMPLATE: Final = Packaged("gateway", "envoy.yaml")
+# What Envoy transcodes by, and the answer to /openapi.json.
+DESCRIPTOR_SET: Final = Packaged("gateway", "tradeul.binpb")
+OPENAPI: Final = Packaged("gateway", "openapi.json")
+# Read when the OpenAPI document is made.
+OPENAPI_EXTRAS: Final = Packaged("gateway", "openapi.toml")
+
+FOR_THE_MESH: Final = (LISTS, MIGRATIONS, GATEWAY_TEMPLATE, DESCRIPTOR_SET, OPENAPI)
+COMPILED: Final = "fastcore.market"
+
+
+def check_installed() -> None:
+    """Raises StartError naming what the mesh needs and the installation lacks."""
+    for file in FOR_THE_MESH:
+        file.path()
+    if importlib.util.find_spec(COMPILED) is None:
+        raise StartError(f"expected the compiled core ({COMPILED}), was missing; {AGAIN}")
+
+
+def checkout() -> Path:
+    """The checkout that this code is run from, for tools that write into it; raises StartError where there is none."""
+    root = GATEWAY_TEMPLATE.path().parent.parent
+    if not (root / "protos" / "buf.yaml").exists():
+        raise StartError(f"expected to be run from a checkout, was in {root}")
+    return root

@@ -1,0 +1,91 @@
+"""How errors are shown: never empty, in one line, and without a secret.
+
+`reason_of(error)` is the text of an error for logs, job records and answers;
+`redact(text)` takes out what nobody may read. Settings.load() says which values those are.
+"""
+
+import re
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+HIDDEN: Final = "***"
+# A reason longer than this is a dump: its beginning says what happened.
+LONGEST_REASON: Final = 500
+# Shorter ones would be found in ordinary words.
+SHORTEST_SECRET: Final = 4
+
+# user:password@ of a URL, whatever the scheme.
+_USER_INFO: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@]*:[^\s/?#]*@")
+# A parameter of a URL, a header or a connection string whose name says that its value is one.
+_PARAMETER: Final = re.compile(
+    r"(?i)\b(api_?key|access_?key|secret(?:_?key)?|pass(?:word|wd)?|token|authorization)(\s*[=:]\s*)"
+    r"(?:bearer\s+)?('[^']*'|\"[^\"]*\"|[^\s&'\",;)}\]]+)"
+)
+_secrets: dict[str, re.Pattern[str]] = {}
+
+
+def keep_secret(*values: str) -> None:
+    """Takes these values out of everything that is shown from now on, as they are and percent-decoded."""
+    for value in {*values, *map(unquote, values)}:
+        if len(value) >= SHORTEST_SECRET and value not in _secrets:
+            _secrets[value] = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
+
+
+def redact(text: str) -> str:
+    """The text with *** in place of passwords and keys."""
+    for pattern in _secrets.values():
+        text = pattern.sub(HIDDEN, text)
+    return redact_parameters(_USER_INFO.sub(rf"\1{HIDDEN}@", text))
+
+
+def redact_parameters(text: str) -> str:
+    """The text with *** in place of the values of parameters that are named as passwords or keys."""
+    return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
+
+
+def reason_of(error: BaseException) -> str:
+    """What the error says, redacted and in one line; its type's name when it says nothing."""
+    if isinstance(error, BaseExceptionGroup) and error.exceptions:
+        return reason_of(error.exceptions[0])
+    lines = [line.strip() for line in str(error).splitlines()]
+    text = redact(" ".join(line for line in lines if line))
+    if not text:
+        return type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+
+
+def described(error: BaseException) -> str:
+    """The type's name and the reason: of an error that nobody expected."""
+    if isinstance(error, BaseExceptionGroup) and error.exceptions:
+        return described(error.exceptions[0])
+    reason, name = reason_of(error), type(error).__name__
+    return name if reason == name else f"{name}: {reason}"
+
+
+def place_of(error: BaseException) -> str:
+    """Where in our own code it was raised, or passed through last: file:line; empty when it was in none."""
+    if isinstance(error, BaseExceptionGroup) and error.exceptions:
+        return place_of(error.exceptions[0])
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if file.is_relative_to(ROOT) and "site-packages" not in file.parts:
+            place = f"{file.relative_to(ROOT)}:{line}"
+    return place
+
+
+def redacted(value: object) -> object:
+    """A value of a log's event, and what it holds, as it may be shown."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, BaseException):
+        return described(value)
+    if isinstance(value, Mapping):
+        return {key: redacted(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(each) for each in value]
+    return value

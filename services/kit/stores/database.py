@@ -1,0 +1,114 @@
+"""TimescaleDB or PostgreSQL: the connection pool, and the migrations that make the tables."""
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.packaged import MIGRATIONS
+from services.kit.runtime.redaction import reason_of
+
+log = get_logger(__name__)
+
+RETRY_SECONDS: Final = 0.25
+# All that a statement on a connection may raise, also when the connection was cut at an awkward moment.
+DATABASE_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+
+
+async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) -> asyncpg.Pool:
+    """A pool whose first connection works, waiting up to `wait_seconds` for the server to come.
+
+    Raises StartError when it does not, or when no URL is set. Close it.
+    """
+    if not url:
+        raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
+    deadline = monotonic() + wait_seconds
+    while True:
+        try:
+            return await asyncpg.create_pool(url, min_size=1, max_size=max_size, command_timeout=60)
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
+            if monotonic() >= deadline:
+                raise StartError(f"no database at {without_password(url)}: {reason_of(error)}") from error
+            log.warning("database not there yet", url=without_password(url), error=reason_of(error))
+        except asyncpg.PostgresError as error:
+            raise StartError(f"database at {without_password(url)} refuses: {reason_of(error)}") from error
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def migrate(url: str, up_to: str | None = None) -> list[str]:
+    """Brings the tables up to date; returns the names of the migrations applied.
+
+    Safe to run from several processes at once: the migrations hold a lock. `up_to` names the last one to apply.
+    Raises StartError when the migrations are not installed, or nothing answers at the URL.
+    """
+    # Only here, so that services do not carry a second driver.
+    import psycopg
+    from yoyo import get_backend, read_migrations
+
+    if not url:
+        raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
+    migrations = str(MIGRATIONS.path())
+    parts = urlsplit(url)
+    try:
+        backend = get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
+    except psycopg.Error as error:
+        raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
+    try:
+        with backend.lock():
+            known = read_migrations(migrations)
+            pending = backend.to_apply(known.filter(lambda migration: up_to is None or migration.id <= up_to))
+            names = [migration.id for migration in pending]
+            backend.apply_migrations(pending)
+    finally:
+        backend.connection.close()
+    return names
+
+
+class OtherMarketError(StartError):
+    """The database holds another market's data."""
+
+
+async def claim_market(url: str, market: str) -> None:
+    """Says that the database's data are this market's.
+
+    Raises OtherMarketError when they are another's, StartError when it is away.
+    """
+    if not url:
+        raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            await connection.execute("INSERT INTO market_source (market) VALUES ($1) ON CONFLICT DO NOTHING", market)
+            holder = await connection.fetchval("SELECT market FROM market_source")
+        finally:
+            await connection.close()
+    except DATABASE_ERRORS as error:
+        raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
+    if holder != market:
+        raise OtherMarketError(other_market(f"the database at {without_password(url)}", holder, market))
+
+
+def other_market(store: str, holder: str, market: str) -> str:
+    """Why a store is refused."""
+    return (
+        f"{store} holds the {holder}'s data, this mesh's market is the {market}'s: expected a store for each"
+        " (TRADEUL_MARKET says whose market it is)"
+    )

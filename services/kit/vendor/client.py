@@ -1,0 +1,350 @@
+"""The vendor's REST interface (Polygon.io, also called Massive).
+
+One client per process: connections are kept alive, the number of requests in
+flight is bounded, and a 429 holds all of them back, not only the one that got it.
+A malformed item of an answer is counted in `set_aside` and left out; an answer
+that is malformed as a whole is asked for again.
+"""
+
+import asyncio
+import datetime
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Final, Self, TypeVar
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import httpx
+import msgspec
+
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import described, reason_of
+from services.kit.vendor.models import (
+    AggregateBar,
+    Condition,
+    GroupedBar,
+    MarketHoliday,
+    MarketStatus,
+    SnapshotTicker,
+    Split,
+    TickerDetails,
+    TickerFloat,
+    TickerSummary,
+    VolumeBar,
+)
+
+Item = TypeVar("Item", bound=msgspec.Struct)
+Date = datetime.date | str
+Query = Mapping[str, str | int | bool]
+
+log = get_logger(__name__)
+
+# A cursor that never ends is the vendor's error, not a reason to fill our memory.
+MAX_PAGES: Final = 10_000
+RETRIED_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+# msgspec meets invalid UTF-8 only when it makes the string.
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class VendorError(Exception):
+    """The vendor gave no usable answer.
+
+    `status` is the last HTTP status, 0 when there was none; `retryable` tells
+    whether asking again later makes sense (it does not for a refused key).
+    """
+
+    def __init__(self, message: str, *, status: int = 0, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retryable = retryable
+
+
+class _Envelope(msgspec.Struct):
+    """What surrounds the items; which of the two lists it is depends on the endpoint."""
+
+    results: msgspec.Raw = msgspec.Raw(b"null")
+    tickers: msgspec.Raw = msgspec.Raw(b"null")
+    next_url: str | None = None
+
+
+class VendorClient:
+    """Asynchronous client; use as `async with VendorClient(...) as vendor`.
+
+    Args:
+        base_url: scheme and host, "https://api.polygon.io"; a path is kept as prefix.
+        api_key: sent as a Bearer token, to this host only; none for a vendor that asks for none.
+        concurrency: most requests in flight.
+        attempts: how often a request is tried before VendorError.
+        timeout_s, retry_base_s, retry_max_s: seconds; the pause before attempt n
+            is random between 0 and min(retry_max_s, retry_base_s * 2**n), or what
+            Retry-After asks for plus that.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        concurrency: int = 8,
+        attempts: int = 8,
+        timeout_s: float = 30.0,
+        retry_base_s: float = 0.5,
+        retry_max_s: float = 60.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.set_aside: Counter[str] = Counter()
+        self.requests = 0
+        self.retries = 0
+        self._base = httpx.URL(base_url.rstrip("/"))
+        self._slots = asyncio.Semaphore(concurrency)
+        self._attempts = attempts
+        self._retry_base_s = retry_base_s
+        self._retry_max_s = retry_max_s
+        self._rng = rng or random.Random()
+        self._not_before = 0.0
+        self._http = httpx.AsyncClient(
+            headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            follow_redirects=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def snapshot(self) -> list[SnapshotTicker]:
+        """Every symbol's day, previous day, newest minute, last trade and last quote."""
+        path = "/v2/snapshot/locale/us/markets/stocks/tickers"
+        return await self._all(path, {}, SnapshotTicker)
+
+    async def grouped_daily(self, date: Date, adjusted: bool = True) -> list[GroupedBar]:
+        """The daily bars of all symbols on `date`; empty on a day without trading."""
+        path = f"/v2/aggs/grouped/locale/us/market/stocks/{date}"
+        return await self._all(path, {"adjusted": adjusted}, GroupedBar)
+
+    async def aggs(
+        self,
+        ticker: str,
+        n: int,
+        unit: str,
+        start: Date | int,
+        end: Date | int,
+        adjusted: bool = True,
+        limit: int = 50_000,
+    ) -> list[AggregateBar]:
+        """Bars of `n` `unit`s ("minute", "day" ...) of one symbol, in order of time.
+
+        `start` and `end` are inclusive dates, or milliseconds since 1970 UTC.
+        """
+        path = f"/v2/aggs/ticker/{quote(ticker, safe='')}/range/{n}/{unit}/{start}/{end}"
+        query: Query = {"adjusted": adjusted, "sort": "asc", "limit": limit}
+        return await self._all(path, query, AggregateBar)
+
+    async def volume_bars(
+        self, ticker: str, n: int, unit: str, start: Date, end: Date, adjusted: bool = True
+    ) -> list[VolumeBar]:
+        """The same without prices: for thousands of symbols' histories, at half the cost."""
+        path = f"/v2/aggs/ticker/{quote(ticker, safe='')}/range/{n}/{unit}/{start}/{end}"
+        query: Query = {"adjusted": adjusted, "sort": "asc", "limit": 50_000}
+        return await self._all(path, query, VolumeBar)
+
+    async def tickers(self, active: bool = True, market: str = "stocks", limit: int = 1000) -> list[TickerSummary]:
+        """All symbols of a market."""
+        query: Query = {"market": market, "active": active, "limit": limit, "sort": "ticker", "order": "asc"}
+        return await self._all("/v3/reference/tickers", query, TickerSummary)
+
+    async def ticker_details(self, ticker: str, date: Date | None = None) -> TickerDetails | None:
+        """One symbol's metadata, as of `date`; None when the vendor doesn't know the symbol."""
+        query = {} if date is None else {"date": str(date)}
+        try:
+            body = await self._get(f"/v3/reference/tickers/{quote(ticker, safe='')}", query)
+        except VendorError as error:
+            if error.status == 404:
+                return None
+            raise
+        try:
+            return msgspec.json.decode(_envelope(body).results, type=TickerDetails | None)
+        except MALFORMED as error:
+            self._count(TickerDetails, error)
+            return None
+
+    async def floats(self, tickers: Sequence[str] = (), limit: int = 5000) -> list[TickerFloat]:
+        """The newest free float of all symbols, or of `tickers`; not every plan has it: then VendorError 403."""
+        query: dict[str, str | int | bool] = {"limit": limit, "sort": "ticker.asc"}
+        if tickers:
+            query["ticker.any_of"] = ",".join(tickers)
+        return await self._all("/stocks/vX/float", query, TickerFloat)
+
+    async def conditions(self, asset_class: str = "stocks", limit: int = 1000) -> list[Condition]:
+        """The vendor's conditions of trades and quotes with their update rules."""
+        query: Query = {"asset_class": asset_class, "limit": limit}
+        return await self._all("/v3/reference/conditions", query, Condition)
+
+    async def splits(
+        self, start: Date | None = None, end: Date | None = None, ticker: str | None = None, limit: int = 1000
+    ) -> list[Split]:
+        """Splits with an execution date in [start, end]; of one symbol when `ticker` is given."""
+        query: dict[str, str | int | bool] = {"limit": limit, "order": "asc", "sort": "execution_date"}
+        if start is not None:
+            query["execution_date.gte"] = str(start)
+        if end is not None:
+            query["execution_date.lte"] = str(end)
+        if ticker is not None:
+            query["ticker"] = ticker
+        return await self._all("/v3/reference/splits", query, Split)
+
+    async def market_status(self) -> MarketStatus:
+        """What the vendor takes as now, and whether its markets are open."""
+        body = await self._get("/v1/marketstatus/now", {})
+        try:
+            return msgspec.json.decode(body, type=MarketStatus)
+        except MALFORMED as error:
+            raise VendorError(f"/v1/marketstatus/now: expected a market status, was: {reason_of(error)}") from error
+
+    async def market_holidays(self) -> list[MarketHoliday]:
+        """The coming holidays and early closes, one row per exchange."""
+        return self._items(msgspec.Raw(await self._get("/v1/marketstatus/upcoming", {})), MarketHoliday)
+
+    async def _all(self, path: str, query: Query, kind: type[Item]) -> list[Item]:
+        """The items of all pages."""
+        found: list[Item] = []
+        seen: set[str] = set()
+        url = self._url(path, query)
+        for _ in range(MAX_PAGES):
+            envelope = _envelope(await self._fetch(url))
+            for items in (envelope.results, envelope.tickers):
+                found += self._items(items, kind)
+            if not envelope.next_url:
+                return found
+            if envelope.next_url in seen:
+                raise VendorError(f"{path}: expected a new next_url, was the same again", retryable=False)
+            seen.add(envelope.next_url)
+            url = self._following(envelope.next_url)
+        raise VendorError(f"{path}: expected at most {MAX_PAGES} pages", retryable=False)
+
+    def _items(self, raw: msgspec.Raw, kind: type[Item]) -> list[Item]:
+        try:
+            return msgspec.json.decode(raw, type=list[kind] | None) or []  # type: ignore[valid-type]
+        except MALFORMED:
+            pass  # one of them is wrong: find out which
+        try:
+            pieces = msgspec.json.decode(raw, type=list[msgspec.Raw] | None)
+        except MALFORMED as error:
+            self._count(kind, error)
+            return []
+        items: list[Item] = []
+        for piece in pieces or ():
+            try:
+                items.append(msgspec.json.decode(piece, type=kind))
+            except MALFORMED as error:
+                self._count(kind, error)
+        return items
+
+    def _count(self, kind: type[msgspec.Struct], error: Exception) -> None:
+        self.set_aside[kind.__name__] += 1
+        log.warning("vendor_item_set_aside", item=kind.__name__, error=reason_of(error))
+
+    def _url(self, path: str, query: Query) -> httpx.URL:
+        values = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in query.items()}
+        raw_path = (self._base.path.rstrip("/") + path).encode("ascii")
+        if values:
+            raw_path += b"?" + str(httpx.QueryParams(values)).encode("ascii")
+        return self._base.copy_with(raw_path=raw_path)
+
+    def _following(self, next_url: str) -> httpx.URL:
+        """The next page at the configured host, whichever host the vendor wrote."""
+        try:
+            parts = urlsplit(next_url)
+        except ValueError as error:
+            raise VendorError(f"expected a URL as next_url, was {next_url!r}", retryable=False) from error
+        prefix = self._base.path.rstrip("/")
+        path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        query: list[tuple[str, str | int | float | bool | None]] = [pair for pair in pairs if pair[0] != "apiKey"]
+        raw_path = (prefix + quote(path.removeprefix(prefix), safe="/%:,.-_~")).encode("ascii")
+        if query:
+            raw_path += b"?" + str(httpx.QueryParams(query)).encode("ascii")
+        return self._base.copy_with(raw_path=raw_path)
+
+    async def _get(self, path: str, query: Query) -> bytes:
+        return await self._fetch(self._url(path, query))
+
+    async def _fetch(self, url: httpx.URL) -> bytes:
+        """The body of a 200 that is whole JSON; raises VendorError."""
+        problem, status = "", 0
+        for attempt in range(self._attempts):
+            if attempt:
+                self.retries += 1
+            async with self._slots:
+                await self._wait_for_leave()
+                self.requests += 1
+                try:
+                    response = await self._http.get(url)
+                except httpx.RequestError as error:
+                    problem, status = f"{described(error)}", 0
+                else:
+                    status = response.status_code
+                    if status == 200:
+                        problem = _json_problem(response.content)
+                        if not problem:
+                            return response.content
+                    else:
+                        problem = f"HTTP {status}: {response.text[:200]}"
+                        if status not in RETRIED_STATUS:
+                            raise VendorError(f"GET {url.path}: {problem}", status=status, retryable=False)
+                    if status == 429:
+                        self._hold_back(_retry_after_s(response))
+            pause = self._rng.uniform(0.0, min(self._retry_max_s, self._retry_base_s * 2**attempt))
+            log.warning("vendor_request_failed", path=url.path, attempt=attempt + 1, problem=problem, pause_s=pause)
+            if attempt + 1 < self._attempts:
+                await asyncio.sleep(pause)
+        raise VendorError(f"GET {url.path}: {problem} (after {self._attempts} attempts)", status=status)
+
+    async def _wait_for_leave(self) -> None:
+        loop = asyncio.get_running_loop()
+        # Another 429 may have moved it while we slept.
+        while (pause := self._not_before - loop.time()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(pause)
+
+    def _hold_back(self, seconds: float) -> None:
+        until = asyncio.get_running_loop().time() + min(seconds, self._retry_max_s)
+        self._not_before = max(self._not_before, until)
+
+
+def _envelope(body: bytes) -> _Envelope:
+    try:
+        return msgspec.json.decode(body, type=_Envelope)
+    except MALFORMED as error:
+        raise VendorError(f"expected an object with results, was: {reason_of(error)}", status=200) from error
+
+
+def _json_problem(body: bytes) -> str:
+    """Why the body is not whole JSON, or nothing."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except MALFORMED as error:
+        return f"expected JSON, was: {reason_of(error)}"
+    return ""
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """Seconds that Retry-After asks for; a date is taken relative to the answer's own Date."""
+    value = response.headers.get("Retry-After", "")
+    if value.isdigit():
+        return float(value)
+    try:
+        until, now = parsedate_to_datetime(value), parsedate_to_datetime(response.headers.get("Date", ""))
+    except (TypeError, ValueError):
+        return 0.0
+    return max(0.0, (until - now).total_seconds())

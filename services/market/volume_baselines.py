@@ -1,0 +1,110 @@
+"""Volume by time of day: a symbol's 5-minute bars to means over days (sections 2, 12.10, 12.11). Pure."""
+
+import datetime
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.data_ingest.reference.batch import SLOTS, Baselines
+from services.kit.runtime.clock import NEW_YORK
+from services.kit.vendor.models import VolumeBar
+from services.market.daily_bars import VOLUME_LIMIT
+
+BASELINE_DAYS: Final = 30
+LEAST_DAYS: Final = 3
+SLOT_MS: Final = 300_000
+LATEST_MS: Final = 2**62
+FIRST_SLOT: Final = datetime.time(4)
+
+Floats = NDArray[np.float64]
+
+
+class SymbolBaseline(NamedTuple):
+    """Means over `days` days at the ends of the 192 slots; trades are NaN where a bar did not tell them.
+
+    With fewer than LEAST_DAYS there are no means: all are NaN, and only the number of days is told.
+    """
+
+    days: int
+    avg_volume: Floats
+    avg_trades: Floats
+    sd_trades: Floats
+
+
+class SlotGrid:
+    """The slots of some trading days, ascending, none of them an early close."""
+
+    def __init__(self, days: Sequence[datetime.date]) -> None:
+        self.days = tuple(days)
+        # Every slot of a day has the same offset from New York's: clocks change at 02:00.
+        starts = [datetime.datetime.combine(day, FIRST_SLOT, NEW_YORK).timestamp() for day in days]
+        self._starts_ms = np.array(starts, dtype=np.int64) * 1000
+
+    def baseline(self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats) -> tuple[SymbolBaseline, int]:
+        """A symbol's baseline, and how many bars were set aside.
+
+        Args:
+            start_ms: starts of 5-minute bars, in ms since 1970 UTC, of any days;
+                those outside the grid are of no account, and a repeated one
+                replaces the earlier.
+            volume, trades: shares and number of trades of each bar; trades may be
+                NaN (not told), else a negative or absurd number sets the bar aside.
+        """
+        is_taken, grid, wrong = self.places(start_ms, volume, trades)
+        has_bar = is_taken.any(axis=1)
+        days = int(has_bar.sum())
+        if days < LEAST_DAYS:
+            return SymbolBaseline(days, *np.full((3, SLOTS), np.nan)), wrong
+        shares, counts = grid[:, has_bar].cumsum(axis=2)
+        return SymbolBaseline(days, shares.mean(axis=0), counts.mean(axis=0), counts.std(axis=0, ddof=1)), wrong
+
+    def places(
+        self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats
+    ) -> tuple[NDArray[np.bool_], Floats, int]:
+        """Which [day, slot] have a bar; [volume and trades, day, slot]; how many bars were set aside."""
+        with np.errstate(invalid="ignore"):
+            wrong = ~((volume >= 0) & (volume < VOLUME_LIMIT)) | (trades < 0) | (trades >= VOLUME_LIMIT)
+        day = np.searchsorted(self._starts_ms, start_ms, side="right") - 1
+        offset = start_ms - self._starts_ms[day] if self.days else np.zeros_like(start_ms)
+        taken = (day >= 0) & (offset < SLOTS * SLOT_MS) & ~wrong
+        day, slot = day[taken], offset[taken] // SLOT_MS
+        has_bar = np.zeros((len(self.days), SLOTS), dtype=bool)
+        has_bar[day, slot] = True
+        # Assignment, not addition: of a repeated place numpy keeps the last value.
+        grid = np.zeros((2, len(self.days), SLOTS))
+        grid[0, day, slot] = volume[taken]
+        grid[1, day, slot] = trades[taken]
+        return has_bar, grid, int(wrong.sum())
+
+
+def bar_columns(bars: Sequence[VolumeBar]) -> tuple[NDArray[np.int64], Floats, Floats, int]:
+    """Starts (ms), volumes and trades (NaN where not told) of the vendor's bars, and how many no column can hold."""
+    try:
+        return *_columns(bars), 0
+    except (OverflowError, TypeError):
+        # JSON's integers have no limit, and not every bar tells its trades.
+        kept = [VolumeBar(bar.t, bar.v, math.nan if bar.n is None else bar.n) for bar in bars if abs(bar.t) < LATEST_MS]
+        return *_columns(kept), len(bars) - len(kept)
+
+
+def _columns(bars: Sequence[VolumeBar]) -> tuple[NDArray[np.int64], Floats, Floats]:
+    count = len(bars)
+    return (
+        np.fromiter(map(attrgetter("t"), bars), np.int64, count),
+        np.fromiter(map(attrgetter("v"), bars), np.float64, count),
+        np.fromiter(map(attrgetter("n"), bars), np.float64, count),
+    )
+
+
+def stack(baselines: Sequence[SymbolBaseline]) -> Baselines:
+    """The columns of a batch."""
+    return Baselines(
+        np.array([each.days for each in baselines], dtype=np.uint32),
+        np.array([each.avg_volume for each in baselines]),
+        np.array([each.avg_trades for each in baselines]),
+        np.array([each.sd_trades for each in baselines]),
+    )
