@@ -2,27 +2,15 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-import asyncpg
-
 from services.data_maintenance import grammar, metrics
 from services.data_maintenance.run_store import Run, RunStore
-from services.kit.runtime.logging import get_logger
-from services.kit.runtime.redaction import reason_of
-from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.stores.notifications import MAINTENANCE_RUNS, follow_notifications
 
-log = get_logger(__name__)
-
-CHANNEL: Final = "maintenance_runs"
 # Also how often a watcher looks by itself: a notice may be lost with its connection.
 HEARTBEAT_SECONDS: Final = 10.0
-PULSE_SECONDS: Final = 15.0
-CONNECT_SECONDS: Final = 5.0
-FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 5.0
 
 Position = tuple[int, int]
 
@@ -51,25 +39,14 @@ class RunBoard:
 
     async def run(self) -> None:
         """Listens until cancelled; comes back when the connection is lost."""
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
-                try:
-                    await connection.add_listener(CHANNEL, self._take)
-                    pause = FIRST_PAUSE
-                    # What changed while nobody listened.
-                    self._wake()
-                    while True:
-                        await asyncio.sleep(PULSE_SECONDS)
-                        await connection.execute("SELECT 1")
-                finally:
-                    connection.terminate()
-            except DATABASE_ERRORS as error:
-                metrics.DATABASE_FAILURES.inc()
-                log.warning("runs cannot be followed", reason=reason_of(error), again_in=pause)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
+        await follow_notifications(
+            self._url,
+            MAINTENANCE_RUNS,
+            self._receive,
+            # What changed while nobody listened.
+            on_listening=lambda _: self._wake(),
+            on_failure=metrics.DATABASE_FAILURES.inc,
+        )
 
     async def stream(self, task: str, run_id: int, asked: Position | None) -> AsyncGenerator[bytes, None]:
         """Encoded WatchTaskResponses: of the run `run_id` until it has ended, or (0) of the task's newest."""
@@ -112,9 +89,9 @@ class RunBoard:
                 news.insert(0, before)
         return news
 
-    def _take(self, _: object, __: object, ___: object, payload: object) -> None:
+    def _receive(self, payload: str) -> None:
         with contextlib.suppress(ValueError):
-            self._on_change(int(str(payload)))
+            self._on_change(int(payload))
         self._wake()
 
     def _wake(self) -> None:

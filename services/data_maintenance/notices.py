@@ -3,7 +3,7 @@
 import asyncpg
 
 from services.data_maintenance.work import Job, Task
-from services.kit.stores.reference_notices import CHANNEL, Kind, encode
+from services.kit.stores.notifications import REFERENCE_DATA, Kind, ReferenceChange
 
 
 def announced(pool: asyncpg.Pool, kind: Kind, task: Task) -> Task:
@@ -16,6 +16,7 @@ def announced(pool: asyncpg.Pool, kind: Kind, task: Task) -> Task:
         try:
             await task(job)
         finally:
-            await pool.execute("SELECT pg_notify($1, $2)", CHANNEL, encode(kind, job.trading_date))
+            change = ReferenceChange(kind, job.trading_date)
+            await pool.execute("SELECT pg_notify($1, $2)", REFERENCE_DATA, change.encode())
 
     return run

@@ -16,8 +16,8 @@ from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
 from services.kit.runtime.settings import Settings
+from services.kit.stores.notifications import REFERENCE_DATA
 from services.kit.stores.redis import open_redis
-from services.kit.stores.reference_notices import CHANNEL
 from services.scanner.service import ScannerService
 from tests.support.running_maintenance import (
     WAIT_SECONDS,
@@ -129,8 +129,8 @@ async def test_every_task_reaches_the_scanner_without_a_restart(stores: Stores, 
                 await database.execute("UPDATE daily_ohlc SET close = low WHERE symbol = 'SA' AND date = $1", eve)
                 for kind in ("metadata", "atr", "baselines", "daily"):
                     notice = json.dumps({"kind": kind, "date": str(eve)})
-                    await database.execute("SELECT pg_notify($1, $2)", CHANNEL, notice)
-                await database.execute("SELECT pg_notify($1, 'no notice')", CHANNEL)
+                    await database.execute("SELECT pg_notify($1, $2)", REFERENCE_DATA, notice)
+                await database.execute("SELECT pg_notify($1, 'no notice')", REFERENCE_DATA)
                 factor = symbol.factor(eve)
                 changed = await until(
                     row, "SA", lambda row: row.beta == 1.25 and row.atr == pytest.approx(8.0 / factor)

@@ -18,7 +18,7 @@ from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.reference.known_splits import DAYS_AHEAD, KnownSplits
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
-from services.kit.stores.reference_notices import Kind
+from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import Split
 from services.market.days import Calendar

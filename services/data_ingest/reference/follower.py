@@ -17,7 +17,7 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.data_ingest.stream.symbols import is_symbol
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
-from services.kit.stores.reference_notices import KINDS, Kind, Notice
+from services.kit.stores.notifications import KINDS, Kind, ReferenceChange
 from services.market.days import Calendar, Day
 
 log = get_logger(__name__)
@@ -117,7 +117,7 @@ class ReferenceFollower:
         self._split = None if self._splits is None else self._splits.between(self._left, day.date)
         return self._split
 
-    def stores_changed(self, notice: Notice) -> None:
+    def stores_changed(self, notice: ReferenceChange) -> None:
         """A kind has changed in the stores. What is about this day's bars, or later ones, is history tomorrow."""
         if notice.kind == "metadata" or notice.date < self._sequencer.day.date:
             self._stale.add(notice.kind)

@@ -30,7 +30,7 @@ from services.data_ingest.reference.stores import holds_raw
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
-from services.kit.stores.reference_notices import Kind
+from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorClient, VendorError
 from services.market.splits import SplitTable
 

@@ -19,7 +19,7 @@ from services.data_ingest.worker_process import end_worker, start_worker
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
-from services.kit.stores.reference_notices import Kind
+from services.kit.stores.notifications import Kind
 
 log = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from services.data_ingest.reference.day_source import day_source
 from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.metadata_load import MetadataLoad
 from services.kit.runtime.logging import get_logger
-from services.kit.stores.reference_notices import Kind
+from services.kit.stores.notifications import Kind
 
 log = get_logger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 from services.data_ingest.reference.batch import ReferenceBatch
-from services.kit.stores.reference_notices import Kind
+from services.kit.stores.notifications import Kind
 
 
 class TradingDays(NamedTuple):

@@ -1,7 +1,5 @@
 """Follows the table scanner_filters: its enabled rows, whenever they change."""
 
-import asyncio
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -11,19 +9,15 @@ import asyncpg
 from services.kit.lists.scan_filters import ScanFilter, ScanFilterError, default_filters, scan_filter
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
-from services.kit.stores.database import without_password
+from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.stores.notifications import SCANNER_FILTERS, follow_notifications
 
 log = get_logger(__name__)
 
-CHANNEL: Final = "scanner_filters"
 QUERY: Final = "SELECT name, parameters::text AS parameters FROM scanner_filters WHERE enabled ORDER BY priority, name"
 # A notice may be lost with its connection.
 REREAD_SECONDS: Final = 3.0
 CONNECT_SECONDS: Final = 5.0
-FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 5.0
-
-DatabaseErrors: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class FiltersFollower:
@@ -37,9 +31,7 @@ class FiltersFollower:
         self.wrong: Counter[str] = Counter()
         self._url = url
         self._take = take
-        self._notified = asyncio.Event()
         self._told: dict[str, str] = {}
-        self._was_read = False
 
     async def first(self) -> None:
         """Reads them once, or takes the default ones when that cannot be done now."""
@@ -49,43 +41,18 @@ class FiltersFollower:
                 await self._read(connection)
             finally:
                 await connection.close(timeout=CONNECT_SECONDS)
-        except DatabaseErrors as error:
-            log.warning("scanner_filters cannot be read, the default ones hold", reason=_words(error))
+        except DATABASE_ERRORS as error:
+            log.warning("scanner_filters cannot be read, the default ones hold", reason=described(error))
             self._take(default_filters())
 
     async def run(self) -> None:
         """Follows them until cancelled."""
-        pause = FIRST_PAUSE
-        while True:
-            self._was_read = False
-            try:
-                await self._follow()
-            except DatabaseErrors as error:
-                pause = FIRST_PAUSE if self._was_read else min(pause * 2, LONGEST_PAUSE)
-                log.warning(
-                    "scanner_filters: database lost", url=without_password(self._url), reason=_words(error),
-                    again_in=pause,
-                )  # fmt: skip
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-
-    async def _follow(self) -> None:
-        connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
-        try:
-            await connection.add_listener(CHANNEL, lambda *_: self._notified.set())
-            while True:
-                self._notified.clear()
-                await self._read(connection)
-                try:
-                    async with asyncio.timeout(REREAD_SECONDS):
-                        await self._notified.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            connection.terminate()
+        await follow_notifications(
+            self._url, SCANNER_FILTERS, lambda _: None, check=self._read, check_seconds=REREAD_SECONDS
+        )
 
     async def _read(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         rows = await connection.fetch(QUERY, timeout=CONNECT_SECONDS)
-        self._was_read = True
         filters = []
         told: dict[str, str] = {}
         for row in rows:
@@ -100,7 +67,3 @@ class FiltersFollower:
         self._told = told
         if self._take(filters):
             log.info("scanner filters", names=[each.name for each in filters])
-
-
-def _words(error: BaseException) -> str:
-    return f"{described(error)}"
