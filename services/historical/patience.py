@@ -2,12 +2,12 @@
 
 import asyncio
 import functools
-import random
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import asyncpg
 
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -17,8 +17,6 @@ log = get_logger(__name__)
 
 # Longer than a restart takes, also one that has much to recover.
 WAIT_SECONDS: Final = 120.0
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
 # It is not there, or it is busy with somebody else's lock: the same may work later.
 PASSING: Final = (
     OSError,
@@ -60,7 +58,7 @@ def patiently(
 
     @functools.wraps(method)
     async def repeated(self: StoreT, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        since, pause = 0.0, FIRST_PAUSE
+        since, backoff = 0.0, Backoff()
         while True:
             try:
                 if since:
@@ -76,7 +74,6 @@ def patiently(
                     raise DatabaseAwayError(
                         f"the database was away for {self.wait_seconds:g} s: {reason_of(error)}"
                     ) from error
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next())
 
     return repeated

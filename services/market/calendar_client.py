@@ -2,13 +2,13 @@
 
 import asyncio
 import datetime
-import random
 from collections.abc import Callable
 from typing import Any, Final
 
 import grpc.aio
 from tradeul.v1 import market_session_pb2, market_session_pb2_grpc
 
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorClient, VendorError
@@ -20,8 +20,6 @@ log = get_logger(__name__)
 DAYS_BEHIND: Final = 365
 DAYS_AHEAD: Final = 30
 DEADLINE_SECONDS: Final = 5.0
-FIRST_PAUSE: Final = 0.2
-LONGEST_PAUSE: Final = 10.0
 # The vendor may announce a holiday or an early close at any time.
 REFRESH_SECONDS: Final = 1800.0
 
@@ -38,16 +36,16 @@ class TradingDays:
             start_date=str(around - datetime.timedelta(days=DAYS_BEHIND)),
             end_date=str(around + datetime.timedelta(days=DAYS_AHEAD)),
         )
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         while True:
             try:
                 answer = await self._stub.ListTradingDays(request, timeout=DEADLINE_SECONDS)
                 return Calendar(map(Day.of, answer.days))
             except (grpc.aio.AioRpcError, ValueError) as error:
                 reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else reason_of(error)
+            pause = backoff.next()
             log.warning("no trading days from market_session", reason=reason, again_in=pause)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
 
     async def follow(
         self, date: Callable[[], datetime.date], changed: asyncio.Event, take: Callable[[Calendar], None]
@@ -65,14 +63,14 @@ class TradingDays:
 
 async def vendor_now_ns(vendor: VendorClient) -> int:
     """What the vendor takes as now; asks until it can be had."""
-    pause = FIRST_PAUSE
+    backoff = Backoff()
     while True:
         try:
             return server_time_ns((await vendor.market_status()).server_time)
         except (VendorError, ValueError) as error:
+            pause = backoff.next()
             log.warning("no market status from the vendor", reason=reason_of(error), again_in=pause)
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-        pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
 
 
 def server_time_ns(text: str) -> int:

@@ -19,6 +19,7 @@ import msgspec
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport, ws_connect
 
 from fastcore.feed_elements import Status
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -68,10 +69,9 @@ class Timing:
     pong_within: float = PONG_WITHIN_SECONDS
     rng: random.Random = field(default_factory=random.Random)
 
-    def backoff(self, failures: int) -> float:
-        """The pause before the next attempt: random, up to a bound that doubles."""
-        bound = min(self.longest_backoff, self.first_backoff * 2.0 ** min(failures, 30))
-        return self.rng.uniform(bound / 2, bound)
+    def backoff(self) -> Backoff:
+        """The pauses between connections."""
+        return Backoff(self.first_backoff, self.longest_backoff, self.rng)
 
 
 class FeedRefused(Exception):
@@ -167,7 +167,7 @@ class FeedConnection:
 
     async def run(self) -> None:
         """Connects again and again; never returns."""
-        failures = 0
+        backoff = self._timing.backoff()
         while True:
             began = monotonic()
             try:
@@ -177,14 +177,13 @@ class FeedConnection:
                 log.error("feed refused: waiting for an operator", url=self._url, reason=reason_of(refused))
                 self._retry.clear()
                 await self._retry.wait()
-                failures = 0
+                backoff.reset()
             except FeedLost as lost:
                 if monotonic() - began > self._timing.steady:
-                    failures = 0
-                pause = self._timing.backoff(failures)
-                failures += 1
+                    backoff.reset()
+                pause = backoff.next()
                 self._enter(FeedState.BACKING_OFF, str(lost))
-                log.warning("feed lost", url=self._url, reason=reason_of(lost), retry_in_s=round(pause, 3))
+                log.warning("feed lost", url=self._url, reason=reason_of(lost), retry_in_s=pause)
                 await asyncio.sleep(pause)
             self.reconnects += 1
 

@@ -1,7 +1,6 @@
 """Follows the sequencer's bars while somebody watches a list, and shows the newest of each symbol once a second."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ import grpc.aio
 from tradeul.v1 import bars_pb2, bars_pb2_grpc
 
 from services.kit.rpc.channel import open_channel
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 from services.websocket_server import metrics
@@ -18,8 +18,6 @@ from services.websocket_server.limits import Limits
 
 log = get_logger(__name__)
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
 # A heartbeat comes at least every 10 s.
 SILENCE_SECONDS: Final = 25.0
 
@@ -68,7 +66,7 @@ class BarUpstream:
                 await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self) -> None:
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         async with open_channel(self._target) as channel:
             watch = bars_pb2_grpc.BarServiceStub(channel).WatchBars
             while True:
@@ -80,7 +78,7 @@ class BarUpstream:
                         async with asyncio.timeout(SILENCE_SECONDS):
                             response = await anext(responses)
                         self._take(response)
-                        pause = FIRST_PAUSE
+                        backoff.reset()
                 except StopAsyncIteration:
                     why = "ended by data_ingest"
                 except TimeoutError:
@@ -92,9 +90,9 @@ class BarUpstream:
                     why = str(error)
                 finally:
                     call.cancel()
+                pause = backoff.next()
                 log.warning("stream of bars ended", reason=why, again_in=pause)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE)
+                await asyncio.sleep(pause)
 
     def _take(self, response: bars_pb2.WatchBarsResponse) -> None:
         """Raises ValueError."""

@@ -1,7 +1,6 @@
 """Follows one list at the scanner for all clients of this process, across broken connections."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +10,7 @@ from tradeul.v1 import scanner_pb2, stream_pb2
 
 from services.kit.lists.rows import ListRowsHole
 from services.kit.rpc.wire import only_field
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.websocket_server import metrics
 from services.websocket_server.channel import ListChannel
@@ -18,8 +18,6 @@ from services.websocket_server.channel import ListChannel
 log = get_logger(__name__)
 
 METHOD: Final = "/tradeul.v1.ScannerService/SubscribeList"
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 2.0
 # The scanner sends a heartbeat at least every 10 s.
 SILENCE_SECONDS: Final = 25.0
 # The same request would fail again.
@@ -51,7 +49,7 @@ class ListUpstream:
 
     async def run(self) -> None:
         """Follows until cancelled, or until the scanner says that it has no such list."""
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         sink = self._sink
         sink.set_problem("connecting to the scanner")
         while True:
@@ -64,11 +62,13 @@ class ListUpstream:
                     log.error("the scanner refuses the list", list=sink.name, reason=why)
                     sink.refuse(f"the scanner refuses the list: {error.details()}")
                     return
-            pause = FIRST_PAUSE if self._progressed else min(pause * 2, LONGEST_PAUSE)
+            if self._progressed:
+                backoff.reset()
+            pause = backoff.next()
             sink.set_problem(f"list {sink.name} at the scanner: {why}")
             metrics.UPSTREAM_ENDS.labels(sink.name).inc()
             log.warning("stream of a list ended", list=sink.name, reason=why, again_in=pause)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause)
 
     async def _follow(self) -> str:
         """Follows one connection to its end; returns why it ended. Raises AioRpcError."""

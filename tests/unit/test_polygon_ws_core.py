@@ -1,7 +1,6 @@
 """polygon_ws without a network: subscriptions, batches, backpressure, back-off."""
 
 import json
-import random
 
 import pytest
 from tradeul.v1 import polygon_ws_pb2
@@ -9,7 +8,6 @@ from tradeul.v1 import polygon_ws_pb2
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
 from services.polygon_ws.backpressure import Backpressure
-from services.polygon_ws.connection import Timing
 from services.polygon_ws.core import FeedBuffer
 from services.polygon_ws.market_subscription import MarketSubscription
 from services.polygon_ws.subscriptions import PER_MESSAGE, Subscriptions, mentioned, parameters
@@ -166,11 +164,3 @@ def test_backpressure() -> None:
     pressure.progress(106.0)
     assert pressure.update(2000, has_reader=True, now=106.0)
     assert not pressure.update(2000, has_reader=False, now=106.0)
-
-
-def test_backoff_doubles_with_jitter_up_to_its_bound() -> None:
-    timing = Timing(first_backoff=1.0, longest_backoff=20.0, rng=random.Random(1))
-    for failures, bound in ((0, 1.0), (1, 2.0), (3, 8.0), (5, 20.0), (10_000, 20.0)):
-        pauses = [timing.backoff(failures) for _ in range(50)]
-        assert all(bound / 2 <= pause <= bound for pause in pauses)
-        assert len(set(pauses)) > 1

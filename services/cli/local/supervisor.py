@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from services.cli.local.process import ChildProcess, LineSink, ProcessSpec
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
@@ -24,8 +25,6 @@ EXIT_CONFIG: Final = 78
 START_ATTEMPTS: Final = 3
 READY_SECONDS: Final = 120.0
 READY_POLL_SECONDS: Final = 0.05
-FIRST_BACKOFF_SECONDS: Final = 0.25
-LONGEST_BACKOFF_SECONDS: Final = 15.0
 # After this long a child's next failure counts as its first again.
 STEADY_SECONDS: Final = 30.0
 LAST_LINES: Final = 15
@@ -48,6 +47,7 @@ class _Tended:
     ready_once: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.25, longest=15.0))
     starts: int = 0
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
@@ -145,10 +145,10 @@ class Supervisor:
             for needed in child.spec.needs:
                 await self._children[needed].ready_once.wait()
             while not await self._one_life(child):
-                backoff = min(FIRST_BACKOFF_SECONDS * 2 ** (child.failures - 1), LONGEST_BACKOFF_SECONDS)
+                pause = child.backoff.next()
                 child.phase = Phase.BACKING_OFF
-                log.warning("starting again", child=child.spec.name, in_seconds=backoff, failures=child.failures)
-                await asyncio.sleep(backoff)
+                log.warning("starting again", child=child.spec.name, in_seconds=pause, failures=child.failures)
+                await asyncio.sleep(pause)
         except (StartError, OSError) as error:
             self._fail(StartError(f"{child.spec.name}: {error}"))
 
@@ -174,7 +174,10 @@ class Supervisor:
             log.info("done", child=spec.name, seconds=round(monotonic() - began, 2))
             return True
         log.error("child ended", child=spec.name, status=status)
-        child.failures = 1 if monotonic() - began > STEADY_SECONDS else child.failures + 1
+        if monotonic() - began > STEADY_SECONDS:
+            child.failures = 0
+            child.backoff.reset()
+        child.failures += 1
         hopeless = status == EXIT_CONFIG or (not child.ready_once.is_set() and child.failures >= START_ATTEMPTS)
         if hopeless:
             lines = "".join(f"\n  {line}" for line in self._last_lines(child))

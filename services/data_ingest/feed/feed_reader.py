@@ -5,7 +5,6 @@ jittered pause, which grows while nothing comes of it.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from services.data_ingest.feed.feed_input import FeedHole, FeedInput
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import LENGTH_DELIMITED, only_field
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import wall_ns
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
@@ -28,8 +28,6 @@ METHOD: Final = "/tradeul.v1.PolygonWsService/SubscribeMarket"
 # Heartbeats come every few seconds: longer silence means that it is gone.
 SILENCE_SECONDS: Final = 15.0
 ACK_SECONDS: Final = 0.05
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 2.0
 # Another sequencer took our place: two that come back at once would fight.
 SUPERSEDED_PAUSE: Final = 10.0
 
@@ -74,7 +72,7 @@ class FeedReader:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         async with open_channel(self._target) as channel:
             # Bytes in, bytes out: batches are read where they are.
             open_stream: Any = channel.stream_stream(METHOD)  # type: ignore[call-arg]
@@ -82,11 +80,12 @@ class FeedReader:
                 self._progressed = False
                 metrics.FEED_CONNECTIONS.inc()
                 why, least_pause = await self._follow(open_stream)
-                pause = FIRST_PAUSE if self._progressed else min(pause * 2, LONGEST_PAUSE)
+                if self._progressed:
+                    backoff.reset()
+                pause = backoff.next(least_pause)
                 self._set_trouble(f"polygon_ws at {self._target}: {why}")
-                pause = max(pause, least_pause)
                 log.warning("stream of polygon_ws ended", reason=why, again_in=pause)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                await asyncio.sleep(pause)
 
     async def _follow(self, open_stream: Any) -> tuple[str, float]:
         """Follows one connection to its end; returns why it ended and how long to stay away at least."""

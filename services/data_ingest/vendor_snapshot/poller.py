@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ from services.data_ingest import metrics
 from services.data_ingest.stream.sequencer import Sequencer
 from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules
 from services.data_ingest.vendor_snapshot.source import SnapshotError, SnapshotSource
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -23,8 +23,8 @@ CLOSED_SECONDS: Final = 600.0
 AGAIN_SECONDS: Final = 15.0
 # How soon the beginning of a session is seen.
 SESSION_SECONDS: Final = 0.25
+# The vendor's own snapshot is a large answer: it is not asked for again at once.
 FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 60.0
 
 
 class SnapshotPoller:
@@ -78,19 +78,18 @@ class SnapshotPoller:
             self._forget_again()
 
     async def _poll(self) -> None:
-        failures = 0
+        backoff = Backoff(FIRST_PAUSE, longest=60.0)
         while True:
             self._asked.clear()
             try:
                 rows = await self._take()
             except SnapshotError as error:
-                pause = min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
-                failures += 1
+                pause = backoff.next()
                 metrics.SNAPSHOTS.labels("failed").inc()
-                log.warning("no snapshot from the vendor", reason=reason_of(error), again_in=round(pause, 2))
+                log.warning("no snapshot from the vendor", reason=reason_of(error), again_in=pause)
             else:
                 pause = CLOSED_SECONDS if self._is_closed() else OPEN_SECONDS
-                failures = 0
+                backoff.reset()
                 metrics.SNAPSHOTS.labels("taken").inc()
                 log.info("snapshot taken", rows=rows)
             await self._wait(pause)

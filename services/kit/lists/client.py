@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncGenerator, Container
 from typing import Final
 
@@ -15,10 +14,9 @@ from tradeul.v1 import scanner_pb2, scanner_pb2_grpc, stream_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.rpc.channel import open_channel
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.settings import Address
 
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
 # The scanner sends a heartbeat at least every 10 s.
 SILENCE_SECONDS: Final = 30.0
 # The same request would fail again.
@@ -166,7 +164,7 @@ async def follow_list(
     the request for good (a wrong filter, an unknown list).
     """
     copy = copy or ListCopy()
-    pause = FIRST_PAUSE
+    backoff = Backoff()
     async with open_channel(target) as channel:
         stub = scanner_pb2_grpc.ScannerServiceStub(channel)
         while True:
@@ -175,7 +173,7 @@ async def follow_list(
                 await call.write(open_message(request, copy))
                 async with contextlib.aclosing(_responses(call)) as responses:
                     async for response in responses:
-                        pause = FIRST_PAUSE
+                        backoff.reset()
                         was_current, had_problem = copy.is_current, copy.problem
                         changed = copy.apply(response)
                         copy.problem = ""
@@ -196,8 +194,7 @@ async def follow_list(
                 call.cancel()
             copy.is_current = False
             yield copy
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next())
 
 
 async def _responses(

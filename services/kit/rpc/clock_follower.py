@@ -1,22 +1,18 @@
 """The feed's time: follows the sequencer's clock, and finds it again whenever it is back."""
 
 import asyncio
-import random
 from collections.abc import Callable
-from typing import Final
 
 import grpc.aio
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
 from services.kit.rpc.channel import open_channel
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import FeedClock
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 
 log = get_logger(__name__)
-
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 2.0
 
 
 class ClockFollower:
@@ -33,21 +29,20 @@ class ClockFollower:
 
     async def run(self) -> None:
         """Follows until cancelled."""
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         async with open_channel(self._target) as channel:
             stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
             while True:
                 try:
                     # The sequencer starts after us: it needs our calendar.
                     async for answer in stub.WatchClock(data_ingest_pb2.WatchClockRequest(), wait_for_ready=True):
-                        pause = FIRST_PAUSE
+                        backoff.reset()
                         self._take(answer)
                     reason = "ended by the server"
                 except grpc.aio.AioRpcError as error:
                     reason = f"{error.code().name}: {error.details()}"
                 log.info("the sequencer's clock went away", reason=reason)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE)
+                await asyncio.sleep(backoff.next())
 
     def _take(self, answer: data_ingest_pb2.WatchClockResponse) -> None:
         if not answer.HasField("event_time"):

@@ -6,7 +6,6 @@ jittered pause that grows while nothing comes of it.
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -19,6 +18,7 @@ from services.kit.rpc.channel import open_channel
 from services.kit.rpc.frames import FrameError, StreamHole
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import only_field
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 
@@ -35,8 +35,6 @@ SILENCE_SECONDS: Final = 10.0
 OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024
 ACK_EVERY: Final = 128
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 2.0
 
 OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
@@ -89,7 +87,7 @@ class FrameReader:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        pause = FIRST_PAUSE
+        backoff = Backoff()
         async with open_channel(self._target) as channel:
             # Requests and responses are bytes.
             open_stream: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
@@ -98,10 +96,12 @@ class FrameReader:
                 self._progressed = False
                 RECONNECTS.labels(self._name).inc()
                 why = await self._follow(open_stream)
-                pause = FIRST_PAUSE if self._progressed else min(pause * 2, LONGEST_PAUSE)
+                if self._progressed:
+                    backoff.reset()
+                pause = backoff.next()
                 self._sink.set_problem(f"data_ingest at {self._target}: {why}")
                 log.warning("stream of data_ingest ended", reason=why, again_in=pause)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                await asyncio.sleep(pause)
 
     async def _follow(self, open_stream: OpenStream) -> str:
         """Follows one connection to its end; returns why it ended."""

@@ -1,13 +1,13 @@
 """Rows into a table of PostgreSQL, in bulk and repeatably: COPY beside the table, then a merge, in one transaction."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import asyncpg
 from prometheus_client import Counter
 
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.database import DATABASE_ERRORS
@@ -15,8 +15,6 @@ from services.kit.stores.database import DATABASE_ERRORS
 log = get_logger(__name__)
 
 COMMAND_SECONDS: Final = 30.0
-FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 10.0
 # What is still there at a stop is written within this time; the supervisor kills after 10 s.
 LAST_WRITE_SECONDS: Final = 6.0
 # The rows themselves cannot be stored: waiting would not help.
@@ -81,17 +79,17 @@ async def keep_writing(
     write_all: Callable[[], Awaitable[None]], table: MergeTable, what: str, every_seconds: float, failures: Counter
 ) -> None:
     """Calls `write_all` until cancelled: every so often, and after a failure when a pause that grows is over."""
-    pause = FIRST_PAUSE
+    backoff = Backoff(longest=10.0)
     while True:
         try:
             await write_all()
         except DATABASE_ERRORS as error:
             failures.inc()
+            pause = backoff.next()
             log.warning(f"{what} not stored", error=reason_of(error), again_in=pause)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
         else:
-            pause = FIRST_PAUSE
+            backoff.reset()
             await asyncio.sleep(every_seconds)
 
 
