@@ -1,10 +1,10 @@
 """One-minute bars that wait to be stored: of a minute only the latest, within a bound."""
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from fastcore.minute_bars import Bar
 from services.analytics import metrics
+from services.kit.runtime.clock import utc_time
 
 if TYPE_CHECKING:
     from services.analytics.core import Mark
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 # Some 60 MB; an hour of a middling market.
 MAX_BARS: Final = 200_000
 COLUMNS: Final = ("symbol", "time", "open", "high", "low", "close", "volume", "vwap", "trades", "is_made")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 BarRow = tuple[object, ...]
 
@@ -51,5 +50,4 @@ class BarQueue:
 
 
 def _row(symbol: str, bar: Bar) -> BarRow:
-    time = _EPOCH + timedelta(microseconds=bar.start_ns // 1000)
-    return (symbol, time, *bar[2:])
+    return (symbol, utc_time(bar.start_ns), *bar[2:])

@@ -1,7 +1,6 @@
 """Stores one-minute bars in PostgreSQL, with the mark that says up to where the stream is stored."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -10,7 +9,7 @@ from services.analytics import metrics
 from services.analytics.bar_queue import COLUMNS, BarRow
 from services.analytics.core import AnalyticsCore, Mark
 from services.kit.rpc.ring import Position
-from services.kit.runtime.clock import monotonic
+from services.kit.runtime.clock import monotonic, ns_of, utc_time
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
@@ -41,8 +40,6 @@ _SET_MARK: Final = """
     WHERE (stored.epoch, stored.sequence) < (excluded.epoch, excluded.sequence)
 """
 _GET_MARK: Final = "SELECT epoch, sequence, whole_sequence, whole_from FROM stream_marks WHERE name = $1"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class BarWriter:
@@ -119,7 +116,7 @@ class BarWriter:
         if whole_sequence is None:
             self._on_mark(Mark(position, None, 0))
         else:
-            whole_from_ns = (whole_from - _EPOCH) // _MICROSECOND * 1000
+            whole_from_ns = ns_of(whole_from)
             self._on_mark(Mark(position, Position(epoch, whole_sequence), whole_from_ns))
 
     def _mark_setter(self, mark: Mark | None) -> "_MarkSetter | None":
@@ -134,6 +131,6 @@ class _MarkSetter:
 
     async def __call__(self, connection: asyncpg.Connection) -> None:
         position, whole, whole_from_ns = self._mark
-        whole_from = None if whole is None else _EPOCH + timedelta(microseconds=whole_from_ns // 1000)
+        whole_from = None if whole is None else utc_time(whole_from_ns)
         sequence = None if whole is None else whole.sequence
         await connection.execute(_SET_MARK, MARK, position.epoch, position.sequence, sequence, whole_from)

@@ -15,10 +15,10 @@ from fastcore.minute_bars import MinuteBars
 from services.analytics.bar_queue import BarQueue
 from services.kit.rpc.frames import FrameError, next_frame
 from services.kit.rpc.ring import Position
+from services.kit.runtime.clock import NS_PER_MINUTE
 from services.kit.runtime.errors import NOT_READY, UNKNOWN_SYMBOL
 from services.market.symbols import spellings
 
-NS_PER_MINUTE: Final = 60_000_000_000
 # Bars that are made wait 10 s beyond their minute: the one before this may still be open.
 OPEN_MINUTES: Final = 2
 # Frames that wait while what was missed is read again.

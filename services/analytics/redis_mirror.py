@@ -12,8 +12,7 @@ from services.analytics.redis_values import INTRADAY_FIELDS, PATTERNS, RVOL_FIEL
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.kit.stores.redis import check_cancelled, server_start
-from services.kit.stores.redis_scripts import BulkWriter
+from services.kit.stores.redis import BulkWriter, check_cancelled, server_start
 
 log = get_logger(__name__)
 

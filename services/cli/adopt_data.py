@@ -12,7 +12,7 @@ def adopt_data(market: str) -> None:
 
     Earlier versions kept the simulator's and the vendor's data in one place. Nothing is copied or deleted.
     """
-    from services.kit.runtime.data_directory import adopt
+    from services.cli.local.data_directory import adopt
 
     data_dir = Settings.load().data_dir
     for name in adopt(data_dir, market):

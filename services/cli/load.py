@@ -113,8 +113,8 @@ def summary(shown: Shown) -> str:
 
 def database_url(settings: Settings) -> str:
     """The settings' database, else the embedded one of a mesh that runs on this machine."""
+    from services.cli.local.data_directory import market_directory
     from services.cli.local.embedded import postgres_url
-    from services.kit.runtime.data_directory import market_directory
 
     return settings.database_url or postgres_url(market_directory(settings))
 

@@ -20,8 +20,8 @@ def psql(arguments: tuple[str, ...]) -> None:
 
     The database is TRADEUL_DATABASE_URL, or where that is not set the one that `tradeul up` runs.
     """
+    from services.cli.local.data_directory import market_directory
     from services.cli.local.embedded import postgres_url
-    from services.kit.runtime.data_directory import market_directory
 
     settings = Settings.load()
     url = settings.database_url or postgres_url(market_directory(settings))

@@ -33,7 +33,7 @@ def record(out: Path | None) -> None:
     configure(settings, "record")
     import uvloop
 
-    from services.kit.runtime.data_directory import market_directory
+    from services.cli.local.data_directory import market_directory
 
     folder = out or market_directory(settings) / "flat"
     try:
@@ -54,7 +54,7 @@ def check_folder(folder: Path) -> None:
 
 async def run(settings: Settings, folder: Path) -> None:
     """Records until a signal; raises StartError when there is a file in the way, OSError when writing fails."""
-    from services.cli.serve import stop_event
+    from services.cli.signals import stop_event
     from services.kit.rpc.frame_reader import FrameReader
     from services.record.core import Recording
 

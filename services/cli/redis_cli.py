@@ -30,8 +30,8 @@ def redis_cli(arguments: tuple[str, ...]) -> None:
     Redis is TRADEUL_REDIS_URL, or where that is not set the one that `tradeul up` runs. Where valkey-cli or redis-cli
     is installed, it is run, and takes its own options, too.
     """
+    from services.cli.local.data_directory import market_directory
     from services.cli.local.embedded import redis_url
-    from services.kit.runtime.data_directory import market_directory
 
     settings = Settings.load()
     url = settings.redis_url or redis_url(market_directory(settings))

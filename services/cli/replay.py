@@ -10,10 +10,10 @@ import click
 
 from services.cli import up
 from services.cli.local import mesh
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, monotonic
-from services.kit.runtime.data_directory import market_directory, only_one
+from services.cli.local.data_directory import market_directory, only_one
+from services.cli.signals import ctrl_c_is_an_interrupt
+from services.kit.runtime.clock import monotonic, new_york_time
 from services.kit.runtime.errors import StartError
-from services.kit.runtime.interrupts import ctrl_c_is_an_interrupt
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
 from services.market.flat_files import TRADES_KIND, file_name, market_file_beside
@@ -95,12 +95,9 @@ def market_of(path: Path | None, date: datetime.date) -> Path | None:
     except StartError as error:
         click.echo(f"{error}\n  the replay begins with an empty market: volumes count from the first event", err=True)
         return None
-    click.echo(f"{market.name}: begins with {head.symbols:,} symbols as they were at {_time_of(head.now_ns)}", err=True)
+    time = f"{new_york_time(head.now_ns):%H:%M:%S}"
+    click.echo(f"{market.name}: begins with {head.symbols:,} symbols as they were at {time}", err=True)
     return market
-
-
-def _time_of(ns: int) -> str:
-    return datetime.datetime.fromtimestamp(ns // NS_PER_SECOND, NEW_YORK).strftime("%H:%M:%S")
 
 
 def at(date: datetime.date, text: str | None) -> str:

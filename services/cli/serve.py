@@ -2,13 +2,13 @@
 
 import asyncio
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from services.cli.signals import stop_event
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from services.kit.runtime.lifecycle import Service
 
 log = get_logger(__name__)
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command()
@@ -101,19 +99,3 @@ async def _unless_stopped(host: "Host", asked_to_stop: asyncio.Event) -> bool:
         return False
     await start
     return True
-
-
-def stop_event() -> asyncio.Event:
-    """Set at the first SIGINT or SIGTERM; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-
-    def ask() -> None:
-        event.set()
-        for each in STOP_SIGNALS:
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
-
-    for each in STOP_SIGNALS:
-        loop.add_signal_handler(each, ask)
-    return event

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from services.kit.runtime.interrupts import ctrl_c_is_an_interrupt
+from services.cli.signals import ctrl_c_is_an_interrupt
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
 

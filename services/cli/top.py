@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import click
 import grpc.aio
@@ -14,7 +13,7 @@ from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.lists.client import ListCopy, ListRequest, follow_list
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.clock import new_york_time
 from services.kit.runtime.settings import Settings
 
 FRAMES_PER_SECOND = 4
@@ -116,7 +115,7 @@ def status_line(copy: ListCopy) -> Text:
         return Text(copy.problem, style="yellow")
     if not copy.is_loaded:
         return Text("waiting for the list", style="dim")
-    time = datetime.fromtimestamp(copy.timestamp_ns / NS_PER_SECOND, UTC).astimezone(NEW_YORK)
+    time = new_york_time(copy.timestamp_ns)
     return Text(f"{time:%Y-%m-%d %H:%M:%S} New York, change {copy.sequence} of {copy.epoch}", style="dim")
 
 
@@ -126,8 +125,7 @@ def cell(row: TickerRow, name: str) -> Text:
         return Text("-", style="dim")
     if name in TIMES:
         # With its date: some halts last for days.
-        seconds = getattr(row, name).seconds
-        return Text(f"{datetime.fromtimestamp(seconds, UTC).astimezone(NEW_YORK):%m-%d %H:%M:%S}")
+        return Text(f"{new_york_time(getattr(row, name).ToNanoseconds()):%m-%d %H:%M:%S}")
     if name in TEXTS:
         return Text(getattr(row, name))
     value: float = getattr(row, name)

@@ -11,10 +11,10 @@ import click
 
 from services.cli.check_config import unknown_variables
 from services.cli.local import mesh
+from services.cli.local.data_directory import market_directory, only_one
 from services.cli.local.process import LineSink
 from services.cli.local.supervisor import Supervisor
 from services.kit.runtime.clock import monotonic
-from services.kit.runtime.data_directory import market_directory, only_one
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
 

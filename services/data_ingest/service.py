@@ -41,17 +41,17 @@ from services.data_ingest.vendor_snapshot.source import SnapshotProcess, Snapsho
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import add_servicer
-from services.kit.runtime.clock import WallClock, monotonic, wall_ns
-from services.kit.runtime.counting import Growing, SetAsideReport
+from services.kit.runtime.clock import WallClock, monotonic, new_york_date, wall_ns
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.metrics import CounterSync, SetAsideReport
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
 from services.kit.vendor.client import VendorClient
 from services.market.calendar_client import TradingDays, vendor_now_ns
-from services.market.days import Calendar, Day, new_york_date
+from services.market.days import Calendar, Day
 
 log = get_logger(__name__)
 
@@ -95,7 +95,7 @@ class DataIngest(Service):
         self._is_wall = settings.clock == "wall"
         self._forbids_last = 0
         self._day_changed = asyncio.Event()
-        self._growing = Growing()
+        self._counters = CounterSync()
         self._report = SetAsideReport()
         self._lag_of_ns = 0
 
@@ -301,7 +301,7 @@ class DataIngest(Service):
         self._show_trouble()
 
     def _show_trouble(self) -> None:
-        self.set_trouble(self._feed_trouble or self._set_aside_trouble)
+        self.set_unhealthy_reason(self._feed_trouble or self._set_aside_trouble)
 
     def _look_at_set_aside(self) -> None:
         trouble = None
@@ -374,7 +374,7 @@ class DataIngest(Service):
             self._count()
 
     def _count(self) -> None:
-        grow = self._growing.grow
+        raise_to = self._counters.raise_to
         feed, ring = self.feed, self.stream.ring
         metrics.HELD_FRAMES.set(ring.newest + 1 - ring.oldest)
         metrics.HELD_BYTES.set(ring.held_bytes)
@@ -382,25 +382,25 @@ class DataIngest(Service):
         for outcome, count in self.sequencer.market.state.suspect_prints.items():
             metrics.SUSPECT_PRINTS.labels(outcome).set(count)
         metrics.HALTED_SYMBOLS.set(self.sequencer.market.state.halted_count)
-        grow(metrics.LOWERED_VOLUMES, "lowered_volumes", self.sequencer.market.state.lowered_volumes)
-        grow(metrics.FEED_RESETS, "resets", feed.resets)
-        grow(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
-        grow(metrics.TRADING_DAYS, "days", feed.days)
-        grow(metrics.UNKNOWN_CONDITIONS, "conditions", feed.admission.unknown_condition_trades)
+        raise_to(metrics.LOWERED_VOLUMES, "lowered_volumes", self.sequencer.market.state.lowered_volumes)
+        raise_to(metrics.FEED_RESETS, "resets", feed.resets)
+        raise_to(metrics.LOST_BATCHES, "lost_batches", feed.lost_batches)
+        raise_to(metrics.TRADING_DAYS, "days", feed.days)
+        raise_to(metrics.UNKNOWN_CONDITIONS, "conditions", feed.admission.unknown_condition_trades)
         if (journal := self._journal) is not None:
             metrics.JOURNAL_KEPT.set(journal.is_kept)
-            grow(metrics.JOURNAL_BYTES, "journal_bytes", journal.bytes)
-            grow(metrics.JOURNAL_ENTRIES, "journal_entries", journal.entries)
+            raise_to(metrics.JOURNAL_BYTES, "journal_bytes", journal.bytes)
+            raise_to(metrics.JOURNAL_ENTRIES, "journal_entries", journal.entries)
         for body, count in self.sequencer.frames.items():
-            grow(metrics.frames(body), f"frame.{body}", count)
+            raise_to(metrics.frames(body), f"frame.{body}", count)
         for kind, count in feed.admission.accepted.items():
-            grow(metrics.ticks(kind), f"tick.{kind}", count)
+            raise_to(metrics.ticks(kind), f"tick.{kind}", count)
         for kind, count in self.reference.holdings.counts().items():
             metrics.REFERENCE_SYMBOLS.labels(kind).set(count)
         now = Counter(self._rejected())
         for reason, count in now.items():
-            grow(metrics.rejected(reason), f"rejected.{reason}", count)
-        self._report.tell(now)
+            raise_to(metrics.rejected(reason), f"rejected.{reason}", count)
+        self._report.update(now)
 
 
 def halt_poll_seconds(settings: Settings) -> float:

@@ -24,7 +24,7 @@ from services.data_maintenance.work import Job, TaskError
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.kit.stores.redis_scripts import BulkWriter
+from services.kit.stores.redis import BulkWriter
 from services.kit.vendor.client import VendorClient, VendorError
 from services.market.daily_bars import ATR_DAYS
 from services.market.splits import SplitTable

@@ -5,7 +5,7 @@ import os
 import socket
 import uuid
 from contextlib import AsyncExitStack
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import ClassVar, Final
 
 import grpc.aio
@@ -22,19 +22,18 @@ from services.data_maintenance.work import Tasks
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.clock_follower import ClockFollower
 from services.kit.rpc.server import add_servicer
-from services.kit.runtime.clock import NS_PER_SECOND, FeedClock, MeshClock, WallClock, new_york_today
+from services.kit.runtime.clock import FeedClock, MeshClock, WallClock, new_york_date, new_york_today, utc_time
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.market.calendar_client import TradingDays
-from services.market.days import Calendar, new_york_date
+from services.market.days import Calendar
 
 log = get_logger(__name__)
 
 CLOSE_SECONDS: Final = 10.0
 POOL_SIZE: Final = 6
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DataMaintenance(Service):
@@ -116,11 +115,11 @@ class DataMaintenance(Service):
     def now(self) -> datetime | None:
         """The mesh's time; None while it is not known."""
         ns = self._clock.now_ns()
-        return None if ns is None else _EPOCH + timedelta(microseconds=ns // 1000)
+        return None if ns is None else utc_time(ns)
 
     def _today(self) -> date:
         ns = self._clock.now_ns()
-        return new_york_today() if ns is None else new_york_date(ns // NS_PER_SECOND * NS_PER_SECOND)
+        return new_york_today() if ns is None else new_york_date(ns)
 
     async def _follow_calendar(self) -> None:
         # The calendar is around a date.

@@ -1,7 +1,8 @@
 """DataMaintenanceService: protos to and from the table of runs."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+import functools
+from collections.abc import AsyncGenerator
 from datetime import date
 from typing import Any, Final
 
@@ -18,12 +19,10 @@ from services.kit.runtime.errors import (
     INVALID_DATE,
     INVALID_REQUEST,
     RUN_ENDED,
-    STORE_UNAVAILABLE,
     UNKNOWN_RUN,
     UNKNOWN_TASK,
 )
-from services.kit.runtime.redaction import reason_of
-from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.stores.database import store_unavailable
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Message = data_maintenance_pb2.MaintenanceRun
@@ -32,14 +31,7 @@ DEFAULT_PAGE: Final = 50
 LARGEST_PAGE: Final = 200
 
 
-@contextlib.contextmanager
-def answering() -> Iterator[None]:
-    """Turns a database that is away into STORE_UNAVAILABLE."""
-    try:
-        yield
-    except DATABASE_ERRORS as error:
-        metrics.DATABASE_FAILURES.inc()
-        raise STORE_UNAVAILABLE.error(f"the database did not answer: {reason_of(error)}") from error
+answering = functools.partial(store_unavailable, failures=metrics.DATABASE_FAILURES)
 
 
 class DataMaintenanceServicer:

@@ -21,14 +21,13 @@ import numpy as np
 from fastcore.feed_elements import SYMBOL
 from services.historical.core import Problem
 from services.historical.slots import NOT_TOLD, DayGrid, SymbolSlots
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.clock import NEW_YORK, NS_PER_MINUTE, new_york_date, ns_of
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay
 from services.market.daily_bars import PRICE_LIMIT, VOLUME_LIMIT
 
 COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
 NUMBERS: Final = COLUMNS[1:6]
-MINUTE_NS: Final = 60_000_000_000
 ONE_DAY: Final = datetime.timedelta(days=1)
 CHUNK_BYTES: Final = 1024 * 1024
 THREADS: Final = 2
@@ -84,16 +83,16 @@ NO_BARS: Final = "expected bars of a trading day, were none"
 
 def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSlots], Result]:
     """The slots of a day of minute bars; raises BrokenFile, OSError."""
-    end = (day.post_market_end_ns - day.pre_market_start_ns) // MINUTE_NS
-    minute = f"(window_start - {day.pre_market_start_ns}) // {MINUTE_NS}"
+    end = (day.post_market_end_ns - day.pre_market_start_ns) // NS_PER_MINUTE
+    minute = f"(window_start - {day.pre_market_start_ns}) // {NS_PER_MINUTE}"
     in_day = f"window_start >= {day.pre_market_start_ns} AND {minute} < {end}"
     with _parsed(path) as (database, plain):
         database.execute(f"CREATE TEMP VIEW good AS SELECT * FROM bars WHERE {_GOOD} AND {in_day}")
         _check_day(database, day.date)
         symbols, newest = _symbols(database)
-        close = (day.market_close_ns - day.pre_market_start_ns) // MINUTE_NS
+        close = (day.market_close_ns - day.pre_market_start_ns) // NS_PER_MINUTE
         if len(symbols) >= MARKET_SYMBOLS and newest is not None:
-            last = (newest - day.pre_market_start_ns) // MINUTE_NS
+            last = (newest - day.pre_market_start_ns) // NS_PER_MINUTE
             if last < close - QUIET_MINUTES:
                 raise BrokenFile(0, f"expected bars up to the close, minute {close}, the last is of minute {last}")
         # Codes in place of names: a string for each row would be millions of objects.
@@ -133,7 +132,7 @@ def read_days(path: Path, place: str, date: datetime.date) -> tuple[list[DailyBa
 def _bounds(date: datetime.date) -> tuple[int, int]:
     """New York's midnights at the beginning and at the end of the date, ns since 1970 UTC."""
     midnights = (datetime.datetime.combine(each, datetime.time(), NEW_YORK) for each in (date, date + ONE_DAY))
-    first, end = (int(each.timestamp()) * NS_PER_SECOND for each in midnights)
+    first, end = (ns_of(each) for each in midnights)
     return first, end
 
 
@@ -147,7 +146,7 @@ def _check_day(database: duckdb.DuckDBPyConnection, date: datetime.date) -> None
     assert found is not None
     rows, others, middle = found
     if 2 * others > rows:
-        told = datetime.datetime.fromtimestamp(middle / NS_PER_SECOND, NEW_YORK).date()
+        told = new_york_date(round(middle))
         raise BrokenFile(0, f"expected bars of {date}, {others} of {rows} are of another day ({told})")
 
 
@@ -247,7 +246,7 @@ def _result(database: duckdb.DuckDBPyConnection, plain: Path, place: str, rows: 
 
 
 def _in_day(day: TradingDay, end: int) -> InDay:
-    return lambda start: bool(0 <= (start - day.pre_market_start_ns) // MINUTE_NS < end)
+    return lambda start: bool(0 <= (start - day.pre_market_start_ns) // NS_PER_MINUTE < end)
 
 
 def _unusable(plain: Path, place: str, in_day: InDay, rejected: Collection[int]) -> list[Problem]:

@@ -20,7 +20,7 @@ from services.historical.patience import WAIT_SECONDS, DatabaseAwayError
 from services.historical.store import HistoryStore
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, new_york_today, utc_now
+from services.kit.runtime.clock import NEW_YORK, new_york_today, ns_of, utc_now
 from services.kit.runtime.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
@@ -193,5 +193,5 @@ def _newest_told(request: Request, now: datetime.datetime, calendar: Calendar) -
         return calendar.before(today).date
     # A daily bar is the regular session's; the day's minutes go on to the evening.
     end_ns = day.market_close_ns if request.kind is Kind.OHLC else day.post_market_end_ns
-    is_over = now.timestamp() * NS_PER_SECOND >= end_ns
+    is_over = ns_of(now) >= end_ns
     return today if is_over else calendar.before(today).date

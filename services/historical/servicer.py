@@ -1,7 +1,7 @@
 """HistoricalService: protos to and from the loads."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 import grpc.aio
@@ -12,23 +12,12 @@ from services.historical.loads import Loads
 from services.kit.rpc.subscribing import opening, write_until_cancelled
 from services.kit.runtime.errors import (
     INVALID_LIMIT,
-    STORE_UNAVAILABLE,
 )
-from services.kit.runtime.redaction import reason_of
-from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.stores.database import store_unavailable
 
 Context = grpc.aio.ServicerContext[Any, Any]
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 1000
-
-
-@contextlib.contextmanager
-def answering() -> Iterator[None]:
-    """Turns a database that is away into STORE_UNAVAILABLE."""
-    try:
-        yield
-    except DATABASE_ERRORS as error:
-        raise STORE_UNAVAILABLE.error(f"the database did not answer: {reason_of(error)}") from error
 
 
 class HistoricalServicer:
@@ -40,15 +29,15 @@ class HistoricalServicer:
     async def StartLoad(self, request: historical_pb2.StartLoadRequest, _: Context) -> historical_pb2.LoadJob:
         first = getattr(request, "from")
         asked = make_request(request.kind, request.source, first, request.to, request.no_splits, request.again)
-        with answering():
+        with store_unavailable():
             return await self._loads.job(await self._loads.start(asked))
 
     async def GetLoad(self, request: historical_pb2.GetLoadRequest, _: Context) -> historical_pb2.LoadJob:
-        with answering():
+        with store_unavailable():
             return await self._loads.job(request.job_id)
 
     async def WatchLoad(self, request: historical_pb2.WatchLoadRequest, _: Context) -> AsyncGenerator[bytes, None]:
-        with answering():
+        with store_unavailable():
             async with contextlib.aclosing(self._loads.watch(request.job_id)) as stream:
                 async for message in stream:
                     yield message
@@ -65,10 +54,10 @@ class HistoricalServicer:
         if not 1 <= limit <= MAX_LIMIT:
             raise INVALID_LIMIT.error(f"limit: expected 1 to {MAX_LIMIT}, was {limit}", limit=limit)
         kind = make_request(request.kind, "", "", "").kind if request.kind else None
-        with answering():
+        with store_unavailable():
             return historical_pb2.ListLoadsResponse(loads=await self._loads.newest(limit, kind))
 
     async def CancelLoad(self, request: historical_pb2.CancelLoadRequest, _: Context) -> historical_pb2.LoadJob:
-        with answering():
+        with store_unavailable():
             await self._loads.cancel(request.job_id)
             return await self._loads.job(request.job_id)

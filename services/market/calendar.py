@@ -3,10 +3,10 @@
 import enum
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
 
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.clock import NEW_YORK, new_york_date, ns_of
 from services.kit.runtime.errors import DATE_OUT_OF_CALENDAR, NOT_A_TRADING_DAY
 
 PRE_MARKET_START: Final = time(4, 0)
@@ -52,11 +52,6 @@ class Moment(NamedTuple):
     next_session_ns: int
 
 
-def ns_of(moment: datetime) -> int:
-    """Nanoseconds since 1970 UTC of an aware time in whole seconds."""
-    return int(moment.timestamp()) * NS_PER_SECOND
-
-
 def trading_day(on: date, close: time = MARKET_CLOSE) -> TradingDay:
     """The day's times by the rule: all usual but the close, four hours after which the post-market ends."""
     market_close = datetime.combine(on, close, NEW_YORK)
@@ -68,11 +63,6 @@ def trading_day(on: date, close: time = MARKET_CLOSE) -> TradingDay:
         post_market_end_ns=ns_of(market_close + POST_MARKET),
         is_early_close=close < MARKET_CLOSE,
     )
-
-
-def new_york_date(ns: int) -> date:
-    """The New York date of an instant."""
-    return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).astimezone(NEW_YORK).date()
 
 
 class Calendar:

@@ -9,6 +9,7 @@ import grpc.aio
 from tradeul.v1 import market_session_pb2, market_session_pb2_grpc
 
 from services.kit.runtime.backoff import Backoff
+from services.kit.runtime.clock import ns_of
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorClient, VendorError
@@ -78,5 +79,4 @@ def server_time_ns(text: str) -> int:
     time = datetime.datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError(f"server time: expected an offset from UTC, was {text!r}")
-    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return (time - epoch) // datetime.timedelta(microseconds=1) * 1000
+    return ns_of(time)

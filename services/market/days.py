@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from tradeul.v1 import frame_pb2, market_session_pb2
 
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.clock import new_york_date
 
 # So many symbols must have sent events of a later day before a feed is believed.
 LATER_DAY_SYMBOLS: Final = 3
@@ -102,7 +102,3 @@ class Calendar:
     def before(self, date: datetime.date) -> list[Day]:
         """The trading days before a date, ascending."""
         return [day for day in self.days if day.date < date]
-
-
-def new_york_date(time_ns: int) -> datetime.date:
-    return datetime.datetime.fromtimestamp(time_ns // NS_PER_SECOND, NEW_YORK).date()

@@ -1,13 +1,11 @@
 """When the market's sessions began, from the days of the calendar. Pure."""
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
-from typing import Final, NamedTuple
+from datetime import date, datetime
+from typing import NamedTuple
 
-from services.kit.runtime.clock import NS_PER_SECOND
+from services.kit.runtime.clock import utc_time
 from services.market.days import Day
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SessionStart(NamedTuple):
@@ -29,7 +27,7 @@ def session_starts(days: Iterable[Day], since: datetime, until: datetime) -> lis
             ("POST_MARKET", day.market_close_ns),
             ("CLOSED", day.post_market_end_ns),
         ):
-            began_at = _EPOCH + timedelta(seconds=ns // NS_PER_SECOND)
+            began_at = utc_time(ns)
             if since < began_at <= until:
                 starts.append(SessionStart(began_at, session, day.date, day.is_early_close))
     return sorted(starts)

@@ -1,8 +1,6 @@
 """Which trading day it is: docs/semantics.md, "Trading date"."""
 
-from datetime import UTC, datetime
-
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.clock import new_york_date
 
 
 def trading_date(day: str, next_day: str, now_ns: int) -> str:
@@ -15,5 +13,4 @@ def trading_date(day: str, next_day: str, now_ns: int) -> str:
     """
     if not next_day or not now_ns:
         return day
-    today = datetime.fromtimestamp(now_ns // NS_PER_SECOND, UTC).astimezone(NEW_YORK).date()
-    return next_day if today.isoformat() > day else day
+    return next_day if new_york_date(now_ns).isoformat() > day else day

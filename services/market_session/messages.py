@@ -1,12 +1,12 @@
 """The session service's messages, from the calendar's answers."""
 
-from datetime import UTC, datetime, time
+from datetime import time
 from typing import Final
 
 from google.protobuf import json_format
 from tradeul.v1 import market_session_pb2, session_pb2, stream_pb2
 
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.clock import NS_PER_SECOND, new_york_time
 from services.market import calendar
 from services.market.calendar import Moment, TradingDay
 
@@ -18,7 +18,7 @@ USUAL_HOURS: Final = (calendar.PRE_MARKET_START, calendar.MARKET_OPEN, calendar.
 def current_session(moment: Moment, now_ns: int) -> market_session_pb2.CurrentSession:
     """The session as the contract shows it."""
     day = moment.day
-    times = USUAL_HOURS if day is None else tuple(new_york_time(ns) for ns in day[1:5])
+    times = USUAL_HOURS if day is None else tuple(new_york_time(ns).time() for ns in day[1:5])
     pre_market_start, market_open, market_close, post_market_end = (each.isoformat() for each in times)
     return market_session_pb2.CurrentSession(
         current_session=session_pb2.Session.ValueType(moment.session),
@@ -33,10 +33,6 @@ def current_session(moment: Moment, now_ns: int) -> market_session_pb2.CurrentSe
         next_session=session_pb2.Session.ValueType(moment.next_session),
         seconds_until_next_session=round((moment.next_session_ns - now_ns) / NS_PER_SECOND, 3),
     )
-
-
-def new_york_time(ns: int) -> time:
-    return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).astimezone(NEW_YORK).time()
 
 
 def session_json(message: market_session_pb2.CurrentSession) -> str:

@@ -16,6 +16,7 @@ from services.kit.runtime.clock import (
     MeshClock,
     WallClock,
     monotonic,
+    new_york_date,
     new_york_today,
     wall_seconds,
 )
@@ -23,7 +24,7 @@ from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
-from services.market.calendar import Calendar, Moment, new_york_date
+from services.market.calendar import Calendar, Moment
 from services.market.nyse import nyse_calendar
 from services.market_session import messages, metrics
 from services.market_session.board import SessionBoard
@@ -96,9 +97,9 @@ class MarketSession(Service):
         try:
             moment = self.calendar.at(now_ns)
         except ServiceError as error:
-            self.set_trouble(f"time outside of the calendar: {error.message}")
+            self.set_unhealthy_reason(f"time outside of the calendar: {error.message}")
             return PULSE_SECONDS
-        self.set_trouble(None)
+        self.set_unhealthy_reason(None)
         now = monotonic()
         if moment != self._shown or now - self._shown_at >= SHOW_SECONDS:
             if self._shown is None or moment.session != self._shown.session:

@@ -11,10 +11,9 @@ from tradeul.v1 import polygon_ws_pb2
 from fastcore.feed_elements import Status
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.clock import fresh_epoch, monotonic, wall_ns
-from services.kit.runtime.counting import Growing, SetAsideReport
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.metrics import REJECTED, TICKS
+from services.kit.runtime.metrics import REJECTED, TICKS, CounterSync, SetAsideReport
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
@@ -55,7 +54,7 @@ class PolygonWs(Service):
         # Since when the vendor's connection has been away, and why; None while it is there, and before the first.
         self._lost: tuple[int, str] | None = None
         self._was_subscribed = False
-        self._growing = Growing()
+        self._counters = CounterSync()
         self._report = SetAsideReport()
         self._is_wall = settings.clock == "wall"
         self._redis: Redis | None = None
@@ -138,7 +137,7 @@ class PolygonWs(Service):
         for each in FeedState:
             metrics.FEED_STATE.labels(each.name.lower()).set(each is state)
         metrics.REFUSED.set(len(self.connection.refused))
-        self.set_trouble(detail if state is FeedState.REFUSED else None)
+        self.set_unhealthy_reason(detail if state is FeedState.REFUSED else None)
         if state is FeedState.SUBSCRIBED:
             if self._lost is not None:
                 self._add_gap(wall_ns())
@@ -163,21 +162,21 @@ class PolygonWs(Service):
             self._count()
 
     def _count(self) -> None:
-        grow = self._growing.grow
+        raise_to = self._counters.raise_to
         buffer, connection = self.buffer, self.connection
         metrics.HELD_BATCHES.set(buffer.held_batches)
         metrics.HELD_BYTES.set(buffer.held_bytes)
-        grow(metrics.MESSAGES, "messages", connection.messages)
-        grow(metrics.RECONNECTS, "reconnects", connection.reconnects)
-        grow(metrics.DROPPED_BATCHES, "dropped_batches", buffer.dropped_batches)
-        grow(metrics.DROPPED_EVENTS, "dropped_events", buffer.dropped_events)
+        raise_to(metrics.MESSAGES, "messages", connection.messages)
+        raise_to(metrics.RECONNECTS, "reconnects", connection.reconnects)
+        raise_to(metrics.DROPPED_BATCHES, "dropped_batches", buffer.dropped_batches)
+        raise_to(metrics.DROPPED_EVENTS, "dropped_events", buffer.dropped_events)
         for kind, count in buffer.decoder.totals.items():
-            grow(TICKS.labels(self.name, kind), kind, count)
+            raise_to(TICKS.labels(self.name, kind), kind, count)
         now = Counter(rejected(buffer, connection))
         for reason, count in now.items():
-            grow(REJECTED.labels(self.name, reason), f"rejected.{reason}", count)
+            raise_to(REJECTED.labels(self.name, reason), f"rejected.{reason}", count)
         now["dropped_events"] = buffer.dropped_events
-        self._report.tell(now)
+        self._report.update(now)
 
 
 def create(settings: Settings) -> Service:

@@ -19,7 +19,7 @@ import duckdb
 import msgspec
 
 from fastcore.columns import condition_mask
-from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK, ns_of
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -236,7 +236,7 @@ def conditions_of(text: str | None) -> int | None:
 
 
 def _ns(date: datetime.date, time: datetime.time) -> int:
-    return int(datetime.datetime.combine(date, time, NEW_YORK).timestamp()) * 10**9
+    return ns_of(datetime.datetime.combine(date, time, NEW_YORK))
 
 
 def _quoted(path: Path) -> str:

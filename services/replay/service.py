@@ -9,7 +9,7 @@ import grpc.aio
 from tradeul.v1 import polygon_ws_pb2
 
 from services.kit.rpc.server import add_servicer
-from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK, ns_of
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
@@ -38,8 +38,8 @@ class Replay(Service):
             raise StartError(f"{path}: expected a file of {replay.date}, was of {day.manifest.date}")
         for reason, rows in day.manifest.set_aside.items():
             metrics.rejected(reason, rows)
-        self.pace = Pace(replay.speed, ns_of(replay.start) or 0)
-        self._servicer = ReplayServicer(day, self.pace, ns_of(replay.until))
+        self.pace = Pace(replay.speed, given_ns(replay.start) or 0)
+        self._servicer = ReplayServicer(day, self.pace, given_ns(replay.until))
         log.info(
             "replay",
             date=str(day.manifest.date),
@@ -72,11 +72,11 @@ def cache_of(settings: Settings) -> Path:
     return settings.market_dir / "replay" / "days"
 
 
-def ns_of(time: datetime.datetime | None) -> int | None:
+def given_ns(time: datetime.datetime | None) -> int | None:
     """ns since 1970 UTC; New York time without an offset."""
     if time is None:
         return None
-    return round((time if time.tzinfo is not None else time.replace(tzinfo=NEW_YORK)).timestamp() * 1e6) * 1000
+    return ns_of(time if time.tzinfo is not None else time.replace(tzinfo=NEW_YORK))
 
 
 def create(settings: Settings) -> Service:

@@ -1,13 +1,12 @@
 """The sequencer's side of a replay: where it goes on, what is due, what it has acknowledged."""
 
 import asyncio
-import datetime
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from services.kit.rpc.ring import Position
-from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, monotonic
+from services.kit.runtime.clock import monotonic, new_york_time
 from services.kit.runtime.errors import INVALID_POSITION
 from services.kit.runtime.logging import get_logger
 from services.polygon_ws import grammar
@@ -181,4 +180,4 @@ class ReplaySubscription:
 
 def new_york_text(time_ns: int) -> str:
     """A time of the day as people write it, to the second."""
-    return datetime.datetime.fromtimestamp(time_ns // NS_PER_SECOND, NEW_YORK).strftime("%H:%M:%S")
+    return f"{new_york_time(time_ns):%H:%M:%S}"

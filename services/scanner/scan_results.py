@@ -7,15 +7,15 @@ encoded, up to a bound in bytes, until somebody takes them.
 
 from collections import deque
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from tradeul.v1 import scanner_pb2, session_pb2, ticker_row_pb2
 
+from services.kit.runtime.clock import NS_PER_MINUTE, utc_time
 from services.scanner import metrics
 from services.scanner.core import Applied, ScannerCore
 
-NS_PER_MINUTE: Final = 60_000_000_000
 # More than an hour of all lists, when the database is away.
 MAX_BYTES: Final = 64 * 1024 * 1024
 # How an ADD begins in an encoded ListDelta: the action's value, then the symbol's tag.
@@ -26,7 +26,6 @@ COLUMNS: Final = (
     *("price", "volume_today", "change_percent", "gap_percent", "rvol", "score"),
 )
 _NUMBERS: Final = ("price", "volume_today", "change_percent", "gap_percent", "rvol", "score")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 ResultRow = tuple[object, ...]
 
@@ -94,13 +93,13 @@ def result_rows(record: Record) -> Iterator[ResultRow]:
     session = session_pb2.Session.Name(session_pb2.Session.ValueType(record.session))
     if record.minute is None:
         delta = scanner_pb2.ListDelta.FromString(record.data)
-        time = _time(delta.timestamp.ToNanoseconds())
+        time = utc_time(delta.timestamp.ToNanoseconds())
         for change in delta.deltas:
             if change.action == scanner_pb2.ListChange.ADD:
                 yield _row(time, delta.list, session, True, change.data)
     else:
         ranked = scanner_pb2.RankedList.FromString(record.data)
-        time = _time(record.minute * NS_PER_MINUTE)
+        time = utc_time(record.minute * NS_PER_MINUTE)
         for row in ranked.rows:
             yield _row(time, ranked.list, session, False, row)
 
@@ -108,7 +107,3 @@ def result_rows(record: Record) -> Iterator[ResultRow]:
 def _row(time: datetime, name: str, session: str, is_entry: bool, row: ticker_row_pb2.TickerRow) -> ResultRow:
     numbers = (getattr(row, field) if row.HasField(field) else None for field in _NUMBERS)
     return (time, row.symbol, name, session, row.rank, is_entry, *numbers)
-
-
-def _time(ns: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=ns // 1000)

@@ -1,13 +1,13 @@
 """What time the market has: the wall clock's, or that of its newest event, which the scanner knows."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, Literal
 
 import grpc
 import grpc.aio
 from tradeul.v1 import scanner_pb2
 
-from services.kit.runtime.clock import NS_PER_SECOND, wall_ns
+from services.kit.runtime.clock import utc_time, wall_ns
 from services.kit.runtime.errors import CLOCK_UNKNOWN
 from services.ticker import metrics
 
@@ -32,7 +32,7 @@ class MarketTime:
         A replay stands before what is stored of its day: the newest stored bar would be the future.
         """
         ns = wall_ns() if self._is_wall else await self._event_ns()
-        return datetime.fromtimestamp(ns // NS_PER_SECOND, UTC).replace(microsecond=0) + _microseconds(ns)
+        return utc_time(ns + 999)
 
     async def _event_ns(self) -> int:
         try:
@@ -46,7 +46,3 @@ class MarketTime:
             raise CLOCK_UNKNOWN.error("the market's time is not known before its first event; `to` may say up to when")
         ns: int = status.event_time.ToNanoseconds()
         return ns
-
-
-def _microseconds(ns: int) -> timedelta:
-    return timedelta(microseconds=-(-(ns % NS_PER_SECOND) // 1000))

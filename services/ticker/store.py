@@ -9,9 +9,8 @@ from typing import Any, Final
 import asyncpg
 from tradeul.v1 import ticker_pb2
 
-from services.kit.runtime.errors import STORE_UNAVAILABLE
-from services.kit.runtime.redaction import reason_of
-from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.runtime.clock import utc_time
+from services.kit.stores.database import store_unavailable
 from services.ticker.core import COLUMNS, further_fields, is_set
 from services.ticker.requests import Interval, PageMark, date_in_new_york, day_bounds
 
@@ -19,8 +18,12 @@ Record = Mapping[str, Any]
 
 # A reader of the public door does not wait longer.
 QUERY_SECONDS: Final = 5.0
-# What the server says when it is the one that cannot go on; the rest are defects of the query.
+# The server is away, too slow, or cannot go on; the rest are defects of the query.
 _AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -29,7 +32,6 @@ _DAY: Final = timedelta(days=1)
 _MINUTE: Final = timedelta(minutes=1)
 # Of the day, in New York.
 _LAST_SESSION_ENDS: Final = timedelta(hours=20)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Before every bar.
 _FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 
@@ -102,16 +104,10 @@ _SCANS: Final = """
 
 @asynccontextmanager
 async def answering() -> AsyncIterator[None]:
-    """Turns a database that is away or too slow into STORE_UNAVAILABLE."""
-    try:
+    """Raises STORE_UNAVAILABLE for a database that is away or too slow."""
+    with store_unavailable(_AWAY):
         async with asyncio.timeout(QUERY_SECONDS):
             yield
-    except asyncpg.PostgresError as error:
-        if not isinstance(error, _AWAY):
-            raise
-        raise STORE_UNAVAILABLE.error(f"the database refused: {reason_of(error)}") from error
-    except DATABASE_ERRORS as error:
-        raise STORE_UNAVAILABLE.error(f"the database did not answer: {reason_of(error)}") from error
 
 
 class Queries:
@@ -230,7 +226,7 @@ class TickerStore:
 
 def _ceil(moment: datetime, width: timedelta) -> datetime:
     """The first start of a bar at or after `moment`."""
-    return moment + (_EPOCH - moment) % width
+    return moment + (utc_time(0) - moment) % width
 
 
 def _ceil_day(moment: datetime) -> date:

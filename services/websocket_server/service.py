@@ -51,7 +51,7 @@ class WebSocketServer(Service):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.hub.look_after(), name="websocket_server.look_after")
             tasks.create_task(self._bars.run(), name="websocket_server.bars")
-            tasks.create_task(self._watch_trouble(), name="websocket_server.trouble")
+            tasks.create_task(self._watch_trouble(), name="websocket_server.unhealthy_reason")
             tasks.create_task(self._until_defect(), name="websocket_server.defect")
 
     async def drain(self) -> None:
@@ -95,7 +95,7 @@ class WebSocketServer(Service):
     async def _watch_trouble(self) -> None:
         while True:
             await asyncio.sleep(TROUBLE_CHECK_SECONDS)
-            self.set_trouble(self.hub.problem or None)
+            self.set_unhealthy_reason(self.hub.problem or None)
 
 
 def create(settings: Settings) -> WebSocketServer:

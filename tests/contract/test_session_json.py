@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.kit.runtime.clock import NEW_YORK
-from services.market.calendar import Calendar, ns_of, trading_day
+from services.kit.runtime.clock import NEW_YORK, ns_of
+from services.market.calendar import Calendar, trading_day
 from services.market_session import messages
 
 TUESDAY = {

@@ -188,7 +188,7 @@ def test_data_of_an_earlier_version_are_adopted_not_lost(tmp_path: Path) -> None
 
 
 def test_up_shares_no_data_directory(tmp_path: Path) -> None:
-    from services.kit.runtime.data_directory import only_one
+    from services.cli.local.data_directory import only_one
 
     with only_one(tmp_path / "simulator"):
         result = tradeul("up", TRADEUL_DATA_DIR=str(tmp_path))
@@ -261,7 +261,7 @@ async def test_a_service_with_a_trouble_has_started() -> None:
     try:
         ready = readiness(module, Address("127.0.0.1", host.port))
         assert await ready()
-        service.set_trouble("auth_failed: authentication failed")
+        service.set_unhealthy_reason("auth_failed: authentication failed")
         assert await ready()
     finally:
         port = host.port

@@ -157,11 +157,11 @@ async def test_says_who_is_missing(mesh: SmallMesh) -> None:
 async def test_follows_trouble_and_its_end(mesh: SmallMesh) -> None:
     await mesh.begin(*NEEDED)
     await mesh.until_healthy()
-    mesh.peers["scanner"].service.set_trouble("the state is gone")
+    mesh.peers["scanner"].service.set_unhealthy_reason("the state is gone")
     await mesh.until_state("scanner", "NOT_SERVING")
     assert (await mesh.refused()).message == "not serving: scanner (NOT_SERVING)"
     assert REGISTRY.get_sample_value("tradeul_mesh_serving", {"peer": "scanner"}) == 0
-    mesh.peers["scanner"].service.set_trouble(None)
+    mesh.peers["scanner"].service.set_unhealthy_reason(None)
     await mesh.until_healthy()
     assert REGISTRY.get_sample_value("tradeul_mesh_serving", {"peer": "scanner"}) == 1
 

@@ -25,10 +25,9 @@ from services.cli.local import embedded
 from services.cli.local.process import ChildProcess
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
-from services.kit.runtime.clock import NEW_YORK, MeshClock, monotonic_ns
+from services.kit.runtime.clock import NEW_YORK, MeshClock, monotonic_ns, ns_of
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import open_redis
-from services.market.calendar import ns_of
 from services.market_session.service import MarketSession
 from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal

@@ -111,7 +111,7 @@ async def test_until_stops_the_day_and_questions_are_answered(vendor: VendorServ
         async with asyncio.timeout(30):
             while "stands where it was to stop, at 09:31:30" not in (await feed_status(running)).detail:
                 await asyncio.sleep(0.01)
-        assert running.data_ingest.trouble is None
+        assert running.data_ingest.unhealthy_reason is None
         assert running.data_ingest.sequencer.day.date.isoformat() == "2025-11-24"
 
 

@@ -367,7 +367,7 @@ async def test_plain_requests(server: WebSocketServer) -> None:
         health = await http.get("/health")
         assert health.status_code == 200
         assert health.json()["status"] == "healthy"
-        server.set_trouble("the scanner is away")
+        server.set_unhealthy_reason("the scanner is away")
         assert (await http.get("/readyz")).status_code == 503
         assert (await http.get("/health")).json()["websocket_server"] == "running: the scanner is away"
         for path in ("/", "/ws", "/ws/scanner/", "/ws/scannerx"):

@@ -5,10 +5,10 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
-from services.kit.runtime.clock import NS_PER_SECOND
+from services.kit.runtime.clock import NS_PER_SECOND, ns_of
 from services.kit.runtime.errors import ServiceError
 from services.kit.vendor.models import MarketHoliday
-from services.market.calendar import Calendar, Session, ns_of, trading_day
+from services.market.calendar import Calendar, Session, trading_day
 from services.market.nyse import nyse_calendar
 from services.market_session import core
 from services.market_session.core import Change, Closures, Unusable

@@ -17,7 +17,7 @@ from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.settings import Settings
 from services.market.flat_files import TRADES_KIND, file_name, market_file_beside
 from services.market.recorded_market import VERSION, RecordedMarket, write
-from services.replay.service import ns_of
+from services.replay.service import given_ns
 from tests.support.flat_trades import DAY, TRADE_COLUMNS, ns_at, trade_row, write_rows
 
 REPLAY = {"TRADEUL_REPLAY_DATE": str(DAY)}
@@ -76,9 +76,9 @@ def test_wrong_times_are_refused() -> None:
 
 
 def test_times_without_an_offset_are_new_yorks() -> None:
-    assert ns_of(datetime.datetime.fromisoformat("2025-11-24T09:30:00")) == ns_at("09:30:00")
-    assert ns_of(datetime.datetime.fromisoformat("2025-11-24T14:30:00+00:00")) == ns_at("09:30:00")
-    assert ns_of(None) is None
+    assert given_ns(datetime.datetime.fromisoformat("2025-11-24T09:30:00")) == ns_at("09:30:00")
+    assert given_ns(datetime.datetime.fromisoformat("2025-11-24T14:30:00+00:00")) == ns_at("09:30:00")
+    assert given_ns(None) is None
 
 
 def test_a_replay_has_the_file_for_a_feed_and_writes_nowhere(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def _service_spec(module: Module, settings: Settings, environment: Mapping[str, 
 
 
 def readiness(module: Module, address: Address) -> Ready:
-    """Asks a service whether it has started; one with a trouble, such as a key that was refused, has."""
+    """Asks a service whether it has started; an unhealthy one, such as with a key that was refused, has."""
 
     async def http_ready() -> bool:
         return await http_status(address.host, address.port, "/readyz") == 200

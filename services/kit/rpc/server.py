@@ -198,12 +198,12 @@ class Host:
 
     async def _show_health(self) -> None:
         """Health as it is now, whatever it was when this was asked for."""
-        is_well = self.service.state is State.RUNNING and self.service.trouble is None
+        is_well = self.service.state is State.RUNNING and self.service.unhealthy_reason is None
         response = health_pb2.HealthCheckResponse
         await self._set_health(response.SERVING if is_well else response.NOT_SERVING)
 
     def _observe(self, state: State) -> None:
-        is_well = state is State.RUNNING and self.service.trouble is None
+        is_well = state is State.RUNNING and self.service.unhealthy_reason is None
         SERVICE_STATE.labels(self.service.name).set(is_well)
         if state is State.RUNNING:
             change = asyncio.get_running_loop().create_task(self._show_health())

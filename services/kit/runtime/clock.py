@@ -2,12 +2,15 @@
 
 import asyncio
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal, Protocol
 from zoneinfo import ZoneInfo
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 NS_PER_SECOND: Final = 1_000_000_000
+NS_PER_MINUTE: Final = 60 * NS_PER_SECOND
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def wall_ns() -> int:
@@ -37,6 +40,26 @@ def utc_now() -> datetime:
 def new_york_today() -> date:
     """The wall clock's date in New York."""
     return datetime.now(NEW_YORK).date()
+
+
+def utc_time(ns: int) -> datetime:
+    """The UTC time of an instant, in nanoseconds since 1970 UTC, rounded down to the microsecond."""
+    return _EPOCH + timedelta(microseconds=ns // 1000)
+
+
+def new_york_time(ns: int) -> datetime:
+    """The New York time of an instant, in nanoseconds since 1970 UTC, rounded down to the microsecond."""
+    return utc_time(ns).astimezone(NEW_YORK)
+
+
+def new_york_date(ns: int) -> date:
+    """The New York date of an instant, in nanoseconds since 1970 UTC."""
+    return new_york_time(ns).date()
+
+
+def ns_of(time: datetime) -> int:
+    """Nanoseconds since 1970 UTC of a time with a zone, exact."""
+    return (time - _EPOCH) // _MICROSECOND * 1000
 
 
 def monotonic_ns() -> int:

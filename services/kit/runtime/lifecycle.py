@@ -48,31 +48,31 @@ class Service:
         self.settings = settings
         self._state = State.NEW
         self._listeners: list[Callable[[State], None]] = []
-        self._trouble: str | None = None
+        self._unhealthy_reason: str | None = None
 
     @property
     def state(self) -> State:
         return self._state
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why it cannot do its work although it runs; None when it can."""
-        return self._trouble
+        return self._unhealthy_reason
 
     @property
     def condition(self) -> str:
-        """The state's name, with the trouble if there is any: "running" alone is ready."""
-        return self._state.value if self._trouble is None else f"{self._state.value}: {self._trouble}"
+        """The state's name, with the unhealthy reason if there is one: "running" alone is ready."""
+        return self._state.value if self._unhealthy_reason is None else f"{self._state.value}: {self._unhealthy_reason}"
 
-    def set_trouble(self, trouble: str | None) -> None:
+    def set_unhealthy_reason(self, reason: str | None) -> None:
         """Says why it cannot do its work, or that it can again: health is NOT_SERVING meanwhile."""
-        if trouble != self._trouble:
-            self._trouble = trouble
+        if reason != self._unhealthy_reason:
+            self._unhealthy_reason = reason
             for listener in self._listeners:
                 listener(self._state)
 
     def on_state(self, listener: Callable[[State], None]) -> None:
-        """Calls `listener` at every change of state or trouble."""
+        """Calls `listener` at every change of the state or of the unhealthy reason."""
         self._listeners.append(listener)
 
     def enter(self, state: State) -> None:

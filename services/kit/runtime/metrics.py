@@ -6,16 +6,23 @@ service in it is RUNNING; else 503 with their states).
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections import Counter as Counts
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 
+log = get_logger(__name__)
+
+# Input that was set aside is logged at most so often.
+REPORT_SECONDS: Final = 10.0
 LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 FRAMES = Counter("tradeul_frames", "Frames or batches handled, by kind.", ["service", "kind"])
@@ -39,6 +46,36 @@ RPC_OPEN = Gauge("tradeul_rpc_open", "RPCs under way.", ["method"])
 RPC_SECONDS = Histogram(
     "tradeul_rpc_seconds", "How long unary RPCs took to answer.", ["method"], buckets=LATENCY_BUCKETS
 )
+
+
+class CounterSync:
+    """Raises Prometheus counters to totals that are counted elsewhere, such as in the core."""
+
+    def __init__(self) -> None:
+        self._counted: Counts[str] = Counts()
+
+    def raise_to(self, counter: Counter, name: str, total: int) -> None:
+        """Adds to `counter` what `total` has grown by since the last call for `name`."""
+        if total > self._counted[name]:
+            counter.inc(total - self._counted[name])
+            self._counted[name] = total
+
+
+class SetAsideReport:
+    """Logs what was set aside since the last line, by reason."""
+
+    def __init__(self) -> None:
+        self._reported: Counts[str] = Counts()
+        self._report_at = 0.0
+
+    def update(self, totals: Mapping[str, int]) -> None:
+        """`totals` are since the start, by reason."""
+        counts = Counts(totals)
+        if counts != self._reported and monotonic() >= self._report_at:
+            log.warning("input set aside", **(counts - self._reported))
+            self._reported = counts
+            self._report_at = monotonic() + REPORT_SECONDS
+
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 

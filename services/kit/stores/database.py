@@ -1,13 +1,16 @@
 """TimescaleDB or PostgreSQL: the connection pool, and the migrations that make the tables."""
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from prometheus_client import Counter
 
 from services.kit.runtime.clock import monotonic
-from services.kit.runtime.errors import StartError
+from services.kit.runtime.errors import STORE_UNAVAILABLE, StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.packaged import MIGRATIONS
 from services.kit.runtime.redaction import reason_of
@@ -23,6 +26,20 @@ DATABASE_ERRORS: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
+
+
+@contextlib.contextmanager
+def store_unavailable(
+    errors: tuple[type[Exception], ...] = DATABASE_ERRORS, failures: Counter | None = None
+) -> Iterator[None]:
+    """Raises STORE_UNAVAILABLE in place of `errors`, and counts them in `failures`."""
+    try:
+        yield
+    except errors as error:
+        if failures is not None:
+            failures.inc()
+        outcome = "refused" if isinstance(error, asyncpg.PostgresError) else "did not answer"
+        raise STORE_UNAVAILABLE.error(f"the database {outcome}: {reason_of(error)}") from error
 
 
 def without_password(url: str) -> str:

@@ -1,6 +1,8 @@
-"""Redis or Valkey: one way to connect."""
+"""Redis or Valkey: the one way to connect, whose market's data it holds, and many small values in one command."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -18,6 +20,39 @@ log = get_logger(__name__)
 RETRY_SECONDS = 0.25
 # Whose market's data these are; set by the first start.
 MARKET_KEY = "market:source"
+# Of a script, so that Redis is never busy with one for long.
+KEYS_AT_ONCE: Final = 256
+
+# ARGV: seconds to live, number of fields, their names, then the fields' values for each key. An
+# empty value is none: such a field is taken out, and a key without any.
+_HASHES: Final = """
+local ttl, width = tonumber(ARGV[1]), tonumber(ARGV[2])
+for i = 1, #KEYS do
+  local base, put, out = 2 + width * i, {}, {}
+  for j = 1, width do
+    local value = ARGV[base + j]
+    if value == '' then
+      out[#out + 1] = ARGV[2 + j]
+    else
+      put[#put + 1] = ARGV[2 + j]
+      put[#put + 1] = value
+    end
+  end
+  if #out > 0 then redis.call('HDEL', KEYS[i], unpack(out)) end
+  if #put > 0 then
+    redis.call('HSET', KEYS[i], unpack(put))
+    redis.call('EXPIRE', KEYS[i], ttl)
+  end
+end
+return #KEYS
+"""
+# ARGV: seconds to live, then a value for each key.
+_STRINGS: Final = """
+for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end
+return #KEYS
+"""
+
+Value = str | bytes
 
 
 def make_client(url: str, *, decode_responses: bool = True) -> Redis:
@@ -89,3 +124,28 @@ async def claim_market(url: str, market: str) -> None:
         await client.aclose()
     if holder != market:
         raise StartError(other_market(f"the Redis at {redact(url)}", str(holder), market))
+
+
+class BulkWriter:
+    """Writes hashes and strings that live for a while. Its methods raise RedisError, OSError.
+
+    By scripts of a few hundred keys: the cost of a pipeline of commands is Python's, for each command.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._hashes = redis.register_script(_HASHES)
+        self._strings = redis.register_script(_STRINGS)
+
+    async def hashes(
+        self, keys: Sequence[str], fields: Sequence[str], values: Sequence[Sequence[Value]], ttl_seconds: int
+    ) -> None:
+        """Sets `fields` of each key to its `values`; an empty value takes the field out."""
+        head: list[Value | int] = [ttl_seconds, len(fields), *fields]
+        for first in range(0, len(keys), KEYS_AT_ONCE):
+            part = slice(first, first + KEYS_AT_ONCE)
+            await self._hashes(keys[part], [*head, *(value for row in values[part] for value in row)])
+
+    async def strings(self, keys: Sequence[str], values: Sequence[Value], ttl_seconds: int) -> None:
+        for first in range(0, len(keys), KEYS_AT_ONCE):
+            part = slice(first, first + KEYS_AT_ONCE)
+            await self._strings(keys[part], [ttl_seconds, *values[part]])

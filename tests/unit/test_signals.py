@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.kit.runtime.interrupts import ctrl_c_is_an_interrupt
+from services.cli.signals import ctrl_c_is_an_interrupt
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,13 @@
-"""Ctrl-C while a library works that makes an error of its own of it."""
+"""Signals of a command: a stop that is waited for, and Ctrl-C while a library works."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -32,3 +36,19 @@ def ctrl_c_is_an_interrupt() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def stop_event() -> asyncio.Event:
+    """Set at the first SIGINT or SIGTERM; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    def ask() -> None:
+        event.set()
+        for each in STOP_SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in STOP_SIGNALS:
+        loop.add_signal_handler(each, ask)
+    return event
