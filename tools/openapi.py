@@ -29,8 +29,8 @@ STATUS: Final = ".google.rpc.Status"
 ANY: Final = "*"
 HTTP_BODY: Final = ".google.api.HttpBody"
 ERROR_DESCRIPTION: Final = (
-    "An error: 400 is the request's mistake, 404 something that does not exist, 409 something that exists already, "
-    "429 too much at once, 503 something that is away for the moment, 504 something that did not answer in time."
+    "An error: 400 for an invalid request, 404 for something that does not exist, 409 for something that already "
+    "exists, 429 for a limit that is reached, 503 if a service is unavailable, 504 if one did not answer in time."
 )
 _VARIABLE: Final = re.compile(r"\{(\w+)(?:=[^}]*)?\}")
 
@@ -178,7 +178,7 @@ class _Document:
         else:
             content = {"application/json": {"schema": answer}}
         return {
-            "200": {"description": comment or "The answer.", "content": content},
+            "200": {"description": comment or "The response.", "content": content},
             "default": {
                 "description": ERROR_DESCRIPTION,
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}},

@@ -104,8 +104,8 @@ def test_names_enums_numbers_and_times_are_those_of_the_answers() -> None:
 
 
 def test_comments_are_descriptions() -> None:
-    assert ROUTES["get", "/api/v1/scanner/gappers"]["summary"] == "Both gapper lists at once"
-    assert SCHEMAS["RankedList"]["description"] == "A list at one moment."
+    assert ROUTES["get", "/api/v1/scanner/gappers"]["summary"] == "Returns both gapper lists"
+    assert SCHEMAS["RankedList"]["description"] == "A list at one position."
     assert "04:00-09:30" in SCHEMAS["Session"]["description"]
 
 

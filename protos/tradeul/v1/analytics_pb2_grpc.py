@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AnalyticsServiceStub:
-    """A symbol in a request is matched exactly, else upper-cased. One with a slash
-    is written with %2F in a path. Meanings: docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path,
+    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     def __init__(self, channel):
@@ -59,34 +59,35 @@ class AnalyticsServiceStub:
 
 
 class AnalyticsServiceServicer:
-    """A symbol in a request is matched exactly, else upper-cased. One with a slash
-    is written with %2F in a path. Meanings: docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path,
+    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     def GetRvol(self, request, context):
-        """Relative volume now.
+        """Returns a symbol's relative volume.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetIntraday(self, request, context):
-        """The day's highest and lowest price, extended hours included.
+        """Returns the day's highest and lowest price, including extended hours.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchMetrics(self, request, context):
-        """Both of some symbols, live: all of them, then those that changed, at most
-        once a second. Nothing can be resumed: every message holds whole values.
+        """Streams relative volume and price range of several symbols: first all of
+        them, then those that changed, at most once a second. The stream cannot be
+        resumed and need not be: every message holds complete values.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubscribeMetrics(self, request_iterator, context):
-        """The same for clients that can send: open, ack, cancel.
+        """WatchMetrics for clients that can send: open, ack, cancel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,8 +125,8 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AnalyticsService:
-    """A symbol in a request is matched exactly, else upper-cased. One with a slash
-    is written with %2F in a path. Meanings: docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path,
+    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     @staticmethod

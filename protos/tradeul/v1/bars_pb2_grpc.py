@@ -47,9 +47,9 @@ class BarServiceServicer:
     """
 
     def WatchBars(self, request, context):
-        """Every bar from now on, as the sequencer admitted it. Nothing can be resumed:
-        bars are re-sent and replaced anyway. A watcher that falls behind misses the
-        oldest of what it has not been sent, never a symbol's name.
+        """Streams every bar from now on, as the sequencer admitted it. The stream cannot
+        be resumed, because bars are re-sent and replaced anyway. A watcher that falls
+        behind loses the oldest unsent bars but never a symbol's name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

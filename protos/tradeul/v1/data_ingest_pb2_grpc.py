@@ -55,23 +55,23 @@ class DataIngestServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def SubscribeFrames(self, request_iterator, context):
-        """The sequenced stream, from any position: held frames, or a compacted
-        snapshot of the whole state, then live frames. A reader that falls behind
-        what is held gets a fresh snapshot, never a hole.
+        """Streams the sequenced frames from any position: retained frames, or a
+        compacted snapshot of the market, then live frames. A reader that falls
+        behind the retained frames gets a new snapshot, never a gap.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchClock(self, request, context):
-        """The stream's clock: its newest event time, at most once a second.
+        """Streams the market's clock: the newest event time, at most once a second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSequencerStatus(self, request, context):
-        """Positions, counts and rejected input.
+        """Returns positions, counts and rejected input.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DataMaintenanceServiceStub:
-    """Any replica answers for all of them: runs live in the database.
+    """Any replica answers for all replicas, because runs are stored in the database.
     """
 
     def __init__(self, channel):
@@ -68,48 +68,50 @@ class DataMaintenanceServiceStub:
 
 
 class DataMaintenanceServiceServicer:
-    """Any replica answers for all of them: runs live in the database.
+    """Any replica answers for all replicas, because runs are stored in the database.
     """
 
     def ListTasks(self, request, context):
-        """The tasks with their timetable, last run and next time.
+        """Returns the tasks with their timetable, last run and next run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RunTask(self, request, context):
-        """Starts a task now, by hand. ALREADY_EXISTS (TASK_RUNNING) while it runs
-        anywhere; NOT_FOUND (UNKNOWN_TASK).
+        """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the
+        task runs in any replica, and with NOT_FOUND (UNKNOWN_TASK).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchTask(self, request, context):
-        """A task's newest run, again whenever it changes, and the runs that follow it;
-        of one run, until it has ended.
+        """Streams a task's newest run whenever it changes, and the runs that follow it;
+        or, given a run_id, that run until it ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one run.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Newest first.
+        """Returns runs, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Asks a run to end, whichever replica has it; the answer is the run as it is
-        now. FAILED_PRECONDITION (RUN_ENDED) when it has ended.
+        """Requests cancellation of a run, whichever replica executes it, and returns
+        the run's current state. Fails with FAILED_PRECONDITION (RUN_ENDED) if the run
+        has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,7 +159,7 @@ def add_DataMaintenanceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DataMaintenanceService:
-    """Any replica answers for all of them: runs live in the database.
+    """Any replica answers for all replicas, because runs are stored in the database.
     """
 
     @staticmethod

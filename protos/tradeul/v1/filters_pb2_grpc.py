@@ -65,33 +65,36 @@ class FiltersServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ListFilters(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns all scanner filters, by priority.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFilter(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one scanner filter.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateFilter(self, request, context):
-        """ALREADY_EXISTS when there is one of that name.
+        """Creates a scanner filter. Fails with ALREADY_EXISTS if the name is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateFilter(self, request, context):
-        """Changes what is given and leaves the rest.
+        """Updates the given fields of a scanner filter and leaves the others unchanged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFilter(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Deletes a scanner filter.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class HistoricalServiceStub:
-    """One load of a kind runs at a time. What is stored is not loaded again, so a
-    load that was cancelled or failed goes on where it stopped when it is started again.
+    """Only one load of each kind runs at a time. Stored data are not loaded again, so
+    restarting a load that was cancelled or failed continues where it stopped.
     """
 
     def __init__(self, channel):
@@ -69,47 +69,49 @@ class HistoricalServiceStub:
 
 
 class HistoricalServiceServicer:
-    """One load of a kind runs at a time. What is stored is not loaded again, so a
-    load that was cancelled or failed goes on where it stopped when it is started again.
+    """Only one load of each kind runs at a time. Stored data are not loaded again, so
+    restarting a load that was cancelled or failed continues where it stopped.
     """
 
     def StartLoad(self, request, context):
-        """Starts a load and returns at once. FAILED_PRECONDITION (LOAD_RUNNING) while one of its kind runs.
+        """Starts a load and returns immediately. Fails with FAILED_PRECONDITION
+        (LOAD_RUNNING) while another load of its kind runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLoad(self, request, context):
-        """How a load stands.
+        """Returns a load and its progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchLoad(self, request, context):
-        """The load as it is now, again as it goes on, and `ended` last.
+        """Streams the load's progress, with `ended` as the last message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubscribeLoad(self, request_iterator, context):
-        """The same for clients that can send: open, ack, cancel (of the stream, not of the load).
+        """WatchLoad for clients that can send: open, ack, cancel (which ends the stream,
+        not the load).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLoads(self, request, context):
-        """Newest first.
+        """Returns loads, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelLoad(self, request, context):
-        """Stops a load after the units under way; returns how it stands then.
+        """Stops a load after the units in progress and returns its final state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,8 +159,8 @@ def add_HistoricalServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HistoricalService:
-    """One load of a kind runs at a time. What is stored is not loaded again, so a
-    load that was cancelled or failed goes on where it stopped when it is started again.
+    """Only one load of each kind runs at a time. Stored data are not loaded again, so
+    restarting a load that was cancelled or failed continues where it stopped.
     """
 
     @staticmethod

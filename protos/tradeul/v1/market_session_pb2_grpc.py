@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class MarketSessionServiceStub:
-    """Answers by the mesh's clock: the wall's, or the newest event's in a replay
-    or simulation (TRADEUL_CLOCK). UNAVAILABLE while that clock is not known.
+    """All answers use the mesh's clock: the wall clock, or the newest event time in a
+    replay or simulation (TRADEUL_CLOCK). While that clock is unknown, every call
+    fails with UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -64,40 +65,42 @@ class MarketSessionServiceStub:
 
 
 class MarketSessionServiceServicer:
-    """Answers by the mesh's clock: the wall's, or the newest event's in a replay
-    or simulation (TRADEUL_CLOCK). UNAVAILABLE while that clock is not known.
+    """All answers use the mesh's clock: the wall clock, or the newest event time in a
+    replay or simulation (TRADEUL_CLOCK). While that clock is unknown, every call
+    fails with UNAVAILABLE.
     """
 
     def GetCurrentSession(self, request, context):
-        """The session now.
+        """Returns the current session.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSession(self, request, context):
-        """The session now, again at every change and at least once a minute.
+        """Streams the current session: immediately, at every change, and at least once a
+        minute.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubscribeSession(self, request_iterator, context):
-        """The same for clients that can send: open, ack, cancel.
+        """WatchSession for clients that can send: open, ack, cancel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTradingDay(self, request, context):
-        """The times of one day, or of the trading day before or after it.
+        """Returns the session times of a date, or of the trading day before or after it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTradingDays(self, request, context):
-        """The trading days of a range, ascending.
+        """Returns the trading days in a range, ascending.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,8 +143,9 @@ def add_MarketSessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MarketSessionService:
-    """Answers by the mesh's clock: the wall's, or the newest event's in a replay
-    or simulation (TRADEUL_CLOCK). UNAVAILABLE while that clock is not known.
+    """All answers use the mesh's clock: the wall clock, or the newest event time in a
+    replay or simulation (TRADEUL_CLOCK). While that clock is unknown, every call
+    fails with UNAVAILABLE.
     """
 
     @staticmethod

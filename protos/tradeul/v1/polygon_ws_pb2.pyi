@@ -31,11 +31,11 @@ class SubscribeMarketRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___SubscribeMarketOpen:
-        """First message only."""
+        """Must be the first message, and only that."""
 
     @_builtins.property
     def ack(self) -> _stream_pb2.StreamAck:
-        """Lets polygon_ws forget the batches up to this position."""
+        """Releases the batches up to this position."""
 
     @_builtins.property
     def cancel(self) -> _stream_pb2.StreamCancel: ...
@@ -63,7 +63,7 @@ class SubscribeMarketOpen(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
-        """The last batch received; left out by a sequencer that knows none."""
+        """Position of the last batch received; left out by a sequencer that has none."""
 
     def __init__(
         self,
@@ -99,14 +99,16 @@ class SubscribeMarketResponse(_message.Message):
     def heartbeat(self) -> _stream_pb2.StreamHeartbeat: ...
     @_builtins.property
     def reset(self) -> _stream_pb2.StreamReset:
-        """The position is gone: batches were lost (counted); go on from here."""
+        """The requested position is no longer retained: batches were lost (and
+        counted); the stream continues from here.
+        """
 
     @_builtins.property
     def going_away(self) -> _stream_pb2.StreamGoingAway: ...
     @_builtins.property
     def feed_gap(self) -> Global___FeedGap:
-        """The vendor's connection was lost, or is back: what happened meanwhile
-        did not come, and never will by this stream.
+        """The connection to the vendor was lost or restored. Events from the time in
+        between were not received and will never arrive in this stream.
         """
 
     def __init__(
@@ -132,9 +134,9 @@ Global___SubscribeMarketResponse: _TypeAlias = SubscribeMarketResponse  # noqa: 
 
 @_typing.final
 class FeedGap(_message.Message):
-    """Sent when the connection is lost and again, with `to_ns`, when everything is
-    subscribed anew. The same gap has the same `from_ns`, and may be sent again
-    to a subscriber that comes back.
+    """Sent when the connection is lost, and again with `to_ns` once all subscriptions
+    are restored. The same gap has the same `from_ns` and may be repeated to a
+    subscriber that reconnects.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -144,11 +146,11 @@ class FeedGap(_message.Message):
     TO_NS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     from_ns: _builtins.int
-    """Wall clock: when the last message came, in ns since 1970 UTC."""
+    """Wall-clock time of the last message received, in ns since 1970 UTC."""
     to_ns: _builtins.int
-    """Left out while the connection is away."""
+    """Left out while the connection is down."""
     reason: _builtins.str
-    """Why it was lost, for people."""
+    """Human-readable reason."""
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
         """The last batch before the gap."""
@@ -181,7 +183,7 @@ class MarketOpened(_message.Message):
     def position(self) -> _stream_pb2.StreamPosition: ...
     @_builtins.property
     def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The feed's symbol table so far: element i has the feed's id i."""
+        """The feed's symbol table so far: element i has id i."""
 
     def __init__(
         self,
@@ -199,8 +201,8 @@ Global___MarketOpened: _TypeAlias = MarketOpened  # noqa: Y015
 
 @_typing.final
 class MarketBatch(_message.Message):
-    """What arrived together. The kinds are applied in the order of their fields;
-    within a kind the order of arrival is kept.
+    """Events that arrived together. Kinds are applied in the order of their fields;
+    within a kind, the order of arrival is kept.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -215,10 +217,10 @@ class MarketBatch(_message.Message):
     TRADES_FIELD_NUMBER: _builtins.int
     WATERMARK_NS_FIELD_NUMBER: _builtins.int
     first_symbol_id: _builtins.int
-    """Additions to the feed's symbol table, from `first_symbol_id` on."""
+    """Additions to the feed's symbol table, starting at `first_symbol_id`."""
     watermark_ns: _builtins.int
-    """Of a feed that says itself when lists refresh (a replay): a watermark that
-    follows this batch, in ns since 1970 UTC. Left out, the sequencer decides.
+    """Set by a feed that decides when lists refresh (a replay): the watermark that
+    follows this batch, in ns since 1970 UTC. If left out, the sequencer decides.
     """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
@@ -290,7 +292,7 @@ class UpdateSubscriptionsResponse(_message.Message):
     SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subscriptions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Everything subscribed now."""
+        """All current subscriptions."""
 
     def __init__(
         self,
@@ -337,8 +339,8 @@ class FeedStatus(_message.Message):
         BACKING_OFF: FeedStatus._State.ValueType  # 4
         """Waiting before the next attempt."""
         REFUSED: FeedStatus._State.ValueType  # 5
-        """The key was refused, or a newer connection of the same key evicted this
-        one: waits for an operator instead of fighting.
+        """The key was refused, or a newer connection with the same key evicted this
+        one. Does not retry: an operator has to act.
         """
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
@@ -349,8 +351,8 @@ class FeedStatus(_message.Message):
     BACKING_OFF: FeedStatus.State.ValueType  # 4
     """Waiting before the next attempt."""
     REFUSED: FeedStatus.State.ValueType  # 5
-    """The key was refused, or a newer connection of the same key evicted this
-    one: waits for an operator instead of fighting.
+    """The key was refused, or a newer connection with the same key evicted this
+    one. Does not retry: an operator has to act.
     """
 
     @_typing.final
@@ -406,7 +408,7 @@ class FeedStatus(_message.Message):
     NOTICES_FIELD_NUMBER: _builtins.int
     state: Global___FeedStatus.State.ValueType
     detail: _builtins.str
-    """What the vendor last said, for people."""
+    """Human-readable: the vendor's last status text."""
     messages: _builtins.float
     events: _builtins.float
     unacknowledged_batches: _builtins.float
@@ -421,14 +423,14 @@ class FeedStatus(_message.Message):
     def last_message_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def refused_subscriptions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Subscriptions that the vendor will not serve, with its reason; all others
-        go on. {"T.*": "not authorized to subscribe to T.*"}
+        """Subscriptions that the vendor refuses, with its reason; all others continue.
+        {"T.*": "not authorized to subscribe to T.*"}
         """
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___VendorNotice]:
-        """What the vendor said when something was wrong, and how it closed
-        connections: the newest 20, oldest first.
+        """The vendor's error messages and the reasons for closed connections: the newest
+        20, oldest first.
         """
 
     def __init__(
@@ -463,13 +465,13 @@ class VendorNotice(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """The vendor's status ("error", "auth_failed"), or "close" with code and
-    reason, "connect", "protocol".
+    """The vendor's status ("error", "auth_failed"), or "close" (with code and
+    reason), "connect" or "protocol".
     """
     text: _builtins.str
-    """On one line, at most 300 characters."""
+    """One line, at most 300 characters."""
     count: _builtins.int
-    """How often it came in a row, and when last."""
+    """Number of consecutive occurrences, and the time of the last one."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

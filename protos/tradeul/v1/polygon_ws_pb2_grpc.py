@@ -55,23 +55,23 @@ class PolygonWsServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def SubscribeMarket(self, request_iterator, context):
-        """Decoded market data. Batches are kept until acknowledged, so a sequencer
-        that comes back with its position misses nothing. One subscriber at a
-        time: a newer one ends the older with ABORTED.
+        """Streams decoded market data. Batches are retained until acknowledged, so a
+        sequencer that reconnects with its position loses nothing. There is one
+        subscriber at a time: a newer one ends the older with ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSubscriptions(self, request, context):
-        """Adds and removes vendor subscriptions ("T.AAPL", "A.*") while running.
+        """Adds and removes vendor subscriptions ("T.AAPL", "A.*") at run time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFeedStatus(self, request, context):
-        """The connection's state and counters.
+        """Returns the connection's state and counters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

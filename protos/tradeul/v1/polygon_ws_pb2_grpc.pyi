@@ -32,27 +32,27 @@ class PolygonWsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PolygonWsServiceAsyncStub: ...
     SubscribeMarket: _grpc.StreamStreamMultiCallable[_polygon_ws_pb2.SubscribeMarketRequest, _polygon_ws_pb2.SubscribeMarketResponse]
-    """Decoded market data. Batches are kept until acknowledged, so a sequencer
-    that comes back with its position misses nothing. One subscriber at a
-    time: a newer one ends the older with ABORTED.
+    """Streams decoded market data. Batches are retained until acknowledged, so a
+    sequencer that reconnects with its position loses nothing. There is one
+    subscriber at a time: a newer one ends the older with ABORTED.
     """
     UpdateSubscriptions: _grpc.UnaryUnaryMultiCallable[_polygon_ws_pb2.UpdateSubscriptionsRequest, _polygon_ws_pb2.UpdateSubscriptionsResponse]
-    """Adds and removes vendor subscriptions ("T.AAPL", "A.*") while running."""
+    """Adds and removes vendor subscriptions ("T.AAPL", "A.*") at run time."""
     GetFeedStatus: _grpc.UnaryUnaryMultiCallable[_polygon_ws_pb2.GetFeedStatusRequest, _polygon_ws_pb2.FeedStatus]
-    """The connection's state and counters."""
+    """Returns the connection's state and counters."""
 
 @_typing.type_check_only
 class PolygonWsServiceAsyncStub(PolygonWsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubscribeMarket: _aio.StreamStreamMultiCallable[_polygon_ws_pb2.SubscribeMarketRequest, _polygon_ws_pb2.SubscribeMarketResponse]  # type: ignore[assignment]
-    """Decoded market data. Batches are kept until acknowledged, so a sequencer
-    that comes back with its position misses nothing. One subscriber at a
-    time: a newer one ends the older with ABORTED.
+    """Streams decoded market data. Batches are retained until acknowledged, so a
+    sequencer that reconnects with its position loses nothing. There is one
+    subscriber at a time: a newer one ends the older with ABORTED.
     """
     UpdateSubscriptions: _aio.UnaryUnaryMultiCallable[_polygon_ws_pb2.UpdateSubscriptionsRequest, _polygon_ws_pb2.UpdateSubscriptionsResponse]  # type: ignore[assignment]
-    """Adds and removes vendor subscriptions ("T.AAPL", "A.*") while running."""
+    """Adds and removes vendor subscriptions ("T.AAPL", "A.*") at run time."""
     GetFeedStatus: _aio.UnaryUnaryMultiCallable[_polygon_ws_pb2.GetFeedStatusRequest, _polygon_ws_pb2.FeedStatus]  # type: ignore[assignment]
-    """The connection's state and counters."""
+    """Returns the connection's state and counters."""
 
 class PolygonWsServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -61,9 +61,9 @@ class PolygonWsServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_polygon_ws_pb2.SubscribeMarketRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_polygon_ws_pb2.SubscribeMarketResponse], _abc.AsyncIterator[_polygon_ws_pb2.SubscribeMarketResponse]]:
-        """Decoded market data. Batches are kept until acknowledged, so a sequencer
-        that comes back with its position misses nothing. One subscriber at a
-        time: a newer one ends the older with ABORTED.
+        """Streams decoded market data. Batches are retained until acknowledged, so a
+        sequencer that reconnects with its position loses nothing. There is one
+        subscriber at a time: a newer one ends the older with ABORTED.
         """
 
     @_abc_1.abstractmethod
@@ -72,7 +72,7 @@ class PolygonWsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _polygon_ws_pb2.UpdateSubscriptionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_polygon_ws_pb2.UpdateSubscriptionsResponse, _abc.Awaitable[_polygon_ws_pb2.UpdateSubscriptionsResponse]]:
-        """Adds and removes vendor subscriptions ("T.AAPL", "A.*") while running."""
+        """Adds and removes vendor subscriptions ("T.AAPL", "A.*") at run time."""
 
     @_abc_1.abstractmethod
     def GetFeedStatus(
@@ -80,6 +80,6 @@ class PolygonWsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _polygon_ws_pb2.GetFeedStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_polygon_ws_pb2.FeedStatus, _abc.Awaitable[_polygon_ws_pb2.FeedStatus]]:
-        """The connection's state and counters."""
+        """Returns the connection's state and counters."""
 
 def add_PolygonWsServiceServicer_to_server(servicer: PolygonWsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -117,107 +117,108 @@ class ScannerServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def ListLists(self, request, context):
-        """The definitions of all built-in lists.
+        """Returns the definitions of all built-in lists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetList(self, request, context):
-        """One list as it is now.
+        """Returns a list with its current rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetListJson(self, request, context):
-        """The same as JSON. The four `...Json` methods are what the public door calls
-        for REST: whole lists are encoded here, once for all who ask at a position.
+        """GetList as JSON. The gateway calls the four `...Json` methods for REST, so that
+        the scanner encodes each list once per position for all clients.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchList(self, request, context):
-        """One list live: a snapshot, then its changes.
+        """Streams a list: a snapshot, then its changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubscribeList(self, request_iterator, context):
-        """The same for clients that can send: open, ack, cancel.
+        """WatchList and WatchScan for clients that can send: open, ack, cancel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGappers(self, request, context):
-        """Both gapper lists at once.
+        """Returns both gapper lists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGappersJson(self, request, context):
-        """The same as JSON.
+        """GetGappers as JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFiltered(self, request, context):
-        """Everything that passes the base filter and the scanner filters, by score.
+        """Returns every symbol that passes the base filter and the scanner filters, by
+        score.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFilteredJson(self, request, context):
-        """The same as JSON.
+        """GetFiltered as JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryScan(self, request, context):
-        """An own list, once.
+        """Returns the current rows of a custom scan.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryScanJson(self, request, context):
-        """The same as JSON.
+        """QueryScan as JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchScan(self, request, context):
-        """An own list, live.
+        """Streams a custom scan: a snapshot, then its changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTickerRow(self, request, context):
-        """One symbol's row as of now, whichever lists it is in. The public door's
-        way to it is TickerService.GetTicker.
+        """Returns one symbol's current row, whether or not it is in a list. The gateway
+        offers it as TickerService.GetTicker.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFields(self, request, context):
-        """The fields that rows have and filters may name.
+        """Returns the fields of a row, which filters and orders may use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetScannerStatus(self, request, context):
-        """Session, counts, position and lag.
+        """Returns the scanner's session, counts, position and lag.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

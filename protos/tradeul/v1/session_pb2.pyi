@@ -28,9 +28,9 @@ class _SessionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Session.Value
     MARKET_OPEN: _Session.ValueType  # 2
     """09:30-16:00, or 13:00 on an early close."""
     POST_MARKET: _Session.ValueType  # 3
-    """To 20:00, or 17:00 on an early close."""
+    """Until 20:00, or 17:00 on an early close."""
     CLOSED: _Session.ValueType  # 4
-    """The rest, weekends and holidays."""
+    """All other times, including weekends and holidays."""
 
 class Session(_Session, metaclass=_SessionEnumTypeWrapper):
     """Times are America/New_York."""
@@ -41,7 +41,7 @@ PRE_MARKET: Session.ValueType  # 1
 MARKET_OPEN: Session.ValueType  # 2
 """09:30-16:00, or 13:00 on an early close."""
 POST_MARKET: Session.ValueType  # 3
-"""To 20:00, or 17:00 on an early close."""
+"""Until 20:00, or 17:00 on an early close."""
 CLOSED: Session.ValueType  # 4
-"""The rest, weekends and holidays."""
+"""All other times, including weekends and holidays."""
 Global___Session: _TypeAlias = Session  # noqa: Y015

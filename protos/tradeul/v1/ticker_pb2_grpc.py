@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class TickerServiceStub:
-    """A symbol in a request is matched exactly, else upper-cased. One with a slash
-    is written with %2F in a path.
+    """Symbols in requests are matched as written, then in upper case. In a path,
+    write the slash of a symbol as %2F.
     """
 
     def __init__(self, channel):
@@ -60,34 +60,35 @@ class TickerServiceStub:
 
 
 class TickerServiceServicer:
-    """A symbol in a request is matched exactly, else upper-cased. One with a slash
-    is written with %2F in a path.
+    """Symbols in requests are matched as written, then in upper case. In a path,
+    write the slash of a symbol as %2F.
     """
 
     def GetTicker(self, request, context):
-        """The live row. A symbol that has not traded today, or that the market does
-        not know, is answered with what is stored: metadata and `last_day`.
+        """Returns a symbol's live row. For a symbol that has not traded today, or that
+        the market does not know, returns stored data: metadata and `last_day`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTickerMetadata(self, request, context):
-        """The company or fund behind a symbol.
+        """Returns the company or fund behind a symbol.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBars(self, request, context):
-        """Stored bars, oldest first.
+        """Returns stored bars, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListScanResults(self, request, context):
-        """What the lists showed: each list once a minute, and every entry. Newest first.
+        """Returns the history of the lists: each list once a minute, and every entry into
+        a list. Newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,8 +126,8 @@ def add_TickerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TickerService:
-    """A symbol in a request is matched exactly, else upper-cased. One with a slash
-    is written with %2F in a path.
+    """Symbols in requests are matched as written, then in upper case. In a path,
+    write the slash of a symbol as %2F.
     """
 
     @staticmethod
