@@ -100,7 +100,7 @@ async def _child(what: str, *arguments: str) -> dict[str, Any]:
 
 async def _fill_month(connection: asyncpg.Connection) -> int:
     from services.historical.core import baseline_days
-    from services.market.nyse import nyse_calendar
+    from services.market.calendar import nyse_calendar
 
     _, days = baseline_days(nyse_calendar(DAY), DAY)
     for day in days:

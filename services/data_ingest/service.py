@@ -7,7 +7,7 @@ from typing import Final
 
 import grpc.aio
 from redis.asyncio import Redis
-from tradeul.v1 import bars_pb2, data_ingest_pb2, session_pb2
+from tradeul.v1 import bars_pb2, data_ingest_pb2, market_session_pb2_grpc, session_pb2
 
 from fastcore.admission import MAX_TIME
 from fastcore.trade_rules import read_rules
@@ -26,6 +26,7 @@ from services.data_ingest.reference.known_splits import KnownSplits
 from services.data_ingest.reference.notices import ReferenceNotices
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.servicer import DataIngestServicer
+from services.data_ingest.startup import vendor_now_ns
 from services.data_ingest.stream.bar_stream import BarStream
 from services.data_ingest.stream.epoch import next_epoch
 from services.data_ingest.stream.filters_follower import FiltersFollower
@@ -50,8 +51,8 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
 from services.kit.vendor.client import VendorClient
-from services.market.calendar_client import TradingDays, vendor_now_ns
-from services.market.days import Calendar, Day
+from services.market.calendar import Calendar, TradingDay
+from services.market.calendar_client import CalendarClient
 
 log = get_logger(__name__)
 
@@ -109,7 +110,7 @@ class DataIngest(Service):
             retry_max_s=VENDOR_PAUSE_SECONDS,
         )
         self._channel = open_channel(settings.address("market_session"))
-        self._trading_days = TradingDays(self._channel)
+        self._trading_days = CalendarClient(market_session_pb2_grpc.MarketSessionServiceStub(self._channel))
         now_ns, day = await self._first_day(vendor)
 
         found = await opening.find(directory, day, now_ns) if directory is not None else None
@@ -220,7 +221,7 @@ class DataIngest(Service):
         elif self._journal_directory is not None:
             self._journal_directory.close()
 
-    async def _first_day(self, vendor: VendorClient) -> tuple[int, Day]:
+    async def _first_day(self, vendor: VendorClient) -> tuple[int, TradingDay]:
         """The stream's first time and day; raises StartError when the calendar does not know the day."""
         replayed = self.settings.replay.date
         now_ns = 0
@@ -229,9 +230,9 @@ class DataIngest(Service):
         date = replayed or new_york_date(now_ns)
         self._calendar = await self._trading_days.calendar(date)
         if replayed is not None:
-            day = next((day for day in self._calendar.days if day.date == date), None)
+            day = self._calendar.find(date)
         else:
-            day = self._calendar.begun(now_ns) if self._is_wall else self._calendar.first(now_ns)
+            day = self._calendar.in_force(now_ns) if self._is_wall else self._calendar.startup_day(now_ns)
         if day is None:
             raise StartError(f"expected market_session to know the trading day of {date}, knew none")
         return now_ns or day.pre_market_start_ns, day

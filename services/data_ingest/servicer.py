@@ -17,7 +17,7 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED, ServiceError
 from services.kit.runtime.logging import get_logger
-from services.market.trading_date import trading_date
+from services.market.dates import trading_date
 
 log = get_logger(__name__)
 

@@ -13,9 +13,14 @@ from services.data_ingest.journal import Journal, JournalDirectory, Recovered, r
 from services.data_ingest.stream.epoch import FILE, next_epoch, read_last
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, MarketCopy, Sequencer
 from services.kit.lists.definitions import load_lists
+from services.kit.runtime.backoff import Backoff
+from services.kit.runtime.clock import ns_of
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
-from services.market.days import Day
+from services.kit.vendor.client import VendorClient, VendorError
+from services.market.calendar import TradingDay
+from services.market.dates import server_time
 from services.market.recorded_market import read
 
 log = get_logger(__name__)
@@ -34,7 +39,7 @@ def open_directory(settings: Settings) -> JournalDirectory | None:
     return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
 
 
-async def find(directory: JournalDirectory, day: Day, now_ns: int) -> Recovered | None:
+async def find(directory: JournalDirectory, day: TradingDay, now_ns: int) -> Recovered | None:
     """What the journal holds, when it is about this day; `now_ns` is what the feed's clock says."""
     found = await asyncio.to_thread(recover, directory, load_lists())
     if found is None:
@@ -61,7 +66,7 @@ async def recorded_market(settings: Settings) -> MarketState | None:
     return rows
 
 
-def has_reference(rows: MarketState, day: Day) -> bool:
+def has_reference(rows: MarketState, day: TradingDay) -> bool:
     """Whether all reference data had been loaded when a market was recorded, so that they need not be again.
 
     They come in passes, previous closes first, and of an empty database symbol by symbol over minutes:
@@ -136,3 +141,15 @@ async def begin_journal(journal: Journal, found: Recovered | None) -> None:
     else:
         # Of another epoch the numbers mean nothing.
         await journal.begin(found.feed, found.trade_identities, found.state if found.market is not None else None)
+
+
+async def vendor_now_ns(vendor: VendorClient) -> int:
+    """The vendor's time, ns since 1970 UTC; tries again until it can be had."""
+    backoff = Backoff()
+    while True:
+        try:
+            return ns_of(server_time((await vendor.market_status()).server_time))
+        except (VendorError, ValueError) as error:
+            pause = backoff.next()
+            log.warning("no market status from the vendor", reason=reason_of(error), again_in=pause)
+            await asyncio.sleep(pause)

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import ClassVar, Final
 
 import grpc.aio
-from tradeul.v1 import data_maintenance_pb2
+from tradeul.v1 import data_maintenance_pb2, market_session_pb2_grpc
 
 from services.data_maintenance.board import RunBoard
 from services.data_maintenance.run_store import LEASE_SECONDS, RETRY_SECONDS, RunStore
@@ -27,8 +27,8 @@ from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
-from services.market.calendar_client import TradingDays
-from services.market.days import Calendar
+from services.market.calendar import Calendar
+from services.market.calendar_client import CalendarClient
 
 log = get_logger(__name__)
 
@@ -79,7 +79,7 @@ class DataMaintenance(Service):
         if tasks is None:
             tasks = await open_tasks(settings, pool, resources, self.now)
         channel = await resources.enter_async_context(open_channel(settings.address("market_session")))
-        self._trading_days = TradingDays(channel)
+        self._trading_days = CalendarClient(market_session_pb2_grpc.MarketSessionServiceStub(channel))
         store = RunStore(pool, self.holder, self._lease_seconds, self._retry_seconds)
         runner = Runner(store, self._progress_seconds)
         self.board = RunBoard(settings.database_url, store, runner.poke)

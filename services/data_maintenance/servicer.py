@@ -16,13 +16,13 @@ from services.data_maintenance.grammar import message_of
 from services.data_maintenance.run_store import RunStore
 from services.data_maintenance.timetable import Timetable
 from services.kit.runtime.errors import (
-    INVALID_DATE,
     INVALID_REQUEST,
     RUN_ENDED,
     UNKNOWN_RUN,
     UNKNOWN_TASK,
 )
 from services.kit.stores.database import store_unavailable
+from services.market.dates import parse_date
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Message = data_maintenance_pb2.MaintenanceRun
@@ -62,7 +62,7 @@ class DataMaintenanceServicer:
         return answer
 
     async def RunTask(self, request: data_maintenance_pb2.RunTaskRequest, _: Context) -> Message:
-        trading_date = _date(request.trading_date)
+        trading_date = _trading_date(request)
         with answering():
             return message_of(await self._timetable.start_by_hand(request.task, trading_date))
 
@@ -97,7 +97,7 @@ class DataMaintenanceServicer:
             raise INVALID_REQUEST.error(f"page_token: expected one from an answer, was {request.page_token!r}")
         size = min(request.page_size or DEFAULT_PAGE, LARGEST_PAGE)
         before = int(request.page_token) if request.page_token else None
-        trading_date = _date(request.trading_date)
+        trading_date = _trading_date(request)
         with answering():
             runs = await self._store.list(request.task, trading_date, before, size + 1)
         answer = data_maintenance_pb2.ListRunsResponse(runs=map(message_of, runs[:size]))
@@ -119,13 +119,5 @@ class DataMaintenanceServicer:
             raise UNKNOWN_TASK.error(f"expected one of {', '.join(self._timetable.specs)}, was {task!r}", task=task)
 
 
-def _date(text: str) -> date | None:
-    if not text:
-        return None
-    try:
-        # Python reads other forms of ISO 8601 as well.
-        if (day := date.fromisoformat(text)).isoformat() == text:
-            return day
-    except ValueError:
-        pass
-    raise INVALID_DATE.error(f"trading_date: expected YYYY-MM-DD, was {text!r}", field="trading_date")
+def _trading_date(request: data_maintenance_pb2.RunTaskRequest | data_maintenance_pb2.ListRunsRequest) -> date | None:
+    return parse_date(request.trading_date, "trading_date") if request.trading_date else None

@@ -11,8 +11,7 @@ from services.data_maintenance import metrics
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.database import DATABASE_ERRORS
-from services.market.days import Calendar
-from services.market.sessions import session_starts
+from services.market.calendar import Calendar, session_starts
 
 log = get_logger(__name__)
 

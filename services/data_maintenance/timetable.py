@@ -23,7 +23,7 @@ from services.kit.runtime.errors import NOT_A_TRADING_DAY, NOT_READY, TASK_RUNNI
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.database import DATABASE_ERRORS
-from services.market.days import Calendar
+from services.market.calendar import Calendar
 
 log = get_logger(__name__)
 

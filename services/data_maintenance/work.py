@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from services.data_maintenance.run_store import LostRunError, Run, Standing
-from services.market.days import Calendar
+from services.market.calendar import Calendar
 
 _STILL_MINE: Final = "SELECT TRUE FROM maintenance_runs WHERE id = $1 AND fence = $2 AND state = 'RUNNING' FOR SHARE"
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from services.kit.runtime.errors import INVALID_DATE, INVALID_REQUEST
 from services.market.calendar import Calendar, TradingDay
+from services.market.dates import parse_date
 
 REST: Final = "rest"
 # The days that make a baseline.
@@ -87,25 +88,13 @@ def make_request(kind: str, source: str, first: str, last: str, is_raw: bool = F
         raise INVALID_REQUEST.error(f"kind: expected one of {', '.join(Kind)}, was {kind[:50]!r}", kind=kind[:50])
     if is_raw and kind != Kind.SLOTS:
         raise INVALID_REQUEST.error("no_splits: expected for slots only, whose days are brought to the same shares")
-    start, end = _date(first, "from"), _date(last, "to")
+    start, end = parse_date(first, "from") if first else None, parse_date(last, "to") if last else None
     if start is not None and end is not None and start > end:
         raise INVALID_DATE.error(f"expected from at or before to, was {start} to {end}", start=start, end=end)
     return Request(Kind(kind), source or REST, start, end, is_raw, again)
 
 
-def _date(text: str, name: str) -> datetime.date | None:
-    if not text:
-        return None
-    try:
-        # Python reads other forms of ISO 8601 as well.
-        if (day := datetime.date.fromisoformat(text)).isoformat() == text:
-            return day
-    except ValueError:
-        pass
-    raise INVALID_DATE.error(f"{name}: expected YYYY-MM-DD, was {text[:50]!r}", field=name)
-
-
-def days_of(request: Request, calendar: Calendar, newest: datetime.date) -> list[TradingDay]:
+def days_of(request: Request, calendar: Calendar, newest: datetime.date) -> Sequence[TradingDay]:
     """The trading days to load: from `first` (or as many as the kind wants) to `last`, at most `newest`.
 
     Raises INVALID_DATE when there are none or too many.

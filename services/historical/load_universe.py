@@ -12,7 +12,7 @@ from services.historical.work import LoadError, Work
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import TickerSummary
-from services.market_session.core import Change, read_holidays
+from services.market.closures import Change, read_holidays
 
 # A list that is so much shorter than before is the vendor's error, not the end of the market.
 LEAST_SHARE: Final = 0.5

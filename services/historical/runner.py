@@ -28,8 +28,7 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.companies import known_from
-from services.market.calendar import Calendar
-from services.market.nyse import nyse_calendar
+from services.market.calendar import Calendar, nyse_calendar
 
 log = get_logger(__name__)
 

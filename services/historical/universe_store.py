@@ -7,7 +7,7 @@ import asyncpg
 
 from services.historical.patience import WAIT_SECONDS, Patient, patiently
 from services.historical.store import KEEP_HISTORY
-from services.market_session.core import Change
+from services.market.closures import Change
 
 _LISTED = """
     INSERT INTO ticker_universe AS known (symbol, is_active, first_seen, last_seen)

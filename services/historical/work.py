@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ class Work:
     request: Request
     settings: Settings
     calendar: Calendar
-    days: list[TradingDay]
+    days: Sequence[TradingDay]
     store: HistoryStore
     vendor: VendorClient
     known_from: datetime.date

@@ -1,57 +1,65 @@
-"""The trading calendar, from market_session, and the day that a feed begins with, from the vendor."""
+"""The trading calendar as market_session serves it."""
 
 import asyncio
-import datetime
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from datetime import date, timedelta
+from typing import Final, Protocol
 
-import grpc.aio
-from tradeul.v1 import market_session_pb2, market_session_pb2_grpc
+from tradeul.v1 import market_session_pb2
 
 from services.kit.runtime.backoff import Backoff
-from services.kit.runtime.clock import ns_of
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.kit.vendor.client import VendorClient, VendorError
-from services.market.days import Calendar, Day
+from services.market.calendar import Calendar, TradingDay
 
 log = get_logger(__name__)
 
 # 250 trading days of history, and a month ahead; market_session lists at most 400 days.
-DAYS_BEHIND: Final = 365
-DAYS_AHEAD: Final = 30
+SPAN_BEHIND: Final = timedelta(days=365)
+SPAN_AHEAD: Final = timedelta(days=30)
 DEADLINE_SECONDS: Final = 5.0
 # The vendor may announce a holiday or an early close at any time.
 REFRESH_SECONDS: Final = 1800.0
 
 
-class TradingDays:
-    """Asks market_session; tries again until it answers."""
+class SessionStub(Protocol):
+    """The part of MarketSessionServiceStub that is used here: this package imports no gRPC."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub: Any = market_session_pb2_grpc.MarketSessionServiceStub(channel)
+    def ListTradingDays(
+        self, request: market_session_pb2.ListTradingDaysRequest, *, timeout: float
+    ) -> Awaitable[market_session_pb2.ListTradingDaysResponse]: ...
 
-    async def calendar(self, around: datetime.date) -> Calendar:
+
+class CalendarClient:
+    """Reads the calendar from market_session, again and again until it answers."""
+
+    def __init__(self, stub: SessionStub) -> None:
+        self._stub = stub
+
+    async def calendar(self, around: date) -> Calendar:
         """The trading days of the year before a date and of the month after it."""
         request = market_session_pb2.ListTradingDaysRequest(
-            start_date=str(around - datetime.timedelta(days=DAYS_BEHIND)),
-            end_date=str(around + datetime.timedelta(days=DAYS_AHEAD)),
+            start_date=str(around - SPAN_BEHIND), end_date=str(around + SPAN_AHEAD)
         )
         backoff = Backoff()
         while True:
             try:
                 answer = await self._stub.ListTradingDays(request, timeout=DEADLINE_SECONDS)
-                return Calendar(map(Day.of, answer.days))
-            except (grpc.aio.AioRpcError, ValueError) as error:
-                reason = error.details() if isinstance(error, grpc.aio.AioRpcError) else reason_of(error)
+                return Calendar(map(TradingDay.of_info, answer.days))
+            except Exception as error:
+                # A failed call has details(); an answer that is no calendar is a ValueError.
+                details = getattr(error, "details", None)
+                if details is None and not isinstance(error, ValueError):
+                    raise
+                reason = reason_of(error) if details is None else details()
             pause = backoff.next()
             log.warning("no trading days from market_session", reason=reason, again_in=pause)
             await asyncio.sleep(pause)
 
     async def follow(
-        self, date: Callable[[], datetime.date], changed: asyncio.Event, take: Callable[[Calendar], None]
+        self, today: Callable[[], date], changed: asyncio.Event, on_calendar: Callable[[Calendar], None]
     ) -> None:
-        """Gives `take` a calendar around `date()` when `changed` is set, and now and then."""
+        """Calls `on_calendar` with a calendar around `today()` when `changed` is set, and every half hour."""
         while True:
             try:
                 async with asyncio.timeout(REFRESH_SECONDS):
@@ -59,24 +67,4 @@ class TradingDays:
             except TimeoutError:
                 pass
             changed.clear()
-            take(await self.calendar(date()))
-
-
-async def vendor_now_ns(vendor: VendorClient) -> int:
-    """What the vendor takes as now; asks until it can be had."""
-    backoff = Backoff()
-    while True:
-        try:
-            return server_time_ns((await vendor.market_status()).server_time)
-        except (VendorError, ValueError) as error:
-            pause = backoff.next()
-            log.warning("no market status from the vendor", reason=reason_of(error), again_in=pause)
-            await asyncio.sleep(pause)
-
-
-def server_time_ns(text: str) -> int:
-    """An RFC 3339 time in ns since 1970 UTC; raises ValueError for anything else, a time without offset too."""
-    time = datetime.datetime.fromisoformat(text)
-    if time.tzinfo is None:
-        raise ValueError(f"server time: expected an offset from UTC, was {text!r}")
-    return ns_of(time)
+            on_calendar(await self.calendar(today()))

@@ -1,105 +1,75 @@
-"""The session service's answers: dates checked, the vendor's closures taken in. Pure."""
+"""The service's answers and messages, made of the calendar. Pure."""
 
-from collections.abc import Iterable, Iterator
-from datetime import date, datetime, time
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from datetime import time
+from typing import Final
 
-from services.kit.runtime.clock import NEW_YORK
+from google.protobuf import json_format
+from tradeul.v1 import market_session_pb2, session_pb2, stream_pb2
+
+from services.kit.runtime.clock import NS_PER_SECOND, new_york_time
 from services.kit.runtime.errors import INVALID_DATE
-from services.kit.vendor.models import MarketHoliday
-from services.market.calendar import MARKET_CLOSE, MARKET_OPEN, Calendar, TradingDay
+from services.market.calendar import MARKET_CLOSE, MARKET_OPEN, PRE_MARKET_START, Calendar, SessionAt
+from services.market.dates import parse_date
+
+Response = market_session_pb2.WatchSessionResponse
 
 LONGEST_RANGE_DAYS: Final = 400
-# The vendor writes a row per exchange; they close together.
-EXCHANGE: Final = "NYSE"
+_USUAL_HOURS: Final = (PRE_MARKET_START, MARKET_OPEN, MARKET_CLOSE, time(20, 0))
 
 
-class Change(NamedTuple):
-    """The vendor's word on a day: closed, or closing at `close`."""
-
-    date: date
-    close: time | None
-
-
-class Unusable(NamedTuple):
-    """A vendor's row that says nothing that can be used; `reason` is a metric's label."""
-
-    reason: str
-    row: str
-
-
-def parse_date(text: str, name: str) -> date:
-    """YYYY-MM-DD; raises INVALID_DATE naming the field."""
-    try:
-        # Python reads other forms of ISO 8601 as well.
-        if (day := date.fromisoformat(text)).isoformat() == text:
-            return day
-    except ValueError:
-        pass
-    raise INVALID_DATE.error(f"{name}: expected YYYY-MM-DD, was {text!r}", field=name)
+def current_session(at: SessionAt, now_ns: int) -> market_session_pb2.CurrentSession:
+    """The session at `now_ns` (ns since 1970 UTC); hours of a day without trading are the usual ones."""
+    day = at.day
+    hours: Iterable[time] = _USUAL_HOURS if day is None else (new_york_time(ns).time() for ns in day[1:5])
+    pre_market_start, market_open, market_close, post_market_end = (each.isoformat() for each in hours)
+    return market_session_pb2.CurrentSession(
+        current_session=session_pb2.Session.ValueType(at.session),
+        trading_date=at.trading_date.isoformat(),
+        is_trading_day=day is not None,
+        is_holiday=at.is_holiday,
+        is_early_close=day is not None and day.is_early_close,
+        pre_market_start=pre_market_start,
+        market_open=market_open,
+        market_close=market_close,
+        post_market_end=post_market_end,
+        next_session=session_pb2.Session.ValueType(at.next_session),
+        seconds_until_next_session=round((at.next_session_ns - now_ns) / NS_PER_SECOND, 3),
+    )
 
 
-def trading_days(calendar: Calendar, start_text: str, end_text: str) -> list[TradingDay]:
-    """The days of a range of two YYYY-MM-DD, both included; raises INVALID_DATE, DATE_OUT_OF_CALENDAR."""
-    start, end = parse_date(start_text, "start_date"), parse_date(end_text, "end_date")
+def session_json(message: market_session_pb2.CurrentSession) -> str:
+    """The same JSON as the gateway shows, in one line."""
+    return json_format.MessageToJson(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
+    )
+
+
+def list_trading_days(
+    calendar: Calendar, request: market_session_pb2.ListTradingDaysRequest
+) -> market_session_pb2.ListTradingDaysResponse:
+    """The days of the range, both included; raises INVALID_DATE, DATE_OUT_OF_CALENDAR."""
+    start, end = parse_date(request.start_date, "start_date"), parse_date(request.end_date, "end_date")
     if not 0 <= (days := (end - start).days) <= LONGEST_RANGE_DAYS:
         raise INVALID_DATE.error(
             f"expected end_date at or up to {LONGEST_RANGE_DAYS} days after start_date, was {days} days after",
             start_date=start,
             end_date=end,
         )
-    return calendar.between(start, end)
+    return market_session_pb2.ListTradingDaysResponse(days=[day.info() for day in calendar.between(start, end)])
 
 
-def read_holidays(rows: Iterable[MarketHoliday]) -> Iterator[Change | Unusable]:
-    """What the vendor's /v1/marketstatus/upcoming says of our exchange."""
-    for row in rows:
-        if row.exchange != EXCHANGE:
-            continue
-        try:
-            on = date.fromisoformat(row.date)
-        except ValueError:
-            yield Unusable("holiday_date", str(row))
-            continue
-        if row.status == "closed":
-            yield Change(on, None)
-        elif row.status == "early-close":
-            close = _close(row.close, on)
-            yield Unusable("holiday_close", str(row)) if close is None else Change(on, close)
-        else:
-            yield Unusable("holiday_status", str(row))
+def opened(position: stream_pb2.StreamPosition) -> bytes:
+    return Response(opened=market_session_pb2.SessionOpened(position=position)).SerializeToString()
 
 
-def _close(text: str | None, on: date) -> time | None:
-    """The closing time in New York, if it is one of an early close on that day."""
-    try:
-        close = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    if close.tzinfo is None:
-        return None
-    local = close.astimezone(NEW_YORK)
-    is_early = local.date() == on and MARKET_OPEN < local.time() < MARKET_CLOSE
-    return local.time().replace(microsecond=0) if is_early else None
+def session(message: market_session_pb2.CurrentSession) -> bytes:
+    return Response(session=message).SerializeToString()
 
 
-class Closures:
-    """The vendor's changes to the calendar that hold: its newest word on days to come, its last on days begun."""
+def heartbeat(position: stream_pb2.StreamPosition) -> bytes:
+    return Response(heartbeat=stream_pb2.StreamHeartbeat(position=position)).SerializeToString()
 
-    def __init__(self, calendar: Calendar) -> None:
-        self._base = calendar
-        self._changes: dict[date, time | None] = {}
 
-    def take(self, changes: Iterable[Change], today: date) -> tuple[Calendar, list[Change]]:
-        """The calendar with them, and those that differ from what held before."""
-        before = self._base.with_changes(self._changes)
-        kept = {on: close for on, close in self._changes.items() if on <= today}
-        # The vendor names days to come only: one that has begun stays as it was told.
-        self._changes = kept | {change.date: change.close for change in changes}
-        after = self._base.with_changes(self._changes)
-        news = [
-            Change(on, close)
-            for on, close in sorted(self._changes.items())
-            if after.first <= on <= after.last and before.get(on) != after.get(on)
-        ]
-        return after, news
+def going_away(position: stream_pb2.StreamPosition, reason: str) -> bytes:
+    return Response(going_away=stream_pb2.StreamGoingAway(position=position, reason=reason)).SerializeToString()

@@ -1,4 +1,4 @@
-"""The service: one timer, whoever watches."""
+"""The service: one timer sends the session to however many watch."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,11 @@ from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
-from services.market.calendar import Calendar, Moment
-from services.market.nyse import nyse_calendar
-from services.market_session import messages, metrics
-from services.market_session.board import SessionBoard
-from services.market_session.closures import ClosureWatch
-from services.market_session.core import Closures
+from services.market.calendar import Calendar, SessionAt, nyse_calendar
+from services.market.closures import Closures
+from services.market_session import core, metrics
+from services.market_session.broadcast import SessionBroadcast
+from services.market_session.closure_watch import ClosureWatch
 from services.market_session.redis_copy import RedisCopy
 from services.market_session.servicer import MarketSessionServicer
 
@@ -50,18 +49,18 @@ class MarketSession(Service):
     def __init__(self, settings: Settings, clock: MeshClock | None = None) -> None:
         super().__init__(settings)
         self._clock = clock or (WallClock() if settings.clock == "wall" else FeedClock())
-        self._shown: Moment | None = None
+        self._shown: SessionAt | None = None
         self._shown_at = 0.0
         self._pulsed_at = 0.0
         self._time_known = asyncio.Event()
 
     async def start(self) -> None:
         self._moved = asyncio.Event()
-        self.board = SessionBoard(wall_seconds())
+        self.broadcast = SessionBroadcast(wall_seconds())
         self.calendar = nyse_calendar(new_york_today())
         self._closures = Closures(self.calendar)
         self._copy = RedisCopy(self.settings.redis_url)
-        self._servicer = MarketSessionServicer(lambda: self.calendar, self._clock.now_ns, self.board)
+        self._servicer = MarketSessionServicer(lambda: self.calendar, self._clock.now_ns, self.broadcast)
         self._tick()
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
@@ -78,7 +77,7 @@ class MarketSession(Service):
                 tasks.create_task(follower.run(), name="market_session.clock")
 
     async def drain(self) -> None:
-        self.board.close("market_session is stopping")
+        self.broadcast.close("market_session is stopping")
 
     async def _show(self) -> None:
         """Shows the session at each change and each minute, and a heartbeat now and then."""
@@ -95,26 +94,26 @@ class MarketSession(Service):
             return PULSE_SECONDS
         self._time_known.set()
         try:
-            moment = self.calendar.at(now_ns)
+            at = self.calendar.session_at(now_ns)
         except ServiceError as error:
             self.set_unhealthy_reason(f"time outside of the calendar: {error.message}")
             return PULSE_SECONDS
         self.set_unhealthy_reason(None)
         now = monotonic()
-        if moment != self._shown or now - self._shown_at >= SHOW_SECONDS:
-            if self._shown is None or moment.session != self._shown.session:
-                log.info("session", session=moment.session.name, trading_date=str(moment.trading_date))
-            self._shown, self._shown_at = moment, now
-            session = messages.current_session(moment, now_ns)
+        if at != self._shown or now - self._shown_at >= SHOW_SECONDS:
+            if self._shown is None or at.session != self._shown.session:
+                log.info("session", session=at.session.name, trading_date=str(at.trading_date))
+            self._shown, self._shown_at = at, now
+            session = core.current_session(at, now_ns)
             metrics.SESSIONS.inc()
-            self.board.show(session)
-            self._copy.put(messages.session_json(session))
+            self.broadcast.send(session)
+            self._copy.put(core.session_json(session))
         elif now - max(self._shown_at, self._pulsed_at) >= PULSE_SECONDS:
             self._pulsed_at = now
-            self.board.pulse()
+            self.broadcast.pulse()
         if self._clock.kind == "feed":
             return PULSE_SECONDS
-        return min(PULSE_SECONDS, max((moment.next_session_ns - now_ns) / NS_PER_SECOND, SHORTEST_SECONDS))
+        return min(PULSE_SECONDS, max((at.next_session_ns - now_ns) / NS_PER_SECOND, SHORTEST_SECONDS))
 
     async def _watch_closures(self) -> None:
         # With a feed's time the vendor may be the simulator, which is there once there is a time.

@@ -10,8 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.runtime.errors import OPEN_EXPECTED, OPEN_REPEATED
+from services.market.dates import trading_date
 from services.market.symbols import known_form
-from services.market.trading_date import trading_date
 from services.scanner import requests
 from services.scanner.core import field_definitions, list_definitions
 from services.scanner.hub import ListHub

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from services.kit.runtime.clock import NEW_YORK, ns_of
-from services.market.calendar import Calendar, trading_day
-from services.market_session import messages
+from services.market.calendar import Calendar, TradingDay
+from services.market_session import core
 
 TUESDAY = {
     "current_session": "PRE_MARKET",
@@ -28,15 +28,15 @@ FRIDAY = date(2026, 11, 27)
 
 @pytest.fixture(scope="module")
 def calendar() -> Calendar:
-    from services.market.nyse import nyse_calendar
+    from services.market.calendar import nyse_calendar
 
     return nyse_calendar(date(2026, 1, 1))
 
 
 def shown(calendar: Calendar, text: str) -> dict[str, Any]:
     now_ns = ns_of(datetime.fromisoformat(text).replace(tzinfo=NEW_YORK))
-    message = messages.current_session(calendar.at(now_ns), now_ns)
-    body: dict[str, Any] = json.loads(messages.session_json(message))
+    message = core.current_session(calendar.session_at(now_ns), now_ns)
+    body: dict[str, Any] = json.loads(core.session_json(message))
     return body
 
 
@@ -45,7 +45,7 @@ def test_a_usual_day(calendar: Calendar) -> None:
 
 
 def test_an_early_close(calendar: Calendar) -> None:
-    assert calendar.on(FRIDAY) == trading_day(FRIDAY, datetime(2026, 11, 27, 13).time())
+    assert calendar.on(FRIDAY) == TradingDay.by_rule(FRIDAY, datetime(2026, 11, 27, 13).time())
     assert shown(calendar, "2026-11-27T13:00:00") == {
         **TUESDAY,
         "current_session": "POST_MARKET",

@@ -92,8 +92,7 @@ class Twin:
         self.market.apply(self.feed.frame(symbols=frame_pb2.SymbolTable(first_id=0, symbols=self.feed.symbols)))
 
     def begin(self, date: datetime.date) -> None:
-        day = frame_pb2.TradingDay.FromString(trading_day(date).encode())
-        self.market.apply(self.feed.frame(trading_day=day))
+        self.market.apply(self.feed.frame(trading_day=trading_day(date).frame()))
 
     def take(self, body: dict[str, Any]) -> None:
         self.newest_ns = max(self.newest_ns, body["t"] * MS)

@@ -21,7 +21,7 @@ from services.data_maintenance import metrics
 from services.data_maintenance.run_store import ATTEMPTS, LostRunError, RunStore, Standing
 from services.data_maintenance.work import Job, TaskError
 from services.kit.stores.database import open_pool
-from services.market.nyse import nyse_calendar
+from services.market.calendar import nyse_calendar
 from tests.support.refusals import Refusal
 from tests.support.refusals import refusal as told
 from tests.support.running_maintenance import (

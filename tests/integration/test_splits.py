@@ -25,8 +25,7 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
-from services.market.days import Calendar, Day
-from services.market.nyse import nyse_calendar
+from services.market.calendar import Calendar, TradingDay, nyse_calendar
 from tests.support.scripted_day import DAY
 from tests.support.split_market import SplitMarket
 from tests.support.stores import Stores, module_stores
@@ -50,7 +49,7 @@ class Place:
     ) -> None:
         self.stores, self.market, self.pool, self.redis, self.vendor = stores, market, pool, redis, vendor
         days = nyse_calendar(DAY).between(date(2025, 3, 10), date(2026, 3, 31))
-        self.calendar = Calendar(Day(*day) for day in days)
+        self.calendar = Calendar(TradingDay(*day) for day in days)
 
     async def store_bars(self, days: list[date], names: set[str]) -> None:
         rows = [

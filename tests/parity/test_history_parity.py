@@ -12,7 +12,7 @@ import pytest
 from services.historical.flat_bars import BrokenFile, read_days, read_minutes
 from services.historical.slots import SymbolSlots, baselines
 from services.kit.vendor.models import Split
-from services.market.calendar import trading_day
+from services.market.calendar import TradingDay
 from services.market.splits import SplitTable
 from tests.support.flat_history import (
     SLOTS,
@@ -69,7 +69,7 @@ def test_days_and_baselines_are_the_twins(tmp_path: Path, seed: int) -> None:
         if shuffled:
             rng.shuffle(bars)
         file = write(tmp_path, day, text(cells(bar) for bar in bars))
-        slots, result = read_minutes(file, "file", trading_day(day))
+        slots, result = read_minutes(file, "file", TradingDay.by_rule(day))
         assert (result.rows, result.set_aside) == (len(bars), 0)
         twins[day] = twin_day(bars, day)
         assert {row.symbol: cumulative(row) for row in slots} == {
@@ -99,7 +99,7 @@ def test_days_and_baselines_are_the_twins(tmp_path: Path, seed: int) -> None:
 
 
 def test_an_early_close_ends_at_five(tmp_path: Path) -> None:
-    day = trading_day(EARLY, datetime.time(13))
+    day = TradingDay.by_rule(EARLY, datetime.time(13))
     bars = [Minute("A", seconds(EARLY, 4), 100, 1), Minute("A", seconds(EARLY, 16, 59), 50, 1)]
     late = Minute("A", seconds(EARLY, 17), 999, 1)
     file = write(tmp_path, EARLY, text(cells(bar) for bar in [*bars, late]))
@@ -125,7 +125,7 @@ def test_bad_rows_are_told_by_line_and_the_rest_counts(tmp_path: Path) -> None:
         lines[line - 1] = content
     # Blank lines are none, and count all the same.
     lines.insert(10, "")
-    _, result = read_minutes(write(tmp_path, day, "\n".join(lines).encode()), "here", trading_day(day))
+    _, result = read_minutes(write(tmp_path, day, "\n".join(lines).encode()), "here", TradingDay.by_rule(day))
     assert [problem.line for problem in result.problems] == sorted(bad)
     assert {problem.place for problem in result.problems} == {"here"}
     assert (result.rows, result.set_aside) == (len(good) - len(bad), len(bad))
@@ -137,7 +137,7 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
                    cells(Minute("A", seconds(day, 10), 100.5, 2)), strict=True))  # fmt: skip
     names = ["window_start", "further", "transactions", "low", "high", "close", "open", "volume", "ticker"]
     file = write(tmp_path, day, text([[bar.get(name, "x,y") for name in names]], names))
-    slots, result = read_minutes(file, "file", trading_day(day))
+    slots, result = read_minutes(file, "file", TradingDay.by_rule(day))
     assert result.rows == 1 and unpacked(slots[0]) == {72: (100.5, 2)}
 
 
@@ -162,7 +162,7 @@ def test_a_broken_file_is_set_aside_as_a_whole(tmp_path: Path, harm: str) -> Non
             packed, line = bytearray(b"<html>"), 1
     file.write_bytes(packed)
     with pytest.raises(BrokenFile) as broken:
-        read_minutes(file, "file", trading_day(day))
+        read_minutes(file, "file", TradingDay.by_rule(day))
     assert broken.value.line == line if line else broken.value.line > 0
 
 
@@ -170,9 +170,9 @@ def test_a_market_that_ends_at_noon_is_half_a_file(tmp_path: Path) -> None:
     day = date(2025, 11, 3)
     bars = [Minute(f"S{at:04}", seconds(day, 4 + at % 8), 100, 1) for at in range(1500)]
     with pytest.raises(BrokenFile, match="up to the close"):
-        read_minutes(write(tmp_path, day, text(map(cells, bars))), "file", trading_day(day))
+        read_minutes(write(tmp_path, day, text(map(cells, bars))), "file", TradingDay.by_rule(day))
     bars.append(Minute("S0000", seconds(day, 15, 58), 100, 1))
-    assert len(read_minutes(write(tmp_path, day, text(map(cells, bars))), "file", trading_day(day))[0]) == 1500
+    assert len(read_minutes(write(tmp_path, day, text(map(cells, bars))), "file", TradingDay.by_rule(day))[0]) == 1500
 
 
 def test_daily_bars(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists import scan_filters
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.wire import only_field
-from services.market.days import Calendar, Day
+from services.market.calendar import Calendar, TradingDay
 from services.polygon_ws.core import FeedBuffer
 from tests.support.scripted_day import DAY, ScriptedDay, ms_at
 from tests.support.twin_frames import MS, TwinFeed, default_filters, row_values
@@ -35,7 +35,7 @@ class Pipeline:
 
     def __init__(self) -> None:
         start, opening, close, end = (ms_at(clock) * MS for clock in SESSION_ENDS)
-        day = Day(DAY, start, opening, close, end, is_early_close=False)
+        day = TradingDay(DAY, start, opening, close, end, is_early_close=False)
         self.market = Market(load_lists(), EPOCH)
         self.sequencer = Sequencer(EPOCH, self.market)
         self.buffer = FeedBuffer(EPOCH)

@@ -19,7 +19,7 @@ from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import load_lists
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.settings import SimSettings
-from services.market.days import Day
+from services.market.calendar import TradingDay as MarketDay
 from services.simulator.calendar import TradingDay
 from services.simulator.market import Market as SimulatedMarket
 from tests.support import twin_frames
@@ -40,9 +40,9 @@ SPARE_BYTES: Final = 4_000_000
 pytestmark = pytest.mark.timeout(600)
 
 
-def day_of(day: TradingDay) -> Day:
+def day_of(day: TradingDay) -> MarketDay:
     times = (day.start_ns, day.minute_ns(330), day.minute_ns(day.close_minute), day.end_ns)
-    return Day(day.date, *times, is_early_close=day.is_early)
+    return MarketDay(day.date, *times, is_early_close=day.is_early)
 
 
 class PlainFeed:
@@ -70,7 +70,7 @@ class PlainFeed:
         self._day = day
         self._seen.clear()
         self.counted.clear()
-        return self.frame(trading_day=frame_pb2.TradingDay.FromString(day_of(day).encode()))
+        return self.frame(trading_day=day_of(day).frame())
 
     def event(self, text: str) -> bytes | None:
         """The frame of a message; None when it is to be set aside."""

@@ -11,7 +11,7 @@ from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.wire import only_field
-from services.market.days import Calendar, Day
+from services.market.calendar import Calendar, TradingDay
 from services.polygon_ws.core import FeedBuffer
 from tests.support.scripted_day import ms_at
 
@@ -20,10 +20,10 @@ MS = 1_000_000
 SESSION_ENDS = ("04:00:00", "09:30:00", "16:00:00", "20:00:00")
 
 
-def trading_day(date: datetime.date) -> Day:
+def trading_day(date: datetime.date) -> TradingDay:
     """A day of usual hours."""
     start, opening, close, end = (ms_at(clock, date) * MS for clock in SESSION_ENDS)
-    return Day(date, start, opening, close, end, is_early_close=False)
+    return TradingDay(date, start, opening, close, end, is_early_close=False)
 
 
 class Pipeline:
@@ -32,8 +32,8 @@ class Pipeline:
     A date stands for a day of usual hours.
     """
 
-    def __init__(self, days: Iterable[Day | datetime.date], **options: Any) -> None:
-        calendar = Calendar(day if isinstance(day, Day) else trading_day(day) for day in days)
+    def __init__(self, days: Iterable[TradingDay | datetime.date], **options: Any) -> None:
+        calendar = Calendar(day if isinstance(day, TradingDay) else trading_day(day) for day in days)
         self.market = Market(load_lists(), EPOCH)
         self.sequencer = Sequencer(EPOCH, self.market, **options)
         self.buffer = FeedBuffer(EPOCH)

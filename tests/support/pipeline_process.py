@@ -14,7 +14,7 @@ from typing import Any, Self
 from tradeul.v1 import scanner_pb2
 
 from services.kit.lists.scan_filters import default_filters
-from services.market.days import Day
+from services.market.calendar import TradingDay
 from tests.support.pipeline import Pipeline
 from tests.support.twin_frames import row_values
 
@@ -26,7 +26,7 @@ PAGE_BYTES = 4096
 class ServedPipeline(Pipeline):
     """A Pipeline of lists with the default scanner filters, and what it answers."""
 
-    def __init__(self, days: Sequence[Day]) -> None:
+    def __init__(self, days: Sequence[TradingDay]) -> None:
         super().__init__(days, max_frames=MAX_FRAMES)
         self.sequencer.set_list_filters(default_filters())
 
@@ -58,7 +58,7 @@ class ServedPipeline(Pipeline):
         return [row_values(row) for row in snapshot.rows]
 
 
-def _serve(connection: Connection, days: Sequence[Day]) -> None:
+def _serve(connection: Connection, days: Sequence[TradingDay]) -> None:
     pipeline = ServedPipeline(days)
     while (call := connection.recv()) is not None:
         method, arguments = call
@@ -68,7 +68,7 @@ def _serve(connection: Connection, days: Sequence[Day]) -> None:
 class PipelineProcess:
     """A ServedPipeline elsewhere: `ask("lists")` calls its method of that name. EOFError when it has died."""
 
-    def __init__(self, days: Sequence[Day]) -> None:
+    def __init__(self, days: Sequence[TradingDay]) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, list(days)), daemon=True)

@@ -6,8 +6,7 @@ import pytest
 
 from services.historical.core import REST, Kind, Progress, Request, baseline_days, days_of, make_request
 from services.kit.runtime.errors import ServiceError
-from services.market.calendar import Calendar
-from services.market.nyse import nyse_calendar
+from services.market.calendar import Calendar, nyse_calendar
 
 date = datetime.date
 

@@ -7,9 +7,7 @@ import pytest
 
 from services.data_maintenance import core
 from services.data_maintenance.core import TASKS, Days, Occurrence, TaskSpec
-from services.market.days import Day
-from services.market.nyse import nyse_calendar
-from services.market.sessions import session_starts
+from services.market.calendar import TradingDay, nyse_calendar, session_starts
 from tests.support.nyse_twin import is_early_close, is_trading_day, new_york
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -144,7 +142,7 @@ def test_atr_waits_for_the_bars_of_its_day() -> None:
 
 
 def test_sessions_of_a_year_follow_each_other() -> None:
-    days = [Day(*day) for day in nyse_calendar(FIRST).between(FIRST, date(2025, 12, 31))]
+    days = [TradingDay(*day) for day in nyse_calendar(FIRST).between(FIRST, date(2025, 12, 31))]
     since, until = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 12, tzinfo=UTC)
     starts = session_starts(days, since, until)
     expected = []

@@ -4,14 +4,15 @@ import random
 from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
+from tradeul.v1 import market_session_pb2
 
 from services.kit.runtime.clock import NS_PER_SECOND, ns_of
 from services.kit.runtime.errors import ServiceError
 from services.kit.vendor.models import MarketHoliday
-from services.market.calendar import Calendar, Session, trading_day
-from services.market.nyse import nyse_calendar
+from services.market.calendar import Calendar, Session, TradingDay, nyse_calendar
+from services.market.closures import Change, Closures, Unusable, read_holidays
+from services.market.dates import parse_date
 from services.market_session import core
-from services.market_session.core import Change, Closures, Unusable
 from tests.support import nyse_twin
 
 FIRST, LAST = date(2015, 1, 1), date(2030, 12, 31)
@@ -70,7 +71,7 @@ def test_sessions_around_every_change_of_a_day(nyse: Calendar, day: str) -> None
 
 
 def compare(calendar: Calendar, moment: datetime) -> None:
-    found = calendar.at(ns_of(moment))
+    found = calendar.session_at(ns_of(moment))
     local = nyse_twin.new_york(moment).date()
     assert found.session.name == nyse_twin.session(moment), moment
     name, at = nyse_twin.next_change(moment)
@@ -86,8 +87,8 @@ def compare(calendar: Calendar, moment: datetime) -> None:
 
 def test_the_last_nanosecond_of_a_session(nyse: Calendar) -> None:
     opening = ns_of(utc("2026-03-10 09:30"))
-    assert nyse.at(opening - 1).session is Session.PRE_MARKET
-    assert nyse.at(opening).session is Session.MARKET_OPEN
+    assert nyse.session_at(opening - 1).session is Session.PRE_MARKET
+    assert nyse.session_at(opening).session is Session.MARKET_OPEN
 
 
 def test_neighbours_and_ranges(nyse: Calendar) -> None:
@@ -95,7 +96,7 @@ def test_neighbours_and_ranges(nyse: Calendar) -> None:
     assert nyse.after(friday).date == monday
     assert nyse.before(monday).date == friday
     assert [day.date for day in nyse.between(friday, monday)] == [friday, monday]
-    assert nyse.between(date(2026, 4, 3), date(2026, 4, 5)) == []
+    assert nyse.between(date(2026, 4, 3), date(2026, 4, 5)) == ()
 
 
 def test_outside_of_the_calendar(nyse: Calendar) -> None:
@@ -104,7 +105,7 @@ def test_outside_of_the_calendar(nyse: Calendar) -> None:
         lambda: nyse.after(nyse.last),
         lambda: nyse.before(nyse.first),
         lambda: nyse.between(date(2026, 1, 1), date(2040, 1, 1)),
-        lambda: nyse.at(0),
+        lambda: nyse.session_at(0),
     ):
         with pytest.raises(ServiceError) as caught:
             ask()
@@ -114,16 +115,21 @@ def test_outside_of_the_calendar(nyse: Calendar) -> None:
 @pytest.mark.parametrize("text", ["", "2026-3-10", "20260310", "2026-02-30", "2026-W10-2", "10/03/2026", "tomorrow"])
 def test_wrong_dates(text: str) -> None:
     with pytest.raises(ServiceError) as caught:
-        core.parse_date(text, "date")
+        parse_date(text, "date")
     assert caught.value.reason.name == "INVALID_DATE"
     assert "date: expected YYYY-MM-DD" in caught.value.message
 
 
+def listed(calendar: Calendar, start: str, end: str) -> list[str]:
+    request = market_session_pb2.ListTradingDaysRequest(start_date=start, end_date=end)
+    return [day.date for day in core.list_trading_days(calendar, request).days]
+
+
 def test_ranges_are_bounded(nyse: Calendar) -> None:
-    assert len(core.trading_days(nyse, "2025-01-01", "2025-12-31")) == 250
+    assert len(listed(nyse, "2025-01-01", "2025-12-31")) == 250
     for start, end in (("2025-01-01", "2026-02-06"), ("2025-01-02", "2025-01-01")):
         with pytest.raises(ServiceError) as caught:
-            core.trading_days(nyse, start, end)
+            listed(nyse, start, end)
         assert caught.value.reason.name == "INVALID_DATE"
 
 
@@ -133,7 +139,7 @@ def row(on: str, status: str, close: str | None = None, exchange: str = "NYSE") 
 
 def test_the_vendors_rows() -> None:
     found = list(
-        core.read_holidays(
+        read_holidays(
             [
                 row("2026-03-12", "closed"),
                 row("2026-03-12", "closed", exchange="OTC"),
@@ -160,8 +166,8 @@ def test_the_vendor_adds_closures_and_takes_them_back(nyse: Calendar) -> None:
     calendar, news = closures.take([known, Change(near, None), Change(far, time(13))], today)
     assert news == [Change(near, None), Change(far, time(13))]
     assert calendar.get(near) is None
-    assert calendar.at(ns_of(utc("2026-03-12 10:00"))).is_holiday
-    assert calendar.on(far) == trading_day(far, time(13))
+    assert calendar.session_at(ns_of(utc("2026-03-12 10:00"))).is_holiday
+    assert calendar.on(far)[:6] == TradingDay.by_rule(far, time(13))[:6]
     # A day that has come is no longer named, and stays closed; one to come is taken back.
     calendar, news = closures.take([], near)
     assert news == []

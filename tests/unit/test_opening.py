@@ -6,13 +6,13 @@ import pytest
 
 from fastcore.market_state import MarketState
 from services.data_ingest import startup as opening
-from services.market.days import Day
+from services.market.calendar import TradingDay
 from tests.support.small_market import NAN, SmallMarket
 
 SLOTS = 192
 
 
-def market_of(baselines: int, atrs: int, closes: int = 3) -> tuple[MarketState, Day]:
+def market_of(baselines: int, atrs: int, closes: int = 3) -> tuple[MarketState, TradingDay]:
     """A market of three symbols at 11:00: so many have a baseline, an ATR, a previous close."""
     state = MarketState()
     market = SmallMarket(state)
@@ -25,7 +25,7 @@ def market_of(baselines: int, atrs: int, closes: int = 3) -> tuple[MarketState, 
         market.baselines([NAN] * SLOTS, [NAN] * SLOTS, [NAN] * SLOTS, days=2, symbol_id=symbol_id)
     market.watermark("11:00:00")
     start, opens, closes_at, end = (market.at(f"{clock}:00") for clock in ("04:00", "09:30", "16:00", "20:00"))
-    return state, Day(datetime.date.fromisoformat(state.trading_date), start, opens, closes_at, end, False)
+    return state, TradingDay(datetime.date.fromisoformat(state.trading_date), start, opens, closes_at, end, False)
 
 
 def test_a_market_with_all_its_reference_data_needs_none() -> None:

@@ -21,7 +21,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import Split
-from services.market.days import Calendar
+from services.market.calendar import Calendar
 from tests.support.pipeline import EPOCH, trading_day
 
 FIRST, SECOND = datetime.date(2026, 3, 9), datetime.date(2026, 3, 10)

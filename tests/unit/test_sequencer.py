@@ -18,7 +18,7 @@ from services.data_ingest.stream.symbols import SymbolTable
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter, default_filters
 from services.kit.rpc.ring import Position
-from services.market.days import Calendar, Day
+from services.market.calendar import Calendar, TradingDay
 
 EPOCH = 1_790_000_000
 FEED_EPOCH = 1_780_000_000
@@ -27,13 +27,13 @@ SECOND = 1_000_000_000
 FOUR_OCLOCK = 1_773_129_600 * SECOND  # 2026-03-10T04:00:00-04:00
 
 
-def day_after(days: int) -> Day:
+def day_after(days: int) -> TradingDay:
     """Trading days follow each other without a weekend here."""
     start = FOUR_OCLOCK + days * 24 * HOUR
     times = (start, start + 11 * HOUR // 2, start + 12 * HOUR, start + 16 * HOUR)
     date = datetime.date(2026, 3, 10) + datetime.timedelta(days)
     following = date + datetime.timedelta(1) if days < LAST_DAY else None
-    return Day(date, *times, is_early_close=False, next_date=following)
+    return TradingDay(date, *times, is_early_close=False, next_date=following)
 
 
 LAST_DAY = 4
@@ -308,16 +308,16 @@ def test_a_calendar_with_other_hours_of_today() -> None:
 
 def test_calendar() -> None:
     eve = FOUR_OCLOCK - 1
-    assert CALENDAR.begun(eve) == day_after(-1)
-    assert CALENDAR.begun(FOUR_OCLOCK) == TODAY
-    assert CALENDAR.begun(day_after(-5).pre_market_start_ns - 1) is None
+    assert CALENDAR.in_force(eve) == day_after(-1)
+    assert CALENDAR.in_force(FOUR_OCLOCK) == TODAY
+    assert CALENDAR.in_force(day_after(-5).pre_market_start_ns - 1) is None
     # A feed's first day is its date, though its sessions have not begun.
-    assert CALENDAR.first(eve) == TODAY
+    assert CALENDAR.startup_day(eve) == TODAY
     weekdays = Calendar([day_after(-4), TODAY])
-    assert weekdays.first(FOUR_OCLOCK - 30 * HOUR) == day_after(-4)._replace(next_date=TODAY.date)
-    assert CALENDAR.after(TODAY) == CALENDAR.days[6:]
-    assert (CALENDAR.after(TODAY)[0], CALENDAR.after(day_after(4))) == (TOMORROW, ())
-    assert CALENDAR.before(TODAY.date) == list(CALENDAR.days[:5])
+    assert weekdays.startup_day(FOUR_OCLOCK - 30 * HOUR) == day_after(-4)._replace(next_date=TODAY.date)
+    assert CALENDAR.all_after(TODAY.date) == CALENDAR.days[6:]
+    assert (CALENDAR.all_after(TODAY.date)[0], CALENDAR.all_after(day_after(4).date)) == (TOMORROW, ())
+    assert CALENDAR.all_before(TODAY.date) == CALENDAR.days[:5]
     for days in ([], [TOMORROW, TODAY], [TODAY, TODAY]):
         with pytest.raises(ValueError, match="expected trading days"):
             Calendar(days)

@@ -12,8 +12,9 @@ from tradeul.v1 import market_data_pb2
 from services.data_ingest.reference import Baselines, ReferenceBatch
 from services.data_ingest.reference.follower import Holdings, trading_days
 from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules, nanoseconds, snapshot_parts
+from services.kit.runtime.clock import ns_of
 from services.kit.vendor.models import SnapshotTicker
-from services.market.calendar_client import server_time_ns
+from services.market.dates import server_time
 from tests.unit.test_sequencer import CALENDAR, FOUR_OCLOCK, HOUR, SECOND, TODAY
 
 # Condition 5 and 12 (Form T) may not set the price, the latter in regular hours only.
@@ -103,11 +104,11 @@ def test_times_of_any_unit() -> None:
 
 
 def test_server_time() -> None:
-    assert server_time_ns("2026-03-10T04:00:00-04:00") == FOUR_OCLOCK
-    assert server_time_ns("2026-03-10T08:00:00.5Z") == FOUR_OCLOCK + SECOND // 2
+    assert ns_of(server_time("2026-03-10T04:00:00-04:00")) == FOUR_OCLOCK
+    assert ns_of(server_time("2026-03-10T08:00:00.5Z")) == FOUR_OCLOCK + SECOND // 2
     for wrong in ("2026-03-10T04:00:00", "now", ""):
         with pytest.raises(ValueError, match=r"offset|isoformat"):
-            server_time_ns(wrong)
+            server_time(wrong)
 
 
 def test_holdings_count_symbols_with_a_value() -> None:

@@ -5,17 +5,14 @@ import datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tradeul.v1 import frame_pb2
 
 from services.kit.runtime.clock import NEW_YORK
-from services.market.days import Calendar, Day
-from services.market.nyse import nyse_calendar
-from services.market.trading_date import trading_date
-from services.market_session.messages import trading_day_info
+from services.market.calendar import Calendar, TradingDay, nyse_calendar
+from services.market.dates import trading_date
 
 NYSE = nyse_calendar(datetime.date(2026, 1, 1))
 FIRST, LAST = datetime.date(2025, 11, 3), datetime.date(2026, 12, 31)
-DAYS = Calendar(Day.of(trading_day_info(day)) for day in NYSE.between(FIRST, LAST))
+DAYS = Calendar(TradingDay.of_info(day.info()) for day in NYSE.between(FIRST, LAST))
 
 
 def ns(text: str) -> int:
@@ -37,8 +34,8 @@ def ns(text: str) -> int:
     ],
 )
 def test_on_a_day_without_trading_it_is_the_next_trading_day(now: str, expected: str) -> None:
-    assert str(NYSE.at(ns(now)).trading_date) == expected
-    day = DAYS.begun(ns(now))
+    assert str(NYSE.session_at(ns(now)).trading_date) == expected
+    day = DAYS.in_force(ns(now))
     assert day is not None
     assert trading_date(str(day.date), str(day.next_date), ns(now)) == expected
 
@@ -47,15 +44,17 @@ def test_on_a_day_without_trading_it_is_the_next_trading_day(now: str, expected:
 def test_a_copy_of_the_market_says_what_the_calendar_says(now: datetime.datetime) -> None:
     """The copy knows only the day in force, and which one follows."""
     now_ns = ns(now.isoformat(timespec="seconds"))
-    day = DAYS.begun(now_ns)
+    day = DAYS.in_force(now_ns)
     assert day is not None
-    frame = frame_pb2.TradingDay.FromString(day.encode())
-    assert trading_date(frame.trading_date, frame.next_trading_date, now_ns) == str(NYSE.at(now_ns).trading_date)
-    assert Day.decode(frame) == day
+    frame = day.frame()
+    assert trading_date(frame.trading_date, frame.next_trading_date, now_ns) == str(
+        NYSE.session_at(now_ns).trading_date
+    )
+    assert TradingDay.of_frame(frame) == day
 
 
 def test_where_the_calendar_ends_nothing_follows() -> None:
     last = DAYS.days[-1]
-    assert (last.next_date, Day.decode(frame_pb2.TradingDay.FromString(last.encode()))) == (None, last)
+    assert (last.next_date, TradingDay.of_frame(last.frame())) == (None, last)
     assert trading_date("2026-12-31", "", ns("2027-01-02T12:00:00")) == "2026-12-31"
     assert trading_date("2026-12-31", "2027-01-04", 0) == "2026-12-31"

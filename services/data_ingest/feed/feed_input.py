@@ -15,10 +15,12 @@ from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, read_varint
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.market.days import LATER_DAY_SYMBOLS, Calendar, Day
+from services.market.calendar import Calendar, TradingDay
 
 log = get_logger(__name__)
 
+# So many symbols must have sent events of a later day before a feed is believed.
+LATER_DAY_SYMBOLS: Final = 3
 # With the wall clock, events may be so much ahead of it.
 AHEAD_NS: Final = 5_000_000_000
 # Batches with events of a later day are kept until it begins, up to so many bytes.
@@ -59,7 +61,7 @@ class FeedInput:
         sequencer: Sequencer,
         clock: Literal["wall", "feed"],
         on_day: Callable[[], None] = lambda: None,
-        splits: Callable[[Day], Iterable[str] | None] = lambda day: None,
+        splits: Callable[[TradingDay], Iterable[str] | None] = lambda day: None,
     ) -> None:
         self.admission = Admission(name=self._name, day_symbols=LATER_DAY_SYMBOLS)
         # The last batch taken; None before the first.
@@ -77,7 +79,7 @@ class FeedInput:
         self._on_day = on_day
         self._splits = splits
         self._calendar: Calendar | None = None
-        self._later_days: tuple[Day, ...] = ()
+        self._later_days: tuple[TradingDay, ...] = ()
         # The feed's symbols by its ids, and their ids in the stream.
         self._names: list[str] = []
         self._ids = array("i")
@@ -109,7 +111,7 @@ class FeedInput:
 
     # --- trading days and rules
 
-    def begin(self, calendar: Calendar, day: Day) -> None:
+    def begin(self, calendar: Calendar, day: TradingDay) -> None:
         """Begins the stream's first day."""
         self._calendar = calendar
         self._enter(day)
@@ -118,7 +120,7 @@ class FeedInput:
         """A newer calendar, which may hold other hours of the day in force."""
         self._calendar = calendar
         day = self._sequencer.day
-        known = next((other for other in calendar.days if other.date == day.date), day)
+        known = calendar.find(day.date) or day
         if known != day:
             log.warning("trading day has other hours", date=str(day.date))
             self._enter(known)
@@ -141,7 +143,7 @@ class FeedInput:
         self._sequencer.set_trade_rules(rules)
 
     @property
-    def next_day(self) -> Day | None:
+    def next_day(self) -> TradingDay | None:
         """None when the calendar does not know it."""
         return self._later_days[0] if self._later_days else None
 
@@ -300,13 +302,13 @@ class FeedInput:
         corrections[_OUT_OF_SESSION] -= judged - unknown - ahead
         return admitted
 
-    def _skip(self, days: Sequence[Day]) -> None:
+    def _skip(self, days: Sequence[TradingDay]) -> None:
         """These trading days of the calendar have passed without an event, none of them usually."""
         self.missing_days = [day.date for day in days]
         for date in self.missing_days:
             log.error("trading day is missing", date=str(date))
 
-    def _enter(self, day: Day) -> None:
+    def _enter(self, day: TradingDay) -> None:
         assert self._calendar is not None, "begin() first"
         log.info("trading day begins", date=str(day.date), early_close=day.is_early_close)
         self.days += 1
@@ -317,9 +319,9 @@ class FeedInput:
         self.first_identities = b""
         self._on_day()
 
-    def _set_later_days(self, day: Day) -> None:
+    def _set_later_days(self, day: TradingDay) -> None:
         assert self._calendar is not None, "begin() first"
-        self._later_days = self._calendar.after(day)
+        self._later_days = self._calendar.all_after(day.date)
         self.admission.set_later_days(
             (later.pre_market_start_ns, later.post_market_end_ns) for later in self._later_days
         )

@@ -22,7 +22,7 @@ from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, frame_parts, only_field
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.market.days import Day
+from services.market.calendar import TradingDay
 
 log = get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Recovered(NamedTuple):
     market: Market | None
     # The messages before it that are still known, for readers who are behind.
     messages: list[bytes]
-    day: Day
+    day: TradingDay
     # The last batch of polygon_ws that is in it.
     feed: Position | None
     # By what duplicates of its last trades are recognised.
@@ -80,7 +80,7 @@ class _Reader:
         self._rows = self._market.state if self._market is not None else state_of(state.market)
         self._apply: Callable[[memoryview], object] = (self._market or self._rows).apply
         self._messages: list[bytes] = []
-        self._day = Day.decode(state.trading_day) if state.HasField("trading_day") else None
+        self._day = TradingDay.of_frame(state.trading_day) if state.HasField("trading_day") else None
         self._feed = Position.of(state.feed) if state.HasField("feed") else None
         self._identities = [state.trade_identities]
         # Messages of baselines that follow, by sequence.
@@ -194,7 +194,7 @@ class _Reader:
             raise Damaged(f"expected frame {self._epoch}/{self._sequence + 1}, was {parts.epoch}/{parts.sequence}")
         self._apply(frame)
         if parts.kind == _TRADING_DAY:
-            self._day = Day.decode(frame_pb2.TradingDay.FromString(bytes(parts.body)))
+            self._day = TradingDay.of_frame(frame_pb2.TradingDay.FromString(bytes(parts.body)))
         self._sequence = parts.sequence
         self._messages.append(message)
 

@@ -18,7 +18,7 @@ from services.data_ingest.stream.symbols import is_symbol
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.stores.notifications import KINDS, Kind, ReferenceChange
-from services.market.days import Calendar, Day
+from services.market.calendar import Calendar, TradingDay
 
 log = get_logger(__name__)
 
@@ -109,7 +109,7 @@ class ReferenceFollower:
             self.holdings.forget_day(split)
             self._day_changed.set()
 
-    def split_until(self, day: Day) -> frozenset[str] | None:
+    def split_until(self, day: TradingDay) -> frozenset[str] | None:
         """The symbols that split between the day in force and `day`, which is about to begin; None: not known."""
         if self._loading_date is None or self._sequencer.day.date == day.date:
             return None
@@ -166,13 +166,15 @@ class ReferenceFollower:
             await asyncio.sleep(0)
         log.info("reference data loaded, the replay begins", day=str(day.date), **gathered.counts())
 
-    async def _gather(self, gathered: Gathered, day: Day, symbols: Sequence[str] | None, days: TradingDays) -> None:
+    async def _gather(
+        self, gathered: Gathered, day: TradingDay, symbols: Sequence[str] | None, days: TradingDays
+    ) -> None:
         batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days))
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 gathered.take(batch)
 
-    async def _load_day(self, day: Day) -> None:
+    async def _load_day(self, day: TradingDay) -> None:
         """All that is known of the day, then what turns up, for as long as the day lasts."""
         days = trading_days(self._calendar(), day)
         self._asked = set()
@@ -200,7 +202,7 @@ class ReferenceFollower:
                 async with asyncio.timeout(GATHER_SECONDS):
                     await self._stores_changed.wait()
 
-    async def _look_up_splits(self, day: Day) -> None:
+    async def _look_up_splits(self, day: TradingDay) -> None:
         """The splits to come; those that were not known when the day began take their symbols' history now."""
         if self._splits is None:
             return
@@ -220,7 +222,7 @@ class ReferenceFollower:
             self._take(ReferenceBatch(symbols, baselines=no_baselines(len(symbols))))
 
     async def _load(
-        self, day: Day, symbols: Sequence[str] | None, days: TradingDays, kinds: Sequence[Kind] | None = None
+        self, day: TradingDay, symbols: Sequence[str] | None, days: TradingDays, kinds: Sequence[Kind] | None = None
     ) -> None:
         batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days, kinds))
         async with contextlib.aclosing(batches):
@@ -247,9 +249,9 @@ class ReferenceFollower:
         self.holdings.take(batch, ids)
 
 
-def trading_days(calendar: Calendar, day: Day) -> TradingDays:
+def trading_days(calendar: Calendar, day: TradingDay) -> TradingDays:
     """The days of history before `day`."""
-    before = calendar.before(day.date)[-HISTORY_DAYS:]
+    before = calendar.all_before(day.date)[-HISTORY_DAYS:]
     return TradingDays(
         tuple(each.date for each in before), frozenset(each.date for each in before if each.is_early_close)
     )

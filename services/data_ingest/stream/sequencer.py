@@ -12,7 +12,7 @@ from services.data_ingest.stream import grammar
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.ring import Position, Ring
-from services.market.days import Day
+from services.market.calendar import TradingDay
 
 # Some seconds of the heaviest load, minutes of a usual one.
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
@@ -85,7 +85,7 @@ class Sequencer:
         on_frame: Callable[[], None] = lambda: None,
         *,
         journal: Journal | None = None,
-        day: Day | None = None,
+        day: TradingDay | None = None,
         messages: Sequence[bytes] = (),
         later: Callable[[Callable[[], None]], object] = lambda function: function(),
         max_frames: int = MAX_HELD_FRAMES,
@@ -122,7 +122,7 @@ class Sequencer:
         return self.market.state.now_ns
 
     @property
-    def day(self) -> Day:
+    def day(self) -> TradingDay:
         """The trading day in force; RuntimeError before the first."""
         if self._day is None:
             raise RuntimeError("expected begin_day() to have been called, was not")
@@ -138,15 +138,17 @@ class Sequencer:
         """The id of one whose first event is about to be added, REFUSED for an odd one; the next frame tells it."""
         return self.symbols.add(symbol)
 
-    def begin_day(self, day: Day, split: Iterable[str] | None = None) -> None:
+    def begin_day(self, day: TradingDay, split: Iterable[str] | None = None) -> None:
         """`split`: the symbols whose shares split since the day before; None when that is not known."""
         if self._journal is not None and (self._day is None or self._day.date != day.date):
             self._journal.day_began(self._next_position(), is_first=self._day is None)
         self._day = day
-        splits = frame_pb2.TradingDay(splits_unknown=True)
-        if split is not None:
-            splits = frame_pb2.TradingDay(split_symbol_id=self.symbols.ids_of(split))
-        self._append("trading_day", day.encode() + splits.SerializeToString())
+        message = day.frame()
+        if split is None:
+            message.splits_unknown = True
+        else:
+            message.split_symbol_id.extend(self.symbols.ids_of(split))
+        self._append("trading_day", message.SerializeToString())
 
     @property
     def is_epoch_due(self) -> bool:
@@ -222,7 +224,7 @@ class Sequencer:
     def market_at(self, with_baselines: bool) -> MarketAt:
         """The market as of the newest frame, for the journal."""
         self._refresh()
-        day = self._day.encode() if self._day is not None else None
+        day = self._day.frame().SerializeToString() if self._day is not None else None
         return MarketAt(self.position, day, self.market.to_bytes(with_baselines))
 
     @contextlib.contextmanager

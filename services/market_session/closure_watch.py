@@ -1,4 +1,4 @@
-"""Closures that the vendor announces and the calendar does not know: a day of mourning, a storm."""
+"""Follows the closures that the vendor announces: a day of mourning, a storm."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import PolygonSettings
 from services.kit.vendor.models import MarketHoliday
 from services.market.calendar import Calendar
+from services.market.closures import Closures, Unusable, read_holidays
 from services.market_session import metrics
-from services.market_session.core import Closures, Unusable, read_holidays
 
 log = get_logger(__name__)
 
@@ -21,7 +21,7 @@ ATTEMPTS: Final = 3
 
 
 class ClosureWatch:
-    """Asks the vendor now and then; what it cannot read or get is counted, and the calendar stays as it is."""
+    """Reads the vendor's coming holidays every hour; what fails or is unusable is counted, and changes nothing."""
 
     def __init__(
         self,

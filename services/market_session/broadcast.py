@@ -1,4 +1,4 @@
-"""The session as last shown, encoded once, for every stream."""
+"""The newest session, encoded once, for every stream."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,15 +7,15 @@ from typing import Final
 from tradeul.v1 import market_session_pb2, stream_pb2
 
 from services.kit.runtime.errors import CLOCK_UNKNOWN
-from services.market_session import messages
+from services.market_session import core
 
 CLOCK_MESSAGE: Final = "the mesh's time is not known before the feed's first event"
 
 
-class SessionBoard:
-    """What streams show: the newest session, heartbeats, and the word to go away.
+class SessionBroadcast:
+    """Sends the newest session, heartbeats and going_away to all streams.
 
-    A stream that is slow gets the newest session, not all of them.
+    A slow stream gets the newest session, not all of them.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -28,12 +28,12 @@ class SessionBoard:
 
     @property
     def position(self) -> stream_pb2.StreamPosition:
-        """How often the session has been shown."""
+        """The sequence counts the sessions that were sent."""
         return stream_pb2.StreamPosition(epoch=self._epoch, sequence=self._sequence)
 
-    def show(self, session: market_session_pb2.CurrentSession) -> None:
+    def send(self, session: market_session_pb2.CurrentSession) -> None:
         """Sends it to every stream."""
-        self._session = messages.session(session)
+        self._session = core.session(session)
         self._sequence += 1
         self._wake()
 
@@ -51,18 +51,18 @@ class SessionBoard:
         """Encoded WatchSessionResponses until close(); raises CLOCK_UNKNOWN before the first session."""
         if self._session is None:
             raise CLOCK_UNKNOWN.error(CLOCK_MESSAGE)
-        yield messages.opened(self.position)
-        shown, pulses = 0, self._pulses
+        yield core.opened(self.position)
+        sent, pulses = 0, self._pulses
         while True:
             if self._closing is not None:
-                yield messages.going_away(self.position, self._closing)
+                yield core.going_away(self.position, self._closing)
                 return
-            if shown != self._sequence:
-                shown, pulses = self._sequence, self._pulses
+            if sent != self._sequence:
+                sent, pulses = self._sequence, self._pulses
                 yield self._session
             elif pulses != self._pulses:
                 pulses = self._pulses
-                yield messages.heartbeat(self.position)
+                yield core.heartbeat(self.position)
             else:
                 await self._woken.wait()
 
