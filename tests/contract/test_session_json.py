@@ -45,7 +45,8 @@ def test_a_usual_day(calendar: Calendar) -> None:
 
 
 def test_an_early_close(calendar: Calendar) -> None:
-    assert calendar.on(FRIDAY) == TradingDay.by_rule(FRIDAY, datetime(2026, 11, 27, 13).time())
+    by_rule = TradingDay.by_rule(FRIDAY, datetime(2026, 11, 27, 13).time())
+    assert calendar.on(FRIDAY) == by_rule._replace(next_date=date(2026, 11, 30))
     assert shown(calendar, "2026-11-27T13:00:00") == {
         **TUESDAY,
         "current_session": "POST_MARKET",
