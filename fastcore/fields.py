@@ -1,8 +1,8 @@
-"""The fields of a symbol's row, once for everybody.
+"""The table of a row's fields, from which everything else takes them.
 
 A field's number is its number in the TickerRow message and the index of its
-column in MarketState; docs/fields.md and GET /api/v1/scanner/fields are made
-from this table.
+column in MarketState. docs/fields.md and GET /api/v1/scanner/fields are
+generated from this table.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -27,7 +27,7 @@ SECTORS: Final = (
 
 
 class Field(NamedTuple):
-    """One column. `values` are an enum's texts, of which text i has the code i + 1, or the only texts of a text."""
+    """One column. `values` are the values of an enum (value i has code i + 1), or the only values of a text."""
 
     number: int
     name: str
@@ -65,73 +65,91 @@ FIELDS: Final = (
     _text(4, "exchange", "primary exchange"),
     Field(5, "sector", "text", "", "sector", SECTORS),
     _text(6, "industry", "industry"),
-    Field(7, "is_etf", "boolean", "", "whether it is an exchange-traded fund"),
-    _usd(8, "price", "last trade that may set the last price, else the newest bar's close"),
+    Field(7, "is_etf", "boolean", "", "true for an exchange-traded fund"),
+    _usd(8, "price", "price of the newest trade that may set it, otherwise the newest bar's close"),
     _usd(9, "bid", "national best bid"),
     _usd(10, "ask", "national best offer"),
-    _percent(11, "spread_percent", "ask - bid, in percent of the middle"),
+    _percent(11, "spread_percent", "ask - bid, in percent of the midpoint"),
     _shares(12, "volume_today", "shares since 04:00, all sessions"),
-    _number(13, "trades_today", "trades", "volume-eligible trades since 04:00"),
+    _number(13, "trades_today", "trades", "trades since 04:00 that count as volume"),
     _usd(14, "dollar_volume", "sum of price x size since 04:00"),
-    _usd(15, "prev_close", "previous trading day's regular close, split-adjusted to today"),
-    _shares(16, "prev_volume", "previous trading day's volume, split-adjusted to today"),
-    _usd(17, "open", "official open; absent before"),
-    _usd(18, "high", "high of the regular session"),
-    _usd(19, "low", "low of the regular session"),
-    _usd(20, "intraday_high", "high since 04:00, extended hours included"),
-    _usd(21, "intraday_low", "low since 04:00, extended hours included"),
-    _usd(22, "close", "regular close, once printed"),
+    _usd(15, "prev_close", "regular close of the previous trading day, in today's shares (split-adjusted)"),
+    _shares(16, "prev_volume", "volume of the previous trading day, in today's shares (split-adjusted)"),
+    _usd(17, "open", "opening price of the regular session; absent before the open"),
+    _usd(18, "high", "highest price of the regular session"),
+    _usd(19, "low", "lowest price of the regular session"),
+    _usd(20, "intraday_high", "highest price since 04:00, including extended hours"),
+    _usd(21, "intraday_low", "lowest price since 04:00, including extended hours"),
+    _usd(22, "close", "close of the regular session; absent before the close"),
     _usd(23, "change", "price - prev_close"),
-    _percent(24, "change_percent", "price against prev_close"),
-    _percent(25, "gap_percent", "until the open price against prev_close; after it open against prev_close, fixed"),
-    Field(26, "gap_size", "enum", "", "size of the absolute gap_percent: under 2, 5, 10, and beyond", GAP_SIZES),
-    _percent(27, "change_from_open", "price against open"),
-    _usd(28, "premarket_high", "high 04:00-09:30"),
-    _usd(29, "premarket_low", "low 04:00-09:30"),
+    _percent(24, "change_percent", "price compared with prev_close"),
+    _percent(
+        25,
+        "gap_percent",
+        "price compared with prev_close until the open; from then on open compared with prev_close, fixed",
+    ),
+    Field(
+        26, "gap_size", "enum", "", "size of the absolute gap_percent: below 2, below 5, below 10, or more", GAP_SIZES
+    ),
+    _percent(27, "change_from_open", "price compared with open"),
+    _usd(28, "premarket_high", "highest price 04:00-09:30"),
+    _usd(29, "premarket_low", "lowest price 04:00-09:30"),
     _shares(30, "premarket_volume", "shares 04:00-09:30"),
-    _percent(31, "premarket_change_percent", "last price before the open against prev_close"),
-    _percent(32, "postmarket_change_percent", "price against the regular close, from the closing time on"),
+    _percent(31, "premarket_change_percent", "last price before the open compared with prev_close"),
+    _percent(32, "postmarket_change_percent", "price compared with close, from the closing time on"),
     _shares(33, "postmarket_volume", "shares after the regular close"),
-    _percent(34, "gap_fill_percent", "share of the opening gap given back; over 100 is filled and beyond"),
-    _percent(35, "price_from_high", "price against high"),
-    _percent(36, "price_from_low", "price against low"),
-    _percent(37, "price_from_intraday_high", "price against intraday_high"),
-    _percent(38, "price_from_intraday_low", "price against intraday_low"),
+    _percent(
+        34,
+        "gap_fill_percent",
+        "portion of the opening gap that has been given back; above 100 the gap is more than filled",
+    ),
+    _percent(35, "price_from_high", "price compared with high"),
+    _percent(36, "price_from_low", "price compared with low"),
+    _percent(37, "price_from_intraday_high", "price compared with intraday_high"),
+    _percent(38, "price_from_intraday_low", "price compared with intraday_low"),
     _percent(39, "position_in_range", "0 at intraday_low, 100 at intraday_high"),
     _usd(40, "vwap", "volume-weighted average price since 04:00"),
-    _percent(41, "price_vs_vwap", "price against vwap"),
-    _number(42, "rvol", "ratio", "volume_today against the mean of the same time of day, inside the slot too"),
-    _number(43, "rvol_slot", "ratio", "volume_today against the mean at the end of the current 5-minute slot"),
+    _percent(41, "price_vs_vwap", "price compared with vwap"),
+    _number(42, "rvol", "ratio", "volume_today / mean volume until the same time of day, interpolated within the slot"),
+    _number(43, "rvol_slot", "ratio", "volume_today / mean volume until the end of the current 5-minute slot"),
     _shares(44, "avg_volume_10d", "mean daily volume of the last 10 trading days"),
     _shares(45, "avg_volume_30d", "mean daily volume of the last 30 trading days"),
     _usd(46, "avg_price_30d", "mean close of the last 30 trading days"),
     _number(47, "volume_ratio", "ratio", "volume_today / avg_volume_30d"),
-    _number(48, "trades_z_score", "sd", "trades_today against mean and sd of the same time of day"),
-    *(_percent(49 + i, f"chg_{n}m", f"change of price over the last {n} min") for i, n in enumerate(WINDOW_MINUTES)),
-    *(_shares(54 + i, f"vol_{n}m", f"shares in the last {n} min") for i, n in enumerate(WINDOW_MINUTES)),
-    _usd(59, "atr", "average true range, Wilder, 14 days"),
+    _number(48, "trades_z_score", "sd", "standard deviations of trades_today from the mean until the same time of day"),
+    *(
+        _percent(49 + i, f"chg_{n}m", f"change of price over the last {n} min, aligned to 10 seconds")
+        for i, n in enumerate(WINDOW_MINUTES)
+    ),
+    *(
+        _shares(54 + i, f"vol_{n}m", f"shares in the last {n} min, aligned to 10 seconds")
+        for i, n in enumerate(WINDOW_MINUTES)
+    ),
+    _usd(59, "atr", "average true range over 14 days (Wilder)"),
     _percent(60, "atr_percent", "atr in percent of price"),
-    _shares(61, "float_shares", "shares free to trade"),
+    _shares(61, "float_shares", "freely tradable shares"),
     _shares(62, "shares_outstanding", "shares outstanding"),
     _usd(63, "market_cap", "market capitalisation"),
-    _number(64, "beta", "", "beta against the market"),
-    Field(65, "halted", "boolean", "", "whether trading is halted"),
-    _usd(66, "luld_upper", "upper limit-up-limit-down band"),
-    _usd(67, "luld_lower", "lower limit-up-limit-down band"),
-    Field(68, "session", "enum", "", "session of the last update", SESSIONS),
-    Field(69, "updated_at", "time", "", "event time of the last update"),
+    _number(64, "beta", "", "beta relative to the market"),
+    Field(65, "halted", "boolean", "", "true while trading is halted"),
+    _usd(66, "luld_upper", "upper price band (limit up-limit down)"),
+    _usd(67, "luld_lower", "lower price band (limit up-limit down)"),
+    Field(68, "session", "enum", "", "session of the newest event", SESSIONS),
+    Field(69, "updated_at", "time", "", "time of the newest event"),
     _number(70, "age_seconds", "seconds", "seconds since updated_at"),
     _number(71, "score", "", "10 x rvol + 5 x volume_ratio"),
     _text(72, "security_type", "the vendor's type of security: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND"),
     _text(73, "list_date", "date of the first listing, YYYY-MM-DD"),
-    _number(74, "suspect_prints", "trades", "trades today whose price was so far off that it waited to be confirmed"),
-    _text(75, "halt_reason", "the code of why trading is, or was last, halted today"),
-    Field(76, "halted_at", "time", "", "when the last halt of today began"),
-    Field(77, "resumes_at", "time", "", "when trading resumes, or did, after that halt; absent until it is announced"),
-    _number(78, "halts_today", "halts", "halts that began today"),
+    _number(
+        74, "suspect_prints", "trades", "today's trades that were held for confirmation because their price was far off"
+    ),
+    _text(75, "halt_reason", "reason code of today's newest halt"),
+    Field(76, "halted_at", "time", "", "when today's newest halt began"),
+    Field(77, "resumes_at", "time", "", "when trading resumes or resumed after that halt; absent until announced"),
+    _number(78, "halts_today", "halts", "number of halts that began today"),
 )
 
-# Stored exactly, which filters and orders see, and shown with 6 decimals: docs/semantics.md, "Rounding".
+# Stored exactly, which is what filters and orders use, and displayed with 6 decimals: docs/semantics.md, "Rounding".
 SUMS: Final = frozenset(
     {"volume_today", "dollar_volume", "premarket_volume", "postmarket_volume"}
     | {"prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"}
