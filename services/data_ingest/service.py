@@ -21,9 +21,8 @@ from services.data_ingest.feed.rules_follower import RulesFollower
 from services.data_ingest.feed.set_aside_watch import SetAsideWatch
 from services.data_ingest.journal import Journal, JournalDirectory
 from services.data_ingest.reference import ReferenceSource
+from services.data_ingest.reference.changes import KnownSplits, ReferenceNotices
 from services.data_ingest.reference.follower import ReferenceFollower
-from services.data_ingest.reference.known_splits import KnownSplits
-from services.data_ingest.reference.notices import ReferenceNotices
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.servicer import DataIngestServicer
 from services.data_ingest.startup import vendor_now_ns

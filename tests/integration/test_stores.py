@@ -10,6 +10,7 @@ import pytest
 from services.kit.runtime.errors import StartError
 from services.kit.stores import database, redis
 from services.kit.stores.database import migrate
+from services.kit.stores.notifications import follow_notifications
 from services.kit.stores.redis import open_redis
 from tests.support.stores import Stores, module_stores
 
@@ -93,3 +94,38 @@ async def test_redis_answers(stores: Stores) -> None:
         assert await client.get("key") == "value"
     finally:
         await client.aclose()
+
+
+async def test_notifications_are_followed_again_after_the_connection_was_cut(stores: Stores) -> None:
+    payloads: asyncio.Queue[str] = asyncio.Queue()
+    listening: asyncio.Queue[bool] = asyncio.Queue()
+    failures: list[int] = []
+    following = asyncio.create_task(
+        follow_notifications(
+            stores.database_url,
+            "followed",
+            payloads.put_nowait,
+            on_listening=listening.put_nowait,
+            check_seconds=0.1,
+            on_failure=lambda: failures.append(1),
+        )
+    )
+    connection = await asyncpg.connect(stores.database_url)
+    try:
+        async with asyncio.timeout(30):
+            assert await listening.get() is False
+            await connection.execute("NOTIFY followed, 'one'")
+            assert await payloads.get() == "one" and not failures
+            cut = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query IN ('LISTEN followed', 'SELECT 1')"
+            )
+            while listening.empty():
+                await connection.execute(cut)
+                await asyncio.sleep(0.05)
+            assert await listening.get() is True and failures
+            await connection.execute("NOTIFY followed, 'two'")
+            assert await payloads.get() == "two"
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await connection.close()

@@ -4,8 +4,15 @@ from datetime import datetime
 
 import pytest
 
-from services.data_ingest.feed.halt_feed import MAX_BYTES, MAX_ITEMS, HaltFeed, HaltFeedError, HaltFeedParser, HaltItem
-from services.data_ingest.feed.halt_symbols import spellings
+from services.data_ingest.feed.halt_feed import (
+    MAX_BYTES,
+    MAX_ITEMS,
+    HaltFeed,
+    HaltFeedError,
+    HaltFeedParser,
+    HaltItem,
+    spellings,
+)
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.settings import NASDAQ_HALTS, Settings
 from tests.support.halt_document import HEAD, HaltServer, halt_document, halt_item

@@ -14,8 +14,8 @@ from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays
 from services.data_ingest.reference.batch import SLOTS
+from services.data_ingest.reference.changes import DAYS_AHEAD, KnownSplits
 from services.data_ingest.reference.follower import ReferenceFollower
-from services.data_ingest.reference.known_splits import DAYS_AHEAD, KnownSplits
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.stores.notifications import Kind

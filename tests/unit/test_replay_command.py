@@ -11,7 +11,7 @@ from tradeul.v1 import frame_pb2, stream_pb2
 from fastcore.market import Market
 from services.cli.local.mesh import modules_of, ports_of, specs_of
 from services.cli.replay import at, find, market_of
-from services.data_ingest.reference.worker import stores
+from services.data_ingest.reference.process import stores
 from services.kit.lists.definitions import load_lists
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 
 from services.data_ingest.reference import ReferenceBatch
 from services.data_ingest.reference.batch import Baselines
-from services.data_ingest.reference.gather import Gathered
+from services.data_ingest.reference.holdings import Gathered
 from services.data_ingest.stream import replay_gate
 from services.data_ingest.stream.replay_gate import ReplayGate
 from services.kit.rpc.ring import Position, Ring

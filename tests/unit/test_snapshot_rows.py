@@ -10,7 +10,8 @@ import pytest
 from tradeul.v1 import market_data_pb2
 
 from services.data_ingest.reference import Baselines, ReferenceBatch
-from services.data_ingest.reference.follower import Holdings, trading_days
+from services.data_ingest.reference.follower import trading_days
+from services.data_ingest.reference.holdings import Holdings
 from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules, nanoseconds, snapshot_parts
 from services.kit.runtime.clock import ns_of
 from services.kit.vendor.models import SnapshotTicker

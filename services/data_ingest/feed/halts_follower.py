@@ -8,8 +8,7 @@ from typing import Final, Protocol
 from tradeul.v1 import market_data_pb2
 
 from services.data_ingest import metrics
-from services.data_ingest.feed.halt_feed import HaltFeedError, HaltItem
-from services.data_ingest.feed.halt_symbols import spellings
+from services.data_ingest.feed.halt_feed import HaltFeedError, HaltItem, spellings
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger

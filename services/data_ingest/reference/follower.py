@@ -7,12 +7,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.data_ingest.reference import ReferenceBatch, ReferenceSource, TradingDays
 from services.data_ingest.reference.batch import no_baselines
-from services.data_ingest.reference.gather import Gathered
-from services.data_ingest.reference.known_splits import KnownSplits
+from services.data_ingest.reference.changes import KnownSplits
+from services.data_ingest.reference.holdings import DAYS_BEFORE, Gathered, Holdings
 from services.data_ingest.stream.sequencer import Sequencer
 from services.data_ingest.stream.symbols import is_symbol
 from services.kit.runtime.clock import monotonic
@@ -25,46 +24,9 @@ log = get_logger(__name__)
 HISTORY_DAYS: Final = 250
 # Symbols that turn up are gathered for so long.
 GATHER_SECONDS: Final = 5.0
-# The state forgets these with the day, and those with the shares that they are told in; metadata outlast both.
-DAY_BEFORE: Final = frozenset({"prev_close", "prev_volume"})
-DAYS_BEFORE: Final = ("avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr")
 # Splits are announced ahead, and now and then late.
 SPLITS_EVERY_SECONDS: Final = 3600.0
 SPLITS_SECONDS: Final = 5.0
-
-
-class Holdings:
-    """Which symbols have each kind of reference data."""
-
-    def __init__(self) -> None:
-        self._marks: dict[str, NDArray[np.bool_]] = {}
-
-    def counts(self) -> dict[str, int]:
-        return {kind: int(marks.sum()) for kind, marks in self._marks.items()}
-
-    def take(self, batch: ReferenceBatch, ids: Sequence[int]) -> None:
-        if batch.baselines is not None:
-            self._mark("baseline", ids, batch.baselines.days > 0)
-        for name, values in batch.numbers.items():
-            self._mark(name, ids, ~np.isnan(values))
-        for name, texts in batch.texts.items():
-            self._mark(name, ids, np.array([bool(text) for text in texts], np.bool_))
-
-    def forget_day(self, split: Sequence[int] | None) -> None:
-        """The day has changed; `split` are the ids whose shares did, None: perhaps all."""
-        for kind in DAY_BEFORE & self._marks.keys():
-            self._marks[kind][:] = False
-        for kind in {*DAYS_BEFORE, "baseline"} & self._marks.keys():
-            marks = self._marks[kind]
-            marks[slice(None) if split is None else [each for each in split if each < len(marks)]] = False
-
-    def _mark(self, kind: str, ids: Sequence[int], present: NDArray[np.bool_]) -> None:
-        needed = max(ids) + 1
-        marks = self._marks.get(kind, np.zeros(0, np.bool_))
-        if needed > len(marks):
-            marks = np.concatenate([marks, np.zeros(max(needed, 2 * len(marks)) - len(marks), np.bool_)])
-            self._marks[kind] = marks
-        marks[np.asarray(ids)] = present
 
 
 class ReferenceFollower:

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import datetime
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Final
 
 import asyncpg
@@ -24,7 +24,6 @@ from services.data_ingest.reference.daily_load import DailyLoad
 from services.data_ingest.reference.day_source import day_source
 from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.metadata_load import MetadataLoad
-from services.data_ingest.reference.refresh import refresh
 from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.reference.stores import holds_raw
 from services.kit.runtime.logging import get_logger
@@ -120,7 +119,7 @@ class ReferenceLoader:
         before = Counter(self._vendor.set_aside)
         has_splits = await self._read_splits(load)
         if kinds is not None:
-            await refresh(load, kinds, has_splits)
+            await self._refresh(load, kinds, has_splits)
         else:
             await self._load(load)
             if not has_splits:
@@ -150,6 +149,24 @@ class ReferenceLoader:
             await baselines.told(missing[FIRST_SYMBOLS:])
             await daily.again()
             await daily.gone(metadata.lack)
+
+    async def _refresh(self, load: Load, kinds: Collection[Kind], has_splits: bool) -> None:
+        """Emits what PostgreSQL has of `kinds` now; without the splits only what they do not adjust.
+
+        Nothing that only the vendor has is lost by it.
+        """
+        if "metadata" in kinds:
+            await MetadataLoad(load).refresh()
+        if not has_splits:
+            load.failed["splits"] += 1
+            log.error("splits not had: what was loaded before stays")
+            return
+        if "daily" in kinds or "atr" in kinds:
+            source = day_source(load)
+            await source.look_up()
+            await DailyLoad(load, source).refresh()
+        if "baselines" in kinds:
+            await BaselineLoad(load).refresh()
 
     async def _read_splits(self, load: Load) -> bool:
         """Whether the load has the splits that stored prices need, as far as there are any."""

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import datetime
-import random
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, get_args
 
 import asyncpg
 import msgspec
 
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.database import DATABASE_ERRORS, without_password
@@ -24,8 +24,6 @@ REFERENCE_DATA: Final = "reference_data"
 CONNECT_SECONDS: Final = 5.0
 # A connection that is dead does not say so.
 CHECK_SECONDS: Final = 15.0
-FIRST_PAUSE: Final = 0.25
-LONGEST_PAUSE: Final = 5.0
 
 # What of the stores: daily_ohlc, ticker_atr, volume_slots, ticker_metadata.
 Kind = Literal["daily", "atr", "baselines", "metadata"]
@@ -80,7 +78,7 @@ async def follow_notifications(
         on_payload(str(payload))
         notified.set()
 
-    pause, is_again = FIRST_PAUSE, False
+    backoff, is_again = Backoff(longest=5.0), False
     while True:
         try:
             connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS)
@@ -91,7 +89,7 @@ async def follow_notifications(
                 while True:
                     notified.clear()
                     await check(connection)
-                    pause = FIRST_PAUSE
+                    backoff.reset()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(check_seconds):
                             await notified.wait()
@@ -99,9 +97,9 @@ async def follow_notifications(
                 connection.terminate()
         except DATABASE_ERRORS as error:
             on_failure()
+            pause = backoff.next()
             log.warning(
                 "notifications cannot be followed", channel=channel, url=without_password(url),
                 reason=reason_of(error), again_in=pause,
             )  # fmt: skip
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-        pause = min(pause * 2, LONGEST_PAUSE)
+            await asyncio.sleep(pause)

@@ -1,15 +1,54 @@
-"""Many reference batches as few: the same for the same data, in whatever pieces and order it came. Pure."""
+"""Reference data as they come in: which symbols have which kind, and many batches put together into few. Pure."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.data_ingest.reference.batch import Baselines, ReferenceBatch
 
+# The state forgets these with the day, and those with the shares that they are told in; metadata outlast both.
+DAY_BEFORE: Final = frozenset({"prev_close", "prev_volume"})
+DAYS_BEFORE: Final = ("avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr")
+
 Floats = NDArray[np.float64]
 SymbolSlots = tuple[np.uint32, Floats, Floats, Floats]
+
+
+class Holdings:
+    """Which symbols have each kind of reference data."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, NDArray[np.bool_]] = {}
+
+    def counts(self) -> dict[str, int]:
+        return {kind: int(marks.sum()) for kind, marks in self._marks.items()}
+
+    def take(self, batch: ReferenceBatch, ids: Sequence[int]) -> None:
+        if batch.baselines is not None:
+            self._mark("baseline", ids, batch.baselines.days > 0)
+        for name, values in batch.numbers.items():
+            self._mark(name, ids, ~np.isnan(values))
+        for name, texts in batch.texts.items():
+            self._mark(name, ids, np.array([bool(text) for text in texts], np.bool_))
+
+    def forget_day(self, split: Sequence[int] | None) -> None:
+        """The day has changed; `split` are the ids whose shares did, None: perhaps all."""
+        for kind in DAY_BEFORE & self._marks.keys():
+            self._marks[kind][:] = False
+        for kind in {*DAYS_BEFORE, "baseline"} & self._marks.keys():
+            marks = self._marks[kind]
+            marks[slice(None) if split is None else [each for each in split if each < len(marks)]] = False
+
+    def _mark(self, kind: str, ids: Sequence[int], present: NDArray[np.bool_]) -> None:
+        needed = max(ids) + 1
+        marks = self._marks.get(kind, np.zeros(0, np.bool_))
+        if needed > len(marks):
+            marks = np.concatenate([marks, np.zeros(max(needed, 2 * len(marks)) - len(marks), np.bool_)])
+            self._marks[kind] = marks
+        marks[np.asarray(ids)] = present
 
 
 class Gathered:
