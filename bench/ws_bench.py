@@ -92,9 +92,9 @@ def make_updates(scanner: ScriptedScanner) -> tuple[bytes, list[Update]]:
 
 
 def response_of(delta: bytes) -> bytes:
-    from services.scanner.grammar import delta as wrap_delta
+    from services.kit.rpc.envelope import LIST as ENVELOPE
 
-    return wrap_delta(delta)
+    return ENVELOPE.wrap("delta", delta)
 
 
 class Ours:

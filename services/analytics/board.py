@@ -6,6 +6,7 @@ from typing import Final
 
 from services.analytics import messages
 from services.analytics.core import AnalyticsCore
+from services.analytics.messages import ENVELOPE
 from services.kit.runtime.clock import monotonic
 
 HEARTBEAT_SECONDS: Final = 10.0
@@ -36,14 +37,14 @@ class MetricsBoard:
         """Encoded WatchMetricsResponses until close(); `symbols` are known to the state. Raises NOT_READY."""
         core = self._core
         core.state  # noqa: B018  NOT_READY while there is none
-        yield messages.opened(messages.position_of(core))
+        yield ENVELOPE.opened(core.position)
         shown = {symbol: self._metrics(symbol) for symbol in symbols}
         yield messages.update(messages.SNAPSHOT, messages.position_of(core), shown.values())
-        yield messages.current(messages.position_of(core))
+        yield ENVELOPE.current(core.position)
         sent_at = shown_at = monotonic()
         while True:
             if self._closing is not None:
-                yield messages.going_away(messages.position_of(core), self._closing)
+                yield ENVELOPE.going_away(core.position, self._closing)
                 return
             await self._ticked.wait()
             now = monotonic()
@@ -57,7 +58,7 @@ class MetricsBoard:
                     continue
             if self._closing is None and now - sent_at >= self._heartbeat_seconds:
                 sent_at = now
-                yield messages.heartbeat(messages.position_of(core))
+                yield ENVELOPE.heartbeat(core.position)
 
     def _metrics(self, symbol: str) -> bytes:
         encoded = self._encoded.get(symbol)

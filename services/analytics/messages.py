@@ -8,10 +8,11 @@ from tradeul.v1 import analytics_pb2, session_pb2, stream_pb2
 
 from fastcore.measures import Measures, shown
 from services.analytics.core import AnalyticsCore
+from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.wire import wrap
 
 _UPDATE: Final = {field.name: field.number for field in analytics_pb2.MetricsUpdate.DESCRIPTOR.fields}
-_RESPONSE: Final = {field.name: field.number for field in analytics_pb2.WatchMetricsResponse.DESCRIPTOR.fields}
+ENVELOPE: Final = Envelope(analytics_pb2.WatchMetricsResponse)
 SNAPSHOT: Final = "snapshot"
 METRICS: Final = "metrics"
 
@@ -64,27 +65,7 @@ def update(kind: str, position: stream_pb2.StreamPosition | None, metrics: Itera
     """An encoded response of `kind` that holds these encoded SymbolMetrics."""
     head = analytics_pb2.MetricsUpdate(position=position).SerializeToString()
     parts = [head, *(wrap(_UPDATE["metrics"], each) for each in metrics)]
-    return wrap(_RESPONSE[kind], b"".join(parts))
-
-
-def opened(position: stream_pb2.StreamPosition | None) -> bytes:
-    message = analytics_pb2.MetricsOpened(position=position)
-    return analytics_pb2.WatchMetricsResponse(opened=message).SerializeToString()
-
-
-def current(position: stream_pb2.StreamPosition | None) -> bytes:
-    message = stream_pb2.StreamCurrent(position=position)
-    return analytics_pb2.WatchMetricsResponse(current=message).SerializeToString()
-
-
-def heartbeat(position: stream_pb2.StreamPosition | None) -> bytes:
-    message = stream_pb2.StreamHeartbeat(position=position)
-    return analytics_pb2.WatchMetricsResponse(heartbeat=message).SerializeToString()
-
-
-def going_away(position: stream_pb2.StreamPosition | None, reason: str) -> bytes:
-    message = stream_pb2.StreamGoingAway(position=position, reason=reason)
-    return analytics_pb2.WatchMetricsResponse(going_away=message).SerializeToString()
+    return ENVELOPE.wrap(kind, *parts)
 
 
 def _shown(value: float | None) -> float | None:

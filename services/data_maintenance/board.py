@@ -5,14 +5,20 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-from services.data_maintenance import grammar, metrics
+from tradeul.v1 import data_maintenance_pb2
+
+from services.data_maintenance import metrics
+from services.data_maintenance.messages import message_of
 from services.data_maintenance.run_store import Run, RunStore
+from services.kit.rpc.envelope import Envelope
+from services.kit.rpc.ring import Position
 from services.kit.stores.notifications import MAINTENANCE_RUNS, follow_notifications
 
 # Also how often a watcher looks by itself: a notice may be lost with its connection.
 HEARTBEAT_SECONDS: Final = 10.0
-
-Position = tuple[int, int]
+# Of a task that has not run.
+NO_RUN: Final = Position(0, 0)
+ENVELOPE: Final = Envelope(data_maintenance_pb2.WatchTaskResponse)
 
 
 class RunBoard:
@@ -48,30 +54,30 @@ class RunBoard:
             on_failure=metrics.DATABASE_FAILURES.inc,
         )
 
-    async def stream(self, task: str, run_id: int, asked: Position | None) -> AsyncGenerator[bytes, None]:
+    async def stream(self, task: str, run_id: int, requested_position: Position | None) -> AsyncGenerator[bytes, None]:
         """Encoded WatchTaskResponses: of the run `run_id` until it has ended, or (0) of the task's newest."""
-        sent = asked
+        sent = requested_position
         is_current = False
         run = await self._store.newest(task) if run_id == 0 else await self._store.get(run_id)
-        yield grammar.opened(_position(run))
+        yield ENVELOPE.opened(_position(run))
         while True:
             woken = self._woken
             if self._closing is not None:
-                yield grammar.going_away(sent or (0, 0), self._closing)
+                yield ENVELOPE.going_away(sent or NO_RUN, self._closing)
                 return
             for each in await self._news(task, run_id, sent):
                 sent = _position(each)
-                yield grammar.progress(each)
+                yield ENVELOPE.message("progress", position=sent.message(), run=message_of(each))
                 if run_id and each.state != "RUNNING":
                     return
             if not is_current:
                 is_current = True
-                yield grammar.current(sent or (0, 0))
+                yield ENVELOPE.current(sent or NO_RUN)
             try:
                 async with asyncio.timeout(self._heartbeat_seconds):
                     await woken.wait()
             except TimeoutError:
-                yield grammar.heartbeat(sent or (0, 0))
+                yield ENVELOPE.heartbeat(sent or NO_RUN)
 
     async def _news(self, task: str, run_id: int, sent: Position | None) -> list[Run]:
         """What has changed since `sent`: how the run before ended comes before the next run."""
@@ -83,8 +89,8 @@ class RunBoard:
         if newest is None or _position(newest) == sent:
             return []
         news = [newest]
-        if sent is not None and sent[0] != newest.id:
-            before = await self._store.get(sent[0])
+        if sent is not None and sent.epoch != newest.id:
+            before = await self._store.get(sent.epoch)
             if before is not None and before.task == task and _position(before) != sent:
                 news.insert(0, before)
         return news
@@ -101,4 +107,5 @@ class RunBoard:
 
 
 def _position(run: Run | None) -> Position:
-    return (0, 0) if run is None else (run.id, run.revision)
+    """A run's number is the epoch, its revision the sequence."""
+    return NO_RUN if run is None else Position(run.id, run.revision)

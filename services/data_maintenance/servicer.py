@@ -12,9 +12,10 @@ from tradeul.v1 import data_maintenance_pb2
 
 from services.data_maintenance import metrics
 from services.data_maintenance.board import RunBoard
-from services.data_maintenance.grammar import message_of
+from services.data_maintenance.messages import message_of
 from services.data_maintenance.run_store import RunStore
 from services.data_maintenance.timetable import Timetable
+from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import (
     INVALID_REQUEST,
     RUN_ENDED,
@@ -75,9 +76,11 @@ class DataMaintenanceServicer:
                 run = await self._store.get(request.run_id)
             if run is None or run.task != request.task:
                 raise UNKNOWN_RUN.error(f"no run {request.run_id} of {request.task}", run_id=request.run_id)
-        asked = (request.position.epoch, request.position.sequence) if request.HasField("position") else None
+        requested_position = Position.of(request.position) if request.HasField("position") else None
         with metrics.WATCHERS.track_inprogress(), answering():
-            async with contextlib.aclosing(self._board.stream(request.task, request.run_id, asked)) as stream:
+            async with contextlib.aclosing(
+                self._board.stream(request.task, request.run_id, requested_position)
+            ) as stream:
                 async for message in stream:
                     yield message
 

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from services.historical import grammar, metrics
+from services.historical import messages, metrics
 from services.historical.core import Kind, Request, State
+from services.historical.messages import ENVELOPE
 from services.historical.runner import Runner
 from services.historical.work import Work
+from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import GOING_AWAY, LOAD_RUNNING, UNKNOWN_LOAD
 from services.kit.runtime.logging import get_logger
 
@@ -57,37 +59,37 @@ class Loads:
         if record["state"] == State.RUNNING:
             raise LOAD_RUNNING.error(f"load {job_id} runs in another process: cancel it there", job_id=job_id)
 
-    async def job(self, job_id: int, with_problems: bool = True) -> grammar.LoadJob:
+    async def job(self, job_id: int, with_problems: bool = True) -> messages.LoadJob:
         """How a load stands; raises UNKNOWN_LOAD."""
         record = await self._record(job_id)
         work = self._works.get(job_id)
         progress = None if work is None or record["state"] != State.RUNNING else work.progress
         problems = await self._runner.jobs.problems(job_id) if with_problems else ()
-        return grammar.job(record, progress, problems)
+        return messages.job(record, progress, problems)
 
-    async def newest(self, limit: int, kind: Kind | None) -> list[grammar.LoadJob]:
-        return [grammar.job(record, None, ()) for record in await self._runner.jobs.newest(limit, kind)]
+    async def newest(self, limit: int, kind: Kind | None) -> list[messages.LoadJob]:
+        return [messages.job(record, None, ()) for record in await self._runner.jobs.newest(limit, kind)]
 
     async def watch(self, job_id: int) -> AsyncGenerator[bytes, None]:
         """Encoded WatchLoadResponses until the load has ended, or close(); raises UNKNOWN_LOAD."""
         with metrics.WATCHERS.track_inprogress():
             job, sequence, quiet = await self.job(job_id, with_problems=False), 1, 0.0
-            yield grammar.opened(self._epoch, sequence)
+            yield ENVELOPE.opened(Position(self._epoch, sequence))
             shown = None
             pause = SHOW_SECONDS if job_id in self._works else LOOK_SECONDS
             while True:
-                if job.state != grammar.RUNNING:
-                    yield grammar.ended(await self.job(job_id))
+                if job.state != messages.RUNNING:
+                    yield ENVELOPE.wrap("ended", (await self.job(job_id)).SerializeToString())
                     return
                 if self._closing is not None:
-                    yield grammar.going_away(self._epoch, sequence, self._closing)
+                    yield ENVELOPE.going_away(Position(self._epoch, sequence), self._closing)
                     return
-                if grammar.counted(job) != shown:
-                    shown, quiet, sequence = grammar.counted(job), 0.0, sequence + 1
-                    yield grammar.progress(job)
+                if messages.counted(job) != shown:
+                    shown, quiet, sequence = messages.counted(job), 0.0, sequence + 1
+                    yield ENVELOPE.wrap("job", job.SerializeToString())
                 elif quiet >= HEARTBEAT_SECONDS:
                     quiet = 0.0
-                    yield grammar.heartbeat(self._epoch, sequence)
+                    yield ENVELOPE.heartbeat(Position(self._epoch, sequence))
                 await asyncio.sleep(pause)
                 quiet += pause
                 job = await self.job(job_id, with_problems=False)
@@ -103,7 +105,7 @@ class Loads:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _record(self, job_id: int) -> grammar.Record:
+    async def _record(self, job_id: int) -> messages.Record:
         if (record := await self._runner.jobs.get(job_id)) is None:
             raise UNKNOWN_LOAD.error(f"no load {job_id}", job_id=job_id)
         return record

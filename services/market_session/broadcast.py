@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from tradeul.v1 import market_session_pb2, stream_pb2
+from tradeul.v1 import market_session_pb2
 
+from services.kit.rpc.envelope import Envelope
+from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import CLOCK_UNKNOWN
-from services.market_session import core
 
+ENVELOPE: Final = Envelope(market_session_pb2.WatchSessionResponse)
 CLOCK_MESSAGE: Final = "the mesh's time is not known before the feed's first event"
 
 
@@ -27,13 +29,13 @@ class SessionBroadcast:
         self._woken = asyncio.Event()
 
     @property
-    def position(self) -> stream_pb2.StreamPosition:
+    def position(self) -> Position:
         """The sequence counts the sessions that were sent."""
-        return stream_pb2.StreamPosition(epoch=self._epoch, sequence=self._sequence)
+        return Position(self._epoch, self._sequence)
 
     def send(self, session: market_session_pb2.CurrentSession) -> None:
         """Sends it to every stream."""
-        self._session = core.session(session)
+        self._session = ENVELOPE.wrap("session", session.SerializeToString())
         self._sequence += 1
         self._wake()
 
@@ -51,18 +53,18 @@ class SessionBroadcast:
         """Encoded WatchSessionResponses until close(); raises CLOCK_UNKNOWN before the first session."""
         if self._session is None:
             raise CLOCK_UNKNOWN.error(CLOCK_MESSAGE)
-        yield core.opened(self.position)
+        yield ENVELOPE.opened(self.position)
         sent, pulses = 0, self._pulses
         while True:
             if self._closing is not None:
-                yield core.going_away(self.position, self._closing)
+                yield ENVELOPE.going_away(self.position, self._closing)
                 return
             if sent != self._sequence:
                 sent, pulses = self._sequence, self._pulses
                 yield self._session
             elif pulses != self._pulses:
                 pulses = self._pulses
-                yield core.heartbeat(self.position)
+                yield ENVELOPE.heartbeat(self.position)
             else:
                 await self._woken.wait()
 

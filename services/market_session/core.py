@@ -5,14 +5,12 @@ from datetime import time
 from typing import Final
 
 from google.protobuf import json_format
-from tradeul.v1 import market_session_pb2, session_pb2, stream_pb2
+from tradeul.v1 import market_session_pb2, session_pb2
 
 from services.kit.runtime.clock import NS_PER_SECOND, new_york_time
 from services.kit.runtime.errors import INVALID_DATE
 from services.market.calendar import MARKET_CLOSE, MARKET_OPEN, PRE_MARKET_START, Calendar, SessionAt
 from services.market.dates import parse_date
-
-Response = market_session_pb2.WatchSessionResponse
 
 LONGEST_RANGE_DAYS: Final = 400
 _USUAL_HOURS: Final = (PRE_MARKET_START, MARKET_OPEN, MARKET_CLOSE, time(20, 0))
@@ -57,19 +55,3 @@ def list_trading_days(
             end_date=end,
         )
     return market_session_pb2.ListTradingDaysResponse(days=[day.info() for day in calendar.between(start, end)])
-
-
-def opened(position: stream_pb2.StreamPosition) -> bytes:
-    return Response(opened=market_session_pb2.SessionOpened(position=position)).SerializeToString()
-
-
-def session(message: market_session_pb2.CurrentSession) -> bytes:
-    return Response(session=message).SerializeToString()
-
-
-def heartbeat(position: stream_pb2.StreamPosition) -> bytes:
-    return Response(heartbeat=stream_pb2.StreamHeartbeat(position=position)).SerializeToString()
-
-
-def going_away(position: stream_pb2.StreamPosition, reason: str) -> bytes:
-    return Response(going_away=stream_pb2.StreamGoingAway(position=position, reason=reason)).SerializeToString()

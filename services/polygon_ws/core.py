@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from fastcore.feed_decoder import FeedDecoder
 from fastcore.feed_elements import Status
+from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.resume import plan_resume
 from services.kit.rpc.ring import Position, Ring
-from services.polygon_ws import grammar
 
 # About 1.3 million trades: half a minute of a busy market.
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
@@ -70,7 +70,7 @@ class FeedBuffer:
     @property
     def position(self) -> Position:
         """Of the newest batch."""
-        return Position(self.ring.epoch, self.ring.newest)
+        return self.ring.position
 
     @property
     def oldest(self) -> int:
@@ -97,7 +97,7 @@ class FeedBuffer:
         if self.ring.newest >= self._last_sequence and not self._held:
             self.ring = self._new_ring(self.ring.epoch + 1)
         ring = self.ring
-        message = grammar.batch(ring.epoch, ring.newest + 1, body)
+        message, _ = MARKET.positioned("batch", Position(ring.epoch, ring.newest + 1), body)
         ring.append(message)
         self._held.append(Held(rows, len(message)))
         self.held_bytes += len(message)
@@ -111,7 +111,8 @@ class FeedBuffer:
         """Behind what has come so far the connection was lost at `from_ns`, or is back since `to_ns`."""
         self.flush()
         position = self.position
-        self._gaps.append(Gap(self.gaps, position, grammar.feed_gap(position, from_ns, to_ns, reason)))
+        message = MARKET.message("feed_gap", position=position.message(), from_ns=from_ns, to_ns=to_ns, reason=reason)
+        self._gaps.append(Gap(self.gaps, position, message))
         self.gaps += 1
 
     def gap(self, number: int) -> Gap | None:

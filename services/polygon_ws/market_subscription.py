@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
+from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.ring import Position
-from services.polygon_ws import grammar
 from services.polygon_ws.core import FeedBuffer
 
 
@@ -50,7 +50,7 @@ class MarketSubscription:
         epoch = buffer.ring.epoch
         yield self._opened()
         if lost is not None:
-            yield grammar.reset(buffer.ring.epoch, self._next - 1, lost)
+            yield MARKET.reset(self._position(), lost)
         next_gap = buffer.first_gap_behind(self._next - 1)
         is_current = False
         current_at = buffer.position.sequence
@@ -59,13 +59,13 @@ class MarketSubscription:
                 # All of the old one was acknowledged: nothing is lost.
                 epoch = buffer.ring.epoch
                 self._next = buffer.oldest
-                yield grammar.reset(epoch, self._next - 1, f"batches are numbered anew in epoch {epoch}")
+                yield MARKET.reset(self._position(), f"batches are numbered anew in epoch {epoch}")
                 yield self._opened()
             elif self._next < buffer.oldest:
                 self._fell_behind += 1
                 reason = f"batch {self._next} was dropped before it was taken; the oldest held is {buffer.oldest}"
                 self._next = buffer.oldest
-                yield grammar.reset(buffer.ring.epoch, self._next - 1, reason)
+                yield MARKET.reset(self._position(), reason)
                 # The symbols of the batches that are gone.
                 yield self._opened()
             elif (gap := buffer.gap(next_gap)) is not None and (
@@ -75,22 +75,25 @@ class MarketSubscription:
                 yield gap.message
             elif not is_current and self._next > current_at:
                 is_current = True
-                yield grammar.current(buffer.ring.epoch, self._next - 1)
+                yield MARKET.current(self._position())
             elif self._next <= buffer.position.sequence:
                 message = buffer.ring.get(self._next)
                 self._next += 1
                 yield message
             elif self._closing is not None:
-                yield grammar.going_away(buffer.ring.epoch, self._next - 1, self._closing)
+                yield MARKET.going_away(self._position(), self._closing)
                 return
             elif not await self._wait():
-                yield grammar.heartbeat(buffer.ring.epoch, self._next - 1)
+                yield MARKET.heartbeat(self._position())
         if self._error is not None:
             raise self._error
 
     def _opened(self) -> bytes:
-        position = self._buffer.position
-        return grammar.opened(position.epoch, position.sequence, self._buffer.decoder.symbols)
+        return MARKET.opened(self._buffer.position, symbols=self._buffer.decoder.symbols)
+
+    def _position(self) -> Position:
+        """Of the last batch sent."""
+        return Position(self._buffer.ring.epoch, self._next - 1)
 
     async def _wait(self) -> bool:
         """Whether there was a wake-up before a heartbeat was due."""

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
+from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic, new_york_time
 from services.kit.runtime.errors import INVALID_POSITION
 from services.kit.runtime.logging import get_logger
-from services.polygon_ws import grammar
 from services.replay import metrics
 from services.replay.core import cuts, encode
 from services.replay.day_file import DayFile
@@ -94,8 +94,8 @@ class ReplaySubscription:
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Encoded SubscribeMarketResponses; ends after end() or go_away(), raising what end() was given."""
-        yield grammar.opened(self.epoch, self._sent, self._day.manifest.symbols)
-        yield grammar.current(self.epoch, self._sent)
+        yield MARKET.opened(self._position(), symbols=self._day.manifest.symbols)
+        yield MARKET.current(self._position())
         self._pace.begin()
         is_first = True
         for number, cut in enumerate(cuts(self._day, self._until_ns), 1):
@@ -110,7 +110,7 @@ class ReplaySubscription:
                 yield heartbeat
             if self._is_over:
                 break
-            message = grammar.batch(self.epoch, number, encode(self._day, cut))
+            message, _ = MARKET.positioned("batch", Position(self.epoch, number), encode(self._day, cut))
             self._sent = number
             self._sizes.append(len(message))
             self._bytes += len(message)
@@ -136,7 +136,7 @@ class ReplaySubscription:
         if self._error is not None:
             raise self._error
         if self._closing is not None:
-            yield grammar.going_away(self.epoch, self._sent, self._closing)
+            yield MARKET.going_away(self._position(), self._closing)
 
     def _tell_end(self) -> None:
         """All was sent and taken: the mesh stays as it is now, for questions."""
@@ -145,6 +145,9 @@ class ReplaySubscription:
         rest = day.rows if self._until_ns is None else int((self._day.arrival_ns <= self._until_ns).sum())
         self._phase = "is over" if rest == day.rows else "stands where it was to stop"
         log.info(f"the replay {self._phase}", date=str(day.date), at=at, events=rest, of=day.rows)
+
+    def _position(self) -> Position:
+        return Position(self.epoch, self._sent)
 
     @property
     def _is_over(self) -> bool:
@@ -160,13 +163,13 @@ class ReplaySubscription:
             yield heartbeat
         while not is_first and not self._is_over and (delay := self._pace.delay(time_ns, monotonic())) > 0:
             if not await self._wait(min(delay, self._heartbeat_seconds)) and delay > self._heartbeat_seconds:
-                yield grammar.heartbeat(self.epoch, self._sent)
+                yield MARKET.heartbeat(self._position())
 
     async def _while(self, waits: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
         """Heartbeats as long as it `waits`."""
         while not self._is_over and waits():
             if not await self._wait(self._heartbeat_seconds):
-                yield grammar.heartbeat(self.epoch, self._sent)
+                yield MARKET.heartbeat(self._position())
 
     async def _wait(self, seconds: float) -> bool:
         """Whether something woke it before."""

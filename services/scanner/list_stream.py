@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position, Ring
-from services.scanner import grammar
 from services.scanner.alarms import Alarms
 from services.scanner.list_subscription import ListSubscription
 from services.scanner.merge import merge_deltas
@@ -95,7 +95,7 @@ class ListStream:
             raise ValueError(
                 f"list {self.name}: expected the delta {newest} to {newest + 1}, was {previous_sequence} to {sequence}"
             )
-        self._ring.append(grammar.delta(delta))
+        self._ring.append(LIST.wrap("delta", delta))
         for subscription in self.sending:
             subscription.check_pace()
         self._wake()
@@ -121,7 +121,7 @@ class ListStream:
     def snapshot_message(self) -> tuple[Position, bytes]:
         """The list now as an encoded response, with its position; made once per change."""
         if self._snapshot is None or self._snapshot[0] != self.position:
-            self._snapshot = (self.position, grammar.snapshot(self._take_snapshot()))
+            self._snapshot = (self.position, LIST.wrap("snapshot", self._take_snapshot()))
         return self._snapshot
 
     def held(self, sequence: int) -> bytes:
@@ -139,8 +139,8 @@ class ListStream:
         key = (first, last)
         message = self._merged.get(key)
         if message is None:
-            deltas = [grammar.unwrap(self._ring.get(sequence)) for sequence in range(first, last + 1)]
-            message = grammar.delta(merge_deltas(deltas))
+            deltas = [bytes(LIST.read(self._ring.get(sequence))[1]) for sequence in range(first, last + 1)]
+            message = LIST.wrap("delta", merge_deltas(deltas))
             self._merged[key] = message
             if len(self._merged) > MAX_MERGED:
                 self._merged.popitem(last=False)

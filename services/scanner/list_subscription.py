@@ -5,9 +5,9 @@ import math
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
+from services.kit.rpc.envelope import LIST
 from services.kit.rpc.resume import plan_resume
 from services.kit.rpc.ring import Position
-from services.scanner import grammar
 
 if TYPE_CHECKING:
     from services.scanner.list_stream import ListStream
@@ -89,25 +89,25 @@ class ListSubscription:
                 await self._let_catch_up(asked)
             self._generation = stream.generation
             self._heartbeat_at = stream.heartbeat_due(self._loop.time())
-            yield grammar.opened(stream.name, stream.position)
+            yield LIST.opened(stream.position, list=stream.name)
             self._current_at = stream.position.sequence
             refused = self._refusal(asked)
             if asked is None or refused:
                 if refused:
-                    yield grammar.reset(stream.position, refused)
+                    yield LIST.reset(stream.position, refused)
                 yield self._fresh_snapshot()
             else:
                 self._at = asked
             while not self._ended:
                 if self._current_at is not None and self._at.sequence >= self._current_at:
                     self._current_at = None
-                    yield grammar.current(self._at)
+                    yield LIST.current(self._at)
                 elif stream.closing is not None:
-                    yield grammar.going_away(self._at, stream.closing)
+                    yield LIST.going_away(self._at, stream.closing)
                     return
                 elif self._generation != stream.generation:
                     self._generation = stream.generation
-                    yield grammar.reset(stream.position, stream.restart_reason)
+                    yield LIST.reset(stream.position, stream.restart_reason)
                     yield self._fresh_snapshot()
                 elif self._at == stream.position:
                     self._mark_slow(False)
@@ -126,7 +126,7 @@ class ListSubscription:
                     # A long interval may outlast what is held: that is no fault of the subscriber's.
                     self._mark_slow(not self._interval)
                     reason = f"position {self._at} is too far behind {stream.position.sequence} to send what is between"
-                    yield grammar.reset(stream.position, reason)
+                    yield LIST.reset(stream.position, reason)
                     yield self._fresh_snapshot()
             if self._error is not None:
                 raise self._error
@@ -181,7 +181,7 @@ class ListSubscription:
 
     def _heartbeat(self) -> bytes:
         self._heartbeat_at = self._stream.heartbeat_due(self._loop.time())
-        return grammar.heartbeat(self._at)
+        return LIST.heartbeat(self._at)
 
     def _sent(self) -> None:
         now = self._loop.time()

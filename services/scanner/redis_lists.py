@@ -16,12 +16,12 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.kit.lists.rows import ListRows, ListRowsHole, ending, snapshot_parts
-from services.kit.rpc.wire import only_field
+from services.kit.rpc.envelope import LIST
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.redis import check_cancelled, server_start
-from services.scanner import grammar, metrics
+from services.scanner import metrics
 from services.scanner.hub import ListHub
 from services.scanner.order_score import OrderScore
 
@@ -200,13 +200,13 @@ class _ListWriter:
 
     def take(self, message: bytes) -> list[bytes | str | int | float] | None:
         """The script's arguments for a WatchListResponse; None when it changes nothing. Raises ListRowsHole."""
-        number, content = only_field(message)
+        kind, content = LIST.read(message)
         rows = self._rows
         previous: str | int
-        if number == grammar.SNAPSHOT:
+        if kind == "snapshot":
             rows.load(content)
             previous, changes = "", None
-        elif number == grammar.DELTA:
+        elif kind == "delta":
             previous = rows.position.sequence
             changes = rows.apply(content)
         else:
@@ -214,7 +214,6 @@ class _ListWriter:
         ranked = b"".join(snapshot_parts(self._name_json, rows.position, rows.ranked(), rows.timestamp))
         payload = ranked if changes is None else delta_json(self._name_json, int(previous), rows, changes)
         self._sizes.append(len(payload))
-        kind = "snapshot" if changes is None else "delta"
         head: list[bytes | str | int | float] = [*rows.position, previous, self._entries(), self._name, kind]
         scores = [
             part

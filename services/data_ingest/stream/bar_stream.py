@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 import grpc.aio
-from tradeul.v1 import bars_pb2, frame_pb2, stream_pb2
+from tradeul.v1 import bars_pb2, frame_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.stream.sequencer import Sequencer
-from services.kit.rpc.wire import frame_parts, only_field, wrap
+from services.kit.rpc.envelope import FRAMES, Envelope
+from services.kit.rpc.wire import frame_parts
 from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.logging import get_logger
 
@@ -22,7 +23,7 @@ MAX_WAITING: Final = 256
 HEARTBEAT_SECONDS: Final = 10.0
 LONGEST_NAME: Final = 100
 BARS: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["bars"].number
-_RESPONSE: Final = {field.name: field.number for field in bars_pb2.WatchBarsResponse.DESCRIPTOR.fields}
+ENVELOPE: Final = Envelope(bars_pb2.WatchBarsResponse)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -56,11 +57,11 @@ class BarStream:
             return
         self._bar_frames = bar_frames
         ring = self._sequencer.ring
-        _, frame = only_field(ring.get(ring.newest))
+        _, frame = FRAMES.read(ring.get(ring.newest))
         parts = frame_parts(frame)
         if parts.kind != BARS:
             raise RuntimeError(f"expected the newest frame to hold bars, was field {parts.kind}")
-        response = wrap(_RESPONSE["bars"], bytes(parts.body))
+        response = ENVELOPE.wrap("bars", parts.body)
         for watcher in self._watchers:
             if len(watcher.waiting) == MAX_WAITING:
                 metrics.DROPPED_BARS.inc()
@@ -93,8 +94,8 @@ class BarStream:
                     elif watcher.waiting:
                         yield watcher.waiting.popleft()
                     elif not await self._woken(watcher):
-                        yield self._heartbeat()
-                yield self._going_away(self._closing)
+                        yield ENVELOPE.heartbeat(self._sequencer.position)
+                yield ENVELOPE.going_away(self._sequencer.position, self._closing)
         finally:
             self._watchers.discard(watcher)
 
@@ -104,7 +105,7 @@ class BarStream:
             return None
         table = frame_pb2.SymbolTable(first_id=watcher.named, symbols=texts[watcher.named :])
         watcher.named = len(texts)
-        return wrap(_RESPONSE["symbols"], table.SerializeToString())
+        return ENVELOPE.wrap("symbols", table.SerializeToString())
 
     async def _woken(self, watcher: _Watcher) -> bool:
         """Waits for something to send or the end; whether there is, else it is time for a heartbeat."""
@@ -114,11 +115,3 @@ class BarStream:
                 return await watcher.woken.wait()
         except TimeoutError:
             return False
-
-    def _heartbeat(self) -> bytes:
-        heartbeat = stream_pb2.StreamHeartbeat(position=self._sequencer.position.message())
-        return bars_pb2.WatchBarsResponse(heartbeat=heartbeat).SerializeToString()
-
-    def _going_away(self, reason: str) -> bytes:
-        going_away = stream_pb2.StreamGoingAway(position=self._sequencer.position.message(), reason=reason)
-        return bars_pb2.WatchBarsResponse(going_away=going_away).SerializeToString()

@@ -6,12 +6,15 @@ The sequencer never waits for a reader.
 from collections.abc import Callable
 from typing import Final
 
+from tradeul.v1 import data_ingest_pb2
+
 from services.data_ingest import metrics
-from services.data_ingest.stream import grammar
 from services.data_ingest.stream.frame_subscription import FrameSubscription
 from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.resume import ResumePlan, plan_resume
 from services.kit.rpc.ring import Position, Ring
+from services.kit.rpc.wire import LENGTH_DELIMITED, varint
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 
@@ -21,6 +24,9 @@ CHUNK_BYTES: Final = 1 << 20
 HEARTBEAT_SECONDS: Final = 2.0
 # A whole state that nobody asked for in this time is thrown away.
 STATE_SECONDS: Final = 30.0
+_DATA_TAG: Final = varint(
+    data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number << 3 | LENGTH_DELIMITED
+)
 
 
 class WholeState:
@@ -34,7 +40,8 @@ class WholeState:
     def chunk(self, index: int) -> bytes:
         """The encoded response with piece `index` of `count`."""
         piece = self._data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-        return grammar.snapshot_chunk(self.position, index, self.count, piece)
+        head = data_ingest_pb2.SnapshotChunk(position=self.position.message(), index=index, count=self.count)
+        return FRAMES.wrap("snapshot", head.SerializeToString(), _DATA_TAG, varint(len(piece)), piece)
 
 
 class FrameStream:

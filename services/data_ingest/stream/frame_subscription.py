@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from services.data_ingest.stream import grammar
+from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_POSITION
 from services.kit.runtime.logging import get_logger
@@ -72,7 +72,7 @@ class FrameSubscription:
         ring = self._ring = stream.ring
         stream.readers.add(self)
         try:
-            yield grammar.opened(ring.position)
+            yield FRAMES.opened(ring.position)
             needs_state, reset_reason = self._asked is None, None
             if self._asked is not None:
                 plan = stream.plan(self._asked)
@@ -81,7 +81,7 @@ class FrameSubscription:
             self._current_at = ring.newest
             while not self._ended:
                 if reset_reason is not None:
-                    yield grammar.reset(ring.position, reset_reason)
+                    yield FRAMES.reset(ring.position, reset_reason)
                     reset_reason = None
                 elif needs_state:
                     needs_state = False
@@ -114,7 +114,7 @@ class FrameSubscription:
                     log.warning("reader fell behind", reader=self._reader, reason=reset_reason)
                 elif self._current_at is not None and self._next > self._current_at:
                     self._current_at = None
-                    yield grammar.current(self.at)
+                    yield FRAMES.current(self.at)
                 elif self._next <= ring.newest and not self._is_out_of_credit():
                     message = ring.get(self._next)
                     self._next += 1
@@ -124,13 +124,13 @@ class FrameSubscription:
                             self._let_go()
                     yield message
                 elif stream.closing is not None:
-                    yield grammar.going_away(self.at, stream.closing)
+                    yield FRAMES.going_away(self.at, stream.closing)
                     return
                 else:
                     if self._next > ring.newest:
                         self._mark_slow(False)
                     if not await self._wait():
-                        yield grammar.heartbeat(self.at)
+                        yield FRAMES.heartbeat(self.at)
             if self._error is not None:
                 raise self._error
         finally:

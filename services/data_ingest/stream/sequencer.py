@@ -8,10 +8,11 @@ from typing import Final, Protocol
 from tradeul.v1 import frame_pb2, session_pb2
 
 from services.data_ingest.journal import Journal, MarketAt
-from services.data_ingest.stream import grammar
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
 from services.kit.lists.scan_filters import ScanFilter
+from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
+from services.kit.rpc.wire import LENGTH_DELIMITED, varint
 from services.market.calendar import TradingDay
 
 # Some seconds of the heaviest load, minutes of a usual one.
@@ -19,6 +20,11 @@ MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_FRAMES: Final = 1 << 16
 # A position has 32 bits: beyond this sequence, some 75 days, the next change of the day begins a new epoch.
 LAST_SEQUENCE: Final = 1 << 31
+# By the name of what a frame holds, the tag of that field.
+_BODY_TAGS: Final = {
+    field.name: varint(field.number << 3 | LENGTH_DELIMITED)
+    for field in frame_pb2.Frame.DESCRIPTOR.oneofs_by_name["body"].fields
+}
 
 
 class StateView(Protocol):
@@ -253,7 +259,9 @@ class Sequencer:
         if body != "symbols":
             self._tell_symbols()
         self._refresh()
-        message, frame = grammar.frame(self._next_position(), body, content)
+        message, frame = FRAMES.positioned(
+            "frame", self._next_position(), _BODY_TAGS[body], varint(len(content)), content
+        )
         try:
             self._is_refresh_due = self.market.take(frame)
         except ValueError as error:

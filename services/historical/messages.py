@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from tradeul.v1 import historical_pb2, stream_pb2
+from tradeul.v1 import historical_pb2
 
 from services.historical.core import Progress
+from services.kit.rpc.envelope import Envelope
 
 Record = Any
 LoadJob = historical_pb2.LoadJob
+ENVELOPE: Final = Envelope(historical_pb2.WatchLoadResponse)
 RUNNING: Final = historical_pb2.LOAD_STATE_RUNNING
 _COUNTS: Final = ("total", "done", "skipped", "failed")
 
@@ -44,30 +46,3 @@ def job(record: Record, progress: Progress | None, problems: Iterable[Record]) -
 def counted(message: historical_pb2.LoadJob) -> tuple[object, ...]:
     """What a watcher is told of when it changes."""
     return (message.step, message.rows, message.rows_set_aside, *(getattr(message, name) for name in _COUNTS))
-
-
-def _position(epoch: int, sequence: int) -> stream_pb2.StreamPosition:
-    return stream_pb2.StreamPosition(epoch=epoch, sequence=sequence)
-
-
-def opened(epoch: int, sequence: int) -> bytes:
-    message = historical_pb2.LoadOpened(position=_position(epoch, sequence))
-    return historical_pb2.WatchLoadResponse(opened=message).SerializeToString()
-
-
-def progress(message: historical_pb2.LoadJob) -> bytes:
-    return historical_pb2.WatchLoadResponse(job=message).SerializeToString()
-
-
-def ended(message: historical_pb2.LoadJob) -> bytes:
-    return historical_pb2.WatchLoadResponse(ended=message).SerializeToString()
-
-
-def heartbeat(epoch: int, sequence: int) -> bytes:
-    message = stream_pb2.StreamHeartbeat(position=_position(epoch, sequence))
-    return historical_pb2.WatchLoadResponse(heartbeat=message).SerializeToString()
-
-
-def going_away(epoch: int, sequence: int, reason: str) -> bytes:
-    message = stream_pb2.StreamGoingAway(position=_position(epoch, sequence), reason=reason)
-    return historical_pb2.WatchLoadResponse(going_away=message).SerializeToString()
