@@ -116,7 +116,7 @@ class DataIngest(Service):
         recorded = await opening.recorded_market(settings)
         has_reference = recorded is not None and opening.has_reference(recorded, day)
         self.sequencer, self._journal = await opening.open_sequencer(
-            settings, directory, found, self._on_frame, self._last_sequence, recorded
+            settings, directory, found, self._last_sequence, recorded
         )
         sequencer = self.sequencer
         self.stream = FrameStream(sequencer, self._on_slow)
@@ -238,10 +238,6 @@ class DataIngest(Service):
 
     # --- what happens in the stream
 
-    def _on_frame(self) -> None:
-        self.stream.wake()
-        self.bars.on_frame()
-
     def _on_slow(self, is_slow: bool) -> None:
         metrics.SLOW_READERS.inc(1 if is_slow else -1)
         if is_slow:
@@ -347,12 +343,12 @@ class DataIngest(Service):
             epoch = await next_epoch(self.settings.market_dir)
             if self._journal is None:
                 self._begin_epoch(epoch)
-                self.sequencer.say_again()
+                self.sequencer.announce_epoch()
             else:
                 async with self._journal.beginning:
                     self._begin_epoch(epoch)
                     stored = self._journal.begin(self.feed.position, self.feed.first_identities)
-                    self.sequencer.say_again()
+                    self.sequencer.announce_epoch()
                     await stored
             self.feed.first_identities = b""
 

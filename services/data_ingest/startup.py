@@ -90,7 +90,6 @@ async def open_sequencer(
     settings: Settings,
     directory: JournalDirectory | None,
     found: Recovered | None,
-    on_frame: Callable[[], None],
     last_sequence: int = LAST_SEQUENCE,
     recorded: MarketState | None = None,
 ) -> tuple[Sequencer, Journal | None]:
@@ -116,11 +115,10 @@ async def open_sequencer(
     sequencer = Sequencer(
         market.epoch,
         market,
-        on_frame,
         journal=journal,
         day=found.day if found is not None else None,
         messages=messages,
-        later=asyncio.get_running_loop().call_soon,
+        defer=asyncio.get_running_loop().call_soon,
         last_sequence=last_sequence,
     )
     if journal is not None:

@@ -33,7 +33,7 @@ class NoMarket:
 
 class Setting:
     def __init__(self, heartbeat_seconds: float = 60.0) -> None:
-        self.sequencer = Sequencer(7, NoMarket(), lambda: self.stream.on_frame())
+        self.sequencer = Sequencer(7, NoMarket())
         self.stream = BarStream(self.sequencer, heartbeat_seconds)
 
     def bars(self, *closes: float) -> None:

@@ -30,7 +30,7 @@ class Publisher:
     def __init__(self, heartbeat_seconds: float = 10.0, **options: Any) -> None:
         self.slow: list[bool] = []
         market = Market(load_lists(), EPOCH, encode_deltas=False)
-        self.sequencer = Sequencer(EPOCH, market, lambda: self.stream.wake(), **options)
+        self.sequencer = Sequencer(EPOCH, market, **options)
         self.stream = FrameStream(self.sequencer, self.slow.append, heartbeat_seconds)
         self.feed = FeedInput(self.sequencer, "feed")
         self.feed.begin(CALENDAR, TODAY)
@@ -179,7 +179,7 @@ async def test_a_reader_behind_the_ring_gets_a_fresh_state_and_counts_as_slow() 
 async def test_a_reader_that_loads_for_longer_than_the_ring_lasts_gets_there(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = Publisher(max_frames=8)
     publisher.publish(20)
-    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.whole_state()[1]) // 20 + 1)
+    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.snapshot()[1]) // 20 + 1)
     reader = publisher.reader()
     while (kind := await reader.read()) != "current":
         if kind == "snapshot":
@@ -202,7 +202,7 @@ async def test_a_reader_that_loads_for_longer_than_the_ring_lasts_gets_there(mon
 async def test_what_is_kept_for_a_reader_that_loads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = Publisher(max_frames=8)
     publisher.publish(20)
-    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.whole_state()[1]) // 20 + 1)
+    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.snapshot()[1]) // 20 + 1)
     ring = publisher.stream.ring
     stuck, gone = publisher.reader(), publisher.reader()
     for reader in (stuck, gone):
@@ -234,7 +234,7 @@ async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch() -> Non
     rows, ended = sequencer.market.state.hash(), sequencer.position
     await reader.read()
     sequencer.begin_epoch(EPOCH + 7, renewed(sequencer.market))
-    sequencer.say_again()
+    sequencer.announce_epoch()
     assert not sequencer.is_epoch_due
     assert sequencer.market.state.hash() == rows
     publisher.publish(3)

@@ -253,7 +253,7 @@ async def test_a_new_epoch_is_what_the_next_process_goes_on_with(home: Path) -> 
     rig.sequencer.begin_epoch(EPOCH + 1, renewed(market))
     stored = rig.journal.begin(rig.feed.position, b"12345678")
     # Frames of the new epoch while its state is on its way to the disk.
-    rig.sequencer.say_again()
+    rig.sequencer.announce_epoch()
     rig.step()
     await stored
     for _ in range(10):

@@ -109,15 +109,15 @@ class Rig:
 def test_symbol_table() -> None:
     table = SymbolTable(max_symbols=3)
     assert [table.add(symbol) for symbol in ("AAPL", "BRK.B", "AAPL")] == [0, 1, 0]
-    message = table.untold()
+    message = table.unpublished()
     assert frame_pb2.SymbolTable.FromString(message) == frame_pb2.SymbolTable(first_id=0, symbols=["AAPL", "BRK.B"])
-    assert (table.add("BRK.B"), table.untold()) == (1, b"")
+    assert (table.add("BRK.B"), table.unpublished()) == (1, b"")
     odd = ["", "1BAD", "no spaces", "TOOLONGSYMBOL", "AAPL\n", "É"]
     assert [table.add(symbol) for symbol in odd] == [REFUSED] * 6
     # Asked for, a name is not kept.
     assert [table.find(symbol) for symbol in ("X", "AAPL")] == [UNNAMED, 0]
     assert [table.add(symbol) for symbol in ("BACpL", "X", "Y")] == [2, REFUSED, REFUSED]
-    message = table.untold()
+    message = table.unpublished()
     assert frame_pb2.SymbolTable.FromString(message) == frame_pb2.SymbolTable(first_id=2, symbols=["BACpL"])
     assert table.refused == 8
     assert (table.texts, len(table)) == (["AAPL", "BRK.B", "BACpL"], 3)
@@ -156,7 +156,7 @@ def test_the_stream_is_what_any_copy_makes_the_same_of() -> None:
     for frame in rig.frames():
         copy.apply(frame.SerializeToString())
         twin.apply(frame.SerializeToString())
-    position, whole = rig.sequencer.whole_state()
+    position, whole = rig.sequencer.snapshot()
     assert (position.epoch, position.sequence) == (copy.epoch, copy.sequence)
     assert Market.from_bytes(load_lists(), whole).hash() == copy.hash()
     assert {s: copy.state.row(s)["volume_today"] for s in twin.symbols} == {
@@ -353,7 +353,8 @@ def test_readers_do_not_wait_for_the_lists_of_our_own_copy() -> None:
     order: list[str] = []
     waiting: list[Callable[[], None]] = []
     market = Market(load_lists(), EPOCH, encode_deltas=False)
-    sequencer = Sequencer(EPOCH, market, lambda: order.append("frame"), later=waiting.append)
+    sequencer = Sequencer(EPOCH, market, defer=waiting.append)
+    sequencer.listen(lambda body, content: order.append("frame"))
     whole = Rig()
     for rig_feed, running in ((FeedInput(sequencer, "feed"), sequencer), (whole.feed, whole.sequencer)):
         if running is sequencer:
@@ -368,7 +369,7 @@ def test_readers_do_not_wait_for_the_lists_of_our_own_copy() -> None:
                 waiting[-1]()
     assert order == ["frame"] * sequencer.position.sequence and len(waiting) == 4
     assert market.list_sequence("filtered") < whole.sequencer.market.list_sequence("filtered")  # type: ignore[attr-defined]
-    assert sequencer.whole_state() == whole.sequencer.whole_state()
+    assert sequencer.snapshot() == whole.sequencer.snapshot()
     for function in waiting:
         function()
-    assert sequencer.whole_state() == whole.sequencer.whole_state()
+    assert sequencer.snapshot() == whole.sequencer.snapshot()

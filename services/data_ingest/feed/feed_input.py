@@ -192,7 +192,7 @@ class FeedInput:
             raise FeedHole(f"expected the batch after {last}, was {position}")
         # Who goes on from the journal asks polygon_ws for the batch after this one, or for this one: all of it
         # is in there, or nothing.
-        with self._sequencer.together() as notes:
+        with self._sequencer.journal_entry() as notes:
             if symbols:
                 self._take_symbols(first_id, symbols)
             self.position = notes.feed = position

@@ -134,7 +134,7 @@ class HaltsFollower:
     def _admit(self, item: HaltItem) -> int | None:
         """The symbol's id; None for an item that is set aside."""
         day = self._sequencer.day
-        known = (self._sequencer.symbols.known(name) for name in spellings(item.symbol))
+        known = (self._sequencer.symbols.get(name) for name in spellings(item.symbol))
         symbol_id = next((found for found in known if found is not None), None)
         is_over = 0 < item.resumes_at_ns < day.pre_market_start_ns
         reason = ""

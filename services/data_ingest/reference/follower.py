@@ -67,7 +67,7 @@ class ReferenceFollower:
     def day_changed(self) -> None:
         """The stream has begun a day. When it is another one, what is being loaded is of no more use."""
         if self._loading_date != self._sequencer.day.date:
-            split = None if self._split is None else self._sequencer.symbols.ids_of(self._split)
+            split = None if self._split is None else self._sequencer.symbols.known_ids(self._split)
             self.holdings.forget_day(split)
             self._day_changed.set()
 

@@ -11,8 +11,7 @@ from tradeul.v1 import bars_pb2, frame_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.stream.sequencer import Sequencer
-from services.kit.rpc.envelope import FRAMES, Envelope
-from services.kit.rpc.wire import frame_parts
+from services.kit.rpc.envelope import Envelope
 from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.logging import get_logger
 
@@ -45,23 +44,13 @@ class BarStream:
         self._sequencer = sequencer
         self._heartbeat_seconds = heartbeat_seconds
         self._watchers: set[_Watcher] = set()
-        self._bar_frames = 0
         self._closing: str | None = None
+        sequencer.listen(self._on_frame)
 
-    def on_frame(self) -> None:
-        """There is a new frame in the ring."""
-        if not self._watchers:
+    def _on_frame(self, body: str, content: bytes) -> None:
+        if body != "bars" or not self._watchers:
             return
-        bar_frames = self._sequencer.frames["bars"]
-        if bar_frames == self._bar_frames:
-            return
-        self._bar_frames = bar_frames
-        ring = self._sequencer.ring
-        _, frame = FRAMES.read(ring.get(ring.newest))
-        parts = frame_parts(frame)
-        if parts.kind != BARS:
-            raise RuntimeError(f"expected the newest frame to hold bars, was field {parts.kind}")
-        response = ENVELOPE.wrap("bars", parts.body)
+        response = ENVELOPE.wrap("bars", content)
         for watcher in self._watchers:
             if len(watcher.waiting) == MAX_WAITING:
                 metrics.DROPPED_BARS.inc()
@@ -85,7 +74,6 @@ class BarStream:
     async def _messages(self) -> AsyncGenerator[bytes, None]:
         watcher = _Watcher()
         self._watchers.add(watcher)
-        self._bar_frames = self._sequencer.frames["bars"]
         try:
             with metrics.BAR_WATCHERS.track_inprogress():
                 while self._closing is None:

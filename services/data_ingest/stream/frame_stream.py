@@ -63,6 +63,7 @@ class FrameStream:
         self._on_slow = on_slow
         self._state: WholeState | None = None
         self._state_used_at = 0.0
+        sequencer.listen(self._on_frame)
 
     @property
     def ring(self) -> Ring:
@@ -88,7 +89,7 @@ class FrameStream:
         state = self._state
         if state is None or self._is_behind(state) or (of_now and state.position != self.ring.position):
             began = monotonic()
-            position, data = self._sequencer.whole_state()
+            position, data = self._sequencer.snapshot()
             self._state = WholeState(position, data)
             seconds = monotonic() - began
             metrics.STATE_SECONDS.observe(seconds)
@@ -109,8 +110,7 @@ class FrameStream:
             ring.has_dropped and not ring.is_safe(state.position.sequence + 1)
         )
 
-    def wake(self) -> None:
-        """There is a new frame."""
+    def _on_frame(self, _: str, __: bytes) -> None:
         if self.waiting:
             waiting, self.waiting = self.waiting, set()
             for reader in waiting:

@@ -27,6 +27,10 @@ _BODY_TAGS: Final = {
 }
 
 
+# Is called after each frame with the name of its body and the encoded message in it. It adds no frames itself.
+FrameListener = Callable[[str, bytes], None]
+
+
 class StateView(Protocol):
     """What the sequencer reads of its copy of the state."""
 
@@ -65,7 +69,7 @@ class EntryNotes:
 
 
 class Sequencer:
-    """Decides the order of things. Every method is one frame at most; none waits.
+    """Decides the order of things. Every method is one frame at most, after one of new symbols; none waits.
 
     A ValueError of the market copy means that we made a frame that nobody can
     apply: a defect, after which only a new epoch helps.
@@ -76,11 +80,10 @@ class Sequencer:
     Args:
         epoch: names the numbering; greater than that of any process that did not leave it to this one.
         market: an empty Market of that epoch, or the one that goes on.
-        on_frame: is called after each frame.
         journal: where frames are written down.
         day: in force already, of a market that goes on.
         messages: of the newest frames in that market, for readers who are behind.
-        later: calls a function when readers have been given what there is for them; by default at once.
+        defer: calls a function when readers have been given what there is for them; by default at once.
             Ranking this copy's lists takes a millisecond, for which no reader has to wait.
     """
 
@@ -88,12 +91,11 @@ class Sequencer:
         self,
         epoch: int,
         market: MarketCopy,
-        on_frame: Callable[[], None] = lambda: None,
         *,
         journal: Journal | None = None,
         day: TradingDay | None = None,
         messages: Sequence[bytes] = (),
-        later: Callable[[Callable[[], None]], object] = lambda function: function(),
+        defer: Callable[[Callable[[], None]], object] = lambda function: function(),
         max_frames: int = MAX_HELD_FRAMES,
         max_bytes: int = MAX_HELD_BYTES,
         max_symbols: int = MAX_SYMBOLS,
@@ -109,13 +111,17 @@ class Sequencer:
         # Frames so far, by what they hold.
         self.frames: Counter[str] = Counter()
         self._journal = journal
-        self._is_together = False
-        self._later = later
-        # Whether the lists of the last watermark are still to be ranked.
+        self._is_in_entry = False
+        self._defer = defer
+        # The lists of the last watermark are still to be ranked.
         self._is_refresh_due = False
         self._day = day
         self._filters: list[ScanFilter] | None = None
-        self._on_frame = on_frame
+        self._listeners: list[FrameListener] = []
+
+    def listen(self, listener: FrameListener) -> None:
+        """Calls `listener` after each frame from now on."""
+        self._listeners.append(listener)
 
     @property
     def position(self) -> Position:
@@ -135,13 +141,13 @@ class Sequencer:
         return self._day
 
     def add_symbols(self, symbols: Sequence[str]) -> list[int]:
-        """Their ids, REFUSED for odd ones; new ones get theirs by a frame."""
+        """Returns their ids, REFUSED for invalid names; new ones get theirs by a frame."""
         ids = [self.symbols.add(symbol) for symbol in symbols]
-        self._tell_symbols()
+        self._publish_symbols()
         return ids
 
     def name_symbol(self, symbol: str) -> int:
-        """The id of one whose first event is about to be added, REFUSED for an odd one; the next frame tells it."""
+        """The id of one whose first event is added next, REFUSED for an invalid name; the next frame brings it."""
         return self.symbols.add(symbol)
 
     def begin_day(self, day: TradingDay, split: Iterable[str] | None = None) -> None:
@@ -153,12 +159,12 @@ class Sequencer:
         if split is None:
             message.splits_unknown = True
         else:
-            message.split_symbol_id.extend(self.symbols.ids_of(split))
+            message.split_symbol_id.extend(self.symbols.known_ids(split))
         self._append("trading_day", message.SerializeToString())
 
     @property
     def is_epoch_due(self) -> bool:
-        """Whether the numbering should end with the day."""
+        """True if the numbering should end with the day."""
         return self.ring.newest > self._last_sequence
 
     def begin_epoch(self, epoch: int, renew: Callable[[int], MarketCopy]) -> None:
@@ -166,14 +172,14 @@ class Sequencer:
 
         The journal is to be begun anew before anything is waited for. `renew`: gives the market of that epoch.
         """
-        if epoch <= self.ring.epoch or self._is_together:
+        if epoch <= self.ring.epoch or self._is_in_entry:
             raise ValueError(f"expected an epoch after {self.ring.epoch} between two entries, was {epoch}")
         self._refresh()
         self.market = renew(epoch)
         self.ring = self._new_ring(epoch)
 
-    def say_again(self) -> None:
-        """What an epoch's frames say besides its rows."""
+    def announce_epoch(self) -> None:
+        """Adds the frames that a new epoch needs beside its rows: the filters, and a watermark."""
         filters, self._filters = self._filters, None
         if filters is not None:
             self.set_list_filters(filters)
@@ -218,11 +224,11 @@ class Sequencer:
         self._append("baselines", columns)
 
     def add_watermark(self, time_ns: int) -> None:
-        """Lists refresh here. Never behind what was accepted or said before."""
+        """Lists are ranked here. The time never goes back behind what was accepted or marked before."""
         message = frame_pb2.Watermark(event_time_ns=max(time_ns, self.now_ns))
         self._append("watermark", message.SerializeToString())
 
-    def whole_state(self) -> tuple[Position, bytes]:
+    def snapshot(self) -> tuple[Position, bytes]:
         """The market as of the newest frame, as fastcore's Market writes it."""
         self._refresh()
         return self.position, self.market.to_bytes()
@@ -234,30 +240,30 @@ class Sequencer:
         return MarketAt(self.position, day, self.market.to_bytes(with_baselines))
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[EntryNotes]:
+    def journal_entry(self) -> Iterator[EntryNotes]:
         """What is added inside is one entry of the journal, with these notes: all of it is written down, or nothing.
 
-        Nothing may be waited for inside.
+        Nothing may be awaited inside.
         """
         notes = EntryNotes()
-        self._is_together = True
+        self._is_in_entry = True
         try:
             yield notes
         finally:
-            self._is_together = False
+            self._is_in_entry = False
             if self._journal is not None:
                 self._journal.commit(notes.feed, notes.trade_identities)
 
     def _next_position(self) -> Position:
         return Position(self.ring.epoch, self.ring.newest + 1)
 
-    def _tell_symbols(self) -> None:
-        if table := self.symbols.untold():
+    def _publish_symbols(self) -> None:
+        if table := self.symbols.unpublished():
             self._append("symbols", table)
 
     def _append(self, body: str, content: bytes) -> None:
         if body != "symbols":
-            self._tell_symbols()
+            self._publish_symbols()
         self._refresh()
         message, frame = FRAMES.positioned(
             "frame", self._next_position(), _BODY_TAGS[body], varint(len(content)), content
@@ -273,11 +279,12 @@ class Sequencer:
         self.frames[body] += 1
         if self._journal is not None:
             self._journal.add(body, message)
-            if not self._is_together:
+            if not self._is_in_entry:
                 self._journal.commit()
-        self._on_frame()
+        for listener in self._listeners:
+            listener(body, content)
         if self._is_refresh_due:
-            self._later(self._refresh)
+            self._defer(self._refresh)
 
     def _refresh(self) -> None:
         """Brings the lists of this copy to the last watermark, if they are not."""

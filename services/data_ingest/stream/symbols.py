@@ -14,7 +14,7 @@ _PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9.\-/]{0,11}")
 
 
 def is_symbol(text: str) -> bool:
-    """Whether a name has the form of a symbol."""
+    """True if a name has the form of a symbol."""
     return _PATTERN.fullmatch(text) is not None
 
 
@@ -29,17 +29,17 @@ class SymbolTable:
         self.refused = 0
         self._ids = {symbol: index for index, symbol in enumerate(known)}
         self._max_symbols = max_symbols
-        # How many of them the stream knows.
-        self._told = len(self.texts)
+        # So many of them are in the stream.
+        self._published = len(self.texts)
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def known(self, symbol: str) -> int | None:
+    def get(self, symbol: str) -> int | None:
         """Its id; None when it has none."""
         return self._ids.get(symbol)
 
-    def ids_of(self, symbols: Iterable[str]) -> list[int]:
+    def known_ids(self, symbols: Iterable[str]) -> list[int]:
         """The ids of those that have one, ascending."""
         return sorted(self._ids[symbol] for symbol in symbols if symbol in self._ids)
 
@@ -64,9 +64,9 @@ class SymbolTable:
         self.texts.append(symbol)
         return len(self.texts) - 1
 
-    def untold(self) -> bytes:
+    def unpublished(self) -> bytes:
         """The encoded SymbolTable of those that are new since the last call, empty when none is."""
-        first, self._told = self._told, len(self.texts)
-        if first == self._told:
+        first, self._published = self._published, len(self.texts)
+        if first == self._published:
             return b""
         return frame_pb2.SymbolTable(first_id=first, symbols=self.texts[first:]).SerializeToString()
