@@ -14,21 +14,18 @@ def migrate() -> None:
     The first time it also notes there, and in TRADEUL_REDIS_URL, whose market's data they hold (TRADEUL_MARKET);
     from then on it refuses another market.
     """
-    from services.kit.stores import database
+    asyncio.run(run(Settings.load()))
 
-    settings = Settings.load()
-    names = database.migrate(settings.database_url)
+
+async def run(settings: Settings) -> None:
+    """Raises StartError when the database is away, or a store holds another market's data."""
+    from services.kit.stores import database, migrate, redis
+
+    names = await migrate.migrate(settings.database_url)
     for name in names:
         click.echo(f"applied {name}")
     if not names:
         click.echo("tables are up to date")
-    asyncio.run(claim(settings))
-
-
-async def claim(settings: Settings) -> None:
-    """Raises StartError when a store holds another market's data."""
-    from services.kit.stores import database, redis
-
     await database.claim_market(settings.database_url, settings.market)
     if settings.redis_url and not settings.is_replay:
         await redis.claim_market(settings.redis_url, settings.market)

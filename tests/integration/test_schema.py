@@ -16,8 +16,9 @@ import pytest
 
 from services.historical.core import Kind
 from services.historical.store import HistoryStore, Unit
-from services.kit.stores.database import migrate, open_pool
+from services.kit.stores.database import open_pool
 from services.kit.stores.merge_writer import MergeTable
+from services.kit.stores.migrate import migrate
 from tests.support.stores import Stores, module_stores
 
 TIMESCALE_URL = "TRADEUL_TEST_TIMESCALE_URL"
@@ -49,7 +50,7 @@ async def url(request: pytest.FixtureRequest, stores: Stores) -> AsyncIterator[s
         await connection.execute(f"CREATE DATABASE {name}")
         parts = urlsplit(server)
         fresh = urlunsplit(parts._replace(path=f"/{name}"))
-        await asyncio.to_thread(migrate, fresh)
+        await migrate(fresh)
         yield fresh
     finally:
         await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -3,13 +3,14 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from services.kit.runtime.errors import StartError
 from services.kit.stores import database, redis
-from services.kit.stores.database import migrate
+from services.kit.stores.migrate import migrate
 from services.kit.stores.notifications import follow_notifications
 from services.kit.stores.redis import open_redis
 from tests.support.stores import Stores, module_stores
@@ -28,7 +29,7 @@ async def test_migrations_make_the_tables_once(stores: Stores) -> None:
         tables = {row["table_name"] for row in await connection.fetch(query)}
         assert {"scanner_filters", "ticker_metadata", "daily_ohlc", "ticker_atr", "volume_slots"} <= tables
         await connection.execute("UPDATE scanner_filters SET enabled = NOT enabled WHERE name = 'rvol_high'")
-        assert await asyncio.to_thread(migrate, stores.database_url) == []
+        assert await migrate(stores.database_url) == []
         assert await connection.fetchval("SELECT enabled FROM scanner_filters WHERE name = 'rvol_high'") is True
         assert await connection.fetchval("SELECT count(*) FROM scanner_filters") == 4
     finally:
@@ -41,7 +42,7 @@ async def test_companies_stored_before_get_their_sectors_types_and_dates(stores:
     await connection.execute("CREATE DATABASE earlier")
     await connection.close()
     url = stores.database_url.replace("/tradeul?", "/earlier?")
-    await asyncio.to_thread(migrate, url, "0005_maintenance")
+    await migrate(url, "0005_maintenance")
     connection = await asyncpg.connect(url)
     try:
         rows = [
@@ -54,7 +55,7 @@ async def test_companies_stored_before_get_their_sectors_types_and_dates(stores:
             "INSERT INTO ticker_metadata (symbol, sector, details) VALUES ($1, $2, $3)",
             [(symbol, sector, json.dumps(details)) for symbol, sector, details in rows],
         )
-        assert "0006_companies" in await asyncio.to_thread(migrate, url)
+        assert "0006_companies" in await migrate(url)
         query = "SELECT symbol, sector, security_type, list_date, details FROM ticker_metadata ORDER BY symbol"
         found = [(*row[:4], json.loads(row[4])) for row in await connection.fetch(query)]
         division = {"sic_code": "3674", "sic_division": "Manufacturing"}
@@ -68,12 +69,62 @@ async def test_companies_stored_before_get_their_sectors_types_and_dates(stores:
         await connection.close()
 
 
+async def test_what_an_earlier_version_applied_with_yoyo_is_not_applied_again(stores: Stores) -> None:
+    connection = await asyncpg.connect(stores.database_url)
+    url = stores.database_url.replace("/tradeul?", "/of_yoyo?")
+    try:
+        await connection.execute("CREATE DATABASE of_yoyo")
+        assert (await migrate(url, "0002_history")) == ["0001_spine", "0002_history"]
+    finally:
+        await connection.close()
+    connection = await asyncpg.connect(url)
+    try:
+        # As yoyo-migrations 9 makes and fills it.
+        await connection.execute(
+            """
+            DROP TABLE _yoyo_migration;
+            CREATE TABLE "_yoyo_migration" ("migration_hash" VARCHAR(64), "migration_id" VARCHAR(255),
+                "applied_at_utc" TIMESTAMP, PRIMARY KEY ("migration_hash"));
+            INSERT INTO _yoyo_migration VALUES
+                ('335693356a16c055418008fbf7ed8096cbb9f7d1d78b351a7abf41a1ff80a3de', '0001_spine', now()),
+                ('eb3b50d24e768e63e6756e196e71385794f5a5f5d2b3c8cfbef02fcfa07a38d5', '0002_history', now());
+            """
+        )
+        assert (await migrate(url, "0003_minute_bars")) == ["0003_minute_bars"]
+        query = "SELECT migration_hash, migration_id FROM _yoyo_migration ORDER BY migration_id"
+        assert tuple((await connection.fetch(query))[2]) == (
+            "20912379661d4f1eea9c3c74d905dbcc9eed3b890ebd131e9f5afcbfcfe326f4",
+            "0003_minute_bars",
+        )
+    finally:
+        await connection.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_and_says_which_it_is(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Folder:
+        path = staticmethod(lambda: tmp_path)
+
+    monkeypatch.setattr("services.kit.stores.migrate.MIGRATIONS", Folder)
+    (tmp_path / "9001_good.sql").write_text("CREATE TABLE good (n INTEGER)")
+    (tmp_path / "9002_bad.sql").write_text("CREATE TABLE half (n INTEGER); SELECT no_such_column FROM half")
+    with pytest.raises(StartError, match='migration 9002_bad: column "no_such_column" does not exist'):
+        await migrate(stores.database_url)
+    connection = await asyncpg.connect(stores.database_url)
+    try:
+        assert await connection.fetchval("SELECT to_regclass('half') IS NULL AND to_regclass('good') IS NOT NULL")
+    finally:
+        await connection.execute("DROP TABLE good; DELETE FROM _yoyo_migration WHERE migration_id = '9001_good'")
+        await connection.close()
+
+
 async def test_several_processes_may_migrate_at_once(stores: Stores) -> None:
     connection = await asyncpg.connect(stores.database_url)
     try:
         await connection.execute("CREATE DATABASE another")
         url = stores.database_url.replace("/tradeul?", "/another?")
-        applied = await asyncio.gather(*(asyncio.to_thread(migrate, url) for _ in range(3)))
+        applied = await asyncio.gather(*(migrate(url) for _ in range(3)))
         assert sorted(applied)[:2] == [[], []] and len(sorted(applied)[2]) >= 1
     finally:
         await connection.close()

@@ -1,6 +1,5 @@
 """A PostgreSQL of a test's own, to be killed in the middle of something and started again."""
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Self
 
 from services.cli.local.embedded import postgres_spec, postgres_url
 from services.cli.local.process import ChildProcess
-from services.kit.stores.database import migrate, open_pool
+from services.kit.stores.database import open_pool
+from services.kit.stores.migrate import migrate
 
 
 class PostgresServer:
@@ -37,7 +37,7 @@ class PostgresServer:
 
     async def __aenter__(self) -> Self:
         await self.start()
-        await asyncio.to_thread(migrate, self.url)
+        await migrate(self.url)
         return self
 
     async def __aexit__(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from services.cli.local.embedded import postgres_spec, postgres_url, redis_spec, redis_url
 from services.cli.local.supervisor import Supervisor
-from services.kit.stores.database import migrate
+from services.kit.stores.migrate import migrate
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ async def running_stores(data_dir: Path) -> AsyncIterator[Stores]:
     try:
         await supervisor.start()
         stores = Stores(redis_url(data_dir), postgres_url(data_dir))
-        await asyncio.to_thread(migrate, stores.database_url)
+        await migrate(stores.database_url)
         yield stores
     finally:
         await supervisor.stop()

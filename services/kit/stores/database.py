@@ -1,4 +1,4 @@
-"""TimescaleDB or PostgreSQL: the connection pool, and the migrations that make the tables."""
+"""TimescaleDB or PostgreSQL: the connection pool, the errors of one that is away, and whose market's data it holds."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,6 @@ from prometheus_client import Counter
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import STORE_UNAVAILABLE, StartError
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.packaged import MIGRATIONS
 from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
@@ -68,35 +67,6 @@ async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) 
         except asyncpg.PostgresError as error:
             raise StartError(f"database at {without_password(url)} refuses: {reason_of(error)}") from error
         await asyncio.sleep(RETRY_SECONDS)
-
-
-def migrate(url: str, up_to: str | None = None) -> list[str]:
-    """Brings the tables up to date; returns the names of the migrations applied.
-
-    Safe to run from several processes at once: the migrations hold a lock. `up_to` names the last one to apply.
-    Raises StartError when the migrations are not installed, or nothing answers at the URL.
-    """
-    # Only here, so that services do not carry a second driver.
-    import psycopg
-    from yoyo import get_backend, read_migrations
-
-    if not url:
-        raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
-    migrations = str(MIGRATIONS.path())
-    parts = urlsplit(url)
-    try:
-        backend = get_backend(urlunsplit(parts._replace(scheme="postgresql+psycopg")))
-    except psycopg.Error as error:
-        raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
-    try:
-        with backend.lock():
-            known = read_migrations(migrations)
-            pending = backend.to_apply(known.filter(lambda migration: up_to is None or migration.id <= up_to))
-            names = [migration.id for migration in pending]
-            backend.apply_migrations(pending)
-    finally:
-        backend.connection.close()
-    return names
 
 
 class OtherMarketError(StartError):
