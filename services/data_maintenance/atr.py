@@ -8,10 +8,10 @@ from typing import Final
 import asyncpg
 import numpy as np
 
-from services.data_ingest.reference.stores import stored_bars
 from services.data_maintenance.work import Job, TaskError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.daily_bars import stored_bars
 from services.kit.stores.merge_writer import MergeTable
 from services.kit.vendor.client import VendorClient, VendorError
 from services.market.daily_bars import ATR_DAYS, ATR_HISTORY_DAYS, Floats, WilderATR, dense

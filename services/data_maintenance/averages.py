@@ -5,9 +5,9 @@ from typing import Final
 
 import asyncpg
 
-from services.data_ingest.reference.stores import stored_bars
 from services.data_maintenance.work import Job, TaskError
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.daily_bars import stored_bars
 from services.kit.vendor.client import VendorClient, VendorError
 from services.market.daily_bars import (
     AVERAGE_DAYS,

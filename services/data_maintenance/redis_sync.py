@@ -19,18 +19,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from fastcore.measures import shown
-from services.data_ingest.reference.batch import SLOTS
 from services.data_maintenance.work import Job, TaskError
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.redis import BulkWriter
 from services.kit.vendor.client import VendorClient, VendorError
+from services.market.companies import METADATA_COLUMNS, metadata_key, metadata_message
 from services.market.daily_bars import ATR_DAYS
 from services.market.splits import SplitTable
-from services.market.volume_baselines import BASELINE_DAYS
-from services.ticker.core import COLUMNS, metadata_of
-from services.ticker.redis_cache import metadata_key
+from services.market.volume_slots import BASELINE_DAYS, SLOTS
 
 log = get_logger(__name__)
 
@@ -46,7 +44,8 @@ SPLIT_DAYS: Final = timedelta(days=45)
 SPLITS_SECONDS: Final = 3600.0
 
 _METADATA: Final = f"""
-    SELECT symbol, {", ".join(COLUMNS)}, details, updated_at FROM ticker_metadata WHERE symbol = ANY($1::text[])
+    SELECT symbol, {", ".join(METADATA_COLUMNS)}, details, updated_at FROM ticker_metadata
+    WHERE symbol = ANY($1::text[])
 """
 _ATR: Final = """
     SELECT DISTINCT ON (symbol) symbol, date, atr, atr_percent FROM ticker_atr
@@ -146,7 +145,7 @@ class SyncRedis:
             keys, texts = [], []
             for record in await self._pool.fetch(_METADATA, part):
                 try:
-                    message, _ = metadata_of(record)
+                    message, _ = metadata_message(record)
                     text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
                 except (ValueError, TypeError) as error:
                     job.standing.fail(record["symbol"], f"metadata: {reason_of(error)}")

@@ -18,7 +18,7 @@ from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.market.calendar import TradingDay
 from services.market.splits import SplitTable
-from services.market.volume_baselines import SlotGrid, bar_columns
+from services.market.volume_slots import SlotGrid, bar_columns
 
 SYMBOLS_AT_ONCE: Final = 8
 # Rows of slot_days that are averaged at once: symbols of 30 days.
@@ -122,7 +122,7 @@ class _Answers:
         self._in_a_row = 0
         grid = SlotGrid([day.date for day in days])
         begins, volume, trades, oversize = bar_columns(bars)
-        has_bar, grids, wrong = grid.places(begins, volume, trades)
+        has_bar, grids, wrong = grid.fill(begins, volume, trades)
         counts = np.where(np.isnan(grids[1]), NOT_TOLD, grids[1]).astype(np.uint32)
         rows: list[tuple[datetime.date, SymbolSlots]] = []
         for at, day in enumerate(days):

@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.data_ingest.reference.batch import SLOTS
-from services.market.volume_baselines import LEAST_DAYS, SymbolBaseline
+from services.market.volume_slots import LEAST_DAYS, SLOTS, SymbolBaseline
 
 MINUTES: Final = 960
 SLOT_MINUTES: Final = 5

@@ -10,12 +10,11 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import numpy as np
 
-from services.data_ingest.reference.batch import SLOTS
 from services.historical.core import Kind
 from services.historical.patience import WAIT_SECONDS, Patient, patiently
 from services.historical.slots import SymbolSlots
 from services.kit.runtime.logging import get_logger
-from services.market.volume_baselines import SymbolBaseline
+from services.market.volume_slots import SLOTS, SymbolBaseline
 
 log = get_logger(__name__)
 

@@ -1,17 +1,20 @@
-"""Company metadata: which source's value counts, and what a value may be (docs/semantics.md). Pure."""
+"""Companies: which texts and numbers are usable, and TickerMetadata messages of stored rows. Pure."""
 
+import json
 import math
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-import numpy as np
+from google.protobuf import descriptor, json_format
+from tradeul.v1 import ticker_pb2
 
-from services.data_ingest.reference.batch import ReferenceBatch
-from services.kit.vendor.companies import FUND_TYPES, a_date
-from services.kit.vendor.models import TickerDetails, TickerSummary
-from services.market.sectors import known_sector, sic_sector
-from services.market.texts import plain_text
+from fastcore.fields import SUMS
+from fastcore.measures import shown
+from services.market.dates import iso_date
+from services.market.sectors import known_sector
 
 TEXTS: Final = ("company_name", "exchange", "sector", "industry", "security_type", "list_date")
 # The greatest value each may have; none may be negative but beta.
@@ -25,77 +28,72 @@ NUMBERS: Final[Mapping[str, float]] = {
 # Kept by the stores with the metadata; they count where there are no daily bars.
 AVERAGES: Final[Mapping[str, float]] = {"avg_volume_10d": 1e12, "avg_volume_30d": 1e12, "avg_price_30d": 1e7}
 
+LONGEST_TEXT: Final = 200
+# Controls, and all kinds of spaces and line ends: what separates words.
+_BLANKS: Final = frozenset({"Cc", "Zs", "Zl", "Zp"})
+# Marks of direction, soft hyphens, halves of surrogates, unassigned code points: invisible.
+_INVISIBLE: Final = frozenset({"Cf", "Cs", "Co", "Cn"})
+_PLAIN: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
+
+_FIELDS: Final = ticker_pb2.TickerMetadata.DESCRIPTOR.fields_by_name
+_FIRST_FURTHER_FIELD: Final = 30
+# Columns of ticker_metadata with the name of their field. The listing date was a further field first.
+METADATA_COLUMNS: Final = (
+    *(
+        name
+        for name, field in _FIELDS.items()
+        if field.number < _FIRST_FURTHER_FIELD and name not in ("symbol", "updated_at")
+    ),
+    "list_date",
+)
+# Fields that the column `details` holds as JSON.
+FURTHER_FIELDS: Final = frozenset(name for name, field in _FIELDS.items() if field.number >= _FIRST_FURTHER_FIELD) - {
+    "list_date"
+}
+_TEXT_COLUMNS: Final = frozenset(
+    name for name in METADATA_COLUMNS if _FIELDS[name].cpp_type == descriptor.FieldDescriptor.CPPTYPE_STRING
+)
+
 Values = dict[str, float | str]
 
 
-def from_store(fields: Mapping[str, object], set_aside: Counter[str]) -> Values:
-    """The values of a row of ticker_metadata, or of a ticker:metadata key's JSON.
+def plain_text(value: object) -> str | None:
+    """`value` in one spelling: NFC, single spaces between words, nothing invisible, 200 characters at most.
 
-    What is not usable is counted in `set_aside` as "metadata" and left out.
+    None when nothing is left, or when it is no text. Every text of a company that is stored or shown
+    passes through here, so that a filter finds what an answer shows.
+    """
+    if not isinstance(value, str):
+        return None
+    if _PLAIN.fullmatch(value) is None:
+        kinds = ((each, unicodedata.category(each)) for each in value)
+        visible = "".join(" " if kind in _BLANKS else each for each, kind in kinds if kind not in _INVISIBLE)
+        value = unicodedata.normalize("NFC", " ".join(visible.split()))
+    return value[:LONGEST_TEXT].strip() or None
+
+
+def usable_values(fields: Mapping[str, object], set_aside: Counter[str]) -> Values:
+    """The usable ones of a company's values, by the names of TEXTS, NUMBERS and AVERAGES.
+
+    The others are left out and counted in `set_aside` as "metadata". Numbers may
+    be texts, as older writers of ticker:metadata keys made them.
     """
     values: Values = {}
     for name in (*TEXTS, *NUMBERS, *AVERAGES):
-        _take(values, name, fields.get(name), set_aside)
-    return values
-
-
-def from_summary(row: TickerSummary, set_aside: Counter[str]) -> Values:
-    """What /v3/reference/tickers says of a symbol."""
-    values: Values = {}
-    _take(values, "company_name", row.name, set_aside)
-    _take(values, "exchange", row.primary_exchange, set_aside)
-    _take_type(values, row.type, set_aside)
-    return values
-
-
-def from_details(row: TickerDetails, set_aside: Counter[str]) -> Values:
-    """What /v3/reference/tickers/{ticker} says of a symbol."""
-    values: Values = {}
-    _take(values, "company_name", row.name, set_aside)
-    _take(values, "exchange", row.primary_exchange, set_aside)
-    _take(values, "sector", sic_sector(row.sic_code), set_aside)
-    _take(values, "industry", row.sic_description, set_aside)
-    _take(values, "market_cap", row.market_cap, set_aside)
-    shares = row.share_class_shares_outstanding
-    _take(values, "shares_outstanding", row.weighted_shares_outstanding if shares is None else shares, set_aside)
-    _take(values, "list_date", row.list_date, set_aside)
-    _take_type(values, row.type, set_aside)
+        value = fields.get(name)
+        if value is None or value == "":
+            continue
+        usable = _text(name, value) if name in TEXTS else _number(name, value)
+        if usable is None:
+            set_aside["metadata"] += 1
+        else:
+            values[name] = usable
     return values
 
 
 def needs_details(values: Values) -> bool:
-    """Whether only the vendor's details can fill in what is missing."""
+    """True if a value is missing that the vendor's details may have."""
     return any(name not in values for name in (*TEXTS, "is_etf", "market_cap", "shares_outstanding"))
-
-
-def batch(
-    symbols: Sequence[str], values: Mapping[str, Values], fields: Collection[str] = (*TEXTS, *NUMBERS)
-) -> ReferenceBatch:
-    """The metadata columns `fields` of `symbols`, absent where nothing is known."""
-    rows = [values.get(symbol, {}) for symbol in symbols]
-    numbers = {
-        name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
-        for name in NUMBERS
-        if name in fields
-    }
-    texts = {name: [str(row.get(name, "")) for row in rows] for name in TEXTS if name in fields}
-    return ReferenceBatch(list(symbols), numbers, texts)
-
-
-def _take_type(values: Values, security_type: str | None, set_aside: Counter[str]) -> None:
-    _take(values, "security_type", security_type, set_aside)
-    if security_type is not None:
-        values["is_etf"] = float(security_type in FUND_TYPES)
-
-
-def _take(values: Values, name: str, value: object, set_aside: Counter[str]) -> None:
-    if value is None or value == "":
-        return
-    usable = _text(name, value) if name in TEXTS else _number(name, value)
-    if usable is None:
-        set_aside["metadata"] += 1
-    else:
-        values[name] = usable
 
 
 def _text(name: str, value: object) -> str | None:
@@ -103,11 +101,10 @@ def _text(name: str, value: object) -> str | None:
     if name == "sector":
         # Older writers kept the division of the SIC code there.
         return known_sector(text)
-    return a_date(text) if name == "list_date" else text
+    return text if name != "list_date" or iso_date(text) is not None else None
 
 
 def _number(name: str, value: object) -> float | None:
-    """Older writers of the keys made texts of numbers."""
     if not isinstance(value, (int, float, str)):
         return None
     if isinstance(value, str) and name == "is_etf":
@@ -119,3 +116,29 @@ def _number(name: str, value: object) -> float | None:
     if not math.isfinite(number) or (number < 0 and name != "beta"):
         return None
     return number if abs(number) <= {**NUMBERS, **AVERAGES}[name] else None
+
+
+def metadata_key(symbol: str) -> str:
+    """The Redis key of a symbol's metadata: the JSON of its TickerMetadata."""
+    return f"ticker:metadata:{symbol}"
+
+
+def metadata_message(record: Mapping[str, Any]) -> tuple[ticker_pb2.TickerMetadata, list[str]]:
+    """A row of ticker_metadata as a message, and the further fields that had to be left out."""
+    message = ticker_pb2.TickerMetadata(symbol=record["symbol"])
+    for name in METADATA_COLUMNS:
+        # In one spelling, also when it is stored in another.
+        value = plain_text(record[name]) if name in _TEXT_COLUMNS else record[name]
+        if value is not None:
+            setattr(message, name, shown(record[name]) if name in SUMS else value)
+    if record["updated_at"] is not None:
+        message.updated_at.FromDatetime(record["updated_at"])
+    left_out = []
+    for name, value in json.loads(record["details"]).items():
+        if name not in FURTHER_FIELDS:
+            continue
+        try:
+            json_format.ParseDict({name: value}, message)
+        except json_format.ParseError:
+            left_out.append(name)
+    return message, left_out

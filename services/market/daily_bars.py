@@ -1,11 +1,12 @@
-"""What daily bars say: previous close, averages, ATR (sections 2 and 12.11 of the contract). Pure.
+"""Daily bars, and what follows from them: previous close, averages, ATR (docs/semantics.md). Pure.
 
 Columns are [days, symbols] or, for one day, [symbols]; NaN where a symbol has no
-bar. A *hole* is a day that could not be read, so that a missing bar on it says
-nothing: whatever would need it is absent.
+bar. A *hole* is a day that could not be read, so that a missing bar on it means
+nothing: values that would need it are absent.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ ATR_DAYS: Final = 14
 ATR_HISTORY_DAYS: Final = 250
 AVERAGE_DAYS: Final = 30
 SHORT_AVERAGE_DAYS: Final = 10
-# Section 12.2's limits of prices and sizes.
+# Above these, prices (USD) and sizes (shares) are errors.
 PRICE_LIMIT: Final = 1e7
 VOLUME_LIMIT: Final = 1e12
 
@@ -32,9 +33,40 @@ class DayBars(NamedTuple):
     close: Floats
     volume: Floats
 
+    def select(self, rows: Sequence[int]) -> "DayBars":
+        """The bars of these rows."""
+        return DayBars([self.symbols[row] for row in rows], *(column[list(rows)] for column in self[1:]))
+
+    def with_others(self, others: "DayBars") -> "DayBars":
+        """These bars, and those of `others` of the symbols that are not among them."""
+        held = set(self.symbols)
+        rest = others.select([row for row, symbol in enumerate(others.symbols) if symbol not in held])
+        columns = (np.concatenate(pair) for pair in zip(self[1:], rest[1:], strict=True))
+        return DayBars(self.symbols + rest.symbols, *columns)
+
+    def in_new_shares(self, factors: Mapping[str, float]) -> "DayBars":
+        """The bars with prices divided, and volumes multiplied, by the symbols' factors; 1 for those not there."""
+        factor = np.array([factors.get(symbol, 1.0) for symbol in self.symbols])
+        return DayBars(self.symbols, self.high / factor, self.low / factor, self.close / factor, self.volume * factor)
+
+
+def no_bars() -> DayBars:
+    """A day without bars."""
+    return DayBars([], *(np.empty(0) for _ in range(4)))
+
+
+def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_aside: Counter[str]) -> DayBars:
+    """A day's usable bars from open, high, low, close and volume; the others are counted as "daily_bar"."""
+    open_, high, low, close, volume = (np.array(column, dtype=np.float64) for column in columns)
+    kept = usable(open_, high, low, close, volume)
+    if not kept.all():
+        set_aside["daily_bar"] += int((~kept).sum())
+    names = [symbol for symbol, is_kept in zip(symbols, kept.tolist(), strict=True) if is_kept]
+    return DayBars(names, high[kept], low[kept], close[kept], volume[kept])
+
 
 def usable(open_: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> Flags:
-    """Which rows are bars: 0 < l <= o, c <= h, all of them finite and within the limits."""
+    """True for rows with 0 < low <= open, close <= high, all of them finite and within the limits."""
     with np.errstate(invalid="ignore"):
         return (
             (low > 0)
@@ -124,13 +156,12 @@ class DayTable:
 
 def dense(bars: DayBars, index: dict[str, int]) -> tuple[Floats, Floats, Floats, Floats]:
     """high, low, close, volume [symbols of the index], NaN where there is no bar."""
-    places = [index.get(symbol, -1) for symbol in bars.symbols]
-    at = np.array(places, dtype=np.int64)
-    known = at >= 0
+    columns = np.array([index.get(symbol, -1) for symbol in bars.symbols], dtype=np.int64)
+    known = columns >= 0
     filled = []
     for values in bars[1:]:
         column = np.full(len(index), np.nan)
-        column[at[known]] = values[known]
+        column[columns[known]] = values[known]
         filled.append(column)
     high, low, close, volume = filled
     return high, low, close, volume

@@ -1,7 +1,7 @@
 """Splits: what turns raw prices and volumes of a day into those of another day.
 
-A split adjusts every day before its execution date (12.11), and none before
-that date has come (12.17). Pure.
+A split adjusts every day before its execution date, and none before
+that date has come (docs/semantics.md). Pure.
 """
 
 import bisect
@@ -9,24 +9,37 @@ import datetime
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from fractions import Fraction
-from typing import Final
+from typing import Final, Protocol
 
-from services.kit.vendor.models import Split
+# A ratio beyond this is a typing error: the steepest real ones are some thousands to one.
+MAX_RATIO: Final = 1e6
 
-# A split beyond this is a typing error: the steepest real ones are some thousands to one.
-MOST: Final = 1e6
+
+class Split(Protocol):
+    """A split as the vendor lists it: `split_to` new shares for `split_from` old ones."""
+
+    @property
+    def ticker(self) -> str: ...
+    @property
+    def execution_date(self) -> str: ...
+    @property
+    def split_from(self) -> float: ...
+    @property
+    def split_to(self) -> float: ...
+    @property
+    def id(self) -> str | None: ...
 
 
 class SplitTable:
     """The splits that count on trading day `day`: those executed on it or before.
 
     All splits of a symbol count, several on one date, too: the factor is their product, the
-    same in whatever order they are told. A split with a wrong date or ratio is left out and
+    same in whatever order they come. A split with a wrong date or ratio is left out and
     counted in `set_aside` under "split".
     """
 
     def __init__(self, splits: Iterable[Split], day: datetime.date, set_aside: Counter[str]) -> None:
-        told: dict[str, set[tuple[datetime.date, Fraction, str]]] = {}
+        listed: dict[str, set[tuple[datetime.date, Fraction, str]]] = {}
         for split in splits:
             try:
                 executed = datetime.date.fromisoformat(split.execution_date)
@@ -34,20 +47,20 @@ class SplitTable:
             except (ValueError, ZeroDivisionError, OverflowError):
                 set_aside["split"] += 1
                 continue
-            if not 1 / MOST < ratio < MOST:
+            if not 1 / MAX_RATIO < ratio < MAX_RATIO:
                 set_aside["split"] += 1
             elif executed <= day:
-                # The same split told twice, on two pages for example, is one split.
-                told.setdefault(split.ticker, set()).add((executed, ratio, split.id or ""))
-        self._by_symbol = {symbol: _from_each_date_on(entries) for symbol, entries in told.items()}
+                # The same split listed twice, on two pages for example, is one split.
+                listed.setdefault(split.ticker, set()).add((executed, ratio, split.id or ""))
+        self._by_symbol = {symbol: _from_each_date_on(entries) for symbol, entries in listed.items()}
 
     @property
     def symbols(self) -> Set[str]:
-        """Those that split, also when all of it comes to nothing in the end."""
+        """The symbols that split, also when the product of the ratios is 1."""
         return self._by_symbol.keys()
 
     def factor(self, symbol: str, after: datetime.date) -> float:
-        """How many of today's shares one share of the evening of `after` is.
+        """The number of today's shares that one share of the evening of `after` has become.
 
         A price of that day is divided by it, a volume multiplied.
         """
@@ -67,7 +80,7 @@ def _from_each_date_on(
 ) -> tuple[list[datetime.date], list[float]]:
     """The execution dates, ascending, and for each the product of the ratios from it on; 1 after the last.
 
-    Exact until the end: 1000 for 1 and 1 for 1000 are exactly nothing.
+    Exact until the end: 1000 for 1 and 1 for 1000 are exactly 1.
     """
     ratios: dict[datetime.date, Fraction] = {}
     for executed, ratio, _ in entries:

@@ -13,8 +13,9 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.companies import free_floats, known_from
+from services.market.companies import metadata_message
 from services.ticker import metrics
-from services.ticker.core import fill, has_further_fields, metadata_from_vendor, metadata_of
+from services.ticker.core import fill, has_further_fields, metadata_from_vendor
 from services.ticker.redis_cache import RedisCache
 from services.ticker.store import TickerStore
 
@@ -54,7 +55,7 @@ class Companies:
         record = await self._store.metadata(symbol)
         if record is None:
             return None
-        message, left_out = metadata_of(record)
+        message, left_out = metadata_message(record)
         if left_out:
             metrics.MALFORMED_DETAIL.inc(len(left_out))
             log.warning("details of ticker_metadata cannot be read", symbol=symbol, fields=left_out)

@@ -4,38 +4,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from google.protobuf import descriptor, json_format
+from google.protobuf import json_format
 from google.protobuf.message import Message
 from tradeul.v1 import session_pb2, ticker_pb2, ticker_row_pb2
 
-from fastcore.fields import SUMS
 from fastcore.measures import shown
 from services.kit.vendor.companies import metadata_columns
 from services.kit.vendor.models import TickerDetails
-from services.market.texts import plain_text
+from services.market.companies import FURTHER_FIELDS, METADATA_COLUMNS
 from services.ticker.requests import PageMark, page_token
 
-_FIELDS: Final = ticker_pb2.TickerMetadata.DESCRIPTOR.fields_by_name
-FIRST_FURTHER_FIELD: Final = 30
-# Columns of ticker_metadata with the name of their field. The listing date was a further field first.
-COLUMNS: Final = (
-    *(
-        name
-        for name, field in _FIELDS.items()
-        if field.number < FIRST_FURTHER_FIELD and name not in ("symbol", "updated_at")
-    ),
-    "list_date",
-)
-_FURTHER: Final = frozenset(name for name, field in _FIELDS.items() if field.number >= FIRST_FURTHER_FIELD) - {
-    "list_date"
-}
-# In one spelling, also when somebody stored them otherwise.
-_TEXTS: Final = frozenset(
-    name for name in COLUMNS if _FIELDS[name].cpp_type == descriptor.FieldDescriptor.CPPTYPE_STRING
-)
 _ROW_FIELDS: Final = ticker_row_pb2.TickerRow.DESCRIPTOR.fields_by_name
 _BAR_SUMS: Final = ("volume", "vwap")
-_SHARED: Final = tuple(name for name in COLUMNS if name in _ROW_FIELDS)
+_SHARED: Final = tuple(name for name in METADATA_COLUMNS if name in _ROW_FIELDS)
 
 
 def is_set(message: Message, name: str) -> bool:
@@ -43,34 +24,14 @@ def is_set(message: Message, name: str) -> bool:
     return message.HasField(name)
 
 
-def metadata_of(record: Mapping[str, Any]) -> tuple[ticker_pb2.TickerMetadata, list[str]]:
-    """A row of ticker_metadata as a message, and the further fields that had to be left out."""
-    message = ticker_pb2.TickerMetadata(symbol=record["symbol"])
-    for name in COLUMNS:
-        value = plain_text(record[name]) if name in _TEXTS else record[name]
-        if value is not None:
-            setattr(message, name, shown(record[name]) if name in SUMS else value)
-    if record["updated_at"] is not None:
-        message.updated_at.FromDatetime(record["updated_at"])
-    left_out = []
-    for name, value in json.loads(record["details"]).items():
-        if name not in _FURTHER:
-            continue
-        try:
-            json_format.ParseDict({name: value}, message)
-        except json_format.ParseError:
-            left_out.append(name)
-    return message, left_out
-
-
 def metadata_from_vendor(details: TickerDetails) -> ticker_pb2.TickerMetadata:
     """The vendor's description as a message."""
     columns = metadata_columns(details)
     message = ticker_pb2.TickerMetadata(symbol=columns["symbol"])
-    for name in COLUMNS:
+    for name in METADATA_COLUMNS:
         if (value := columns.get(name)) is not None:
             setattr(message, name, value)
-    further = {name: value for name, value in columns["details"].items() if name in _FURTHER}
+    further = {name: value for name, value in columns["details"].items() if name in FURTHER_FIELDS}
     return json_format.ParseDict(further, message)
 
 
@@ -98,12 +59,12 @@ def fill(known: ticker_pb2.TickerMetadata | None, more: ticker_pb2.TickerMetadat
 def further_fields(message: ticker_pb2.TickerMetadata) -> str:
     """The vendor's further fields as the JSON that `details` holds."""
     values = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    return json.dumps({name: value for name, value in values.items() if name in _FURTHER})
+    return json.dumps({name: value for name, value in values.items() if name in FURTHER_FIELDS})
 
 
 def has_further_fields(message: ticker_pb2.TickerMetadata) -> bool:
     """Whether the vendor has described the company, by whichever way."""
-    return any(field.name in _FURTHER for field, _ in message.ListFields())
+    return any(field.name in FURTHER_FIELDS for field, _ in message.ListFields())
 
 
 def complete_row(

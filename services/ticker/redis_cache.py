@@ -15,6 +15,7 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.redis import check_cancelled
+from services.market.companies import metadata_key
 from services.ticker import metrics
 
 log = get_logger(__name__)
@@ -26,10 +27,6 @@ WRITE_EVERY_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 1.0
 MAX_PENDING_ROWS: Final = 2_000
-
-
-def metadata_key(symbol: str) -> str:
-    return f"ticker:metadata:{symbol}"
 
 
 def row_key(symbol: str) -> str:

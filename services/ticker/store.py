@@ -11,7 +11,8 @@ from tradeul.v1 import ticker_pb2
 
 from services.kit.runtime.clock import utc_time
 from services.kit.stores.database import store_unavailable
-from services.ticker.core import COLUMNS, further_fields, is_set
+from services.market.companies import METADATA_COLUMNS
+from services.ticker.core import further_fields, is_set
 from services.ticker.requests import Interval, PageMark, date_in_new_york, day_bounds
 
 Record = Mapping[str, Any]
@@ -35,12 +36,14 @@ _LAST_SESSION_ENDS: Final = timedelta(hours=20)
 # Before every bar.
 _FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 
-_METADATA: Final = f"SELECT symbol, {', '.join(COLUMNS)}, details, updated_at FROM ticker_metadata WHERE symbol = $1"
+_METADATA: Final = (
+    f"SELECT symbol, {', '.join(METADATA_COLUMNS)}, details, updated_at FROM ticker_metadata WHERE symbol = $1"
+)
 _SAVE_METADATA: Final = f"""
-    INSERT INTO ticker_metadata (symbol, {", ".join(COLUMNS)}, details)
-    VALUES ({", ".join(f"${i}" for i in range(1, len(COLUMNS) + 3))})
+    INSERT INTO ticker_metadata (symbol, {", ".join(METADATA_COLUMNS)}, details)
+    VALUES ({", ".join(f"${i}" for i in range(1, len(METADATA_COLUMNS) + 3))})
     ON CONFLICT (symbol) DO UPDATE SET
-        {", ".join(f"{name} = coalesce(ticker_metadata.{name}, excluded.{name})" for name in COLUMNS)},
+        {", ".join(f"{name} = coalesce(ticker_metadata.{name}, excluded.{name})" for name in METADATA_COLUMNS)},
         details = excluded.details || ticker_metadata.details,
         updated_at = now()
     RETURNING updated_at
@@ -150,7 +153,7 @@ class TickerStore:
 
     async def save_metadata(self, message: ticker_pb2.TickerMetadata, known_from: date) -> datetime:
         """Adds what is not known yet, never over what is, as known from that day on; returns when."""
-        values = [getattr(message, name) if is_set(message, name) else None for name in COLUMNS]
+        values = [getattr(message, name) if is_set(message, name) else None for name in METADATA_COLUMNS]
         async with self._queries.transaction() as connection:
             saved: datetime = await connection.fetchval(
                 _SAVE_METADATA, message.symbol, *values, further_fields(message)

@@ -16,7 +16,7 @@ import pytest
 from redis.asyncio import Redis
 from tradeul.v1 import frame_pb2
 
-from services.data_ingest.reference.batch import NUMBER_FIELDS, SLOTS, TEXT_FIELDS, ReferenceBatch
+from services.data_ingest.reference.batch import NUMBER_FIELDS, TEXT_FIELDS, ReferenceBatch
 from services.data_ingest.reference.calendar import new_york_days
 from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.process import ReferenceProcess
@@ -25,6 +25,7 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
+from services.market.volume_slots import SLOTS
 from tests.support.scripted_day import DAY, ScriptedDay, baselines, reference_numbers
 from tests.support.stores import Stores, module_stores
 from tests.support.vendor_server import VendorServer

@@ -15,7 +15,7 @@ import pytest
 from services.kit.vendor.models import Split
 from services.market.daily_bars import DayBars, DayTable, WilderATR, dense, latest, mean_of_last
 from services.market.splits import SplitTable
-from services.market.volume_baselines import SlotGrid
+from services.market.volume_slots import SlotGrid
 
 NEW_YORK = ZoneInfo("America/New_York")
 SYMBOLS = [f"S{i}" for i in range(12)]

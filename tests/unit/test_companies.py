@@ -2,14 +2,15 @@
 
 import random
 import unicodedata
+from datetime import date
 
 import pytest
 
 from fastcore.fields import SECTORS
-from services.kit.vendor.companies import a_date
 from services.kit.vendor.fmp import Profile
+from services.market.companies import LONGEST_TEXT, plain_text
+from services.market.dates import iso_date
 from services.market.sectors import RANGES, known_sector, sic_division, sic_sector
-from services.market.texts import LONGEST, plain_text
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from services.market.texts import LONGEST, plain_text
         ("Nestle\u0301 SA", "Nestl\u00e9 SA"),
         ("\ue000Acme\ud800", "Acme"),
         ("株式会社 \u3042", "株式会社 \u3042"),
-        ("x" * 300, "x" * LONGEST),
+        ("x" * 300, "x" * LONGEST_TEXT),
         ("\t\u00a0", None), ("", None), (None, None), (7, None),
     ],
 )  # fmt: skip
@@ -106,4 +107,5 @@ def test_the_second_sources_sectors() -> None:
 
 
 def test_dates() -> None:
-    assert [a_date(text) for text in ("1980-12-12", "1980-12-32", "19801212", "", None)] == ["1980-12-12", *[None] * 4]
+    assert iso_date("1980-12-12") == date(1980, 12, 12)
+    assert [iso_date(text) for text in ("1980-12-32", "19801212", "", None)] == [None] * 4

@@ -10,12 +10,14 @@ import pytest
 
 from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays
 from services.data_ingest.reference.baseline_load import BaselineLoad
-from services.data_ingest.reference.batch import SLOTS, pack, unpack
+from services.data_ingest.reference.batch import pack, unpack
 from services.data_ingest.reference.load import Load
 from services.kit.vendor.client import VendorError
+from services.kit.vendor.companies import details_values, summary_values
 from services.kit.vendor.models import TickerDetails, TickerSummary
-from services.market import companies as metadata
+from services.market.companies import usable_values
 from services.market.splits import SplitTable
+from services.market.volume_slots import SLOTS
 
 
 def baselines(count: int) -> Baselines:
@@ -70,7 +72,7 @@ def test_usable_values_are_taken_and_others_counted() -> None:
         "float_shares": -1, "shares_outstanding": 1e300, "beta": -1.5, "is_etf": "True", "avg_volume_30d": [1],
         "avg_volume_10d": 10**400, "avg_price_30d": math.nan, "unheard_of": object(),
     }  # fmt: skip
-    values = metadata.from_store(fields, set_aside)
+    values = usable_values(fields, set_aside)
     assert values == {
         "company_name": "A Corp",
         "market_cap": 1e9,
@@ -83,11 +85,11 @@ def test_usable_values_are_taken_and_others_counted() -> None:
 
 def test_the_vendors_rows() -> None:
     set_aside: Counter[str] = Counter()
-    assert metadata.from_summary(TickerSummary("SPY", type="ETF"), set_aside) == {
+    assert summary_values(TickerSummary("SPY", type="ETF"), set_aside) == {
         "security_type": "ETF",
         "is_etf": 1.0,
     }
-    assert metadata.from_summary(TickerSummary("X", name="X", type="CS"), set_aside) == {
+    assert summary_values(TickerSummary("X", name="X", type="CS"), set_aside) == {
         "company_name": "X",
         "security_type": "CS",
         "is_etf": 0.0,
@@ -99,11 +101,9 @@ def test_the_vendors_rows() -> None:
         weighted_shares_outstanding=7.0,
         sic_code="3571",
     )
-    values = metadata.from_details(details, set_aside)
+    values = details_values(details, set_aside)
     assert (values["shares_outstanding"], values["sector"], values["list_date"]) == (5.0, "Technology", "1980-12-12")
-    assert metadata.from_details(TickerDetails("X", weighted_shares_outstanding=7.0), set_aside) == {
-        "shares_outstanding": 7.0
-    }
+    assert details_values(TickerDetails("X", weighted_shares_outstanding=7.0), set_aside) == {"shares_outstanding": 7.0}
     assert not set_aside
 
 

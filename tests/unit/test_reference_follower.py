@@ -13,7 +13,6 @@ import pytest
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays
-from services.data_ingest.reference.batch import SLOTS
 from services.data_ingest.reference.changes import DAYS_AHEAD, KnownSplits
 from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.stream.sequencer import Sequencer
@@ -22,6 +21,7 @@ from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import Split
 from services.market.calendar import Calendar
+from services.market.volume_slots import SLOTS
 from tests.support.pipeline import EPOCH, trading_day
 
 FIRST, SECOND = datetime.date(2026, 3, 9), datetime.date(2026, 3, 10)

@@ -10,6 +10,7 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from services.kit.runtime.errors import ServiceError
 from services.kit.vendor.companies import metadata_columns
 from services.kit.vendor.models import TickerDetails
+from services.market.companies import METADATA_COLUMNS, metadata_message
 from services.market.symbols import spellings
 from services.ticker import core
 from services.ticker.requests import (
@@ -91,13 +92,13 @@ def test_the_vendors_description_fills_columns_and_keeps_the_rest() -> None:
 
 def test_a_row_of_ticker_metadata_with_a_wrong_detail_loses_only_that() -> None:
     record = {
-        **dict.fromkeys(core.COLUMNS),
+        **dict.fromkeys(METADATA_COLUMNS),
         "symbol": "X",
         "company_name": "X\tCorp",
         "details": json.dumps({"total_employees": "many", "cik": "12", "never_heard": [1]}),
         "updated_at": None,
     }
-    message, left_out = core.metadata_of(record)
+    message, left_out = metadata_message(record)
     assert (message.company_name, message.cik, left_out) == ("X Corp", "12", ["total_employees"])
     assert not message.HasField("market_cap") and not message.HasField("updated_at")
 

@@ -4,20 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch
+from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch, stack
 from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
 from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
-from services.market.volume_baselines import (
+from services.market.volume_slots import (
     BASELINE_DAYS,
     LEAST_DAYS,
     SlotGrid,
     SymbolBaseline,
     bar_columns,
-    stack,
 )
 
 log = get_logger(__name__)

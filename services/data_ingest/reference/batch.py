@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tradeul.v1 import frame_pb2
 
 from fastcore.wire import write_fields
+from services.market.volume_slots import SLOTS, SymbolBaseline
 
-SLOTS: Final = 192
 # Frames of 10-100 KB travel best; a symbol's baselines are 4.6 KB.
 BASELINE_SYMBOLS: Final = 24
 COLUMN_SYMBOLS: Final = 2000
@@ -53,6 +53,16 @@ class Baselines:
     avg_volume: NDArray[np.float64]
     avg_trades: NDArray[np.float64]
     sd_trades: NDArray[np.float64]
+
+
+def stack(baselines: Sequence[SymbolBaseline]) -> Baselines:
+    """The columns of some symbols' baselines."""
+    return Baselines(
+        np.array([each.days for each in baselines], dtype=np.uint32),
+        np.array([each.avg_volume for each in baselines]),
+        np.array([each.avg_trades for each in baselines]),
+        np.array([each.sd_trades for each in baselines]),
+    )
 
 
 def no_baselines(count: int) -> Baselines:

@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-import numpy as np
-
 from fastcore.feed_elements import SYMBOL
 from services.data_ingest.reference.load import Load
-from services.data_ingest.reference.stores import day_bars, no_bars, stored_bars, stored_days, stored_history
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.daily_bars import stored_bars, stored_days, stored_history
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import GroupedBar
-from services.market.daily_bars import DayBars
+from services.market.daily_bars import DayBars, day_bars, no_bars
 
 log = get_logger(__name__)
 
@@ -79,12 +77,12 @@ class WholeDays:
         await asyncio.sleep(0)
         if not self._expected:
             self._expected = len(vendors.symbols)
-        return Day(date, self._only_wanted(vendors if stored is None else merged(stored, vendors)), False)
+        return Day(date, self._only_wanted(vendors if stored is None else stored.with_others(vendors)), False)
 
     def _only_wanted(self, bars: DayBars) -> DayBars:
         if self._load.symbols is None:
             return bars
-        return _select(bars, [row for row, symbol in enumerate(bars.symbols) if symbol in self._load.symbols])
+        return bars.select([row for row, symbol in enumerate(bars.symbols) if symbol in self._load.symbols])
 
 
 class FewSymbols:
@@ -117,7 +115,7 @@ class FewSymbols:
             )
             stored = await load.held("postgres", asked, {})
         for date in before:
-            self._days[date] = merged(stored.get(date, no_bars()), told.get(date, no_bars()))
+            self._days[date] = stored.get(date, no_bars()).with_others(told.get(date, no_bars()))
 
     async def read(self, date: datetime.date) -> Day:
         """See DaySource."""
@@ -160,15 +158,3 @@ def _from_vendor(told: Sequence[GroupedBar], set_aside: Counter[str]) -> DayBars
     rows = list({bar.symbol: bar for bar in rows if not bar.otc}.values())
     columns = [[getattr(bar, name) for bar in rows] for name in ("o", "h", "l", "c", "v")]
     return day_bars([bar.symbol for bar in rows], columns, set_aside)
-
-
-def merged(stored: DayBars, vendors: DayBars) -> DayBars:
-    """The stored bars, and the vendor's of the other symbols."""
-    held = set(stored.symbols)
-    rest = _select(vendors, [row for row, symbol in enumerate(vendors.symbols) if symbol not in held])
-    columns = (np.concatenate(pair) for pair in zip(stored[1:], rest[1:], strict=True))
-    return DayBars(stored.symbols + rest.symbols, *columns)
-
-
-def _select(bars: DayBars, rows: list[int]) -> DayBars:
-    return DayBars([bars.symbols[row] for row in rows], *(column[rows] for column in bars[1:]))

@@ -1,6 +1,7 @@
 """Loads metadata: the stores' first, the vendor's pages of symbols, and in the background the details of each."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
@@ -15,9 +16,8 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
-from services.kit.vendor.companies import free_floats
-from services.market import companies as metadata
-from services.market.companies import AVERAGES, NUMBERS, TEXTS, Values
+from services.kit.vendor.companies import details_values, free_floats, summary_values
+from services.market.companies import AVERAGES, NUMBERS, TEXTS, Values, needs_details
 
 log = get_logger(__name__)
 
@@ -105,7 +105,7 @@ class MetadataLoad:
         missing = [
             symbol
             for symbol in self._load.by_activity(self._load.universe)
-            if symbol not in self._of_day and metadata.needs_details(self._values.get(symbol, {}))
+            if symbol not in self._of_day and needs_details(self._values.get(symbol, {}))
         ]
         failed = await self._all_details(missing)
         if failed:
@@ -131,7 +131,7 @@ class MetadataLoad:
                 rows = []
             usable = [row for row in rows if SYMBOL.fullmatch(row.ticker)]
             load.set_aside["symbol"] += len(rows) - len(usable)
-            told = {row.ticker: metadata.from_summary(row, load.set_aside) for row in usable}
+            told = {row.ticker: summary_values(row, load.set_aside) for row in usable}
         for symbol, shares in (await self._floats()).items():
             if load.is_small or symbol in told:
                 told.setdefault(symbol, {})["float_shares"] = shares
@@ -160,7 +160,7 @@ class MetadataLoad:
         for symbol in symbols:
             by_fields.setdefault(fields_of(self._values[symbol]), []).append(symbol)
         for fields, each in by_fields.items():
-            await self._load.emit(metadata.batch(each, self._values, fields))
+            await self._load.emit(_batch(each, self._values, fields))
 
     async def _emit_averages(self, symbols: list[str]) -> None:
         """What the stores keep, for symbols of which no daily bar is known."""
@@ -197,7 +197,7 @@ class MetadataLoad:
                     continue
                 if row is not None:
                     known = self._values.get(symbol, {})
-                    self._values[symbol] = {**metadata.from_details(row, self._load.set_aside), **known}
+                    self._values[symbol] = {**details_values(row, self._load.set_aside), **known}
                     filled.append(symbol)
                 if len(filled) >= EMIT_SYMBOLS or monotonic() - state["emitted"] > EMIT_SECONDS:
                     state["emitted"] = monotonic()
@@ -210,3 +210,15 @@ class MetadataLoad:
         await self._emit_known(filled)
         # Those that were not asked for any more are no better known.
         return [*failed, *queue]
+
+
+def _batch(symbols: Sequence[str], values: Mapping[str, Values], fields: Sequence[str]) -> ReferenceBatch:
+    """The metadata columns `fields` of `symbols`, absent where nothing is known."""
+    rows = [values.get(symbol, {}) for symbol in symbols]
+    numbers = {
+        name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64)
+        for name in NUMBERS
+        if name in fields
+    }
+    texts = {name: [str(row.get(name, "")) for row in rows] for name in TEXTS if name in fields}
+    return ReferenceBatch(list(symbols), numbers, texts)

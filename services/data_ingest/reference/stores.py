@@ -1,9 +1,8 @@
 """What Redis and PostgreSQL hold of the reference data, read in bulk."""
 
 import datetime
-import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -12,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from services.data_ingest.reference.batch import SLOTS
-from services.market.companies import NUMBERS, TEXTS, Values, from_store
-from services.market.daily_bars import ATR_DAYS, PRICE_LIMIT, VOLUME_LIMIT, DayBars, usable
+from services.market.companies import NUMBERS, TEXTS, Values, metadata_key, usable_values
+from services.market.daily_bars import ATR_DAYS, PRICE_LIMIT, VOLUME_LIMIT
 from services.market.splits import SplitTable
-from services.market.volume_baselines import LEAST_DAYS, SymbolBaseline
+from services.market.volume_slots import LEAST_DAYS, SLOTS, SymbolBaseline
 
 METADATA_KEYS: Final = 500
 # A symbol has 192 keys.
@@ -41,11 +39,11 @@ async def redis_metadata(redis: Redis, symbols: Sequence[str], set_aside: Counte
     found: dict[str, Values] = {}
     for start in range(0, len(symbols), METADATA_KEYS):
         chunk = symbols[start : start + METADATA_KEYS]
-        for symbol, text in zip(chunk, await redis.mget([f"ticker:metadata:{each}" for each in chunk]), strict=True):
+        for symbol, text in zip(chunk, await redis.mget([metadata_key(each) for each in chunk]), strict=True):
             if text is None:
                 continue
             try:
-                found[symbol] = from_store(msgspec.json.decode(text, type=dict[str, Any]), set_aside)
+                found[symbol] = usable_values(msgspec.json.decode(text, type=dict[str, Any]), set_aside)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 set_aside["redis_metadata"] += 1
     return found
@@ -116,7 +114,7 @@ async def stored_metadata(
     rows = await (
         pool.fetch(query) if symbols is None else pool.fetch(f"{query} AND symbol = ANY($1::text[])", list(symbols))
     )
-    return {row["symbol"]: from_store(row, set_aside) for row in rows}
+    return {row["symbol"]: usable_values(row, set_aside) for row in rows}
 
 
 class MetadataOfDay(NamedTuple):
@@ -137,67 +135,8 @@ async def metadata_of_day(
     )
     rows = await pool.fetch(query, day, None if symbols is None else list(symbols))
     rows = [row for row in rows if row["is_actively_trading"] is not False]
-    values = {row["symbol"]: from_store(row, set_aside) for row in rows}
+    values = {row["symbol"]: usable_values(row, set_aside) for row in rows}
     return MetadataOfDay(values, sum(row["valid_from"] > day for row in rows))
-
-
-async def stored_days(pool: asyncpg.Pool, days: Sequence[datetime.date]) -> dict[datetime.date, int]:
-    """How many bars daily_ohlc holds of each of `days` that it holds any of."""
-    query = "SELECT date, count(*) AS bars FROM daily_ohlc WHERE date = ANY($1::date[]) GROUP BY date"
-    return {row["date"]: row["bars"] for row in await pool.fetch(query, list(days))}
-
-
-async def stored_bars(
-    pool: asyncpg.Pool, day: datetime.date, factors: Mapping[str, float], set_aside: Counter[str]
-) -> DayBars:
-    """The bars of a day in today's shares: daily_ohlc is raw, `factors` are the splits since."""
-    query = "SELECT symbol, open, high, low, close, volume FROM daily_ohlc WHERE date = $1"
-    return _today(await pool.fetch(query, day), factors, set_aside)
-
-
-async def stored_history(
-    pool: asyncpg.Pool,
-    symbols: Sequence[str],
-    days: Sequence[datetime.date],
-    splits: SplitTable,
-    set_aside: Counter[str],
-) -> dict[datetime.date, DayBars]:
-    """The bars of some symbols by day, in today's shares; days without any are left out."""
-    query = (
-        "SELECT date, symbol, open, high, low, close, volume FROM daily_ohlc"
-        " WHERE symbol = ANY($1::text[]) AND date = ANY($2::date[]) ORDER BY date"
-    )
-    rows = await pool.fetch(query, list(symbols), list(days))
-    by_day = itertools.groupby(rows, key=lambda row: row["date"])
-    return {date: _today([tuple(row)[1:] for row in each], splits.factors(date), set_aside) for date, each in by_day}
-
-
-def _today(rows: Sequence[Sequence[Any]], factors: Mapping[str, float], set_aside: Counter[str]) -> DayBars:
-    if not rows:
-        return no_bars()
-    symbols, *columns = zip(*rows, strict=True)
-    bars = day_bars(symbols, columns, set_aside)
-    places = [(row, factors[symbol]) for row, symbol in enumerate(bars.symbols) if symbol in factors]
-    for row, factor in places:
-        for prices in (bars.high, bars.low, bars.close):
-            prices[row] /= factor
-        bars.volume[row] *= factor
-    return bars
-
-
-def no_bars() -> DayBars:
-    """A day without bars."""
-    return DayBars([], *(np.empty(0) for _ in range(4)))
-
-
-def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_aside: Counter[str]) -> DayBars:
-    """A day's usable bars from open, high, low, close and volume; the others are counted as "daily_bar"."""
-    open_, high, low, close, volume = (np.array(column, dtype=np.float64) for column in columns)
-    kept = usable(open_, high, low, close, volume)
-    if not kept.all():
-        set_aside["daily_bar"] += int((~kept).sum())
-    names = [symbol for symbol, is_kept in zip(symbols, kept.tolist(), strict=True) if is_kept]
-    return DayBars(names, high[kept], low[kept], close[kept], volume[kept])
 
 
 async def stored_atr(pool: asyncpg.Pool, day: datetime.date, set_aside: Counter[str]) -> dict[str, StoredATR]:

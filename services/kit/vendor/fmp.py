@@ -6,9 +6,9 @@ from urllib.parse import quote
 import msgspec
 
 from services.kit.vendor.client import MALFORMED, VendorClient, VendorError
-from services.kit.vendor.companies import MOST_SHARES
+from services.kit.vendor.companies import MAX_SHARES
+from services.market.companies import plain_text
 from services.market.sectors import known_sector
-from services.market.texts import plain_text
 
 REQUESTS_AT_ONCE: Final = 4
 ATTEMPTS: Final = 4
@@ -68,7 +68,7 @@ class FmpClient(VendorClient):
     async def float_shares(self, symbol: str) -> float | None:
         """Shares free to trade; None when it does not know them. Raises VendorError."""
         row = await self._one("/api/v4/shares_float", {"symbol": symbol}, symbol, SharesFloat)
-        return row.float_shares if row is not None and 0 < (row.float_shares or 0) < MOST_SHARES else None
+        return row.float_shares if row is not None and 0 < (row.float_shares or 0) < MAX_SHARES else None
 
     async def _one(self, path: str, query: dict[str, str], symbol: str, kind: type[Row]) -> Row | None:
         try:

@@ -6,8 +6,8 @@ none of the eleven, and for which no SIC code is known, is taken out.
 
 import asyncpg
 
+from services.market.companies import plain_text
 from services.market.sectors import known_sector, sic_division, sic_sector
-from services.market.texts import plain_text
 
 
 async def apply(connection: asyncpg.Connection) -> None:

@@ -1,19 +1,19 @@
-"""Volume by time of day: a symbol's 5-minute bars to means over days (sections 2, 12.10, 12.11). Pure."""
+"""Volume by time of day: a symbol's 5-minute bars to means over days (docs/semantics.md). Pure."""
 
 import datetime
 import math
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.data_ingest.reference.batch import SLOTS, Baselines
 from services.kit.runtime.clock import NEW_YORK
-from services.kit.vendor.models import VolumeBar
 from services.market.daily_bars import VOLUME_LIMIT
 
+# Of five minutes each, from 04:00 to 20:00.
+SLOTS: Final = 192
 BASELINE_DAYS: Final = 30
 LEAST_DAYS: Final = 3
 SLOT_MS: Final = 300_000
@@ -23,10 +23,21 @@ FIRST_SLOT: Final = datetime.time(4)
 Floats = NDArray[np.float64]
 
 
-class SymbolBaseline(NamedTuple):
-    """Means over `days` days at the ends of the 192 slots; trades are NaN where a bar did not tell them.
+class VolumeBar(Protocol):
+    """A bar of the vendor: start in ms since 1970 UTC, shares, number of trades."""
 
-    With fewer than LEAST_DAYS there are no means: all are NaN, and only the number of days is told.
+    @property
+    def t(self) -> int: ...
+    @property
+    def v(self) -> float: ...
+    @property
+    def n(self) -> float | None: ...
+
+
+class SymbolBaseline(NamedTuple):
+    """Means over `days` days at the ends of the 192 slots; trades are NaN where a bar lacks them.
+
+    With fewer than LEAST_DAYS there are no means: all are NaN.
     """
 
     days: int
@@ -49,12 +60,12 @@ class SlotGrid:
 
         Args:
             start_ms: starts of 5-minute bars, in ms since 1970 UTC, of any days;
-                those outside the grid are of no account, and a repeated one
+                those outside the grid are ignored, and a repeated one
                 replaces the earlier.
             volume, trades: shares and number of trades of each bar; trades may be
-                NaN (not told), else a negative or absurd number sets the bar aside.
+                NaN (not known), else a negative or absurd number sets the bar aside.
         """
-        is_taken, grid, wrong = self.places(start_ms, volume, trades)
+        is_taken, grid, wrong = self.fill(start_ms, volume, trades)
         has_bar = is_taken.any(axis=1)
         days = int(has_bar.sum())
         if days < LEAST_DAYS:
@@ -62,7 +73,7 @@ class SlotGrid:
         shares, counts = grid[:, has_bar].cumsum(axis=2)
         return SymbolBaseline(days, shares.mean(axis=0), counts.mean(axis=0), counts.std(axis=0, ddof=1)), wrong
 
-    def places(
+    def fill(
         self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats
     ) -> tuple[NDArray[np.bool_], Floats, int]:
         """Which [day, slot] have a bar; [volume and trades, day, slot]; how many bars were set aside."""
@@ -74,20 +85,26 @@ class SlotGrid:
         day, slot = day[taken], offset[taken] // SLOT_MS
         has_bar = np.zeros((len(self.days), SLOTS), dtype=bool)
         has_bar[day, slot] = True
-        # Assignment, not addition: of a repeated place numpy keeps the last value.
+        # Assignment, not addition: of a repeated index numpy keeps the last value.
         grid = np.zeros((2, len(self.days), SLOTS))
         grid[0, day, slot] = volume[taken]
         grid[1, day, slot] = trades[taken]
         return has_bar, grid, int(wrong.sum())
 
 
+class _Bar(NamedTuple):
+    t: int
+    v: float
+    n: float
+
+
 def bar_columns(bars: Sequence[VolumeBar]) -> tuple[NDArray[np.int64], Floats, Floats, int]:
-    """Starts (ms), volumes and trades (NaN where not told) of the vendor's bars, and how many no column can hold."""
+    """Starts (ms), volumes and trades (NaN where not known) of the vendor's bars, and how many no column can hold."""
     try:
         return *_columns(bars), 0
     except (OverflowError, TypeError):
-        # JSON's integers have no limit, and not every bar tells its trades.
-        kept = [VolumeBar(bar.t, bar.v, math.nan if bar.n is None else bar.n) for bar in bars if abs(bar.t) < LATEST_MS]
+        # JSON's integers have no limit, and not every bar has its trades.
+        kept = [_Bar(bar.t, bar.v, math.nan if bar.n is None else bar.n) for bar in bars if abs(bar.t) < LATEST_MS]
         return *_columns(kept), len(bars) - len(kept)
 
 
@@ -97,14 +114,4 @@ def _columns(bars: Sequence[VolumeBar]) -> tuple[NDArray[np.int64], Floats, Floa
         np.fromiter(map(attrgetter("t"), bars), np.int64, count),
         np.fromiter(map(attrgetter("v"), bars), np.float64, count),
         np.fromiter(map(attrgetter("n"), bars), np.float64, count),
-    )
-
-
-def stack(baselines: Sequence[SymbolBaseline]) -> Baselines:
-    """The columns of a batch."""
-    return Baselines(
-        np.array([each.days for each in baselines], dtype=np.uint32),
-        np.array([each.avg_volume for each in baselines]),
-        np.array([each.avg_trades for each in baselines]),
-        np.array([each.sd_trades for each in baselines]),
     )
