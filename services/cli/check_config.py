@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.redaction import redact_parameters
-from services.kit.runtime.settings import DEFAULT_PORTS, GROUPS, NOT_SCALAR, Settings, variable
+from services.kit.runtime.settings import VARIABLES, Settings
 
 PREFIX = "TRADEUL_"
 
@@ -26,16 +26,9 @@ class Setting(NamedTuple):
     is_set: bool
 
 
-def known_variables() -> list[str]:
-    """Every environment variable that is a setting."""
-    scalars = [variable((name,)) for name in Settings.model_fields if name not in NOT_SCALAR]
-    grouped = [variable((group, name)) for group, (_, model) in GROUPS.items() for name in model.model_fields]
-    return [*scalars, *grouped, *(variable(("addresses", service)) for service in DEFAULT_PORTS)]
-
-
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """What is wrong with the names in the environment: one line for each that is no setting."""
-    known = known_variables()
+    known = list(VARIABLES.values())
     lines = []
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
@@ -62,24 +55,18 @@ def without_passwords(url: str) -> str:
     return redact_parameters(url)
 
 
-def _of_model(model: BaseModel, path: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[Setting]:
-    for name, field in type(model).model_fields.items():
-        if not path and name in NOT_SCALAR:
-            continue
-        key = variable((*path, name))
-        meaning = (field.description or "").removeprefix(key).removeprefix(": ")
-        yield Setting(key, shown(name, getattr(model, name)), meaning, bool(environment.get(key)))
-
-
 def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Setting]:
     """Every setting with the value that holds."""
-    yield from _of_model(settings, (), environment)
-    for group in GROUPS:
-        yield from _of_model(getattr(settings, group), (group,), environment)
-    for service in DEFAULT_PORTS:
-        key = variable(("addresses", service))
-        meaning = f"where {service} listens and is found"
-        yield Setting(key, str(settings.address(service)), meaning, bool(environment.get(key)))
+    for path, variable in VARIABLES.items():
+        *groups, name = path
+        if groups == ["addresses"]:
+            value: object = settings.address(name)
+            meaning = f"where {name} listens and is found"
+        else:
+            branch: BaseModel = getattr(settings, groups[0]) if groups else settings
+            value = shown(name, getattr(branch, name))
+            meaning = (type(branch).model_fields[name].description or "").removeprefix(f"{variable}: ")
+        yield Setting(variable, str(value), meaning, bool(environment.get(variable)))
 
 
 @click.command()

@@ -15,7 +15,7 @@ import asyncpg
 from services.data_maintenance.work import Job, TaskError
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.settings import KeepSettings
+from services.kit.runtime.setting_groups import KeepSettings
 
 log = get_logger(__name__)
 

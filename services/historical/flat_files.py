@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.redaction import reason_of
-from services.kit.runtime.settings import FlatFileSettings
+from services.kit.runtime.setting_groups import FlatFileSettings
 
 ROOT: Final = "us_stocks_sip"
 MINUTES: Final = "minute_aggs_v1"

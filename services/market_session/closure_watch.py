@@ -8,7 +8,7 @@ from typing import Final
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.metrics import REJECTED
 from services.kit.runtime.redaction import reason_of
-from services.kit.runtime.settings import PolygonSettings
+from services.kit.runtime.setting_groups import PolygonSettings
 from services.kit.vendor.models import MarketHoliday
 from services.market.calendar import Calendar
 from services.market.closures import Closures, Unusable, read_holidays

@@ -7,7 +7,7 @@ from typing import Final
 
 from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
 from services.kit.runtime.errors import StartError
-from services.kit.runtime.settings import SimSettings
+from services.kit.runtime.setting_groups import SimSettings
 from services.simulator.calendar import TradingCalendar, TradingDay, new_york_ns, new_york_time
 from services.simulator.daily import DailyBars, daily_bars
 from services.simulator.market_day import MarketDay

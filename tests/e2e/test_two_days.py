@@ -12,7 +12,7 @@ import pytest
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, frame_pb2, scanner_pb2, scanner_pb2_grpc
 
 from fastcore.reference.market_twin import MarketTwin
-from services.kit.runtime.settings import SimSettings
+from services.kit.runtime.setting_groups import SimSettings
 from services.simulator.calendar import OPEN_MINUTE
 from services.simulator.market import Market
 from services.simulator.market_day import MarketDay

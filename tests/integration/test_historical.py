@@ -23,7 +23,8 @@ from services.historical.service import Historical, open_runner
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
 from services.kit.runtime.errors import ServiceError
-from services.kit.runtime.settings import Settings, SimSettings
+from services.kit.runtime.setting_groups import SimSettings
+from services.kit.runtime.settings import Settings
 from services.kit.vendor.client import VendorClient
 from services.simulator import flat_files
 from services.simulator.market import Market

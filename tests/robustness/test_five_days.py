@@ -18,7 +18,7 @@ from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import load_lists
 from services.kit.runtime.clock import NEW_YORK
-from services.kit.runtime.settings import SimSettings
+from services.kit.runtime.setting_groups import SimSettings
 from services.market.calendar import TradingDay as MarketDay
 from services.simulator.calendar import TradingDay
 from services.simulator.market import Market as SimulatedMarket

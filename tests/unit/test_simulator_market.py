@@ -12,7 +12,7 @@ import pytest
 
 from services.data_ingest.feed.halt_feed import HaltFeedParser, HaltItem
 from services.kit.runtime.errors import StartError
-from services.kit.runtime.settings import SimSettings
+from services.kit.runtime.setting_groups import SimSettings
 from services.simulator import tape as tape_module
 from services.simulator import ticks as ticks_module
 from services.simulator.calendar import CLOSE_MINUTE, EARLY_CLOSE_MINUTE, END_MINUTE, OPEN_MINUTE, new_york_time

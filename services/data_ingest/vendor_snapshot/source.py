@@ -21,7 +21,8 @@ from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRule
 from services.data_ingest.worker_process import end_worker, send, start_worker
 from services.kit.runtime.logging import configure
 from services.kit.runtime.redaction import reason_of
-from services.kit.runtime.settings import PolygonSettings, Settings
+from services.kit.runtime.setting_groups import PolygonSettings
+from services.kit.runtime.settings import Settings
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.models import SnapshotTicker
 

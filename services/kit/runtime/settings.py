@@ -1,16 +1,15 @@
 """Everything that can be set, as one typed tree read from the environment.
 
-`Settings.load()` reports every wrong value at once; `tradeul check-config`
-prints what holds.
+`Settings.load()` reports every wrong value at once, by the name of its variable; `tradeul check-config` prints what
+holds. pydantic-settings, which reads environments too, reports neither across groups nor by those names, and takes JSON
+where ours are lists by comma.
 """
 
 import os
 import re
 from collections.abc import Mapping
-from datetime import date as datetime_date
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -25,6 +24,17 @@ from pydantic import (
 
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.redaction import keep_secret
+from services.kit.runtime.setting_groups import (
+    CommaSeparated,
+    FlatFileSettings,
+    FmpSettings,
+    Group,
+    HttpUrl,
+    KeepSettings,
+    PolygonSettings,
+    ReplaySettings,
+    SimSettings,
+)
 from services.modules import GATEWAY_ADMIN_PORT, GATEWAY_PORT, MODULES
 
 DEFAULT_PORTS: Mapping[str, int] = {
@@ -37,13 +47,12 @@ SIMULATOR = "simulator"
 HALTS_PATH = "/rss.aspx?feed=tradehalts"
 NASDAQ_HALTS = "https://www.nasdaqtrader.com" + HALTS_PATH
 HIGHEST_PORT = 65535
-MAX_REPLAY_SPEED = 1_000_000
 # A service that stands in another's place is found where that one is.
 STANDS_FOR: Mapping[str, str] = {"replay": "polygon_ws"}
-# A page's origin, as browsers send it: no path, not even a slash.
 # One of the vendor's: trades, bars of a second or a minute, halts and bands, quotes; of all symbols or of one.
 SUBSCRIPTION_KINDS = ("T", "A", "AM", "LULD", "Q")
 SUBSCRIPTION = re.compile(rf"({'|'.join(SUBSCRIPTION_KINDS)})\.(\*|[A-Za-z][A-Za-z0-9.\-/]{{0,11}})", re.ASCII)
+# A page's origin, as browsers send it: no path, not even a slash.
 ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]{1,5}|\*))?")
 
 
@@ -81,158 +90,6 @@ def _parse_address(value: object) -> object:
 AddressField = Annotated[Address, BeforeValidator(_parse_address)]
 
 
-class PolygonSettings(BaseModel):
-    """The vendor. Without a key of one's own it is the simulator."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    api_key: str = Field(default="", repr=False, description="POLYGON_API_KEY: the vendor's key; none = the simulator")
-    ws_url: str = Field(default="", description="POLYGON_WS_URL: the vendor's WebSocket")
-    rest_url: str = Field(default="", description="POLYGON_REST_URL: the vendor's REST")
-
-    @field_validator("ws_url")
-    @classmethod
-    def _check_ws(cls, url: str) -> str:
-        if url and not url.startswith(("ws://", "wss://")):
-            raise ValueError(f"expected a ws:// or wss:// URL, was {url!r}")
-        return url
-
-    @field_validator("rest_url")
-    @classmethod
-    def _check_rest(cls, url: str) -> str:
-        if url and not url.startswith(("http://", "https://")):
-            raise ValueError(f"expected an http:// or https:// URL, was {url!r}")
-        return url.rstrip("/")
-
-
-class FmpSettings(BaseModel):
-    """Financial Modeling Prep, the second source of company metadata; off without a key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    api_key: str = Field(
-        default="", repr=False, description="FMP_API_KEY: key of the second source of company metadata"
-    )
-    url: str = Field(default="https://financialmodelingprep.com", description="FMP_URL: its host")
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"expected a http:// or https:// URL, was {url!r}")
-        return url.rstrip("/")
-
-
-class FlatFileSettings(BaseModel):
-    """The S3-compatible store of flat files, for loads from s3://BUCKET."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    s3_endpoint: str = Field(
-        default="https://files.massive.com", description="TRADEUL_FLAT_FILES_S3_ENDPOINT: the store of s3:// sources"
-    )
-    s3_region: str = Field(default="us-east-1", description="TRADEUL_FLAT_FILES_S3_REGION: its region")
-    s3_key: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_KEY: its access key")
-    s3_secret: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_SECRET: its secret key")
-
-    @field_validator("s3_endpoint")
-    @classmethod
-    def _check_endpoint(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"expected a http:// or https:// URL, was {url!r}")
-        return url.rstrip("/")
-
-
-class SimSettings(BaseModel):
-    """The simulated market."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed: int = Field(default=1, ge=0, description="TRADEUL_SIM_SEED: the same seed gives the same market")
-    symbols: int = Field(default=12_000, ge=1, le=100_000, description="TRADEUL_SIM_SYMBOLS: how many symbols trade")
-    start: datetime | None = Field(
-        default=None,
-        description="TRADEUL_SIM_START: ISO time at which the market begins, from 2023-06-01 on; New York without an "
-        "offset; by default 2025-11-24T09:25, five minutes before an open",
-    )
-    speed: float = Field(default=1.0, gt=0, le=100_000, description="TRADEUL_SIM_SPEED: simulated seconds per second")
-    channels: tuple[Literal["T", "A", "AM", "LULD", "Q"], ...] = Field(
-        default=("T", "A", "AM", "LULD", "Q"),
-        description="TRADEUL_SIM_CHANNELS: what the simulated plan may subscribe to, by comma; the rest is refused",
-    )
-
-    @field_validator("channels", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-class ReplaySettings(BaseModel):
-    """A day that is played again; `tradeul replay` sets these. Without a date the mesh is live."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    date: datetime_date | None = Field(
-        default=None, description="TRADEUL_REPLAY_DATE: the trading day that is played again; none = the live market"
-    )
-    file: Path | None = Field(
-        default=None,
-        description="TRADEUL_REPLAY_FILE: a flat file of trades or minute bars; none = the day's stored minute bars",
-    )
-    market: Path | None = Field(
-        default=None, description="TRADEUL_REPLAY_MARKET: the market that the recording of the day began with"
-    )
-    speed: float | Literal["max"] = Field(
-        default=1.0, description="TRADEUL_REPLAY_SPEED: seconds of the day per second, or max"
-    )
-    start: datetime | None = Field(
-        default=None,
-        description="TRADEUL_REPLAY_START: ISO time up to which the day is fed as fast as it goes; New York without an "
-        "offset",
-    )
-    until: datetime | None = Field(
-        default=None,
-        description="TRADEUL_REPLAY_UNTIL: ISO time at which the day stops, while the mesh stays up; New York without "
-        "an offset",
-    )
-
-    @field_validator("speed", mode="before")
-    @classmethod
-    def _parse_speed(cls, value: object) -> object:
-        if not isinstance(value, str) or value == "max":
-            return value
-        try:
-            return float(value)
-        except ValueError:
-            raise ValueError(f"expected a number or max, was {value!r}") from None
-
-    @field_validator("speed")
-    @classmethod
-    def _check_speed(cls, speed: float | str) -> float | str:
-        if isinstance(speed, float) and not 0 < speed <= MAX_REPLAY_SPEED:
-            raise ValueError(f"expected more than 0 and at most {MAX_REPLAY_SPEED:,}, or max, was {speed:g}")
-        return speed
-
-
-class KeepSettings(BaseModel):
-    """For how many days, by the market's clock, housekeeping keeps what is stored; 0 is for ever.
-
-    Nothing else is ever deleted. Records of what processes did are dated, and so aged, by the database's clock.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    minute_bars: int = Field(default=90, ge=0, description="TRADEUL_KEEP_MINUTE_BARS: days of aggregates_1min; 0 = all")
-    scan_results: int = Field(default=180, ge=0, description="TRADEUL_KEEP_SCAN_RESULTS: days of scan_results; 0 = all")
-    daily_bars: int = Field(default=0, ge=0, description="TRADEUL_KEEP_DAILY_BARS: days of daily_ohlc; 0 = all")
-    slot_days: int = Field(default=90, ge=0, description="TRADEUL_KEEP_SLOT_DAYS: days of slot_days; 0 = all")
-    loads: int = Field(default=180, ge=0, description="TRADEUL_KEEP_LOADS: days of load_jobs that ended; 0 = all")
-    runs: int = Field(default=400, ge=0, description="TRADEUL_KEEP_RUNS: days of maintenance_runs that ended; 0 = all")
-    sync_runs: int = Field(
-        default=7, ge=0, description="TRADEUL_KEEP_SYNC_RUNS: days of sync_redis's maintenance_runs; 0 = all"
-    )
-
-
 class Settings(BaseModel):
     """The whole tree. Names in the environment are in each description."""
 
@@ -247,7 +104,7 @@ class Settings(BaseModel):
         default="feed",
         description="TRADEUL_CLOCK: whose time session and slot follow; wall with a vendor key, else feed",
     )
-    halts_url: str | None = Field(
+    halts_url: HttpUrl | None = Field(
         default=None,
         description="TRADEUL_HALTS_URL: the trade-halt feed of all US markets, RSS, read once a minute at most; set "
         "and empty = off. By default Nasdaq's for a vendor's live market, the simulator's for its own",
@@ -269,7 +126,7 @@ class Settings(BaseModel):
     metrics_port_offset: int = Field(
         default=10_000, ge=0, le=50_000, description="TRADEUL_METRICS_PORT_OFFSET: metrics port = port + this; 0 = none"
     )
-    subscriptions: tuple[str, ...] = Field(
+    subscriptions: CommaSeparated[str] = Field(
         default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: vendor subscriptions, by comma"
     )
     suspect_prints: Literal["hold", "take"] = Field(
@@ -277,7 +134,7 @@ class Settings(BaseModel):
         description="TRADEUL_SUSPECT_PRINTS: hold a print whose price is far off until something confirms it, or take "
         "it at once",
     )
-    cors_origins: tuple[str, ...] = Field(
+    cors_origins: CommaSeparated[str] = Field(
         default=("http://localhost:*", "http://127.0.0.1:*", "https://localhost:*", "https://127.0.0.1:*"),
         description="TRADEUL_CORS_ORIGINS: whose pages may call the door from a browser, by comma: "
         "https://app.example.com; :* is any port, *. any names before the domain, * alone everybody",
@@ -296,13 +153,6 @@ class Settings(BaseModel):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("halts_url")
-    @classmethod
-    def _check_halts(cls, url: str | None) -> str | None:
-        if url and not url.startswith(("http://", "https://")):
-            raise ValueError(f"expected an http:// or https:// URL, was {url!r}")
-        return url
 
     @field_validator("redis_url")
     @classmethod
@@ -336,11 +186,6 @@ class Settings(BaseModel):
             if origin != "*" and ORIGIN.fullmatch(origin) is None:
                 raise ValueError(f"expected origins like https://app.example.com or http://localhost:*, was {origin!r}")
         return tuple(origin.lower() for origin in origins)
-
-    @field_validator("subscriptions", "cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -443,7 +288,7 @@ class Settings(BaseModel):
             settings = cls.model_validate(tree(source))
         except ValidationError as error:
             lines = [
-                f"{variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
+                f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
                 for item in error.errors(include_url=False, include_input=False)
             ]
             raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from error
@@ -451,42 +296,34 @@ class Settings(BaseModel):
         return settings
 
 
-GROUPS: Mapping[str, tuple[str, type[BaseModel]]] = {
-    "polygon": ("POLYGON_", PolygonSettings),
-    "sim": ("TRADEUL_SIM_", SimSettings),
-    "fmp": ("FMP_", FmpSettings),
-    "flat_files": ("TRADEUL_FLAT_FILES_", FlatFileSettings),
-    "replay": ("TRADEUL_REPLAY_", ReplaySettings),
-    "keep": ("TRADEUL_KEEP_", KeepSettings),
+GROUPS: Mapping[str, type[Group]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Group)
 }
-NOT_SCALAR = ("addresses", *GROUPS)
-
-
-def variable(location: tuple[int | str, ...]) -> str:
-    """The environment variable of a place in the tree: ("sim", "seed") -> TRADEUL_SIM_SEED."""
-    names = [str(part) for part in location]
-    if not names:
-        return "settings"
-    if names[0] == "addresses" and len(names) > 1:
-        return f"TRADEUL_{names[1].upper()}_ADDRESS"
-    if names[0] in GROUPS and len(names) > 1:
-        return GROUPS[names[0]][0] + names[1].upper()
-    return f"TRADEUL_{names[0].upper()}"
+# The environment variable of each setting by its path in the tree: ("sim", "seed") -> TRADEUL_SIM_SEED.
+VARIABLES: Mapping[tuple[str, ...], str] = {
+    **{(name,): f"TRADEUL_{name.upper()}" for name in Settings.model_fields if name not in (*GROUPS, "addresses")},
+    **{(group, name): model.prefix + name.upper() for group, model in GROUPS.items() for name in model.model_fields},
+    **{("addresses", service): f"TRADEUL_{service.upper()}_ADDRESS" for service in DEFAULT_PORTS},
+}
+# The variables that may be set and empty: no halts.
+MAY_BE_EMPTY = frozenset({("halts_url",)})
 
 
 def tree(environment: Mapping[str, str]) -> dict[str, object]:
     """The settings tree that the environment's variables spell; empty values count as not set."""
-    values: dict[str, object] = {}
-    for name in Settings.model_fields:
-        text = environment.get(variable((name,)))
-        # An empty address of the halts is one: none.
-        if name not in NOT_SCALAR and (text or (text is not None and name == "halts_url")):
-            values[name] = text
-    values["addresses"] = {
-        service: text for service in DEFAULT_PORTS if (text := environment.get(variable(("addresses", service)), ""))
-    }
-    for group, (_, model) in GROUPS.items():
-        values[group] = {
-            name: text for name in model.model_fields if (text := environment.get(variable((group, name)), ""))
-        }
+    values: dict[str, Any] = {}
+    for path, variable in VARIABLES.items():
+        text = environment.get(variable)
+        if text or (text is not None and path in MAY_BE_EMPTY):
+            *groups, name = path
+            branch = values.setdefault(groups[0], {}) if groups else values
+            branch[name] = text
     return values
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """The variable of an error's location, which may go on within the value."""
+    names = tuple(str(part) for part in location)
+    return VARIABLES.get(names[:2]) or VARIABLES.get(names[:1]) or "settings"

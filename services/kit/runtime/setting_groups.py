@@ -1,0 +1,161 @@
+"""The groups of settings, one for each part of the mesh that has several of its own; see settings.py."""
+
+from datetime import date as datetime_date
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+MAX_REPLAY_SPEED = 1_000_000
+Item = TypeVar("Item")
+
+
+def _http_url(url: str) -> str:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError(f"expected an http:// or https:// URL, was {url!r}")
+    return url
+
+
+def _ws_url(url: str) -> str:
+    if url and not url.startswith(("ws://", "wss://")):
+        raise ValueError(f"expected a ws:// or wss:// URL, was {url!r}")
+    return url
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+# Either may be empty.
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+# Paths are appended to it.
+BaseUrl = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
+WsUrl = Annotated[str, AfterValidator(_ws_url)]
+CommaSeparated = Annotated[tuple[Item, ...], BeforeValidator(_split)]
+
+
+class Group(BaseModel):
+    """A branch of the tree. `prefix` begins the names of its environment variables."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prefix: ClassVar[str]
+
+
+class PolygonSettings(Group):
+    """The vendor. Without a key of one's own it is the simulator."""
+
+    prefix = "POLYGON_"
+
+    api_key: str = Field(default="", repr=False, description="POLYGON_API_KEY: the vendor's key; none = the simulator")
+    ws_url: WsUrl = Field(default="", description="POLYGON_WS_URL: the vendor's WebSocket")
+    rest_url: BaseUrl = Field(default="", description="POLYGON_REST_URL: the vendor's REST")
+
+
+class FmpSettings(Group):
+    """Financial Modeling Prep, the second source of company metadata; off without a key."""
+
+    prefix = "FMP_"
+
+    api_key: str = Field(
+        default="", repr=False, description="FMP_API_KEY: key of the second source of company metadata"
+    )
+    url: BaseUrl = Field(default="https://financialmodelingprep.com", description="FMP_URL: its host")
+
+
+class FlatFileSettings(Group):
+    """The S3-compatible store of flat files, for loads from s3://BUCKET."""
+
+    prefix = "TRADEUL_FLAT_FILES_"
+
+    s3_endpoint: BaseUrl = Field(
+        default="https://files.massive.com", description="TRADEUL_FLAT_FILES_S3_ENDPOINT: the store of s3:// sources"
+    )
+    s3_region: str = Field(default="us-east-1", description="TRADEUL_FLAT_FILES_S3_REGION: its region")
+    s3_key: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_KEY: its access key")
+    s3_secret: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_SECRET: its secret key")
+
+
+class SimSettings(Group):
+    """The simulated market."""
+
+    prefix = "TRADEUL_SIM_"
+
+    seed: int = Field(default=1, ge=0, description="TRADEUL_SIM_SEED: the same seed gives the same market")
+    symbols: int = Field(default=12_000, ge=1, le=100_000, description="TRADEUL_SIM_SYMBOLS: how many symbols trade")
+    start: datetime | None = Field(
+        default=None,
+        description="TRADEUL_SIM_START: ISO time at which the market begins, from 2023-06-01 on; New York without an "
+        "offset; by default 2025-11-24T09:25, five minutes before an open",
+    )
+    speed: float = Field(default=1.0, gt=0, le=100_000, description="TRADEUL_SIM_SPEED: simulated seconds per second")
+    channels: CommaSeparated[Literal["T", "A", "AM", "LULD", "Q"]] = Field(
+        default=("T", "A", "AM", "LULD", "Q"),
+        description="TRADEUL_SIM_CHANNELS: what the simulated plan may subscribe to, by comma; the rest is refused",
+    )
+
+
+class ReplaySettings(Group):
+    """A day that is played again; `tradeul replay` sets these. Without a date the mesh is live."""
+
+    prefix = "TRADEUL_REPLAY_"
+
+    date: datetime_date | None = Field(
+        default=None, description="TRADEUL_REPLAY_DATE: the trading day that is played again; none = the live market"
+    )
+    file: Path | None = Field(
+        default=None,
+        description="TRADEUL_REPLAY_FILE: a flat file of trades or minute bars; none = the day's stored minute bars",
+    )
+    market: Path | None = Field(
+        default=None, description="TRADEUL_REPLAY_MARKET: the market that the recording of the day began with"
+    )
+    speed: float | Literal["max"] = Field(
+        default=1.0, description="TRADEUL_REPLAY_SPEED: seconds of the day per second, or max"
+    )
+    start: datetime | None = Field(
+        default=None,
+        description="TRADEUL_REPLAY_START: ISO time up to which the day is fed as fast as it goes; New York without an "
+        "offset",
+    )
+    until: datetime | None = Field(
+        default=None,
+        description="TRADEUL_REPLAY_UNTIL: ISO time at which the day stops, while the mesh stays up; New York without "
+        "an offset",
+    )
+
+    @field_validator("speed", mode="before")
+    @classmethod
+    def _parse_speed(cls, value: object) -> object:
+        if not isinstance(value, str) or value == "max":
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"expected a number or max, was {value!r}") from None
+
+    @field_validator("speed")
+    @classmethod
+    def _check_speed(cls, speed: float | str) -> float | str:
+        if isinstance(speed, float) and not 0 < speed <= MAX_REPLAY_SPEED:
+            raise ValueError(f"expected more than 0 and at most {MAX_REPLAY_SPEED:,}, or max, was {speed:g}")
+        return speed
+
+
+class KeepSettings(Group):
+    """For how many days, by the market's clock, housekeeping keeps what is stored; 0 is for ever.
+
+    Nothing else is ever deleted. Records of what processes did are dated, and so aged, by the database's clock.
+    """
+
+    prefix = "TRADEUL_KEEP_"
+
+    minute_bars: int = Field(default=90, ge=0, description="TRADEUL_KEEP_MINUTE_BARS: days of aggregates_1min; 0 = all")
+    scan_results: int = Field(default=180, ge=0, description="TRADEUL_KEEP_SCAN_RESULTS: days of scan_results; 0 = all")
+    daily_bars: int = Field(default=0, ge=0, description="TRADEUL_KEEP_DAILY_BARS: days of daily_ohlc; 0 = all")
+    slot_days: int = Field(default=90, ge=0, description="TRADEUL_KEEP_SLOT_DAYS: days of slot_days; 0 = all")
+    loads: int = Field(default=180, ge=0, description="TRADEUL_KEEP_LOADS: days of load_jobs that ended; 0 = all")
+    runs: int = Field(default=400, ge=0, description="TRADEUL_KEEP_RUNS: days of maintenance_runs that ended; 0 = all")
+    sync_runs: int = Field(
+        default=7, ge=0, description="TRADEUL_KEEP_SYNC_RUNS: days of sync_redis's maintenance_runs; 0 = all"
+    )
