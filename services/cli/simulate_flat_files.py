@@ -8,8 +8,9 @@ import click
 from services.cli.signals import ctrl_c_is_an_interrupt
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
+from services.market.flat_files import DAILY_BARS_KIND, MINUTE_BARS_KIND
 
-KINDS = {"minutes": "minute_aggs_v1", "days": "day_aggs_v1"}
+KINDS = {"minutes": MINUTE_BARS_KIND, "days": DAILY_BARS_KIND}
 
 
 @click.command()

@@ -25,9 +25,8 @@ from services.kit.runtime.clock import NEW_YORK, NS_PER_MINUTE, new_york_date, n
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay
 from services.market.daily_bars import PRICE_LIMIT, VOLUME_LIMIT
+from services.market.flat_files import BAR_COLUMNS
 
-COLUMNS: Final = ("ticker", "volume", "open", "close", "high", "low", "window_start", "transactions")
-NUMBERS: Final = COLUMNS[1:6]
 ONE_DAY: Final = datetime.timedelta(days=1)
 CHUNK_BYTES: Final = 1024 * 1024
 THREADS: Final = 2
@@ -174,15 +173,14 @@ def _parsed(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
                 _unpack(path, unpacked)
         _check_quotes(plain)
         header = _header(plain)
-        if missing := [name for name in COLUMNS if name not in header]:
-            raise BrokenFile(1, f"expected a header with {', '.join(COLUMNS)}, has no {', '.join(missing)}")
-        kinds = {name: "VARCHAR" for name in header}
-        kinds |= dict.fromkeys(NUMBERS, "DOUBLE") | {"window_start": "BIGINT", "transactions": "BIGINT"}
+        if missing := [name for name in BAR_COLUMNS if name not in header]:
+            raise BrokenFile(1, f"expected a header with {', '.join(BAR_COLUMNS)}, has no {', '.join(missing)}")
+        kinds = {name: BAR_COLUMNS.get(name, "VARCHAR") for name in header}
         config: dict[str, Any] = {"threads": str(THREADS), "memory_limit": MEMORY, "temp_directory": directory}
         with duckdb.connect(config=config) as database:
             try:
                 database.execute(
-                    f"CREATE TEMP TABLE bars AS SELECT {', '.join(COLUMNS)} FROM read_csv(?, columns = {kinds!r},"
+                    f"CREATE TEMP TABLE bars AS SELECT {', '.join(BAR_COLUMNS)} FROM read_csv(?, columns = {kinds!r},"
                     " header = true, auto_detect = false, delim = ',', quote = '\"', store_rejects = true)",
                     [str(plain)],
                 )
@@ -255,7 +253,7 @@ def _unusable(plain: Path, place: str, in_day: InDay, rejected: Collection[int])
     with plain.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file)
         header = next(reader)
-        at = [header.index(name) for name in COLUMNS]
+        at = [header.index(name) for name in BAR_COLUMNS]
         for row in reader:
             if len(row) != len(header) or reader.line_num in rejected:
                 continue

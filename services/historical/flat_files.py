@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import datetime
-import re
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,11 +12,8 @@ from urllib.parse import urlsplit
 from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.setting_groups import FlatFileSettings
+from services.market.flat_files import ROOT, date_of_file, file_name
 
-ROOT: Final = "us_stocks_sip"
-MINUTES: Final = "minute_aggs_v1"
-DAYS: Final = "day_aggs_v1"
-_NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})\.csv(\.gz)?")
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -31,11 +27,6 @@ class FlatFile(NamedTuple):
     path: Path
     place: str
     fingerprint: str
-
-
-def file_name(kind: str, day: datetime.date) -> str:
-    """A day's file, below the bucket or folder."""
-    return f"{ROOT}/{kind}/{day:%Y/%m}/{day}.csv.gz"
 
 
 class FlatFiles(Protocol):
@@ -73,7 +64,9 @@ class Folder:
         return await asyncio.to_thread(self._newest, kind)
 
     def _newest(self, kind: str) -> datetime.date | None:
-        return max((day for path in (self._root / kind).glob("*/*/*.csv*") if (day := _day(path.name))), default=None)
+        return max(
+            (day for path in (self._root / kind).glob("*/*/*.csv*") if (day := date_of_file(path.name))), default=None
+        )
 
     def _path(self, kind: str, day: datetime.date) -> Path | None:
         path = self._root.parent / file_name(kind, day) if self._root.name == ROOT else self._root / _below(kind, day)
@@ -144,7 +137,7 @@ class Bucket:
         found: datetime.date | None = None
         try:
             async for batch in self._store.list(f"{self._prefix}/{ROOT}/{kind}/".lstrip("/")):
-                days = [day for one in batch if (day := _day(one["path"].rsplit("/", 1)[-1]))]
+                days = [day for one in batch if (day := date_of_file(one["path"].rsplit("/", 1)[-1]))]
                 found = max([*days, *([found] if found else [])], default=None)
         except obstore.exceptions.BaseError as error:
             raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
@@ -166,11 +159,3 @@ def _below(kind: str, day: datetime.date) -> str:
 def _of_path(path: Path) -> str:
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _day(name: str) -> datetime.date | None:
-    match = _NAME.fullmatch(name)
-    try:
-        return None if match is None else datetime.date.fromisoformat(match[1])
-    except ValueError:
-        return None

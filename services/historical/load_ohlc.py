@@ -8,7 +8,7 @@ import numpy as np
 from fastcore.feed_elements import SYMBOL
 from services.historical.core import REST, Kind, Problem
 from services.historical.flat_bars import NO_BARS, BrokenFile, read_days
-from services.historical.flat_files import DAYS, FlatFileError, FlatFiles
+from services.historical.flat_files import FlatFileError, FlatFiles
 from services.historical.store import Unit
 from services.historical.work import Work, for_each
 from services.kit.runtime.redaction import reason_of
@@ -16,6 +16,7 @@ from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import GroupedBar
 from services.market.calendar import TradingDay
 from services.market.daily_bars import usable
+from services.market.flat_files import DAILY_BARS_KIND
 
 DAYS_AT_ONCE: Final = 3
 REST_FINGERPRINT: Final = "complete"
@@ -76,12 +77,16 @@ def _rows(day: TradingDay, told: list[GroupedBar], place: str) -> tuple[list[tup
 
 async def _from_file(work: Work, files: FlatFiles, day: TradingDay, stored: str | None) -> None:
     try:
-        if stored is not None and not work.request.again and stored == await files.fingerprint(DAYS, day.date):
+        if (
+            stored is not None
+            and not work.request.again
+            and stored == await files.fingerprint(DAILY_BARS_KIND, day.date)
+        ):
             work.skip()
             return
-        async with files.open(DAYS, day.date) as file:
+        async with files.open(DAILY_BARS_KIND, day.date) as file:
             if file is None:
-                work.fail(Problem(f"{DAYS} of {day.date}", 0, "no such file"))
+                work.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, "no such file"))
                 return
             try:
                 bars, result = await asyncio.to_thread(read_days, file.path, file.place, day.date)
@@ -93,4 +98,4 @@ async def _from_file(work: Work, files: FlatFiles, day: TradingDay, stored: str 
             await work.store.write_ohlc(rows, unit)
             work.done(len(rows), result.set_aside, result.problems)
     except (FlatFileError, OSError) as error:
-        work.fail(Problem(f"{DAYS} of {day.date}", 0, reason_of(error)))
+        work.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, reason_of(error)))

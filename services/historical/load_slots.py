@@ -10,13 +10,14 @@ import numpy as np
 
 from services.historical.core import REST, Kind, Problem, baseline_days
 from services.historical.flat_bars import BrokenFile, read_minutes
-from services.historical.flat_files import MINUTES, FlatFileError, FlatFiles
+from services.historical.flat_files import FlatFileError, FlatFiles
 from services.historical.slots import NOT_TOLD, SymbolSlots, baselines, pack
 from services.historical.store import Unit, baseline_records
 from services.historical.work import LoadError, Work, for_each
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.market.calendar import TradingDay
+from services.market.flat_files import MINUTE_BARS_KIND
 from services.market.splits import SplitTable
 from services.market.volume_slots import SlotGrid, bar_columns
 
@@ -55,12 +56,16 @@ async def _load_files(work: Work, files: FlatFiles) -> None:
 
 async def _one_file(work: Work, files: FlatFiles, day: TradingDay, stored: str | None) -> None:
     try:
-        if stored is not None and not work.request.again and stored == await files.fingerprint(MINUTES, day.date):
+        if (
+            stored is not None
+            and not work.request.again
+            and stored == await files.fingerprint(MINUTE_BARS_KIND, day.date)
+        ):
             work.skip()
             return
-        async with files.open(MINUTES, day.date) as file:
+        async with files.open(MINUTE_BARS_KIND, day.date) as file:
             if file is None:
-                work.fail(Problem(f"{MINUTES} of {day.date}", 0, "no such file"))
+                work.fail(Problem(f"{MINUTE_BARS_KIND} of {day.date}", 0, "no such file"))
                 return
             try:
                 slots, result = await asyncio.to_thread(read_minutes, file.path, file.place, day)
@@ -71,7 +76,7 @@ async def _one_file(work: Work, files: FlatFiles, day: TradingDay, stored: str |
             await work.store.write_slots([(day.date, row) for row in slots], [unit])
             work.done(result.rows, result.set_aside, result.problems)
     except (FlatFileError, OSError) as error:
-        work.fail(Problem(f"{MINUTES} of {day.date}", 0, reason_of(error)))
+        work.fail(Problem(f"{MINUTE_BARS_KIND} of {day.date}", 0, reason_of(error)))
 
 
 # --- the vendor: a symbol is a unit --------------------------------------------------

@@ -6,13 +6,14 @@ from typing import Final
 from fastcore.feed_elements import SYMBOL
 from services.historical.core import Problem
 from services.historical.flat_bars import BrokenFile, read_days
-from services.historical.flat_files import DAYS, FlatFileError, FlatFiles
+from services.historical.flat_files import FlatFileError, FlatFiles
 from services.historical.universe_store import UniverseStore
 from services.historical.work import LoadError, Work
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import TickerSummary
 from services.market.closures import Change, read_holidays
+from services.market.flat_files import DAILY_BARS_KIND
 
 # A list that is so much shorter than before is the vendor's error, not the end of the market.
 LEAST_SHARE: Final = 0.5
@@ -70,16 +71,16 @@ async def _from_files(work: Work, store: UniverseStore, files: FlatFiles) -> Non
     seen: dict[str, tuple[datetime.date, datetime.date]] = {}
     for day in work.days:
         try:
-            async with files.open(DAYS, day.date) as file:
+            async with files.open(DAILY_BARS_KIND, day.date) as file:
                 if file is None:
-                    work.fail(Problem(f"{DAYS} of {day.date}", 0, "no such file"))
+                    work.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, "no such file"))
                     continue
                 bars, result = read_days(file.path, file.place, day.date)
         except BrokenFile as error:
-            work.fail(Problem(f"{DAYS} of {day.date}", error.line, reason_of(error)))
+            work.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", error.line, reason_of(error)))
             continue
         except (FlatFileError, OSError) as error:
-            work.fail(Problem(f"{DAYS} of {day.date}", 0, reason_of(error)))
+            work.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, reason_of(error)))
             continue
         for bar in bars:
             seen[bar.symbol] = (seen.get(bar.symbol, (day.date, day.date))[0], day.date)

@@ -9,7 +9,7 @@ import asyncpg
 
 from services.historical import metrics
 from services.historical.core import REST, Kind, Request, State, days_of
-from services.historical.flat_files import DAYS, MINUTES, FlatFileError, FlatFiles, open_source
+from services.historical.flat_files import FlatFileError, FlatFiles, open_source
 from services.historical.job_store import JobStore
 from services.historical.kind_lock import KindLock
 from services.historical.load_metadata import load_metadata
@@ -29,6 +29,7 @@ from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.companies import known_from
 from services.market.calendar import Calendar, nyse_calendar
+from services.market.flat_files import DAILY_BARS_KIND, MINUTE_BARS_KIND
 
 log = get_logger(__name__)
 
@@ -101,7 +102,7 @@ class Runner:
         if request.last is not None:
             return request.last
         try:
-            newest = await files.newest(MINUTES if request.kind is Kind.SLOTS else DAYS)
+            newest = await files.newest(MINUTE_BARS_KIND if request.kind is Kind.SLOTS else DAILY_BARS_KIND)
         except FlatFileError as error:
             raise VENDOR_UNAVAILABLE.error(reason_of(error)) from error
         if newest is None:

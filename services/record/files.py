@@ -19,7 +19,7 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.market import recorded_market
 from services.market.flat_files import (
-    MINUTE_BAR_COLUMNS,
+    BAR_COLUMNS,
     MINUTE_BARS_KIND,
     TRADE_COLUMNS,
     TRADES_KIND,
@@ -30,7 +30,7 @@ from services.market.recorded_market import RecordedMarket
 
 log = get_logger(__name__)
 
-HEADERS: Final = {TRADES_KIND: TRADE_COLUMNS, MINUTE_BARS_KIND: MINUTE_BAR_COLUMNS}
+HEADERS: Final = {TRADES_KIND: TRADE_COLUMNS, MINUTE_BARS_KIND: BAR_COLUMNS}
 STATE: Final = "recording.json"
 # Fast enough for the busiest second, and within a few percent of the best size.
 LEVEL: Final = 4

@@ -44,7 +44,7 @@ class RowWriter:
         return lines
 
     def minute_bars(self, body: memoryview, symbols: Sequence[str]) -> list[str]:
-        """The lines of an encoded BarBatch, in the columns of flat_files.MINUTE_BAR_COLUMNS; none for second bars."""
+        """The lines of an encoded BarBatch, in the columns of flat_files.BAR_COLUMNS; none for second bars."""
         if _span(body) != _MINUTE:
             return []
         names = ("symbol_id", "volume", "open", "close", "high", "low", "start_ns", "average_size")

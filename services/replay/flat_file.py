@@ -1,8 +1,6 @@
-"""The vendor's flat files (SEMANTICS 11): what they hold, and rows that cannot be read."""
+"""The vendor's flat files: what they hold, and rows that cannot be read."""
 
-import datetime
 import gzip
-import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import reason_of
+from services.market.flat_files import BAR_COLUMNS, TRADE_COLUMNS
 
 Kind = Literal["trades", "minute_bars"]
 
@@ -19,36 +18,18 @@ MINUTE_BARS: Final[Kind] = "minute_bars"
 # SQL types of the columns that are read, by header name.
 COLUMNS: Final[dict[Kind, dict[str, str]]] = {
     TRADES: {
-        "ticker": "VARCHAR",
-        "conditions": "VARCHAR",
-        "correction": "INTEGER",
-        "exchange": "VARCHAR",
-        "id": "VARCHAR",
-        "price": "DOUBLE",
-        "sequence_number": "BIGINT",
-        "sip_timestamp": "BIGINT",
-        "size": "DOUBLE",
-        "trf_id": "VARCHAR",
+        name: kind
+        for name, kind in TRADE_COLUMNS.items()
+        if name not in ("participant_timestamp", "tape", "trf_timestamp")
     },
-    MINUTE_BARS: {
-        "ticker": "VARCHAR",
-        "volume": "DOUBLE",
-        "open": "DOUBLE",
-        "close": "DOUBLE",
-        "high": "DOUBLE",
-        "low": "DOUBLE",
-        "window_start": "BIGINT",
-        "transactions": "DOUBLE",
-        # Not in the vendor's files: the stored bars have it.
-        "vwap": "DOUBLE",
-    },
+    # Files of other makers may have fractions of trades; vwap is only in the stored bars.
+    MINUTE_BARS: {**BAR_COLUMNS, "transactions": "DOUBLE", "vwap": "DOUBLE"},
 }
 # Without these a row says nothing.
 NEEDED: Final[dict[Kind, tuple[str, ...]]] = {
     TRADES: ("ticker", "price", "sip_timestamp", "size"),
     MINUTE_BARS: ("ticker", "volume", "open", "close", "high", "low", "window_start"),
 }
-_DATE: Final = re.compile(r"(\d{4}-\d{2}-\d{2})")
 _HEADER_BYTES: Final = 65_536
 _COPY_BYTES: Final = 1 << 20
 
@@ -83,16 +64,6 @@ def read_header(path: Path) -> Header:
         f"{path}, line 1: expected the columns of trades ({', '.join(NEEDED[TRADES])}) "
         f"or of minute bars ({', '.join(NEEDED[MINUTE_BARS])}), was {line[:200]!r}"
     )
-
-
-def date_in_name(path: Path) -> datetime.date | None:
-    """The day that a file's name tells, as the vendor's do."""
-    if (found := _DATE.search(path.name)) is None:
-        return None
-    try:
-        return datetime.date.fromisoformat(found[1])
-    except ValueError:
-        return None
 
 
 def is_gzip(path: Path) -> bool:

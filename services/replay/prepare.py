@@ -23,6 +23,7 @@ from services.kit.runtime.clock import NEW_YORK, ns_of
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.market.flat_files import date_in_name
 from services.replay import flat_file, queries
 from services.replay.day_file import COLUMNS, MANIFEST, VERSION, DayFile, Manifest, read_manifest
 from services.replay.flat_file import TRADES, BadRow, Header
@@ -111,7 +112,7 @@ class _Preparation:
         header = flat_file.read_header(self._source)
         self._on_step("reading")
         self._read(header)
-        date = flat_file.date_in_name(self._source) or self._most_frequent_date(header)
+        date = date_in_name(self._source.name) or self._most_frequent_date(header)
         self._take_conditions(header)
         self._set_rows_aside(header, date)
         self._execute(queries.SYMBOLS)

@@ -13,16 +13,14 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from services.market.flat_files import BAR_COLUMNS, DAILY_BARS_KIND, MINUTE_BARS_KIND, file_name
 from services.simulator.calendar import MINUTE_NS
 from services.simulator.hashing import I8
 from services.simulator.market import Market
 from services.simulator.market_day import MarketDay
 from services.simulator.plan import DayPlan
 
-ROOT: Final = "us_stocks_sip"
-MINUTES: Final = "minute_aggs_v1"
-DAYS: Final = "day_aggs_v1"
-KINDS: Final = (MINUTES, DAYS)
+KINDS: Final = (MINUTE_BARS_KIND, DAILY_BARS_KIND)
 # The file's columns, of a bar's.
 SOURCES: Final = {
     "volume": "volume",
@@ -34,11 +32,6 @@ SOURCES: Final = {
 }
 
 Columns = dict[str, npt.NDArray[Any]]
-
-
-def file_name(kind: str, date: datetime.date) -> str:
-    """A day's file below the bucket or folder."""
-    return f"{ROOT}/{kind}/{date:%Y/%m}/{date}.csv.gz"
 
 
 def minute_bars(market: Market, plan: DayPlan) -> Columns:
@@ -70,7 +63,7 @@ def write(market: Market, folder: Path, dates: Sequence[datetime.date], kinds: S
 
     Raises ValueError for a trading day that the market does not know: one to come, or too old.
     """
-    make = {MINUTES: minute_bars, DAYS: daily_bars}
+    make = {MINUTE_BARS_KIND: minute_bars, DAILY_BARS_KIND: daily_bars}
     for date in dates:
         index = market.calendar.index_of(date)
         if index is None:
@@ -101,7 +94,7 @@ def _write(tickers: Sequence[str], bars: Columns, path: Path) -> None:
         database.register("bars", bars)
         database.register("names", names)
         database.execute(
-            "COPY (SELECT ticker, volume, open, close, high, low, window_start, transactions"
+            f"COPY (SELECT {', '.join(BAR_COLUMNS)}"
             f" FROM bars JOIN names USING (symbol) ORDER BY ticker, window_start)"
             f" TO '{path}' (FORMAT csv, HEADER, COMPRESSION gzip)"
         )
