@@ -1,13 +1,11 @@
 """One-minute bars that wait to be stored: of a minute only the latest, within a bound."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 from fastcore.minute_bars import Bar
 from services.analytics import metrics
+from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import utc_time
-
-if TYPE_CHECKING:
-    from services.analytics.core import Mark
 
 # Some 60 MB; an hour of a middling market.
 MAX_BARS: Final = 200_000
@@ -16,11 +14,23 @@ COLUMNS: Final = ("symbol", "time", "open", "high", "low", "close", "volume", "v
 BarRow = tuple[object, ...]
 
 
+class Mark(NamedTuple):
+    """Everything up to `position` has been stored.
+
+    Read again from `whole_position` on, minutes from `whole_from_ns` on are whole;
+    None where there is no such position.
+    """
+
+    position: Position
+    whole_position: Position | None
+    whole_from_ns: int
+
+
 class BarQueue:
-    """Beyond `max_bars` the oldest go, counted."""
+    """Beyond `max_bars` the oldest are dropped and counted."""
 
     def __init__(self, max_bars: int = MAX_BARS) -> None:
-        # What holds once everything taken before is stored.
+        # Holds once everything taken before is stored.
         self.mark: Mark | None = None
         self._max_bars = max_bars
         self._bars: dict[tuple[str, int], Bar] = {}
@@ -29,11 +39,11 @@ class BarQueue:
         return len(self._bars)
 
     def clear(self) -> None:
-        """Forgets all of them."""
+        """Drops all of them."""
         self._bars.clear()
 
     def put(self, symbol: str, bar: Bar) -> None:
-        """Takes a bar; it replaces the one of its minute, but a made one not the vendor's."""
+        """Adds a bar, which replaces that of its minute; but one made of trades never replaces the vendor's."""
         key = (symbol, bar.start_ns)
         waiting = self._bars.get(key)
         if waiting is not None and bar.is_made and not waiting.is_made:
@@ -44,7 +54,7 @@ class BarQueue:
             metrics.BARS_DROPPED.labels("full").inc()
 
     def take(self, most: int) -> list[BarRow]:
-        """The oldest as rows of aggregates_1min in the order of COLUMNS, at most `most`; no longer kept here."""
+        """Takes out the oldest, at most `most`, as rows of aggregates_1min in the order of COLUMNS."""
         keys = [key for key, _ in zip(self._bars, range(most), strict=False)]
         return [_row(key[0], self._bars.pop(key)) for key in keys]
 

@@ -1,4 +1,4 @@
-"""Stores one-minute bars in PostgreSQL, with the mark that says up to where the stream is stored."""
+"""Stores one-minute bars in PostgreSQL, with the mark up to which the stream is stored."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,8 +6,8 @@ from typing import Final
 import asyncpg
 
 from services.analytics import metrics
-from services.analytics.bar_queue import COLUMNS, BarRow
-from services.analytics.core import AnalyticsCore, Mark
+from services.analytics.bar_queue import COLUMNS, BarRow, Mark
+from services.analytics.core import AnalyticsCore
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic, ns_of, utc_time
 from services.kit.runtime.logging import get_logger
@@ -43,10 +43,10 @@ _GET_MARK: Final = "SELECT epoch, sequence, whole_sequence, whole_from FROM stre
 
 
 class BarWriter:
-    """Writes what the core gathers, in batches; a batch that failed is written again when the database is back.
+    """Writes the core's bars in batches; one that failed is written again when the database is back.
 
     Before it writes it reads the mark of an earlier process, however long the database is away, and gives it to
-    `on_mark`: once written over, nobody would know what was missed.
+    `on_mark`: once it is overwritten, nobody knows what was missed.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BarWriter:
         await keep_writing(self._write_all, self._table, "minute bars", self._write_every, metrics.BAR_WRITE_FAILURES)
 
     async def close(self) -> None:
-        """Writes what is left, wherever run() was cancelled, and disconnects. What cannot be written is counted.
+        """Writes what is left after run() was cancelled, and disconnects. Bars that cannot be written are counted.
 
         Without the mark of an earlier process none is written either: the next one reads again from there.
         """

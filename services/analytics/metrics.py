@@ -1,10 +1,10 @@
-"""What analytics counts beside the metrics that all services share."""
+"""Analytics' metrics beside those that all services share."""
 
 from typing import Final
 
 from prometheus_client import Counter, Gauge
 
-from services.kit.runtime.metrics import FRAMES, SUBSCRIBERS
+from services.kit.runtime.metrics import SUBSCRIBERS
 
 SERVICE: Final = "analytics"
 
@@ -18,6 +18,4 @@ REDIS_KEYS = Counter("tradeul_analytics_redis_keys", "Keys written, by kind.", [
 REDIS_PENDING = Gauge("tradeul_analytics_redis_pending", "Symbols whose keys wait to be written.")
 REDIS_FAILURES = Counter("tradeul_analytics_redis_failures", "Times Redis did not take what was written.")
 
-FRAMES_APPLIED = FRAMES.labels(SERVICE, "frame")
-WHOLE_STATES = FRAMES.labels(SERVICE, "snapshot")
 WATCHERS = SUBSCRIBERS.labels(SERVICE, "metrics")

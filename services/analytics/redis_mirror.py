@@ -1,14 +1,18 @@
-"""rvol, intraday and slot keys in Redis: a copy for consumers, which nothing here depends on."""
+"""rvol, intraday and slot keys and the channel of bars in Redis, for consumers; nothing here depends on them."""
 
 import asyncio
+import math
 from typing import Final
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from tradeul.v1 import frame_pb2, market_data_pb2
 
 from services.analytics import metrics
 from services.analytics.core import AnalyticsCore
 from services.analytics.redis_values import INTRADAY_FIELDS, PATTERNS, RVOL_FIELDS, Batch, RedisValues
+from services.kit.rpc.frames import Frame
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -17,17 +21,34 @@ from services.kit.stores.redis import BulkWriter, check_cancelled, server_start
 log = get_logger(__name__)
 
 WRITE_EVERY_SECONDS: Final = 1.0
-# Which trading day the keys are of.
+# The trading day of the keys.
 DAY_KEY: Final = "analytics:trading_date"
 # Keys looked at by one SCAN: a millisecond or so of the server's.
 KEYS_AT_ONCE: Final = 5_000
+AGGREGATES_CHANNEL: Final = "analytics:aggregates"
+BARS: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["bars"].number
+NS_PER_MILLISECOND: Final = 1_000_000
+_SPANS: Final = {market_data_pb2.SECOND: "A", market_data_pb2.MINUTE: "AM"}
+
+# The vendor's name of each column of a BarBatch.
+_COLUMNS: Final = {
+    "o": "open",
+    "h": "high",
+    "l": "low",
+    "c": "close",
+    "v": "volume",
+    "av": "accumulated_volume",
+    "op": "official_open",
+    "vw": "vwap",
+    "a": "day_vwap",
+}
 
 
 class RedisMirror:
     """Writes the symbols that have changed, at most once a second each; all of them when Redis comes back.
 
-    Before the first key of a trading day all those of another are taken out: how long
-    a key lives Redis counts by the wall clock, and the market may have its own.
+    Before the first key of a trading day all those of another are removed: Redis counts
+    a key's life by the wall clock, and the market may have a clock of its own.
     """
 
     def __init__(self, redis: Redis, core: AnalyticsCore, write_every: float = WRITE_EVERY_SECONDS) -> None:
@@ -35,9 +56,9 @@ class RedisMirror:
         self._redis = redis
         self._writer = BulkWriter(redis)
         self._write_every = write_every
-        # Which start of the server has all keys; None while it is away.
+        # The start of the server that has all keys; None while it is away.
         self._server: str | None = ""
-        # The day that the keys in Redis are of, as far as this process knows.
+        # The trading day of the keys in Redis, as far as this process knows.
         self._date = ""
 
     async def run(self) -> None:
@@ -63,7 +84,7 @@ class RedisMirror:
             self.values.everything()
             self._date = ""
         self.values.note()
-        # Also a day without any trade so far has none of yesterday's keys.
+        # Yesterday's keys go also on a day without any trade so far.
         await self._enter(self.values.date)
         while (batch := self.values.take()) is not None:
             try:
@@ -80,7 +101,7 @@ class RedisMirror:
         self._server = server
 
     async def _enter(self, date: str) -> None:
-        """Takes out what is there of another trading day. Raises RedisError, OSError."""
+        """Removes the keys of another trading day. Raises RedisError, OSError."""
         if not date or date == self._date:
             return
         if await self._redis.get(DAY_KEY) != date:
@@ -109,3 +130,33 @@ class RedisMirror:
         metrics.REDIS_KEYS.labels("rvol").inc(len(batch.rvol.keys))
         metrics.REDIS_KEYS.labels("intraday").inc(len(batch.intraday.keys))
         metrics.REDIS_KEYS.labels("slot").inc(len(batch.volumes.keys))
+
+
+class LatestBars:
+    """The messages of AGGREGATES_CHANNEL: of each symbol and span the newest bar since the last one."""
+
+    def __init__(self) -> None:
+        self._bars: dict[tuple[str, str], dict[str, object]] = {}
+
+    def apply(self, core: AnalyticsCore, frame: Frame) -> None:
+        """Takes the bars of a frame that the core has applied."""
+        if frame.kind != BARS:
+            return
+        batch = market_data_pb2.BarBatch.FromString(bytes(frame.body))
+        kind = _SPANS.get(batch.span, "A")
+        symbols = core.symbols
+        for i, symbol_id in enumerate(batch.symbol_id):
+            symbol = symbols[symbol_id]
+            bar: dict[str, object] = {"ev": kind, "sym": symbol, "symbol": symbol}
+            for name, column in _COLUMNS.items():
+                value = getattr(batch, column)[i]
+                if not math.isnan(value):
+                    bar[name] = value
+            bar["s"] = batch.start_ns[i] // NS_PER_MILLISECOND
+            bar["e"] = batch.end_ns[i] // NS_PER_MILLISECOND
+            self._bars[symbol, kind] = bar
+
+    def take(self) -> bytes:
+        """Takes out the bars as a JSON array; b"" without any."""
+        bars, self._bars = list(self._bars.values()), {}
+        return msgspec.json.encode(bars) if bars else b""

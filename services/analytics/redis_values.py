@@ -1,7 +1,7 @@
-"""What analytics has to write to Redis: which symbols, which keys, which texts. Pure.
+"""The keys and texts that analytics writes to Redis. Pure.
 
-Nothing is queued but the ids of symbols: texts are made of the state when they
-are about to be written, so that the latest always wins.
+Only ids of symbols are queued: texts are made of the state when they are about
+to be written, so that the latest values are the ones written.
 """
 
 import itertools
@@ -14,16 +14,16 @@ from typing import Final, NamedTuple
 from fastcore.measures import Measures, shown, touched_since
 from fastcore.row_json import instant_json
 from services.analytics.core import AnalyticsCore
-from services.analytics.messages import session_name
+from services.analytics.metrics_broadcast import session_name
 from services.kit.runtime.clock import NEW_YORK
 
 RVOL_FIELDS: Final = ("rvol", "rvol_slot", "slot", "session", "volume_today", "baseline", "days", "updated_at")
 INTRADAY_FIELDS: Final = ("high", "low", "high_time", "low_time")
-# Everything is of today. What nobody takes out when the next day begins goes by itself, by the wall clock.
+# Everything is of today. A key that nobody removes when the next day begins expires, by the wall clock.
 DAY_BEGINS_HOUR: Final = 4
 SHORTEST_TTL: Final = 60
 NS: Final = 1_000_000_000
-# All keys of a day; they begin with nobody else's words.
+# All keys of a day; nobody else's keys match.
 PATTERNS: Final = ("rvol:*", "intraday:*", "slot:*")
 # Making the texts of so many takes a few milliseconds.
 SYMBOLS_AT_ONCE: Final = 512
@@ -42,7 +42,7 @@ class Strings(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What is due of a trading day. `ids` and `slots` are to be given back when it could not be written."""
+    """Keys to be written, of one trading day. Its `ids` and `slots` are given back when it could not be written."""
 
     date: str
     ids: list[int]
@@ -61,12 +61,12 @@ def intraday_key(symbol: str) -> str:
     return f"intraday:{symbol}"
 
 
-def slot_key(symbol: str, slot: int) -> str:
+def slot_volume_key(symbol: str, slot: int) -> str:
     return f"slot:{symbol}:{slot}"
 
 
 class RedisValues:
-    """Follows which symbols have changed since they were written."""
+    """Follows which symbols changed since they were written."""
 
     def __init__(self, core: AnalyticsCore) -> None:
         self._core = core
@@ -81,7 +81,7 @@ class RedisValues:
 
     @property
     def date(self) -> str:
-        """The trading day that the values are of; empty while there is none."""
+        """The trading day of the values; empty while there is none."""
         return self._core.state.trading_date if self._core.is_loaded else ""
 
     @property
@@ -90,19 +90,19 @@ class RedisValues:
         return len(self._due)
 
     def everything(self) -> None:
-        """All has to be written again: Redis may have lost it."""
+        """Makes everything due again, since Redis may have lost it."""
         self._seen = array("I")
         self._intraday.clear()
         self._slots = deque((slot, 0) for slot in sorted(self._core.slot_volumes, reverse=True))
 
     def note(self) -> None:
-        """What has changed since the last time is due from now on."""
+        """Makes due what changed since the last time."""
         if self._core.is_loaded:
             self._follow()
             self._due.update(touched_since(self._core.state, self._seen))
 
     def take(self) -> Batch | None:
-        """Some of what is due, which no longer is; None when nothing is."""
+        """Takes out a part of what is due; None when nothing is."""
         core = self._core
         if not core.is_loaded or not (self._due or self._slots):
             return None
@@ -120,7 +120,7 @@ class RedisValues:
             rvol.keys.append(rvol_key(symbol))
             rvol.values.append(rvol_texts(measured, *common))
             if measured.volume_today is not None:
-                volumes.keys.append(slot_key(symbol, slot))
+                volumes.keys.append(slot_volume_key(symbol, slot))
                 volumes.values.append(number(measured.volume_today))
             extremes = measured[5:9]
             if self._intraday.get(symbol_id) != extremes:
@@ -134,7 +134,7 @@ class RedisValues:
         return Batch(self._date, ids, slots, rvol, intraday, volumes, left)
 
     def give_back(self, batch: Batch) -> None:
-        """`batch` could not be written."""
+        """Makes due again a batch that could not be written."""
         self._due.update(batch.ids)
         for symbol_id in batch.ids:
             self._intraday.pop(symbol_id, None)
@@ -153,7 +153,7 @@ class RedisValues:
             self._slot = core.slot
 
     def _take_slot(self, slot: int, first: int, out: Strings) -> None:
-        """The values at the end of a slot, of the symbols that traded in it, from symbol id `first` on."""
+        """Adds the values at the end of a slot, of the symbols that traded in it, from symbol id `first` on."""
         core = self._core
         column = core.slot_volumes.get(slot)
         if column is None:
@@ -167,7 +167,7 @@ class RedisValues:
             volume = column[symbol_id]
             earlier = before[symbol_id] if before is not None and symbol_id < len(before) else math.nan
             if not math.isnan(volume) and volume != earlier:
-                out.keys.append(slot_key(symbols[symbol_id], slot))
+                out.keys.append(slot_volume_key(symbols[symbol_id], slot))
                 out.values.append(number(volume))
 
 
@@ -212,7 +212,7 @@ def time(ns: int | None) -> bytes:
 
 
 def seconds_left(trading_date: str, now_ns: int) -> int:
-    """Until 04:00 of the day after, when values of the trading day have to be gone."""
+    """Seconds until 04:00 of the day after, when values of the trading day have to be gone."""
     if not trading_date:
         return SHORTEST_TTL
     day = date.fromisoformat(trading_date) + timedelta(days=1)

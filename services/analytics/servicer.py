@@ -1,38 +1,43 @@
-"""AnalyticsService: protos to and from the core."""
+"""AnalyticsService: checks requests, answers them from the core, and writes the streams."""
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Final
 
 import grpc.aio
 from tradeul.v1 import analytics_pb2
 
-from services.analytics import messages, metrics, requests
-from services.analytics.board import MetricsBoard
+from services.analytics import metrics
 from services.analytics.core import AnalyticsCore
+from services.analytics.metrics_broadcast import MetricsBroadcast, intraday, rvol
 from services.kit.rpc.subscribing import opening, write_until_cancelled
+from services.kit.runtime.errors import INVALID_REQUEST
+
+MAX_SYMBOLS: Final = 500
+LEAST_INTERVAL_MS: Final = 1000
+LONGEST_INTERVAL_MS: Final = 60_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = analytics_pb2.SubscribeMetricsRequest
 
 
 class AnalyticsServicer:
-    def __init__(self, core: AnalyticsCore, board: MetricsBoard) -> None:
+    def __init__(self, core: AnalyticsCore, broadcast: MetricsBroadcast) -> None:
         self._core = core
-        self._board = board
+        self._broadcast = broadcast
 
     async def GetRvol(self, request: analytics_pb2.GetRvolRequest, _: Context) -> analytics_pb2.Rvol:
         symbol_id = self._core.symbol_id(request.symbol)
-        answer = messages.rvol(self._core, symbol_id, self._core.measures(symbol_id))
-        if (position := messages.position_of(self._core)) is not None:
-            answer.position.CopyFrom(position)
+        answer = rvol(self._core, symbol_id, self._core.measures(symbol_id))
+        if self._core.position is not None:
+            answer.position.CopyFrom(self._core.position.message())
         return answer
 
     async def GetIntraday(self, request: analytics_pb2.GetIntradayRequest, _: Context) -> analytics_pb2.Intraday:
         symbol_id = self._core.symbol_id(request.symbol)
-        answer = messages.intraday(self._core, symbol_id, self._core.measures(symbol_id))
-        if (position := messages.position_of(self._core)) is not None:
-            answer.position.CopyFrom(position)
+        answer = intraday(self._core, symbol_id, self._core.measures(symbol_id))
+        if self._core.position is not None:
+            answer.position.CopyFrom(self._core.position.message())
         return answer
 
     async def WatchMetrics(self, request: analytics_pb2.WatchMetricsRequest, _: Context) -> AsyncGenerator[bytes, None]:
@@ -43,11 +48,30 @@ class AnalyticsServicer:
                     yield message
 
     async def SubscribeMetrics(self, incoming: AsyncIterator[Request], context: Context) -> None:
-        """Writes until the client cancels; the client's end of sending is not its end of listening."""
+        """Writes until the client cancels; a client that stops sending goes on reading."""
         stream = self._stream((await opening(incoming)).open)
         with metrics.WATCHERS.track_inprogress():
             await write_until_cancelled(stream, incoming, context)
 
     def _stream(self, request: analytics_pb2.WatchMetricsRequest) -> AsyncGenerator[bytes, None]:
-        symbols = requests.watched(self._core, request.symbols)
-        return self._board.stream(symbols, requests.interval_seconds(request))
+        symbols = requested_symbols(self._core, request.symbols)
+        return self._broadcast.stream(symbols, interval_seconds(request))
+
+
+def requested_symbols(core: AnalyticsCore, symbols: Sequence[str]) -> list[str]:
+    """Returns the symbols as the market writes them, each once; raises INVALID_REQUEST, UNKNOWN_SYMBOL."""
+    if not 1 <= len(symbols) <= MAX_SYMBOLS:
+        raise INVALID_REQUEST.error(f"expected 1 to {MAX_SYMBOLS} symbols, was {len(symbols)}", field="symbols")
+    return list(dict.fromkeys(core.symbols[core.symbol_id(symbol)] for symbol in symbols))
+
+
+def interval_seconds(request: analytics_pb2.WatchMetricsRequest) -> float:
+    """Returns the least time between updates; raises INVALID_REQUEST."""
+    if not request.HasField("min_interval_ms"):
+        return LEAST_INTERVAL_MS / 1000
+    if not LEAST_INTERVAL_MS <= request.min_interval_ms <= LONGEST_INTERVAL_MS:
+        raise INVALID_REQUEST.error(
+            f"expected min_interval_ms of {LEAST_INTERVAL_MS} to {LONGEST_INTERVAL_MS}, was {request.min_interval_ms}",
+            field="min_interval_ms",
+        )
+    return request.min_interval_ms / 1000

@@ -7,7 +7,7 @@ from typing import Final
 from tradeul.v1 import frame_pb2
 
 from fastcore.market import state_of
-from services.kit.rpc.frames import FrameError, next_frame
+from services.kit.rpc.frames import Frame, FrameError
 from services.kit.rpc.ring import Position
 from services.kit.runtime.logging import get_logger
 from services.market.flat_files import MINUTE_BARS_KIND, TRADES_KIND
@@ -31,7 +31,7 @@ class Recording:
 
     def __init__(self, folder: Path) -> None:
         self.gaps = 0
-        self.problem = ""
+        self.unhealthy_reason = ""
         self._folder = folder
         self._position: Position | None = None
         self._written: Position | None = None
@@ -55,16 +55,15 @@ class Recording:
     def position(self) -> Position | None:
         return self._position
 
-    def apply(self, frame: memoryview) -> None:
-        parts, begins = next_frame(frame, self._position)
-        if begins:
+    def apply(self, frame: Frame) -> None:
+        if frame.begins_market:
             self._symbols = []
-            self._position = Position(parts.epoch, parts.sequence - 1)
+            self._position = frame.position._replace(sequence=frame.position.sequence - 1)
         try:
-            self._take(parts.kind, parts.body)
+            self._take(frame.kind, frame.body)
         except (ValueError, IndexError, KeyError) as error:
-            raise FrameError(f"frame {parts.epoch}/{parts.sequence} cannot be recorded: {error}") from error
-        self._position = Position(parts.epoch, parts.sequence)
+            raise FrameError(f"frame {frame.position} cannot be recorded: {error}") from error
+        self._position = frame.position
         if self._day is not None and self._day.waiting_bytes >= MAX_WAITING_BYTES:
             self.flush()
 
@@ -90,8 +89,8 @@ class Recording:
         self.flush()
         self._position = None
 
-    def set_problem(self, problem: str) -> None:
-        self.problem = problem
+    def set_unhealthy_reason(self, reason: str) -> None:
+        self.unhealthy_reason = reason
 
     def flush(self) -> None:
         """Writes what waits."""

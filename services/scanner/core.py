@@ -1,27 +1,25 @@
-"""The scanner's copy of the market and what can be asked of it: no I/O, no clock, no waiting."""
+"""The scanner's copy of the market and the answers it gives: no I/O, no clock, no waiting."""
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from tradeul.v1 import frame_pb2, scanner_pb2
+from tradeul.v1 import scanner_pb2
 
 from fastcore.fields import FIELDS
 from fastcore.filters import FilterError, compile_filter, compile_order
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
 from services.kit.lists.definitions import ListSpec
-from services.kit.rpc.frames import FrameError, next_frame
+from services.kit.lists.list_json import filtered_json, gappers_json, http_body, ranked_list_json
+from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, wrap
 from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, UNKNOWN_SYMBOL
-from services.scanner.lag import last_trade_ns
-from services.scanner.list_json import filtered_json, gappers_json, http_body, ranked_list_json
-from services.scanner.requests import FILTERED
 
-TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
-# What an own list is called.
-QUERIED: Final = "scan"
-WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
+# The built-in list that GetFiltered shows.
+FILTERED: Final = "filtered"
+# The name of custom scans in messages and metrics.
+SCAN: Final = "scan"
 # Field numbers of messages that are put together from encoded parts.
 _RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
 _RANKED_TIMESTAMP: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["timestamp"].number
@@ -30,36 +28,20 @@ _GAPPERS: Final = {name: field.number for name, field in scanner_pb2.Gappers.DES
 _FILTERED: Final = {name: field.number for name, field in scanner_pb2.FilteredTickers.DESCRIPTOR.fields_by_name.items()}
 
 
-class Applied(NamedTuple):
-    """What a frame did."""
-
-    updates: list[ListUpdate]
-    # Whether it began a new market.
-    begins: bool
-    # Whether the lists were refreshed.
-    is_watermark: bool
-    # The time of its last trade; None in a frame without trades.
-    trade_ns: int | None
-
-
 class ScannerCore:
-    """One copy of the market.
+    """One copy of the market, with the built-in lists of `definitions`.
 
-    `definitions`: the built-in lists. Until a whole state or the first frame of
-    an epoch has come there is no market, and every question raises NOT_READY.
+    Before the first snapshot, or the first frame of an epoch, there is no market,
+    and every request raises NOT_READY.
     """
 
     def __init__(self, definitions: Sequence[ListSpec]) -> None:
         self.definitions = {definition.name: definition for definition in definitions}
+        # The last frame applied; None when a snapshot is needed.
+        self.position: Position | None = None
         self._specs = list(definitions)
         self._market: Market | None = None
-        self._position: Position | None = None
         self._answers: dict[Hashable, bytes] = {}
-
-    @property
-    def position(self) -> Position | None:
-        """The last frame applied; None without a state."""
-        return self._position
 
     @property
     def market(self) -> Market:
@@ -72,45 +54,30 @@ class ScannerCore:
     def is_loaded(self) -> bool:
         return self._market is not None
 
-    def apply(self, frame: memoryview) -> Applied:
-        """Applies the next encoded Frame.
-
-        Frame 1 of a later epoch begins a new market. Raises StreamHole when it
-        is not the next one, FrameError when it cannot be applied.
-        """
-        parts, begins = next_frame(frame, self._position)
-        market = Market(self._specs, parts.epoch) if begins else self._market
-        assert market is not None, "a position goes with a market"
+    def apply(self, frame: Frame) -> list[ListUpdate]:
+        """Applies the next frame; returns what it changed. Raises ValueError when it cannot be applied."""
+        market = Market(self._specs, frame.position.epoch) if frame.begins_market else self.market
         self._answers.clear()
-        try:
-            updates = market.apply(frame)
-        except ValueError as error:
-            raise FrameError(f"frame {parts.epoch}/{parts.sequence} cannot be applied: {error}") from error
-        self._market = market
-        self._position = Position(parts.epoch, parts.sequence)
-        trade_ns = last_trade_ns(parts.body) if parts.kind == TRADES else None
-        return Applied(updates, begins, parts.kind == WATERMARK, trade_ns)
+        updates = market.apply(frame.encoded)
+        self._market, self.position = market, frame.position
+        return updates
 
     def load(self, data: bytes, position: Position) -> None:
-        """Replaces the market by a whole state; raises FrameError when it cannot be read."""
-        try:
-            market = Market.from_bytes(self._specs, data)
-        except ValueError as error:
-            raise FrameError(f"whole state at {position} cannot be read: {error}") from error
+        """Replaces the market by a snapshot; raises ValueError when it cannot be read."""
+        self._market = Market.from_bytes(self._specs, data)
         self._answers.clear()
-        self._market = market
-        self._position = position
+        self.position = position
 
     def forget(self) -> None:
-        """Drops the position, so that a whole state is asked for; answers go on from what there is."""
-        self._position = None
+        """Drops the position, so that a snapshot comes next; answers go on from what there is."""
+        self.position = None
 
     def ranked_list(self, name: str, limit: int | None = None) -> bytes:
         """A built-in list as last published: an encoded RankedList."""
         return self.market.snapshot(name, limit)
 
     def ranked_list_body(self, name: str, limit: int) -> bytes:
-        """The same as JSON: an encoded HttpBody, made once for all who ask before the next frame."""
+        """The same as JSON: an encoded HttpBody, made once for all requests before the next frame."""
         return self._answer(
             ("list", name, limit), lambda: http_body(ranked_list_json(name, self.ranked_list(name, limit)))
         )
@@ -121,15 +88,15 @@ class ScannerCore:
         return Position(market.epoch, market.list_sequence(name))
 
     def scan_position(self, handle: RankedList) -> Position:
-        """The position of an own list that is kept live."""
+        """The position of a custom scan that is kept live."""
         return Position(self.market.epoch, handle.sequence)
 
     def scan(self, handle: RankedList) -> bytes:
-        """An own list that is kept live, as last published: an encoded RankedList."""
+        """A custom scan that is kept live, as last published: an encoded RankedList."""
         return self.market.scan_snapshot(handle)
 
     def query(self, filter_text: str, order_by: str, limit: int) -> bytes:
-        """An own list now: an encoded RankedList. Raises INVALID_FILTER, INVALID_ORDER."""
+        """A custom scan as of now: an encoded RankedList. Raises INVALID_FILTER, INVALID_ORDER."""
         checked_query(filter_text, order_by)
         return self.market.query(filter_text, order_by, limit)
 
@@ -137,7 +104,7 @@ class ScannerCore:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
             ("query", filter_text, order_by, limit),
-            lambda: http_body(ranked_list_json(QUERIED, self.query(filter_text, order_by, limit))),
+            lambda: http_body(ranked_list_json(SCAN, self.query(filter_text, order_by, limit))),
         )
 
     def gappers(self, min_gap: float, limit: int) -> bytes:
@@ -187,11 +154,11 @@ class ScannerCore:
             market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True),
         )
 
-    def _answer(self, question: Hashable, make: Callable[[], bytes]) -> bytes:
-        """The state answers a question alike until the next frame."""
-        answer = self._answers.get(question)
+    def _answer(self, request: Hashable, make: Callable[[], bytes]) -> bytes:
+        """Equal requests have equal answers until the next frame."""
+        answer = self._answers.get(request)
         if answer is None:
-            answer = self._answers[question] = make()
+            answer = self._answers[request] = make()
         return answer
 
 
@@ -227,12 +194,12 @@ def field_definitions() -> scanner_pb2.GetFieldsResponse:
 
 
 def _payloads(message: bytes, wanted: int) -> list[bytes]:
-    """The payloads of all top-level fields `wanted` of an encoded message."""
+    """The payloads of all top-level fields with the number `wanted` of an encoded message."""
     return [message[start:end] for number, _, start, end in fields(message) if number == wanted]
 
 
 def checked_query(filter_text: str, order_by: str) -> None:
-    """Raises INVALID_FILTER or INVALID_ORDER, saying where the text is wrong and what was probably meant."""
+    """Raises INVALID_FILTER or INVALID_ORDER, with the position of the mistake and what was probably meant."""
     for text, compile_text, reason in (
         (filter_text, compile_filter, INVALID_FILTER),
         (order_by, compile_order, INVALID_ORDER),

@@ -1,22 +1,27 @@
-"""What the scanner counts beside the metrics that all services share."""
+"""The scanner's metrics beside those that all services share, and its meter of lag."""
 
+import statistics
+from collections import deque
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
+from tradeul.v1 import market_data_pb2
 
-from services.kit.runtime.metrics import FRAMES, LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIBERS
+from services.kit.rpc.wire import fields
+from services.kit.runtime.clock import NS_PER_SECOND
+from services.kit.runtime.metrics import LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIBERS
 
 SERVICE: Final = "scanner"
 
-LIST_UPDATES = Counter("tradeul_list_updates", "Changes of a list, own lists together.", ["list"])
+LIST_UPDATES = Counter("tradeul_list_updates", "Changes of a list; custom scans together.", ["list"])
 SLOW_EVENTS = Counter("tradeul_slow_subscriptions", "Times a subscriber fell behind.", ["list"])
 REFRESH_SECONDS = Histogram(
     "tradeul_refresh_seconds",
     "From a watermark frame to all lists ranked and their changes handed to the subscribers.",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
 )
-LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long taking a whole state took.")
-OPEN_SCANS = Gauge("tradeul_open_scans", "Own lists that are being watched.")
+LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long loading a snapshot took.")
+OPEN_SCANS = Gauge("tradeul_open_scans", "Custom scans that are watched.")
 IS_CURRENT = Gauge("tradeul_scanner_current", "1 while the state follows the sequencer.")
 SCAN_ROWS_STORED = Counter("tradeul_scan_rows_stored", "Rows written to scan_results.")
 SCAN_WRITE_FAILURES = Counter("tradeul_scan_write_failures", "Times scan results could not be written; tried again.")
@@ -33,17 +38,8 @@ REDIS_LIST_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
 
-FRAMES_APPLIED = FRAMES.labels(SERVICE, "frame")
-WHOLE_STATES = FRAMES.labels(SERVICE, "snapshot")
 LIST_LAG = LAG_SECONDS.labels(SERVICE, "list")
-
-
-def list_updates(name: str) -> Counter:
-    return LIST_UPDATES.labels(name)
-
-
-def slow_events(name: str) -> Counter:
-    return SLOW_EVENTS.labels(name)
+_TRADE_TIMES: Final = market_data_pb2.TradeBatch.DESCRIPTOR.fields_by_name["time_ns"].number
 
 
 def subscribers(stream: str) -> Gauge:
@@ -52,3 +48,42 @@ def subscribers(stream: str) -> Gauge:
 
 def slow_subscribers(stream: str) -> Gauge:
     return SLOW_SUBSCRIBERS.labels(SERVICE, stream)
+
+
+def last_trade_ns(batch: memoryview) -> int | None:
+    """The time of the last trade of an encoded TradeBatch, ns since 1970 UTC; None without trades."""
+    for number, _, start, end in fields(batch):
+        if number == _TRADE_TIMES:
+            return int.from_bytes(batch[end - 8 : end], "little", signed=True) if end - start >= 8 else None
+    return None
+
+
+class LagMeter:
+    """How old trades are, by their own times, when the lists show them.
+
+    Holds the lag of one trade of each batch, of the last second with trades.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+        # (time of the refresh, lag), both in nanoseconds
+        self._samples: deque[tuple[int, int]] = deque()
+
+    def add_trade(self, trade_ns: int) -> None:
+        """Takes the time of a trade that was applied; the next refresh shows it."""
+        self._waiting.append(trade_ns)
+
+    def refreshed(self, now_ns: int) -> list[float]:
+        """Takes the wall clock's time of a refresh of the lists; returns the new lags in seconds."""
+        lags = [now_ns - trade_ns for trade_ns in self._waiting]
+        self._waiting.clear()
+        self._samples.extend((now_ns, lag) for lag in lags)
+        while self._samples and self._samples[-1][0] - self._samples[0][0] > NS_PER_SECOND:
+            self._samples.popleft()
+        return [lag / NS_PER_SECOND for lag in lags]
+
+    def median_ms(self) -> float | None:
+        """The median lag in milliseconds; None before the first trade."""
+        if not self._samples:
+            return None
+        return statistics.median(lag for _, lag in self._samples) / 1e6

@@ -1,4 +1,4 @@
-"""The built-in lists in Redis, for consumers of the older system: keys, sorted sets and streams.
+"""The built-in lists in Redis, for consumers of the older system: keys, sorted sets, streams and a channel of rows.
 
 One scanner writes, whoever holds the lease. Each write is compared with what
 Redis has and made as a whole by a script, so that two that both think they
@@ -8,33 +8,36 @@ hold it can neither repeat a stream's entry nor leave one out.
 import asyncio
 import contextlib
 import uuid
-from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from array import array
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.kit.lists.rows import ListRows, ListRowsHole, ending, snapshot_parts
-from services.kit.rpc.envelope import LIST
+from fastcore.measures import touched_since
+from services.kit.lists.list_json import ListHole, unranked_rows_json
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.redis import check_cancelled, server_start
+from services.kit.stores.redis_channels import RedisChannels
 from services.scanner import metrics
-from services.scanner.hub import ListHub
-from services.scanner.order_score import OrderScore
+from services.scanner.core import ScannerCore
+from services.scanner.list_hub import ListHub
+from services.scanner.redis_entries import ListEntries
 
 log = get_logger(__name__)
 
 WRITE_EVERY_SECONDS: Final = 1.0
 LEASE_KEY: Final = "scanner:lists:writer"
 LEASE_SECONDS: Final = 5.0
-STREAM_ENTRIES: Final = 1000
-# Entries of long, lively lists are large: streams hold fewer of them.
-STREAM_BYTES: Final = 8 * 1024 * 1024
 # Another writer has been where this one would go: it may not know yet that it lost the lease.
 REFUSED_PAUSE: Final = 1.0
+CHANNEL: Final = "scanner:snapshots"
+CHANNEL_EVERY_SECONDS: Final = 1.0
+# Of one message; other rows wait for the next.
+MAX_CHANNEL_ROWS: Final = 1000
 
 # Extends the lease of ARGV[1] or takes one that is free, for ARGV[2] ms.
 _LEASE: Final = """
@@ -73,17 +76,6 @@ redis.call('DEL', KEYS[5])
 for i = 9, #ARGV, 2 do redis.call('ZADD', KEYS[5], ARGV[i], ARGV[i + 1]) end
 return 1
 """
-
-
-def stream_key(name: str) -> str:
-    return f"stream:scanner:{name}"
-
-
-def keys_of(name: str) -> tuple[str, ...]:
-    """Of a list: stream, snapshot, sequence, epoch, sorted set."""
-    of_list = f"scanner:list:{name}"
-    ranked = f"scanner:ranked:{name}"
-    return stream_key(name), f"{of_list}:snapshot", f"{of_list}:sequence", f"{of_list}:epoch", ranked
 
 
 class RedisLists:
@@ -144,7 +136,7 @@ class RedisLists:
 
     async def _hold(self) -> bool:
         """Takes the lease or extends it; a scanner that does not follow the sequencer leaves it to others."""
-        if self._hub.problem:
+        if self._hub.unhealthy_reason:
             await self._release(keys=[LEASE_KEY], args=[self._name])
             return False
         held = await self._lease(keys=[LEASE_KEY], args=[self._name, int(self._lease_seconds * 1000)])
@@ -166,77 +158,58 @@ class RedisLists:
 
     async def _write_list(self, name: str) -> None:
         """From a snapshot on, until a write does not follow what Redis has, or the scanner stops."""
-        writer = _ListWriter(name, self._hub.core.definitions[name].order_by)
+        entries = ListEntries(name, self._hub.core.definitions[name].order_by)
         interval_ms = int(self._write_every * 1000)
         messages: AsyncGenerator[bytes, None] = self._hub.tap(name, interval_ms).messages()
         async with contextlib.aclosing(messages):
             async for message in messages:
                 began = monotonic()
                 try:
-                    arguments = writer.take(message)
-                except ListRowsHole as hole:
+                    arguments = entries.take(message)
+                except ListHole as hole:
                     log.error("list for redis begins again", list=name, reason=reason_of(hole))
                     return
                 if arguments is None:
                     continue
                 metrics.REDIS_LIST_SECONDS.observe(monotonic() - began)
-                if not await self._write(keys=writer.keys, args=arguments):
+                if not await self._write(keys=entries.keys, args=arguments):
                     metrics.REDIS_LIST_REFUSED.inc()
                     return
                 metrics.REDIS_LIST_WRITES.labels(name).inc()
                 check_cancelled()
 
 
-class _ListWriter:
-    """What is to be written of one list."""
+class SnapshotChannel:
+    """Publishes the rows that changed as a JSON array, once a second, while somebody is subscribed to CHANNEL.
 
-    def __init__(self, name: str, order_by: str) -> None:
-        self.keys = keys_of(name)
-        self._name = name
-        self._name_json = b'"%b"' % name.encode()
-        self._rows = ListRows(name)
-        self._score = OrderScore(order_by)
-        self._sizes: deque[int] = deque(maxlen=STREAM_ENTRIES)
+    A new subscriber gets every row that has traded, a part a second.
+    """
 
-    def take(self, message: bytes) -> list[bytes | str | int | float] | None:
-        """The script's arguments for a WatchListResponse; None when it changes nothing. Raises ListRowsHole."""
-        kind, content = LIST.read(message)
-        rows = self._rows
-        previous: str | int
-        if kind == "snapshot":
-            rows.load(content)
-            previous, changes = "", None
-        elif kind == "delta":
-            previous = rows.position.sequence
-            changes = rows.apply(content)
-        else:
-            return None
-        ranked = b"".join(snapshot_parts(self._name_json, rows.position, rows.ranked(), rows.timestamp))
-        payload = ranked if changes is None else delta_json(self._name_json, int(previous), rows, changes)
-        self._sizes.append(len(payload))
-        head: list[bytes | str | int | float] = [*rows.position, previous, self._entries(), self._name, kind]
-        scores = [
-            part
-            for symbol, (rank, members) in rows.rows.items()
-            for part in (self._score.of(rank, members), symbol[1:-1])
-        ]
-        return [*head, payload, ranked, *scores]
+    def __init__(self, core: ScannerCore, channels: RedisChannels) -> None:
+        self._core = core
+        self._channels = channels
+        self._seen = array("I")
+        self._due: dict[int, None] = {}
+        self._epoch = 0
 
-    def _entries(self) -> int:
-        """How many entries the stream may keep."""
-        mean = sum(self._sizes) / len(self._sizes)
-        return max(1, min(STREAM_ENTRIES, int(STREAM_BYTES / mean)))
+    async def run(self) -> None:
+        """Publishes until cancelled."""
+        while True:
+            await asyncio.sleep(CHANNEL_EVERY_SECONDS)
+            if not self._channels.is_wanted(CHANNEL) or not self._core.is_loaded:
+                self._seen, self._due = array("I"), {}
+            elif message := self.take():
+                self._channels.publish(CHANNEL, message)
 
-
-def delta_json(name: bytes, previous: int, rows: ListRows, changes: Sequence[bytes]) -> bytes:
-    """Like the WebSocket's delta, and with the sequence before it: several changes may be merged in one."""
-    epoch, sequence = rows.position
-    return b"".join(
-        (
-            b'{"type":"delta","list":%b,"epoch":%d,"previous_sequence":%d,"sequence":%d,"deltas":['
-            % (name, epoch, previous, sequence),
-            b",".join(changes),
-            b'],"change_count":%d' % len(changes),
-            ending(rows.timestamp),
-        )
-    )
+    def take(self) -> bytes:
+        """Returns the next message; b"" when nothing has changed."""
+        market = self._core.market
+        if market.epoch != self._epoch:
+            self._seen, self._due, self._epoch = array("I"), {}, market.epoch
+        state = market.state
+        self._due.update(dict.fromkeys(touched_since(state, self._seen)))
+        ids = list(self._due)[:MAX_CHANNEL_ROWS]
+        for symbol_id in ids:
+            del self._due[symbol_id]
+        state.refresh()
+        return unranked_rows_json([state.encode_row(symbol_id) for symbol_id in ids]) if ids else b""

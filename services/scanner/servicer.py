@@ -1,21 +1,36 @@
-"""ScannerService: requests checked, questions asked of the core, streams handed through."""
+"""ScannerService: checks requests, answers them from the core, and writes the streams."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, cast
+import difflib
+import math
+from collections.abc import AsyncIterator, Collection
+from typing import Any, Final, cast
 
 import grpc.aio
 from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import scanner_pb2, session_pb2
 
-from services.kit.runtime.errors import OPEN_EXPECTED, OPEN_REPEATED
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import (
+    INVALID_LIMIT,
+    INVALID_POSITION,
+    INVALID_REQUEST,
+    OPEN_EXPECTED,
+    OPEN_REPEATED,
+    UNKNOWN_LIST,
+)
 from services.market.dates import trading_date
 from services.market.symbols import known_form
-from services.scanner import requests
 from services.scanner.core import field_definitions, list_definitions
-from services.scanner.hub import ListHub
+from services.scanner.list_hub import ListHub
 from services.scanner.list_subscription import ListSubscription
+
+MAX_ROWS: Final = 500
+MAX_FILTERED_ROWS: Final = 1000
+DEFAULT_ROWS: Final = 100
+DEFAULT_MIN_GAP: Final = 4.0
+MAX_INTERVAL_MS: Final = 60_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Subscribed = contextlib.AbstractContextManager[ListSubscription]
@@ -34,28 +49,28 @@ class ScannerServicer:
         return self._lists
 
     async def GetList(self, request: scanner_pb2.GetListRequest, _: Context) -> bytes:
-        return self._core.ranked_list(*self._list_asked(request))
+        return self._core.ranked_list(*self._list_request(request))
 
     async def GetListJson(self, request: scanner_pb2.GetListRequest, _: Context) -> bytes:
-        return self._core.ranked_list_body(*self._list_asked(request))
+        return self._core.ranked_list_body(*self._list_request(request))
 
     async def GetGappers(self, request: scanner_pb2.GetGappersRequest, _: Context) -> bytes:
-        return self._core.gappers(*gappers_asked(request))
+        return self._core.gappers(*gappers_request(request))
 
     async def GetGappersJson(self, request: scanner_pb2.GetGappersRequest, _: Context) -> bytes:
-        return self._core.gappers_body(*gappers_asked(request))
+        return self._core.gappers_body(*gappers_request(request))
 
     async def GetFiltered(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
-        return self._core.filtered(filtered_asked(request))
+        return self._core.filtered(filtered_limit(request))
 
     async def GetFilteredJson(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
-        return self._core.filtered_body(filtered_asked(request))
+        return self._core.filtered_body(filtered_limit(request))
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return self._core.query(request.filter, request.order_by, requests.rows_limit(optional(request, "limit")))
+        return self._core.query(request.filter, request.order_by, rows_limit(optional(request, "limit")))
 
     async def QueryScanJson(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return self._core.query_body(request.filter, request.order_by, requests.rows_limit(optional(request, "limit")))
+        return self._core.query_body(request.filter, request.order_by, rows_limit(optional(request, "limit")))
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol))
@@ -69,7 +84,7 @@ class ScannerServicer:
             subscribers=hub.subscribers,
             slow_subscribers=hub.slow_subscribers,
             scans=len(hub.scans),
-            problem=hub.problem,
+            problem=hub.unhealthy_reason,
             lag_ms=hub.lag.median_ms() if hub.lag is not None else None,
         )
         if core.is_loaded:
@@ -110,31 +125,78 @@ class ScannerServicer:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
 
-    def _list_asked(self, request: scanner_pb2.GetListRequest) -> tuple[str, int]:
-        spec = self._core.definitions[requests.known_list(request.list, self._core.definitions)]
-        return spec.name, requests.rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
+    def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int]:
+        spec = self._core.definitions[known_list(request.list, self._core.definitions)]
+        return spec.name, rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
 
     def _list(self, request: scanner_pb2.WatchListRequest) -> Subscribed:
-        name = requests.known_list(request.list, self._core.definitions)
-        asked = requests.resume_position(request.epoch, request.sequence)
-        return self._hub.list_subscription(name, asked, requests.interval_ms(request.min_interval_ms))
+        name = known_list(request.list, self._core.definitions)
+        position = resume_position(request.epoch, request.sequence)
+        return self._hub.list_subscription(name, position, interval_ms(request.min_interval_ms))
 
     def _scan(self, request: scanner_pb2.WatchScanRequest) -> Subscribed:
-        limit = requests.rows_limit(optional(request, "limit"))
-        interval = requests.interval_ms(request.min_interval_ms)
+        limit = rows_limit(optional(request, "limit"))
+        interval = interval_ms(request.min_interval_ms)
         return self._hub.scan_subscription(request.filter, request.order_by, limit, interval)
 
 
-def gappers_asked(request: scanner_pb2.GetGappersRequest) -> tuple[float, int]:
-    return requests.least_gap(optional(request, "min_gap")), requests.rows_limit(optional(request, "limit"))
+def known_list(name: str, names: Collection[str]) -> str:
+    """Returns `name` when it is one of the lists; raises UNKNOWN_LIST."""
+    if name in names:
+        return name
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
+    raise UNKNOWN_LIST.error(
+        f"there is no list {name[:100]!r}{hint}", list=name[:100], nearest=nearest[0] if nearest else ""
+    )
 
 
-def filtered_asked(request: scanner_pb2.GetFilteredRequest) -> int:
-    return requests.rows_limit(optional(request, "limit"), maximum=requests.MAX_FILTERED_ROWS)
+def rows_limit(limit: int | None, default: int = DEFAULT_ROWS, maximum: int = MAX_ROWS) -> int:
+    """Returns how many rows to give; raises INVALID_LIMIT."""
+    if limit is None:
+        return default
+    if not 1 <= limit <= maximum:
+        raise INVALID_LIMIT.error(f"expected a limit of 1 to {maximum}, was {limit}", limit=limit, maximum=maximum)
+    return limit
+
+
+def least_gap(min_gap: float | None) -> float:
+    """Returns the least absolute gap in percent; raises INVALID_REQUEST."""
+    if min_gap is None:
+        return DEFAULT_MIN_GAP
+    if not math.isfinite(min_gap) or min_gap < 0:
+        raise INVALID_REQUEST.error(f"expected a min_gap of 0 or more percent, was {min_gap}", field="min_gap")
+    return min_gap
+
+
+def interval_ms(milliseconds: int) -> int:
+    """Returns the least time between updates; raises INVALID_REQUEST."""
+    if milliseconds > MAX_INTERVAL_MS:
+        raise INVALID_REQUEST.error(
+            f"expected a min_interval_ms of 0 to {MAX_INTERVAL_MS}, was {milliseconds}", field="min_interval_ms"
+        )
+    return milliseconds
+
+
+def resume_position(epoch: int, sequence: int) -> Position | None:
+    """Returns the position to resume after; None for a new subscriber. {epoch, 0} is before the first change."""
+    if epoch == 0 and sequence != 0:
+        raise INVALID_POSITION.error(
+            f"expected epoch and sequence or neither, was sequence {sequence} without an epoch", field="epoch"
+        )
+    return Position(epoch, sequence) if epoch else None
+
+
+def gappers_request(request: scanner_pb2.GetGappersRequest) -> tuple[float, int]:
+    return least_gap(optional(request, "min_gap")), rows_limit(optional(request, "limit"))
+
+
+def filtered_limit(request: scanner_pb2.GetFilteredRequest) -> int:
+    return rows_limit(optional(request, "limit"), maximum=MAX_FILTERED_ROWS)
 
 
 async def send(subscription: ListSubscription, context: Context) -> None:
-    """Writes all that the subscriber is to get, each message when the transport has taken the one before."""
+    """Writes the subscription's messages, each when the transport has taken the one before."""
     async with contextlib.aclosing(subscription.messages()) as messages:
         async for message in messages:
             await context.write(message)
@@ -145,8 +207,8 @@ async def follow_requests(
 ) -> None:
     """Ends the subscription at a cancel or a mistake. A client that closes its side goes on reading.
 
-    Acks need no answer: how fast this stream goes is what HTTP/2 lets through, and a
-    subscriber that is behind gets its changes merged.
+    Acks need no answer: HTTP/2 says how fast this stream goes, and a subscriber that is behind gets its changes
+    conflated.
     """
     async for request in incoming:
         kind = request.WhichOneof("request")
@@ -161,7 +223,7 @@ async def follow_requests(
 
 
 def optional(request: Any, field: str) -> Any:
-    """A proto3 optional field's value; None when it is not given."""
+    """Returns a proto3 optional field's value; None when it is absent."""
     return getattr(request, field) if request.HasField(field) else None
 
 

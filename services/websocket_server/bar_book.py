@@ -8,6 +8,7 @@ import msgspec
 from tradeul.v1 import frame_pb2, market_data_pb2
 
 from fastcore.row_json import instant_json
+from services.kit.lists.list_json import text_json
 from services.websocket_server import messages
 
 SECOND: Final = market_data_pb2.SECOND
@@ -51,7 +52,7 @@ class BarBook:
         """Raises ValueError when names are missing in between."""
         if table.first_id != len(self._symbols):
             raise ValueError(f"expected symbols from id {len(self._symbols)} on, was from {table.first_id}")
-        self._symbols += [messages.text(symbol) for symbol in table.symbols]
+        self._symbols += [text_json(symbol) for symbol in table.symbols]
 
     def take(self, batch: market_data_pb2.BarBatch) -> None:
         """Raises ValueError for a batch whose columns do not fit."""

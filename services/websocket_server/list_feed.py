@@ -5,7 +5,7 @@ Pure: the scanner's messages go in as bytes, frames come out.
 
 from typing import Final
 
-from services.kit.lists.rows import ListRows, ListRowsHole
+from services.kit.lists.list_json import ListHole, ListRows
 from services.kit.rpc.ring import Position, Ring
 from services.websocket_server import messages
 
@@ -23,9 +23,9 @@ class ListFeed:
 
     def __init__(self, name: str, max_held: int = MAX_HELD, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self.name = name
-        self.name_json = messages.text(name)
         self.generation = 0
         self._list = ListRows(name)
+        self.name_json = self._list.name_json
         self._max_held = max_held
         self._max_held_bytes = max_held_bytes
         self._ring = Ring(0, max_held, max_held_bytes)
@@ -64,13 +64,13 @@ class ListFeed:
     def apply(self, list_delta: bytes | memoryview) -> bool:
         """Takes the next change, an encoded ListDelta; whether clients can make this step.
 
-        They can't when it is several steps in one. Raises ListRowsHole when it does not
+        They can't when it is several steps in one. Raises ListHole when it does not
         fit, ValueError when it cannot be read; a snapshot has to come then.
         """
         before = self.position
         try:
             encoded = self._list.apply(list_delta)
-        except ListRowsHole:
+        except ListHole:
             self._snapshot = None
             raise
         position = self._list.position
@@ -78,7 +78,7 @@ class ListFeed:
             self._jump()
             return False
         self._snapshot = None
-        self._ring.append(messages.delta(self.name_json, position.sequence, encoded, self._list.timestamp))
+        self._ring.append(messages.frame(*self._list.delta(encoded)))
         return True
 
     def forget(self) -> None:
@@ -89,8 +89,7 @@ class ListFeed:
     def snapshot(self) -> bytes:
         """The whole list as a framed message; made once per change, when somebody wants it."""
         if self._snapshot is None:
-            ranked = self._list
-            self._snapshot = messages.snapshot(self.name_json, self.position, ranked.ranked(), ranked.timestamp)
+            self._snapshot = messages.frame(*self._list.snapshot())
         return self._snapshot
 
     def holds_after(self, sequence: int) -> bool:

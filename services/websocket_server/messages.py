@@ -9,8 +9,7 @@ from typing import Final
 import msgspec
 
 from fastcore.row_json import instant_json
-from services.kit.lists.rows import ending, snapshot_parts
-from services.kit.rpc.ring import Position
+from services.kit.lists.list_json import ending, text_json
 
 TEXT_FRAME: Final = 0x81
 _SMALL: Final = 126
@@ -31,16 +30,11 @@ def frame(*parts: bytes) -> bytes:
     return b"".join((head, *parts))
 
 
-def text(value: str) -> bytes:
-    """A text as JSON."""
-    return msgspec.json.encode(value)
-
-
 def connected(connection_id: str, lists: Sequence[str], now_ns: int) -> bytes:
     """The first message; `lists` are those that can be subscribed to."""
     return frame(
         b'{"type":"connected","connection_id":',
-        text(connection_id),
+        text_json(connection_id),
         b',"lists":',
         msgspec.json.encode(lists),
         b',"timestamp":',
@@ -55,27 +49,12 @@ def subscribed(list_json: bytes) -> bytes:
 
 def error(message: str, list_name: str | None = None) -> bytes:
     if list_name is None:
-        return frame(b'{"type":"error","message":', text(message), b"}")
-    return frame(b'{"type":"error","message":', text(message), b',"list":', text(list_name), b"}")
+        return frame(b'{"type":"error","message":', text_json(message), b"}")
+    return frame(b'{"type":"error","message":', text_json(message), b',"list":', text_json(list_name), b"}")
 
 
 def pong() -> bytes:
     return frame(PONG)
-
-
-def snapshot(list_json: bytes, position: Position, rows: Sequence[bytes], timestamp: bytes) -> bytes:
-    """`rows`: whole JSON objects, by rank; `timestamp`: JSON, b"" when there is none."""
-    return frame(*snapshot_parts(list_json, position, rows, timestamp))
-
-
-def delta(list_json: bytes, sequence: int, changes: Sequence[bytes], timestamp: bytes) -> bytes:
-    """`changes`: as ListRows makes them."""
-    return frame(
-        b'{"type":"delta","list":%b,"sequence":%d,"deltas":[' % (list_json, sequence),
-        b",".join(changes),
-        b'],"change_count":%d' % len(changes),
-        ending(timestamp),
-    )
 
 
 def aggregate(symbol: bytes, data: bytes, timestamp: bytes) -> bytes:

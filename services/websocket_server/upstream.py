@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 from tradeul.v1 import scanner_pb2, stream_pb2
 
-from services.kit.lists.rows import ListRowsHole
+from services.kit.lists.list_json import ListHole
 from services.kit.rpc.wire import only_field
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
@@ -85,7 +85,7 @@ class ListUpstream:
             return "ended by the scanner"
         except TimeoutError:
             return f"nothing came for {SILENCE_SECONDS:g} s"
-        except ListRowsHole as hole:
+        except ListHole as hole:
             return str(hole)
         except ValueError as error:
             # Neither can what was there be trusted to go on.
@@ -96,7 +96,7 @@ class ListUpstream:
             call.cancel()
 
     def _take(self, message: bytes) -> str | None:
-        """Handles one response; returns why to end the connection, None to go on. Raises ListRowsHole, ValueError."""
+        """Handles one response; returns why to end the connection, None to go on. Raises ListHole, ValueError."""
         number, payload = only_field(message)
         sink = self._sink
         if number == DELTA:
@@ -120,11 +120,11 @@ class ListUpstream:
         return None
 
     def _check_position(self, told: stream_pb2.StreamPosition) -> None:
-        """Nothing is on its way: raises ListRowsHole when the scanner has sent more than has come."""
+        """Nothing is on its way: raises ListHole when the scanner has sent more than has come."""
         if (told.epoch, told.sequence) != self._sink.feed.position:
             position = self._sink.feed.position
             self._sink.feed.forget()
-            raise ListRowsHole(f"expected to be at {told.epoch}/{told.sequence}, which was all sent, was at {position}")
+            raise ListHole(f"expected to be at {told.epoch}/{told.sequence}, which was all sent, was at {position}")
 
     def _open_request(self) -> bytes:
         request = scanner_pb2.WatchListRequest(list=self._sink.name)

@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 
 from fastcore.feed_elements import SYMBOL
 from services.kit.lists.definitions import load_lists
-from services.scanner import requests as scanner
+from services.scanner import servicer as scanner
 from services.ticker import filters_core
 from services.ticker import requests as ticker
 from tools import openapi, protogen

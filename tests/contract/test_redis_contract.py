@@ -10,14 +10,14 @@ from typing import Any, Final
 import pytest
 from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
-from services.analytics import aggregates
+from services.analytics.redis_mirror import AGGREGATES_CHANNEL
 from services.data_ingest.stream import redis_stream as journal_stream
 from services.data_ingest.vendor_snapshot import channel as vendor_snapshots
 from services.kit.lists.definitions import load_lists
 from services.kit.stores.redis import make_client
 from services.market_session.redis_copy import RedisCopy
 from services.polygon_ws import feed_channels
-from services.scanner import snapshot_channel
+from services.scanner import redis_lists
 from services.ticker.redis_cache import RedisCache
 from tests.integration.test_analytics import SYMBOLS, volume_curve
 from tests.support.redis_server import RedisServer
@@ -119,8 +119,8 @@ def test_the_journals_stream() -> None:
 
 
 def test_channels_have_the_older_systems_names() -> None:
-    ours = {feed_channels.TRADES, feed_channels.AGGREGATES, vendor_snapshots.CHANNEL, snapshot_channel.CHANNEL}
-    assert ours | {aggregates.CHANNEL} == {
+    ours = {feed_channels.TRADES, feed_channels.AGGREGATES, vendor_snapshots.CHANNEL, redis_lists.CHANNEL}
+    assert ours | {AGGREGATES_CHANNEL} == {
         "polygon:trades",
         "polygon:aggregates",
         "polygon:snapshots",

@@ -180,7 +180,7 @@ async def test_a_sequencer_that_goes_and_comes_back(sequencer: ScriptedSequencer
     await analytics.until_at(sequencer)
     await sequencer.die()
     async with asyncio.timeout(WAIT_SECONDS):
-        while not analytics.service.follower.problem:
+        while not analytics.service.copy.unhealthy_reason:
             await asyncio.sleep(POLL_SECONDS)
     # It goes on with what it has.
     assert (await analytics.rvol("S01")).volume_today == 100

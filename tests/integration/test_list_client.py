@@ -10,7 +10,8 @@ import grpc.aio
 import pytest
 from tradeul.v1 import scanner_pb2, stream_pb2
 
-from services.kit.lists.client import ListCopy, ListHole, cancel_message, follow_list, open_message
+from services.kit.lists.client import ListCopy, follow_list, open_message
+from services.kit.lists.list_json import ListHole
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host, add_servicer
 from services.kit.runtime.settings import Settings
@@ -159,7 +160,6 @@ def test_what_is_sent_first_and_last() -> None:
     assert open_message(request, copy).open == Watch(list="winners", min_interval_ms=7, epoch=EPOCH, sequence=5)
     scan = scanner_pb2.WatchScanRequest(filter="price > 1")
     assert open_message(scan, copy).open_scan == scan
-    assert cancel_message().WhichOneof("request") == "cancel"
 
 
 class RestartableScanner:

@@ -8,12 +8,12 @@ import asyncpg
 import pytest
 
 from fastcore.minute_bars import Bar
-from services.analytics.bar_queue import BarQueue
+from services.analytics.bar_queue import BarQueue, Mark
 from services.analytics.bar_writer import BarWriter
-from services.analytics.core import AnalyticsCore, Mark
+from services.analytics.core import AnalyticsCore
 from services.kit.rpc.ring import Position
-from services.scanner import scan_writer
-from services.scanner.scan_writer import ScanWriter
+from services.scanner import scan_results
+from services.scanner.scan_results import ScanWriter
 from tests.support.scripted_sequencer import POLL_SECONDS
 from tests.support.stopping import Moment, Stopped
 from tests.support.stores import Stores, module_stores
@@ -80,7 +80,7 @@ async def stop_at(writer: Writer, number: int, moment: Moment) -> None:
 
 async def test_scan_results(stores: Stores, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     # Several batches, so that one is stopped between them, too.
-    monkeypatch.setattr(scan_writer, "BATCH_RECORDS", 2)
+    monkeypatch.setattr(scan_results, "BATCH_RECORDS", 2)
 
     def accepted() -> ScanWriter:
         tape, replica = Tape(SYMBOLS), Replica()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.kit.lists.definitions import load_lists
-from services.scanner.redis_lists import LEASE_KEY, keys_of, stream_key
-from services.scanner.snapshot_channel import CHANNEL
+from services.scanner.redis_entries import keys_of, stream_key
+from services.scanner.redis_lists import CHANNEL, LEASE_KEY
 from tests.support.redis_server import RedisServer
 from tests.support.running_scanner import RunningScanner, running_scanner
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer

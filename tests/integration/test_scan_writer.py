@@ -11,8 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.cli.local.embedded import postgres_url
-from services.scanner.scan_results import ScanRecorder
-from services.scanner.scan_writer import ScanWriter
+from services.scanner.scan_results import ScanRecorder, ScanWriter
 from tests.support.running_scanner import running_scanner
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 from tests.support.stores import Stores, module_stores, running_stores

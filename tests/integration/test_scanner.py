@@ -316,7 +316,7 @@ async def test_a_sequencer_that_comes_back_with_a_new_epoch(
     for reader in readers:
         await reader.until("current")
     await sequencer.die()
-    while not scanner.hub.problem:
+    while not scanner.hub.unhealthy_reason:
         await asyncio.sleep(POLL_SECONDS)
     assert "data_ingest" in (await scanner.status()).problem
     # It answers with what it has meanwhile.

@@ -40,7 +40,7 @@ class RunningAnalytics:
     async def until_at(self, sequencer: ScriptedSequencer) -> None:
         """Waits until it has applied all that the sequencer has sent."""
         position = (sequencer.tape.epoch, sequencer.market.sequence)
-        while self.core.position != position or self.service.follower.problem:
+        while self.core.position != position or self.service.copy.unhealthy_reason:
             await asyncio.sleep(POLL_SECONDS)
 
 
@@ -66,7 +66,7 @@ async def running_analytics(
     channel = open_channel(f"127.0.0.1:{host.port}")
     try:
         async with asyncio.timeout(START_SECONDS):
-            await service.follower.until_current()
+            await service.copy.until_current()
         yield RunningAnalytics(service, channel)
     finally:
         await channel.close(None)

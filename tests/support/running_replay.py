@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from tradeul.v1 import data_ingest_pb2_grpc
 
+from fastcore.market import ListUpdate
 from services.data_ingest.reference import ReferenceBatch, TradingDays
 from services.data_ingest.reference.batch import Baselines
 from services.data_ingest.service import DataIngest
 from services.kit.rpc.channel import open_channel
+from services.kit.rpc.frames import Frame
 from services.kit.rpc.server import Host
 from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
 from services.replay.service import Replay
-from services.scanner.core import Applied
 from services.scanner.service import ScannerService
 from tests.support.flat_trades import DAY
 from tests.support.scripted_polygon_ws import POLL_SECONDS
@@ -68,11 +69,11 @@ class Recorder:
         self.updates: dict[str, list[bytes]] = {}
         self.replaced_times = 0
 
-    def applied(self, applied: Applied) -> None:
-        for update in applied.updates:
+    def frame_applied(self, _: Frame, updates: list[ListUpdate]) -> None:
+        for update in updates:
             self.updates.setdefault(update.list, []).append(update.delta)
 
-    def replaced(self) -> None:
+    def market_replaced(self) -> None:
         self.replaced_times += 1
 
 

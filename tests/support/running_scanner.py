@@ -75,7 +75,7 @@ class RunningScanner:
     async def until_at(self, sequencer: ScriptedSequencer) -> None:
         """Waits until it has applied all that the sequencer has sent."""
         position = (sequencer.tape.epoch, sequencer.market.sequence)
-        while self.hub.position != position or self.hub.problem:
+        while self.hub.position != position or self.hub.unhealthy_reason:
             await asyncio.sleep(POLL_SECONDS)
 
     async def until_subscribers(self, count: int) -> None:

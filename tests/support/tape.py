@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Final, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 from tradeul.v1 import frame_pb2, market_data_pb2, scanner_pb2, stream_pb2
@@ -11,6 +11,8 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from fastcore.market import ListUpdate, Market
 from services.kit.lists.client import ListCopy
 from services.kit.lists.definitions import ListSpec
+from services.kit.rpc.frames import Frame, next_frame
+from services.kit.rpc.ring import Position
 
 DAY: Final = "2026-03-10"
 EPOCH: Final = 1_773_000_000
@@ -191,3 +193,19 @@ def said(delta: scanner_pb2.ListDelta) -> list[tuple[str, str, int, int]]:
         )
         for change in delta.deltas
     ]
+
+
+Applied_co = TypeVar("Applied_co", covariant=True)
+
+
+class Sink(Protocol[Applied_co]):
+    """Whatever applies frames in their order."""
+
+    @property
+    def position(self) -> Position | None: ...
+    def apply(self, frame: Frame) -> Applied_co: ...
+
+
+def apply_next(sink: Sink[Applied_co], *frames: bytes | memoryview) -> list[Applied_co]:
+    """Applies encoded frames as the frame reader does; what each apply() returned."""
+    return [sink.apply(next_frame(memoryview(frame), sink.position)) for frame in frames]

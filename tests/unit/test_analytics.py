@@ -8,14 +8,14 @@ from fastcore.market import Market
 from fastcore.measures import Measures
 from fastcore.minute_bars import Bar
 from services.analytics import redis_values
-from services.analytics.bar_queue import BarQueue
-from services.analytics.core import AnalyticsCore, Mark
-from services.analytics.follower import is_behind
+from services.analytics.bar_catch_up import is_behind
+from services.analytics.bar_queue import BarQueue, Mark
+from services.analytics.core import AnalyticsCore
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.frames import FrameError, StreamHole
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
-from tests.support.tape import EPOCH, Tape, at
+from tests.support.tape import EPOCH, Tape, apply_next, at
 
 START = at("10:00:00")
 MINUTE = 60_000_000_000
@@ -24,14 +24,12 @@ BAR = Bar(0, START, 1.0, 2.0, 0.5, 1.5, 100.0, 1.2, 7, False)
 
 def core_at(tape: Tape) -> AnalyticsCore:
     core = AnalyticsCore(BarQueue())
-    for frame in tape.opening():
-        core.apply(memoryview(frame))
+    apply_next(core, *tape.opening())
     return core
 
 
 def feed(core: AnalyticsCore, *frames: bytes) -> None:
-    for frame in frames:
-        core.apply(memoryview(frame))
+    apply_next(core, *frames)
 
 
 def test_of_a_minute_the_latest_bar_waits_and_a_made_one_never_instead_of_the_vendors() -> None:
@@ -70,10 +68,10 @@ def test_a_frame_that_does_not_follow() -> None:
     core = core_at(tape)
     tape.watermark()
     with pytest.raises(StreamHole):
-        core.apply(memoryview(tape.watermark()))
+        apply_next(core, tape.watermark())
     with pytest.raises(FrameError):
-        core.apply(memoryview(b"\xff"))
-    with pytest.raises(FrameError):
+        apply_next(core, b"\xff")
+    with pytest.raises(ValueError):
         core.load(b"nothing", Position(EPOCH, 9))
     core.forget()
     assert core.position is None and core.is_loaded
@@ -109,7 +107,7 @@ def test_frames_wait_while_missed_ones_are_read_again() -> None:
     core.begin_catch_up(START)
     missed = tape.trades({"AAA": 10.0})
     later = [tape.trades({"AAA": 11.0}), tape.watermark(75)]
-    core.apply(memoryview(missed))
+    apply_next(core, missed)
     feed(core, *later)
     assert core.is_catching_up
     core.collect_bars()

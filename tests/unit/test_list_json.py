@@ -13,7 +13,7 @@ from tradeul.v1 import scanner_pb2
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.ring import Position
 from services.scanner.core import ScannerCore
-from tests.support.tape import Tape
+from tests.support.tape import Tape, apply_next
 
 SYMBOLS = [f"S{number:02}" for number in range(40)]
 
@@ -26,15 +26,13 @@ def tape() -> Tape:
 @pytest.fixture
 def core(tape: Tape) -> Iterator[ScannerCore]:
     made = ScannerCore(load_lists())
-    for frame in tape.opening():
-        made.apply(memoryview(frame))
+    apply_next(made, *tape.opening())
     feed(made, tape, {"S01": 105.0, "S02": 92.0, "S03": 100.5, "S04": 107.25})
     yield made
 
 
 def feed(core: ScannerCore, tape: Tape, prices: dict[str, float]) -> None:
-    for frame in (tape.trades(prices), tape.watermark(1.0)):
-        core.apply(memoryview(frame))
+    apply_next(core, tape.trades(prices), tape.watermark(1.0))
 
 
 def plain(message: Message) -> Any:
@@ -80,7 +78,7 @@ def test_an_answer_is_made_once_until_the_next_frame(core: ScannerCore, tape: Ta
     assert core.ranked_list_body("filtered", 3) != first
 
 
-def test_a_whole_state_makes_answers_anew(core: ScannerCore) -> None:
+def test_a_snapshot_makes_answers_anew(core: ScannerCore) -> None:
     before = core.ranked_list_body("filtered", 3)
     core.load(core.market.to_bytes(), core.position or Position(1, 1))
     after = core.ranked_list_body("filtered", 3)

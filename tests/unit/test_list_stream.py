@@ -50,7 +50,7 @@ class Reader:
 async def test_a_new_subscriber_gets_opened_snapshot_current_then_deltas() -> None:
     publisher = Publisher()
     publisher.publish(("A", 1.0))
-    reader = Reader(publisher.stream.subscribe())
+    reader = Reader(ListSubscription(publisher.stream))
     await reader.read_until("current")
     publisher.publish(("B", 2.0), ("A", 1.0))
     await reader.read()
@@ -61,11 +61,11 @@ async def test_a_new_subscriber_gets_opened_snapshot_current_then_deltas() -> No
 async def test_a_returning_subscriber_gets_exactly_what_it_missed() -> None:
     publisher = Publisher()
     publisher.publish(("A", 1.0))
-    first = Reader(publisher.stream.subscribe())
+    first = Reader(ListSubscription(publisher.stream))
     await first.read_until("current")
     for price in (2.0, 3.0, 4.0):
         publisher.publish(("A", price))
-    again = Reader(publisher.stream.subscribe(Position(EPOCH, first.copy.sequence)))
+    again = Reader(ListSubscription(publisher.stream, Position(EPOCH, first.copy.sequence)))
     again.copy = first.copy
     await again.read_until("current")
     assert again.kinds == ["opened", "delta", "delta", "delta", "current"]
@@ -83,7 +83,7 @@ async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: Position,
     publisher = Publisher(max_held=2)
     for price in range(1, 6):
         publisher.publish(("A", float(price)))
-    messages = publisher.stream.subscribe(asked).messages()
+    messages = ListSubscription(publisher.stream, asked).messages()
     kinds = [response(await anext(messages)) for _ in range(4)]
     assert [message.WhichOneof("response") for message in kinds] == ["opened", "reset", "snapshot", "current"]
     assert why in kinds[1].reset.reason
@@ -92,7 +92,7 @@ async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: Position,
 async def test_a_position_ahead_waits_for_this_replica_to_get_there() -> None:
     publisher = Publisher()
     publisher.publish(("A", 1.0))
-    reader = Reader(publisher.stream.subscribe(Position(EPOCH, 2)))
+    reader = Reader(ListSubscription(publisher.stream, Position(EPOCH, 2)))
     opening = asyncio.create_task(reader.read())
     await asyncio.sleep(0)
     publisher.publish(("A", 2.0))
@@ -102,7 +102,7 @@ async def test_a_position_ahead_waits_for_this_replica_to_get_there() -> None:
 
 async def test_a_subscriber_that_is_behind_by_many_gets_them_as_one() -> None:
     publisher = Publisher()
-    reader = Reader(publisher.stream.subscribe())
+    reader = Reader(ListSubscription(publisher.stream))
     await reader.read_until("current")
     for price in range(1, 200):
         publisher.publish(("A", float(price)))
@@ -120,7 +120,7 @@ async def test_a_subscriber_that_is_behind_by_many_gets_them_as_one() -> None:
 
 async def test_a_subscriber_beyond_what_is_held_gets_a_snapshot_and_counts_as_slow_until_it_has_caught_up() -> None:
     publisher = Publisher(max_held=40)
-    reader = Reader(publisher.stream.subscribe())
+    reader = Reader(ListSubscription(publisher.stream))
     await reader.read_until("current")
     for price in range(1, 200):
         publisher.publish(("A", float(price)))
@@ -137,7 +137,7 @@ async def test_a_subscriber_beyond_what_is_held_gets_a_snapshot_and_counts_as_sl
 
 async def test_a_least_interval_merges_what_comes_between() -> None:
     publisher = Publisher()
-    reader = Reader(publisher.stream.subscribe(None, 50))
+    reader = Reader(ListSubscription(publisher.stream, None, 0.05))
     await reader.read_until("current")
     for price in range(1, 11):
         publisher.publish(("A", float(price)))
@@ -150,7 +150,7 @@ async def test_a_least_interval_merges_what_comes_between() -> None:
 async def test_in_a_crowd_changes_are_merged_for_who_asked_for_each() -> None:
     least = 0.0
     publisher = Publisher(least_interval=lambda: least)
-    reader = Reader(publisher.stream.subscribe())
+    reader = Reader(ListSubscription(publisher.stream))
     await reader.read_until("current")
     publisher.publish(("A", 1.0))
     await reader.read()
@@ -172,14 +172,14 @@ async def test_in_a_crowd_changes_are_merged_for_who_asked_for_each() -> None:
 
 async def test_quiet_streams_send_heartbeats() -> None:
     publisher = Publisher(heartbeat_seconds=0.01)
-    reader = Reader(publisher.stream.subscribe())
+    reader = Reader(ListSubscription(publisher.stream))
     await reader.read_until("heartbeat")
     assert reader.kinds == ["opened", "snapshot", "current", "heartbeat"]
 
 
 async def test_a_restart_resets_everybody_and_going_away_comes_last() -> None:
     publisher = Publisher()
-    reader = Reader(publisher.stream.subscribe())
+    reader = Reader(ListSubscription(publisher.stream))
     await reader.read_until("current")
     publisher.model.sequence = 41
     publisher.model.rows = [("Z", 9.0)]
@@ -214,7 +214,7 @@ async def test_who_comes_late_in_a_round_misses_none() -> None:
     """As at the end of a crowd: an update that was due comes a while after its time, the next one at its own."""
     interval = 1.0
     publisher = Publisher()
-    reader = Reader(publisher.stream.subscribe(min_interval_ms=int(interval * 1000)))
+    reader = Reader(ListSubscription(publisher.stream, None, interval))
     await reader.read_until("current")
     publisher.publish(("A", 1.0))
     reading = asyncio.create_task(reader.read())

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from services.kit.lists.definitions import load_lists
-from services.scanner.order_score import OrderScore
+from services.scanner.redis_entries import OrderScore
 
 ROW = b'"symbol":"AAA","gap_percent":-3.5,"change_from_open":2,"updated_at":"2026-03-10T14:00:00.5Z","session":"CLOSED"'
 

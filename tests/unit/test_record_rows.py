@@ -16,6 +16,7 @@ from services.record.files import STATE
 from services.record.rows import RowWriter, conditions_text
 from services.replay.prepare import conditions_of, prepare
 from tests.support.flat_trades import DAY, ns_at
+from tests.support.tape import apply_next
 
 SYMBOLS = ["AAPL", "BRK.B"]
 
@@ -92,8 +93,7 @@ def test_conditions_are_read_again_as_they_were(conditions: list[int]) -> None:
 def test_a_recording_is_a_days_file(tmp_path: Path) -> None:
     stream = begun().trade("09:30:00", 1.5).frame(bars=bars(market_data_pb2.MINUTE)).trade("09:30:01", 2.5)
     recording = Recording(tmp_path)
-    for frame in stream.frames:
-        recording.apply(frame)
+    apply_next(recording, *stream.frames)
     recording.flush()
     assert prices(tmp_path) == [1.5, 2.5]
     day = prepare(tmp_path / file_name(TRADES_KIND, DAY), tmp_path / "cache")
@@ -108,19 +108,16 @@ def test_after_a_crash_it_goes_on_where_it_was(tmp_path: Path, garbage: bytes) -
     for number in range(20):
         stream.trade(f"09:30:{number:02d}", 1.0 + number)
     recording = Recording(tmp_path)
-    for frame in stream.frames[:12]:
-        recording.apply(frame)
+    apply_next(recording, *stream.frames[:12])
     recording.flush()
-    for frame in stream.frames[12:15]:
-        # Never written.
-        recording.apply(frame)
+    # Never written.
+    apply_next(recording, *stream.frames[12:15])
     with (tmp_path / file_name(TRADES_KIND, DAY)).open("ab") as file:
         # Written without its place in the stream.
         file.write(garbage)
     again = Recording(tmp_path)
     assert again.position == (stream.epoch, 12)
-    for frame in stream.frames[12:]:
-        again.apply(frame)
+    apply_next(again, *stream.frames[12:])
     again.flush()
     assert prices(tmp_path) == [1.0 + number for number in range(20)]
     assert again.gaps == 0
@@ -131,8 +128,7 @@ def test_a_new_day_has_files_of_its_own(tmp_path: Path) -> None:
     stream.frame(trading_day=frame_pb2.TradingDay(trading_date="2025-11-25"))
     stream.frame(trades=trades((1, ns_at("09:30:00") + 86_400 * 10**9, 9.0, 100.0, 0)))
     recording = Recording(tmp_path)
-    for frame in stream.frames:
-        recording.apply(frame)
+    apply_next(recording, *stream.frames)
     recording.flush()
     assert prices(tmp_path) == [1.5]
     assert recording.day.paths[TRADES_KIND].name == "2025-11-25.csv.gz"
@@ -144,7 +140,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"the vendor's")
     with pytest.raises(StartError, match="is there already"):
-        Recording(tmp_path).apply(begun().frames[0])
+        apply_next(Recording(tmp_path), begun().frames[0])
     assert path.read_bytes() == b"the vendor's"
     (tmp_path / STATE).write_text("{")
     with pytest.raises(StartError, match=STATE):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from services.kit.rpc.frames import next_frame
 from services.scanner.core import ScannerCore
 from services.scanner.scan_results import COLUMNS, Record, ScanRecorder, result_rows
 from tests.support.tape import Tape, a_list, at
@@ -23,16 +24,17 @@ class Replica:
 
     def apply(self, *frames: bytes) -> None:
         for frame in frames:
-            applied = self.core.apply(memoryview(frame))
-            if applied.begins:
-                self.recorder.replaced()
-            self.recorder.applied(applied)
+            parts = next_frame(memoryview(frame), self.core.position)
+            updates = self.core.apply(parts)
+            if parts.begins_market:
+                self.recorder.market_replaced()
+            self.recorder.frame_applied(parts, updates)
 
     def load(self, other: "Replica") -> None:
         position = other.core.position
         assert position is not None
         self.core.load(other.core.market.to_bytes(), position)
-        self.recorder.replaced()
+        self.recorder.market_replaced()
 
     def take(self) -> list[dict[str, Any]]:
         return [

@@ -10,7 +10,7 @@ from tradeul.v1 import scanner_pb2
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
-from services.kit.lists.rows import ListRowsHole
+from services.kit.lists.list_json import ListHole
 from services.kit.rpc.ring import Position
 from services.websocket_server import messages
 from services.websocket_server.list_feed import ListFeed
@@ -151,9 +151,9 @@ def test_what_does_not_fit_is_a_hole_after_which_only_a_snapshot_helps(change: d
     feed = ListFeed("winners")
     feed.load(winners.snapshot().SerializeToString())
     fields: dict[str, object] = {"epoch": EPOCH, "previous_sequence": 1, "sequence": 2, **change}
-    with pytest.raises(ListRowsHole, match="expected"):
+    with pytest.raises(ListHole, match="expected"):
         feed.apply(scanner_pb2.ListDelta(list="winners", **fields).SerializeToString())  # type: ignore[arg-type]
     assert not feed.is_loaded
-    with pytest.raises(ListRowsHole):
+    with pytest.raises(ListHole):
         feed.apply(delta(winners))
     assert feed.load(winners.snapshot().SerializeToString())

@@ -10,9 +10,10 @@ from typing import Final
 
 import grpc
 import grpc.aio
-from tradeul.v1 import scanner_pb2, scanner_pb2_grpc, stream_pb2
+from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from services.kit.lists.list_json import ListHole
 from services.kit.rpc.channel import open_channel
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.settings import Address
@@ -25,10 +26,6 @@ FINAL_CODES: Final = frozenset(
 )
 
 ListChange = scanner_pb2.ListChange
-
-
-class ListHole(Exception):
-    """A delta does not lead on from the copy: open again, with open_message()."""
 
 
 class ListCopy:
@@ -208,8 +205,3 @@ async def _responses(
         except StopAsyncIteration:
             return
         yield response
-
-
-def cancel_message() -> scanner_pb2.SubscribeListRequest:
-    """Ends a subscription in an orderly way."""
-    return scanner_pb2.SubscribeListRequest(cancel=stream_pb2.StreamCancel())

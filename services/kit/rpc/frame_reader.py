@@ -1,8 +1,8 @@
-"""Follows the sequencer's stream and hands on what comes, as bytes, until it is stopped.
+"""Follows the sequencer's stream and hands on its frames and snapshots until it is stopped.
 
-Knows the streaming grammar and nothing of what is in a frame. Connections that
-end for whatever reason are opened again with the last position, after a
-jittered pause that grows while nothing comes of it.
+Knows the messages of the stream and nothing of a frame's body. A connection that
+ends is opened again with the last position, after a jittered pause that grows
+while nothing comes of it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from prometheus_client import Counter
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
 from services.kit.rpc.channel import open_channel
-from services.kit.rpc.frames import FrameError, StreamHole
+from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import only_field
 from services.kit.runtime.backoff import Backoff
@@ -31,7 +31,7 @@ RECONNECTS: Final = Counter(
 METHOD: Final = "/tradeul.v1.DataIngestService/SubscribeFrames"
 # The sequencer sends watermarks all the time: silence means that it is gone.
 SILENCE_SECONDS: Final = 10.0
-# A whole state may take a while to be put together.
+# A snapshot may take a while to be put together.
 OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024
 ACK_EVERY: Final = 128
@@ -53,25 +53,25 @@ class FrameSink(Protocol):
 
     @property
     def position(self) -> Position | None:
-        """The last frame applied; None without a state."""
+        """The last frame applied; None when a snapshot is needed."""
 
-    def apply(self, frame: memoryview) -> None:
-        """Takes the next encoded Frame; raises StreamHole or FrameError."""
+    def apply(self, frame: Frame) -> None:
+        """Takes the frame after `position`; raises FrameError when it cannot be applied."""
 
     def load(self, data: bytes, position: Position) -> None:
-        """Takes a whole state; raises FrameError when it cannot be read."""
+        """Takes a snapshot of the market; raises FrameError when it cannot be read."""
 
     def forget(self) -> None:
-        """The state can no longer be trusted: drops the position, so that a whole state comes."""
+        """Drops the position, since what was applied can no longer be trusted: a snapshot comes next."""
 
-    def set_problem(self, problem: str) -> None:
-        """Why the state is not current; the empty text when it is."""
+    def set_unhealthy_reason(self, reason: str) -> None:
+        """Takes why the stream is not followed; "" while it is."""
 
 
 class FrameReader:
     """One reader of DataIngestService.SubscribeFrames; `name` is what logs and metrics call it.
 
-    `wants_newest_state`: a whole state is to be one of now, whatever it costs the sequencer.
+    `wants_newest_state`: a snapshot is to be one of now, whatever it costs the sequencer.
     """
 
     def __init__(self, target: Address | str, sink: FrameSink, name: str, *, wants_newest_state: bool = False) -> None:
@@ -82,7 +82,7 @@ class FrameReader:
         self._chunks: list[bytes] = []
         self._chunks_of = Position(0, 0)
         self._unacknowledged = 0
-        # Whether the connection brought anything of use: then the pause starts small again.
+        # True once the connection brought anything of use: then the pause starts small again.
         self._progressed = False
 
     async def run(self) -> None:
@@ -92,14 +92,14 @@ class FrameReader:
             # Requests and responses are bytes.
             open_stream: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
             while True:
-                self._sink.set_problem(f"connecting to data_ingest at {self._target}")
+                self._sink.set_unhealthy_reason(f"connecting to data_ingest at {self._target}")
                 self._progressed = False
                 RECONNECTS.labels(self._name).inc()
                 why = await self._follow(open_stream)
                 if self._progressed:
                     backoff.reset()
                 pause = backoff.next()
-                self._sink.set_problem(f"data_ingest at {self._target}: {why}")
+                self._sink.set_unhealthy_reason(f"data_ingest at {self._target}: {why}")
                 log.warning("stream of data_ingest ended", reason=why, again_in=pause)
                 await asyncio.sleep(pause)
 
@@ -142,24 +142,24 @@ class FrameReader:
             call.cancel()
 
     def _take(self, message: bytes) -> str | None:
-        """Handles one response; returns why the connection is to be ended, None to go on."""
+        """Handles one response; returns why to end the connection, None to go on."""
         try:
             number, payload = only_field(message)
         except ValueError as error:
             raise FrameError(f"response of data_ingest cannot be read: {error}") from error
         if number == FRAME:
-            self._sink.apply(payload)
+            self._sink.apply(next_frame(payload, self._sink.position))
             self._unacknowledged += 1
         elif number == SNAPSHOT:
             self._take_chunk(data_ingest_pb2.SnapshotChunk.FromString(bytes(payload)))
         elif number == CURRENT:
             self._check_position(stream_pb2.StreamCurrent.FromString(bytes(payload)).position)
-            self._sink.set_problem("")
+            self._sink.set_unhealthy_reason("")
             self._progressed = True
         elif number == RESET:
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
             log.info("data_ingest reset the stream", reason=reset.reason)
-            self._sink.set_problem(f"waiting for the whole state: {reset.reason}")
+            self._sink.set_unhealthy_reason(f"waiting for a snapshot: {reset.reason}")
         elif number == GOING_AWAY:
             self._progressed = True
             return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
@@ -185,9 +185,9 @@ class FrameReader:
         self._chunks.clear()
         self._sink.load(data, position)
 
-    def _check_position(self, told: stream_pb2.StreamPosition) -> None:
-        """Nothing is on its way: raises StreamHole when the sequencer has sent more than has come."""
-        position = Position.of(told)
+    def _check_position(self, message: stream_pb2.StreamPosition) -> None:
+        """Checks that nothing is missing; raises StreamHole when the sequencer has sent more than was received."""
+        position = Position.of(message)
         # Position 0 is that of a sequencer that has sent nothing at all.
         if position.sequence and position != self._sink.position:
             raise StreamHole(f"expected to be at {position}, which was all sent, was at {self._sink.position}")

@@ -1,6 +1,7 @@
-"""A row's order value as one number, from the row as JSON: what sorted sets are scored by. Pure."""
+"""The Redis entries of a list, made of its stream's messages: JSON texts, and the scores of its sorted set. Pure."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -9,12 +10,69 @@ import msgspec
 
 from fastcore.filter_ast import Arithmetic, Call, Constant, FieldValue, Negative, Node
 from fastcore.filter_types import check_order
+from services.kit.lists.list_json import ListRows
+from services.kit.rpc.envelope import LIST
 
+STREAM_ENTRIES: Final = 1000
+# Entries of long, lively lists are large: streams hold fewer of them.
+STREAM_BYTES: Final = 8 * 1024 * 1024
 _FUNCTIONS: Final[dict[str, Callable[..., float]]] = {"abs": abs, "min": min, "max": max}
 
 
+def stream_key(name: str) -> str:
+    return f"stream:scanner:{name}"
+
+
+def keys_of(name: str) -> tuple[str, ...]:
+    """Of a list: stream, snapshot, sequence, epoch, sorted set."""
+    of_list = f"scanner:list:{name}"
+    return stream_key(name), f"{of_list}:snapshot", f"{of_list}:sequence", f"{of_list}:epoch", f"scanner:ranked:{name}"
+
+
+class ListEntries:
+    """Follows one list's stream."""
+
+    def __init__(self, name: str, order_by: str) -> None:
+        self.keys = keys_of(name)
+        self._rows = ListRows(name)
+        self._score = OrderScore(order_by)
+        self._sizes: deque[int] = deque(maxlen=STREAM_ENTRIES)
+
+    def take(self, message: bytes) -> list[bytes | str | int | float] | None:
+        """Returns the arguments of the script that writes a WatchListResponse; None when that changes nothing.
+
+        Raises ListHole.
+        """
+        kind, content = LIST.read(message)
+        rows = self._rows
+        previous: str | int = ""
+        changes: list[bytes] | None = None
+        if kind == "snapshot":
+            rows.load(content)
+        elif kind == "delta":
+            previous = rows.position.sequence
+            changes = rows.apply(content)
+        else:
+            return None
+        snapshot = b"".join(rows.snapshot())
+        payload = snapshot if changes is None else b"".join(rows.delta(changes, int(previous)))
+        self._sizes.append(len(payload))
+        head: list[bytes | str | int | float] = [*rows.position, previous, self._stream_entries(), rows.name, kind]
+        scores = [
+            part
+            for symbol, (rank, members) in rows.rows.items()
+            for part in (self._score.of(rank, members), symbol[1:-1])
+        ]
+        return [*head, payload, snapshot, *scores]
+
+    def _stream_entries(self) -> int:
+        """How many entries the stream may keep."""
+        mean = sum(self._sizes) / len(self._sizes)
+        return max(1, min(STREAM_ENTRIES, int(STREAM_BYTES / mean)))
+
+
 class OrderScore:
-    """The first value of an `order_by`; of a list that is in the order of symbols, or of enums, the rank."""
+    """A row's first order value as one number; the rank where a list is in the order of symbols or of enums."""
 
     def __init__(self, order_by: str) -> None:
         keys = check_order(order_by)
@@ -23,7 +81,7 @@ class OrderScore:
         if any(field.kind not in ("number", "time") for field in fields):
             self._key = None
         names = dict.fromkeys(field.field.name for field in fields)
-        # Of a row only these are read; NaN is absent.
+        # Only these are read of a row; NaN is absent.
         row = msgspec.defstruct("OrderedRow", [(name, float | str, math.nan) for name in names])
         self._decoder = msgspec.json.Decoder(row)
 
@@ -65,7 +123,7 @@ def _value(node: Node, row: Mapping[str, Any]) -> float:
             return -_value(operand, row)
         case Call(function, arguments, _):
             values = [_value(argument, row) for argument in arguments]
-            # min and max would pass NaN over, depending on its place.
+            # min and max would ignore NaN, depending on its position.
             return math.nan if any(map(math.isnan, values)) else _FUNCTIONS[function](*values)
         case Arithmetic(first, rest, _):
             return _sum(first, rest, row)

@@ -1,4 +1,4 @@
-"""Conflation: several deltas of a list as one, in which the latest state wins."""
+"""Conflation: several deltas of a list as one, which leads to the same rows."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ UPDATE = scanner_pb2.ListChange.UPDATE
 
 
 class _Member:
-    """What is known of one symbol: whether it was a member before the first delta and is after the last."""
+    """One symbol: its row before the first delta, and after the last."""
 
     __slots__ = ("data", "first_rank", "is_member", "rank", "was_member")
 
@@ -37,7 +37,7 @@ class _Member:
             self.data = change.data
 
     def changes(self, symbol: str, out: scanner_pb2.ListDelta) -> None:
-        """Adds to `out` what leads from before to after: at most one change."""
+        """Adds to `out` the change from before to after, if there is one."""
         if not self.is_member:
             if self.was_member:
                 out.deltas.add(action=REMOVE, symbol=symbol)
@@ -49,36 +49,36 @@ class _Member:
             out.deltas.add(action=RERANK, symbol=symbol, old_rank=self.first_rank, new_rank=self.rank)
 
 
-def merge_deltas(deltas: Sequence[bytes]) -> bytes:
-    """One encoded ListDelta that does what these consecutive ones do, oldest first.
+def conflate(deltas: Sequence[bytes]) -> bytes:
+    """Returns one encoded ListDelta with the effect of these consecutive ones, oldest first.
 
     Raises ValueError when one does not follow the one before it.
     """
     if len(deltas) == 1:
         return deltas[0]
-    merged = scanner_pb2.ListDelta()
+    conflated = scanner_pb2.ListDelta()
     members: dict[str, _Member] = {}
     for index, encoded in enumerate(deltas):
         delta = scanner_pb2.ListDelta.FromString(encoded)
         if index == 0:
-            merged.list = delta.list
-            merged.epoch = delta.epoch
-            merged.previous_sequence = delta.previous_sequence
-        elif (delta.epoch, delta.previous_sequence) != (merged.epoch, merged.sequence):
+            conflated.list = delta.list
+            conflated.epoch = delta.epoch
+            conflated.previous_sequence = delta.previous_sequence
+        elif (delta.epoch, delta.previous_sequence) != (conflated.epoch, conflated.sequence):
             raise ValueError(
-                f"list {merged.list}: expected a delta from {merged.epoch}/{merged.sequence}, "
+                f"list {conflated.list}: expected a delta from {conflated.epoch}/{conflated.sequence}, "
                 f"was from {delta.epoch}/{delta.previous_sequence}"
             )
-        merged.sequence = delta.sequence
-        merged.timestamp.CopyFrom(delta.timestamp)
-        merged.position.CopyFrom(delta.position)
+        conflated.sequence = delta.sequence
+        conflated.timestamp.CopyFrom(delta.timestamp)
+        conflated.position.CopyFrom(delta.position)
         for change in delta.deltas:
             member = members.get(change.symbol)
             if member is None:
-                # The first change tells whether it was there before.
+                # An ADD as the first change: it was no member before.
                 members[change.symbol] = member = _Member(change.action != ADD)
             member.apply(change)
     for symbol, member in members.items():
-        member.changes(symbol, merged)
-    merged.change_count = len(merged.deltas)
-    return merged.SerializeToString()
+        member.changes(symbol, conflated)
+    conflated.change_count = len(conflated.deltas)
+    return conflated.SerializeToString()

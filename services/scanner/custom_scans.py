@@ -1,4 +1,4 @@
-"""Own lists that are being watched: equal ones are one list, shared by all who asked for it."""
+"""Custom scans that are watched: equal ones are one list, shared by all its subscribers."""
 
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -13,7 +13,7 @@ MAX_SCANS: Final = 200
 
 
 class ScanKey(NamedTuple):
-    """What makes two own lists the same."""
+    """Two scans with the same key are one list."""
 
     filter: str
     order_by: str
@@ -21,7 +21,7 @@ class ScanKey(NamedTuple):
 
 
 class Scan:
-    """One own list and its stream of changes. `handle` is the list itself, in the market of now."""
+    """One scan and its stream of changes. `handle` is its list in the present market."""
 
     stream: ListStream
 
@@ -31,8 +31,8 @@ class Scan:
         self.watchers = 0
 
 
-class ScanRegistry:
-    """The own lists of one scanner. `make_stream` makes the stream of a new one."""
+class CustomScans:
+    """The custom scans of one scanner. `make_stream` makes the stream of a new one."""
 
     def __init__(self, make_stream: Callable[[Scan], ListStream], limit: int = MAX_SCANS) -> None:
         self._make_stream = make_stream
@@ -51,9 +51,7 @@ class ScanRegistry:
         scan = self._scans.get(key)
         if scan is None:
             if len(self._scans) >= self._limit:
-                raise TOO_MANY_SCANS.error(
-                    f"{self._limit} own lists are being watched already, which is the most", maximum=self._limit
-                )
+                raise TOO_MANY_SCANS.error(f"limit reached: {self._limit} open scans", maximum=self._limit)
             scan = Scan(key, market.add_scan(*key))
             scan.stream = self._make_stream(scan)
             self._scans[key] = self._by_name[scan.handle.name] = scan
@@ -61,7 +59,7 @@ class ScanRegistry:
         return scan
 
     def release(self, market: Market, scan: Scan) -> None:
-        """One watcher less; the last one takes the list out of the market."""
+        """Takes one watcher away; the last one takes the list out of the market."""
         scan.watchers -= 1
         if scan.watchers == 0:
             del self._scans[scan.key]
@@ -69,7 +67,7 @@ class ScanRegistry:
             market.remove_scan(scan.handle)
 
     def publish(self, update: ListUpdate) -> None:
-        """Hands a scan's change to its subscribers."""
+        """Hands a scan's change to its stream."""
         self._by_name[update.list].stream.publish(update.previous_sequence, update.sequence, update.delta)
 
     def replace_market(self, market: Market, position_of: Callable[[RankedList], Position], reason: str) -> None:

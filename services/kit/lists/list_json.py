@@ -1,0 +1,190 @@
+"""A list as JSON, made of the scanner's encoded messages: every shape that REST, WebSocket and Redis show.
+
+No row becomes a Python object, and none is made into JSON twice. A row is its *members* (the JSON
+members of its object but for the rank) and its rank, as fastcore.row_json reads them.
+"""
+
+from typing import Final
+
+import msgspec
+from google.api import httpbody_pb2
+from tradeul.v1 import scanner_pb2, stream_pb2
+
+from fastcore.row_json import read_list_delta, read_ranked_list
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import fields, wrap
+
+Parts = tuple[bytes, ...]
+
+_ADD: Final = int(scanner_pb2.ListChange.ADD)
+_REMOVE: Final = int(scanner_pb2.ListChange.REMOVE)
+_RERANK: Final = int(scanner_pb2.ListChange.RERANK)
+_UPDATE: Final = int(scanner_pb2.ListChange.UPDATE)
+_RANKED_POSITION: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["position"].number
+_RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
+_CONTENT_TYPE: Final = httpbody_pb2.HttpBody(content_type="application/json").SerializeToString()
+_DATA: Final = httpbody_pb2.HttpBody.DESCRIPTOR.fields_by_name["data"].number
+
+
+def text_json(text: str) -> bytes:
+    """A text as JSON."""
+    return msgspec.json.encode(text)
+
+
+def ending(timestamp: bytes) -> bytes:
+    """The end of a message with a timestamp (JSON); b"" for none."""
+    return b',"timestamp":%b}' % timestamp if timestamp else b"}"
+
+
+def _row(rank: int, members: bytes) -> bytes:
+    return b'{"rank":%d,%b}' % (rank, members)
+
+
+# --- REST: as protobuf's own JSON mapping has it, with the protos' names, and plain fields shown when they are 0
+
+
+def http_body(json: bytes) -> bytes:
+    """An encoded google.api.HttpBody with this JSON, which Envoy's transcoder passes on untouched."""
+    return b"".join((_CONTENT_TYPE, wrap(_DATA, json)))
+
+
+def ranked_list_json(name: str, message: bytes) -> bytes:
+    """An encoded RankedList called `name`."""
+    epoch, sequence, timestamp, rows = read_ranked_list(message)
+    head = b'{"list":%b,"epoch":%d,"sequence":%d,"rows":[' % (text_json(name), epoch, sequence)
+    tail = b'],"count":%d%b%b}' % (len(rows), _timestamp(timestamp), _position(message))
+    return b"".join((head, _rows(rows), tail))
+
+
+def filtered_json(message: bytes) -> bytes:
+    """FilteredTickers, from the encoded RankedList."""
+    _, _, timestamp, rows = read_ranked_list(message)
+    return b'{"tickers":[%b],"count":%d%b}' % (_rows(rows), len(rows), _timestamp(timestamp))
+
+
+def gappers_json(up: bytes, down: bytes) -> bytes:
+    """Gappers, from the encoded RankedLists of the two sides."""
+    _, _, timestamp, rows_up = read_ranked_list(up)
+    _, _, _, rows_down = read_ranked_list(down)
+    count = len(rows_up) + len(rows_down)
+    tail = b'],"count":%d%b%b}' % (count, _timestamp(timestamp), _position(up))
+    return b"".join((b'{"gappers_up":[', _rows(rows_up), b'],"gappers_down":[', _rows(rows_down), tail))
+
+
+def unranked_rows_json(rows: list[bytes]) -> bytes:
+    """Encoded TickerRows as an array of objects without ranks."""
+    _, _, _, read = read_ranked_list(b"".join([wrap(_RANKED_ROWS, row) for row in rows]))
+    return b"[%b]" % b",".join([b"{%b}" % members for _, _, members in read])
+
+
+def _rows(rows: list[tuple[bytes, int, bytes]]) -> bytes:
+    return b",".join([_row(rank, members) for _, rank, members in rows])
+
+
+def _timestamp(timestamp: bytes) -> bytes:
+    return b',"timestamp":' + timestamp if timestamp else b""
+
+
+def _position(message: bytes) -> bytes:
+    for number, _, start, end in fields(message):
+        if number == _RANKED_POSITION:
+            position = stream_pb2.StreamPosition.FromString(message[start:end])
+            return b',"position":{"epoch":%d,"sequence":%d}' % (position.epoch, position.sequence)
+    return b""
+
+
+# --- WebSocket and Redis: a snapshot, then deltas
+
+
+class ListHole(Exception):
+    """A delta does not follow the list's position, or does not fit its rows: a snapshot is needed."""
+
+
+class ListRows:
+    """A list kept as JSON, from its first snapshot on."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.name_json = text_json(name)
+        self.is_loaded = False
+        # Of the newest change; meaningful once it is loaded.
+        self.position = Position(0, 0)
+        # The event time of that change as JSON; b"" when that is not known.
+        self.timestamp = b""
+        # By symbol as JSON: the rank, and the row's members.
+        self.rows: dict[bytes, tuple[int, bytes]] = {}
+
+    def load(self, ranked_list: bytes | memoryview) -> bool:
+        """Takes the whole list, an encoded RankedList; False if it stands there already. Raises ValueError."""
+        epoch, sequence, timestamp, rows = read_ranked_list(ranked_list)
+        if self.is_loaded and self.position == (epoch, sequence):
+            return False
+        self.rows = {symbol: (rank, members) for symbol, rank, members in rows}
+        self.position = Position(epoch, sequence)
+        self.timestamp = timestamp
+        self.is_loaded = True
+        return True
+
+    def apply(self, list_delta: bytes | memoryview) -> list[bytes]:
+        """Takes the next delta, an encoded ListDelta; returns its changes as JSON.
+
+        Raises ListHole when it does not fit, ValueError when it cannot be read; a
+        snapshot has to come then.
+        """
+        epoch, previous, sequence, timestamp, changes = read_list_delta(list_delta)
+        position = self.position
+        if not self.is_loaded or (epoch, previous) != position or sequence <= previous:
+            self.forget()
+            raise ListHole(f"list {self.name}: expected a delta from {position}, was {epoch}/{previous} to {sequence}")
+        try:
+            encoded = [self._change(*change) for change in changes]
+        except KeyError as error:
+            self.forget()
+            raise ListHole(f"list {self.name}: expected a change that fits its rows, was one of {error}") from error
+        self.position = Position(epoch, sequence)
+        self.timestamp = timestamp
+        return encoded
+
+    def forget(self) -> None:
+        """Drops the rows, which can no longer be trusted or are not wanted: only a snapshot can go on."""
+        self.is_loaded = False
+        self.rows = {}
+
+    def snapshot(self) -> Parts:
+        """The JSON of a snapshot message, in parts."""
+        position, rows = self.position, [_row(rank, members) for rank, members in sorted(self.rows.values())]
+        return (
+            b'{"type":"snapshot","list":%b,"epoch":%d,"sequence":%d,"rows":[' % (self.name_json, *position),
+            b",".join(rows),
+            b'],"count":%d' % len(rows),
+            ending(self.timestamp),
+        )
+
+    def delta(self, changes: list[bytes], previous_sequence: int | None = None) -> Parts:
+        """The JSON of the message with the `changes` that apply() made, in parts.
+
+        `previous_sequence` is shown, beside the epoch, where several changes may have become one.
+        """
+        epoch, sequence = self.position
+        step = b"" if previous_sequence is None else b'"epoch":%d,"previous_sequence":%d,' % (epoch, previous_sequence)
+        return (
+            b'{"type":"delta","list":%b,%b"sequence":%d,"deltas":[' % (self.name_json, step, sequence),
+            b",".join(changes),
+            b'],"change_count":%d' % len(changes),
+            ending(self.timestamp),
+        )
+
+    def _change(self, action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
+        """Makes the change and returns its JSON; raises KeyError when it does not fit."""
+        rows = self.rows
+        if action == _REMOVE:
+            del rows[symbol]
+            return b'{"action":"remove","symbol":%b}' % symbol
+        if action == _RERANK:
+            rows[symbol] = (rank, rows[symbol][1])
+            return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
+        if action not in (_ADD, _UPDATE) or (action == _UPDATE and symbol not in rows):
+            raise KeyError(symbol)
+        rows[symbol] = (rank, members)
+        name = b"add" if action == _ADD else b"update"
+        return b'{"action":"%b","rank":%d,"symbol":%b,"data":%b}' % (name, rank, symbol, _row(rank, members))

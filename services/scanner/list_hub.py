@@ -1,0 +1,198 @@
+"""Turns the sequencer's frames into changes of lists in the streams of their subscribers.
+
+Everything here runs on the event loop and never waits: when `apply` returns,
+the frame's changes are in the streams of their lists.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from tradeul.v1 import frame_pb2
+
+from fastcore.market import ListUpdate
+from services.kit.rpc.frames import Frame
+from services.kit.rpc.market_copy import MarketCopy
+from services.kit.rpc.ring import Position
+from services.kit.runtime.clock import monotonic, wall_ns
+from services.kit.runtime.errors import TOO_MANY_STREAMS
+from services.scanner import metrics
+from services.scanner.core import SCAN, ScannerCore, checked_query
+from services.scanner.custom_scans import MAX_SCANS, CustomScans, Scan, ScanKey
+from services.scanner.list_stream import MAX_HELD, ListStream
+from services.scanner.list_subscription import ListSubscription
+from services.scanner.metrics import LagMeter, last_trade_ns
+
+MAX_SUBSCRIBERS: Final = 10_000
+# A message to one subscriber costs about half of this: with many of them changes are conflated, so that sending
+# leaves the other half of a core to the market.
+MESSAGE_SECONDS: Final = 0.0002
+# Up to so many subscribers get every change.
+UNPACED_SUBSCRIBERS: Final = 100
+TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
+WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
+
+
+class ListListener(Protocol):
+    """Is called after what was published is in the streams. Its methods may not wait, and should be brief."""
+
+    def frame_applied(self, frame: Frame, updates: list[ListUpdate]) -> None:
+        """A frame was applied and changed these lists."""
+
+    def market_replaced(self) -> None:
+        """The market is another one, or the same one at another position."""
+
+
+class ListHub(MarketCopy[list[ListUpdate]]):
+    """The scanner's copy of the market, and the source of every list stream.
+
+    `measures_lag`: True if trades' times can be compared with the wall clock;
+    `max_held`: changes of a list that are held for subscribers that resume.
+    """
+
+    def __init__(
+        self,
+        core: ScannerCore,
+        *,
+        measures_lag: bool,
+        max_subscribers: int = MAX_SUBSCRIBERS,
+        max_scans: int = MAX_SCANS,
+        max_held: int = MAX_HELD,
+    ) -> None:
+        super().__init__(core, metrics.SERVICE, metrics.IS_CURRENT)
+        self.core = core
+        self.lag = LagMeter() if measures_lag else None
+        self.last_refresh_ns: int | None = None
+        self.subscribers = 0
+        self.listeners: list[ListListener] = []
+        self.scans = CustomScans(self._scan_stream, max_scans)
+        self._streams: dict[str, ListStream] = {}
+        self._max_subscribers = max_subscribers
+        self._max_held = max_held
+        self._closing: str | None = None
+
+    # --- the copy of the market
+
+    def apply(self, frame: Frame) -> None:
+        """Applies a frame and publishes what it changed; raises FrameError."""
+        began = monotonic()
+        super().apply(frame)
+        if frame.kind == WATERMARK:
+            metrics.REFRESH_SECONDS.observe(monotonic() - began)
+            self.last_refresh_ns = wall_ns()
+            if self.lag is not None:
+                for seconds in self.lag.refreshed(self.last_refresh_ns):
+                    metrics.LIST_LAG.observe(seconds)
+
+    def frame_applied(self, frame: Frame, updates: list[ListUpdate]) -> None:
+        if self.lag is not None and frame.kind == TRADES and (trade_ns := last_trade_ns(frame.body)) is not None:
+            self.lag.add_trade(trade_ns)
+        for update in updates:
+            stream = self._streams.get(update.list)
+            if stream is None:
+                self.scans.publish(update)
+                metrics.LIST_UPDATES.labels(SCAN).inc()
+            else:
+                stream.publish(update.previous_sequence, update.sequence, update.delta)
+                metrics.LIST_UPDATES.labels(update.list).inc()
+        for listener in self.listeners:
+            listener.frame_applied(frame, updates)
+
+    def load(self, data: bytes, position: Position) -> None:
+        """Replaces the market by a snapshot; raises FrameError."""
+        with metrics.LOAD_SECONDS.time():
+            super().load(data, position)
+
+    def market_replaced(self, reason: str) -> None:
+        core = self.core
+        for name in core.definitions:
+            position = core.list_position(name)
+            if (stream := self._streams.get(name)) is None:
+                self._streams[name] = self._stream(name, position, functools.partial(core.ranked_list, name))
+            elif stream.position != position:
+                # At the same position it is the same list, and subscribers go on.
+                stream.restart(position, reason)
+        self.scans.replace_market(core.market, core.scan_position, reason)
+        for listener in self.listeners:
+            listener.market_replaced()
+
+    # --- subscriptions
+
+    @property
+    def slow_subscribers(self) -> int:
+        """The number of subscribers that fell behind and have not caught up."""
+        return sum(stream.slow for stream in self._streams.values()) + sum(scan.stream.slow for scan in self.scans)
+
+    def least_interval(self) -> float:
+        """Seconds between updates that every subscriber gets at least."""
+        return self.subscribers * MESSAGE_SECONDS if self.subscribers > UNPACED_SUBSCRIBERS else 0.0
+
+    @contextlib.contextmanager
+    def list_subscription(
+        self, name: str, requested_position: Position | None, min_interval_ms: int
+    ) -> Iterator[ListSubscription]:
+        """A subscriber of a built-in list, counted meanwhile. Raises NOT_READY, TOO_MANY_STREAMS."""
+        self.core.market  # noqa: B018  NOT_READY while there is none
+        with self._counted(name):
+            yield ListSubscription(self._streams[name], requested_position, min_interval_ms / 1000)
+
+    def tap(self, name: str, min_interval_ms: int) -> ListSubscription:
+        """A subscription of this process's own, which is not counted. KeyError before there is a market."""
+        return ListSubscription(self._streams[name], None, min_interval_ms / 1000)
+
+    @contextlib.contextmanager
+    def scan_subscription(
+        self, filter_text: str, order_by: str, limit: int, min_interval_ms: int
+    ) -> Iterator[ListSubscription]:
+        """The same of a custom scan, which is kept while it has subscribers. Raises TOO_MANY_SCANS, too."""
+        market = self.core.market
+        checked_query(filter_text, order_by)
+        with self._counted(SCAN):
+            scan = self.scans.open(market, ScanKey(filter_text.strip(), order_by.strip(), limit))
+            metrics.OPEN_SCANS.set(len(self.scans))
+            try:
+                yield ListSubscription(scan.stream, None, min_interval_ms / 1000)
+            finally:
+                # By now it may be another market.
+                self.scans.release(self.core.market, scan)
+                metrics.OPEN_SCANS.set(len(self.scans))
+
+    def close(self, reason: str) -> None:
+        """Ends every subscription with going_away; new ones get it at once."""
+        self._closing = reason
+        for stream in self._streams.values():
+            stream.close(reason)
+        self.scans.close(reason)
+
+    @contextlib.contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        if self.subscribers >= self._max_subscribers:
+            raise TOO_MANY_STREAMS.error(
+                f"limit reached: {self._max_subscribers} subscribers", maximum=self._max_subscribers
+            )
+        self.subscribers += 1
+        gauge = metrics.subscribers(name)
+        gauge.inc()
+        try:
+            yield
+        finally:
+            self.subscribers -= 1
+            gauge.dec()
+
+    def _scan_stream(self, scan: Scan) -> ListStream:
+        core = self.core
+        return self._stream(SCAN, core.scan_position(scan.handle), lambda: core.scan(scan.handle))
+
+    def _stream(self, name: str, position: Position, take_snapshot: Callable[[], bytes]) -> ListStream:
+        gauge, events = metrics.slow_subscribers(name), metrics.SLOW_EVENTS.labels(name)
+
+        def on_slow(is_slow: bool) -> None:
+            if is_slow:
+                events.inc()
+            gauge.inc(1 if is_slow else -1)
+
+        stream = ListStream(name, position, take_snapshot, on_slow, self.least_interval, max_held=self._max_held)
+        if self._closing is not None:
+            stream.close(self._closing)
+        return stream
