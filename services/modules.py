@@ -1,8 +1,8 @@
 """The services of the mesh: the first file to read.
 
-`tradeul list-targets` prints this table, `tradeul serve NAME` runs one of them,
-`tradeul up` starts all of them, each after what it needs, and stops them in
-reverse. This file imports nothing: the modules are loaded where they run.
+`tradeul list-targets` prints this table. `tradeul serve NAME` runs one service;
+`tradeul up` starts all of them, each after those it needs, and stops them in
+reverse order. This file imports no service: modules are loaded where they run.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -12,8 +12,8 @@ class Module(NamedTuple):
     """One service.
 
     `needs` must be serving before it starts; "redis" and "postgres" are the
-    stores. `factory` is `module:function(settings) -> Service`. A service that
-    speaks another protocol than gRPC on its port is ready when its /readyz says so.
+    stores. `factory` is `module:function(settings) -> Service`. A service whose
+    port does not speak gRPC is ready when its /readyz says so.
     """
 
     name: str
@@ -30,7 +30,7 @@ MODULES: Final = (
         9100,
         (),
         "services.simulator.service:create",
-        "a synthetic market that speaks the vendor's WebSocket and REST; only without a vendor key",
+        "a synthetic market with the vendor's WebSocket and REST API; runs only without a vendor key",
         protocol="http",
     ),
     Module(
@@ -38,57 +38,57 @@ MODULES: Final = (
         8004,
         ("redis",),
         "services.market_session.service:create",
-        "which session the market is in; the trading calendar",
+        "the market's current session and the trading calendar",
     ),
     Module(
         "polygon_ws",
         9001,
         ("simulator",),
         "services.polygon_ws.service:create",
-        "the vendor's live feed, decoded, batched and kept until acknowledged",
+        "the vendor's live feed: decoded, batched and retained until acknowledged",
     ),
     Module(
         "data_ingest",
         9002,
         ("redis", "postgres", "market_session", "polygon_ws"),
         "services.data_ingest.service:create",
-        "the sequencer: admits, orders, adds reference data, keeps the ring and the snapshot",
+        "the sequencer: admits and orders events, adds reference data, retains frames and a snapshot",
     ),
     Module(
         "scanner",
         8001,
         ("redis", "data_ingest"),
         "services.scanner.service:create",
-        "the state and its ranked lists, to any number of subscribers",
+        "the market state and its ranked lists, for any number of subscribers",
     ),
     Module(
         "analytics",
         8002,
         ("redis", "postgres", "data_ingest"),
         "services.analytics.service:create",
-        "relative volume, the day's range and 1-minute bars, to Redis and PostgreSQL",
+        "relative volume, the day's price range and 1-minute bars, also in Redis and PostgreSQL",
     ),
     Module(
         "ticker",
         8005,
         ("redis", "postgres"),
         "services.ticker.service:create",
-        "one symbol's row, company and stored bars; stored scans; the scanner filters",
+        "one symbol's row, company and stored bars; the history of the lists; the scanner filters",
     ),
     Module(
         "data_maintenance",
         8006,
-        # It waits for the sequencer, so that the start of what people see goes first.
+        # It waits for the sequencer, so that the services users see start first.
         ("redis", "postgres", "market_session", "data_ingest"),
         "services.data_maintenance.service:create",
-        "the nightly and periodic work on the stores, once however many there are; its runs",
+        "scheduled maintenance of the stores, each run once for any number of replicas",
     ),
     Module(
         "historical",
         8003,
         ("postgres",),
         "services.historical.service:create",
-        "loads history: the universe, companies, daily bars, volume by time of day; resumes, tells its progress",
+        "loads history, resumably: symbols, companies, daily bars, volume by time of day",
     ),
     Module(
         "websocket_server",
@@ -103,31 +103,31 @@ MODULES: Final = (
         8007,
         (),
         "services.health.service:create",
-        "the mesh's health as the public door shows it",
+        "the mesh's health as reported by the gateway",
     ),
 )
 
-# Stands in polygon_ws's place, at its address, while a day is played again.
+# Replaces polygon_ws, at its address, during a replay.
 REPLAY: Final = Module(
     "replay",
     9001,
     ("simulator", "postgres"),
     "services.replay.service:create",
-    "a day's flat file or stored minute bars as the feed",
+    "a past day as the feed, from a flat file or stored minute bars",
 )
-# What has no place in a replay: it would write what it sees to the stores of the live market.
+# Not run in a replay, because they would write its data to the stores of the live market.
 LIVE_ONLY: Final = ("analytics", "historical", "data_maintenance")
 STORES: Final = ("redis", "postgres")
-# The public door and its admin page, which are Envoy's.
+# The gateway and its admin page, both Envoy's.
 GATEWAY_PORT: Final = 8000
 GATEWAY_ADMIN_PORT: Final = 8099
 GATEWAY_NEEDS: Final = ("scanner", "market_session", "health")
-# The door opens once these serve, too; it goes on without them.
+# The gateway starts once these serve, too, but does not need them afterwards.
 GATEWAY_AFTER: Final = (*GATEWAY_NEEDS, "websocket_server")
 
 
 def by_name(name: str) -> Module:
-    """Raises KeyError naming what there is."""
+    """Returns the module of that name; raises KeyError listing the valid names."""
     for module in (*MODULES, REPLAY):
         if module.name == name:
             return module
