@@ -69,7 +69,7 @@ $(BIN)/python:
 	@echo "Creating $(VENV) with $$($(PYTHON) --version): a few seconds"
 	@$(PYTHON) -m venv $(VENV)
 
-# Includes what builds the core, so that a later change of the core needs no further installation.
+# Includes the packages that build the core: a Cython newer than the compiled modules would recompile them all.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the packages that run the mesh: a download of 200 MB, once; 1 to 2 minutes"
 	@$(BIN)/python tools/requirements.py build run embedded simulator > $(VENV)/requirements-run.txt
