@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -57,17 +57,30 @@ def main() -> None:
     # and its handlers can end the child before it becomes the program.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
-        cli(prog_name="tradeul")
+        sys.exit(cli(prog_name="tradeul", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "tradeul"
+        fail(f"{error.format_message().rstrip('.')} ({command} --help)", error.exit_code)
+    except click.ClickException as error:
+        fail(error.format_message(), error.exit_code)
+    except click.Abort:
+        fail("stopped")
     except SettingsError as error:
-        click.echo(f"tradeul: {redact(str(error))}", err=True)
-        sys.exit(EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     except StartError as error:
-        click.echo(f"tradeul: {redact(str(error))}", err=True)
-        sys.exit(1)
+        fail(str(error))
     except Exception as error:  # noqa: BLE001  # an operator gets a line, not a traceback
         place = place_of(error)
-        click.echo(f"tradeul: {described(error)}" + (f" (at {place})" if place else ""), err=True)
-        sys.exit(1)
+        fail(described(error) + (f" (at {place})" if place else ""))
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Ends the process with an error as one line; wrong settings have a line each."""
+    click.echo(f"tradeul: {redact(message)}", err=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

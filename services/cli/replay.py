@@ -122,8 +122,9 @@ def _prepared_date(path: Path, settings: Settings) -> datetime.date:
     is_terminal = sys.stderr.isatty()
 
     def tell(step: str) -> None:
+        # Left at its beginning, so that a log line takes its place.
         if is_terminal:
-            click.echo(f"\r\x1b[K{path.name}: {step}", err=True, nl=False)
+            click.echo(f"\r\x1b[K{path.name}: {step}\r", err=True, nl=False)
 
     with ctrl_c_is_an_interrupt():
         day = prepare(path, cache_of(settings), tell)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from services.cli.signals import ctrl_c_is_an_interrupt
+from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
 from services.market.flat_files import DAILY_BARS_KIND, MINUTE_BARS_KIND
@@ -36,8 +37,10 @@ def simulate_flat_files(folder: Path, first: datetime, last: datetime | None, ki
         with ctrl_c_is_an_interrupt():
             for path in flat_files.write(market, folder, dates, [KINDS[kind] for kind in kinds or KINDS]):
                 click.echo(str(path))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise click.ClickException(reason_of(error)) from error
+    except OSError as error:
+        raise StartError(f"cannot write to {folder.absolute()}: {error.strerror or reason_of(error)}") from error
 
 
 def span(first: date, last: date) -> list[date]:

@@ -13,10 +13,12 @@ from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.lists.client import ListCopy, ListRequest, follow_list
-from services.kit.runtime.clock import new_york_time
+from services.kit.runtime.clock import monotonic, new_york_time
+from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Settings
 
-FRAMES_PER_SECOND = 4
+# Longer than a service takes to come back.
+FIRST_ANSWER_SECONDS = 5.0
 INTERVAL_MS = 250
 PLAIN_WIDTH = 200
 HALTS = "halts"
@@ -49,12 +51,12 @@ COUNTS = frozenset({"volume_today", "float_shares", "halts_today"})
 
 @click.command()
 @click.argument("list_name", metavar="LIST", required=False)
-@click.option("--address", metavar="HOST:PORT", help="The public door or a scanner; default: the gateway's address.")
+@click.option("--address", metavar="HOST:PORT", help="The gateway or a scanner; default: the gateway's address.")
 @click.option("--limit", type=click.IntRange(1, 500), default=25, show_default=True, help="Rows to show.")
-@click.option("--filter", "filter_text", metavar="TEXT", help="An own list instead: its filter.")
-@click.option("--order", "order_by", metavar="TEXT", help="An own list's order: 'chg_5m desc'.")
+@click.option("--filter", "filter_text", metavar="TEXT", help="A custom scan instead: its filter.")
+@click.option("--order", "order_by", metavar="TEXT", help="The custom scan's order: 'chg_5m desc'.")
 def top(list_name: str | None, address: str | None, limit: int, filter_text: str | None, order_by: str | None) -> None:
-    """Show LIST, or an own list by --filter and --order, live. Ctrl-C ends it."""
+    """Show LIST, or a custom scan by --filter and --order, live until Ctrl-C; once where the output is no terminal."""
     request = make_request(list_name, filter_text, order_by, limit)
     target = address or str(Settings.load().address("gateway"))
     title = list_name or " ".join(part for part in (filter_text, order_by and f"by {order_by}") if part)
@@ -67,15 +69,15 @@ def top(list_name: str | None, address: str | None, limit: int, filter_text: str
 
 
 def make_console() -> Console:
-    """The terminal; where there is none, lines as long as the table's are."""
+    """The terminal; where there is none, lines are as long as the table needs."""
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def make_request(list_name: str | None, filter_text: str | None, order_by: str | None, limit: int) -> ListRequest:
-    """What to ask the scanner for; raises click.UsageError when it is neither a list nor an own list."""
-    is_own = filter_text is not None or order_by is not None
-    if (list_name is None) != is_own:
+    """What to ask the scanner for; raises click.UsageError when it is neither a list nor a custom scan."""
+    is_custom = filter_text is not None or order_by is not None
+    if (list_name is None) != is_custom:
         raise click.UsageError("expected either LIST or --filter and --order")
     if list_name is not None:
         return scanner_pb2.WatchListRequest(list=list_name, min_interval_ms=INTERVAL_MS)
@@ -85,13 +87,30 @@ def make_request(list_name: str | None, filter_text: str | None, order_by: str |
 
 
 async def show(target: str, request: ListRequest, title: str, limit: int, console: Console) -> None:
-    """Draws the list until cancelled; raises grpc.aio.AioRpcError when the request is refused for good."""
+    """Draws the list until cancelled, or once where there is no terminal.
+
+    Raises grpc.aio.AioRpcError when the request is refused for good, StartError when nobody answers at first.
+    """
     copy = ListCopy()
     copy.problem = f"connecting to {target}"
-    updates: AsyncIterator[ListCopy] = follow_list(target, request, copy)
-    with Live(render(copy, title, limit), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+    updates = _updates(target, request, copy)
+    if not console.is_terminal:
+        await anext(update async for update in updates if update.is_loaded)
+        console.print(render(copy, title, limit))
+        return
+    with Live(render(copy, title, limit), console=console, auto_refresh=False, screen=True) as live:
         async for _ in updates:
             live.update(render(copy, title, limit), refresh=True)
+
+
+async def _updates(target: str, request: ListRequest, copy: ListCopy) -> AsyncIterator[ListCopy]:
+    """Yields the copy after each change; a list that was there once is waited for, however long it is away."""
+    began, was_loaded = monotonic(), False
+    async for update in follow_list(target, request, copy):
+        was_loaded = was_loaded or update.is_loaded
+        if not was_loaded and monotonic() - began > FIRST_ANSWER_SECONDS:
+            raise StartError(f"no list from {target}: {update.problem}; is the mesh running (tradeul up)?")
+        yield update
 
 
 def render(copy: ListCopy, title: str, limit: int) -> RenderableType:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -155,3 +156,66 @@ def test_an_order_that_cannot_be() -> None:
     specs = [ProcessSpec(name="b", command=("true",), needs=("a",)), ProcessSpec(name="a", command=("true",))]
     with pytest.raises(ValueError, match="b needs a, expected before it"):
         check_order(specs)
+
+
+CHATTER = """
+import os, sys, threading
+name, count = sys.argv[1], int(sys.argv[2])
+def write(fd):
+    for number in range(count):
+        data = f"{name} {fd} {number} {'x' * (number * 37 % 9000)}.\\n".encode()
+        # In pieces, as buffers are flushed.
+        for first in range(0, len(data), 700):
+            os.write(fd, data[first : first + 700])
+write(1)
+write(2)
+"""
+TALK = """
+import asyncio, sys
+from services.cli.local.process import ProcessSpec
+from services.cli.local.supervisor import Supervisor
+from services.cli.up import line_sink
+from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.settings import Settings
+async def main():
+    settings = Settings.load({})
+    configure(settings, "up")
+    specs = [
+        ProcessSpec(name=f"child{i}", command=(sys.executable, "-c", sys.argv[1], f"child{i}", "150"), once=True)
+        for i in range(12)
+    ]
+    supervisor = Supervisor(specs, line_sink(settings))
+    starting = asyncio.create_task(supervisor.start())
+    while not starting.done():
+        get_logger("test").warning("own line", padding="y" * 3000)
+        await asyncio.sleep(0.001)
+    await starting
+    await supervisor.stop()
+asyncio.run(main())
+"""
+
+
+async def test_lines_of_many_children_are_whole() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", TALK, CHATTER), stderr=asyncio.subprocess.PIPE, limit=1 << 20
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    # Slowly, so that pipes are full.
+    while line := (await process.stderr.readline()).decode():
+        lines.append(line)
+        if len(lines) % 100 == 0:
+            await asyncio.sleep(0.01)
+    assert await process.wait() == 0
+    own, written = (
+        re.compile(r"\S+Z \[(warning|info) +\] .*service=up\n"),
+        re.compile(r" +(child\d+) \| \1 (\d) (\d+) x*\.\n"),
+    )
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for line in lines:
+        if match := written.fullmatch(line):
+            numbers.setdefault((match[1], match[2]), []).append(int(match[3]))
+        else:
+            assert own.fullmatch(line), line[:300]
+    assert len(numbers) == 24
+    assert all(found == list(range(150)) for found in numbers.values())
