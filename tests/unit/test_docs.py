@@ -1,11 +1,17 @@
 """What the documentation refers to exists, and what refers to it finds it."""
 
+import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
+import click
 import pytest
+
+from services.cli.main import cli
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench/README.md"])
@@ -24,6 +30,13 @@ LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#+ (.+?) *$", re.MULTILINE)
 PATH: Final = re.compile(r"`((?:services|fastcore|tests|tools|bench|protos|gateway)/[\w./-]+)`")
 TEST_FILE: Final = re.compile(r"`(test_\w+\.py)`")
+# A line of an indented block that runs tradeul; a synopsis, with its [--options], is none.
+COMMAND: Final = re.compile(r"^    (?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?tradeul (?!.*\[--)(.+)$", re.MULTILINE)
+URL: Final = re.compile(r"(?:-X (\w+) )?\"?(?:http://)?localhost:8000(/[^\s\"')`]*)")
+# The dialect that pages and protos have left behind: the field's words are in CONTRIBUTING.md.
+DIALECT: Final = re.compile(
+    r"\b(?:doors?|own (?:list|scan)s?|whole state|alarms?|boards?|told|heard|asked for|when left out)\b", re.IGNORECASE
+)
 METRIC: Final = re.compile(r"\btradeul_[a-z0-9_]+\b")
 
 
@@ -83,3 +96,44 @@ def test_every_metric_in_the_docs_is_exported() -> None:
         for name in METRIC.findall(text(page)):
             if not name.endswith("_"):  # "tradeul_ws_*"
                 assert {name, name.removesuffix("_total")} & exported, f"{page.name}: {name}"
+
+
+def test_pages_and_protos_use_the_fields_words() -> None:
+    written = [*PAGES, *(path for path in SOURCES if path.suffix in {".proto", ".toml", ".yaml"})]
+    assert not {str(path.relative_to(ROOT)): found for path in written if (found := DIALECT.findall(text(path)))}
+
+
+COMMANDS: Final = sorted({line for page in PAGES for line in COMMAND.findall(text(page))})
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_in_the_docs_is_one(line: str) -> None:
+    """Its name, options and arguments are read as the command line reads them; nothing runs."""
+    name, *arguments = shlex.split(line, comments=True)
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    command.make_context(name, arguments)
+
+
+ROUTES: Final[dict[str, dict[str, Any]]] = json.loads(text(ROOT / "gateway/openapi.json"))["paths"]
+
+
+def test_the_rest_guide_has_every_route_and_no_other() -> None:
+    titles = [line.removeprefix("### ") for line in text(ROOT / "docs/rest.md").splitlines() if line.startswith("### ")]
+    described = sorted(route for title in titles for route in title.split(", "))
+    assert described == sorted(f"{method.upper()} {path}" for path, methods in ROUTES.items() for method in methods)
+
+
+def test_every_url_in_the_docs_has_a_route_and_its_parameters() -> None:
+    patterns = {re.compile(re.sub(r"\\\{\w+\\\}", r"[^/:?]+", re.escape(path))): path for path in ROUTES}
+    for page in PAGES:
+        for method, url in URL.findall(text(page)):
+            parts = urlsplit(url)
+            if parts.path in {"/openapi.json", "/ws/scanner"}:
+                continue
+            found = [path for pattern, path in patterns.items() if pattern.fullmatch(parts.path)]
+            assert found, f"{page.name}: {url}"
+            methods = ROUTES[found[0]]
+            assert not method or method.lower() in methods, f"{page.name}: {method} {url}"
+            known = {each["name"] for operation in methods.values() for each in operation.get("parameters", ())}
+            assert {name for name, _ in parse_qsl(parts.query)} <= known, f"{page.name}: {url}"
