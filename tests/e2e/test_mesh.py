@@ -1,8 +1,11 @@
 """The mesh as a newcomer has it, with the simulator, seen from outside through the public door."""
 
 import asyncio
+import getopt
 import json
 import os
+import re
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from grpc_status import rpc_status
 from tradeul.v1 import market_session_pb2, market_session_pb2_grpc, scanner_pb2, scanner_pb2_grpc
 
 from services.kit.lists.client import ListCopy, follow_list
+from services.kit.runtime.packaged import checkout
 from tests.support.mesh import Mesh, processes_below
 
 SYMBOLS = 400
@@ -217,6 +221,34 @@ async def test_malformed_json_is_a_400(client: httpx.AsyncClient) -> None:
     answer = await client.post("/api/v1/scanner/scans:query", content=b'{"filter": ')
     assert answer.status_code == 400
     assert answer.json()["code"] == 3
+
+
+def documented_requests() -> list[tuple[str, str, str | None]]:
+    """Method, path and body of every curl command in the README and in docs/, in their order."""
+    pages = [checkout() / "README.md", *sorted((checkout() / "docs").glob("*.md"))]
+    lines = "\n".join(page.read_text(encoding="utf-8") for page in pages).replace("\\\n", " ")
+    requests = []
+    for command in re.findall(r"^    curl .*$", lines, re.MULTILINE):
+        _, *arguments = shlex.split(command, comments=True)
+        options, urls = getopt.gnu_getopt(arguments, "NX:d:")
+        given = dict(options)
+        body = given.get("-d")
+        requests.append((given.get("-X", "GET" if body is None else "POST"), urls[0].partition(":8000")[2], body))
+    return requests
+
+
+async def test_every_curl_command_of_the_docs_works(client: httpx.AsyncClient) -> None:
+    requests = documented_requests()
+    assert len(requests) > 15
+    try:
+        for method, path, body in requests:
+            async with client.stream(method, path, content=body) as answer:
+                assert answer.status_code == 200, f"{method} {path}: {(await answer.aread()).decode()}"
+                if ":watch" in path:
+                    await read_events(answer, until="snapshot")
+    finally:
+        # The only thing that these commands leave behind.
+        await client.delete("/api/v1/filters/tech")
 
 
 async def test_grpc_through_the_same_door(channel: grpc.aio.Channel) -> None:
