@@ -92,7 +92,7 @@ async def show(target: str, request: ListRequest, title: str, limit: int, consol
     Raises grpc.aio.AioRpcError when the request is refused for good, StartError when nobody answers at first.
     """
     copy = ListCopy()
-    copy.problem = f"connecting to {target}"
+    copy.unhealthy_reason = f"connecting to {target}"
     updates = _updates(target, request, copy)
     if not console.is_terminal:
         await anext(update async for update in updates if update.is_loaded)
@@ -109,7 +109,7 @@ async def _updates(target: str, request: ListRequest, copy: ListCopy) -> AsyncIt
     async for update in follow_list(target, request, copy):
         was_loaded = was_loaded or update.is_loaded
         if not was_loaded and monotonic() - began > FIRST_ANSWER_SECONDS:
-            raise StartError(f"no list from {target}: {update.problem}; is the mesh running (tradeul up)?")
+            raise StartError(f"no list from {target}: {update.unhealthy_reason}; is the mesh running (tradeul up)?")
         yield update
 
 
@@ -130,8 +130,8 @@ def render(copy: ListCopy, title: str, limit: int) -> RenderableType:
 
 def status_line(copy: ListCopy) -> Text:
     """Time of the list, its position, or what is wrong."""
-    if copy.problem:
-        return Text(copy.problem, style="yellow")
+    if copy.unhealthy_reason:
+        return Text(copy.unhealthy_reason, style="yellow")
     if not copy.is_loaded:
         return Text("waiting for the list", style="dim")
     time = new_york_time(copy.timestamp_ns)

@@ -1,22 +1,20 @@
-"""One WebSocket connection: what it sends is checked and bounded, what it is sent is what it can take."""
+"""One WebSocket connection: its requests are checked and bounded, and it is sent no more than it takes."""
 
 import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from services.kit.rpc.ring import Position
-from services.websocket_server import messages, metrics
-from services.websocket_server.channel import Subscription
-from services.websocket_server.requests import Request, RequestError, parse
-
-if TYPE_CHECKING:
-    from services.websocket_server.hub import ClientHub
+from services.websocket_server import client_messages, metrics
+from services.websocket_server.client_messages import Request, RequestError, parse
+from services.websocket_server.limits import Limits, MessageAllowance
+from services.websocket_server.list_broadcast import ListBroadcast, Subscription
 
 # Close codes of RFC 6455; picows' enumeration has them too, but not those above 3000.
 OK: Final = 1000
@@ -27,14 +25,39 @@ CUT_OFF: Final = 1006
 INVALID_TEXT: Final = 1007
 POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009
-# Of a client that does not read; the older system's code.
+# For a client that does not read: the older system's code.
 NOT_READING: Final = 3008
 NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
 LONGEST_REASON: Final = 120
 FLOOD_CLOSE_SECONDS: Final = 1.0
-# What a request that may be answered with a whole list weighs in the rate of messages.
+# The weight, in the rate of messages, of a request that may be answered with a whole list.
 WHOLE_LIST: Final = 5
 LIGHT: Final = 1
+
+
+class ClientHost(Protocol):
+    """All clients and lists together, as one client sees them."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    lists: Sequence[str]
+    # Clients whose closing handshake is under way.
+    closing: "set[Client]"
+
+    def broadcast(self, name: str) -> ListBroadcast:
+        """A list's broadcast."""
+
+    def joined(self, client: "Client") -> None:
+        """The connection is open."""
+
+    def left(self, client: "Client") -> None:
+        """The connection is closing or gone."""
+
+    def blocked(self, client: "Client") -> None:
+        """The client's buffer is full."""
+
+    def unblocked(self, client: "Client") -> None:
+        """The client's buffer has drained."""
 
 
 class Client(WSListener):
@@ -42,41 +65,37 @@ class Client(WSListener):
 
     __slots__ = (
         "_abort_timer",
-        "_excess",
+        "_allowance",
         "_hub",
         "_loop",
         "_parts",
         "_pinged_at",
         "_stalled_at",
         "_stalled_bytes",
-        "_tokens",
-        "_tokens_at",
         "_transport",
         "close_code",
         "connection_id",
-        "heard_at",
         "is_blocked",
+        "received_at",
         "subscriptions",
         "write",
     )
 
-    def __init__(self, hub: "ClientHub") -> None:
+    def __init__(self, hub: ClientHost) -> None:
         self.connection_id = secrets.token_hex(8)
         self.subscriptions: dict[str, Subscription] = {}
-        # Whether its buffer is full.
+        # True while its buffer is full.
         self.is_blocked = False
-        # What we closed it with; 0 while it is open.
+        # The code that the server closed it with; 0 while it is open.
         self.close_code = 0
         self._hub = hub
         self._loop = hub.loop
         now = self._loop.time()
-        self.heard_at = now
-        # When a ping without an answer was sent; 0 when there is none.
+        self.received_at = now
+        # The time of a ping without an answer; 0 when there is none.
         self._pinged_at = 0.0
         self._parts: bytearray | None = None
-        self._tokens = float(hub.limits.message_burst)
-        self._tokens_at = now
-        self._excess = 0
+        self._allowance = MessageAllowance(hub.limits, now)
         self._stalled_at = 0.0
         self._stalled_bytes = 0
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -93,7 +112,7 @@ class Client(WSListener):
         underlying.set_write_buffer_limits(high=limits.unsent_bytes)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock = underlying.get_extra_info("socket")
-            # Fails for a peer that is gone already, of which we hear next.
+            # Fails for a peer that is gone already: the next callback says so.
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.kernel_unsent_bytes)
         self.write = underlying.write
@@ -120,7 +139,7 @@ class Client(WSListener):
             return
         if self.close_code or transport.is_close_frame_sent:
             return
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         self._pinged_at = 0.0
         if kind == WSMsgType.PONG:
             return
@@ -155,7 +174,7 @@ class Client(WSListener):
         self._loop.call_soon(self._drained)
 
     def close(self, code: int, reason: str, seconds: float | None = None) -> None:
-        """Ends the connection with a close code; it is cut when the client has not answered after so long."""
+        """Ends the connection with a close code; it is cut when the client has not answered within `seconds`."""
         transport = self._transport
         if self.close_code or transport is None:
             return
@@ -173,10 +192,10 @@ class Client(WSListener):
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
 
-    # --- what the hub asks for
+    # --- for the hub and the lists
 
     def check(self, now: float) -> None:
-        """Looks after a client that does not read or has not been heard for a while."""
+        """Closes a client that does not read, and pings one that has been quiet for a while."""
         limits = self._hub.limits
         if self.is_blocked:
             unsent = self._unsent()
@@ -187,17 +206,17 @@ class Client(WSListener):
                 self.close(NOT_READING, f"nothing was read for {limits.stall_seconds:g} s")
         elif self._pinged_at:
             if now - self._pinged_at >= limits.pong_within_seconds:
-                self.close(NOT_READING, f"no sign of life for {now - self.heard_at:.0f} s")
-        elif now - self.heard_at >= limits.ping_after_seconds:
+                self.close(NOT_READING, f"no sign of life for {now - self.received_at:.0f} s")
+        elif now - self.received_at >= limits.ping_after_seconds:
             self._pinged_at = now
             assert self._transport is not None, "checked while it is open"
             self._transport.send_ping()
 
     def refuse(self, list_name: str, message: str) -> None:
         self.subscriptions.pop(list_name, None)
-        self._tell_error(message, list_name)
+        self._send_error(message, list_name)
 
-    # --- what the client asks for
+    # --- requests
 
     def _take(self, payload: bytes) -> None:
         if not is_utf8(payload):
@@ -217,27 +236,27 @@ class Client(WSListener):
         name = request.list_name
         subscription = self.subscriptions.get(name)
         if request.action == "ping":
-            self._send("pong", messages.pong())
+            self._send("pong", client_messages.pong())
         elif request.action == "subscribe_list":
             self._subscribe(name, subscription, request.position)
         elif subscription is None:
             self._reject("not_subscribed", f"expected a list that you are subscribed to, was {name!r}", name)
         elif request.action == "resync":
-            subscription.channel.restart(subscription, request.position)
+            subscription.broadcast.restart(subscription, request.position)
         else:
             del self.subscriptions[name]
-            subscription.channel.unsubscribe(subscription)
+            subscription.broadcast.unsubscribe(subscription)
 
     def _subscribe(self, name: str, subscription: Subscription | None, position: Position | None) -> None:
-        channel = self._hub.channel(name)
+        broadcast = self._hub.broadcast(name)
         if subscription is not None:
             # Nothing of the list may come between this answer and what it begins with.
-            channel.take_out(subscription)
-        self.write(messages.subscribed(channel.feed.name_json))
+            broadcast.suspend(subscription)
+        self.write(client_messages.subscribed(broadcast.feed.name_json))
         if subscription is not None:
-            channel.restart(subscription, position)
+            broadcast.restart(subscription, position)
         else:
-            self.subscriptions[name] = channel.subscribe(self, position)
+            self.subscriptions[name] = broadcast.subscribe(self, position)
 
     def _take_part(self, frame: WSFrame) -> None:
         parts = self._parts if self._parts is not None else bytearray()
@@ -252,21 +271,14 @@ class Client(WSListener):
             self._take(bytes(parts))
 
     def _may_send(self, weight: int) -> bool:
-        """Counts a message; whether it may be read. Says so once when it may not, and ends what goes on and on."""
-        limits = self._hub.limits
-        now = self.heard_at
-        self._tokens = min(limits.message_burst, self._tokens + (now - self._tokens_at) * limits.messages_per_second)
-        self._tokens_at = now
-        if self._tokens >= limits.message_burst:
-            self._excess = 0
-        if self._tokens >= weight:
-            self._tokens -= weight
+        """Counts a message; False if it is one too many. The first such is answered, and many end the connection."""
+        allowance, limits = self._allowance, self._hub.limits
+        if allowance.take(weight, self.received_at):
             return True
-        self._excess += 1
-        if self._excess == 1:
+        if allowance.excess == 1:
             self._reject("too_many_messages", f"expected at most {limits.messages_per_second:g} messages per second")
-        elif self._excess > limits.excess_messages:
-            # Nothing more of this flood is even read; the code needs a moment to get there.
+        elif allowance.excess > limits.excess_messages:
+            # Nothing more of this flood is read; the close code needs a little time to get there.
             self.close(POLICY_VIOLATION, "too many messages", FLOOD_CLOSE_SECONDS)
             if self._transport is not None:
                 self._transport.underlying_transport.pause_reading()
@@ -280,19 +292,19 @@ class Client(WSListener):
 
     def _reject(self, reason: str, message: str, list_name: str | None = None) -> None:
         metrics.rejected(reason)
-        self._tell_error(message, list_name)
+        self._send_error(message, list_name)
 
-    def _tell_error(self, message: str, list_name: str | None = None) -> None:
-        self._send("error", messages.error(message, list_name))
+    def _send_error(self, message: str, list_name: str | None = None) -> None:
+        self._send("error", client_messages.error(message, list_name))
 
     def _send(self, kind: str, frames: bytes) -> None:
-        """Answers: not to one whose buffer is full."""
+        """Sends a message unless the buffer is full."""
         if not self.is_blocked:
             metrics.sent(kind, 1, len(frames))
             self.write(frames)
 
     def notify(self, frames: bytes) -> None:
-        """A message from the server by itself."""
+        """Sends a message that is no answer."""
         self._send("notice", frames)
 
     def _drained(self) -> None:
@@ -300,14 +312,14 @@ class Client(WSListener):
             return
         self.is_blocked = False
         # A reader that takes data is alive, even if its pong was stuck behind them.
-        self.heard_at = self._loop.time()
+        self.received_at = self._loop.time()
         self._pinged_at = 0.0
         self._hub.unblocked(self)
         for subscription in list(self.subscriptions.values()):
             subscription.unblock()
 
     def _unsent(self) -> int:
-        assert self._transport is not None, "asked while it is open"
+        assert self._transport is not None, "its buffer is read while it is open"
         size: int = self._transport.underlying_transport.get_write_buffer_size()
         return size
 
@@ -317,7 +329,7 @@ class Client(WSListener):
         handshake = transport.close_handshake
         if handshake is None:
             return CUT_OFF
-        # What picows itself found wrong, else what the client said.
+        # The code of picows' own close, else the client's.
         info = handshake.sent if not handshake.recv_then_sent else handshake.recv
         code = _number(info.code) if info is not None else 0
         if code == MESSAGE_TOO_BIG and not handshake.recv_then_sent:

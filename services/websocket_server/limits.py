@@ -1,4 +1,4 @@
-"""What one client, and all of them together, may cost."""
+"""The limits of one client, and of all of them together."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 class Limits(NamedTuple):
     """Bytes, seconds and counts; tests shorten them."""
 
-    # One message of a client's; what there is to say takes about 100 bytes.
+    # One message of a client; a request takes about 100 bytes.
     message_bytes: int = 4096
     # Messages in a row, and per second in the long run.
     message_burst: int = 100
     messages_per_second: float = 20.0
-    # Messages beyond that are answered with an error once and not read; so many more end the connection.
+    # Messages beyond that are answered with one error and not read; so many more end the connection.
     excess_messages: int = 100
     clients: int = 10_000
     handshake_seconds: float = 5.0
@@ -21,10 +21,10 @@ class Limits(NamedTuple):
     kernel_unsent_bytes: int = 128 * 1024
     # A client with a full buffer that takes nothing for so long is closed.
     stall_seconds: float = 10.0
-    # A quiet client is asked for a sign of life, and closed when none comes.
+    # A quiet client is pinged, and closed when it does not answer.
     ping_after_seconds: float = 20.0
     pong_within_seconds: float = 20.0
-    # How long a closing handshake may take.
+    # The longest closing handshake.
     close_seconds: float = 5.0
     # A list that nobody watches any more is followed on for so long.
     linger_seconds: float = 60.0
@@ -37,3 +37,29 @@ class Limits(NamedTuple):
     # Changes held per list for those who come back.
     held_changes: int = 2048
     held_bytes: int = 4 * 1024 * 1024
+
+
+class MessageAllowance:
+    """The messages that one client may still send: a token bucket."""
+
+    __slots__ = ("_limits", "_tokens", "_tokens_at", "excess")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        # Messages in a row that were too many.
+        self.excess = 0
+        self._limits = limits
+        self._tokens = float(limits.message_burst)
+        self._tokens_at = now
+
+    def take(self, weight: int, now: float) -> bool:
+        """Counts a message of this weight; False if it is one too many."""
+        limits = self._limits
+        self._tokens = min(limits.message_burst, self._tokens + (now - self._tokens_at) * limits.messages_per_second)
+        self._tokens_at = now
+        if self._tokens >= limits.message_burst:
+            self.excess = 0
+        if self._tokens >= weight:
+            self._tokens -= weight
+            return True
+        self.excess += 1
+        return False

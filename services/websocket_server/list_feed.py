@@ -1,13 +1,13 @@
-"""One list as clients are to see it: its rows now, and its newest changes, each encoded and framed once.
+"""One list as its clients get it: its rows now, and its newest changes, each encoded and framed once.
 
-Pure: the scanner's messages go in as bytes, frames come out.
+Pure: takes the scanner's messages as bytes, returns WebSocket frames.
 """
 
 from typing import Final
 
 from services.kit.lists.list_json import ListHole, ListRows
 from services.kit.rpc.ring import Position, Ring
-from services.websocket_server import messages
+from services.websocket_server.client_messages import frame
 
 MAX_HELD: Final = 2048
 MAX_HELD_BYTES: Final = 4 * 1024 * 1024
@@ -16,9 +16,9 @@ MAX_HELD_BYTES: Final = 4 * 1024 * 1024
 class ListFeed:
     """A list from its first snapshot on.
 
-    The ring holds framed delta messages by the list's own sequence. Whenever
-    the list gets somewhere without single steps that can be sent, `generation`
-    grows and the ring begins anew.
+    The ring holds framed delta messages by the list's own sequence. When the list
+    is replaced, or makes several steps in one, `generation` grows and the ring
+    begins anew.
     """
 
     def __init__(self, name: str, max_held: int = MAX_HELD, max_held_bytes: int = MAX_HELD_BYTES) -> None:
@@ -33,7 +33,7 @@ class ListFeed:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether a snapshot has come that still holds."""
+        """True while there is a snapshot that can be trusted."""
         return self._list.is_loaded
 
     @property
@@ -51,21 +51,21 @@ class ListFeed:
         return self._ring.held_bytes
 
     def holds(self, symbol: bytes) -> bool:
-        """Whether a symbol (as JSON) is in the list."""
+        """True if a symbol (as JSON) is in the list."""
         return symbol in self._list.rows
 
     def load(self, ranked_list: bytes | memoryview) -> bool:
-        """Takes the whole list, an encoded RankedList; whether it says anything new. Raises ValueError."""
+        """Takes the whole list, an encoded RankedList; False if it stands there already. Raises ValueError."""
         if not self._list.load(ranked_list):
             return False
         self._jump()
         return True
 
     def apply(self, list_delta: bytes | memoryview) -> bool:
-        """Takes the next change, an encoded ListDelta; whether clients can make this step.
+        """Takes the next change, an encoded ListDelta; False if clients cannot make it, since it is several in one.
 
-        They can't when it is several steps in one. Raises ListHole when it does not
-        fit, ValueError when it cannot be read; a snapshot has to come then.
+        Raises ListHole when it does not fit, ValueError when it cannot be read; a
+        snapshot has to come then.
         """
         before = self.position
         try:
@@ -78,22 +78,22 @@ class ListFeed:
             self._jump()
             return False
         self._snapshot = None
-        self._ring.append(messages.frame(*self._list.delta(encoded)))
+        self._ring.append(frame(*self._list.delta(encoded)))
         return True
 
     def forget(self) -> None:
-        """The list can no longer be trusted, or is no longer wanted: only a snapshot can go on."""
+        """Drops the list, which can no longer be trusted or is not wanted: only a snapshot can go on."""
         self._list.forget()
         self._snapshot = None
 
     def snapshot(self) -> bytes:
-        """The whole list as a framed message; made once per change, when somebody wants it."""
+        """The whole list as a framed message; made at most once per change."""
         if self._snapshot is None:
-            self._snapshot = messages.frame(*self._list.snapshot())
+            self._snapshot = frame(*self._list.snapshot())
         return self._snapshot
 
     def holds_after(self, sequence: int) -> bool:
-        """Whether every change after `sequence` is held."""
+        """True if every change after `sequence` is held."""
         return self._ring.oldest <= sequence + 1 <= self._ring.newest + 1
 
     def bytes_after(self, sequence: int) -> int:

@@ -1,4 +1,4 @@
-"""What the WebSocket door counts beside the metrics that all services share."""
+"""The WebSocket endpoint's metrics beside those that all services share."""
 
 from typing import Final
 
@@ -11,7 +11,9 @@ SERVICE: Final = "websocket_server"
 CLIENTS = Gauge("tradeul_ws_clients", "Open WebSocket connections.")
 MESSAGES = Counter("tradeul_ws_messages", "Messages written to clients, by type.", ["type"])
 BYTES = Counter("tradeul_ws_bytes", "Bytes written to clients, by type.", ["type"])
-SLOW_EVENTS = Counter("tradeul_ws_slow_clients", "Times a client fell behind and was left alone until it had drained.")
+SLOW_EVENTS = Counter(
+    "tradeul_ws_slow_clients", "Times a client fell behind and was sent nothing until it had caught up."
+)
 CLOSES = Counter("tradeul_ws_closes", "Connections ended, by close code (1006: without one).", ["code"])
 FLUSH_SECONDS = Histogram(
     "tradeul_ws_flush_seconds",

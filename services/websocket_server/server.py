@@ -12,7 +12,7 @@ from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Address
 from services.websocket_server import metrics
 from services.websocket_server.client import Client
-from services.websocket_server.hub import ClientHub
+from services.websocket_server.client_hub import ClientHub
 
 PATH: Final = "/ws/scanner"
 BACKLOG: Final = 1024
@@ -24,7 +24,7 @@ Answer = WSListener | WSUpgradeResponseWithListener | None
 
 
 class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
-    """picows tells of every connection and of every client's mistake, which we count; only defects are for the log."""
+    """Keeps every connection and every client's mistake, which are counted, out of the log; defects stay in it."""
 
     def info(self, msg: object, *args: Any, **kwargs: Any) -> None:
         self.debug(msg, *args, **kwargs)
@@ -33,10 +33,10 @@ class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
         self.debug(msg, *args, **kwargs)
 
 
-class Door:
+class Endpoint:
     """Routes requests by their path.
 
-    `condition`: "running" when this process can do its work, else why not.
+    `condition` returns "running" when this process can do its work, else why not.
     """
 
     def __init__(self, hub: ClientHub, condition: Callable[[], str]) -> None:
@@ -44,7 +44,7 @@ class Door:
         self._condition = condition
 
     def admit(self, request: WSUpgradeRequest) -> Answer:
-        """What picows answers a request with; None is 404."""
+        """The answer to a request, for picows; None is 404."""
         path = request.path.partition(b"?")[0].decode("ascii", "replace")
         if path == PATH:
             return self._admit_client(request)
@@ -69,7 +69,7 @@ class Door:
             return _refusal(503, "the server is about to stop", {"Retry-After": "1"})
         if self._hub.is_full:
             metrics.rejected("too_many_clients")
-            return _refusal(503, f"{self._hub.limits.clients} clients are here already, which is the most")
+            return _refusal(503, f"limit reached: {self._hub.limits.clients} clients")
         # Firefox sends "keep-alive, Upgrade", which RFC 6455 allows and picows does not.
         if "upgrade" in [token.strip().lower() for token in headers.get("Connection", "").split(",")]:
             headers["Connection"] = "Upgrade"
@@ -80,7 +80,7 @@ async def listen(address: Address, hub: ClientHub, condition: Callable[[], str])
     """The listening server; raises StartError when the address cannot be had."""
     try:
         return await ws_create_server(
-            Door(hub, condition).admit,
+            Endpoint(hub, condition).admit,
             address.host,
             address.port,
             websocket_handshake_timeout=hub.limits.handshake_seconds,

@@ -1,4 +1,4 @@
-"""The WebSocket door as a service of the mesh."""
+"""The WebSocket endpoint as a service of the mesh."""
 
 import asyncio
 from typing import ClassVar
@@ -9,15 +9,14 @@ from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
 from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.settings import Settings
-from services.websocket_server.bar_book import BarBook
-from services.websocket_server.bar_upstream import BarUpstream
-from services.websocket_server.channel import ListChannel
-from services.websocket_server.hub import ClientHub
+from services.websocket_server.aggregates import BarBook, BarFollower
+from services.websocket_server.client_hub import ClientHub
 from services.websocket_server.limits import Limits
+from services.websocket_server.list_broadcast import ListBroadcast
+from services.websocket_server.list_follower import ListFollower
 from services.websocket_server.server import listen
-from services.websocket_server.upstream import ListUpstream
 
-TROUBLE_CHECK_SECONDS = 1.0
+HEALTH_CHECK_SECONDS = 1.0
 
 
 class WebSocketServer(Service):
@@ -31,13 +30,13 @@ class WebSocketServer(Service):
         self.port = 0
         self._channel: grpc.aio.Channel | None = None
         self._server: asyncio.Server | None = None
-        self._upstreams: set[asyncio.Task[None]] = set()
+        self._followers: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         self._defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel = open_channel(self.settings.address("scanner"))
-        self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._open_upstream)
-        self._bars = BarUpstream(
+        self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._follow)
+        self._bars = BarFollower(
             self.settings.address("data_ingest"),
             BarBook(self.hub.is_listed),
             lambda: self.hub.is_watched,
@@ -49,9 +48,9 @@ class WebSocketServer(Service):
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.hub.look_after(), name="websocket_server.look_after")
+            tasks.create_task(self.hub.check_clients(), name="websocket_server.check_clients")
             tasks.create_task(self._bars.run(), name="websocket_server.bars")
-            tasks.create_task(self._watch_trouble(), name="websocket_server.unhealthy_reason")
+            tasks.create_task(self._check_health(), name="websocket_server.unhealthy_reason")
             tasks.create_task(self._until_defect(), name="websocket_server.defect")
 
     async def drain(self) -> None:
@@ -67,35 +66,35 @@ class WebSocketServer(Service):
             self.hub.close()
             for client in list(self.hub.closing):
                 client.cut()
-        for task in self._upstreams:
+        for task in self._followers:
             task.cancel()
-        await asyncio.gather(*self._upstreams, return_exceptions=True)
+        await asyncio.gather(*self._followers, return_exceptions=True)
         if self._channel is not None:
             await self._channel.close(None)
 
-    def _open_upstream(self, sink: ListChannel) -> "asyncio.Task[None]":
+    def _follow(self, sink: ListBroadcast) -> "asyncio.Task[None]":
         assert self._channel is not None, "start() first"
-        task = asyncio.create_task(ListUpstream(self._channel, sink).run(), name=f"websocket_server.{sink.name}")
-        self._upstreams.add(task)
-        task.add_done_callback(self._upstream_ended)
+        task = asyncio.create_task(ListFollower(self._channel, sink).run(), name=f"websocket_server.{sink.name}")
+        self._followers.add(task)
+        task.add_done_callback(self._follower_ended)
         return task
 
-    def _upstream_ended(self, task: "asyncio.Task[None]") -> None:
-        self._upstreams.discard(task)
+    def _follower_ended(self, task: "asyncio.Task[None]") -> None:
+        self._followers.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._defect.done():
             self._defect.set_exception(error)
 
     async def _until_defect(self) -> None:
-        """A list that is no longer followed, for a reason nobody thought of, stops the service."""
+        """Stops the service when a list is no longer followed because of a defect."""
         await self._defect
 
     def _ready_condition(self) -> str:
         return self.condition if self.state is not State.NEW else State.STARTING.value
 
-    async def _watch_trouble(self) -> None:
+    async def _check_health(self) -> None:
         while True:
-            await asyncio.sleep(TROUBLE_CHECK_SECONDS)
-            self.set_unhealthy_reason(self.hub.problem or None)
+            await asyncio.sleep(HEALTH_CHECK_SECONDS)
+            self.set_unhealthy_reason(self.hub.unhealthy_reason)
 
 
 def create(settings: Settings) -> WebSocketServer:

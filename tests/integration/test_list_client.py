@@ -141,7 +141,7 @@ async def test_going_away_and_a_stream_that_ends_are_followed_by_coming_back() -
     problems = []
     async with serving(lists) as address, contextlib.aclosing(follow_list(address, Watch(list="winners"))) as copies:
         async for copy in copies:
-            problems.append(copy.problem)
+            problems.append(copy.unhealthy_reason)
             if len(lists.openings) == 3 and copy.is_current:
                 break
     assert "the scanner is restarting" in problems
@@ -251,8 +251,8 @@ async def test_a_scanner_that_is_not_there_is_waited_for() -> None:
         address = f"127.0.0.1:{restartable.port}"
         async with contextlib.aclosing(follow_list(address, Watch(list="filtered"))) as copies:
             copy = await anext(copies)
-            assert copy.problem.startswith("UNAVAILABLE")
+            assert copy.unhealthy_reason.startswith("UNAVAILABLE")
             await restartable.start()
             copy = await until(copies, 0)
-            assert copy.problem == ""
+            assert copy.unhealthy_reason == ""
         await restartable.stop()

@@ -227,7 +227,7 @@ def big_change(each: ScriptedList, rng: random.Random) -> None:
 
 async def fill(server: WebSocketServer, each: ScriptedList, rng: random.Random) -> None:
     """Changes the list until a client cannot take more."""
-    channel = server.hub.channel("winners")
+    channel = server.hub.broadcast("winners")
     for _ in range(500):
         big_change(each, rng)
         await eventually(lambda: channel.feed.position.sequence == each.sequence and not channel.pending)
@@ -278,7 +278,7 @@ async def test_a_client_that_was_slow_for_a_moment_gets_the_little_that_it_misse
         await fill(server, winners, rng)
         moved = winners.rows[1::-1] + winners.rows[2:]
         winners.change_to(moved)
-        await eventually(lambda: server.hub.channel("winners").feed.position.sequence == winners.sequence)
+        await eventually(lambda: server.hub.broadcast("winners").feed.position.sequence == winners.sequence)
         view = await slow.until("winners", (EPOCH, winners.sequence))
         assert view.snapshots == 1
         assert view.ranked == winners.json_rows
@@ -296,7 +296,7 @@ async def test_a_client_that_does_not_read_at_all_is_closed_with_3008(
         async with raw_client(server.port, receive_buffer=16 * 1024) as client:
             await client.upgrade()
             client.send(raw_ws.TEXT, b'{"action":"subscribe_list","list":"winners"}')
-            await eventually(lambda: server.hub.channel("winners").subscribers == 2)
+            await eventually(lambda: server.hub.broadcast("winners").subscribers == 2)
             await fill(server, winners, rng)
             await eventually(lambda: server.hub.closing)
             assert await client.close_code() == 3008
@@ -342,10 +342,10 @@ async def test_a_cut_connection_is_forgotten(scanner: ScriptedScanner, server: W
     async with raw_client(server.port) as client:
         await client.upgrade()
         client.send(raw_ws.TEXT, b'{"action":"subscribe_list","list":"winners"}')
-        await eventually(lambda: server.hub.channel("winners").subscribers == 1)
+        await eventually(lambda: server.hub.broadcast("winners").subscribers == 1)
         client.writer.transport.abort()
         await eventually(lambda: not server.hub.clients)
-    assert server.hub.channel("winners").subscribers == 0
+    assert server.hub.broadcast("winners").subscribers == 0
 
 
 async def test_a_client_may_close_with_any_code(server: WebSocketServer) -> None:

@@ -174,7 +174,7 @@ async def test_one_who_comes_back_gets_exactly_what_was_missed(
         view = await client.until("winners", (EPOCH, 5))
     for _ in range(7):
         winners.shuffle(rng)
-    await eventually(lambda: server.hub.channel("winners").feed.position == (EPOCH, 12))
+    await eventually(lambda: server.hub.broadcast("winners").feed.position == (EPOCH, 12))
     async with ws_client(server.port) as again:
         again.lists["winners"] = view
         await again.subscribe("winners", epoch=EPOCH, sequence=5)

@@ -12,9 +12,9 @@ from websockets.protocol import CLIENT, OPEN, Protocol
 
 from services.kit.lists.list_json import ListHole
 from services.kit.rpc.ring import Position
-from services.websocket_server import messages
+from services.websocket_server import client_messages
+from services.websocket_server.client_messages import Request, RequestError, parse
 from services.websocket_server.list_feed import ListFeed
-from services.websocket_server.requests import Request, RequestError, parse
 from tests.support.scripted_scanner import EPOCH, ScriptedList, ticker_row
 from tests.support.ws_client import ListView
 
@@ -39,12 +39,12 @@ def delta(each: ScriptedList) -> bytes:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 1_000_000])
 def test_frames_of_every_length_are_read_back(size: int) -> None:
-    assert texts_of(messages.frame(b"x" * size) * 2) == ["x" * size] * 2
+    assert texts_of(client_messages.frame(b"x" * size) * 2) == ["x" * size] * 2
 
 
 @given(st.text(), st.none() | st.text())
 def test_errors_are_json_whatever_they_say(message: str, name: str | None) -> None:
-    (text,) = texts_of(messages.error(message, name))
+    (text,) = texts_of(client_messages.error(message, name))
     expected = {"type": "error", "message": message}
     assert json.loads(text) == (expected if name is None else {**expected, "list": name})
 

@@ -1,6 +1,6 @@
 """A client of the scanner's list streams: an exact copy of one list, kept across broken connections.
 
-`ListCopy` applies what comes; `follow_list` keeps one up to date for good.
+`ListCopy` applies the messages; `follow_list` keeps one current for good.
 """
 
 import asyncio
@@ -35,29 +35,30 @@ class ListCopy:
         self.list = ""
         self.epoch = 0
         self.sequence = 0
-        # Whether the catch-up is over.
+        # True once the catch-up is over.
         self.is_current = False
-        # Whether the server said that it is about to stop.
+        # True once the server announced that it stops.
         self.is_going_away = False
         self.timestamp_ns = 0
-        # The market stream's position behind this state of the list.
+        # The position in the sequencer's stream of this state of the list.
         self.market_position = (0, 0)
         self.snapshots = 0
         self.deltas = 0
         self.resets = 0
-        self.problem = ""
+        # Why it does not follow the scanner; "" while it does.
+        self.unhealthy_reason = ""
         self._rows: dict[str, TickerRow] = {}
-        # Whether the rows are those of the position, so that what came since is enough.
+        # True while the rows are those of the position, so that deltas are enough to go on.
         self._is_exact = False
 
     @property
     def is_loaded(self) -> bool:
-        """Whether a snapshot has come."""
+        """True once a snapshot was received."""
         return self.snapshots > 0
 
     @property
     def can_resume(self) -> bool:
-        """Whether the position is one to go on from; else only a snapshot helps."""
+        """True if deltas after the position are enough to go on; else a snapshot is needed."""
         return self._is_exact
 
     def rows(self) -> list[TickerRow]:
@@ -65,7 +66,7 @@ class ListCopy:
         return sorted(self._rows.values(), key=lambda row: row.rank)
 
     def apply(self, response: scanner_pb2.WatchListResponse) -> bool:
-        """Takes the next message of the stream; whether the rows changed. Raises ListHole."""
+        """Takes the next message of the stream; True if the rows changed. Raises ListHole."""
         kind = response.WhichOneof("response")
         if kind == "snapshot":
             self._take_snapshot(response.snapshot)
@@ -123,7 +124,7 @@ class ListCopy:
 
 
 def _fault(rows: Container[str], delta: scanner_pb2.ListDelta) -> str | None:
-    """How a delta contradicts the rows that it is to change; None when it does not."""
+    """Returns how a delta contradicts the rows that it changes; None when it does not."""
     members: dict[str, bool] = {}
     for change in delta.deltas:
         symbol = change.symbol
@@ -139,9 +140,9 @@ ListRequest = scanner_pb2.WatchListRequest | scanner_pb2.WatchScanRequest
 
 
 def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeListRequest:
-    """The first message of a subscription that goes on where `copy` stands."""
+    """The first message of a subscription that goes on after the position of `copy`."""
     if isinstance(request, scanner_pb2.WatchScanRequest):
-        # An own list has no position to resume from.
+        # A custom scan has no position to resume from.
         return scanner_pb2.SubscribeListRequest(open_scan=request)
     opening = scanner_pb2.WatchListRequest()
     opening.CopyFrom(request)
@@ -154,7 +155,7 @@ def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeL
 async def follow_list(
     target: Address | str, request: ListRequest, copy: ListCopy | None = None
 ) -> AsyncGenerator[ListCopy, None]:
-    """Yields the same copy after every change of it, and when `copy.problem` changes; never ends by itself.
+    """Yields the same copy after every change of it, and when `copy.unhealthy_reason` changes; never ends by itself.
 
     Reconnects with the copy's position, at once after going_away, else with a
     growing jittered pause. Raises grpc.aio.AioRpcError when the server refuses
@@ -171,22 +172,24 @@ async def follow_list(
                 async with contextlib.aclosing(_responses(call)) as responses:
                     async for response in responses:
                         backoff.reset()
-                        was_current, had_problem = copy.is_current, copy.problem
+                        was_current, was_unhealthy = copy.is_current, copy.unhealthy_reason
                         changed = copy.apply(response)
-                        copy.problem = ""
-                        if changed or had_problem or copy.is_current != was_current:
+                        copy.unhealthy_reason = ""
+                        if changed or was_unhealthy or copy.is_current != was_current:
                             yield copy
                         if copy.is_going_away:
                             break
-                copy.problem = "the scanner is restarting" if copy.is_going_away else "the scanner ended the stream"
+                copy.unhealthy_reason = (
+                    "the scanner is restarting" if copy.is_going_away else "the scanner ended the stream"
+                )
             except ListHole as hole:
-                copy.problem = str(hole)
+                copy.unhealthy_reason = str(hole)
             except TimeoutError:
-                copy.problem = f"nothing came for {SILENCE_SECONDS:g} s"
+                copy.unhealthy_reason = f"nothing came for {SILENCE_SECONDS:g} s"
             except grpc.aio.AioRpcError as error:
                 if error.code() in FINAL_CODES:
                     raise
-                copy.problem = f"{error.code().name}: {error.details()}"
+                copy.unhealthy_reason = f"{error.code().name}: {error.details()}"
             finally:
                 call.cancel()
             copy.is_current = False

@@ -1,8 +1,8 @@
-"""One list and those who watch it: what comes from the scanner goes out to all of them as the same bytes.
+"""One list and its subscriptions: what the scanner sends goes out to all of them as the same bytes.
 
 A subscription is live (it has everything up to the last flush) or not: its
-reader cannot take more now, the list is not here yet, or it has come from a
-replica that is ahead. What is not live costs nothing until `place` brings it to now.
+reader's buffer is full, the list is not loaded yet, or its client comes from a
+replica that was ahead. One that is not live costs nothing until `catch_up`.
 """
 
 import asyncio
@@ -17,63 +17,63 @@ from services.websocket_server.limits import Limits
 from services.websocket_server.list_feed import ListFeed
 
 # After a flush that took long, so many times as long is left to everything else: one list never takes more than
-# half of the loop. More would leave the processor idle while thousands wait for what is here already.
+# half of the loop. A longer pause would leave the processor idle while thousands wait for changes that are here.
 BREATH: Final = 1.0
 NOTHING_SENT: Final = -1
 
 
 class Reader(Protocol):
-    """A client, as a list sees it. `write` never waits; it may set `is_blocked` by a call of `Subscription.block`."""
+    """A client, as a list sees it. `write` never waits; it may set `is_blocked`, calling `Subscription.block`."""
 
     is_blocked: bool
     write: Callable[[bytes], None]
 
     def refuse(self, list_name: str, message: str) -> None:
-        """The subscription is over: says so to the client."""
+        """Ends the subscription, with an error for the client."""
 
 
 class Subscription:
-    """One reader's place in one list."""
+    """One reader of one list."""
 
-    __slots__ = ("asked", "at", "channel", "generation", "reader", "timer")
+    __slots__ = ("broadcast", "generation", "reader", "requested_position", "sequence", "timer")
 
-    def __init__(self, channel: "ListChannel", reader: Reader, asked: Position | None) -> None:
-        self.channel = channel
+    def __init__(self, broadcast: "ListBroadcast", reader: Reader, requested_position: Position | None) -> None:
+        self.broadcast = broadcast
         self.reader = reader
-        # Where the client says it stands; None once that was answered.
-        self.asked = asked
-        # The last change written, of which generation; meaningful while it is not live.
-        self.at = NOTHING_SENT
+        # The position that the client has; None once that was answered.
+        self.requested_position = requested_position
+        # The last change written, and its generation; meaningful while it is not live.
+        self.sequence = NOTHING_SENT
         self.generation = -1
         self.timer: asyncio.TimerHandle | None = None
 
     def block(self) -> None:
-        """The reader cannot take more now."""
-        self.channel.take_out(self)
+        """Writes nothing more while the reader's buffer is full."""
+        self.broadcast.suspend(self)
 
     def unblock(self) -> None:
-        """The reader has drained."""
-        self.channel.place(self)
+        """Goes on when the reader's buffer has drained."""
+        self.broadcast.catch_up(self)
 
 
-class ListChannel:
+class ListBroadcast:
     """A list on its way from the scanner to its readers.
 
-    `open_upstream` is called when the list is first wanted and returns the task
-    that feeds it by `load` and `apply`; it is cancelled when nobody has wanted
-    the list for a while.
+    `follow` is called when the list is first wanted and returns the task that
+    feeds it by `load` and `apply`; it is cancelled when nobody has wanted the list
+    for a while.
     """
 
-    def __init__(self, name: str, limits: Limits, open_upstream: "OpenUpstream") -> None:
+    def __init__(self, name: str, limits: Limits, follow: "FollowList") -> None:
         self.name = name
         self.feed = ListFeed(name, limits.held_changes, limits.held_bytes)
         # Why the list is not current, and since when; "" while it is, or nobody wants it.
-        self.problem = ""
-        self.problem_since = 0.0
+        self.unhealthy_reason = ""
+        self.unhealthy_since = 0.0
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._open_upstream = open_upstream
-        self._upstream: asyncio.Task[None] | None = None
+        self._follow = follow
+        self._following: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._live: set[Subscription] = set()
@@ -88,88 +88,84 @@ class ListChannel:
         return len(self._subscriptions)
 
     @property
-    def is_followed(self) -> bool:
-        return self._upstream is not None
-
-    @property
     def pending(self) -> int:
-        """Changes that wait for the next flush."""
+        """The number of changes that wait for the next flush."""
         return self.feed.position.sequence - self._flushed
 
     # --- for clients
 
-    def subscribe(self, reader: Reader, asked: Position | None) -> Subscription:
-        """A subscription that begins with what is missing after `asked`, or with a snapshot."""
-        subscription = Subscription(self, reader, asked)
+    def subscribe(self, reader: Reader, requested_position: Position | None) -> Subscription:
+        """A subscription that begins with the changes after a position, or with a snapshot."""
+        subscription = Subscription(self, reader, requested_position)
         self._subscriptions.add(subscription)
         self._gauge.inc()
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        if self._upstream is None:
-            self._upstream = self._open_upstream(self)
+        if self._following is None:
+            self._following = self._follow(self)
             metrics.UPSTREAMS.inc()
-        self.place(subscription)
+        self.catch_up(subscription)
         return subscription
 
-    def restart(self, subscription: Subscription, asked: Position | None) -> None:
-        """The client begins again: from `asked`, or with a snapshot."""
-        self.take_out(subscription)
-        subscription.asked = asked
-        subscription.at = NOTHING_SENT
-        self.place(subscription)
+    def restart(self, subscription: Subscription, requested_position: Position | None) -> None:
+        """Begins the subscription again: after a position, or with a snapshot."""
+        self.suspend(subscription)
+        subscription.requested_position = requested_position
+        subscription.sequence = NOTHING_SENT
+        self.catch_up(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         if subscription not in self._subscriptions:
             return
-        self.take_out(subscription)
+        self.suspend(subscription)
         self._subscriptions.discard(subscription)
         self._gauge.dec()
         if not self._subscriptions and self._linger is None:
             self._linger = self._loop.call_later(self._limits.linger_seconds, self.close)
 
-    def take_out(self, subscription: Subscription) -> None:
-        """Sends it nothing more until it is placed again; what it has is remembered."""
+    def suspend(self, subscription: Subscription) -> None:
+        """Writes nothing more to it until it catches up from where it is now."""
         if subscription in self._live:
             self._live.discard(subscription)
-            subscription.at = self._flushed
+            subscription.sequence = self._flushed
             subscription.generation = self.feed.generation
-        self._no_longer_ahead(subscription)
+        self._end_wait_ahead(subscription)
 
-    def place(self, subscription: Subscription) -> None:
-        """Sends what brings it to now, and makes it live; does nothing when that cannot be yet."""
+    def catch_up(self, subscription: Subscription) -> None:
+        """Writes what it misses and makes it live; does nothing while that is not possible."""
         feed, reader = self.feed, subscription.reader
         if reader.is_blocked or not feed.is_loaded or subscription in self._live:
             return
-        asked = subscription.asked
-        if asked is not None and asked > feed.position:
+        requested = subscription.requested_position
+        if requested is not None and requested > feed.position:
             self._wait_ahead(subscription)
             return
         self.flush()
-        if asked is not None:
-            subscription.asked = None
-            self._no_longer_ahead(subscription)
-            steps = asked.epoch == feed.position.epoch and feed.holds_after(asked.sequence)
-            after = asked.sequence
+        if requested is not None:
+            subscription.requested_position = None
+            self._end_wait_ahead(subscription)
+            steps = requested.epoch == feed.position.epoch and feed.holds_after(requested.sequence)
+            after = requested.sequence
         else:
-            after = subscription.at
+            after = subscription.sequence
             steps = after != NOTHING_SENT and subscription.generation == feed.generation and feed.holds_after(after)
-            # To one that was too slow the shorter way is the better one.
+            # A reader that was too slow gets the shorter of the two.
             steps = steps and feed.bytes_after(after) <= len(feed.snapshot())
-        subscription.at = feed.position.sequence
+        subscription.sequence = feed.position.sequence
         subscription.generation = feed.generation
         if not steps:
             frames = feed.snapshot()
             metrics.sent("snapshot", 1, len(frames))
             reader.write(frames)
-        elif after < subscription.at:
+        elif after < subscription.sequence:
             frames = feed.changes_after(after)
-            metrics.sent("delta", subscription.at - after, len(frames))
+            metrics.sent("delta", subscription.sequence - after, len(frames))
             reader.write(frames)
         if not reader.is_blocked:
             self._live.add(subscription)
 
-    # --- for the upstream
+    # --- for the follower of the scanner
 
     def load(self, ranked_list: bytes | memoryview) -> None:
         """Takes the whole list; raises ValueError."""
@@ -177,34 +173,36 @@ class ListChannel:
             self._replaced()
 
     def apply(self, list_delta: bytes | memoryview) -> None:
-        """Takes the list's next change; raises ListRowsHole, ValueError."""
+        """Takes the list's next change; raises ListHole, ValueError."""
         if not self.feed.apply(list_delta):
             self._replaced()
             return
         if self._ahead:
-            for subscription in [each for each in self._ahead if each.asked and each.asked <= self.feed.position]:
-                self.place(subscription)
+            position = self.feed.position
+            reached = [each for each in self._ahead if each.requested_position and each.requested_position <= position]
+            for subscription in reached:
+                self.catch_up(subscription)
         if self._flush_timer is None:
             if self._may_flush_at <= self._loop.time():
                 self.flush()
             elif self._may_flush_at != math.inf:
                 self._flush_timer = self._loop.call_at(self._may_flush_at, self.flush)
 
-    def set_problem(self, problem: str) -> None:
-        """Why the list is not current; "" when it is."""
-        if bool(problem) != bool(self.problem):
-            self.problem_since = self._loop.time()
-        self.problem = problem
+    def set_unhealthy_reason(self, reason: str) -> None:
+        """Takes why the list is not current; "" when it is."""
+        if bool(reason) != bool(self.unhealthy_reason):
+            self.unhealthy_since = self._loop.time()
+        self.unhealthy_reason = reason
 
     def refuse(self, message: str) -> None:
-        """The scanner does not have this list: everybody is told, and nobody watches it any more."""
+        """Ends all subscriptions with an error, since the scanner does not have this list."""
         for subscription in list(self._subscriptions):
             self.unsubscribe(subscription)
             subscription.reader.refuse(self.name, message)
         self.close()
 
     def flush(self) -> None:
-        """Writes what has changed since the last flush to everybody who is live."""
+        """Writes the changes since the last flush to all live subscriptions."""
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
@@ -223,7 +221,7 @@ class ListChannel:
         for subscription in readers:
             subscription.reader.write(burst)
         self._may_flush_at = math.inf
-        # uvloop writes at the end of this turn.
+        # uvloop writes to the sockets at the end of this turn of the loop.
         self._loop.call_soon(self._flushed_since, began)
         metrics.sent("delta", (newest - first) * len(readers), len(burst) * len(readers))
 
@@ -240,25 +238,25 @@ class ListChannel:
             if timer is not None:
                 timer.cancel()
         self._linger = self._flush_timer = None
-        if self._upstream is not None:
-            self._upstream.cancel()
-            self._upstream = None
+        if self._following is not None:
+            self._following.cancel()
+            self._following = None
             metrics.UPSTREAMS.dec()
         self.feed.forget()
-        self.set_problem("")
+        self.set_unhealthy_reason("")
 
     def _replaced(self) -> None:
-        """The list has got somewhere without single steps."""
+        """Writes a snapshot to all: the list was replaced, or made several steps in one."""
         self._flushed = self.feed.position.sequence
         self._snapshot_to_all()
 
     def _snapshot_to_all(self) -> None:
         self._live.clear()
         for subscription in list(self._subscriptions):
-            # Whoever waits with a position, or for its reader, is left with that.
-            if subscription.asked is None:
-                subscription.at = NOTHING_SENT
-            self.place(subscription)
+            # One with a requested position goes on waiting for that.
+            if subscription.requested_position is None:
+                subscription.sequence = NOTHING_SENT
+            self.catch_up(subscription)
 
     def _wait_ahead(self, subscription: Subscription) -> None:
         self._ahead.add(subscription)
@@ -266,16 +264,16 @@ class ListChannel:
             subscription.timer = self._loop.call_later(self._limits.ahead_seconds, self._give_up, subscription)
 
     def _give_up(self, subscription: Subscription) -> None:
-        """This replica has not got where the client was: it goes back with us."""
-        self._no_longer_ahead(subscription)
-        subscription.asked = None
-        self.place(subscription)
+        """Brings a client to the position of this replica, which has not reached the client's."""
+        self._end_wait_ahead(subscription)
+        subscription.requested_position = None
+        self.catch_up(subscription)
 
-    def _no_longer_ahead(self, subscription: Subscription) -> None:
+    def _end_wait_ahead(self, subscription: Subscription) -> None:
         self._ahead.discard(subscription)
         if subscription.timer is not None:
             subscription.timer.cancel()
             subscription.timer = None
 
 
-OpenUpstream = Callable[[ListChannel], "asyncio.Task[None]"]
+FollowList = Callable[[ListBroadcast], "asyncio.Task[None]"]

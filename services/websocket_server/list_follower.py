@@ -9,11 +9,12 @@ import grpc.aio
 from tradeul.v1 import scanner_pb2, stream_pb2
 
 from services.kit.lists.list_json import ListHole
-from services.kit.rpc.wire import only_field
+from services.kit.rpc.envelope import LIST
+from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.websocket_server import metrics
-from services.websocket_server.channel import ListChannel
+from services.websocket_server.list_broadcast import ListBroadcast
 
 log = get_logger(__name__)
 
@@ -27,31 +28,22 @@ FINAL_CODES: Final = frozenset(
 
 OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
-_FIELDS: Final = {field.name: field.number for field in scanner_pb2.WatchListResponse.DESCRIPTOR.fields}
-OPENED: Final = _FIELDS["opened"]
-SNAPSHOT: Final = _FIELDS["snapshot"]
-DELTA: Final = _FIELDS["delta"]
-CURRENT: Final = _FIELDS["current"]
-HEARTBEAT: Final = _FIELDS["heartbeat"]
-RESET: Final = _FIELDS["reset"]
-GOING_AWAY: Final = _FIELDS["going_away"]
 
+class ListFollower:
+    """One subscription of ScannerService.SubscribeList, whose messages feed a ListBroadcast."""
 
-class ListUpstream:
-    """One subscription of ScannerService.SubscribeList, whose messages feed a ListChannel."""
-
-    def __init__(self, channel: grpc.aio.Channel, sink: ListChannel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, sink: ListBroadcast) -> None:
         # Requests and responses are bytes.
         self._open: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
         self._sink = sink
-        # Whether the connection brought anything of use: then the pause starts small again.
+        # True once the connection brought anything of use: then the pause starts small again.
         self._progressed = False
 
     async def run(self) -> None:
-        """Follows until cancelled, or until the scanner says that it has no such list."""
+        """Follows until cancelled, or until the scanner refuses the list."""
         backoff = Backoff()
         sink = self._sink
-        sink.set_problem("connecting to the scanner")
+        sink.set_unhealthy_reason("connecting to the scanner")
         while True:
             self._progressed = False
             try:
@@ -65,7 +57,7 @@ class ListUpstream:
             if self._progressed:
                 backoff.reset()
             pause = backoff.next()
-            sink.set_problem(f"list {sink.name} at the scanner: {why}")
+            sink.set_unhealthy_reason(f"list {sink.name} at the scanner: {why}")
             metrics.UPSTREAM_ENDS.labels(sink.name).inc()
             log.warning("stream of a list ended", list=sink.name, reason=why, again_in=pause)
             await asyncio.sleep(pause)
@@ -88,7 +80,7 @@ class ListUpstream:
         except ListHole as hole:
             return str(hole)
         except ValueError as error:
-            # Neither can what was there be trusted to go on.
+            # What was there can no longer be trusted either.
             self._sink.feed.forget()
             metrics.rejected("invalid_upstream_message")
             return f"a message cannot be read: {error}"
@@ -97,34 +89,32 @@ class ListUpstream:
 
     def _take(self, message: bytes) -> str | None:
         """Handles one response; returns why to end the connection, None to go on. Raises ListHole, ValueError."""
-        number, payload = only_field(message)
+        kind, payload = LIST.read(message)
         sink = self._sink
-        if number == DELTA:
+        if kind == "delta":
             self._progressed = True
             sink.apply(payload)
-        elif number == SNAPSHOT:
+        elif kind == "snapshot":
             self._progressed = True
             sink.load(payload)
-        elif number == CURRENT:
+        elif kind == "current":
             self._check_position(stream_pb2.StreamCurrent.FromString(bytes(payload)).position)
-            sink.set_problem("")
-        elif number == HEARTBEAT:
+            sink.set_unhealthy_reason("")
+        elif kind == "heartbeat":
             self._check_position(stream_pb2.StreamHeartbeat.FromString(bytes(payload)).position)
-        elif number == RESET:
+        elif kind == "reset":
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
             log.info("the scanner reset the list", list=sink.name, reason=reset.reason)
-        elif number == GOING_AWAY:
+        elif kind == "going_away":
             return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
-        elif number != OPENED:
-            raise ValueError(f"expected a response of field {OPENED}-{GOING_AWAY}, was field {number}")
         return None
 
-    def _check_position(self, told: stream_pb2.StreamPosition) -> None:
-        """Nothing is on its way: raises ListHole when the scanner has sent more than has come."""
-        if (told.epoch, told.sequence) != self._sink.feed.position:
-            position = self._sink.feed.position
+    def _check_position(self, message: stream_pb2.StreamPosition) -> None:
+        """Checks that nothing is missing; raises ListHole when the scanner has sent more than was received."""
+        sent, position = Position.of(message), self._sink.feed.position
+        if sent != position:
             self._sink.feed.forget()
-            raise ListHole(f"expected to be at {told.epoch}/{told.sequence}, which was all sent, was at {position}")
+            raise ListHole(f"expected to be at {sent}, which was all sent, was at {position}")
 
     def _open_request(self) -> bytes:
         request = scanner_pb2.WatchListRequest(list=self._sink.name)
