@@ -10,7 +10,7 @@ from tradeul.v1 import analytics_pb2
 from services.analytics import metrics
 from services.analytics.core import AnalyticsCore
 from services.analytics.metrics_broadcast import MetricsBroadcast, intraday, rvol
-from services.kit.rpc.subscribing import opening, write_until_cancelled
+from services.kit.rpc.subscribing import first_request, serve
 from services.kit.runtime.errors import INVALID_REQUEST
 
 MAX_SYMBOLS: Final = 500
@@ -49,9 +49,9 @@ class AnalyticsServicer:
 
     async def SubscribeMetrics(self, incoming: AsyncIterator[Request], context: Context) -> None:
         """Writes until the client cancels; a client that stops sending goes on reading."""
-        stream = self._stream((await opening(incoming)).open)
+        stream = self._stream((await first_request(incoming)).open)
         with metrics.WATCHERS.track_inprogress():
-            await write_until_cancelled(stream, incoming, context)
+            await serve(stream, incoming, context)
 
     def _stream(self, request: analytics_pb2.WatchMetricsRequest) -> AsyncGenerator[bytes, None]:
         symbols = requested_symbols(self._core, request.symbols)

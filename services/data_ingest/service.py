@@ -365,7 +365,7 @@ class DataIngest(Service):
         """Counters go to the metrics now and then, not with every event."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)
-            self.stream.release_state()
+            self.stream.release_snapshot()
             self._look_at_set_aside()
             self._count()
 

@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc.aio
-from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import data_ingest_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.stream.frame_stream import FrameStream
-from services.data_ingest.stream.frame_subscription import FrameSubscription
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.ring import Position
-from services.kit.runtime.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED, ServiceError
+from services.kit.rpc.subscribing import first_request, requested_position, serve
+from services.kit.rpc.wire import timestamp
+from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.logging import get_logger
 from services.market.dates import trading_date
 
@@ -56,25 +56,17 @@ class DataIngestServicer:
 
     async def SubscribeFrames(self, requests: AsyncIterator[Request], context: Context) -> None:
         """Writes encoded SubscribeFramesResponses until the reader or this service goes."""
-        first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("request") != "open":
-            raise OPEN_EXPECTED.error("expected open as the first message")
-        opening = first.open
-        if (length := len(opening.reader)) > LONGEST_NAME:
+        request = (await first_request(requests)).open
+        if (length := len(request.reader)) > LONGEST_NAME:
             raise INVALID_REQUEST.error(f"reader: expected at most {LONGEST_NAME} characters, was {length}")
-        asked = Position.of(opening.position) if opening.HasField("position") else None
-        subscription = self._stream.subscribe(asked, opening.reader, opening.credit, opening.wants_newest_state)
-        log.info("reader came", reader=opening.reader, asked=str(asked))
-        acks = asyncio.create_task(_read(requests, subscription), name="data_ingest.reader_acks")
+        position = requested_position(request)
+        subscription = self._stream.subscribe(position, request.reader, request.credit, request.wants_newest_state)
+        log.info("reader came", reader=request.reader, requested_position=str(position))
         try:
             with metrics.READERS.track_inprogress():
-                async with contextlib.aclosing(subscription.messages()) as messages:
-                    async for message in messages:
-                        await context.write(message)
+                await serve(subscription.messages(), requests, context, subscription.acknowledge)
         finally:
-            acks.cancel()
-            await asyncio.gather(acks, return_exceptions=True)
-            log.info("reader went", reader=opening.reader, at=str(subscription.at))
+            log.info("reader went", reader=request.reader, position=str(subscription.position))
 
     async def WatchClock(
         self, _: data_ingest_pb2.WatchClockRequest, __: Context
@@ -115,26 +107,3 @@ class DataIngestServicer:
             warnings=self._warnings(),
             **self._feed.admission.accepted,
         )
-
-
-async def _read(requests: AsyncIterator[Request], subscription: FrameSubscription) -> None:
-    """Takes acknowledgements until the reader cancels or makes a mistake; one that only stops sending reads on."""
-    try:
-        async for request in requests:
-            kind = request.WhichOneof("request")
-            if kind == "cancel":
-                subscription.end()
-                return
-            if kind == "open":
-                raise OPEN_REPEATED.error("expected open as the first message only")
-            if kind != "ack":
-                raise INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")
-            subscription.acknowledge(Position.of(request.ack.position))
-    except ServiceError as error:
-        subscription.end(error)
-
-
-def timestamp(ns: int) -> Timestamp:
-    value = Timestamp()
-    value.FromNanoseconds(ns)
-    return value

@@ -9,7 +9,7 @@ from tradeul.v1 import historical_pb2
 
 from services.historical.core import make_request
 from services.historical.loads import Loads
-from services.kit.rpc.subscribing import opening, write_until_cancelled
+from services.kit.rpc.subscribing import first_request, serve
 from services.kit.runtime.errors import (
     INVALID_LIMIT,
 )
@@ -46,8 +46,8 @@ class HistoricalServicer:
         self, requests: AsyncIterator[historical_pb2.SubscribeLoadRequest], context: Context
     ) -> None:
         """Writes until the load has ended or the client cancels; its end of sending is not its end of listening."""
-        first = await opening(requests)
-        await write_until_cancelled(self.WatchLoad(first.open, context), requests, context)
+        first = await first_request(requests)
+        await serve(self.WatchLoad(first.open, context), requests, context)
 
     async def ListLoads(self, request: historical_pb2.ListLoadsRequest, _: Context) -> historical_pb2.ListLoadsResponse:
         limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT

@@ -7,7 +7,7 @@ from typing import Any
 import grpc.aio
 from tradeul.v1 import market_session_pb2
 
-from services.kit.rpc.subscribing import opening, write_until_cancelled
+from services.kit.rpc.subscribing import first_request, serve
 from services.kit.runtime.errors import CLOCK_UNKNOWN, INVALID_REQUEST
 from services.market.calendar import Calendar
 from services.market.dates import parse_date
@@ -45,9 +45,9 @@ class MarketSessionServicer:
         self, requests: AsyncIterator[market_session_pb2.SubscribeSessionRequest], context: Context
     ) -> None:
         """Writes until the client cancels; the client's end of sending is not its end of listening."""
-        await opening(requests)
+        await first_request(requests)
         with metrics.WATCHERS.track_inprogress():
-            await write_until_cancelled(self._broadcast.stream(), requests, context)
+            await serve(self._broadcast.stream(), requests, context)
 
     async def GetTradingDay(
         self, request: market_session_pb2.GetTradingDayRequest, _: Context

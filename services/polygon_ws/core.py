@@ -2,12 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from fastcore.feed_decoder import FeedDecoder
 from fastcore.feed_elements import Status
 from services.kit.rpc.envelope import MARKET
-from services.kit.rpc.resume import plan_resume
 from services.kit.rpc.ring import Position, Ring
 
 # About 1.3 million trades: half a minute of a busy market.
@@ -15,10 +14,19 @@ MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_BATCHES: Final = 1 << 16
 # A position has 32 bits: beyond this sequence the batches are numbered anew as soon as all were acknowledged.
 LAST_SEQUENCE: Final = 1 << 31
-# A batch is closed at so many events, if not by time.
+# Events wait at most so long for company; a batch costs every reader the same, full or not.
+FLUSH_SECONDS: Final = 0.003
 MAX_BATCH_ROWS: Final = 4096
+# A vendor drops a reader that stalls, and then more is lost than our oldest batches.
+PATIENCE_SECONDS: Final = 5.0
 # Of a connection that comes and goes the newest gaps are enough.
 MAX_GAPS: Final = 64
+
+
+class Timer(Protocol):
+    """The event loop's."""
+
+    def cancel(self) -> None: ...
 
 
 class Gap(NamedTuple):
@@ -29,25 +37,22 @@ class Gap(NamedTuple):
     message: bytes
 
 
-class Held(NamedTuple):
-    """What is remembered of a batch in the ring, so that one dropped can be counted."""
-
-    rows: int
-    size: int
-
-
 class FeedBuffer:
     """The feed's events, from the vendor's message to the ring of batches.
+
+    A batch is closed at `max_rows` events, or FLUSH_SECONDS after its first one.
 
     Args:
         epoch: numbers the batches' positions; greater than that of any earlier process.
         on_batch: is called after each batch.
+        call_later: the event loop's; without one only rows close a batch, and flush().
     """
 
     def __init__(
         self,
         epoch: int,
         on_batch: Callable[[], None] = lambda: None,
+        call_later: Callable[[float, Callable[[], None]], Timer] | None = None,
         max_batches: int = MAX_HELD_BATCHES,
         max_bytes: int = MAX_HELD_BYTES,
         max_rows: int = MAX_BATCH_ROWS,
@@ -56,16 +61,18 @@ class FeedBuffer:
         self._new_ring: Callable[[int], Ring] = lambda epoch: Ring(epoch, max_batches, max_bytes)
         self._last_sequence = last_sequence
         self.decoder = FeedDecoder()
-        self.ring = Ring(epoch, max_batches, max_bytes)
+        self.ring = self._new_ring(epoch)
         self.dropped_batches = 0
         self.dropped_events = 0
-        self.held_bytes = 0
-        self._on_batch = on_batch
-        self._max_rows = max_rows
-        self._held: deque[Held] = deque()
-        self._gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
         # Gaps so far, those included that are no longer held.
         self.gaps = 0
+        self._on_batch = on_batch
+        self._call_later = call_later
+        self._flush_timer: Timer | None = None
+        self._max_rows = max_rows
+        # Events of each batch in the ring, so that those of a dropped one can be counted.
+        self._rows: deque[int] = deque()
+        self._gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
 
     @property
     def position(self) -> Position:
@@ -73,39 +80,39 @@ class FeedBuffer:
         return self.ring.position
 
     @property
-    def oldest(self) -> int:
-        """Sequence of the oldest batch that is held; one more than the newest when none is."""
-        return self.ring.newest + 1 - len(self._held)
-
-    @property
     def held_batches(self) -> int:
-        return len(self._held)
+        """Batches that are neither acknowledged nor dropped."""
+        return self.ring.newest + 1 - self.ring.oldest
 
-    def take(self, message: bytes | memoryview) -> list[Status]:
-        """Decodes one message of the vendor's; returns what it says about the connection."""
-        said = self.decoder.decode(message)
-        if self.decoder.rows >= self._max_rows:
+    def decode(self, message: bytes | memoryview) -> list[Status]:
+        """Takes one message of the vendor's; returns what it says about the connection."""
+        statuses = self.decoder.decode(message)
+        rows = self.decoder.rows
+        if rows >= self._max_rows:
             self.flush()
-        return said
+        elif rows and self._flush_timer is None and self._call_later is not None:
+            self._flush_timer = self._call_later(FLUSH_SECONDS, self.flush)
+        return statuses
 
-    def flush(self) -> bool:
-        """Makes what came since the last batch a batch; whether there was anything."""
+    def flush(self) -> None:
+        """Makes what came since the last batch a batch, if anything did."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
         rows = self.decoder.rows
         body = self.decoder.take()
         if not body:
-            return False
-        if self.ring.newest >= self._last_sequence and not self._held:
+            return
+        if self.ring.newest >= self._last_sequence and not self.held_batches:
             self.ring = self._new_ring(self.ring.epoch + 1)
         ring = self.ring
         message, _ = MARKET.positioned("batch", Position(ring.epoch, ring.newest + 1), body)
         ring.append(message)
-        self._held.append(Held(rows, len(message)))
-        self.held_bytes += len(message)
-        while len(self._held) > ring.newest + 1 - ring.oldest:
+        self._rows.append(rows)
+        while len(self._rows) > self.held_batches:
             self.dropped_batches += 1
-            self.dropped_events += self._forget()
+            self.dropped_events += self._rows.popleft()
         self._on_batch()
-        return True
 
     def add_gap(self, from_ns: int, to_ns: int | None, reason: str) -> None:
         """Behind what has come so far the connection was lost at `from_ns`, or is back since `to_ns`."""
@@ -119,31 +126,45 @@ class FeedBuffer:
         """Gap `number`, counted from 0, or the next one that is held; None when there is none."""
         return next((gap for gap in self._gaps if gap.number >= number), None) if number < self.gaps else None
 
-    def first_gap_behind(self, sequence: int) -> int:
-        """The number of the first gap that stands behind batch `sequence` or a later one."""
-        here = (gap for gap in self._gaps if gap.position.epoch == self.ring.epoch)
-        return next((gap.number for gap in here if gap.position.sequence >= sequence), self.gaps)
+    def first_gap_after(self, position: Position) -> int:
+        """The number of the first gap after the batch at `position` or a later one."""
+        return next((gap.number for gap in self._gaps if gap.position >= position), self.gaps)
 
-    def acknowledge(self, asked: Position) -> bool:
-        """Forgets the batches up to `asked`; False when that is no position of ours."""
-        if asked.epoch != self.ring.epoch or asked.sequence > self.ring.newest:
+    def acknowledge(self, position: Position) -> bool:
+        """Forgets the batches up to `position`; False when that is no position of ours."""
+        if position.epoch != self.ring.epoch or position.sequence > self.ring.newest:
             return False
-        while self._held and self.oldest <= asked.sequence:
-            self._forget()
-        self.ring.release(asked.sequence)
+        self.ring.release(position.sequence)
+        while len(self._rows) > self.held_batches:
+            self._rows.popleft()
         return True
 
-    def resume(self, asked: Position | None) -> tuple[int, str | None]:
-        """Where a subscriber goes on, the sequence of its next batch, and why batches were lost to it, if so.
 
-        One that knows no position begins with the oldest batch that is held.
-        """
-        if asked is None:
-            return self.oldest, None
-        plan = plan_resume(asked, self.ring.epoch, self.oldest, self.ring.newest)
-        return (plan.next_sequence, None) if plan.reset_reason is None else (self.oldest, plan.reset_reason)
+class Backpressure:
+    """Decides when the vendor's messages are left in the socket because the sequencer is behind.
 
-    def _forget(self) -> int:
-        rows, size = self._held.popleft()
-        self.held_bytes -= size
-        return rows
+    Pauses above `high` bytes held and resumes below half of it. Only a sequencer that is there and makes progress
+    is waited for: without one, or `patience` seconds after its last acknowledgement, reading goes on and the oldest
+    batches make room.
+    """
+
+    def __init__(self, high: int, patience: float = PATIENCE_SECONDS) -> None:
+        self.is_paused = False
+        self._high = high
+        self._low = high // 2
+        self._patience = patience
+        self._progress_at = float("-inf")
+
+    def progress(self, now: float) -> None:
+        """The sequencer came, or acknowledged something, `now` (seconds of any clock)."""
+        self._progress_at = now
+
+    def update(self, held_bytes: int, has_reader: bool, now: float) -> bool:
+        """True if reading is to be paused."""
+        if not has_reader or now - self._progress_at > self._patience:
+            self.is_paused = False
+        elif held_bytes > self._high:
+            self.is_paused = True
+        elif held_bytes < self._low:
+            self.is_paused = False
+        return self.is_paused

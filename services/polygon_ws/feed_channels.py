@@ -30,7 +30,7 @@ class FeedChannels:
         self._elements = msgspec.json.Decoder(list[msgspec.Raw])
         self._bars: dict[tuple[str, str], bytes] = {}
 
-    def saw(self, message: memoryview) -> None:
+    def receive(self, message: memoryview) -> None:
         """Takes one message of the vendor's; costs next to nothing while nobody is subscribed."""
         wants_trades = self._channels.is_wanted(TRADES)
         wants_bars = self._channels.is_wanted(AGGREGATES)

@@ -18,17 +18,14 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
 from services.polygon_ws import metrics
-from services.polygon_ws.backpressure import Backpressure
 from services.polygon_ws.connection import MAX_MESSAGE_BYTES, FeedConnection, FeedState, Timing
-from services.polygon_ws.core import MAX_HELD_BYTES, FeedBuffer
+from services.polygon_ws.core import MAX_HELD_BYTES, Backpressure, FeedBuffer
 from services.polygon_ws.feed_channels import CHANNELS, FeedChannels
 from services.polygon_ws.servicer import PolygonWsServicer, rejected
 from services.polygon_ws.subscriptions import Subscriptions
 
 log = get_logger(__name__)
 
-# Events wait at most so long for company; a batch costs every reader the same, full or not.
-FLUSH_SECONDS: Final = 0.003
 TICK_SECONDS: Final = 0.5
 
 
@@ -50,7 +47,6 @@ class PolygonWs(Service):
         self._max_held_bytes = max_held_bytes
         self._max_message_bytes = max_message_bytes
         self._backpressure = Backpressure(pause_bytes)
-        self._flush_timer: asyncio.TimerHandle | None = None
         # Since when the vendor's connection has been away, and why; None while it is there, and before the first.
         self._lost: tuple[int, str] | None = None
         self._was_subscribed = False
@@ -62,9 +58,13 @@ class PolygonWs(Service):
         self._feed_channels: FeedChannels | None = None
 
     async def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
         subscriptions = Subscriptions(self.settings.subscriptions)
-        self.buffer = FeedBuffer(await fresh_epoch(), self._on_batch, max_bytes=self._max_held_bytes)
+        self.buffer = FeedBuffer(
+            await fresh_epoch(),
+            self._on_batch,
+            asyncio.get_running_loop().call_later,
+            max_bytes=self._max_held_bytes,
+        )
         polygon = self.settings.polygon
         self.connection = FeedConnection(
             polygon.ws_url,
@@ -94,30 +94,21 @@ class PolygonWs(Service):
                 tasks.create_task(self._feed_channels.run(), name="polygon_ws.feed_channels")
 
     async def drain(self) -> None:
-        self._flush()
-        self._servicer.go_away("polygon_ws is stopping")
+        self.buffer.flush()
+        self._servicer.market.go_away("polygon_ws is stopping")
 
     async def stop(self) -> None:
         if self._redis is not None:
             await self._redis.aclose()
 
     def _receive(self, message: memoryview) -> list[Status]:
-        buffer = self.buffer
-        said = buffer.take(message)
+        statuses = self.buffer.decode(message)
         if self._feed_channels is not None:
-            self._feed_channels.saw(message)
-        if self._flush_timer is None and buffer.decoder.rows:
-            self._flush_timer = self._loop.call_later(FLUSH_SECONDS, self._flush)
-        return said
-
-    def _flush(self) -> None:
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
-        self.buffer.flush()
+            self._feed_channels.receive(message)
+        return statuses
 
     def _on_batch(self) -> None:
-        self._servicer.wake()
+        self._servicer.market.wake()
         self._check_backpressure()
         metrics.BATCHES.inc()
         if self._is_wall and self.buffer.decoder.last_trade_ns:
@@ -128,7 +119,9 @@ class PolygonWs(Service):
         self._check_backpressure()
 
     def _check_backpressure(self) -> None:
-        is_paused = self._backpressure.update(self.buffer.held_bytes, self._servicer.has_subscriber, monotonic())
+        is_paused = self._backpressure.update(
+            self.buffer.ring.held_bytes, self._servicer.market.has_subscriber, monotonic()
+        )
         if is_paused != self.connection.is_paused:
             self.connection.pause_reading(is_paused)
             metrics.PAUSED.set(is_paused)
@@ -150,9 +143,8 @@ class PolygonWs(Service):
     def _add_gap(self, to_ns: int | None) -> None:
         assert self._lost is not None, "the connection was lost"
         from_ns, reason = self._lost
-        self._flush()
         self.buffer.add_gap(from_ns, to_ns, reason)
-        self._servicer.wake()
+        self._servicer.market.wake()
 
     async def _tick(self) -> None:
         """Counters go to the metrics now and then, not with every event."""
@@ -165,7 +157,7 @@ class PolygonWs(Service):
         raise_to = self._counters.raise_to
         buffer, connection = self.buffer, self.connection
         metrics.HELD_BATCHES.set(buffer.held_batches)
-        metrics.HELD_BYTES.set(buffer.held_bytes)
+        metrics.HELD_BYTES.set(buffer.ring.held_bytes)
         raise_to(metrics.MESSAGES, "messages", connection.messages)
         raise_to(metrics.RECONNECTS, "reconnects", connection.reconnects)
         raise_to(metrics.DROPPED_BATCHES, "dropped_batches", buffer.dropped_batches)

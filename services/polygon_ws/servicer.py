@@ -1,28 +1,29 @@
-"""PolygonWsService: protos to and from the feed."""
+"""PolygonWsService: protos to and from the feed, and the sequencer's side of the market stream."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Final
 
 import grpc.aio
-from google.protobuf import timestamp_pb2
 from tradeul.v1 import polygon_ws_pb2
 
+from services.kit.rpc.cursor import Cursor, Timers
+from services.kit.rpc.envelope import MARKET
+from services.kit.rpc.market_stream import MarketStream
 from services.kit.rpc.ring import Position
-from services.kit.runtime.errors import INVALID_POSITION, OPEN_EXPECTED, OPEN_REPEATED, SUPERSEDED
+from services.kit.rpc.wire import timestamp
+from services.kit.runtime.errors import INVALID_POSITION
 from services.polygon_ws import metrics
 from services.polygon_ws.connection import FeedConnection
 from services.polygon_ws.core import FeedBuffer
-from services.polygon_ws.market_subscription import MarketSubscription
 
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS: Final = 5.0
 
 Request = polygon_ws_pb2.SubscribeMarketRequest
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class PolygonWsServicer:
-    """`on_progress` is called when the sequencer came or acknowledged something."""
+    """`on_progress` is called when the sequencer has come, acknowledged something or gone."""
 
     def __init__(
         self,
@@ -33,53 +34,13 @@ class PolygonWsServicer:
     ) -> None:
         self._buffer = buffer
         self._connection = connection
-        self._on_progress = on_progress
-        self._heartbeat_seconds = heartbeat_seconds
-        self._current: MarketSubscription | None = None
-        self._closing: str | None = None
-
-    @property
-    def has_subscriber(self) -> bool:
-        return self._current is not None
-
-    def wake(self) -> None:
-        """There is a new batch."""
-        if self._current is not None:
-            self._current.wake()
-
-    def go_away(self, reason: str) -> None:
-        """Sends subscribers what is there, and away."""
-        self._closing = reason
-        if self._current is not None:
-            self._current.go_away(reason)
+        timers = Timers(heartbeat_seconds)
+        self.market = MarketStream(
+            lambda position: MarketSubscription(buffer, position, timers, on_progress), metrics.SUBSCRIBED, on_progress
+        )
 
     async def SubscribeMarket(self, requests: AsyncIterator[Request], context: Context) -> None:
-        """Writes encoded SubscribeMarketResponses to the one sequencer; a newer one ends this with ABORTED."""
-        first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("request") != "open":
-            raise OPEN_EXPECTED.error("expected open as the first message")
-        asked = None
-        if first.open.HasField("position"):
-            asked = Position.of(first.open.position)
-        subscription = MarketSubscription(self._buffer, asked, self._heartbeat_seconds)
-        if self._closing is not None:
-            subscription.go_away(self._closing)
-        if self._current is not None:
-            self._current.end(SUPERSEDED.error("a newer subscriber took this one's place"))
-        self._current = subscription
-        metrics.SUBSCRIBED.set(1)
-        self._on_progress()
-        reader = asyncio.create_task(self._read(requests, subscription), name="polygon_ws.acks")
-        try:
-            async for message in subscription.messages():
-                await context.write(message)
-        finally:
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-            if self._current is subscription:
-                self._current = None
-                metrics.SUBSCRIBED.set(0)
-                self._on_progress()
+        await self.market.serve(requests, context)
 
     async def UpdateSubscriptions(
         self, request: polygon_ws_pb2.UpdateSubscriptionsRequest, context: Context
@@ -105,40 +66,10 @@ class PolygonWsServicer:
             refused_subscriptions=connection.refused,
         )
         for notice in connection.notices:
-            seconds, nanos = divmod(notice.time_ns, 10**9)
-            status.notices.add(
-                kind=notice.kind,
-                text=notice.text,
-                count=notice.count,
-                time=timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos),
-            )
+            status.notices.add(kind=notice.kind, text=notice.text, count=notice.count, time=timestamp(notice.time_ns))
         if connection.last_message_ns:
-            seconds, nanos = divmod(connection.last_message_ns, 10**9)
-            status.last_message_time.CopyFrom(timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos))
+            status.last_message_time.CopyFrom(timestamp(connection.last_message_ns))
         return status
-
-    async def _read(self, requests: AsyncIterator[Request], subscription: MarketSubscription) -> None:
-        """Takes acknowledgements until the stream ends."""
-        async for request in requests:
-            kind = request.WhichOneof("request")
-            if kind == "ack":
-                position = Position.of(request.ack.position)
-                if not self._buffer.acknowledge(position):
-                    newest = self._buffer.position
-                    subscription.end(
-                        INVALID_POSITION.error(
-                            f"expected an acknowledgement of at most {newest.epoch}/{newest.sequence}, "
-                            f"was {position.epoch}/{position.sequence}"
-                        )
-                    )
-                    return
-                self._on_progress()
-            elif kind == "cancel":
-                subscription.end()
-                return
-            elif kind == "open":
-                subscription.end(OPEN_REPEATED.error("expected open once, was sent again"))
-                return
 
 
 def rejected(buffer: FeedBuffer, connection: FeedConnection) -> dict[str, int]:
@@ -147,3 +78,82 @@ def rejected(buffer: FeedBuffer, connection: FeedConnection) -> dict[str, int]:
     if connection.oversize:
         counts["oversize"] = connection.oversize
     return counts
+
+
+class MarketSubscription(Cursor):
+    """Reads a FeedBuffer after `requested_position`, or from the oldest batch held.
+
+    `on_acknowledged` is called when the sequencer has acknowledged something.
+    """
+
+    def __init__(
+        self,
+        buffer: FeedBuffer,
+        requested_position: Position | None,
+        timers: Timers,
+        on_acknowledged: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(buffer.ring, timers, metrics.SLOW.set)
+        self._buffer = buffer
+        self._requested_position = requested_position
+        self._on_acknowledged = on_acknowledged
+
+    def acknowledge(self, position: Position) -> None:
+        """Lets the buffer forget what is in the sequencer's stream; raises INVALID_POSITION for what is not here."""
+        if not self._buffer.acknowledge(position):
+            raise INVALID_POSITION.error(
+                f"expected an acknowledgement of at most {self._buffer.position}, was {position}"
+            )
+        self._on_acknowledged()
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Encoded SubscribeMarketResponses; ends after end() or go_away(), raising what end() was given."""
+        buffer = self._buffer
+        lost_reason = self._begin()
+        yield self._opened()
+        if lost_reason is not None:
+            yield MARKET.reset(self.position, lost_reason)
+        next_gap = buffer.first_gap_after(self.position)
+        try:
+            while not self.is_over:
+                if self.ring is not buffer.ring:
+                    # All of the old one was acknowledged: nothing is lost.
+                    self.move(buffer.ring.start, buffer.ring)
+                    yield MARKET.reset(self.position, f"batches are numbered anew in epoch {buffer.ring.epoch}")
+                    yield self._opened()
+                elif (lost_reason := self.lost_reason) is not None:
+                    self.mark_slow(True)
+                    self.move(self.ring.start)
+                    yield MARKET.reset(self.position, lost_reason)
+                    # The symbols of the batches that are gone.
+                    yield self._opened()
+                elif (gap := buffer.gap(next_gap)) is not None and gap.position <= self.position:
+                    next_gap = gap.number + 1
+                    yield gap.message
+                elif self.becomes_current():
+                    yield MARKET.current(self.position)
+                elif self.has_next:
+                    yield self.take()
+                elif self.closing is not None:
+                    yield MARKET.going_away(self.position, self.closing)
+                    return
+                else:
+                    self.mark_slow(False)
+                    if not await self.wait():
+                        yield MARKET.heartbeat(self.position)
+            self.raise_error()
+        finally:
+            self.mark_slow(False)
+
+    def _begin(self) -> str | None:
+        """Goes to where the sequencer goes on; returns why batches are lost to it, None when none are."""
+        ring = self._buffer.ring
+        self.move(ring.start, ring)
+        lost_reason = None
+        if self._requested_position is not None and (lost_reason := self.resume(self._requested_position)) is not None:
+            self.move(ring.start)
+        self.catch_up()
+        return lost_reason
+
+    def _opened(self) -> bytes:
+        return MARKET.opened(self._buffer.position, symbols=self._buffer.decoder.symbols)

@@ -1,14 +1,14 @@
-"""From a prepared day to batches of the feed: a pure function of the day, whatever the speed.
+"""From a prepared day to batches of the feed, and when each is due. Pure: the batches are the same at any speed.
 
 The day is cut by event time: a batch holds the events of one cell of CELL_NS, or a
 part of it when it is large, and a watermark follows each cell: its end, which still
 belongs to it, so that the lists' times are whole tenths of seconds. While nothing
 happens a watermark comes with every second of the day. So batch n is the same in
-every replay of a day, and the lists refresh at the same places of the stream.
+every replay of a day, and the lists refresh at the same positions of the stream.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,8 @@ _VARINT: Final = 0
 _FIXED64: Final = 1
 _FIRST_COLUMN: Final = 16
 _MINUTE_SPAN: Final = 2
+
+Speed = float | Literal["max"]
 
 
 class Cut(NamedTuple):
@@ -101,3 +103,39 @@ def encode(day: DayFile, cut: Cut) -> bytes:
     if cut.watermark_ns:
         parts.append((9, _FIXED64, cut.watermark_ns))
     return write_fields(parts)
+
+
+class Pace:
+    """When a batch is due: by its event time, at the speed that was asked for.
+
+    `start_ns`: what is due before that is due at once, as is what was reached before.
+
+    Times of the day in ns since 1970; `now` in seconds of any clock that does not go back.
+    """
+
+    def __init__(self, speed: Speed, start_ns: int = 0) -> None:
+        self._speed = speed
+        self._start_ns = start_ns
+        # The wall's and the day's time from which it is counted.
+        self._anchor: tuple[float, int] | None = None
+        # Up to here all is due at once.
+        self._at_once_ns = start_ns
+        self.reached_ns = 0
+
+    def begin(self) -> None:
+        """A reader has come: what was reached before is due at once, and from there time goes on."""
+        self._anchor = None
+        self._at_once_ns = max(self._start_ns, self.reached_ns)
+
+    def delay(self, time_ns: int, now: float) -> float:
+        """Seconds until what belongs to `time_ns` is due, 0 when it is."""
+        if self._speed == "max" or time_ns <= self._at_once_ns:
+            return 0.0
+        if self._anchor is None:
+            self._anchor = (now, self._at_once_ns or time_ns)
+        began, began_ns = self._anchor
+        return max(0.0, began + (time_ns - began_ns) / 1e9 / self._speed - now)
+
+    def sent(self, time_ns: int) -> None:
+        """What belongs to `time_ns` is on its way."""
+        self.reached_ns = max(self.reached_ns, time_ns)

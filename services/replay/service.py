@@ -15,7 +15,7 @@ from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
 from services.replay import metrics
-from services.replay.pace import Pace
+from services.replay.core import Pace
 from services.replay.prepare import prepare
 from services.replay.servicer import ReplayServicer
 from services.replay.stored_bars import dump
@@ -55,7 +55,7 @@ class Replay(Service):
         return (add_servicer(server, service, self._servicer),)
 
     async def drain(self) -> None:
-        self._servicer.go_away("replay is stopping")
+        self._servicer.market.go_away("replay is stopping")
 
     async def _stored(self, date: datetime.date) -> Path:
         """The stored minute bars of a day as a file; raises StartError when there are none."""

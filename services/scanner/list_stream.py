@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from services.kit.rpc.envelope import LIST
-from services.kit.rpc.ring import Position, Ring
+from services.kit.rpc.ring import Position, ResumePlan, Ring
 from services.scanner.conflation import conflate
 
 MAX_HELD: Final = 4096
@@ -156,6 +156,9 @@ class ListStream:
         if self._snapshot is None or self._snapshot[0] != self.position:
             self._snapshot = (self.position, LIST.wrap("snapshot", self._take_snapshot()))
         return self._snapshot
+
+    def resume(self, position: Position) -> ResumePlan:
+        return self._ring.resume(position)
 
     def held(self, sequence: int) -> bytes:
         """The change to `sequence` as an encoded response; raises KeyError when it is not held."""

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from services.kit.rpc.envelope import LIST
-from services.kit.rpc.resume import plan_resume
 from services.kit.rpc.ring import Position
 from services.scanner.list_stream import ListStream, Subscriber
 
@@ -150,8 +149,7 @@ class ListSubscription:
         """Returns why the deltas after a requested position are not held; None when they are."""
         if requested is None:
             return None
-        epoch, newest = self._stream.position
-        return plan_resume(requested, epoch, self._stream.oldest, newest).reset_reason
+        return self._stream.resume(requested).reset_reason
 
     def _paced_until(self) -> float | None:
         return self._may_send_at if self._interval and self._may_send_at > self._loop.time() else None

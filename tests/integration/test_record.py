@@ -194,7 +194,7 @@ async def test_a_killed_recorder_loses_nothing(vendor: VendorServer, tmp_path: P
         await running.until_time(int(running.replay.day.arrival_ns[-1]))
         await until(lambda: any(reader._reader == "record" for reader in running.data_ingest.stream.readers))
         newest = running.data_ingest.sequencer.position.sequence
-        await until(lambda: all(reader.at.sequence == newest for reader in running.data_ingest.stream.readers))
+        await until(lambda: all(reader.position.sequence == newest for reader in running.data_ingest.stream.readers))
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
     with gzip.open(folder / file_name(TRADES_KIND, DAY), "rt") as file:

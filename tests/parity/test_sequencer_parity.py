@@ -77,7 +77,7 @@ def test_every_list_equals_the_twins_however_batches_are_cut(seed: int, cut: flo
         at = 0
         while at < len(events):
             size = rng.choice([1, 2, 7, 40])
-            pipeline.buffer.take(json.dumps([event.body for event in events[at : at + size]]).encode())
+            pipeline.buffer.decode(json.dumps([event.body for event in events[at : at + size]]).encode())
             at += size
             if rng.random() < cut:
                 pipeline.pump()

@@ -55,7 +55,7 @@ class Pipeline:
 
     def send(self, *events: Mapping[str, Any]) -> None:
         """One message of the vendor's, and all of it sequenced."""
-        self.buffer.take(json.dumps(events).encode())
+        self.buffer.decode(json.dumps(events).encode())
         self.pump()
 
     def pump(self) -> None:

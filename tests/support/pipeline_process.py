@@ -32,7 +32,7 @@ class ServedPipeline(Pipeline):
 
     def take(self, message: bytes, watermark_ns: int) -> None:
         """One message of the vendor's, and the watermark after it."""
-        self.buffer.take(message)
+        self.buffer.decode(message)
         self.pump()
         self.buffer.acknowledge(self.buffer.position)
         self.sequencer.add_watermark(watermark_ns)

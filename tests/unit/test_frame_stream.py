@@ -243,7 +243,7 @@ async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch() -> Non
         frames = each.sequences[: each.sequences.index(ended.sequence) + 1]
         assert frames == list(range(frames[0], ended.sequence + 1))
         assert each.reasons == [f"epoch {EPOCH + 7} began"]
-        assert each.subscription.at == sequencer.position == Position(EPOCH + 7, 5)
+        assert each.subscription.position == sequencer.position == Position(EPOCH + 7, 5)
         assert each.market is not None
         assert each.market.hash() == sequencer.market.hash()
     # Lists and their filters begin anew with it.
@@ -318,15 +318,15 @@ async def test_a_mistake_ends_the_messages_with_its_error() -> None:
 async def test_a_state_that_is_of_no_use_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = Publisher(max_frames=4)
     publisher.publish()
-    first = publisher.stream.whole_state()
-    publisher.stream.release_state()
-    assert publisher.stream.whole_state() is first
+    first = publisher.stream.snapshot()
+    publisher.stream.release_snapshot()
+    assert publisher.stream.snapshot() is first
     publisher.publish(5)
-    assert publisher.stream.whole_state() is not first
-    monkeypatch.setattr(frame_stream, "STATE_SECONDS", -1.0)
-    second = publisher.stream.whole_state()
-    publisher.stream.release_state()
-    assert publisher.stream.whole_state() is not second
+    assert publisher.stream.snapshot() is not first
+    monkeypatch.setattr(frame_stream, "SNAPSHOT_SECONDS", -1.0)
+    second = publisher.stream.snapshot()
+    publisher.stream.release_snapshot()
+    assert publisher.stream.snapshot() is not second
 
 
 # --- watermarks

@@ -1,15 +1,16 @@
 """polygon_ws without a network: subscriptions, batches, backpressure, back-off."""
 
+import asyncio
 import json
 
 import pytest
 from tradeul.v1 import polygon_ws_pb2
 
+from services.kit.rpc.cursor import Timers
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
-from services.polygon_ws.backpressure import Backpressure
-from services.polygon_ws.core import FeedBuffer
-from services.polygon_ws.market_subscription import MarketSubscription
+from services.polygon_ws.core import Backpressure, FeedBuffer
+from services.polygon_ws.servicer import MarketSubscription
 from services.polygon_ws.subscriptions import PER_MESSAGE, Subscriptions, mentioned, parameters
 
 EPOCH = 1_790_000_000
@@ -17,7 +18,7 @@ EPOCH = 1_790_000_000
 
 def feed(buffer: FeedBuffer, symbol: str, count: int = 1) -> None:
     trade = {"ev": "T", "sym": symbol, "p": 1.5, "s": 100, "t": 1_763_994_600_123}
-    buffer.take(json.dumps([trade] * count).encode())
+    buffer.decode(json.dumps([trade] * count).encode())
 
 
 def read(buffer: FeedBuffer, sequence: int) -> polygon_ws_pb2.MarketBatch:
@@ -68,53 +69,76 @@ def test_many_subscriptions_go_in_several_messages() -> None:
 
 
 def test_batches_and_acknowledgement() -> None:
-    told = []
-    buffer = FeedBuffer(EPOCH, lambda: told.append(1), max_rows=3)
+    batches = []
+    buffer = FeedBuffer(EPOCH, lambda: batches.append(buffer.position.sequence), max_rows=3)
     feed(buffer, "AAPL", 2)
     assert buffer.position == Position(EPOCH, 0)
     feed(buffer, "MSFT")
     # Full, so closed without a flush.
     assert buffer.position == Position(EPOCH, 1)
-    assert not buffer.flush()
+    buffer.flush()
+    assert buffer.position == Position(EPOCH, 1)
     feed(buffer, "TSLA")
-    assert buffer.flush()
-    assert len(told) == 2
+    buffer.flush()
+    assert batches == [1, 2]
     first, second = read(buffer, 1), read(buffer, 2)
     assert (first.position.epoch, first.position.sequence) == (EPOCH, 1)
     assert (list(first.new_symbols), list(first.trades.symbol_id)) == (["AAPL", "MSFT"], [0, 0, 1])
     assert (second.first_symbol_id, list(second.new_symbols)) == (2, ["TSLA"])
-    assert (buffer.held_batches, buffer.oldest) == (2, 1)
+    assert (buffer.held_batches, buffer.ring.oldest) == (2, 1)
     assert not buffer.acknowledge(Position(EPOCH + 1, 1))
     assert not buffer.acknowledge(Position(EPOCH, 3))
     assert buffer.acknowledge(Position(EPOCH, 1))
-    assert (buffer.held_batches, buffer.oldest) == (1, 2)
+    assert (buffer.held_batches, buffer.ring.oldest) == (1, 2)
     # An old acknowledgement changes nothing.
     assert buffer.acknowledge(Position(EPOCH, 0))
     assert buffer.acknowledge(Position(EPOCH, 2))
-    assert (buffer.held_batches, buffer.held_bytes, buffer.oldest) == (0, 0, 3)
+    assert (buffer.held_batches, buffer.ring.held_bytes, buffer.ring.oldest) == (0, 0, 3)
     assert buffer.dropped_batches == 0
 
 
-def test_resuming() -> None:
+async def begin(buffer: FeedBuffer, position: Position | None) -> tuple[int, str | None]:
+    """The sequence after which a subscriber goes on, and the reason of its reset."""
+    subscription = MarketSubscription(buffer, position, Timers(10.0))
+    subscription.go_away("the test is over")
+    responses = [
+        polygon_ws_pb2.SubscribeMarketResponse.FromString(message) async for message in subscription.messages()
+    ]
+    kinds = [response.WhichOneof("response") for response in responses]
+    batches = [response.batch.position.sequence for response in responses if response.HasField("batch")]
+    assert (kinds[0], kinds[-2:]) == ("opened", ["current", "going_away"])
+    assert batches == list(range(buffer.position.sequence - len(batches) + 1, buffer.position.sequence + 1))
+    reset = next((response.reset for response in responses if response.HasField("reset")), None)
+    begun = buffer.position.sequence - len(batches)
+    assert reset is None or (kinds[1], reset.position.sequence) == ("reset", begun)
+    return begun, reset.reason if reset is not None else None
+
+
+async def test_resuming() -> None:
     buffer = FeedBuffer(EPOCH, max_batches=3)
-    assert buffer.resume(None) == (1, None)
-    assert buffer.resume(Position(EPOCH, 0)) == (1, None)
+    assert await begin(buffer, None) == (0, None)
+    assert await begin(buffer, Position(EPOCH, 0)) == (0, None)
     for number in range(5):
         feed(buffer, f"S{number}", 10)
         buffer.flush()
     assert (buffer.dropped_batches, buffer.dropped_events) == (2, 20)
-    assert buffer.resume(None) == (3, None)
-    assert buffer.resume(Position(EPOCH, 2)) == (3, None)
-    assert buffer.resume(Position(EPOCH, 5)) == (6, None)
-    for asked in (Position(EPOCH, 1), Position(EPOCH, 6), Position(EPOCH - 1, 4), Position(EPOCH + 1, 4)):
-        sequence, reason = buffer.resume(asked)
-        assert sequence == 3
-        assert reason
+    assert await begin(buffer, None) == (2, None)
+    assert await begin(buffer, Position(EPOCH, 2)) == (2, None)
+    assert await begin(buffer, Position(EPOCH, 5)) == (5, None)
+    for position, why in (
+        (Position(EPOCH, 1), "older than the oldest held, 3"),
+        (Position(EPOCH, 6), "ahead of the newest, 5"),
+        (Position(EPOCH - 1, 4), "another epoch"),
+        (Position(EPOCH + 1, 4), "another epoch"),
+    ):
+        begun, reason = await begin(buffer, position)
+        assert begun == 2
+        assert reason is not None and why in reason
 
 
 async def test_batches_are_numbered_anew_before_their_numbers_end() -> None:
     buffer = FeedBuffer(EPOCH, last_sequence=3)
-    reader = MarketSubscription(buffer, None, heartbeat_seconds=10.0)
+    reader = MarketSubscription(buffer, None, Timers(10.0))
     messages = reader.messages()
 
     async def read() -> polygon_ws_pb2.SubscribeMarketResponse:
@@ -144,8 +168,8 @@ def test_memory_is_bounded_by_bytes() -> None:
     for _ in range(100):
         feed(buffer, "AAPL", 20)
         buffer.flush()
-        assert buffer.held_bytes <= 10_000
-        assert buffer.oldest + buffer.held_batches == buffer.position.sequence + 1
+        assert buffer.ring.held_bytes <= 10_000
+        assert buffer.ring.oldest + buffer.held_batches == buffer.position.sequence + 1
     assert buffer.held_batches + buffer.dropped_batches == 100
     assert buffer.dropped_events == 20 * buffer.dropped_batches
 
@@ -164,3 +188,24 @@ def test_backpressure() -> None:
     pressure.progress(106.0)
     assert pressure.update(2000, has_reader=True, now=106.0)
     assert not pressure.update(2000, has_reader=False, now=106.0)
+
+
+async def test_a_batch_is_closed_by_time_or_by_rows() -> None:
+    closed = asyncio.Event()
+    buffer = FeedBuffer(EPOCH, closed.set, asyncio.get_running_loop().call_later, max_rows=3)
+    feed(buffer, "AAPL")
+    assert buffer.position.sequence == 0
+    async with asyncio.timeout(5):
+        await closed.wait()
+    assert buffer.position.sequence == 1
+    closed.clear()
+    # Full before its time: the timer of the first event closes nothing of the next batch.
+    feed(buffer, "AAPL")
+    feed(buffer, "MSFT", 2)
+    assert buffer.position.sequence == 2
+    feed(buffer, "TSLA")
+    async with asyncio.timeout(5):
+        while buffer.position.sequence < 3:
+            closed.clear()
+            await closed.wait()
+    assert [len(read(buffer, sequence).trades.symbol_id) for sequence in (1, 2, 3)] == [1, 3, 1]

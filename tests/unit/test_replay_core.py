@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from tradeul.v1 import polygon_ws_pb2
 
 from fastcore.columns import condition_mask
+from services.kit.rpc.cursor import Timers
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError, StartError
-from services.replay.core import CELL_NS, MAX_ROWS, Cut, cuts, encode
+from services.replay.core import CELL_NS, MAX_ROWS, Cut, Pace, cuts, encode
 from services.replay.day_file import DayFile
 from services.replay.flat_file import lines_of
-from services.replay.pace import Pace
 from services.replay.prepare import conditions_of, prepare
-from services.replay.subscription import ReplaySubscription
+from services.replay.servicer import ReplaySubscription
 from tests.support.flat_trades import (
     BAR_COLUMNS,
     DAY,
@@ -296,7 +296,7 @@ def test_pace_skips_to_its_start() -> None:
 async def test_a_position_of_another_day_is_refused(tmp_path: Path) -> None:
     day = day_of(tmp_path, trade_row("A", ns_at("09:30:00"), 1))
     with pytest.raises(ServiceError, match="another day is being replayed"):
-        ReplaySubscription(day, Pace("max"), Position(day.epoch + 1, 1))
-    subscription = ReplaySubscription(day, Pace("max"), None)
+        ReplaySubscription(day, Pace("max"), Position(day.epoch + 1, 1), Timers(10.0))
+    subscription = ReplaySubscription(day, Pace("max"), None, Timers(10.0))
     with pytest.raises(ServiceError, match="at most"):
         subscription.acknowledge(Position(day.epoch, 1))

@@ -27,11 +27,11 @@ class Reference:
 class Stream:
     """A ring of small frames, and readers that are where a test puts them."""
 
-    def __init__(self, frames: int, *at: int) -> None:
+    def __init__(self, frames: int, *sequences: int) -> None:
         self.ring = Ring(1, 1 << 16, 1 << 26)
         for _ in range(frames):
             self.ring.append(b"frame")
-        self.readers = [SimpleNamespace(at=Position(1, sequence)) for sequence in at]
+        self.readers = [SimpleNamespace(position=Position(1, sequence)) for sequence in sequences]
 
 
 def gate_of(stream: Stream) -> tuple[ReplayGate, Reference]:
@@ -92,7 +92,7 @@ async def test_a_reader_that_is_behind_is_waited_for() -> None:
     opening = asyncio.create_task(gate.open())
     await asyncio.sleep(replay_gate.LOOK_SECONDS * 3)
     assert not opening.done()
-    stream.readers[0].at = Position(1, 10)
+    stream.readers[0].position = Position(1, 10)
     await asyncio.wait_for(opening, 5)
 
 
@@ -103,7 +103,7 @@ async def test_bytes_count_as_frames_do(monkeypatch: pytest.MonkeyPatch) -> None
     opening = asyncio.create_task(gate.open())
     await asyncio.sleep(replay_gate.LOOK_SECONDS * 3)
     assert not opening.done()
-    stream.readers[0].at = Position(1, 30)
+    stream.readers[0].position = Position(1, 30)
     await asyncio.wait_for(opening, 5)
 
 

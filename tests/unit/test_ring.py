@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from services.kit.rpc.resume import plan_resume
 from services.kit.rpc.ring import Position, Ring
 
 EPOCH = 1_790_000_000
@@ -74,15 +73,19 @@ def test_bounds_hold_whatever_comes() -> None:
     ],
 )
 def test_resuming_from_what_is_held(asked: Position, next_sequence: int, why: str | None) -> None:
-    plan = plan_resume(asked, EPOCH, oldest=5, newest=9)
+    ring = Ring(EPOCH, max_count=5, max_bytes=100)
+    for _ in range(9):
+        ring.append(b"x")
+    plan = ring.resume(asked)
     assert plan.next_sequence == next_sequence
     assert plan.reset_reason is None if why is None else why in str(plan.reset_reason)
 
 
 def test_resuming_when_nothing_is_held() -> None:
-    assert plan_resume(Position(EPOCH, 0), EPOCH, oldest=1, newest=0) == (1, None)
-    assert plan_resume(Position(EPOCH, 7), EPOCH, oldest=8, newest=7) == (8, None)
-    assert plan_resume(Position(EPOCH, 6), EPOCH, oldest=8, newest=7).reset_reason is not None
+    assert Ring(EPOCH, 10, 100).resume(Position(EPOCH, 0)) == (1, None)
+    ring = Ring(EPOCH, 10, 100, newest=7)
+    assert ring.resume(Position(EPOCH, 7)) == (8, None)
+    assert ring.resume(Position(EPOCH, 6)).reset_reason is not None
 
 
 def test_what_a_reader_holds_is_kept_up_to_a_bound() -> None:

@@ -1,6 +1,5 @@
 """Bars by themselves, as they are admitted: the ring's bar frames without everything else."""
 
-import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,6 +10,7 @@ from tradeul.v1 import bars_pb2, frame_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.rpc.cursor import Subscription, Timers
 from services.kit.rpc.envelope import Envelope
 from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.logging import get_logger
@@ -27,12 +27,12 @@ ENVELOPE: Final = Envelope(bars_pb2.WatchBarsResponse)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class _Watcher:
-    """What waits for one watcher: encoded responses, the oldest making room."""
+class _Watcher(Subscription):
+    """Encoded responses that wait for one watcher, the oldest making room."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
+        super().__init__(timers)
         self.waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
-        self.woken = asyncio.Event()
         # Symbols whose names it has.
         self.named = 0
 
@@ -42,7 +42,7 @@ class BarStream:
 
     def __init__(self, sequencer: Sequencer, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         self._sequencer = sequencer
-        self._heartbeat_seconds = heartbeat_seconds
+        self._timers = Timers(heartbeat_seconds)
         self._watchers: set[_Watcher] = set()
         self._closing: str | None = None
         sequencer.listen(self._on_frame)
@@ -55,13 +55,13 @@ class BarStream:
             if len(watcher.waiting) == MAX_WAITING:
                 metrics.DROPPED_BARS.inc()
             watcher.waiting.append(response)
-            watcher.woken.set()
+            watcher.wake()
 
     def close(self, reason: str) -> None:
         """Ends every stream with going_away; later ones get it at once."""
         self._closing = reason
         for watcher in self._watchers:
-            watcher.woken.set()
+            watcher.go_away(reason)
 
     async def WatchBars(self, request: bars_pb2.WatchBarsRequest, _: Context) -> AsyncIterator[bytes]:
         if (length := len(request.watcher)) > LONGEST_NAME:
@@ -72,18 +72,21 @@ class BarStream:
                 yield message
 
     async def _messages(self) -> AsyncGenerator[bytes, None]:
-        watcher = _Watcher()
+        watcher = _Watcher(self._timers)
+        if self._closing is not None:
+            watcher.go_away(self._closing)
         self._watchers.add(watcher)
         try:
             with metrics.BAR_WATCHERS.track_inprogress():
-                while self._closing is None:
+                while watcher.closing is None:
                     if (names := self._new_names(watcher)) is not None:
                         yield names
                     elif watcher.waiting:
+                        watcher.sent()
                         yield watcher.waiting.popleft()
-                    elif not await self._woken(watcher):
+                    elif not await watcher.wait():
                         yield ENVELOPE.heartbeat(self._sequencer.position)
-                yield ENVELOPE.going_away(self._sequencer.position, self._closing)
+                yield ENVELOPE.going_away(self._sequencer.position, watcher.closing)
         finally:
             self._watchers.discard(watcher)
 
@@ -94,12 +97,3 @@ class BarStream:
         table = frame_pb2.SymbolTable(first_id=watcher.named, symbols=texts[watcher.named :])
         watcher.named = len(texts)
         return ENVELOPE.wrap("symbols", table.SerializeToString())
-
-    async def _woken(self, watcher: _Watcher) -> bool:
-        """Waits for something to send or the end; whether there is, else it is time for a heartbeat."""
-        watcher.woken.clear()
-        try:
-            async with asyncio.timeout(self._heartbeat_seconds):
-                return await watcher.woken.wait()
-        except TimeoutError:
-            return False

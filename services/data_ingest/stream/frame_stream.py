@@ -1,36 +1,36 @@
-"""The sequenced stream for its readers: the ring, the whole state when the ring does not reach, and who reads.
+"""The sequenced stream for its readers: the ring, a snapshot when the ring does not reach, and who reads.
 
 The sequencer never waits for a reader.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
 from tradeul.v1 import data_ingest_pb2
 
 from services.data_ingest import metrics
-from services.data_ingest.stream.frame_subscription import FrameSubscription
 from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.rpc.cursor import Cursor, Timers
 from services.kit.rpc.envelope import FRAMES
-from services.kit.rpc.resume import ResumePlan, plan_resume
 from services.kit.rpc.ring import Position, Ring
 from services.kit.rpc.wire import LENGTH_DELIMITED, varint
 from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import INVALID_POSITION
 from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
 CHUNK_BYTES: Final = 1 << 20
 HEARTBEAT_SECONDS: Final = 2.0
-# A whole state that nobody asked for in this time is thrown away.
-STATE_SECONDS: Final = 30.0
+# A snapshot that nobody has used for so long is thrown away.
+SNAPSHOT_SECONDS: Final = 30.0
 _DATA_TAG: Final = varint(
     data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number << 3 | LENGTH_DELIMITED
 )
 
 
-class WholeState:
-    """The market at a position, in pieces that are encoded as they are sent."""
+class Snapshot:
+    """The market at a position, in chunks that are encoded as they are sent."""
 
     def __init__(self, position: Position, data: bytes) -> None:
         self.position = position
@@ -38,14 +38,14 @@ class WholeState:
         self.count = max(1, -(-len(data) // CHUNK_BYTES))
 
     def chunk(self, index: int) -> bytes:
-        """The encoded response with piece `index` of `count`."""
-        piece = self._data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        """The encoded response with chunk `index` of `count`."""
+        data = self._data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
         head = data_ingest_pb2.SnapshotChunk(position=self.position.message(), index=index, count=self.count)
-        return FRAMES.wrap("snapshot", head.SerializeToString(), _DATA_TAG, varint(len(piece)), piece)
+        return FRAMES.wrap("snapshot", head.SerializeToString(), _DATA_TAG, varint(len(data)), data)
 
 
 class FrameStream:
-    """`on_slow` is told of each reader that fell behind (True) and has caught up or gone (False)."""
+    """`on_slow` is called with True when a reader has fallen behind, with False when it has caught up or gone."""
 
     def __init__(
         self,
@@ -53,16 +53,14 @@ class FrameStream:
         on_slow: Callable[[bool], None] = lambda is_slow: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        self.heartbeat_seconds = heartbeat_seconds
+        self.timers = Timers(heartbeat_seconds)
         self.closing: str | None = None
         self.slow = 0
         self.readers: set[FrameSubscription] = set()
-        # Readers that wait for a frame.
-        self.waiting: set[FrameSubscription] = set()
         self._sequencer = sequencer
         self._on_slow = on_slow
-        self._state: WholeState | None = None
-        self._state_used_at = 0.0
+        self._snapshot: Snapshot | None = None
+        self._snapshot_used_at = 0.0
         sequencer.listen(self._on_frame)
 
     @property
@@ -71,57 +69,151 @@ class FrameStream:
         return self._sequencer.ring
 
     def subscribe(
-        self, asked: Position | None, reader: str, credit: int, wants_newest_state: bool = False
-    ) -> FrameSubscription:
-        """A reader whose last frame was `asked`, None for one that has none. It counts once it reads."""
-        return FrameSubscription(self, asked, reader, credit, wants_newest_state)
+        self, requested_position: Position | None, reader: str, credit: int, wants_newest_state: bool = False
+    ) -> "FrameSubscription":
+        """A reader whose last frame is at `requested_position`, None for one that has none. It counts once it reads."""
+        return FrameSubscription(self, requested_position, reader, credit, wants_newest_state)
 
-    def plan(self, asked: Position) -> ResumePlan:
-        """The reader's next frame, and why it needs the whole state first, if it does."""
-        return plan_resume(asked, self.ring.epoch, self.ring.oldest, self.ring.newest)
+    def snapshot(self, of_now: bool = False) -> Snapshot:
+        """A snapshot from which the ring goes on; made once for all who need one at about the same time.
 
-    def whole_state(self, of_now: bool = False) -> WholeState:
-        """A state from which the ring goes on; made once for all who need one at about the same time.
-
-        `of_now`: one of the newest frame.
+        `of_now`: it has to be of the newest frame.
         """
-        self._state_used_at = monotonic()
-        state = self._state
-        if state is None or self._is_behind(state) or (of_now and state.position != self.ring.position):
+        self._snapshot_used_at = monotonic()
+        snapshot = self._snapshot
+        if snapshot is None or self._is_behind(snapshot) or (of_now and snapshot.position != self.ring.position):
             began = monotonic()
             position, data = self._sequencer.snapshot()
-            self._state = WholeState(position, data)
+            self._snapshot = snapshot = Snapshot(position, data)
             seconds = monotonic() - began
             metrics.STATE_SECONDS.observe(seconds)
-            log.info("whole state made", position=str(position), bytes=len(data), seconds=round(seconds, 4))
-        assert self._state is not None, "it was made when there was none"
-        return self._state
+            log.info("snapshot made", position=str(position), bytes=len(data), seconds=round(seconds, 4))
+        return snapshot
 
-    def release_state(self) -> None:
-        """Throws away a whole state that is of no more use; to be called now and then."""
-        state = self._state
-        if state is not None and (self._is_behind(state) or monotonic() - self._state_used_at > STATE_SECONDS):
-            self._state = None
-
-    def _is_behind(self, state: WholeState) -> bool:
-        """Whether who loads it now would have too little time for what follows."""
-        ring = self.ring
-        return state.position.epoch != ring.epoch or (
-            ring.has_dropped and not ring.is_safe(state.position.sequence + 1)
-        )
-
-    def _on_frame(self, _: str, __: bytes) -> None:
-        if self.waiting:
-            waiting, self.waiting = self.waiting, set()
-            for reader in waiting:
-                reader.wake()
+    def release_snapshot(self) -> None:
+        """Throws away a snapshot that is of no more use; to be called now and then."""
+        snapshot = self._snapshot
+        if snapshot is not None and (
+            self._is_behind(snapshot) or monotonic() - self._snapshot_used_at > SNAPSHOT_SECONDS
+        ):
+            self._snapshot = None
 
     def close(self, reason: str) -> None:
         """Ends every reader's stream with going_away; later ones get it at once."""
         self.closing = reason
-        for reader in list(self.readers):
-            reader.wake()
+        for reader in self.readers:
+            reader.go_away(reason)
 
     def mark_slow(self, is_slow: bool) -> None:
+        """Counts a reader that has fallen behind, until it has caught up or gone."""
         self.slow += 1 if is_slow else -1
         self._on_slow(is_slow)
+
+    def _is_behind(self, snapshot: Snapshot) -> bool:
+        """True if a reader that loads it now has too little time for what follows."""
+        ring = self.ring
+        return snapshot.position.epoch != ring.epoch or (
+            ring.has_dropped and not ring.is_safe(snapshot.position.sequence + 1)
+        )
+
+    def _on_frame(self, _: str, __: bytes) -> None:
+        for reader in self.readers:
+            reader.wake()
+
+
+class FrameSubscription(Cursor):
+    """One reader of a FrameStream. `credit`: frames that may be unacknowledged; 0 for any number."""
+
+    def __init__(
+        self,
+        stream: FrameStream,
+        requested_position: Position | None,
+        reader: str,
+        credit: int,
+        wants_newest_state: bool = False,
+    ) -> None:
+        # The ring stays that of an epoch that has ended until all of it was sent.
+        super().__init__(stream.ring, stream.timers, stream.mark_slow)
+        self._stream = stream
+        self._requested_position = requested_position
+        self._reader = reader
+        self._credit = credit
+        self._wants_newest_state = wants_newest_state
+        self._acknowledged = 0
+        if stream.closing is not None:
+            self.go_away(stream.closing)
+
+    def acknowledge(self, position: Position) -> None:
+        """The reader has applied what came up to `position`; raises INVALID_POSITION when that was not sent.
+
+        A position of another epoch is of what the reader had before it came here, and no matter.
+        """
+        if position.epoch != self.ring.epoch:
+            return
+        if position.sequence > self.position.sequence:
+            raise INVALID_POSITION.error(f"expected an acknowledgement of at most {self.position}, was {position}")
+        if position.sequence > self._acknowledged:
+            self._acknowledged = position.sequence
+            self.wake()
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Encoded SubscribeFramesResponses; ends after end() or going_away, raising what end() was given."""
+        stream = self._stream
+        stream.readers.add(self)
+        try:
+            self.move(stream.ring.position, stream.ring)
+            yield FRAMES.opened(self.ring.position)
+            needs_snapshot, reset_reason = self._requested_position is None, None
+            if self._requested_position is not None:
+                reset_reason = self.resume(self._requested_position)
+                self._acknowledged = self.position.sequence
+            self.catch_up()
+            while not self.is_over:
+                if reset_reason is not None:
+                    yield FRAMES.reset(self.ring.position, reset_reason)
+                    needs_snapshot, reset_reason = True, None
+                elif needs_snapshot:
+                    needs_snapshot = False
+                    for chunk in self._snapshot_chunks():
+                        yield chunk
+                elif not self.has_next and self.ring is not stream.ring:
+                    self.move(Position(stream.ring.epoch, 0), stream.ring)
+                    reset_reason = f"epoch {stream.ring.epoch} began"
+                elif (reset_reason := self.lost_reason) is not None:
+                    self.mark_slow(True)
+                    log.warning("reader fell behind", reader=self._reader, reason=reset_reason)
+                elif self.becomes_current():
+                    yield FRAMES.current(self.position)
+                elif self.has_next and not self._is_out_of_credit():
+                    yield self.take()
+                elif self.closing is not None:
+                    yield FRAMES.going_away(self.position, self.closing)
+                    return
+                else:
+                    if not self.has_next:
+                        self.mark_slow(False)
+                    if not await self.wait():
+                        yield FRAMES.heartbeat(self.position)
+            self.raise_error()
+        finally:
+            stream.readers.discard(self)
+            self.let_go()
+            self.mark_slow(False)
+
+    def _snapshot_chunks(self) -> Iterator[bytes]:
+        """The reader goes on after the snapshot; what follows it is held meanwhile, since loading may take long."""
+        snapshot = self._stream.snapshot(self._wants_newest_state)
+        self.move(snapshot.position, self._stream.ring)
+        # The credit is for what follows.
+        self._acknowledged = snapshot.position.sequence
+        self.hold()
+        for index in range(snapshot.count):
+            if self.is_over:
+                return
+            self.sent()
+            yield snapshot.chunk(index)
+        self.catch_up()
+        self.let_go_if_safe()
+
+    def _is_out_of_credit(self) -> bool:
+        return self._credit > 0 and self.position.sequence - self._acknowledged >= self._credit

@@ -81,10 +81,10 @@ class ReplayGate:
     def _slowest(self) -> int | None:
         """The last frame of the slowest reader that is too far behind; None when none is."""
         ring = self._stream.ring
-        at = min((reader.at.sequence for reader in self._stream.readers), default=ring.newest)
-        if at + 1 < ring.oldest:
-            # It has lost its place, and gets the whole state.
+        last = min((reader.position.sequence for reader in self._stream.readers), default=ring.newest)
+        if last + 1 < ring.oldest:
+            # The ring no longer has what it needs: it gets a snapshot.
             return None
-        if ring.newest - at > MAX_BEHIND_FRAMES:
-            return at
-        return at if at < ring.newest and ring.span_bytes(at + 1, ring.newest) > MAX_BEHIND_BYTES else None
+        if ring.newest - last > MAX_BEHIND_FRAMES:
+            return last
+        return last if last < ring.newest and ring.span_bytes(last + 1, ring.newest) > MAX_BEHIND_BYTES else None

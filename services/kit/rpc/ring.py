@@ -10,7 +10,7 @@ HOLD_FACTOR: Final = 4
 
 
 class Position(NamedTuple):
-    """A place in a numbered stream: which message of which numbering. Positions of later epochs are greater."""
+    """Which message of which numbering. Positions of later epochs are greater."""
 
     epoch: int
     # 0 is before the first.
@@ -27,11 +27,18 @@ class Position(NamedTuple):
         return f"{self.epoch}/{self.sequence}"
 
 
+class ResumePlan(NamedTuple):
+    """`next_sequence` is the reader's next message. With a reason its position is gone: a snapshot comes first."""
+
+    next_sequence: int
+    reset_reason: str | None
+
+
 class Ring:
     """Bounded by messages and by bytes; the oldest make room, whoever still needs them.
 
     Only what a reader holds is kept beyond, up to HOLD_FACTOR times the bounds: one that loads a
-    whole state has to find what follows it.
+    snapshot has to find what follows it.
 
     Args:
         epoch: names the numbering.
@@ -69,8 +76,13 @@ class Ring:
         return Position(self.epoch, self._newest)
 
     @property
+    def start(self) -> Position:
+        """The position before the oldest message held."""
+        return Position(self.epoch, self._oldest - 1)
+
+    @property
     def has_dropped(self) -> bool:
-        """Whether it is full: older messages had to make room."""
+        """True once older messages had to make room."""
         return self._has_dropped
 
     @property
@@ -85,6 +97,21 @@ class Ring:
         self._messages[self._newest] = (self._appended_bytes, message)
         self._make_room()
         return self._newest
+
+    def resume(self, requested: Position) -> ResumePlan:
+        """The plan for a reader whose last message is `requested`.
+
+        After a reset the next message is the one after the newest, that is after a snapshot of now.
+        """
+        if requested.epoch != self.epoch:
+            reason = f"position {requested} is of another epoch, this one is {self.epoch}"
+        elif requested.sequence > self._newest:
+            reason = f"position {requested} is ahead of the newest, {self._newest}"
+        elif requested.sequence + 1 < self._oldest:
+            reason = f"position {requested} is older than the oldest held, {self._oldest}"
+        else:
+            return ResumePlan(requested.sequence + 1, None)
+        return ResumePlan(self._newest + 1, reason)
 
     def hold(self, reader: Hashable, sequence: int) -> None:
         """Keeps the messages from `sequence` on for a reader, in place of what it held before, while there is room."""
@@ -101,7 +128,7 @@ class Ring:
         return len(self._holds)
 
     def is_safe(self, sequence: int) -> bool:
-        """Whether who needs the messages from `sequence` on has half of the ring's time left, or more."""
+        """True if a reader that needs the messages from `sequence` on has half of the ring's time left, or more."""
         if sequence > self._newest:
             return True
         if sequence < self._oldest or 2 * (self._newest - sequence + 1) > self._max_count:
@@ -131,7 +158,7 @@ class Ring:
                 if not self._is_over(HOLD_FACTOR):
                     return
                 # Whoever needs this one has lost it, and nothing more is kept for it.
-                self._holds = {reader: at for reader, at in self._holds.items() if at > self._oldest}
+                self._holds = {reader: first for reader, first in self._holds.items() if first > self._oldest}
             self._has_dropped = True
             self._drop_oldest()
 

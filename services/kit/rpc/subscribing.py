@@ -1,35 +1,44 @@
-"""The server's side of a bidirectional subscription whose client says open, acks, and perhaps cancel (stream.proto)."""
+"""The server's side of a bidirectional subscription: open comes first, then acks, and perhaps cancel (stream.proto)."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import grpc.aio
 
+from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED
 
 Request = TypeVar("Request")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-async def opening(requests: AsyncIterator[Request]) -> Request:
-    """The client's first message; raises OPEN_EXPECTED when that is not its opening."""
+async def first_request(requests: AsyncIterator[Request], kinds: tuple[str, ...] = ("open",)) -> Request:
+    """The client's first message; raises OPEN_EXPECTED when that is none of `kinds`."""
     first = await anext(aiter(requests), None)
-    if first is None or _kind(first) != "open":
-        raise OPEN_EXPECTED.error("expected open as the first message")
+    if first is None or _kind(first) not in kinds:
+        raise OPEN_EXPECTED.error(f"expected {' or '.join(kinds)} as the first message")
     return first
 
 
-async def write_until_cancelled(
-    stream: AsyncGenerator[Any, None], requests: AsyncIterator[Any], context: Context
-) -> None:
-    """Writes the stream to its end or until the client cancels; its end of sending is not its end of listening.
+def requested_position(request: Any) -> Position | None:
+    """The position after which a client goes on; None when it has none."""
+    return Position.of(request.position) if request.HasField("position") else None
 
-    Raises what the stream raises, OPEN_REPEATED and INVALID_REQUEST. The stream is closed.
+
+async def serve(
+    messages: AsyncGenerator[bytes, None],
+    requests: AsyncIterator[Any],
+    context: Context,
+    acknowledge: Callable[[Position], None] = lambda position: None,
+) -> None:
+    """Writes the messages to their end, or until the client cancels; one that only stops sending goes on reading.
+
+    Raises what the messages and `acknowledge` raise, OPEN_REPEATED and INVALID_REQUEST. The messages are closed.
     """
-    writing = asyncio.create_task(_write(stream, context), name="subscribing.write")
-    reading = asyncio.create_task(_is_cancelled(requests), name="subscribing.read")
+    writing = asyncio.create_task(_write(messages, context), name="subscribing.write")
+    reading = asyncio.create_task(_is_cancelled(requests, acknowledge), name="subscribing.read")
     try:
         await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
         if reading.done() and not writing.done() and not reading.result():
@@ -42,22 +51,23 @@ async def write_until_cancelled(
         await asyncio.gather(writing, reading, return_exceptions=True)
 
 
-async def _write(stream: AsyncGenerator[Any, None], context: Context) -> None:
-    async with contextlib.aclosing(stream):
-        async for message in stream:
+async def _write(messages: AsyncGenerator[bytes, None], context: Context) -> None:
+    async with contextlib.aclosing(messages):
+        async for message in messages:
             await context.write(message)
 
 
-async def _is_cancelled(requests: AsyncIterator[Any]) -> bool:
-    """Whether the client cancelled, else it has only stopped sending."""
+async def _is_cancelled(requests: AsyncIterator[Any], acknowledge: Callable[[Position], None]) -> bool:
+    """Takes acknowledgements; True when the client cancels, False when it only stops sending."""
     async for request in requests:
         kind = _kind(request)
         if kind == "cancel":
             return True
-        if kind == "open":
-            raise OPEN_REPEATED.error("expected open as the first message only")
-        if kind != "ack":
+        if kind is None:
             raise INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")
+        if kind != "ack":
+            raise OPEN_REPEATED.error("expected open as the first message only")
+        acknowledge(Position.of(request.ack.position))
     return False
 
 

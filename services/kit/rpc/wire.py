@@ -7,6 +7,8 @@ and how to put encoded bytes into a wrapper of their own.
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
 
@@ -40,6 +42,13 @@ def varint(value: int) -> bytes:
 def wrap(field: int, payload: bytes) -> bytes:
     """`payload` as the length-delimited field number `field` of an enclosing message."""
     return b"".join((varint(field << 3 | LENGTH_DELIMITED), varint(len(payload)), payload))
+
+
+def timestamp(ns: int) -> Timestamp:
+    """Nanoseconds since 1970 UTC as protobuf's Timestamp."""
+    time = Timestamp()
+    time.FromNanoseconds(ns)
+    return time
 
 
 def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
