@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import click
 import pytest
 
+from fastcore.filters import FilterError, compile_filter, compile_order
 from services.cli.main import cli
 
 ROOT: Final = Path(__file__).parents[2]
@@ -137,3 +138,22 @@ def test_every_url_in_the_docs_has_a_route_and_its_parameters() -> None:
             assert not method or method.lower() in methods, f"{page.name}: {method} {url}"
             known = {each["name"] for operation in methods.values() for each in operation.get("parameters", ())}
             assert {name for name, _ in parse_qsl(parts.query)} <= known, f"{page.name}: {url}"
+
+
+def test_the_filter_guide_is_the_compilers() -> None:
+    """Its filters and orders compile, and its errors are those that such filters have."""
+    page = text(ROOT / "docs/filters.md")
+    filters, orders, errors = (
+        re.findall(r"^    (\S.*)$", section, re.MULTILINE)
+        for section in (page.partition("## Filters")[0], *re.split(r"^## ", page, flags=re.MULTILINE)[2:4])
+    )
+    assert (len(filters), len(orders), len(errors)) == (7, 3, 4)
+    for line in filters:
+        compile_filter(line)
+    for line in orders:
+        compile_order(line)
+    for wrong, line in zip(("rvoll > 2", "gap_size = BIG", "price >=  ", 'sector = "Tech"'), errors, strict=True):
+        with pytest.raises(FilterError) as caught:
+            compile_filter(wrong)
+        pattern = re.escape(line).replace(r"\.\.\.", ".*")
+        assert re.fullmatch(pattern, str(caught.value)), line
