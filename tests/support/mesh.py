@@ -68,7 +68,7 @@ class Mesh:
         ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
         self.ports: Mapping[str, int] = ports
         self.log_path = data_dir / "mesh.log"
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("TRADEUL_", "POLYGON_"))},
             **{f"TRADEUL_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in ports.items()},
             "TRADEUL_DATA_DIR": str(data_dir),
@@ -90,7 +90,7 @@ class Mesh:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=self._folder, env=self._environment,
+                *self._command, cwd=self._folder, env=self.environment,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:
