@@ -103,6 +103,13 @@ def test_names_enums_numbers_and_times_are_those_of_the_answers() -> None:
     assert SCHEMAS["Status"]["required"] == ["code", "message", "details"]
 
 
+def test_every_operation_and_parameter_is_described() -> None:
+    for (method, path), operation in ROUTES.items():
+        assert operation["description"].split()[0].endswith("s"), f"{method} {path}"
+        undescribed = [each["name"] for each in operation.get("parameters", ()) if not each.get("description")]
+        assert not undescribed, f"{method} {path}"
+
+
 def test_comments_are_descriptions() -> None:
     assert ROUTES["get", "/api/v1/scanner/gappers"]["summary"] == "Returns both gapper lists"
     assert SCHEMAS["RankedList"]["description"] == "A list at one position."

@@ -29,6 +29,7 @@ class GetRvolRequest(_message.Message):
 
     SYMBOL_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
+    """Ticker symbol."""
     def __init__(
         self,
         *,
@@ -131,6 +132,7 @@ class GetIntradayRequest(_message.Message):
 
     SYMBOL_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
+    """Ticker symbol."""
     def __init__(
         self,
         *,
@@ -218,10 +220,10 @@ class WatchMetricsRequest(_message.Message):
     SYMBOLS_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     min_interval_ms: _builtins.int
-    """Minimum time between updates: 1000 (the default) to 60000."""
+    """Minimum time between updates in milliseconds: 1000 (the default) to 60000."""
     @_builtins.property
     def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 500."""
+        """1 to 500 ticker symbols."""
 
     def __init__(
         self,

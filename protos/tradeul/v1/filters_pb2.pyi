@@ -111,6 +111,7 @@ class GetFilterRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Name of the filter."""
     def __init__(
         self,
         *,
@@ -133,12 +134,15 @@ class CreateFilterRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Name of the new filter, as in ScannerFilter."""
     enabled: _builtins.bool
     """Default: true."""
     priority: _builtins.int
     """Default: 100."""
     @_builtins.property
-    def parameters(self) -> _struct_pb2.Struct: ...
+    def parameters(self) -> _struct_pb2.Struct:
+        """As in ScannerFilter; required, may be empty."""
+
     def __init__(
         self,
         *,
@@ -171,6 +175,7 @@ class UpdateFilterRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Name of the filter."""
     enabled: _builtins.bool
     priority: _builtins.int
     @_builtins.property
@@ -208,6 +213,7 @@ class DeleteFilterRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Name of the filter."""
     def __init__(
         self,
         *,

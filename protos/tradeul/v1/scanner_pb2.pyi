@@ -71,7 +71,9 @@ class ListDefinition(_message.Message):
     USES_SCANNER_FILTERS_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     list: _builtins.str
+    """The list's name, as in requests."""
     title: _builtins.str
+    """The list's name for display."""
     filter: _builtins.str
     """Filter and order in the syntax of docs/filters.md. `filter` is the list's own
     condition without the base filter.
@@ -86,6 +88,7 @@ class ListDefinition(_message.Message):
     uses_scanner_filters: _builtins.bool
     """True if the enabled scanner filters apply in addition."""
     limit: _builtins.int
+    """Maximum number of rows."""
     def __init__(
         self,
         *,
@@ -113,8 +116,9 @@ class GetListRequest(_message.Message):
     LIST_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     list: _builtins.str
+    """Name of a built-in list."""
     limit: _builtins.int
-    """1-500, default 100; for `filtered` 1-1000, default 1000."""
+    """Maximum number of rows: 1-500, default 100; for `filtered` 1-1000, default 1000."""
     def __init__(
         self,
         *,
@@ -192,11 +196,15 @@ class WatchListRequest(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     list: _builtins.str
+    """Name of a built-in list."""
     epoch: _builtins.int
-    """List position to resume after: both or neither."""
+    """Epoch of the list position to resume after; requires `sequence`."""
     sequence: _builtins.int
+    """Sequence of the list position to resume after; requires `epoch`."""
     min_interval_ms: _builtins.int
-    """Minimum time between updates; changes in between are conflated. At most 60000."""
+    """Minimum time between updates in milliseconds, at most 60000; changes in between
+    are conflated.
+    """
     def __init__(
         self,
         *,
@@ -513,7 +521,7 @@ class GetFilteredRequest(_message.Message):
 
     LIMIT_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
-    """1-1000; default 100."""
+    """Maximum number of rows, 1-1000; default 100."""
     def __init__(
         self,
         *,
@@ -564,11 +572,11 @@ class QueryScanRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
-    """Syntax: docs/filters.md. Empty matches every symbol."""
+    """Filter in the syntax of docs/filters.md; empty matches every symbol."""
     order_by: _builtins.str
-    """Empty orders by symbol."""
+    """Order in the syntax of docs/filters.md; empty orders by symbol."""
     limit: _builtins.int
-    """1-500; default 100."""
+    """Maximum number of rows, 1-500; default 100."""
     def __init__(
         self,
         *,
@@ -595,9 +603,15 @@ class WatchScanRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
+    """Filter in the syntax of docs/filters.md; empty matches every symbol."""
     order_by: _builtins.str
+    """Order in the syntax of docs/filters.md; empty orders by symbol."""
     limit: _builtins.int
+    """Maximum number of rows, 1-500; default 100."""
     min_interval_ms: _builtins.int
+    """Minimum time between updates in milliseconds, at most 60000; changes in between
+    are conflated.
+    """
     def __init__(
         self,
         *,

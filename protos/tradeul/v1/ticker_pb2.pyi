@@ -26,6 +26,7 @@ class GetTickerRequest(_message.Message):
 
     SYMBOL_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
+    """Ticker symbol."""
     def __init__(
         self,
         *,
@@ -45,6 +46,7 @@ class GetTickerMetadataRequest(_message.Message):
 
     SYMBOL_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
+    """Ticker symbol."""
     def __init__(
         self,
         *,
@@ -380,9 +382,14 @@ class ListBarsRequest(_message.Message):
     TO_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
+    """Ticker symbol."""
     interval: _builtins.str
-    """"1m" (the default), "5m", "15m", "1h" or "1d"."""
+    """Length of the bars: "1m" (the default), "5m", "15m", "1h" or "1d"."""
     to: _builtins.str
+    """End of the range: an RFC 3339 time, exclusive, or a New York date (YYYY-MM-DD),
+    inclusive. Default: now, by the market's clock. If both ends are given, they may
+    be at most 10 days (1m), 50 (5m), 150 (15m), 400 (1h) or 4000 (1d) apart.
+    """
     limit: _builtins.int
     """Maximum number of bars, 1-10000; the newest of the range are returned. Default:
     1000 without `from`, otherwise all of the range (at most 10000).
@@ -499,7 +506,7 @@ class ListScanResultsRequest(_message.Message):
     list: _builtins.str
     """One list; all if left out."""
     limit: _builtins.int
-    """1-1000; default 100."""
+    """Maximum number of rows, 1-1000; default 100."""
     page_token: _builtins.str
     """next_page_token of the previous response, with the same date and list."""
     def __init__(
