@@ -24,20 +24,23 @@ _sym_db = _symbol_database.Default()
 
 from tradeul.v1 import frame_pb2 as tradeul_dot_v1_dot_frame__pb2
 from tradeul.v1 import market_data_pb2 as tradeul_dot_v1_dot_market__data__pb2
+from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tradeul/v1/bars.proto\x12\ntradeul.v1\x1a\x16tradeul/v1/frame.proto\x1a\x1ctradeul/v1/market_data.proto\x1a\x17tradeul/v1/stream.proto\"#\n\x10WatchBarsRequest\x12\x0f\n\x07watcher\x18\x01 \x01(\t\"\xd6\x01\n\x11WatchBarsResponse\x12*\n\x07symbols\x18\x01 \x01(\x0b\x32\x17.tradeul.v1.SymbolTableH\x00\x12$\n\x04\x62\x61rs\x18\x02 \x01(\x0b\x32\x14.tradeul.v1.BarBatchH\x00\x12\x30\n\theartbeat\x18\x03 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response2X\n\nBarService\x12J\n\tWatchBars\x12\x1c.tradeul.v1.WatchBarsRequest\x1a\x1d.tradeul.v1.WatchBarsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15tradeul/v1/bars.proto\x12\ntradeul.v1\x1a\x16tradeul/v1/frame.proto\x1a\x1ctradeul/v1/market_data.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"#\n\x10WatchBarsRequest\x12\x0f\n\x07watcher\x18\x01 \x01(\t\"\xd6\x01\n\x11WatchBarsResponse\x12*\n\x07symbols\x18\x01 \x01(\x0b\x32\x17.tradeul.v1.SymbolTableH\x00\x12$\n\x04\x62\x61rs\x18\x02 \x01(\x0b\x32\x14.tradeul.v1.BarBatchH\x00\x12\x30\n\theartbeat\x18\x03 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response2^\n\nBarService\x12P\n\tWatchBars\x12\x1c.tradeul.v1.WatchBarsRequest\x1a\x1d.tradeul.v1.WatchBarsResponse\"\x04\xf8\x8c\x19\x02\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.bars_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WATCHBARSREQUEST']._serialized_start=116
-  _globals['_WATCHBARSREQUEST']._serialized_end=151
-  _globals['_WATCHBARSRESPONSE']._serialized_start=154
-  _globals['_WATCHBARSRESPONSE']._serialized_end=368
-  _globals['_BARSERVICE']._serialized_start=370
-  _globals['_BARSERVICE']._serialized_end=458
+  _globals['_BARSERVICE'].methods_by_name['WatchBars']._loaded_options = None
+  _globals['_BARSERVICE'].methods_by_name['WatchBars']._serialized_options = b'\370\214\031\002'
+  _globals['_WATCHBARSREQUEST']._serialized_start=141
+  _globals['_WATCHBARSREQUEST']._serialized_end=176
+  _globals['_WATCHBARSRESPONSE']._serialized_start=179
+  _globals['_WATCHBARSRESPONSE']._serialized_end=393
+  _globals['_BARSERVICE']._serialized_start=395
+  _globals['_BARSERVICE']._serialized_end=489
 # @@protoc_insertion_point(module_scope)

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tradeul/v1/data_maintenance.proto\x12\ntradeul.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/stream.proto\"\x12\n\x10ListTasksRequest\"?\n\x11ListTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.tradeul.v1.MaintenanceTask\"\x84\x03\n\x0fMaintenanceTask\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\x04\x64\x61ys\x18\x03 \x01(\x0e\x32 .tradeul.v1.MaintenanceTask.Days\x12\x0c\n\x02\x61t\x18\x04 \x01(\tH\x00\x12*\n\x05\x65very\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x34\n\x0bnext_run_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x31\n\x08last_run\x18\x07 \x01(\x0b\x32\x1a.tradeul.v1.MaintenanceRunH\x02\x88\x01\x01\"Q\n\x04\x44\x61ys\x12\x14\n\x10\x44\x41YS_UNSPECIFIED\x10\x00\x12\t\n\x05\x44\x41ILY\x10\x01\x12\x10\n\x0cTRADING_DAYS\x10\x02\x12\x16\n\x12\x41\x46TER_TRADING_DAYS\x10\x03\x42\x0b\n\ttimetableB\x0e\n\x0c_next_run_atB\x0b\n\t_last_run\"\x8d\x06\n\x0eMaintenanceRun\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x14\n\x0ctrading_date\x18\x03 \x01(\t\x12\x35\n\x0cscheduled_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .tradeul.v1.MaintenanceRun.State\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x0e\n\x06holder\x18\t \x01(\t\x12\x0c\n\x04step\x18\n \x01(\t\x12\x0c\n\x04\x64one\x18\x0b \x01(\x03\x12\x12\n\x05total\x18\x0c \x01(\x03H\x02\x88\x01\x01\x12\x36\n\x06\x63ounts\x18\r \x03(\x0b\x32&.tradeul.v1.MaintenanceRun.CountsEntry\x12\x14\n\x0c\x66\x61iled_count\x18\x0e \x01(\x03\x12\x45\n\x0e\x66\x61iled_symbols\x18\x0f \x03(\x0b\x32-.tradeul.v1.MaintenanceRun.FailedSymbolsEntry\x12\x12\n\x05\x65rror\x18\x10 \x01(\tH\x03\x88\x01\x01\x12\x18\n\x10\x63\x61ncel_requested\x18\x11 \x01(\x08\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x34\n\x12\x46\x61iledSymbolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\r\n\tSUCCEEDED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\r\n\tCANCELLED\x10\x04\x42\x0f\n\r_scheduled_atB\x0b\n\t_ended_atB\x08\n\x06_totalB\x08\n\x06_error\"4\n\x0eRunTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x14\n\x0ctrading_date\x18\x02 \x01(\t\"^\n\x10WatchTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\x03\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\x8a\x02\n\x11WatchTaskResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.TaskOpenedH\x00\x12,\n\x08progress\x18\x02 \x01(\x0b\x32\x18.tradeul.v1.TaskProgressH\x00\x12,\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\":\n\nTaskOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"e\n\x0cTaskProgress\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\'\n\x03run\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.MaintenanceRun\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x03\"\\\n\x0fListRunsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x14\n\x0ctrading_date\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"U\n\x10ListRunsResponse\x12(\n\x04runs\x18\x01 \x03(\x0b\x32\x1a.tradeul.v1.MaintenanceRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x03\x32\xc0\x03\n\x16\x44\x61taMaintenanceService\x12H\n\tListTasks\x12\x1c.tradeul.v1.ListTasksRequest\x1a\x1d.tradeul.v1.ListTasksResponse\x12\x41\n\x07RunTask\x12\x1a.tradeul.v1.RunTaskRequest\x1a\x1a.tradeul.v1.MaintenanceRun\x12J\n\tWatchTask\x12\x1c.tradeul.v1.WatchTaskRequest\x1a\x1d.tradeul.v1.WatchTaskResponse0\x01\x12?\n\x06GetRun\x12\x19.tradeul.v1.GetRunRequest\x1a\x1a.tradeul.v1.MaintenanceRun\x12\x45\n\x08ListRuns\x12\x1b.tradeul.v1.ListRunsRequest\x1a\x1c.tradeul.v1.ListRunsResponse\x12\x45\n\tCancelRun\x12\x1c.tradeul.v1.CancelRunRequest\x1a\x1a.tradeul.v1.MaintenanceRunb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tradeul/v1/data_maintenance.proto\x12\ntradeul.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"\x12\n\x10ListTasksRequest\"?\n\x11ListTasksResponse\x12*\n\x05tasks\x18\x01 \x03(\x0b\x32\x1b.tradeul.v1.MaintenanceTask\"\x84\x03\n\x0fMaintenanceTask\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\x04\x64\x61ys\x18\x03 \x01(\x0e\x32 .tradeul.v1.MaintenanceTask.Days\x12\x0c\n\x02\x61t\x18\x04 \x01(\tH\x00\x12*\n\x05\x65very\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x34\n\x0bnext_run_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x31\n\x08last_run\x18\x07 \x01(\x0b\x32\x1a.tradeul.v1.MaintenanceRunH\x02\x88\x01\x01\"Q\n\x04\x44\x61ys\x12\x14\n\x10\x44\x41YS_UNSPECIFIED\x10\x00\x12\t\n\x05\x44\x41ILY\x10\x01\x12\x10\n\x0cTRADING_DAYS\x10\x02\x12\x16\n\x12\x41\x46TER_TRADING_DAYS\x10\x03\x42\x0b\n\ttimetableB\x0e\n\x0c_next_run_atB\x0b\n\t_last_run\"\x8d\x06\n\x0eMaintenanceRun\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x14\n\x0ctrading_date\x18\x03 \x01(\t\x12\x35\n\x0cscheduled_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .tradeul.v1.MaintenanceRun.State\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12.\n\nstarted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x0e\n\x06holder\x18\t \x01(\t\x12\x0c\n\x04step\x18\n \x01(\t\x12\x0c\n\x04\x64one\x18\x0b \x01(\x03\x12\x12\n\x05total\x18\x0c \x01(\x03H\x02\x88\x01\x01\x12\x36\n\x06\x63ounts\x18\r \x03(\x0b\x32&.tradeul.v1.MaintenanceRun.CountsEntry\x12\x14\n\x0c\x66\x61iled_count\x18\x0e \x01(\x03\x12\x45\n\x0e\x66\x61iled_symbols\x18\x0f \x03(\x0b\x32-.tradeul.v1.MaintenanceRun.FailedSymbolsEntry\x12\x12\n\x05\x65rror\x18\x10 \x01(\tH\x03\x88\x01\x01\x12\x18\n\x10\x63\x61ncel_requested\x18\x11 \x01(\x08\x1a-\n\x0b\x43ountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x34\n\x12\x46\x61iledSymbolsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07RUNNING\x10\x01\x12\r\n\tSUCCEEDED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\r\n\tCANCELLED\x10\x04\x42\x0f\n\r_scheduled_atB\x0b\n\t_ended_atB\x08\n\x06_totalB\x08\n\x06_error\"4\n\x0eRunTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x14\n\x0ctrading_date\x18\x02 \x01(\t\"^\n\x10WatchTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\x03\x12,\n\x08position\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\x8a\x02\n\x11WatchTaskResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.TaskOpenedH\x00\x12,\n\x08progress\x18\x02 \x01(\x0b\x32\x18.tradeul.v1.TaskProgressH\x00\x12,\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\":\n\nTaskOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"e\n\x0cTaskProgress\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\'\n\x03run\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.MaintenanceRun\"\x1f\n\rGetRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x03\"\\\n\x0fListRunsRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x14\n\x0ctrading_date\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"U\n\x10ListRunsResponse\x12(\n\x04runs\x18\x01 \x03(\x0b\x32\x1a.tradeul.v1.MaintenanceRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x10\x43\x61ncelRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x03\x32\xe4\x03\n\x16\x44\x61taMaintenanceService\x12N\n\tListTasks\x12\x1c.tradeul.v1.ListTasksRequest\x1a\x1d.tradeul.v1.ListTasksResponse\"\x04\xf8\x8c\x19\x02\x12G\n\x07RunTask\x12\x1a.tradeul.v1.RunTaskRequest\x1a\x1a.tradeul.v1.MaintenanceRun\"\x04\xf8\x8c\x19\x03\x12P\n\tWatchTask\x12\x1c.tradeul.v1.WatchTaskRequest\x1a\x1d.tradeul.v1.WatchTaskResponse\"\x04\xf8\x8c\x19\x02\x30\x01\x12\x45\n\x06GetRun\x12\x19.tradeul.v1.GetRunRequest\x1a\x1a.tradeul.v1.MaintenanceRun\"\x04\xf8\x8c\x19\x02\x12K\n\x08ListRuns\x12\x1b.tradeul.v1.ListRunsRequest\x1a\x1c.tradeul.v1.ListRunsResponse\"\x04\xf8\x8c\x19\x02\x12K\n\tCancelRun\x12\x1c.tradeul.v1.CancelRunRequest\x1a\x1a.tradeul.v1.MaintenanceRun\"\x04\xf8\x8c\x19\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,40 +39,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAINTENANCERUN_COUNTSENTRY']._serialized_options = b'8\001'
   _globals['_MAINTENANCERUN_FAILEDSYMBOLSENTRY']._loaded_options = None
   _globals['_MAINTENANCERUN_FAILEDSYMBOLSENTRY']._serialized_options = b'8\001'
-  _globals['_LISTTASKSREQUEST']._serialized_start=139
-  _globals['_LISTTASKSREQUEST']._serialized_end=157
-  _globals['_LISTTASKSRESPONSE']._serialized_start=159
-  _globals['_LISTTASKSRESPONSE']._serialized_end=222
-  _globals['_MAINTENANCETASK']._serialized_start=225
-  _globals['_MAINTENANCETASK']._serialized_end=613
-  _globals['_MAINTENANCETASK_DAYS']._serialized_start=490
-  _globals['_MAINTENANCETASK_DAYS']._serialized_end=571
-  _globals['_MAINTENANCERUN']._serialized_start=616
-  _globals['_MAINTENANCERUN']._serialized_end=1397
-  _globals['_MAINTENANCERUN_COUNTSENTRY']._serialized_start=1161
-  _globals['_MAINTENANCERUN_COUNTSENTRY']._serialized_end=1206
-  _globals['_MAINTENANCERUN_FAILEDSYMBOLSENTRY']._serialized_start=1208
-  _globals['_MAINTENANCERUN_FAILEDSYMBOLSENTRY']._serialized_end=1260
-  _globals['_MAINTENANCERUN_STATE']._serialized_start=1262
-  _globals['_MAINTENANCERUN_STATE']._serialized_end=1347
-  _globals['_RUNTASKREQUEST']._serialized_start=1399
-  _globals['_RUNTASKREQUEST']._serialized_end=1451
-  _globals['_WATCHTASKREQUEST']._serialized_start=1453
-  _globals['_WATCHTASKREQUEST']._serialized_end=1547
-  _globals['_WATCHTASKRESPONSE']._serialized_start=1550
-  _globals['_WATCHTASKRESPONSE']._serialized_end=1816
-  _globals['_TASKOPENED']._serialized_start=1818
-  _globals['_TASKOPENED']._serialized_end=1876
-  _globals['_TASKPROGRESS']._serialized_start=1878
-  _globals['_TASKPROGRESS']._serialized_end=1979
-  _globals['_GETRUNREQUEST']._serialized_start=1981
-  _globals['_GETRUNREQUEST']._serialized_end=2012
-  _globals['_LISTRUNSREQUEST']._serialized_start=2014
-  _globals['_LISTRUNSREQUEST']._serialized_end=2106
-  _globals['_LISTRUNSRESPONSE']._serialized_start=2108
-  _globals['_LISTRUNSRESPONSE']._serialized_end=2193
-  _globals['_CANCELRUNREQUEST']._serialized_start=2195
-  _globals['_CANCELRUNREQUEST']._serialized_end=2229
-  _globals['_DATAMAINTENANCESERVICE']._serialized_start=2232
-  _globals['_DATAMAINTENANCESERVICE']._serialized_end=2680
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['ListTasks']._loaded_options = None
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['ListTasks']._serialized_options = b'\370\214\031\002'
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['RunTask']._loaded_options = None
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['RunTask']._serialized_options = b'\370\214\031\003'
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['WatchTask']._loaded_options = None
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['WatchTask']._serialized_options = b'\370\214\031\002'
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['GetRun']._loaded_options = None
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['GetRun']._serialized_options = b'\370\214\031\002'
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['ListRuns']._loaded_options = None
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['ListRuns']._serialized_options = b'\370\214\031\002'
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['CancelRun']._loaded_options = None
+  _globals['_DATAMAINTENANCESERVICE'].methods_by_name['CancelRun']._serialized_options = b'\370\214\031\003'
+  _globals['_LISTTASKSREQUEST']._serialized_start=164
+  _globals['_LISTTASKSREQUEST']._serialized_end=182
+  _globals['_LISTTASKSRESPONSE']._serialized_start=184
+  _globals['_LISTTASKSRESPONSE']._serialized_end=247
+  _globals['_MAINTENANCETASK']._serialized_start=250
+  _globals['_MAINTENANCETASK']._serialized_end=638
+  _globals['_MAINTENANCETASK_DAYS']._serialized_start=515
+  _globals['_MAINTENANCETASK_DAYS']._serialized_end=596
+  _globals['_MAINTENANCERUN']._serialized_start=641
+  _globals['_MAINTENANCERUN']._serialized_end=1422
+  _globals['_MAINTENANCERUN_COUNTSENTRY']._serialized_start=1186
+  _globals['_MAINTENANCERUN_COUNTSENTRY']._serialized_end=1231
+  _globals['_MAINTENANCERUN_FAILEDSYMBOLSENTRY']._serialized_start=1233
+  _globals['_MAINTENANCERUN_FAILEDSYMBOLSENTRY']._serialized_end=1285
+  _globals['_MAINTENANCERUN_STATE']._serialized_start=1287
+  _globals['_MAINTENANCERUN_STATE']._serialized_end=1372
+  _globals['_RUNTASKREQUEST']._serialized_start=1424
+  _globals['_RUNTASKREQUEST']._serialized_end=1476
+  _globals['_WATCHTASKREQUEST']._serialized_start=1478
+  _globals['_WATCHTASKREQUEST']._serialized_end=1572
+  _globals['_WATCHTASKRESPONSE']._serialized_start=1575
+  _globals['_WATCHTASKRESPONSE']._serialized_end=1841
+  _globals['_TASKOPENED']._serialized_start=1843
+  _globals['_TASKOPENED']._serialized_end=1901
+  _globals['_TASKPROGRESS']._serialized_start=1903
+  _globals['_TASKPROGRESS']._serialized_end=2004
+  _globals['_GETRUNREQUEST']._serialized_start=2006
+  _globals['_GETRUNREQUEST']._serialized_end=2037
+  _globals['_LISTRUNSREQUEST']._serialized_start=2039
+  _globals['_LISTRUNSREQUEST']._serialized_end=2131
+  _globals['_LISTRUNSRESPONSE']._serialized_start=2133
+  _globals['_LISTRUNSRESPONSE']._serialized_end=2218
+  _globals['_CANCELRUNREQUEST']._serialized_start=2220
+  _globals['_CANCELRUNREQUEST']._serialized_end=2254
+  _globals['_DATAMAINTENANCESERVICE']._serialized_start=2257
+  _globals['_DATAMAINTENANCESERVICE']._serialized_end=2741
 # @@protoc_insertion_point(module_scope)

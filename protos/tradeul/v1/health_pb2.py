@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/health.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"\x8f\x01\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x32\n\x08services\x18\x02 \x03(\x0b\x32 .tradeul.v1.Health.ServicesEntry\x12\x10\n\x08warnings\x18\x03 \x03(\t\x1a/\n\rServicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32_\n\rHealthService\x12N\n\tGetHealth\x12\x1c.tradeul.v1.GetHealthRequest\x1a\x12.tradeul.v1.Health\"\x0f\x82\xd3\xe4\x93\x02\t\x12\x07/healthb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/health.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17tradeul/v1/rights.proto\"\x12\n\x10GetHealthRequest\"\x8f\x01\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x32\n\x08services\x18\x02 \x03(\x0b\x32 .tradeul.v1.Health.ServicesEntry\x12\x10\n\x08warnings\x18\x03 \x03(\t\x1a/\n\rServicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x63\n\rHealthService\x12R\n\tGetHealth\x12\x1c.tradeul.v1.GetHealthRequest\x1a\x12.tradeul.v1.Health\"\x13\xf8\x8c\x19\x01\x82\xd3\xe4\x93\x02\t\x12\x07/healthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEALTH_SERVICESENTRY']._loaded_options = None
   _globals['_HEALTH_SERVICESENTRY']._serialized_options = b'8\001'
   _globals['_HEALTHSERVICE'].methods_by_name['GetHealth']._loaded_options = None
-  _globals['_HEALTHSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\202\323\344\223\002\t\022\007/health'
-  _globals['_GETHEALTHREQUEST']._serialized_start=69
-  _globals['_GETHEALTHREQUEST']._serialized_end=87
-  _globals['_HEALTH']._serialized_start=90
-  _globals['_HEALTH']._serialized_end=233
-  _globals['_HEALTH_SERVICESENTRY']._serialized_start=186
-  _globals['_HEALTH_SERVICESENTRY']._serialized_end=233
-  _globals['_HEALTHSERVICE']._serialized_start=235
-  _globals['_HEALTHSERVICE']._serialized_end=330
+  _globals['_HEALTHSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\370\214\031\001\202\323\344\223\002\t\022\007/health'
+  _globals['_GETHEALTHREQUEST']._serialized_start=94
+  _globals['_GETHEALTHREQUEST']._serialized_end=112
+  _globals['_HEALTH']._serialized_start=115
+  _globals['_HEALTH']._serialized_end=258
+  _globals['_HEALTH_SERVICESENTRY']._serialized_start=211
+  _globals['_HEALTH_SERVICESENTRY']._serialized_end=258
+  _globals['_HEALTHSERVICE']._serialized_start=260
+  _globals['_HEALTHSERVICE']._serialized_end=359
 # @@protoc_insertion_point(module_scope)

@@ -23,40 +23,53 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/historical.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/stream.proto\"l\n\x10StartLoadRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\t\x12\n\n\x02to\x18\x04 \x01(\t\x12\x11\n\tno_splits\x18\x05 \x01(\x08\x12\r\n\x05\x61gain\x18\x06 \x01(\x08\"\xe1\x03\n\x07LoadJob\x12\x0e\n\x06job_id\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0c\n\x04\x66rom\x18\x04 \x01(\t\x12\n\n\x02to\x18\x05 \x01(\t\x12$\n\x05state\x18\x06 \x01(\x0e\x32\x15.tradeul.v1.LoadState\x12\x0c\n\x04step\x18\x07 \x01(\t\x12\r\n\x05total\x18\x08 \x01(\r\x12\x0c\n\x04\x64one\x18\t \x01(\r\x12\x0f\n\x07skipped\x18\n \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x0b \x01(\r\x12\x0c\n\x04rows\x18\x0c \x01(\x01\x12\x16\n\x0erows_set_aside\x18\r \x01(\x01\x12\r\n\x05\x65rror\x18\x0e \x01(\t\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08problems\x18\x11 \x03(\x0b\x32\x17.tradeul.v1.LoadProblem\x12\x1d\n\x10units_per_second\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cseconds_left\x18\x13 \x01(\x01H\x01\x88\x01\x01\x42\x13\n\x11_units_per_secondB\x0f\n\r_seconds_left\":\n\x0bLoadProblem\x12\r\n\x05place\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\" \n\x0eGetLoadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\r\"\"\n\x10WatchLoadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\r\"\xa1\x01\n\x14SubscribeLoadRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.tradeul.v1.WatchLoadRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xf8\x01\n\x11WatchLoadResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.LoadOpenedH\x00\x12\"\n\x03job\x18\x02 \x01(\x0b\x32\x13.tradeul.v1.LoadJobH\x00\x12\x30\n\theartbeat\x18\x03 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x12$\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x13.tradeul.v1.LoadJobH\x00\x42\n\n\x08response\":\n\nLoadOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\">\n\x10ListLoadsRequest\x12\x12\n\x05limit\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04kind\x18\x02 \x01(\tB\x08\n\x06_limit\"7\n\x11ListLoadsResponse\x12\"\n\x05loads\x18\x01 \x03(\x0b\x32\x13.tradeul.v1.LoadJob\"#\n\x11\x43\x61ncelLoadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\r*\xa6\x01\n\tLoadState\x12\x1a\n\x16LOAD_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12LOAD_STATE_RUNNING\x10\x01\x12\x18\n\x14LOAD_STATE_SUCCEEDED\x10\x02\x12\x15\n\x11LOAD_STATE_FAILED\x10\x03\x12\x18\n\x14LOAD_STATE_CANCELLED\x10\x04\x12\x1a\n\x16LOAD_STATE_INTERRUPTED\x10\x05\x32\xbd\x03\n\x11HistoricalService\x12>\n\tStartLoad\x12\x1c.tradeul.v1.StartLoadRequest\x1a\x13.tradeul.v1.LoadJob\x12:\n\x07GetLoad\x12\x1a.tradeul.v1.GetLoadRequest\x1a\x13.tradeul.v1.LoadJob\x12J\n\tWatchLoad\x12\x1c.tradeul.v1.WatchLoadRequest\x1a\x1d.tradeul.v1.WatchLoadResponse0\x01\x12T\n\rSubscribeLoad\x12 .tradeul.v1.SubscribeLoadRequest\x1a\x1d.tradeul.v1.WatchLoadResponse(\x01\x30\x01\x12H\n\tListLoads\x12\x1c.tradeul.v1.ListLoadsRequest\x1a\x1d.tradeul.v1.ListLoadsResponse\x12@\n\nCancelLoad\x12\x1d.tradeul.v1.CancelLoadRequest\x1a\x13.tradeul.v1.LoadJobb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/historical.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"l\n\x10StartLoadRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\t\x12\n\n\x02to\x18\x04 \x01(\t\x12\x11\n\tno_splits\x18\x05 \x01(\x08\x12\r\n\x05\x61gain\x18\x06 \x01(\x08\"\xe1\x03\n\x07LoadJob\x12\x0e\n\x06job_id\x18\x01 \x01(\r\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x0c\n\x04\x66rom\x18\x04 \x01(\t\x12\n\n\x02to\x18\x05 \x01(\t\x12$\n\x05state\x18\x06 \x01(\x0e\x32\x15.tradeul.v1.LoadState\x12\x0c\n\x04step\x18\x07 \x01(\t\x12\r\n\x05total\x18\x08 \x01(\r\x12\x0c\n\x04\x64one\x18\t \x01(\r\x12\x0f\n\x07skipped\x18\n \x01(\r\x12\x0e\n\x06\x66\x61iled\x18\x0b \x01(\r\x12\x0c\n\x04rows\x18\x0c \x01(\x01\x12\x16\n\x0erows_set_aside\x18\r \x01(\x01\x12\r\n\x05\x65rror\x18\x0e \x01(\t\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08problems\x18\x11 \x03(\x0b\x32\x17.tradeul.v1.LoadProblem\x12\x1d\n\x10units_per_second\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cseconds_left\x18\x13 \x01(\x01H\x01\x88\x01\x01\x42\x13\n\x11_units_per_secondB\x0f\n\r_seconds_left\":\n\x0bLoadProblem\x12\r\n\x05place\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\" \n\x0eGetLoadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\r\"\"\n\x10WatchLoadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\r\"\xa1\x01\n\x14SubscribeLoadRequest\x12,\n\x04open\x18\x01 \x01(\x0b\x32\x1c.tradeul.v1.WatchLoadRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xf8\x01\n\x11WatchLoadResponse\x12(\n\x06opened\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.LoadOpenedH\x00\x12\"\n\x03job\x18\x02 \x01(\x0b\x32\x13.tradeul.v1.LoadJobH\x00\x12\x30\n\theartbeat\x18\x03 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x12$\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x13.tradeul.v1.LoadJobH\x00\x42\n\n\x08response\":\n\nLoadOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\">\n\x10ListLoadsRequest\x12\x12\n\x05limit\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04kind\x18\x02 \x01(\tB\x08\n\x06_limit\"7\n\x11ListLoadsResponse\x12\"\n\x05loads\x18\x01 \x03(\x0b\x32\x13.tradeul.v1.LoadJob\"#\n\x11\x43\x61ncelLoadRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\r*\xa6\x01\n\tLoadState\x12\x1a\n\x16LOAD_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12LOAD_STATE_RUNNING\x10\x01\x12\x18\n\x14LOAD_STATE_SUCCEEDED\x10\x02\x12\x15\n\x11LOAD_STATE_FAILED\x10\x03\x12\x18\n\x14LOAD_STATE_CANCELLED\x10\x04\x12\x1a\n\x16LOAD_STATE_INTERRUPTED\x10\x05\x32\xe1\x03\n\x11HistoricalService\x12\x44\n\tStartLoad\x12\x1c.tradeul.v1.StartLoadRequest\x1a\x13.tradeul.v1.LoadJob\"\x04\xf8\x8c\x19\x03\x12@\n\x07GetLoad\x12\x1a.tradeul.v1.GetLoadRequest\x1a\x13.tradeul.v1.LoadJob\"\x04\xf8\x8c\x19\x02\x12P\n\tWatchLoad\x12\x1c.tradeul.v1.WatchLoadRequest\x1a\x1d.tradeul.v1.WatchLoadResponse\"\x04\xf8\x8c\x19\x02\x30\x01\x12Z\n\rSubscribeLoad\x12 .tradeul.v1.SubscribeLoadRequest\x1a\x1d.tradeul.v1.WatchLoadResponse\"\x04\xf8\x8c\x19\x02(\x01\x30\x01\x12N\n\tListLoads\x12\x1c.tradeul.v1.ListLoadsRequest\x1a\x1d.tradeul.v1.ListLoadsResponse\"\x04\xf8\x8c\x19\x02\x12\x46\n\nCancelLoad\x12\x1d.tradeul.v1.CancelLoadRequest\x1a\x13.tradeul.v1.LoadJob\"\x04\xf8\x8c\x19\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.historical_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOADSTATE']._serialized_start=1459
-  _globals['_LOADSTATE']._serialized_end=1625
-  _globals['_STARTLOADREQUEST']._serialized_start=101
-  _globals['_STARTLOADREQUEST']._serialized_end=209
-  _globals['_LOADJOB']._serialized_start=212
-  _globals['_LOADJOB']._serialized_end=693
-  _globals['_LOADPROBLEM']._serialized_start=695
-  _globals['_LOADPROBLEM']._serialized_end=753
-  _globals['_GETLOADREQUEST']._serialized_start=755
-  _globals['_GETLOADREQUEST']._serialized_end=787
-  _globals['_WATCHLOADREQUEST']._serialized_start=789
-  _globals['_WATCHLOADREQUEST']._serialized_end=823
-  _globals['_SUBSCRIBELOADREQUEST']._serialized_start=826
-  _globals['_SUBSCRIBELOADREQUEST']._serialized_end=987
-  _globals['_WATCHLOADRESPONSE']._serialized_start=990
-  _globals['_WATCHLOADRESPONSE']._serialized_end=1238
-  _globals['_LOADOPENED']._serialized_start=1240
-  _globals['_LOADOPENED']._serialized_end=1298
-  _globals['_LISTLOADSREQUEST']._serialized_start=1300
-  _globals['_LISTLOADSREQUEST']._serialized_end=1362
-  _globals['_LISTLOADSRESPONSE']._serialized_start=1364
-  _globals['_LISTLOADSRESPONSE']._serialized_end=1419
-  _globals['_CANCELLOADREQUEST']._serialized_start=1421
-  _globals['_CANCELLOADREQUEST']._serialized_end=1456
-  _globals['_HISTORICALSERVICE']._serialized_start=1628
-  _globals['_HISTORICALSERVICE']._serialized_end=2073
+  _globals['_HISTORICALSERVICE'].methods_by_name['StartLoad']._loaded_options = None
+  _globals['_HISTORICALSERVICE'].methods_by_name['StartLoad']._serialized_options = b'\370\214\031\003'
+  _globals['_HISTORICALSERVICE'].methods_by_name['GetLoad']._loaded_options = None
+  _globals['_HISTORICALSERVICE'].methods_by_name['GetLoad']._serialized_options = b'\370\214\031\002'
+  _globals['_HISTORICALSERVICE'].methods_by_name['WatchLoad']._loaded_options = None
+  _globals['_HISTORICALSERVICE'].methods_by_name['WatchLoad']._serialized_options = b'\370\214\031\002'
+  _globals['_HISTORICALSERVICE'].methods_by_name['SubscribeLoad']._loaded_options = None
+  _globals['_HISTORICALSERVICE'].methods_by_name['SubscribeLoad']._serialized_options = b'\370\214\031\002'
+  _globals['_HISTORICALSERVICE'].methods_by_name['ListLoads']._loaded_options = None
+  _globals['_HISTORICALSERVICE'].methods_by_name['ListLoads']._serialized_options = b'\370\214\031\002'
+  _globals['_HISTORICALSERVICE'].methods_by_name['CancelLoad']._loaded_options = None
+  _globals['_HISTORICALSERVICE'].methods_by_name['CancelLoad']._serialized_options = b'\370\214\031\003'
+  _globals['_LOADSTATE']._serialized_start=1484
+  _globals['_LOADSTATE']._serialized_end=1650
+  _globals['_STARTLOADREQUEST']._serialized_start=126
+  _globals['_STARTLOADREQUEST']._serialized_end=234
+  _globals['_LOADJOB']._serialized_start=237
+  _globals['_LOADJOB']._serialized_end=718
+  _globals['_LOADPROBLEM']._serialized_start=720
+  _globals['_LOADPROBLEM']._serialized_end=778
+  _globals['_GETLOADREQUEST']._serialized_start=780
+  _globals['_GETLOADREQUEST']._serialized_end=812
+  _globals['_WATCHLOADREQUEST']._serialized_start=814
+  _globals['_WATCHLOADREQUEST']._serialized_end=848
+  _globals['_SUBSCRIBELOADREQUEST']._serialized_start=851
+  _globals['_SUBSCRIBELOADREQUEST']._serialized_end=1012
+  _globals['_WATCHLOADRESPONSE']._serialized_start=1015
+  _globals['_WATCHLOADRESPONSE']._serialized_end=1263
+  _globals['_LOADOPENED']._serialized_start=1265
+  _globals['_LOADOPENED']._serialized_end=1323
+  _globals['_LISTLOADSREQUEST']._serialized_start=1325
+  _globals['_LISTLOADSREQUEST']._serialized_end=1387
+  _globals['_LISTLOADSRESPONSE']._serialized_start=1389
+  _globals['_LISTLOADSRESPONSE']._serialized_end=1444
+  _globals['_CANCELLOADREQUEST']._serialized_start=1446
+  _globals['_CANCELLOADREQUEST']._serialized_end=1481
+  _globals['_HISTORICALSERVICE']._serialized_start=1653
+  _globals['_HISTORICALSERVICE']._serialized_end=2134
 # @@protoc_insertion_point(module_scope)

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 from tradeul.v1 import session_pb2 as tradeul_dot_v1_dot_session__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftradeul/v1/market_session.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\"\x1a\n\x18GetCurrentSessionRequest\"\xc5\x02\n\x0e\x43urrentSession\x12,\n\x0f\x63urrent_session\x18\x01 \x01(\x0e\x32\x13.tradeul.v1.Session\x12\x14\n\x0ctrading_date\x18\x02 \x01(\t\x12\x16\n\x0eis_trading_day\x18\x03 \x01(\x08\x12\x12\n\nis_holiday\x18\x04 \x01(\x08\x12\x16\n\x0eis_early_close\x18\x05 \x01(\x08\x12\x18\n\x10pre_market_start\x18\x06 \x01(\t\x12\x13\n\x0bmarket_open\x18\x07 \x01(\t\x12\x14\n\x0cmarket_close\x18\x08 \x01(\t\x12\x17\n\x0fpost_market_end\x18\t \x01(\t\x12)\n\x0cnext_session\x18\n \x01(\x0e\x32\x13.tradeul.v1.Session\x12\"\n\x1aseconds_until_next_session\x18\x0b \x01(\x01\"\x15\n\x13WatchSessionRequest\"\xa7\x01\n\x17SubscribeSessionRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.WatchSessionRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xe3\x01\n\x14WatchSessionResponse\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.tradeul.v1.SessionOpenedH\x00\x12-\n\x07session\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.CurrentSessionH\x00\x12\x30\n\theartbeat\x18\x03 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"=\n\rSessionOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xa3\x01\n\x14GetTradingDayRequest\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12=\n\tdirection\x18\x02 \x01(\x0e\x32*.tradeul.v1.GetTradingDayRequest.Direction\">\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x08\n\x04NEXT\x10\x01\x12\x0c\n\x08PREVIOUS\x10\x02\"\xa0\x01\n\x0eTradingDayInfo\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12\x1b\n\x13pre_market_start_ns\x18\x02 \x01(\x10\x12\x16\n\x0emarket_open_ns\x18\x03 \x01(\x10\x12\x17\n\x0fmarket_close_ns\x18\x04 \x01(\x10\x12\x1a\n\x12post_market_end_ns\x18\x05 \x01(\x10\x12\x16\n\x0eis_early_close\x18\x06 \x01(\x08\">\n\x16ListTradingDaysRequest\x12\x12\n\nstart_date\x18\x01 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x02 \x01(\t\"C\n\x17ListTradingDaysResponse\x12(\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1a.tradeul.v1.TradingDayInfo2\xa5\x04\n\x14MarketSessionService\x12\x8e\x01\n\x11GetCurrentSession\x12$.tradeul.v1.GetCurrentSessionRequest\x1a\x1a.tradeul.v1.CurrentSession\"7\x82\xd3\xe4\x93\x02\x31\x12\x14/api/session/currentZ\x19\x12\x17/api/v1/session/current\x12r\n\x0cWatchSession\x12\x1f.tradeul.v1.WatchSessionRequest\x1a .tradeul.v1.WatchSessionResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/session:watch0\x01\x12]\n\x10SubscribeSession\x12#.tradeul.v1.SubscribeSessionRequest\x1a .tradeul.v1.WatchSessionResponse(\x01\x30\x01\x12M\n\rGetTradingDay\x12 .tradeul.v1.GetTradingDayRequest\x1a\x1a.tradeul.v1.TradingDayInfo\x12Z\n\x0fListTradingDays\x12\".tradeul.v1.ListTradingDaysRequest\x1a#.tradeul.v1.ListTradingDaysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftradeul/v1/market_session.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17tradeul/v1/rights.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\"\x1a\n\x18GetCurrentSessionRequest\"\xc5\x02\n\x0e\x43urrentSession\x12,\n\x0f\x63urrent_session\x18\x01 \x01(\x0e\x32\x13.tradeul.v1.Session\x12\x14\n\x0ctrading_date\x18\x02 \x01(\t\x12\x16\n\x0eis_trading_day\x18\x03 \x01(\x08\x12\x12\n\nis_holiday\x18\x04 \x01(\x08\x12\x16\n\x0eis_early_close\x18\x05 \x01(\x08\x12\x18\n\x10pre_market_start\x18\x06 \x01(\t\x12\x13\n\x0bmarket_open\x18\x07 \x01(\t\x12\x14\n\x0cmarket_close\x18\x08 \x01(\t\x12\x17\n\x0fpost_market_end\x18\t \x01(\t\x12)\n\x0cnext_session\x18\n \x01(\x0e\x32\x13.tradeul.v1.Session\x12\"\n\x1aseconds_until_next_session\x18\x0b \x01(\x01\"\x15\n\x13WatchSessionRequest\"\xa7\x01\n\x17SubscribeSessionRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.WatchSessionRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xe3\x01\n\x14WatchSessionResponse\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.tradeul.v1.SessionOpenedH\x00\x12-\n\x07session\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.CurrentSessionH\x00\x12\x30\n\theartbeat\x18\x03 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"=\n\rSessionOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xa3\x01\n\x14GetTradingDayRequest\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12=\n\tdirection\x18\x02 \x01(\x0e\x32*.tradeul.v1.GetTradingDayRequest.Direction\">\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x08\n\x04NEXT\x10\x01\x12\x0c\n\x08PREVIOUS\x10\x02\"\xa0\x01\n\x0eTradingDayInfo\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12\x1b\n\x13pre_market_start_ns\x18\x02 \x01(\x10\x12\x16\n\x0emarket_open_ns\x18\x03 \x01(\x10\x12\x17\n\x0fmarket_close_ns\x18\x04 \x01(\x10\x12\x1a\n\x12post_market_end_ns\x18\x05 \x01(\x10\x12\x16\n\x0eis_early_close\x18\x06 \x01(\x08\">\n\x16ListTradingDaysRequest\x12\x12\n\nstart_date\x18\x01 \x01(\t\x12\x10\n\x08\x65nd_date\x18\x02 \x01(\t\"C\n\x17ListTradingDaysResponse\x12(\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x1a.tradeul.v1.TradingDayInfo2\xbf\x04\n\x14MarketSessionService\x12\x92\x01\n\x11GetCurrentSession\x12$.tradeul.v1.GetCurrentSessionRequest\x1a\x1a.tradeul.v1.CurrentSession\";\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x31\x12\x14/api/session/currentZ\x19\x12\x17/api/v1/session/current\x12v\n\x0cWatchSession\x12\x1f.tradeul.v1.WatchSessionRequest\x1a .tradeul.v1.WatchSessionResponse\"!\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/session:watch0\x01\x12\x63\n\x10SubscribeSession\x12#.tradeul.v1.SubscribeSessionRequest\x1a .tradeul.v1.WatchSessionResponse\"\x04\xf8\x8c\x19\x02(\x01\x30\x01\x12S\n\rGetTradingDay\x12 .tradeul.v1.GetTradingDayRequest\x1a\x1a.tradeul.v1.TradingDayInfo\"\x04\xf8\x8c\x19\x02\x12`\n\x0fListTradingDays\x12\".tradeul.v1.ListTradingDaysRequest\x1a#.tradeul.v1.ListTradingDaysResponse\"\x04\xf8\x8c\x19\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,31 +36,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.market_session_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MARKETSESSIONSERVICE'].methods_by_name['GetCurrentSession']._loaded_options = None
-  _globals['_MARKETSESSIONSERVICE'].methods_by_name['GetCurrentSession']._serialized_options = b'\202\323\344\223\0021\022\024/api/session/currentZ\031\022\027/api/v1/session/current'
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['GetCurrentSession']._serialized_options = b'\370\214\031\002\202\323\344\223\0021\022\024/api/session/currentZ\031\022\027/api/v1/session/current'
   _globals['_MARKETSESSIONSERVICE'].methods_by_name['WatchSession']._loaded_options = None
-  _globals['_MARKETSESSIONSERVICE'].methods_by_name['WatchSession']._serialized_options = b'\202\323\344\223\002\027\022\025/api/v1/session:watch'
-  _globals['_GETCURRENTSESSIONREQUEST']._serialized_start=128
-  _globals['_GETCURRENTSESSIONREQUEST']._serialized_end=154
-  _globals['_CURRENTSESSION']._serialized_start=157
-  _globals['_CURRENTSESSION']._serialized_end=482
-  _globals['_WATCHSESSIONREQUEST']._serialized_start=484
-  _globals['_WATCHSESSIONREQUEST']._serialized_end=505
-  _globals['_SUBSCRIBESESSIONREQUEST']._serialized_start=508
-  _globals['_SUBSCRIBESESSIONREQUEST']._serialized_end=675
-  _globals['_WATCHSESSIONRESPONSE']._serialized_start=678
-  _globals['_WATCHSESSIONRESPONSE']._serialized_end=905
-  _globals['_SESSIONOPENED']._serialized_start=907
-  _globals['_SESSIONOPENED']._serialized_end=968
-  _globals['_GETTRADINGDAYREQUEST']._serialized_start=971
-  _globals['_GETTRADINGDAYREQUEST']._serialized_end=1134
-  _globals['_GETTRADINGDAYREQUEST_DIRECTION']._serialized_start=1072
-  _globals['_GETTRADINGDAYREQUEST_DIRECTION']._serialized_end=1134
-  _globals['_TRADINGDAYINFO']._serialized_start=1137
-  _globals['_TRADINGDAYINFO']._serialized_end=1297
-  _globals['_LISTTRADINGDAYSREQUEST']._serialized_start=1299
-  _globals['_LISTTRADINGDAYSREQUEST']._serialized_end=1361
-  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_start=1363
-  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_end=1430
-  _globals['_MARKETSESSIONSERVICE']._serialized_start=1433
-  _globals['_MARKETSESSIONSERVICE']._serialized_end=1982
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['WatchSession']._serialized_options = b'\370\214\031\002\202\323\344\223\002\027\022\025/api/v1/session:watch'
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['SubscribeSession']._loaded_options = None
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['SubscribeSession']._serialized_options = b'\370\214\031\002'
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['GetTradingDay']._loaded_options = None
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['GetTradingDay']._serialized_options = b'\370\214\031\002'
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['ListTradingDays']._loaded_options = None
+  _globals['_MARKETSESSIONSERVICE'].methods_by_name['ListTradingDays']._serialized_options = b'\370\214\031\002'
+  _globals['_GETCURRENTSESSIONREQUEST']._serialized_start=153
+  _globals['_GETCURRENTSESSIONREQUEST']._serialized_end=179
+  _globals['_CURRENTSESSION']._serialized_start=182
+  _globals['_CURRENTSESSION']._serialized_end=507
+  _globals['_WATCHSESSIONREQUEST']._serialized_start=509
+  _globals['_WATCHSESSIONREQUEST']._serialized_end=530
+  _globals['_SUBSCRIBESESSIONREQUEST']._serialized_start=533
+  _globals['_SUBSCRIBESESSIONREQUEST']._serialized_end=700
+  _globals['_WATCHSESSIONRESPONSE']._serialized_start=703
+  _globals['_WATCHSESSIONRESPONSE']._serialized_end=930
+  _globals['_SESSIONOPENED']._serialized_start=932
+  _globals['_SESSIONOPENED']._serialized_end=993
+  _globals['_GETTRADINGDAYREQUEST']._serialized_start=996
+  _globals['_GETTRADINGDAYREQUEST']._serialized_end=1159
+  _globals['_GETTRADINGDAYREQUEST_DIRECTION']._serialized_start=1097
+  _globals['_GETTRADINGDAYREQUEST_DIRECTION']._serialized_end=1159
+  _globals['_TRADINGDAYINFO']._serialized_start=1162
+  _globals['_TRADINGDAYINFO']._serialized_end=1322
+  _globals['_LISTTRADINGDAYSREQUEST']._serialized_start=1324
+  _globals['_LISTTRADINGDAYSREQUEST']._serialized_end=1386
+  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_start=1388
+  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_end=1455
+  _globals['_MARKETSESSIONSERVICE']._serialized_start=1458
+  _globals['_MARKETSESSIONSERVICE']._serialized_end=2033
 # @@protoc_insertion_point(module_scope)
