@@ -12,7 +12,7 @@ import click
 import pytest
 
 from fastcore.filters import FilterError, compile_filter, compile_order
-from services.cli.main import cli
+from services.cli.main import COMMANDS, cli
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench/README.md"])
@@ -104,16 +104,18 @@ def test_pages_and_protos_use_the_fields_words() -> None:
     assert not {str(path.relative_to(ROOT)): found for path in written if (found := DIALECT.findall(text(path)))}
 
 
-COMMANDS: Final = sorted({line for page in PAGES for line in COMMAND.findall(text(page))})
-
-
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", sorted({line for page in PAGES for line in COMMAND.findall(text(page))}))
 def test_every_command_in_the_docs_is_one(line: str) -> None:
     """Its name, options and arguments are read as the command line reads them; nothing runs."""
     name, *arguments = shlex.split(line, comments=True)
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     command.make_context(name, arguments)
+
+
+def test_the_operations_guide_has_every_command() -> None:
+    page = text(ROOT / "docs/operations.md")
+    assert not [name for name in COMMANDS if f"`tradeul {name}" not in page]
 
 
 ROUTES: Final[dict[str, dict[str, Any]]] = json.loads(text(ROOT / "gateway/openapi.json"))["paths"]
