@@ -13,6 +13,7 @@ import pytest
 
 from fastcore.filters import FilterError, compile_filter, compile_order
 from services.cli.main import COMMANDS, cli
+from services.kit.runtime.errors import CATALOGUE
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench/README.md"])
@@ -116,6 +117,14 @@ def test_every_command_in_the_docs_is_one(line: str) -> None:
 def test_the_operations_guide_has_every_command() -> None:
     page = text(ROOT / "docs/operations.md")
     assert not [name for name in COMMANDS if f"`tradeul {name}" not in page]
+
+
+def test_the_protocol_guide_has_every_reason_for_an_error() -> None:
+    rows = re.findall(
+        r"^\| (`[A-Z_`, ]+`) \| ([A-Z_]+) \| [\d, ]+ \| (yes|no) \|", text(ROOT / "docs/protocol.md"), re.MULTILINE
+    )
+    described = {(name, code, retry == "yes") for names, code, retry in rows for name in re.findall(r"[A-Z_]+", names)}
+    assert described == set(CATALOGUE)
 
 
 ROUTES: Final[dict[str, dict[str, Any]]] = json.loads(text(ROOT / "gateway/openapi.json"))["paths"]
