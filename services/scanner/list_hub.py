@@ -20,8 +20,7 @@ from services.kit.runtime.errors import TOO_MANY_STREAMS
 from services.scanner import metrics
 from services.scanner.core import SCAN, ScannerCore, checked_query
 from services.scanner.custom_scans import MAX_SCANS, CustomScans, Scan, ScanKey
-from services.scanner.list_stream import MAX_HELD, ListStream
-from services.scanner.list_subscription import ListSubscription
+from services.scanner.list_stream import MAX_HELD, ListStream, ListSubscription
 from services.scanner.metrics import LagMeter, last_trade_ns
 
 MAX_SUBSCRIBERS: Final = 10_000

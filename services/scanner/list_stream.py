@@ -1,19 +1,19 @@
-"""One list's changes, encoded once, for any number of subscribers at their own pace.
+"""One list's changes, encoded once, for any number of subscribers at their own pace: resuming, pacing, conflating.
 
 The writer (`publish`) never waits. A subscriber that asked for a least
 interval, or is behind by some deltas, gets them conflated; one that is behind
 by more than is held or worth conflating gets a new snapshot.
 """
 
-import asyncio
 import math
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
 
+from services.kit.rpc.cursor import Cursor, Timers
 from services.kit.rpc.envelope import LIST
-from services.kit.rpc.ring import Position, ResumePlan, Ring
+from services.kit.rpc.ring import Position, Ring
 from services.scanner.conflation import conflate
 
 MAX_HELD: Final = 4096
@@ -23,46 +23,15 @@ MAX_CONFLATED_BYTES: Final = 2 * 1024 * 1024
 # So many conflated spans are kept for subscribers at the same position.
 MAX_CONFLATED: Final = 16
 HEARTBEAT_SECONDS: Final = 10.0
-# Heartbeats come at multiples of this part of it.
-HEARTBEAT_STEPS: Final = 4
-
-
-class Subscriber(Protocol):
-    """A subscription, as its stream sees it. Its methods may not wait."""
-
-    def wake(self) -> None:
-        """Ends its wait: there is a change, or an interruption."""
-
-    def time_is_up(self) -> None:
-        """Ends its wait: the time set in Timers has come."""
-
-    def check_pace(self) -> None:
-        """Another change was published while its last message is on its way."""
-
-
-class Timers:
-    """Wake-up times. Subscribers that wait until the same time, to the last bit, share one timer of the event loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._subscribers: dict[float, set[Subscriber]] = {}
-
-    def add(self, when: float, subscriber: Subscriber) -> None:
-        """Calls its time_is_up() at `when` by the loop's clock, unless it is discarded before."""
-        subscribers = self._subscribers.get(when)
-        if subscribers is None:
-            self._subscribers[when] = subscribers = set()
-            self._loop.call_at(when, self._expire, when)
-        subscribers.add(subscriber)
-
-    def discard(self, when: float, subscriber: Subscriber) -> None:
-        """Takes a subscriber out; the timer stays for others."""
-        if (subscribers := self._subscribers.get(when)) is not None:
-            subscribers.discard(subscriber)
-
-    def _expire(self, when: float) -> None:
-        for subscriber in self._subscribers.pop(when):
-            subscriber.time_is_up()
+# A live subscriber with more deltas than this waiting is slow, and gets them as one.
+CONFLATE_BEHIND: Final = 32
+# A subscriber that comes from a replica that was ahead waits so long for this one.
+AHEAD_SECONDS: Final = 2.0
+# A paced update comes no sooner after the last one than this part of its interval;
+ON_TIME: Final = 0.9
+# no sooner than this where the last one was late. It takes a while to reach thousands of subscribers: one that comes
+# late in a round must not miss every second round.
+AFTER_LATE: Final = 0.5
 
 
 class ListStream:
@@ -94,62 +63,54 @@ class ListStream:
         self._on_slow = on_slow
         self.least_interval = least_interval
         self._bounds = (max_held, max_held_bytes)
-        self.heartbeat_seconds = heartbeat_seconds
         # Lists send their paced updates at different times.
         self.phase = zlib.crc32(name.encode()) % 1000 / 1000
-        self._ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
+        # Another one when the list is replaced as a whole.
+        self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         self._conflated: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._snapshot: tuple[Position, bytes] | None = None
-        # Grows when the list is replaced as a whole.
-        self.generation = 0
         self.restart_reason = ""
         self.closing: str | None = None
         # Subscriptions that wait for a change, those that wait for their time to come, and
         # those whose last message is on its way to the client.
-        self.waiting: set[Subscriber] = set()
-        self.pausing: set[Subscriber] = set()
-        self.sending: set[Subscriber] = set()
-        self.timers = Timers()
+        self.waiting: set[ListSubscription] = set()
+        self.pausing: set[ListSubscription] = set()
+        self.sending: set[ListSubscription] = set()
+        self.timers = Timers(heartbeat_seconds)
 
     @property
     def position(self) -> Position:
         """The position of the newest change."""
-        return self._ring.position
-
-    @property
-    def oldest(self) -> int:
-        """The sequence of the oldest delta held; one more than the newest sequence when none is."""
-        return self._ring.oldest
-
-    @property
-    def held_bytes(self) -> int:
-        return self._ring.held_bytes
+        return self.ring.position
 
     def publish(self, previous_sequence: int, sequence: int, delta: bytes) -> None:
         """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one."""
-        newest = self._ring.newest
+        newest = self.ring.newest
         if (previous_sequence, sequence) != (newest, newest + 1):
             raise ValueError(
                 f"list {self.name}: expected the delta {newest} to {newest + 1}, was {previous_sequence} to {sequence}"
             )
-        self._ring.append(LIST.wrap("delta", delta))
+        self.ring.append(LIST.wrap("delta", delta))
         for subscription in self.sending:
             subscription.check_pace()
-        self._wake()
+        waiting, self.waiting = self.waiting, set()
+        for subscription in waiting:
+            subscription.wake()
 
     def restart(self, position: Position, reason: str) -> None:
         """Replaces the list as a whole: every subscriber gets a reset and a snapshot."""
-        self._ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
+        self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         self._conflated.clear()
         self._snapshot = None
-        self.generation += 1
         self.restart_reason = reason
-        self._interrupt()
+        for subscription in (*self.waiting, *self.pausing):
+            subscription.wake()
 
     def close(self, reason: str) -> None:
         """Ends every subscription with going_away; later ones get it at once."""
         self.closing = reason
-        self._interrupt()
+        for subscription in (*self.waiting, *self.pausing, *self.sending):
+            subscription.go_away(reason)
 
     def snapshot_message(self) -> tuple[Position, bytes]:
         """The list now as an encoded response, with its position; made once per change."""
@@ -157,48 +118,174 @@ class ListStream:
             self._snapshot = (self.position, LIST.wrap("snapshot", self._take_snapshot()))
         return self._snapshot
 
-    def resume(self, position: Position) -> ResumePlan:
-        return self._ring.resume(position)
-
-    def held(self, sequence: int) -> bytes:
-        """The change to `sequence` as an encoded response; raises KeyError when it is not held."""
-        return self._ring.get(sequence)
-
     def can_send(self, first: int, last: int) -> bool:
         """True if the deltas `first` to `last` are held and few enough to be conflated."""
-        return first >= self._ring.oldest and self._ring.span_bytes(first, last) <= MAX_CONFLATED_BYTES
+        return first >= self.ring.oldest and self.ring.span_bytes(first, last) <= MAX_CONFLATED_BYTES
 
     def conflated(self, first: int, last: int) -> bytes:
         """The held deltas `first` to `last` as one encoded response, made once for all subscribers there."""
         if first == last:
-            return self._ring.get(first)
+            return self.ring.get(first)
         key = (first, last)
         message = self._conflated.get(key)
         if message is None:
-            deltas = [bytes(LIST.read(self._ring.get(sequence))[1]) for sequence in range(first, last + 1)]
+            deltas = [bytes(LIST.read(self.ring.get(sequence))[1]) for sequence in range(first, last + 1)]
             message = LIST.wrap("delta", conflate(deltas))
             self._conflated[key] = message
             if len(self._conflated) > MAX_CONFLATED:
                 self._conflated.popitem(last=False)
         return message
 
-    def heartbeat_due(self, now: float) -> float:
-        """When a subscriber that was sent something `now` gets a heartbeat, rather early: on a grid that all share."""
-        grid = self.heartbeat_seconds / HEARTBEAT_STEPS
-        return math.floor((now + self.heartbeat_seconds) / grid) * grid
-
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a subscriber that fell behind, until it has caught up."""
         self.slow += 1 if is_slow else -1
         self._on_slow(is_slow)
 
-    def _wake(self) -> None:
-        waiting, self.waiting = self.waiting, set()
-        for subscription in waiting:
-            subscription.wake()
 
-    def _interrupt(self) -> None:
-        pausing, self.pausing = self.pausing, set()
-        for subscription in pausing:
-            subscription.wake()
-        self._wake()
+class ListSubscription(Cursor):
+    """One reader of a ListStream: its position, and when it may get the next update.
+
+    `requested_position`: the last one that the subscriber has applied; None begins with a
+    snapshot. `interval`: the seconds between updates that it wants at least.
+    """
+
+    def __init__(self, stream: ListStream, requested_position: Position | None = None, interval: float = 0.0) -> None:
+        super().__init__(stream.ring, stream.timers, stream.mark_slow)
+        self._stream = stream
+        self._requested_position = requested_position
+        self._requested_interval = interval
+        self._may_send_at = 0.0
+        # True if the next update has been waiting for its time, so that it comes then or late.
+        self._was_due = False
+
+    @property
+    def _interval(self) -> float:
+        """Seconds between updates: as requested, or more where there are many subscribers."""
+        return max(self._requested_interval, self._stream.least_interval())
+
+    def check_pace(self) -> None:
+        """Marks it slow when too much has been published while its last message is on its way."""
+        if self.is_live and self.ring.newest - self.position.sequence > CONFLATE_BEHIND:
+            self.mark_slow(True)
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        """Yields encoded WatchListResponses: opened, the missed deltas or a snapshot, current, then each change.
+
+        Ask for the next when the client has taken the one before. Ends after end()
+        or going_away; close the generator to unsubscribe.
+        """
+        stream, requested = self._stream, self._requested_position
+        stream.subscribers += 1
+        stream.sending.add(self)
+        self.closing = stream.closing
+        try:
+            if requested is not None:
+                await self._until_caught_up(requested)
+            yield LIST.opened(stream.position, list=stream.name)
+            self.move(stream.position, stream.ring)
+            self.catch_up()
+            reset_reason = self.resume(requested) if requested is not None else None
+            if reset_reason is not None:
+                yield LIST.reset(stream.position, reset_reason)
+            if requested is None or reset_reason is not None:
+                yield self._fresh_snapshot()
+            while not self.is_over:
+                if self.becomes_current():
+                    yield LIST.current(self.position)
+                elif self.closing is not None:
+                    yield LIST.going_away(self.position, self.closing)
+                    return
+                elif self.ring is not stream.ring:
+                    yield LIST.reset(stream.position, stream.restart_reason)
+                    yield self._fresh_snapshot()
+                elif not self.has_next:
+                    self.mark_slow(False)
+                    self._was_due = False
+                    if not await self._wait_in(stream.waiting):
+                        yield LIST.heartbeat(self.position)
+                elif (time := self._paced_until()) is not None:
+                    # Changes do not end this wait: only an interruption or the time does.
+                    self._was_due = True
+                    if not await self._wait_in(stream.pausing, time):
+                        yield LIST.heartbeat(self.position)
+                elif (message := self._next_delta()) is not None:
+                    yield message
+                else:
+                    # A long interval may outlast what is held: that is no fault of the subscriber's.
+                    self.mark_slow(not self._interval)
+                    newest = stream.position.sequence
+                    reason = f"position {self.position} is too far behind {newest} to send what is between"
+                    yield LIST.reset(stream.position, reason)
+                    yield self._fresh_snapshot()
+            self.raise_error()
+        finally:
+            stream.subscribers -= 1
+            stream.sending.discard(self)
+            self.mark_slow(False)
+
+    async def _until_caught_up(self, requested: Position) -> None:
+        """Waits a little where the subscriber comes from a replica that was ahead of this one."""
+        stream, loop = self._stream, self._stream.timers.loop
+        deadline = loop.time() + AHEAD_SECONDS
+        while requested.epoch == stream.position.epoch and requested > stream.position:
+            if self.closing is not None or self.is_over or loop.time() >= deadline:
+                return
+            await self._wait_in(stream.waiting, deadline)
+
+    def _paced_until(self) -> float | None:
+        is_early = self._interval and self._may_send_at > self._stream.timers.loop.time()
+        return self._may_send_at if is_early else None
+
+    def _next_delta(self) -> bytes | None:
+        """Returns the next delta or several as one; None when only a snapshot can help."""
+        first, newest = self.next_sequence, self.ring.newest
+        if self._interval or (self.is_live and newest - first >= CONFLATE_BEHIND):
+            if not self._stream.can_send(first, newest):
+                return None
+            message = self._stream.conflated(first, newest)
+            self.move(self.ring.position)
+        elif self.lost_reason is None:
+            message = self.take()
+        else:
+            return None
+        self._sent()
+        return message
+
+    def _fresh_snapshot(self) -> bytes:
+        position, message = self._stream.snapshot_message()
+        self.move(position, self._stream.ring)
+        if not self.is_live:
+            self.catch_up()
+        self._sent()
+        return message
+
+    def _sent(self) -> None:
+        self.sent()
+        if self._interval:
+            least = AFTER_LATE if self._was_due else ON_TIME
+            now = self._stream.timers.loop.time()
+            self._may_send_at = next_tick(now, self._interval, self._stream.phase, least)
+
+    async def _wait_in(self, waiting: set["ListSubscription"], until: float = math.inf) -> bool:
+        """Waits, as wait() does, among those in `waiting`."""
+        stream = self._stream
+        waiting.add(self)
+        stream.sending.discard(self)
+        try:
+            return await self.wait(until)
+        finally:
+            waiting.discard(self)
+            stream.sending.add(self)
+
+
+def next_tick(now: float, interval: float, phase: float, least: float) -> float:
+    """Returns when a subscriber that was sent something `now` may get the next update, `least` of its interval later.
+
+    All subscribers with the same interval share one grid of times (begun at `phase`
+    of the interval), so that they have the same position and share conflated deltas.
+    """
+    begin = phase * interval
+    number = math.floor((now - begin) / interval) + 1
+    if number * interval + begin - now < least * interval:
+        number += 1
+    return number * interval + begin

@@ -1,6 +1,5 @@
 """ScannerService: checks requests, answers them from the core, and writes the streams."""
 
-import asyncio
 import contextlib
 import difflib
 import math
@@ -8,23 +7,22 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any, Final, cast
 
 import grpc.aio
-from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.rpc.ring import Position
+from services.kit.rpc.subscribing import first_request, serve, write_all
+from services.kit.rpc.wire import timestamp
 from services.kit.runtime.errors import (
     INVALID_LIMIT,
     INVALID_POSITION,
     INVALID_REQUEST,
-    OPEN_EXPECTED,
-    OPEN_REPEATED,
     UNKNOWN_LIST,
 )
 from services.market.dates import trading_date
 from services.market.symbols import known_form
 from services.scanner.core import field_definitions, list_definitions
 from services.scanner.list_hub import ListHub
-from services.scanner.list_subscription import ListSubscription
+from services.scanner.list_stream import ListSubscription
 
 MAX_ROWS: Final = 500
 MAX_FILTERED_ROWS: Final = 1000
@@ -106,24 +104,18 @@ class ScannerServicer:
 
     async def WatchList(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
         with self._list(request) as subscription:
-            await send(subscription, context)
+            await write_all(subscription.messages(), context)
 
     async def WatchScan(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
         with self._scan(request) as subscription:
-            await send(subscription, context)
+            await write_all(subscription.messages(), context)
 
     async def SubscribeList(self, incoming: AsyncIterator[scanner_pb2.SubscribeListRequest], context: Context) -> None:
-        first = await anext(aiter(incoming), None)
-        kind = first.WhichOneof("request") if first is not None else None
-        if first is None or kind not in ("open", "open_scan"):
-            raise OPEN_EXPECTED.error(f"expected open or open_scan as the first message, was {kind or 'nothing'}")
-        with self._list(first.open) if kind == "open" else self._scan(first.open_scan) as subscription:
-            reading = asyncio.create_task(follow_requests(incoming, subscription), name="subscribe_list.requests")
-            try:
-                await send(subscription, context)
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+        """Acks change nothing here: HTTP/2 sets the pace, and a subscriber that is behind gets conflated deltas."""
+        first = await first_request(incoming, ("open", "open_scan"))
+        opened = self._list(first.open) if first.HasField("open") else self._scan(first.open_scan)
+        with opened as subscription:
+            await serve(subscription.messages(), incoming, context)
 
     def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int]:
         spec = self._core.definitions[known_list(request.list, self._core.definitions)]
@@ -195,39 +187,6 @@ def filtered_limit(request: scanner_pb2.GetFilteredRequest) -> int:
     return rows_limit(optional(request, "limit"), maximum=MAX_FILTERED_ROWS)
 
 
-async def send(subscription: ListSubscription, context: Context) -> None:
-    """Writes the subscription's messages, each when the transport has taken the one before."""
-    async with contextlib.aclosing(subscription.messages()) as messages:
-        async for message in messages:
-            await context.write(message)
-
-
-async def follow_requests(
-    incoming: AsyncIterator[scanner_pb2.SubscribeListRequest], subscription: ListSubscription
-) -> None:
-    """Ends the subscription at a cancel or a mistake. A client that closes its side goes on reading.
-
-    Acks need no answer: HTTP/2 says how fast this stream goes, and a subscriber that is behind gets its changes
-    conflated.
-    """
-    async for request in incoming:
-        kind = request.WhichOneof("request")
-        if kind == "cancel":
-            subscription.end()
-            return
-        if kind != "ack":
-            subscription.end(
-                OPEN_REPEATED.error(f"expected ack or cancel after the first message, was {kind or 'nothing'}")
-            )
-            return
-
-
 def optional(request: Any, field: str) -> Any:
     """Returns a proto3 optional field's value; None when it is absent."""
     return getattr(request, field) if request.HasField(field) else None
-
-
-def timestamp(ns: int) -> Timestamp:
-    value = Timestamp()
-    value.FromNanoseconds(ns)
-    return value

@@ -9,8 +9,7 @@ import pytest
 
 from services.kit.lists.client import ListCopy
 from services.kit.rpc.ring import Position
-from services.scanner.list_stream import ListStream
-from services.scanner.list_subscription import AFTER_LATE, ON_TIME, ListSubscription, next_tick
+from services.scanner.list_stream import AFTER_LATE, ON_TIME, ListStream, ListSubscription, next_tick
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
 
 

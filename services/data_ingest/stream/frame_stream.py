@@ -140,8 +140,6 @@ class FrameSubscription(Cursor):
         self._credit = credit
         self._wants_newest_state = wants_newest_state
         self._acknowledged = 0
-        if stream.closing is not None:
-            self.go_away(stream.closing)
 
     def acknowledge(self, position: Position) -> None:
         """The reader has applied what came up to `position`; raises INVALID_POSITION when that was not sent.
@@ -160,6 +158,7 @@ class FrameSubscription(Cursor):
         """Encoded SubscribeFramesResponses; ends after end() or going_away, raising what end() was given."""
         stream = self._stream
         stream.readers.add(self)
+        self.closing = stream.closing
         try:
             self.move(stream.ring.position, stream.ring)
             yield FRAMES.opened(self.ring.position)

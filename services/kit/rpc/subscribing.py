@@ -37,7 +37,7 @@ async def serve(
 
     Raises what the messages and `acknowledge` raise, OPEN_REPEATED and INVALID_REQUEST. The messages are closed.
     """
-    writing = asyncio.create_task(_write(messages, context), name="subscribing.write")
+    writing = asyncio.create_task(write_all(messages, context), name="subscribing.write")
     reading = asyncio.create_task(_is_cancelled(requests, acknowledge), name="subscribing.read")
     try:
         await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
@@ -51,7 +51,8 @@ async def serve(
         await asyncio.gather(writing, reading, return_exceptions=True)
 
 
-async def _write(messages: AsyncGenerator[bytes, None], context: Context) -> None:
+async def write_all(messages: AsyncGenerator[bytes, None], context: Context) -> None:
+    """Writes each message when the transport has taken the one before; closes them."""
     async with contextlib.aclosing(messages):
         async for message in messages:
             await context.write(message)
