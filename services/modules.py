@@ -76,19 +76,19 @@ MODULES: Final = (
         "one symbol's row, company and stored bars; the history of the lists; the scanner filters",
     ),
     Module(
-        "data_maintenance",
-        8006,
-        # It waits for the sequencer, so that the services users see start first.
-        ("redis", "postgres", "market_session", "data_ingest"),
-        "services.data_maintenance.service:create",
-        "scheduled maintenance of the stores, each run once for any number of replicas",
-    ),
-    Module(
         "historical",
         8003,
         ("postgres",),
         "services.historical.service:create",
         "loads history, resumably: symbols, companies, daily bars, volume by time of day",
+    ),
+    Module(
+        "data_maintenance",
+        8006,
+        # It waits for the sequencer, so that the services users see start first.
+        ("redis", "postgres", "market_session", "historical", "data_ingest"),
+        "services.data_maintenance.service:create",
+        "scheduled maintenance of the stores, each run once for any number of replicas",
     ),
     Module(
         "websocket_server",

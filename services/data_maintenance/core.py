@@ -1,4 +1,4 @@
-"""The timetable (SEMANTICS section 10): which times there are, which of them are due. Pure.
+"""The timetable (docs/maintenance.md): which times there are, which of them are due. Pure.
 
 A time of the timetable stands for a New York date: at 01:00 on the night when
 clocks go back that is the first of the two, and one that clocks jump over is as
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, NamedTuple
 
-from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK, utc_time
 
 IsTradingDay = Callable[[date], bool]
 
@@ -120,7 +120,7 @@ def candidates(
 def has_to_wait(
     spec: TaskSpec, trading_date: date, awaited: Sequence[Occurrence], ended: Collection[datetime], running: bool
 ) -> bool:
-    """Whether the run of `spec.after` for the same trading date has yet to end.
+    """True while the run of `spec.after` for the same trading date has not ended.
 
     `awaited` are that task's candidates, `ended` those with a run that has ended
     for good; `running`: it runs for that date, by hand perhaps.
@@ -147,6 +147,5 @@ def _interval(at: datetime) -> Occurrence:
     return Occurrence(at, at.astimezone(NEW_YORK).date())
 
 
-def _floor(moment: datetime, step: timedelta) -> datetime:
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return moment - (moment - epoch) % step
+def _floor(at: datetime, step: timedelta) -> datetime:
+    return at - (at - utc_time(0)) % step

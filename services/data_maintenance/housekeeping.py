@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from services.data_maintenance.work import Job, TaskError
+from services.data_maintenance.context import Job, TaskError
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.setting_groups import KeepSettings
@@ -50,11 +50,11 @@ class Housekeeping:
         keep = days_kept(self._keep)
         tables = [row["name"] for row in await self._pool.fetch("SELECT name FROM series ORDER BY name")]
         for table in dict.fromkeys((*tables, *keep)):
-            job.standing.step = f"dropping what is old of {table}"
+            job.progress.step = f"dropping what is old of {table}"
             await self._in_order(job, self._part(job, moment, keep, table))
-        job.standing.step = "dropping what is old of maintenance_runs"
+        job.progress.step = "dropping what is old of maintenance_runs"
         await self._in_order(job, self._runs(job))
-        job.standing.step = "compressing"
+        job.progress.step = "compressing"
         for record in await self._pool.fetch("SELECT chunks_to_compress($1) AS chunk", moment):
             await self._in_order(job, self._compress(job, record["chunk"]))
 
@@ -81,14 +81,14 @@ class Housekeeping:
             except CONTENDED as error:
                 if attempt == ATTEMPTS:
                     raise
-                log.warning("housekeeping waits for others", step=job.standing.step, reason=type(error).__name__)
+                log.warning("housekeeping waits for others", step=job.progress.step, reason=type(error).__name__)
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _part(self, job: Job, moment: datetime, keep: Mapping[str, int], table: str) -> Step:
         async def step(connection: asyncpg.Connection) -> None:
             done = await connection.fetch("SELECT * FROM housekeeping($1, $2, $3)", moment, json.dumps(keep), table)
             for record in done:
-                job.standing.count(f"{record['series_name']}: {record['action']}", record["amount"])
+                job.progress.count(f"{record['series_name']}: {record['action']}", record["amount"])
 
         return step
 
@@ -97,14 +97,14 @@ class Housekeeping:
             for is_sync, days in ((True, self._keep.sync_runs), (False, self._keep.runs)):
                 if days:
                     status = await connection.execute(_RUNS, is_sync, timedelta(days=days))
-                    job.standing.count("maintenance_runs: rows deleted", int(status.rsplit(" ", 1)[-1]))
+                    job.progress.count("maintenance_runs: rows deleted", int(status.rsplit(" ", 1)[-1]))
 
         return step
 
     def _compress(self, job: Job, chunk: str) -> Step:
         async def step(connection: asyncpg.Connection) -> None:
             await connection.execute("SELECT compress_chunk($1::regclass, if_not_compressed => TRUE)", chunk)
-            job.standing.count("chunks compressed")
+            job.progress.count("chunks compressed")
 
         return step
 

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from fastcore.measures import shown
-from services.data_maintenance.work import Job, TaskError
+from services.data_maintenance.context import Job, TaskError
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -127,7 +127,7 @@ class SyncRedis:
         try:
             told = await self._vendor.splits(today - SPLIT_DAYS, today)
         except VendorError as error:
-            job.standing.count("splits_not_had")
+            job.progress.count("splits_not_had")
             log.warning("splits not had: ATR and volume slots are written later", error=reason_of(error))
             return None
         table = SplitTable(told, today, set_aside)
@@ -140,7 +140,7 @@ class SyncRedis:
         versions = {row["symbol"]: row["version"] for row in rows}
         marks = Marks(self._redis, "metadata", today)
         symbols = await marks.changed(versions)
-        job.standing.step, job.standing.done, job.standing.total = "metadata", 0, len(symbols)
+        job.progress.step, job.progress.done, job.progress.total = "metadata", 0, len(symbols)
         for part in _parts(symbols, METADATA_SYMBOLS):
             keys, texts = [], []
             for record in await self._pool.fetch(_METADATA, part):
@@ -148,7 +148,7 @@ class SyncRedis:
                     message, _ = metadata_message(record)
                     text = json_format.MessageToJson(message, preserving_proto_field_name=True, indent=None)
                 except (ValueError, TypeError) as error:
-                    job.standing.fail(record["symbol"], f"metadata: {reason_of(error)}")
+                    job.progress.fail(record["symbol"], f"metadata: {reason_of(error)}")
                     continue
                 keys.append(metadata_key(record["symbol"]))
                 texts.append(text)
@@ -156,7 +156,7 @@ class SyncRedis:
                     await asyncio.sleep(0)
             await self._write(job, "metadata", keys, texts)
             await marks.written({symbol: versions[symbol] for symbol in part})
-            job.standing.done += len(part)
+            job.progress.done += len(part)
         if gone := await marks.forget(versions):
             await self._redis.unlink(*(metadata_key(symbol) for symbol in gone))
 
@@ -171,11 +171,11 @@ class SyncRedis:
         # The value is its own version.
         marks = Marks(self._redis, "atr", today)
         symbols = await marks.changed(values)
-        job.standing.step, job.standing.done, job.standing.total = "ATR", 0, len(symbols)
+        job.progress.step, job.progress.done, job.progress.total = "ATR", 0, len(symbols)
         for part in _parts(symbols, ATR_SYMBOLS):
             await self._write(job, "atr", [atr_key(symbol) for symbol in part], [values[symbol] for symbol in part])
             await marks.written({symbol: values[symbol] for symbol in part})
-            job.standing.done += len(part)
+            job.progress.done += len(part)
         if gone := await marks.forget(values):
             await self._redis.unlink(*(atr_key(symbol) for symbol in gone))
 
@@ -191,7 +191,7 @@ class SyncRedis:
         }
         marks = Marks(self._redis, "volume_slots", today)
         symbols = await marks.changed(versions)
-        job.standing.step, job.standing.done, job.standing.total = "volume slots", 0, len(symbols)
+        job.progress.step, job.progress.done, job.progress.total = "volume slots", 0, len(symbols)
         for part in _parts(symbols, SLOT_SYMBOLS):
             keys, texts = [], []
             for record in await self._pool.fetch(_SLOTS, part):
@@ -199,13 +199,13 @@ class SyncRedis:
                 texts.append(f"{record['avg_volume'] * factors[record['symbol']]:.10g}")
             await self._write(job, "volume_slots", keys, texts)
             await marks.written({symbol: versions[symbol] for symbol in part})
-            job.standing.done += len(part)
+            job.progress.done += len(part)
         for part in _parts(await marks.forget(versions), SLOT_SYMBOLS):
             await self._redis.unlink(*(slot_key(symbol, slot) for symbol in part for slot in range(SLOTS)))
 
     async def _write(self, job: Job, what: str, keys: Sequence[str], texts: Sequence[str]) -> None:
         await self._writer.strings(keys, texts, TTL_SECONDS)
-        job.standing.count(what, len(keys))
+        job.progress.count(what, len(keys))
 
 
 def _parts(symbols: Sequence[str], size: int) -> Iterator[list[str]]:

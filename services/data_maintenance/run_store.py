@@ -1,8 +1,8 @@
-"""maintenance_runs: who runs what. PostgreSQL's clock says how long a lease holds, so replicas' clocks need not agree.
+"""maintenance_runs: which replica runs what. PostgreSQL's clock times leases, so replicas' clocks need not agree.
 
 A run is claimed by a row: a time of the timetable has one, and a task has one that
-runs. Each claim draws a new fence; whoever writes with an older one is told that
-the run is not theirs any more.
+runs. Each claim draws a new fence; writing with an older one raises
+LostRunError.
 """
 
 import json
@@ -54,19 +54,19 @@ _GIVE_UP: Final = """
     WHERE task = $1 AND state = 'RUNNING' AND lease_until < clock_timestamp() AND (attempt >= $2 OR cancel_requested)
 """
 _MINE: Final = "WHERE id = $1 AND fence = $2 AND state = 'RUNNING'"
-_STANDING: Final = """
+_PROGRESS: Final = """
     step = $3, done = $4, total = $5, counts = $6::jsonb, failed_count = $7, failed_symbols = $8::jsonb,
     revision = revision + 1
 """
 _RENEW: Final = f"""
-    UPDATE maintenance_runs SET {_STANDING}, lease_until = clock_timestamp() + $9
+    UPDATE maintenance_runs SET {_PROGRESS}, lease_until = clock_timestamp() + $9
     {_MINE} RETURNING cancel_requested
 """
 _EXTEND: Final = f"""
     UPDATE maintenance_runs SET lease_until = clock_timestamp() + $3 {_MINE} RETURNING cancel_requested
 """
 _END: Final = f"""
-    UPDATE maintenance_runs SET {_STANDING}, state = $9, error = $10, ended_at = clock_timestamp()
+    UPDATE maintenance_runs SET {_PROGRESS}, state = $9, error = $10, ended_at = clock_timestamp()
     {_MINE} RETURNING {_COLUMNS}
 """
 _LET_GO: Final = f"""
@@ -80,8 +80,8 @@ _CANCEL: Final = f"""
 
 
 @dataclass
-class Standing:
-    """How far a run is. The task writes it, whoever watches reads it.
+class Progress:
+    """How far a run is: its task writes it, watchers read it.
 
     `done` of `total` of the `step`; `counts` by what was done; `failed` symbols
     with the reason of each.
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will happen with it any more."""
+        """True if the run will not be tried or taken over again."""
         if self.state == "FAILED":
             return self.scheduled_at is None or self.attempt >= ATTEMPTS
         return self.state != "RUNNING"
@@ -192,23 +192,23 @@ class RunStore:
         await self._pool.execute(_GIVE_UP, task, ATTEMPTS)
         return _run(await self._pool.fetchrow(_TAKE_OVER, task, self._holder, self._lease, ATTEMPTS))
 
-    async def renew(self, run: Run, standing: Standing | None) -> bool:
-        """Holds the run for another lease, and tells how far it is if that is news; whether it is to be cancelled.
+    async def renew(self, run: Run, progress: Progress | None) -> bool:
+        """Holds the run for another lease and stores its progress, if given; True if it is to be cancelled.
 
         Raises LostRunError.
         """
-        if standing is None:
+        if progress is None:
             cancel = await self._pool.fetchval(_EXTEND, run.id, run.fence, self._lease)
         else:
-            cancel = await self._pool.fetchval(_RENEW, run.id, run.fence, *_values(standing), self._lease)
+            cancel = await self._pool.fetchval(_RENEW, run.id, run.fence, *_values(progress), self._lease)
         if cancel is None:
             raise LostRunError(f"run {run.id} of {run.task} is not this replica's any more")
         return bool(cancel)
 
-    async def end(self, run: Run, standing: Standing, state: str, error: str | None = None) -> Run:
+    async def end(self, run: Run, progress: Progress, state: str, error: str | None = None) -> Run:
         """Ends the run. Raises LostRunError."""
         text = None if error is None else error[:LONGEST_ERROR].replace("\0", "")
-        ended = _run(await self._pool.fetchrow(_END, run.id, run.fence, *_values(standing), state, text))
+        ended = _run(await self._pool.fetchrow(_END, run.id, run.fence, *_values(progress), state, text))
         if ended is None:
             raise LostRunError(f"run {run.id} of {run.task} is not this replica's any more")
         return ended
@@ -247,7 +247,7 @@ class RunStore:
         return {run.scheduled_at: run for run in runs if run.scheduled_at is not None}
 
     async def runs_now(self, task: str) -> bool:
-        """Whether any run of the task has not ended."""
+        """True while a run of the task has not ended."""
         query = "SELECT EXISTS (SELECT FROM maintenance_runs WHERE task = $1 AND state = 'RUNNING')"
         return bool(await self._pool.fetchval(query, task))
 
@@ -258,12 +258,12 @@ class RunStore:
         return bool(await self._pool.fetchval(query, task, trading_date))
 
 
-def _values(standing: Standing) -> tuple[object, ...]:
+def _values(progress: Progress) -> tuple[object, ...]:
     return (
-        standing.step,
-        standing.done,
-        standing.total,
-        json.dumps(standing.counts),
-        standing.failed_count,
-        json.dumps(standing.failed),
+        progress.step,
+        progress.done,
+        progress.total,
+        json.dumps(progress.counts),
+        progress.failed_count,
+        json.dumps(progress.failed),
     )

@@ -6,8 +6,8 @@ import copy
 from typing import Final
 
 from services.data_maintenance import metrics
-from services.data_maintenance.run_store import LostRunError, Run, RunStore, Standing
-from services.data_maintenance.work import Job, Task, TaskError
+from services.data_maintenance.context import Job, Task, TaskError
+from services.data_maintenance.run_store import LostRunError, Progress, Run, RunStore
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
@@ -93,26 +93,26 @@ class Runner:
                 each.cancel()
             await asyncio.gather(working, keeping, return_exceptions=True)
             del self._poked[run.id]
-        return await self._end(run, job.standing, state, error)
+        return await self._end(run, job.progress, state, error)
 
     async def _keep(self, job: Job) -> None:
         """Renews the lease and tells of progress; raises Cancelled, LostRunError."""
         lease = self._store.lease_seconds
         event = self._poked[job.run.id]
-        told: Standing | None = None
+        told: Progress | None = None
         held_at = monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(self._progress_seconds, lease * RENEW_SHARE)):
                     await event.wait()
-            is_news = told != job.standing
+            is_news = told != job.progress
             if not (is_news or event.is_set() or monotonic() - held_at >= lease * RENEW_SHARE):
                 continue
             event.clear()
             asked_at = monotonic()
             try:
                 if is_news:
-                    told = copy.deepcopy(job.standing)
+                    told = copy.deepcopy(job.progress)
                 is_to_end = await self._store.renew(job.run, told if is_news else None)
             except DATABASE_ERRORS as error:
                 told = None
@@ -127,10 +127,10 @@ class Runner:
             if is_to_end:
                 raise Cancelled
 
-    async def _end(self, run: Run, standing: Standing, state: str, error: str | None) -> Run:
+    async def _end(self, run: Run, progress: Progress, state: str, error: str | None) -> Run:
         for attempt in range(END_ATTEMPTS):
             try:
-                return await self._store.end(run, standing, state, error)
+                return await self._store.end(run, progress, state, error)
             except DATABASE_ERRORS as problem:
                 log.warning("end of the run not written", run=run.id, reason=reason_of(problem))
                 if attempt + 1 == END_ATTEMPTS:

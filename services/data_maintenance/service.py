@@ -4,21 +4,26 @@ import asyncio
 import os
 import socket
 import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import date, datetime
 from typing import ClassVar, Final
 
+import asyncpg
 import grpc.aio
-from tradeul.v1 import data_maintenance_pb2, market_session_pb2_grpc
+from tradeul.v1 import data_maintenance_pb2, historical_pb2_grpc, market_session_pb2_grpc
 
-from services.data_maintenance.board import RunBoard
+from services.data_maintenance.broadcast import RunBroadcast
+from services.data_maintenance.context import Tasks, announced
+from services.data_maintenance.daily_values import Averages, CalculateATR
+from services.data_maintenance.housekeeping import Housekeeping
+from services.data_maintenance.load_task import LoadTask, companies, ohlc, slots
+from services.data_maintenance.redis_sync import SyncRedis
 from services.data_maintenance.run_store import LEASE_SECONDS, RETRY_SECONDS, RunStore
 from services.data_maintenance.runner import PROGRESS_SECONDS, Runner
 from services.data_maintenance.servicer import DataMaintenanceServicer
 from services.data_maintenance.session_log import SessionLog
-from services.data_maintenance.tasks import open_tasks
 from services.data_maintenance.timetable import LOOK_SECONDS, Timetable
-from services.data_maintenance.work import Tasks
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.clock_follower import ClockFollower
 from services.kit.rpc.server import add_servicer
@@ -27,6 +32,8 @@ from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
+from services.kit.stores.redis import open_redis
+from services.kit.vendor.client import VendorClient
 from services.market.calendar import Calendar
 from services.market.calendar_client import CalendarClient
 
@@ -82,12 +89,12 @@ class DataMaintenance(Service):
         self._trading_days = CalendarClient(market_session_pb2_grpc.MarketSessionServiceStub(channel))
         store = RunStore(pool, self.holder, self._lease_seconds, self._retry_seconds)
         runner = Runner(store, self._progress_seconds)
-        self.board = RunBoard(settings.database_url, store, runner.poke)
+        self.broadcast = RunBroadcast(settings.database_url, store, runner.poke)
         self.timetable = Timetable(
             store, runner, tasks, self.now, lambda: self.calendar, self._catch_up, self._look_seconds
         )
         self._session_log = SessionLog(pool, self.now, lambda: self.calendar)
-        self._servicer = DataMaintenanceServicer(store, self.timetable, self.board)
+        self._servicer = DataMaintenanceServicer(store, self.timetable, self.broadcast)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = data_maintenance_pb2.DESCRIPTOR.services_by_name["DataMaintenanceService"]
@@ -101,12 +108,12 @@ class DataMaintenance(Service):
             else:
                 self._time_known.set()
             tasks.create_task(self._follow_calendar(), name="data_maintenance.calendar")
-            tasks.create_task(self.board.run(), name="data_maintenance.board")
+            tasks.create_task(self.broadcast.run(), name="data_maintenance.broadcast")
             tasks.create_task(self._session_log.run(), name="data_maintenance.sessions")
             tasks.create_task(self.timetable.run(), name="data_maintenance.timetable")
 
     async def drain(self) -> None:
-        self.board.close("data_maintenance is stopping")
+        self.broadcast.close("data_maintenance is stopping")
 
     async def stop(self) -> None:
         async with asyncio.timeout(CLOSE_SECONDS):
@@ -133,6 +140,30 @@ class DataMaintenance(Service):
         if is_first:
             for name in self.timetable.specs:
                 self.timetable.look(name)
+
+
+async def open_tasks(
+    settings: Settings, pool: asyncpg.Pool, resources: AsyncExitStack, now: Callable[[], datetime | None]
+) -> Tasks:
+    """The tasks over the stores and the vendor of the settings; what they need is closed with `resources`.
+
+    Raises StartError when Redis is not there.
+    """
+    redis = await open_redis(settings.redis_url)
+    resources.push_async_callback(redis.aclose)
+    vendor = VendorClient(settings.polygon.rest_url, settings.polygon.api_key)
+    await resources.enter_async_context(vendor)
+    channel = await resources.enter_async_context(open_channel(settings.address("historical")))
+    historical = historical_pb2_grpc.HistoricalServiceStub(channel)
+    averages = Averages(pool, vendor)
+    return {
+        "load_ohlc": announced(pool, "daily", LoadTask(historical, ohlc)),
+        "calculate_atr": announced(pool, "atr", CalculateATR(settings.database_url, pool, vendor)),
+        "load_volume_slots": announced(pool, "baselines", LoadTask(historical, slots)),
+        "enrich_metadata": announced(pool, "metadata", LoadTask(historical, companies, averages)),
+        "sync_redis": SyncRedis(pool, redis, vendor),
+        "housekeeping": Housekeeping(pool, settings.keep, now),
+    }
 
 
 def create(settings: Settings) -> Service:

@@ -11,8 +11,7 @@ from google.protobuf import duration_pb2
 from tradeul.v1 import data_maintenance_pb2
 
 from services.data_maintenance import metrics
-from services.data_maintenance.board import RunBoard
-from services.data_maintenance.messages import message_of
+from services.data_maintenance.broadcast import RunBroadcast, message_of
 from services.data_maintenance.run_store import RunStore
 from services.data_maintenance.timetable import Timetable
 from services.kit.rpc.ring import Position
@@ -36,10 +35,10 @@ answering = functools.partial(store_unavailable, failures=metrics.DATABASE_FAILU
 
 
 class DataMaintenanceServicer:
-    def __init__(self, store: RunStore, timetable: Timetable, board: RunBoard) -> None:
+    def __init__(self, store: RunStore, timetable: Timetable, broadcast: RunBroadcast) -> None:
         self._store = store
         self._timetable = timetable
-        self._board = board
+        self._broadcast = broadcast
 
     async def ListTasks(
         self, _: data_maintenance_pb2.ListTasksRequest, __: Context
@@ -79,7 +78,7 @@ class DataMaintenanceServicer:
         requested_position = Position.of(request.position) if request.HasField("position") else None
         with metrics.WATCHERS.track_inprogress(), answering():
             async with contextlib.aclosing(
-                self._board.stream(request.task, request.run_id, requested_position)
+                self._broadcast.stream(request.task, request.run_id, requested_position)
             ) as stream:
                 async for message in stream:
                     yield message

@@ -1,24 +1,23 @@
-"""Starts what is due. APScheduler wakes each task at its times; what is due then is told by the table of runs.
+"""Starts what is due, as the table of runs and the timetable say.
 
-Looking is harmless and can be repeated: at a task's time, at the start, after
-another task has ended, and every so often, which is when runs of a dead replica
+Looking is harmless and can be repeated: at a task's time, at startup, after
+another task has ended, and every 30 seconds, which is when runs of a dead replica
 are taken over and failed ones tried again.
 """
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.base import BaseTrigger
-
 from services.data_maintenance import core, metrics
+from services.data_maintenance.context import Job, Tasks
 from services.data_maintenance.core import TASKS, Occurrence, TaskSpec
 from services.data_maintenance.run_store import Run, RunStore
 from services.data_maintenance.runner import Runner
-from services.data_maintenance.work import Job, Tasks
-from services.kit.runtime.clock import NEW_YORK, utc_now
+from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.errors import NOT_A_TRADING_DAY, NOT_READY, TASK_RUNNING, UNKNOWN_TASK
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -28,23 +27,10 @@ from services.market.calendar import Calendar
 log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 30.0
-SOONEST_SECONDS: Final = 0.05
+SHORTEST_PAUSE_SECONDS: Final = 0.05
 SYNC: Final = "sync_redis"
-# What these change is worth being told at once.
+# After the others Redis is synced at once.
 NOT_SYNCED: Final = frozenset({SYNC, "housekeeping"})
-
-
-class _AtItsTimes(BaseTrigger):  # type: ignore[misc]  # it has no types
-    """When a task has to be looked at: at its next time, and at least every `look_seconds`."""
-
-    def __init__(self, seconds: Callable[[], float | None], look_seconds: float) -> None:
-        self._seconds = seconds
-        self._look_seconds = look_seconds
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        left = self._seconds()
-        pause = self._look_seconds if left is None else min(left, self._look_seconds)
-        return now + timedelta(seconds=max(pause, SOONEST_SECONDS))
 
 
 class Timetable:
@@ -82,17 +68,11 @@ class Timetable:
 
     async def run(self) -> None:
         """Starts what is due until cancelled, then lets the runs under way go."""
-        scheduler = AsyncIOScheduler(timezone=NEW_YORK, job_defaults={"coalesce": True, "misfire_grace_time": None})
-        for spec in self.specs.values():
-            trigger = _AtItsTimes(self._seconds_to(spec), self._look_seconds)
-            scheduler.add_job(self._wake, trigger, args=(spec.name,), id=spec.name, next_run_time=utc_now())
-        scheduler.start()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for spec in self.specs.values():
-                    tasks.create_task(self._look_when_woken(spec), name=f"maintenance.look.{spec.name}")
+                    tasks.create_task(self._look_at_its_times(spec), name=f"maintenance.look.{spec.name}")
         finally:
-            scheduler.shutdown(wait=False)
             running = list(self._running.values())
             for each in running:
                 each.cancel()
@@ -137,15 +117,16 @@ class Timetable:
         if (freed := self._freed.get(task)) is not None and not await self._store.runs_now(task):
             await freed.wait()
 
-    async def _wake(self, task: str) -> None:
-        # A coroutine, or APScheduler would call it in a thread.
-        self._woken[task].set()
-
-    async def _look_when_woken(self, spec: TaskSpec) -> None:
+    async def _look_at_its_times(self, spec: TaskSpec) -> None:
+        """Looks at the task's times, when woken by look(), and at least every `look_seconds`."""
+        woken = self._woken[spec.name]
         while True:
-            await self._woken[spec.name].wait()
-            self._woken[spec.name].clear()
             await self._look(spec)
+            pause = min(self._seconds_to(spec), self._look_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(pause, SHORTEST_PAUSE_SECONDS)):
+                    await woken.wait()
+            woken.clear()
 
     async def _look(self, spec: TaskSpec) -> None:
         now, calendar = self._now(), self._calendar()
@@ -231,15 +212,11 @@ class Timetable:
             if run is not None:
                 self._begin(self.specs[SYNC], run, calendar)
 
-    def _seconds_to(self, spec: TaskSpec) -> Callable[[], float | None]:
-        def seconds() -> float | None:
-            at, now = self.next_time(spec), self._now()
-            return None if at is None or now is None else (at - now).total_seconds()
-
-        return seconds
+    def _seconds_to(self, spec: TaskSpec) -> float:
+        at, now = self.next_time(spec), self._now()
+        return math.inf if at is None or now is None else (at - now).total_seconds()
 
 
 def calendar_days(calendar: Calendar) -> core.IsTradingDay:
-    """Whether a date is one of the calendar's trading days."""
-    dates = {day.date for day in calendar.days}
-    return dates.__contains__
+    """A predicate: True for the calendar's trading days."""
+    return lambda on: calendar.find(on) is not None

@@ -134,7 +134,7 @@ class _Answers:
             one = slice(at, at + 1)
             rows += [(day.date, row) for row in pack([symbol], has_bar[one], grids[0][one], counts[one])]
         wrong += oversize
-        problems = [Problem(symbol, 0, f"{wrong} bars set aside")] if wrong else []
+        problems = [Problem(f"{symbol} bars", 0, f"{wrong} set aside")] if wrong else []
         unit = Unit(Kind.SLOTS, f"{symbol} rest", REST, span, len(bars) - wrong, wrong)
         await work.store.write_slots(rows, [unit])
         work.done(len(bars) - wrong, wrong, problems)

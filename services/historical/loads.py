@@ -44,7 +44,12 @@ class Loads:
 
         task = asyncio.create_task(self._runner.run(request, begin), name=f"historical.{request.kind}")
         task.add_done_callback(self._ended)
-        await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            # Nobody would know of the load.
+            task.cancel()
+            raise
         if not begun.done():
             return await task
         return begun.result()
@@ -89,6 +94,9 @@ class Loads:
                     yield ENVELOPE.wrap("job", job.SerializeToString())
                 elif quiet >= HEARTBEAT_SECONDS:
                     quiet = 0.0
+                    if job_id not in self._works:
+                        # Its process may be gone.
+                        await self._runner.jobs.close_leftovers()
                     yield ENVELOPE.heartbeat(Position(self._epoch, sequence))
                 await asyncio.sleep(pause)
                 quiet += pause

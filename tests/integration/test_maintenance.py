@@ -18,8 +18,8 @@ import pytest_asyncio
 from tradeul.v1 import data_maintenance_pb2, stream_pb2
 
 from services.data_maintenance import metrics
-from services.data_maintenance.run_store import ATTEMPTS, LostRunError, RunStore, Standing
-from services.data_maintenance.work import Job, TaskError
+from services.data_maintenance.context import Job, TaskError
+from services.data_maintenance.run_store import ATTEMPTS, LostRunError, Progress, RunStore
 from services.kit.stores.database import open_pool
 from services.market.calendar import nyse_calendar
 from tests.support.refusals import Refusal
@@ -73,12 +73,12 @@ class Counting:
 
     async def __call__(self, job: Job) -> None:
         self.dates.append(str(job.trading_date))
-        job.standing.step, job.standing.total = "counting", 3
+        job.progress.step, job.progress.total = "counting", 3
         for _ in range(3):
-            job.standing.done += 1
-            job.standing.count("things")
+            job.progress.done += 1
+            job.progress.count("things")
             await self.go_on.wait()
-        job.standing.fail("BAD", "expected a number, was none")
+        job.progress.fail("BAD", "expected a number, was none")
 
 
 async def refusal(call: Awaitable[Any]) -> Refusal:
@@ -265,7 +265,7 @@ async def test_a_stale_holder_ends_nothing(stores: Stores) -> None:
         assert await new.claim("load_ohlc", TUESDAY, NOW) is None
         taken = await new.take_over("load_ohlc")
         assert taken is not None and taken.id == first.id and taken.fence > first.fence and taken.attempt == 2
-        for attempt in (old.renew(first, Standing()), old.renew(first, None), old.end(first, Standing(), "SUCCEEDED")):
+        for attempt in (old.renew(first, Progress()), old.renew(first, None), old.end(first, Progress(), "SUCCEEDED")):
             with pytest.raises(LostRunError):
                 await attempt
         # Nor is what it writes committed.
@@ -278,7 +278,7 @@ async def test_a_stale_holder_ends_nothing(stores: Stores) -> None:
         async with pool.acquire() as connection, connection.transaction():
             await Job(taken, calendar).guard(connection)
         assert await new.take_over("load_ohlc") is None
-        assert (await new.end(taken, Standing(), "SUCCEEDED")).state == "SUCCEEDED"
+        assert (await new.end(taken, Progress(), "SUCCEEDED")).state == "SUCCEEDED"
         assert await old.try_again("load_ohlc", NOW) is None
 
 

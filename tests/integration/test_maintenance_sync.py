@@ -26,6 +26,7 @@ from tests.support.running_maintenance import (
     SetClock,
     empty,
     running_calendar,
+    running_historical,
     running_replica,
     settings_of,
 )
@@ -113,7 +114,12 @@ async def test_every_task_reaches_the_scanner_without_a_restart(stores: Stores, 
             loaded = await until(row, "SA", lambda row: row.HasField("atr"))
             assert loaded.atr == pytest.approx(expected["ATR"]) and not loaded.HasField("beta")
             settings = settings_of(stores, calendar, vendor.environment)
-            async with running_replica(settings, SetClock(NOW), catch_up=False) as replica:
+            async with (
+                running_historical(settings) as port,
+                running_replica(
+                    {**settings, "TRADEUL_HISTORICAL_ADDRESS": f"127.0.0.1:{port}"}, SetClock(NOW), catch_up=False
+                ) as replica,
+            ):
                 run = await succeeded(replica, "load_ohlc", eve)
                 assert run.counts["ohlc_rows"] > 0 and run.failed_count > 0
                 run = await succeeded(replica, "calculate_atr", eve)

@@ -16,11 +16,10 @@ from redis.asyncio import Redis
 
 from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.source import TradingDays
-from services.data_maintenance.atr import CalculateATR
-from services.data_maintenance.averages import Averages
+from services.data_maintenance.context import Job, Task, TaskError
+from services.data_maintenance.daily_values import Averages, CalculateATR
 from services.data_maintenance.redis_sync import SyncRedis
 from services.data_maintenance.run_store import Run, RunStore
-from services.data_maintenance.work import Job, Task, TaskError
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
@@ -77,8 +76,8 @@ class Place:
         try:
             await task(job)
         except TaskError as error:
-            return await store.end(claimed, job.standing, "FAILED", str(error))
-        return await store.end(claimed, job.standing, "SUCCEEDED")
+            return await store.end(claimed, job.progress, "FAILED", str(error))
+        return await store.end(claimed, job.progress, "SUCCEEDED")
 
     async def load(self, kinds: Any = None) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
         """What reaches the sequencer for `DAY`: numbers and baselines by symbol, the later ones winning."""
@@ -228,7 +227,7 @@ async def test_a_day_without_bars_and_a_vendor_without_splits_are_told(stores: S
             VendorClient(down.rest_url, "K", attempts=1) as vendor,
         ):
             run = await here.run("calculate_atr", CalculateATR(stores.database_url, here.pool, vendor), history[-1])
-        assert run.state == "FAILED" and (run.error or "").startswith("the vendor did not tell the splits")
+        assert run.state == "FAILED" and (run.error or "").startswith("the vendor's splits could not be fetched")
 
 
 @pytest.mark.parametrize("seed", SEEDS)

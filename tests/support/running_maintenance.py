@@ -15,8 +15,9 @@ import asyncpg
 import grpc.aio
 from tradeul.v1 import data_maintenance_pb2, data_maintenance_pb2_grpc
 
+from services.data_maintenance.context import Job, Tasks
 from services.data_maintenance.service import DataMaintenance
-from services.data_maintenance.work import Job, Tasks
+from services.historical.service import Historical
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
 from services.kit.runtime.settings import Settings
@@ -110,6 +111,17 @@ async def running_calendar() -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
+async def running_historical(settings: Mapping[str, str], port: int = 0) -> AsyncIterator[int]:
+    """The historical service over the stores and the vendor of a replica's settings; its port."""
+    host = Host(Historical(Settings.load({**settings, "TRADEUL_HISTORICAL_ADDRESS": f"127.0.0.1:{port}"})))
+    await host.start()
+    try:
+        yield host.port
+    finally:
+        await host.stop()
+
+
+@contextlib.asynccontextmanager
 async def running_replica(
     settings: Mapping[str, str], clock: SetClock, tasks: Tasks | None = None, **further: Any
 ) -> AsyncIterator[Replica]:
@@ -139,7 +151,7 @@ async def empty(stores: Stores) -> None:
 
 async def never_ends(job: Job) -> None:
     """A task that tells of progress, and goes on until somebody kills it."""
-    job.standing.step, job.standing.done = "half-way", 1
+    job.progress.step, job.progress.done = "half-way", 1
     await asyncio.get_running_loop().create_future()
 
 

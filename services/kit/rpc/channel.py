@@ -1,6 +1,8 @@
 """How a service reaches another one."""
 
 import grpc.aio
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from services.kit.runtime.settings import Address
 
@@ -24,3 +26,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 def open_channel(target: Address | str) -> grpc.aio.Channel:
     """A channel to `target`; it connects when first used and again whenever the peer is back. Close it."""
     return grpc.aio.insecure_channel(str(target), options=CHANNEL_OPTIONS)
+
+
+def reason_name(error: grpc.aio.AioRpcError) -> str:
+    """The name of the error's Reason (services/kit/runtime/errors.py); "" when the peer itself gave none."""
+    info = error_details_pb2.ErrorInfo()
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three methods that are used
+    return info.reason if status is not None and any(detail.Unpack(info) for detail in status.details) else ""

@@ -75,7 +75,7 @@ def configure(settings: Settings, service: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     # Each request of the vendor's REST, and each look at a timetable, at info would drown everything else.
-    for chatty in ("httpx", "httpcore", "asyncio", "apscheduler"):
+    for chatty in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.contextvars.bind_contextvars(service=service)
     sys.excepthook = _uncaught

@@ -1,4 +1,4 @@
-"""Runs as they change, in any replica: PostgreSQL tells of each change, whoever watches reads the run."""
+"""Streams of runs as they change, in any replica: PostgreSQL notifies of each change, each stream reads the run."""
 
 import asyncio
 import contextlib
@@ -8,21 +8,22 @@ from typing import Final
 from tradeul.v1 import data_maintenance_pb2
 
 from services.data_maintenance import metrics
-from services.data_maintenance.messages import message_of
 from services.data_maintenance.run_store import Run, RunStore
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.ring import Position
 from services.kit.stores.notifications import MAINTENANCE_RUNS, follow_notifications
 
-# Also how often a watcher looks by itself: a notice may be lost with its connection.
+# Also how often a watcher looks by itself: a notification may be lost with its connection.
 HEARTBEAT_SECONDS: Final = 10.0
 # Of a task that has not run.
 NO_RUN: Final = Position(0, 0)
 ENVELOPE: Final = Envelope(data_maintenance_pb2.WatchTaskResponse)
 
+Message = data_maintenance_pb2.MaintenanceRun
 
-class RunBoard:
-    """`run()` follows the notices and calls `on_change` with each run's id; `stream()` is one watcher's."""
+
+class RunBroadcast:
+    """`run()` follows the notifications and calls `on_change` with each run's id; `stream()` serves one watcher."""
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class RunBoard:
                 yield ENVELOPE.heartbeat(sent or NO_RUN)
 
     async def _news(self, task: str, run_id: int, sent: Position | None) -> list[Run]:
-        """What has changed since `sent`: how the run before ended comes before the next run."""
+        """The runs that changed since `sent`: how the run before ended comes before the next run."""
         if run_id:
             run = await self._store.get(run_id)
             is_over = run is not None and run.state != "RUNNING"
@@ -109,3 +110,29 @@ class RunBoard:
 def _position(run: Run | None) -> Position:
     """A run's number is the epoch, its revision the sequence."""
     return NO_RUN if run is None else Position(run.id, run.revision)
+
+
+def message_of(run: Run) -> Message:
+    """The run as a message."""
+    message = Message(
+        id=run.id,
+        task=run.task,
+        trading_date=run.trading_date.isoformat(),
+        state=Message.State.Value(run.state),
+        attempt=run.attempt,
+        holder=run.holder,
+        step=run.step,
+        done=run.done,
+        total=run.total,
+        counts=run.counts,
+        failed_count=run.failed_count,
+        failed_symbols=run.failed_symbols,
+        error=run.error,
+        cancel_requested=run.cancel_requested,
+    )
+    message.started_at.FromDatetime(run.started_at)
+    if run.scheduled_at is not None:
+        message.scheduled_at.FromDatetime(run.scheduled_at)
+    if run.ended_at is not None:
+        message.ended_at.FromDatetime(run.ended_at)
+    return message

@@ -1,4 +1,4 @@
-"""What a task is given, and what it is: `async def task(job)`, told apart from when and by whom it is run."""
+"""A task's contract: `async def task(job)`, apart from when and by which replica it is run."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ from typing import Final
 
 import asyncpg
 
-from services.data_maintenance.run_store import LostRunError, Run, Standing
+from services.data_maintenance.run_store import LostRunError, Progress, Run
+from services.kit.stores.notifications import REFERENCE_DATA, Kind, ReferenceChange
 from services.market.calendar import Calendar
 
 _STILL_MINE: Final = "SELECT TRUE FROM maintenance_runs WHERE id = $1 AND fence = $2 AND state = 'RUNNING' FOR SHARE"
@@ -21,18 +22,23 @@ class TaskError(Exception):
 class Job:
     """One run under way, as its task sees it.
 
-    A task keeps `standing` up to date, puts symbols that fail there and goes on,
+    A task keeps `progress` up to date, puts symbols that fail there and goes on,
     and raises TaskError when nothing can be done at all. What it writes can be
     written again. It may be cancelled at any await.
     """
 
     run: Run
     calendar: Calendar
-    standing: Standing = field(default_factory=Standing)
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def trading_date(self) -> date:
         return self.run.trading_date
+
+    def count_set_aside(self, set_aside: Mapping[str, int]) -> None:
+        """Counts rows that could not be used, by reason."""
+        for reason, count in set_aside.items():
+            self.progress.count(f"set_aside_{reason}", count)
 
     async def guard(self, connection: asyncpg.Connection) -> None:
         """Last in a transaction that writes: it cannot be committed once another replica has the run.
@@ -47,3 +53,19 @@ class Job:
 
 Task = Callable[[Job], Awaitable[None]]
 Tasks = Mapping[str, Task]
+
+
+def announced(pool: asyncpg.Pool, kind: Kind, task: Task) -> Task:
+    """The task, at whose end PostgreSQL notifies holders of reference data that `kind` has changed.
+
+    Also after one that failed: what it had written is there.
+    """
+
+    async def run(job: Job) -> None:
+        try:
+            await task(job)
+        finally:
+            change = ReferenceChange(kind, job.trading_date)
+            await pool.execute("SELECT pg_notify($1, $2)", REFERENCE_DATA, change.encode())
+
+    return run
