@@ -5,14 +5,13 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-import grpc
-import grpc.aio
 import msgspec
 from tradeul.v1 import bars_pb2, bars_pb2_grpc, frame_pb2, market_data_pb2
 
 from fastcore.row_json import instant_json
 from services.kit.lists.list_json import text_json
 from services.kit.rpc.channel import open_channel
+from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
@@ -122,6 +121,7 @@ class BarFollower:
         self._is_needed = is_needed
         self._show = show
         self._limits = limits
+        self._backoff = Backoff()
 
     async def run(self) -> None:
         """Follows and shows until cancelled."""
@@ -150,33 +150,27 @@ class BarFollower:
                 await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self) -> None:
-        backoff = Backoff()
         async with open_channel(self._target) as channel:
-            watch = bars_pb2_grpc.BarServiceStub(channel).WatchBars
-            while True:
-                self._book.forget()
-                call = watch(bars_pb2.WatchBarsRequest(watcher=metrics.SERVICE))
-                responses = aiter(call)
-                try:
-                    while True:
-                        async with asyncio.timeout(SILENCE_SECONDS):
-                            response = await anext(responses)
-                        self._take(response)
-                        backoff.reset()
-                except StopAsyncIteration:
-                    why = "ended by data_ingest"
-                except TimeoutError:
-                    why = f"nothing came for {SILENCE_SECONDS:g} s"
-                except grpc.aio.AioRpcError as error:
-                    why = f"{error.code().name}: {error.details()}"
-                except ValueError as error:
-                    metrics.rejected("invalid_bars")
-                    why = str(error)
-                finally:
-                    call.cancel()
-                pause = backoff.next()
-                log.warning("stream of bars ended", reason=why, again_in=pause)
-                await asyncio.sleep(pause)
+            self._watch = bars_pb2_grpc.BarServiceStub(channel).WatchBars
+            await reconnecting(self._read_bars, self._ended, self._backoff)
+
+    def _ended(self, reason: str, pause: float) -> None:
+        log.warning("stream of bars ended", reason=reason, again_in=pause)
+
+    async def _read_bars(self) -> str:
+        """Reads one connection to its end; returns why it ended."""
+        self._book.forget()
+        call = self._watch(bars_pb2.WatchBarsRequest(watcher=metrics.SERVICE))
+        try:
+            with Connection[bars_pb2.WatchBarsResponse](call, SILENCE_SECONDS) as connection:
+                while True:
+                    self._take(await connection.read())
+                    self._backoff.reset()
+        except StreamEnded as ended:
+            return str(ended)
+        except ValueError as error:
+            metrics.rejected("invalid_bars")
+            return str(error)
 
     def _take(self, response: bars_pb2.WatchBarsResponse) -> None:
         """Raises ValueError."""

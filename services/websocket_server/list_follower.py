@@ -1,14 +1,13 @@
 """Follows one list at the scanner for all clients of this process, across broken connections."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import grpc
 import grpc.aio
 from tradeul.v1 import scanner_pb2, stream_pb2
 
 from services.kit.lists.list_json import ListHole
+from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
@@ -21,10 +20,6 @@ log = get_logger(__name__)
 METHOD: Final = "/tradeul.v1.ScannerService/SubscribeList"
 # The scanner sends a heartbeat at least every 10 s.
 SILENCE_SECONDS: Final = 25.0
-# The same request would fail again.
-FINAL_CODES: Final = frozenset(
-    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
-)
 
 OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
@@ -36,47 +31,35 @@ class ListFollower:
         # Requests and responses are bytes.
         self._open: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
         self._sink = sink
-        # True once the connection brought anything of use: then the pause starts small again.
-        self._progressed = False
+        self._backoff = Backoff()
 
     async def run(self) -> None:
         """Follows until cancelled, or until the scanner refuses the list."""
-        backoff = Backoff()
-        sink = self._sink
-        sink.set_unhealthy_reason("connecting to the scanner")
-        while True:
-            self._progressed = False
-            try:
-                why = await self._follow()
-            except grpc.aio.AioRpcError as error:
-                why = f"{error.code().name}: {error.details()}"
-                if error.code() in FINAL_CODES:
-                    log.error("the scanner refuses the list", list=sink.name, reason=why)
-                    sink.refuse(f"the scanner refuses the list: {error.details()}")
-                    return
-            if self._progressed:
-                backoff.reset()
-            pause = backoff.next()
-            sink.set_unhealthy_reason(f"list {sink.name} at the scanner: {why}")
-            metrics.UPSTREAM_ENDS.labels(sink.name).inc()
-            log.warning("stream of a list ended", list=sink.name, reason=why, again_in=pause)
-            await asyncio.sleep(pause)
+        self._sink.set_unhealthy_reason("connecting to the scanner")
+        try:
+            await reconnecting(self._follow, self._ended, self._backoff)
+        except StreamEnded as refused:
+            log.error("the scanner refuses the list", list=self._sink.name, reason=str(refused))
+            self._sink.refuse(f"the scanner refuses the list: {refused.error.details() if refused.error else refused}")
+
+    def _ended(self, reason: str, pause: float) -> None:
+        name = self._sink.name
+        self._sink.set_unhealthy_reason(f"list {name} at the scanner: {reason}")
+        metrics.UPSTREAM_ENDS.labels(name).inc()
+        log.warning("stream of a list ended", list=name, reason=reason, again_in=pause)
 
     async def _follow(self) -> str:
-        """Follows one connection to its end; returns why it ended. Raises AioRpcError."""
-        call = self._open(None)
-        responses = aiter(call)
+        """Follows one connection; returns why it ended. Raises StreamEnded when the scanner refuses the list."""
         try:
-            await call.write(self._open_request())
-            while True:
-                async with asyncio.timeout(SILENCE_SECONDS):
-                    message = await anext(responses)
-                if (end := self._take(message)) is not None:
-                    return end
-        except StopAsyncIteration:
-            return "ended by the scanner"
-        except TimeoutError:
-            return f"nothing came for {SILENCE_SECONDS:g} s"
+            with Connection[bytes](self._open(None), SILENCE_SECONDS) as connection:
+                await connection.write(self._open_request())
+                while (end := self._take(await connection.read())) is None:
+                    pass
+                return end
+        except StreamEnded as ended:
+            if ended.is_refusal:
+                raise
+            return str(ended)
         except ListHole as hole:
             return str(hole)
         except ValueError as error:
@@ -84,18 +67,16 @@ class ListFollower:
             self._sink.feed.forget()
             metrics.rejected("invalid_upstream_message")
             return f"a message cannot be read: {error}"
-        finally:
-            call.cancel()
 
     def _take(self, message: bytes) -> str | None:
         """Handles one response; returns why to end the connection, None to go on. Raises ListHole, ValueError."""
         kind, payload = LIST.read(message)
         sink = self._sink
         if kind == "delta":
-            self._progressed = True
+            self._backoff.reset()
             sink.apply(payload)
         elif kind == "snapshot":
-            self._progressed = True
+            self._backoff.reset()
             sink.load(payload)
         elif kind == "current":
             self._check_position(stream_pb2.StreamCurrent.FromString(bytes(payload)).position)

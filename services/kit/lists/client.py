@@ -4,26 +4,20 @@
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Container
 from typing import Final
 
-import grpc
-import grpc.aio
 from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.lists.list_json import ListHole
 from services.kit.rpc.channel import open_channel
+from services.kit.rpc.connection import Connection, StreamEnded
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.settings import Address
 
 # The scanner sends a heartbeat at least every 10 s.
 SILENCE_SECONDS: Final = 30.0
-# The same request would fail again.
-FINAL_CODES: Final = frozenset(
-    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
-)
 
 ListChange = scanner_pb2.ListChange
 
@@ -166,45 +160,25 @@ async def follow_list(
     async with open_channel(target) as channel:
         stub = scanner_pb2_grpc.ScannerServiceStub(channel)
         while True:
-            call = stub.SubscribeList(None)
+            copy.is_going_away = False
             try:
-                await call.write(open_message(request, copy))
-                async with contextlib.aclosing(_responses(call)) as responses:
-                    async for response in responses:
+                with Connection[scanner_pb2.WatchListResponse](stub.SubscribeList(None), SILENCE_SECONDS) as connection:
+                    await connection.write(open_message(request, copy))
+                    while not copy.is_going_away:
+                        response = await connection.read()
                         backoff.reset()
                         was_current, was_unhealthy = copy.is_current, copy.unhealthy_reason
                         changed = copy.apply(response)
                         copy.unhealthy_reason = ""
                         if changed or was_unhealthy or copy.is_current != was_current:
                             yield copy
-                        if copy.is_going_away:
-                            break
-                copy.unhealthy_reason = (
-                    "the scanner is restarting" if copy.is_going_away else "the scanner ended the stream"
-                )
+                copy.unhealthy_reason = "the scanner is restarting"
             except ListHole as hole:
                 copy.unhealthy_reason = str(hole)
-            except TimeoutError:
-                copy.unhealthy_reason = f"nothing came for {SILENCE_SECONDS:g} s"
-            except grpc.aio.AioRpcError as error:
-                if error.code() in FINAL_CODES:
-                    raise
-                copy.unhealthy_reason = f"{error.code().name}: {error.details()}"
-            finally:
-                call.cancel()
+            except StreamEnded as ended:
+                if ended.is_refusal and ended.error is not None:
+                    raise ended.error from None
+                copy.unhealthy_reason = str(ended)
             copy.is_current = False
             yield copy
             await asyncio.sleep(backoff.next())
-
-
-async def _responses(
-    call: "grpc.aio.StreamStreamCall[scanner_pb2.SubscribeListRequest, scanner_pb2.WatchListResponse]",
-) -> AsyncGenerator[scanner_pb2.WatchListResponse, None]:
-    responses = aiter(call)
-    while True:
-        try:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                response = await anext(responses)
-        except StopAsyncIteration:
-            return
-        yield response

@@ -5,7 +5,6 @@ ends is opened again with the last position, after a jittered pause that grows
 while nothing comes of it.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -15,9 +14,10 @@ from prometheus_client import Counter
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
 from services.kit.rpc.channel import open_channel
+from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
+from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import only_field
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
@@ -37,15 +37,6 @@ CREDIT: Final = 1024
 ACK_EVERY: Final = 128
 
 OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
-
-_FIELDS: Final = {field.name: field.number for field in data_ingest_pb2.SubscribeFramesResponse.DESCRIPTOR.fields}
-OPENED: Final = _FIELDS["opened"]
-FRAME: Final = _FIELDS["frame"]
-SNAPSHOT: Final = _FIELDS["snapshot"]
-CURRENT: Final = _FIELDS["current"]
-HEARTBEAT: Final = _FIELDS["heartbeat"]
-RESET: Final = _FIELDS["reset"]
-GOING_AWAY: Final = _FIELDS["going_away"]
 
 
 class FrameSink(Protocol):
@@ -82,91 +73,70 @@ class FrameReader:
         self._chunks: list[bytes] = []
         self._chunks_of = Position(0, 0)
         self._unacknowledged = 0
+        self._backoff = Backoff()
         # True once the connection brought anything of use: then the pause starts small again.
         self._progressed = False
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        backoff = Backoff()
         async with open_channel(self._target) as channel:
             # Requests and responses are bytes.
-            open_stream: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
-            while True:
-                self._sink.set_unhealthy_reason(f"connecting to data_ingest at {self._target}")
-                self._progressed = False
-                RECONNECTS.labels(self._name).inc()
-                why = await self._follow(open_stream)
-                if self._progressed:
-                    backoff.reset()
-                pause = backoff.next()
-                self._sink.set_unhealthy_reason(f"data_ingest at {self._target}: {why}")
-                log.warning("stream of data_ingest ended", reason=why, again_in=pause)
-                await asyncio.sleep(pause)
+            self._open: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
+            await reconnecting(self._follow, self._ended, self._backoff)
 
-    async def _follow(self, open_stream: OpenStream) -> str:
+    def _ended(self, reason: str, pause: float) -> None:
+        self._sink.set_unhealthy_reason(f"data_ingest at {self._target}: {reason}")
+        log.warning("stream of data_ingest ended", reason=reason, again_in=pause)
+
+    async def _follow(self) -> str:
         """Follows one connection to its end; returns why it ended."""
-        call = open_stream(None)
-        responses = aiter(call)
+        self._sink.set_unhealthy_reason(f"connecting to data_ingest at {self._target}")
+        RECONNECTS.labels(self._name).inc()
+        self._progressed = False
         self._chunks.clear()
         self._unacknowledged = 0
-        silence = OPEN_SECONDS
         try:
-            await call.write(self._open_request())
-            while True:
-                async with asyncio.timeout(silence):
-                    message = await anext(responses)
-                silence = SILENCE_SECONDS
-                if (end := self._take(message)) is not None:
-                    return end
-                if self._unacknowledged >= ACK_EVERY:
-                    self._unacknowledged = 0
-                    await call.write(self._ack_request())
-        except StopAsyncIteration:
-            return f"ended by the server: {await call.details() or 'no details'}"
-        except TimeoutError:
-            return f"nothing came for {silence:g} s"
-        except grpc.aio.AioRpcError as error:
-            return f"{error.code().name}: {error.details()}"
-        except asyncio.InvalidStateError:
-            # What writing to an ended call raises: it ended while a frame was applied.
-            return f"ended with {(await call.code()).name}: {await call.details() or 'no details'}"
-        except StreamHole as error:
-            return str(error)
+            with Connection[bytes](self._open(None), SILENCE_SECONDS, OPEN_SECONDS) as connection:
+                await connection.write(self._open_request())
+                while (end := self._take(await connection.read())) is None:
+                    if self._unacknowledged >= ACK_EVERY:
+                        self._unacknowledged = 0
+                        await connection.write(self._ack_request())
+        except (StreamEnded, StreamHole) as error:
+            end = str(error)
         except FrameError as error:
             # Going on would leave a copy that differs from everybody else's. What cannot
             # be read will not be readable at once, so that the pauses grow.
             self._sink.forget()
-            self._progressed = False
             return str(error)
-        finally:
-            call.cancel()
+        if self._progressed:
+            self._backoff.reset()
+        return end
 
     def _take(self, message: bytes) -> str | None:
         """Handles one response; returns why to end the connection, None to go on."""
         try:
-            number, payload = only_field(message)
+            kind, payload = FRAMES.read(message)
         except ValueError as error:
             raise FrameError(f"response of data_ingest cannot be read: {error}") from error
-        if number == FRAME:
+        if kind == "frame":
             self._sink.apply(next_frame(payload, self._sink.position))
             self._unacknowledged += 1
-        elif number == SNAPSHOT:
+        elif kind == "snapshot":
             self._take_chunk(data_ingest_pb2.SnapshotChunk.FromString(bytes(payload)))
-        elif number == CURRENT:
+        elif kind == "current":
             self._check_position(stream_pb2.StreamCurrent.FromString(bytes(payload)).position)
             self._sink.set_unhealthy_reason("")
             self._progressed = True
-        elif number == RESET:
+        elif kind == "reset":
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
             log.info("data_ingest reset the stream", reason=reset.reason)
             self._sink.set_unhealthy_reason(f"waiting for a snapshot: {reset.reason}")
-        elif number == GOING_AWAY:
+        elif kind == "going_away":
             self._progressed = True
             return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
-        elif number == HEARTBEAT:
+        elif kind == "heartbeat":
             self._check_position(stream_pb2.StreamHeartbeat.FromString(bytes(payload)).position)
-        elif number != OPENED:
-            raise FrameError(f"expected a response of field {OPENED}-{GOING_AWAY}, was field {number}")
         return None
 
     def _take_chunk(self, chunk: data_ingest_pb2.SnapshotChunk) -> None:

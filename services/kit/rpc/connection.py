@@ -1,0 +1,91 @@
+"""A client's side of a stream of another service: one connection, and coming back when it has ended."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import grpc
+import grpc.aio
+
+from services.kit.runtime.backoff import Backoff
+
+FINAL_CODES: Final = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
+)
+ResponseT = TypeVar("ResponseT")
+
+
+class StreamEnded(Exception):
+    """The connection has ended, for the reason that the message says."""
+
+    def __init__(self, reason: str, error: grpc.aio.AioRpcError | None = None) -> None:
+        super().__init__(reason)
+        # What the server ended it with, if that was an error.
+        self.error = error
+
+    @property
+    def is_refusal(self) -> bool:
+        """True if the same request would fail again."""
+        return self.error is not None and self.error.code() in FINAL_CODES
+
+
+class Connection(Generic[ResponseT]):
+    """One streaming call, which is cancelled when the context is left.
+
+    It has ended when nothing was received for `silence_seconds`; before the first response `first_seconds`, if given.
+    """
+
+    def __init__(self, call: Any, silence_seconds: float, first_seconds: float | None = None) -> None:
+        self._call = call
+        self._responses = aiter(call)
+        self._silence_seconds = silence_seconds
+        self._patience = first_seconds or silence_seconds
+
+    def __enter__(self) -> "Connection[ResponseT]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call.cancel()
+
+    async def read(self) -> ResponseT:
+        """The next response; raises StreamEnded."""
+        try:
+            async with asyncio.timeout(self._patience):
+                response: ResponseT = await anext(self._responses)
+        except StopAsyncIteration:
+            raise StreamEnded(f"ended by the server: {await self._call.details() or 'no details'}") from None
+        except TimeoutError:
+            raise StreamEnded(f"nothing was received for {self._patience:g} s") from None
+        except grpc.aio.AioRpcError as error:
+            raise _ended_by(error) from error
+        self._patience = self._silence_seconds
+        return response
+
+    async def write(self, request: Any) -> None:
+        """Sends a request; raises StreamEnded."""
+        try:
+            await self._call.write(request)
+        except grpc.aio.AioRpcError as error:
+            raise _ended_by(error) from error
+        except asyncio.InvalidStateError:
+            # The call had ended before.
+            code, details = await self._call.code(), await self._call.details()
+            raise StreamEnded(f"ended with {code.name}: {details or 'no details'}") from None
+
+
+async def reconnecting(
+    follow: Callable[[], Awaitable[str]], on_end: Callable[[str, float], None], backoff: Backoff
+) -> NoReturn:
+    """Calls `follow` again and again, which returns why its connection ended; `on_end` gets that and the pause.
+
+    `follow` resets the backoff when the connection came to something.
+    """
+    while True:
+        reason = await follow()
+        pause = backoff.next()
+        on_end(reason, pause)
+        await asyncio.sleep(pause)
+
+
+def _ended_by(error: grpc.aio.AioRpcError) -> StreamEnded:
+    return StreamEnded(f"{error.code().name}: {error.details()}", error)
