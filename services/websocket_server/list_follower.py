@@ -12,6 +12,7 @@ from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 from services.websocket_server import metrics
 from services.websocket_server.list_broadcast import ListBroadcast
 
@@ -39,7 +40,7 @@ class ListFollower:
         try:
             await reconnecting(self._follow, self._ended, self._backoff)
         except StreamEnded as refused:
-            log.error("the scanner refuses the list", list=self._sink.name, reason=str(refused))
+            log.error("the scanner refuses the list", list=self._sink.name, reason=reason_of(refused))
             self._sink.refuse(f"the scanner refuses the list: {refused.error.details() if refused.error else refused}")
 
     def _ended(self, reason: str, pause: float) -> None:
