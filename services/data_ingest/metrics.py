@@ -60,3 +60,10 @@ def ticks(kind: str) -> Counter:
 
 def rejected(reason: str) -> Counter:
     return REJECTED.labels(SERVICE, reason)
+
+
+def count_slow_reader(is_slow: bool) -> None:
+    """A reader fell behind (True), has caught up or gone (False)."""
+    SLOW_READERS.inc(1 if is_slow else -1)
+    if is_slow:
+        SLOW_EVENTS.inc()

@@ -1,25 +1,27 @@
-"""What the sequencer begins with: the market that the process before left in the journal, or an empty one."""
+"""The start of the stream: its first day, and the market that it goes on with, from the journal or a recording."""
 
 import asyncio
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from fastcore.market import Market
 from fastcore.market_state import MarketState
 from fastcore.measures import measures
-from services.data_ingest.feed.feed_input import AHEAD_NS
+from services.data_ingest.feed.day_in_force import AHEAD_NS
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
-from services.data_ingest.stream.epoch import FILE, next_epoch, read_last
-from services.data_ingest.stream.sequencer import LAST_SEQUENCE, MarketCopy, Sequencer
+from services.data_ingest.stream.epochs import FILE, next_epoch, read_last
+from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.runtime.backoff import Backoff
-from services.kit.runtime.clock import ns_of
+from services.kit.runtime.clock import new_york_date, ns_of, wall_ns
+from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
 from services.kit.vendor.client import VendorClient, VendorError
-from services.market.calendar import TradingDay
+from services.market.calendar import Calendar, TradingDay
+from services.market.calendar_client import CalendarClient
 from services.market.dates import server_time
 from services.market.recorded_market import read
 
@@ -34,13 +36,58 @@ WITH_BASELINE: Final = 0.98
 WITH_ATR: Final = 0.9
 
 
+@dataclass(frozen=True)
+class StartingPoint:
+    """What the stream begins with: its first day, what the journal holds of it, or what its recording began with.
+
+    `now_ns`: the feed's time.
+    """
+
+    calendar: Calendar
+    day: TradingDay
+    now_ns: int
+    found: Recovered | None
+    recorded: MarketState | None
+
+    @property
+    def first_watermark_ns(self) -> int:
+        """The feed's time until its first event comes. A market that goes on waits for what polygon_ws has kept."""
+        return self.now_ns if self.found is None and self.recorded is None else 0
+
+    @property
+    def has_reference(self) -> bool:
+        """True if the market begins with all its reference data."""
+        return self.recorded is not None and has_reference(self.recorded, self.day)
+
+
+async def starting_point(
+    settings: Settings, directory: JournalDirectory | None, calendars: CalendarClient, vendor: VendorClient
+) -> StartingPoint:
+    """Raises StartError when the calendar does not know the first day, or the recording cannot be read."""
+    replayed = settings.replay.date
+    now_ns = 0
+    if replayed is None:
+        now_ns = wall_ns() if settings.clock == "wall" else await vendor_now_ns(vendor)
+    date = replayed or new_york_date(now_ns)
+    calendar = await calendars.calendar(date)
+    if replayed is not None:
+        day = calendar.find(date)
+    else:
+        day = calendar.in_force(now_ns) if settings.clock == "wall" else calendar.startup_day(now_ns)
+    if day is None:
+        raise StartError(f"expected market_session to know the trading day of {date}, knew none")
+    now_ns = now_ns or day.pre_market_start_ns
+    found = await find(directory, day, now_ns) if directory is not None else None
+    return StartingPoint(calendar, day, now_ns, found, await recorded_market(settings))
+
+
 def open_directory(settings: Settings) -> JournalDirectory | None:
     """None for a replay, which begins its day anew; raises StartError when another process writes there."""
     return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
 
 
 async def find(directory: JournalDirectory, day: TradingDay, now_ns: int) -> Recovered | None:
-    """What the journal holds, when it is about this day; `now_ns` is what the feed's clock says."""
+    """Returns what the journal holds, when it is about this day; `now_ns` is the feed's time."""
     found = await asyncio.to_thread(recover, directory, load_lists())
     if found is None:
         return None
@@ -55,7 +102,7 @@ async def find(directory: JournalDirectory, day: TradingDay, now_ns: int) -> Rec
 
 
 async def recorded_market(settings: Settings) -> MarketState | None:
-    """What the recording that is played again began with; raises StartError when it cannot be read."""
+    """Returns what the recording that is played again began with; raises StartError when it cannot be read."""
     replay = settings.replay
     if replay.market is None or replay.date is None:
         return None
@@ -67,7 +114,7 @@ async def recorded_market(settings: Settings) -> MarketState | None:
 
 
 def has_reference(rows: MarketState, day: TradingDay) -> bool:
-    """Whether all reference data had been loaded when a market was recorded, so that they need not be again.
+    """True if all reference data had been loaded when a market was recorded, so that they need not be again.
 
     They come in passes, previous closes first, and of an empty database symbol by symbol over minutes:
     what a recording that began meanwhile lacks would be absent for all of its replay. In the day's
@@ -89,11 +136,11 @@ def has_reference(rows: MarketState, day: TradingDay) -> bool:
 async def open_sequencer(
     settings: Settings,
     directory: JournalDirectory | None,
-    found: Recovered | None,
+    start: StartingPoint,
     last_sequence: int = LAST_SEQUENCE,
-    recorded: MarketState | None = None,
 ) -> tuple[Sequencer, Journal | None]:
-    """The sequencer, which has said nothing yet, and the journal that it keeps from here on."""
+    """Returns the sequencer, which has added no frame yet, and the journal that it keeps from here on."""
+    found, recorded = start.found, start.recorded
     sequencer: Sequencer
     messages: list[bytes] = []
     if found is not None and found.position.epoch < read_last(settings.market_dir / FILE):
@@ -126,14 +173,8 @@ async def open_sequencer(
     return sequencer, journal
 
 
-def renewed(market: MarketCopy) -> Callable[[int], MarketCopy]:
-    """Gives the market of another epoch that goes on with the same rows."""
-    assert isinstance(market, Market)
-    return lambda epoch: Market.of_state(load_lists(), epoch, market.state, encode_deltas=False)
-
-
 async def begin_journal(journal: Journal, found: Recovered | None) -> None:
-    """Begins with the market that was found."""
+    """Begins the journal with the market that was found."""
     if found is None:
         await journal.begin(None)
     else:

@@ -43,11 +43,12 @@ def send(process: asyncio.subprocess.Process, data: bytes) -> None:
 
 
 async def end_worker(process: asyncio.subprocess.Process) -> None:
-    """Kills it, if it still runs, and waits for its end."""
+    """Kills it, if it still runs, and waits for its end and that of its output."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    await process.wait()
+    # wait() alone returns before the pipes are closed.
+    await process.communicate()
 
 
 async def _start(module: str) -> asyncio.subprocess.Process:

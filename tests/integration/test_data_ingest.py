@@ -12,8 +12,9 @@ import grpc.aio
 import pytest
 from tradeul.v1 import data_ingest_pb2, frame_pb2, market_data_pb2, polygon_ws_pb2, stream_pb2, ticker_pb2
 
-from services.data_ingest.feed.set_aside_watch import SetAsideWatch
-from services.data_ingest.stream.epoch import FILE, read_last
+from services.data_ingest import startup
+from services.data_ingest.feed.feed_health import SetAsideWatch
+from services.data_ingest.stream.epochs import FILE, read_last
 from services.data_ingest.vendor_snapshot import poller as snapshot_poller
 from services.health.warnings import follow_warnings
 from services.kit.lists.scan_filters import default_filters
@@ -100,8 +101,8 @@ async def test_trades_become_frames_and_are_acknowledged(sequencer: RunningSeque
         assert status.event_time.ToNanoseconds() == ms_at("04:00:04") * MS - 1_000_000_000
         assert status.readers == 1
         assert reader.market is not None
-        await reader.until(lambda: reader.market.sequence == sequencer.service.sequencer.position.sequence)
-        assert reader.market.hash() == sequencer.service.sequencer.market.hash()  # type: ignore[attr-defined]
+        await reader.until(lambda: reader.market.sequence == sequencer.service.parts.sequencer.position.sequence)
+        assert reader.market.hash() == sequencer.service.parts.sequencer.market.hash()  # type: ignore[attr-defined]
 
 
 async def test_a_symbol_known_from_garbage_only_is_not_found(
@@ -200,7 +201,7 @@ async def test_lost_batches_are_made_good_by_a_snapshot(
         assert reader.market.state.symbol_id("NEVER") == -1
         status = await sequencer.status()
         assert dict(status.rejected) == {"symbol": 1}
-        assert sequencer.service.feed.lost_batches == 1
+        assert sequencer.service.parts.feed.lost_batches == 1
 
 
 async def test_a_line_that_was_away_is_made_good_by_snapshots(
@@ -353,8 +354,15 @@ async def test_in_feed_mode_the_day_changes_with_the_feed(
 
 
 async def test_a_day_that_is_missing_and_a_feed_of_which_nothing_is_admitted_are_told(
-    sequencer: RunningSequencer, feed: ScriptedPolygonWs
+    vendor: VendorServer, feed: ScriptedPolygonWs, tmp_path: Path, stores: Stores
 ) -> None:
+    watch = SetAsideWatch(min_events=5, min_seconds=1.5)
+    async with running_sequencer(vendor, feed, tmp_path, stores, set_aside=watch) as sequencer:
+        await feed.until_connections(1)
+        await days_and_events_are_told(sequencer, feed)
+
+
+async def days_and_events_are_told(sequencer: RunningSequencer, feed: ScriptedPolygonWs) -> None:
     told: list[list[str]] = []
     following = asyncio.create_task(
         follow_warnings("data_ingest", sequencer.address, lambda name, warnings: told.append(list(warnings)))
@@ -368,7 +376,6 @@ async def test_a_day_that_is_missing_and_a_feed_of_which_nothing_is_admitted_are
     status = await sequencer.until(lambda status: list(status.warnings) == [missing])
     assert status.trades == 4
     await sequencer.until_health(serving=True)
-    sequencer.service._set_aside = SetAsideWatch(min_events=5, min_seconds=1.5)
     async with asyncio.timeout(20):
         while len((status := await sequencer.status()).warnings) < 2:
             # Saturday's, and never three symbols.
@@ -407,13 +414,15 @@ async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch(
             await reader.until_price("A", 6.0)
             assert (reader.price("B"), reader.price("C")) == (4.0, 5.0)
             assert reader.market is not None and reader.market.state.row("A")["volume_today"] == 200.0
-            await reader.until(lambda: reader.market.sequence == sequencer.service.sequencer.position.sequence)
-            assert reader.market.hash() == sequencer.service.sequencer.market.hash()  # type: ignore[attr-defined]
+            await reader.until(lambda: reader.market.sequence == sequencer.service.parts.sequencer.position.sequence)
+            assert reader.market.hash() == sequencer.service.parts.sequencer.market.hash()  # type: ignore[attr-defined]
         epoch = (await sequencer.status()).position.epoch
         assert epoch > first
-        directory = sequencer.service._journal_directory
-        assert directory is not None
-        assert {file.position.epoch for file in directory.files("state")} == {epoch}
+        journal = sequencer.service.settings.market_dir / startup.DIRECTORY
+        # The old epoch's state goes when the new one's has been written, which the stream does not wait for.
+        async with asyncio.timeout(20):
+            while {int(path.stem.partition("-")[0]) for path in journal.glob("*.state")} != {epoch}:
+                await asyncio.sleep(POLL_SECONDS)
         # The next process, too, begins none that is not greater.
         assert read_last(sequencer.service.settings.market_dir / FILE) == epoch
 

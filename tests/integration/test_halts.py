@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tradeul.v1 import data_ingest_pb2_grpc, scanner_pb2
 
-from services.data_ingest import service as data_ingest_service
+from services.data_ingest.feed import halts_follower
 from services.kit.rpc.channel import open_channel
 from services.kit.runtime.settings import Settings
 from services.market_session.service import MarketSession
@@ -63,7 +63,7 @@ async def halts() -> AsyncIterator[HaltServer]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The feed's minutes are short."""
-    monkeypatch.setattr(data_ingest_service, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(halts_follower, "OPEN_SECONDS", 0.05)
 
 
 async def until_answers(halts: HaltServer, *wanted: int) -> None:
@@ -108,8 +108,8 @@ async def test_a_halt_of_the_nyse_reaches_the_list(
         # BRK B may have been listed before it was known.
         assert status.rejected["halt_unknown_symbol"] in (1, 2)
         assert status.rejected["halt_date"] == 1
-        assert sequencer.service.sequencer.market.state.halted_count == 1
-        assert sequencer.service.sequencer.frames["halts"] == 1
+        assert sequencer.service.parts.sequencer.market.state.halted_count == 1
+        assert sequencer.service.parts.sequencer.frames["halts"] == 1
         # Whatever the feed is, the service goes on.
         for body, code in ((b"<html/>", 200), (b"\x00" * 100_000, 200), (halts.body, 503)):
             halts.body, halts.status = body, code

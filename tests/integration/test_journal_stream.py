@@ -33,7 +33,7 @@ class Running:
         self.ring = Ring(epoch, 10_000, 100_000_000, after)
         self.size = size
         self._client: Any = make_client(server.url, decode_responses=False)
-        self._task = asyncio.create_task(JournalStream(self._client, self.ring).run())
+        self._task = asyncio.create_task(JournalStream(self._client, lambda: self.ring).run())
 
     async def __aenter__(self) -> "Running":
         return self

@@ -150,7 +150,7 @@ async def test_every_task_reaches_the_scanner_without_a_restart(stores: Stores, 
                 assert other.prev_close == pytest.approx(theirs["PREV_CLOSE"])
                 assert other.atr == pytest.approx(theirs["ATR"]) and not other.HasField("beta")
                 assert await sequencer.until(lambda status: status.rejected.get("reference_notice"))
-                assert sequencer.service.reference.holdings.counts()["baseline"] == len(market.symbols)
+                assert sequencer.service.parts.reference.holdings.counts()["baseline"] == len(market.symbols)
                 # And Redis has it all, in today's shares, without waiting for its time.
                 await succeeded(replica, "sync_redis", DAY)
                 metadata = json.loads(str(await redis.get("ticker:metadata:SA")))

@@ -17,7 +17,7 @@ import pytest
 from tradeul.v1 import scanner_pb2
 
 from fastcore.market import Market, state_of
-from services.data_ingest import startup as opening
+from services.data_ingest import startup
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.frame_reader import FrameReader
 from services.kit.rpc.ring import Position
@@ -57,7 +57,7 @@ async def same_epoch(_: Path) -> int:
 async def test_a_recorded_day_is_the_day(
     vendor: VendorServer, tmp_path: Path, arrived: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening, "next_epoch", same_epoch)
+    monkeypatch.setattr(startup, "next_epoch", same_epoch)
     recording = Recording(tmp_path / "flat")
     environment = environment_of(vendor, tmp_path, arrived, TRADEUL_REPLAY_SPEED="1000")
     async with running_replay(environment, ScriptedReference(1)) as live:
@@ -65,7 +65,7 @@ async def test_a_recorded_day_is_the_day(
         reading = asyncio.create_task(reader.run())
         await live.until_time(int(live.replay.day.arrival_ns[-1]))
         async with asyncio.timeout(30):
-            while recording.position != live.data_ingest.sequencer.position:
+            while recording.position != live.data_ingest.parts.sequencer.position:
                 await asyncio.sleep(POLL_SECONDS)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
@@ -75,7 +75,7 @@ async def test_a_recorded_day_is_the_day(
     async with running_replay(environment, ScriptedReference(2)) as again:
         await again.until_time(int(again.replay.day.arrival_ns[-1]))
     assert again.replay.day.manifest.in_order_of_arrival
-    assert again.replay.day.manifest.rows == live.data_ingest.feed.admission.accepted["trades"]
+    assert again.replay.day.manifest.rows == live.data_ingest.parts.feed.admission.accepted["trades"]
     late = live.replay.day.columns
     assert (late["time_ns"] < late["arrival_ns"]).sum() > 20
     assert sum(map(len, live.recorder.updates.values())) > 1000
@@ -122,16 +122,16 @@ async def test_a_recording_from_the_middle_of_a_day_begins_with_the_market(
         live.replay.pace._speed = "max"
         end = int(live.replay.day.arrival_ns[-1])
         await live.until_time(end)
-        await until(lambda: recording.position == live.data_ingest.sequencer.position)
+        await until(lambda: recording.position == live.data_ingest.parts.sequencer.position)
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
         lists_at_the_end = lists_of(live.scanner.hub.core.market)
     recording.flush()
     (state,) = recording.states
     # In the first minutes of a day its own reference data may not be there yet.
-    rows, day = state_of(state), live.data_ingest.sequencer.day
-    assert opening.has_reference(rows, day)
-    assert not opening.has_reference(rows, day._replace(pre_market_start_ns=rows.now_ns - opening.SETTLED_NS + 1))
+    rows, day = state_of(state), live.data_ingest.parts.sequencer.day
+    assert startup.has_reference(rows, day)
+    assert not startup.has_reference(rows, day._replace(pre_market_start_ns=rows.now_ns - startup.SETTLED_NS + 1))
     lists_at_the_beginning = lists_of(Market.from_bytes(load_lists(), state))
     assert sum(map(len, lists_at_the_beginning.values())) > 20
     recorded = tmp_path / "flat" / file_name(TRADES_KIND, DAY)
@@ -185,16 +185,18 @@ async def test_a_killed_recorder_loses_nothing(vendor: VendorServer, tmp_path: P
         command = (sys.executable, "-m", "services.cli.main", "record", "--out", str(folder))
         env = {**os.environ, **environment, "TRADEUL_DATA_INGEST_ADDRESS": sequencer_address(running)}
         process = await asyncio.create_subprocess_exec(*command, env=env)
-        await until(lambda: len(running.data_ingest.stream.readers) == 2)
+        await until(lambda: len(running.data_ingest.parts.stream.readers) == 2)
         asyncio.Event.set(reference.opened)
         await until(lambda: (folder / file_name(TRADES_KIND, DAY)).exists())
         process.send_signal(signal.SIGKILL)
         await process.wait()
         process = await asyncio.create_subprocess_exec(*command, env=env)
         await running.until_time(int(running.replay.day.arrival_ns[-1]))
-        await until(lambda: any(reader._reader == "record" for reader in running.data_ingest.stream.readers))
-        newest = running.data_ingest.sequencer.position.sequence
-        await until(lambda: all(reader.position.sequence == newest for reader in running.data_ingest.stream.readers))
+        await until(lambda: any(reader._reader == "record" for reader in running.data_ingest.parts.stream.readers))
+        newest = running.data_ingest.parts.sequencer.position.sequence
+        await until(
+            lambda: all(reader.position.sequence == newest for reader in running.data_ingest.parts.stream.readers)
+        )
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
     with gzip.open(folder / file_name(TRADES_KIND, DAY), "rt") as file:

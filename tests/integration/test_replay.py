@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from tradeul.v1 import polygon_ws_pb2, polygon_ws_pb2_grpc
 
-from services.data_ingest import startup as opening
+from services.data_ingest import startup
 from services.kit.rpc.channel import open_channel
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Settings
@@ -75,7 +75,7 @@ def same_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     async def epoch(_: Path) -> int:
         return 1_764_000_000
 
-    monkeypatch.setattr(opening, "next_epoch", epoch)
+    monkeypatch.setattr(startup, "next_epoch", epoch)
 
 
 async def played(vendor: VendorServer, data_dir: Path, file: Path, seed: int, **settings: str) -> RunningReplay:
@@ -92,10 +92,10 @@ async def test_two_replays_are_the_same_byte_for_byte(vendor: VendorServer, tmp_
     assert sum(len(updates) for updates in fast.recorder.updates.values()) > 1000
     assert {"gappers_up", "winners", "new_highs", "high_volume", "filtered"} <= fast.recorder.updates.keys()
     assert fast.recorder.updates == paced.recorder.updates
-    assert fast.data_ingest.sequencer.market.hash() == paced.data_ingest.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert fast.data_ingest.parts.sequencer.market.hash() == paced.data_ingest.parts.sequencer.market.hash()  # type: ignore[attr-defined]
     # No reader lost its place: every change was published.
     assert fast.recorder.replaced_times == paced.recorder.replaced_times == 0
-    assert fast.data_ingest.feed.admission.accepted["trades"] == fast.replay.day.manifest.rows
+    assert fast.data_ingest.parts.feed.admission.accepted["trades"] == fast.replay.day.manifest.rows
 
 
 async def test_until_stops_the_day_and_questions_are_answered(vendor: VendorServer, tmp_path: Path, file: Path) -> None:
@@ -103,16 +103,16 @@ async def test_until_stops_the_day_and_questions_are_answered(vendor: VendorServ
     environment = environment_of(vendor, tmp_path, file, TRADEUL_REPLAY_SPEED="max", TRADEUL_REPLAY_UNTIL=until)
     async with running_replay(environment, ScriptedReference(1)) as running:
         await running.until_time(ns_at("09:31:30"))
-        assert running.data_ingest.sequencer.now_ns == ns_at("09:31:30")
+        assert running.data_ingest.parts.sequencer.now_ns == ns_at("09:31:30")
         times = running.replay.day.columns["time_ns"]
-        assert running.data_ingest.feed.admission.accepted["trades"] == int((times <= ns_at("09:31:30")).sum())
+        assert running.data_ingest.parts.feed.admission.accepted["trades"] == int((times <= ns_at("09:31:30")).sum())
         assert running.rows("filtered")
         assert running.list("filtered").timestamp.ToNanoseconds() == ns_at("09:31:30")
         async with asyncio.timeout(30):
             while "stands where it was to stop, at 09:31:30" not in (await feed_status(running)).detail:
                 await asyncio.sleep(0.01)
         assert running.data_ingest.unhealthy_reason is None
-        assert running.data_ingest.sequencer.day.date.isoformat() == "2025-11-24"
+        assert running.data_ingest.parts.sequencer.day.date.isoformat() == "2025-11-24"
 
 
 async def feed_status(running: RunningReplay) -> polygon_ws_pb2.FeedStatus:
@@ -146,7 +146,7 @@ async def test_start_is_reached_at_once_and_then_time_passes(vendor: VendorServe
     async with running_replay(environment, ScriptedReference(1)) as running:
         # Two and a half minutes of the day, at a thousandth of its speed.
         await running.until_time(ns_at("09:31:59.8"))
-        assert running.data_ingest.sequencer.now_ns < ns_at("09:32:02")
+        assert running.data_ingest.parts.sequencer.now_ns < ns_at("09:32:02")
 
 
 async def test_reference_data_of_the_files_own_symbols_are_asked_for(vendor: VendorServer, tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ async def test_reference_data_of_the_files_own_symbols_are_asked_for(vendor: Ven
         await running.until_time(ns_at("09:30:00"))
         assert reference.asked == [None, ["GONE"]]
         # Nobody knows it; its trade makes it a symbol.
-        assert running.data_ingest.sequencer.symbols.texts[-1] == "GONE"
-        assert running.data_ingest.reference.holdings.counts()["prev_close"] == 60
+        assert running.data_ingest.parts.sequencer.symbols.texts[-1] == "GONE"
+        assert running.data_ingest.parts.reference.holdings.counts()["prev_close"] == 60
 
 
 async def test_minute_bars_fill_lists(vendor: VendorServer, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ async def test_bad_rows_are_counted_and_nothing_else_is_lost(vendor: VendorServe
     async with running_replay(environment, ScriptedReference(1)) as running:
         await running.until_time(ns_at("09:30:05"))
         assert running.replay.day.manifest.set_aside == {"unreadable": 1}
-        feed = running.data_ingest.feed
+        feed = running.data_ingest.parts.feed
         assert feed.admission.accepted["trades"] == 2
         assert {reason: count for reason, count in feed.rejected.items() if count} == {
             "price": 1,

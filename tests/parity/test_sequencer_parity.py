@@ -40,7 +40,7 @@ class Pipeline:
         self.sequencer = Sequencer(EPOCH, self.market)
         self.buffer = FeedBuffer(EPOCH)
         self.feed = FeedInput(self.sequencer, "feed")
-        self.feed.begin(Calendar([day]), day)
+        self.feed.days.begin(Calendar([day]), day)
         self.feed.set_trade_rules(fallback_rules())
         self.sequencer.set_list_filters(scan_filters.default_filters())
         self._taken = 0
@@ -60,7 +60,7 @@ class Pipeline:
         self.buffer.flush()
         while self._taken < self.buffer.ring.newest:
             self._taken += 1
-            self.feed.take(only_field(self.buffer.ring.get(self._taken))[1], 0)
+            self.feed.sequence(only_field(self.buffer.ring.get(self._taken))[1], 0)
 
 
 @pytest.mark.parametrize(("seed", "cut"), [(11, 0.02), (12, 0.1), (13, 0.5)])

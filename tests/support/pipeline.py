@@ -38,7 +38,7 @@ class Pipeline:
         self.sequencer = Sequencer(EPOCH, self.market, **options)
         self.buffer = FeedBuffer(EPOCH)
         self.feed = FeedInput(self.sequencer, "feed")
-        self.feed.begin(calendar, calendar.days[0])
+        self.feed.days.begin(calendar, calendar.days[0])
         self.feed.set_trade_rules(fallback_rules())
         self._taken = 0
 
@@ -63,7 +63,7 @@ class Pipeline:
         self.buffer.flush()
         while self._taken < self.buffer.ring.newest:
             self._taken += 1
-            self.feed.take(only_field(self.buffer.ring.get(self._taken))[1], 0)
+            self.feed.sequence(only_field(self.buffer.ring.get(self._taken))[1], 0)
 
     def row(self, symbol: str) -> dict[str, Any]:
         """As of a watermark behind everything; empty for an unknown symbol."""

@@ -48,7 +48,7 @@ class ServedPipeline(Pipeline):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return {
             "date": self.date,
-            "days": self.feed.days,
+            "days": self.feed.days.count,
             "trades": {symbol: state.row(symbol).get("trades_today") for symbol in state.symbols},
             "bytes": pages * PAGE_BYTES,
         }

@@ -89,7 +89,8 @@ class RunningReplay:
     async def until_time(self, time_ns: int) -> None:
         """Waits until the lists stand as at that time."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while not (self._now_ns() >= time_ns and self.scanner.hub.position == self.data_ingest.sequencer.position):
+            sequencer = self.data_ingest.parts.sequencer
+            while not (self._now_ns() >= time_ns and self.scanner.hub.position == sequencer.position):
                 await asyncio.sleep(POLL_SECONDS)
 
     def rows(self, name: str) -> list[tuple[str, float]]:

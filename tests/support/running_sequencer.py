@@ -220,7 +220,7 @@ def subscribers() -> dict[tuple[str, str], float]:
 
 def check_nothing_is_left(service: DataIngest, before: dict[tuple[str, str], float]) -> None:
     """Readers, slow ones: all gone, in the numbers and in the metrics, which are as `before` the service began."""
-    stream = service.stream
+    stream = service.parts.stream
     assert (len(stream.readers), stream.timers.waiting, stream.slow) == (0, 0, 0)
     left = subscribers()
     assert left == before, f"expected {before} subscribers, was {left}"

@@ -10,12 +10,11 @@ from tradeul.v1 import data_ingest_pb2
 
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
-from services.data_ingest.startup import renewed
+from services.data_ingest.feed.watermarks import Pacer, Watermarks
 from services.data_ingest.stream import frame_stream
-from services.data_ingest.stream.epoch import next_epoch, read_last, write_last
+from services.data_ingest.stream.epochs import next_epoch, read_last, renewed, write_last
 from services.data_ingest.stream.frame_stream import FrameStream
 from services.data_ingest.stream.sequencer import Sequencer
-from services.data_ingest.stream.watermarks import Pacer, Watermarks
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.ring import HOLD_FACTOR, Position
@@ -33,14 +32,14 @@ class Publisher:
         self.sequencer = Sequencer(EPOCH, market, **options)
         self.stream = FrameStream(self.sequencer, self.slow.append, heartbeat_seconds)
         self.feed = FeedInput(self.sequencer, "feed")
-        self.feed.begin(CALENDAR, TODAY)
+        self.feed.days.begin(CALENDAR, TODAY)
         self._source = Feed()
         self._time = HOUR
 
     def publish(self, frames: int = 1) -> None:
         for _ in range(frames):
             self._time += SECOND
-            self.feed.take(self._source.batch(("AAPL", self._time, 10.0)), 0)
+            self.feed.sequence(self._source.batch(("AAPL", self._time, 10.0)), 0)
 
     def reader(self, asked: Position | None = None, credit: int = 0, *, wants_newest_state: bool = False) -> "Reader":
         return Reader(self.stream, asked, credit, wants_newest_state)
@@ -347,9 +346,9 @@ class SetClock:
 def test_many_events_make_watermarks_rarer() -> None:
     pacer = Pacer(least=0.01, busy=0.05, busy_events=100)
     pacer.sent(7.0)
-    pacer.took(60)
+    pacer.add(60)
     assert pacer.due_at() == pytest.approx(7.01)
-    pacer.took(60)
+    pacer.add(60)
     assert pacer.due_at() == pytest.approx(7.05)
     pacer.sent(7.06)
     assert pacer.due_at() == pytest.approx(7.07)
@@ -357,7 +356,7 @@ def test_many_events_make_watermarks_rarer() -> None:
 
 async def test_a_watermark_follows_events_at_once_and_then_when_it_is_due() -> None:
     publisher = Publisher()
-    watermarks = Watermarks(publisher.sequencer, publisher.feed, None, Pacer(least=0.03))
+    watermarks = Watermarks(publisher.sequencer, publisher.feed.days, None, Pacer(least=0.03))
     running = asyncio.create_task(watermarks.run())
     count = publisher.sequencer.frames
     publisher.publish()
@@ -379,9 +378,9 @@ async def test_the_walls_time_is_told_while_nothing_comes() -> None:
     publisher = Publisher()
     publisher.publish()
     feed = FeedInput(publisher.sequencer, "wall")
-    feed.begin(CALENDAR, TODAY)
+    feed.days.begin(CALENDAR, TODAY)
     clock = SetClock(FOUR_OCLOCK + 6 * HOUR)
-    watermarks = Watermarks(publisher.sequencer, feed, clock)  # type: ignore[arg-type]
+    watermarks = Watermarks(publisher.sequencer, feed.days, clock)  # type: ignore[arg-type]
     running = asyncio.create_task(watermarks.run())
     async with asyncio.timeout(10):
         for hour in (6, 7):
@@ -404,7 +403,7 @@ async def test_the_walls_time_is_told_while_nothing_comes() -> None:
 
 async def test_a_watermark_that_fails_is_not_lost_in_a_callback() -> None:
     publisher = Publisher()
-    watermarks = Watermarks(publisher.sequencer, publisher.feed, None, Pacer(least=0.001))
+    watermarks = Watermarks(publisher.sequencer, publisher.feed.days, None, Pacer(least=0.001))
     running = asyncio.create_task(watermarks.run())
     watermarks.events_came(1)
 

@@ -25,14 +25,14 @@ class Following:
         self.rig = Rig()
         self.rows = 0
         self.rig.take(Feed().batch(("AAA", HOUR, 10.0), ("BRK.B", HOUR, 20.0), ("CCC", HOUR, 5.0)))
-        self.follower = HaltsFollower(Nothing(), self.rig.sequencer, lambda: latest_ns, lambda: False, self._count)
+        self.follower = HaltsFollower(Nothing(), self.rig.sequencer, lambda: latest_ns, self._count)
 
     def _count(self, rows: int) -> None:
         self.rows += rows
 
     def offer(self, *items: HaltItem) -> int:
         self.follower._items = list(items)
-        return self.follower.offer()
+        return self.follower.publish()
 
     def row(self, symbol: str) -> dict[str, Any]:
         self.rig.sequencer.add_watermark(NINE + HOUR)
@@ -87,7 +87,7 @@ def test_a_new_day_is_told_what_still_lasts() -> None:
         HaltItem("BRK.B", NINE, NINE + 24 * HOUR, "T1"),
     )
     rig = following.rig
-    rig.feed._on_day = following.follower.day_changed
+    rig.feed.days.listen(following.follower.day_changed)
     day = 24 * HOUR
     feed = Feed(2)
     feed.symbols = ["AAA", "BRK.B", "CCC"]

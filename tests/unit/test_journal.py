@@ -15,9 +15,10 @@ from tradeul.v1 import frame_pb2, polygon_ws_pb2
 
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
-from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, files, recover
-from services.data_ingest.startup import begin_journal, renewed
+from services.data_ingest.startup import begin_journal
+from services.data_ingest.stream.epochs import renewed
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
@@ -59,12 +60,12 @@ class Rig:
             )
         self.feed = FeedInput(self.sequencer, "feed", splits=lambda day: split)
         if found is not None:
-            self.feed.go_on_after(found.feed, found.trade_identities)
+            self.feed.resume_after(FeedProgress(found.feed, found.trade_identities))
         self.found = found
 
     async def begin(self) -> None:
         await begin_journal(self.journal, self.found)
-        self.feed.begin(CALENDAR, self.found.day if self.found is not None else TODAY)
+        self.feed.days.begin(CALENDAR, self.found.day if self.found is not None else TODAY)
 
     @property
     def now(self) -> Moment:
@@ -82,7 +83,7 @@ class Rig:
         if kind == "trades":
             since = min(now_ns - FOUR_OCLOCK + rng.randrange(20 * SECOND), 12 * HOUR)
             trades = [(rng.choice(SYMBOLS), since + rng.randrange(SECOND), 1 + rng.random() * 50) for _ in range(9)]
-            self.feed.take(self.source.batch(*trades), 0)
+            self.feed.sequence(self.source.batch(*trades), 0)
         elif kind == "watermark":
             sequencer.add_watermark(now_ns + rng.randrange(SECOND))
         elif kind == "baselines":
@@ -146,7 +147,7 @@ async def test_at_every_moment_the_next_process_finds_the_market(home: Path, spl
             await rig.journal.write_market()
         if step == 90:
             # Some baselines of before are gone with their day, or all.
-            rig.feed.begin(CALENDAR, TOMORROW)
+            rig.feed.days.begin(CALENDAR, TOMORROW)
         if step % 3 == 0:
             assert moment_of(found_in(next(copy))) == rig.now
     # One state to go on from, and the one before it.
@@ -160,7 +161,7 @@ async def test_the_stream_that_goes_on_is_the_one_that_was_not_ended(home: Path)
     for _ in range(6):
         await rig.begin()
         # A day that is in force already is said once more.
-        whole.feed.begin(CALENDAR, TODAY)
+        whole.feed.days.begin(CALENDAR, TODAY)
         for step in range(25):
             rig.step()
             whole.step()
@@ -175,7 +176,7 @@ async def test_the_stream_that_goes_on_is_the_one_that_was_not_ended(home: Path)
         assert found.messages == [ring.get(sequence) for sequence in range(first, ring.newest + 1)]
         ended, rig = rig, Rig(home, found)
         rig.source, rig.rng = ended.source, ended.rng
-        rig.feed.opened(polygon_ws_pb2.MarketOpened(symbols=rig.source.symbols))
+        rig.feed.set_symbols(rig.source.symbols)
     rig.journal.close()
     whole.journal.close()
 
@@ -188,7 +189,7 @@ async def test_a_record_that_was_not_finished_was_never_there(home: Path) -> Non
     before = rig.now
     (file,) = rig.directory.files("frames")
     size = rig.directory.path_of(file).stat().st_size
-    rig.feed.take(rig.source.batch(("AAPL", HOUR, 10.0), ("NEW", HOUR, 11.0)), 0)
+    rig.feed.sequence(rig.source.batch(("AAPL", HOUR, 10.0), ("NEW", HOUR, 11.0)), 0)
     assert rig.now != before
     rig.journal.close()
     path = rig.directory.path_of(file)
@@ -204,9 +205,9 @@ async def test_a_batch_is_in_the_journal_with_its_position_and_its_trades(home: 
     rig = Rig(home)
     await rig.begin()
     message = bytes(rig.source.batch(("AAPL", HOUR, 10.0), ("MSFT", HOUR, 20.0)))
-    rig.feed.take(memoryview(message), 0)
+    rig.feed.sequence(memoryview(message), 0)
     await rig.journal.write_market()
-    rig.feed.take(rig.source.batch(), 0)
+    rig.feed.sequence(rig.source.batch(), 0)
     rig.journal.close()
     found = found_in(home)
     assert found is not None and found.feed == rig.feed.position
@@ -215,7 +216,7 @@ async def test_a_batch_is_in_the_journal_with_its_position_and_its_trades(home: 
     # A vendor that sends the same trades once more, in another batch.
     again = polygon_ws_pb2.MarketBatch.FromString(message)
     again.position.sequence = after.source.sequence = rig.source.sequence + 1
-    assert after.feed.take(memoryview(again.SerializeToString()), 0) == 0
+    assert after.feed.sequence(memoryview(again.SerializeToString()), 0) == 0
     assert after.feed.rejected["duplicate"] == 2
     after.journal.close()
 
@@ -224,18 +225,18 @@ async def test_the_next_process_takes_no_trade_for_one_of_another_day(home: Path
     """The journal knows yesterday's ids, and exchanges begin theirs again each morning."""
     rig = Rig(home)
     await rig.begin()
-    rig.feed.take(rig.source.batch(("AAPL", HOUR, 10.0), ("MSFT", HOUR, 20.0), ids_from=1), 0)
-    rig.feed.begin(CALENDAR, TOMORROW)
-    rig.feed.take(rig.source.batch(("AAPL", 25 * HOUR, 11.0), ids_from=1), 0)
+    rig.feed.sequence(rig.source.batch(("AAPL", HOUR, 10.0), ("MSFT", HOUR, 20.0), ids_from=1), 0)
+    rig.feed.days.begin(CALENDAR, TOMORROW)
+    rig.feed.sequence(rig.source.batch(("AAPL", 25 * HOUR, 11.0), ids_from=1), 0)
     rig.journal.close()
     found = found_in(home)
     assert found is not None and found.day == TOMORROW and len(found.trade_identities) == 3 * 8
     after = Rig(home, found)
     after.source = rig.source
     await after.begin()
-    after.feed.opened(polygon_ws_pb2.MarketOpened(symbols=rig.source.symbols))
+    after.feed.set_symbols(rig.source.symbols)
     trades = [("AAPL", 25 * HOUR, 11.0), ("MSFT", 25 * HOUR, 21.0)]
-    assert after.feed.take(after.source.batch(*trades, ids_from=1), 0) == 1
+    assert after.feed.sequence(after.source.batch(*trades, ids_from=1), 0) == 1
     assert after.feed.rejected["duplicate"] == 1
     after.journal.close()
 

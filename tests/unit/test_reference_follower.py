@@ -76,8 +76,9 @@ class Rig:
         self.calendar = Calendar([trading_day(FIRST), trading_day(SECOND)])
         splits = None if vendor is None else KnownSplits(vendor)
         self.follower = ReferenceFollower(self.source, self.sequencer, lambda: self.calendar, splits)
-        self.feed = FeedInput(self.sequencer, "wall", self.follower.day_changed, self.follower.split_until)
-        self.feed.begin(self.calendar, self.calendar.days[0])
+        self.feed = FeedInput(self.sequencer, "wall", self.follower.split_until)
+        self.feed.days.listen(self.follower.day_changed)
+        self.feed.days.begin(self.calendar, self.calendar.days[0])
 
     def row(self, symbol: str) -> dict[str, Any]:
         self.market.refresh()
@@ -88,7 +89,7 @@ class Rig:
         self.source.allowed.set()
         await self.source.loaded.wait()
         self.source.allowed.clear()
-        self.feed.follow_clock(self.calendar.days[1].pre_market_start_ns)
+        self.feed.days.follow_clock(self.calendar.days[1].pre_market_start_ns)
 
 
 @asynccontextmanager

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.data_ingest.feed import replay_gate
+from services.data_ingest.feed.replay_gate import ReplayGate
 from services.data_ingest.reference import ReferenceBatch
 from services.data_ingest.reference.batch import Baselines
 from services.data_ingest.reference.holdings import Gathered
-from services.data_ingest.stream import replay_gate
-from services.data_ingest.stream.replay_gate import ReplayGate
 from services.kit.rpc.ring import Position, Ring
 
 
 class Reference:
     loads = 0
 
-    async def load_whole(self, names: Sequence[str] = ()) -> None:
+    async def load_all(self, names: Sequence[str] = ()) -> None:
         self.loads += 1
 
 
@@ -56,18 +56,18 @@ async def test_a_market_that_has_its_reference_data_needs_none() -> None:
 async def test_it_tells_how_far_the_reference_data_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(replay_gate, "TELL_SECONDS", 0.001)
+    monkeypatch.setattr(replay_gate, "PROGRESS_SECONDS", 0.001)
 
     class Slow(Reference):
         def __init__(self) -> None:
             self.asked = 0
 
         @property
-        def gathered_so_far(self) -> dict[str, int]:
+        def gathered_counts(self) -> dict[str, int]:
             self.asked += 1
             return {"symbols": self.asked}
 
-        async def load_whole(self, names: Sequence[str] = ()) -> None:
+        async def load_all(self, names: Sequence[str] = ()) -> None:
             while self.asked < 3:
                 await asyncio.sleep(0)
 
@@ -79,7 +79,7 @@ async def test_it_tells_how_far_the_reference_data_are(
 
 async def test_loading_that_fails_fails_the_replay() -> None:
     class Broken(Reference):
-        async def load_whole(self, names: Sequence[str] = ()) -> None:
+        async def load_all(self, names: Sequence[str] = ()) -> None:
             raise RuntimeError("no vendor")
 
     with pytest.raises(RuntimeError, match="no vendor"):

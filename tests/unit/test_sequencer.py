@@ -80,12 +80,13 @@ class Rig:
     def __init__(self, clock: str = "feed") -> None:
         self.told: list[datetime.date] = []
         self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False))
-        self.feed = FeedInput(self.sequencer, clock, lambda: self.told.append(self.sequencer.day.date))  # type: ignore[arg-type]
-        self.feed.begin(CALENDAR, TODAY)
+        self.feed = FeedInput(self.sequencer, clock)  # type: ignore[arg-type]
+        self.feed.days.listen(lambda: self.told.append(self.sequencer.day.date))
+        self.feed.days.begin(CALENDAR, TODAY)
         self.feed.set_trade_rules(fallback_rules())
 
     def take(self, batch: memoryview, now_ns: int = 0) -> int:
-        return self.feed.take(batch, now_ns)
+        return self.feed.sequence(batch, now_ns)
 
     def frames(self) -> list[frame_pb2.Frame]:
         ring = self.sequencer.ring
@@ -195,17 +196,17 @@ def test_a_reset_counts_what_was_lost() -> None:
     rig.take(feed.batch(("AAPL", 1, 1.0)))
     lost = [feed.batch((f"L{n}", n, 2.0)) for n in range(4)]
     assert len(lost) == 4
-    rig.feed.reset(Position(FEED_EPOCH, 5), "dropped")
+    rig.feed.skip_to(Position(FEED_EPOCH, 5), "dropped")
     # Its symbols go on where the lost batches' ended: the whole table has to come first.
     message = feed.batch(("AAPL", 2, 3.0), ("NEW", 3, 4.0))
     with pytest.raises(FeedHole, match="symbols from 1 on, was 5"):
         rig.take(message)
-    rig.feed.opened(polygon_ws_pb2.MarketOpened(symbols=feed.symbols))
+    rig.feed.set_symbols(feed.symbols)
     rig.take(message)
     assert rig.trades() == [("AAPL", 1.0), ("AAPL", 3.0), ("NEW", 4.0)]
     assert (rig.feed.resets, rig.feed.lost_batches) == (1, 4)
     # A new polygon_ws counts from 1 again.
-    rig.feed.reset(Position(FEED_EPOCH + 9, 0), "another epoch")
+    rig.feed.skip_to(Position(FEED_EPOCH + 9, 0), "another epoch")
     assert rig.feed.lost_batches == 4
 
 
@@ -213,7 +214,7 @@ def test_a_redelivered_trade_counts_once() -> None:
     rig, feed = Rig(), Feed()
     batch = feed.batch(("AAPL", 1, 1.0), ("AAPL", 2, 2.0))
     rig.take(batch)
-    rig.feed.reset(Position(FEED_EPOCH, 0), "as if acknowledged never")
+    rig.feed.skip_to(Position(FEED_EPOCH, 0), "as if acknowledged never")
     rig.take(batch)
     assert len(rig.trades()) == 2
     assert rig.rejected() == {"duplicate": 2}
@@ -273,7 +274,7 @@ def test_in_feed_mode_three_symbols_change_the_day_and_nothing_of_it_is_lost() -
     assert rig.kinds().count("trading_day") == 2
     kinds = [kind for kind in rig.kinds() if kind != "symbols"]
     assert kinds[-6:] == ["trades", "trading_day", "trades", "trades", "trades", "trades"]
-    assert rig.feed.next_day == day_after(2)
+    assert rig.feed.days.next == day_after(2)
 
 
 def test_in_wall_mode_the_day_follows_the_clock() -> None:
@@ -284,23 +285,23 @@ def test_in_wall_mode_the_day_follows_the_clock() -> None:
     rig.take(feed.batch(*tomorrow(["A", "B", "C", "D"])), noon)
     assert rig.told == [TODAY.date]
     assert rig.rejected() == {"time_ahead": 1, "time_out_of_session": 4}
-    rig.feed.follow_clock(TOMORROW.pre_market_start_ns - 1)
+    rig.feed.days.follow_clock(TOMORROW.pre_market_start_ns - 1)
     assert rig.told == [TODAY.date]
     rig.take(feed.batch(*tomorrow(["A", "B"], 5.0), ("A", 9 * HOUR, 7.0)), TOMORROW.pre_market_start_ns)
     assert rig.told == [TODAY.date, TOMORROW.date]
     assert rig.trades() == [("A", 1.0), ("A", 5.0), ("B", 6.0)]
     # Asleep over several days.
-    rig.feed.follow_clock(day_after(3).market_open_ns)
+    rig.feed.days.follow_clock(day_after(3).market_open_ns)
     assert rig.told[-1] == day_after(3).date
     assert len(rig.told) == 3
 
 
 def test_a_calendar_with_other_hours_of_today() -> None:
     rig = Rig()
-    rig.feed.set_calendar(CALENDAR)
+    rig.feed.days.set_calendar(CALENDAR)
     assert rig.told == [TODAY.date]
     early = TODAY._replace(market_close_ns=FOUR_OCLOCK + 9 * HOUR, post_market_end_ns=FOUR_OCLOCK + 13 * HOUR)
-    rig.feed.set_calendar(Calendar([early if day == TODAY else day for day in CALENDAR.days]))
+    rig.feed.days.set_calendar(Calendar([early if day == TODAY else day for day in CALENDAR.days]))
     assert rig.told == [TODAY.date] * 2
     rig.take(Feed().batch(("A", 13 * HOUR - 1, 1.0), ("A", 13 * HOUR, 2.0)))
     assert rig.trades() == [("A", 1.0)]
@@ -358,11 +359,11 @@ def test_readers_do_not_wait_for_the_lists_of_our_own_copy() -> None:
     whole = Rig()
     for rig_feed, running in ((FeedInput(sequencer, "feed"), sequencer), (whole.feed, whole.sequencer)):
         if running is sequencer:
-            rig_feed.begin(CALENDAR, TODAY)
+            rig_feed.days.begin(CALENDAR, TODAY)
             rig_feed.set_trade_rules(fallback_rules())
         source = Feed()
         for hour in (1, 2, 6, 7):
-            rig_feed.take(source.batch(("AAPL", hour * HOUR, 10.0 + hour), ("MSFT", hour * HOUR, 20.0)), 0)
+            rig_feed.sequence(source.batch(("AAPL", hour * HOUR, 10.0 + hour), ("MSFT", hour * HOUR, 20.0)), 0)
             running.add_watermark(FOUR_OCLOCK + hour * HOUR)
             if running is sequencer and hour == 2:
                 # The loop came to it at once; elsewhere the next frame is before.

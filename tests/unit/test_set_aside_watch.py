@@ -1,6 +1,6 @@
 """A feed of which nothing is admitted is told from one that is quiet, or wrong in part."""
 
-from services.data_ingest.feed.set_aside_watch import SetAsideWatch
+from services.data_ingest.feed.feed_health import SetAsideWatch
 
 
 def test_events_of_which_none_is_admitted_are_told_after_a_while() -> None:

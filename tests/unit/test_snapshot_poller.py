@@ -39,10 +39,9 @@ class Rig:
     def __init__(self, is_closed: bool) -> None:
         self.source = CountingSource()
         self.is_closed = is_closed
-        sequencer: Any = None  # nothing comes, so nothing is sequenced
-        self.poller = SnapshotPoller(
-            self.source, sequencer, lambda: SnapshotRules(0, 1, 2), lambda: self.is_closed, lambda rows: None
-        )
+        # Nothing comes, so nothing is sequenced.
+        sequencer: Any = self
+        self.poller = SnapshotPoller(self.source, sequencer, lambda: SnapshotRules(0, 1, 2), lambda rows: None)
 
     async def __aenter__(self) -> "Rig":
         self._task = asyncio.create_task(self.poller.run())
@@ -64,7 +63,7 @@ async def test_when_the_session_begins() -> None:
 async def test_at_once_and_again_after_the_line_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot_poller, "AGAIN_SECONDS", 0.05)
     async with Rig(is_closed=False) as rig:
-        rig.poller.line_returned()
+        rig.poller.request_after_loss()
         await rig.source.until(3)
 
 
@@ -72,9 +71,9 @@ async def test_a_line_that_comes_and_goes_is_asked_again_once(monkeypatch: pytes
     monkeypatch.setattr(snapshot_poller, "AGAIN_SECONDS", 0.3)
     async with Rig(is_closed=False) as rig:
         for count in range(2, 5):
-            rig.poller.line_returned()
+            rig.poller.request_after_loss()
             await rig.source.until(count)
         await rig.source.until(5)
-        rig.poller.poke()
+        rig.poller.request()
         await rig.source.until(6)
         assert rig.source.fetched == 6

@@ -124,7 +124,7 @@ def test_a_day_of_which_nothing_came_is_passed_over_and_named() -> None:
     pipeline = Pipeline(DATES)
     pipeline.send(trade("AAA", "15:00:00", MONDAY, 10.0))
     pipeline.send(*openers(FRIDAY))
-    assert (pipeline.date, pipeline.feed.missing_days) == (FRIDAY, [TUESDAY, WEDNESDAY])
+    assert (pipeline.date, pipeline.feed.days.missing) == (FRIDAY, [TUESDAY, WEDNESDAY])
     assert pipeline.row("AAA")["volume_today"] == 100
     assert pipeline.rejected == {}
 
@@ -133,7 +133,7 @@ def test_one_message_may_cross_several_days() -> None:
     pipeline = Pipeline(DATES)
     events = [event for date in DATES[:3] for event in openers(date)]
     pipeline.send(*events)
-    assert (pipeline.date, pipeline.feed.missing_days) == (WEDNESDAY, [])
+    assert (pipeline.date, pipeline.feed.days.missing) == (WEDNESDAY, [])
     assert pipeline.row("BBB")["volume_today"] == 100
     assert pipeline.rejected == {}
 

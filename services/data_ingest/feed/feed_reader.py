@@ -46,10 +46,10 @@ class FeedReader:
     """The one subscriber of PolygonWsService.SubscribeMarket.
 
     Args:
-        on_events: is told how many events of each batch entered the stream.
+        on_events: gets the number of events of each batch that entered the stream.
         on_lost: is called when batches were lost, and when the vendor's line is back after having been away.
-        set_trouble: is told why nothing comes; None when it comes again.
-        before_batch: what is waited for before each batch is taken, once the feed's symbols are known.
+        set_unhealthy_reason: gets the reason why nothing comes; None when it comes again.
+        before_batch: is awaited before each batch is sequenced, once the feed's symbols are known.
     """
 
     def __init__(
@@ -58,17 +58,19 @@ class FeedReader:
         feed: FeedInput,
         on_events: Callable[[int], None],
         on_lost: Callable[[], None],
-        set_trouble: Callable[[str | None], None],
+        set_unhealthy_reason: Callable[[str | None], None],
         before_batch: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._target = target
         self._feed = feed
         self._on_events = on_events
         self._on_lost = on_lost
-        self._set_trouble = set_trouble
+        self._set_unhealthy_reason = set_unhealthy_reason
         self._before_batch = before_batch
         self._progressed = False
         self._sequenced = asyncio.Event()
+        # The newest event of which the lag is known.
+        self._newest_ns = 0
 
     async def run(self) -> None:
         """Reads until cancelled."""
@@ -83,7 +85,7 @@ class FeedReader:
                 if self._progressed:
                     backoff.reset()
                 pause = backoff.next(least_pause)
-                self._set_trouble(f"polygon_ws at {self._target}: {why}")
+                self._set_unhealthy_reason(f"polygon_ws at {self._target}: {why}")
                 log.warning("stream of polygon_ws ended", reason=why, again_in=pause)
                 await asyncio.sleep(pause)
 
@@ -116,7 +118,7 @@ class FeedReader:
             call.cancel()
 
     async def _read(self, call: Any) -> tuple[str, float]:
-        """Takes what comes until the connection ends, as _follow() returns it."""
+        """Handles responses until the connection ends; returns as _follow() does."""
         while True:
             async with asyncio.timeout(SILENCE_SECONDS):
                 message = await call.read()
@@ -126,40 +128,47 @@ class FeedReader:
                 return f"ended by the server with {code.name}: {details or 'no details'}", least_pause
             if self._before_batch is not None and message.startswith(_BATCH_TAG):
                 await self._before_batch()
-            if (end := self._take(message)) is not None:
+            if (end := self._handle(message)) is not None:
                 return end, 0.0
 
-    def _take(self, message: bytes) -> str | None:
+    def _handle(self, message: bytes) -> str | None:
         """Handles one response; returns why the connection is to be ended, None to go on."""
         try:
             number, payload = only_field(message)
         except ValueError as error:
             return f"response cannot be read: {error}"
         if number == BATCH:
-            admitted = self._feed.take(payload, wall_ns())
+            admitted = self._feed.sequence(payload, wall_ns())
             metrics.BATCHES.inc()
             self._sequenced.set()
             if admitted:
+                self._observe_lag()
                 self._on_events(admitted)
         elif number == OPENED:
-            self._feed.opened(polygon_ws_pb2.MarketOpened.FromString(bytes(payload)))
+            self._feed.set_symbols(polygon_ws_pb2.MarketOpened.FromString(bytes(payload)).symbols)
         elif number == CURRENT:
             self._progressed = True
-            self._set_trouble(None)
+            self._set_unhealthy_reason(None)
         elif number == RESET:
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
-            self._feed.reset(Position.of(reset.position), reset.reason)
+            self._feed.skip_to(Position.of(reset.position), reset.reason)
             self._on_lost()
         elif number == GOING_AWAY:
             self._progressed = True
             return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
         elif number == FEED_GAP:
-            self._take_gap(polygon_ws_pb2.FeedGap.FromString(bytes(payload)))
+            self._gap_reported(polygon_ws_pb2.FeedGap.FromString(bytes(payload)))
         elif number != HEARTBEAT:
             return f"expected a response of field {OPENED}-{FEED_GAP}, was field {number}"
         return None
 
-    def _take_gap(self, gap: polygon_ws_pb2.FeedGap) -> None:
+    def _observe_lag(self) -> None:
+        newest_ns = self._feed.admission.newest_ns
+        if self._feed.is_wall and newest_ns > self._newest_ns:
+            self._newest_ns = newest_ns
+            metrics.LAG.observe(max(0.0, (wall_ns() - newest_ns) / 1e9))
+
+    def _gap_reported(self, gap: polygon_ws_pb2.FeedGap) -> None:
         if not gap.HasField("to_ns"):
             log.warning("the vendor's line is away", reason=gap.reason)
             return

@@ -13,6 +13,7 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.settings import Settings
 
 log = get_logger(__name__)
 
@@ -38,9 +39,8 @@ class HaltsFollower:
     """`set_aside` counts items that did not enter the stream, each once a day and reason.
 
     Args:
-        latest_ns: a halt that begins later than this is ahead of time.
-        is_closed: whether the market is.
-        on_rows: is told how many rows entered the stream.
+        latest_ns: gives the time after which a halt that begins is ahead of time.
+        on_rows: gets the number of rows that entered the stream.
         open_seconds: between two requests at least; more after failures.
     """
 
@@ -49,19 +49,17 @@ class HaltsFollower:
         source: HaltSource,
         sequencer: Sequencer,
         latest_ns: Callable[[], int],
-        is_closed: Callable[[], bool],
         on_rows: Callable[[int], None],
         open_seconds: float = OPEN_SECONDS,
     ) -> None:
         self._source = source
         self._sequencer = sequencer
         self._latest_ns = latest_ns
-        self._is_closed = is_closed
         self._on_rows = on_rows
         self._open_seconds = open_seconds
         self._items: list[HaltItem] = []
-        # What the stream of this day has been told, by symbol id and beginning.
-        self._told: dict[tuple[int, int], HaltItem] = {}
+        # The items in the stream of this day, by symbol id and beginning.
+        self._published: dict[tuple[int, int], HaltItem] = {}
         self._counted: set[tuple[str, str, int]] = set()
         self._set_aside: Counter[str] = Counter()
         self._day_began = asyncio.Event()
@@ -71,20 +69,20 @@ class HaltsFollower:
         return self._source.set_aside + self._set_aside
 
     def day_changed(self) -> None:
-        """The stream has begun a day, which knows of no halts: those that still last are told again."""
-        self._told.clear()
+        """The stream has begun a day, which knows of no halts: those that still last are added again."""
+        self._published.clear()
         self._counted.clear()
-        self.offer()
+        self.publish()
         self._day_began.set()
 
-    def offer(self) -> int:
-        """Adds to the stream what it has not been told of the items read last; returns how many these are."""
+    def publish(self) -> int:
+        """Adds to the stream what is new in the items read last; returns how many of them that are."""
         batch = market_data_pb2.HaltBatch()
         # In the order in which they began, so that of two halts of a symbol the newer comes last.
         for item in sorted(self._items, key=lambda item: item.halted_at_ns):
-            if (symbol_id := self._admit(item)) is None or self._told.get((symbol_id, item.halted_at_ns)) == item:
+            if (symbol_id := self._admit(item)) is None or self._published.get((symbol_id, item.halted_at_ns)) == item:
                 continue
-            self._told[symbol_id, item.halted_at_ns] = item
+            self._published[symbol_id, item.halted_at_ns] = item
             batch.symbol_id.append(symbol_id)
             batch.halted_at_ns.append(item.halted_at_ns)
             batch.resumes_at_ns.append(item.resumes_at_ns)
@@ -113,9 +111,9 @@ class HaltsFollower:
                 metrics.HALT_POLLS.labels("unchanged" if items is None else "taken").inc()
                 if items is not None:
                     self._items = items
-            self.offer()
+            self.publish()
             await self._wait(pause)
-            if self._is_closed() and pause < CLOSED_SECONDS:
+            if self._sequencer.is_closed and pause < CLOSED_SECONDS:
                 try:
                     async with asyncio.timeout(CLOSED_SECONDS - pause):
                         await self._day_began.wait()
@@ -123,16 +121,16 @@ class HaltsFollower:
                     pass
 
     async def _wait(self, seconds: float) -> None:
-        """Meanwhile symbols may come that items wait for: reference data name most of them soon after the start."""
+        """Waits; symbols may come that items wait for: reference data name most of them soon after the start."""
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             symbols = len(self._sequencer.symbols)
             await asyncio.sleep(min(left, SYMBOLS_SECONDS))
             if len(self._sequencer.symbols) != symbols:
-                self.offer()
+                self.publish()
 
     def _admit(self, item: HaltItem) -> int | None:
-        """The symbol's id; None for an item that is set aside."""
+        """Returns the symbol's id; None for an item that is set aside."""
         day = self._sequencer.day
         known = (self._sequencer.symbols.get(name) for name in spellings(item.symbol))
         symbol_id = next((found for found in known if found is not None), None)
@@ -152,3 +150,8 @@ class HaltsFollower:
             self._set_aside[reason] += 1
             log.info("halt set aside", symbol=item.symbol, reason=reason)
         return None
+
+
+def poll_seconds(settings: Settings) -> float:
+    """A minute of the market's time: a simulated one may be shorter."""
+    return max(1.0, OPEN_SECONDS / settings.sim.speed) if settings.uses_simulator else OPEN_SECONDS

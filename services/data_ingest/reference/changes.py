@@ -1,6 +1,7 @@
 """What changes reference data after the day was loaded: splits announced late, and what others write to PostgreSQL."""
 
 import datetime
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -57,7 +58,8 @@ class ReferenceNotices:
     """`on_change` gets each change; `on_lost` is called when some may have been lost with their connection."""
 
     def __init__(self, url: str, on_change: Callable[[ReferenceChange], None], on_lost: Callable[[], None]) -> None:
-        self.wrong = 0
+        # Payloads that are none.
+        self.set_aside: Counter[str] = Counter()
         self._url = url
         self._on_change = on_change
         self._on_lost = on_lost
@@ -74,7 +76,7 @@ class ReferenceNotices:
         try:
             change = ReferenceChange.decode(payload)
         except msgspec.MsgspecError as error:
-            self.wrong += 1
+            self.set_aside["reference_notice"] += 1
             log.warning("expected a change of reference data", payload=payload[:200], error=reason_of(error))
         else:
             self._on_change(change)

@@ -60,8 +60,8 @@ class ReferenceFollower:
         self._gathered = Gathered()
 
     @property
-    def gathered_so_far(self) -> dict[str, int]:
-        """What load_whole() has got so far: symbols by what is known of them."""
+    def gathered_counts(self) -> dict[str, int]:
+        """What load_all() has got so far: symbols by what is known of them."""
         return self._gathered.counts()
 
     def day_changed(self) -> None:
@@ -107,7 +107,7 @@ class ReferenceFollower:
                 changed.cancel()
                 await asyncio.gather(loading, changed, return_exceptions=True)
 
-    async def load_whole(self, names: Sequence[str] = ()) -> None:
+    async def load_all(self, names: Sequence[str] = ()) -> None:
         """All of the day in force, and of the symbols there are, before it returns: for a replay.
 
         The same data makes the same frames. `names`: what the feed calls its symbols, which

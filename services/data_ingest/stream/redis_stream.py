@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -31,13 +31,16 @@ class JournalStream:
     The stream does not wait for Redis: when that was away, entries go on where the newest
     one is, or later, where the ring no longer reaches back or what is kept does not.
 
-    `redis`: one that does not decode what it reads.
+    Args:
+        redis: one that does not decode what it reads.
+        ring: gives the ring of the epoch in force.
     """
 
-    def __init__(self, redis: Redis, ring: Ring) -> None:
+    def __init__(self, redis: Redis, ring: Callable[[], Ring]) -> None:
         # Its types leave no room for a mix of texts, numbers and bytes.
         self._redis: Any = redis
-        self._ring = ring
+        self._ring_in_force = ring
+        self._ring = ring()
         # The newest frame that is in Redis; None when that is to be asked.
         self._sent: int | None = None
         # Of our entries that are kept: id and bytes.
@@ -46,15 +49,13 @@ class JournalStream:
         self._is_full = False
         self._is_away = False
 
-    def follow(self, ring: Ring) -> None:
-        """The stream goes on in this ring, in a new epoch."""
-        self._ring, self._sent = ring, None
-
     async def run(self) -> None:
-        """Until cancelled."""
+        """Hands the frames over until cancelled."""
         while True:
             await asyncio.sleep(PERIOD_SECONDS)
             check_cancelled()
+            if (ring := self._ring_in_force()) is not self._ring:
+                self._ring, self._sent = ring, None
             try:
                 if self._sent is None:
                     self._sent = await self._newest_sent()

@@ -140,6 +140,11 @@ class Sequencer:
             raise RuntimeError("expected begin_day() to have been called, was not")
         return self._day
 
+    @property
+    def is_closed(self) -> bool:
+        """True while the market is closed: no session of the day in force is open."""
+        return self.market.state.session == session_pb2.CLOSED
+
     def add_symbols(self, symbols: Sequence[str]) -> list[int]:
         """Returns their ids, REFUSED for invalid names; new ones get theirs by a frame."""
         ids = [self.symbols.add(symbol) for symbol in symbols]

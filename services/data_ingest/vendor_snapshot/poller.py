@@ -31,10 +31,9 @@ class SnapshotPoller:
     """Adds snapshots to the stream, as frames.
 
     Args:
-        rules: what holds when a snapshot is asked for.
-        is_closed: whether the market is.
-        on_rows: is told how many rows entered the stream.
-        publish: gets each whole snapshot, after it entered the stream.
+        rules: gives what decides on last trades, when a snapshot is requested.
+        on_rows: gets the number of rows that entered the stream.
+        publish: gets each complete snapshot, after it entered the stream.
     """
 
     def __init__(
@@ -42,70 +41,68 @@ class SnapshotPoller:
         source: SnapshotSource,
         sequencer: Sequencer,
         rules: Callable[[], SnapshotRules],
-        is_closed: Callable[[], bool],
         on_rows: Callable[[int], None],
         publish: Callable[[list[SnapshotPart]], Awaitable[None]] | None = None,
     ) -> None:
         self._source = source
         self._sequencer = sequencer
         self._rules = rules
-        self._is_closed = is_closed
         self._on_rows = on_rows
         self._publish = publish
-        self._asked = asyncio.Event()
-        self._again: asyncio.TimerHandle | None = None
+        self._requested = asyncio.Event()
+        self._second: asyncio.TimerHandle | None = None
 
-    def poke(self) -> None:
-        """A snapshot is wanted at once."""
-        self._asked.set()
+    def request(self) -> None:
+        """Requests a snapshot at once."""
+        self._requested.set()
 
-    def line_returned(self) -> None:
-        """Something was lost: a snapshot is wanted at once, and another one 15 s later."""
-        self.poke()
-        self._forget_again()
-        self._again = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self.poke)
+    def request_after_loss(self) -> None:
+        """Requests a snapshot at once, and another one 15 s later, since events were lost."""
+        self.request()
+        self._cancel_second()
+        self._second = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self.request)
 
-    def _forget_again(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+    def _cancel_second(self) -> None:
+        if self._second is not None:
+            self._second.cancel()
+            self._second = None
 
     async def run(self) -> None:
-        """Takes snapshots until cancelled."""
+        """Polls until cancelled."""
         try:
             await self._poll()
         finally:
-            self._forget_again()
+            self._cancel_second()
 
     async def _poll(self) -> None:
         backoff = Backoff(FIRST_PAUSE, longest=60.0)
         while True:
-            self._asked.clear()
+            self._requested.clear()
             try:
-                rows = await self._take()
+                rows = await self._poll_once()
             except SnapshotError as error:
                 pause = backoff.next()
                 metrics.SNAPSHOTS.labels("failed").inc()
                 log.warning("no snapshot from the vendor", reason=reason_of(error), again_in=pause)
             else:
-                pause = CLOSED_SECONDS if self._is_closed() else OPEN_SECONDS
+                pause = CLOSED_SECONDS if self._sequencer.is_closed else OPEN_SECONDS
                 backoff.reset()
                 metrics.SNAPSHOTS.labels("taken").inc()
                 log.info("snapshot taken", rows=rows)
             await self._wait(pause)
 
     async def _wait(self, seconds: float) -> None:
-        """Waits so long; less when a snapshot is asked for, or a session begins."""
+        """Waits so long; less when a snapshot is requested, or a session begins."""
         end = monotonic() + seconds
-        was_closed = self._is_closed()
-        while not self._asked.is_set() and (left := end - monotonic()) > 0:
-            if was_closed and not self._is_closed():
+        was_closed = self._sequencer.is_closed
+        while not self._requested.is_set() and (left := end - monotonic()) > 0:
+            if was_closed and not self._sequencer.is_closed:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, SESSION_SECONDS) if was_closed else left):
-                    await self._asked.wait()
+                    await self._requested.wait()
 
-    async def _take(self) -> int:
+    async def _poll_once(self) -> int:
         rows = 0
         parts: list[SnapshotPart] = []
         async for part in self._source.fetch(self._rules()):

@@ -1,12 +1,9 @@
-"""When the stream says which time it is: soon after events, and now and then when there are none."""
+"""Watermarks, at which every copy ranks its lists: soon after events, and now and then when there are none."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
-from tradeul.v1 import session_pb2
-
-from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.feed.day_in_force import DayInForce
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import MeshClock, monotonic
 
@@ -14,7 +11,7 @@ from services.kit.runtime.clock import MeshClock, monotonic
 LEAST_SECONDS: Final = 0.01
 BUSY_SECONDS: Final = 0.04
 BUSY_EVENTS: Final = 3000
-# While nothing comes: how often the wall's time is told in an open market, and that the stream lives.
+# While nothing comes: how often the wall's time is in the stream in an open market, and in a closed one.
 OPEN_SECONDS: Final = 0.05
 QUIET_SECONDS: Final = 1.0
 # The event loop's timers may ring so much early.
@@ -33,7 +30,7 @@ class Pacer:
         self._events = 0
         self.sent_at = 0.0
 
-    def took(self, events: int) -> None:
+    def add(self, events: int) -> None:
         self._events += events
 
     def due_at(self) -> float:
@@ -55,16 +52,14 @@ class Watermarks:
     def __init__(
         self,
         sequencer: Sequencer,
-        feed: FeedInput,
+        days: DayInForce,
         wall: MeshClock | None,
         pacer: Pacer | None = None,
-        on_watermark: Callable[[], None] = lambda: None,
     ) -> None:
         self._sequencer = sequencer
-        self._feed = feed
+        self._days = days
         self._wall = wall
         self._pacer = pacer or Pacer()
-        self._on_watermark = on_watermark
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._has_events = False
@@ -72,7 +67,7 @@ class Watermarks:
 
     def events_came(self, events: int) -> None:
         """So many events are in the stream since the last call: a watermark follows at once, or when it is due."""
-        self._pacer.took(events)
+        self._pacer.add(events)
         self._has_events = True
         now = monotonic()
         due_at = self._pacer.due_at()
@@ -89,11 +84,10 @@ class Watermarks:
         self._has_events = False
         time_ns = 0
         if self._wall is not None and (now_ns := self._wall.now_ns()) is not None:
-            self._feed.follow_clock(now_ns)
+            self._days.follow_clock(now_ns)
             time_ns = now_ns
         self._sequencer.add_watermark(time_ns)
         self._pacer.sent(monotonic())
-        self._on_watermark()
 
     async def run(self) -> None:
         """The watermarks that are due later than the events that they follow, and those while nothing comes."""
@@ -113,5 +107,5 @@ class Watermarks:
                 self._timer = self._loop.call_later(self._pacer.due_at() - monotonic(), self._woken.set)
 
     def _pause(self) -> float:
-        is_open = self._wall is not None and self._sequencer.market.state.session != session_pb2.CLOSED
+        is_open = self._wall is not None and not self._sequencer.is_closed
         return OPEN_SECONDS if is_open else QUIET_SECONDS

@@ -1,4 +1,4 @@
-"""What a replay waits for: reference data before the first event, and readers that are behind.
+"""The gate before each batch of a replay: it waits for reference data, and for readers that are behind.
 
 So every replay of a day has the same frames, whatever the speed and however
 long the sources took.
@@ -19,10 +19,10 @@ log = get_logger(__name__)
 MAX_BEHIND_FRAMES: Final = 8192
 MAX_BEHIND_BYTES: Final = 16 * 1024 * 1024
 LOOK_SECONDS: Final = 0.005
-# One that takes nothing for so long does not hold the others up.
+# One that reads nothing for so long does not hold the others up.
 PATIENCE_SECONDS: Final = 10.0
-# How often it is told how far the reference data are.
-TELL_SECONDS: Final = 5.0
+# How often the log shows how far the reference data are.
+PROGRESS_SECONDS: Final = 5.0
 
 
 class ReplayGate:
@@ -44,35 +44,35 @@ class ReplayGate:
         self._stream = stream
         self._is_loaded = has_reference
         self._names = names
-        # The last frame of the slowest reader when it was given up.
-        self._given_up_at: int | None = None
+        # The last frame of the slowest reader when it was no longer waited for.
+        self._abandoned: int | None = None
 
     async def open(self) -> None:
         """Returns when the next batch may be sequenced."""
         if not self._is_loaded:
             await self._load()
             self._is_loaded = True
-        if (at := self._slowest()) is None:
-            self._given_up_at = None
+        if (slowest := self._slowest()) is None:
+            self._abandoned = None
             return
         progressed = monotonic()
-        while at is not None and at != self._given_up_at:
+        while slowest is not None and slowest != self._abandoned:
             if monotonic() - progressed > PATIENCE_SECONDS:
-                log.warning("replay goes on without a reader that takes nothing", frame=at)
-                self._given_up_at = at
+                log.warning("replay goes on without a reader that reads nothing", frame=slowest)
+                self._abandoned = slowest
                 return
             await asyncio.sleep(LOOK_SECONDS)
-            if (now_at := self._slowest()) != at:
-                at, progressed = now_at, monotonic()
+            if (newer := self._slowest()) != slowest:
+                slowest, progressed = newer, monotonic()
 
     async def _load(self) -> None:
-        """Minutes, where the vendor is asked for every symbol: tells now and then how far it is."""
+        """Loads reference data: for minutes, where the vendor is asked for every symbol."""
         began = monotonic()
-        loading = asyncio.create_task(self._reference.load_whole(self._names()), name="data_ingest.replay_reference")
+        loading = asyncio.create_task(self._reference.load_all(self._names()), name="data_ingest.replay_reference")
         try:
-            while not (await asyncio.wait({loading}, timeout=TELL_SECONDS))[0]:
+            while not (await asyncio.wait({loading}, timeout=PROGRESS_SECONDS))[0]:
                 seconds = round(monotonic() - began)
-                log.info("the replay waits for reference data", seconds=seconds, **self._reference.gathered_so_far)
+                log.info("the replay waits for reference data", seconds=seconds, **self._reference.gathered_counts)
             loading.result()
         finally:
             loading.cancel()
@@ -81,10 +81,11 @@ class ReplayGate:
     def _slowest(self) -> int | None:
         """The last frame of the slowest reader that is too far behind; None when none is."""
         ring = self._stream.ring
-        last = min((reader.position.sequence for reader in self._stream.readers), default=ring.newest)
-        if last + 1 < ring.oldest:
-            # The ring no longer has what it needs: it gets a snapshot.
+        slowest = min((reader.position.sequence for reader in self._stream.readers), default=ring.newest)
+        if slowest + 1 < ring.oldest:
+            # It has lost its position, and gets a snapshot.
             return None
-        if ring.newest - last > MAX_BEHIND_FRAMES:
-            return last
-        return last if last < ring.newest and ring.span_bytes(last + 1, ring.newest) > MAX_BEHIND_BYTES else None
+        if ring.newest - slowest > MAX_BEHIND_FRAMES:
+            return slowest
+        is_behind = slowest < ring.newest and ring.span_bytes(slowest + 1, ring.newest) > MAX_BEHIND_BYTES
+        return slowest if is_behind else None

@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from fastcore.market_state import MarketState
-from services.data_ingest import startup as opening
+from services.data_ingest import startup
 from services.market.calendar import TradingDay
 from tests.support.small_market import NAN, SmallMarket
 
@@ -29,16 +29,16 @@ def market_of(baselines: int, atrs: int, closes: int = 3) -> tuple[MarketState, 
 
 
 def test_a_market_with_all_its_reference_data_needs_none() -> None:
-    assert opening.has_reference(*market_of(baselines=3, atrs=3))
+    assert startup.has_reference(*market_of(baselines=3, atrs=3))
 
 
 @pytest.mark.parametrize(
     ("baselines", "atrs", "closes"), [(1, 3, 3), (2, 3, 3), (0, 3, 3), (3, 0, 3), (3, 3, 1), (0, 0, 0)]
 )
 def test_a_market_recorded_while_they_were_loading_needs_them(baselines: int, atrs: int, closes: int) -> None:
-    assert not opening.has_reference(*market_of(baselines, atrs, closes))
+    assert not startup.has_reference(*market_of(baselines, atrs, closes))
 
 
 def test_those_of_the_first_minutes_may_be_the_day_before_s() -> None:
     state, day = market_of(baselines=3, atrs=3)
-    assert not opening.has_reference(state, day._replace(pre_market_start_ns=state.now_ns - opening.SETTLED_NS + 1))
+    assert not startup.has_reference(state, day._replace(pre_market_start_ns=state.now_ns - startup.SETTLED_NS + 1))

@@ -1,0 +1,93 @@
+"""Why the feed brings nothing: its line is away, or events come and every one is set aside."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import get_logger
+
+log = get_logger(__name__)
+
+# So many events and so long, or a vendor's hiccup would count.
+MIN_EVENTS: Final = 1000
+MIN_SECONDS: Final = 60.0
+# They say nothing about the feed: it may repeat itself after a reconnection.
+_HARMLESS: Final = ("duplicate",)
+
+
+class SetAsideWatch:
+    """`min_seconds`: how long events come of which none is admitted, and how long none must come to forget them."""
+
+    def __init__(self, min_events: int = MIN_EVENTS, min_seconds: float = MIN_SECONDS) -> None:
+        self._min_events = min_events
+        self._min_seconds = min_seconds
+        self._admitted = -1
+        # As of the last event admitted.
+        self._since = 0.0
+        self._before: Counter[str] = Counter()
+        self._newest: Counter[str] = Counter()
+        self._newest_at = 0.0
+
+    def look(self, now: float, admitted: int, rejected: Mapping[str, int]) -> str | None:
+        """Returns why the feed is unhealthy, None if it is not; `now` is monotonic, the counts are since the start."""
+        counts = Counter({reason: count for reason, count in rejected.items() if reason not in _HARMLESS})
+        if counts != self._newest:
+            self._newest, self._newest_at = counts, now
+        if admitted != self._admitted or now - self._newest_at > self._min_seconds:
+            self._admitted, self._since, self._before = admitted, now, counts
+            return None
+        aside = counts - self._before
+        if aside.total() < self._min_events or now - self._since < self._min_seconds:
+            return None
+        (reason, count), *_ = aside.most_common()
+        seconds = now - self._since
+        return f"every event of the last {seconds:.0f} s was set aside: {aside.total()}, {count} of them as {reason}"
+
+
+class FeedHealth:
+    """The feed's unhealthy reason, of the line first; `set_unhealthy_reason` gets each that is new, None for none."""
+
+    def __init__(
+        self,
+        feed: FeedInput,
+        sequencer: Sequencer,
+        set_unhealthy_reason: Callable[[str | None], None],
+        set_aside: SetAsideWatch | None = None,
+    ) -> None:
+        self._feed = feed
+        self._sequencer = sequencer
+        self._set_unhealthy_reason = set_unhealthy_reason
+        self._watch = set_aside or SetAsideWatch()
+        self._line: str | None = None
+        self._set_aside: str | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the days or the events of the feed, in words."""
+        missing = [f"trading day {date} is missing: nothing of it came" for date in self._feed.days.missing]
+        return [*missing, *([self._set_aside] if self._set_aside is not None else [])]
+
+    def set_line(self, reason: str | None) -> None:
+        """Says why nothing comes; None when it comes again."""
+        self._line = reason
+        self._report()
+
+    def check(self) -> None:
+        """Looks at what was admitted and what was set aside; to be called now and then."""
+        reason = None
+        # With the wall's clock nothing is admitted between two days' sessions, and that is right.
+        if not (self._feed.is_wall and self._sequencer.is_closed):
+            admitted = sum(self._feed.admission.accepted.values())
+            reason = self._watch.look(monotonic(), admitted, self._feed.rejected)
+        if reason is not None:
+            reason = f"{reason}; the trading day in force is {self._sequencer.day.date}"
+            if self._set_aside is None:
+                log.error("nothing of the feed is admitted", reason=reason)
+        self._set_aside = reason
+        self._report()
+
+    def _report(self) -> None:
+        self._set_unhealthy_reason(self._line or self._set_aside)

@@ -1,0 +1,135 @@
+"""The rules that the stream carries: which trades count, from the vendor, and the lists' filters, from PostgreSQL."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import asyncpg
+
+from fastcore.trade_rules import fallback_rules, read_rules, rules_from_conditions
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.lists.scan_filters import ScanFilter, ScanFilterError, default_filters, scan_filter
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import described, reason_of
+from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.stores.notifications import CONNECT_SECONDS, SCANNER_FILTERS, follow_notifications
+from services.kit.vendor.client import VendorClient, VendorError
+
+log = get_logger(__name__)
+
+# How long the start waits for the vendor, and how long until it is asked again.
+FIRST_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 300.0
+
+FILTERS_QUERY: Final = (
+    "SELECT name, parameters::text AS parameters FROM scanner_filters WHERE enabled ORDER BY priority, name"
+)
+# A notification may be lost with its connection.
+REREAD_SECONDS: Final = 3.0
+
+
+class TradeRulesFollower:
+    """The sale conditions' rules: the vendor's, or the built-in ones while these cannot be had.
+
+    Args:
+        apply: gets the encoded TradeRules.
+        take_suspect_prints: False holds prints whose price is far off.
+    """
+
+    def __init__(self, vendor: VendorClient, apply: Callable[[bytes], None], take_suspect_prints: bool) -> None:
+        # A mask of the conditions that keep a trade from setting the price.
+        self.forbids_last = 0
+        self._vendor = vendor
+        self._apply = apply
+        self._take_suspect_prints = take_suspect_prints
+        self._is_fallback = True
+
+    async def load_first(self) -> None:
+        """Applies the vendor's rules, or the built-in ones when the vendor does not give any soon."""
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                await self._load()
+        except (VendorError, ValueError, TimeoutError) as error:
+            log.warning("the built-in trade rules hold", reason=described(error))
+            self._set(fallback_rules(self._take_suspect_prints))
+
+    async def run(self) -> None:
+        """Tries until the vendor's are there; never returns."""
+        while self._is_fallback:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self._load()
+            except (VendorError, ValueError) as error:
+                log.warning("the built-in trade rules still hold", reason=described(error))
+        await asyncio.get_running_loop().create_future()
+
+    async def _load(self) -> None:
+        rules = rules_from_conditions(await self._vendor.conditions(), self._take_suspect_prints)
+        self._set(rules)
+        self._is_fallback = False
+        log.info("trade rules from the vendor")
+
+    def _set(self, rules: bytes) -> None:
+        self.forbids_last = read_rules(rules)["forbids_last"]
+        log.info("trade rules", suspect_prints="take" if self._take_suspect_prints else "hold")
+        self._apply(rules)
+
+
+class FiltersFollower:
+    """The enabled rows of scanner_filters: those read last; before the first reading, the default ones.
+
+    Rows with wrong parameters are left out, logged and counted in `set_aside`. `stands_still`: True while no
+    watermark may come, so that the lists have to be ranked by the new filters at once.
+    """
+
+    def __init__(self, url: str, sequencer: Sequencer, stands_still: Callable[[], bool] = lambda: False) -> None:
+        self.set_aside: Counter[str] = Counter()
+        self._url = url
+        self._sequencer = sequencer
+        self._stands_still = stands_still
+        # Rows left out, and why.
+        self._left_out: dict[str, str] = {}
+
+    async def load_first(self) -> None:
+        """Reads them once, or applies the default ones when that cannot be done now."""
+        if not self._url:
+            self._apply(default_filters())
+            return
+        try:
+            connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
+            try:
+                await self._read(connection)
+            finally:
+                await connection.close(timeout=CONNECT_SECONDS)
+        except DATABASE_ERRORS as error:
+            log.warning("scanner_filters cannot be read, the default ones hold", reason=described(error))
+            self._apply(default_filters())
+
+    async def run(self) -> None:
+        """Follows them until cancelled."""
+        await follow_notifications(
+            self._url, SCANNER_FILTERS, lambda _: None, check=self._read, check_seconds=REREAD_SECONDS
+        )
+
+    async def _read(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        rows = await connection.fetch(FILTERS_QUERY, timeout=CONNECT_SECONDS)
+        filters: list[ScanFilter] = []
+        left_out: dict[str, str] = {}
+        for row in rows:
+            try:
+                filters.append(scan_filter(row["name"], row["parameters"]))
+            except ScanFilterError as error:
+                left_out[row["name"]] = reason_of(error)
+        for name, reason in left_out.items():
+            if self._left_out.get(name) != reason:
+                self.set_aside["scanner_filter"] += 1
+                log.warning("scanner filter left out", reason=reason)
+        self._left_out = left_out
+        self._apply(filters)
+
+    def _apply(self, filters: list[ScanFilter]) -> None:
+        if self._sequencer.set_list_filters(filters):
+            log.info("scanner filters", names=[each.name for each in filters])
+            if self._stands_still():
+                self._sequencer.add_watermark(0)
