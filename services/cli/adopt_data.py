@@ -1,4 +1,4 @@
-"""`tradeul adopt-data`: says whose the data of an earlier version are."""
+"""`tradeul adopt-data`: assigns the data of an earlier version to a market."""
 
 import click
 

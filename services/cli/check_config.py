@@ -18,7 +18,7 @@ PREFIX = "TRADEUL_"
 
 
 class Setting(NamedTuple):
-    """One environment variable. `is_set` says whether the environment names it."""
+    """One environment variable. `is_set`: the environment sets it."""
 
     name: str
     value: str
@@ -27,7 +27,7 @@ class Setting(NamedTuple):
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """What is wrong with the names in the environment: one line for each that is no setting."""
+    """Returns a line for each variable in the environment that is no setting."""
     known = list(VARIABLES.values())
     lines = []
     for name in sorted(environment):
@@ -73,7 +73,7 @@ def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Set
 @click.option(
     "--connect",
     is_flag=True,
-    help="Also try the key and each subscription at the vendor; a mesh that runs here is asked instead.",
+    help="Also try the key and each subscription at the vendor; where a mesh runs here, from its own connection.",
 )
 def check_config(connect: bool) -> None:
     """Print every setting that holds, or every error at once.

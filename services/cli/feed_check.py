@@ -1,7 +1,7 @@
-"""`tradeul check-config --connect`: what the vendor says to the key and to each subscription.
+"""`tradeul check-config --connect`: the vendor's answers to the key and to each subscription.
 
-The vendor takes one connection per key and evicts the older one, so a mesh that
-runs is asked what its own connection was told; only without one is another opened.
+The vendor takes one connection per key and evicts the older one, so the
+answers are those of the mesh that runs here; only without one is a connection opened.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ async def check_feed(settings: Settings) -> list[str]:
 
 
 async def _of_the_mesh(settings: Settings) -> FeedStatus | None:
-    """What a polygon_ws that runs already says; None when none does."""
+    """Returns the status of a polygon_ws that runs here; None without one."""
     async with open_channel(settings.address("polygon_ws")) as channel:
         stub = polygon_ws_pb2_grpc.PolygonWsServiceStub(channel)
         with contextlib.suppress(grpc.aio.AioRpcError):
@@ -66,10 +66,10 @@ async def _of_the_vendor(settings: Settings) -> list[str]:
         raise StartError(f"TRADEUL_SUBSCRIPTIONS: {error}") from error
 
     def take(message: memoryview) -> list[Status]:
-        said = decoder.decode(message)
+        statuses = decoder.decode(message)
         decoder.take()
         changed.set()
-        return said
+        return statuses
 
     connection = FeedConnection(
         polygon.ws_url, polygon.api_key, subscriptions, take, lambda state, detail: changed.set()
@@ -99,7 +99,7 @@ async def _of_the_vendor(settings: Settings) -> list[str]:
 
 
 def _is_answered(connection: FeedConnection) -> bool:
-    """Whether nothing more is to be waited for."""
+    """True if there is nothing more to wait for."""
     if connection.state is FeedState.SUBSCRIBED:
         return not connection.unanswered
     return connection.state in (FeedState.REFUSED, FeedState.BACKING_OFF)

@@ -27,7 +27,7 @@ FAILED: Final = 1
 @click.option("--from", "first", metavar="DATE", default="", help="First day; default: as many as the kind wants.")
 @click.option("--to", "last", metavar="DATE", default="", help="Last day; default: the newest complete one.")
 @click.option("--source", metavar="rest|PATH|s3://...", default="rest", show_default=True, help="Where it comes from.")
-@click.option("--no-splits", is_flag=True, help="Slots: as if no share had been split; asks the vendor nothing.")
+@click.option("--no-splits", is_flag=True, help="Slots: as if no share had been split, without requests to the vendor.")
 @click.option("--again", is_flag=True, help="Also what is stored already.")
 @click.option("--service", is_flag=False, flag_value="", default=None, metavar="HOST:PORT",
               help="Let the historical service do it; default: at its address by the settings.")  # fmt: skip
@@ -39,7 +39,7 @@ def load(kind: str, first: str, last: str, source: str, no_splits: bool, again: 
     try:
         request = make_request(kind, source, first, last, no_splits, again)
         settings = Settings.load()
-        # What the bar and the summary do not tell.
+        # Errors only: the rest is in the bar and the summary.
         configure(settings.model_copy(update={"log_level": "error"}), "load")
         run = _here(settings, request) if service is None else _there(settings, request, service)
         sys.exit(asyncio.run(_show(run, Console(stderr=True))))
@@ -50,7 +50,7 @@ def load(kind: str, first: str, last: str, source: str, no_splits: bool, again: 
 
 
 class Shown:
-    """What the bar shows, wherever the load runs."""
+    """Progress as the bar shows it, wherever the load runs."""
 
     def __init__(self) -> None:
         self.step = "starting"
@@ -169,7 +169,7 @@ async def _there(settings: Settings, request: Request, address: str) -> AsyncIte
 
     from services.kit.rpc.channel import open_channel
 
-    asked = historical_pb2.StartLoadRequest(
+    start = historical_pb2.StartLoadRequest(
         kind=request.kind,
         source=request.source,
         to=str(request.last or ""),
@@ -177,11 +177,11 @@ async def _there(settings: Settings, request: Request, address: str) -> AsyncIte
         again=request.again,
     )
     # A keyword of Python.
-    setattr(asked, "from", str(request.first or ""))
+    setattr(start, "from", str(request.first or ""))
     try:
         async with open_channel(address or settings.address("historical")) as channel:
             stub = historical_pb2_grpc.HistoricalServiceStub(channel)
-            job = await stub.StartLoad(asked)
+            job = await stub.StartLoad(start)
             try:
                 async for answer in stub.WatchLoad(historical_pb2.WatchLoadRequest(job_id=job.job_id)):
                     kind = answer.WhichOneof("response")

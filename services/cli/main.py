@@ -1,4 +1,4 @@
-"""The `tradeul` command. Each subcommand is loaded when it is asked for, so that services start quickly."""
+"""The `tradeul` command. Each subcommand is loaded when it is used, so that services start quickly."""
 
 import importlib
 import os
@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 import click
 
 from services.kit.runtime.errors import SettingsError, StartError
-from services.kit.runtime.redaction import described, place_of, redact
+from services.kit.runtime.redaction import described, location_of, redact
 
 # sysexits.h EX_CONFIG, by which the supervisor knows that starting again would not help.
 EXIT_CONFIG: Final = 78
@@ -37,11 +37,11 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if (place := COMMANDS.get(cmd_name)) is None:
+        if (target := COMMANDS.get(cmd_name)) is None:
             return None
-        module, _, attribute = place.partition(":")
+        module, _, attribute = target.partition(":")
         command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command), place
+        assert isinstance(command, click.Command), target
         return command
 
 
@@ -73,8 +73,8 @@ def main() -> None:
     except StartError as error:
         fail(str(error))
     except Exception as error:  # noqa: BLE001  # an operator gets a line, not a traceback
-        place = place_of(error)
-        fail(described(error) + (f" (at {place})" if place else ""))
+        location = location_of(error)
+        fail(described(error) + (f" (at {location})" if location else ""))
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

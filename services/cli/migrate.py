@@ -1,4 +1,4 @@
-"""`tradeul migrate`: brings the tables up to date, and says whose data they are."""
+"""`tradeul migrate`: brings the tables up to date, and notes whose data they hold."""
 
 import asyncio
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 FLUSH_SECONDS: Final = 2.0
-TELL_SECONDS: Final = 30.0
+LOG_SECONDS: Final = 30.0
 
 
 @click.command()
@@ -58,12 +58,12 @@ async def run(settings: Settings, folder: Path) -> None:
     from services.kit.rpc.frame_reader import FrameReader
     from services.record.core import Recording
 
-    asked_to_stop = stop_event()
+    stop_requested = stop_event()
     recording = Recording(folder)
     reader = FrameReader(settings.address("data_ingest"), recording, "record", wants_newest_state=True)
     reading = asyncio.create_task(reader.run(), name="record.reading")
     flushing = asyncio.create_task(keep_flushing(recording), name="record.flushing")
-    stop = asyncio.create_task(asked_to_stop.wait(), name="record.stop")
+    stop = asyncio.create_task(stop_requested.wait(), name="record.stop")
     try:
         done, _ = await asyncio.wait({reading, flushing, stop}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -78,12 +78,12 @@ async def run(settings: Settings, folder: Path) -> None:
 
 
 async def keep_flushing(recording: "Recording") -> None:
-    """Writes what waits every few seconds, and tells now and then."""
+    """Writes what is queued every few seconds, and logs progress now and then."""
     seconds = 0.0
     while True:
         await asyncio.sleep(FLUSH_SECONDS)
         recording.flush()
         seconds += FLUSH_SECONDS
-        if seconds >= TELL_SECONDS and recording.day is not None:
+        if seconds >= LOG_SECONDS and recording.day is not None:
             seconds = 0.0
             log.info("recording", date=str(recording.day.date), gaps=recording.gaps, **recording.day.rows)

@@ -28,7 +28,7 @@ log = get_logger(__name__)
 @click.option("--until", metavar="TIME", help="Stop there; the mesh stays up for questions.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where recorded days are (record's --out).")
 def replay(source: str, speed: str, start: str | None, until: str | None, folder: Path | None) -> None:
-    """Feed a day through the whole mesh, so that any list can be watched or asked as it was at any moment.
+    """Feed a day through the whole mesh, so that any list can be watched or queried as it was at any time.
 
     FILE is a flat file of trades or minute bars (trades_v1, minute_aggs_v1; .csv.gz or .csv). DATE is the day's
     recorded trades, or where there are none its minute bars in the database. TIMEs are New York times of that day.
@@ -63,7 +63,7 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
 
 
 def find(source: str, folder: Path) -> tuple[datetime.date | None, Path | None]:
-    """The day or the file that was asked for; a recorded file for a day, when `folder` has one.
+    """Returns the requested day or file; for a day its recorded file, when `folder` has one.
 
     Raises click.UsageError when it is neither.
     """
@@ -79,7 +79,7 @@ def find(source: str, folder: Path) -> tuple[datetime.date | None, Path | None]:
 
 
 def market_of(path: Path | None, date: datetime.date) -> Path | None:
-    """The market that a recording began with; None where there is none, or, said so, none that can be used."""
+    """Returns the market that a recording began with; None without one, or without a usable one, which is printed."""
     from services.market import recorded_market
     from services.replay.flat_file import TRADES, read_header
 
@@ -87,7 +87,7 @@ def market_of(path: Path | None, date: datetime.date) -> Path | None:
         return None
     if read_header(path).kind != TRADES:
         click.echo(
-            f"{market.name} is left out: a recording's minute bars tell volumes since its beginning only", err=True
+            f"{market.name} is left out: a recording's minute bars hold volumes since its beginning only", err=True
         )
         return None
     try:
@@ -121,13 +121,13 @@ def _prepared_date(path: Path, settings: Settings) -> datetime.date:
 
     is_terminal = sys.stderr.isatty()
 
-    def tell(step: str) -> None:
-        # Left at its beginning, so that a log line takes its place.
+    def show(step: str) -> None:
+        # Left at its beginning, so that a log line overwrites it.
         if is_terminal:
             click.echo(f"\r\x1b[K{path.name}: {step}\r", err=True, nl=False)
 
     with ctrl_c_is_an_interrupt():
-        day = prepare(path, cache_of(settings), tell)
+        day = prepare(path, cache_of(settings), show)
     if is_terminal:
         click.echo("\r\x1b[K", err=True, nl=False)
     manifest = day.manifest

@@ -59,20 +59,20 @@ def create(module: Module, settings: Settings) -> "Service":
 async def run(modules: Sequence[Module], settings: Settings) -> None:
     """Starts them in order, serves until a signal, stops them in reverse.
 
-    Raises what a service's start or work raised, after all are stopped.
+    Raises the error of a service that failed, after all are stopped.
     """
     from services.kit.rpc.server import Host
 
-    asked_to_stop = stop_event()
+    stop_requested = stop_event()
     hosts: list[Host] = []
     try:
         for module in modules:
             host = Host(create(module, settings), serve_grpc=module.protocol == "grpc")
-            if not await _unless_stopped(host, asked_to_stop):
+            if not await _unless_stopped(host, stop_requested):
                 return
             hosts.append(host)
         working = [asyncio.create_task(host.wait()) for host in hosts]
-        stop = asyncio.create_task(asked_to_stop.wait())
+        stop = asyncio.create_task(stop_requested.wait())
         try:
             done, _ = await asyncio.wait([*working, stop], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -86,10 +86,10 @@ async def run(modules: Sequence[Module], settings: Settings) -> None:
             await host.stop()
 
 
-async def _unless_stopped(host: "Host", asked_to_stop: asyncio.Event) -> bool:
-    """Starts `host`; whether it has, before a stop was asked for."""
+async def _unless_stopped(host: "Host", stop_requested: asyncio.Event) -> bool:
+    """Starts `host`; returns False if a stop was requested before it had started."""
     start = asyncio.create_task(host.start())
-    stop = asyncio.create_task(asked_to_stop.wait())
+    stop = asyncio.create_task(stop_requested.wait())
     await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     if not start.done():

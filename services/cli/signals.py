@@ -12,10 +12,10 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def ctrl_c_is_an_interrupt() -> Iterator[None]:
-    """Raises KeyboardInterrupt in place of whatever error a Ctrl-C within led to; for the main thread.
+    """Raises KeyboardInterrupt instead of any error that a Ctrl-C within led to; for the main thread.
 
     DuckDB answers one with "Query interrupted", or, while it imports something, with another error.
-    Where Ctrl-C is ignored, or somebody else's, it stays so.
+    Where Ctrl-C is ignored, or has another handler, it stays so.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -43,12 +43,12 @@ def stop_event() -> asyncio.Event:
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
 
-    def ask() -> None:
+    def request_stop() -> None:
         event.set()
         for each in STOP_SIGNALS:
             loop.remove_signal_handler(each)
             signal.signal(each, signal.SIG_DFL)
 
     for each in STOP_SIGNALS:
-        loop.add_signal_handler(each, ask)
+        loop.add_signal_handler(each, request_stop)
     return event

@@ -75,7 +75,7 @@ def make_console() -> Console:
 
 
 def make_request(list_name: str | None, filter_text: str | None, order_by: str | None, limit: int) -> ListRequest:
-    """What to ask the scanner for; raises click.UsageError when it is neither a list nor a custom scan."""
+    """Returns the request to the scanner; raises click.UsageError when it is neither a list nor a custom scan."""
     is_custom = filter_text is not None or order_by is not None
     if (list_name is None) != is_custom:
         raise click.UsageError("expected either LIST or --filter and --order")

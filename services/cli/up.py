@@ -25,7 +25,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @click.command()
 def up() -> None:
-    """Run the whole mesh: stores, services and the public door. Ctrl-C stops it, a second one kills it."""
+    """Run the whole mesh: stores, services and the gateway. Ctrl-C stops it, a second one kills it."""
     began = monotonic()
     settings = Settings.load()
     configure(settings, "up")
@@ -39,9 +39,9 @@ def up() -> None:
 async def run(settings: Settings, began: float) -> None:
     """Runs the mesh until a signal; raises StartError when it cannot start or go on, after all is stopped."""
     supervisor = Supervisor(mesh.specs_of(settings), line_sink(settings))
-    asked_to_stop = stop_event(supervisor)
+    stop_requested = stop_event(supervisor)
     living = asyncio.create_task(_live(supervisor, settings, began), name="up.live")
-    stop = asyncio.create_task(asked_to_stop.wait(), name="up.stop")
+    stop = asyncio.create_task(stop_requested.wait(), name="up.stop")
     try:
         await asyncio.wait({living, stop}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -65,14 +65,14 @@ def stop_event(supervisor: Supervisor) -> asyncio.Event:
     """Set at the first signal; another one kills every child."""
     event = asyncio.Event()
 
-    def ask() -> None:
+    def request_stop() -> None:
         if event.is_set():
             log.warning("killing")
             supervisor.kill()
         event.set()
 
     for each in STOP_SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(each, ask)
+        asyncio.get_running_loop().add_signal_handler(each, request_stop)
     return event
 
 
@@ -87,8 +87,8 @@ def line_sink(settings: Settings) -> LineSink:
 
 
 def welcome(settings: Settings, seconds: float) -> str:
-    """Where to look, once everything serves."""
-    door = f"http://{settings.address('gateway')}"
+    """Returns the text that shows where to look, once everything serves."""
+    gateway = f"http://{settings.address('gateway')}"
     if settings.is_replay:
         replay = settings.replay
         speed = replay.speed if replay.speed == "max" else f"{replay.speed:g} times its speed"
@@ -99,14 +99,14 @@ def welcome(settings: Settings, seconds: float) -> str:
     else:
         market = settings.polygon.ws_url
     return f"""
-Tradeul is ready after {seconds:.1f} s: {door}
+Tradeul is ready after {seconds:.1f} s: {gateway}
 The market is {market}
 The data are {mesh.stores_of(settings)}
 
-  curl {door}/health
-  curl {door}/api/session/current
-  curl "{door}/api/v1/scanner/lists/gappers_up?limit=5"
-  curl -N "{door}/api/v1/scanner/lists/gappers_up:watch?min_interval_ms=500"
+  curl {gateway}/health
+  curl {gateway}/api/session/current
+  curl "{gateway}/api/v1/scanner/lists/gappers_up?limit=5"
+  curl -N "{gateway}/api/v1/scanner/lists/gappers_up:watch?min_interval_ms=500"
   {tradeul_program()} top gappers_up
 
 Ctrl-C stops everything.
@@ -114,7 +114,7 @@ Ctrl-C stops everything.
 
 
 def tradeul_program() -> str:
-    """How the command is called from here."""
+    """Returns the command as it is called from this folder."""
     program = Path(sys.executable).with_name("tradeul")
     if not program.exists():
         return f"{os.path.relpath(sys.executable)} -m services.cli.main"

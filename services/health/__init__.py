@@ -1,1 +1,1 @@
-"""The mesh's health as the public door shows it."""
+"""The mesh's health as the gateway shows it."""

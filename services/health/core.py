@@ -1,4 +1,4 @@
-"""What is known of each service's health, and the one answer that follows from it: no I/O."""
+"""The newest state of each service, and whether the mesh is healthy by them: no I/O."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
@@ -7,32 +7,32 @@ from services.kit.runtime.errors import SERVICES_NOT_SERVING
 
 SERVING: Final = "SERVING"
 NOT_SERVING: Final = "NOT_SERVING"
-# Nobody answers there, or not any more.
+# Nothing answers there.
 UNREACHABLE: Final = "UNREACHABLE"
 
 
 class MeshHealth:
     """The newest state of every service.
 
-    `names`: all services of the mesh, unreachable until heard of. `needed`: those
-    of them without which the public door cannot do its work.
+    `names`: all services of the mesh, UNREACHABLE until their first report. `needed`: those
+    of them without which the gateway cannot serve.
     """
 
     def __init__(self, names: Collection[str], needed: Collection[str]) -> None:
         if missing := sorted(set(needed) - set(names)):
-            raise ValueError(f"expected the door's needs among the services, was {', '.join(missing)} too")
+            raise ValueError(f"expected the needed services among all, was {', '.join(missing)} too")
         self._states = dict.fromkeys(names, UNREACHABLE)
         self._needed = frozenset(needed)
-        # What works with less than it should, by who says so.
+        # By the service that warns.
         self._warnings: dict[str, tuple[str, ...]] = {}
 
     @property
     def warnings(self) -> list[str]:
-        """What works with less than it should, each beginning with its service's name."""
+        """Sentences on what is degraded, each beginning with its service's name."""
         return [text for texts in self._warnings.values() for text in texts]
 
-    def warned(self, name: str, warnings: Sequence[str]) -> bool:
-        """Takes all that a service warns of now; whether it is something else than before."""
+    def set_warnings(self, name: str, warnings: Sequence[str]) -> bool:
+        """Sets all present warnings of a service; returns True if they have changed."""
         if self._warnings.get(name, ()) == (fresh := tuple(warnings)):
             return False
         self._warnings[name] = fresh
@@ -43,15 +43,15 @@ class MeshHealth:
         """Each service's grpc.health.v1 state by name, or UNREACHABLE."""
         return self._states
 
-    def saw(self, name: str, state: str) -> bool:
-        """Takes a service's new state; whether it is another than before."""
+    def set_state(self, name: str, state: str) -> bool:
+        """Sets a service's state; returns True if it has changed."""
         if self._states[name] == state:
             return False
         self._states[name] = state
         return True
 
     def check(self) -> None:
-        """Raises SERVICES_NOT_SERVING when the door cannot do its work: names who is missing, with all states."""
+        """Raises SERVICES_NOT_SERVING, with all states, when needed services are not serving."""
         missing = [f"{name} ({state})" for name, state in self._states.items() if self._is_missing(name, state)]
         if missing:
             raise SERVICES_NOT_SERVING.error(f"not serving: {', '.join(missing)}", **self._states)

@@ -1,13 +1,14 @@
-"""Follows one service's state: told of changes by grpc.health.v1; a service without gRPC is asked."""
+"""Follows one service: its state, by a watch of grpc.health.v1 or else by polling /readyz, and its warnings."""
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, polygon_ws_pb2, polygon_ws_pb2_grpc
 
 from services.health.core import NOT_SERVING, SERVING, UNREACHABLE
 from services.kit.rpc.channel import open_channel
@@ -17,14 +18,21 @@ from services.kit.runtime.settings import Address
 
 log = get_logger(__name__)
 
-# A server that refuses to be watched is asked again after so long.
+# Pause before a watch that was refused is tried again.
 PAUSE_SECONDS: Final = 1.0
-# How often a service without gRPC is asked.
-ASK_SECONDS: Final = 2.0
+# Interval of polling warnings, and a service without gRPC.
+POLL_SECONDS: Final = 2.0
+FEED: Final = "polygon_ws"
+SEQUENCER: Final = "data_ingest"
+ANSWER_SECONDS: Final = 2.0
+# Enough to see the cause; GetFeedStatus has all of them.
+MAX_WARNINGS: Final = 10
+
+FeedStatus = polygon_ws_pb2.FeedStatus
 
 
-async def watch(name: str, target: Address | str, saw: Callable[[str, str], None]) -> None:
-    """Calls `saw(name, state)` with every state that the service at `target` tells, until cancelled.
+async def watch(name: str, target: Address | str, on_change: Callable[[str, str], None]) -> None:
+    """Calls `on_change(name, state)` with every state that the service at `target` reports, until cancelled.
 
     A connection that is lost means UNREACHABLE; the channel looks for the service
     again by itself, and its keep-alive notices one that hangs.
@@ -35,20 +43,62 @@ async def watch(name: str, target: Address | str, saw: Callable[[str, str], None
             call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
             try:
                 async for response in call:
-                    saw(name, health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+                    on_change(name, health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
                 why = "the service ended the stream"
             except grpc.aio.AioRpcError as error:
                 why = f"{error.code().name}: {error.details()}"
             finally:
                 call.cancel()
             log.debug("watch ended", name=name, reason=why)
-            saw(name, UNREACHABLE)
+            on_change(name, UNREACHABLE)
             await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.25, 1.0))
 
 
-async def ask(name: str, target: Address, saw: Callable[[str, str], None]) -> None:
-    """Calls `saw(name, state)` with what /readyz of a service without gRPC says, again and again until cancelled."""
+async def poll(name: str, target: Address, on_change: Callable[[str, str], None]) -> None:
+    """Calls `on_change(name, state)` repeatedly until cancelled, with the state by the service's /readyz."""
     while True:
         status = await http_status(target.host, target.port, "/readyz")
-        saw(name, UNREACHABLE if status is None else SERVING if status == HTTPStatus.OK else NOT_SERVING)
-        await asyncio.sleep(ASK_SECONDS)
+        on_change(name, UNREACHABLE if status is None else SERVING if status == HTTPStatus.OK else NOT_SERVING)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def feed_warnings(status: FeedStatus) -> list[str]:
+    """Returns a sentence for each subscription that is refused, and one when the feed is not subscribed."""
+    found = []
+    if status.state != FeedStatus.SUBSCRIBED:
+        found.append(f"{FEED}: {FeedStatus.State.Name(status.state)}: {status.detail}")
+    refused = sorted(status.refused_subscriptions.items())
+    found += [f"{FEED}: the vendor refuses {name}: {reason}" for name, reason in refused[:MAX_WARNINGS]]
+    if (more := len(refused) - MAX_WARNINGS) > 0:
+        found.append(f"{FEED}: the vendor refuses {more} more subscriptions")
+    return found
+
+
+async def poll_feed(channel: grpc.aio.Channel) -> list[str]:
+    stub = polygon_ws_pb2_grpc.PolygonWsServiceStub(channel)
+    return feed_warnings(await stub.GetFeedStatus(polygon_ws_pb2.GetFeedStatusRequest(), timeout=ANSWER_SECONDS))
+
+
+async def poll_sequencer(channel: grpc.aio.Channel) -> list[str]:
+    stub: Any = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
+    request = data_ingest_pb2.GetSequencerStatusRequest()
+    status = await stub.GetSequencerStatus(request, timeout=ANSWER_SECONDS)
+    return [f"{SEQUENCER}: {text}" for text in status.warnings]
+
+
+SOURCES: Final[dict[str, Callable[[grpc.aio.Channel], Awaitable[list[str]]]]] = {
+    FEED: poll_feed,
+    SEQUENCER: poll_sequencer,
+}
+
+
+async def follow_warnings(name: str, target: Address | str, on_change: Callable[[str, Sequence[str]], None]) -> None:
+    """Calls `on_change(name, warnings)` repeatedly until cancelled; with none while the service does not answer."""
+    async with open_channel(target) as channel:
+        while True:
+            try:
+                on_change(name, await SOURCES[name](channel))
+            except grpc.aio.AioRpcError:
+                # Its state shows that it does not answer.
+                on_change(name, ())
+            await asyncio.sleep(POLL_SECONDS)

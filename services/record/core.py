@@ -18,7 +18,7 @@ from services.record.rows import RowWriter
 log = get_logger(__name__)
 
 _FRAME: Final = {field.name: field.number for field in frame_pb2.Frame.DESCRIPTOR.fields}
-# What waits to be written is written at the latest when it is so much.
+# Queued rows of this size are written at once.
 MAX_WAITING_BYTES: Final = 1 << 20
 
 
@@ -71,8 +71,8 @@ class Recording:
         try:
             state = state_of(data)
         except ValueError as error:
-            raise FrameError(f"whole state at {position} cannot be read: {error}") from error
-        # In order: what waits belongs to the place before.
+            raise FrameError(f"snapshot at {position} cannot be read: {error}") from error
+        # In order: what is queued comes before the new position.
         self.flush()
         # With another day another stream begins, and nothing of this day is missing.
         if self._position is not None and (self._day is None or state.trading_date == str(self._day.date)):
@@ -93,7 +93,7 @@ class Recording:
         self.unhealthy_reason = reason
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Writes what is queued."""
         if self._day is not None and self._position is not None and self._position != self._written:
             self._day.flush(self._position, self._rows.sequence, self._symbols, self.gaps)
             self._written = self._position

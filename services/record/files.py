@@ -38,7 +38,7 @@ _GZIP: Final = 31
 
 
 class RecordingState(msgspec.Struct):
-    """What the files hold, and what it takes to go on."""
+    """The contents of the files, and the context to go on with them."""
 
     date: datetime.date
     epoch: int
@@ -76,7 +76,7 @@ class DayRecording:
             recorded_market.write(self._market, head, market)
 
     def go_on(self, state: RecordingState) -> None:
-        """Goes on with files as `state` says they are, cutting off what is behind."""
+        """Goes on with files as they were at `state`, cutting off what follows."""
         for kind, size in state.sizes.items():
             path = self._paths[kind]
             there = path.stat().st_size if path.exists() else 0
@@ -85,7 +85,7 @@ class DayRecording:
             if there > size:
                 os.truncate(path, size)
                 log.warning(
-                    "the end of a recording, written without its place in the stream, is cut off", file=str(path)
+                    "the end of a recording, written without its position in the stream, is cut off", file=str(path)
                 )
             self._sizes[kind] = size
 

@@ -16,7 +16,7 @@ from services.data_ingest import startup
 from services.data_ingest.feed.feed_health import SetAsideWatch
 from services.data_ingest.stream.epochs import FILE, read_last
 from services.data_ingest.vendor_snapshot import poller as snapshot_poller
-from services.health.warnings import follow_warnings
+from services.health.watcher import follow_warnings
 from services.kit.lists.scan_filters import default_filters
 from services.kit.runtime.settings import Settings
 from tests.support.running_scanner import running_scanner

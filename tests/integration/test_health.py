@@ -188,8 +188,8 @@ async def test_questions_cost_the_services_nothing(mesh: SmallMesh) -> None:
     assert REGISTRY.get_sample_value(*handled) == checks
 
 
-async def test_a_service_without_grpc_is_asked(mesh: SmallMesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "ASK_SECONDS", POLL_SECONDS)
+async def test_a_service_without_grpc_is_polled(mesh: SmallMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "POLL_SECONDS", POLL_SECONDS)
     status = "200 OK"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

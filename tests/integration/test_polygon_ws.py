@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 from websockets.exceptions import ConnectionClosed
 
-from services.health.warnings import feed_warnings
+from services.health.watcher import feed_warnings
 from services.polygon_ws.connection import FeedState
 from tests.support.feed import RunningFeed, message, quick, running_feed, trade
 from tests.support.vendor_server import VendorServer

@@ -3,8 +3,8 @@
     .tradeul/simulator/{postgres,redis,journal,sequencer.epoch,flat,replay,gateway,log,lock}
     .tradeul/vendor/...
 
-Earlier versions kept both markets' data in `.tradeul` itself, and did not say whose they were: somebody has to,
-with `tradeul adopt-data`, before they are used again.
+Earlier versions kept both markets' data in `.tradeul` itself, without noting whose they were: `tradeul adopt-data`
+assigns them before they are used again.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def market_directory(settings: Settings) -> Path:
 
 
 def left_behind(data_dir: Path) -> list[str]:
-    """What an earlier version kept in the directory itself."""
+    """Returns the names of what an earlier version kept in the directory itself."""
     return [name for name in KEPT if (data_dir / name).exists()]
 
 

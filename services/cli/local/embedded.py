@@ -34,7 +34,7 @@ READY_TIMEOUT_SECONDS: Final = 2.0
 
 
 def _package_directory(package: str, wheel: str) -> Path:
-    """Where an installed package's files are, without importing it."""
+    """Returns the folder of an installed package, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise StartError(f"expected the package {wheel} for the embedded mesh: pip install 'tradeul[embedded]'")
@@ -126,12 +126,12 @@ def _namespaces_work(identity: str) -> bool:
 
 
 def _may_pass(path: Path) -> bool:
-    """Whether anybody may reach `path`."""
+    """True if every user may reach `path`."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
 
 
 def postgres_identity(data: Path) -> str:
-    """Whom PostgreSQL, which refuses to be root, runs as: child.py's IDENTITY.
+    """Returns the user that PostgreSQL, which refuses to be root, runs as: child.py's IDENTITY.
 
     An ordinary user's PostgreSQL is that user's. Root's appears as an
     unprivileged user in a user namespace, or where there are none, is one; data
@@ -170,8 +170,8 @@ def _run_as(identity: str, *command: str, text: str = "") -> None:
     launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), identity]
     result = subprocess.run([*launcher, *command], check=False, capture_output=True, input=text.encode())
     if result.returncode != 0:
-        said = (result.stderr or result.stdout).decode(errors="replace").strip()
-        raise StartError(f"{Path(command[0]).name} ended with status {result.returncode}: {said}")
+        output = (result.stderr or result.stdout).decode(errors="replace").strip()
+        raise StartError(f"{Path(command[0]).name} ended with status {result.returncode}: {output}")
 
 
 def _create_cluster(programs: Path, data: Path, identity: str) -> None:

@@ -78,7 +78,7 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
 
 
 def stores_of(settings: Settings) -> str:
-    """Whose data are used, and where they are, for people."""
+    """Returns, for people, whose data are used and where they are."""
     whose = "the simulator's" if settings.uses_simulator else "the vendor's"
     urls = [without_password(url) for url in (settings.database_url, settings.redis_url) if url]
     if settings.is_replay and settings.redis_url:
@@ -120,7 +120,7 @@ def readiness(module: Module, address: Address) -> Ready:
                 await check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=HEALTH_SECONDS)
             except grpc.aio.AioRpcError:
                 return False
-            # The port opens after start(): whether it can do its work right now is what /health tells.
+            # The port opens after start(): whether it can do its work right now is shown by /health.
             return True
 
     return http_ready if module.protocol == "http" else grpc_ready
@@ -145,7 +145,7 @@ def check_ports(ports: Mapping[str, Address]) -> None:
     lines += _repeated(ports)
     if lines:
         raise StartError(
-            "cannot listen where the settings say (is another mesh running?):\n  "
+            "cannot listen at these addresses of the settings (is another mesh running?):\n  "
             + "\n  ".join(lines)
             + "\nTRADEUL_<SERVICE>_ADDRESS=host:port moves a service, TRADEUL_METRICS_PORT_OFFSET the metrics"
         )
@@ -155,13 +155,13 @@ def _port_problem(address: Address) -> str:
     if address.port == 0:
         return f"expected a port by which peers can find it, was {address}"
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
+        family, kind, protocol, _, socket_address = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as probe:
             # As servers do: connections that linger from a run before are no hindrance.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+            probe.bind(socket_address)
             probe.listen(1)
     except OSError as error:
         return f"{address}: {error.strerror or error}"

@@ -2,7 +2,7 @@
 
 Each child starts when all it needs are ready, and is started again when it ends
 by itself. A child that was never ready and fails START_ATTEMPTS times, or that
-says its settings are wrong, ends the whole start with a clear error.
+reports wrong settings, ends the whole start with a clear error.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class Supervisor:
         }
 
     def starts(self, name: str) -> int:
-        """How often `name` has been started."""
+        """Returns how often `name` has been started."""
         return self._children[name].starts
 
     async def start(self) -> None:
@@ -108,7 +108,7 @@ class Supervisor:
             await asyncio.gather(everything, return_exceptions=True)
 
     async def wait(self) -> None:
-        """Returns never; raises StartError when a child says that it cannot go on."""
+        """Returns never; raises StartError when a child cannot go on."""
         assert self._failure is not None, "start() first"
         await asyncio.shield(self._failure)
 

@@ -25,7 +25,7 @@ class Reason(NamedTuple):
 
 
 class ServiceError(Exception):
-    """An error with a reason of the catalogue, for whoever sent the request."""
+    """An error with a reason of the catalogue, for the sender of the request."""
 
     def __init__(self, reason: Reason, message: str, metadata: dict[str, str] | None = None) -> None:
         message = redact(message)
@@ -40,7 +40,7 @@ class SettingsError(Exception):
 
 
 class StartError(Exception):
-    """Something needed to start is not there; the message says what to do."""
+    """Something needed at startup is missing; the message says what to do."""
 
 
 # The sender's mistakes: the same request fails again.
@@ -52,7 +52,7 @@ INVALID_SYMBOL: Final = Reason("INVALID_SYMBOL", "INVALID_ARGUMENT", False)
 INVALID_DATE: Final = Reason("INVALID_DATE", "INVALID_ARGUMENT", False)
 INVALID_POSITION: Final = Reason("INVALID_POSITION", "INVALID_ARGUMENT", False)
 INVALID_SUBSCRIPTION: Final = Reason("INVALID_SUBSCRIPTION", "INVALID_ARGUMENT", False)
-# The grammar of streams: open first and once, then acks.
+# The order of a stream's messages: open first and once, then acks.
 OPEN_EXPECTED: Final = Reason("OPEN_EXPECTED", "INVALID_ARGUMENT", False)
 OPEN_REPEATED: Final = Reason("OPEN_REPEATED", "INVALID_ARGUMENT", False)
 UNKNOWN_LIST: Final = Reason("UNKNOWN_LIST", "NOT_FOUND", False)
@@ -67,11 +67,11 @@ UNKNOWN_LOAD: Final = Reason("UNKNOWN_LOAD", "NOT_FOUND", False)
 LOAD_RUNNING: Final = Reason("LOAD_RUNNING", "FAILED_PRECONDITION", True)
 NOT_A_TRADING_DAY: Final = Reason("NOT_A_TRADING_DAY", "NOT_FOUND", False)
 DATE_OUT_OF_CALENDAR: Final = Reason("DATE_OUT_OF_CALENDAR", "OUT_OF_RANGE", False)
-# The public door's own (gateway/envoy.yaml).
+# The gateway's own (gateway/envoy.yaml).
 UNKNOWN_ROUTE: Final = Reason("UNKNOWN_ROUTE", "NOT_FOUND", False)
 REQUEST_TOO_LARGE: Final = Reason("REQUEST_TOO_LARGE", "INVALID_ARGUMENT", False)
 TIMED_OUT: Final = Reason("TIMED_OUT", "DEADLINE_EXCEEDED", True)
-# The state of things: it can pass.
+# A state that can pass.
 CLOCK_UNKNOWN: Final = Reason("CLOCK_UNKNOWN", "UNAVAILABLE", True)
 NOT_READY: Final = Reason("NOT_READY", "UNAVAILABLE", True)
 TASK_RUNNING: Final = Reason("TASK_RUNNING", "ALREADY_EXISTS", True)
@@ -82,9 +82,9 @@ VENDOR_UNAVAILABLE: Final = Reason("VENDOR_UNAVAILABLE", "UNAVAILABLE", True)
 TOO_MANY_LOOKUPS: Final = Reason("TOO_MANY_LOOKUPS", "RESOURCE_EXHAUSTED", True)
 TOO_MANY_SCANS: Final = Reason("TOO_MANY_SCANS", "RESOURCE_EXHAUSTED", True)
 TOO_MANY_STREAMS: Final = Reason("TOO_MANY_STREAMS", "RESOURCE_EXHAUSTED", True)
-# Another reader took this one's place.
+# A newer reader has replaced this one.
 SUPERSEDED: Final = Reason("SUPERSEDED", "ABORTED", False)
-# Ours: a defect, logged with its place on the server.
+# A defect of ours, logged on the server with the file and line.
 INTERNAL: Final = Reason("INTERNAL", "INTERNAL", False)
 
 CATALOGUE: Final = tuple(value for value in list(globals().values()) if isinstance(value, Reason))

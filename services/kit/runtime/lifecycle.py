@@ -1,11 +1,11 @@
-"""What every service is: three coroutines in a drawn state machine.
+"""A service as three coroutines, start, run and stop, and its state machine.
 
     NEW -> STARTING -> RUNNING -> STOPPING -> TERMINATED
               |           |          |
               +-----------+----------+--> FAILED
 
 `services.kit.rpc.server.Host` drives it: start(), then gRPC is served and health is
-SERVING, then run() until a stop is asked for or it fails, then drain(), then the
+SERVING, then run() until a stop is requested or it fails, then drain(), then the
 server closes, then stop(). Health and readiness are derived from the state.
 """
 
@@ -56,7 +56,7 @@ class Service:
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why it cannot do its work although it runs; None when it can."""
+        """The reason why it cannot do its work although it runs; None when it can."""
         return self._unhealthy_reason
 
     @property
@@ -65,7 +65,7 @@ class Service:
         return self._state.value if self._unhealthy_reason is None else f"{self._state.value}: {self._unhealthy_reason}"
 
     def set_unhealthy_reason(self, reason: str | None) -> None:
-        """Says why it cannot do its work, or that it can again: health is NOT_SERVING meanwhile."""
+        """Sets the reason why it cannot do its work, or None when it can again; health is NOT_SERVING meanwhile."""
         if reason != self._unhealthy_reason:
             self._unhealthy_reason = reason
             for listener in self._listeners:

@@ -10,32 +10,32 @@ from typing import Any, Final
 
 import structlog
 
-from services.kit.runtime.redaction import described, place_of, redact, redacted
+from services.kit.runtime.redaction import described, location_of, redact, redacted
 from services.kit.runtime.settings import Settings
 
-# Loggers are looked up once; not where a test changes where they go.
+# Off in tests that change where logs go.
 CACHES_LOGGERS = True
 
 Event = MutableMapping[str, Any]
 
 
 def errors_in_one_line(logger: Any, _: str, event: Event) -> Event:
-    """An exception becomes its reason and its place. Its traceback, without variables, is for developers: at debug."""
+    """Replaces an exception by its reason, file and line; its traceback, for developers, is logged at debug only."""
     given = event.pop("exc_info", None)
     if not given:
         return event
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exc_info()[1]
     if error is not None:
         event.setdefault("error", described(error))
-        if place := place_of(error):
-            event["at"] = place
+        if location := location_of(error):
+            event["at"] = location
         if logging.getLogger().isEnabledFor(logging.DEBUG):
             event["traceback"] = "".join(traceback.format_exception(error))
     return event
 
 
 def without_secrets(logger: Any, _: str, event: Event) -> Event:
-    """Takes keys and passwords out of every value, whoever logged it."""
+    """Replaces keys and passwords in every value by ***."""
     return {name: redacted(value) for name, value in event.items()} if event else event
 
 
@@ -74,7 +74,7 @@ def configure(settings: Settings, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # Each request of the vendor's REST, and each look at a timetable, at info would drown everything else.
+    # At info each request of the vendor's REST would be a line.
     for chatty in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.contextvars.bind_contextvars(service=service)
@@ -88,7 +88,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, _: TracebackType | None) -> None:
-    """What nobody caught, in a thread or at the top."""
+    """Logs an exception that nothing caught, in a thread or in the main program."""
     if error is None or issubclass(kind, KeyboardInterrupt):
         sys.stderr.write(f"{redact(kind.__name__)}\n")
     else:

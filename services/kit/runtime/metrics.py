@@ -44,7 +44,7 @@ SERVICE_STATE = Gauge("tradeul_service_running", "1 while the service is RUNNING
 RPC_HANDLED = Counter("tradeul_rpc_handled", "RPCs ended, by status code.", ["method", "code"])
 RPC_OPEN = Gauge("tradeul_rpc_open", "RPCs under way.", ["method"])
 RPC_SECONDS = Histogram(
-    "tradeul_rpc_seconds", "How long unary RPCs took to answer.", ["method"], buckets=LATENCY_BUCKETS
+    "tradeul_rpc_seconds", "Time from a unary RPC's request to its response.", ["method"], buckets=LATENCY_BUCKETS
 )
 
 
@@ -82,7 +82,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are not worth a line each."""
+        """Scrapes are not logged."""
 
 
 class _Server(ThreadingWSGIServer):

@@ -18,7 +18,7 @@ class Packaged(NamedTuple):
     pattern: str = ""
 
     def path(self) -> Path:
-        """Where it is; raises StartError when it is missing, or when the folder holds no file of the pattern."""
+        """Returns the path; raises StartError when it is missing, or when the folder holds no file of the pattern."""
         try:
             path = Path(str(files(self.package) / self.name))
         except ModuleNotFoundError as error:
@@ -33,7 +33,7 @@ class Packaged(NamedTuple):
 LISTS: Final = Packaged("services.kit.lists", "lists.toml")
 MIGRATIONS: Final = Packaged("services.kit.stores", "migrations", "*.sql")
 GATEWAY_TEMPLATE: Final = Packaged("gateway", "envoy.yaml")
-# What Envoy transcodes by, and the answer to /openapi.json.
+# Envoy transcodes by the first, and serves the second at /openapi.json.
 DESCRIPTOR_SET: Final = Packaged("gateway", "tradeul.binpb")
 OPENAPI: Final = Packaged("gateway", "openapi.json")
 # Read when the OpenAPI document is made.
@@ -52,7 +52,7 @@ def check_installed() -> None:
 
 
 def checkout() -> Path:
-    """The checkout that this code is run from, for tools that write into it; raises StartError where there is none."""
+    """Returns the checkout that this code is run from, for tools that write into it; raises StartError without one."""
     root = GATEWAY_TEMPLATE.path().parent.parent
     if not (root / "protos" / "buf.yaml").exists():
         raise StartError(f"expected to be run from a checkout, was in {root}")

@@ -1,7 +1,7 @@
-"""How errors are shown: never empty, in one line, and without a secret.
+"""Errors as they are shown: never empty, in one line, and without secrets.
 
 `reason_of(error)` is the text of an error for logs, job records and answers;
-`redact(text)` takes out what nobody may read. Settings.load() says which values those are.
+`redact(text)` replaces secrets by ***: values registered by Settings.load(), and what looks like one.
 """
 
 import re
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 HIDDEN: Final = "***"
-# A reason longer than this is a dump: its beginning says what happened.
+# A longer reason is a dump, of which the beginning is enough.
 LONGEST_REASON: Final = 500
 # Shorter ones would be found in ordinary words.
 SHORTEST_SECRET: Final = 4
@@ -29,26 +29,26 @@ _secrets: dict[str, re.Pattern[str]] = {}
 
 
 def keep_secret(*values: str) -> None:
-    """Takes these values out of everything that is shown from now on, as they are and percent-decoded."""
+    """Replaces these values in everything that is shown from now on, as they are and percent-decoded."""
     for value in {*values, *map(unquote, values)}:
         if len(value) >= SHORTEST_SECRET and value not in _secrets:
             _secrets[value] = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)")
 
 
 def redact(text: str) -> str:
-    """The text with *** in place of passwords and keys."""
+    """Returns the text with *** in place of passwords and keys."""
     for pattern in _secrets.values():
         text = pattern.sub(HIDDEN, text)
     return redact_parameters(_USER_INFO.sub(rf"\1{HIDDEN}@", text))
 
 
 def redact_parameters(text: str) -> str:
-    """The text with *** in place of the values of parameters that are named as passwords or keys."""
+    """Returns the text with *** in place of the values of parameters that are named as passwords or keys."""
     return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
 
 
 def reason_of(error: BaseException) -> str:
-    """What the error says, redacted and in one line; its type's name when it says nothing."""
+    """Returns the error's message, redacted and in one line; its type's name when the message is empty."""
     if isinstance(error, BaseExceptionGroup) and error.exceptions:
         return reason_of(error.exceptions[0])
     lines = [line.strip() for line in str(error).splitlines()]
@@ -59,27 +59,27 @@ def reason_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """The type's name and the reason: of an error that nobody expected."""
+    """Returns the type's name and the reason, for an unexpected error."""
     if isinstance(error, BaseExceptionGroup) and error.exceptions:
         return described(error.exceptions[0])
     reason, name = reason_of(error), type(error).__name__
     return name if reason == name else f"{name}: {reason}"
 
 
-def place_of(error: BaseException) -> str:
-    """Where in our own code it was raised, or passed through last: file:line; empty when it was in none."""
+def location_of(error: BaseException) -> str:
+    """Returns the last line of our own code that the error passed, as file:line; empty when it passed none."""
     if isinstance(error, BaseExceptionGroup) and error.exceptions:
-        return place_of(error.exceptions[0])
-    place = ""
+        return location_of(error.exceptions[0])
+    location = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = Path(frame.f_code.co_filename)
         if file.is_relative_to(ROOT) and "site-packages" not in file.parts:
-            place = f"{file.relative_to(ROOT)}:{line}"
-    return place
+            location = f"{file.relative_to(ROOT)}:{line}"
+    return location
 
 
 def redacted(value: object) -> object:
-    """A value of a log's event, and what it holds, as it may be shown."""
+    """Returns a value of a log event, and what it holds, with *** in place of secrets."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, BaseException):

@@ -43,7 +43,7 @@ class Group(BaseModel):
 
 
 class PolygonSettings(Group):
-    """The vendor. Without a key of one's own it is the simulator."""
+    """The vendor; without a key it is the simulator."""
 
     prefix = "POLYGON_"
 
@@ -96,7 +96,7 @@ class SimSettings(Group):
 
 
 class ReplaySettings(Group):
-    """A day that is played again; `tradeul replay` sets these. Without a date the mesh is live."""
+    """A replayed day; `tradeul replay` sets these. Without a date the mesh is live."""
 
     prefix = "TRADEUL_REPLAY_"
 

@@ -47,7 +47,7 @@ SIMULATOR = "simulator"
 HALTS_PATH = "/rss.aspx?feed=tradehalts"
 NASDAQ_HALTS = "https://www.nasdaqtrader.com" + HALTS_PATH
 HIGHEST_PORT = 65535
-# A service that stands in another's place is found where that one is.
+# A service that replaces another uses its address.
 STANDS_FOR: Mapping[str, str] = {"replay": "polygon_ws"}
 # One of the vendor's: trades, bars of a second or a minute, halts and bands, quotes; of all symbols or of one.
 SUBSCRIPTION_KINDS = ("T", "A", "AM", "LULD", "Q")
@@ -57,7 +57,7 @@ ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]
 
 
 class Address(NamedTuple):
-    """Where a service listens, and where its peers find it. Port 0 binds a free port."""
+    """A service's host and port, where it listens and its peers connect. Port 0 binds a free port."""
 
     host: str
     port: int
@@ -136,7 +136,7 @@ class Settings(BaseModel):
     )
     cors_origins: CommaSeparated[str] = Field(
         default=("http://localhost:*", "http://127.0.0.1:*", "https://localhost:*", "https://127.0.0.1:*"),
-        description="TRADEUL_CORS_ORIGINS: whose pages may call the door from a browser, by comma: "
+        description="TRADEUL_CORS_ORIGINS: the pages that may call the gateway from a browser, by comma: "
         "https://app.example.com; :* is any port, *. any names before the domain, * alone everybody",
     )
     addresses: dict[str, AddressField] = Field(
@@ -190,7 +190,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _market_and_clock(cls, values: object) -> object:
-        """Whose market it is, and whose time: what is not set follows from the vendor's key and URLs."""
+        """Sets market and clock, where they are not set, by the vendor's key and URLs."""
         if not isinstance(values, dict):
             return values
         polygon, replay = values.get("polygon") or {}, values.get("replay") or {}
@@ -205,7 +205,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _vendor_defaults(self) -> Self:
-        """Fills in where the market is."""
+        """Fills in the vendor's URLs, or the simulator's."""
         polygon = self.polygon
         if self.uses_simulator:
             simulator = self.address("simulator")
@@ -219,7 +219,7 @@ class Settings(BaseModel):
                 "ws_url": polygon.ws_url or "wss://socket.polygon.io/stocks",
                 "rest_url": polygon.rest_url or "https://api.polygon.io",
             }
-        # Frozen for everybody else.
+        # The model is frozen for everybody else.
         object.__setattr__(self, "polygon", polygon.model_copy(update=complete))
         return self
 
@@ -245,12 +245,12 @@ class Settings(BaseModel):
 
     @property
     def is_replay(self) -> bool:
-        """Whether a day is played again: then nothing of today may be mixed in, and nothing is stored."""
+        """True while a day is replayed: nothing of today may be mixed in, and nothing is stored."""
         return self.replay.date is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Keys and passwords: what nobody may read in a log, a record or an answer."""
+        """Keys and passwords, which no log, record or response may show."""
         flat_files = (self.flat_files.s3_key, self.flat_files.s3_secret)
         keys = (self.fmp.api_key, *flat_files, "" if self.uses_simulator else self.polygon.api_key)
         urls = (self.database_url, self.redis_url)
@@ -258,23 +258,23 @@ class Settings(BaseModel):
 
     @property
     def uses_simulator(self) -> bool:
-        """Whether the market is the simulator's, which the mesh runs itself."""
+        """True if the market is the simulator's, which the mesh runs itself."""
         return self.market == SIMULATOR
 
     @property
     def market_dir(self) -> Path:
-        """Where everything of this market is kept: no other market's data are ever there."""
+        """The directory of everything of this market; no other market's data are ever there."""
         return self.data_dir / self.market
 
     def address(self, service: str) -> Address:
-        """Where `service` binds and is found; raises KeyError for a service without an address."""
+        """Returns the address that `service` listens at; raises KeyError for a service without one."""
         service = STANDS_FOR.get(service, service)
         if (address := self.addresses.get(service)) is not None:
             return address
         return Address(self.host, DEFAULT_PORTS[service])
 
     def metrics_address(self, service: str) -> Address | None:
-        """Where `service` serves /metrics, /livez and /readyz; None when switched off."""
+        """Returns the address of /metrics, /livez and /readyz; None when they are off."""
         address = self.address(service)
         if self.metrics_port_offset == 0:
             return None

@@ -17,7 +17,7 @@ from services.kit.runtime.redaction import reason_of
 log = get_logger(__name__)
 
 RETRY_SECONDS: Final = 0.25
-# All that a statement on a connection may raise, also when the connection was cut at an awkward moment.
+# Everything that a statement on a connection may raise, however the connection was cut.
 DATABASE_ERRORS: Final = (
     OSError,
     TimeoutError,
@@ -42,7 +42,7 @@ def store_unavailable(
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """Returns the URL with *** in place of the password."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -50,9 +50,9 @@ def without_password(url: str) -> str:
 
 
 async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) -> asyncpg.Pool:
-    """A pool whose first connection works, waiting up to `wait_seconds` for the server to come.
+    """Opens a pool whose first connection works, waiting up to `wait_seconds` for the server; the caller closes it.
 
-    Raises StartError when it does not, or when no URL is set. Close it.
+    Raises StartError when the server does not answer, or when no URL is set.
     """
     if not url:
         raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
@@ -74,9 +74,9 @@ class OtherMarketError(StartError):
 
 
 async def claim_market(url: str, market: str) -> None:
-    """Says that the database's data are this market's.
+    """Notes that the database's data are this market's.
 
-    Raises OtherMarketError when they are another's, StartError when it is away.
+    Raises OtherMarketError when they are another's, StartError when the database is away.
     """
     if not url:
         raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
@@ -94,7 +94,7 @@ async def claim_market(url: str, market: str) -> None:
 
 
 def other_market(store: str, holder: str, market: str) -> str:
-    """Why a store is refused."""
+    """Returns the error message of a store that holds another market's data."""
     return (
         f"{store} holds the {holder}'s data, this mesh's market is the {market}'s: expected a store for each"
         " (TRADEUL_MARKET says whose market it is)"

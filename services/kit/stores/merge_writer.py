@@ -20,7 +20,7 @@ LAST_WRITE_SECONDS: Final = 6.0
 # The rows themselves cannot be stored: waiting would not help.
 UNUSABLE: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
-Also = Callable[[asyncpg.Connection], Awaitable[None]]
+Extra = Callable[[asyncpg.Connection], Awaitable[None]]
 
 
 class MergeTable:
@@ -38,13 +38,13 @@ class MergeTable:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection, which may have been cut."""
+        """True while there is a connection, which may have been cut."""
         return self._connection is not None
 
-    async def write(self, rows: Sequence[tuple[object, ...]], also: Also | None = None) -> int:
-        """Merges `rows`, and in the same transaction does what `also` does; returns how many were new or changed.
+    async def write(self, rows: Sequence[tuple[object, ...]], extra: Extra | None = None) -> int:
+        """Merges `rows`, and calls `extra` in the same transaction; returns how many rows were new or changed.
 
-        Raises DATABASE_ERRORS; of these UNUSABLE says that it is for the rows. Stopped anywhere, by an error or a
+        Raises DATABASE_ERRORS; those of UNUSABLE are for the rows themselves. Stopped anywhere, by an error or a
         cancellation, it may have stored all of them or none: the same rows can be written again.
         """
         try:
@@ -57,8 +57,8 @@ class MergeTable:
             if rows:
                 await self._connection.copy_records_to_table("incoming", records=rows, columns=self._columns)
                 status = await self._connection.execute(self._merge)
-            if also is not None:
-                await also(self._connection)
+            if extra is not None:
+                await extra(self._connection)
             await transaction.commit()
         except BaseException:
             # How far the transaction has come is not known here. The server takes back what was not committed, and
@@ -71,7 +71,7 @@ class MergeTable:
         """Ends the connection, if there is one; the next write opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            # An orderly good-bye could wait for a server that is gone.
+            # An orderly close could wait for a server that is gone.
             connection.terminate()
 
 

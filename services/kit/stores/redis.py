@@ -18,7 +18,7 @@ from services.kit.stores.database import other_market
 log = get_logger(__name__)
 
 RETRY_SECONDS = 0.25
-# Whose market's data these are; set by the first start.
+# The market whose data Redis holds; set by the first start.
 MARKET_KEY = "market:source"
 # Of a script, so that Redis is never busy with one for long.
 KEYS_AT_ONCE: Final = 256
@@ -93,7 +93,7 @@ async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: f
 
 
 async def server_start(redis: Redis) -> str:
-    """Names this start of the server: another one may have lost what was written. Raises RedisError, OSError."""
+    """Returns an id of this run of the server; after a restart writes may be lost. Raises RedisError, OSError."""
     information = await redis.info("server")
     return str(information["run_id"])
 
@@ -109,16 +109,16 @@ def check_cancelled() -> None:
 
 
 async def claim_market(url: str, market: str) -> None:
-    """Says that Redis's data are this market's; raises StartError when they are another's.
+    """Notes that Redis's data are this market's; raises StartError when they are another's.
 
-    While it is away nobody knows: what it holds is a copy, and the mesh starts without it.
+    Redis being away is logged only: it holds copies, and the mesh starts without it.
     """
     client = make_client(url)
     try:
         await client.set(MARKET_KEY, market, nx=True)
         holder = await client.get(MARKET_KEY)
     except (RedisError, OSError) as error:
-        log.warning("redis is away: whose data it holds is not known", error=reason_of(error))
+        log.warning("redis is away: whose data it holds is unknown", error=reason_of(error))
         return
     finally:
         await client.aclose()

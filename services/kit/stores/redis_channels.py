@@ -1,4 +1,4 @@
-"""Pub/sub for consumers of the older system: nothing is made or sent while nobody is subscribed."""
+"""Pub/sub for consumers of the older system: nothing is built or sent without subscribers."""
 
 import asyncio
 from collections import deque
@@ -16,12 +16,12 @@ from services.kit.stores.redis import check_cancelled
 log = get_logger(__name__)
 
 POLL_SECONDS: Final = 1.0
-# Of all channels of a service; beyond it the oldest messages go.
+# Of all channels of a service; beyond it the oldest messages are dropped.
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 
 PUBLISHED: Final = Counter("tradeul_channel_messages", "Messages published to Redis.", ["channel"])
 DROPPED: Final = Counter("tradeul_channel_messages_dropped", "Messages that Redis did not take in time.", ["channel"])
-FAILURES: Final = Counter("tradeul_channel_failures", "Times Redis could not be asked or told.")
+FAILURES: Final = Counter("tradeul_channel_failures", "Failed commands to Redis.")
 
 
 class RedisChannels:
@@ -38,11 +38,11 @@ class RedisChannels:
         self._is_away = False
 
     def is_wanted(self, channel: str) -> bool:
-        """Whether anybody was subscribed when that was last asked, a second ago at most."""
+        """True if there were subscribers at the last poll, a second ago at most."""
         return channel in self._wanted
 
     def publish(self, channel: str, message: bytes) -> None:
-        """Sends a message soon; one that nobody wants is passed over."""
+        """Queues a message; one without subscribers is dropped."""
         if channel not in self._wanted:
             return
         self._waiting.append((channel, message))
@@ -54,7 +54,7 @@ class RedisChannels:
         self._woken.set()
 
     async def run(self) -> None:
-        """Asks who is subscribed, and sends."""
+        """Polls for subscribers, and sends."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll(), name="redis_channels.poll")
             tasks.create_task(self._send(), name="redis_channels.send")
@@ -66,7 +66,7 @@ class RedisChannels:
                 self._wanted = await self._subscribed()
                 self._is_away = False
             except (RedisError, OSError) as error:
-                # Nobody can be listening to a server that is away.
+                # A server that is away has no subscribers.
                 self._wanted = frozenset()
                 self._failed(error)
             await asyncio.sleep(self._poll_seconds)
@@ -77,7 +77,7 @@ class RedisChannels:
             pipeline.pubsub_numpat()
             counts, patterns = await pipeline.execute()
         if patterns:
-            # Which channels they match is not told: any.
+            # Redis does not say which channels they match: all may.
             return frozenset(self._channels)
         return frozenset(_text(channel) for channel, count in counts if count)
 

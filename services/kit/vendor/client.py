@@ -3,7 +3,7 @@
 One client per process: connections are kept alive, the number of requests in
 flight is bounded, and a 429 holds all of them back, not only the one that got it.
 A malformed item of an answer is counted in `set_aside` and left out; an answer
-that is malformed as a whole is asked for again.
+that is malformed as a whole is requested again.
 """
 
 import asyncio
@@ -51,8 +51,8 @@ MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class VendorError(Exception):
     """The vendor gave no usable answer.
 
-    `status` is the last HTTP status, 0 when there was none; `retryable` tells
-    whether asking again later makes sense (it does not for a refused key).
+    `status` is the last HTTP status, 0 when there was none; `retryable`: a later
+    request may succeed (not so for a refused key).
     """
 
     def __init__(self, message: str, *, status: int = 0, retryable: bool = True) -> None:
@@ -62,7 +62,7 @@ class VendorError(Exception):
 
 
 class _Envelope(msgspec.Struct):
-    """What surrounds the items; which of the two lists it is depends on the endpoint."""
+    """The object around the items, which are in one of the two lists, depending on the endpoint."""
 
     results: msgspec.Raw = msgspec.Raw(b"null")
     tickers: msgspec.Raw = msgspec.Raw(b"null")
@@ -74,12 +74,12 @@ class VendorClient:
 
     Args:
         base_url: scheme and host, "https://api.polygon.io"; a path is kept as prefix.
-        api_key: sent as a Bearer token, to this host only; none for a vendor that asks for none.
+        api_key: sent as a Bearer token, to this host only; empty for a vendor that needs none.
         concurrency: most requests in flight.
         attempts: how often a request is tried before VendorError.
         timeout_s, retry_base_s, retry_max_s: seconds; the pause before attempt n
             is random between 0 and min(retry_max_s, retry_base_s * 2**n), or what
-            Retry-After asks for plus that.
+            Retry-After requests plus that.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class VendorClient:
         return await self._all("/v3/reference/splits", query, Split)
 
     async def market_status(self) -> MarketStatus:
-        """What the vendor takes as now, and whether its markets are open."""
+        """Returns the vendor's now, and which of its markets are open."""
         body = await self._get("/v1/marketstatus/now", {})
         try:
             return msgspec.json.decode(body, type=MarketStatus)
@@ -282,7 +282,7 @@ class VendorClient:
 
     async def _fetch(self, url: httpx.URL) -> bytes:
         """The body of a 200 that is whole JSON; raises VendorError."""
-        problem, status = "", 0
+        fault, status = "", 0
         for attempt in range(self._attempts):
             if attempt:
                 self.retries += 1
@@ -292,24 +292,25 @@ class VendorClient:
                 try:
                     response = await self._http.get(url)
                 except httpx.RequestError as error:
-                    problem, status = f"{described(error)}", 0
+                    fault, status = f"{described(error)}", 0
                 else:
                     status = response.status_code
                     if status == 200:
-                        problem = _json_problem(response.content)
-                        if not problem:
+                        fault = _json_fault(response.content)
+                        if not fault:
                             return response.content
                     else:
-                        problem = f"HTTP {status}: {response.text[:200]}"
+                        fault = f"HTTP {status}: {response.text[:200]}"
                         if status not in RETRIED_STATUS:
-                            raise VendorError(f"GET {url.path}: {problem}", status=status, retryable=False)
+                            raise VendorError(f"GET {url.path}: {fault}", status=status, retryable=False)
                     if status == 429:
                         self._hold_back(_retry_after_s(response))
+            # From 0 on, unlike Backoff: a limit at the vendor is shared, and requests are to spread over all of it.
             pause = self._rng.uniform(0.0, min(self._retry_max_s, self._retry_base_s * 2**attempt))
-            log.warning("vendor_request_failed", path=url.path, attempt=attempt + 1, problem=problem, pause_s=pause)
+            log.warning("vendor_request_failed", path=url.path, attempt=attempt + 1, fault=fault, pause_s=pause)
             if attempt + 1 < self._attempts:
                 await asyncio.sleep(pause)
-        raise VendorError(f"GET {url.path}: {problem} (after {self._attempts} attempts)", status=status)
+        raise VendorError(f"GET {url.path}: {fault} (after {self._attempts} attempts)", status=status)
 
     async def _wait_for_leave(self) -> None:
         loop = asyncio.get_running_loop()
@@ -329,8 +330,8 @@ def _envelope(body: bytes) -> _Envelope:
         raise VendorError(f"expected an object with results, was: {reason_of(error)}", status=200) from error
 
 
-def _json_problem(body: bytes) -> str:
-    """Why the body is not whole JSON, or nothing."""
+def _json_fault(body: bytes) -> str:
+    """Returns why the body is not whole JSON; empty when it is."""
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except MALFORMED as error:
@@ -339,7 +340,7 @@ def _json_problem(body: bytes) -> str:
 
 
 def _retry_after_s(response: httpx.Response) -> float:
-    """Seconds that Retry-After asks for; a date is taken relative to the answer's own Date."""
+    """Returns the seconds of Retry-After; a date is relative to the response's own Date."""
     value = response.headers.get("Retry-After", "")
     if value.isdigit():
         return float(value)

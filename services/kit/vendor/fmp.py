@@ -15,7 +15,7 @@ ATTEMPTS: Final = 4
 
 
 class Profile(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What /api/v3/profile/{symbol} says of a company, as far as it is used."""
+    """A company by /api/v3/profile/{symbol}, as far as it is used."""
 
     symbol: str
     company_name: str | None = None
@@ -28,7 +28,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     is_actively_trading: bool | None = None
 
     def columns(self) -> dict[str, Any]:
-        """Columns of ticker_metadata that the first source may leave open; empty texts are absent.
+        """Returns columns of ticker_metadata that the first source may lack; empty texts are absent.
 
         Its exchange is no MIC, so it is not among them. A sector that is none of the eleven is absent.
         """
@@ -44,7 +44,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class SharesFloat(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What /api/v4/shares_float says of a symbol, as far as it is used."""
+    """A symbol by /api/v4/shares_float, as far as it is used."""
 
     symbol: str
     float_shares: float | None = None
@@ -54,19 +54,19 @@ Row = TypeVar("Row", Profile, SharesFloat)
 
 
 class FmpClient(VendorClient):
-    """Retries, Retry-After and bounds are the vendor client's."""
+    """Client of the second source; retries, Retry-After and bounds are the vendor client's."""
 
     def __init__(self, base_url: str, api_key: str, **options: Any) -> None:
         super().__init__(base_url, "", **{"concurrency": REQUESTS_AT_ONCE, "attempts": ATTEMPTS, **options})
-        # In the query, as it wants it: log and errors show paths only.
+        # Sent in the query; log and errors show paths only.
         self._key = api_key
 
     async def profile(self, symbol: str) -> Profile | None:
-        """None when it does not know the symbol; raises VendorError."""
+        """Returns the profile, None for an unknown symbol; raises VendorError."""
         return await self._one(f"/api/v3/profile/{quote(symbol, safe='')}", {}, symbol, Profile)
 
     async def float_shares(self, symbol: str) -> float | None:
-        """Shares free to trade; None when it does not know them. Raises VendorError."""
+        """Returns the shares free to trade, None when unknown; raises VendorError."""
         row = await self._one("/api/v4/shares_float", {"symbol": symbol}, symbol, SharesFloat)
         return row.float_shares if row is not None and 0 < (row.float_shares or 0) < MAX_SHARES else None
 
@@ -86,9 +86,9 @@ class FmpClient(VendorClient):
 
 
 def with_profile(columns: dict[str, Any], profile: Profile | None) -> dict[str, Any]:
-    """`columns` of the first source with the second's: its sector goes first (12.15), else it fills what is absent."""
+    """Returns the first source's `columns`, completed by the second's, whose sector goes first."""
     if profile is None:
         return columns
-    told = profile.columns()
-    filled = {name: columns[name] if columns.get(name) is not None else value for name, value in told.items()}
-    return {**columns, **filled, "sector": told["sector"] or columns.get("sector")}
+    second = profile.columns()
+    filled = {name: columns[name] if columns.get(name) is not None else value for name, value in second.items()}
+    return {**columns, **filled, "sector": second["sector"] or columns.get("sector")}

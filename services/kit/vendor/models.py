@@ -1,8 +1,8 @@
-"""What the vendor's REST answers look like (Polygon.io, also called Massive).
+"""The vendor's REST responses (Polygon.io, also called Massive).
 
 Field names are the vendor's. Prices are USD, volumes shares, times of bars
 milliseconds and times of trades, quotes and `updated` nanoseconds since 1970
-UTC, unless a field says otherwise. What the vendor may leave out is None.
+UTC, unless a field says otherwise. Fields that the vendor may omit are None.
 """
 
 import msgspec
@@ -153,7 +153,7 @@ class TickerFloat(msgspec.Struct, frozen=True, gc=False):
 
 
 class UpdateRule(msgspec.Struct, frozen=True, gc=False):
-    """What a trade with a condition may change."""
+    """The values that a trade with a condition may change."""
 
     updates_high_low: bool
     updates_open_close: bool
