@@ -9,6 +9,7 @@ import msgspec
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Address
 from services.websocket_server import metrics
 from services.websocket_server.client import Client
@@ -39,8 +40,9 @@ class Endpoint:
     `condition` returns "running" when this process can do its work, else why not.
     """
 
-    def __init__(self, hub: ClientHub, condition: Callable[[], str]) -> None:
+    def __init__(self, hub: ClientHub, origins: OriginCheck, condition: Callable[[], str]) -> None:
         self._hub = hub
+        self._origins = origins
         self._condition = condition
 
     def admit(self, request: WSUpgradeRequest) -> Answer:
@@ -64,6 +66,10 @@ class Endpoint:
         if headers.get("Upgrade", "").lower() != "websocket":
             metrics.rejected("no_upgrade")
             return _refusal(426, f"expected a WebSocket upgrade at {PATH}", {"Upgrade": "websocket"})
+        if not self._origins.allows(headers.get("Origin"), headers.get("Host", "")):
+            # CORS does not hold a WebSocket back: the server has to.
+            metrics.rejected("origin_not_allowed")
+            return _refusal(403, f"expected a page of TRADEUL_CORS_ORIGINS, was one of {headers['Origin'][:200]}")
         if self._hub.is_closing:
             metrics.rejected("stopping")
             return _refusal(503, "the server is about to stop", {"Retry-After": "1"})
@@ -76,11 +82,13 @@ class Endpoint:
         return Client(self._hub)
 
 
-async def listen(address: Address, hub: ClientHub, condition: Callable[[], str]) -> asyncio.Server:
+async def listen(
+    address: Address, hub: ClientHub, origins: OriginCheck, condition: Callable[[], str]
+) -> asyncio.Server:
     """The listening server; raises StartError when the address cannot be had."""
     try:
         return await ws_create_server(
-            Endpoint(hub, condition).admit,
+            Endpoint(hub, origins, condition).admit,
             address.host,
             address.port,
             websocket_handshake_timeout=hub.limits.handshake_seconds,

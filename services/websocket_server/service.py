@@ -8,6 +8,7 @@ import grpc.aio
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
 from services.kit.runtime.lifecycle import Service, State
+from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Settings
 from services.websocket_server.aggregates import BarBook, BarFollower
 from services.websocket_server.client_hub import ClientHub
@@ -43,7 +44,9 @@ class WebSocketServer(Service):
             self.hub.show,
             self.limits,
         )
-        self._server = await listen(self.settings.address(self.name), self.hub, self._ready_condition)
+        self._server = await listen(
+            self.settings.address(self.name), self.hub, OriginCheck(self.settings.cors_origins), self._ready_condition
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def run(self) -> None:

@@ -9,8 +9,8 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.rpc import code_pb2
 
-from services.cli.local.embedded import envoy_program, render_gateway
-from services.kit.runtime.errors import CATALOGUE
+from services.cli.local.gateway import allowed_hosts, envoy_program, methods_by_path, render_gateway
+from services.kit.runtime.errors import CATALOGUE, SettingsError
 from services.kit.runtime.packaged import GATEWAY_TEMPLATE
 from services.kit.runtime.settings import Settings
 from services.scanner.list_stream import HEARTBEAT_SECONDS
@@ -23,8 +23,8 @@ def rendered() -> str:
     return render_gateway(Settings.load({}), (GATEWAY / "envoy.yaml").read_text())
 
 
-def test_envoy_accepts_it(rendered: str, tmp_path: Path) -> None:
-    config = tmp_path / "envoy.yaml"
+def assert_accepted(rendered: str, directory: Path) -> None:
+    config = directory / "envoy.yaml"
     config.write_text(rendered)
     result = subprocess.run(
         [envoy_program(), "--mode", "validate", "-c", str(config)], capture_output=True, text=True, timeout=60
@@ -33,13 +33,60 @@ def test_envoy_accepts_it(rendered: str, tmp_path: Path) -> None:
     assert "OK" in result.stdout + result.stderr
 
 
+def test_envoy_accepts_it(rendered: str, tmp_path: Path) -> None:
+    assert_accepted(rendered, tmp_path)
+
+
 def test_nothing_is_left_to_fill_in(rendered: str) -> None:
     assert "${" not in rendered
 
 
-def test_the_admin_page_is_for_this_machine_only(rendered: str) -> None:
+def test_the_admin_interface_is_no_port(rendered: str) -> None:
+    """A web page reaches ports of its reader's machine, but no unix socket."""
     admin = rendered[rendered.index("admin:") : rendered.index("static_resources:")]
-    assert "address: 127.0.0.1" in admin
+    assert "pipe:" in admin
+    assert "port_value" not in admin
+    metrics = rendered[rendered.index("- name: metrics") : rendered.index("clusters:")]
+    assert "address: 127.0.0.1" in metrics
+    assert re.findall(r"match: \{ path: ([^,]+)", metrics) == ["/stats/prometheus", "/ready"]
+
+
+def test_every_method_of_every_path_is_routed() -> None:
+    """The paths of the protos' HTTP annotations, each with its methods, and no other method."""
+    descriptors = descriptor_pb2.FileDescriptorSet.FromString((GATEWAY / "tradeul.binpb").read_bytes())
+    annotated: dict[str, set[str]] = {}
+    for file in descriptors.file:
+        for service in file.service:
+            for method in service.method:
+                rule = method.options.Extensions[annotations_pb2.http]
+                for binding in (rule, *rule.additional_bindings):
+                    if (verb := binding.WhichOneof("pattern")) is not None:
+                        annotated.setdefault(getattr(binding, verb), set()).add(verb.upper())
+    assert len(annotated) > 15
+    assert {path: set(methods) for path, methods in methods_by_path().items()} == annotated
+
+
+@pytest.mark.parametrize(
+    ("setting", "host", "hosts"),
+    [
+        ("", "127.0.0.1", ("localhost", "127.0.0.1", "[::1]")),
+        ("", "192.0.2.7", ("localhost", "127.0.0.1", "[::1]", "192.0.2.7")),
+        ("", "::", ("localhost", "127.0.0.1", "[::1]")),
+        ("Scanner.example.com, *.trade.example", "0.0.0.0", ("scanner.example.com", "*.trade.example")),
+        ("*", "0.0.0.0", ("*",)),
+    ],
+)
+def test_the_hosts_that_are_answered(setting: str, host: str, hosts: tuple[str, ...], tmp_path: Path) -> None:
+    environment = {"TRADEUL_HOST": host} | ({"TRADEUL_ALLOWED_HOSTS": setting} if setting else {})
+    settings = Settings.load(environment)
+    assert allowed_hosts(settings) == hosts
+    assert_accepted(render_gateway(settings, GATEWAY_TEMPLATE.path().read_text()), tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["scanner.example.com:8000", "https://scanner.example.com", "a b", "*.", "::1"])
+def test_what_is_no_host_is_refused(wrong: str) -> None:
+    with pytest.raises(SettingsError, match=r"TRADEUL_ALLOWED_HOSTS: expected names without a port"):
+        Settings.load({"TRADEUL_ALLOWED_HOSTS": wrong})
 
 
 def test_every_service_with_rest_routes_is_transcoded(rendered: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -20,6 +21,18 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)
 
 PAGE = "<!doctype html><title>client</title><script src=/bundle.js></script>"
 INVALID_ARGUMENT, NOT_FOUND = 3, 5
+# A name of an attacker, which the browser finds at this machine.
+REBOUND = "rebound.example"
+# Ways of a page to change something without asking: what browsers call simple requests, and what only looks like one.
+SEND = """([url, method, kind, mode]) => fetch(url, {
+    method, mode, headers: kind ? {"content-type": kind} : {},
+    body: method === "POST" ? '{"name": "planted"}' : undefined,
+}).then((answer) => answer.status, () => "refused")"""
+OPEN_SOCKET = """(url) => new Promise((done) => {
+    const socket = new WebSocket(url);
+    socket.onmessage = () => { socket.close(); done("connected"); };
+    socket.onerror = () => done("refused");
+})"""
 
 
 class Site:
@@ -82,7 +95,7 @@ async def page(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
             tmp_path_factory.mktemp("chromium"),
             executable_path=program,
             headless=True,
-            args=list(javascript.CHROMIUM_FLAGS),
+            args=[*javascript.CHROMIUM_FLAGS, f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"],
         )
         yield browser.pages[0]
         await browser.close()
@@ -127,6 +140,51 @@ async def test_pages_of_other_origins_are_not_let_in(mesh: Mesh, site: Site, pag
         await call(page, site.outside, "events", f"{mesh.url}/api/v1/scanner/lists/filtered:watch", 1)
     with pytest.raises(PageError, match="Failed to fetch"):
         await page.evaluate("(url) => fetch(url).then((answer) => answer.text())", f"{mesh.url}/api/session/current")
+
+
+async def planted(mesh: Mesh) -> list[str]:
+    """The scanner filters that are stored."""
+    async with httpx.AsyncClient(base_url=mesh.url) as client:
+        return [row["name"] for row in (await client.get("/api/v1/filters")).json()["filters"]]
+
+
+async def test_a_page_of_another_origin_changes_nothing(mesh: Mesh, site: Site, page: Page) -> None:
+    await page.goto(site.outside)
+    url = f"{mesh.url}/api/v1/filters"
+    before = await planted(mesh)
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json", ""):
+        for mode in ("no-cors", "cors"):
+            assert await page.evaluate(SEND, [url, "POST", kind, mode]) in (0, "refused")
+    for name in before:
+        assert await page.evaluate(SEND, [f"{url}/{name}", "DELETE", "", "cors"]) == "refused"
+    assert await planted(mesh) == before
+
+
+async def test_a_page_of_another_origin_opens_no_websocket(mesh: Mesh, site: Site, page: Page) -> None:
+    url = f"{mesh.url}/ws/scanner".replace("http:", "ws:")
+    await page.goto(site.outside)
+    assert await page.evaluate(OPEN_SOCKET, url) == "refused"
+    await page.goto(site.inside)
+    assert await page.evaluate(OPEN_SOCKET, url) == "connected"
+
+
+async def test_a_page_cannot_end_the_gateway(mesh: Mesh, site: Site, page: Page) -> None:
+    await page.goto(site.outside)
+    for path in ("/quitquitquit", "/drain_listeners", "/logging?level=trace"):
+        await page.evaluate(SEND, [f"http://{mesh.address('gateway_admin')}{path}", "POST", "text/plain", "no-cors"])
+    async with httpx.AsyncClient(base_url=mesh.url) as client:
+        assert (await client.get("/api/session/current")).status_code == 200
+
+
+async def test_a_rebound_name_is_not_answered(mesh: Mesh, page: Page) -> None:
+    """To the browser the attacker's page and our gateway are of one origin: only the Host tells them apart."""
+    port = mesh.address("gateway").rpartition(":")[2]
+    loaded = await page.goto(f"http://{REBOUND}:{port}/api/session/current")
+    assert loaded is not None
+    assert loaded.status == 421
+    origin = f"http://{REBOUND}:{port}"
+    assert await page.evaluate(SEND, [f"{origin}/api/v1/filters", "POST", "application/json", "cors"]) == 421
+    assert await page.evaluate(OPEN_SOCKET, f"ws://{REBOUND}:{port}/ws/scanner") == "refused"
 
 
 async def test_node(clients: Path, mesh: Mesh) -> None:

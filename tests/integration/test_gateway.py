@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, market_session_pb2, scanner_pb2, scanner_pb2_grpc
 
+from services.cli.local.gateway import admin_socket
 from services.health.service import HealthService
 from services.kit.lists.client import ListCopy, follow_list
 from services.kit.rpc.server import Host, add_servicer
@@ -31,6 +32,7 @@ from tests.support.tape import EPOCH, Tape
 
 SYMBOLS = [f"S{i:02}" for i in range(40)]
 ORIGIN = "http://localhost:3000"
+JSON = {"content-type": "application/json; charset=utf-8"}
 SESSION = market_session_pb2.CurrentSession(
     current_session=market_session_pb2.CurrentSession().current_session, trading_date="2026-03-10"
 )
@@ -233,7 +235,7 @@ async def test_an_own_list_as_server_sent_events(door: Door, space: str) -> None
         ("/health?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
         ("/api/v1/nothing", 404, errors.UNKNOWN_ROUTE, "GET /api/v1/nothing"),
         ("/", 404, errors.UNKNOWN_ROUTE, "GET /"),
-        ("/api/v1/scanner/scans:query", 404, errors.UNKNOWN_ROUTE, "GET /api/v1/scanner/scans:query"),
+        ("/api/v1/scanner/scans:query", 405, errors.METHOD_NOT_ALLOWED, "GET is not a method of"),
     ],
 )
 async def test_wrong_requests(door: Door, path: str, status: int, reason: errors.Reason, words: str) -> None:
@@ -243,12 +245,14 @@ async def test_wrong_requests(door: Door, path: str, status: int, reason: errors
 
 @pytest.mark.parametrize("content", [b'{"filter": ', b"[1]", b'{"filter": 3}', b"\xff\xfe", b'{"limit": -1}'])
 async def test_wrong_bodies(door: Door, content: bytes) -> None:
-    check_error(await door.client.post("/api/v1/scanner/scans:query", content=content), 400, errors.INVALID_REQUEST)
+    answer = await door.client.post("/api/v1/scanner/scans:query", content=content, headers=JSON)
+    check_error(answer, 400, errors.INVALID_REQUEST)
 
 
 async def test_too_large_requests(door: Door) -> None:
     content = b'{"filter": "' + b"x" * 70_000 + b'"}'
-    check_error(await door.client.post("/api/v1/scanner/scans:query", content=content), 413, errors.REQUEST_TOO_LARGE)
+    answer = await door.client.post("/api/v1/scanner/scans:query", content=content, headers=JSON)
+    check_error(answer, 413, errors.REQUEST_TOO_LARGE)
     answer = await door.client.get("/api/v1/scanner/status", headers={"x-long": "x" * 40_000})
     check_error(answer, 431, errors.REQUEST_TOO_LARGE)
 
@@ -349,15 +353,105 @@ async def test_the_openapi_document(door: Door) -> None:
 # --- operation
 
 
-async def test_the_access_log_and_the_admin_page(door: Door) -> None:
+async def test_the_access_log_and_the_admin_interface(behind: Behind, door: Door) -> None:
     await door.client.get("/api/v1/scanner/lists/gappers_up?limit=7")
     line = json.loads(await door.logged("limit=7"))
     assert (line["method"], line["path"]) == ("GET", "/api/v1/scanner/lists/gappers_up?limit=7")
     assert (line["status"], line["grpc_status"], line["upstream"]) == (200, "OK", "scanner")
-    async with httpx.AsyncClient() as client:
-        dump = (await client.get(f"http://{door.admin}/listeners?format=json")).json()
+    transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(behind.settings)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        dump = (await client.get("/listeners?format=json")).json()
         assert dump["listener_statuses"]
     assert "deprecated" not in door.log
+
+
+async def test_a_web_page_cannot_end_the_gateway(door: Door) -> None:
+    """The port that Prometheus reads answers nothing else, whatever a page of this machine's browser asks of it."""
+    async with httpx.AsyncClient(base_url=f"http://{door.metrics}") as client:
+        assert "envoy_http_downstream_rq" in (await client.get("/stats/prometheus")).text
+        for method, path in (("POST", "/quitquitquit"), ("POST", "/stats/prometheus"), ("GET", "/config_dump")):
+            assert (await client.request(method, path)).status_code == 404
+        assert (await client.get("/ready", headers={"host": "rebound.example"})).status_code == 404
+    assert (await door.client.get("/api/session/current")).status_code == 200
+
+
+# --- browsers, and what they are made to do
+
+
+async def filters_of(door: Door, **request: Any) -> httpx.Response:
+    """An attempt to store a scanner filter."""
+    return await door.client.post("/api/v1/filters", **request)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", None])
+async def test_what_a_form_can_send_changes_nothing(door: Door, kind: str | None) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    body = check_error(await filters_of(door, content=b'{"name": "a"}', headers=headers), 415, errors.JSON_EXPECTED)
+    assert "expected content-type application/json" in body["message"]
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://localhost.elsewhere.example:3000"])
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v1/filters"), ("DELETE", "/api/v1/filters/a")])
+async def test_a_page_of_another_origin_changes_nothing(door: Door, origin: str, method: str, path: str) -> None:
+    headers = {"origin": origin, "content-type": "application/json"}
+    body = check_error(await door.client.request(method, path, headers=headers), 403, errors.ORIGIN_NOT_ALLOWED)
+    assert "TRADEUL_CORS_ORIGINS" in body["message"]
+
+
+async def test_pages_of_this_host_and_of_allowed_origins_may_write(door: Door) -> None:
+    """They get through to the service, which is not there."""
+    for origin in (ORIGIN, f"http://{door.address}", f"https://{door.address}"):
+        check_error(await filters_of(door, json={}, headers={"origin": origin}), 503, errors.SERVICES_NOT_SERVING)
+    check_error(await filters_of(door, json={}), 503, errors.SERVICES_NOT_SERVING)
+
+
+@pytest.mark.parametrize("host", ["rebound.example", "localhost.rebound.example:8000", "127.0.0.1.rebound.example"])
+async def test_only_the_hosts_that_the_operator_allows_are_answered(door: Door, host: str) -> None:
+    for path in ("/api/session/current", "/openapi.json", "/ws/scanner", "/nothing"):
+        answer = await door.client.get(path, headers={"host": host})
+        body = check_error(answer, 421, errors.HOST_NOT_ALLOWED)
+        assert body["message"].endswith(f"was {host}")
+    assert (await door.client.get("/api/session/current", headers={"host": "localhost:9999"})).status_code == 200
+    async with grpc.aio.insecure_channel(door.address, options=[("grpc.default_authority", host)]) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await scanner_pb2_grpc.ScannerServiceStub(channel).ListLists(scanner_pb2.ListListsRequest())
+        assert refused.value.code() is not grpc.StatusCode.OK
+        assert "TRADEUL_ALLOWED_HOSTS" in (refused.value.details() or "")
+
+
+@pytest.mark.parametrize("hosts", [("localhost", "localhost"), ("localhost", "rebound.example"), ()])
+async def test_one_host_is_named(door: Door, hosts: tuple[str, ...]) -> None:
+    host, _, port = door.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = ["GET /api/session/current HTTP/1.1", *(f"host: {name}" for name in hosts), "", ""]
+    writer.write("\r\n".join(lines).encode())
+    assert (await reader.readline()).split()[1] in (b"400", b"421")
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("POST", "/api/session/current", "GET, OPTIONS"),
+        ("PUT", "/api/v1/filters", "GET, POST, OPTIONS"),
+        ("POST", "/api/v1/filters/tech", "GET, DELETE, PATCH, OPTIONS"),
+        ("GET", "/api/v1/scanner/scans:query", "POST, OPTIONS"),
+        ("DELETE", "/api/v1/scanner/lists/gappers_up:watch", "GET, OPTIONS"),
+    ],
+)
+async def test_other_methods_of_a_path_are_named(door: Door, method: str, path: str, allow: str) -> None:
+    answer = await door.client.request(method, path)
+    body = check_error(answer, 405, errors.METHOD_NOT_ALLOWED)
+    assert body["message"] == f"{method} is not a method of {path}"
+    assert answer.headers["allow"] == allow
+    options = await door.client.options(path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, allow, b"")
+
+
+async def test_nothing_is_sniffed(door: Door) -> None:
+    for path in ("/api/session/current", "/openapi.json", "/nothing"):
+        assert (await door.client.get(path)).headers["x-content-type-options"] == "nosniff"
 
 
 async def test_one_that_does_not_read_holds_up_nobody(behind: Behind, door: Door) -> None:

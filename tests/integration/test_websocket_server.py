@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from prometheus_client import REGISTRY
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
@@ -446,3 +448,32 @@ async def test_nothing_is_left_behind(scanner: ScriptedScanner, rng: random.Rand
     assert gauge("tradeul_ws_clients") == 0
     assert gauge("tradeul_ws_lists_followed") == 0
     assert gauge("tradeul_subscribers", service="websocket_server", stream="winners") == 0
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_let_in"),
+    [
+        ("http://localhost:3000", True),
+        ("https://app.example.com", True),
+        ("http://{server}", True),
+        ("https://elsewhere.example", False),
+        ("https://app.example.com.elsewhere.example", False),
+        ("null", False),
+    ],
+)
+async def test_pages_of_other_origins_get_no_connection(scanner: ScriptedScanner, origin: str, is_let_in: bool) -> None:
+    """No CORS holds a page's WebSocket back."""
+    async with ws_server(scanner.address, cors_origins=("http://localhost:*", "https://app.example.com")) as server:
+        labels = {"service": "websocket_server", "reason": "origin_not_allowed"}
+        before = REGISTRY.get_sample_value("tradeul_rejected_total", labels) or 0.0
+        address = f"127.0.0.1:{server.port}"
+        opening = connect(f"ws://{address}/ws/scanner", origin=Origin(origin.format(server=address)))
+        if is_let_in:
+            async with opening as connection:
+                assert "connected" in str(await connection.recv())
+            return
+        with pytest.raises(InvalidStatus) as refused:
+            await opening
+        assert refused.value.response.status_code == 403
+        assert b"TRADEUL_CORS_ORIGINS" in refused.value.response.body
+        assert REGISTRY.get_sample_value("tradeul_rejected_total", labels) == before + 1

