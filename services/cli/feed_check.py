@@ -18,7 +18,7 @@ from services.kit.rpc.channel import open_channel
 from services.kit.runtime.errors import ServiceError, StartError
 from services.kit.runtime.settings import Settings
 from services.polygon_ws.connection import ANSWER_SECONDS, FeedConnection, FeedState
-from services.polygon_ws.subscriptions import Subscriptions
+from services.polygon_ws.vendor_answers import Subscriptions
 
 # A mesh on this machine answers at once or not at all.
 MESH_SECONDS: Final = 2.0
@@ -89,9 +89,9 @@ async def _of_the_vendor(settings: Settings) -> list[str]:
         raise StartError(f"{polygon.ws_url}: {connection.state.name}: {connection.detail}")
     lines = [f"{polygon.ws_url}: the key is accepted"]
     for name in subscriptions.names:
-        if name in connection.refused:
-            lines.append(f"warning: {name} is refused: {connection.refused[name]}")
-        elif name in connection.accepted:
+        if name in subscriptions.refused:
+            lines.append(f"warning: {name} is refused: {subscriptions.refused[name]}")
+        elif name in subscriptions.accepted:
             lines.append(f"{name} is accepted")
         else:
             lines.append(f"warning: {name} was not answered")
@@ -101,5 +101,5 @@ async def _of_the_vendor(settings: Settings) -> list[str]:
 def _is_answered(connection: FeedConnection) -> bool:
     """True if there is nothing more to wait for."""
     if connection.state is FeedState.SUBSCRIBED:
-        return not connection.unanswered
+        return not connection.subscriptions.unanswered
     return connection.state in (FeedState.REFUSED, FeedState.BACKING_OFF)

@@ -23,13 +23,12 @@ from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.polygon_ws.notices import Notices
-from services.polygon_ws.subscriptions import Subscriptions, mentioned, parameters
+from services.polygon_ws.vendor_answers import Notices, Subscriptions, parameters
 
 log = get_logger(__name__)
 
 HANDSHAKE_SECONDS: Final = 10.0
-# The vendor answers log-in and subscription within a moment.
+# The vendor answers log-in and subscription at once.
 ANSWER_SECONDS: Final = 10.0
 # A connection that lasted so long was a good one: the next failure is the first.
 STEADY_SECONDS: Final = 10.0
@@ -41,10 +40,10 @@ PONG_WITHIN_SECONDS: Final = 10.0
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 READ_BUFFER_BYTES: Final = 256 * 1024
 
-# What the vendor says when it will not have us, and trying again will not help.
+# Statuses after which trying again will not help.
 REFUSALS: Final = ("auth_failed", "max_connections")
-# What it says when all is well.
-GOOD_NEWS: Final = ("connected", "auth_success", "success")
+# Statuses when all is well.
+ROUTINE: Final = ("connected", "auth_success", "success")
 
 
 class FeedState(enum.IntEnum):
@@ -87,10 +86,10 @@ class _Listener(WSListener):
 
     def __init__(self, connection: "FeedConnection") -> None:
         self._connection = connection
-        self._parts: bytearray | None = None
+        self._fragments: bytearray | None = None
         self.ended = asyncio.get_running_loop().create_future()
-        # Events of the log-in, in order.
-        self.said: asyncio.Queue[Status] = asyncio.Queue()
+        # Statuses of the log-in, in order.
+        self.statuses: asyncio.Queue[Status] = asyncio.Queue()
         self.refusal = ""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -104,20 +103,28 @@ class _Listener(WSListener):
             if frame.fin:
                 self._connection.receive(frame.get_payload_as_memoryview(), self)
             else:
-                self._parts = bytearray(frame.get_payload_as_memoryview())
-        elif kind == WSMsgType.CONTINUATION and self._parts is not None:
+                self._fragments = bytearray(frame.get_payload_as_memoryview())
+        elif kind == WSMsgType.CONTINUATION and self._fragments is not None:
             limit = self._connection.max_message_bytes
-            if len(self._parts) + frame.payload_size > limit:
-                self._parts = None
+            if len(self._fragments) + frame.payload_size > limit:
+                self._fragments = None
                 raise WSProtocolError(
                     WSCloseCode.MESSAGE_TOO_BIG, f"expected messages of at most {limit} bytes, was larger"
                 )
-            self._parts += frame.get_payload_as_memoryview()
+            self._fragments += frame.get_payload_as_memoryview()
             if frame.fin:
-                parts, self._parts = self._parts, None
-                self._connection.receive(memoryview(parts), self)
+                message, self._fragments = self._fragments, None
+                self._connection.receive(memoryview(message), self)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.end()
+
+    def refuse(self, reason: str) -> None:
+        """The vendor will not have us: ends the connection."""
+        self.refusal = reason
+        self.end()
+
+    def end(self) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -126,8 +133,7 @@ class FeedConnection:
     """Keeps the feed up; run() until cancelled.
 
     Args:
-        on_message: takes each message's bytes (valid during the call only) and
-            returns what it said about the connection.
+        on_message: takes each message's bytes (valid during the call only) and returns the statuses in it.
         on_state: is called at every change of `state`, and when subscriptions were refused or accepted after all.
         max_message_bytes: a larger message costs the connection.
     """
@@ -152,9 +158,7 @@ class FeedConnection:
         self.oversize = 0
         self.last_message_ns = 0
         self.notices = Notices(api_key)
-        # The vendor's answers to what this connection asked for: what it sends, and why it does not.
-        self.accepted: set[str] = set()
-        self.refused: dict[str, str] = {}
+        self.is_paused = False
         self._url = url
         self._api_key = api_key
         self._on_message = on_message
@@ -162,7 +166,6 @@ class FeedConnection:
         self._timing = timing or Timing()
         self._transport: WSTransport | None = None
         self._is_logged_in = False
-        self._is_paused = False
         self._retry = asyncio.Event()
 
     async def run(self) -> None:
@@ -171,7 +174,7 @@ class FeedConnection:
         while True:
             began = monotonic()
             try:
-                await self._attend()
+                await self._connect_once()
             except FeedRefused as refused:
                 self._enter(FeedState.REFUSED, str(refused))
                 log.error("feed refused: waiting for an operator", url=self._url, reason=reason_of(refused))
@@ -187,39 +190,30 @@ class FeedConnection:
                 await asyncio.sleep(pause)
             self.reconnects += 1
 
-    def retry(self) -> bool:
-        """An operator's word that a refused feed may try again; whether it was refused."""
+    def retry(self) -> None:
+        """Lets a refused feed try again, as an operator wants it."""
         self._retry.set()
-        return self.state is FeedState.REFUSED
 
     def update(self, subscribe: Iterable[str], unsubscribe: Iterable[str]) -> None:
         """Changes what is subscribed, at once when connected; raises INVALID_SUBSCRIPTION."""
         added, removed = self.subscriptions.update(subscribe, unsubscribe)
-        for name in removed:
-            self.accepted.discard(name)
-            self.refused.pop(name, None)
         if self._is_logged_in:
-            self._ask("subscribe", added)
-            self._ask("unsubscribe", removed)
-
-    @property
-    def is_paused(self) -> bool:
-        return self._is_paused
+            self._request("subscribe", added)
+            self._request("unsubscribe", removed)
 
     def pause_reading(self, is_paused: bool) -> None:
-        """Leaves what the vendor sends in the socket, or takes it again."""
-        if is_paused == self._is_paused:
+        """Leaves what the vendor sends in the socket, or reads it again."""
+        if is_paused == self.is_paused:
             return
-        self._is_paused = is_paused
+        self.is_paused = is_paused
         if self._transport is not None:
-            underlying = self._transport.underlying_transport
             if is_paused:
-                underlying.pause_reading()
+                self._transport.underlying_transport.pause_reading()
             else:
-                underlying.resume_reading()
+                self._transport.underlying_transport.resume_reading()
 
     def receive(self, message: memoryview, listener: _Listener) -> None:
-        """One message of the vendor's."""
+        """Takes one message of the vendor's."""
         self.messages += 1
         self.last_message_ns = wall_ns()
         for status in self._on_message(message):
@@ -227,40 +221,15 @@ class FeedConnection:
             kind = self.notices.clean(status.status)
             self.detail = f"{kind}: {text}" if text else kind
             if kind in REFUSALS:
-                listener.refusal = self.detail
-                if not listener.ended.done():
-                    listener.ended.set_result(None)
-            if kind not in GOOD_NEWS:
-                self._note(kind, text)
-            self._take_answer(kind, text)
+                listener.refuse(self.detail)
+            if kind not in ROUTINE:
+                self._add_notice(kind, text)
+            if self.subscriptions.answer(kind, text):
+                self._on_state(self.state, self.detail)
             if not self._is_logged_in or self.state is not FeedState.SUBSCRIBED:
-                listener.said.put_nowait(Status(kind, text))
+                listener.statuses.put_nowait(Status(kind, text))
 
-    @property
-    def unanswered(self) -> list[str]:
-        """The subscriptions that the vendor has neither accepted nor refused."""
-        return [name for name in self.subscriptions.names if name not in self.accepted and name not in self.refused]
-
-    def _note(self, kind: str, text: str) -> None:
-        if self.notices.add(kind, text, wall_ns()):
-            log.warning("vendor says", status=kind, message=text)
-
-    def _take_answer(self, kind: str, text: str) -> None:
-        """Which subscriptions a status accepts or refuses, by the names in it."""
-        if kind not in ("success", "error") or text.lower().startswith("unsubscribed"):
-            return
-        had = len(self.refused)
-        for name in mentioned(text, self.subscriptions):
-            if kind == "success":
-                self.accepted.add(name)
-                self.refused.pop(name, None)
-            elif self.refused.get(name) != text:
-                self.refused[name] = text
-                log.warning("the vendor refuses a subscription: the rest goes on", subscription=name, reason=text)
-        if len(self.refused) != had:
-            self._on_state(self.state, self.detail)
-
-    async def _attend(self) -> None:
+    async def _connect_once(self) -> None:
         """One connection from beginning to end; raises FeedLost or FeedRefused."""
         self._enter(FeedState.CONNECTING, f"connecting to {self._url}")
         try:
@@ -276,12 +245,12 @@ class FeedConnection:
             )
         except (OSError, TimeoutError, WSError) as error:
             reason = self.notices.clean(str(error)) or type(error).__name__
-            self._note("connect", reason)
+            self._add_notice("connect", reason)
             raise FeedLost(f"cannot connect: {reason}") from error
         assert isinstance(listener, _Listener)
         self._transport = transport
         try:
-            if self._is_paused:
+            if self.is_paused:
                 transport.underlying_transport.pause_reading()
             await self._log_in(listener)
             await listener.ended
@@ -289,80 +258,83 @@ class FeedConnection:
             self._transport = None
             self._is_logged_in = False
             transport.disconnect(graceful=False)
-        raise await self._why_ended(transport, listener)
+        raise await self._end_of(transport, listener)
 
     async def _log_in(self, listener: _Listener) -> None:
-        """Returns once subscribed, or when the connection ended meanwhile."""
-        self.accepted.clear()
-        self.refused.clear()
+        """Returns once subscribed, or when the connection has ended."""
+        self.subscriptions.forget_answers()
         self._enter(FeedState.AUTHENTICATING, "logging in")
         self._send({"action": "auth", "params": self._api_key})
-        if not await self._heard(listener, "auth_success", "log-in"):
+        if not await self._is_answered(listener, "auth_success", "log-in"):
             return
         self._is_logged_in = True
         if self.subscriptions.names:
-            self._ask("subscribe", self.subscriptions.names)
-            if not await self._heard(listener, "success", "subscription"):
+            self._request("subscribe", self.subscriptions.names)
+            if not await self._is_answered(listener, "success", "subscription"):
                 return
         self._enter(FeedState.SUBSCRIBED, self.detail)
         log.info(
             "feed subscribed",
             url=self._url,
             subscriptions=len(self.subscriptions.names),
-            refused=", ".join(self.refused) or None,
+            refused=", ".join(self.subscriptions.refused) or None,
         )
 
-    async def _heard(self, listener: _Listener, expected: str, what: str) -> bool:
-        """Whether the vendor said `expected` before the connection ended.
+    async def _is_answered(self, listener: _Listener, expected: str, request: str) -> bool:
+        """Waits for the status `expected`; False when the connection ended before.
 
-        Raises FeedLost when it said nothing for long, FeedRefused when it will have none of the subscriptions.
+        Raises FeedLost when none comes in time, FeedRefused when the vendor refuses all subscriptions.
         """
-        hearing: asyncio.Task[None] = asyncio.ensure_future(self._until(listener, expected))
+        answer: asyncio.Task[None] = asyncio.ensure_future(self._until(listener, expected))
         try:
             await asyncio.wait(
-                (hearing, listener.ended), timeout=self._timing.answer, return_when=asyncio.FIRST_COMPLETED
+                (answer, listener.ended), timeout=self._timing.answer, return_when=asyncio.FIRST_COMPLETED
             )
             if listener.ended.done():
                 return False
-            if hearing.done():
-                hearing.result()
+            if answer.done():
+                answer.result()
                 return True
-            raise FeedLost(f"no answer to the {what} within {self._timing.answer:g} s (last heard: {self.detail})")
+            raise FeedLost(f"no answer to the {request} within {self._timing.answer:g} s (last status: {self.detail})")
         finally:
-            hearing.cancel()
+            answer.cancel()
 
     async def _until(self, listener: _Listener, expected: str) -> None:
-        names = self.subscriptions.names
-        while (await listener.said.get()).status != expected:
-            if names and len(self.refused) == len(names):
-                raise FeedRefused(f"the vendor refuses every subscription: {next(iter(self.refused.values()))}")
+        names, refused = self.subscriptions.names, self.subscriptions.refused
+        while (await listener.statuses.get()).status != expected:
+            if names and len(refused) == len(names):
+                raise FeedRefused(f"the vendor refuses every subscription: {next(iter(refused.values()))}")
 
-    async def _why_ended(self, transport: WSTransport, listener: _Listener) -> FeedLost | FeedRefused:
+    async def _end_of(self, transport: WSTransport, listener: _Listener) -> FeedLost | FeedRefused:
+        """Returns why a connection ended."""
         try:
             await transport.wait_disconnected()
         except WSError as error:
             if isinstance(error, WSProtocolError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
                 self.oversize += 1
             reason = self.notices.clean(str(error))
-            self._note("protocol", reason)
+            self._add_notice("protocol", reason)
             return FeedLost(f"the vendor broke the protocol: {reason}")
         if listener.refusal:
             return FeedRefused(listener.refusal)
         close = transport.close_handshake
-        problem = "the connection was cut"
-        if close is not None and close.recv is not None:
-            reason = f"{close.recv.code:d} {self.notices.clean(close.recv.reason or '')}".rstrip()
-            self._note("close", reason)
-            problem = f"the vendor closed the connection: {reason}"
-        return FeedLost(problem)
+        if close is None or close.recv is None:
+            return FeedLost("the connection was cut")
+        reason = f"{close.recv.code:d} {self.notices.clean(close.recv.reason or '')}".rstrip()
+        self._add_notice("close", reason)
+        return FeedLost(f"the vendor closed the connection: {reason}")
 
-    def _ask(self, action: str, names: Iterable[str]) -> None:
+    def _request(self, action: str, names: Iterable[str]) -> None:
         for params in parameters(names):
             self._send({"action": action, "params": params})
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._transport is not None:
             self._transport.send(WSMsgType.TEXT, msgspec.json.encode(message))
+
+    def _add_notice(self, kind: str, text: str) -> None:
+        if self.notices.add(kind, text, wall_ns()):
+            log.warning("notice of the vendor", status=kind, message=text)
 
     def _enter(self, state: FeedState, detail: str) -> None:
         self.state = state

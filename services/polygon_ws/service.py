@@ -22,7 +22,7 @@ from services.polygon_ws.connection import MAX_MESSAGE_BYTES, FeedConnection, Fe
 from services.polygon_ws.core import MAX_HELD_BYTES, Backpressure, FeedBuffer
 from services.polygon_ws.feed_channels import CHANNELS, FeedChannels
 from services.polygon_ws.servicer import PolygonWsServicer, rejected
-from services.polygon_ws.subscriptions import Subscriptions
+from services.polygon_ws.vendor_answers import Subscriptions
 
 log = get_logger(__name__)
 
@@ -129,7 +129,7 @@ class PolygonWs(Service):
     def _on_feed_state(self, state: FeedState, detail: str) -> None:
         for each in FeedState:
             metrics.FEED_STATE.labels(each.name.lower()).set(each is state)
-        metrics.REFUSED.set(len(self.connection.refused))
+        metrics.REFUSED.set(len(self.connection.subscriptions.refused))
         self.set_unhealthy_reason(detail if state is FeedState.REFUSED else None)
         if state is FeedState.SUBSCRIBED:
             if self._lost is not None:

@@ -63,7 +63,7 @@ class PolygonWsServicer:
             rejected=rejected(buffer, connection),
             unacknowledged_batches=buffer.held_batches,
             reconnects=connection.reconnects,
-            refused_subscriptions=connection.refused,
+            refused_subscriptions=connection.subscriptions.refused,
         )
         for notice in connection.notices:
             status.notices.add(kind=notice.kind, text=notice.text, count=notice.count, time=timestamp(notice.time_ns))

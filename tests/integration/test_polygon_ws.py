@@ -210,7 +210,7 @@ async def test_a_channel_that_the_plan_lacks_is_named_and_the_rest_goes_on(vendo
         # A plan that has it again says so with the next connection.
         vendor.plan = None
         await vendor.drop()
-        while (await feed.status()).refused_subscriptions or feed.service.connection.unanswered:
+        while (await feed.status()).refused_subscriptions or feed.service.connection.subscriptions.unanswered:
             await asyncio.sleep(POLL_SECONDS)
 
 

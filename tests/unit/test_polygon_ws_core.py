@@ -11,7 +11,7 @@ from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
 from services.polygon_ws.core import Backpressure, FeedBuffer
 from services.polygon_ws.servicer import MarketSubscription
-from services.polygon_ws.subscriptions import PER_MESSAGE, Subscriptions, mentioned, parameters
+from services.polygon_ws.vendor_answers import PER_MESSAGE, Subscriptions, parameters
 
 EPOCH = 1_790_000_000
 
@@ -37,7 +37,7 @@ def read(buffer: FeedBuffer, sequence: int) -> polygon_ws_pb2.MarketBatch:
     ],
 )
 def test_subscriptions_that_the_vendor_mentions(text: str, names: list[str]) -> None:
-    assert mentioned(text, Subscriptions(["T.*", "LULD.*", "A.*", "A.BRK.B"])) == names
+    assert Subscriptions(["T.*", "LULD.*", "A.*", "A.BRK.B"]).mentioned(text) == names
 
 
 def test_subscriptions() -> None:
