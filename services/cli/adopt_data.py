@@ -8,9 +8,9 @@ from services.kit.runtime.settings import Settings
 @click.command()
 @click.argument("market", type=click.Choice(["simulator", "vendor"]))
 def adopt_data(market: str) -> None:
-    """Move what an earlier version kept in TRADEUL_DATA_DIR to the directory of MARKET.
+    """Move the data of an earlier version in TRADEUL_DATA_DIR to the directory of MARKET.
 
-    Earlier versions kept the simulator's and the vendor's data in one place. Nothing is copied or deleted.
+    Earlier versions stored the simulator's and the vendor's data in one place. Nothing is copied or deleted.
     """
     from services.cli.local.data_directory import adopt
 

@@ -73,13 +73,13 @@ def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Set
 @click.option(
     "--connect",
     is_flag=True,
-    help="Also try the key and each subscription at the vendor; where a mesh runs here, from its own connection.",
+    help="Also test the key and each subscription with the vendor, over a running mesh's connection if there is one.",
 )
 def check_config(connect: bool) -> None:
-    """Print every setting that holds, or every error at once.
+    """Print the effective settings, or every error.
 
-    In the form of an environment file; what is not set by the environment is
-    commented out. Keys and passwords are hidden.
+    The output is an environment file, in which settings that the environment
+    does not set are commented out. Keys and passwords are hidden.
     """
     problems = unknown_variables(os.environ)
     try:

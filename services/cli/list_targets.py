@@ -7,7 +7,7 @@ from services.modules import GATEWAY_AFTER, GATEWAY_PORT, MODULES
 
 @click.command()
 def list_targets() -> None:
-    """Print the services: name, port, what each needs, what it does."""
+    """Print the services with their ports, dependencies and purposes."""
     rows = [(module.name, str(module.port), ", ".join(module.needs) or "-", module.does) for module in MODULES]
     rows.append(("gateway", str(GATEWAY_PORT), ", ".join(GATEWAY_AFTER), "Envoy, the gateway; `up` starts it"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

@@ -24,17 +24,17 @@ FAILED: Final = 1
 
 @click.command()
 @click.argument("kind", type=click.Choice([str(kind) for kind in Kind]))
-@click.option("--from", "first", metavar="DATE", default="", help="First day; default: as many as the kind wants.")
-@click.option("--to", "last", metavar="DATE", default="", help="Last day; default: the newest complete one.")
-@click.option("--source", metavar="rest|PATH|s3://...", default="rest", show_default=True, help="Where it comes from.")
-@click.option("--no-splits", is_flag=True, help="Slots: as if no share had been split, without requests to the vendor.")
-@click.option("--again", is_flag=True, help="Also what is stored already.")
+@click.option("--from", "first", metavar="DATE", default="", help="First day; the default depends on the kind.")
+@click.option("--to", "last", metavar="DATE", default="", help="Last day; default: the newest complete day.")
+@click.option("--source", metavar="rest|PATH|s3://...", default="rest", show_default=True, help="Where to load from.")
+@click.option("--no-splits", is_flag=True, help="For slots: treat the days as if there were no splits.")
+@click.option("--again", is_flag=True, help="Load stored data again, too.")
 @click.option("--service", is_flag=False, flag_value="", default=None, metavar="HOST:PORT",
-              help="Let the historical service do it; default: at its address by the settings.")  # fmt: skip
+              help="Run the load in the historical service; default: the one of the settings.")  # fmt: skip
 def load(kind: str, first: str, last: str, source: str, no_splits: bool, again: bool, service: str | None) -> None:
-    """Load KIND into the database: what is stored is skipped, a stopped load goes on where it was.
+    """Load historical data into the database. Stored data are skipped, so a stopped load continues where it was.
 
-    PATH is a folder in the layout us_stocks_sip/minute_aggs_v1/YYYY/MM/YYYY-MM-DD.csv.gz.
+    PATH is a directory with the layout us_stocks_sip/minute_aggs_v1/YYYY/MM/YYYY-MM-DD.csv.gz.
     """
     try:
         request = make_request(kind, source, first, last, no_splits, again)

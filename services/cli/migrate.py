@@ -9,10 +9,10 @@ from services.kit.runtime.settings import Settings
 
 @click.command()
 def migrate() -> None:
-    """Bring the tables of TRADEUL_DATABASE_URL up to date. `up` does this by itself.
+    """Migrate the tables of TRADEUL_DATABASE_URL, which `tradeul up` also does.
 
-    The first time it also notes there, and in TRADEUL_REDIS_URL, whose market's data they hold (TRADEUL_MARKET);
-    from then on it refuses another market.
+    The first migration marks this database, and TRADEUL_REDIS_URL, as holding the data of one market (TRADEUL_MARKET);
+    from then on, another market is refused.
     """
     asyncio.run(run(Settings.load()))
 

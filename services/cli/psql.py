@@ -1,4 +1,4 @@
-"""`tradeul psql`: PostgreSQL's own shell on the mesh's database."""
+"""`tradeul psql`: PostgreSQL's shell on the mesh's database."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ HERE = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_
 @click.command(context_settings=HERE)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[PSQL ARGUMENTS]...")
 def psql(arguments: tuple[str, ...]) -> None:
-    """Run psql on the mesh's database: tradeul psql -c 'SELECT count(*) FROM market_data_daily'.
+    """Run psql on the mesh's database: tradeul psql -c 'SELECT count(*) FROM daily_ohlc'.
 
-    The database is TRADEUL_DATABASE_URL, or where that is not set the one that `tradeul up` runs.
+    The database is TRADEUL_DATABASE_URL or, if that is not set, the one that `tradeul up` runs.
     """
     from services.cli.local.data_directory import market_directory
     from services.cli.local.embedded import postgres_url

@@ -22,12 +22,12 @@ LOG_SECONDS: Final = 30.0
 
 @click.command()
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="By default flat in the market's data directory."
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Default: flat in the market's data directory."
 )
 def record(out: Path | None) -> None:
-    """Keep the running mesh's trades and minute bars as flat files that `tradeul replay` plays again.
+    """Record the running mesh's trades and minute bars as flat files for `tradeul replay`, until Ctrl-C.
 
-    Goes on where it stopped, also after a crash. Ctrl-C ends it.
+    Continues where it stopped, even after a crash.
     """
     settings = Settings.load()
     configure(settings, "record")

@@ -25,10 +25,10 @@ ENDLESS: Final = ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR")
 @click.command(context_settings=HERE)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND [ARGUMENT]...]")
 def redis_cli(arguments: tuple[str, ...]) -> None:
-    """Send a COMMAND to the mesh's Redis, or without one each line of the input: tradeul redis-cli KEYS 'rvol:*'.
+    """Send COMMAND, or each line of the input, to the mesh's Redis: tradeul redis-cli KEYS 'rvol:*'.
 
-    Redis is TRADEUL_REDIS_URL, or where that is not set the one that `tradeul up` runs. Where valkey-cli or redis-cli
-    is installed, it is run, and takes its own options, too.
+    The Redis is TRADEUL_REDIS_URL or, if that is not set, the one that `tradeul up` runs. If valkey-cli or redis-cli is
+    installed, it is used and accepts its own options, too.
     """
     from services.cli.local.data_directory import market_directory
     from services.cli.local.embedded import redis_url

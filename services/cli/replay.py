@@ -23,16 +23,15 @@ log = get_logger(__name__)
 
 @click.command()
 @click.argument("source", metavar="DATE|FILE")
-@click.option("--speed", default="1", show_default=True, metavar="N|max", help="Seconds of the day per second.")
-@click.option("--from", "start", metavar="TIME", help="Feed what is before as fast as it goes.")
-@click.option("--until", metavar="TIME", help="Stop there; the mesh stays up for questions.")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where recorded days are (record's --out).")
+@click.option("--speed", default="1", show_default=True, metavar="N|max", help="Speed relative to the original.")
+@click.option("--from", "start", metavar="TIME", help="Play everything before TIME as fast as possible.")
+@click.option("--until", metavar="TIME", help="Stop at TIME; the mesh stays up.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Directory of recorded days (record's --out).")
 def replay(source: str, speed: str, start: str | None, until: str | None, folder: Path | None) -> None:
-    """Feed a day through the whole mesh, so that any list can be watched or queried as it was at any time.
+    """Replay a past day through the whole mesh until Ctrl-C.
 
-    FILE is a flat file of trades or minute bars (trades_v1, minute_aggs_v1; .csv.gz or .csv). DATE is the day's
-    recorded trades, or where there are none its minute bars in the database. TIMEs are New York times of that day.
-    Ctrl-C ends it.
+    FILE is a flat file of trades or minute bars (trades_v1 or minute_aggs_v1, .csv.gz or .csv). DATE selects that day's
+    recorded trades or, if there are none, its minute bars in the database. TIMEs are New York times of that day.
     """
     began = monotonic()
     live = Settings.load()

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def serve(names: tuple[str, ...]) -> None:
-    """Run the services NAME... in this process, until SIGTERM or Ctrl-C."""
+    """Run the named services in this process until SIGTERM or Ctrl-C."""
     modules = in_order(names)
     settings = Settings.load()
     configure(settings, "+".join(module.name for module in modules))

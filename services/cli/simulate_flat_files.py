@@ -17,10 +17,10 @@ KINDS = {"minutes": MINUTE_BARS_KIND, "days": DAILY_BARS_KIND}
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day.")
-@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day; default: the first.")
-@click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, help="Default: both.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day; default: the first day.")
+@click.option("--kind", "kinds", type=click.Choice(list(KINDS)), multiple=True, help="Kind of bars; default: both.")
 def simulate_flat_files(folder: Path, first: datetime, last: datetime | None, kinds: tuple[str, ...]) -> None:
-    """Write the bars of the simulated market's days (TRADEUL_SIM_*) below FOLDER, as the vendor's S3 has them."""
+    """Write bars of the simulated market (TRADEUL_SIM_*) below FOLDER, in the vendor's layout."""
     from services.simulator import flat_files
     from services.simulator.calendar import FIRST_DATE
     from services.simulator.market import Market

@@ -51,12 +51,12 @@ COUNTS = frozenset({"volume_today", "float_shares", "halts_today"})
 
 @click.command()
 @click.argument("list_name", metavar="LIST", required=False)
-@click.option("--address", metavar="HOST:PORT", help="The gateway or a scanner; default: the gateway's address.")
-@click.option("--limit", type=click.IntRange(1, 500), default=25, show_default=True, help="Rows to show.")
-@click.option("--filter", "filter_text", metavar="TEXT", help="A custom scan instead: its filter.")
-@click.option("--order", "order_by", metavar="TEXT", help="The custom scan's order: 'chg_5m desc'.")
+@click.option("--address", metavar="HOST:PORT", help="Gateway or scanner to connect to; default: the gateway.")
+@click.option("--limit", type=click.IntRange(1, 500), default=25, show_default=True, help="Number of rows.")
+@click.option("--filter", "filter_text", metavar="TEXT", help="Filter of a custom scan, instead of LIST.")
+@click.option("--order", "order_by", metavar="TEXT", help="Order of the custom scan, e.g. 'chg_5m desc'.")
 def top(list_name: str | None, address: str | None, limit: int, filter_text: str | None, order_by: str | None) -> None:
-    """Show LIST, or a custom scan by --filter and --order, live until Ctrl-C; once where the output is no terminal."""
+    """Show LIST, or the custom scan of --filter and --order, live until Ctrl-C (once if there is no terminal)."""
     request = make_request(list_name, filter_text, order_by, limit)
     target = address or str(Settings.load().address("gateway"))
     title = list_name or " ".join(part for part in (filter_text, order_by and f"by {order_by}") if part)

@@ -25,7 +25,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @click.command()
 def up() -> None:
-    """Run the whole mesh: stores, services and the gateway. Ctrl-C stops it, a second one kills it."""
+    """Run the whole mesh (stores, services and gateway) until Ctrl-C; a second Ctrl-C kills it."""
     began = monotonic()
     settings = Settings.load()
     configure(settings, "up")
