@@ -85,7 +85,7 @@ class FeedBuffer:
         return self.ring.newest + 1 - self.ring.oldest
 
     def decode(self, message: bytes | memoryview) -> list[Status]:
-        """Takes one message of the vendor's; returns what it says about the connection."""
+        """Takes one message of the vendor's; returns the statuses in it, which are about the connection."""
         statuses = self.decoder.decode(message)
         rows = self.decoder.rows
         if rows >= self._max_rows:

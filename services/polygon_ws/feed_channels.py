@@ -15,7 +15,7 @@ BARS: Final = ("A", "AM")
 
 
 class _Head(msgspec.Struct):
-    """What an element must have to be told apart."""
+    """The fields by which elements are told apart."""
 
     ev: str
     sym: str = ""

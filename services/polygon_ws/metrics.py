@@ -1,4 +1,4 @@
-"""What polygon_ws counts beside the metrics that all services share."""
+"""The metrics of polygon_ws beside those that all services share."""
 
 from typing import Final
 

@@ -45,7 +45,7 @@ class PolygonWsServicer:
     async def UpdateSubscriptions(
         self, request: polygon_ws_pb2.UpdateSubscriptionsRequest, context: Context
     ) -> polygon_ws_pb2.UpdateSubscriptionsResponse:
-        """Changes the vendor subscriptions; the word of an operator, so a refused feed tries again."""
+        """Changes the vendor subscriptions; an operator wants it, so that a refused feed tries again."""
         self._connection.update(request.subscribe, request.unsubscribe)
         self._connection.retry()
         return polygon_ws_pb2.UpdateSubscriptionsResponse(subscriptions=self._connection.subscriptions.names)
@@ -73,7 +73,7 @@ class PolygonWsServicer:
 
 
 def rejected(buffer: FeedBuffer, connection: FeedConnection) -> dict[str, int]:
-    """What was set aside, by reason."""
+    """Counts of messages and events that were set aside, by reason."""
     counts = dict(buffer.decoder.rejected)
     if connection.oversize:
         counts["oversize"] = connection.oversize

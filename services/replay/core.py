@@ -32,7 +32,7 @@ Speed = float | Literal["max"]
 
 
 class Cut(NamedTuple):
-    """What one batch holds: rows `first` to before `last`, and the watermark after them, 0 for none.
+    """One batch: rows `first` to before `last`, and the watermark after them, 0 for none.
 
     `time_ns` is when it is due.
     """
@@ -106,7 +106,7 @@ def encode(day: DayFile, cut: Cut) -> bytes:
 
 
 class Pace:
-    """When a batch is due: by its event time, at the speed that was asked for.
+    """Decides when a batch is due: by its event time, at the requested speed.
 
     `start_ns`: what is due before that is due at once, as is what was reached before.
 
@@ -137,5 +137,5 @@ class Pace:
         return max(0.0, began + (time_ns - began_ns) / 1e9 / self._speed - now)
 
     def sent(self, time_ns: int) -> None:
-        """What belongs to `time_ns` is on its way."""
+        """The batch of `time_ns` is on its way."""
         self.reached_ns = max(self.reached_ns, time_ns)

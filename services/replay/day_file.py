@@ -56,7 +56,7 @@ COLUMNS: Final[Mapping[Kind, Mapping[str, str]]] = {
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a prepared day is.
+    """Describes a prepared day.
 
     `symbols`: element i has id i. `set_aside`: rows of the source that were not
     taken, by reason; `examples`: the first of them, as "file:line: what is wrong".

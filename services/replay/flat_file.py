@@ -25,7 +25,7 @@ COLUMNS: Final[dict[Kind, dict[str, str]]] = {
     # Files of other makers may have fractions of trades; vwap is only in the stored bars.
     MINUTE_BARS: {**BAR_COLUMNS, "transactions": "DOUBLE", "vwap": "DOUBLE"},
 }
-# Without these a row says nothing.
+# Rows without these are set aside.
 NEEDED: Final[dict[Kind, tuple[str, ...]]] = {
     TRADES: ("ticker", "price", "sip_timestamp", "size"),
     MINUTE_BARS: ("ticker", "volume", "open", "close", "high", "low", "window_start"),
@@ -39,11 +39,11 @@ class BadRow(NamedTuple):
 
     line: int
     reason: str
-    problem: str
+    detail: str
 
 
 class Header(NamedTuple):
-    """What a file says of itself."""
+    """The first line of a file."""
 
     kind: Kind
     columns: tuple[str, ...]
@@ -72,8 +72,8 @@ def is_gzip(path: Path) -> bool:
 
 
 def salvage(path: Path, to: Path) -> str:
-    """Writes the whole lines before the place where a gzip file breaks off; returns what is wrong there."""
-    problem = "is whole"
+    """Writes the whole lines before a gzip file breaks off; returns why it does."""
+    why = "is whole"
     end = 0
     with gzip.open(path) as source, to.open("wb") as target:
         try:
@@ -82,9 +82,9 @@ def salvage(path: Path, to: Path) -> str:
                 if (newline := chunk.rfind(b"\n")) >= 0:
                     end = target.tell() - len(chunk) + newline + 1
         except (OSError, EOFError, zlib.error) as error:
-            problem = reason_of(error)
+            why = reason_of(error)
         target.truncate(end)
-    return problem
+    return why
 
 
 def select(header: Header) -> str:

@@ -1,4 +1,4 @@
-"""What the replay counts beside the metrics that all services share."""
+"""The metrics of the replay beside those that all services share."""
 
 from typing import Final
 

@@ -46,7 +46,7 @@ def prepare(source: Path, cache: Path, on_step: Callable[[str], None] = lambda s
     """The day of a flat file, from `cache` when it was prepared before; takes about a minute for 30 million trades.
 
     Raises StartError for a file that cannot be used at all; single rows that cannot
-    be read are set aside, told of and counted in the manifest.
+    be read are set aside, logged and counted in the manifest.
     """
     directory = cache / _key(source)
     try:
@@ -120,7 +120,7 @@ class _Preparation:
         arrived = header.kind == TRADES and self._is_in_order_of_arrival()
         self._on_step("bringing into order")
         rows = self._write(header, date, arrived)
-        self._tell()
+        self._log_bad_rows()
         return Manifest(
             version=VERSION,
             source=self._source.name,
@@ -130,7 +130,7 @@ class _Preparation:
             in_order_of_arrival=arrived,
             symbols=symbols,
             set_aside=dict(self._set_aside),
-            examples=[f"{self._source.name}:{bad.line}: {bad.problem}" for bad in self._bad[:EXAMPLES]],
+            examples=[f"{self._source.name}:{bad.line}: {bad.detail}" for bad in self._bad[:EXAMPLES]],
         )
 
     def _execute(self, query: str, values: object = None) -> duckdb.DuckDBPyConnection:
@@ -146,13 +146,13 @@ class _Preparation:
             if not flat_file.is_gzip(self._source):
                 raise
             salvaged = self._directory / "salvaged.csv"
-            problem = flat_file.salvage(self._source, salvaged)
+            why = flat_file.salvage(self._source, salvaged)
             if salvaged.stat().st_size == 0:
                 raise StartError(f"{self._source}: {reason_of(error)}") from error
             self._read_from(salvaged, header)
             (rows,) = self._execute("SELECT count(*) FROM raw").fetchall()[0]
             line = rows + 2 + len(self._refused_lines)
-            self._bad.append(BadRow(line, "broken_file", f"the file breaks off: {problem}"))
+            self._bad.append(BadRow(line, "broken_file", f"the file breaks off: {why}"))
             self._set_aside["broken_file"] += 1
 
     def _read_from(self, path: Path, header: Header) -> None:
@@ -161,10 +161,10 @@ class _Preparation:
         self._execute(queries.read(path, flat_file.select(header)), [flat_file.types(header)])
         refused = self._execute(queries.REFUSED).fetchall()
         self._refused_lines = [line for line, _, _ in refused]
-        for line, column, problem in refused:
+        for line, column, message in refused:
             self._set_aside["unreadable"] += 1
             if len(self._bad) < EXAMPLES:
-                self._bad.append(BadRow(line, "unreadable", f"{column}: {problem}"))
+                self._bad.append(BadRow(line, "unreadable", f"{column}: {message}"))
 
     def _most_frequent_date(self, header: Header) -> datetime.date:
         time = "sip_timestamp" if header.kind == TRADES else "window_start"
@@ -189,7 +189,7 @@ class _Preparation:
         found = self._execute(f"{shown} ORDER BY row LIMIT {EXAMPLES}").fetchall()
         lines = flat_file.lines_of([row for row, _ in found], self._refused_lines)
         for line, (_, reason) in zip(lines, found, strict=True):
-            self._bad.append(BadRow(line, reason, queries.PROBLEMS[reason]))
+            self._bad.append(BadRow(line, reason, queries.REASONS[reason]))
         self._bad.sort()
         self._execute(f"CREATE TABLE kept AS SELECT row FROM ({query}) WHERE reason IS NULL")
 
@@ -219,9 +219,9 @@ class _Preparation:
                 file.close()
         return rows
 
-    def _tell(self) -> None:
+    def _log_bad_rows(self) -> None:
         for bad in self._bad[:EXAMPLES]:
-            log.warning("row set aside", file=str(self._source), line=bad.line, reason=bad.reason, problem=bad.problem)
+            log.warning("row set aside", file=str(self._source), line=bad.line, reason=bad.reason, detail=bad.detail)
         if self._set_aside:
             log.warning("rows set aside", file=str(self._source), **self._set_aside)
 

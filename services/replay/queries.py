@@ -6,10 +6,10 @@ from typing import Final
 
 from services.replay.flat_file import TRADES, Kind
 
-# Erroneous and cancelled trades, and the records that say so (SEMANTICS 12.16).
+# Erroneous and cancelled trades, and the records that report them (docs/semantics.md, Recordings and replays).
 NOT_COUNTED: Final = (7, 8, 10, 11, 12)
 
-PROBLEMS: Final = {
+REASONS: Final = {
     "missing_value": "a value that is needed is missing",
     "conditions": "expected numbers of conditions",
     "other_day": "of another day",

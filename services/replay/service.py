@@ -1,10 +1,11 @@
-"""The service: a day's events as PolygonWsService, in polygon_ws's place."""
+"""The service: a day's events as PolygonWsService, in place of polygon_ws."""
 
 import asyncio
 import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
+import asyncpg
 import grpc.aio
 from tradeul.v1 import polygon_ws_pb2
 
@@ -13,14 +14,22 @@ from services.kit.runtime.clock import NEW_YORK, ns_of
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
+from services.kit.stores.database import DATABASE_ERRORS
 from services.replay import metrics
 from services.replay.core import Pace
 from services.replay.prepare import prepare
 from services.replay.servicer import ReplayServicer
-from services.replay.stored_bars import dump
 
 log = get_logger(__name__)
+
+# As the vendor's minute_aggs_v1, and the bars' own average prices.
+STORED_BARS: Final = """
+    SELECT symbol AS ticker, volume, open, close, high, low,
+        (extract(epoch FROM time) * 1000000000)::bigint AS window_start, trades AS transactions, vwap
+    FROM aggregates_1min WHERE time >= $1 AND time < $2 ORDER BY symbol, time
+"""
 
 
 class Replay(Service):
@@ -65,6 +74,24 @@ class Replay(Service):
         if not await dump(self.settings.database_url, date, path):
             raise StartError(f"{date}: no minute bars of that day are stored, and no file was named")
         return path
+
+
+async def dump(url: str, date: datetime.date, to: Path) -> int:
+    """Writes the stored minute bars of a day as a flat file; returns how many there are, raises StartError."""
+    start, end = (
+        datetime.datetime.combine(day, datetime.time(), NEW_YORK) for day in (date, date + datetime.timedelta(days=1))
+    )
+    try:
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            copied: str = await connection.copy_from_query(
+                STORED_BARS, start, end, output=to, format="csv", header=True
+            )
+        finally:
+            await connection.close()
+    except DATABASE_ERRORS as error:
+        raise StartError(f"the stored minute bars of {date} cannot be read: {reason_of(error)}") from error
+    return int(copied.rpartition(" ")[2])
 
 
 def cache_of(settings: Settings) -> Path:

@@ -51,7 +51,7 @@ class Timers:
 
 
 class Subscription:
-    """What the loop that sends to one client needs: to wait, with heartbeats, and to be ended by others.
+    """Serves the loop that sends to one client: it waits, with heartbeats, and others wake and end it.
 
     The loop looks at everything there may be to send, and waits when there is nothing:
 
@@ -214,7 +214,7 @@ class Cursor(Subscription):
             self.ring.let_go(self)
 
     def mark_slow(self, is_slow: bool) -> None:
-        """Whether it has fallen behind, to be counted once."""
+        """Calls `on_slow` when it falls behind or catches up, once each."""
         if is_slow != self._is_slow:
             self._is_slow = is_slow
             self._on_slow(is_slow)

@@ -46,7 +46,7 @@ class Envelope:
         return self.message("opened", position=_message(position), **content)
 
     def current(self, position: Position | None) -> bytes:
-        """What follows is live."""
+        """The catch-up is over: the following messages are live."""
         return self.message("current", position=_message(position))
 
     def heartbeat(self, position: Position | None) -> bytes:

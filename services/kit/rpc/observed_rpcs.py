@@ -1,4 +1,4 @@
-"""What happens around every RPC: metrics, a log line for our defects, errors as google.rpc.Status."""
+"""Surrounds every RPC: metrics, a log line for our defects, errors as google.rpc.Status."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError
 class ObservedServer(grpc.aio.Server):
     """A server that observes each handler that is added to it.
 
-    It is cheaper than a grpc.aio.ServerInterceptor, which is asked anew at every RPC. Registered methods are left
+    It is cheaper than a grpc.aio.ServerInterceptor, which is looked up anew at every RPC. Registered methods are left
     out, for what is registered is among the generic handlers, too: the server's main loop waits for a future of
     each of them at every RPC, whichever method it is of.
     """
@@ -58,7 +58,7 @@ class ObservedServer(grpc.aio.Server):
         self._server.add_generic_rpc_handlers(tuple(_ObservedHandlers(each) for each in generic_rpc_handlers))
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
-        """What generated code calls besides."""
+        """Ignored; generated code calls it besides add_generic_rpc_handlers()."""
 
     def add_insecure_port(self, address: str) -> int:
         return self._server.add_insecure_port(address)
@@ -145,7 +145,7 @@ def _streaming(method: str, behaviour: Any) -> Any:
 
 
 class _Observed:
-    """What is counted of one method, its metrics looked up once; and what its errors become."""
+    """One method's metrics, looked up once, and the statuses that its errors become."""
 
     def __init__(self, method: str) -> None:
         self._method = method

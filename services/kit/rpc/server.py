@@ -197,7 +197,7 @@ class Host:
                 self._metrics.close()
 
     async def _show_health(self) -> None:
-        """Health as it is now, whatever it was when this was asked for."""
+        """Sets the health of now; several of these may be under way at once."""
         is_well = self.service.state is State.RUNNING and self.service.unhealthy_reason is None
         response = health_pb2.HealthCheckResponse
         await self._set_health(response.SERVING if is_well else response.NOT_SERVING)

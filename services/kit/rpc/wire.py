@@ -13,19 +13,19 @@ LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
 
 
-def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """The varint at `at` and the place after it; raises ValueError when it is cut off or over 64 bits."""
+def read_varint(data: bytes | memoryview, index: int) -> tuple[int, int]:
+    """The varint at `index` and the index after it; raises ValueError when it is cut off or over 64 bits."""
     value = shift = 0
     while True:
-        if at >= len(data):
-            raise ValueError(f"expected a whole varint, the message ends at byte {at}")
-        byte = data[at]
-        at += 1
+        if index >= len(data):
+            raise ValueError(f"expected a whole varint, the message ends at byte {index}")
+        byte = data[index]
+        index += 1
         if shift == 63 and byte > 1:
-            raise ValueError(f"expected a varint of at most 64 bits before byte {at}")
+            raise ValueError(f"expected a varint of at most 64 bits before byte {index}")
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value, index
         shift += 7
 
 
@@ -57,36 +57,36 @@ def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
     For varints and fixed-width fields the payload is the encoded value. Raises
     ValueError where the message is not well formed.
     """
-    at, end = 0, len(data)
-    while at < end:
-        first = at
-        tag, at = read_varint(data, at)
+    index, end = 0, len(data)
+    while index < end:
+        first = index
+        tag, index = read_varint(data, index)
         kind = tag & 7
         if kind == LENGTH_DELIMITED:
-            size, at = read_varint(data, at)
-            after = at + size
+            size, index = read_varint(data, index)
+            after = index + size
         elif kind == 0:
-            _, after = read_varint(data, at)
+            _, after = read_varint(data, index)
         elif kind in _FIXED:
-            after = at + _FIXED[kind]
+            after = index + _FIXED[kind]
         else:
             raise ValueError(f"expected wire type 0, 1, 2 or 5 at byte {first}, was {kind}")
         if after > end:
             raise ValueError(f"expected field {tag >> 3} to end within {end} bytes, it ends at {after}")
-        yield tag >> 3, first, at, after
-        at = after
+        yield tag >> 3, first, index, after
+        index = after
 
 
 def only_field(data: bytes | memoryview) -> tuple[int, memoryview]:
     """The number and payload of the one field of a wrapper whose whole content is a oneof of messages."""
     view = memoryview(data)
-    tag, at = read_varint(view, 0)
+    tag, index = read_varint(view, 0)
     if tag & 7 != LENGTH_DELIMITED:
         raise ValueError(f"expected a wrapped message (wire type 2), was wire type {tag & 7}")
-    size, at = read_varint(view, at)
-    if at + size != len(view):
-        raise ValueError(f"expected one field of {len(view) - at} bytes, field {tag >> 3} has {size}")
-    return tag >> 3, view[at:]
+    size, index = read_varint(view, index)
+    if index + size != len(view):
+        raise ValueError(f"expected one field of {len(view) - index} bytes, field {tag >> 3} has {size}")
+    return tag >> 3, view[index:]
 
 
 class FrameParts(NamedTuple):
@@ -107,10 +107,10 @@ def frame_parts(frame: memoryview) -> FrameParts:
         raise ValueError(f"expected a frame to begin with its position (field 1), was field {number}")
     position = frame[start:end]
     epoch = sequence = 0
-    for part, _, at, _ in fields(position):
+    for part, _, index, _ in fields(position):
         if part == 1:
-            epoch, _ = read_varint(position, at)
+            epoch, _ = read_varint(position, index)
         elif part == 2:
-            sequence, _ = read_varint(position, at)
+            sequence, _ = read_varint(position, index)
     kind, _, start, end = next(parts, (0, 0, 0, 0))
     return FrameParts(epoch, sequence, kind, frame[start:end])

@@ -1,0 +1,130 @@
+"""SubscribeMarket's server: one subscriber, whom the next one takes the place of."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+from tradeul.v1 import polygon_ws_pb2, stream_pb2
+
+from services.kit.rpc.cursor import Subscription, Timers
+from services.kit.rpc.envelope import MARKET
+from services.kit.rpc.market_stream import MarketStream
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import ServiceError
+
+Request = polygon_ws_pb2.SubscribeMarketRequest
+
+
+class Numbered(Subscription):
+    """Opens, and then waits; remembers what was acknowledged."""
+
+    def __init__(self, position: Position | None) -> None:
+        super().__init__(Timers(10.0))
+        self.requested_position = position
+        self.acknowledged: list[Position] = []
+
+    def acknowledge(self, position: Position) -> None:
+        self.acknowledged.append(position)
+
+    async def messages(self) -> AsyncGenerator[bytes, None]:
+        yield MARKET.opened(self.requested_position)
+        while not self.is_over:
+            if self.closing is not None:
+                yield MARKET.going_away(self.requested_position, self.closing)
+                return
+            await self.wait()
+        self.raise_error()
+
+
+class Client:
+    """Sends its requests, then waits; `written` are the kinds of what it gets."""
+
+    def __init__(self, stream: MarketStream[Numbered], *requests: Request) -> None:
+        self.written: list[str] = []
+        self._requests = requests
+        self.serving = asyncio.create_task(stream.serve(self._send(), self))  # type: ignore[arg-type]
+
+    async def _send(self) -> AsyncIterator[Request]:
+        for request in self._requests:
+            yield request
+        await asyncio.Event().wait()
+
+    async def write(self, message: bytes) -> None:
+        self.written.append(MARKET.read(message)[0])
+
+    async def until_opened(self) -> None:
+        async with asyncio.timeout(5):
+            while not self.written:
+                await asyncio.sleep(0)
+
+
+def opening(position: Position | None = None) -> Request:
+    request = Request(open=polygon_ws_pb2.SubscribeMarketOpen())
+    if position is not None:
+        request.open.position.CopyFrom(position.message())
+    return request
+
+
+def stream_of(changes: list[bool]) -> tuple[MarketStream[Numbered], Gauge]:
+    gauge = Gauge("subscribed", "1 while somebody is.", registry=CollectorRegistry())
+    stream: MarketStream[Numbered] = MarketStream(Numbered, gauge, lambda: changes.append(stream.has_subscriber))
+    return stream, gauge
+
+
+def value_of(gauge: Gauge) -> Any:
+    return gauge._value.get()
+
+
+async def test_a_newer_subscriber_takes_the_place_of_the_older_one() -> None:
+    changes: list[bool] = []
+    stream, gauge = stream_of(changes)
+    older = Client(stream, opening())
+    await older.until_opened()
+    first = stream.subscription
+    newer = Client(
+        stream, opening(Position(7, 3)), Request(ack=stream_pb2.StreamAck(position=Position(7, 3).message()))
+    )
+    await newer.until_opened()
+    with pytest.raises(ServiceError, match="took this one's place") as caught:
+        await older.serving
+    assert caught.value.reason.name == "SUPERSEDED"
+    second = stream.subscription
+    assert second is not None and second is not first
+    assert second.requested_position == Position(7, 3)
+    async with asyncio.timeout(5):
+        while not second.acknowledged:
+            await asyncio.sleep(0)
+    # The end of the older one is not taken for that of the newer.
+    assert (changes, value_of(gauge), stream.has_subscriber) == ([True, True], 1, True)
+    newer.serving.cancel()
+    await asyncio.gather(newer.serving, return_exceptions=True)
+    assert (changes, value_of(gauge), stream.has_subscriber) == ([True, True, False], 0, False)
+
+
+async def test_going_away_reaches_the_subscriber_and_those_that_come_later() -> None:
+    stream, gauge = stream_of([])
+    stream.wake()
+    client = Client(stream, opening())
+    await client.until_opened()
+    stream.go_away("stopping")
+    async with asyncio.timeout(5):
+        await client.serving
+    late = Client(stream, opening())
+    async with asyncio.timeout(5):
+        await late.serving
+    assert (client.written, late.written) == (["opened", "going_away"], ["opened", "going_away"])
+    assert value_of(gauge) == 0
+
+
+async def test_a_client_that_does_not_open_takes_nobodys_place() -> None:
+    changes: list[bool] = []
+    stream, _ = stream_of(changes)
+    client = Client(stream, opening())
+    await client.until_opened()
+    with pytest.raises(ServiceError, match="expected open"):
+        await Client(stream, Request(cancel=stream_pb2.StreamCancel())).serving
+    assert stream.has_subscriber and changes == [True]
+    client.serving.cancel()
+    await asyncio.gather(client.serving, return_exceptions=True)
