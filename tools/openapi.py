@@ -138,11 +138,16 @@ class _Document:
         operation["responses"] = self._responses(method)
         return operation
 
-    def _parameter(self, message: str, field: FieldProto, place: str) -> Json:
+    def _parameter(self, message: str, field: FieldProto, location: str) -> Json:
         schema, required, example = self._input(message, field)
         if field.type == FieldProto.TYPE_MESSAGE:
             raise OpenApiError(f"{message}.{field.name}: expected a plain field as a parameter")
-        parameter: Json = {"name": field.name, "in": place, "required": place == "path" or required, "schema": schema}
+        parameter: Json = {
+            "name": field.name,
+            "in": location,
+            "required": location == "path" or required,
+            "schema": schema,
+        }
         if example is not None:
             parameter["example"] = example
         return described(parameter, self._source.comment(f"{message}.{field.name}"))

@@ -4,6 +4,8 @@ Writes the message and service modules with their type stubs beside the .proto
 files, gateway/tradeul.binpb, the descriptor set Envoy transcodes by, and
 gateway/openapi.json, the OpenAPI document of the REST routes.
 `--check` writes nothing and fails when a generated file is not current.
+
+By the protoc of grpcio-tools, since gRPC's Python plug-in is part of that program: `buf generate` cannot run it.
 """
 
 import argparse
@@ -26,11 +28,11 @@ PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
 class GenerationError(RuntimeError):
-    """protoc refused the protos; its own words are on stderr."""
+    """protoc refused the protos; its messages are on stderr."""
 
 
 def include_directories() -> list[Path]:
-    """Where protoc finds ours, google/protobuf (grpcio-tools) and google/api (googleapis-common-protos)."""
+    """The folders of our protos, of google/protobuf (grpcio-tools) and of google/api (googleapis-common-protos)."""
     import grpc_tools
     from google.api import annotations_pb2
 
@@ -48,7 +50,7 @@ def run_protoc(arguments: list[str], files: list[str]) -> None:
     """Runs protoc on these files; raises GenerationError when it fails."""
     from grpc_tools import protoc
 
-    # The plug-ins of this interpreter's environment, whatever PATH says.
+    # The plug-ins of this interpreter's environment, whatever PATH is.
     plugins = [f"--plugin={name}={Path(sys.executable).parent / name}" for name in PLUGINS]
     includes = [f"-I{directory}" for directory in include_directories()]
     if status := protoc.main(["protoc", *includes, *plugins, *arguments, *files]):

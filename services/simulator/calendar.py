@@ -69,8 +69,8 @@ def new_york_ns(date: datetime.date, hour: int, minute: int = 0) -> int:
 def new_york_time(ns: int) -> datetime.datetime:
     """The New York time of an instant, to the microsecond."""
     seconds, rest = divmod(ns, NS_PER_SECOND)
-    moment = datetime.datetime.fromtimestamp(seconds, NEW_YORK)
-    return moment.replace(microsecond=rest // 1000)
+    time = datetime.datetime.fromtimestamp(seconds, NEW_YORK)
+    return time.replace(microsecond=rest // 1000)
 
 
 class TradingCalendar:

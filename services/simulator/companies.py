@@ -1,4 +1,4 @@
-"""What reference data says of a symbol: a company's business, shares, people; all of its own hash."""
+"""Reference data of a symbol: a company's business, shares, people; all derived from its hash."""
 
 import datetime
 from typing import Any, Final
@@ -67,7 +67,7 @@ class Companies:
         return row
 
     def has_float(self, symbol: int) -> bool:
-        """Funds and the like are not in the list of floats, and some companies lack there."""
+        """Funds and the like are not in the list of floats, and some companies are missing."""
         return int(self._universe.types[symbol]) in (CS, ADRC) and key(self._seed, 43, symbol) % 25 != 0
 
     def float_row(self, symbol: int, factor: float, since: str) -> dict[str, Any]:

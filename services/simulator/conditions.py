@@ -63,7 +63,7 @@ SALE_CONDITIONS: Final = (
     SaleCondition(53, "Qualified Contingent Trade (QCT)", False, False),
 )
 
-# What a trade may carry: its code is the place here.
+# The sets of conditions that a trade may carry; its code is the index.
 SETS: Final = (
     (), (14,), (37,), (14, 37), (12,), (12, 37), (12, 14), (25,), (8,), (18,),
     (32,), (12, 13),

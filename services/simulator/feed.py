@@ -1,7 +1,7 @@
-"""Who gets which of the market's messages: the vendor's WebSocket protocol without the sockets.
+"""Subscriptions to the market's messages: the vendor's WebSocket protocol without the sockets.
 
-Each kind's messages are joined once for all who take them all; only who asked for single
-symbols gets them picked out.
+Each kind's messages are joined once for all who take them all; only for
+subscribers of single symbols are they filtered.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -27,7 +27,7 @@ def status(kind: str, message: str) -> str:
 class FeedClient:
     """One connection's state. `send(text)` queues a frame, `close(reason)` ends it.
 
-    `unsent()` tells how many bytes wait.
+    `unsent()` returns the number of queued bytes.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FeedClient:
 
 
 class Feed:
-    """All clients. `connected`, `received` and `gone` are told by the server, `publish` by the market.
+    """All clients. The server calls `connected`, `received` and `gone`, the market `publish`.
 
     `channels`: those of the simulated plan; the others are refused as the vendor does.
     """
@@ -82,8 +82,8 @@ class Feed:
         elif not client.key:
             client.send(f"[{status('error', 'expected auth first')}]")
         elif action in ("subscribe", "unsubscribe"):
-            said = [self._change(client, name.strip(), action) for name in params.split(",") if name.strip()]
-            client.send("[" + ",".join(said or [status("error", "expected at least one subscription")]) + "]")
+            answers = [self._change(client, name.strip(), action) for name in params.split(",") if name.strip()]
+            client.send("[" + ",".join(answers or [status("error", "expected at least one subscription")]) + "]")
         else:
             client.send(f"[{status('error', f'expected auth, subscribe or unsubscribe, was {action}')}]")
 

@@ -61,7 +61,7 @@ def daily_bars(market: Market, plan: DayPlan) -> Columns:
 def write(market: Market, folder: Path, dates: Sequence[datetime.date], kinds: Sequence[str] = KINDS) -> Iterator[Path]:
     """Writes the files of the trading days among `dates`, each by one rename; yields their paths.
 
-    Raises ValueError for a trading day that the market does not know: one to come, or too old.
+    Raises ValueError for a trading day in the future, or before the market's history.
     """
     make = {MINUTE_BARS_KIND: minute_bars, DAILY_BARS_KIND: daily_bars}
     for date in dates:

@@ -1,7 +1,7 @@
 """The trade-halt feed: today's halts of all markets as the RSS document that Nasdaq publishes.
 
-LULD messages tell of Nasdaq-listed symbols in regular hours only (tape.py); this tells of all,
-and announces when trading resumes some minutes after a halt has begun.
+LULD messages exist for Nasdaq-listed symbols in regular hours only (tape.py); this document has all
+halts, and announces when trading resumes some minutes after a halt has begun.
 """
 
 import datetime
@@ -22,7 +22,7 @@ MARKETS: Final = ("NASDAQ", "NYSE", "NYSE Arca", "NYSE American", "Cboe BZX")
 # A pause of so many minutes is one for volatility; a longer halt is for news.
 LONGEST_PAUSE: Final = 10
 VOLATILITY, NEWS = "LUDP", "T1"
-# Its beginning is published as up to so much later than LULD messages say.
+# The published beginning is up to this much later than that of LULD messages.
 DELAY_MS: Final = 1_500
 FIELDS: Final = (
     "HaltDate", "HaltTime", "IssueSymbol", "IssueName", "Market", "ReasonCode", "PauseThresholdPrice", "ResumptionDate",
@@ -31,14 +31,14 @@ FIELDS: Final = (
 
 
 class HaltDocument(NamedTuple):
-    """`changed` is when it became as it is."""
+    """`changed`: the time of its last change."""
 
     body: bytes
     etag: str
     changed: datetime.datetime
 
     def is_as(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request's If-None-Match, or else If-Modified-Since, says that the client has it."""
+        """True if the client has it, by the request's If-None-Match or else If-Modified-Since."""
         if (tags := headers.get("If-None-Match")) is not None:
             return self.etag in (tag.strip() for tag in tags.split(","))
         try:
@@ -64,7 +64,7 @@ class _Item(NamedTuple):
 
 
 def document(market: Market) -> HaltDocument:
-    """What the feed says at the market's now, the newest halt first."""
+    """Returns the feed at the market's now, the newest halt first."""
     items = sorted(_items(market), key=lambda item: (-item.halted_ns, item.symbol))
     changed_ns = max((item.changed_ns for item in items), default=market.day.start_ns)
     changed = datetime.datetime.fromtimestamp(changed_ns // NS_PER_SECOND, datetime.UTC)

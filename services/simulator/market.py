@@ -18,17 +18,17 @@ from services.simulator.tape import Event, Tape
 
 # Some minutes before the opening of an ordinary Monday: gaps are there, and the open comes soon.
 DEFAULT_START: Final = datetime.datetime(2025, 11, 24, 9, 25)
-# From when on a trading day is today: the vendor clears yesterday's snapshot then.
+# The time at which a trading day becomes today: the vendor clears yesterday's snapshot then.
 CLEARED: Final = (3, 30)
-# The tape begins so many minutes before the start, so that what is still on its way then arrives.
+# The tape begins so many minutes before the start, so that messages on their way at the start arrive.
 WARM_MINUTES: Final = 1
 KEPT_DAYS: Final = 8
 
 
 class Market:
-    """What the seed, the symbols and the start make of it; `now_ns` is the market's own time.
+    """The market of a seed, a number of symbols and a start; `now_ns` is its own time.
 
-    Raises StartError when the start lies outside of what the calendar holds.
+    Raises StartError when the start lies outside of the calendar.
     """
 
     def __init__(self, settings: SimSettings) -> None:
@@ -51,7 +51,7 @@ class Market:
         day = self.plans.current.day
         minute = min(max((self.now_ns - day.start_ns) // (60 * NS_PER_SECOND), 0), day.end_minute)
         self._open(int(max(minute - WARM_MINUTES, 0)))
-        # What was sent before the start is past.
+        # Messages before the start are not sent.
         while self.tape.next_second * NS_PER_SECOND + day.start_ns < self.now_ns and not self.tape.is_over:
             self.tape.second()
 
@@ -68,13 +68,13 @@ class Market:
         return round(math.exp(raw), 4)
 
     def next_event_ns(self) -> int:
-        """When the market has something to do next."""
+        """Returns the time of the next step."""
         if not self.tape.is_over:
             return self.day.start_ns + self.tape.next_second * NS_PER_SECOND
         return self._cleared_ns(self.day.number + 1)
 
     def step(self) -> list[Event]:
-        """Does what is next and returns the messages of that second, in order; the time moves to its beginning.
+        """Makes the next step and returns the messages of that second, in order; the time moves to its beginning.
 
         Raises StartError at the calendar's end.
         """
@@ -82,7 +82,7 @@ class Market:
         if not self.tape.is_over:
             return self.tape.second()
         if self.day.number + 1 >= len(self.calendar):
-            raise StartError("the simulated market has come to the end of its calendar: start it again")
+            raise StartError("the simulated market has reached the end of its calendar: start it again")
         with_quotes = self.tape.with_quotes
         self.plans.advance()
         self._open(0)
@@ -90,11 +90,11 @@ class Market:
         return []
 
     def daily(self, plan: DayPlan) -> DailyBars:
-        """A day's regular hours, today's as far as they have come; the last few days asked for are kept."""
+        """A day's regular hours, today's up to now; the last few requested days are cached."""
         index = plan.day.number
         if index == self.day.number:
             return DailyBars.of_sums(self.market_day.sums)
-        # Asked for on the threads of REST.
+        # Requested on the threads of REST.
         with self._daily_lock:
             if (bars := self._daily.pop(index, None)) is None:
                 bars = daily_bars(self.plans, plan)

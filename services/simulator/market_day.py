@@ -32,7 +32,7 @@ class Minute(NamedTuple):
 
 
 class DaySums:
-    """The day up to a minute, one element a symbol; regular hours where it says so."""
+    """The day up to a minute, one element a symbol; of regular hours where the name has `regular`."""
 
     def __init__(self, count: int) -> None:
         self.volume = np.zeros(count, dtype=np.int64)
@@ -52,7 +52,7 @@ class DaySums:
         self.last = Bars(floats[0], floats[1], floats[2], floats[3], whole[0], floats[4], whole[1], whole[2])
 
     def add(self, minute: Minute, close_minute: int) -> None:
-        """Takes a whole minute in; minutes come in order."""
+        """Adds a whole minute to the sums; minutes follow in order."""
         at, bars = minute.symbols, minute.bars
         dollars = bars.vwap * bars.volume
         self.volume[at] += bars.volume
@@ -121,7 +121,7 @@ class MarketDay:
         self._log_price = self._next_log_price = self.log_price(0)
 
     def counts(self, minute: int) -> I8:
-        """How many trades each symbol has had when a minute begins."""
+        """Returns each symbol's number of trades before a minute."""
         counts: I8 = np.floor(self._trades * self._curves[minute][self._curve_row] + self._start).astype(np.int64)
         return counts
 
@@ -133,7 +133,7 @@ class MarketDay:
         return price
 
     def begin_minute(self) -> Minute:
-        """What will happen in the next minute; `end_minute` adds it to the sums."""
+        """Returns the next minute; `end_minute` adds it to the sums."""
         number = self.next_minute
         before, after = self._counts, self.counts(number + 1)
         symbols = np.flatnonzero(after > before)

@@ -1,4 +1,4 @@
-"""How events are written: the vendor's JSON, one object each."""
+"""Events as the vendor's JSON, one object each."""
 
 import math
 from enum import IntEnum

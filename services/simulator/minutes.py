@@ -1,4 +1,4 @@
-"""What one minute of one symbol looks like, for many at once: the arithmetic that live bars and history share.
+"""One minute of one symbol, for many at once: the arithmetic that live bars and history share.
 
 All arrays are parallel; the minutes have at least one trade. Sums are of whole trades, so a bar is
 exactly the trades that `ticks` makes of the same minute.

@@ -1,4 +1,4 @@
-"""The market's clock: plays the tape so that each message leaves when its time has come."""
+"""The market's clock: plays the tape so that each message is sent at its time."""
 
 import asyncio
 import bisect
@@ -10,12 +10,12 @@ from services.simulator.market import Market
 from services.simulator.tape import NS_PER_MS, Event
 
 TICK_SECONDS: Final = 0.05
-# With nothing to send for longer than this it sleeps on, and looks for quotes' subscribers as often.
+# The longest sleep, after which subscribers to quotes are looked for.
 LONGEST_SLEEP: Final = 0.5
 # A machine that cannot keep up makes the market slower, never the messages fewer.
 MOST_BEHIND: Final = 0.5
-# After so much work at a stretch others get their turn.
-WORK_SECONDS: Final = 0.02
+# After so long at a stretch other tasks get their turn.
+STRETCH_SECONDS: Final = 0.02
 
 
 class Pace:
@@ -40,7 +40,7 @@ class Pace:
             await asyncio.sleep(self._play())
 
     def _play(self) -> float:
-        """Sends what is due; returns how long nothing will be, in seconds."""
+        """Sends what is due; returns the seconds until the next message."""
         market, began = self._market, monotonic()
         now_ns = self.now_ns()
         while market.next_event_ns() <= now_ns:
@@ -49,7 +49,7 @@ class Pace:
                 self._send(self._waiting)
             market.tape.with_quotes = self._feed.wants_quotes
             self._waiting = market.step()
-            if monotonic() - began > WORK_SECONDS:
+            if monotonic() - began > STRETCH_SECONDS:
                 break
         now_ns = self._held_back(now_ns)
         if self._waiting:
@@ -68,7 +68,7 @@ class Pace:
         self._feed.publish(events)
 
     def _held_back(self, now_ns: int) -> int:
-        """The time so far; what cannot be caught up with is given up, so that it does not pile up."""
+        """Returns the time, set back by a lag that cannot be made up, so that it does not pile up."""
         behind = (now_ns - self._market.next_event_ns()) / NS_PER_SECOND / self._speed
         if behind > MOST_BEHIND:
             self._origin_ns -= now_ns - self._market.next_event_ns()

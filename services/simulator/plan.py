@@ -1,4 +1,4 @@
-"""What every symbol does on a day, from the day before's close to its own: the coarsest grid.
+"""The day of every symbol, from the close of the day before to its own: the coarsest grid.
 
 The days follow each other from the calendar's first one, so a date looks the same wherever the
 market was started. Prices are kept without splits; `Splits` turns them into the shares of a day.
@@ -56,12 +56,12 @@ class DayPlan(NamedTuple):
     next_stories: Stories
 
     def late_gap(self, symbol: int) -> float:
-        """How far the next day's news moves it after this day's close, as log return; mostly 0."""
+        """Returns the log return by which the next day's news moves it after this day's close; mostly 0."""
         story = self.next_stories.get(symbol)
         return story.gap if story is not None and story.after_hours else 0.0
 
     def has_own_shape(self, symbol: int) -> bool:
-        """Whether it does not take its day from the libraries."""
+        """True if its day is not from the libraries."""
         return symbol in self.stories or self.late_gap(symbol) != 0.0
 
     @property
@@ -107,7 +107,7 @@ class Plans:
         return self._days[0].day.number
 
     def get(self, index: int) -> DayPlan | None:
-        """The plan of a trading day; None when it is too old or still to come."""
+        """Returns the plan of a trading day; None when it is too old or in the future."""
         at = index - self._days[0].day.number
         return self._days[at] if 0 <= at < len(self._days) else None
 
@@ -160,7 +160,7 @@ class Plans:
         )
 
     def factors(self, index: int) -> F8:
-        """How many of the shares of a trading day one share of the first day is."""
+        """Returns the number of shares of a trading day that are one share of the first day."""
         factors = np.ones(self.universe.count)
         for split in self.splits:
             if split.number <= index:

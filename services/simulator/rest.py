@@ -1,4 +1,4 @@
-"""The vendor's REST interface: who may ask, which answer a path has, and how errors look."""
+"""The vendor's REST interface: authorization, routes, and errors."""
 
 import asyncio
 import functools

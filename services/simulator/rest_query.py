@@ -1,4 +1,4 @@
-"""Parameters of REST requests, and how the vendor says that they are wrong."""
+"""Parameters of REST requests, and the vendor's errors for invalid ones."""
 
 import base64
 import binascii
@@ -81,7 +81,7 @@ def new_york_date(ms: int) -> datetime.date:
 
 
 def cursor(query: Query) -> int:
-    """How many results the pages before had."""
+    """Returns the number of results on the pages before."""
     text = query.get("cursor")
     if not text:
         return 0
@@ -93,6 +93,6 @@ def cursor(query: Query) -> int:
 
 def next_page(base: str, path: str, query: Query, offset: int) -> str:
     """The vendor's next_url: the same question with a cursor."""
-    asked = {name: value for name, value in query.items() if name not in ("cursor", "apiKey")}
-    asked["cursor"] = base64.urlsafe_b64encode(str(offset).encode()).decode()
-    return f"{base}{path}?{urlencode(asked)}"
+    parameters = {name: value for name, value in query.items() if name not in ("cursor", "apiKey")}
+    parameters["cursor"] = base64.urlsafe_b64encode(str(offset).encode()).decode()
+    return f"{base}{path}?{urlencode(parameters)}"

@@ -27,7 +27,7 @@ COMPARISONS: Final = ("gt", "gte", "lt", "lte")
 
 
 def _holds(value: str, query: Query, name: str) -> bool:
-    """Whether the value passes the filters name, name.gt, name.gte, name.lt and name.lte."""
+    """True if the value passes the filters name, name.gt, name.gte, name.lt and name.lte."""
     if (equal := query.get(name)) and value != equal:
         return False
     for how in COMPARISONS:
@@ -148,7 +148,7 @@ class Reference:
                     }
                 )
         rows.sort(key=lambda row: (str(row[order]), str(row["ticker"])))
-        # The newest come first unless asked otherwise.
+        # The newest first by default.
         if (query.get("order") or "desc") == "desc" or is_descending(query, "order"):
             rows.reverse()
         return self._page(rows[offset : offset + limit], len(rows), offset, path, query, base)
@@ -207,5 +207,5 @@ class Reference:
 
 
 def _utc(ns: int) -> str:
-    moment = datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    instant = datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC)
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.000Z")

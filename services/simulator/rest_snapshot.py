@@ -31,7 +31,7 @@ class Snapshots:
         self._previous_bars: list[tuple[str, float]] = []
 
     def all(self, query: Query) -> Callable[[], str]:
-        """The moment is that of the call; writing it down may be done on a thread."""
+        """Taken at the time of the call; its JSON may be written on a thread."""
         index = self._market.universe.index
         if asked := query.get("tickers"):
             symbols = np.array([index[name] for name in asked.split(",") if name in index], dtype=np.int64)

@@ -64,7 +64,7 @@ class _Connection:
 
 
 class MarketServer:
-    """Serves `rest`, `feed` and `halts()`; `ready()` says why not yet, or None, for /readyz."""
+    """Serves `rest`, `feed` and `halts()`; `ready()` returns why it is not, or None, for /readyz."""
 
     def __init__(
         self, feed: Feed, rest: Rest, halts: Callable[[], HaltDocument], ready: Callable[[], str | None]

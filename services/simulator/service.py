@@ -21,7 +21,7 @@ COUNT_SECONDS: Final = 1.0
 
 
 class Simulator(Service):
-    """Stands in for the vendor; see docs/operations.md for its settings."""
+    """Replaces the vendor; docs/operations.md has its settings."""
 
     name = "simulator"
 
@@ -32,7 +32,7 @@ class Simulator(Service):
 
     @property
     def port(self) -> int:
-        """Where it listens, after start()."""
+        """The port it listens on, after start()."""
         return self._server.port if self._server is not None else 0
 
     @property
@@ -69,7 +69,7 @@ class Simulator(Service):
         return None if self.state is State.RUNNING else self.condition
 
     async def _count(self) -> None:
-        """Counters go to the metrics now and then, not with every event."""
+        """Updates the metrics now and then, not with every event."""
         sent = requests = slow = 0
         while True:
             TICKS.labels(self.name, "events").inc(self._pace.sent - sent)

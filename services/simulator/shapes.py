@@ -1,7 +1,7 @@
 """Libraries of shapes from which the days of all symbols are put together.
 
-A symbol's day picks one row of each by its hash. So anything about any moment of any day is
-read off by index, and nothing has to be replayed to know it.
+A symbol's day picks one row of each by its hash. So anything about any time of any day is
+read by index, and nothing has to be replayed to know it.
 """
 
 import functools
@@ -25,7 +25,7 @@ SIZE_LEVELS: Final = ((2.0, 0.6), (4.5, 0.5), (9.0, 0.35), (20.0, 0.2), (40.0, 0
 
 
 def minute_weights(close: int, end: int) -> F8:
-    """How trading spreads over the minutes of a day: low, the open, a U, the close, low."""
+    """Returns the weights of the minutes of a day in its trading: low, the open, a U, the close, low."""
     minute = np.arange(end, dtype=np.float64)
     weights = 0.04 + 0.18 * np.exp(-np.maximum(OPEN_MINUTE - minute, 0) / 55.0)
     after = minute - OPEN_MINUTE
@@ -125,7 +125,7 @@ class SizeShapes:
         return whole * self.volume_total[row] + self.volume[row * self.WIDTH + rest]
 
     def eligible_before(self, row: I8, count: I8) -> I8:
-        """How many of a symbol's first `count` trades are no odd lots."""
+        """Returns how many of a symbol's first `count` trades are no odd lots."""
         whole, rest = count >> 10, count & 1023
         return whole * self.eligible_total[row] + self.eligible[row * self.WIDTH + rest]
 
@@ -137,7 +137,7 @@ class Shapes:
         self.seed = seed
         self.sizes = SizeShapes(seed)
         rng = generator(seed, 103)
-        # Within a minute trades come in bursts. Row s: the share that has come by second s, of each curve.
+        # Within a minute trades come in bursts. Row s: the share of trades by second s, of each curve.
         bursts = rng.gamma(0.6, 1.0, (SECONDS, 60)) + 0.05
         self.seconds: F8 = np.ascontiguousarray(cumulative(bursts).T)
 

@@ -97,7 +97,7 @@ def _halts(rng: np.random.Generator, shapes: DayShapes, story: Story) -> tuple[H
 
 
 def _regular_way(rng: np.random.Generator, kind: int, count: int) -> F8:
-    """How much of the day's move has come, by minute from the open."""
+    """Returns the part of the day's move that is done, by minute from the open."""
     x = np.linspace(0.0, 1.0, count + 1)
     if kind in (GAP_AND_FADE, GAP_DOWN_BOUNCE):
         way = 1.0 - np.exp(-x * float(rng.uniform(3.0, 12.0)))
@@ -121,7 +121,7 @@ def shape(
     is_quiet = story.kind == QUIET
     wild = sigma if is_quiet else 0.25 * (abs(story.gap) + abs(story.day)) + 0.01
     path = np.zeros(end + 1)
-    # A part of the news comes in the morning only.
+    # Some news is of the morning.
     news = 0 if story.after_hours or rng.random() < 0.5 else int(rng.integers(30, 240))
     minute = np.arange(OPEN_MINUTE + 1, dtype=np.float64)
     rest = 0.2 if story.after_hours else 0.6

@@ -89,7 +89,7 @@ class Tape:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more will come."""
+        """True after the last message."""
         return self.next_second >= self.end_second and not self._due
 
     @property
@@ -135,13 +135,13 @@ class Tape:
             self._halts(number, begin_ms)
 
     def _halts(self, number: int, begin_ms: int) -> None:
-        """LULD messages tell of Nasdaq's in regular hours; the trade-halt feed (halt_feed.py) of all."""
+        """LULD messages are those of Nasdaq's symbols in regular hours; the trade-halt feed (halt_feed.py) has all."""
         for symbol, halts in self.day.halts.items():
             if self._universe.exchange[symbol] != NASDAQ_LISTED:
                 continue
             for first, last in halts:
                 if first <= number <= last:
-                    # Said again every minute, so that who comes later knows it too.
+                    # Repeated every minute, for clients that connect later.
                     self._limits(symbol, self._price(number, symbol), HALTED if number < last else RESUMED, begin_ms)
 
     def _price(self, minute: int, symbol: int) -> float:
@@ -177,7 +177,7 @@ class Tape:
         last.size[at], last.trade_id[at], last.venue[at] = ticks.size[able], ticks.trade_id[able], ticks.venue[able]
 
     def _bend(self, ticks: Ticks, minute: Minute) -> None:
-        """Late prints say so in their conditions."""
+        """Marks late prints by their conditions."""
         late = self._is_late(ticks)
         is_regular = OPEN_MINUTE <= minute.number < self.day.day.close_minute
         ticks.condition[late] = OUT_OF_SEQUENCE if is_regular else EXTENDED_OUT_OF_SEQUENCE
@@ -261,7 +261,7 @@ class Tape:
         at, bars = minute.symbols, minute.bars
         volume = self._plans.shapes.sizes.volume_before(self.day.size_row[at], minute.after[at])
         bits = minute.bits[at]
-        # Some come first without their last trade, and are corrected later.
+        # Some are first sent without their last trade, and corrected later.
         short = ((bits >> np.uint64(20)) % np.uint64(RESENT_BAR_ONE_IN) == 3) & (bars.trades >= 4)
         missing = np.where(short, bars.volume // bars.trades, 0)
         vwap = self.day.sums.dollars[at] / np.maximum(volume, 1)

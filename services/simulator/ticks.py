@@ -23,7 +23,7 @@ OFF_EXCHANGE: Final = 4
 # Of each of them: which of its venue's it is, and how many that venue has.
 _ORDER: Final = np.array([int((VENUES[:place] == venue).sum()) for place, venue in enumerate(VENUES)], dtype=np.int64)
 _COUNT: Final = np.array([int((VENUES == venue).sum()) for venue in VENUES], dtype=np.int64)
-# Odd, so that a block's trades have each place of VENUES once.
+# Odd, so that a block's trades have each of VENUES once.
 _STRIDE: Final = 5
 RARE_ONE_IN: Final = 90
 
