@@ -27,7 +27,6 @@ from tests.support.scripted_bars import ScriptedBars, bar_batch, scripted_bars
 from tests.support.scripted_scanner import ScriptedScanner, scripted_scanner, ticker_row
 from tests.support.ws_client import eventually, serving
 
-USES_UVLOOP = True
 PATH = "/ws/scanner"
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 OLD_LISTS = {"gappers_up", "gappers_down", "high_volume", "anomalies"}

@@ -13,7 +13,6 @@ from tests.support.scripted_bars import ScriptedBars, bar_batch, scripted_bars
 from tests.support.scripted_scanner import ScriptedScanner, scripted_scanner, ticker_row
 from tests.support.ws_client import WsClient, eventually, ws_client, ws_server
 
-USES_UVLOOP = True
 # 2025-11-24T14:30:00Z.
 OPEN = 1_763_994_600
 LIMITS = Limits(aggregate_seconds=0.05)

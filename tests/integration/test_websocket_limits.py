@@ -18,8 +18,6 @@ from tests.support.raw_ws import raw_client
 from tests.support.scripted_scanner import EPOCH, ScriptedList, ScriptedScanner, scripted_scanner, ticker_row
 from tests.support.ws_client import WsClient, eventually, ws_client, ws_server
 
-USES_UVLOOP = True
-
 
 @pytest.fixture
 async def scanner() -> AsyncIterator[ScriptedScanner]:

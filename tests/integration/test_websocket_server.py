@@ -16,7 +16,6 @@ from services.websocket_server.service import WebSocketServer
 from tests.support.scripted_scanner import EPOCH, ScriptedList, ScriptedScanner, scripted_scanner, ticker_row
 from tests.support.ws_client import ListView, WsClient, eventually, ws_client, ws_server
 
-USES_UVLOOP = True
 LISTS = ("gappers_up", "winners", "losers")
 
 
