@@ -1,61 +1,55 @@
-"""`make bench`: every figure with its unit of work and its peers, printed and written to build/bench.json."""
+"""`make bench`: every figure, its unit of work and its peers, printed once measured; all go to build/bench.json."""
 
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+
+from bench.report import Report
 
 PARTS = ("core", "mesh", "ws", "doors", "history")
 RESULT = Path("build/bench.json")
 
 
-def measure(parts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    figures: dict[str, dict[str, Any]] = {}
-    # Loaded where they are wanted: the core's benchmark needs no mesh.
-    if "core" in parts:
+def measure(report: Report, part: str, *, small: bool) -> None:
+    # Loaded where they are used: the core's benchmark needs no mesh.
+    if part == "core":
         from bench import core_bench
 
-        figures |= core_bench.figures()
-    if "mesh" in parts:
+        core_bench.measure(report, core_bench.SMALL if small else core_bench.FULL)
+    elif part == "mesh":
         from bench import mesh_bench
 
-        figures |= asyncio.run(mesh_bench.figures())
-    if "ws" in parts:
+        asyncio.run(mesh_bench.measure(report, mesh_bench.SMALL if small else mesh_bench.FULL))
+    elif part == "ws":
         from bench import ws_bench
 
-        figures |= asyncio.run(ws_bench.figures())
-    if "doors" in parts:
+        asyncio.run(ws_bench.measure(report, ws_bench.SMALL if small else ws_bench.FULL))
+    elif part == "doors":
         from bench import doors_bench
 
-        figures |= asyncio.run(doors_bench.figures())
-    if "history" in parts:
+        asyncio.run(doors_bench.measure(report, doors_bench.SMALL if small else doors_bench.FULL))
+    else:
         from bench import history_bench
 
-        figures |= asyncio.run(history_bench.figures())
-    return figures
-
-
-def show(figures: dict[str, dict[str, Any]]) -> None:
-    table = Table("figure", "value", "peers", "unit of work")
-    for name, figure in figures.items():
-        peers = ", ".join(f"{peer} {value:,}" for peer, value in figure["peers"].items())
-        table.add_row(name, f"{figure['value']:,}", peers, figure["unit"])
-    Console().print(table)
+        asyncio.run(history_bench.measure(report, history_bench.SMALL if small else history_bench.FULL))
 
 
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
-def main(parts: tuple[str, ...]) -> None:
+@click.option("--small", is_flag=True, help="Little work, once: shows that the benchmarks run; no file is written.")
+def main(parts: tuple[str, ...], small: bool) -> None:
     """Measure PARTS (all of them by default); the figures of other parts stay in the file."""
-    figures = measure(parts or PARTS)
-    kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(kept | figures, indent=2) + "\n")
-    show(figures)
+    report = Report()
+    for part in parts or PARTS:
+        with report.part(part):
+            measure(report, part, small=small)
+        if not small:
+            kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+            RESULT.parent.mkdir(exist_ok=True)
+            RESULT.write_text(json.dumps(kept | report.figures, indent=2) + "\n")
+    report.step(", ".join(f"{part} {seconds:.0f} s" for part, seconds in report.seconds.items()))
 
 
 if __name__ == "__main__":

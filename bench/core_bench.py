@@ -4,19 +4,30 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.numpy_peer import NumpyMarket
+from bench.report import Figures, Report
 from bench.workload import EPOCH, Trades, Workload
 from fastcore.market import Market
 from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import load_lists
 
-BATCHES, ROWS = 200, 5_000
-TWIN_BATCHES = 8
-REFRESHES, ROWS_BETWEEN = 200, 1_000
+
+class Size(NamedTuple):
+    symbols: int
+    batches: int
+    rows: int
+    twin_batches: int
+    rounds: int
+    refreshes: int
+    rows_between: int
+
+
+FULL = Size(symbols=12_000, batches=200, rows=5_000, twin_batches=8, rounds=3, refreshes=200, rows_between=1_000)
+SMALL = Size(symbols=1_000, batches=20, rows=1_000, twin_batches=2, rounds=1, refreshes=20, rows_between=200)
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -44,63 +55,63 @@ def check_equal(market: Market, peer: NumpyMarket, what: str) -> None:
         ours = np.asarray(market.state.column(name))
         # A symbol that has not traded is absent here and 0 there.
         traded = peer.count > 0
-        if not np.array_equal(ours[traded], column[traded]):
+        if not np.array_equal(ours[traded], column[traded], equal_nan=True):
             raise AssertionError(f"{what}: column {name} differs from numpy's")
 
 
-def apply_figures() -> dict[str, dict[str, Any]]:
+def apply_figures(size: Size) -> Figures:
     """Trades per second applied, frame parsing included, by each contestant; medians of interleaved rounds."""
-    workload = Workload()
+    workload = Workload(size.symbols)
     opening = list(workload.opening_frames())
-    batches: list[Trades] = list(workload.trades(BATCHES, ROWS))
+    batches: list[Trades] = list(workload.trades(size.batches, size.rows))
     frames = [workload.frame(trades=batch.message()) for batch in batches]
     mark = workload.watermark(int(max(batch.time_ns.max() for batch in batches)))
     ours, peers = [], []
-    for _ in range(3):
+    for _ in range(size.rounds):
         market = Market(load_lists(), EPOCH)
         peer = numpy_market(workload)
         for frame in opening:
             market.apply(frame)
         # Tenths in turn, so that a slow moment of the machine hits both.
-        step = BATCHES // 10
+        step = size.batches // 10
         spent = [0.0, 0.0]
-        for first in range(0, BATCHES, step):
+        for first in range(0, size.batches, step):
             part = slice(first, first + step)
             spent[0] += timed(partial(apply_all, market.apply, frames[part]))
             spent[1] += timed(partial(apply_all, peer.apply, batches[part]))
         market.apply(mark)
         check_equal(market, peer, "apply")
-        ours.append(BATCHES * ROWS / spent[0])
-        peers.append(BATCHES * ROWS / spent[1])
+        ours.append(size.batches * size.rows / spent[0])
+        peers.append(size.batches * size.rows / spent[1])
     twin = MarketTwin()
     for frame in opening:
         twin.apply(frame)
-    twin_seconds = timed(partial(apply_all, twin.apply, frames[:TWIN_BATCHES]))
+    twin_seconds = timed(partial(apply_all, twin.apply, frames[: size.twin_batches]))
     return {
         "core_apply_per_s": {
             "value": round(statistics.median(ours)),
-            "unit": f"trades/s of processor time, on one core, {len(workload.symbols):,} symbols, batches of {ROWS:,}",
+            "unit": f"trades/s of processor time, on one core, {size.symbols:,} symbols, batches of {size.rows:,}",
             "peers": {
                 "numpy": round(statistics.median(peers)),
-                "naive twin": round(TWIN_BATCHES * ROWS / twin_seconds),
+                "naive twin": round(size.twin_batches * size.rows / twin_seconds),
             },
         }
     }
 
 
-def refresh_figures() -> dict[str, dict[str, Any]]:
+def refresh_figures(size: Size) -> Figures:
     """Milliseconds from a watermark to all lists ranked and compared, 1,000 new trades between two."""
-    workload = Workload()
+    workload = Workload(size.symbols)
     market = Market(load_lists(), EPOCH)
     peer = numpy_market(workload)
     for frame in workload.opening_frames():
         market.apply(frame)
-    for batch in workload.trades(100, 10_000):
+    for batch in workload.trades(100, size.rows * 2):
         market.apply(workload.frame(trades=batch.message()))
         peer.apply(batch)
     start = workload.start_ns
-    workload.start_ns += 100 * 10_000 * 20_000
-    batches = list(workload.trades(REFRESHES, ROWS_BETWEEN))
+    workload.start_ns += 100 * size.rows * 2 * 20_000
+    batches = list(workload.trades(size.refreshes, size.rows_between))
     now = np.maximum.accumulate([int(batch.time_ns.max()) for batch in batches])
     steps = [
         (workload.frame(trades=b.message()), workload.watermark(int(t))) for b, t in zip(batches, now, strict=True)
@@ -109,8 +120,8 @@ def refresh_figures() -> dict[str, dict[str, Any]]:
     peers: list[float] = []
     updates = 0
     # Tenths in turn: neither finds its memory driven out of the caches by the other each time.
-    for first in range(0, REFRESHES, REFRESHES // 10):
-        part = slice(first, first + REFRESHES // 10)
+    for first in range(0, size.refreshes, size.refreshes // 10):
+        part = slice(first, first + size.refreshes // 10)
         for trades, mark in steps[part]:
             market.apply(trades)
             begin = time.perf_counter()
@@ -129,7 +140,8 @@ def refresh_figures() -> dict[str, dict[str, Any]]:
     return {
         "lists_refresh_ms": {
             "value": round(statistics.median(ours) * 1e3, 4),
-            "unit": "ms, all built-in lists ranked, compared and their changes encoded, 1,000 trades between",
+            "unit": "ms, all built-in lists ranked, compared and their changes encoded, "
+            f"{size.rows_between:,} trades between",
             "peers": {"numpy": round(statistics.median(peers) * 1e3, 4)},
             "p99": round(float(np.percentile(ours, 99)) * 1e3, 4),
         }
@@ -146,5 +158,8 @@ def check_lists(market: Market, lists: dict[str, np.ndarray], workload: Workload
             raise AssertionError(f"list {name}: {ours[:5]} ... differs from numpy's {theirs[:5]} ...")
 
 
-def figures() -> dict[str, dict[str, Any]]:
-    return apply_figures() | refresh_figures()
+def measure(report: Report, size: Size) -> None:
+    report.step(f"trades of {size.symbols:,} symbols, by the core, numpy and the naive twin")
+    report.add(apply_figures(size))
+    report.step(f"{size.refreshes} watermarks, by the core and numpy")
+    report.add(refresh_figures(size))

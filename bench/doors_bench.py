@@ -15,26 +15,41 @@ import httpx
 import redis.asyncio
 
 from bench.fastapi_peer import key
-from bench.observer import settled
+from bench.observer import SETTLED_FOR_SECONDS, settled
+from bench.report import Figures, Report
 from services.cli.local.embedded import redis_spec, redis_url
 from services.cli.local.supervisor import Supervisor
 from tests.support.mesh import Mesh, free_ports
 
 LIST = "new_lows"
 STREAMED_LIST = "gappers_up"
-ROWS = 100
 CONNECTIONS = 32
-REST_SECONDS = 4.0
 # Bodies of ours change while it is asked, and are of about the same size.
 SAME_SIZE = 1.1
-ROUNDS = 5
-STREAMS = 1_000
 PACED_INTERVAL_MS = 250
-GRPC_SECONDS = 10.0
-PATH = f"/api/v1/scanner/lists/{LIST}?limit={ROWS}"
-SETTINGS = {"TRADEUL_SIM_SYMBOLS": "2000", "TRADEUL_SIM_START": "2026-03-10T09:45:00"}
 
-Figures = dict[str, dict[str, Any]]
+
+class Size(NamedTuple):
+    symbols: int
+    rows: int
+    rest_seconds: float
+    rounds: int
+    streams: int
+    grpc_seconds: float
+    quiet_seconds: float
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/scanner/lists/{LIST}?limit={self.rows}"
+
+    def settings(self) -> dict[str, str]:
+        return {"TRADEUL_SIM_SYMBOLS": str(self.symbols), "TRADEUL_SIM_START": "2026-03-10T09:45:00"}
+
+
+FULL = Size(
+    symbols=2_000, rows=100, rest_seconds=4, rounds=5, streams=1_000, grpc_seconds=10, quiet_seconds=SETTLED_FOR_SECONDS
+)
+SMALL = Size(symbols=500, rows=10, rest_seconds=1, rounds=1, streams=50, grpc_seconds=3, quiet_seconds=3)
 
 
 class Contestant(NamedTuple):
@@ -66,10 +81,10 @@ async def answered(client: httpx.AsyncClient, url: str) -> bytes:
             await asyncio.sleep(0.1)
 
 
-async def full_list(client: httpx.AsyncClient, mesh: Mesh) -> bytes:
+async def full_list(client: httpx.AsyncClient, mesh: Mesh, size: Size) -> bytes:
     """The list's body once it has all the rows that are asked for."""
     async with asyncio.timeout(120):
-        while json.loads(body := await answered(client, mesh.url + PATH))["count"] < ROWS:
+        while json.loads(body := await answered(client, mesh.url + size.path))["count"] < size.rows:
             await asyncio.sleep(0.2)
     return body
 
@@ -103,14 +118,14 @@ async def peer(directory: Path) -> AsyncIterator[Peer]:
         await supervisor.stop()
 
 
-async def rest(mesh: Mesh) -> Figures:
+async def rest(report: Report, mesh: Mesh, size: Size) -> Figures:
     async with httpx.AsyncClient() as client:
-        body = await full_list(client, mesh)
+        body = await full_list(client, mesh, size)
         with tempfile.TemporaryDirectory() as directory:
             async with peer(Path(directory)) as beside:
                 await beside.hold(body)
                 contestants = (
-                    Contestant("tradeul", mesh.ports["gateway"], PATH),
+                    Contestant("tradeul", mesh.ports["gateway"], size.path),
                     Contestant("fastapi_redis_bytes", beside.port, f"/raw/{LIST}"),
                     Contestant("fastapi_redis_json", beside.port, f"/json/{LIST}"),
                 )
@@ -119,13 +134,14 @@ async def rest(mesh: Mesh) -> Figures:
                     if json.loads(content).keys() != json.loads(body).keys():
                         raise AssertionError(f"{each.name} answers otherwise")
                 results: dict[str, list[dict[str, float]]] = {each.name: [] for each in contestants}
-                for turn in range(ROUNDS):
+                for turn in range(size.rounds):
+                    report.step(f"REST, round {turn + 1} of {size.rounds}")
                     first = turn % len(contestants)
                     for each in (*contestants[first:], *contestants[:first]):
                         # Rows grow for some minutes, until every measure of them has a value.
-                        body = await answered(client, mesh.url + PATH)
+                        body = await answered(client, mesh.url + size.path)
                         await beside.hold(body)
-                        arguments = ("127.0.0.1", str(each.port), each.path, str(CONNECTIONS), str(REST_SECONDS))
+                        arguments = ("127.0.0.1", str(each.port), each.path, str(CONNECTIONS), str(size.rest_seconds))
                         results[each.name].append(await child("bench.http_load", *arguments))
     sizes = {name: statistics.mean(each["bytes"] for each in found) for name, found in results.items()}
     if max(sizes.values()) > SAME_SIZE * min(sizes.values()):
@@ -135,7 +151,9 @@ async def rest(mesh: Mesh) -> Figures:
         for name, found in results.items()
     }
     p99 = {name: round(statistics.median(each["p99_ms"] for each in found), 2) for name, found in results.items()}
-    work = f"{ROWS} rows ({sizes['tradeul'] / 1e3:.0f} KB of JSON) over {CONNECTIONS} connections, the market running"
+    work = (
+        f"{size.rows} rows ({sizes['tradeul'] / 1e3:.0f} KB of JSON) over {CONNECTIONS} connections, the market running"
+    )
     return {
         "rest_requests_per_s": figure(per_second, f"requests/s for {work}"),
         "rest_p99_ms": figure(p99, f"ms, 99th percentile for {work}"),
@@ -148,15 +166,18 @@ def figure(values: dict[str, Any], unit: str) -> dict[str, Any]:
     return {"value": ours, "unit": unit, "peers": dict(peers)}
 
 
-async def streams(mesh: Mesh) -> Figures:
-    arguments = (mesh.address("gateway"), STREAMED_LIST, str(STREAMS), str(PACED_INTERVAL_MS), str(GRPC_SECONDS))
+async def streams(mesh: Mesh, size: Size) -> Figures:
+    arguments = (
+        *(mesh.address("gateway"), STREAMED_LIST),
+        *(str(size.streams), str(PACED_INTERVAL_MS), str(size.grpc_seconds)),
+    )
     result = await child("bench.grpc_clients", *arguments)
     if result["least"] < 1:
         raise AssertionError("a stream got nothing")
     return {
         "grpc_delivered_per_s": {
             "value": round(result["delivered"] / result["seconds"]),
-            "unit": f"updates/s of one list to {STREAMS:,} streams through Envoy, at most "
+            "unit": f"updates/s of one list to {size.streams:,} streams through Envoy, at most "
             f"{1000 // PACED_INTERVAL_MS} a second each, clients included",
             "peers": {},
             "least_per_stream_per_s": round(result["least"] / result["seconds"], 1),
@@ -165,10 +186,14 @@ async def streams(mesh: Mesh) -> Figures:
     }
 
 
-async def figures() -> Figures:
+async def measure(report: Report, size: Size) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        async with Mesh(Path(directory), SETTINGS) as mesh:
+        report.step("starting the mesh")
+        async with Mesh(Path(directory), size.settings()) as mesh:
+            report.step("waiting until reference data are loaded, a minute or two")
             # While reference data load, the simulator answers REST for them: it would take a core of the two,
             # and a peer that is one process suffers less from that than ours, which are two.
-            await settled(mesh)
-            return await rest(mesh) | await streams(mesh)
+            await settled(mesh, size.quiet_seconds)
+            report.add(await rest(report, mesh, size))
+            report.step(f"{size.streams:,} gRPC streams")
+            report.add(await streams(mesh, size))

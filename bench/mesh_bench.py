@@ -9,23 +9,53 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 from tradeul.v1 import scanner_pb2
 
-from bench.observer import CHECKED_SYMBOLS, SETTLE_SECONDS, Observer, observed, settled
+from bench.observer import (
+    CHECKED_SYMBOLS,
+    SETTLE_SECONDS,
+    SETTLED_FOR_SECONDS,
+    SYMBOLS_PER_SECOND,
+    Observer,
+    observed,
+    settled,
+)
+from bench.report import Figures, Report
 from bench.vendor import PROBE_BASE, probe_symbols
 from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
 
-BULK = 2_000_000
-PACED_SECONDS = 20
-WARM_SECONDS = 3
-IDLE_SECONDS = 20.0
 
-Figures = dict[str, dict[str, Any]]
+class Size(NamedTuple):
+    symbols: int
+    bulk: int
+    paced_seconds: int
+    warm_seconds: int
+    idle_seconds: float
+    simulated_symbols: int
+    quiet_seconds: float
+
+    def simulated(self) -> dict[str, str]:
+        """Settings of a mesh with the simulator."""
+        return {"TRADEUL_SIM_SYMBOLS": str(self.simulated_symbols)}
+
+
+FULL = Size(
+    symbols=12_000,
+    bulk=2_000_000,
+    paced_seconds=20,
+    warm_seconds=3,
+    idle_seconds=20,
+    simulated_symbols=12_000,
+    quiet_seconds=SETTLED_FOR_SECONDS,
+)
+SMALL = Size(
+    symbols=600, bulk=50_000, paced_seconds=4, warm_seconds=1, idle_seconds=3, simulated_symbols=100, quiet_seconds=3
+)
 
 
 class Vendor:
@@ -59,8 +89,11 @@ async def read_answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def started_vendor() -> AsyncIterator[Vendor]:
-    command = (sys.executable, "-m", "bench.vendor", "--bulk", str(BULK), "--paced-seconds", str(PACED_SECONDS))
+async def started_vendor(size: Size) -> AsyncIterator[Vendor]:
+    command = (
+        *(sys.executable, "-m", "bench.vendor", "--symbols", str(size.symbols)),
+        *("--bulk", str(size.bulk), "--paced-seconds", str(size.paced_seconds)),
+    )
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 26)
     try:
         yield Vendor(process, await read_answer(process))
@@ -70,25 +103,25 @@ async def started_vendor() -> AsyncIterator[Vendor]:
         await process.wait()
 
 
-async def throughput(vendor: Vendor, observer: Observer) -> Figures:
+async def throughput(vendor: Vendor, observer: Observer, size: Size) -> Figures:
     before = observer.mesh.cpu_seconds()
     sent = await vendor.ask("burst")
-    await observer.until_applied(BULK)
+    await observer.until_applied(size.bulk)
     seconds = monotonic() - sent["began"]
     await observer.check_counts(vendor.counts)
     used = observer.mesh.cpu_seconds() - before
     return {
         "mesh_events_per_s": {
-            "value": round(BULK / seconds),
-            "unit": f"trades/s, {BULK:,} sent through WebSocket, sequencer and scanner; none lost, "
+            "value": round(size.bulk / seconds),
+            "unit": f"trades/s, {size.bulk:,} sent through WebSocket, sequencer and scanner; none lost, "
             f"counts of {CHECKED_SYMBOLS} symbols checked",
             "peers": {},
-            "python_cpu_s_per_million": round(used / BULK * 1e6, 3),
+            "python_cpu_s_per_million": round(used / size.bulk * 1e6, 3),
         }
     }
 
 
-async def latency(vendor: Vendor, observer: Observer) -> Figures:
+async def latency(vendor: Vendor, observer: Observer, size: Size) -> Figures:
     """Probe trades among 50,000 a second: from the send to the update that shows the probe's price."""
     seen: dict[float, float] = {}
     probes = set(probe_symbols())
@@ -103,12 +136,12 @@ async def latency(vendor: Vendor, observer: Observer) -> Figures:
 
     watching = asyncio.create_task(watch())
     try:
-        result = await vendor.ask(f"pace {PACED_SECONDS}")
+        result = await vendor.ask(f"pace {size.paced_seconds}")
         await asyncio.sleep(1)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    first = WARM_SECONDS * len(result["sent"]) // PACED_SECONDS
+    first = size.warm_seconds * len(result["sent"]) // size.paced_seconds
     delays, missed = [], 0
     for index, sent in enumerate(result["sent"][first:], first):
         arrived = seen.get(PROBE_BASE + (result["first_tick"] + index) / 100)
@@ -127,13 +160,22 @@ async def latency(vendor: Vendor, observer: Observer) -> Figures:
     }
 
 
-async def feed_figures() -> Figures:
+async def feed_figures(report: Report, size: Size) -> None:
+    report.step(f"encoding {size.bulk:,} trades")
     with tempfile.TemporaryDirectory() as directory:
-        async with started_vendor() as vendor, Mesh(Path(directory), vendor.environment) as mesh:
-            async with observed(mesh) as observer:
+        async with started_vendor(size) as vendor:
+            report.step("starting the mesh")
+            async with Mesh(Path(directory), vendor.environment) as mesh, observed(mesh) as observer:
+                report.step(f"loading the history of {size.symbols:,} symbols, {minutes(size.symbols)}")
                 await loaded(vendor)
-                figures = await throughput(vendor, observer)
-                return figures | await latency(vendor, observer)
+                report.step("sending all trades at once")
+                report.add(await throughput(vendor, observer, size))
+                report.step(f"sending 50,000 trades/s for {size.paced_seconds} s")
+                report.add(await latency(vendor, observer, size))
+
+
+def minutes(symbols: int) -> str:
+    return f"about {max(1, round(symbols / SYMBOLS_PER_SECOND / 60))} min"
 
 
 async def loaded(vendor: Vendor) -> None:
@@ -143,47 +185,51 @@ async def loaded(vendor: Vendor) -> None:
             await asyncio.sleep(1)
 
 
-async def run_figures() -> Figures:
+async def run_figures(report: Report, size: Size) -> None:
     """`tradeul up` with the simulator, as `make run` starts it: time to live lists, and memory."""
     with tempfile.TemporaryDirectory() as directory:
         began = monotonic()
-        async with Mesh(Path(directory), {}) as mesh, httpx.AsyncClient() as client:
+        report.step("starting the mesh with the simulator")
+        async with Mesh(Path(directory), size.simulated()) as mesh, httpx.AsyncClient() as client:
             while True:
                 answer = await client.get(f"{mesh.url}/api/v1/scanner/lists/gappers_up")
                 if answer.is_success and answer.json().get("count"):
                     break
                 await asyncio.sleep(0.1)
             ready = monotonic() - began
-            await settled(mesh)
+            unit = "s from the command to a gappers list with rows"
+            report.add({"run_ready_s": {"value": round(ready, 1), "unit": unit, "peers": {}}})
+            report.step(f"waiting until reference data are loaded, {minutes(size.simulated_symbols)}")
+            await settled(mesh, size.quiet_seconds)
             resident = mesh.resident_bytes() / 1e6
             each_by_itself = mesh.resident_bytes(shared_once=False) / 1e6
             every_process = mesh.resident_bytes(python_only=False) / 1e6
-    return {
-        "run_ready_s": {
-            "value": round(ready, 1), "unit": "s from the command to a gappers list with rows", "peers": {},
-        },
-        "run_rss_mb": {
-            "value": round(resident), "peers": {},
-            "unit": "MB resident, all Python processes, shared pages once, reference data loaded",
-            "sum_of_rss": round(each_by_itself), "with_stores_and_envoy": round(every_process),
-        },
-    }  # fmt: skip
+    figure = {
+        "value": round(resident),
+        "unit": "MB resident, all Python processes, shared pages once, reference data loaded",
+        "peers": {},
+        "sum_of_rss": round(each_by_itself),
+        "with_stores_and_envoy": round(every_process),
+    }
+    report.add({"run_rss_mb": figure})
 
 
-async def idle_figures() -> Figures:
+async def idle_figures(report: Report, size: Size) -> None:
     """The same on a Sunday."""
     with tempfile.TemporaryDirectory() as directory:
-        async with Mesh(Path(directory), {"TRADEUL_SIM_START": "2026-03-08T12:00:00"}) as mesh:
-            await settled(mesh)
+        report.step("starting the mesh on a Sunday")
+        async with Mesh(Path(directory), {**size.simulated(), "TRADEUL_SIM_START": "2026-03-08T12:00:00"}) as mesh:
+            report.step(f"waiting until reference data are loaded, {minutes(size.simulated_symbols)}")
+            await settled(mesh, size.quiet_seconds)
+            report.step(f"doing nothing for {size.idle_seconds:g} s")
             before = mesh.cpu_seconds()
-            await asyncio.sleep(IDLE_SECONDS)
-            used = (mesh.cpu_seconds() - before) / IDLE_SECONDS
-    return {
-        "run_idle_cpu_percent": {
-            "value": round(used * 100, 1), "unit": "% of one core, all Python processes, closed market", "peers": {},
-        }
-    }  # fmt: skip
+            await asyncio.sleep(size.idle_seconds)
+            used = (mesh.cpu_seconds() - before) / size.idle_seconds
+    unit = "% of one core, all Python processes, closed market"
+    report.add({"run_idle_cpu_percent": {"value": round(used * 100, 1), "unit": unit, "peers": {}}})
 
 
-async def figures() -> Figures:
-    return await feed_figures() | await run_figures() | await idle_figures()
+async def measure(report: Report, size: Size) -> None:
+    await feed_figures(report, size)
+    await run_figures(report, size)
+    await idle_figures(report, size)

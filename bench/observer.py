@@ -11,7 +11,8 @@ from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
 
 CHECKED_SYMBOLS = 500
-# The vendor is asked for 12,000 companies' details at 40 a second.
+# The vendor's requests for companies' details are paced.
+SYMBOLS_PER_SECOND = 40
 SETTLE_SECONDS = 900.0
 SETTLED_FOR_SECONDS = 15.0
 
@@ -62,8 +63,8 @@ async def observed(mesh: Mesh) -> AsyncIterator[Observer]:
         yield Observer(mesh, sequencer, gateway)
 
 
-async def settled(mesh: Mesh) -> None:
-    """Waits until reference data no longer arrives."""
+async def settled(mesh: Mesh, quiet_seconds: float = SETTLED_FOR_SECONDS) -> None:
+    """Waits until no reference data has arrived for so long."""
     before: dict[str, float] = {}
     deadline = monotonic() + SETTLE_SECONDS
     async with observed(mesh) as observer:
@@ -72,5 +73,5 @@ async def settled(mesh: Mesh) -> None:
             if now == before and now.get("baseline") and now.get("atr"):
                 return
             before = now
-            await asyncio.sleep(SETTLED_FOR_SECONDS)
+            await asyncio.sleep(quiet_seconds)
     raise AssertionError(f"reference data still arrives after {SETTLE_SECONDS:g} s: {before}")

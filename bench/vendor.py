@@ -56,8 +56,8 @@ def probe_symbols() -> list[str]:
 class Feed:
     """What is sent, encoded: bulk trades of the benchmark's workload and paced ones with probes."""
 
-    def __init__(self, bulk: int, paced: int, start: str) -> None:
-        self.workload = Workload(start=start)
+    def __init__(self, symbols: int, bulk: int, paced: int, start: str) -> None:
+        self.workload = Workload(symbols, start=start)
         self.symbols = self.workload.symbols + probe_symbols()
         self._next_id = 0
         # Symbols whose history has been asked for.
@@ -157,8 +157,8 @@ async def pace(server: VendorServer, feed: Feed, first_tick: int, ticks: int) ->
     return {"first_tick": first_tick, "sent": sent, "ended": monotonic()}
 
 
-async def serve(bulk: int, paced_seconds: int) -> None:
-    feed = Feed(bulk, paced_seconds * TICKS_PER_SECOND * PER_TICK, "09:45:00")
+async def serve(symbols: int, bulk: int, paced_seconds: int) -> None:
+    feed = Feed(symbols, bulk, paced_seconds * TICKS_PER_SECOND * PER_TICK, "09:45:00")
     loop = asyncio.get_running_loop()
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
@@ -183,11 +183,12 @@ def answer(message: dict[str, Any]) -> None:
 
 
 @click.command()
+@click.option("--symbols", type=int, default=12_000)
 @click.option("--bulk", type=int, default=2_000_000)
 @click.option("--paced-seconds", type=int, default=25)
-def main(bulk: int, paced_seconds: int) -> None:
+def main(symbols: int, bulk: int, paced_seconds: int) -> None:
     """The benchmark's vendor."""
-    asyncio.run(serve(bulk, paced_seconds))
+    asyncio.run(serve(symbols, bulk, paced_seconds))
 
 
 if __name__ == "__main__":

@@ -20,24 +20,34 @@ from typing import Any, NamedTuple, Protocol
 
 import httpx
 
+from bench.report import Figures, Report
 from bench.ws_clients import LIST
 from services.kit.runtime.clock import monotonic
 from services.websocket_server.list_feed import ListFeed
 from tests.support.mesh import free_ports
 from tests.support.scripted_scanner import ScriptedScanner, scripted_scanner, ticker_row
 
-CLIENTS = 2_000
 ROWS = 100
 CHANGED_ROWS = 10
 UPDATES_PER_SECOND = 4
-PACED_UPDATES = 60
-BURSTS = 6
 BURST_UPDATES = 16
-ROUNDS = 3
 PEER = Path("build/ws_peer")
 PEER_PACKAGE = "ws@8"
 
-Figures = dict[str, dict[str, Any]]
+
+class Size(NamedTuple):
+    clients: int
+    paced_updates: int
+    bursts: int
+    rounds: int
+
+    @property
+    def updates(self) -> int:
+        return self.paced_updates + self.bursts * BURST_UPDATES
+
+
+FULL = Size(clients=2_000, paced_updates=60, bursts=6, rounds=3)
+SMALL = Size(clients=100, paced_updates=8, bursts=2, rounds=1)
 
 
 class Update(NamedTuple):
@@ -69,8 +79,8 @@ def payload(frame: bytes) -> bytes:
     return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
-def make_updates(scanner: ScriptedScanner) -> tuple[bytes, list[Update]]:
-    """The first snapshot's text and all updates, of a list as it changes in a busy market."""
+def make_updates(scanner: ScriptedScanner, count: int) -> tuple[bytes, list[Update]]:
+    """The first snapshot's text and `count` updates, of a list as it changes in a busy market."""
     rng = random.Random(1)
     each = scanner.lists[LIST]
     each.change_to([ticker_row(rng, f"S{i:03}") for i in range(ROWS)])
@@ -78,7 +88,7 @@ def make_updates(scanner: ScriptedScanner) -> tuple[bytes, list[Update]]:
     feed.load(each.snapshot().SerializeToString())
     snapshot = payload(feed.snapshot())
     updates = []
-    for _ in range(PACED_UPDATES + BURSTS * BURST_UPDATES):
+    for _ in range(count):
         rows = list(each.rows)
         for at in rng.sample(range(ROWS), CHANGED_ROWS):
             rows[at] = ticker_row(rng, rows[at].symbol)
@@ -206,10 +216,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(contestant: Contestant, updates: list[Update]) -> Measured:
+async def measure_one(contestant: Contestant, updates: list[Update], size: Size) -> Measured:
     """Updates at the pace of a quiet list, then as many at once as a client may be behind."""
     bytes_before = resident_bytes(contestant.pid)
-    command = (sys.executable, "-m", "bench.ws_clients", str(contestant.port), str(CLIENTS))
+    command = (sys.executable, "-m", "bench.ws_clients", str(contestant.port), str(size.clients))
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 26)
     async with ended(process):
         clients = Clients(process)
@@ -217,7 +227,7 @@ async def measure(contestant: Contestant, updates: list[Update]) -> Measured:
         sequence = 1
         sent: dict[int, float] = {}
         cpu_before, began = cpu_seconds(contestant.pid), monotonic()
-        for update in updates[:PACED_UPDATES]:
+        for update in updates[: size.paced_updates]:
             sequence += 1
             await asyncio.sleep(max(0.0, began + len(sent) / UPDATES_PER_SECOND - monotonic()))
             sent[sequence] = monotonic()
@@ -225,21 +235,22 @@ async def measure(contestant: Contestant, updates: list[Update]) -> Measured:
         await clients.ask(f"wait {sequence}")
         cpu_percent = (cpu_seconds(contestant.pid) - cpu_before) / (monotonic() - began) * 100
         # With everybody served: what a client costs while it keeps up.
-        kb_per_client = (resident_bytes(contestant.pid) - bytes_before) / CLIENTS / 1024
+        kb_per_client = (resident_bytes(contestant.pid) - bytes_before) / size.clients / 1024
         delays = await clients.ask(f"delays {json.dumps(sent)}")
-        if delays["delivered"] != CLIENTS * PACED_UPDATES:
-            raise AssertionError(f"expected {CLIENTS * PACED_UPDATES} deltas delivered, was {delays['delivered']}")
+        if delays["delivered"] != size.clients * size.paced_updates:
+            expected = size.clients * size.paced_updates
+            raise AssertionError(f"expected {expected} deltas delivered, was {delays['delivered']}")
         # Ours makes its texts itself: they are the peer's, or the work is another one.
-        expected_bytes = CLIENTS * sum(len(update.text) for update in updates[:PACED_UPDATES])
+        expected_bytes = size.clients * sum(len(update.text) for update in updates[: size.paced_updates])
         if delays["delivered_bytes"] != expected_bytes:
             raise AssertionError(f"expected {expected_bytes} bytes of deltas, was {delays['delivered_bytes']}")
-        rest = updates[PACED_UPDATES:]
+        rest = updates[size.paced_updates :]
         began = monotonic()
         for begin in range(0, len(rest), BURST_UPDATES):
             await contestant.publish(rest[begin : begin + BURST_UPDATES])
             sequence += BURST_UPDATES
             await clients.ask(f"wait {sequence}")
-        per_s = CLIENTS * len(rest) / (monotonic() - began)
+        per_s = size.clients * len(rest) / (monotonic() - began)
     return Measured(per_s, delays["p50_ms"], delays["p99_ms"], cpu_percent, kb_per_client)
 
 
@@ -257,25 +268,26 @@ def install_peer() -> str | None:
     return None
 
 
-async def figures() -> Figures:
+async def measure(report: Report, size: Size) -> None:
     async with scripted_scanner(LIST) as scanner:
-        snapshot, updates = make_updates(scanner)
+        snapshot, updates = make_updates(scanner, size.updates)
     contestants: dict[str, Any] = {"ours": ours}
     if (why := install_peer()) is None:
         contestants["node ws"] = peer
     else:
         raise RuntimeError(f"the peer cannot run: {why}")
     results: dict[str, list[Measured]] = {name: [] for name in contestants}
-    for _ in range(ROUNDS):
+    for turn in range(size.rounds):
         for name, contestant in contestants.items():
+            report.step(f"{size.clients:,} clients of {name}, round {turn + 1} of {size.rounds}")
             async with contestant(snapshot) as running:
-                results[name].append(await measure(running, updates))
+                results[name].append(await measure_one(running, updates, size))
     medians = {
         name: Measured(*[statistics.median(values) for values in zip(*rounds, strict=True)])
         for name, rounds in results.items()
     }
-    size = statistics.mean(len(update.text) for update in updates)
-    work = f"{CLIENTS} clients on one list, changes of {size / 1024:.1f} KB"
+    text_bytes = statistics.mean(len(update.text) for update in updates)
+    work = f"{size.clients} clients on one list, changes of {text_bytes / 1024:.1f} KB"
     units = {
         "ws_delivered_per_s": ("burst_per_s", 0, f"messages/s delivered, {BURST_UPDATES} updates at once; {work}"),
         "ws_p50_ms": ("p50_ms", 2, f"ms from update to client, {UPDATES_PER_SECOND} updates/s; {work}"),
@@ -283,7 +295,7 @@ async def figures() -> Figures:
         "ws_cpu_percent": ("cpu_percent", 1, f"% of a core, the server alone, {UPDATES_PER_SECOND} updates/s; {work}"),
         "ws_kb_per_client": ("kb_per_client", 1, f"KB resident per client; {work}"),
     }
-    return {
+    figures: Figures = {
         name: {
             "value": round(getattr(medians["ours"], field), digits),
             "unit": unit,
@@ -293,3 +305,4 @@ async def figures() -> Figures:
         }
         for name, (field, digits, unit) in units.items()
     }
+    report.add(figures)
