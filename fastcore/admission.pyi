@@ -1,11 +1,14 @@
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Self
+
+from typing_extensions import disjoint_base
 
 MAX_TIME: int
 # In an id map: the symbol is refused; it gets an id with its first event that is admitted.
 REFUSED: int
 UNNAMED: int
 
+@disjoint_base
 class Admission:
     """The gate in front of the stream.
 
@@ -22,9 +25,9 @@ class Admission:
     # Of the trades that the last admit_trades() accepted: by what a duplicate is recognised, 8 bytes each.
     identities: bytes
 
-    def __init__(
-        self, max_remembered: int = ..., name: Callable[[int], int] | None = ..., day_symbols: int = ...
-    ) -> None: ...
+    def __new__(
+        cls, max_remembered: int = ..., name: Callable[[int], int] | None = ..., day_symbols: int = ...
+    ) -> Self: ...
     def set_bounds(self, start_ns: int, end_ns: int, latest_ns: int = ...) -> None:
         """Accepts event times in [start_ns, end_ns) and not after latest_ns.
 
@@ -67,11 +70,11 @@ class Admission:
         """The rows of an encoded TradeBatch that may enter, and how many they are.
 
         `id_map[i]` is the sequencer's id of the feed's id i, REFUSED, or UNNAMED, for which `name` is
-        asked with the symbol's first row that may enter.
+        called with the symbol's first row that may enter.
         """
 
     def remember(self, identities: bytes) -> None:
-        """Takes over what another Admission told as `identities`: these trades are duplicates on their own day.
+        """Takes over the `identities` of another Admission: these trades are duplicates on their own day.
 
         ValueError when the bytes are not 8 for each.
         """

@@ -1,4 +1,5 @@
-"""What may enter the sequenced stream: bounds, duplicates, and the sequencer's symbol ids.
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Admission to the sequenced stream: bounds, duplicates, and the sequencer's symbol ids.
 
 The sequencer admits every batch of the feed once; whatever comes out is in
 the stream and every copy applies it without judging again. A bad row is set
@@ -31,7 +32,7 @@ cdef enum:
     MAX_LATER_DAYS = 64         # a month of trading days is what the calendar knows ahead
     MOST_SYMBOLS = 8            # of which a later day may need to be believed
 
-# What an id map holds for symbols that have no id of the sequencer.
+# The id map's value for symbols that have no id of the sequencer.
 cdef enum:
     REFUSED_ID = -1
     UNNAMED_ID = -2
@@ -187,11 +188,11 @@ cdef class Admission:
 
     # ---- one method per kind ----
 
-    def admit_trades(self, const unsigned char[::1] batch, const int32_t[::1] id_map):
+    def admit_trades(self, const unsigned char[::1] batch not None, const int32_t[::1] id_map not None):
         """The rows of an encoded TradeBatch that may enter, and how many they are.
 
         `id_map[i]` is the sequencer's id of the feed's id i, REFUSED, or UNNAMED, for which `name` is
-        asked with the symbol's first row that may enter. Returns an encoded TradeBatch without trade_key
+        called with the symbol's first row that may enter. Returns an encoded TradeBatch without trade_key
         (empty when nothing is left). ValueError when the batch is malformed or names an id that id_map
         does not have; nothing is counted then.
         """
@@ -212,7 +213,7 @@ cdef class Admission:
         return self._gather(0, columns, 5, kept, spans.rows), kept
 
     def remember(self, bytes identities not None):
-        """Takes over what another Admission told as `identities`: these trades are duplicates on their own day.
+        """Takes over the `identities` of another Admission: these trades are duplicates on their own day.
 
         ValueError when the bytes are not 8 for each.
         """
@@ -228,7 +229,7 @@ cdef class Admission:
                 if identity:
                     self.recent.seen(identity)
 
-    def admit_bars(self, const unsigned char[::1] batch, const int32_t[::1] id_map):
+    def admit_bars(self, const unsigned char[::1] batch not None, const int32_t[::1] id_map not None):
         """The same for a BarBatch of either span. Its day values (accumulated_volume, day_vwap,
         official_open) of 0 become absent."""
         cdef BarSpans spans
@@ -254,7 +255,7 @@ cdef class Admission:
         columns[12] = spans.average_size
         return self._gather(spans.span, columns, 13, kept, spans.rows), kept
 
-    def admit_quotes(self, const unsigned char[::1] batch, const int32_t[::1] id_map):
+    def admit_quotes(self, const unsigned char[::1] batch not None, const int32_t[::1] id_map not None):
         """The same for a QuoteBatch. A price of 0 (no bid, no offer) becomes absent."""
         cdef QuoteSpans spans
         cdef bytes_ptr[6] columns
@@ -272,7 +273,7 @@ cdef class Admission:
         columns[5] = spans.ask_size
         return self._gather(0, columns, 6, kept, spans.rows), kept
 
-    def admit_limits(self, const unsigned char[::1] batch, const int32_t[::1] id_map):
+    def admit_limits(self, const unsigned char[::1] batch not None, const int32_t[::1] id_map not None):
         """The same for a LimitBatch. A band of 0 becomes absent."""
         cdef LimitSpans spans
         cdef bytes_ptr[5] columns

@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # The day's shares and dollars of a symbol. docs/semantics.md, "The vendor's
 # snapshot", has the definitions.
 #
@@ -47,9 +49,9 @@ cdef inline int64_t not_told() noexcept nogil:
 cdef void init_volume(AnchoredVolume* volume) noexcept nogil
 cdef void free_volume(AnchoredVolume* volume) noexcept nogil
 cdef int add_second(AnchoredVolume* volume, int64_t second, double shares, double dollars) except -1 nogil
-# What a bar tells of the time before `end`, in seconds.
+# Sets the sums before `end`, in seconds, to those of a bar.
 cdef void anchor(AnchoredVolume* volume, int64_t end, double shares, double dollars) noexcept nogil
-# What a snapshot tells of the time before `until`, in ns. `later`: the shares traded from there to the end of its
+# Sets the shares before `until`, in ns, to those of a snapshot. `later`: the shares traded from there to the end of its
 # second, which need not be known when may_tell_more() says no.
 cdef bint may_tell_more(const AnchoredVolume* volume, int64_t until, double shares) noexcept nogil
 cdef void tell_shares(AnchoredVolume* volume, int64_t until, double shares, double later) noexcept nogil
@@ -81,7 +83,7 @@ cdef inline int add_trade(AnchoredVolume* volume, int64_t time_ns, double shares
 
 
 cdef inline bint is_told(const AnchoredVolume* volume) noexcept nogil:
-    """Whether the shares are a snapshot's and what came after it."""
+    """True while the shares are those of a snapshot and of the trades after it."""
     return volume.told_until != not_told()
 
 

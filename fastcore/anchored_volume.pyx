@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The day's volume, anchored at the newest bar or snapshot; see anchored_volume.pxd."""
 
 from libc.stdint cimport int64_t
@@ -110,7 +111,7 @@ cdef void anchor(AnchoredVolume* volume, int64_t end, double shares, double doll
 
 
 cdef inline bint is_newest(const AnchoredVolume* volume, int64_t until) noexcept nogil:
-    """Whether the vendor has told of no later moment."""
+    """True if no newer bar or snapshot has come from the vendor."""
     return until >= volume.end * NS and (not is_told(volume) or until >= volume.told_until)
 
 

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Volume by time of day of every symbol, and the part of it that now needs."""
 
 from libc.stdint cimport int32_t, int64_t, uint32_t

@@ -1,12 +1,14 @@
-# What the values of an event may be, wherever that is asked: when the feed's decoder would give a new symbol an id,
-# and when the sequencer admits the event. Times are the sequencer's to judge.
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
+# Bounds of an event's values, for the feed's decoder before it gives a new symbol an id, and for the sequencer before
+# it admits the event. Times are the sequencer's to judge.
 
 from libc.math cimport isnan
 from libc.stdint cimport int64_t, uint64_t
 
 from fastcore.trade_rules cimport COND_OFFICIAL
 
-# Why a row is set aside; ACCEPTED is not a reason. The numbers are the order in which they are asked.
+# Why a row is set aside; ACCEPTED is not a reason. The numbers are the order in which they are checked.
 cdef enum:
     ACCEPTED = 0
     UNKNOWN_SYMBOL = 1

@@ -1,6 +1,6 @@
 from typing import Any
 
-# By verdict, in the order in which they are asked; the first is none.
+# By verdict, in the order in which they are checked; the first is none.
 REASONS: tuple[str, ...]
 
 def fault_of(kind: str, values: tuple[Any, ...]) -> str:

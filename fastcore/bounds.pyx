@@ -1,4 +1,5 @@
-"""What the values of an event may be; see bounds.pxd."""
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Bounds of an event's values; see bounds.pxd."""
 
 REASONS = (
     "accepted", "unknown_symbol", "time_out_of_session", "time_ahead", "price", "size", "bar_shape", "duplicate"

@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # The columnar batches of market_data.proto.
 #
 # Readers: parse_trades(...) and its siblings find the columns of an encoded
@@ -110,7 +112,7 @@ cdef inline bint is_time(int64_t time_ns) noexcept nogil:
     return (<uint64_t>time_ns >> 62) == 0
 
 
-# What writers of encoded batches need: the specs are those of the messages,
+# For writers of encoded batches: the specs are those of the messages,
 # column 0 is symbol_id. Fill `rows` elements behind each head.
 cdef size_t columns_size(const ColumnSpec* specs, int count, Py_ssize_t rows) noexcept nogil
 cdef unsigned char* put_column_head(unsigned char* pos, int column, uint32_t width, Py_ssize_t rows) noexcept nogil

@@ -1,3 +1,6 @@
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class _Columns:
     def __len__(self) -> int: ...
     def clear(self) -> None:

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """A symbol's day as bytes; what its pointers point to stands behind it."""
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t

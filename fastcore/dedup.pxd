@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # Which trades have been seen lately.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -25,7 +27,7 @@ cdef inline uint64_t mix64(uint64_t x) noexcept nogil:
 
 
 cdef inline uint64_t day_mark(int64_t day_ns) noexcept nogil:
-    """What makes the identities of a day its own; `day_ns` is any time that names the day."""
+    """Keeps the identities of one day apart from those of others; `day_ns` is any time that names the day."""
     return mix64(<uint64_t>day_ns)
 
 
@@ -36,7 +38,7 @@ cdef inline uint64_t identity(uint64_t trade_key, uint32_t symbol_id, uint64_t d
 
 
 cdef inline uint64_t hash_trade(int64_t exchange, int64_t trf, const char* text, Py_ssize_t length) noexcept nogil:
-    """What trade_key() answers, of the trade id's UTF-8 bytes."""
+    """Returns the trade_key() of a trade id given as UTF-8 bytes."""
     cdef uint64_t mixed
     cdef Py_ssize_t i
     if length == 0:

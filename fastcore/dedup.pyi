@@ -1,3 +1,8 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class RecentTrades:
     """Identities in two generations of at most `max_remembered` each.
 
@@ -9,14 +14,14 @@ class RecentTrades:
     """
 
     max_remembered: int
-    def __init__(self, max_remembered: int = ...) -> None: ...
+    def __new__(cls, max_remembered: int = ...) -> Self: ...
     def __len__(self) -> int: ...
     @property
     def nbytes(self) -> int:
         """Bytes of all tables."""
 
     def add(self, symbol_id: int, trade_key: int, day_ns: int = ...) -> bool:
-        """Whether this trade is new on the day that `day_ns` names; key 0 is no identity and always new."""
+        """True if this trade is new on the day that `day_ns` names; key 0 is no identity and always new."""
 
 def trade_key(exchange: int, trf: int, trade_id: str | None) -> int:
     """The identity of a trade as 64 bits: a hash of exchange, trade reporting facility (0 for none) and trade id.

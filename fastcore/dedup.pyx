@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Recognition of duplicate trades: a set of 64-bit identities that forgets the oldest."""
 
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
@@ -161,7 +162,7 @@ cdef class RecentTrades:
         return 0
 
     def add(self, uint32_t symbol_id, uint64_t trade_key, int64_t day_ns=0):
-        """Whether this trade is new on the day that `day_ns` names; key 0 is no identity and always new."""
+        """True if this trade is new on the day that `day_ns` names; key 0 is no identity and always new."""
         if trade_key == 0:
             return True
         return self.seen(identity(trade_key, symbol_id, day_mark(day_ns))) == 0

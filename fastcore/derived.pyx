@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Derived columns. Percentages, ratios and vwap are rounded to 6 decimals where they are stored."""
 
 from libc.math cimport fabs, isnan
@@ -172,7 +173,7 @@ cdef void derive_windows(double** columns, const DayTable* table, int32_t i, con
 cdef void derive_from_now(
     double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil:
-    """What changes while time passes: straight lines inside the slot, age, score."""
+    """The columns that change while time passes: straight lines inside the slot, age, score."""
     rvol_of(
         columns[F_VOLUME_TODAY], baselines.begin[0], baselines.finish[0], moment.inside, columns[F_RVOL],
         columns[F_RVOL_SLOT], count,

@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # The loops over all symbols in which derived columns follow now. They are plain
 # so that the C compiler vectorises them, and compute before they choose, which
 # lets it do so with divisions; the bits are those of the functions in derived.pyx.

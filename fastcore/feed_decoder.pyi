@@ -1,5 +1,8 @@
+from typing_extensions import disjoint_base
+
 from fastcore.feed_elements import Status
 
+@disjoint_base
 class FeedDecoder:
     """The vendor's JSON messages to columns.
 
@@ -11,11 +14,11 @@ class FeedDecoder:
 
     max_symbols: int
     rejected: dict[str, int]
-    """What was set aside, by reason: of whole messages not_an_array and malformed_json, of single
+    """Number of messages and events set aside, by reason: of whole messages not_an_array and malformed_json, of single
     events wrong_type, unknown_event, missing_field, symbol, time, encoding, symbol_table_full, and of
     unknown symbols price, size, bar_shape."""
     slow_elements: int
-    """How many elements took the careful way."""
+    """Number of elements that the slow parser had to read."""
     last_trade_ns: int
     """Time of the trade decoded last, in ns since 1970 UTC; 0 before the first."""
     def __init__(self, max_symbols: int = ...) -> None: ...

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The vendor's JSON messages to columns, at the speed of the feed.
 
 Plain elements are scanned and appended without the GIL; whatever is unusual in
@@ -23,7 +24,7 @@ import msgspec
 from fastcore.bounds import fault_of
 from fastcore.feed_elements import KINDS, Rejected, Status, read_element
 
-# What became of an element.
+# The outcome of an element.
 cdef enum:
     DONE = 0
     CAREFUL = 1         # for feed_elements

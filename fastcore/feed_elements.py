@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What the vendor says about the connection: "auth_success", "max_connections" ..."""
+    """The vendor's status of the connection: "auth_success", "max_connections" ..."""
 
     status: str
     message: str

@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # The scanner of the vendor's JSON: the elements that are plain, and nothing else.
 #
 # Plain is an object with text of printable ASCII without escapes, numbers of up
@@ -11,7 +13,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 ctypedef const unsigned char* text_ptr
 
-# What a slot holds.
+# Kinds of slots.
 cdef enum:
     NOTHING = 0
     INTEGER = 1         # `integer` and `number`
@@ -48,7 +50,7 @@ cdef inline text_ptr skip_space(text_ptr pos, text_ptr end) noexcept nogil:
     return pos
 
 
-# What a slot means, 0 when its value is not plain for that.
+# The value of a slot, 0 when its text is not plain for that.
 
 cdef inline int time_of(const Value* value, int64_t* time_ns) noexcept nogil:
     """Nanoseconds, the unit told apart by magnitude; 0 when it is not plain."""

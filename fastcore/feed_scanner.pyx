@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The scanner of the vendor's JSON; see feed_scanner.pxd."""
 
 from libc.string cimport memcpy

@@ -123,7 +123,7 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """Whether the row has the field: true or false, never unknown."""
+    """True if the row has the field, else false; never unknown."""
 
     field: Field
     position: int

@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # The loops of filters.pyx over one block of rows. They are plain so that the C
 # compiler vectorises them. Absent is NaN: no comparison with it holds. A result
 # that is not finite (x / 0, overflow) is absent: adding r - r makes NaN of it.

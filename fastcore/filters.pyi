@@ -1,9 +1,12 @@
 from collections.abc import Iterable, Sequence
 
+from typing_extensions import disjoint_base
+
 from fastcore.filter_ast import FilterError as FilterError
 from fastcore.filter_ast import Node, OrderKey
 from fastcore.market_state import MarketState
 
+@disjoint_base
 class Filter:
     """A filter ready for any state: `text` as given; made by compile_filter and all_of."""
 
@@ -12,6 +15,7 @@ class Filter:
     def match(self, state: MarketState) -> list[int]:
         """The ids of the rows that match, ascending."""
 
+@disjoint_base
 class Order:
     """An order ready for any state: `text` as given; made by compile_order."""
 

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Filters and orders: text to a program over the columns of a MarketState (docs/filters.md)."""
 
 from cpython.mem cimport PyMem_Calloc, PyMem_Free

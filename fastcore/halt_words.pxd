@@ -1,4 +1,6 @@
-# What has been said of a symbol's halts today, and what it comes to.
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
+# A symbol's halts of today: every announcement, and the resulting state.
 #
 # Each source says when trading stopped or goes on: LULD messages (17, 18), the
 # items of the trade-halt feed, a trade. These words are kept in the order of
@@ -57,7 +59,7 @@ cdef inline int64_t newest_word(const HaltWords* words) noexcept nogil:
 
 cdef bint has_trade(const HaltWords* words, int64_t time_ns) noexcept nogil
 
-# What the words up to now come to, in `halt`; returns when the next word takes effect, INT64_MAX for never.
+# Writes the state after the words up to now to `halt`; returns when the next word takes effect, INT64_MAX for never.
 cdef int64_t halt_of(const HaltWords* words, int64_t now_ns, int64_t start_ns, Halt* halt) noexcept nogil
 
 # NULL is written as nothing. ValueError unless what is read could have been written; `codes`: of texts.

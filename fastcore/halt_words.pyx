@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Halts of a symbol: words in the order of their times, and the newest of them."""
 
 from libc.stdint cimport INT64_MAX, int64_t

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """How LULD messages, the trade-halt feed, trades and now make a row halted; docs/semantics.md, "Halts"."""
 
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t

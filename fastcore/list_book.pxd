@@ -9,7 +9,7 @@ from fastcore.ranked_list cimport RankedList, Workspace
 from fastcore.wire cimport Field, Writer
 
 
-# What lists have in common and is evaluated once for all of them.
+# Filters that lists have in common, evaluated once for all of them.
 cdef class Base:
     cdef Filter filter
     cdef bint uses_scanner_filters

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """All lists of a market: refreshed together, so that what they share is done once.
 
 The market begins a new moment of the workspace whenever its state has changed.
@@ -25,7 +26,7 @@ from fastcore.wire cimport (
 
 from fastcore.filter_ast import FilterError
 
-# What own lists are called in messages.
+# The name of custom scans in messages.
 cdef bytes SCAN = b"scan"
 cdef int MOST_COMPILED = 256
 
@@ -158,7 +159,7 @@ cdef class ListBook:
         return updates
 
     cdef tuple own(self, str filter_text, str order_by):
-        """An own list's filter and order, compiled; the same are often asked for again."""
+        """The compiled filter and order of a custom scan; the same are often requested again."""
         key = (filter_text, order_by)
         found = self.compiled.get(key)
         if found is None:
@@ -168,7 +169,7 @@ cdef class ListBook:
         return found
 
     cdef RankedList add_scan(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit):
-        """An own list, filled with the rows of now at its sequence 1 (0 when there are none)."""
+        """A custom scan, filled with the rows of now at its sequence 1 (0 when there are none)."""
         cdef RankedList ranked
         cdef str name = f"{SCAN.decode()}:{next(self.scan_numbers)}"
         filter, order = self.own(filter_text, order_by)
@@ -179,7 +180,7 @@ cdef class ListBook:
 
     cdef bytes query(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit,
                      bint as_built_in):
-        """An own list once: an encoded RankedList at sequence 0."""
+        """A custom scan once: an encoded RankedList at sequence 0."""
         cdef Base base = self.built_in_base if as_built_in else self.no_base
         cdef RankedList ranked
         filter, order = self.own(filter_text, order_by)
@@ -216,7 +217,7 @@ cdef class ListBook:
         return 0
 
     def _definitions(self):
-        """What decides the lists' rows: two books that differ in it cannot go on from the same state."""
+        """The definitions that decide the lists' rows: books that differ in them cannot go on from the same state."""
         return repr([
             (spec.name, spec.filter, spec.order_by, spec.stay, spec.base_filter, bool(spec.uses_scanner_filters),
              spec.limit)

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """RankedList, ListDelta and ListChange as bytes, field by field as protobuf itself would write them.
 
 The numbers are those of scanner.proto and ticker_row.proto; tests compare with

@@ -11,7 +11,7 @@ cdef class Market:
     cdef readonly unsigned int epoch
     cdef readonly unsigned int sequence     # of the last frame applied, 0 before the first
     cdef ListBook book
-    cdef bint is_now                        # whether derived columns and workspace are those of the last frame
+    cdef bint is_now                        # derived columns and workspace are those of the last frame
 
     cpdef bint take(self, const unsigned char[::1] frame) except -1
     cpdef list refresh(self)

@@ -1,5 +1,7 @@
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, type_check_only
+
+from typing_extensions import disjoint_base
 
 from fastcore.market_state import MarketState
 from fastcore.ranked_list import ListUpdate as ListUpdate
@@ -7,8 +9,9 @@ from fastcore.ranked_list import RankedList
 
 _Buffer = bytes | bytearray | memoryview
 
+@type_check_only
 class ListDefinition(Protocol):
-    """What decides a list's rows; ListSpec of services/kit/lists/definitions.py has it."""
+    """The part of a definition that decides a list's rows; ListSpec of services/kit/lists/definitions.py has it."""
 
     @property
     def name(self) -> str: ...
@@ -25,6 +28,7 @@ class ListDefinition(Protocol):
     @property
     def limit(self) -> int: ...
 
+@disjoint_base
 class Market:
     """The market of one epoch.
 
@@ -46,7 +50,7 @@ class Market:
         """
 
     def take(self, frame: _Buffer) -> bool:
-        """Applies the next encoded Frame but for the lists; whether refresh() is to follow, before anything else.
+        """Applies the next encoded Frame but for the lists; returns True when refresh() has to be the next call.
 
         ValueError as for apply().
         """
@@ -72,7 +76,7 @@ class Market:
         """
 
     def difference(self, old: Market, name: str) -> bytes:
-        """What leads from a list in `old`, an earlier copy of the same epoch, to the list here: an encoded ListDelta.
+        """The encoded ListDelta that turns a list of `old`, an earlier copy of the same epoch, into the list here.
 
         ValueError when `old` is of another epoch or further on.
         """
@@ -82,29 +86,29 @@ class Market:
 
     @property
     def ignored_filters(self) -> dict[str, str]:
-        """Scanner filters that are left out: name -> what is wrong with the expression."""
+        """Scanner filters that are left out: name -> the error in the expression."""
 
     def query(self, filter_text: str, order_by: str, limit: int, as_built_in: bool = False) -> bytes:
-        """An own list, now: an encoded RankedList, called "scan", of at most `limit` rows.
+        """A custom scan of the rows of now: an encoded RankedList, called "scan", of at most `limit` rows.
 
         With `as_built_in` the base filter and the scanner filters apply, too.
         FilterError (a ValueError) for a wrong filter or order.
         """
 
     def add_scan(self, filter_text: str, order_by: str, limit: int) -> RankedList:
-        """An own list that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
+        """A custom scan that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
 
         It is filled at once with the rows of now, its sequence 1 (0 when there are none).
         """
 
     def scan_snapshot(self, scan: RankedList) -> bytes:
-        """An own list as last published: an encoded RankedList. KeyError when it is not this market's."""
+        """A custom scan as last published: an encoded RankedList. KeyError when it is not this market's."""
 
     def remove_scan(self, scan: RankedList) -> None:
-        """Takes an own list out. KeyError when it is not this market's."""
+        """Takes a custom scan out. KeyError when it is not this market's."""
 
     def to_bytes(self, with_baselines: bool = True) -> bytes:
-        """The whole market but for own lists; a copy made of it goes on exactly as this one.
+        """The whole market but for custom scans; a copy made of it goes on exactly as this one.
 
         Without baselines as MarketState.to_bytes says.
         """

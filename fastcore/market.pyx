@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """One copy of the market: MarketState and the ranked lists over it, a function of the stream's frames."""
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
@@ -62,12 +63,12 @@ cdef class Market:
         return self.refresh() if self.take(frame) else []
 
     cpdef bint take(self, const unsigned char[::1] frame) except -1:
-        """Applies the next encoded Frame but for the lists; whether refresh() is to follow, before anything else.
+        """Applies the next encoded Frame but for the lists; returns True when refresh() has to be the next call.
 
         ValueError as for apply().
         """
         if frame is None:
-            raise TypeError("expected an encoded Frame, was None")
+            raise TypeError("frame: expected an encoded Frame, was None")
         cdef Cursor cursor = cursor_of(&frame[0] if frame.shape[0] else NULL, frame.shape[0])
         cdef Field field
         cdef Field position
@@ -153,7 +154,7 @@ cdef class Market:
         return self.book.fresh(self.state, &moment, name, rows)
 
     def difference(self, Market old not None, str name not None):
-        """What leads from a list in `old`, an earlier copy of the same epoch, to the list here: an encoded ListDelta.
+        """The encoded ListDelta that turns a list of `old`, an earlier copy of the same epoch, into the list here.
 
         ValueError when `old` is of another epoch or further on.
         """
@@ -169,7 +170,7 @@ cdef class Market:
 
     @property
     def ignored_filters(self):
-        """Scanner filters that are left out: name -> what is wrong with the expression."""
+        """Scanner filters that are left out: name -> the error in the expression."""
         return dict(self.book.ignored_filters)
 
     def row(self, str symbol not None):
@@ -183,7 +184,7 @@ cdef class Market:
     # --- own lists
 
     def query(self, str filter_text not None, str order_by not None, int limit, bint as_built_in=False):
-        """An own list, now: an encoded RankedList, called "scan", of at most `limit` rows.
+        """A custom scan of the rows of now: an encoded RankedList, called "scan", of at most `limit` rows.
 
         With `as_built_in` the base filter and the scanner filters apply, too.
         FilterError (a ValueError) for a wrong filter or order.
@@ -193,7 +194,7 @@ cdef class Market:
         return self.book.query(self.state, &moment, filter_text, order_by, limit, as_built_in)
 
     def add_scan(self, str filter_text not None, str order_by not None, int limit):
-        """An own list that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
+        """A custom scan that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
 
         It is filled at once with the rows of now, its sequence 1 (0 when there are none).
         """
@@ -202,12 +203,12 @@ cdef class Market:
         return self.book.add_scan(self.state, &moment, filter_text, order_by, limit)
 
     def scan_snapshot(self, RankedList scan not None):
-        """An own list as last published: an encoded RankedList. KeyError when it is not this market's."""
+        """A custom scan as last published: an encoded RankedList. KeyError when it is not this market's."""
         self._check_scan(scan)
         return scan.snapshot(scan.limit)
 
     def remove_scan(self, RankedList scan not None):
-        """Takes an own list out. KeyError when it is not this market's."""
+        """Takes a custom scan out. KeyError when it is not this market's."""
         self._check_scan(scan)
         del self.book.scans[scan.name]
 
@@ -219,7 +220,7 @@ cdef class Market:
     # --- whole states: the message has the fields 1 epoch, 2 sequence, 3 state, 4 lists
 
     def to_bytes(self, bint with_baselines=True):
-        """The whole market but for own lists; a copy made of it goes on exactly as this one.
+        """The whole market but for custom scans; a copy made of it goes on exactly as this one.
 
         Without baselines as MarketState.to_bytes says.
         """

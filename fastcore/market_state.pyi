@@ -1,7 +1,10 @@
 from array import array
 
+from typing_extensions import disjoint_base
+
 _Buffer = bytes | bytearray | memoryview
 
+@disjoint_base
 class MarketState:
     """One row per symbol, with every field of docs/fields.md; ids are dense, in the order of the symbol table.
 
@@ -55,7 +58,7 @@ class MarketState:
 
     @property
     def lowered_volumes(self) -> int:
-        """How often a bar told of fewer shares than had been counted."""
+        """Number of bars with fewer shares than had been counted."""
 
     def apply(self, frame: _Buffer) -> int:
         """Applies one encoded Frame, the position of which is the caller's to check.

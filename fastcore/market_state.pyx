@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The state of the market: a function of the stream's frames, of nothing else.
 
 A frame changes the symbols' days (symbol_day.pyx), their reference columns
@@ -241,7 +242,7 @@ cdef class MarketState:
         is no longer to be used.
         """
         if frame is None:
-            raise TypeError("expected an encoded Frame, was None")
+            raise TypeError("frame: expected an encoded Frame, was None")
         cdef Cursor cursor = cursor_of(&frame[0] if frame.shape[0] else NULL, frame.shape[0])
         cdef Field field
         cdef Field body
@@ -377,7 +378,7 @@ cdef class MarketState:
         return 0
 
     cdef void _forget_history(self, uint32_t symbol_id) noexcept:
-        """What is told in shares, or in prices of shares, that are no longer these."""
+        """Forgets numbers in shares, or in prices of shares, from before a split."""
         cdef int k
         for k in range(DAY_BEFORE_FIELDS, HISTORY_FIELDS):
             self.columns[HISTORY_COLUMNS[k]][symbol_id] = NAN
@@ -458,7 +459,7 @@ cdef class MarketState:
 
     @property
     def lowered_volumes(self):
-        """How often a bar told of fewer shares than had been counted."""
+        """Number of bars with fewer shares than had been counted."""
         return self.table.lowered_volumes
 
     cpdef int32_t symbol_id(self, str symbol) except -2:

@@ -26,7 +26,7 @@ def slot_of_now(state: MarketState) -> int:
     """The volume slot of now: 0 to 191."""
 
 def measures(state: MarketState, symbol_id: int) -> Measures:
-    """What is known of a symbol, after bringing the state to now. IndexError for no id."""
+    """Returns the measures of a symbol as of now; brings the state to now. IndexError when there is no such id."""
 
 def shown(value: float) -> float:
     """A sum or average as it is shown: to 6 decimals; see docs/semantics.md, "Rounding"."""

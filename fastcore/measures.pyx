@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Relative volume and the day's range of single symbols, and which symbols have changed."""
 
 from array import array
@@ -44,13 +45,15 @@ cdef object known_time(int64_t time_ns):
     return time_ns if is_time(time_ns) else None
 
 
-cpdef int32_t slot_of_now(MarketState state):
+cpdef int32_t slot_of_now(MarketState state) except -1:
     """The volume slot of now: 0 to 191."""
+    if state is None:
+        raise TypeError("state: expected a MarketState, was None")
     return moment_of(&state.table).slot
 
 
 def measures(MarketState state not None, int32_t symbol_id):
-    """What is known of a symbol, after bringing the state to now. IndexError for no id."""
+    """Returns the measures of a symbol as of now; brings the state to now. IndexError when there is no such id."""
     cdef Moment moment
     cdef const SymbolDay* day
     cdef double begin, finish, baseline

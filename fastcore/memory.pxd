@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # Large blocks that begin with a line of the cache, and a huge page where the
 # system gives some: rows and columns of symbols are visited in no order.
 

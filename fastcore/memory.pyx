@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Arrays and blocks that grow."""
 
 from libc.stdlib cimport free, realloc

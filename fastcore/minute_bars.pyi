@@ -1,5 +1,7 @@
 from typing import NamedTuple
 
+from typing_extensions import disjoint_base
+
 from fastcore.market_state import MarketState
 
 _Buffer = bytes | bytearray | memoryview
@@ -21,6 +23,7 @@ class Bar(NamedTuple):
     trades: int | None
     is_made: bool
 
+@disjoint_base
 class MinuteBars:
     """Gathers the one-minute bars of a stream that `state` follows.
 

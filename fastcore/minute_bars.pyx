@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """One-minute bars: the vendor's as they come, and for minutes without one those made from the trades."""
 
 from libc.math cimport isnan, rint

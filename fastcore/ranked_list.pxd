@@ -12,7 +12,7 @@ from fastcore.wire cimport Field, Writer
 cdef class Members
 
 
-# What the lists of a market share while they are refreshed, one after the other.
+# Buffers that the lists of a market share while they are refreshed, one after the other.
 cdef class Workspace:
     cdef int32_t room               # symbol ids there is room for
     cdef uint8_t* match             # [symbol id]

@@ -4,7 +4,7 @@ from fastcore.filters import Filter, Order
 
 @final
 class ListUpdate:
-    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not asked for."""
+    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not encoded."""
 
     list: str
     previous_sequence: int

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """WHERE filter ORDER BY order LIMIT k over the rows of a state, and what changed since it was last published.
 
 What is published of a member is its row as it was when it was last taken: on
@@ -198,7 +199,7 @@ cdef class Members:
 
 
 cdef class ListUpdate:
-    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not asked for."""
+    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not encoded."""
 
     def __init__(self, str list not None, unsigned int previous_sequence, unsigned int sequence,
                  bytes delta not None):
@@ -220,7 +221,7 @@ cdef inline bint _same(bytes a, bytes b):
 
 
 cdef int _write_changes(Members old, Members new, Workspace work, bint encode) except -1:
-    """What leads from `old`, which is in hand, to `new` into work.changes: removals, then by rank; how many changes."""
+    """Writes the changes from `old` to `new` into work.changes, removals first, then by rank; returns their number."""
     cdef int32_t i, old_rank
     cdef int changes = 0
     cdef Row row
@@ -355,7 +356,7 @@ cdef class RankedList:
                            [work.row(state, work.selected[i]) for i in range(count)])
 
     cdef bytes difference(self, RankedList old, Workspace work):
-        """What leads from `old`, an earlier state of this list, to this one: an encoded ListDelta."""
+        """Returns the encoded ListDelta that turns `old`, an earlier state of this list, into this one."""
         cdef int changes
         work.mark(old.members)
         try:

@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # The market's newest volume-eligible trades one by one, in order of arrival.
 #
 # A snapshot is true at its nanosecond and comes seconds later. Which trades of that

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The market's newest trades one by one; see recent_trades.pxd."""
 
 from libc.stdint cimport int32_t, int64_t, uint32_t

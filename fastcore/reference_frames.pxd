@@ -30,7 +30,7 @@ cdef struct Splits:
     Packed ids
     bint is_unknown
 
-# What a TradingDay says; `splits` points into the body. ValueError unless the sessions follow each other
+# The content of a TradingDay; `splits` points into the body. ValueError unless the sessions follow each other
 # and the ids are below `count`. Its date and that of the next.
 cdef tuple parse_trading_day(const Field* body, DayBounds* bounds, Splits* splits, int32_t count)
 

@@ -1,4 +1,5 @@
-"""What is known of symbols and days before anything happens."""
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Reference frames: symbols, companies, baselines, trading days and splits."""
 
 from array import array
 from datetime import date

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """List messages as JSON, from their encoded bytes: no row becomes a Python object.
 
 What comes out says the same as protobuf's own JSON mapping with the proto's field names (tests
@@ -330,7 +331,7 @@ cdef tuple _change(Writer* writer, const Field* change):
     return action, symbol, old_rank, rank, row
 
 
-def read_ranked_list(const unsigned char[::1] message):
+def read_ranked_list(const unsigned char[::1] message not None):
     """An encoded RankedList as (epoch, sequence, timestamp, rows).
 
     `timestamp` is JSON, b"" when absent. Each row is (symbol as JSON, rank, members): the members
@@ -367,7 +368,7 @@ def read_ranked_list(const unsigned char[::1] message):
         writer_free(&writer)
 
 
-def read_list_delta(const unsigned char[::1] message):
+def read_list_delta(const unsigned char[::1] message not None):
     """An encoded ListDelta as (epoch, previous_sequence, sequence, timestamp, changes).
 
     `timestamp` is JSON, b"" when absent. Each change is (action, symbol as JSON, old rank, rank

@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # Reading and writing of the state's own bytes: plain blocks, every read checked.
 
 from libc.stdint cimport uint64_t

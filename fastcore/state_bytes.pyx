@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The state's own bytes."""
 
 from libc.stdint cimport uint64_t

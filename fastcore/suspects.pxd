@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # Prints that are too far off to be believed at once: docs/semantics.md, Suspect prints.
 #
 # Nearly every trade lies in the calm interval of its symbol, in which no print
@@ -9,14 +11,14 @@ from libc.stdint cimport int64_t, uint64_t
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
-    RECENT = 5                  # price-setting trades whose median is asked
+    RECENT = 5                  # price-setting trades whose median is taken
     MAX_HELD = 16               # prints of a symbol that can wait at once
 
 cdef struct RecentPrice:
     double price
     int64_t time                # -1 without one
 
-# What a print is too far off from.
+# The prices that a print is compared with.
 cdef struct Band:
     double low
     double high
@@ -80,9 +82,9 @@ cdef int confirm_by_trade(Recent* recent, int64_t time_ns, double price, HeldPri
 cdef int confirm_by_bar(
     Recent* recent, int64_t start_ns, double high, double low, HeldPrint* confirmed
 ) noexcept nogil
-# Whether a print that still waits is told of once more, by whoever gives only its time and price.
+# True if a print of this time and price still waits, for sources that give only these two.
 cdef bint still_waits(const Recent* recent, int64_t time_ns, double price) noexcept nogil
-# Whether there is anything to compare a print of this time with; `band` then says what.
+# True if there is a price to compare a print of this time with; `band` then holds it.
 cdef bint expected_band(const Recent* recent, int64_t time_ns, double lower, double upper, Band* band) noexcept nogil
 cdef int hold(Recent* recent, int64_t time_ns, double price, uint64_t conditions, const Band* band) except -1 nogil
 # Finds the calm interval anew before a trade that is let through; NaN bands are none.

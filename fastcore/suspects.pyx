@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Prints that are held until something confirms them; the way of most trades is inline in suspects.pxd."""
 
 from libc.math cimport isnan

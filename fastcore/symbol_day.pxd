@@ -1,4 +1,6 @@
-# What one symbol's messages of the day come to, before anything is derived
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
+# The result of one symbol's messages of the day, before anything is derived
 # from it; and how each kind of message changes it.
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -109,7 +111,7 @@ cdef struct DayTable:
     RecentTrades recent_trades
     int64_t now_ns
     SuspectCounts suspects      # of the day
-    int64_t lowered_volumes     # bars that told of fewer shares than had been counted
+    int64_t lowered_volumes     # bars with fewer shares than had been counted
 
 
 cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:

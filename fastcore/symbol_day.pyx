@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """How messages change a symbol's day; the rules are those of docs/semantics.md."""
 
 from libc.math cimport isnan
@@ -261,7 +262,7 @@ cdef inline void set_prices(SymbolDay* row, int64_t time_ns, double price, const
 cdef int is_held(
     DayTable* table, SymbolDay* row, int64_t time_ns, double price, uint64_t conditions, bint is_in_hours
 ) except -1 nogil:
-    """Whether a trade that may set something is suspect, and now held; one that confirms others is not."""
+    """True if a trade that may set something is suspect, and now held; one that confirms others is not."""
     cdef HeldPrint[MAX_HELD] confirmed
     cdef Band band
     cdef double lower = NAN, upper = NAN

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Texts as numbers, in the order in which they came: the same codes in every copy."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Those who were best a moment ago, put in order again, merged with the best of the others."""
 
 

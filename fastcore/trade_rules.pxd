@@ -1,14 +1,11 @@
-# What sale conditions forbid (SEMANTICS section 3), as bit masks over the
-# vendor's condition ids. Conditions combine with AND: a trade may change what
-# none of its conditions forbids.
-#
-# Condition 12 (Form T), 15 and 16 have meanings of their own, which are the
-# caller's: with the built-in table 12 forbids last and high/low, and setting
-# price and the intraday range outside regular hours is decided with
-# forbids_*_beside(..., COND_FORM_T); 15 and 16 forbid everything here, and set
-# close and open there.
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 
-from libc.stdint cimport int32_t, uint64_t
+# What sale conditions forbid, as bit masks over the vendor's condition ids: docs/semantics.md, "Sale conditions".
+# A trade may do what none of its conditions forbids. Condition 12 (Form T) counts in regular hours only, so callers
+# leave it out of a trade's conditions outside of them. Official prints, 15 and 16, are the caller's as well: all masks
+# forbid them everything.
+
+from libc.stdint cimport uint64_t
 
 # Bits of a `conditions` column; enums hold no 64-bit values, hence functions.
 cdef inline uint64_t COND_FORM_T() noexcept nogil:
@@ -31,10 +28,6 @@ cdef inline uint64_t COND_OFFICIAL() noexcept nogil:
     """Conditions 15 and 16: official prints, which set close and open and nothing else."""
     return (<uint64_t>1 << 15) | (<uint64_t>1 << 16)
 
-cdef inline uint64_t COND_UNKNOWN() noexcept nogil:
-    """Bit 63: some condition id above 62."""
-    return <uint64_t>1 << 63
-
 
 # The content of a TradeRules message; bit i stands for condition id i.
 cdef struct RuleMasks:
@@ -43,34 +36,6 @@ cdef struct RuleMasks:
     uint64_t forbids_high_low
     uint64_t forbids_volume
     uint64_t takes_suspects     # 1 when no print is suspect, else 0
-
-
-cdef inline bint forbids_last(const RuleMasks* rules, uint64_t conditions) noexcept nogil:
-    return (rules.forbids_last & conditions) != 0
-
-
-cdef inline bint forbids_high_low(const RuleMasks* rules, uint64_t conditions) noexcept nogil:
-    return (rules.forbids_high_low & conditions) != 0
-
-
-cdef inline bint forbids_volume(const RuleMasks* rules, uint64_t conditions) noexcept nogil:
-    return (rules.forbids_volume & conditions) != 0
-
-
-# The same with some conditions left out of account, such as Form T outside
-# regular hours.
-
-cdef inline bint forbids_last_beside(const RuleMasks* rules, uint64_t conditions, uint64_t beside) noexcept nogil:
-    return (rules.forbids_last & conditions & ~beside) != 0
-
-
-cdef inline bint forbids_high_low_beside(const RuleMasks* rules, uint64_t conditions, uint64_t beside) noexcept nogil:
-    return (rules.forbids_high_low & conditions & ~beside) != 0
-
-
-cdef inline bint has_unknown(const RuleMasks* rules, uint64_t conditions) noexcept nogil:
-    """Whether some condition is not in the rules; it forbids nothing and is counted."""
-    return (conditions & ~rules.known) != 0
 
 
 # The built-in table, and the reading of a TradeRules message (ValueError when

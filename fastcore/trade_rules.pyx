@@ -1,4 +1,5 @@
-"""Which of a symbol's values a trade may change, by its sale conditions."""
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Sale conditions: which of a symbol's values a trade may change."""
 
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_FIXED64, WIRE_VARINT, Cursor, Field, Writer, bytes_ptr, cursor_of, next_field,
@@ -146,7 +147,7 @@ def rules_from_conditions(conditions: Iterable[object], bint take_suspect_prints
     return encode_rules(&masks)
 
 
-def read_rules(const unsigned char[::1] message) -> dict[str, int]:
+def read_rules(const unsigned char[::1] message not None) -> dict[str, int]:
     """The fields of an encoded TradeRules message by name; ValueError when it is malformed."""
     cdef RuleMasks masks
     cdef const unsigned char* data = NULL

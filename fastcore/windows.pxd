@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # Shares and prices of the last half hour on a grid of 10 seconds.
 #
 # A window at mark(n) = now rounded down to 10 s, minus n minutes, begins at a
@@ -29,7 +31,7 @@ cdef struct Window:
     double before_price         # the newest price older than the buckets
     int64_t before_time         # -1 without one
 
-# What the windows hold at one moment: class 0 is the last minute, 1 from there
+# Contents of the windows at one time: class 0 is the last minute, 1 from there
 # to five minutes ago and so on, class 5 what is older than half an hour.
 cdef struct WindowSums:
     double[WINDOWS + 1] volume

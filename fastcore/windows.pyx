@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Sliding windows on a grid of 10 seconds; the way of most trades is inline in windows.pxd."""
 
 from libc.stdint cimport int64_t

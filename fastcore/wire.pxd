@@ -1,3 +1,5 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
 # Protobuf's wire format without the GIL: a cursor over a message's fields and
 # an appending writer.
 #
@@ -33,7 +35,7 @@ cdef enum:
     WIRE_LENGTH = 2
     WIRE_FIXED32 = 5
 
-# What next_field answers.
+# Results of next_field.
 cdef enum:
     WIRE_FIELD = 1
     WIRE_END = 0

@@ -1,3 +1,4 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Protobuf's wire format: the parts of wire.pxd that raise or allocate, and a Python view for tests and tools."""
 
 from libc.stdlib cimport free, malloc, realloc
@@ -55,7 +56,7 @@ cdef int writer_grow(Writer* writer, size_t more) except -1 nogil:
     return 0
 
 
-def read_fields(const unsigned char[::1] message):
+def read_fields(const unsigned char[::1] message not None):
     """The top-level fields of an encoded message, in order: (number, wire type, value).
 
     The value is the raw bits of a varint, fixed32 or fixed64 as int, and the bytes of a

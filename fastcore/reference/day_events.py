@@ -1,4 +1,4 @@
-"""What happened to one symbol on one trading day, kept whole, in order of arrival."""
+"""Everything that happened to one symbol on one trading day, in order of arrival."""
 
 import math
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ def _bits(*conditions: int) -> int:
 
 @dataclass(frozen=True)
 class Rules:
-    """What sale conditions forbid; bit i stands for condition id i. Until rules come, the built-in ones hold."""
+    """Masks of what sale conditions forbid, bit i for condition id i. Until rules come, the built-in ones hold."""
 
     last: int = _bits(5, 10, 22, 32, 33, *VOLUME_ONLY, *OFFICIAL)
     high_low: int = _bits(*VOLUME_ONLY, *OFFICIAL)

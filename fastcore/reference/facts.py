@@ -1,4 +1,4 @@
-"""What a symbol's messages of the day add up to, before anything is derived from it."""
+"""The sum of a symbol's messages of the day, before anything is derived from it."""
 
 import math
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ _CALLS: Final[dict[str, Callable[..., float]]] = {"abs": abs, "min": min, "max":
 
 
 def matches(text: str, row: Row) -> bool:
-    """Whether the row passes; every row passes the empty filter."""
+    """True if the row passes; every row passes the empty filter."""
     return not text.strip() or _Parser(text).whole(_Parser.condition)(row) is True
 
 

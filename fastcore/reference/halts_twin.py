@@ -17,7 +17,7 @@ class Listed(NamedTuple):
 
 @dataclass
 class Told:
-    """What the words up to a time come to."""
+    """The state of a halt after the words up to a time."""
 
     halted: bool | None = None
     reason: str | None = None
@@ -69,7 +69,7 @@ class HaltsTwin:
         return told
 
     def is_due(self, before: int, now: int) -> bool:
-        """Whether a word takes effect after `before`, up to now."""
+        """True if a word takes effect after `before`, up to now."""
         times = [*self.listed, *(time for _, time in self.resumptions.values())]
         return any(before < time <= now for time in times)
 

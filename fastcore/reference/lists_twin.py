@@ -17,7 +17,7 @@ def shown(row: Row) -> Row:
 
 
 class Definition(Protocol):
-    """What of a list's definition decides its rows; services.kit.lists.definitions.ListSpec has it."""
+    """The part of a list's definition that decides its rows; services.kit.lists.definitions.ListSpec has it."""
 
     @property
     def name(self) -> str: ...
@@ -46,7 +46,7 @@ class Change(NamedTuple):
 
 
 class Update(NamedTuple):
-    """What turns a list at `sequence - 1` into the list at `sequence`."""
+    """The changes that turn a list at `sequence - 1` into the list at `sequence`."""
 
     name: str
     sequence: int

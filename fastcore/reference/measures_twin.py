@@ -12,7 +12,7 @@ _FIELDS = ("volume_today", "rvol", "rvol_slot", "intraday_high", "intraday_low")
 
 
 def measures(twin: MarketTwin, symbol: str) -> dict[str, float | int]:
-    """What is known of fastcore.measures.Measures, by name; without updated_ns, which is the row's updated_at."""
+    """The known fields of fastcore.measures.Measures by name, without updated_ns, which is the row's updated_at."""
     row = twin.row(symbol)
     result: dict[str, float | int] = {name: float(row[name]) for name in _FIELDS if name in row}
     baseline = twin.baseline_of(symbol)

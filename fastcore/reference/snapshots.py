@@ -1,4 +1,4 @@
-"""What rows of the vendor's full snapshot add to a symbol's day, and what its volume comes to with them."""
+"""Rows of the vendor's full snapshot in a symbol's day, and the volume that follows from them."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from fastcore.reference.day_events import Bar, Day, Snapshot, SymbolDay, Trade
 
 SECOND: Final = 1_000_000_000
 MINUTE: Final = 60 * SECOND
-# What was traded so long before a snapshot is settled: no later bar or trade changes it.
+# Trades so long before a snapshot are settled: no later bar or trade changes it.
 SETTLED_SECONDS: Final = 1_200
 
 
@@ -36,7 +36,7 @@ def accepted(events: SymbolDay, day: Day) -> list[Snapshot]:
 
 
 def tells_shares(snapshot: Snapshot, day: Day) -> bool:
-    """Whether it has a volume of today; one without a time of its minute is as of `updated`."""
+    """True if it has a volume of today; one without a time of its minute is as of `updated`."""
     return snapshot.accumulated > 0 and (snapshot.minute_start >= day.start or snapshot.minute_start == 0)
 
 
@@ -114,7 +114,7 @@ class Volume:
             self.told = told
 
     def _settle(self, end: int) -> None:
-        """What was traded before `end` becomes a bar, if there is anything."""
+        """Makes a bar of the trades before `end`, if there are any."""
         old = [trade for trade in self._uncovered() if trade.time < end]
         if old:
             before = self.bars or Bars(0, 0.0, 0.0)
