@@ -13,12 +13,13 @@ PARTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench lint fix protos check-protos lock clean
+.PHONY: help install run test test-checked test-sanitized test-newest bench bench-small lint fix protos check-protos
+.PHONY: lock clean
 # Two concurrent pips would interfere with each other.
 .NOTPARALLEL:
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(CORE) $(DEV)  ## Install everything into .venv and compile the core (other targets install what they need)
 
@@ -28,8 +29,45 @@ run: $(CORE)  ## Run the whole mesh on http://localhost:8000 until Ctrl-C
 test: $(CORE) $(DEV)  ## Run all tests; ARGS='tests/unit -k filters' runs some
 	$(BIN)/python -m pytest $(ARGS)
 
+# The core's own tests, and those of the services' that give it the oddest input.
+CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \
+	$(addprefix tests/unit/test_,compiled_core.py feed_decoder.py filter_parser.py filters.py market.py ranked_list.py \
+	rounding.py suspect_prints.py wire.py)
+
+# A copy of the tree, with a core of its own: $(call copy_to,FOLDER)
+TREE := $(wildcard fastcore services tests bench tools gateway protos docs) setup.py pyproject.toml README.md
+define copy_to
+	@mkdir -p $(1)
+	@rm -rf $(addprefix $(1)/,$(filter-out fastcore,$(TREE))) $(1)/fastcore/*.p* $(1)/fastcore/reference
+	@tar --create --exclude='*.so' --exclude=__pycache__ $(TREE) | tar --extract --directory $(1)
+endef
+
+test-checked: $(CORE) $(DEV)  ## Run the core's tests on a build with bounds checks, in build/checked
+	$(call copy_to,build/checked)
+	@echo "Compiling the core with bounds checks: about 3 minutes when all of it is new"
+	@cd build/checked && FASTCORE_DEBUG=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	@grep -rlq 'RaiseBufferIndexError(' build/checked/build/cython || { echo "The build has no bounds checks"; exit 1; }
+	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest $(or $(ARGS),$(CORE_TESTS))
+
+# Python comes without the sanitizers, so they are loaded before it, and it may neither manage memory by itself nor be
+# blamed for what it leaves to the operating system at its end.
+SANITIZERS = $(foreach each,asan ubsan,$(shell $(or $(CC),cc) -print-file-name=lib$(each).so))
+
+test-sanitized: $(CORE) $(DEV)  ## Run the core's tests on a build with the address and undefined-behaviour sanitizers
+	$(call copy_to,build/sanitized)
+	@echo "Compiling the core with sanitizers: about 3 minutes when all of it is new"
+	@cd build/sanitized && FASTCORE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	cd build/sanitized && LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		PYTHONMALLOC=malloc $(CURDIR)/$(BIN)/python -m pytest -o timeout=600 $(or $(ARGS),$(CORE_TESTS))
+
+test-newest:  ## Run the unit tests with the newest versions instead of those of constraints.txt, in build/newest
+	$(MAKE) VENV=build/newest CONSTRAINTS=/dev/null test ARGS='$(or $(ARGS),tests/unit)'
+
 bench: $(CORE) $(DEV)  ## Run the benchmarks and write build/bench.json; PARTS=core or PARTS=mesh runs some
 	$(BIN)/python -m bench $(PARTS)
+
+bench-small: $(CORE) $(DEV)  ## Run every benchmark once, in small: it still works, its contestants agree; no figure counts
+	$(BIN)/python -m bench --small $(PARTS)
 
 lint: $(CORE) $(DEV)  ## Check style and types
 	$(BIN)/ruff check .

@@ -19,9 +19,7 @@ from fastcore.trade_rules import read_rules
 from fastcore.wire import read_fields
 
 ROOT = Path(__file__).parents[2]
-DIRECTIVES = (
-    "# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True\n"
-)
+DIRECTIVES = "# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True\n"
 # By regular expression: what Cython adds to every module, and what modules of the core lend each other.
 NOT_IN_STUBS = r"""
 fastcore\..*\.__(test|pyx_capi)__
