@@ -167,24 +167,24 @@ async def _check(connection: asyncpg.Connection, file: str) -> None:
 async def _load(folder: Path, url: str, what: str) -> int:
     from services.historical.core import Kind, Request
     from services.historical.service import open_runner
-    from services.historical.store import HistoryStore
-    from services.historical.work import Work
+    from services.historical.history_store import HistoryStore
+    from services.historical.context import LoadContext
     from services.kit.runtime.settings import Settings
 
     async with open_runner(Settings.load({}), url) as runner:
         request = Request(Kind.SLOTS, str(folder), DAY, DAY, is_raw=True, again=True)
         if what == "month":
-            works: list[Work] = []
-            await runner.run(request, lambda _, work: works.append(work))
-            return works[0].progress.rows
+            contexts: list[LoadContext] = []
+            await runner.run(request, lambda _, context: contexts.append(context))
+            return contexts[0].progress.rows
         from services.historical.flat_files import open_source
         from services.historical.load_slots import load_days
 
         calendar = await runner.calendar()
         store = HistoryStore(runner.pool)
-        work = Work(request, runner.settings, calendar, [calendar.on(DAY)], store, runner.vendor, DAY)
-        await load_days(work, open_source(request.source, runner.settings.flat_files))
-        return work.progress.rows
+        context = LoadContext(request, runner.settings, calendar, [calendar.on(DAY)], store, runner.vendor, DAY)
+        await load_days(context, open_source(request.source, runner.settings.flat_files))
+        return context.progress.rows
 
 
 def _pandas(folder: Path) -> tuple[int, str]:

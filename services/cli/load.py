@@ -120,16 +120,16 @@ def database_url(settings: Settings) -> str:
 
 
 async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
+    from services.historical.context import LoadContext
     from services.historical.service import open_runner
-    from services.historical.work import Work
     from services.kit.runtime.clock import monotonic
     from services.kit.stores.database import OtherMarketError, claim_market
 
-    shown, works = Shown(), list[Work]()
+    shown, contexts = Shown(), list[LoadContext]()
     url = database_url(settings)
 
-    def begun(job_id: int, work: Work) -> None:
-        works.append(work)
+    def begun(job_id: int, context: LoadContext) -> None:
+        contexts.append(context)
 
     try:
         await claim_market(url, settings.market)
@@ -145,8 +145,8 @@ async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=SHOW_SECONDS)
-                if works:
-                    now = works[0].progress
+                if contexts:
+                    now = contexts[0].progress
                     for name in ("step", "total", "done", "skipped", "failed", "rows", "set_aside"):
                         setattr(shown, name, getattr(now, name))
                     seconds = monotonic() - began
@@ -156,8 +156,8 @@ async def _here(settings: Settings, request: Request) -> AsyncIterator[Shown]:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        shown.state, shown.error = works[0].state, works[0].error or ""
-        shown.problems = [(each.place, each.line, each.reason) for each in works[0].problems]
+        shown.state, shown.error = contexts[0].state, contexts[0].error or ""
+        shown.problems = [(each.place, each.line, each.reason) for each in contexts[0].problems]
         yield shown
     finally:
         await context.__aexit__(None, None, None)

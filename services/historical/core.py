@@ -1,4 +1,4 @@
-"""What a load is: its kind, its days, how far it has come. Pure."""
+"""Loads: kinds, requests, the days they cover, their progress. Pure."""
 
 import datetime
 import enum
@@ -17,7 +17,7 @@ LONGEST_DAYS: Final = 3000
 
 
 class Kind(enum.StrEnum):
-    """What is loaded."""
+    """The kinds of loads."""
 
     UNIVERSE = "universe"
     METADATA = "metadata"
@@ -26,7 +26,7 @@ class Kind(enum.StrEnum):
 
 
 class State(enum.StrEnum):
-    """How a load stands; INTERRUPTED: its process is gone."""
+    """The states of a load; INTERRUPTED: its process is gone."""
 
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
@@ -36,9 +36,9 @@ class State(enum.StrEnum):
 
 
 class Request(NamedTuple):
-    """What was asked for. Without dates the newest complete days; `source` is "rest", a folder or an s3:// URL.
+    """A request. Without dates the newest complete days; `source` is "rest", a folder or an s3:// URL.
 
-    `is_raw`: without splits, for files of which nobody knows them.
+    `is_raw`: as if there were no splits, for files whose splits are not known.
     """
 
     kind: Kind
@@ -50,7 +50,7 @@ class Request(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Units are days or symbols. `skipped` were loaded before; `failed` could not be; `set_aside` are rows."""
+    """Counts of units (days or symbols): `skipped` were loaded before, `failed` were not; `set_aside` counts rows."""
 
     step: str = ""
     total: int = 0
@@ -65,17 +65,17 @@ class Progress(NamedTuple):
         return self.done + self.skipped >= self.total and not self.failed
 
     def rate(self, seconds: float) -> float:
-        """Units a second; those skipped cost nothing."""
+        """Units a second, without those skipped."""
         return (self.done + self.failed) / seconds if seconds > 0 else 0.0
 
     def seconds_left(self, seconds: float) -> float | None:
-        """At the rate so far; None before the first unit."""
+        """The remaining seconds at the rate so far; None before the first unit."""
         rate = self.rate(seconds)
         return (self.total - self.done - self.skipped - self.failed) / rate if rate > 0 else None
 
 
 class Problem(NamedTuple):
-    """What was set aside: a line of a file, a symbol's answer, or (line 0) a file as a whole."""
+    """Something that was set aside: a line of a file, an item of an answer, or (line 0) the whole of either."""
 
     place: str
     line: int
@@ -83,7 +83,7 @@ class Problem(NamedTuple):
 
 
 def make_request(kind: str, source: str, first: str, last: str, is_raw: bool = False, again: bool = False) -> Request:
-    """From texts; raises INVALID_REQUEST, INVALID_DATE."""
+    """The request that these texts make; raises INVALID_REQUEST, INVALID_DATE."""
     if kind not in list(Kind):
         raise INVALID_REQUEST.error(f"kind: expected one of {', '.join(Kind)}, was {kind[:50]!r}", kind=kind[:50])
     if is_raw and kind != Kind.SLOTS:

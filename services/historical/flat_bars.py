@@ -1,4 +1,4 @@
-"""Reads a flat file of bars: gzip is checked and unpacked, DuckDB parses, what cannot be used is told by line.
+"""Reads a flat file of bars: gzip is checked and unpacked, DuckDB parses, unusable rows are reported by line.
 
 Columns are found by the header's names. A file that is broken, that lacks a column or that ends
 long before the day did is set aside as a whole: no part of it is returned.
@@ -20,7 +20,7 @@ import numpy as np
 
 from fastcore.feed_elements import SYMBOL
 from services.historical.core import Problem
-from services.historical.slots import NOT_TOLD, DayGrid, SymbolSlots
+from services.historical.slots import UNKNOWN_TRADES, DayGrid, SymbolSlots
 from services.kit.runtime.clock import NEW_YORK, NS_PER_MINUTE, new_york_date, ns_of
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay
@@ -31,8 +31,8 @@ ONE_DAY: Final = datetime.timedelta(days=1)
 CHUNK_BYTES: Final = 1024 * 1024
 THREADS: Final = 2
 MEMORY: Final = "400MB"
-# So many problems of a file are told by line, and all are counted.
-MOST_TOLD: Final = 100
+# So many problems of a file are reported by line; all are counted.
+MAX_PROBLEMS: Final = 100
 # A file of so many symbols has bars up to the close, or it was written before.
 MARKET_SYMBOLS: Final = 1000
 QUIET_MINUTES: Final = 10
@@ -41,16 +41,16 @@ _GOOD: Final = f"""
     regexp_full_match(ticker, '{SYMBOL.pattern}')
     AND low > 0 AND low <= open AND low <= close AND open <= high AND close <= high AND high < {PRICE_LIMIT}
     AND volume >= 0 AND volume < {VOLUME_LIMIT}
-    AND (transactions IS NULL OR transactions BETWEEN 0 AND {NOT_TOLD - 1})
+    AND (transactions IS NULL OR transactions BETWEEN 0 AND {UNKNOWN_TRADES - 1})
 """
 
 
-# Whether a bar that starts then (ns since 1970 UTC) is of the day.
+# True if a bar that starts then (ns since 1970 UTC) is of the day.
 InDay = Callable[[int], bool]
 
 
 class BrokenFile(Exception):
-    """The file cannot be used. `line` is where it broke, 0 when that is nowhere."""
+    """The file cannot be used. `line` is where it is broken, 0 for the file as a whole."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -58,7 +58,7 @@ class BrokenFile(Exception):
 
 
 class Result(NamedTuple):
-    """What a file held: rows taken and set aside, the first problems."""
+    """The outcome of a file: counts of rows used and set aside, and the first problems."""
 
     rows: int
     set_aside: int
@@ -101,7 +101,7 @@ def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSl
         )
         grid, rows = DayGrid(len(symbols)), 0
         answer = database.execute(
-            f"SELECT code, {minute} AS minute, volume, coalesce(transactions, {NOT_TOLD})::UINTEGER AS trades"
+            f"SELECT code, {minute} AS minute, volume, coalesce(transactions, {UNKNOWN_TRADES})::UINTEGER AS trades"
             " FROM (SELECT *, rowid AS place FROM bars) JOIN codes USING (ticker)"
             f" WHERE {_GOOD} AND {in_day} ORDER BY place"
         )
@@ -145,8 +145,8 @@ def _check_day(database: duckdb.DuckDBPyConnection, date: datetime.date) -> None
     assert found is not None
     rows, others, middle = found
     if 2 * others > rows:
-        told = new_york_date(round(middle))
-        raise BrokenFile(0, f"expected bars of {date}, {others} of {rows} are of another day ({told})")
+        found_date = new_york_date(round(middle))
+        raise BrokenFile(0, f"expected bars of {date}, {others} of {rows} are of another day ({found_date})")
 
 
 def _symbols(database: duckdb.DuckDBPyConnection) -> tuple[list[str], int | None]:
@@ -189,7 +189,7 @@ def _parsed(path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
             try:
                 yield database, plain
             except (duckdb.Error, csv.Error, ValueError) as error:
-                # What nobody thought of is this file's alone: the others are read.
+                # An unforeseen error is this file's alone: the others are read.
                 raise BrokenFile(0, f"cannot be read: {reason_of(error)}") from error
 
 
@@ -236,11 +236,11 @@ def _result(database: duckdb.DuckDBPyConnection, plain: Path, place: str, rows: 
     counted = database.execute("SELECT count(*) FROM bars").fetchone()
     assert counted is not None
     unusable = int(counted[0]) - rows
-    problems = [Problem(place, int(line), f"malformed: {reason.lower()}") for line, reason in rejected[:MOST_TOLD]]
+    problems = [Problem(place, int(line), f"malformed: {reason.lower()}") for line, reason in rejected[:MAX_PROBLEMS]]
     if unusable:
         problems += _unusable(plain, place, in_day, {int(line) for line, _ in rejected})
         problems.sort(key=lambda problem: problem.line)
-    return Result(rows, len(rejected) + unusable, problems[:MOST_TOLD])
+    return Result(rows, len(rejected) + unusable, problems[:MAX_PROBLEMS])
 
 
 def _in_day(day: TradingDay, end: int) -> InDay:
@@ -253,13 +253,13 @@ def _unusable(plain: Path, place: str, in_day: InDay, rejected: Collection[int])
     with plain.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file)
         header = next(reader)
-        at = [header.index(name) for name in BAR_COLUMNS]
+        columns = [header.index(name) for name in BAR_COLUMNS]
         for row in reader:
             if len(row) != len(header) or reader.line_num in rejected:
                 continue
-            if (reason := _why_not([row[place] for place in at], in_day)) is not None:
+            if (reason := _why_not([row[column] for column in columns], in_day)) is not None:
                 found.append(Problem(place, reader.line_num, reason))
-                if len(found) >= MOST_TOLD:
+                if len(found) >= MAX_PROBLEMS:
                     break
     return found
 
@@ -281,4 +281,4 @@ def _why_not(row: list[str], in_day: InDay) -> str | None:
         return f"volume: {volume}"
     if not is_inside:
         return f"time outside of the day: {start}"
-    return f"transactions: {count}" if not 0 <= count < NOT_TOLD else None
+    return f"transactions: {count}" if not 0 <= count < UNKNOWN_TRADES else None

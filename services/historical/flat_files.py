@@ -1,4 +1,4 @@
-"""Where flat files are: a folder or an S3-compatible bucket in the vendor's layout."""
+"""Sources of flat files: a folder or an S3-compatible bucket in the vendor's layout."""
 
 import asyncio
 import contextlib
@@ -18,11 +18,11 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 
 class FlatFileError(Exception):
-    """The store does not give the file, although it may be there."""
+    """The store failed to answer or to deliver the file."""
 
 
 class FlatFile(NamedTuple):
-    """A file on this machine. `place` is its name for people; `fingerprint` changes when the file does."""
+    """A file on this machine. `place` names it in problems; `fingerprint` changes when the file does."""
 
     path: Path
     place: str
@@ -33,7 +33,7 @@ class FlatFiles(Protocol):
     """Files by kind and day. Raises FlatFileError when the store cannot be asked."""
 
     async def fingerprint(self, kind: str, day: datetime.date) -> str | None:
-        """What identifies the file as it is now; None when there is none."""
+        """A text that changes when the file does; None without a file."""
 
     def open(self, kind: str, day: datetime.date) -> "contextlib.AbstractAsyncContextManager[FlatFile | None]":
         """The file, while the context lasts; None when there is none."""
@@ -102,12 +102,12 @@ class Bucket:
         import obstore
 
         try:
-            told = await obstore.head_async(self._store, self._key(kind, day))
+            head = await obstore.head_async(self._store, self._key(kind, day))
         except FileNotFoundError:
             return None
         except obstore.exceptions.BaseError as error:
             raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
-        return f"{told['e_tag']} {told['size']}"
+        return f"{head['e_tag']} {head['size']}"
 
     @contextlib.asynccontextmanager
     async def open(self, kind: str, day: datetime.date) -> AsyncIterator[FlatFile | None]:

@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from services.historical.context import LoadContext, LoadError, for_each
 from services.historical.core import REST, Kind, Problem
-from services.historical.store import Unit
-from services.historical.work import LoadError, Work, for_each
+from services.historical.history_store import Unit
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.companies import free_floats, metadata_columns
@@ -21,38 +21,38 @@ REFUSED: Final = frozenset({401, 403})
 Row = tuple[dict[str, Any], Unit]
 
 
-async def load_metadata(work: Work) -> None:
+async def load_metadata(context: LoadContext) -> None:
     """A symbol is a unit, loaded once for the day of the request. Absent values leave what is stored."""
-    symbols = await work.store.active_symbols()
+    symbols = await context.store.active_symbols()
     if not symbols:
         raise LoadError("ticker_universe is empty: load the universe first")
-    day = str(work.days[-1].date)
-    stored = {} if work.request.again else await work.store.fingerprints(Kind.METADATA)
+    day = str(context.days[-1].date)
+    stored = {} if context.request.again else await context.store.fingerprints(Kind.METADATA)
     wanted = [symbol for symbol in symbols if stored.get(symbol, "") < day]
-    work.begin("companies", len(symbols))
-    work.skip(len(symbols) - len(wanted))
+    context.begin("companies", len(symbols))
+    context.skip(len(symbols) - len(wanted))
     async with contextlib.AsyncExitStack() as stack:
         fmp = None
-        if (settings := work.settings.fmp).api_key:
+        if (settings := context.settings.fmp).api_key:
             fmp = await stack.enter_async_context(FmpClient(settings.url, settings.api_key))
-        floats = await _floats(work) if wanted else {}
-        work.step("companies")
-        await _Load(work, fmp, day, floats).all(wanted)
+        floats = await _floats(context) if wanted else {}
+        context.step("companies")
+        await _Load(context, fmp, day, floats).all(wanted)
 
 
-async def _floats(work: Work) -> dict[str, float]:
+async def _floats(context: LoadContext) -> dict[str, float]:
     """The vendor's float list; without it the second source's are asked for, and what is stored stays."""
-    work.step("float list")
+    context.step("float list")
     try:
-        return await free_floats(work.vendor)
+        return await free_floats(context.vendor)
     except VendorError as error:
-        work.problems.append(Problem("/stocks/vX/float", 0, reason_of(error)))
+        context.problems.append(Problem("/stocks/vX/float", 0, reason_of(error)))
         return {}
 
 
 class _Load:
-    def __init__(self, work: Work, fmp: FmpClient | None, day: str, floats: Mapping[str, float]) -> None:
-        self._work = work
+    def __init__(self, context: LoadContext, fmp: FmpClient | None, day: str, floats: Mapping[str, float]) -> None:
+        self._context = context
         self._fmp = fmp
         self._day = day
         self._floats = floats
@@ -67,17 +67,17 @@ class _Load:
         try:
             await for_each(symbols, SYMBOLS_AT_ONCE, self._one, lambda: bool(self._stopped))
         finally:
-            # What was had is not asked for again, also when the load is cancelled.
+            # Fetched answers are kept, also when the load is cancelled.
             await asyncio.shield(self._store())
         if self._stopped:
             raise LoadError(self._stopped)
 
     async def _one(self, symbol: str) -> None:
-        work = self._work
+        context = self._context
         try:
-            details = await work.vendor.ticker_details(symbol)
+            details = await context.vendor.ticker_details(symbol)
         except VendorError as error:
-            work.fail(Problem(symbol, 0, reason_of(error)))
+            context.fail(Problem(symbol, 0, reason_of(error)))
             self._in_a_row += 1
             if error.status in REFUSED or self._in_a_row >= FAILURES_IN_A_ROW:
                 self._stopped = f"the vendor gives no details: {reason_of(error)}"
@@ -89,7 +89,7 @@ class _Load:
         if self._fmp is not None:
             columns = await self._with_second_source(symbol, columns, self._fmp)
         if details is None and len(columns) == 1:
-            work.fail(Problem(symbol, 0, "no source knows it"))
+            context.fail(Problem(symbol, 0, "no source knows it"))
             return
         self._ready.append((columns, Unit(Kind.METADATA, symbol, REST, self._day, 1, 0)))
         if len(self._ready) >= BATCH_SYMBOLS:
@@ -100,7 +100,7 @@ class _Load:
         try:
             columns = with_profile(columns, await fmp.profile(symbol))
         except VendorError as error:
-            self._work.problems.append(Problem(f"{symbol} profile", 0, reason_of(error)))
+            self._context.problems.append(Problem(f"{symbol} profile", 0, reason_of(error)))
         if "float_shares" in columns or self._is_float_refused:
             return columns
         try:
@@ -108,7 +108,7 @@ class _Load:
                 columns["float_shares"] = shares
         except VendorError as error:
             self._is_float_refused = error.status in REFUSED
-            self._work.problems.append(Problem(f"{symbol} float", 0, reason_of(error)))
+            self._context.problems.append(Problem(f"{symbol} float", 0, reason_of(error)))
         return columns
 
     async def _store(self) -> None:
@@ -116,5 +116,5 @@ class _Load:
             ready, self._ready = self._ready, []
             if ready:
                 rows, units = zip(*ready, strict=True)
-                await self._work.store.write_metadata(rows, units, self._work.known_from)
-                self._work.done(len(rows), count=len(rows))
+                await self._context.store.write_metadata(rows, units, self._context.known_from)
+                self._context.done(len(rows), count=len(rows))

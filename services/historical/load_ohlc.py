@@ -6,11 +6,11 @@ from typing import Any, Final
 import numpy as np
 
 from fastcore.feed_elements import SYMBOL
+from services.historical.context import LoadContext, for_each
 from services.historical.core import REST, Kind, Problem
 from services.historical.flat_bars import NO_BARS, BrokenFile, read_days
 from services.historical.flat_files import FlatFileError, FlatFiles
-from services.historical.store import Unit
-from services.historical.work import Work, for_each
+from services.historical.history_store import Unit
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.models import GroupedBar
@@ -22,44 +22,44 @@ DAYS_AT_ONCE: Final = 3
 REST_FINGERPRINT: Final = "complete"
 
 
-async def load_ohlc(work: Work, files: FlatFiles | None) -> None:
+async def load_ohlc(context: LoadContext, files: FlatFiles | None) -> None:
     """A day is a unit. One that is stored is skipped, unless its file has changed or it is asked for again."""
-    stored = await work.store.fingerprints(Kind.OHLC)
-    work.begin("daily bars", len(work.days))
+    stored = await context.store.fingerprints(Kind.OHLC)
+    context.begin("daily bars", len(context.days))
 
     async def one(day: TradingDay) -> None:
         if files is None:
-            await _from_rest(work, day, stored.get(str(day.date)))
+            await _from_rest(context, day, stored.get(str(day.date)))
         else:
-            await _from_file(work, files, day, stored.get(str(day.date)))
+            await _from_file(context, files, day, stored.get(str(day.date)))
 
-    await for_each(reversed(work.days), DAYS_AT_ONCE, one)
+    await for_each(reversed(context.days), DAYS_AT_ONCE, one)
 
 
-async def _from_rest(work: Work, day: TradingDay, stored: str | None) -> None:
+async def _from_rest(context: LoadContext, day: TradingDay, stored: str | None) -> None:
     place = f"/v2/aggs/grouped/{day.date}"
-    if stored is not None and not work.request.again:
-        work.skip()
+    if stored is not None and not context.request.again:
+        context.skip()
         return
     try:
-        told = await work.vendor.grouped_daily(day.date, adjusted=False)
+        bars = await context.vendor.grouped_daily(day.date, adjusted=False)
     except VendorError as error:
-        work.fail(Problem(place, 0, reason_of(error)))
+        context.fail(Problem(place, 0, reason_of(error)))
         return
-    if not told:
-        work.fail(Problem(place, 0, NO_BARS))
+    if not bars:
+        context.fail(Problem(place, 0, NO_BARS))
         return
-    rows, problems = _rows(day, told, place)
+    rows, problems = _rows(day, bars, place)
     if not rows:
-        work.fail(Problem(place, 0, f"{NO_BARS} of {len(told)}"))
+        context.fail(Problem(place, 0, f"{NO_BARS} of {len(bars)}"))
         return
     unit = Unit(Kind.OHLC, str(day.date), REST, REST_FINGERPRINT, len(rows), len(problems))
-    await work.store.write_ohlc(rows, unit)
-    work.done(len(rows), len(problems), problems)
+    await context.store.write_ohlc(rows, unit)
+    context.done(len(rows), len(problems), problems)
 
 
-def _rows(day: TradingDay, told: list[GroupedBar], place: str) -> tuple[list[tuple[Any, ...]], list[Problem]]:
-    bars = [bar for bar in told if not bar.otc]
+def _rows(day: TradingDay, bars: list[GroupedBar], place: str) -> tuple[list[tuple[Any, ...]], list[Problem]]:
+    bars = [bar for bar in bars if not bar.otc]
     columns = [np.array([getattr(bar, name) for bar in bars], dtype=np.float64) for name in ("o", "h", "l", "c", "v")]
     rows: dict[str, tuple[Any, ...]] = {}
     problems = []
@@ -75,27 +75,27 @@ def _rows(day: TradingDay, told: list[GroupedBar], place: str) -> tuple[list[tup
     return list(rows.values()), problems
 
 
-async def _from_file(work: Work, files: FlatFiles, day: TradingDay, stored: str | None) -> None:
+async def _from_file(context: LoadContext, files: FlatFiles, day: TradingDay, stored: str | None) -> None:
     try:
         if (
             stored is not None
-            and not work.request.again
+            and not context.request.again
             and stored == await files.fingerprint(DAILY_BARS_KIND, day.date)
         ):
-            work.skip()
+            context.skip()
             return
         async with files.open(DAILY_BARS_KIND, day.date) as file:
             if file is None:
-                work.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, "no such file"))
+                context.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, "no such file"))
                 return
             try:
                 bars, result = await asyncio.to_thread(read_days, file.path, file.place, day.date)
             except BrokenFile as error:
-                work.fail(Problem(file.place, error.line, reason_of(error)))
+                context.fail(Problem(file.place, error.line, reason_of(error)))
                 return
             rows = [(day.date, *bar[:6], None, bar.trades) for bar in bars]
             unit = Unit(Kind.OHLC, str(day.date), file.place, file.fingerprint, len(rows), result.set_aside)
-            await work.store.write_ohlc(rows, unit)
-            work.done(len(rows), result.set_aside, result.problems)
+            await context.store.write_ohlc(rows, unit)
+            context.done(len(rows), result.set_aside, result.problems)
     except (FlatFileError, OSError) as error:
-        work.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, reason_of(error)))
+        context.fail(Problem(f"{DAILY_BARS_KIND} of {day.date}", 0, reason_of(error)))

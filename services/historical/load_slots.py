@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 
+from services.historical.context import LoadContext, LoadError, for_each
 from services.historical.core import REST, Kind, Problem, baseline_days
 from services.historical.flat_bars import BrokenFile, read_minutes
 from services.historical.flat_files import FlatFileError, FlatFiles
-from services.historical.slots import NOT_TOLD, SymbolSlots, baselines, pack
-from services.historical.store import Unit, baseline_records
-from services.historical.work import LoadError, Work, for_each
+from services.historical.history_store import Unit, baseline_records
+from services.historical.slots import UNKNOWN_TRADES, SymbolSlots, baselines, pack
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.market.calendar import TradingDay
@@ -29,54 +29,54 @@ FAILURES_IN_A_ROW: Final = 25
 REFUSED: Final = frozenset({401, 403})
 
 
-async def load_slots(work: Work, files: FlatFiles | None) -> None:
+async def load_slots(context: LoadContext, files: FlatFiles | None) -> None:
     """Stores the days that are not stored, then makes volume_slots anew from the 30 days up to the last one."""
-    await load_days(work, files)
-    await _make_baselines(work)
+    await load_days(context, files)
+    await _make_baselines(context)
 
 
-async def load_days(work: Work, files: FlatFiles | None) -> None:
-    """Only the days."""
+async def load_days(context: LoadContext, files: FlatFiles | None) -> None:
+    """Stores the days that are not stored."""
     if files is None:
-        await _Answers(work).load()
+        await _Answers(context).load()
     else:
-        await _load_files(work, files)
+        await _load_files(context, files)
 
 
 # --- flat files: a day is a unit -----------------------------------------------------
 
 
-async def _load_files(work: Work, files: FlatFiles) -> None:
-    stored = await work.store.fingerprints(Kind.SLOTS)
-    work.begin("minute bars", len(work.days))
-    for day in reversed(work.days):
+async def _load_files(context: LoadContext, files: FlatFiles) -> None:
+    stored = await context.store.fingerprints(Kind.SLOTS)
+    context.begin("minute bars", len(context.days))
+    for day in reversed(context.days):
         # One at a time: reading one keeps two processors busy.
-        await _one_file(work, files, day, stored.get(str(day.date)))
+        await _one_file(context, files, day, stored.get(str(day.date)))
 
 
-async def _one_file(work: Work, files: FlatFiles, day: TradingDay, stored: str | None) -> None:
+async def _one_file(context: LoadContext, files: FlatFiles, day: TradingDay, stored: str | None) -> None:
     try:
         if (
             stored is not None
-            and not work.request.again
+            and not context.request.again
             and stored == await files.fingerprint(MINUTE_BARS_KIND, day.date)
         ):
-            work.skip()
+            context.skip()
             return
         async with files.open(MINUTE_BARS_KIND, day.date) as file:
             if file is None:
-                work.fail(Problem(f"{MINUTE_BARS_KIND} of {day.date}", 0, "no such file"))
+                context.fail(Problem(f"{MINUTE_BARS_KIND} of {day.date}", 0, "no such file"))
                 return
             try:
                 slots, result = await asyncio.to_thread(read_minutes, file.path, file.place, day)
             except BrokenFile as error:
-                work.fail(Problem(file.place, error.line, reason_of(error)))
+                context.fail(Problem(file.place, error.line, reason_of(error)))
                 return
             unit = Unit(Kind.SLOTS, str(day.date), file.place, file.fingerprint, result.rows, result.set_aside)
-            await work.store.write_slots([(day.date, row) for row in slots], [unit])
-            work.done(result.rows, result.set_aside, result.problems)
+            await context.store.write_slots([(day.date, row) for row in slots], [unit])
+            context.done(result.rows, result.set_aside, result.problems)
     except (FlatFileError, OSError) as error:
-        work.fail(Problem(f"{MINUTE_BARS_KIND} of {day.date}", 0, reason_of(error)))
+        context.fail(Problem(f"{MINUTE_BARS_KIND} of {day.date}", 0, reason_of(error)))
 
 
 # --- the vendor: a symbol is a unit --------------------------------------------------
@@ -85,41 +85,41 @@ async def _one_file(work: Work, files: FlatFiles, day: TradingDay, stored: str |
 class _Answers:
     """5-minute bars, unadjusted, of each symbol; its fingerprint says which days of it are stored."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, context: LoadContext) -> None:
+        self._context = context
         self._in_a_row = 0
         self._stopped = ""
 
     async def load(self) -> None:
-        work = self._work
-        stored = await work.store.fingerprints(Kind.SLOTS)
-        symbols = await work.store.active_symbols()
+        context = self._context
+        stored = await context.store.fingerprints(Kind.SLOTS)
+        symbols = await context.store.active_symbols()
         if not symbols:
             try:
-                symbols = sorted(row.ticker for row in await work.vendor.tickers())
+                symbols = sorted(row.ticker for row in await context.vendor.tickers())
             except VendorError as error:
-                raise LoadError(f"the vendor did not tell its symbols: {reason_of(error)}") from error
-        work.begin("5-minute bars", len(symbols))
+                raise LoadError(f"the vendor's symbols could not be fetched: {reason_of(error)}") from error
+        context.begin("5-minute bars", len(symbols))
 
         async def one(symbol: str) -> None:
-            await self._one(symbol, None if work.request.again else stored.get(f"{symbol} rest"))
+            await self._one(symbol, None if context.request.again else stored.get(f"{symbol} rest"))
 
         await for_each(symbols, SYMBOLS_AT_ONCE, one, lambda: bool(self._stopped))
         if self._stopped:
             raise LoadError(self._stopped)
 
     async def _one(self, symbol: str, stored: str | None) -> None:
-        work = self._work
-        first, last = work.days[0].date, work.days[-1].date
+        context = self._context
+        first, last = context.days[0].date, context.days[-1].date
         start, span = _missing(stored, first, last)
-        days = [day for day in work.days if day.date >= start]
+        days = [day for day in context.days if day.date >= start]
         if not days:
-            work.skip()
+            context.skip()
             return
         try:
-            bars = await work.vendor.volume_bars(symbol, 5, "minute", days[0].date, last, adjusted=False)
+            bars = await context.vendor.volume_bars(symbol, 5, "minute", days[0].date, last, adjusted=False)
         except VendorError as error:
-            work.fail(Problem(symbol, 0, reason_of(error)))
+            context.fail(Problem(symbol, 0, reason_of(error)))
             self._in_a_row += 1
             if error.status in REFUSED or self._in_a_row >= FAILURES_IN_A_ROW:
                 self._stopped = f"the vendor gives no 5-minute bars: {reason_of(error)}"
@@ -128,16 +128,16 @@ class _Answers:
         grid = SlotGrid([day.date for day in days])
         begins, volume, trades, oversize = bar_columns(bars)
         has_bar, grids, wrong = grid.fill(begins, volume, trades)
-        counts = np.where(np.isnan(grids[1]), NOT_TOLD, grids[1]).astype(np.uint32)
+        counts = np.where(np.isnan(grids[1]), UNKNOWN_TRADES, grids[1]).astype(np.uint32)
         rows: list[tuple[datetime.date, SymbolSlots]] = []
-        for at, day in enumerate(days):
-            one = slice(at, at + 1)
+        for number, day in enumerate(days):
+            one = slice(number, number + 1)
             rows += [(day.date, row) for row in pack([symbol], has_bar[one], grids[0][one], counts[one])]
         wrong += oversize
         problems = [Problem(f"{symbol} bars", 0, f"{wrong} set aside")] if wrong else []
         unit = Unit(Kind.SLOTS, f"{symbol} rest", REST, span, len(bars) - wrong, wrong)
-        await work.store.write_slots(rows, [unit])
-        work.done(len(bars) - wrong, wrong, problems)
+        await context.store.write_slots(rows, [unit])
+        context.done(len(bars) - wrong, wrong, problems)
 
 
 def _missing(stored: str | None, first: datetime.date, last: datetime.date) -> tuple[datetime.date, str]:
@@ -157,49 +157,49 @@ def _missing(stored: str | None, first: datetime.date, last: datetime.date) -> t
 # --- baselines -----------------------------------------------------------------------
 
 
-async def _make_baselines(work: Work) -> None:
-    day, wanted = baseline_days(work.calendar, work.days[-1].date)
-    held = sorted(await work.store.slot_days(wanted))
+async def _make_baselines(context: LoadContext) -> None:
+    day, wanted = baseline_days(context.calendar, context.days[-1].date)
+    held = sorted(await context.store.slot_days(wanted))
     if not held:
         raise LoadError(f"no slots of any of the {len(wanted)} days before {day} are stored")
     if missing := [each for each in wanted if each not in held]:
-        work.problems.append(
+        context.problems.append(
             Problem("volume_slots", 0, f"{len(missing)} of {len(wanted)} days are missing, the last is {missing[-1]}")
         )
-    splits = await _splits(work, held[0], day)
-    symbols = await work.store.slot_symbols(held)
+    splits = await _splits(context, held[0], day)
+    symbols = await context.store.slot_symbols(held)
     chunks = [symbols[start : start + CHUNK_SYMBOLS] for start in range(0, len(symbols), CHUNK_SYMBOLS)]
-    work.step(f"baselines of {day}")
-    await work.store.replace_baselines(lambda: _records(work, chunks, held, splits, day))
+    context.step(f"baselines of {day}")
+    await context.store.replace_baselines(lambda: _records(context, chunks, held, splits, day))
 
 
-async def _splits(work: Work, first: datetime.date, day: datetime.date) -> SplitTable:
+async def _splits(context: LoadContext, first: datetime.date, day: datetime.date) -> SplitTable:
     set_aside: Counter[str] = Counter()
-    if work.request.is_raw:
+    if context.request.is_raw:
         return SplitTable((), day, set_aside)
     try:
-        told = await work.vendor.splits(first, day)
+        splits = await context.vendor.splits(first, day)
     except VendorError as error:
         raise LoadError(
             f"the days are stored, but no baselines without the vendor's splits: {reason_of(error)}"
         ) from error
-    table = SplitTable(told, day, set_aside)
+    table = SplitTable(splits, day, set_aside)
     if set_aside:
-        work.problems.append(Problem("/v3/reference/splits", 0, f"{set_aside.total()} splits set aside"))
+        context.problems.append(Problem("/v3/reference/splits", 0, f"{set_aside.total()} splits set aside"))
     return table
 
 
 async def _records(
-    work: Work,
+    context: LoadContext,
     chunks: Sequence[Sequence[str]],
     days: Sequence[datetime.date],
     splits: SplitTable,
     day: datetime.date,
 ) -> AsyncIterator[bytes]:
-    numbers = {each: at for at, each in enumerate(days)}
+    numbers = {each: number for number, each in enumerate(days)}
     for chunk in chunks:
-        index = {symbol: at for at, symbol in enumerate(chunk)}
-        rows = await work.store.slot_rows(days, chunk)
+        index = {symbol: number for number, symbol in enumerate(chunk)}
+        rows = await context.store.slot_rows(days, chunk)
         yield await asyncio.to_thread(_chunk_records, rows, index, numbers, splits, day)
 
 
@@ -213,9 +213,9 @@ def _chunk_records(
     if not rows:
         return b""
     names, dates, slots, volume, trades = zip(*rows, strict=True)
-    places = np.array([index[name] * len(numbers) + numbers[date] for name, date in zip(names, dates, strict=True)])
+    positions = np.array([index[name] * len(numbers) + numbers[date] for name, date in zip(names, dates, strict=True)])
     factors = np.array([splits.factor(name, date) for name, date in zip(names, dates, strict=True)])
-    found = baselines(places, factors, slots, volume, trades, len(index), len(numbers))
+    found = baselines(positions, factors, slots, volume, trades, len(index), len(numbers))
     return b"".join(
         baseline_records(symbol, baseline, day)
         for symbol, baseline in zip(index, found, strict=True)

@@ -8,18 +8,15 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 
 from services.historical import metrics
+from services.historical.context import LoadContext, LoadError
 from services.historical.core import REST, Kind, Request, State, days_of
 from services.historical.flat_files import FlatFileError, FlatFiles, open_source
-from services.historical.job_store import JobStore
-from services.historical.kind_lock import KindLock
+from services.historical.history_store import WAIT_SECONDS, DatabaseAwayError, HistoryStore
+from services.historical.jobs import JobStore, KindLock
 from services.historical.load_metadata import load_metadata
 from services.historical.load_ohlc import load_ohlc
 from services.historical.load_slots import load_slots
-from services.historical.load_universe import load_universe
-from services.historical.patience import WAIT_SECONDS, DatabaseAwayError
-from services.historical.store import HistoryStore
-from services.historical.universe_store import UniverseStore
-from services.historical.work import LoadError, Work
+from services.historical.universe import UniverseStore, load_universe
 from services.kit.runtime.clock import NEW_YORK, new_york_today, ns_of, utc_now
 from services.kit.runtime.errors import INVALID_REQUEST, LOAD_RUNNING, VENDOR_UNAVAILABLE
 from services.kit.runtime.logging import get_logger
@@ -51,7 +48,7 @@ class Runner:
         self._calendar: Calendar | None = None
 
     async def calendar(self) -> Calendar:
-        """The exchange's own."""
+        """The NYSE's calendar, without announced changes."""
         if self._calendar is None:
             # A hundred megabytes of pandas come with it: not before the first load.
             self._calendar = await asyncio.to_thread(nyse_calendar, new_york_today())
@@ -59,7 +56,7 @@ class Runner:
 
     @contextlib.asynccontextmanager
     async def _locked(self, kind: Kind) -> AsyncIterator[KindLock]:
-        """Nobody else loads this kind meanwhile; raises LOAD_RUNNING."""
+        """Holds the lock of the kind; raises LOAD_RUNNING."""
         lock = KindLock(self.pool, self.jobs, kind)
         if not await lock.take():
             raise LOAD_RUNNING.error(f"a load of {kind} is running already", kind=kind)
@@ -68,37 +65,37 @@ class Runner:
         finally:
             await lock.release()
 
-    async def run(self, request: Request, begun: Callable[[int, Work], None] = lambda *_: None) -> int:
-        """Loads; returns the job's number. The job says how it ended: LoadError and failed units do not raise.
+    async def run(self, request: Request, begun: Callable[[int, LoadContext], None] = lambda *_: None) -> int:
+        """Loads; returns the job's id. The job has the outcome: LoadError and failed units do not raise.
 
-        `begun` gets the job's number and its work, whose progress it may follow. Raises ServiceError for a
+        `begun` gets the job's id and its context, whose progress it may follow. Raises ServiceError for a
         request that makes no load; cancelled it ends the job as CANCELLED.
         """
         if request.kind is Kind.METADATA and request.source != REST:
-            raise INVALID_REQUEST.error("source: expected rest for metadata, files do not tell them")
+            raise INVALID_REQUEST.error("source: expected rest for metadata, files do not have them")
         files = None if request.source == REST else open_source(request.source, self.settings.flat_files)
         async with self._locked(request.kind) as lock:
-            work = await self._prepare(request, files)
-            work.store.when_back = lock.hold
-            job_id = await self.jobs.begin(request, work.days[0].date, work.days[-1].date)
-            begun(job_id, work)
-            await self._follow(job_id, work, files)
+            context = await self._prepare(request, files)
+            context.store.when_back = lock.hold
+            job_id = await self.jobs.begin(request, context.days[0].date, context.days[-1].date)
+            begun(job_id, context)
+            await self._follow(job_id, context, files)
         return job_id
 
-    async def _prepare(self, request: Request, files: FlatFiles | None) -> Work:
+    async def _prepare(self, request: Request, files: FlatFiles | None) -> LoadContext:
         store = HistoryStore(self.pool, self.wait_seconds)
         calendar = (await self.calendar()).with_changes(await UniverseStore(self.pool).holidays())
         if files is None:
             now = await self._vendor_now()
-            newest = _newest_told(request, now, calendar)
+            newest = _newest_complete(request, now, calendar)
         else:
-            # Files tell of no company.
+            # Files have no metadata.
             now, newest = utc_now(), await self._newest_file(request, files)
         days = days_of(request, calendar, newest)
-        return Work(request, self.settings, calendar, days, store, self.vendor, known_from(now))
+        return LoadContext(request, self.settings, calendar, days, store, self.vendor, known_from(now))
 
     async def _newest_file(self, request: Request, files: FlatFiles) -> datetime.date:
-        """The newest day that has a file, or the one asked for."""
+        """The newest day that has a file, or the requested one."""
         if request.last is not None:
             return request.last
         try:
@@ -113,17 +110,19 @@ class Runner:
         try:
             return datetime.datetime.fromisoformat((await self.vendor.market_status()).server_time)
         except (VendorError, ValueError) as error:
-            raise VENDOR_UNAVAILABLE.error(f"the vendor does not tell the time: {reason_of(error)}") from error
+            raise VENDOR_UNAVAILABLE.error(f"the vendor's time could not be fetched: {reason_of(error)}") from error
 
-    async def _follow(self, job_id: int, work: Work, files: FlatFiles | None) -> None:
+    async def _follow(self, job_id: int, context: LoadContext, files: FlatFiles | None) -> None:
         state, error = State.FAILED, None
         metrics.RUNNING.inc()
-        storing = asyncio.create_task(self._keep_storing(job_id, work), name="historical.progress")
+        storing = asyncio.create_task(self._keep_storing(job_id, context), name="historical.progress")
         try:
-            await self._load(work, files)
-            state = State.FAILED if work.progress.failed else State.SUCCEEDED
+            await self._load(context, files)
+            state = State.FAILED if context.progress.failed else State.SUCCEEDED
             error = (
-                f"{work.progress.failed} of {work.progress.total} could not be had" if work.progress.failed else None
+                f"{context.progress.failed} of {context.progress.total} could not be had"
+                if context.progress.failed
+                else None
             )
         except asyncio.CancelledError:
             state = State.CANCELLED
@@ -142,48 +141,48 @@ class Runner:
             metrics.RUNNING.dec()
             storing.cancel()
             await asyncio.gather(storing, return_exceptions=True)
-            await asyncio.shield(self._end(job_id, work, state, error))
+            await asyncio.shield(self._end(job_id, context, state, error))
 
-    async def _load(self, work: Work, files: FlatFiles | None) -> None:
-        match work.request.kind:
+    async def _load(self, context: LoadContext, files: FlatFiles | None) -> None:
+        match context.request.kind:
             case Kind.UNIVERSE:
-                await load_universe(work, files)
+                await load_universe(context, files)
             case Kind.METADATA:
-                await load_metadata(work)
+                await load_metadata(context)
             case Kind.OHLC:
-                await load_ohlc(work, files)
+                await load_ohlc(context, files)
             case Kind.SLOTS:
-                await load_slots(work, files)
+                await load_slots(context, files)
 
-    async def _end(self, job_id: int, work: Work, state: State, error: str | None) -> None:
-        work.state, work.error = state, error
+    async def _end(self, job_id: int, context: LoadContext, state: State, error: str | None) -> None:
+        context.state, context.error = state, error
         for attempt in range(1, END_ATTEMPTS + 1):
             try:
-                await self.jobs.add_problems(job_id, work.problems)
-                await self.jobs.update(job_id, work.progress, state, error)
+                await self.jobs.add_problems(job_id, context.problems)
+                await self.jobs.update(job_id, context.progress, state, error)
                 break
             except DATABASE_ERRORS as problem:
                 if state is State.INTERRUPTED or attempt == END_ATTEMPTS:
-                    # The next process that loads anything says that it was interrupted.
+                    # The next process that can load marks it as interrupted.
                     log.error("how a load ended is not stored", job_id=job_id, error=reason_of(problem))
                     break
             await asyncio.sleep(END_PAUSE_SECONDS)
-        log.info("load ended", job_id=job_id, state=state, error=error, **work.progress._asdict())
-        work.changed()
+        log.info("load ended", job_id=job_id, state=state, error=error, **context.progress._asdict())
+        context.changed()
 
-    async def _keep_storing(self, job_id: int, work: Work) -> None:
+    async def _keep_storing(self, job_id: int, context: LoadContext) -> None:
         stored = None
         while True:
             await asyncio.sleep(STORE_EVERY_SECONDS)
-            if work.progress != stored:
-                stored = work.progress
+            if context.progress != stored:
+                stored = context.progress
                 try:
                     await self.jobs.update(job_id, stored, State.RUNNING)
                 except DATABASE_ERRORS as error:
                     log.warning("progress not stored", job_id=job_id, error=reason_of(error))
 
 
-def _newest_told(request: Request, now: datetime.datetime, calendar: Calendar) -> datetime.date:
+def _newest_complete(request: Request, now: datetime.datetime, calendar: Calendar) -> datetime.date:
     """The newest day that is over for the vendor; of symbols and companies, the newest that has begun."""
     today = now.astimezone(NEW_YORK).date()
     if request.kind in (Kind.UNIVERSE, Kind.METADATA):

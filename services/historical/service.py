@@ -1,4 +1,4 @@
-"""The service: one pool, one vendor client, the loads that it was asked for."""
+"""The service: one pool, one vendor client, and the loads."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ REQUESTS_AT_ONCE: Final = 8
 
 @contextlib.asynccontextmanager
 async def open_runner(settings: Settings, database_url: str, attempts: int = 8) -> AsyncIterator[Runner]:
-    """What loads need; raises StartError when the database is not there."""
+    """A runner with its pool and vendor client; raises StartError when the database is not there."""
     polygon = settings.polygon
     async with contextlib.AsyncExitStack() as stack:
         pool = await open_pool(database_url, max_size=CONNECTIONS)
@@ -63,7 +63,7 @@ class Historical(Service):
         return (add_servicer(server, service, HistoricalServicer(self._loads)),)
 
     async def drain(self) -> None:
-        self._loads.say_goodbye("historical is stopping")
+        self._loads.end_streams("historical is stopping")
 
     async def stop(self) -> None:
         await self._stack.aclose()

@@ -28,9 +28,9 @@ class HistoricalServicer:
 
     async def StartLoad(self, request: historical_pb2.StartLoadRequest, _: Context) -> historical_pb2.LoadJob:
         first = getattr(request, "from")
-        asked = make_request(request.kind, request.source, first, request.to, request.no_splits, request.again)
+        load = make_request(request.kind, request.source, first, request.to, request.no_splits, request.again)
         with store_unavailable():
-            return await self._loads.job(await self._loads.start(asked))
+            return await self._loads.job(await self._loads.start(load))
 
     async def GetLoad(self, request: historical_pb2.GetLoadRequest, _: Context) -> historical_pb2.LoadJob:
         with store_unavailable():

@@ -1,7 +1,6 @@
 """A day's minute bars to 5-minute slots, and some days' slots to baselines. Pure.
 
-Both read the same in services/market/volume_baselines.py, for one symbol at a
-time; here it is a market at a time.
+services/market/volume_slots.py does the same for one symbol at a time; this module takes all symbols at once.
 """
 
 from collections.abc import Sequence
@@ -14,8 +13,8 @@ from services.market.volume_slots import LEAST_DAYS, SLOTS, SymbolBaseline
 
 MINUTES: Final = 960
 SLOT_MINUTES: Final = 5
-# In place of a number of trades that was not told.
-NOT_TOLD: Final = 0xFFFFFFFF
+# In place of an unknown number of trades.
+UNKNOWN_TRADES: Final = 0xFFFFFFFF
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.uint32]
@@ -41,17 +40,17 @@ class DayGrid:
 
     def add(self, symbol: NDArray[np.int64], minute: NDArray[np.int64], volume: Floats, trades: Counts) -> None:
         """Bars in the order of the file; symbols and minutes (since 04:00) are in range."""
-        at = symbol * MINUTES + minute
-        # Assignment, not addition: of a repeated place numpy keeps the last value.
-        self._volume[at], self._trades[at], self._has_bar[at] = volume, trades, True
+        index = symbol * MINUTES + minute
+        # Assignment, not addition: of a repeated index numpy keeps the last value.
+        self._volume[index], self._trades[index], self._has_bar[index] = volume, trades, True
 
     def slots(self, symbols: Sequence[str]) -> list[SymbolSlots]:
         """The symbols that have a bar."""
         volume = self._volume.reshape(self._shape).sum(axis=2)
         trades = self._trades.reshape(self._shape)
-        untold = (trades == NOT_TOLD).any(axis=2)
+        unknown = (trades == UNKNOWN_TRADES).any(axis=2)
         counts = trades.sum(axis=2, dtype=np.uint64)
-        counts[untold] = NOT_TOLD
+        counts[unknown] = UNKNOWN_TRADES
         has_bar: NDArray[np.bool_] = np.any(self._has_bar.reshape(self._shape), axis=2)
         return pack(symbols, has_bar, volume, counts.astype(np.uint32))
 
@@ -71,7 +70,7 @@ def pack(symbols: Sequence[str], has_bar: NDArray[np.bool_], volume: Floats, tra
 
 
 def baselines(
-    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
     factors: Floats,
     slots: Sequence[bytes],
     volume: Sequence[bytes],
@@ -82,21 +81,21 @@ def baselines(
     """The baselines of some symbols from rows of slot_days; None with fewer than 3 days.
 
     Args:
-        places: of each row, symbol * days + day.
+        positions: of each row, symbol * days + day.
         factors: of each row, what its shares are multiplied by for later splits.
         slots, volume, trades: the rows' columns.
     """
     lengths = np.fromiter(map(len, slots), np.int64, len(slots))
-    at = np.repeat(places, lengths) * SLOTS + np.frombuffer(b"".join(slots), np.uint8)
+    index = np.repeat(positions, lengths) * SLOTS + np.frombuffer(b"".join(slots), np.uint8)
     counts = np.frombuffer(b"".join(trades), "<u4")
     shape = (symbols, days, SLOTS)
     shares = np.zeros(symbols * days * SLOTS)
-    shares[at] = np.frombuffer(b"".join(volume), "<f8") * np.repeat(factors, lengths)
-    told = np.zeros(symbols * days * SLOTS)
-    told[at] = np.where(counts == NOT_TOLD, np.nan, counts)
+    shares[index] = np.frombuffer(b"".join(volume), "<f8") * np.repeat(factors, lengths)
+    known = np.zeros(symbols * days * SLOTS)
+    known[index] = np.where(counts == UNKNOWN_TRADES, np.nan, counts)
     has_day = np.zeros((symbols, days), dtype=np.bool_)
-    has_day.ravel()[places] = True
-    cumulative, cumulative_trades = shares.reshape(shape).cumsum(axis=2), told.reshape(shape).cumsum(axis=2)
+    has_day.ravel()[positions] = True
+    cumulative, cumulative_trades = shares.reshape(shape).cumsum(axis=2), known.reshape(shape).cumsum(axis=2)
     found: list[SymbolBaseline | None] = []
     for symbol in range(symbols):
         held = has_day[symbol]

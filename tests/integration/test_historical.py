@@ -561,7 +561,7 @@ async def test_a_stopping_service_says_so_and_its_loads_can_go_on(
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patched:
-        patched.setattr("services.historical.store.HistoryStore.write_slots", write_never)
+        patched.setattr("services.historical.history_store.HistoryStore.write_slots", write_never)
         async with service(stores) as (host, stub):
             started = await stub.StartLoad(start_request(tmp_path))
             await reached.wait()

@@ -10,10 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from services.historical.context import LoadContext
 from services.historical.core import Kind, Request
 from services.historical.runner import Runner
 from services.historical.service import open_runner
-from services.historical.work import Work
 from services.kit.runtime.settings import Settings
 from tests.integration.test_historical import daily
 from tests.support.flat_history import write
@@ -44,21 +44,21 @@ async def runner(server: PostgresServer) -> AsyncIterator[Runner]:
         yield running
 
 
-def after_units(count: int, act: Callable[[], None]) -> tuple[Callable[[int, Work], None], list[Work]]:
-    """For Runner.run(): acts once so many units are done; and the load's work."""
-    works: list[Work] = []
+def after_units(count: int, act: Callable[[], None]) -> tuple[Callable[[int, LoadContext], None], list[LoadContext]]:
+    """For Runner.run(): acts once so many units are done; and the load's context."""
+    contexts: list[LoadContext] = []
 
-    def begun(_: int, work: Work) -> None:
-        works.append(work)
+    def begun(_: int, context: LoadContext) -> None:
+        contexts.append(context)
 
         def changed() -> None:
-            if work.progress.done == count:
+            if context.progress.done == count:
                 act()
-                work.changed = lambda: None
+                context.changed = lambda: None
 
-        work.changed = changed
+        context.changed = changed
 
-    return begun, works
+    return begun, contexts
 
 
 async def jobs_of(url: str) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ async def test_a_load_goes_on_when_the_database_is_back(server: PostgresServer, 
         server.end_at_once()
         cut.set()
 
-    begun, works = after_units(3, end)
+    begun, contexts = after_units(3, end)
     request = Request(Kind.OHLC, str(files), FIRST, LAST)
     async with asyncio.timeout(120), runner(server) as running:
         load = asyncio.create_task(running.run(request, begun))
@@ -100,17 +100,17 @@ async def test_a_load_goes_on_when_the_database_is_back(server: PostgresServer, 
     assert (first["state"], first["done"], first["failed"], first["error"]) == ("SUCCEEDED", TRADING_DAYS, 0, None)
     assert (second["state"], second["skipped"]) == ("SUCCEEDED", TRADING_DAYS)
     assert [count for _, count in await bars_of(server.url)] == [50] * TRADING_DAYS
-    assert works[0].state == "SUCCEEDED"
+    assert contexts[0].state == "SUCCEEDED"
 
 
 async def test_a_load_without_a_database_is_interrupted_and_says_so(server: PostgresServer, files: Path) -> None:
-    begun, works = after_units(3, server.end_at_once)
+    begun, contexts = after_units(3, server.end_at_once)
     request = Request(Kind.OHLC, str(files), FIRST, LAST)
     async with asyncio.timeout(120), runner(server) as running:
         running.wait_seconds = 0.5
         await running.run(request, begun)
-    assert works[0].state == "INTERRUPTED"
-    assert works[0].error is not None and works[0].error.startswith("the database was away for 0.5 s: ")
+    assert contexts[0].state == "INTERRUPTED"
+    assert contexts[0].error is not None and contexts[0].error.startswith("the database was away for 0.5 s: ")
     await server.ended()
     await server.start()
     # Nobody could be told. The next process closes it, and goes on where it was.

@@ -13,9 +13,9 @@ from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.reference.stores import metadata_of_day
 from services.historical.core import Kind, Request
+from services.historical.history_store import HistoryStore
 from services.historical.runner import Runner
-from services.historical.store import HistoryStore
-from services.historical.universe_store import UniverseStore
+from services.historical.universe import UniverseStore
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.vendor.client import VendorClient

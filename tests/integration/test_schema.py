@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from services.historical.core import Kind
-from services.historical.store import HistoryStore, Unit
+from services.historical.history_store import HistoryStore, Unit
 from services.kit.stores.database import open_pool
 from services.kit.stores.merge_writer import MergeTable
 from services.kit.stores.migrate import migrate

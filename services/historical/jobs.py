@@ -1,12 +1,16 @@
-"""load_jobs and load_problems in PostgreSQL. A load's process holds an advisory lock of its kind while it runs."""
+"""load_jobs and load_problems in PostgreSQL, and the lock that lets one process load a kind at a time."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
 
+from services.historical.context import LoadError
 from services.historical.core import Kind, Problem, Progress, Request, State
 from services.kit.runtime.redaction import redact
+from services.kit.stores.database import DATABASE_ERRORS
 
 Record = Any
 _COLUMNS: Final = (
@@ -24,7 +28,7 @@ _INTERRUPT: Final = f"""
     UPDATE load_jobs SET state = 'INTERRUPTED', ended_at = updated_at, error = coalesce(error, '{GONE}')
     WHERE kind = $1 AND state = 'RUNNING'
 """
-# The locks last as long as the statement's transaction: a load that begins meanwhile looks again.
+# The locks last as long as the statement's transaction.
 _CLOSE: Final = f"""
     WITH free AS MATERIALIZED (
         SELECT kind FROM (SELECT DISTINCT kind FROM load_jobs WHERE state = 'RUNNING') AS running
@@ -43,7 +47,7 @@ class JobStore:
         self._pool = pool
 
     async def lock(self, kind: Kind, connection: asyncpg.Connection) -> bool:
-        """Whether no other process loads this kind; held until the connection ends or unlock()."""
+        """Takes the lock of the kind unless another process has it; held until unlock() or the connection's end."""
         is_free: bool = await connection.fetchval("SELECT pg_try_advisory_lock(hashtext('load'), hashtext($1))", kind)
         return is_free
 
@@ -51,24 +55,24 @@ class JobStore:
         await connection.execute("SELECT pg_advisory_unlock(hashtext('load'), hashtext($1))", kind)
 
     async def close_leftovers(self) -> list[int]:
-        """Ends the jobs that seem to run while nobody holds their kind's lock: their process is gone. Their numbers."""
+        """Ends jobs that seem to run while nobody holds their kind's lock: their process is gone. Returns their ids."""
         async with self._pool.acquire() as connection, connection.transaction():
             records = await connection.fetch(_CLOSE)
         return [record["job_id"] for record in records]
 
     async def begin(self, request: Request, first: object, last: object) -> int:
-        """A new job's number. Those of its kind that seem to run are not: the lock is ours."""
+        """Returns a new job's id. Jobs of its kind that seem to run do not: the lock is ours."""
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(_INTERRUPT, request.kind)
             job_id: int = await connection.fetchval(_INSERT, request.kind, redact(request.source), first, last)
         return job_id
 
     async def update(self, job_id: int, progress: Progress, state: State, error: str | None = None) -> None:
-        """How it stands."""
+        """Stores a running job's progress and state."""
         await self._pool.execute(_UPDATE, job_id, *progress, state, error)
 
     async def add_problems(self, job_id: int, problems: Sequence[Problem]) -> None:
-        """Two of the same place and line are one."""
+        """Stores problems; of the same place and line one is kept."""
         await self._pool.executemany(_PROBLEM, [(job_id, each.place, each.line, each.reason) for each in problems])
 
     async def get(self, job_id: int) -> Record | None:
@@ -89,3 +93,54 @@ class JobStore:
             *(limit, kind),
         )
         return rows
+
+
+# A server that lost a connection may take a moment to notice, and to let its lock go.
+ATTEMPTS: Final = 20
+PAUSE_SECONDS: Final = 0.25
+
+
+class KindLock:
+    """Held by a connection of its own. When the database was away it has to be taken again."""
+
+    def __init__(self, pool: asyncpg.Pool, jobs: JobStore, kind: Kind) -> None:
+        self._pool = pool
+        self._jobs = jobs
+        self._kind = kind
+        self._connection: Any = None
+        self._taking = asyncio.Lock()
+
+    async def take(self, attempts: int = 1) -> bool:
+        """True once it is ours; False when another process has it."""
+        self._connection = await self._pool.acquire()
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(PAUSE_SECONDS)
+            if await self._jobs.lock(self._kind, self._connection):
+                return True
+        await self._drop()
+        return False
+
+    async def hold(self) -> None:
+        """Takes it again if it was lost. Raises LoadError when another load has it; DATABASE_ERRORS."""
+        async with self._taking:
+            if self._connection is not None:
+                with contextlib.suppress(*DATABASE_ERRORS):
+                    await self._connection.fetchval("SELECT 1")
+                    return
+                await self._drop()
+            if not await self.take(ATTEMPTS):
+                raise LoadError(f"another load of {self._kind} began while the database was away")
+
+    async def release(self) -> None:
+        """Gives it up; a connection that was lost had none."""
+        if self._connection is not None:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self._jobs.unlock(self._kind, self._connection)
+            await self._drop()
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self._pool.release(connection)

@@ -1,4 +1,4 @@
-"""What a loader gets: its request, its sources, and where it tells how far it has come."""
+"""A load under way, as its loader sees it: the request, the sources, the progress."""
 
 import asyncio
 import datetime
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services.historical import metrics
 from services.historical.core import Problem, Progress, Request, State
-from services.historical.store import HistoryStore
+from services.historical.history_store import HistoryStore
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import redact
 from services.kit.runtime.settings import Settings
@@ -18,18 +18,18 @@ from services.market.calendar import Calendar, TradingDay
 log = get_logger(__name__)
 
 # The first problems of a job are kept, all are counted.
-MOST_PROBLEMS: Final = 1000
+MAX_PROBLEMS: Final = 1000
 
 
 class LoadError(Exception):
-    """The load cannot go on; what is loaded stays, and is not loaded again."""
+    """The load cannot continue. Loaded units stay, and are not loaded again."""
 
 
 @dataclass
-class Work:
-    """One load under way. `days` are the trading days asked for.
+class LoadContext:
+    """One load under way. `days` are the requested trading days.
 
-    `known_from` is the first day of the market that knows what is loaded now (the vendor's now).
+    `known_from` is the date from which on the market knows what is loaded now, by the vendor's time.
     """
 
     request: Request
@@ -40,7 +40,7 @@ class Work:
     vendor: VendorClient
     known_from: datetime.date
     progress: Progress = field(default_factory=Progress)
-    # How it ended, and why; also when the database could not be told.
+    # How it ended, and why; set even if the database could not be updated.
     state: State = State.RUNNING
     error: str | None = None
     problems: list[Problem] = field(default_factory=list)
@@ -48,18 +48,18 @@ class Work:
     changed: Callable[[], None] = lambda: None
 
     def begin(self, step: str, total: int) -> None:
-        """What is counted from now on is units of this step."""
+        """Begins a step: from now on its units are counted."""
         self._show(self.progress._replace(step=step, total=total, done=0, skipped=0, failed=0))
 
     def step(self, step: str) -> None:
         self._show(self.progress._replace(step=step))
 
     def skip(self, count: int = 1) -> None:
-        """So many units were loaded before."""
+        """Counts units that were loaded before."""
         self._show(self.progress._replace(skipped=self.progress.skipped + count))
 
     def done(self, rows: int, set_aside: int = 0, problems: Iterable[Problem] = (), count: int = 1) -> None:
-        """So many units are stored."""
+        """Counts units that are stored, with their rows."""
         kind = self.request.kind
         metrics.UNITS.labels(kind, "done").inc(count)
         metrics.ROWS.labels(kind).inc(rows)
@@ -69,14 +69,14 @@ class Work:
         self._show(now._replace(done=now.done + count, rows=now.rows + rows, set_aside=now.set_aside + set_aside))
 
     def fail(self, problem: Problem) -> None:
-        """A unit cannot be had; the others can."""
+        """Counts a unit that cannot be loaded; the load continues."""
         metrics.UNITS.labels(self.request.kind, "failed").inc()
         log.warning("not loaded", **problem._asdict())
         self._keep([problem])
         self._show(self.progress._replace(failed=self.progress.failed + 1))
 
     def _keep(self, problems: Iterable[Problem]) -> None:
-        room = max(MOST_PROBLEMS - len(self.problems), 0)
+        room = max(MAX_PROBLEMS - len(self.problems), 0)
         self.problems += [Problem(redact(place), line, redact(reason)) for place, line, reason in [*problems][:room]]
 
     def _show(self, progress: Progress) -> None:
@@ -90,7 +90,7 @@ async def for_each(
     one: Callable[[Any], Awaitable[None]],
     is_over: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Awaits `one` for all items, some at once, until `is_over`; raises what one of them raised, the others end."""
+    """Awaits `one` for all items, `at_once` of them concurrently, until `is_over()`; the first exception ends all."""
     queue = iter(items)
 
     async def work() -> None:

@@ -1,20 +1,91 @@
-"""What loads write: each unit in one transaction, with the checkpoint that says it is there."""
+"""The tables that loads write, each unit in one transaction with its checkpoint. They wait for the database."""
 
+import asyncio
 import datetime
+import functools
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import asyncpg
 import numpy as np
 
 from services.historical.core import Kind
-from services.historical.patience import WAIT_SECONDS, Patient, patiently
 from services.historical.slots import SymbolSlots
+from services.kit.runtime.backoff import Backoff
+from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 from services.market.volume_slots import SLOTS, SymbolBaseline
+
+log = get_logger(__name__)
+
+# Longer than a restart takes, also one that has much to recover.
+WAIT_SECONDS: Final = 120.0
+# The database is not there, or is busy with another's lock: the same may work later.
+PASSING: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+)
+
+
+class DatabaseAwayError(Exception):
+    """The database stayed away for longer than a load waits; loaded units stay."""
+
+
+class Patient:
+    """A store whose `patiently` methods wait. `when_back` is awaited before one of them is tried again."""
+
+    def __init__(self, wait_seconds: float = WAIT_SECONDS) -> None:
+        self.wait_seconds = wait_seconds
+        self.when_back: Callable[[], Awaitable[None]] = _nothing
+
+
+async def _nothing() -> None:
+    return
+
+
+StoreT = TypeVar("StoreT", bound=Patient)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def patiently(
+    method: Callable[Concatenate[StoreT, P], Awaitable[R]],
+) -> Callable[Concatenate[StoreT, P], Awaitable[R]]:
+    """A method that can be repeated. It raises DatabaseAwayError after `wait_seconds`, errors of its own at once."""
+
+    @functools.wraps(method)
+    async def repeated(self: StoreT, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        since, backoff = 0.0, Backoff()
+        while True:
+            try:
+                if since:
+                    await self.when_back()
+                return await method(self, *args, **kwargs)
+            except DATABASE_ERRORS as error:
+                if not isinstance(error, PASSING):
+                    raise
+                if not since:
+                    since = monotonic()
+                    log.warning("the database is away: the load waits", reason=reason_of(error))
+                elif monotonic() - since > self.wait_seconds:
+                    raise DatabaseAwayError(
+                        f"the database was away for {self.wait_seconds:g} s: {reason_of(error)}"
+                    ) from error
+            await asyncio.sleep(backoff.next())
+
+    return repeated
+
 
 log = get_logger(__name__)
 
@@ -79,7 +150,7 @@ class HistoryStore(Patient):
 
     @patiently
     async def fingerprints(self, kind: Kind) -> dict[str, str]:
-        """Those of the units that are loaded."""
+        """The fingerprints of the loaded units, by unit."""
         rows = await self.pool.fetch("SELECT unit, fingerprint FROM load_units WHERE kind = $1", kind)
         return {row["unit"]: row["fingerprint"] for row in rows}
 
@@ -211,28 +282,28 @@ async def _copy(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def baseline_records(symbol: str, baseline: SymbolBaseline, day: datetime.date) -> bytes:
     """A symbol's 192 rows of volume_slots, in the form of COPY ... WITH BINARY."""
     name = symbol.encode()
-    is_told = not bool(np.isnan(baseline.avg_trades).any() or np.isnan(baseline.sd_trades).any())
-    kind = _record_kind(len(name), is_told)
+    has_trades = not bool(np.isnan(baseline.avg_trades).any() or np.isnan(baseline.sd_trades).any())
+    kind = _record_kind(len(name), has_trades)
     rows = np.zeros(SLOTS, dtype=kind)
     rows["fields"], rows["symbol_size"], rows["symbol"] = 7, len(name), name
     rows["slot_size"], rows["slot"] = 2, np.arange(SLOTS)
     rows["volume_size"], rows["volume"] = 8, baseline.avg_volume
-    rows["trades_size"], rows["sd_size"] = (8, 8) if is_told else (-1, -1)
-    if is_told:
+    rows["trades_size"], rows["sd_size"] = (8, 8) if has_trades else (-1, -1)
+    if has_trades:
         rows["trades"], rows["sd"] = baseline.avg_trades, baseline.sd_trades
     rows["days_size"], rows["days"] = 2, baseline.days
     rows["date_size"], rows["date"] = 4, (day - _POSTGRES_EPOCH).days
     return rows.tobytes()
 
 
-def _record_kind(symbol_bytes: int, is_told: bool) -> "np.dtype[Any]":
+def _record_kind(symbol_bytes: int, has_trades: bool) -> "np.dtype[Any]":
     """A record of this length: field count, then each field's size and value, big-endian; size -1 is NULL."""
     fields: list[tuple[str, Any]] = [("fields", ">i2"), ("symbol_size", ">i4"), ("symbol", f"S{symbol_bytes}")]
     for name, value, is_null in (
         ("slot", ">i2", False),
         ("volume", ">f8", False),
-        ("trades", ">f8", not is_told),
-        ("sd", ">f8", not is_told),
+        ("trades", ">f8", not has_trades),
+        ("sd", ">f8", not has_trades),
         ("days", ">i2", False),
         ("date", ">i4", False),
     ):
