@@ -1,4 +1,4 @@
-"""The timetable (docs/maintenance.md): which times there are, which of them are due. Pure.
+"""The timetable (docs/maintenance.md): its times, and which of them are due. Pure.
 
 A time of the timetable stands for a New York date: at 01:00 on the night when
 clocks go back that is the first of the two, and one that clocks jump over is as

@@ -1,7 +1,7 @@
-"""housekeeping: what is older than it is kept for leaves the tables; partitions for what comes are made.
+"""housekeeping: drops rows that are older than they are kept for, and makes partitions ahead.
 
-What is old is told by the market's time, which of a simulated market is another year's; what may be deleted at all
-by the settings TRADEUL_KEEP_*.
+Ages are measured by the market's time, which in a simulated market is another year's; the settings
+TRADEUL_KEEP_* say how long rows are kept.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from services.kit.runtime.setting_groups import KeepSettings
 
 log = get_logger(__name__)
 
-# What waits for longer stands in the way of everybody behind it.
+# A longer wait would block every other client of the table.
 LOCK_SECONDS: Final = 10
 ATTEMPTS: Final = 3
 PAUSE_SECONDS: Final = 0.5
-# Others held what was wanted: it can be tried again.
+# Others hold the lock: it can be tried again.
 CONTENDED: Final = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 _RUNS: Final = """
@@ -37,7 +37,7 @@ Step = Callable[[asyncpg.Connection], Awaitable[None]]
 class Housekeeping:
     """The task, one table after the other, each in a transaction of its own.
 
-    The schema's function knows how. `now` is the market's time: a run that is about a later day deletes no more for it.
+    The schema's function housekeeping() does it. `now` is the market's time: a run about a later day deletes no more.
     """
 
     def __init__(self, pool: asyncpg.Pool, keep: KeepSettings, now: Callable[[], datetime | None]) -> None:
@@ -46,19 +46,19 @@ class Housekeeping:
         self._now = now
 
     async def __call__(self, job: Job) -> None:
-        moment = self._moment(job)
+        as_of = self._as_of(job)
         keep = days_kept(self._keep)
         tables = [row["name"] for row in await self._pool.fetch("SELECT name FROM series ORDER BY name")]
         for table in dict.fromkeys((*tables, *keep)):
             job.progress.step = f"dropping what is old of {table}"
-            await self._in_order(job, self._part(job, moment, keep, table))
+            await self._in_order(job, self._part(job, as_of, keep, table))
         job.progress.step = "dropping what is old of maintenance_runs"
         await self._in_order(job, self._runs(job))
         job.progress.step = "compressing"
-        for record in await self._pool.fetch("SELECT chunks_to_compress($1) AS chunk", moment):
+        for record in await self._pool.fetch("SELECT chunks_to_compress($1) AS chunk", as_of):
             await self._in_order(job, self._compress(job, record["chunk"]))
 
-    def _moment(self, job: Job) -> datetime:
+    def _as_of(self, job: Job) -> datetime:
         """The run's time on the market's clock."""
         now = self._now()
         if now is None:
@@ -67,7 +67,7 @@ class Housekeeping:
         return min(wanted, now)
 
     async def _in_order(self, job: Job, step: Step) -> None:
-        """One step in a transaction of its own; tried again when others held what it wanted.
+        """One step in a transaction of its own; tried again when others held the locks.
 
         The run is looked at last, as other tasks do: whoever renews its lease must not wait for the step.
         """
@@ -84,9 +84,9 @@ class Housekeeping:
                 log.warning("housekeeping waits for others", step=job.progress.step, reason=type(error).__name__)
             await asyncio.sleep(PAUSE_SECONDS)
 
-    def _part(self, job: Job, moment: datetime, keep: Mapping[str, int], table: str) -> Step:
+    def _part(self, job: Job, as_of: datetime, keep: Mapping[str, int], table: str) -> Step:
         async def step(connection: asyncpg.Connection) -> None:
-            done = await connection.fetch("SELECT * FROM housekeeping($1, $2, $3)", moment, json.dumps(keep), table)
+            done = await connection.fetch("SELECT * FROM housekeeping($1, $2, $3)", as_of, json.dumps(keep), table)
             for record in done:
                 job.progress.count(f"{record['series_name']}: {record['action']}", record["amount"])
 
@@ -110,7 +110,7 @@ class Housekeeping:
 
 
 def days_kept(keep: KeepSettings) -> dict[str, int]:
-    """Days by table, as the schema's housekeeping() wants them; 0 is for ever."""
+    """Days by table, as the schema's housekeeping() takes them; 0 is for ever."""
     return {
         "aggregates_1min": keep.minute_bars,
         "scan_results": keep.scan_results,

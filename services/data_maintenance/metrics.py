@@ -1,4 +1,4 @@
-"""What data_maintenance shows beside the metrics that all services share."""
+"""data_maintenance's metrics beside those that all services share."""
 
 from typing import Final
 

@@ -39,7 +39,7 @@ MARKS: Final = "maintenance:synced:{kind}"
 METADATA_SYMBOLS: Final = 500
 ATR_SYMBOLS: Final = 2000
 SLOT_SYMBOLS: Final = 100
-# Splits are asked for over so many days before today: older values are of no use to anybody.
+# Splits are fetched for so many days before today: older values are not used.
 SPLIT_DAYS: Final = timedelta(days=45)
 SPLITS_SECONDS: Final = 3600.0
 
@@ -65,7 +65,7 @@ def slot_key(symbol: str, slot: int) -> str:
 
 
 class Marks:
-    """What of each symbol Redis has, of one kind: "what it was, and the day on which it was written"."""
+    """The marks of one kind in Redis: by symbol the version of its value, and the day on which it was written."""
 
     def __init__(self, redis: Redis, kind: str, today: date) -> None:
         self._redis = redis
@@ -108,7 +108,7 @@ class SyncRedis:
         self._splits_until = 0.0
 
     async def __call__(self, job: Job) -> None:
-        # By the timetable or by hand, it is about a day: the mesh's, which need not be the wall's.
+        # A run is about a day of the mesh, which need not be the wall clock's.
         today = job.trading_date
         try:
             await self._sync_metadata(job, today)
@@ -120,17 +120,17 @@ class SyncRedis:
             raise TaskError(f"Redis: {reason_of(error)}") from error
 
     async def _splits_of(self, job: Job, today: date) -> SplitTable | None:
-        """Asked for now and then; None, and nothing that splits adjust is written, while they cannot be had."""
+        """The splits, fetched once an hour; None while they cannot be fetched: then no adjusted value is written."""
         if self._splits is not None and self._splits[0] == today and monotonic() < self._splits_until:
             return self._splits[1]
         set_aside: Counter[str] = Counter()
         try:
-            told = await self._vendor.splits(today - SPLIT_DAYS, today)
+            splits = await self._vendor.splits(today - SPLIT_DAYS, today)
         except VendorError as error:
             job.progress.count("splits_not_had")
-            log.warning("splits not had: ATR and volume slots are written later", error=reason_of(error))
+            log.warning("splits not fetched: ATR and volume slots are written later", error=reason_of(error))
             return None
-        table = SplitTable(told, today, set_aside)
+        table = SplitTable(splits, today, set_aside)
         self._splits, self._splits_until = (today, table), monotonic() + SPLITS_SECONDS
         return table
 

@@ -25,7 +25,7 @@ END_PAUSE_SECONDS: Final = 1.0
 
 
 class Cancelled(Exception):
-    """Somebody asked for the run's end."""
+    """The run is to be cancelled."""
 
 
 class Runner:
@@ -96,34 +96,34 @@ class Runner:
         return await self._end(run, job.progress, state, error)
 
     async def _keep(self, job: Job) -> None:
-        """Renews the lease and tells of progress; raises Cancelled, LostRunError."""
+        """Renews the lease and stores progress; raises Cancelled, LostRunError."""
         lease = self._store.lease_seconds
         event = self._poked[job.run.id]
-        told: Progress | None = None
+        stored: Progress | None = None
         held_at = monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(self._progress_seconds, lease * RENEW_SHARE)):
                     await event.wait()
-            is_news = told != job.progress
+            is_news = stored != job.progress
             if not (is_news or event.is_set() or monotonic() - held_at >= lease * RENEW_SHARE):
                 continue
             event.clear()
-            asked_at = monotonic()
+            requested_at = monotonic()
             try:
                 if is_news:
-                    told = copy.deepcopy(job.progress)
-                is_to_end = await self._store.renew(job.run, told if is_news else None)
+                    stored = copy.deepcopy(job.progress)
+                is_to_end = await self._store.renew(job.run, stored if is_news else None)
             except DATABASE_ERRORS as error:
-                told = None
+                stored = None
                 log.warning("lease not renewed", run=job.run.id, reason=reason_of(error))
                 if monotonic() - held_at > lease * LOST_SHARE:
-                    # Another replica may soon take it: better none than two.
+                    # Another replica may soon take it over: better none than two.
                     raise LostRunError(
                         f"the database has been away for most of the lease: {reason_of(error)}"
                     ) from error
                 continue
-            held_at = asked_at
+            held_at = requested_at
             if is_to_end:
                 raise Cancelled
 

@@ -1,4 +1,4 @@
-"""session_log: every change of the market's session, by whichever replica sees it first."""
+"""session_log: every change of the market's session, logged by the first replica that observes it."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from services.market.calendar import Calendar, session_starts
 log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 2.0
-# Sessions that nobody logged, for want of a mesh, are logged later, as far back as that.
-LATEST: Final = timedelta(days=14)
+# Sessions that passed while no mesh ran are logged later, as far back as that.
+MAX_DELAY: Final = timedelta(days=14)
 
 _INSERT: Final = """
     INSERT INTO session_log (began_at, session, trading_date, is_early_close) VALUES ($1, $2, $3, $4)
@@ -53,7 +53,7 @@ class SessionLog:
         if self._logged is None or self._logged > now:
             self._logged = await self._pool.fetchval("SELECT max(began_at) FROM session_log WHERE began_at <= $1", now)
         since = self._logged
-        starts = session_starts(calendar.days, max(since or now - LATEST, now - LATEST), now)
+        starts = session_starts(calendar.days, max(since or now - MAX_DELAY, now - MAX_DELAY), now)
         if since is None:
             starts = starts[-1:]
         if starts:

@@ -37,8 +37,8 @@ class Timetable:
     """`now` and `calendar` give None while they are not known.
 
     Args:
-        catch_up: whether times before this replica's start are made up for.
-        tasks: what each task of the table does; those without an entry are left out.
+        catch_up: True if times before this replica's start are made up for.
+        tasks: the tasks by name; those without an entry are left out.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Timetable:
         return run
 
     async def _let_end(self, task: str) -> None:
-        """Who has seen a run's end may begin the next: what is left of it here takes a moment."""
+        """Waits for the rest of a run that has ended: a client that saw its end may begin the next one."""
         if (freed := self._freed.get(task)) is not None and not await self._store.runs_now(task):
             await freed.wait()
 

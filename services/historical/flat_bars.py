@@ -21,13 +21,13 @@ import numpy as np
 from fastcore.feed_elements import SYMBOL
 from services.historical.core import Problem
 from services.historical.slots import UNKNOWN_TRADES, DayGrid, SymbolSlots
-from services.kit.runtime.clock import NEW_YORK, NS_PER_MINUTE, new_york_date, ns_of
+from services.kit.runtime.clock import NS_PER_MINUTE, new_york_date, ns_of
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay
 from services.market.daily_bars import PRICE_LIMIT, VOLUME_LIMIT
+from services.market.dates import day_bounds
 from services.market.flat_files import BAR_COLUMNS
 
-ONE_DAY: Final = datetime.timedelta(days=1)
 CHUNK_BYTES: Final = 1024 * 1024
 THREADS: Final = 2
 MEMORY: Final = "400MB"
@@ -115,7 +115,7 @@ def read_minutes(path: Path, place: str, day: TradingDay) -> tuple[list[SymbolSl
 
 def read_days(path: Path, place: str, date: datetime.date) -> tuple[list[DailyBar], Result]:
     """A day's bars, one a symbol: of a repeated one the last; raises BrokenFile, OSError."""
-    first, end = _bounds(date)
+    first, end = map(ns_of, day_bounds(date))
     with _parsed(path) as (database, plain):
         _check_day(database, date)
         rows = database.execute(
@@ -128,16 +128,9 @@ def read_days(path: Path, place: str, date: datetime.date) -> tuple[list[DailyBa
         return list(bars.values()), _result(database, plain, place, len(rows), lambda start: first <= start < end)
 
 
-def _bounds(date: datetime.date) -> tuple[int, int]:
-    """New York's midnights at the beginning and at the end of the date, ns since 1970 UTC."""
-    midnights = (datetime.datetime.combine(each, datetime.time(), NEW_YORK) for each in (date, date + ONE_DAY))
-    first, end = (ns_of(each) for each in midnights)
-    return first, end
-
-
 def _check_day(database: duckdb.DuckDBPyConnection, date: datetime.date) -> None:
     """A file whose rows are another day's was given this day's name; single ones are set aside."""
-    first, end = _bounds(date)
+    first, end = map(ns_of, day_bounds(date))
     found = database.execute(
         f"SELECT count(*), count(*) FILTER (window_start < {first} OR window_start >= {end}), median(window_start)"
         " FROM bars WHERE window_start IS NOT NULL"

@@ -14,6 +14,11 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), NEW_YORK).astimezone(UTC)
 
 
+def day_bounds(day: date) -> tuple[datetime, datetime]:
+    """The beginning and the end of a date in New York, as times in UTC."""
+    return midnight(day), midnight(day + ONE_DAY)
+
+
 def trading_date(day: str, next_day: str, now_ns: int) -> str:
     """The New York date of `now_ns` if that is a trading day, else the next trading day (docs/semantics.md).
 

@@ -38,7 +38,7 @@ class ClosureWatch:
         self._every_seconds = every_seconds
 
     async def run(self) -> None:
-        """Asks until cancelled."""
+        """Follows them until cancelled."""
         # Loaded when the service serves already.
         from services.kit.vendor.client import VendorClient, VendorError
 
@@ -48,7 +48,7 @@ class ClosureWatch:
                     rows = await client.market_holidays()
                 except VendorError as error:
                     metrics.VENDOR_FAILURES.inc()
-                    log.warning("the vendor's coming holidays are not to be had", error=reason_of(error))
+                    log.warning("the vendor's coming holidays could not be fetched", error=reason_of(error))
                 else:
                     self._take(rows)
                 await asyncio.sleep(self._every_seconds)

@@ -1,4 +1,4 @@
-"""What market_session counts beside the metrics that all services share."""
+"""market_session's metrics beside those that all services share."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from services.kit.runtime.metrics import FRAMES, SUBSCRIBERS
 SERVICE: Final = "market_session"
 
 REDIS_FAILURES = Counter("tradeul_session_redis_failures", "Times session:current could not be written.")
-VENDOR_FAILURES = Counter("tradeul_session_vendor_failures", "Times the vendor's coming holidays were not to be had.")
+VENDOR_FAILURES = Counter("tradeul_session_vendor_failures", "Times the vendor's coming holidays could not be fetched.")
 
 SESSIONS = FRAMES.labels(SERVICE, "session")
 WATCHERS = SUBSCRIBERS.labels(SERVICE, "session")

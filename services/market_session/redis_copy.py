@@ -1,4 +1,4 @@
-"""session:current in Redis: a copy for older consumers, which nothing here depends on."""
+"""session:current in Redis: a copy for older consumers; nothing here depends on it."""
 
 import asyncio
 from typing import Final

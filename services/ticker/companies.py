@@ -1,4 +1,4 @@
-"""Who is behind a symbol: Redis, else PostgreSQL, else the vendor, whose answer is kept in both."""
+"""The company behind a symbol: from Redis, else PostgreSQL, else the vendor, whose answer is kept in both."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,20 +25,20 @@ Metadata = ticker_pb2.TickerMetadata
 
 VENDOR_SECONDS: Final = 6.0
 MAX_LOOKUPS: Final = 64
-# How long the vendor is not asked again for a symbol that it does not know.
+# How long a symbol counts as unknown after the vendor did not know it.
 UNKNOWN_SECONDS: Final = 300.0
 MAX_UNKNOWN: Final = 20_000
 
 
 class Stored(NamedTuple):
-    """What is known here; `is_described` when a loader, or the vendor through us, has been there."""
+    """Stored metadata; `is_described` once a loader, or a lookup here, has fetched the vendor's description."""
 
     message: Metadata
     is_described: bool
 
 
 class Companies:
-    """`stored` for what is known here, `look_up` for what only the vendor may know."""
+    """`stored` reads the stores, `look_up` asks the vendor."""
 
     def __init__(self, cache: RedisCache, store: TickerStore, vendor: VendorClient) -> None:
         self._cache = cache
@@ -48,7 +48,7 @@ class Companies:
         self._unknown: dict[str, float] = {}
 
     async def stored(self, symbol: str) -> Stored | None:
-        """What is known here of exactly this symbol. Raises STORE_UNAVAILABLE."""
+        """The stored metadata of exactly this symbol. Raises STORE_UNAVAILABLE."""
         if (message := await self._cache.metadata(symbol)) is not None:
             metrics.ANSWERS.labels("metadata", "redis").inc()
             return Stored(message, is_described=True)
@@ -66,7 +66,7 @@ class Companies:
         return stored
 
     async def look_up(self, symbol: str) -> Metadata | None:
-        """Asks the vendor, and keeps what it says beside what is known. None when it does not know the symbol.
+        """Fetches and stores the vendor's description, completed by what is stored. None when the symbol is unknown.
 
         Raises VENDOR_UNAVAILABLE, TOO_MANY_LOOKUPS, STORE_UNAVAILABLE.
         """
@@ -75,11 +75,13 @@ class Companies:
         task = self._lookups.get(symbol)
         if task is None:
             if len(self._lookups) >= MAX_LOOKUPS:
-                raise TOO_MANY_LOOKUPS.error(f"{MAX_LOOKUPS} symbols are being looked up already", maximum=MAX_LOOKUPS)
+                raise TOO_MANY_LOOKUPS.error(
+                    f"limit reached: {MAX_LOOKUPS} symbols are being looked up", maximum=MAX_LOOKUPS
+                )
             task = asyncio.create_task(self._ask_vendor(symbol), name=f"ticker.look_up.{symbol}")
             self._lookups[symbol] = task
             task.add_done_callback(self._forget_lookup(symbol))
-        # Others may wait for the same answer: whoever hangs up does not end it.
+        # Others may wait for the same answer: a client that hangs up does not end it.
         return await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -93,13 +95,13 @@ class Companies:
         def forget(task: asyncio.Task[Metadata | None]) -> None:
             del self._lookups[symbol]
             if not task.cancelled():
-                # Everybody who asked may have hung up: then nobody else takes the error.
+                # All clients may have hung up: then nobody else retrieves the error.
                 task.exception()
 
         return forget
 
     async def _ask_vendor(self, symbol: str) -> Metadata | None:
-        # Another lookup may have ended since whoever asked looked here.
+        # Another lookup may have ended meanwhile.
         stored = await self.stored(symbol)
         if stored is not None and stored.is_described:
             return stored.message
@@ -114,16 +116,18 @@ class Companies:
         except (VendorError, TimeoutError, ValueError) as error:
             metrics.FAILURES.labels("vendor").inc()
             log.warning("vendor did not answer", symbol=symbol, error=reason_of(error))
-            raise VENDOR_UNAVAILABLE.error(f"the vendor did not say what {symbol} is", symbol=symbol) from error
-        told = metadata_from_vendor(details)
+            raise VENDOR_UNAVAILABLE.error(
+                f"the vendor's description of {symbol} could not be fetched", symbol=symbol
+            ) from error
+        described = metadata_from_vendor(details)
         if shares is not None:
-            told.float_shares = shares
-        message = fill(stored.message if stored is not None else None, told)
+            described.float_shares = shares
+        message = fill(stored.message if stored is not None else None, described)
         metrics.ANSWERS.labels("metadata", "vendor").inc()
         try:
             message.updated_at.FromDatetime(await self._store.save_metadata(message, known_from(now)))
         except ServiceError as error:
-            # The answer is good; it is asked for again next time.
+            # The answer is good; it is fetched again next time.
             metrics.FAILURES.labels("database").inc()
             log.warning("metadata not stored", symbol=symbol, error=error.message)
         else:
@@ -136,7 +140,7 @@ class Companies:
             return (await free_floats(self._vendor, [symbol])).get(symbol)
         except VendorError as error:
             metrics.FAILURES.labels("vendor").inc()
-            log.warning("vendor did not tell the float", symbol=symbol, error=reason_of(error))
+            log.warning("float not fetched from the vendor", symbol=symbol, error=reason_of(error))
             return None
 
     def _remember_unknown(self, symbol: str) -> None:

@@ -1,4 +1,4 @@
-"""What is stored as messages, and how a live row and stored facts become one answer: pure."""
+"""Stored records as messages, and one answer made of a live row and stored values. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _SHARED: Final = tuple(name for name in METADATA_COLUMNS if name in _ROW_FIELDS)
 
 
 def is_set(message: Message, name: str) -> bool:
-    """Whether an optional field is given."""
+    """True if the optional field is set."""
     return message.HasField(name)
 
 
@@ -36,7 +36,7 @@ def metadata_from_vendor(details: TickerDetails) -> ticker_pb2.TickerMetadata:
 
 
 def metadata_from_row(row: ticker_row_pb2.TickerRow) -> ticker_pb2.TickerMetadata:
-    """What a live row knows of the company."""
+    """The metadata that a live row contains."""
     message = ticker_pb2.TickerMetadata(symbol=row.symbol)
     for name in _SHARED:
         if is_set(row, name):
@@ -45,7 +45,7 @@ def metadata_from_row(row: ticker_row_pb2.TickerRow) -> ticker_pb2.TickerMetadat
 
 
 def fill(known: ticker_pb2.TickerMetadata | None, more: ticker_pb2.TickerMetadata) -> ticker_pb2.TickerMetadata:
-    """`more`, over which what is known already stands."""
+    """`more`, with the values of `known` taking precedence."""
     filled = ticker_pb2.TickerMetadata()
     filled.CopyFrom(more)
     if known is not None:
@@ -63,7 +63,7 @@ def further_fields(message: ticker_pb2.TickerMetadata) -> str:
 
 
 def has_further_fields(message: ticker_pb2.TickerMetadata) -> bool:
-    """Whether the vendor has described the company, by whichever way."""
+    """True if the message contains fields that only the vendor's description has."""
     return any(field.name in FURTHER_FIELDS for field, _ in message.ListFields())
 
 
@@ -73,7 +73,7 @@ def complete_row(
     metadata: ticker_pb2.TickerMetadata | None,
     last_day: Mapping[str, Any] | None,
 ) -> ticker_row_pb2.TickerRow:
-    """The answer for a symbol that has not traded today: what lives stands, what is stored fills the rest."""
+    """The answer for a symbol that has not traded today: the live row, completed with stored values."""
     answer = ticker_row_pb2.TickerRow(symbol=symbol)
     if metadata is not None:
         for name in _SHARED:

@@ -1,4 +1,4 @@
-"""ticker:metadata and ticker:data in Redis: what other readers find there, and what we read first.
+"""ticker:metadata and ticker:data in Redis: read first here, and read by other programs.
 
 Redis away costs nobody an answer: it is left alone for a second, and counted.
 """
@@ -44,7 +44,7 @@ class RedisCache:
         self._wanted = asyncio.Event()
 
     async def metadata(self, symbol: str) -> ticker_pb2.TickerMetadata | None:
-        """What Redis has; None when it has nothing, nothing readable, or is away."""
+        """The metadata in Redis; None when it has none, none that is readable, or is away."""
         if self._is_paused():
             return None
         try:
@@ -77,7 +77,7 @@ class RedisCache:
             self._pause(error)
 
     def store_row(self, row: ticker_row_pb2.TickerRow) -> None:
-        """Asks for ticker:data:{symbol} to be written; the newest row wins."""
+        """Queues ticker:data:{symbol} for writing; the newest row wins."""
         if row.symbol not in self._pending and len(self._pending) >= MAX_PENDING_ROWS:
             metrics.ROWS_NOT_CACHED.inc()
             return

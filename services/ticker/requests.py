@@ -1,28 +1,26 @@
-"""What requests may hold: each function returns the checked value or raises the ServiceError to answer with."""
+"""Requests' parameters: each function returns the checked value, or raises the ServiceError to answer with."""
 
 import base64
 import binascii
+import contextlib
 import json
-import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 
-from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.errors import INVALID_DATE, INVALID_LIMIT, INVALID_REQUEST
+from services.market.dates import ONE_DAY, iso_date, midnight
 
-# Every stretch of time that may be asked for fits into so many bars (1 MB of JSON).
+# Every span that may be requested fits into so many bars (1 MB of JSON).
 MAX_BARS: Final = 10_000
 DEFAULT_BARS: Final = 1_000
 DEFAULT_RESULTS: Final = 100
 MAX_RESULTS: Final = 1000
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-_DAY: Final = timedelta(days=1)
 _FIRST_YEAR: Final = 1900
 _LAST_YEAR: Final = 2200
 
 
 class Interval(NamedTuple):
-    """A width of bars, and the longest span that may be asked for by both its ends."""
+    """A width of bars, and the longest span that may be requested by both its ends."""
 
     name: str
     width: timedelta
@@ -32,17 +30,17 @@ class Interval(NamedTuple):
 INTERVALS: Final = {
     interval.name: interval
     for interval in (
-        Interval("1m", timedelta(minutes=1), 10 * _DAY),
-        Interval("5m", timedelta(minutes=5), 50 * _DAY),
-        Interval("15m", timedelta(minutes=15), 150 * _DAY),
-        Interval("1h", timedelta(hours=1), 400 * _DAY),
-        Interval("1d", _DAY, 4000 * _DAY),
+        Interval("1m", timedelta(minutes=1), 10 * ONE_DAY),
+        Interval("5m", timedelta(minutes=5), 50 * ONE_DAY),
+        Interval("15m", timedelta(minutes=15), 150 * ONE_DAY),
+        Interval("1h", timedelta(hours=1), 400 * ONE_DAY),
+        Interval("1d", ONE_DAY, 4000 * ONE_DAY),
     )
 }
 
 
 class Span(NamedTuple):
-    """A stretch of time, UTC, the end excluded; None where it was not asked for."""
+    """A span of time, UTC, the end excluded; None where the request has no bound."""
 
     start: datetime | None
     end: datetime | None
@@ -58,7 +56,7 @@ class PageMark(NamedTuple):
 
 
 def interval_of(name: str) -> Interval:
-    """A width of bars; one minute when not asked."""
+    """A width of bars; one minute by default."""
     found = INTERVALS.get(name or "1m")
     if found is None:
         raise INVALID_REQUEST.error(
@@ -69,7 +67,7 @@ def interval_of(name: str) -> Interval:
 
 def span_of(start: str, end: str, interval: Interval) -> Span:
     """`from` and `to` as times; a date `to` ends with that day."""
-    span = Span(_moment(start, "from"), _moment(end, "to", is_end=True))
+    span = Span(_time(start, "from"), _time(end, "to", is_end=True))
     if span.start is not None and span.end is not None:
         check_span(span.start, span.end, interval)
     return span
@@ -88,7 +86,7 @@ def check_span(start: datetime, end: datetime, interval: Interval) -> None:
 
 
 def bars_limit(limit: int | None, span: Span) -> int:
-    """How many bars to give: when not asked, all of a span that has a beginning."""
+    """The number of bars to return; by default all of a span that has a beginning."""
     if limit is None:
         return DEFAULT_BARS if span.start is None else MAX_BARS
     if not 1 <= limit <= MAX_BARS:
@@ -97,22 +95,16 @@ def bars_limit(limit: int | None, span: Span) -> int:
 
 
 def date_of(text: str) -> date | None:
-    """A New York date; None when not asked."""
+    """A New York date; None by default."""
     if not text:
         return None
-    if _DATE.fullmatch(text):
-        try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            pass
-        else:
-            if _FIRST_YEAR <= day.year <= _LAST_YEAR:
-                return day
-    raise INVALID_DATE.error(f"expected a date like 2026-11-23, was {text[:50]!r}", field="date")
+    if (day := iso_date(text)) is None or not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        raise INVALID_DATE.error(f"expected a date like 2026-11-23, was {text[:50]!r}", field="date")
+    return day
 
 
 def results_limit(limit: int | None) -> int:
-    """How many stored results to give."""
+    """The number of stored results to return."""
     if limit is None:
         return DEFAULT_RESULTS
     if not 1 <= limit <= MAX_RESULTS:
@@ -121,13 +113,13 @@ def results_limit(limit: int | None) -> int:
 
 
 def page_token(mark: PageMark) -> str:
-    """What asks for the page after `mark`."""
+    """The token that requests the page after `mark`."""
     text = json.dumps([mark.time.isoformat(), mark.list, mark.rank, mark.symbol])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def page_mark(token: str) -> PageMark | None:
-    """Where to go on; None for the first page."""
+    """The last result of the page before; None for the first page."""
     if not token:
         return None
     try:
@@ -143,34 +135,17 @@ def page_mark(token: str) -> PageMark | None:
         ) from error
 
 
-def day_bounds(day: date) -> tuple[datetime, datetime]:
-    """A New York day as UTC times, the end excluded."""
-    return _midnight(day), _midnight(day + _DAY)
-
-
-def date_in_new_york(moment: datetime) -> date:
-    """The New York date of a time."""
-    return moment.astimezone(NEW_YORK).date()
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).astimezone(UTC)
-
-
-def _moment(text: str, field: str, *, is_end: bool = False) -> datetime | None:
+def _time(text: str, field: str, *, is_end: bool = False) -> datetime | None:
     if not text:
         return None
-    try:
-        if _DATE.fullmatch(text):
-            day = date.fromisoformat(text)
-            if _FIRST_YEAR <= day.year <= _LAST_YEAR:
-                return _midnight(day + _DAY if is_end else day)
-        elif "T" in text.upper():
-            moment = datetime.fromisoformat(text)
-            if moment.tzinfo is not None and _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-                return moment.astimezone(UTC)
-    except ValueError:
-        pass
+    if (day := iso_date(text)) is not None:
+        if _FIRST_YEAR <= day.year <= _LAST_YEAR:
+            return midnight(day + ONE_DAY if is_end else day)
+    elif "T" in text.upper():
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(text)
+            if time.tzinfo is not None and _FIRST_YEAR <= time.year <= _LAST_YEAR:
+                return time.astimezone(UTC)
     raise INVALID_DATE.error(
         f"expected {field} as a date (2026-11-23) or a time with its offset (2026-11-23T14:30:00Z), was {text[:50]!r}",
         field=field,

@@ -16,16 +16,14 @@ from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
 from services.ticker.companies import Companies
-from services.ticker.filter_store import FilterStore
-from services.ticker.filters_servicer import FiltersServicer
-from services.ticker.live_rows import LiveRows
-from services.ticker.market_time import MarketTime
+from services.ticker.filters import FilterStore
 from services.ticker.redis_cache import RedisCache
-from services.ticker.servicer import TickerServicer
+from services.ticker.scanner_client import ScannerClient
+from services.ticker.servicer import FiltersServicer, TickerServicer
 from services.ticker.store import Queries, TickerStore
 from services.ticker.tickers import Tickers
 
-# Somebody is waiting for the answer: better none than a late one.
+# A client is waiting: better no answer than a late one.
 VENDOR_CONCURRENCY = 4
 VENDOR_ATTEMPTS = 2
 VENDOR_TIMEOUT_SECONDS = 4.0
@@ -47,6 +45,7 @@ class TickerService(Service):
         pool = await open_pool(settings.database_url)
         resources.push_async_callback(pool.close)
         channel = await resources.enter_async_context(open_channel(settings.address("scanner")))
+        scanner = ScannerClient(channel, settings.clock)
         vendor = VendorClient(
             settings.polygon.rest_url,
             settings.polygon.api_key,
@@ -60,9 +59,8 @@ class TickerService(Service):
         self._cache = RedisCache(redis)
         companies = Companies(self._cache, store, vendor)
         resources.push_async_callback(companies.close)
-        tickers = Tickers(LiveRows(channel), self._cache, store, companies)
-        market_time = MarketTime(settings.clock, channel)
-        self._servicer = TickerServicer(tickers, store, market_time, frozenset(spec.name for spec in load_lists()))
+        tickers = Tickers(scanner, self._cache, store, companies)
+        self._servicer = TickerServicer(tickers, store, scanner, frozenset(spec.name for spec in load_lists()))
         self._filters = FiltersServicer(FilterStore(queries))
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:

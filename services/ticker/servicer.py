@@ -1,15 +1,17 @@
-"""TickerService: requests checked, questions asked, records made into messages."""
+"""TickerService and FiltersService: requests checked, stores queried, records made into messages."""
 
 from collections.abc import Collection
 from typing import Any
 
 import grpc.aio
-from tradeul.v1 import ticker_pb2, ticker_row_pb2
+from tradeul.v1 import filters_pb2, ticker_pb2, ticker_row_pb2
 
+from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.errors import UNKNOWN_LIST
 from services.ticker import requests
 from services.ticker.core import bars_of, scan_results_of
-from services.ticker.market_time import MarketTime
+from services.ticker.filters import FilterStore, changed_filter, checked_name, message_of, new_filter
+from services.ticker.scanner_client import ScannerClient
 from services.ticker.store import TickerStore
 from services.ticker.tickers import Tickers
 
@@ -19,9 +21,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class TickerServicer:
     """`lists`: the names of the built-in lists."""
 
-    def __init__(self, tickers: Tickers, store: TickerStore, market_time: MarketTime, lists: Collection[str]) -> None:
+    def __init__(self, tickers: Tickers, store: TickerStore, scanner: ScannerClient, lists: Collection[str]) -> None:
         self._tickers = tickers
-        self._market_time = market_time
+        self._scanner = scanner
         self._store = store
         self._lists = lists
 
@@ -35,14 +37,14 @@ class TickerServicer:
 
     async def ListBars(self, request: ticker_pb2.ListBarsRequest, _: Context) -> ticker_pb2.ListBarsResponse:
         interval = requests.interval_of(request.interval)
-        # `from` is a word of Python's.
+        # A keyword of Python.
         span = requests.span_of(getattr(request, "from"), request.to, interval)
         limit = requests.bars_limit(request.limit if request.HasField("limit") else None, span)
         symbol = await self._tickers.name_of_bars(request.symbol)
         if span.end is not None:
             records = await self._store.bars(symbol, interval, span.start, span.end, limit)
         else:
-            now = await self._market_time.now()
+            now = await self._scanner.market_time()
             records = await self._store.bars_until_now(symbol, interval, span.start, now, limit)
         bars = bars_of(records)
         return ticker_pb2.ListBarsResponse(symbol=symbol, interval=interval.name, bars=bars, count=len(bars))
@@ -56,7 +58,7 @@ class TickerServicer:
         if request.list and request.list not in self._lists:
             raise UNKNOWN_LIST.error(f"there is no list {request.list[:100]!r}", list=request.list[:100])
         if day is None and after is not None:
-            day = requests.date_in_new_york(after.time)
+            day = after.time.astimezone(NEW_YORK).date()
         if day is None:
             day = await self._store.newest_scan_date(request.list)
         if day is None:
@@ -65,3 +67,31 @@ class TickerServicer:
         answer = scan_results_of(records, limit)
         answer.date = day.isoformat()
         return answer
+
+
+class FiltersServicer:
+    """See filters.proto. It shares nothing with TickerServicer but the process and its pool of connections."""
+
+    def __init__(self, store: FilterStore) -> None:
+        self._store = store
+
+    async def ListFilters(self, _: filters_pb2.ListFiltersRequest, __: Context) -> filters_pb2.ListFiltersResponse:
+        filters = [message_of(record) for record in await self._store.all()]
+        return filters_pb2.ListFiltersResponse(filters=filters, count=len(filters))
+
+    async def GetFilter(self, request: filters_pb2.GetFilterRequest, _: Context) -> filters_pb2.ScannerFilter:
+        return message_of(await self._store.get(checked_name(request.name)))
+
+    async def CreateFilter(self, request: filters_pb2.CreateFilterRequest, _: Context) -> filters_pb2.ScannerFilter:
+        name = checked_name(request.name)
+        return message_of(await self._store.create(name, new_filter(request)))
+
+    async def UpdateFilter(self, request: filters_pb2.UpdateFilterRequest, _: Context) -> filters_pb2.ScannerFilter:
+        name = checked_name(request.name)
+        return message_of(await self._store.update(name, lambda now: changed_filter(request, now)))
+
+    async def DeleteFilter(
+        self, request: filters_pb2.DeleteFilterRequest, _: Context
+    ) -> filters_pb2.DeleteFilterResponse:
+        await self._store.delete(checked_name(request.name))
+        return filters_pb2.DeleteFilterResponse()

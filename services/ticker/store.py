@@ -1,4 +1,4 @@
-"""What PostgreSQL knows of symbols: metadata, days, bars, and what the lists showed."""
+"""Symbols in PostgreSQL: metadata, daily bars, minute bars, and the stored scan results."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -9,17 +9,18 @@ from typing import Any, Final
 import asyncpg
 from tradeul.v1 import ticker_pb2
 
-from services.kit.runtime.clock import utc_time
+from services.kit.runtime.clock import NEW_YORK, utc_time
 from services.kit.stores.database import store_unavailable
 from services.market.companies import METADATA_COLUMNS
+from services.market.dates import ONE_DAY, day_bounds, midnight
 from services.ticker.core import further_fields, is_set
-from services.ticker.requests import Interval, PageMark, date_in_new_york, day_bounds
+from services.ticker.requests import Interval, PageMark
 
 Record = Mapping[str, Any]
 
-# A reader of the public door does not wait longer.
+# A client of the gateway does not wait longer.
 QUERY_SECONDS: Final = 5.0
-# The server is away, too slow, or cannot go on; the rest are defects of the query.
+# The server is away, too slow, or out of resources; other errors are defects of the query.
 _AWAY: Final = (
     OSError,
     TimeoutError,
@@ -29,7 +30,7 @@ _AWAY: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
-_DAY: Final = timedelta(days=1)
+
 _MINUTE: Final = timedelta(minutes=1)
 # Of the day, in New York.
 _LAST_SESSION_ENDS: Final = timedelta(hours=20)
@@ -152,7 +153,7 @@ class TickerStore:
         return await self._queries.first(_METADATA, symbol)
 
     async def save_metadata(self, message: ticker_pb2.TickerMetadata, known_from: date) -> datetime:
-        """Adds what is not known yet, never over what is, as known from that day on; returns when."""
+        """Stores values that are missing, as known from that date on, and replaces none; returns when."""
         values = [getattr(message, name) if is_set(message, name) else None for name in METADATA_COLUMNS]
         async with self._queries.transaction() as connection:
             saved: datetime = await connection.fetchval(
@@ -173,21 +174,21 @@ class TickerStore:
     ) -> Sequence[Record]:
         """The newest `limit` bars that begin from `start` on and before `end`, oldest first; each of them whole."""
         start = start or _FIRST
-        if interval.width < _DAY:
+        if interval.width < ONE_DAY:
             span = _ceil(start, interval.width), _ceil(end, interval.width)
             return await self._newest_minutes(symbol, interval, *span, limit)
         days = _ceil_day(start), _ceil_day(end)
-        return await self._newest_days(symbol, days, day_bounds(days[1])[0], limit)
+        return await self._newest_days(symbol, days, midnight(days[1]), limit)
 
     async def bars_until_now(
         self, symbol: str, interval: Interval, start: datetime | None, now: datetime, limit: int
     ) -> Sequence[Record]:
-        """The same up to `now`, of which nothing later is shown: the newest bar may be one that is still growing."""
+        """The same up to `now`; the newest bar may be one that is still growing."""
         start = start or _FIRST
-        if interval.width < _DAY:
+        if interval.width < ONE_DAY:
             return await self._newest_minutes(symbol, interval, _ceil(start, interval.width), now, limit)
         # A day's loaded bar is known once its sessions are over.
-        days = _ceil_day(start), date_in_new_york(now + _DAY - _LAST_SESSION_ENDS)
+        days = _ceil_day(start), (now + ONE_DAY - _LAST_SESSION_ENDS).astimezone(NEW_YORK).date()
         return await self._newest_days(symbol, days, now, limit)
 
     async def _newest_minutes(
@@ -199,18 +200,18 @@ class TickerStore:
 
     async def _newest_days(self, symbol: str, days: tuple[date, date], end: datetime, limit: int) -> Sequence[Record]:
         """`days`: the loaded bars' dates, the last excluded; `end`: that of the minutes of the others."""
-        records = await self._queries.all(_DAYS, symbol, *days, day_bounds(days[0])[0], end, limit)
+        records = await self._queries.all(_DAYS, symbol, *days, midnight(days[0]), end, limit)
         return records[::-1]
 
     async def newest_scan_date(self, list_name: str) -> date | None:
         """The New York date of the newest stored result, of one list or ("") of all; in a replay before its day."""
         newest: datetime | None
-        before = _FOREVER if self._replayed is None else day_bounds(self._replayed)[0]
+        before = _FOREVER if self._replayed is None else midnight(self._replayed)
         if list_name:
             newest = await self._queries.value(f"{_NEWEST_SCAN} AND list = $2", before, list_name)
         else:
             newest = await self._queries.value(_NEWEST_SCAN, before)
-        return None if newest is None else date_in_new_york(newest)
+        return None if newest is None else newest.astimezone(NEW_YORK).date()
 
     async def scan_results(self, day: date, list_name: str, limit: int, after: PageMark | None) -> Sequence[Record]:
         """A New York day's results, newest first, from `after` on."""
@@ -227,12 +228,12 @@ class TickerStore:
         return await self._queries.all(_SCANS.format(further=" ".join(conditions)), *values)
 
 
-def _ceil(moment: datetime, width: timedelta) -> datetime:
-    """The first start of a bar at or after `moment`."""
-    return moment + (utc_time(0) - moment) % width
+def _ceil(time: datetime, width: timedelta) -> datetime:
+    """The first start of a bar at or after `time`."""
+    return time + (utc_time(0) - time) % width
 
 
-def _ceil_day(moment: datetime) -> date:
-    """The first New York day that begins at or after `moment`."""
-    day = date_in_new_york(moment)
-    return day if day_bounds(day)[0] == moment else day + _DAY
+def _ceil_day(time: datetime) -> date:
+    """The first New York day that begins at or after `time`."""
+    day = time.astimezone(NEW_YORK).date()
+    return day if midnight(day) == time else day + ONE_DAY

@@ -1,4 +1,4 @@
-"""How an answer about a symbol is found: exactly as written first, else upper-cased."""
+"""Answers about a symbol: of the exact spelling first, else of the upper-case one."""
 
 from tradeul.v1 import ticker_pb2, ticker_row_pb2
 
@@ -7,8 +7,8 @@ from services.market.symbols import spellings
 from services.ticker import metrics
 from services.ticker.companies import Companies
 from services.ticker.core import complete_row, metadata_from_row
-from services.ticker.live_rows import LiveRows
 from services.ticker.redis_cache import RedisCache
+from services.ticker.scanner_client import ScannerClient
 from services.ticker.store import TickerStore
 
 Row = ticker_row_pb2.TickerRow
@@ -18,8 +18,8 @@ Metadata = ticker_pb2.TickerMetadata
 class Tickers:
     """Live first, then what is stored, then the vendor; UNKNOWN_SYMBOL when none knows the symbol."""
 
-    def __init__(self, live: LiveRows, cache: RedisCache, store: TickerStore, companies: Companies) -> None:
-        self._live = live
+    def __init__(self, scanner: ScannerClient, cache: RedisCache, store: TickerStore, companies: Companies) -> None:
+        self._scanner = scanner
         self._cache = cache
         self._store = store
         self._companies = companies
@@ -28,7 +28,7 @@ class Tickers:
         """The symbol's row: live, or completed with what is stored when it has not traded today."""
         names = spellings(symbol)
         for name in names:
-            row = await self._live.row(name)
+            row = await self._scanner.row(name)
             if row is not None and row.HasField("price"):
                 metrics.ANSWERS.labels("row", "live").inc()
             elif (row := await self._stored_row(name, row)) is not None:
@@ -44,7 +44,7 @@ class Tickers:
         raise unknown(symbol)
 
     async def metadata(self, symbol: str) -> Metadata:
-        """Who is behind the symbol."""
+        """The company behind the symbol."""
         names = spellings(symbol)
         for name in names:
             stored = await self._companies.stored(name)
@@ -54,7 +54,7 @@ class Tickers:
             if (found := await self._companies.look_up(name)) is not None:
                 return found
         for name in names:
-            if (row := await self._live.row(name)) is not None:
+            if (row := await self._scanner.row(name)) is not None:
                 return metadata_from_row(row)
         raise unknown(symbol)
 
@@ -66,11 +66,11 @@ class Tickers:
         return (await self.row(symbol)).symbol
 
     async def _described(self, name: str, known: Metadata) -> Metadata:
-        """`known`, with what the vendor says where no loader has run."""
+        """`known`, completed by the vendor where no loader has run."""
         try:
             return await self._companies.look_up(name) or known
         except ServiceError:
-            # Counted and logged where it happened; what is known is an answer, too.
+            # Counted and logged where it happened; `known` is an answer, too.
             return known
 
     async def _stored_row(self, name: str, row: Row | None) -> Row | None:

@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 from fastcore.feed_elements import SYMBOL
 from services.kit.lists.definitions import load_lists
 from services.scanner import servicer as scanner
-from services.ticker import filters_core
+from services.ticker import filters
 from services.ticker import requests as ticker
 from tools import openapi, protogen
 
@@ -82,7 +82,7 @@ def test_patterns_are_the_services() -> None:
         if "symbol" in held:
             assert held["symbol"]["pattern"] == f"^{SYMBOL.pattern}$"
         if "{name}" in path:
-            assert held["name"]["pattern"] == f"^{filters_core.NAME.pattern}$"
+            assert held["name"]["pattern"] == f"^{filters.NAME.pattern}$"
 
 
 def test_what_is_always_shown_is_required_and_what_may_be_absent_is_not() -> None:

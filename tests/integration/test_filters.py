@@ -14,7 +14,7 @@ from tradeul.v1 import filters_pb2
 
 from services.kit.lists.scan_filters import DEFAULT_ROWS
 from services.kit.runtime.settings import Settings
-from services.ticker.filter_store import MAX_FILTERS
+from services.ticker.filters import MAX_FILTERS
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_ticker import RunningTicker, running_ticker
 from tests.support.stores import Stores, module_stores

@@ -11,13 +11,13 @@ from services.kit.runtime.errors import ServiceError
 from services.kit.vendor.companies import metadata_columns
 from services.kit.vendor.models import TickerDetails
 from services.market.companies import METADATA_COLUMNS, metadata_message
+from services.market.dates import day_bounds
 from services.market.symbols import spellings
 from services.ticker import core
 from services.ticker.requests import (
     INTERVALS,
     PageMark,
     date_of,
-    day_bounds,
     page_mark,
     page_token,
     span_of,
