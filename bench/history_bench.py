@@ -165,10 +165,10 @@ async def _check(connection: asyncpg.Connection, file: str) -> None:
 
 
 async def _load(folder: Path, url: str, what: str) -> int:
-    from services.historical.core import Kind, Request
-    from services.historical.service import open_runner
-    from services.historical.history_store import HistoryStore
     from services.historical.context import LoadContext
+    from services.historical.core import Kind, Request
+    from services.historical.history_store import HistoryStore
+    from services.historical.service import open_runner
     from services.kit.runtime.settings import Settings
 
     async with open_runner(Settings.load({}), url) as runner:
