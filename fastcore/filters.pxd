@@ -60,6 +60,7 @@ cdef class Order:
     cdef readonly str text
     cdef readonly object tree   # tuple of filter_ast.OrderKey
     cdef readonly int key_count # 0 for an empty order: by symbol alone
+    cdef bint is_by_symbol      # the first key is the symbol
     cdef Program program
     cdef uint8_t* descending    # [key]
 

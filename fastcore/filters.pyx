@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 from fastcore cimport filter_kernels as kernels
 from fastcore.market_state cimport MarketState
 
-from fastcore.filter_ast import And, FilterError
+from fastcore.filter_ast import And, FieldValue, FilterError
 from fastcore.filter_program import Combine, Op, lower_filter, lower_order
 from fastcore.filter_types import check_filter, check_order
 
@@ -333,6 +333,7 @@ cpdef Order compile_order(str text):
     keys = check_order(text)
     result.text = text
     result.tree = tuple(keys)
+    result.is_by_symbol = bool(keys) and isinstance(keys[0].value, FieldValue) and keys[0].value.field.name == "symbol"
     result.key_count = len(keys)
     result.program = Program(lower_order(keys))
     result.descending = <uint8_t*>PyMem_Calloc(max(len(keys), 1), 1)

@@ -22,6 +22,7 @@ cdef class Workspace:
     cdef Candidate* candidates      # members first, then others
     cdef int32_t* places            # [rank] -> place in ids, -1 when the member does not match
     cdef int32_t* selected          # the best rows, in order
+    cdef double* selected_keys      # their first order values as of now, as keys: smaller is better
     cdef int32_t* old_rank          # [symbol id] of the members in hand, 0 for others
     cdef Writer changes
     cdef list rows                  # [symbol id] -> encoded row or None
@@ -41,6 +42,7 @@ cdef class Members:
     cdef int32_t count
     cdef int32_t* ids
     cdef uint32_t* revisions        # of the row when it was taken
+    cdef double* keys               # the first order value when the row was taken; NaN when not known
     cdef list rows                  # encoded, without rank
 
 
@@ -71,5 +73,6 @@ cdef class RankedList:
     cdef int write(self, Writer* writer, MarketState state) except -1
     cdef int read(self, const Field* field, MarketState state) except -1
     cdef int _take_rows(self, Members old, Members new, MarketState state, Workspace work, bint take_all) except -1
+    cdef int _take_disordered(self, Members new, MarketState state, Workspace work) except -1
     cdef bytes _touched(self, MarketState state)
     cdef uint64_t hash(self, uint64_t seed, MarketState state)

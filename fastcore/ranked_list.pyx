@@ -3,11 +3,13 @@
 
 What is published of a member is its row as it was when it was last taken: on
 entering, when its revision had changed, or with all rows when the window mark
-had moved. A list is empty at sequence 0, before its first change.
+had moved. Its order value may move with time alone (rvol, score, z-score, age):
+then a row is also taken where the values shown would contradict the order. A list
+is empty at sequence 0, before its first change.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
@@ -78,11 +80,12 @@ cdef class Workspace:
         free(self.candidates)
         free(self.places)
         free(self.selected)
+        free(self.selected_keys)
         free(self.old_rank)
         free(self.encoded_at)
         self.match = self.stays = NULL
         self.ids = self.places = self.selected = self.old_rank = NULL
-        self.keys = NULL
+        self.keys = self.selected_keys = NULL
         self.candidates = NULL
         self.encoded_at = NULL
         self.room = 0
@@ -102,10 +105,11 @@ cdef class Workspace:
         self.candidates = <Candidate*>malloc(room * sizeof(Candidate))
         self.places = <int32_t*>malloc(room * sizeof(int32_t))
         self.selected = <int32_t*>malloc(room * sizeof(int32_t))
+        self.selected_keys = <double*>malloc(room * sizeof(double))
         self.old_rank = <int32_t*>calloc(room, sizeof(int32_t))
         self.encoded_at = <uint64_t*>calloc(room, sizeof(uint64_t))
         if (self.match == NULL or self.stays == NULL or self.ids == NULL or self.keys == NULL
-                or self.candidates == NULL or self.places == NULL or self.selected == NULL
+                or self.candidates == NULL or self.places == NULL or self.selected == NULL or self.selected_keys == NULL
                 or self.old_rank == NULL or self.encoded_at == NULL):
             self._free()
             raise MemoryError(f"no memory to rank {room} rows")
@@ -173,6 +177,7 @@ cdef class Workspace:
                 others += 1
         n = best_rows(self.candidates, members, self.candidates + members, others, limit, &later, self.selected)
         for i in range(n):
+            self.selected_keys[i] = self.keys[self.selected[i]]
             self.selected[i] = self.ids[self.selected[i]]
         return n
 
@@ -188,7 +193,8 @@ cdef class Members:
     def __cinit__(self, int32_t count):
         self.ids = <int32_t*>malloc((count + 1) * sizeof(int32_t))
         self.revisions = <uint32_t*>malloc((count + 1) * sizeof(uint32_t))
-        if self.ids == NULL or self.revisions == NULL:
+        self.keys = <double*>malloc((count + 1) * sizeof(double))
+        if self.ids == NULL or self.revisions == NULL or self.keys == NULL:
             raise MemoryError(f"no memory for a list of {count} rows")
         self.count = count
         self.rows = [None] * count
@@ -196,6 +202,7 @@ cdef class Members:
     def __dealloc__(self):
         free(self.ids)
         free(self.revisions)
+        free(self.keys)
 
 
 cdef class ListUpdate:
@@ -332,11 +339,28 @@ cdef class RankedList:
             old_place = work.old_rank[symbol_id] - 1
             if old_place < 0 or take_all or old.revisions[old_place] != state.revision[symbol_id]:
                 row = work.row(state, symbol_id)
+                new.keys[i] = work.selected_keys[i]
             else:
                 row = <bytes>old.rows[old_place]
+                new.keys[i] = old.keys[old_place]
             new.ids[i] = symbol_id
             new.revisions[i] = state.revision[symbol_id]
             new.rows[i] = row
+        # A symbol's place among all symbols is not its value: it changes when others are added.
+        return 0 if self.order.is_by_symbol else self._take_disordered(new, state, work)
+
+    cdef int _take_disordered(self, Members new, MarketState state, Workspace work) except -1:
+        """Takes neighbours anew whose first order values, as shown, contradict their ranks; as of now they never do."""
+        cdef int32_t i, k
+        cdef int32_t last
+        for i in range(1, new.count):
+            last = i
+            while last > 0 and new.keys[last - 1] > new.keys[last]:
+                for k in range(last - 1, last + 1):
+                    if new.keys[k] != work.selected_keys[k]:
+                        new.keys[k] = work.selected_keys[k]
+                        new.rows[k] = work.row(state, new.ids[k])
+                last -= 1
         return 0
 
     cdef bytes snapshot(self, int32_t limit):
@@ -366,7 +390,8 @@ cdef class RankedList:
         return list_delta(self.label, &self.moment, old.sequence, self.sequence, &work.changes, changes)
 
     # --- whole states: the message of write() has the fields
-    # 1 name, 2 sequence, 3 packed ids, 4 one byte per row (1 where it changed since it was taken), 5 rows
+    # 1 name, 2 sequence, 3 packed ids, 4 one byte per row (1 where it changed since it was taken), 5 rows,
+    # 6 packed first order values, as keys
 
     cdef int write(self, Writer* writer, MarketState state) except -1:
         cdef Members members = self.members
@@ -381,6 +406,7 @@ cdef class RankedList:
         for i in range(members.count):
             row = <bytes>members.rows[i]
             write_length_field(writer, 5, PyBytes_AS_STRING(row), len(row))
+        write_length_field(writer, 6, members.keys, members.count * sizeof(double))
         return 0
 
     cdef int read(self, const Field* field, MarketState state) except -1:
@@ -389,6 +415,7 @@ cdef class RankedList:
         cdef Field part
         cdef Field ids
         cdef Field touched
+        cdef Field keys
         cdef Row row
         cdef uint64_t sequence = 0
         cdef int32_t i, symbol_id
@@ -396,8 +423,8 @@ cdef class RankedList:
         cdef list rows = []
         cdef set seen = set()
         cdef int status = next_field(&cursor, &part)
-        ids.data = touched.data = NULL
-        ids.length = touched.length = 0
+        ids.data = touched.data = keys.data = NULL
+        ids.length = touched.length = keys.length = 0
         while status == WIRE_FIELD:
             if part.number == 1 and part.wire_type == WIRE_LENGTH:
                 if (<const char*>part.data)[:part.length] != self.name.encode():
@@ -412,12 +439,18 @@ cdef class RankedList:
                 encoded = (<const char*>part.data)[:part.length]
                 row_of(encoded, &row)
                 rows.append(encoded)
+            elif part.number == 6 and part.wire_type == WIRE_LENGTH:
+                keys = part
             status = next_field(&cursor, &part)
         if status != WIRE_END:
             raise_wire_error(status, b"list of a whole state")
         if len(rows) > self.limit or ids.length != 4 * <size_t>len(rows) or touched.length != <size_t>len(rows):
             raise ValueError(f"list {self.name}: expected at most {self.limit} rows with an id each, "
                              f"was {len(rows)} rows, {ids.length} bytes of ids")
+        # Snapshots of earlier versions have none.
+        if keys.length != 0 and keys.length != sizeof(double) * <size_t>len(rows):
+            raise ValueError(f"list {self.name}: expected {sizeof(double) * <size_t>len(rows)} bytes of order values, "
+                             f"was {keys.length}")
         if sequence >> 32:
             raise ValueError(f"list {self.name}: expected a sequence below 2**32, was {sequence}")
         members = Members(<int32_t>len(rows))
@@ -429,6 +462,9 @@ cdef class RankedList:
             seen.add(symbol_id)
             members.ids[i] = symbol_id
             members.revisions[i] = state.revision[symbol_id] - (1 if touched.data[i] else 0)
+            members.keys[i] = NAN
+        if keys.length != 0:
+            memcpy(members.keys, keys.data, keys.length)
         self.members = members
         self.sequence = <uint32_t>sequence
         return 0
@@ -449,6 +485,7 @@ cdef class RankedList:
         seed = mixed(seed, &self.sequence, sizeof(self.sequence))
         seed = mixed(seed, members.ids, members.count * sizeof(int32_t))
         seed = mixed(seed, PyBytes_AS_STRING(touched), len(touched))
+        seed = mixed(seed, members.keys, members.count * sizeof(double))
         for row in members.rows:
             seed = mixed(seed, PyBytes_AS_STRING(row), len(row))
         return seed

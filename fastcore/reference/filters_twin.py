@@ -66,6 +66,20 @@ def ranked(text: str, rows: list[Row]) -> list[Row]:
     return result
 
 
+def first_key(text: str, row: Row) -> float | None:
+    """The row's first order value, negated where the order descends, infinite when absent; None for a text's."""
+    (term, descending), *_ = order_keys(text) or [(lambda row: 0.0, False)]
+    texts = getattr(term, "texts", ())
+    value = term(row)
+    if value is None:
+        return math.inf
+    if texts:
+        value = float(texts.index(value))
+    if isinstance(value, str):
+        return None
+    return -value if descending else value
+
+
 def _number(value: Any) -> Any:
     """A result that is no finite number is absent."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from fastcore.fields import SUMS
-from fastcore.reference.filters_twin import matches, ranked
+from fastcore.reference.filters_twin import first_key, matches, ranked
 from fastcore.reference.market_twin import MarketTwin
 
 Row = dict[str, Any]
@@ -61,6 +61,8 @@ class PublishedList:
     members: list[str] = field(default_factory=list)
     rows: dict[str, Row] = field(default_factory=dict)
     taken_at: dict[str, int] = field(default_factory=dict)
+    # The first order value as taken; see first_key().
+    keys: dict[str, float | None] = field(default_factory=dict)
 
 
 class ListsTwin:
@@ -104,8 +106,11 @@ class ListsTwin:
     def _refresh(self, definition: Definition, rows: dict[str, Row], moved: bool) -> Update:
         published = self.published[definition.name]
         selected = self.select(definition, rows)
+        keys = {symbol: first_key(definition.order_by, rows[symbol]) for symbol in selected}
         rows = {symbol: shown(rows[symbol]) for symbol in selected}
         before = {symbol: rank for rank, symbol in enumerate(published.members, 1)}
+        taken = {symbol for symbol in selected if self._is_taken(published, symbol, moved)}
+        self._take_disordered(published, selected, keys, taken)
         changes = [Change("REMOVE", symbol) for symbol in published.members if symbol not in set(selected)]
         for change in changes:
             del published.rows[change.symbol]
@@ -113,7 +118,7 @@ class ListsTwin:
             touched = self.market.touched.get(symbol, 0)
             if symbol not in before:
                 changes.append(Change("ADD", symbol, rank, row=rows[symbol]))
-            elif moved or touched != published.taken_at[symbol]:
+            elif symbol in taken:
                 if rows[symbol] != published.rows[symbol]:
                     changes.append(Change("UPDATE", symbol, rank, row=rows[symbol]))
                 elif rank != before[symbol]:
@@ -124,7 +129,28 @@ class ListsTwin:
                 continue
             published.rows[symbol] = rows[symbol]
             published.taken_at[symbol] = touched
+            published.keys[symbol] = keys[symbol]
         published.members = selected
         if changes:
             published.sequence += 1
         return Update(definition.name, published.sequence, changes)
+
+    def _is_taken(self, published: PublishedList, symbol: str, moved: bool) -> bool:
+        is_member = symbol in published.members
+        return not is_member or moved or self.market.touched.get(symbol, 0) != published.taken_at[symbol]
+
+    def _take_disordered(
+        self, published: PublishedList, selected: list[str], keys: dict[str, float | None], taken: set[str]
+    ) -> None:
+        """Adds to `taken` the neighbours whose first order values, as shown, would contradict their ranks."""
+
+        def key(symbol: str) -> float | None:
+            return keys[symbol] if symbol in taken else published.keys[symbol]
+
+        for end in range(1, len(selected)):
+            for last in range(end, 0, -1):
+                pair = selected[last - 1 : last + 1]
+                better, worse = map(key, pair)
+                if better is None or worse is None or better <= worse:
+                    break
+                taken |= {symbol for symbol in pair if key(symbol) != keys[symbol]}

@@ -8,6 +8,7 @@ from tradeul.v1 import scanner_pb2, ticker_row_pb2
 
 from fastcore.fields import BY_NAME
 from fastcore.market import Market
+from fastcore.reference.filters_twin import first_key
 from fastcore.reference.lists_twin import Change, ListsTwin, Update
 from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import ListSpec, load_lists
@@ -32,6 +33,10 @@ OWN = [
     own_list("texts", 'sector IN ("Energy", "Technology") AND NOT is_etf', "age_seconds asc", 20),
     own_list("enums", "gap_size >= MEDIUM AND session != CLOSED", "gap_size desc, updated_at desc", 15),
     own_list("between", "price BETWEEN open AND high + 0.01", "max(chg_5m, chg_10m) - min(chg_1m, 0) desc", 12),
+    # Their order values move with time alone.
+    own_list("waiting", "has(age_seconds)", "age_seconds desc", 30),
+    own_list("busy", "has(score)", "score desc, rvol asc", 1000),
+    own_list("by_symbol", "has(price)", "symbol desc", 30),
     own_list("halted", "halted OR luld_upper < price", "luld_upper - luld_lower desc", 30),
 ]
 
@@ -116,16 +121,26 @@ def check_updates(updates: Sequence[Any], expected: Sequence[Update]) -> list[sc
     return deltas
 
 
+def check_order(snapshot: scanner_pb2.RankedList, definition: ListSpec) -> None:
+    """No row shows a better order value than the one before it, whenever the two were taken."""
+    keys = [first_key(definition.order_by, row_of(row)) for row in snapshot.rows]
+    if None not in keys:
+        assert keys == sorted(keys), (definition.name, snapshot.sequence)  # type: ignore[type-var]
+
+
 def follow(seed: int, definitions: list[ListSpec], batch_size: int = 20, **options: Any) -> None:
     market = Market(definitions, EPOCH)
     twin = ListsTwin(definitions, MarketTwin())
     clients = {definition.name: Client() for definition in definitions}
+    by_name = {definition.name: definition for definition in definitions}
     for number, frame in enumerate(MarketStream(seed, **options).frames(batch_size), 1):
         for delta in check_updates(market.apply(frame), twin.apply(frame)):
             assert delta.position.sequence == number
             clients[delta.list].apply(delta)
             if number % 3 == 0:
-                clients[delta.list].check(scanner_pb2.RankedList.FromString(market.snapshot(delta.list)))
+                published = scanner_pb2.RankedList.FromString(market.snapshot(delta.list))
+                check_order(published, by_name[delta.list])
+                clients[delta.list].check(published)
     for name, client in clients.items():
         snapshot = scanner_pb2.RankedList.FromString(market.snapshot(name))
         client.check(snapshot)

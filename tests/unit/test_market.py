@@ -144,6 +144,32 @@ def test_whole_states_of_other_lists_or_broken_ones_are_refused() -> None:
             Market.from_bytes(SPECS, data[: rng.randrange(len(data))])
 
 
+def test_the_values_shown_are_in_the_lists_order() -> None:
+    """An order value may move with time alone, and a row be shown as it was taken some seconds before."""
+    watched = Watched(Tape(["A", "B", "C"]), a_list("waiting", "has(age_seconds)", "age_seconds desc"))
+
+    def shown() -> list[tuple[str, float]]:
+        return [(row.symbol, row.age_seconds) for row in rows_of(watched.market.snapshot("waiting"))]
+
+    watched.trade({"A": 101.0})
+    watched.trade({"B": 101.0})
+    assert shown() == [("A", 0.0), ("B", 0.0)]
+    # C enters with an age of 2 s; A and B are older, and were shown with 0 s.
+    deltas = watched.trade({"C": 101.0}, 2.0)
+    assert shown() == [("A", 2.002), ("B", 2.001), ("C", 2.0)]
+    assert [change[:2] for change in said(deltas["waiting"])] == [("UPDATE", "A"), ("UPDATE", "B"), ("ADD", "C")]
+    # Where nothing contradicts the order, time alone changes nothing within a window.
+    assert watched.refresh(1.0) == {}
+    assert shown() == [("A", 2.002), ("B", 2.001), ("C", 2.0)]
+    # A copy of the market knows what was shown.
+    copy = Market.from_bytes([a_list("waiting", "has(age_seconds)", "age_seconds desc")], watched.market.to_bytes())
+    frames = [watched.tape.trades({"A": 101.0}), watched.tape.watermark(2.0)]
+    assert [watched.market.apply(frame) for frame in frames][1][0].delta == [copy.apply(frame) for frame in frames][1][
+        0
+    ].delta
+    assert copy.hash() == watched.market.hash()
+
+
 def test_a_query_sees_the_state_of_now() -> None:
     tape = Tape(["A", "B", "C"])
     watched = Watched(tape, a_list(base_filter="price >= 50"))
