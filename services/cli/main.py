@@ -13,19 +13,21 @@ from services.kit.runtime.redaction import described, location_of, redact
 # sysexits.h EX_CONFIG, by which the supervisor knows that starting again would not help.
 EXIT_CONFIG: Final = 78
 
+HELP_WIDTH: Final = 120
+
 COMMANDS: Final = {
     "up": "services.cli.up:up",
     "serve": "services.cli.serve:serve",
     "top": "services.cli.top:top",
-    "list-targets": "services.cli.list_targets:list_targets",
+    "list-targets": "services.cli.serve:list_targets",
     "replay": "services.cli.replay:replay",
     "record": "services.cli.record:record",
     "load": "services.cli.load:load",
     "simulate-flat-files": "services.cli.simulate_flat_files:simulate_flat_files",
     "check-config": "services.cli.check_config:check_config",
-    "migrate": "services.cli.migrate:migrate",
-    "adopt-data": "services.cli.adopt_data:adopt_data",
-    "psql": "services.cli.psql:psql",
+    "migrate": "services.cli.stores:migrate",
+    "adopt-data": "services.cli.stores:adopt_data",
+    "psql": "services.cli.stores:psql",
     "redis-cli": "services.cli.redis_cli:redis_cli",
 }
 
@@ -57,7 +59,10 @@ def main() -> None:
     # and its handlers can end the child before it becomes the program.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
-        sys.exit(cli(prog_name="tradeul", standalone_mode=False))
+        # Help as wide as the terminal, up to this; 80 columns are only what click takes for a pipe.
+        width = None if sys.stdout.isatty() else HELP_WIDTH
+        options = {"terminal_width": width, "max_content_width": HELP_WIDTH}
+        sys.exit(cli(prog_name="tradeul", standalone_mode=False, **options))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from services.cli.stores import PASSED_ON
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from redis.connection import AbstractConnection
 
-HERE = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--tradeul-help"]}
 PROGRAMS: Final = ("valkey-cli", "redis-cli")
 # After these the server goes on answering.
 ENDLESS: Final = ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR")
 
 
-@click.command(context_settings=HERE)
+@click.command(context_settings=PASSED_ON)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND [ARGUMENT]...]")
 def redis_cli(arguments: tuple[str, ...]) -> None:
     """Send COMMAND, or each line of the input, to the mesh's Redis: tradeul redis-cli KEYS 'rvol:*'.

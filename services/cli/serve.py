@@ -1,4 +1,4 @@
-"""`tradeul serve`: one or several services in this process."""
+"""`tradeul serve`: one or several services in this process; `tradeul list-targets`: their table."""
 
 import asyncio
 import importlib
@@ -12,7 +12,7 @@ from services.cli.signals import stop_event
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
-from services.modules import MODULES, REPLAY, Module, by_name
+from services.modules import GATEWAY_AFTER, GATEWAY_PORT, MODULES, REPLAY, Module, by_name
 
 if TYPE_CHECKING:
     from services.kit.rpc.server import Host
@@ -37,6 +37,16 @@ def serve(names: tuple[str, ...]) -> None:
     except Exception:
         log.exception("a service failed")
         sys.exit(1)
+
+
+@click.command()
+def list_targets() -> None:
+    """Print the services with their ports, dependencies and purposes."""
+    rows = [(module.name, str(module.port), ", ".join(module.needs) or "-", module.does) for module in MODULES]
+    rows.append(("gateway", str(GATEWAY_PORT), ", ".join(GATEWAY_AFTER), "Envoy, the gateway; `up` starts it"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for name, port, needs, does in rows:
+        click.echo(f"{name:<{widths[0]}}  {port:>{widths[1]}}  {needs:<{widths[2]}}  {does}")
 
 
 def in_order(names: Sequence[str]) -> list[Module]:
