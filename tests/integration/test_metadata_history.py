@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 from tradeul.v1 import ticker_pb2
 
+from services.data_ingest.reference.load import HistoryDays
 from services.data_ingest.reference.loader import ReferenceLoader
-from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.reference.stores import metadata_of_day
 from services.historical.core import Kind, Request
 from services.historical.history_store import HistoryStore
@@ -140,7 +140,7 @@ async def test_a_replay_of_the_day_before_the_change_shows_the_old(stores: Store
                 Settings.load({**environment, "TRADEUL_CLOCK": "feed"}), pool, None, client, retry_pause_s=0.01
             )
             found: dict[str, dict[str, Any]] = {}
-            async for batch in loader.load(day, None, TradingDays((date(2025, 10, 31),), frozenset())):
+            async for batch in loader.load(day, None, HistoryDays((date(2025, 10, 31),), frozenset())):
                 columns = {**batch.texts, **{name: values.tolist() for name, values in batch.numbers.items()}}
                 for name, values in columns.items():
                     for symbol, value in zip(batch.symbols, values, strict=True):

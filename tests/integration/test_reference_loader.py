@@ -17,10 +17,9 @@ from redis.asyncio import Redis
 from tradeul.v1 import frame_pb2
 
 from services.data_ingest.reference.batch import NUMBER_FIELDS, TEXT_FIELDS, ReferenceBatch
-from services.data_ingest.reference.calendar import new_york_days
+from services.data_ingest.reference.load import HistoryDays, ReferenceSource
 from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.process import ReferenceProcess
-from services.data_ingest.reference.source import ReferenceSource, TradingDays
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
@@ -90,10 +89,10 @@ def loader_of(vendor: VendorClient, pool: asyncpg.Pool | None = None, redis: Red
 
 
 @functools.cache
-def calendar(count: int = 34) -> TradingDays:
+def calendar(count: int = 34) -> HistoryDays:
     """The newest `count` days, so that not every test asks for a year."""
-    days = new_york_days(DAY)
-    return TradingDays(days.before[-count:], days.early_closes)
+    days = HistoryDays.of_nyse(DAY)
+    return HistoryDays(days.before[-count:], days.early_closes)
 
 
 async def loaded(source: ReferenceSource, symbols: list[str] | None = None, days: int = 34) -> Loaded:

@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from services.data_ingest.reference.load import HistoryDays
 from services.data_ingest.reference.loader import ReferenceLoader
-from services.data_ingest.reference.source import TradingDays
 from services.data_maintenance.context import Job, Task, TaskError
 from services.data_maintenance.daily_values import Averages, CalculateATR
 from services.data_maintenance.redis_sync import SyncRedis
@@ -84,7 +84,7 @@ class Place:
         loader = ReferenceLoader(Settings.load({}), self.pool, self.redis, self.vendor, retry_pause_s=0.01)
         numbers: dict[str, dict[str, float]] = {}
         slots: dict[str, list[float]] = {}
-        days = TradingDays(tuple(self.market.history), frozenset())
+        days = HistoryDays(tuple(self.market.history), frozenset())
         async for batch in loader.load(DAY, None, days, kinds):
             for name, values in batch.numbers.items():
                 for symbol, value in zip(batch.symbols, values.tolist(), strict=True):

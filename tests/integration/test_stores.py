@@ -167,11 +167,8 @@ async def test_notifications_are_followed_again_after_the_connection_was_cut(sto
             assert await listening.get() is False
             await connection.execute("NOTIFY followed, 'one'")
             assert await payloads.get() == "one" and not failures
-            cut = (
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query IN ('LISTEN followed', 'SELECT 1')"
-            )
-            while listening.empty():
-                await connection.execute(cut)
+            cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query IN ($1, $2)"
+            while not await connection.fetchval(cut, "LISTEN followed", "SELECT 1"):
                 await asyncio.sleep(0.05)
             assert await listening.get() is True and failures
             await connection.execute("NOTIFY followed, 'two'")

@@ -12,7 +12,7 @@ import numpy as np
 from tradeul.v1 import data_ingest_pb2_grpc
 
 from fastcore.market import ListUpdate
-from services.data_ingest.reference import ReferenceBatch, TradingDays
+from services.data_ingest.reference import HistoryDays, ReferenceBatch
 from services.data_ingest.reference.batch import Baselines
 from services.data_ingest.service import DataIngest
 from services.kit.rpc.channel import open_channel
@@ -41,7 +41,7 @@ class ScriptedReference:
         self._symbols = [f"S{number:03d}" for number in range(symbols)]
 
     async def load(
-        self, day: Any, symbols: Sequence[str] | None = None, days: TradingDays | None = None, kinds: Any = None
+        self, day: Any, symbols: Sequence[str] | None = None, days: HistoryDays | None = None, kinds: Any = None
     ) -> AsyncIterator[ReferenceBatch]:
         assert day == DAY
         assert days is not None and max(days.before) < DAY

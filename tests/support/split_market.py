@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from services.data_ingest.reference.calendar import new_york_days
+from services.data_ingest.reference.load import HistoryDays
 from tests.support.scripted_day import DAY, SLOT_MS, inside, ms_at
 
 # Prices and volumes of a day: open, high, low, close, volume.
@@ -86,7 +86,7 @@ class SplitMarket:
 
     def __init__(self, seed: int, symbols: int = 6, days: int = 34) -> None:
         rng = random.Random(seed)
-        self.history = list(new_york_days(DAY).before[-days:])
+        self.history = list(HistoryDays.of_nyse(DAY).before[-days:])
         self.symbols = [self._symbol(rng, f"S{chr(65 + i)}", i) for i in range(symbols)]
         self.by_name = {symbol.name: symbol for symbol in self.symbols}
 

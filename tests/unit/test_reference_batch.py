@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays
+from services.data_ingest.reference import Baselines, HistoryDays, ReferenceBatch
 from services.data_ingest.reference.baseline_load import BaselineLoad
 from services.data_ingest.reference.batch import pack, unpack
 from services.data_ingest.reference.load import Load
@@ -120,7 +120,7 @@ class Refusing:
 @pytest.mark.parametrize(("status", "most"), [(403, 8), (500, 3 * 32)])
 async def test_a_vendor_that_refuses_or_is_down_is_not_asked_for_every_symbol(status: int, most: int) -> None:
     day = datetime.date(2026, 3, 10)
-    days = TradingDays(tuple(day - datetime.timedelta(days=i) for i in range(30, 0, -1)), frozenset())
+    days = HistoryDays(tuple(day - datetime.timedelta(days=i) for i in range(30, 0, -1)), frozenset())
     failed: Counter[str] = Counter()
     vendor: Any = Refusing(status)
 
@@ -130,6 +130,6 @@ async def test_a_vendor_that_refuses_or_is_down_is_not_asked_for_every_symbol(st
     load = Load(
         day, days, None, None, None, vendor, SplitTable((), day, Counter()), emit, Counter(), failed, retry_pause_s=0.0
     )
-    await BaselineLoad(load).told([f"S{i}" for i in range(5000)])
+    await BaselineLoad(load).load_from_vendor([f"S{i}" for i in range(5000)])
     assert 0 < vendor.requests <= most
     assert failed == {"baselines": 5000}

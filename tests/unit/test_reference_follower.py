@@ -12,7 +12,7 @@ import pytest
 
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
-from services.data_ingest.reference import Baselines, ReferenceBatch, TradingDays
+from services.data_ingest.reference import Baselines, HistoryDays, ReferenceBatch
 from services.data_ingest.reference.changes import DAYS_AHEAD, KnownSplits
 from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.stream.sequencer import Sequencer
@@ -41,7 +41,7 @@ class Source:
         self,
         day: datetime.date,
         symbols: Sequence[str] | None = None,
-        days: TradingDays | None = None,
+        days: HistoryDays | None = None,
         kinds: Sequence[Kind] | None = None,
     ) -> AsyncIterator[ReferenceBatch]:
         await self.allowed.wait()

@@ -131,7 +131,7 @@ def test_the_same_data_make_the_same_batches_in_whatever_order_they_came(seed: i
     def encoded(each: list[ReferenceBatch]) -> list[bytes]:
         gathered = Gathered()
         for batch in each:
-            gathered.take(batch)
+            gathered.add(batch)
         return [batch.encode(range(len(batch.symbols))) for batch in gathered.batches()]
 
     shuffled = list(batches())
@@ -142,8 +142,8 @@ def test_the_same_data_make_the_same_batches_in_whatever_order_they_came(seed: i
 
 def test_the_last_value_holds_and_what_is_not_told_is_absent() -> None:
     gathered = Gathered()
-    gathered.take(ReferenceBatch(["B", "A"], {"prev_close": np.array([1.0, 2.0])}))
-    gathered.take(ReferenceBatch(["B"], {"prev_close": np.array([3.0]), "atr": np.array([0.5])}))
+    gathered.add(ReferenceBatch(["B", "A"], {"prev_close": np.array([1.0, 2.0])}))
+    gathered.add(ReferenceBatch(["B"], {"prev_close": np.array([3.0]), "atr": np.array([0.5])}))
     (batch,) = gathered.batches()
     assert batch.symbols == ["A", "B"]
     assert batch.numbers["prev_close"].tolist() == [2.0, 3.0]
@@ -161,9 +161,9 @@ def test_what_nobody_knows_is_forgotten() -> None:
         ("D", np.nan, "", 0),
     ):
         numbers = {"prev_close": np.array([close]), "is_etf": np.array([0.0])}
-        gathered.take(ReferenceBatch([symbol], numbers, {"company_name": [name]}))
+        gathered.add(ReferenceBatch([symbol], numbers, {"company_name": [name]}))
         slots = Baselines(np.array([days], np.uint32), nothing, nothing, nothing)
-        gathered.take(ReferenceBatch([symbol], baselines=slots))
+        gathered.add(ReferenceBatch([symbol], baselines=slots))
     gathered.forget_unknown(["A", "B", "C", "D", "NEVER"])
     assert gathered.symbols == {"A", "B", "C"}
     assert all("D" not in batch.symbols for batch in gathered.batches())

@@ -10,8 +10,8 @@ import pytest
 from tradeul.v1 import market_data_pb2
 
 from services.data_ingest.reference import Baselines, ReferenceBatch
-from services.data_ingest.reference.follower import trading_days
 from services.data_ingest.reference.holdings import Holdings
+from services.data_ingest.reference.load import HistoryDays
 from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules, nanoseconds, snapshot_parts
 from services.kit.runtime.clock import ns_of
 from services.kit.vendor.models import SnapshotTicker
@@ -114,16 +114,16 @@ def test_server_time() -> None:
 
 def test_holdings_count_symbols_with_a_value() -> None:
     holdings = Holdings()
-    holdings.take(
+    holdings.add(
         ReferenceBatch(["A", "B", "C"], {"prev_close": np.array([1.0, math.nan, 3.0])}, {"sector": ["x", "", ""]}),
         [0, 5, 70],
     )
     slots = np.ones((1, 192))
-    holdings.take(ReferenceBatch(["B"], baselines=Baselines(np.ones(1, np.uint32), slots, slots, slots)), [5])
+    holdings.add(ReferenceBatch(["B"], baselines=Baselines(np.ones(1, np.uint32), slots, slots, slots)), [5])
     assert holdings.counts() == {"prev_close": 2, "sector": 1, "baseline": 1}
-    holdings.take(ReferenceBatch(["B", "C"], {"prev_close": np.array([2.0, math.nan])}), [5, 70])
+    holdings.add(ReferenceBatch(["B", "C"], {"prev_close": np.array([2.0, math.nan])}), [5, 70])
     assert holdings.counts()["prev_close"] == 2
-    holdings.take(ReferenceBatch(["A", "C"], {"atr": np.array([1.0, 2.0])}), [0, 70])
+    holdings.add(ReferenceBatch(["A", "C"], {"atr": np.array([1.0, 2.0])}), [0, 70])
     # The day has changed: metadata outlast it, and what is of many days where shares are the same.
     holdings.forget_day([5, 70, 9999])
     assert holdings.counts() == {"prev_close": 0, "sector": 1, "baseline": 0, "atr": 1}
@@ -132,6 +132,6 @@ def test_holdings_count_symbols_with_a_value() -> None:
 
 
 def test_the_calendar_of_a_load() -> None:
-    days = trading_days(CALENDAR, TODAY)
+    days = HistoryDays.of(CALENDAR.all_before(TODAY.date))
     assert days.before == tuple(datetime.date(2026, 3, day) for day in range(5, 10))
     assert days.early_closes == frozenset()

@@ -19,8 +19,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from services.cli.local.process import CHILD, SAME, ProcessSpec, rotate
+from services.cli.local.process import ProcessSpec, rotate
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.workers import SAME, dying_with_us
 
 # sun_path holds 108 bytes; the longest name put below a directory is ".s.PGSQL.5432.lock".
 LONGEST_SOCKET_DIRECTORY: Final = 85
@@ -132,8 +133,8 @@ def postgres_programs() -> Path:
 
 @functools.cache
 def _namespaces_work(identity: str) -> bool:
-    command = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), identity]
-    return subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0
+    command = dying_with_us("true", identity=identity)
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def _may_pass(path: Path) -> bool:
@@ -183,8 +184,8 @@ def _own(identity: str, *paths: Path) -> None:
 
 
 def _run_as(identity: str, *command: str, text: str = "") -> None:
-    launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), identity]
-    result = subprocess.run([*launcher, *command], check=False, capture_output=True, input=text.encode())
+    launched = dying_with_us(*command, identity=identity)
+    result = subprocess.run(launched, check=False, capture_output=True, input=text.encode())
     if result.returncode != 0:
         output = (result.stderr or result.stdout).decode(errors="replace").strip()
         raise StartError(f"{Path(command[0]).name} ended with status {result.returncode}: {output}")

@@ -1,16 +1,15 @@
-"""One child process: started through child.py so that it dies with us, its output line by line."""
+"""One child process: tied to us so that it dies with us, its output line by line."""
 
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-CHILD: Final = Path(__file__).parent / "child.py"
-SAME: Final = "same"
+from services.kit.runtime.workers import SAME, dying_with_us
+
 LONGEST_LINE: Final = 16_384
 
 Ready = Callable[[], Awaitable[bool]]
@@ -45,8 +44,7 @@ class ProcessSpec:
 
     def argv(self) -> list[str]:
         """The command line that ties the program to this process."""
-        launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(self.death_signal))]
-        return [*launcher, self.identity, *self.command]
+        return dying_with_us(*self.command, identity=self.identity, death_signal=self.death_signal)
 
     def environ(self) -> dict[str, str]:
         return {**os.environ, **self.environment}

@@ -4,6 +4,6 @@
 """
 
 from services.data_ingest.reference.batch import Baselines, ReferenceBatch
-from services.data_ingest.reference.source import ReferenceSource, TradingDays
+from services.data_ingest.reference.load import HistoryDays, ReferenceSource
 
-__all__ = ["Baselines", "ReferenceBatch", "ReferenceSource", "TradingDays"]
+__all__ = ["Baselines", "HistoryDays", "ReferenceBatch", "ReferenceSource"]

@@ -30,7 +30,7 @@ ATTEMPTS: Final = 3
 
 
 class BaselineLoad:
-    """`stored()` first; it returns the symbols that remain for `told()`."""
+    """`load_stored()` first; it returns the symbols that remain for `load_from_vendor()`."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -44,10 +44,10 @@ class BaselineLoad:
         self._refused = False
         self._in_a_row = 0
 
-    async def stored(self, symbols: Sequence[str]) -> list[str]:
+    async def load_stored(self, symbols: Sequence[str]) -> list[str]:
         """Sends what the stores hold; returns those that PostgreSQL has no baseline of this day for.
 
-        Redis tells neither days nor trades: its means serve until the vendor's bars are here.
+        Redis has neither days nor trades: its means serve until the vendor's bars are here.
         """
         load = self._load
         held: set[str] = set()
@@ -67,14 +67,13 @@ class BaselineLoad:
         if load.pool is None or not self._span:
             return
         previous = self._span[-1]
-        asked = stored_baseline_symbols(load.pool, previous, load.day)
-        symbols = await load.held("postgres", asked, [])
+        symbols = await load.read("postgres", stored_baseline_symbols(load.pool, previous, load.day), [])
         rows = stored_baselines(load.pool, symbols, previous, load.day, load.splits, load.set_aside)
         await self._pass_on("postgres", rows)
         await self._flush()
 
-    async def told(self, symbols: Sequence[str]) -> None:
-        """Asks the vendor for each symbol's bars; tries again later what failed."""
+    async def load_from_vendor(self, symbols: Sequence[str]) -> None:
+        """Requests each symbol's bars from the vendor; tries again later what failed."""
         rest = list(symbols)
         for attempt in range(ATTEMPTS):
             if attempt and rest:
@@ -85,7 +84,7 @@ class BaselineLoad:
         await self._flush()
         if rest and self._grid.days:
             self._load.failed["baselines"] += len(rest)
-            log.error("5-minute bars not had", symbols=len(rest), first=rest[:5])
+            log.error("5-minute bars not fetched", symbols=len(rest), first=rest[:5])
 
     async def _all(self, symbols: list[str]) -> list[str]:
         """Returns those that failed or that it did not come to."""

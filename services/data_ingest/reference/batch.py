@@ -1,4 +1,4 @@
-"""What a loader gives the sequencer: reference values of some symbols, as columns."""
+"""Reference values of some symbols, as columns: what a loader gives the sequencer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ def stack(baselines: Sequence[SymbolBaseline]) -> Baselines:
 
 
 def no_baselines(count: int) -> Baselines:
-    """What makes the baselines of so many symbols absent."""
+    """The columns that make the baselines of so many symbols absent."""
     nothing = np.zeros((count, SLOTS))
     return Baselines(np.zeros(count, np.uint32), nothing, nothing, nothing)
 
@@ -128,7 +128,7 @@ class ReferenceBatch:
         return write_fields(fields)
 
     def select(self, rows: Sequence[int]) -> "ReferenceBatch":
-        """The batch of the symbols at these places."""
+        """The batch of the symbols in these rows."""
         if (baselines := self.baselines) is not None:
             columns = (baselines.days, baselines.avg_volume, baselines.avg_trades, baselines.sd_trades)
             return ReferenceBatch(

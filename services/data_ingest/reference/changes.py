@@ -1,4 +1,4 @@
-"""What changes reference data after the day was loaded: splits announced late, and what others write to PostgreSQL."""
+"""Changes of reference data after the day was loaded: splits announced late, and what others write to PostgreSQL."""
 
 import datetime
 from collections import Counter
@@ -18,28 +18,28 @@ log = get_logger(__name__)
 # Longer than the market is ever closed.
 DAYS_AHEAD: Final = 10
 
-Ask = Callable[[datetime.date, datetime.date], Awaitable[Sequence[Split]]]
+Fetch = Callable[[datetime.date, datetime.date], Awaitable[Sequence[Split]]]
 
 
 class KnownSplits:
-    """`ask(first, last)` gives the splits executed on these dates and between; raises VendorError."""
+    """`fetch(first, last)` gives the splits executed on these dates and between; raises VendorError."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
         # Of the splits after the first of these dates, up to the second, all are known that are announced.
         self._after = self._until = datetime.date.min
         self._splits: list[tuple[datetime.date, str]] = []
 
     async def look_up(self, after: datetime.date, day: datetime.date) -> None:
-        """Asks for the splits after a date, as far ahead of `day` as need be; what was known stays when that fails."""
+        """Fetches the splits after a date, as far ahead of `day` as need be; what was known stays when that fails."""
         until = day + datetime.timedelta(days=DAYS_AHEAD)
         try:
-            told = await self._ask(after + datetime.timedelta(days=1), until)
+            announced = await self._fetch(after + datetime.timedelta(days=1), until)
         except (VendorError, TimeoutError) as error:
             log.warning("splits to come are not known", after=str(after), error=reason_of(error))
             return
         splits = []
-        for split in told:
+        for split in announced:
             try:
                 splits.append((datetime.date.fromisoformat(split.execution_date), split.ticker))
             except ValueError:

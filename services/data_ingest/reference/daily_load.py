@@ -1,4 +1,4 @@
-"""Loads what daily bars say: the newest day at once, then the averages, then ATR over the long history."""
+"""Loads the values of daily bars: the newest day at once, then the averages, then ATR over the long history."""
 
 import asyncio
 import datetime
@@ -33,7 +33,7 @@ ATTEMPTS: Final = 2
 
 
 class DailyLoad:
-    """`recent()`, then `history()`, then `again()`, then `gone()`.
+    """`load_recent()`, then `load_history()`, then `retry_recent()`, then `clear_averages()`.
 
     What may still come is not sent as absent: what was known before holds until then.
     """
@@ -50,7 +50,7 @@ class DailyLoad:
         """All that have a bar among the newest days."""
         return {symbol for day in self._recent for symbol in day.bars.symbols}
 
-    async def recent(self) -> None:
+    async def load_recent(self) -> None:
         """prev_close and prev_volume of all as soon as they can be known, averages, the ATR that the stores hold."""
         dates = self._load.days.before[-AVERAGE_DAYS:]
         if not dates:
@@ -62,12 +62,12 @@ class DailyLoad:
         await self._emit_prev_close([bars.symbols[row] for row in order], bars.close[order], bars.volume[order])
         slots = asyncio.Semaphore(DAYS_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
-            reads = [tasks.create_task(self._read_in(slots, at)) for at in range(len(dates) - 2, -1, -1)]
+            reads = [tasks.create_task(self._read_in(slots, index)) for index in range(len(dates) - 2, -1, -1)]
         self._recent = [*(read.result() for read in reversed(reads)), newest]
         table, symbols = await self._emit_recent()
         await self._emit_stored_atr(table, symbols)
 
-    async def history(self) -> None:
+    async def load_history(self) -> None:
         """ATR of those whose stores do not hold it, and prev_close of those without a bar for long."""
         symbols = self._load.by_activity(self._load.universe - self._has_atr)
         if not symbols:
@@ -92,11 +92,11 @@ class DailyLoad:
         dates = self._load.days.before[-AVERAGE_DAYS:]
         if not dates:
             return
-        # The newest first: it says how many symbols make a day whole.
+        # The newest first: its symbols are as many as make a day complete.
         newest = await self._source.read(dates[-1])
         slots = asyncio.Semaphore(DAYS_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
-            reads = [tasks.create_task(self._read_in(slots, at)) for at in range(len(dates) - 1)]
+            reads = [tasks.create_task(self._read_in(slots, index)) for index in range(len(dates) - 1)]
         self._recent = [*(read.result() for read in reads), newest]
         if holes := [str(day.date) for day in self._recent if day.is_hole]:
             self._load.failed["days"] += len(holes)
@@ -105,15 +105,15 @@ class DailyLoad:
         self._load.activity.update(zip(newest.bars.symbols, newest.bars.volume.tolist(), strict=True))
         await self._emit_stored_atr(*await self._emit_recent())
 
-    async def again(self) -> None:
-        """Asks once more for the recent days that failed, and says what is missing in the end."""
+    async def retry_recent(self) -> None:
+        """Reads the recent days that failed once more, and logs what is missing in the end."""
         await self._refill()
         if holes := [str(day.date) for day in self._recent if day.is_hole]:
             self._load.failed["days"] += len(holes)
             log.error("daily bars missing: previous close, averages or ATR are absent or short", days=holes)
             await self._emit_recent(is_final=True)
 
-    async def gone(self, lack: Callable[[str, Set[str]], Set[str]]) -> None:
+    async def clear_averages(self, lack: Callable[[str, Set[str]], Set[str]]) -> None:
         """Averages of symbols without a bar for long are absent, where the stores have none (`lack`), either."""
         if any(day.is_hole for day in self._recent):
             return
@@ -122,18 +122,18 @@ class DailyLoad:
             symbols = sorted(lack(name, without))
             await self._load.emit(ReferenceBatch(symbols, {name: np.full(len(symbols), np.nan)}))
 
-    async def _read_in(self, slots: asyncio.Semaphore, at: int) -> Day:
+    async def _read_in(self, slots: asyncio.Semaphore, index: int) -> Day:
         async with slots:
-            return await self._source.read(self._load.days.before[-AVERAGE_DAYS:][at])
+            return await self._source.read(self._load.days.before[-AVERAGE_DAYS:][index])
 
     async def _refill(self) -> None:
-        holes = [at for at, day in enumerate(self._recent) if day.is_hole]
+        holes = [index for index, day in enumerate(self._recent) if day.is_hole]
         if not holes:
             return
         await asyncio.sleep(self._load.retry_pause_s)
-        for at in holes:
-            self._recent[at] = await self._source.read(self._recent[at].date)
-        if any(not self._recent[at].is_hole for at in holes):
+        for index in holes:
+            self._recent[index] = await self._source.read(self._recent[index].date)
+        if any(not self._recent[index].is_hole for index in holes):
             if not self._recent[-1].is_hole:
                 bars = self._recent[-1].bars
                 self._load.activity.update(zip(bars.symbols, bars.volume.tolist(), strict=True))
@@ -162,7 +162,7 @@ class DailyLoad:
         load = self._load
         if load.pool is None:
             return
-        stored = await load.held("postgres", stored_atr(load.pool, load.day, load.set_aside), {})
+        stored = await load.read("postgres", stored_atr(load.pool, load.day, load.set_aside), {})
         values = np.full(len(symbols), np.nan)
         has_bar = ~np.isnan(table.close)
         for i, symbol in enumerate(symbols):

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 # Open, high, low, close, volume.
 Bar = tuple[float, float, float, float, float]
 
-# Not every symbol trades on every day: a stored day with this share of them is whole.
+# Not every symbol trades on every day: a stored day with this share of them is complete.
 WHOLE_SHARE: Final = 0.8
 
 
@@ -37,7 +37,7 @@ class DaySource(Protocol):
     """`await read(date)`, after `look_up()`. Prices and volumes are in the shares of the load's day."""
 
     async def look_up(self) -> None:
-        """Learns what there is."""
+        """Reads what all days need."""
 
     async def read(self, date: datetime.date) -> Day:
         """The day's bars; a source that gives none makes a hole, not an exception."""
@@ -49,7 +49,7 @@ class WholeDays:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        # So many symbols make a day whole; 0: not known before the vendor has told a day.
+        # So many symbols make a day complete; 0: not known before the vendor has sent a day.
         self._expected = len(load.symbols or ())
         self._stored: Mapping[datetime.date, int] = {}
 
@@ -57,22 +57,22 @@ class WholeDays:
         """See DaySource."""
         load = self._load
         if load.pool is not None:
-            self._stored = await load.held("postgres", stored_days(load.pool, load.days.before), {})
+            self._stored = await load.read("postgres", stored_days(load.pool, load.days.before), {})
 
     async def read(self, date: datetime.date) -> Day:
         """See DaySource."""
         load, stored = self._load, None
         if load.pool is not None and date in self._stored:
-            asked = stored_bars(load.pool, date, load.splits.factors(date), load.set_aside)
-            stored = await load.held("postgres", asked, no_bars())
+            query = stored_bars(load.pool, date, load.splits.factors(date), load.set_aside)
+            stored = await load.read("postgres", query, no_bars())
             if self._expected and len(stored.symbols) >= WHOLE_SHARE * self._expected:
                 return Day(date, self._only_wanted(stored), False)
         try:
-            told = await load.vendor.grouped_daily(date)
+            fetched = await load.vendor.grouped_daily(date)
         except VendorError as error:
-            log.warning("daily bars not had", date=str(date), error=reason_of(error))
+            log.warning("daily bars not fetched", date=str(date), error=reason_of(error))
             return Day(date, self._only_wanted(stored or no_bars()), True)
-        vendors = _from_vendor(told, load.set_aside)
+        vendors = _from_vendor(fetched, load.set_aside)
         # Others may have a turn after so many rows.
         await asyncio.sleep(0)
         if not self._expected:
@@ -86,7 +86,7 @@ class WholeDays:
 
 
 class FewSymbols:
-    """Days of some symbols: all bars of one after the other. One that can't be had has none, which is counted."""
+    """Days of some symbols: all bars of one after the other. One that cannot be fetched has none, which is counted."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -105,17 +105,17 @@ class FewSymbols:
             failed = await self._ask(failed, rows)
         if failed:
             load.failed["days"] += len(failed)
-            log.error("daily bars not had", symbols=len(failed), first=failed[:5])
-        told = {date: _columns(each, load.set_aside) for date, each in rows.items()}
+            log.error("daily bars not fetched", symbols=len(failed), first=failed[:5])
+        fetched = {date: _columns(each, load.set_aside) for date, each in rows.items()}
         stored: dict[datetime.date, DayBars] = {}
         if load.pool is not None:
             # What the stores have of a symbol without its newest days would be taken for the newest.
-            asked = stored_history(
+            query = stored_history(
                 load.pool, sorted({*symbols}.difference(failed)), before, load.splits, load.set_aside
             )
-            stored = await load.held("postgres", asked, {})
+            stored = await load.read("postgres", query, {})
         for date in before:
-            self._days[date] = stored.get(date, no_bars()).with_others(told.get(date, no_bars()))
+            self._days[date] = stored.get(date, no_bars()).with_others(fetched.get(date, no_bars()))
 
     async def read(self, date: datetime.date) -> Day:
         """See DaySource."""
@@ -128,7 +128,7 @@ class FewSymbols:
             try:
                 bars = await self._load.vendor.aggs(symbol, 1, "day", before[0], before[-1])
             except VendorError as error:
-                log.warning("daily bars not had", symbol=symbol, error=reason_of(error))
+                log.warning("daily bars not fetched", symbol=symbol, error=reason_of(error))
                 failed.append(symbol)
                 continue
             for bar in bars:
@@ -151,10 +151,10 @@ def _columns(rows: Mapping[str, Bar], set_aside: Counter[str]) -> DayBars:
     return day_bars(list(rows), list(zip(*rows.values(), strict=True)), set_aside)
 
 
-def _from_vendor(told: Sequence[GroupedBar], set_aside: Counter[str]) -> DayBars:
-    rows = [bar for bar in told if SYMBOL.fullmatch(bar.symbol)]
-    set_aside["symbol"] += len(told) - len(rows)
-    # The same symbol twice would be two rows of one place.
+def _from_vendor(fetched: Sequence[GroupedBar], set_aside: Counter[str]) -> DayBars:
+    rows = [bar for bar in fetched if SYMBOL.fullmatch(bar.symbol)]
+    set_aside["symbol"] += len(fetched) - len(rows)
+    # The same symbol twice would be two rows of one symbol.
     rows = list({bar.symbol: bar for bar in rows if not bar.otc}.values())
     columns = [[getattr(bar, name) for bar in rows] for name in ("o", "h", "l", "c", "v")]
     return day_bars([bar.symbol for bar in rows], columns, set_aside)

@@ -1,4 +1,4 @@
-"""Brings reference data into the stream: each day's anew, and that of symbols that turn up later."""
+"""Brings reference data into the stream: those of each day, and those of symbols that turn up later."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from services.data_ingest.reference import ReferenceBatch, ReferenceSource, TradingDays
+from services.data_ingest.reference import HistoryDays, ReferenceBatch, ReferenceSource
 from services.data_ingest.reference.batch import no_baselines
 from services.data_ingest.reference.changes import KnownSplits
 from services.data_ingest.reference.holdings import DAYS_BEFORE, Gathered, Holdings
@@ -21,7 +21,6 @@ from services.market.calendar import Calendar, TradingDay
 
 log = get_logger(__name__)
 
-HISTORY_DAYS: Final = 250
 # Symbols that turn up are gathered for so long.
 GATHER_SECONDS: Final = 5.0
 # Splits are announced ahead, and now and then late.
@@ -30,7 +29,7 @@ SPLITS_SECONDS: Final = 5.0
 
 
 class ReferenceFollower:
-    """Loads in the background, a day at a time; `calendar` gives the one that holds.
+    """Loads in the background, a day at a time; `calendar` gives the newest one.
 
     Without `splits` it is never known which symbols split from one day to the next.
     """
@@ -52,8 +51,8 @@ class ReferenceFollower:
         self._split: frozenset[str] | None = None
         self._day_changed = asyncio.Event()
         self._loading_date: datetime.date | None = None
-        # Symbols that came or were asked for.
-        self._asked: set[str] = set()
+        # Symbols that were loaded or requested.
+        self._requested: set[str] = set()
         # What has changed in the stores since it was loaded.
         self._stale: set[Kind] = set()
         self._stores_changed = asyncio.Event()
@@ -61,7 +60,7 @@ class ReferenceFollower:
 
     @property
     def gathered_counts(self) -> dict[str, int]:
-        """What load_all() has got so far: symbols by what is known of them."""
+        """Symbols that load_all() has so far, by kind of reference data."""
         return self._gathered.counts()
 
     def day_changed(self) -> None:
@@ -80,7 +79,7 @@ class ReferenceFollower:
         return self._split
 
     def stores_changed(self, notice: ReferenceChange) -> None:
-        """A kind has changed in the stores. What is about this day's bars, or later ones, is history tomorrow."""
+        """A kind has changed in the stores. Bars of the day in force or later are history tomorrow: left out."""
         if notice.kind == "metadata" or notice.date < self._sequencer.day.date:
             self._stale.add(notice.kind)
             self._stores_changed.set()
@@ -114,32 +113,32 @@ class ReferenceFollower:
         become some by what is known of them, or by their events.
         """
         day = self._sequencer.day
-        days = trading_days(self._calendar(), day)
+        days = HistoryDays.of(self._calendar().all_before(day.date))
         gathered = self._gathered = Gathered()
         log.info("reference data of the replay's day are loaded before it begins", day=str(day.date))
         await self._gather(gathered, day, None, days)
-        asked = {*self._sequencer.symbols.texts, *(name for name in names if is_symbol(name))}
-        rest = sorted(asked - gathered.symbols)
+        wanted = {*self._sequencer.symbols.texts, *(name for name in names if is_symbol(name))}
+        rest = sorted(wanted - gathered.symbols)
         if rest:
             await self._gather(gathered, day, rest, days)
             gathered.forget_unknown(set(rest).difference(self._sequencer.symbols.texts))
         for batch in gathered.batches():
-            self._take(batch)
+            self._add(batch)
             await asyncio.sleep(0)
         log.info("reference data loaded, the replay begins", day=str(day.date), **gathered.counts())
 
     async def _gather(
-        self, gathered: Gathered, day: TradingDay, symbols: Sequence[str] | None, days: TradingDays
+        self, gathered: Gathered, day: TradingDay, symbols: Sequence[str] | None, days: HistoryDays
     ) -> None:
         batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days))
         async with contextlib.aclosing(batches):
             async for batch in batches:
-                gathered.take(batch)
+                gathered.add(batch)
 
     async def _load_day(self, day: TradingDay) -> None:
         """All that is known of the day, then what turns up, for as long as the day lasts."""
-        days = trading_days(self._calendar(), day)
-        self._asked = set()
+        days = HistoryDays.of(self._calendar().all_before(day.date))
+        self._requested = set()
         # What changed before is loaded now.
         self._stale.clear()
         self._stores_changed.clear()
@@ -155,10 +154,10 @@ class ReferenceFollower:
                 kinds, self._stale = sorted(self._stale), set()
                 log.info("reference data that changed in the stores", kinds=kinds)
                 await self._load(day, None, days, kinds)
-            new = [symbol for symbol in self._sequencer.symbols.texts if symbol not in self._asked]
+            new = [symbol for symbol in self._sequencer.symbols.texts if symbol not in self._requested]
             if new:
                 log.info("reference data of symbols that turned up", symbols=len(new))
-                self._asked.update(new)
+                self._requested.update(new)
                 await self._load(day, new, days)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GATHER_SECONDS):
@@ -180,24 +179,24 @@ class ReferenceFollower:
         if symbols and self._sequencer.day.date == day.date:
             log.warning("splits that were not announced before the day began", symbols=symbols)
             nothing = {name: np.full(len(symbols), np.nan) for name in DAYS_BEFORE}
-            self._take(ReferenceBatch(symbols, nothing))
-            self._take(ReferenceBatch(symbols, baselines=no_baselines(len(symbols))))
+            self._add(ReferenceBatch(symbols, nothing))
+            self._add(ReferenceBatch(symbols, baselines=no_baselines(len(symbols))))
 
     async def _load(
-        self, day: TradingDay, symbols: Sequence[str] | None, days: TradingDays, kinds: Sequence[Kind] | None = None
+        self, day: TradingDay, symbols: Sequence[str] | None, days: HistoryDays, kinds: Sequence[Kind] | None = None
     ) -> None:
         batches = cast(AsyncGenerator[ReferenceBatch, None], self._source.load(day.date, symbols, days, kinds))
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 if self._sequencer.day.date != day.date:
                     return
-                self._take(batch)
+                self._add(batch)
                 # Trades come first.
                 await asyncio.sleep(0)
 
-    def _take(self, batch: ReferenceBatch) -> None:
+    def _add(self, batch: ReferenceBatch) -> None:
         ids = self._sequencer.add_symbols(batch.symbols)
-        self._asked.update(batch.symbols)
+        self._requested.update(batch.symbols)
         if min(ids, default=-1) < 0:
             kept = [row for row, each in enumerate(ids) if each >= 0]
             if not kept:
@@ -208,12 +207,4 @@ class ReferenceFollower:
             self._sequencer.add_baselines(columns)
         else:
             self._sequencer.add_reference(columns)
-        self.holdings.take(batch, ids)
-
-
-def trading_days(calendar: Calendar, day: TradingDay) -> TradingDays:
-    """The days of history before `day`."""
-    before = calendar.all_before(day.date)[-HISTORY_DAYS:]
-    return TradingDays(
-        tuple(each.date for each in before), frozenset(each.date for each in before if each.is_early_close)
-    )
+        self.holdings.add(batch, ids)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.data_ingest.reference.batch import Baselines, ReferenceBatch
 
-# The state forgets these with the day, and those with the shares that they are told in; metadata outlast both.
+# The state forgets the former with the day, the latter with the shares that they count; metadata outlast both.
 DAY_BEFORE: Final = frozenset({"prev_close", "prev_volume"})
 DAYS_BEFORE: Final = ("avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr")
 
@@ -26,7 +26,7 @@ class Holdings:
     def counts(self) -> dict[str, int]:
         return {kind: int(marks.sum()) for kind, marks in self._marks.items()}
 
-    def take(self, batch: ReferenceBatch, ids: Sequence[int]) -> None:
+    def add(self, batch: ReferenceBatch, ids: Sequence[int]) -> None:
         if batch.baselines is not None:
             self._mark("baseline", ids, batch.baselines.days > 0)
         for name, values in batch.numbers.items():
@@ -60,7 +60,7 @@ class Gathered:
         self._texts: dict[str, dict[str, str]] = {}
         self._baselines: dict[str, SymbolSlots] = {}
 
-    def take(self, batch: ReferenceBatch) -> None:
+    def add(self, batch: ReferenceBatch) -> None:
         self.symbols.update(batch.symbols)
         for name, values in batch.numbers.items():
             self._numbers.setdefault(name, {}).update(zip(batch.symbols, values.tolist(), strict=True))

@@ -1,20 +1,23 @@
-"""What the parts of one load share."""
+"""One load of a day's reference data: where it comes from, its history, and what its parts share."""
 
 import datetime
 from collections import Counter
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.data_ingest.reference.batch import ReferenceBatch
-from services.data_ingest.reference.source import TradingDays
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorClient
+from services.market.calendar import TradingDay, nyse_calendar
+from services.market.daily_bars import ATR_HISTORY_DAYS
+from services.market.dates import ONE_DAY
 from services.market.splits import SplitTable
 
 Answer = TypeVar("Answer")
@@ -22,12 +25,74 @@ Answer = TypeVar("Answer")
 log = get_logger(__name__)
 
 STORE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
-# The vendor lets this key not see that: asking for the next symbol is no use.
+# The vendor lets this key not see that: requests for the next symbol are no use.
 REFUSED: Final = frozenset({401, 403})
-
-
-# Up to so many symbols are asked for one by one, more by whole days and pages.
+# Up to so many symbols are requested one by one, more by whole days and pages.
 FEW_SYMBOLS: Final = 100
+# 250 trading days are less than that.
+HISTORY_SPAN: Final = datetime.timedelta(days=400)
+
+
+class HistoryDays(NamedTuple):
+    """The trading days before the day of a load.
+
+    `before`: the newest 250 or as many as there are, ascending; `early_closes`: those of them that close at 13:00.
+    """
+
+    before: tuple[datetime.date, ...]
+    early_closes: frozenset[datetime.date]
+
+    @classmethod
+    def of(cls, before: Sequence[TradingDay]) -> "HistoryDays":
+        """The newest of these days, which are ascending."""
+        days = before[-ATR_HISTORY_DAYS:]
+        return cls(tuple(day.date for day in days), frozenset(day.date for day in days if day.is_early_close))
+
+    @classmethod
+    def of_nyse(cls, day: datetime.date) -> "HistoryDays":
+        """Those of the NYSE's calendar; raises ServiceError for a day that it does not reach."""
+        return cls.of(nyse_calendar(day).between(day - HISTORY_SPAN, day - ONE_DAY))
+
+
+class ReferenceSource(Protocol):
+    """Loads one trading day's reference data.
+
+    There are two: `loader.ReferenceLoader` loads in the caller's event loop,
+    `process.ReferenceProcess` in a process of its own, so that the caller's
+    loop does nothing but receive, as the sequencer needs it.
+    """
+
+    set_aside: Counter[str]
+    """Values that were not usable, by reason: grows while a load runs."""
+    failed: Counter[str]
+    """What could not be fetched in the end, by kind: days, baselines, details, tickers, floats, splits, postgres ..."""
+
+    def load(
+        self,
+        day: datetime.date,
+        symbols: Sequence[str] | None = None,
+        days: HistoryDays | None = None,
+        kinds: Sequence[Kind] | None = None,
+    ) -> AsyncIterator[ReferenceBatch]:
+        """The batches for trading day `day`, those that lists need most first.
+
+        First prev_close and prev_volume, then averages, ATR, metadata, and
+        baselines with the symbols that traded most on the day before first. Later
+        batches may correct earlier ones. A batch is small enough to be encoded and
+        applied in less than a millisecond or two.
+
+        Args:
+            symbols: those to load; None is all that the stores or the vendor know.
+                Batches name symbols, which may be new to the caller.
+            days: those of history; None takes them from the NYSE's calendar.
+            kinds: only these, as PostgreSQL has them now, of all symbols: what has
+                changed there since the day was loaded. None is everything.
+
+        Nothing is raised for a source that is down or a bad value: these are in
+        `failed`, `set_aside` and the log. Close the iterator (`aclose()`, or cancel
+        the task in it) to end early.
+        """
+        ...
 
 
 @dataclass
@@ -35,11 +100,11 @@ class Load:
     """One load: its day, its sources, and where its batches go.
 
     `symbols` are those wanted, None all. `retry_pause_s`: how long the vendor is
-    given before what failed is asked for again.
+    given before what failed is requested again.
     """
 
     day: datetime.date
-    days: TradingDays
+    days: HistoryDays
     symbols: frozenset[str] | None
     pool: asyncpg.Pool | None
     redis: Redis | None
@@ -49,26 +114,26 @@ class Load:
     set_aside: Counter[str]
     failed: Counter[str]
     retry_pause_s: float
-    # Whether the day is played again: what is known now need not be what was known then.
+    # The day is played again: what is known now need not be what was known then.
     is_replay: bool = False
-    # Shares of the newest day, which says who comes first.
+    # Shares traded on the newest day: the symbols with most come first.
     activity: dict[str, float] = field(default_factory=dict)
     # All there are, once metadata have been read.
     universe: frozenset[str] = frozenset()
 
     @property
     def is_small(self) -> bool:
-        """Whether asking for each symbol costs less than asking for all there are."""
+        """True if requests for each symbol cost less than requests for all there are."""
         return self.symbols is not None and len(self.symbols) <= FEW_SYMBOLS
 
     def by_activity(self, symbols: Set[str]) -> list[str]:
         """Those that traded most on the day before first, the others by name."""
         return sorted(symbols, key=lambda symbol: (-self.activity.get(symbol, 0.0), symbol))
 
-    async def held(self, store: str, asked: Awaitable[Answer], nothing: Answer) -> Answer:
-        """What a store says; `nothing` when it cannot be asked, which is told and counted."""
+    async def read(self, store: str, query: Awaitable[Answer], nothing: Answer) -> Answer:
+        """Returns the answer of a store; `nothing` when it cannot be read, which is logged and counted."""
         try:
-            return await asked
+            return await query
         except STORE_ERRORS as error:
             self.failed[store] += 1
             log.error("store not read", store=store, error=reason_of(error))

@@ -1,6 +1,6 @@
 """Loads a day's reference data in the caller's event loop: the order of it all.
 
-What Redis and PostgreSQL hold comes from there, the rest from the vendor's REST.
+What Redis and PostgreSQL hold is read there, the rest is fetched from the vendor's REST.
 Decoding a day's bars of all symbols holds the loop up for tens of milliseconds
 and a symbol's 5-minute bars for some; where that matters use
 `process.ReferenceProcess`.
@@ -19,12 +19,10 @@ from redis.asyncio import Redis
 
 from services.data_ingest.reference.baseline_load import BaselineLoad
 from services.data_ingest.reference.batch import ReferenceBatch
-from services.data_ingest.reference.calendar import new_york_days
 from services.data_ingest.reference.daily_load import DailyLoad
 from services.data_ingest.reference.day_source import day_source
-from services.data_ingest.reference.load import Load
+from services.data_ingest.reference.load import HistoryDays, Load
 from services.data_ingest.reference.metadata_load import MetadataLoad
-from services.data_ingest.reference.source import TradingDays
 from services.data_ingest.reference.stores import holds_raw
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -67,11 +65,11 @@ class ReferenceLoader:
         self,
         day: datetime.date,
         symbols: Sequence[str] | None = None,
-        days: TradingDays | None = None,
+        days: HistoryDays | None = None,
         kinds: Sequence[Kind] | None = None,
     ) -> AsyncIterator[ReferenceBatch]:
         """See source.ReferenceSource."""
-        days = new_york_days(day) if days is None else days
+        days = HistoryDays.of_nyse(day) if days is None else days
         wanted = None if symbols is None else frozenset(symbols)
         queue: asyncio.Queue[ReferenceBatch] = asyncio.Queue(BATCHES_AHEAD)
         producer = asyncio.create_task(self._run(day, days, wanted, kinds, queue), name="reference.load")
@@ -92,7 +90,7 @@ class ReferenceLoader:
     async def _run(
         self,
         day: datetime.date,
-        days: TradingDays,
+        days: HistoryDays,
         wanted: frozenset[str] | None,
         kinds: Sequence[Kind] | None,
         queue: "asyncio.Queue[ReferenceBatch]",
@@ -139,16 +137,16 @@ class ReferenceLoader:
         await source.look_up()
         daily, metadata, baselines = DailyLoad(load, source), MetadataLoad(load), BaselineLoad(load)
         async with asyncio.TaskGroup() as tasks:
-            told = tasks.create_task(metadata.told())
-            await daily.recent()
-            await metadata.summaries(await told, daily.symbols)
-            missing = await baselines.stored(load.by_activity(load.universe))
-            await baselines.told(missing[:FIRST_SYMBOLS])
-            tasks.create_task(metadata.details())
-            await daily.history()
-            await baselines.told(missing[FIRST_SYMBOLS:])
-            await daily.again()
-            await daily.gone(metadata.lack)
+            summaries = tasks.create_task(metadata.fetch_summaries())
+            await daily.load_recent()
+            await metadata.emit_summaries(await summaries, daily.symbols)
+            missing = await baselines.load_stored(load.by_activity(load.universe))
+            await baselines.load_from_vendor(missing[:FIRST_SYMBOLS])
+            tasks.create_task(metadata.load_details())
+            await daily.load_history()
+            await baselines.load_from_vendor(missing[FIRST_SYMBOLS:])
+            await daily.retry_recent()
+            await daily.clear_averages(metadata.lack)
 
     async def _refresh(self, load: Load, kinds: Collection[Kind], has_splits: bool) -> None:
         """Emits what PostgreSQL has of `kinds` now; without the splits only what they do not adjust.
@@ -159,7 +157,7 @@ class ReferenceLoader:
             await MetadataLoad(load).refresh()
         if not has_splits:
             load.failed["splits"] += 1
-            log.error("splits not had: what was loaded before stays")
+            log.error("splits not fetched: what was loaded before stays")
             return
         if "daily" in kinds or "atr" in kinds:
             source = day_source(load)
@@ -169,20 +167,20 @@ class ReferenceLoader:
             await BaselineLoad(load).refresh()
 
     async def _read_splits(self, load: Load) -> bool:
-        """Whether the load has the splits that stored prices need, as far as there are any."""
-        if load.pool is None or not load.days.before or not await load.held("postgres", holds_raw(load.pool), False):
+        """Reads the splits that stored prices need; True if the load has them, or there are no stored prices."""
+        if load.pool is None or not load.days.before or not await load.read("postgres", holds_raw(load.pool), False):
             return True
         try:
             async with asyncio.timeout(SPLITS_SECONDS):
                 splits = await load.vendor.splits(load.days.before[0], load.day)
         except (VendorError, TimeoutError) as error:
-            log.error("splits not had: stored values stay unadjusted", error=reason_of(error))
+            log.error("splits not fetched: stored values stay unadjusted", error=reason_of(error))
             return False
         load.splits = SplitTable(splits, load.day, load.set_aside)
         return True
 
     async def _load_again_what_split(self, load: Load) -> None:
-        """Once the vendor tells the splits, their symbols are loaded again."""
+        """Loads the symbols that split again, once the vendor gives the splits."""
         if not await self._read_splits(load):
             load.failed["splits"] += 1
             return

@@ -21,7 +21,7 @@ from services.market.companies import AVERAGES, NUMBERS, TEXTS, Values, needs_de
 
 log = get_logger(__name__)
 
-# What the background asks of the vendor, who is also asked for baselines.
+# Requests of the background; those for baselines come beside them.
 DETAILS_PER_SECOND: Final = 40.0
 DETAILS_AT_ONCE: Final = 2
 EMIT_SYMBOLS: Final = 200
@@ -33,10 +33,10 @@ SOURCES: Final = ("postgres", "redis", "tickers", "floats")
 
 
 class MetadataLoad:
-    """`told()`, `summaries()`, and then `details()`.
+    """`fetch_summaries()`, `emit_summaries()`, and then `load_details()`.
 
     What is not known yet is not sent, so that what was known before holds until all sources have been
-    asked. Then what none of them has is sent as absent, unless one of them could not be read.
+    read. Then what none of them has is sent as absent, unless one of them could not be read.
     """
 
     def __init__(self, load: Load) -> None:
@@ -48,25 +48,25 @@ class MetadataLoad:
 
     @property
     def has_all_sources(self) -> bool:
-        """Whether nothing that tells of companies has failed so far."""
+        """True if no source of metadata has failed so far."""
         return all(self._load.failed[source] == self._failed_before[source] for source in SOURCES)
 
-    async def summaries(self, told: Mapping[str, Values], with_bars: Set[str]) -> None:
+    async def emit_summaries(self, summaries: Mapping[str, Values], with_bars: Set[str]) -> None:
         """Sends the columns of all symbols and sets the load's universe.
 
-        `told` is what the vendor's pages say; `with_bars` are those that the daily
+        `summaries` are the vendor's; `with_bars` are those that the daily
         bars know, whose averages come from there.
         """
         load = self._load
         stored = await self._stored()
-        load.universe = load.symbols if load.symbols is not None else frozenset({*with_bars, *stored, *told})
+        load.universe = load.symbols if load.symbols is not None else frozenset({*with_bars, *stored, *summaries})
         symbols = load.by_activity(load.universe)
         kept: dict[str, Values] = {}
         if load.redis is not None:
-            kept = await load.held("redis", redis_metadata(load.redis, symbols, load.set_aside), {})
+            kept = await load.read("redis", redis_metadata(load.redis, symbols, load.set_aside), {})
         for symbol in symbols:
             # The later ones win. Beside what was known on a past day the vendor's now does not count.
-            first = {} if load.is_replay and symbol in stored else told.get(symbol, {})
+            first = {} if load.is_replay and symbol in stored else summaries.get(symbol, {})
             self._values[symbol] = {**first, **stored.get(symbol, {}), **kept.get(symbol, {})}
             if load.is_replay and symbol in stored:
                 self._of_day.add(symbol)
@@ -74,15 +74,15 @@ class MetadataLoad:
         await self._emit_averages([symbol for symbol in symbols if symbol not in with_bars])
 
     async def _stored(self) -> dict[str, Values]:
-        """What PostgreSQL knows: now, or of a day that is played again then."""
+        """The rows of PostgreSQL: the newest, or for a day that is played again those of that day."""
         load = self._load
         if load.pool is None:
             return {}
         wanted = None if load.symbols is None else sorted(load.symbols)
         if not load.is_replay:
-            return await load.held("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
-        asked = metadata_of_day(load.pool, load.day, wanted, load.set_aside)
-        found = await load.held("postgres", asked, MetadataOfDay({}, 0))
+            return await load.read("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
+        query = metadata_of_day(load.pool, load.day, wanted, load.set_aside)
+        found = await load.read("postgres", query, MetadataOfDay({}, 0))
         log.info(
             "companies as they were known then; of some the earliest known is later",
             day=str(load.day),
@@ -92,15 +92,15 @@ class MetadataLoad:
         return found.values
 
     async def refresh(self) -> None:
-        """What PostgreSQL has now. A field that it does not have stays as it was: the vendor may have told it."""
+        """Sends what PostgreSQL has now. A field that it lacks stays as it was: it may be the vendor's."""
         load = self._load
         if load.pool is None:
             return
         wanted = None if load.symbols is None else sorted(load.symbols)
-        self._values = await load.held("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
+        self._values = await load.read("postgres", stored_metadata(load.pool, wanted, load.set_aside), {})
         await self._emit_known(list(self._values))
 
-    async def details(self) -> None:
+    async def load_details(self) -> None:
         """Fills in what only the vendor's details have, a bounded number of symbols a second."""
         missing = [
             symbol
@@ -113,29 +113,29 @@ class MetadataLoad:
             failed = await self._all_details(failed)
         if failed:
             self._load.failed["details"] += len(failed)
-            log.error("details not had", symbols=len(failed), first=failed[:5])
+            log.error("details not fetched", symbols=len(failed), first=failed[:5])
         if self.has_all_sources:
             await self._emit_absent(self._load.universe.difference(failed))
 
-    async def told(self) -> dict[str, Values]:
-        """What the vendor's pages say of each symbol; nothing when they can't be had, which is told and counted."""
+    async def fetch_summaries(self) -> dict[str, Values]:
+        """Returns the vendor's summaries by symbol; none when they cannot be fetched, which is counted."""
         load = self._load
-        told: dict[str, Values] = {}
-        # The details of each say the same.
+        summaries: dict[str, Values] = {}
+        # The details of each have the same.
         if not load.is_small:
             try:
                 rows = await load.vendor.tickers()
             except VendorError as error:
                 load.failed["tickers"] += 1
-                log.error("list of symbols not had", error=reason_of(error))
+                log.error("list of symbols not fetched", error=reason_of(error))
                 rows = []
             usable = [row for row in rows if SYMBOL.fullmatch(row.ticker)]
             load.set_aside["symbol"] += len(rows) - len(usable)
-            told = {row.ticker: summary_values(row, load.set_aside) for row in usable}
+            summaries = {row.ticker: summary_values(row, load.set_aside) for row in usable}
         for symbol, shares in (await self._floats()).items():
-            if load.is_small or symbol in told:
-                told.setdefault(symbol, {})["float_shares"] = shares
-        return told
+            if load.is_small or symbol in summaries:
+                summaries.setdefault(symbol, {})["float_shares"] = shares
+        return summaries
 
     async def _floats(self) -> dict[str, float]:
         load = self._load
@@ -143,7 +143,7 @@ class MetadataLoad:
             return await free_floats(load.vendor, sorted(load.symbols or ()) if load.is_small else ())
         except VendorError as error:
             load.failed["floats"] += 1
-            log.error("float list not had", error=reason_of(error))
+            log.error("float list not fetched", error=reason_of(error))
             return {}
 
     async def _emit_known(self, symbols: Sequence[str]) -> None:
@@ -163,7 +163,7 @@ class MetadataLoad:
             await self._load.emit(_batch(each, self._values, fields))
 
     async def _emit_averages(self, symbols: list[str]) -> None:
-        """What the stores keep, for symbols of which no daily bar is known."""
+        """Sends the stores' averages, for symbols of which no daily bar is known."""
         for name in AVERAGES:
             known = [symbol for symbol in symbols if name in self._values[symbol]]
             values = np.array([self._values[symbol][name] for symbol in known], dtype=np.float64)
@@ -208,7 +208,7 @@ class MetadataLoad:
             for _ in range(DETAILS_AT_ONCE):
                 tasks.create_task(work())
         await self._emit_known(filled)
-        # Those that were not asked for any more are no better known.
+        # Those that were not requested any more are no better known.
         return [*failed, *queue]
 
 

@@ -20,14 +20,14 @@ import uvloop
 from redis.asyncio import Redis
 
 from services.data_ingest.reference.batch import ReferenceBatch, pack, unpack
+from services.data_ingest.reference.load import HistoryDays
 from services.data_ingest.reference.loader import ReferenceLoader
-from services.data_ingest.reference.source import TradingDays
-from services.data_ingest.worker_process import end_worker, start_worker
 from services.kit.runtime import logging
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
+from services.kit.runtime.workers import end_worker, start_worker
 from services.kit.stores.database import open_pool
 from services.kit.stores.notifications import Kind
 from services.kit.stores.redis import open_redis
@@ -43,14 +43,14 @@ BATCH, COUNTERS, END = 1, 2, 3
 LONGEST: Final = 64 * 1024 * 1024
 # Loading waits while those who serve need the processors.
 NICENESS: Final = 10
-# The vendor's answers are megabytes: what is asked for twice at once is decoded twice at once.
+# The vendor's answers are megabytes: so many are decoded at once.
 REQUESTS_AT_ONCE: Final = 12
-# What still fails is asked for again at the end.
+# What still fails is requested again at the end.
 VENDOR_ATTEMPTS: Final = 4
 
 
 class Request(msgspec.Struct):
-    """What the child is to load."""
+    """The load that the child has to do."""
 
     settings: str
     day: datetime.date
@@ -91,7 +91,7 @@ class ReferenceProcess:
         self,
         day: datetime.date,
         symbols: Sequence[str] | None = None,
-        days: TradingDays | None = None,
+        days: HistoryDays | None = None,
         kinds: Sequence[Kind] | None = None,
     ) -> AsyncIterator[ReferenceBatch]:
         """See source.ReferenceSource."""
@@ -196,8 +196,8 @@ async def stores(
 
 
 async def run(request: Request, settings: Settings, writer: Writer) -> None:
-    """Loads what is asked for and writes it."""
-    days = None if request.before is None else TradingDays(tuple(request.before), frozenset(request.early_closes))
+    """Loads what the request wants, and writes it."""
+    days = None if request.before is None else HistoryDays(tuple(request.before), frozenset(request.early_closes))
     missing: dict[str, int] = {}
     async with AsyncExitStack() as stack:
         pool, redis = await stores(settings, stack, missing)

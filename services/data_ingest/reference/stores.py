@@ -1,4 +1,4 @@
-"""What Redis and PostgreSQL hold of the reference data, read in bulk."""
+"""Reference data in Redis and PostgreSQL, read in bulk."""
 
 import datetime
 from collections import Counter
@@ -55,7 +55,7 @@ async def redis_baselines(
     """The means of volume_slot:{symbol}:{slot}; trades are not known there.
 
     Nor is the number of days: whoever wrote a mean had at least the least number
-    that makes one, so that is what is told.
+    that makes one, so that is what it counts as.
     """
     held: list[str] = []
     for start in range(0, len(symbols), METADATA_KEYS):
@@ -96,7 +96,7 @@ def _is_size(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 async def holds_raw(pool: asyncpg.Pool) -> bool:
-    """Whether there is anything that splits since must adjust."""
+    """True if there is anything that splits since must adjust."""
     tables = ("daily_ohlc", "ticker_atr", "volume_slots")
     held: bool = await pool.fetchval("SELECT " + " OR ".join(f"EXISTS (SELECT FROM {table})" for table in tables))
     return held

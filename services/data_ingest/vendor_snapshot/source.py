@@ -18,11 +18,11 @@ from typing import Final, Protocol
 import msgspec
 
 from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules, snapshot_parts
-from services.data_ingest.worker_process import end_worker, send, start_worker
 from services.kit.runtime.logging import configure
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.setting_groups import PolygonSettings
 from services.kit.runtime.settings import Settings
+from services.kit.runtime.workers import end_worker, send, start_worker
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.models import SnapshotTicker
 

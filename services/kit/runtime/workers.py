@@ -1,16 +1,24 @@
-"""Python modules of ours as child processes on pipes, for work that would hold this process's loop up."""
+"""Child processes that die with us; among them our own modules on pipes, for work that would hold our loop up."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
-from services.cli.local.process import CHILD, SAME
 from services.kit.runtime.redaction import reason_of
 
 PIPE_BYTES: Final = 1 << 20
+# The IDENTITY of child.py that changes nothing.
+SAME: Final = "same"
+_CHILD: Final = Path(__file__).parent / "child.py"
+
+
+def dying_with_us(*command: str, identity: str = SAME, death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
+    """Returns the command line that ties a program to this process; `identity` is child.py's."""
+    return [sys.executable, "-I", "-S", str(_CHILD), str(os.getpid()), str(int(death_signal)), identity, *command]
 
 
 async def start_worker(module: str, first_input: bytes) -> asyncio.subprocess.Process:
@@ -52,9 +60,8 @@ async def end_worker(process: asyncio.subprocess.Process) -> None:
 
 
 async def _start(module: str) -> asyncio.subprocess.Process:
-    launcher = [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), str(int(signal.SIGKILL)), SAME]
     return await asyncio.create_subprocess_exec(
-        *(*launcher, sys.executable, "-P", "-m", module),
+        *dying_with_us(sys.executable, "-P", "-m", module),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=PIPE_BYTES,
