@@ -1,6 +1,5 @@
 """Symbols' measures as messages, and their broadcast: encoded once a second at most, for all streams together."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
@@ -9,6 +8,7 @@ from tradeul.v1 import analytics_pb2, session_pb2
 
 from fastcore.measures import Measures, shown
 from services.analytics.core import AnalyticsCore
+from services.kit.rpc.cursor import Broadcast
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.wire import wrap
 from services.kit.runtime.clock import monotonic
@@ -70,53 +70,45 @@ def _time(ns: int | None) -> Timestamp | None:
     return time
 
 
-class MetricsBroadcast:
+class MetricsBroadcast(Broadcast):
     """Streams show the state of the last tick(); a slow one gets the newest values, not all of them."""
 
     def __init__(self, core: AnalyticsCore, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        super().__init__(heartbeat_seconds)
         self._core = core
-        self._heartbeat_seconds = heartbeat_seconds
-        self._closing: str | None = None
-        self._ticked = asyncio.Event()
         # By symbol, of the last tick.
         self._encoded: dict[str, bytes] = {}
 
     def tick(self) -> None:
         """Makes the state of now the one that streams show."""
         self._encoded.clear()
-        self._wake()
-
-    def close(self, reason: str) -> None:
-        """Ends every stream with going_away; later ones get it at once."""
-        self._closing = reason
-        self._wake()
+        self.wake()
 
     async def stream(self, symbols: Sequence[str], interval_seconds: float) -> AsyncGenerator[bytes, None]:
         """Yields encoded WatchMetricsResponses until close(); `symbols` are known to the state. Raises NOT_READY."""
         core = self._core
         core.state  # noqa: B018  NOT_READY while there is none
-        yield METRICS.opened(core.position)
-        sent = {symbol: self._metrics(symbol) for symbol in symbols}
-        yield self._update("snapshot", sent.values())
-        yield METRICS.current(core.position)
-        sent_at = changed_at = monotonic()
-        while True:
-            if self._closing is not None:
-                yield METRICS.going_away(core.position, self._closing)
-                return
-            await self._ticked.wait()
-            now = monotonic()
-            # Ticks come a second apart: one that is a little early counts.
-            if self._closing is None and now - changed_at >= interval_seconds - 0.1:
+        with self.subscription() as subscription:
+            yield METRICS.opened(core.position)
+            sent = {symbol: self._metrics(symbol) for symbol in symbols}
+            yield self._update("snapshot", sent.values())
+            yield METRICS.current(core.position)
+            changed_at = monotonic()
+            while subscription.closing is None:
+                if not await subscription.wait():
+                    yield METRICS.heartbeat(core.position)
+                    continue
+                now = monotonic()
+                # Ticks come a second apart: one that is a little early counts.
+                if subscription.closing is not None or now - changed_at < interval_seconds - 0.1:
+                    continue
                 changed = {symbol: encoded for symbol in symbols if (encoded := self._metrics(symbol)) != sent[symbol]}
                 if changed:
-                    changed_at = sent_at = now
+                    changed_at = now
                     sent.update(changed)
+                    subscription.sent()
                     yield self._update("metrics", changed.values())
-                    continue
-            if self._closing is None and now - sent_at >= self._heartbeat_seconds:
-                sent_at = now
-                yield METRICS.heartbeat(core.position)
+            yield METRICS.going_away(core.position, subscription.closing)
 
     def _metrics(self, symbol: str) -> bytes:
         encoded = self._encoded.get(symbol)
@@ -133,8 +125,3 @@ class MetricsBroadcast:
         head = analytics_pb2.MetricsUpdate(position=None if position is None else position.message())
         parts = [wrap(_UPDATE_METRICS, each) for each in metrics]
         return METRICS.wrap(field, head.SerializeToString(), *parts)
-
-    def _wake(self) -> None:
-        # Streams that wait now wake; later ones wait for the next.
-        self._ticked.set()
-        self._ticked = asyncio.Event()

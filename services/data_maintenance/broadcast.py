@@ -1,6 +1,5 @@
 """Streams of runs as they change, in any replica: PostgreSQL notifies of each change, each stream reads the run."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
@@ -9,6 +8,7 @@ from tradeul.v1 import data_maintenance_pb2
 
 from services.data_maintenance import metrics
 from services.data_maintenance.run_store import Run, RunStore
+from services.kit.rpc.cursor import Broadcast
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.ring import Position
 from services.kit.stores.notifications import MAINTENANCE_RUNS, follow_notifications
@@ -22,7 +22,7 @@ ENVELOPE: Final = Envelope(data_maintenance_pb2.WatchTaskResponse)
 Message = data_maintenance_pb2.MaintenanceRun
 
 
-class RunBroadcast:
+class RunBroadcast(Broadcast):
     """`run()` follows the notifications and calls `on_change` with each run's id; `stream()` serves one watcher."""
 
     def __init__(
@@ -32,17 +32,10 @@ class RunBroadcast:
         on_change: Callable[[int], None],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
+        super().__init__(heartbeat_seconds)
         self._url = url
         self._store = store
         self._on_change = on_change
-        self._heartbeat_seconds = heartbeat_seconds
-        self._woken = asyncio.Event()
-        self._closing: str | None = None
-
-    def close(self, reason: str) -> None:
-        """Ends every stream with going_away, those to come included."""
-        self._closing = reason
-        self._wake()
 
     async def run(self) -> None:
         """Listens until cancelled; comes back when the connection is lost."""
@@ -51,7 +44,7 @@ class RunBroadcast:
             MAINTENANCE_RUNS,
             self._receive,
             # What changed while nobody listened.
-            on_listening=lambda _: self._wake(),
+            on_listening=lambda _: self.wake(),
             on_failure=metrics.DATABASE_FAILURES.inc,
         )
 
@@ -60,25 +53,21 @@ class RunBroadcast:
         sent = requested_position
         is_current = False
         run = await self._store.newest(task) if run_id == 0 else await self._store.get(run_id)
-        yield ENVELOPE.opened(_position(run))
-        while True:
-            woken = self._woken
-            if self._closing is not None:
-                yield ENVELOPE.going_away(sent or NO_RUN, self._closing)
-                return
-            for each in await self._news(task, run_id, sent):
-                sent = _position(each)
-                yield ENVELOPE.message("progress", position=sent.message(), run=message_of(each))
-                if run_id and each.state != "RUNNING":
-                    return
-            if not is_current:
-                is_current = True
-                yield ENVELOPE.current(sent or NO_RUN)
-            try:
-                async with asyncio.timeout(self._heartbeat_seconds):
-                    await woken.wait()
-            except TimeoutError:
-                yield ENVELOPE.heartbeat(sent or NO_RUN)
+        with self.subscription() as subscription:
+            yield ENVELOPE.opened(_position(run))
+            while subscription.closing is None:
+                for each in await self._news(task, run_id, sent):
+                    sent = _position(each)
+                    subscription.sent()
+                    yield ENVELOPE.message("progress", position=sent.message(), run=message_of(each))
+                    if run_id and each.state != "RUNNING":
+                        return
+                if not is_current:
+                    is_current = True
+                    yield ENVELOPE.current(sent or NO_RUN)
+                if not await subscription.wait():
+                    yield ENVELOPE.heartbeat(sent or NO_RUN)
+            yield ENVELOPE.going_away(sent or NO_RUN, subscription.closing)
 
     async def _news(self, task: str, run_id: int, sent: Position | None) -> list[Run]:
         """The runs that changed since `sent`: how the run before ended comes before the next run."""
@@ -99,12 +88,7 @@ class RunBroadcast:
     def _receive(self, payload: str) -> None:
         with contextlib.suppress(ValueError):
             self._on_change(int(payload))
-        self._wake()
-
-    def _wake(self) -> None:
-        # Those who wait now wake; those who come later wait for the next.
-        self._woken.set()
-        self._woken = asyncio.Event()
+        self.wake()
 
 
 def _position(run: Run | None) -> Position:

@@ -34,9 +34,9 @@ from services.market_session.servicer import MarketSessionServicer
 
 log = get_logger(__name__)
 
-# The session is shown again at least so often, and a heartbeat in between.
+# The session is shown again at least so often, and looked at more often.
 SHOW_SECONDS: Final = 60.0
-PULSE_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 10.0
 # A timer may fire a moment before the wall clock is there.
 SHORTEST_SECONDS: Final = 0.001
 
@@ -51,7 +51,6 @@ class MarketSession(Service):
         self._clock = clock or (WallClock() if settings.clock == "wall" else FeedClock())
         self._shown: SessionAt | None = None
         self._shown_at = 0.0
-        self._pulsed_at = 0.0
         self._time_known = asyncio.Event()
 
     async def start(self) -> None:
@@ -80,7 +79,7 @@ class MarketSession(Service):
         self.broadcast.close("market_session is stopping")
 
     async def _show(self) -> None:
-        """Shows the session at each change and each minute, and a heartbeat now and then."""
+        """Shows the session at each change and each minute."""
         while True:
             delay = self._tick()
             with contextlib.suppress(TimeoutError):
@@ -91,13 +90,13 @@ class MarketSession(Service):
     def _tick(self) -> float:
         """Shows what is due; returns the seconds until there is something to do again, unless the time moves."""
         if (now_ns := self._clock.now_ns()) is None:
-            return PULSE_SECONDS
+            return LOOK_SECONDS
         self._time_known.set()
         try:
             at = self.calendar.session_at(now_ns)
         except ServiceError as error:
             self.set_unhealthy_reason(f"time outside of the calendar: {error.message}")
-            return PULSE_SECONDS
+            return LOOK_SECONDS
         self.set_unhealthy_reason(None)
         now = monotonic()
         if at != self._shown or now - self._shown_at >= SHOW_SECONDS:
@@ -108,12 +107,9 @@ class MarketSession(Service):
             metrics.SESSIONS.inc()
             self.broadcast.send(session)
             self._copy.put(core.session_json(session))
-        elif now - max(self._shown_at, self._pulsed_at) >= PULSE_SECONDS:
-            self._pulsed_at = now
-            self.broadcast.pulse()
         if self._clock.kind == "feed":
-            return PULSE_SECONDS
-        return min(PULSE_SECONDS, max((at.next_session_ns - now_ns) / NS_PER_SECOND, SHORTEST_SECONDS))
+            return LOOK_SECONDS
+        return min(LOOK_SECONDS, max((at.next_session_ns - now_ns) / NS_PER_SECOND, SHORTEST_SECONDS))
 
     async def _watch_closures(self) -> None:
         # With a feed's time the vendor may be the simulator, which is there once there is a time.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
-from services.kit.rpc.cursor import HEARTBEAT_STEPS, Cursor, Subscription, Timers
+from services.kit.rpc.cursor import HEARTBEAT_STEPS, Broadcast, Cursor, Subscription, Timers
 from services.kit.rpc.ring import HOLD_FACTOR, Position, Ring
 from services.kit.rpc.subscribing import first_request, requested_position, serve
 from services.kit.runtime.errors import INVALID_POSITION, ServiceError
@@ -317,3 +317,34 @@ async def test_a_client_that_goes_leaves_nothing_behind() -> None:
         await serving
     assert subscription.closed
     assert asyncio.all_tasks() == before
+
+
+# --- broadcasts
+
+
+async def test_a_broadcast_wakes_all_and_ends_all() -> None:
+    broadcast = Broadcast(10.0)
+    with broadcast.subscription() as one, broadcast.subscription() as other:
+        waits = [asyncio.create_task(each.wait()) for each in (one, other)]
+        await asyncio.sleep(0)
+        broadcast.wake()
+        assert await asyncio.gather(*waits) == [True, True]
+        broadcast.close("stopping")
+        assert (one.closing, other.closing) == ("stopping", "stopping")
+        with broadcast.subscription() as late:
+            assert late.closing == "stopping"
+    gone = one
+    broadcast.close("again")
+    assert gone.closing == "stopping"
+
+
+async def test_who_is_woken_while_busy_does_not_wait() -> None:
+    """A stream that reads a database between two waits misses nothing that changes meanwhile."""
+    broadcast = Broadcast(10.0)
+    with broadcast.subscription() as subscription:
+        broadcast.wake()
+        async with asyncio.timeout(1):
+            assert await subscription.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await subscription.wait()

@@ -1,8 +1,9 @@
 """One client's side of a stream: how it waits for what is to be sent, and where it is in a ring."""
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from services.kit.rpc.ring import Position, Ring
@@ -73,12 +74,16 @@ class Subscription:
         self._timers = timers
         self._error: Exception | None = None
         self._waiter: asyncio.Future[bool] | None = None
+        # True when it was woken while it did not wait.
+        self._is_woken = False
         # None after something was sent.
         self._heartbeat_at: float | None = None
 
     def wake(self) -> None:
-        """There may be something to send."""
-        if self._waiter is not None and not self._waiter.done():
+        """There may be something to send: ends its wait, or the next one."""
+        if self._waiter is None:
+            self._is_woken = True
+        elif not self._waiter.done():
             self._waiter.set_result(True)
 
     def time_is_up(self) -> None:
@@ -109,6 +114,9 @@ class Subscription:
 
     async def wait(self, until: float = math.inf) -> bool:
         """Waits for wake(), or `until` by the event loop's clock; False when a heartbeat is due before."""
+        if self._is_woken:
+            self._is_woken = False
+            return True
         if self._heartbeat_at is None:
             self._heartbeat_at = self._timers.heartbeat_due()
         time = min(until, self._heartbeat_at)
@@ -123,6 +131,37 @@ class Subscription:
             return True
         self._heartbeat_at = None
         return False
+
+
+class Broadcast:
+    """What all streams of a kind have in common: they are woken together, and end together."""
+
+    def __init__(self, heartbeat_seconds: float) -> None:
+        self._timers = Timers(heartbeat_seconds)
+        self._subscriptions: set[Subscription] = set()
+        self._closing: str | None = None
+
+    @contextlib.contextmanager
+    def subscription(self) -> Iterator[Subscription]:
+        """One stream's, while it lasts."""
+        subscription = Subscription(self._timers)
+        subscription.closing = self._closing
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def wake(self) -> None:
+        """There may be something to send to all."""
+        for subscription in self._subscriptions:
+            subscription.wake()
+
+    def close(self, reason: str) -> None:
+        """Ends every stream with going_away, those to come included."""
+        self._closing = reason
+        for subscription in self._subscriptions:
+            subscription.go_away(reason)
 
 
 class Cursor(Subscription):
