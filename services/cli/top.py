@@ -12,7 +12,7 @@ from rich.text import Text
 from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.lists.client import ListCopy, ListRequest, follow_list
+from services.kit.lists.list_client import ListCopy, ListRequest, follow_list
 from services.kit.runtime.clock import monotonic, new_york_time
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Settings

@@ -1,1 +1,1 @@
-"""The browser door: ranked lists as JSON over WebSocket, as consumers of the older system know them."""
+"""The ranked lists as JSON over WebSocket, for browsers and for consumers of the older system."""

@@ -12,10 +12,10 @@ from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Settings
 from services.websocket_server.aggregates import BarBook, BarFollower
 from services.websocket_server.client_hub import ClientHub
+from services.websocket_server.endpoint import listen
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_broadcast import ListBroadcast
 from services.websocket_server.list_follower import ListFollower
-from services.websocket_server.server import listen
 
 HEALTH_CHECK_SECONDS = 1.0
 

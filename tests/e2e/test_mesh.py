@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from tradeul.v1 import market_session_pb2, market_session_pb2_grpc, scanner_pb2, scanner_pb2_grpc
 
-from services.kit.lists.client import ListCopy, follow_list
+from services.kit.lists.list_client import ListCopy, follow_list
 from services.kit.runtime.packaged import checkout
 from tests.support.mesh import TRADEUL, Mesh, processes_below
 

@@ -18,7 +18,7 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, market_session_pb2
 
 from services.cli.local.gateway import admin_socket
 from services.health.service import HealthService
-from services.kit.lists.client import ListCopy, follow_list
+from services.kit.lists.list_client import ListCopy, follow_list
 from services.kit.rpc.server import Host, add_servicer
 from services.kit.runtime import errors
 from services.kit.runtime.lifecycle import Service

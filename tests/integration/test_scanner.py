@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 from tradeul.v1 import data_ingest_pb2, scanner_pb2, session_pb2, stream_pb2
 
 from fastcore.fields import FIELDS
-from services.kit.lists.client import ListCopy
 from services.kit.lists.definitions import load_lists
+from services.kit.lists.list_client import ListCopy
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import ListReader, RunningScanner, running_scanner
 from tests.support.scripted_sequencer import POLL_SECONDS, Response, ScriptedSequencer

@@ -7,7 +7,7 @@ import random
 import pytest
 from tradeul.v1 import scanner_pb2, stream_pb2
 
-from services.kit.lists.client import ListCopy, follow_list
+from services.kit.lists.list_client import ListCopy, follow_list
 from tests.support.running_scanner import RunningScanner, running_scanner
 from tests.support.scripted_sequencer import Response, ScriptedSequencer
 from tests.support.tape import EPOCH, Tape

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.lists.client import ListCopy
+from services.kit.lists.list_client import ListCopy
 
 ADD = scanner_pb2.ListChange.ADD
 REMOVE = scanner_pb2.ListChange.REMOVE

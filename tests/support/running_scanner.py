@@ -9,7 +9,7 @@ import grpc.aio
 from prometheus_client import REGISTRY
 from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 
-from services.kit.lists.client import ListCopy
+from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
 from services.kit.runtime.settings import Settings

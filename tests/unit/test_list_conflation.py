@@ -3,7 +3,7 @@ import random
 import pytest
 from tradeul.v1 import scanner_pb2
 
-from services.kit.lists.client import ListCopy
+from services.kit.lists.list_client import ListCopy
 from services.scanner.conflation import conflate
 from tests.support.list_messages import ADD, REMOVE, RERANK, UPDATE, ListModel, rows_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.kit.lists.client import ListCopy
+from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.ring import Position
 from services.scanner.list_stream import AFTER_LATE, ON_TIME, ListStream, ListSubscription, next_tick
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of

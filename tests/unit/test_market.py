@@ -8,8 +8,8 @@ from tradeul.v1 import frame_pb2, scanner_pb2
 
 from fastcore.market import Market
 from fastcore.ranked_list import RankedList
-from services.kit.lists.client import ListCopy
 from services.kit.lists.definitions import ListSpec, load_lists
+from services.kit.lists.list_client import ListCopy
 from tests.support.tape import EPOCH, Tape, Watched, a_list, check_copy, feed, rows_of, said, watcher
 
 SYMBOLS = [f"S{i:02}" for i in range(60)]

@@ -8,7 +8,7 @@ from tradeul.v1 import scanner_pb2, stream_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.cli.top import render
-from services.kit.lists.client import ListCopy
+from services.kit.lists.list_client import ListCopy
 
 
 def drawn(title: str, row: TickerRow) -> str:
