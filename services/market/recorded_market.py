@@ -21,12 +21,12 @@ from fastcore.market_state import MarketState
 from services.kit.runtime.errors import StartError
 
 VERSION: Final = 1
-# A state of 12,000 symbols is some 70 MB: a second or two of the recorder, which nobody waits for.
+# A state of 12,000 symbols is some 70 MB: a second or two of the recorder.
 LEVEL: Final = 1
 
 
 class RecordedMarket(msgspec.Struct, frozen=True):
-    """What a market file says of itself; the position is the recorded stream's."""
+    """The first line of a market file; the position is the recorded stream's."""
 
     version: int
     date: datetime.date
@@ -38,7 +38,7 @@ class RecordedMarket(msgspec.Struct, frozen=True):
 
 
 def write(path: Path, head: RecordedMarket, state: bytes) -> None:
-    """By one rename, so that the file is whole or not there."""
+    """Writes the file by one rename: it is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.new")
     with fresh.open("wb") as file:
@@ -51,7 +51,7 @@ def write(path: Path, head: RecordedMarket, state: bytes) -> None:
 
 
 def read(path: Path, date: datetime.date) -> tuple[RecordedMarket, MarketState]:
-    """The market of that day; raises StartError, in one line, when it is none or of another version."""
+    """The market of that day; raises StartError, in one line, when it is not readable or of another version."""
     try:
         with gzip.open(path) as file:
             head = msgspec.json.decode(file.readline(), type=RecordedMarket)

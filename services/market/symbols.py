@@ -1,11 +1,11 @@
-"""What a ticker symbol may look like."""
+"""Ticker symbols: their form, and the spellings to look up."""
 
 from fastcore.feed_elements import SYMBOL
 from services.kit.runtime.errors import INVALID_SYMBOL
 
 
 def known_form(symbol: str) -> str:
-    """`symbol`, when it has the form of one; raises INVALID_SYMBOL."""
+    """`symbol`, if it has the form of one; raises INVALID_SYMBOL."""
     if SYMBOL.fullmatch(symbol) is None:
         raise INVALID_SYMBOL.error(
             f"expected a symbol like AAPL or BRK.A ({SYMBOL.pattern}), was {symbol[:50]!r}", symbol=symbol[:50]
@@ -14,7 +14,7 @@ def known_form(symbol: str) -> str:
 
 
 def spellings(symbol: str) -> tuple[str, ...]:
-    """The ways to look a symbol up, in order: as it is, then upper-cased. Raises INVALID_SYMBOL."""
+    """The spellings to look up, in order: as it is, then upper-cased. Raises INVALID_SYMBOL."""
     exact = known_form(symbol)
     upper = exact.upper()
     return (exact,) if exact == upper else (exact, upper)

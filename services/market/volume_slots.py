@@ -56,7 +56,7 @@ class SlotGrid:
         self._starts_ms = np.array(starts, dtype=np.int64) * 1000
 
     def baseline(self, start_ms: NDArray[np.int64], volume: Floats, trades: Floats) -> tuple[SymbolBaseline, int]:
-        """A symbol's baseline, and how many bars were set aside.
+        """A symbol's baseline, and the number of bars set aside.
 
         Args:
             start_ms: starts of 5-minute bars, in ms since 1970 UTC, of any days;

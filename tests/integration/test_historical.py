@@ -550,6 +550,30 @@ async def test_refusals(
     assert await database.fetchval("SELECT count(*) FROM load_jobs") == 0
 
 
+async def test_a_load_whose_process_is_gone_ends_for_its_watchers(
+    stores: Stores, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.historical.loads.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("services.historical.loads.HEARTBEAT_SECONDS", 0.2)
+    async with service(stores) as (_, stub):
+        # A process that has its lock, and dies.
+        other = await asyncpg.connect(stores.database_url)
+        await other.execute("SELECT pg_advisory_lock(hashtext('load'), hashtext('ohlc'))")
+        job_id = await other.fetchval(
+            "INSERT INTO load_jobs (kind, source, first_date, last_date) VALUES ('ohlc', 'rest', $1, $1)"
+            " RETURNING job_id",
+            DAYS[0],
+        )
+        watching = aiter(stub.WatchLoad(historical_pb2.WatchLoadRequest(job_id=job_id)))
+        kinds = [(await anext(watching)).WhichOneof("response") for _ in range(4)]
+        assert kinds == ["opened", "job", "heartbeat", "heartbeat"]
+        other.terminate()
+        async with asyncio.timeout(20):
+            answers = [each async for each in watching]
+        assert answers[-1].ended.state == historical_pb2.LOAD_STATE_INTERRUPTED
+        assert answers[-1].ended.error == "its process was gone before it had ended"
+
+
 async def test_a_stopping_service_says_so_and_its_loads_can_go_on(
     stores: Stores, database: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

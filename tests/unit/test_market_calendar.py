@@ -10,6 +10,7 @@ from services.kit.runtime.clock import NS_PER_SECOND, ns_of
 from services.kit.runtime.errors import ServiceError
 from services.kit.vendor.models import MarketHoliday
 from services.market.calendar import Calendar, Session, TradingDay, nyse_calendar
+from services.market.calendar_client import CalendarClient
 from services.market.closures import Change, Closures, Unusable, read_holidays
 from services.market.dates import parse_date
 from services.market_session import core
@@ -110,6 +111,75 @@ def test_outside_of_the_calendar(nyse: Calendar) -> None:
         with pytest.raises(ServiceError) as caught:
             ask()
         assert caught.value.reason.name == "DATE_OUT_OF_CALENDAR"
+
+
+def test_days_around_a_time_and_a_date(nyse: Calendar) -> None:
+    # From the Wednesday before Good Friday on.
+    calendar = Calendar(nyse.between(date(2026, 4, 1), date(2026, 4, 8)))
+    wednesday, thursday, monday, tuesday, last = calendar.days
+    assert (calendar.first, calendar.last) == (wednesday.date, last.date)
+    assert [day.next_date for day in calendar.days] == [*(each.date for each in calendar.days[1:]), None]
+    # A day is in force from its 04:00 until the next one's.
+    assert calendar.in_force(wednesday.pre_market_start_ns - 1) is None
+    assert calendar.in_force(thursday.pre_market_start_ns - 1) == wednesday
+    assert calendar.in_force(monday.pre_market_start_ns - 1) == thursday
+    assert calendar.in_force(monday.pre_market_start_ns) == monday
+    # A feed begins with its date, though its sessions have not begun.
+    assert calendar.startup_day(monday.pre_market_start_ns - 1) == monday
+    assert calendar.startup_day(ns_of(utc("2026-04-04 12:00"))) == thursday
+    assert (calendar.all_after(monday.date), calendar.all_after(last.date)) == ((tuesday, last), ())
+    assert calendar.all_before(date(2026, 4, 3)) == (wednesday, thursday)
+    found = [calendar.find(on) for on in (monday.date, date(2026, 4, 3), date(2030, 1, 2))]
+    assert found == [monday, None, None]
+    for days in ([], [tuesday, monday], [monday, monday]):
+        with pytest.raises(ValueError, match="expected trading days"):
+            Calendar(days)
+
+
+def test_days_as_messages(nyse: Calendar) -> None:
+    for day in nyse.between(date(2026, 11, 24), date(2026, 11, 30)):
+        assert TradingDay.of_info(day.info()) == day._replace(next_date=None)
+        assert TradingDay.of_frame(day.frame()) == day
+    wrong = nyse.on(date(2026, 11, 24)).info()
+    wrong.market_open_ns = wrong.market_close_ns
+    with pytest.raises(ValueError, match="expected ascending times"):
+        TradingDay.of_info(wrong)
+
+
+class Stub:
+    """market_session, which gives these answers one after the other."""
+
+    def __init__(self, *answers: Exception | list[TradingDay]) -> None:
+        self.answers = list(answers)
+        self.requests: list[market_session_pb2.ListTradingDaysRequest] = []
+
+    async def ListTradingDays(
+        self,
+        request: market_session_pb2.ListTradingDaysRequest,
+        *,
+        timeout: float,  # noqa: ASYNC109 - the name is gRPC's
+    ) -> market_session_pb2.ListTradingDaysResponse:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return market_session_pb2.ListTradingDaysResponse(days=[day.info() for day in answer])
+
+
+class FailedCall(Exception):
+    def details(self) -> str:
+        return "no market_session"
+
+
+async def test_the_client_reads_the_calendar_until_it_has_one(nyse: Calendar) -> None:
+    days = list(nyse.between(date(2026, 4, 1), date(2026, 4, 8)))
+    stub = Stub(FailedCall(), [], days, KeyError("a defect"))
+    client = CalendarClient(stub)
+    calendar = await client.calendar(date(2026, 4, 8))
+    assert [day.date for day in calendar.days] == [day.date for day in days]
+    assert {(each.start_date, each.end_date) for each in stub.requests} == {("2025-04-08", "2026-05-08")}
+    with pytest.raises(KeyError):
+        await client.calendar(date(2026, 4, 8))
 
 
 @pytest.mark.parametrize("text", ["", "2026-3-10", "20260310", "2026-02-30", "2026-W10-2", "10/03/2026", "tomorrow"])

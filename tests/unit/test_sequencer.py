@@ -307,23 +307,6 @@ def test_a_calendar_with_other_hours_of_today() -> None:
     assert rig.trades() == [("A", 1.0)]
 
 
-def test_calendar() -> None:
-    eve = FOUR_OCLOCK - 1
-    assert CALENDAR.in_force(eve) == day_after(-1)
-    assert CALENDAR.in_force(FOUR_OCLOCK) == TODAY
-    assert CALENDAR.in_force(day_after(-5).pre_market_start_ns - 1) is None
-    # A feed's first day is its date, though its sessions have not begun.
-    assert CALENDAR.startup_day(eve) == TODAY
-    weekdays = Calendar([day_after(-4), TODAY])
-    assert weekdays.startup_day(FOUR_OCLOCK - 30 * HOUR) == day_after(-4)._replace(next_date=TODAY.date)
-    assert CALENDAR.all_after(TODAY.date) == CALENDAR.days[6:]
-    assert (CALENDAR.all_after(TODAY.date)[0], CALENDAR.all_after(day_after(4).date)) == (TOMORROW, ())
-    assert CALENDAR.all_before(TODAY.date) == CALENDAR.days[:5]
-    for days in ([], [TOMORROW, TODAY], [TODAY, TODAY]):
-        with pytest.raises(ValueError, match="expected trading days"):
-            Calendar(days)
-
-
 # --- what else is in the stream
 
 
