@@ -208,9 +208,11 @@ async def test_filters(door: httpx.AsyncClient) -> None:
     assert changed["parameters"] == {"sectors": ["Technology"], "min_price": 2}
     assert changed["enabled"] is False
     assert await ok(door, path) == changed
-    # As curl -d sends it.
+    # A page of another origin may send forms unasked: only JSON is taken.
     form = {"content-type": "application/x-www-form-urlencoded"}
-    assert (await ok(door, path, "PATCH", content='{"priority": 7}', headers=form))["priority"] == 7
+    await refused(door, path, 415, "JSON_EXPECTED", "PATCH", content='{"priority": 7}', headers=form)
+    json = {"content-type": "application/json"}
+    assert (await ok(door, path, "PATCH", content='{"priority": 7}', headers=json))["priority"] == 7
     assert await ok(door, path, "DELETE") == {}
     await refused(door, path, 404, "UNKNOWN_FILTER")
     await refused(door, path, 404, "UNKNOWN_FILTER", "DELETE")
@@ -224,7 +226,9 @@ async def test_filter_refusals(door: httpx.AsyncClient) -> None:
     assert "min_prize" in said and "min_price" in said
     await refused(door, path, 400, "INVALID_REQUEST", "POST", json={"name": "Not A Name", "parameters": {}})
     await refused(door, path, 400, "INVALID_REQUEST", "POST", json={"name": "x", "params": {"min_price": 1}})
-    await refused(door, path, 400, "INVALID_REQUEST", "POST", content="{not json")
+    json = {"content-type": "application/json"}
+    await refused(door, path, 400, "INVALID_REQUEST", "POST", content="{not json", headers=json)
+    await refused(door, path, 415, "JSON_EXPECTED", "POST", content="{not json")
     await refused(door, f"{path}/price_range", 400, "INVALID_REQUEST", "PATCH", json={"priority": "first"})
     await refused(door, f"{path}/price_range", 400, "INVALID_REQUEST", "PATCH", json={"enable": False})
 
