@@ -30,7 +30,9 @@ def test_after_a_reset_the_pause_is_the_first_again() -> None:
 
 def test_a_least_bound_holds_for_one_pause() -> None:
     backoff = Backoff(0.1, 2.0, random.Random(1))
-    assert 5.0 <= backoff.next(10.0) <= 10.0
+    backoff.at_least(10.0)
+    backoff.reset()
+    assert 5.0 <= backoff.next() <= 10.0
     assert backoff.next() <= 0.2
 
 

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
-import grpc.aio
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
 from services.kit.rpc.channel import open_channel
+from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
+from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import LENGTH_DELIMITED, only_field
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import wall_ns
 from services.kit.runtime.logging import get_logger
@@ -30,16 +30,6 @@ SILENCE_SECONDS: Final = 15.0
 ACK_SECONDS: Final = 0.05
 # Another sequencer took our place: two that come back at once would fight.
 SUPERSEDED_PAUSE: Final = 10.0
-
-_FIELDS: Final = {field.name: field.number for field in polygon_ws_pb2.SubscribeMarketResponse.DESCRIPTOR.fields}
-OPENED: Final = _FIELDS["opened"]
-BATCH: Final = _FIELDS["batch"]
-CURRENT: Final = _FIELDS["current"]
-HEARTBEAT: Final = _FIELDS["heartbeat"]
-RESET: Final = _FIELDS["reset"]
-GOING_AWAY: Final = _FIELDS["going_away"]
-FEED_GAP: Final = _FIELDS["feed_gap"]
-_BATCH_TAG: Final = bytes((BATCH << 3 | LENGTH_DELIMITED,))
 
 
 class FeedReader:
@@ -67,6 +57,7 @@ class FeedReader:
         self._on_lost = on_lost
         self._set_unhealthy_reason = set_unhealthy_reason
         self._before_batch = before_batch
+        self._backoff = Backoff()
         self._progressed = False
         self._sequenced = asyncio.Event()
         # The newest event of which the lag is known.
@@ -74,92 +65,81 @@ class FeedReader:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        backoff = Backoff()
         async with open_channel(self._target) as channel:
             # Bytes in, bytes out: batches are read where they are.
-            open_stream: Any = channel.stream_stream(METHOD)  # type: ignore[call-arg]
-            while True:
-                self._progressed = False
-                metrics.FEED_CONNECTIONS.inc()
-                why, least_pause = await self._follow(open_stream)
-                if self._progressed:
-                    backoff.reset()
-                pause = backoff.next(least_pause)
-                self._set_unhealthy_reason(f"polygon_ws at {self._target}: {why}")
-                log.warning("stream of polygon_ws ended", reason=why, again_in=pause)
-                await asyncio.sleep(pause)
+            self._open: Any = channel.stream_stream(METHOD)  # type: ignore[call-arg]
+            await reconnecting(self._follow, self._ended, self._backoff)
 
-    async def _follow(self, open_stream: Any) -> tuple[str, float]:
-        """Follows one connection to its end; returns why it ended and how long to stay away at least."""
-        call = open_stream()
+    def _ended(self, reason: str, pause: float) -> None:
+        self._set_unhealthy_reason(f"polygon_ws at {self._target}: {reason}")
+        log.warning("stream of polygon_ws ended", reason=reason, again_in=pause)
+
+    async def _follow(self) -> str:
+        """Follows one connection to its end; returns why it ended."""
+        self._progressed = False
+        metrics.FEED_CONNECTIONS.inc()
         tasks: list[asyncio.Task[Any]] = []
         try:
-            await call.write(self._open_request())
-            reading = asyncio.create_task(self._read(call), name="data_ingest.batches")
-            acks = asyncio.create_task(self._acknowledge(call), name="data_ingest.acks")
-            tasks += (reading, acks)
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                # A defect there is ours: unseen, polygon_ws would keep everything until it is full.
-                acks.result()
-            return await reading
-        except TimeoutError:
-            return f"nothing came for {SILENCE_SECONDS:g} s", 0.0
-        except grpc.aio.AioRpcError as error:
-            least_pause = SUPERSEDED_PAUSE if error.code() is grpc.StatusCode.ABORTED else 0.0
-            return f"{error.code().name}: {error.details()}", least_pause
-        except FeedHole as error:
+            with Connection[bytes](self._open(), SILENCE_SECONDS) as connection:
+                await connection.write(self._open_request())
+                reading = asyncio.create_task(self._read(connection), name="data_ingest.batches")
+                acks = asyncio.create_task(self._acknowledge(connection), name="data_ingest.acks")
+                tasks += (reading, acks)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done():
+                    # A defect there is ours: unseen, polygon_ws would keep everything until it is full.
+                    acks.result()
+                end = await reading
+        except StreamEnded as ended:
+            end = str(ended)
+            if ended.error is not None and ended.error.code() is grpc.StatusCode.ABORTED:
+                self._backoff.at_least(SUPERSEDED_PAUSE)
+        except FeedHole as hole:
             metrics.FEED_HOLES.inc()
-            return str(error), 0.0
+            end = str(hole)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            call.cancel()
+        if self._progressed:
+            self._backoff.reset()
+        return end
 
-    async def _read(self, call: Any) -> tuple[str, float]:
-        """Handles responses until the connection ends; returns as _follow() does."""
+    async def _read(self, connection: Connection[bytes]) -> str:
+        """Handles responses until one ends the connection; returns why. Raises StreamEnded, FeedHole."""
         while True:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                message = await call.read()
-            if message is grpc.aio.EOF:  # type: ignore[attr-defined]
-                code, details = await call.code(), await call.details()
-                least_pause = SUPERSEDED_PAUSE if code is grpc.StatusCode.ABORTED else 0.0
-                return f"ended by the server with {code.name}: {details or 'no details'}", least_pause
-            if self._before_batch is not None and message.startswith(_BATCH_TAG):
+            try:
+                kind, payload = MARKET.read(await connection.read())
+            except ValueError as error:
+                return f"response cannot be read: {error}"
+            if kind == "batch" and self._before_batch is not None:
                 await self._before_batch()
-            if (end := self._handle(message)) is not None:
-                return end, 0.0
+            if (end := self._handle(kind, payload)) is not None:
+                return end
 
-    def _handle(self, message: bytes) -> str | None:
+    def _handle(self, kind: str, payload: memoryview) -> str | None:
         """Handles one response; returns why the connection is to be ended, None to go on."""
-        try:
-            number, payload = only_field(message)
-        except ValueError as error:
-            return f"response cannot be read: {error}"
-        if number == BATCH:
+        if kind == "batch":
             admitted = self._feed.sequence(payload, wall_ns())
             metrics.BATCHES.inc()
             self._sequenced.set()
             if admitted:
                 self._observe_lag()
                 self._on_events(admitted)
-        elif number == OPENED:
+        elif kind == "opened":
             self._feed.set_symbols(polygon_ws_pb2.MarketOpened.FromString(bytes(payload)).symbols)
-        elif number == CURRENT:
+        elif kind == "current":
             self._progressed = True
             self._set_unhealthy_reason(None)
-        elif number == RESET:
+        elif kind == "reset":
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
             self._feed.skip_to(Position.of(reset.position), reset.reason)
             self._on_lost()
-        elif number == GOING_AWAY:
+        elif kind == "going_away":
             self._progressed = True
             return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
-        elif number == FEED_GAP:
+        elif kind == "feed_gap":
             self._gap_reported(polygon_ws_pb2.FeedGap.FromString(bytes(payload)))
-        elif number != HEARTBEAT:
-            return f"expected a response of field {OPENED}-{FEED_GAP}, was field {number}"
         return None
 
     def _observe_lag(self) -> None:
@@ -176,7 +156,7 @@ class FeedReader:
         log.warning("the vendor's line was away", seconds=round((gap.to_ns - gap.from_ns) / 1e9, 3), reason=gap.reason)
         self._on_lost()
 
-    async def _acknowledge(self, call: Any) -> None:
+    async def _acknowledge(self, connection: Connection[bytes]) -> None:
         """Lets polygon_ws forget what is in the stream, a few times a second, until the connection ends."""
         while True:
             await self._sequenced.wait()
@@ -186,9 +166,9 @@ class FeedReader:
                 continue
             ack = stream_pb2.StreamAck(position=position.message())
             try:
-                await call.write(polygon_ws_pb2.SubscribeMarketRequest(ack=ack).SerializeToString())
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                # Whoever reads is told why.
+                await connection.write(polygon_ws_pb2.SubscribeMarketRequest(ack=ack).SerializeToString())
+            except StreamEnded:
+                # The reading task gets it, too.
                 return
             await asyncio.sleep(ACK_SECONDS)
 

@@ -1,12 +1,11 @@
 """The feed's time: follows the sequencer's clock, and finds it again whenever it is back."""
 
-import asyncio
 from collections.abc import Callable
 
-import grpc.aio
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
 from services.kit.rpc.channel import open_channel
+from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import FeedClock
 from services.kit.runtime.logging import get_logger
@@ -26,23 +25,28 @@ class ClockFollower:
         self._clock = clock
         self._on_time = on_time
         self._epoch = 0
+        self._backoff = Backoff()
 
     async def run(self) -> None:
         """Follows until cancelled."""
-        backoff = Backoff()
         async with open_channel(self._target) as channel:
-            stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
-            while True:
-                try:
-                    # The sequencer starts after us: it needs our calendar.
-                    async for answer in stub.WatchClock(data_ingest_pb2.WatchClockRequest(), wait_for_ready=True):
-                        backoff.reset()
-                        self._take(answer)
-                    reason = "ended by the server"
-                except grpc.aio.AioRpcError as error:
-                    reason = f"{error.code().name}: {error.details()}"
-                log.info("the sequencer's clock went away", reason=reason)
-                await asyncio.sleep(backoff.next())
+            self._stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
+            await reconnecting(self._follow, self._ended, self._backoff)
+
+    def _ended(self, reason: str, _: float) -> None:
+        log.info("the sequencer's clock went away", reason=reason)
+
+    async def _follow(self) -> str:
+        """Follows one connection to its end; returns why it ended."""
+        # The sequencer starts after us: it needs our calendar. Its clock may stand still for long.
+        call = self._stub.WatchClock(data_ingest_pb2.WatchClockRequest(), wait_for_ready=True)
+        try:
+            with Connection[data_ingest_pb2.WatchClockResponse](call, None) as connection:
+                while True:
+                    self._take(await connection.read())
+                    self._backoff.reset()
+        except StreamEnded as ended:
+            return str(ended)
 
     def _take(self, answer: data_ingest_pb2.WatchClockResponse) -> None:
         if not answer.HasField("event_time"):

@@ -32,10 +32,11 @@ class StreamEnded(Exception):
 class Connection(Generic[ResponseT]):
     """One streaming call, which is cancelled when the context is left.
 
-    It has ended when nothing was received for `silence_seconds`; before the first response `first_seconds`, if given.
+    It has ended when nothing was received for `silence_seconds`, None for any time; before the first response
+    `first_seconds`, if given.
     """
 
-    def __init__(self, call: Any, silence_seconds: float, first_seconds: float | None = None) -> None:
+    def __init__(self, call: Any, silence_seconds: float | None, first_seconds: float | None = None) -> None:
         self._call = call
         self._responses = aiter(call)
         self._silence_seconds = silence_seconds

@@ -29,14 +29,19 @@ class Backoff:
         self._first = first
         self._longest = longest
         self._bound = first
+        self._least_bound = 0.0
         self._uniform = (rng or random).uniform
 
     def reset(self) -> None:
         """The attempt came to something: the next pause is the first again."""
         self._bound = self._first
 
-    def next(self, least_bound: float = 0.0) -> float:
-        """The seconds to wait now, between half of the bound and all of it. `least_bound`: for this pause only."""
-        bound = max(self._bound, least_bound)
+    def at_least(self, bound: float) -> None:
+        """The next pause, and only that, has at least this bound."""
+        self._least_bound = bound
+
+    def next(self) -> float:
+        """The seconds to wait now, between half of the bound and all of it."""
+        bound, self._least_bound = max(self._bound, self._least_bound), 0.0
         self._bound = min(2 * self._bound, self._longest)
         return round(self._uniform(bound / 2, bound), 4)
