@@ -1,5 +1,6 @@
 """The trading day in force: when the next one begins, and which event times are admitted on it."""
 
+import asyncio
 import datetime
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -8,6 +9,7 @@ from fastcore.admission import MAX_TIME, Admission
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.logging import get_logger
 from services.market.calendar import Calendar, TradingDay
+from services.market.calendar_client import CalendarClient
 
 log = get_logger(__name__)
 
@@ -68,6 +70,12 @@ class DayInForce:
             self._enter(known)
         else:
             self._set_later()
+
+    async def follow_calendar(self, client: CalendarClient) -> None:
+        """Takes over newer calendars, with each day that begins and every half hour, until cancelled."""
+        day_began = asyncio.Event()
+        self.listen(day_began.set)
+        await client.follow(lambda: self._sequencer.day.date, day_began, self.set_calendar)
 
     def follow_clock(self, now_ns: int) -> None:
         """With the wall clock: begins the day of `now_ns`, before anything of that time is admitted or marked."""
