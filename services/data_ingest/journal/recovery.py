@@ -18,8 +18,9 @@ from services.data_ingest.journal.files import (
     read_records,
 )
 from services.kit.lists.definitions import ListSpec
+from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, frame_parts, only_field
+from services.kit.rpc.wire import fields, only_field
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay
@@ -135,9 +136,9 @@ class _Reader:
                 for number, first, start, end in fields(entry):
                     if number != _ENTRY["frames"]:
                         continue
-                    parts = frame_parts(entry[start:end])
-                    if parts.sequence > self._first:
-                        self._baselines[parts.sequence] = bytes(entry[first:end])
+                    sequence = read_frame(entry[start:end]).position.sequence
+                    if sequence > self._first:
+                        self._baselines[sequence] = bytes(entry[first:end])
                     elif file.position.sequence == state.baselines_after:
                         rows.apply(entry[start:end])
         self._rows.take_baselines(rows)
@@ -158,7 +159,7 @@ class _Reader:
             for entry in _records(self._directory.path_of(file)):
                 for number, first, start, end in fields(entry):
                     if number == _ENTRY["frames"]:
-                        sequence = frame_parts(entry[start:end]).sequence
+                        sequence = read_frame(entry[start:end]).position.sequence
                         if sequence != newest + 1:
                             # Baselines are elsewhere: who needs them asks for the whole market.
                             self._messages.clear()
@@ -180,7 +181,7 @@ class _Reader:
     def _take_entry(self, entry: memoryview) -> None:
         for number, first, start, end in fields(entry):
             if number == _ENTRY["frames"]:
-                self._take_baselines_before(frame_parts(entry[start:end]).sequence)
+                self._take_baselines_before(read_frame(entry[start:end]).position.sequence)
                 self._take_frame(bytes(entry[first:end]))
             elif number == _ENTRY["feed"]:
                 self._feed = Position.of(journal_pb2.JournalEntry.FromString(bytes(entry[first:end])).feed)
@@ -188,14 +189,13 @@ class _Reader:
                 self._identities.append(bytes(entry[start:end]))
 
     def _take_frame(self, message: bytes) -> None:
-        _, frame = only_field(message)
-        parts = frame_parts(frame)
-        if (parts.epoch, parts.sequence) != (self._epoch, self._sequence + 1):
-            raise Damaged(f"expected frame {self._epoch}/{self._sequence + 1}, was {parts.epoch}/{parts.sequence}")
-        self._apply(frame)
-        if parts.kind == _TRADING_DAY:
-            self._day = TradingDay.of_frame(frame_pb2.TradingDay.FromString(bytes(parts.body)))
-        self._sequence = parts.sequence
+        frame = read_frame(only_field(message)[1])
+        if frame.position != (self._epoch, self._sequence + 1):
+            raise Damaged(f"expected frame {self._epoch}/{self._sequence + 1}, was {frame.position}")
+        self._apply(frame.encoded)
+        if frame.kind == _TRADING_DAY:
+            self._day = TradingDay.of_frame(frame_pb2.TradingDay.FromString(bytes(frame.body)))
+        self._sequence = frame.position.sequence
         self._messages.append(message)
 
 

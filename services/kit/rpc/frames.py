@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import frame_parts
+from services.kit.rpc.wire import fields, read_varint
 
 
 class StreamHole(Exception):
@@ -23,7 +23,24 @@ class Frame(NamedTuple):
     body: memoryview
     encoded: memoryview
     # True if it is frame 1 of a later epoch: what was there before is no longer of any use.
-    begins_market: bool
+    begins_market: bool = False
+
+
+def read_frame(encoded: memoryview) -> Frame:
+    """Takes an encoded Frame apart; raises ValueError when its first field is not its position."""
+    parts = fields(encoded)
+    number, _, start, end = next(parts, (0, 0, 0, 0))
+    if number != 1:
+        raise ValueError(f"expected a frame to begin with its position (field 1), was field {number}")
+    position = encoded[start:end]
+    epoch = sequence = 0
+    for part, _, index, _ in fields(position):
+        if part == 1:
+            epoch, _ = read_varint(position, index)
+        elif part == 2:
+            sequence, _ = read_varint(position, index)
+    kind, _, start, end = next(parts, (0, 0, 0, 0))
+    return Frame(Position(epoch, sequence), kind, encoded[start:end], encoded)
 
 
 def next_frame(encoded: memoryview, last: Position | None) -> Frame:
@@ -32,10 +49,12 @@ def next_frame(encoded: memoryview, last: Position | None) -> Frame:
     Raises StreamHole when it is not the next one, FrameError when it cannot be read.
     """
     try:
-        epoch, sequence, kind, body = frame_parts(encoded)
+        frame = read_frame(encoded)
     except ValueError as error:
         raise FrameError(f"frame cannot be read: {error}") from error
-    begins_market = sequence == 1 and (last is None or epoch > last.epoch)
-    if not begins_market and (last is None or (epoch, sequence) != (last.epoch, last.sequence + 1)):
+    epoch, sequence = frame.position
+    if sequence == 1 and (last is None or epoch > last.epoch):
+        return frame._replace(begins_market=True)
+    if last is None or frame.position != (last.epoch, last.sequence + 1):
         raise StreamHole(f"expected the frame after {last}, was {epoch}/{sequence}")
-    return Frame(Position(epoch, sequence), kind, body, encoded, begins_market)
+    return frame

@@ -5,7 +5,6 @@ and how to put encoded bytes into a wrapper of their own.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -87,30 +86,3 @@ def only_field(data: bytes | memoryview) -> tuple[int, memoryview]:
     if index + size != len(view):
         raise ValueError(f"expected one field of {len(view) - index} bytes, field {tag >> 3} has {size}")
     return tag >> 3, view[index:]
-
-
-class FrameParts(NamedTuple):
-    """An encoded Frame taken apart: its position, and which body it has."""
-
-    epoch: int
-    sequence: int
-    # Field number in Frame; 0 when it has none.
-    kind: int
-    body: memoryview
-
-
-def frame_parts(frame: memoryview) -> FrameParts:
-    """Takes an encoded Frame apart; raises ValueError when its first field is not its position."""
-    parts = fields(frame)
-    number, _, start, end = next(parts, (0, 0, 0, 0))
-    if number != 1:
-        raise ValueError(f"expected a frame to begin with its position (field 1), was field {number}")
-    position = frame[start:end]
-    epoch = sequence = 0
-    for part, _, index, _ in fields(position):
-        if part == 1:
-            epoch, _ = read_varint(position, index)
-        elif part == 2:
-            sequence, _ = read_varint(position, index)
-    kind, _, start, end = next(parts, (0, 0, 0, 0))
-    return FrameParts(epoch, sequence, kind, frame[start:end])
