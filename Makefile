@@ -29,12 +29,12 @@ run: $(CORE)  ## Run the whole mesh on http://localhost:8000 until Ctrl-C
 test: $(CORE) $(DEV)  ## Run all tests; ARGS='tests/unit -k filters' runs some
 	$(BIN)/python -m pytest $(ARGS)
 
-# The core's own tests, and those of the services' that give it the oddest input.
+# The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \
 	$(addprefix tests/unit/test_,compiled_core.py feed_decoder.py filter_parser.py filters.py market.py ranked_list.py \
 	rounding.py suspect_prints.py wire.py)
 
-# A copy of the tree, with a core of its own: $(call copy_to,FOLDER)
+# A copy of the tree with its own core: $(call copy_to,FOLDER)
 TREE := $(wildcard fastcore services tests bench tools gateway protos docs) setup.py pyproject.toml README.md
 define copy_to
 	@mkdir -p $(1)
@@ -44,18 +44,18 @@ endef
 
 test-checked: $(CORE) $(DEV)  ## Run the core's tests on a build with bounds checks, in build/checked
 	$(call copy_to,build/checked)
-	@echo "Compiling the core with bounds checks: about 3 minutes when all of it is new"
+	@echo "Compiling the core with bounds checks: about 3 minutes for all of it"
 	@cd build/checked && FASTCORE_DEBUG=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	@grep -rlq 'RaiseBufferIndexError(' build/checked/build/cython || { echo "The build has no bounds checks"; exit 1; }
 	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest $(or $(ARGS),$(CORE_TESTS))
 
-# Python comes without the sanitizers, so they are loaded before it, and it may neither manage memory by itself nor be
-# blamed for what it leaves to the operating system at its end.
+# Python is built without the sanitizers, so they are loaded before it. It must not manage memory itself, and leaks that
+# it leaves to the operating system at exit are not reported.
 SANITIZERS = $(foreach each,asan ubsan,$(shell $(or $(CC),cc) -print-file-name=lib$(each).so))
 
 test-sanitized: $(CORE) $(DEV)  ## Run the core's tests on a build with the address and undefined-behaviour sanitizers
 	$(call copy_to,build/sanitized)
-	@echo "Compiling the core with sanitizers: about 3 minutes when all of it is new"
+	@echo "Compiling the core with sanitizers: about 3 minutes for all of it"
 	@cd build/sanitized && FASTCORE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	cd build/sanitized && LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		PYTHONMALLOC=malloc $(CURDIR)/$(BIN)/python -m pytest -o timeout=600 $(or $(ARGS),$(CORE_TESTS))
@@ -66,7 +66,7 @@ test-newest:  ## Run the unit tests with the newest versions instead of those of
 bench: $(CORE) $(DEV)  ## Run the benchmarks and write build/bench.json; PARTS=core or PARTS=mesh runs some
 	$(BIN)/python -m bench $(PARTS)
 
-bench-small: $(CORE) $(DEV)  ## Run every benchmark once, in small: it still works, its contestants agree; no figure counts
+bench-small: $(CORE) $(DEV)  ## Run every benchmark once, in small, to check that it works; its figures mean nothing
 	$(BIN)/python -m bench --small $(PARTS)
 
 lint: $(CORE) $(DEV)  ## Check style and types

@@ -9,7 +9,7 @@ import shlex
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -218,22 +218,36 @@ async def test_wrong_own_lists(client: httpx.AsyncClient, body: dict[str, Any], 
 
 
 async def test_malformed_json_is_a_400(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/api/v1/scanner/scans:query", content=b'{"filter": ')
+    headers = {"content-type": "application/json"}
+    answer = await client.post("/api/v1/scanner/scans:query", content=b'{"filter": ', headers=headers)
     assert answer.status_code == 400
     assert answer.json()["code"] == 3
 
 
-def documented_requests() -> list[tuple[str, str, str | None]]:
-    """Method, path and body of every curl command in the README and in docs/, in their order."""
+class DocumentedRequest(NamedTuple):
+    """What a curl command sends."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: str | None
+
+
+def documented_requests() -> list[DocumentedRequest]:
+    """Every curl command in the README and in docs/, in order."""
     pages = [checkout() / "README.md", *sorted((checkout() / "docs").glob("*.md"))]
     lines = "\n".join(page.read_text(encoding="utf-8") for page in pages).replace("\\\n", " ")
     requests = []
     for command in re.findall(r"^    curl .*$", lines, re.MULTILINE):
         _, *arguments = shlex.split(command, comments=True)
-        options, urls = getopt.gnu_getopt(arguments, "NX:d:")
+        options, urls = getopt.gnu_getopt(arguments, "NX:d:H:")
         given = dict(options)
         body = given.get("-d")
-        requests.append((given.get("-X", "GET" if body is None else "POST"), urls[0].partition(":8000")[2], body))
+        # With -d and without -H, curl sends a form.
+        headers = {} if body is None else {"content-type": "application/x-www-form-urlencoded"}
+        headers |= dict(re.findall(r"(\S+): (.+)", value.lower())[0] for option, value in options if option == "-H")
+        method = given.get("-X", "GET" if body is None else "POST")
+        requests.append(DocumentedRequest(method, urls[0].partition(":8000")[2], headers, body))
     return requests
 
 
@@ -241,8 +255,8 @@ async def test_every_curl_command_of_the_docs_works(client: httpx.AsyncClient) -
     requests = documented_requests()
     assert len(requests) > 15
     try:
-        for method, path, body in requests:
-            async with client.stream(method, path, content=body) as answer:
+        for method, path, headers, body in requests:
+            async with client.stream(method, path, content=body, headers=headers) as answer:
                 assert answer.status_code == 200, f"{method} {path}: {(await answer.aread()).decode()}"
                 if ":watch" in path:
                     await read_events(answer, until="snapshot")
