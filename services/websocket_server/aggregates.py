@@ -10,8 +10,7 @@ from tradeul.v1 import bars_pb2, bars_pb2_grpc, frame_pb2, market_data_pb2
 
 from fastcore.row_json import instant_json
 from services.kit.lists.list_json import text_json
-from services.kit.rpc.channel import open_channel
-from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address

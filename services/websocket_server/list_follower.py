@@ -7,7 +7,7 @@ import grpc.aio
 from tradeul.v1 import scanner_pb2, stream_pb2
 
 from services.kit.lists.list_json import ListHole
-from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff

@@ -13,8 +13,7 @@ from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
-from services.kit.rpc.channel import open_channel
-from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
 from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff

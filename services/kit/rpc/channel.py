@@ -1,9 +1,15 @@
-"""How a service reaches another one."""
+"""How a service reaches another one: a channel, a stream as one connection, and coming back when that has ended."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import grpc
 import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.settings import Address
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -22,6 +28,13 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
+# The same request would fail again.
+FINAL_CODES: Final = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
+)
+
+ResponseT = TypeVar("ResponseT")
+
 
 def open_channel(target: Address | str) -> grpc.aio.Channel:
     """A channel to `target`; it connects when first used and again whenever the peer is back. Close it."""
@@ -33,3 +46,80 @@ def reason_name(error: grpc.aio.AioRpcError) -> str:
     info = error_details_pb2.ErrorInfo()
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three methods that are used
     return info.reason if status is not None and any(detail.Unpack(info) for detail in status.details) else ""
+
+
+class StreamEnded(Exception):
+    """The connection has ended, for the reason that the message says."""
+
+    def __init__(self, reason: str, error: grpc.aio.AioRpcError | None = None) -> None:
+        super().__init__(reason)
+        # What the server ended it with, if that was an error.
+        self.error = error
+
+    @property
+    def is_refusal(self) -> bool:
+        """True if the same request would fail again."""
+        return self.error is not None and self.error.code() in FINAL_CODES
+
+
+class Connection(Generic[ResponseT]):
+    """One streaming call, which is cancelled when the context is left.
+
+    It has ended when nothing was received for `silence_seconds`, None for any time; before the first response
+    `first_seconds`, if given.
+    """
+
+    def __init__(self, call: Any, silence_seconds: float | None, first_seconds: float | None = None) -> None:
+        self._call = call
+        self._responses = aiter(call)
+        self._silence_seconds = silence_seconds
+        self._patience = first_seconds or silence_seconds
+
+    def __enter__(self) -> "Connection[ResponseT]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call.cancel()
+
+    async def read(self) -> ResponseT:
+        """The next response; raises StreamEnded."""
+        try:
+            async with asyncio.timeout(self._patience):
+                response: ResponseT = await anext(self._responses)
+        except StopAsyncIteration:
+            raise StreamEnded(f"ended by the server: {await self._call.details() or 'no details'}") from None
+        except TimeoutError:
+            raise StreamEnded(f"nothing was received for {self._patience:g} s") from None
+        except grpc.aio.AioRpcError as error:
+            raise _ended_by(error) from error
+        self._patience = self._silence_seconds
+        return response
+
+    async def write(self, request: Any) -> None:
+        """Sends a request; raises StreamEnded."""
+        try:
+            await self._call.write(request)
+        except grpc.aio.AioRpcError as error:
+            raise _ended_by(error) from error
+        except asyncio.InvalidStateError:
+            # The call had ended before.
+            code, details = await self._call.code(), await self._call.details()
+            raise StreamEnded(f"ended with {code.name}: {details or 'no details'}") from None
+
+
+async def reconnecting(
+    follow: Callable[[], Awaitable[str]], on_end: Callable[[str, float], None], backoff: Backoff
+) -> NoReturn:
+    """Calls `follow` again and again, which returns why its connection ended; `on_end` gets that and the pause.
+
+    `follow` resets the backoff when the connection came to something.
+    """
+    while True:
+        reason = await follow()
+        pause = backoff.next()
+        on_end(reason, pause)
+        await asyncio.sleep(pause)
+
+
+def _ended_by(error: grpc.aio.AioRpcError) -> StreamEnded:
+    return StreamEnded(f"{error.code().name}: {error.details()}", error)

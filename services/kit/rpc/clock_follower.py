@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
-from services.kit.rpc.channel import open_channel
-from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import FeedClock
 from services.kit.runtime.logging import get_logger

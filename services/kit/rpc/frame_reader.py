@@ -13,8 +13,7 @@ import grpc.aio
 from prometheus_client import Counter
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
-from services.kit.rpc.channel import open_channel
-from services.kit.rpc.connection import Connection, StreamEnded, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
