@@ -5,13 +5,12 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import click
 from pydantic import BaseModel
 
 from services.kit.runtime.errors import SettingsError
-from services.kit.runtime.redaction import redact_parameters
+from services.kit.runtime.redaction import without_passwords
 from services.kit.runtime.settings import VARIABLES, Settings
 
 PREFIX = "TRADEUL_"
@@ -46,13 +45,6 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)
     return "" if value is None else str(value)
-
-
-def without_passwords(url: str) -> str:
-    """The URL with *** in place of the user's password and of parameters that are passwords or keys."""
-    if password := urlsplit(url).password:
-        url = url.replace(f":{password}@", ":***@", 1)
-    return redact_parameters(url)
 
 
 def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Setting]:

@@ -96,8 +96,8 @@ class Aggregates:
             del answer["results"], answer["count"]
         if more:
             bounds = f"{begin}/{more[0].t}" if descending else f"{more[0].t}/{end}"
-            asked = f"adjusted={str(adjusted).lower()}&limit={limit}&sort={'desc' if descending else 'asc'}"
-            answer["next_url"] = f"{base}{path.rsplit('/', 2)[0]}/{bounds}?{asked}"
+            parameters = f"adjusted={str(adjusted).lower()}&limit={limit}&sort={'desc' if descending else 'asc'}"
+            answer["next_url"] = f"{base}{path.rsplit('/', 2)[0]}/{bounds}?{parameters}"
         return answer
 
     def grouped(self, text: str, query: Query) -> Answer:

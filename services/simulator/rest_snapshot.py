@@ -33,8 +33,8 @@ class Snapshots:
     def all(self, query: Query) -> Callable[[], str]:
         """Taken at the time of the call; its JSON may be written on a thread."""
         index = self._market.universe.index
-        if asked := query.get("tickers"):
-            symbols = np.array([index[name] for name in asked.split(",") if name in index], dtype=np.int64)
+        if tickers := query.get("tickers"):
+            symbols = np.array([index[name] for name in tickers.split(",") if name in index], dtype=np.int64)
         else:
             symbols = self._market.universe.by_ticker
         write = self._texts(symbols)

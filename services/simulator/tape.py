@@ -59,7 +59,7 @@ class Tape:
     """One trading day's messages from a minute on.
 
     With `with_quotes` there are quotes too. `second(s)` gives the messages due in second s of the
-    day (since 04:00), in order; seconds are asked for one after the other from `next_second`.
+    day (since 04:00), in order; seconds are played one after the other from `next_second`.
     """
 
     def __init__(self, plans: Plans, day: MarketDay, first_minute: int = 0) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.kit.runtime.packaged import FOR_THE_MESH, Packaged, checkout
+from services.kit.runtime.packaged import FOR_THE_MESH, MIGRATIONS, Packaged, checkout
 from tests.support.mesh import Mesh
 
 # What is not tracked: made anew, or not a part of what is built.
@@ -121,7 +121,7 @@ def test_what_is_missing_is_named_at_once(installed: Installed, file: Packaged, 
 
 
 def test_migrate_without_migrations_is_an_error(installed: Installed, tmp_path: Path) -> None:
-    folder = installed.site_packages / "services" / "kit" / "migrations"
+    folder = installed.site_packages.joinpath(*MIGRATIONS.package.split("."), MIGRATIONS.name)
     away = tmp_path / "away"
     folder.rename(away)
     folder.mkdir()

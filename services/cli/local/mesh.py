@@ -12,8 +12,8 @@ from services.cli.local.process import ProcessSpec, Ready
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.packaged import check_installed
+from services.kit.runtime.redaction import without_passwords
 from services.kit.runtime.settings import STANDS_FOR, Address, Settings
-from services.kit.stores.database import without_password
 from services.modules import GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
 
 MIGRATE: Final = "migrate"
@@ -81,9 +81,9 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
 def stores_of(settings: Settings) -> str:
     """Returns, for people, whose data are used and where they are."""
     whose = "the simulator's" if settings.uses_simulator else "the vendor's"
-    urls = [without_password(url) for url in (settings.database_url, settings.redis_url) if url]
+    urls = [without_passwords(url) for url in (settings.database_url, settings.redis_url) if url]
     if settings.is_replay and settings.redis_url:
-        urls.remove(without_password(settings.redis_url))
+        urls.remove(without_passwords(settings.redis_url))
     return f"{whose}, in {', '.join([str(settings.market_dir), *urls])}"
 
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 HIDDEN: Final = "***"
@@ -45,6 +45,13 @@ def redact(text: str) -> str:
 def redact_parameters(text: str) -> str:
     """Returns the text with *** in place of the values of parameters that are named as passwords or keys."""
     return _PARAMETER.sub(rf"\1\2{HIDDEN}", text)
+
+
+def without_passwords(url: str) -> str:
+    """Returns the URL with *** in place of the user's password and of parameters that are passwords or keys."""
+    if password := urlsplit(url).password:
+        url = url.replace(f":{password}@", f":{HIDDEN}@", 1)
+    return redact_parameters(url)
 
 
 def reason_of(error: BaseException) -> str:

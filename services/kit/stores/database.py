@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from prometheus_client import Counter
@@ -12,7 +11,7 @@ from prometheus_client import Counter
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import STORE_UNAVAILABLE, StartError
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.redaction import reason_of
+from services.kit.runtime.redaction import reason_of, without_passwords
 
 log = get_logger(__name__)
 
@@ -41,14 +40,6 @@ def store_unavailable(
         raise STORE_UNAVAILABLE.error(f"the database {outcome}: {reason_of(error)}") from error
 
 
-def without_password(url: str) -> str:
-    """Returns the URL with *** in place of the password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
-
-
 async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) -> asyncpg.Pool:
     """Opens a pool whose first connection works, waiting up to `wait_seconds` for the server; the caller closes it.
 
@@ -62,10 +53,10 @@ async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) 
             return await asyncpg.create_pool(url, min_size=1, max_size=max_size, command_timeout=60)
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
             if monotonic() >= deadline:
-                raise StartError(f"no database at {without_password(url)}: {reason_of(error)}") from error
-            log.warning("database not there yet", url=without_password(url), error=reason_of(error))
+                raise StartError(f"no database at {without_passwords(url)}: {reason_of(error)}") from error
+            log.warning("database not there yet", url=without_passwords(url), error=reason_of(error))
         except asyncpg.PostgresError as error:
-            raise StartError(f"database at {without_password(url)} refuses: {reason_of(error)}") from error
+            raise StartError(f"database at {without_passwords(url)} refuses: {reason_of(error)}") from error
         await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -88,9 +79,9 @@ async def claim_market(url: str, market: str) -> None:
         finally:
             await connection.close()
     except DATABASE_ERRORS as error:
-        raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
+        raise StartError(f"database at {without_passwords(url)}: {reason_of(error)}") from error
     if holder != market:
-        raise OtherMarketError(other_market(f"the database at {without_password(url)}", holder, market))
+        raise OtherMarketError(other_market(f"the database at {without_passwords(url)}", holder, market))
 
 
 def other_market(store: str, holder: str, market: str) -> str:

@@ -14,8 +14,8 @@ import asyncpg
 
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.packaged import MIGRATIONS
-from services.kit.runtime.redaction import reason_of
-from services.kit.stores.database import DATABASE_ERRORS, without_password
+from services.kit.runtime.redaction import reason_of, without_passwords
+from services.kit.stores.database import DATABASE_ERRORS
 
 # Any number that nobody else locks in this database.
 LOCK: Final = 7_208_115_306
@@ -40,7 +40,7 @@ async def migrate(url: str, up_to: str | None = None) -> list[str]:
     try:
         connection = await asyncpg.connect(url, timeout=10)
     except DATABASE_ERRORS as error:
-        raise StartError(f"database at {without_password(url)}: {reason_of(error)}") from error
+        raise StartError(f"database at {without_passwords(url)}: {reason_of(error)}") from error
     try:
         return await _apply_pending(connection, [file for file in files if up_to is None or file.stem <= up_to])
     finally:

@@ -11,8 +11,8 @@ import msgspec
 
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.redaction import reason_of
-from services.kit.stores.database import DATABASE_ERRORS, without_password
+from services.kit.runtime.redaction import reason_of, without_passwords
+from services.kit.stores.database import DATABASE_ERRORS
 
 log = get_logger(__name__)
 
@@ -99,7 +99,7 @@ async def follow_notifications(
             on_failure()
             pause = backoff.next()
             log.warning(
-                "notifications cannot be followed", channel=channel, url=without_password(url),
+                "notifications cannot be followed", channel=channel, url=without_passwords(url),
                 reason=reason_of(error), again_in=pause,
             )  # fmt: skip
             await asyncio.sleep(pause)
