@@ -1,4 +1,4 @@
-"""What data_ingest counts beside the metrics that all services share."""
+"""The metrics of data_ingest beside those that all services share."""
 
 from typing import Final
 
@@ -9,9 +9,9 @@ from services.kit.runtime.metrics import FRAMES, LAG_SECONDS, REJECTED, SLOW_SUB
 SERVICE: Final = "data_ingest"
 
 FEED_CONNECTIONS = Counter("tradeul_sequencer_feed_connections", "Times the stream of polygon_ws was opened.")
-FEED_HOLES = Counter("tradeul_sequencer_feed_holes", "Times a batch of polygon_ws was missing, and asked for again.")
-FEED_RESETS = Counter("tradeul_sequencer_feed_resets", "Times polygon_ws had dropped batches before they were taken.")
-LOST_BATCHES = Counter("tradeul_sequencer_lost_batches", "Batches that polygon_ws had dropped before they were taken.")
+FEED_HOLES = Counter("tradeul_sequencer_feed_holes", "Times a batch of polygon_ws was missing, and requested again.")
+FEED_RESETS = Counter("tradeul_sequencer_feed_resets", "Times polygon_ws dropped batches before they were sequenced.")
+LOST_BATCHES = Counter("tradeul_sequencer_lost_batches", "Batches that polygon_ws dropped before they were sequenced.")
 UNKNOWN_CONDITIONS = Counter(
     "tradeul_unknown_condition_trades", "Trades accepted with a sale condition that the rules do not know."
 )
@@ -27,17 +27,17 @@ SYMBOLS = Gauge("tradeul_symbols", "Symbols in the table.")
 HELD_FRAMES = Gauge("tradeul_sequencer_held_frames", "Frames in the ring.")
 HELD_BYTES = Gauge("tradeul_sequencer_held_bytes", "Bytes of these frames.")
 DROPPED_BARS = Counter("tradeul_bar_batches_dropped", "Bar batches that a slow watcher of bars was not sent.")
-SLOW_EVENTS = Counter("tradeul_sequencer_slow_readers", "Times a reader fell behind the ring and got the whole state.")
-STATE_SECONDS = Histogram("tradeul_whole_state_seconds", "How long putting together a whole state took.")
+SLOW_EVENTS = Counter("tradeul_sequencer_slow_readers", "Times a reader fell behind the ring and got a snapshot.")
+STATE_SECONDS = Histogram("tradeul_whole_state_seconds", "How long making a snapshot of the market took.")
 JOURNAL_BYTES = Counter("tradeul_journal_bytes", "Bytes written to the journal.")
 JOURNAL_ENTRIES = Counter("tradeul_journal_entries", "Entries written to the journal.")
 JOURNAL_FAILURES = Counter("tradeul_journal_failures", "Times the journal was abandoned because it could not be kept.")
 JOURNAL_KEPT = Gauge("tradeul_journal_kept", "1 while the stream is written to the journal, else 0.")
 JOURNAL_MARKET_SECONDS = Histogram(
-    "tradeul_journal_market_seconds", "How long the stream waited while its market was taken for the journal."
+    "tradeul_journal_market_seconds", "How long the stream waited while its market was copied for the journal."
 )
 LOWERED_VOLUMES = Counter(
-    "tradeul_lowered_volumes", "Bars that told of fewer shares since 04:00 than had been counted: corrections."
+    "tradeul_lowered_volumes", "Bars with fewer shares since 04:00 than had been counted: corrections."
 )
 FEED_GAPS = Counter("tradeul_feed_gaps", "Times the vendor's line was away and came back.")
 

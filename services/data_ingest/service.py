@@ -20,7 +20,7 @@ from services.kit.runtime.settings import Settings
 from services.kit.vendor.client import VendorClient
 from services.market.calendar_client import CalendarClient
 
-# What asks the vendor tries again by itself, and soon notices that it is back.
+# Few attempts a request: whoever makes it tries again, and so notices soon that the vendor is back.
 VENDOR_ATTEMPTS: Final = 3
 VENDOR_PAUSE_SECONDS: Final = 5.0
 

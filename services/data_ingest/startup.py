@@ -38,7 +38,7 @@ WITH_ATR: Final = 0.9
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """What the stream begins with: its first day, what the journal holds of it, or what its recording began with.
+    """The beginning of the stream: its first day, the journal's market of that day, or the recorded one.
 
     `now_ns`: the feed's time.
     """
@@ -95,7 +95,7 @@ async def find(directory: JournalDirectory, day: TradingDay, now_ns: int) -> Rec
         log.info("journal is of another day", date=str(found.day.date), today=str(day.date))
         return None
     if found.rows.now_ns > now_ns + AHEAD_NS:
-        # A simulated market that was begun anew.
+        # A simulated market that began again.
         log.warning("journal is ahead of the feed's clock", seconds=(found.rows.now_ns - now_ns) / 1e9)
         return None
     return found

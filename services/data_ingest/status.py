@@ -1,4 +1,4 @@
-"""What the service says about itself: rows set aside, warnings, and its counts as metrics."""
+"""The service's account of itself: rows set aside, warnings, and its counts as metrics."""
 
 import asyncio
 from collections import Counter
@@ -59,7 +59,7 @@ class Status:
         return self._reference.holdings.counts()
 
     def warnings(self) -> list[str]:
-        """What is wrong with the feed or the day, in words."""
+        """Missing days, and a feed of which nothing is admitted, in words."""
         return self._health.warnings
 
     def rejected(self) -> dict[str, int]:

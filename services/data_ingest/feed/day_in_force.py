@@ -22,7 +22,7 @@ class DayInForce:
 
     Args:
         sequencer: gets a frame for each day.
-        admission: is told the day's bounds, and the days to come.
+        admission: gets the day's bounds, and the days to come.
         splits: gives the symbols that split since the day before; None when that is not known.
     """
 

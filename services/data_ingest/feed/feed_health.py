@@ -14,7 +14,7 @@ log = get_logger(__name__)
 # So many events and so long, or a vendor's hiccup would count.
 MIN_EVENTS: Final = 1000
 MIN_SECONDS: Final = 60.0
-# They say nothing about the feed: it may repeat itself after a reconnection.
+# The feed may repeat itself after a reconnection.
 _HARMLESS: Final = ("duplicate",)
 
 
@@ -66,7 +66,7 @@ class FeedHealth:
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the days or the events of the feed, in words."""
+        """Missing days, and events of which none is admitted, in words."""
         missing = [f"trading day {date} is missing: nothing of it came" for date in self._feed.days.missing]
         return [*missing, *([self._set_aside] if self._set_aside is not None else [])]
 
@@ -76,7 +76,7 @@ class FeedHealth:
         self._report()
 
     def check(self) -> None:
-        """Looks at what was admitted and what was set aside; to be called now and then."""
+        """Compares what was admitted with what was set aside; call it now and then."""
         reason = None
         # With the wall's clock nothing is admitted between two days' sessions, and that is right.
         if not (self._feed.is_wall and self._sequencer.is_closed):

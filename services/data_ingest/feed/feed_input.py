@@ -150,7 +150,7 @@ class FeedInput:
             return 0
         if last is not None and position != (last.epoch, last.sequence + 1):
             raise FeedHole(f"expected the batch after {last}, was {position}")
-        # Who goes on from the journal asks polygon_ws for the batch after this one, or for this one: all of it
+        # Whoever goes on from the journal requests the batch after this one from polygon_ws, or this one: all of it
         # is in there, or nothing.
         with self._sequencer.journal_entry() as notes:
             if symbols:
@@ -234,7 +234,7 @@ class FeedInput:
         return admitted
 
     def _admit_again(self, columns: Columns, notes: EntryNotes) -> int:
-        """Admits what was judged for the day before; each row counts once, for the day whose it is."""
+        """Admits what was judged for the day before; each row counts once, for its own day."""
         before = self.admission.rejected
         corrections = self._corrections
         malformed = corrections[_MALFORMED]
@@ -244,7 +244,7 @@ class FeedInput:
         # Every row was judged once more: of either day it is out of session once, of neither twice.
         judged = admitted + sum(now.values()) - sum(before.values())
         unknown = now[_UNKNOWN_SYMBOL] - before[_UNKNOWN_SYMBOL]
-        # What the feed has not reached when the day begins is none of it.
+        # What is ahead of the feed when the day begins is not of that day.
         ahead = now[_AHEAD] - before[_AHEAD]
         corrections[_AHEAD] -= ahead
         corrections[_UNKNOWN_SYMBOL] -= unknown

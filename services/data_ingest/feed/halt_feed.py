@@ -44,7 +44,7 @@ _DATE: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 _TIME: Final = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}) ?(?:\.(\d{1,9}))?")
 # A symbol's root and what follows it.
 _SPLIT: Final = re.compile(r"([A-Za-z]+)([ ./$+=^#\-].*)?")
-# What follows the root, without spaces and strokes, and what the vendor writes; \1 is a letter of its own.
+# The suffix without spaces and strokes, and how the vendor writes it; \1 is a class letter.
 _SUFFIXES: Final = tuple(
     (re.compile(pattern), written)
     for pattern, written in (
@@ -75,11 +75,11 @@ class HaltItem(NamedTuple):
 
 
 class _MalformedItem(Exception):
-    """`what` is the part that is wrong."""
+    """`part` is the part that is malformed."""
 
-    def __init__(self, what: str, text: str) -> None:
+    def __init__(self, part: str, text: str) -> None:
         super().__init__(text)
-        self.what = what
+        self.part = part
 
 
 class HaltFeedParser:
@@ -110,7 +110,7 @@ class HaltFeedParser:
         self._parse(data, False)
 
     def close(self) -> None:
-        """The document is whole."""
+        """The document is complete."""
         self._parse(b"", True)
 
     def _parse(self, data: bytes, is_last: bool) -> None:
@@ -149,10 +149,10 @@ class HaltFeedParser:
         try:
             self.items.append(_item({field: text.strip() for field, text in item.items()}))
         except _MalformedItem as error:
-            self.set_aside[error.what] += 1
+            self.set_aside[error.part] += 1
             if self.set_aside.total() <= NAMED_ITEMS:
                 name = item.get("IssueSymbol", "")[:MAX_FIELD]
-                log.warning("halt set aside", symbol=name, wrong=error.what, was=str(error))
+                log.warning("halt set aside", symbol=name, wrong=error.part, was=str(error))
 
 
 def _item(fields: dict[str, str]) -> HaltItem:
@@ -177,10 +177,10 @@ def _time_ns(date: str, time: str) -> int:
     if day is None or clock is None:
         raise _MalformedItem("date" if day is None else "time", f"{date} {time}"[:MAX_FIELD])
     try:
-        moment = datetime.datetime(
+        time_of_day = datetime.datetime(
             int(day[3]), int(day[1]), int(day[2]), int(clock[1]), int(clock[2]), int(clock[3]), tzinfo=NEW_YORK
         )
-        seconds = int(moment.timestamp())
+        seconds = int(time_of_day.timestamp())
     except (ValueError, OverflowError) as error:
         raise _MalformedItem("date", f"{date} {time}"[:MAX_FIELD]) from error
     if not 0 < seconds < 1 << 32:

@@ -1,4 +1,4 @@
-"""Brings the trade-halt feed into the stream: each item once, and again when it says something else."""
+"""Brings the trade-halt feed into the stream: each item once, and again when it has changed."""
 
 import asyncio
 from collections import Counter

@@ -15,7 +15,7 @@ from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
-# A reader that is so far behind is waited for: well before it would lose its place in the ring.
+# A reader that is so far behind is waited for: well before the ring drops what it needs.
 MAX_BEHIND_FRAMES: Final = 8192
 MAX_BEHIND_BYTES: Final = 16 * 1024 * 1024
 LOOK_SECONDS: Final = 0.005
@@ -66,7 +66,7 @@ class ReplayGate:
                 slowest, progressed = newer, monotonic()
 
     async def _load(self) -> None:
-        """Loads reference data: for minutes, where the vendor is asked for every symbol."""
+        """Loads reference data: for minutes, where each symbol is requested from the vendor."""
         began = monotonic()
         loading = asyncio.create_task(self._reference.load_all(self._names()), name="data_ingest.replay_reference")
         try:

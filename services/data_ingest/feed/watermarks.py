@@ -66,7 +66,7 @@ class Watermarks:
         self._woken = asyncio.Event()
 
     def events_came(self, events: int) -> None:
-        """So many events are in the stream since the last call: a watermark follows at once, or when it is due."""
+        """Counts events that have entered the stream: a watermark follows at once, or when it is due."""
         self._pacer.add(events)
         self._has_events = True
         now = monotonic()

@@ -22,7 +22,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Damaged(ValueError):
-    """What follows in the journal is not what was written."""
+    """The bytes that follow in the journal are not those that were written."""
 
 
 class JournalFile(NamedTuple):
@@ -77,7 +77,7 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def boot_id() -> str:
-    """Names this start of the machine; empty where that cannot be told."""
+    """Names this start of the machine; empty where the system has no such name."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -90,30 +90,30 @@ def head(position: Position) -> journal_pb2.JournalHead:
 
 
 def write_record(file: int, parts: Sequence[bytes]) -> int:
-    """Appends the record that is these parts, by one call; returns its bytes. Raises OSError when it is not whole."""
+    """Appends the record that is these parts, by one call; returns its bytes. Raises OSError when it was cut short."""
     size = checksum = 0
     for part in parts:
         size += len(part)
         checksum = zlib.crc32(part, checksum)
     written = os.writev(file, (_PREFIX.pack(size, checksum), *parts))
     if written != _PREFIX.size + size:
-        raise OSError(f"expected to write {_PREFIX.size + size} bytes, the system took {written}")
+        raise OSError(f"expected to write {_PREFIX.size + size} bytes, was {written}")
     return written
 
 
 def read_records(data: memoryview) -> Iterator[memoryview]:
-    """The records, up to the last if that is not whole: its writer was ended while it wrote, and nobody has read it.
+    """The records, up to the last if that is incomplete: its writer was ended while it wrote, and nobody has read it.
 
-    Raises Damaged for one that is whole, but not what was written.
+    Raises Damaged for a complete one that is not what was written.
     """
-    at = 0
-    while at + _PREFIX.size <= len(data):
-        size, checksum = _PREFIX.unpack_from(data, at)
-        at += _PREFIX.size
-        record = data[at : at + size]
+    offset = 0
+    while offset + _PREFIX.size <= len(data):
+        size, checksum = _PREFIX.unpack_from(data, offset)
+        offset += _PREFIX.size
+        record = data[offset : offset + size]
         if len(record) < size:
             return
         if zlib.crc32(record) != checksum:
-            raise Damaged(f"record at byte {at - _PREFIX.size}: expected CRC-32 {checksum:08x}, was another")
+            raise Damaged(f"record at byte {offset - _PREFIX.size}: expected CRC-32 {checksum:08x}, was another")
         yield record
-        at += size
+        offset += size

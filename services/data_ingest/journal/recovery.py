@@ -32,7 +32,7 @@ _TRADING_DAY: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trading_day"].n
 
 
 class Recovered(NamedTuple):
-    """What the next process goes on with."""
+    """The market that the next process goes on with."""
 
     # Of the last frame that was written.
     position: Position
@@ -88,10 +88,10 @@ class _Reader:
         self._baselines: dict[int, bytes] = {}
 
     def read(self) -> Recovered:
-        self._take_baselines()
+        self._read_baselines()
         try:
-            self._take_messages_before()
-            self._take_entries()
+            self._read_messages_before()
+            self._apply_entries()
         except Damaged as error:
             if self._market is not None:
                 raise
@@ -112,7 +112,7 @@ class _Reader:
     @staticmethod
     def _market_of(state: journal_pb2.JournalState, definitions: Sequence[ListSpec]) -> Market:
         if not state.head.boot_id or state.head.boot_id != boot_id():
-            raise ValueError("the machine was started anew since it was written, the last entries may be missing")
+            raise ValueError("the machine was restarted since it was written, the last entries may be missing")
         return Market.from_bytes(definitions, state.market, encode_deltas=False)
 
     def _later(self, kind: Kind, sequence: int) -> Iterator[JournalFile]:
@@ -123,7 +123,7 @@ class _Reader:
 
     # --- baselines
 
-    def _take_baselines(self) -> None:
+    def _read_baselines(self) -> None:
         """Those of before go into the rows, the others wait for their turn."""
         state = self._state
         # Applied to a copy: the market's own rows are touched by what comes after the state only.
@@ -143,15 +143,15 @@ class _Reader:
                         rows.apply(entry[start:end])
         self._rows.take_baselines(rows)
 
-    def _take_baselines_before(self, sequence: int | None) -> None:
+    def _apply_baselines_before(self, sequence: int | None) -> None:
         """Applies the baselines that come before `sequence`; None for all that follow without a hole."""
         while (next_sequence := self._sequence + 1) != sequence and next_sequence in self._baselines:
-            self._take_frame(self._baselines[next_sequence])
+            self._apply_frame(self._baselines[next_sequence])
 
     # --- entries
 
-    def _take_messages_before(self) -> None:
-        """What led to the state, as far as its files are still there: for readers, and to recognise duplicates."""
+    def _read_messages_before(self) -> None:
+        """Reads what led to the state, as far as it is there: for readers, and to recognise duplicates."""
         newest = 0
         for file in self._directory.files("frames"):
             if file.position.epoch != self._epoch or file.position.sequence >= self._first:
@@ -161,7 +161,7 @@ class _Reader:
                     if number == _ENTRY["frames"]:
                         sequence = read_frame(entry[start:end]).position.sequence
                         if sequence != newest + 1:
-                            # Baselines are elsewhere: who needs them asks for the whole market.
+                            # Baselines are elsewhere: who needs them gets a snapshot.
                             self._messages.clear()
                         self._messages.append(bytes(entry[first:end]))
                         newest = sequence
@@ -170,25 +170,25 @@ class _Reader:
         if newest != self._first:
             self._messages.clear()
 
-    def _take_entries(self) -> None:
+    def _apply_entries(self) -> None:
         for file in self._later("frames", self._first):
             if file.position.sequence != self._sequence:
                 raise Damaged(f"expected the frames after {self._sequence}, the next file is {file.name}")
             for entry in _records(self._directory.path_of(file)):
-                self._take_entry(entry)
-        self._take_baselines_before(None)
+                self._apply_entry(entry)
+        self._apply_baselines_before(None)
 
-    def _take_entry(self, entry: memoryview) -> None:
+    def _apply_entry(self, entry: memoryview) -> None:
         for number, first, start, end in fields(entry):
             if number == _ENTRY["frames"]:
-                self._take_baselines_before(read_frame(entry[start:end]).position.sequence)
-                self._take_frame(bytes(entry[first:end]))
+                self._apply_baselines_before(read_frame(entry[start:end]).position.sequence)
+                self._apply_frame(bytes(entry[first:end]))
             elif number == _ENTRY["feed"]:
                 self._feed = Position.of(journal_pb2.JournalEntry.FromString(bytes(entry[first:end])).feed)
             elif number == _ENTRY["trade_identities"]:
                 self._identities.append(bytes(entry[start:end]))
 
-    def _take_frame(self, message: bytes) -> None:
+    def _apply_frame(self, message: bytes) -> None:
         frame = read_frame(only_field(message)[1])
         if frame.position != (self._epoch, self._sequence + 1):
             raise Damaged(f"expected frame {self._epoch}/{self._sequence + 1}, was {frame.position}")
@@ -203,7 +203,7 @@ def _read_state(path: Path) -> journal_pb2.JournalState:
     data = path.read_bytes()
     record = next(read_records(memoryview(data)), None)
     if record is None:
-        raise ValueError("expected a whole record, was less")
+        raise ValueError("expected a complete record, was less")
     state = journal_pb2.JournalState.FromString(bytes(record))
     if state.head.version != VERSION:
         raise ValueError(f"expected version {VERSION}, was {state.head.version}")

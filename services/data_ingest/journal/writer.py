@@ -18,13 +18,13 @@ from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
 
-# When the market is written anew: so much is to be read, and so many lists are to be ranked, by who goes on from it.
+# When the market is written again: so much is to be read, and so many lists are to be ranked, by who goes on from it.
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_FRAMES: Final = 10_000
 LOOK_SECONDS: Final = 1.0
-# A journal that could not be written is begun anew after so long.
+# A journal that could not be written begins again after so long.
 RETRY_SECONDS: Final = 60.0
-# The system takes at most 1024 parts of a write.
+# The system writes at most 1024 parts at once.
 MAX_PARTS: Final = 512
 
 _ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}
@@ -55,13 +55,13 @@ class Written(NamedTuple):
 class Journal:
     """Entries are on their way to the disk when commit() returns; it never raises.
 
-    A journal that cannot be written is removed, so that nobody goes on from what
-    is not the whole truth, and begun anew later: the stream does not wait for it.
+    A journal that cannot be written is removed, so that nobody goes on from a part
+    of the truth, and begins again later: the stream does not wait for it.
 
     Args:
         directory: where, held by this process.
         market_at: gives the market of now, with its baselines (True) or without them.
-        max_bytes, max_frames: after so many the market is written anew.
+        max_bytes, max_frames: after so many the market is written again.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Journal:
         self._written: Written | None = None
         # As in Written, of the market of now.
         self._base: JournalFile | None = None
-        # Whether baselines changed otherwise than by their frames since they were written whole.
+        # Baselines have changed otherwise than by their frames since all of them were written.
         self._is_base_due = False
         self._baselines_at = Position(0, 0)
         self._feed: Position | None = None
@@ -155,7 +155,7 @@ class Journal:
         return self._write_market(True, trade_identities, goes_on_from)
 
     async def run(self) -> None:
-        """Writes the market anew when that is due, until cancelled."""
+        """Writes the market again when that is due, until cancelled."""
         retry_at = 0.0
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -165,19 +165,19 @@ class Journal:
                     async with self.beginning:
                         await self.write_market()
             elif monotonic() >= retry_at:
-                log.info("journal is begun anew")
+                log.info("journal begins again")
                 async with self.beginning:
                     await self.begin(self._feed)
                 retry_at = monotonic() + RETRY_SECONDS
 
     async def write_market(self) -> None:
-        """The market of now, from which the entries that follow count. Only taking it keeps the stream waiting."""
+        """The market of now, from which the entries that follow count. Only copying it keeps the stream waiting."""
         await self._write_market(False)
 
     def _write_market(
         self, with_baselines: bool, trade_identities: bytes = b"", goes_on_from: JournalFile | None = None
     ) -> Awaitable[None]:
-        """Takes the market of now; what is returned writes it."""
+        """Copies the market of now; the result, to be awaited, writes it."""
         began = monotonic()
         with_baselines = with_baselines or self._is_base_due
         now = self._market_at(with_baselines)
@@ -202,7 +202,7 @@ class Journal:
     async def _store(
         self, written: Written, parts: list[bytes], before: Written | None, goes_on_from: JournalFile | None
     ) -> None:
-        """Writes a state that was taken, and removes what nobody goes on from any more."""
+        """Writes a copied state, and removes what nobody goes on from any more."""
         try:
             await asyncio.to_thread(self._write_state, written.state, parts)
             if not self._files:
@@ -241,7 +241,7 @@ class Journal:
         return [message.SerializeToString(), prefix]
 
     def _write_state(self, file: JournalFile, parts: list[bytes]) -> None:
-        """By one rename, so that it is whole or not there."""
+        """Writes by one rename, so that the file is complete or not there."""
         path = self._directory.path_of(file)
         fresh = path.with_suffix(".new")
         with fresh.open("wb", buffering=0) as target:

@@ -65,7 +65,7 @@ class ReferenceSource(Protocol):
     set_aside: Counter[str]
     """Values that were not usable, by reason: grows while a load runs."""
     failed: Counter[str]
-    """What could not be fetched in the end, by kind: days, baselines, details, tickers, floats, splits, postgres ..."""
+    """Failures that remained in the end, by kind: days, baselines, details, tickers, floats, splits, postgres ..."""
 
     def load(
         self,

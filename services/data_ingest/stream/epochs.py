@@ -46,7 +46,7 @@ def read_last(path: Path) -> int:
 
 
 def write_last(path: Path, epoch: int) -> None:
-    """Keeps the last epoch, by one rename, so that the file is whole or not there."""
+    """Keeps the last epoch, by one rename, so that the file is complete or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(str(epoch), encoding="ascii")

@@ -41,7 +41,7 @@ class JournalStream:
         self._redis: Any = redis
         self._ring_in_force = ring
         self._ring = ring()
-        # The newest frame that is in Redis; None when that is to be asked.
+        # The newest frame that is in Redis; None when Redis is to be read for it.
         self._sent: int | None = None
         # Of our entries that are kept: id and bytes.
         self._kept: deque[tuple[str, int]] = deque()
@@ -75,7 +75,7 @@ class JournalStream:
         newest = await self._redis.xrevrange(KEY, count=1)
         found = Position(*map(int, newest[0][0].split(b"-"))) if newest else Position(0, 0)
         if found > ring.position:
-            log.warning("journal in redis is of a later stream, and begun anew", found=str(found))
+            log.warning("journal in redis is of a later stream, and begins again", found=str(found))
             await self._redis.delete(KEY)
         first = ring.oldest
         if found.epoch == ring.epoch and found <= ring.position:

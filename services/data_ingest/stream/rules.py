@@ -18,7 +18,7 @@ from services.kit.vendor.client import VendorClient, VendorError
 
 log = get_logger(__name__)
 
-# How long the start waits for the vendor, and how long until it is asked again.
+# How long the start waits for the vendor, and how long until the next request.
 FIRST_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 300.0
 

@@ -32,7 +32,7 @@ FrameListener = Callable[[str, bytes], None]
 
 
 class StateView(Protocol):
-    """What the sequencer reads of its copy of the state."""
+    """The part of its copy's state that the sequencer reads."""
 
     @property
     def now_ns(self) -> int: ...
@@ -61,7 +61,7 @@ class MarketCopy(Protocol):
 
 
 class EntryNotes:
-    """What is written to the journal beside an entry's frames."""
+    """Notes that the journal keeps beside an entry's frames."""
 
     def __init__(self) -> None:
         self.feed: Position | None = None
@@ -69,7 +69,7 @@ class EntryNotes:
 
 
 class Sequencer:
-    """Decides the order of things. Every method is one frame at most, after one of new symbols; none waits.
+    """Decides the order of the stream. Every method is one frame at most, after one of new symbols; none waits.
 
     A ValueError of the market copy means that we made a frame that nobody can
     apply: a defect, after which only a new epoch helps.
@@ -175,7 +175,7 @@ class Sequencer:
     def begin_epoch(self, epoch: int, renew: Callable[[int], MarketCopy]) -> None:
         """Goes on with the same rows under another numbering, which begins at 1.
 
-        The journal is to be begun anew before anything is waited for. `renew`: gives the market of that epoch.
+        The journal has to begin again before anything is awaited. `renew`: gives the market of that epoch.
         """
         if epoch <= self.ring.epoch or self._is_in_entry:
             raise ValueError(f"expected an epoch after {self.ring.epoch} between two entries, was {epoch}")
@@ -246,7 +246,7 @@ class Sequencer:
 
     @contextlib.contextmanager
     def journal_entry(self) -> Iterator[EntryNotes]:
-        """What is added inside is one entry of the journal, with these notes: all of it is written down, or nothing.
+        """Makes all that is added inside one entry of the journal, with these notes: kept as a whole, or not at all.
 
         Nothing may be awaited inside.
         """

@@ -19,11 +19,11 @@ log = get_logger(__name__)
 OPEN_SECONDS: Final = 60.0
 # Nothing changes in a closed market but what the vendor corrects.
 CLOSED_SECONDS: Final = 600.0
-# What the vendor shows is seconds old: the first snapshot after a loss lacks the newest of what was lost.
+# The vendor's snapshots are seconds old: the first snapshot after a loss lacks the newest of what was lost.
 AGAIN_SECONDS: Final = 15.0
 # How soon the beginning of a session is seen.
 SESSION_SECONDS: Final = 0.25
-# The vendor's own snapshot is a large answer: it is not asked for again at once.
+# The vendor's own snapshot is a large answer: it is not requested again at once.
 FIRST_PAUSE: Final = 1.0
 
 
@@ -88,7 +88,7 @@ class SnapshotPoller:
                 pause = CLOSED_SECONDS if self._sequencer.is_closed else OPEN_SECONDS
                 backoff.reset()
                 metrics.SNAPSHOTS.labels("taken").inc()
-                log.info("snapshot taken", rows=rows)
+                log.info("vendor snapshot sequenced", rows=rows)
             await self._wait(pause)
 
     async def _wait(self, seconds: float) -> None:

@@ -22,7 +22,7 @@ _BYTES: Final = 2
 
 
 class SnapshotRules(NamedTuple):
-    """What decides whether a last trade may set the price: the rules' mask and the regular session."""
+    """Decides if a last trade may set the price: the rules' mask, and the regular session."""
 
     forbids_last: int
     market_open_ns: int
@@ -30,7 +30,7 @@ class SnapshotRules(NamedTuple):
 
 
 class SnapshotPart(NamedTuple):
-    """Some rows: `columns` is an encoded VendorSnapshot whose ids are places in `symbols`."""
+    """Some rows: `columns` is an encoded VendorSnapshot whose ids are indexes of `symbols`."""
 
     symbols: list[str]
     columns: bytes
@@ -128,7 +128,7 @@ def _volume(minute: SnapshotBar) -> float:
 
 
 def nanoseconds(time: int) -> int:
-    """A time in s, ms, us or ns since 1970 UTC, told apart by its magnitude, in ns; 0 for none."""
+    """A time in s, ms, us or ns since 1970 UTC, recognised by its magnitude, in ns; 0 for none."""
     if not 0 < time < MAX_TIME_NS:
         return 0
     for bound, factor in ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3)):

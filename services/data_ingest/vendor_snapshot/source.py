@@ -3,7 +3,7 @@
 The child is this module run as a program. Its first line of input is the
 settings, each further one (SnapshotRules as JSON) a request. It answers with
 messages of a length and msgpack: [symbols, columns] for each part, then
-{"problem": text, "set_aside": {reason: count}}. It dies with us.
+{"error": text, "set_aside": {reason: count}}. It dies with us.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class SnapshotSource(Protocol):
 
 
 class _End(msgspec.Struct):
-    problem: str
+    error: str
     set_aside: dict[str, int]
 
 
@@ -78,14 +78,14 @@ class SnapshotProcess:
                 is_whole = True
                 end = msgspec.msgpack.decode(message, type=_End)
                 self.set_aside.update(end.set_aside)
-                if end.problem:
-                    raise SnapshotError(end.problem)
+                if end.error:
+                    raise SnapshotError(end.error)
                 return
         except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
             raise SnapshotError(f"the snapshot's process failed: {reason_of(error)}") from error
         finally:
             if not is_whole:
-                # What is left of the answer must not be taken for the next one.
+                # The rest of the answer must not be read as the next one.
                 await self.close()
 
     async def close(self) -> None:
