@@ -33,8 +33,9 @@ class Envelope:
     def positioned(self, field: str, position: Position, *rest: bytes) -> tuple[bytes, memoryview]:
         """The response whose `field` is a message of `position` and `rest`, its other fields; and that message."""
         encoded = position.message().SerializeToString()
-        message = self.wrap(field, _POSITION_TAG, varint(len(encoded)), encoded, *rest)
-        return message, only_field(message)[1]
+        head = b"".join((_POSITION_TAG, varint(len(encoded)), encoded))
+        message = self.wrap(field, head, *rest)
+        return message, memoryview(message)[-sum(map(len, (head, *rest))) :]
 
     def message(self, field: str, **content: Any) -> bytes:
         """The response whose `field` is a message of this content."""
