@@ -128,6 +128,14 @@ def test_streams_are_not_cut_off(rendered: str) -> None:
     assert int(idle[1]) > 3 * HEARTBEAT_SECONDS
 
 
+def test_a_request_that_is_no_stream_has_a_limit_of_time(rendered: str) -> None:
+    """Whole requests, slow bodies included: a route's timeout counts from the end of the body only."""
+    routes = re.findall(r"route: \{ cluster: (?!admin)\w+.*", rendered)
+    assert len(routes) > 12
+    limited = re.compile(r"max_stream_duration: (\*whole_request|&whole_request \{ max_stream_duration: 30s \}) \}")
+    assert not [route for route in routes if not ("timeout: 0s" in route or limited.search(route))]
+
+
 def test_the_doors_own_errors_are_of_the_catalogue(rendered: str) -> None:
     known = {reason.name: code_pb2.Code.Value(reason.code) for reason in CATALOGUE}
     said = re.findall(r"code: (\d+)\n.*\n.*reason: (\w+)", rendered)

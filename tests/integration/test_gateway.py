@@ -22,7 +22,7 @@ from services.kit.lists.list_client import ListCopy, follow_list
 from services.kit.rpc.server import Host, add_servicer
 from services.kit.runtime import errors
 from services.kit.runtime.lifecycle import Service
-from services.kit.runtime.packaged import OPENAPI
+from services.kit.runtime.packaged import GATEWAY_TEMPLATE, OPENAPI
 from services.kit.runtime.settings import Settings
 from services.scanner.service import ScannerService
 from tests.support.door import Door, door_settings
@@ -447,6 +447,32 @@ async def test_other_methods_of_a_path_are_named(door: Door, method: str, path: 
     assert answer.headers["allow"] == allow
     options = await door.client.options(path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allow, b"")
+
+
+async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> None:
+    template = GATEWAY_TEMPLATE.path().read_text()
+    limited = template.replace("{ max_stream_duration: 30s }", "{ max_stream_duration: 0.5s }")
+    assert limited != template
+    async with Door(behind.settings, limited) as door:
+        host, _, port = door.address.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        lines = ("POST /api/v1/scanner/scans:query HTTP/1.1", "host: localhost", "content-length: 1000")
+        writer.write("\r\n".join((*lines, "content-type: application/json", "", "{")).encode())
+        async with asyncio.timeout(20):
+            answer = await reader.read(4096)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert int(head.split()[1]) in (408, 504)
+        assert json.loads(body)["details"][0]["reason"] == "TIMED_OUT"
+        writer.close()
+        await writer.wait_closed()
+        # A stream is as long as its client wants.
+        async with door.client.stream("GET", "/api/v1/scanner/lists/filtered:watch") as stream:
+            assert stream.status_code == 200
+            received = aiter(stream.aiter_lines())
+            began = asyncio.get_running_loop().time()
+            while asyncio.get_running_loop().time() < began + 1:
+                behind.sequencer.trade({"S01": 105.0 + asyncio.get_running_loop().time() % 1})
+                await anext(received)
 
 
 async def test_nothing_is_sniffed(door: Door) -> None:

@@ -34,8 +34,8 @@ def door_settings(data_dir: Path, environment: Mapping[str, str] | None = None) 
 class Door:
     """`async with Door(settings)`: Envoy accepts requests inside."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._spec = envoy_spec(settings, ())
+    def __init__(self, settings: Settings, template: str | None = None) -> None:
+        self._spec = envoy_spec(settings, (), template)
         self.address = str(settings.address("gateway"))
         self.metrics = str(settings.address("gateway_admin"))
         self.client = httpx.AsyncClient(base_url=f"http://{self.address}", timeout=20)

@@ -122,8 +122,11 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
     return re.sub(r"^(?P<indent> *)- \$\{(?P<name>METHOD_ROUTES)\}$", indented, template, flags=re.MULTILINE)
 
 
-def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
-    """Envoy with the rendered gateway; its access log goes to log/gateway.log of the market's data directory."""
+def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None = None) -> ProcessSpec:
+    """Envoy with the rendered template, gateway/envoy.yaml unless another is given.
+
+    Its access log goes to log/gateway.log of the market's data directory.
+    """
     data_dir = settings.market_dir.resolve()
     configuration = data_dir / "gateway" / "envoy.yaml"
     log_file = data_dir / "log" / "gateway.log"
@@ -135,7 +138,7 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...]) -> ProcessSpec:
         private_directory(socket.parent)
         # One that was killed leaves it behind.
         socket.unlink(missing_ok=True)
-        configuration.write_text(render_gateway(settings, GATEWAY_TEMPLATE.path().read_text()))
+        configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text()))
         rotate(log_file)
 
     async def ready() -> bool:
