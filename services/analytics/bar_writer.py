@@ -46,7 +46,7 @@ class BarWriter:
     """Writes the core's bars in batches; one that failed is written again when the database is back.
 
     Before it writes it reads the mark of an earlier process, however long the database is away, and gives it to
-    `on_mark`: once it is overwritten, nobody knows what was missed.
+    `on_mark`: once it is overwritten, what was missed is no longer known.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.redis import BulkWriter, check_cancelled, server_start
+from services.kit.stores.redis_channels import RedisChannels
 
 log = get_logger(__name__)
 
@@ -132,15 +133,16 @@ class RedisMirror:
         metrics.REDIS_KEYS.labels("slot").inc(len(batch.volumes.keys))
 
 
-class LatestBars:
-    """The messages of AGGREGATES_CHANNEL: of each symbol and span the newest bar since the last one."""
+class AggregatesChannel:
+    """Publishes, while AGGREGATES_CHANNEL has subscribers, the newest bar of each symbol and span, as a JSON array."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: RedisChannels) -> None:
+        self.channels = channels
         self._bars: dict[tuple[str, str], dict[str, object]] = {}
 
     def apply(self, core: AnalyticsCore, frame: Frame) -> None:
         """Takes the bars of a frame that the core has applied."""
-        if frame.kind != BARS:
+        if frame.kind != BARS or not self.channels.is_wanted(AGGREGATES_CHANNEL):
             return
         batch = market_data_pb2.BarBatch.FromString(bytes(frame.body))
         kind = _SPANS.get(batch.span, "A")
@@ -156,7 +158,8 @@ class LatestBars:
             bar["e"] = batch.end_ns[i] // NS_PER_MILLISECOND
             self._bars[symbol, kind] = bar
 
-    def take(self) -> bytes:
-        """Takes out the bars as a JSON array; b"" without any."""
+    def publish(self) -> None:
+        """Publishes the bars since the last call."""
         bars, self._bars = list(self._bars.values()), {}
-        return msgspec.json.encode(bars) if bars else b""
+        if bars:
+            self.channels.publish(AGGREGATES_CHANNEL, msgspec.json.encode(bars))

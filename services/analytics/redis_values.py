@@ -19,11 +19,11 @@ from services.kit.runtime.clock import NEW_YORK
 
 RVOL_FIELDS: Final = ("rvol", "rvol_slot", "slot", "session", "volume_today", "baseline", "days", "updated_at")
 INTRADAY_FIELDS: Final = ("high", "low", "high_time", "low_time")
-# Everything is of today. A key that nobody removes when the next day begins expires, by the wall clock.
+# Everything is of today. A key that is not removed when the next day begins expires, by the wall clock.
 DAY_BEGINS_HOUR: Final = 4
 SHORTEST_TTL: Final = 60
 NS: Final = 1_000_000_000
-# All keys of a day; nobody else's keys match.
+# All keys of a day; no other service's keys match.
 PATTERNS: Final = ("rvol:*", "intraday:*", "slot:*")
 # Making the texts of so many takes a few milliseconds.
 SYMBOLS_AT_ONCE: Final = 512

@@ -18,7 +18,7 @@ from services.scanner.conflation import conflate
 
 MAX_HELD: Final = 4096
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
-# Deltas of more bytes than this are not conflated: a snapshot, made once for everybody, is cheaper.
+# Deltas of more bytes than this are not conflated: a snapshot, made once for all, is cheaper.
 MAX_CONFLATED_BYTES: Final = 2 * 1024 * 1024
 # So many conflated spans are kept for subscribers at the same position.
 MAX_CONFLATED: Final = 16

@@ -59,7 +59,7 @@ def last_trade_ns(batch: memoryview) -> int | None:
 
 
 class LagMeter:
-    """How old trades are, by their own times, when the lists show them.
+    """Measures the age of trades, by their own times, when the lists show them.
 
     Holds the lag of one trade of each batch, of the last second with trades.
     """

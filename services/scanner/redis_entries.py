@@ -66,7 +66,7 @@ class ListEntries:
         return [*head, payload, snapshot, *scores]
 
     def _stream_entries(self) -> int:
-        """How many entries the stream may keep."""
+        """The number of entries that the stream may keep."""
         mean = sum(self._sizes) / len(self._sizes)
         return max(1, min(STREAM_ENTRIES, int(STREAM_BYTES / mean)))
 

@@ -1,8 +1,8 @@
 """The built-in lists in Redis, for consumers of the older system: keys, sorted sets, streams and a channel of rows.
 
-One scanner writes, whoever holds the lease. Each write is compared with what
-Redis has and made as a whole by a script, so that two that both think they
-hold it can neither repeat a stream's entry nor leave one out.
+The scanner that holds the lease writes. A script compares each write with what
+Redis has and makes it as a whole, so that two scanners that both think they hold
+the lease can neither repeat a stream's entry nor leave one out.
 """
 
 import asyncio
@@ -180,7 +180,7 @@ class RedisLists:
 
 
 class SnapshotChannel:
-    """Publishes the rows that changed as a JSON array, once a second, while somebody is subscribed to CHANNEL.
+    """Publishes the rows that changed as a JSON array, once a second, while CHANNEL has subscribers.
 
     A new subscriber gets every row that has traded, a part a second.
     """

@@ -49,7 +49,7 @@ class ClientHub:
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why a watched list has not been current for a while; None when all are."""
+        """The reason why a watched list has not been current for a while; None when all are."""
         now = self.loop.time()
         for broadcast in self._broadcasts.values():
             if broadcast.unhealthy_reason and now - broadcast.unhealthy_since >= UNHEALTHY_AFTER_SECONDS:

@@ -26,7 +26,7 @@ class Limits(NamedTuple):
     pong_within_seconds: float = 20.0
     # The longest closing handshake.
     close_seconds: float = 5.0
-    # A list that nobody watches any more is followed on for so long.
+    # A list without subscriptions is followed on for so long.
     linger_seconds: float = 60.0
     # A client that comes from a replica that was ahead waits so long for this one.
     ahead_seconds: float = 2.0
@@ -34,7 +34,7 @@ class Limits(NamedTuple):
     flush_seconds: float = 0.02
     # A symbol's aggregates come at most so often.
     aggregate_seconds: float = 1.0
-    # Changes held per list for those who come back.
+    # Changes held per list for clients that resume.
     held_changes: int = 2048
     held_bytes: int = 4 * 1024 * 1024
 

@@ -60,14 +60,14 @@ class ListBroadcast:
     """A list on its way from the scanner to its readers.
 
     `follow` is called when the list is first wanted and returns the task that
-    feeds it by `load` and `apply`; it is cancelled when nobody has wanted the list
-    for a while.
+    feeds it by `load` and `apply`; it is cancelled when the list has had no
+    subscription for a while.
     """
 
     def __init__(self, name: str, limits: Limits, follow: "FollowList") -> None:
         self.name = name
         self.feed = ListFeed(name, limits.held_changes, limits.held_bytes)
-        # Why the list is not current, and since when; "" while it is, or nobody wants it.
+        # Why the list is not current, and since when; "" while it is, or has no subscription.
         self.unhealthy_reason = ""
         self.unhealthy_since = 0.0
         self._limits = limits

@@ -21,7 +21,7 @@ HEALTH_CHECK_SECONDS = 1.0
 
 
 class WebSocketServer(Service):
-    """Serves browsers; lists are followed at the scanner while somebody watches them."""
+    """Serves browsers; lists are followed at the scanner while they have subscriptions."""
 
     name: ClassVar[str] = "websocket_server"
 

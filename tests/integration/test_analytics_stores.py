@@ -194,8 +194,9 @@ async def test_bars_are_published_while_somebody_is_subscribed(
 ) -> None:
     async with running_analytics(sequencer, redis_of(server)) as analytics, server.redis.pubsub() as pubsub:
         await pubsub.subscribe(CHANNEL)
-        channels = analytics.service._channels
-        assert channels is not None
+        aggregates = analytics.service.copy.aggregates
+        assert aggregates is not None
+        channels = aggregates.channels
         async with asyncio.timeout(WAIT_SECONDS):
             while not channels.is_wanted(CHANNEL):
                 await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The built-in lists, as services/kit/lists/lists.toml (or a file of the same shape) defines them."""
+"""The built-in lists, read from services/kit/lists/lists.toml or a file of the same shape."""
 
 import re
 import tomllib
@@ -27,7 +27,7 @@ _KEYS: Final[dict[str, type]] = {
 
 
 class ListsError(ValueError):
-    """A file of lists that cannot be used: says which list, which key, and why."""
+    """A file of lists that cannot be used; the message names the list and the key, with the reason."""
 
 
 class ListSpec(NamedTuple):
@@ -36,8 +36,8 @@ class ListSpec(NamedTuple):
     `filter` is the list's own condition; `base_filter` ("" for none) and, when
     `uses_scanner_filters`, the enabled scanner_filters are added to it with AND.
     `stay` ("" for none) replaces `filter` for rows that are members already.
-    `limit` rows are kept, published and streamed (as deltas too); a reader who
-    asks once may have up to `max_limit`, which is selected for that one answer.
+    `limit` rows are kept, published and streamed (as deltas too); one
+    request may have up to `max_limit`, which are selected for its answer.
     """
 
     name: str

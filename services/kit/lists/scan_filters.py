@@ -43,14 +43,14 @@ _CHOICES: Final = {
 
 
 class ScanFilterError(ValueError):
-    """Parameters that cannot be used: says which one and why."""
+    """Parameters that cannot be used; the message names them, with the reason."""
 
 
 class ScanFilterParameters(BaseModel):
-    """What a row of scanner_filters asks for; everything given must hold.
+    """The parameters of a row of scanner_filters; all those given must hold.
 
     A symbol without rvol passes min_rvol and max_rvol; any other bound refuses a symbol
-    without the field. An empty list asks for nothing. Prices in USD, volume and
+    without the field. An empty list stands for any value. Prices in USD, volume and
     float in shares, market_cap in USD, changes in percent.
     """
 
@@ -79,7 +79,7 @@ class ScanFilterParameters(BaseModel):
 
 
 class ScanFilter(NamedTuple):
-    """A row of scanner_filters, ready for the lists: `expression` holds for what passes, "" for everything."""
+    """A row of scanner_filters, ready for the lists: rows pass for which `expression` holds; all do when it is ""."""
 
     name: str
     expression: str
@@ -135,7 +135,7 @@ def parse_parameters(parameters: str | bytes | Mapping[str, Any]) -> ScanFilterP
 
 
 def expression_of(parameters: ScanFilterParameters) -> str:
-    """The parameters as a filter's text, "" when they ask for nothing; raises ScanFilterError."""
+    """The parameters as a filter's text, "" when none is given; raises ScanFilterError."""
     terms: list[str] = []
     for key, field in _RANGES.items():
         for side, sign in (("min", ">="), ("max", "<=")):

@@ -39,7 +39,7 @@ OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
 
 class FrameSink(Protocol):
-    """What the reader feeds. Its methods may not wait."""
+    """Takes what the reader reads. Its methods may not wait."""
 
     @property
     def position(self) -> Position | None:
@@ -104,7 +104,7 @@ class FrameReader:
         except (StreamEnded, StreamHole) as error:
             end = str(error)
         except FrameError as error:
-            # Going on would leave a copy that differs from everybody else's. What cannot
+            # Going on would leave a copy that differs from all others. What cannot
             # be read will not be readable at once, so that the pauses grow.
             self._sink.forget()
             return str(error)

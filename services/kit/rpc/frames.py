@@ -15,7 +15,7 @@ class FrameError(Exception):
 
 
 class Frame(NamedTuple):
-    """One frame of the stream, parsed once for everybody in the process."""
+    """One frame of the stream, parsed once in each process."""
 
     position: Position
     # Field number of its body in Frame; 0 when it has none.
