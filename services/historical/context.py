@@ -4,21 +4,25 @@ import asyncio
 import datetime
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from services.historical import metrics
 from services.historical.core import Problem, Progress, Request, State
 from services.historical.history_store import HistoryStore
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.redaction import redact
+from services.kit.runtime.redaction import reason_of, redact
 from services.kit.runtime.settings import Settings
-from services.kit.vendor.client import VendorClient
+from services.kit.vendor.client import VendorClient, VendorError
 from services.market.calendar import Calendar, TradingDay
 
 log = get_logger(__name__)
 
 # The first problems of a job are kept, all are counted.
 MAX_PROBLEMS: Final = 1000
+# So many in a row: the vendor is down, not the symbol wrong.
+FAILURES_IN_A_ROW: Final = 25
+
+Item = TypeVar("Item")
 
 
 class LoadError(Exception):
@@ -46,6 +50,8 @@ class LoadContext:
     problems: list[Problem] = field(default_factory=list)
     # Called at every change.
     changed: Callable[[], None] = lambda: None
+    _failures_in_a_row: int = 0
+    _stop_reason: str = ""
 
     def begin(self, step: str, total: int) -> None:
         """Begins a step: from now on its units are counted."""
@@ -75,6 +81,37 @@ class LoadContext:
         self._keep([problem])
         self._show(self.progress._replace(failed=self.progress.failed + 1))
 
+    def vendor_failed(self, symbol: str, error: VendorError, subject: str) -> None:
+        """Counts a symbol whose `subject` the vendor failed to give; after too many in a row the load is to stop."""
+        self.fail(Problem(symbol, 0, reason_of(error)))
+        self._failures_in_a_row += 1
+        if error.is_refusal or self._failures_in_a_row >= FAILURES_IN_A_ROW:
+            self._stop_reason = f"the vendor gives no {subject}: {reason_of(error)}"
+
+    def vendor_answered(self) -> None:
+        """Ends a row of vendor_failed()."""
+        self._failures_in_a_row = 0
+
+    async def for_each(self, items: Iterable[Item], at_once: int, one: Callable[[Item], Awaitable[None]]) -> None:
+        """Awaits `one` for all items, `at_once` of them concurrently; the first exception ends all.
+
+        Raises LoadError once the vendor has failed too often in a row.
+        """
+        queue = iter(items)
+
+        async def work() -> None:
+            while not self._stop_reason and (item := next(queue, None)) is not None:
+                await one(item)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(at_once):
+                    tasks.create_task(work())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        if self._stop_reason:
+            raise LoadError(self._stop_reason)
+
     def _keep(self, problems: Iterable[Problem]) -> None:
         room = max(MAX_PROBLEMS - len(self.problems), 0)
         self.problems += [Problem(redact(place), line, redact(reason)) for place, line, reason in [*problems][:room]]
@@ -82,24 +119,3 @@ class LoadContext:
     def _show(self, progress: Progress) -> None:
         self.progress = progress
         self.changed()
-
-
-async def for_each(
-    items: Iterable[Any],
-    at_once: int,
-    one: Callable[[Any], Awaitable[None]],
-    is_over: Callable[[], bool] = lambda: False,
-) -> None:
-    """Awaits `one` for all items, `at_once` of them concurrently, until `is_over()`; the first exception ends all."""
-    queue = iter(items)
-
-    async def work() -> None:
-        while not is_over() and (item := next(queue, None)) is not None:
-            await one(item)
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(at_once):
-                tasks.create_task(work())
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from group

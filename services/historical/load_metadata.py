@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from services.historical.context import LoadContext, LoadError, for_each
+from services.historical.context import LoadContext, LoadError
 from services.historical.core import REST, Kind, Problem
 from services.historical.history_store import Unit
 from services.kit.runtime.redaction import reason_of
@@ -15,8 +15,6 @@ from services.kit.vendor.fmp import FmpClient, with_profile
 
 SYMBOLS_AT_ONCE: Final = 8
 BATCH_SYMBOLS: Final = 50
-FAILURES_IN_A_ROW: Final = 25
-REFUSED: Final = frozenset({401, 403})
 
 Row = tuple[dict[str, Any], Unit]
 
@@ -60,29 +58,22 @@ class _Load:
         self._is_float_refused = False
         self._ready: list[Row] = []
         self._storing = asyncio.Lock()
-        self._in_a_row = 0
-        self._stopped = ""
 
     async def all(self, symbols: list[str]) -> None:
         try:
-            await for_each(symbols, SYMBOLS_AT_ONCE, self._one, lambda: bool(self._stopped))
+            await self._context.for_each(symbols, SYMBOLS_AT_ONCE, self._one)
         finally:
             # Fetched answers are kept, also when the load is cancelled.
             await asyncio.shield(self._store())
-        if self._stopped:
-            raise LoadError(self._stopped)
 
     async def _one(self, symbol: str) -> None:
         context = self._context
         try:
             details = await context.vendor.ticker_details(symbol)
         except VendorError as error:
-            context.fail(Problem(symbol, 0, reason_of(error)))
-            self._in_a_row += 1
-            if error.status in REFUSED or self._in_a_row >= FAILURES_IN_A_ROW:
-                self._stopped = f"the vendor gives no details: {reason_of(error)}"
+            context.vendor_failed(symbol, error, "details")
             return
-        self._in_a_row = 0
+        context.vendor_answered()
         columns: dict[str, Any] = {"symbol": symbol} if details is None else metadata_columns(details)
         if (shares := self._floats.get(symbol)) is not None:
             columns["float_shares"] = shares
@@ -107,7 +98,7 @@ class _Load:
             if (shares := await fmp.float_shares(symbol)) is not None:
                 columns["float_shares"] = shares
         except VendorError as error:
-            self._is_float_refused = error.status in REFUSED
+            self._is_float_refused = error.is_refusal
             self._context.problems.append(Problem(f"{symbol} float", 0, reason_of(error)))
         return columns
 

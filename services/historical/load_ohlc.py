@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastcore.feed_elements import SYMBOL
-from services.historical.context import LoadContext, for_each
+from services.historical.context import LoadContext
 from services.historical.core import REST, Kind, Problem
 from services.historical.flat_bars import NO_BARS, BrokenFile, read_days
 from services.historical.flat_files import FlatFileError, FlatFiles
@@ -33,7 +33,7 @@ async def load_ohlc(context: LoadContext, files: FlatFiles | None) -> None:
         else:
             await _from_file(context, files, day, stored.get(str(day.date)))
 
-    await for_each(reversed(context.days), DAYS_AT_ONCE, one)
+    await context.for_each(reversed(context.days), DAYS_AT_ONCE, one)
 
 
 async def _from_rest(context: LoadContext, day: TradingDay, stored: str | None) -> None:

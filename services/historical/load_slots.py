@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from services.historical.context import LoadContext, LoadError, for_each
+from services.historical.context import LoadContext, LoadError
 from services.historical.core import REST, Kind, Problem, baseline_days
 from services.historical.flat_bars import BrokenFile, read_minutes
 from services.historical.flat_files import FlatFileError, FlatFiles
@@ -24,9 +24,6 @@ from services.market.volume_slots import SlotGrid, bar_columns
 SYMBOLS_AT_ONCE: Final = 8
 # Rows of slot_days that are averaged at once: symbols of 30 days.
 CHUNK_SYMBOLS: Final = 500
-# So many in a row: the vendor is down, not the symbol wrong.
-FAILURES_IN_A_ROW: Final = 25
-REFUSED: Final = frozenset({401, 403})
 
 
 async def load_slots(context: LoadContext, files: FlatFiles | None) -> None:
@@ -38,7 +35,7 @@ async def load_slots(context: LoadContext, files: FlatFiles | None) -> None:
 async def load_days(context: LoadContext, files: FlatFiles | None) -> None:
     """Stores the days that are not stored."""
     if files is None:
-        await _Answers(context).load()
+        await _load_answers(context)
     else:
         await _load_files(context, files)
 
@@ -82,62 +79,49 @@ async def _one_file(context: LoadContext, files: FlatFiles, day: TradingDay, sto
 # --- the vendor: a symbol is a unit --------------------------------------------------
 
 
-class _Answers:
-    """5-minute bars, unadjusted, of each symbol; its fingerprint says which days of it are stored."""
-
-    def __init__(self, context: LoadContext) -> None:
-        self._context = context
-        self._in_a_row = 0
-        self._stopped = ""
-
-    async def load(self) -> None:
-        context = self._context
-        stored = await context.store.fingerprints(Kind.SLOTS)
-        symbols = await context.store.active_symbols()
-        if not symbols:
-            try:
-                symbols = sorted(row.ticker for row in await context.vendor.tickers())
-            except VendorError as error:
-                raise LoadError(f"the vendor's symbols could not be fetched: {reason_of(error)}") from error
-        context.begin("5-minute bars", len(symbols))
-
-        async def one(symbol: str) -> None:
-            await self._one(symbol, None if context.request.again else stored.get(f"{symbol} rest"))
-
-        await for_each(symbols, SYMBOLS_AT_ONCE, one, lambda: bool(self._stopped))
-        if self._stopped:
-            raise LoadError(self._stopped)
-
-    async def _one(self, symbol: str, stored: str | None) -> None:
-        context = self._context
-        first, last = context.days[0].date, context.days[-1].date
-        start, span = _missing(stored, first, last)
-        days = [day for day in context.days if day.date >= start]
-        if not days:
-            context.skip()
-            return
+async def _load_answers(context: LoadContext) -> None:
+    """5-minute bars, unadjusted, of each symbol; its fingerprint is the span of days that are stored of it."""
+    stored = await context.store.fingerprints(Kind.SLOTS)
+    symbols = await context.store.active_symbols()
+    if not symbols:
         try:
-            bars = await context.vendor.volume_bars(symbol, 5, "minute", days[0].date, last, adjusted=False)
+            symbols = sorted(row.ticker for row in await context.vendor.tickers())
         except VendorError as error:
-            context.fail(Problem(symbol, 0, reason_of(error)))
-            self._in_a_row += 1
-            if error.status in REFUSED or self._in_a_row >= FAILURES_IN_A_ROW:
-                self._stopped = f"the vendor gives no 5-minute bars: {reason_of(error)}"
-            return
-        self._in_a_row = 0
-        grid = SlotGrid([day.date for day in days])
-        begins, volume, trades, oversize = bar_columns(bars)
-        has_bar, grids, wrong = grid.fill(begins, volume, trades)
-        counts = np.where(np.isnan(grids[1]), UNKNOWN_TRADES, grids[1]).astype(np.uint32)
-        rows: list[tuple[datetime.date, SymbolSlots]] = []
-        for number, day in enumerate(days):
-            one = slice(number, number + 1)
-            rows += [(day.date, row) for row in pack([symbol], has_bar[one], grids[0][one], counts[one])]
-        wrong += oversize
-        problems = [Problem(f"{symbol} bars", 0, f"{wrong} set aside")] if wrong else []
-        unit = Unit(Kind.SLOTS, f"{symbol} rest", REST, span, len(bars) - wrong, wrong)
-        await context.store.write_slots(rows, [unit])
-        context.done(len(bars) - wrong, wrong, problems)
+            raise LoadError(f"the vendor's symbols could not be fetched: {reason_of(error)}") from error
+    context.begin("5-minute bars", len(symbols))
+
+    async def one(symbol: str) -> None:
+        await _one_symbol(context, symbol, None if context.request.again else stored.get(f"{symbol} rest"))
+
+    await context.for_each(symbols, SYMBOLS_AT_ONCE, one)
+
+
+async def _one_symbol(context: LoadContext, symbol: str, stored: str | None) -> None:
+    first, last = context.days[0].date, context.days[-1].date
+    start, span = _missing(stored, first, last)
+    days = [day for day in context.days if day.date >= start]
+    if not days:
+        context.skip()
+        return
+    try:
+        bars = await context.vendor.volume_bars(symbol, 5, "minute", days[0].date, last, adjusted=False)
+    except VendorError as error:
+        context.vendor_failed(symbol, error, "5-minute bars")
+        return
+    context.vendor_answered()
+    grid = SlotGrid([day.date for day in days])
+    begins, volume, trades, oversize = bar_columns(bars)
+    has_bar, grids, wrong = grid.fill(begins, volume, trades)
+    counts = np.where(np.isnan(grids[1]), UNKNOWN_TRADES, grids[1]).astype(np.uint32)
+    rows: list[tuple[datetime.date, SymbolSlots]] = []
+    for number, day in enumerate(days):
+        one = slice(number, number + 1)
+        rows += [(day.date, row) for row in pack([symbol], has_bar[one], grids[0][one], counts[one])]
+    wrong += oversize
+    problems = [Problem(f"{symbol} bars", 0, f"{wrong} set aside")] if wrong else []
+    unit = Unit(Kind.SLOTS, f"{symbol} rest", REST, span, len(bars) - wrong, wrong)
+    await context.store.write_slots(rows, [unit])
+    context.done(len(bars) - wrong, wrong, problems)
 
 
 def _missing(stored: str | None, first: datetime.date, last: datetime.date) -> tuple[datetime.date, str]:

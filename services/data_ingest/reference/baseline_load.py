@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch, stack
-from services.data_ingest.reference.load import REFUSED, STORE_ERRORS, Load
+from services.data_ingest.reference.load import STORE_ERRORS, Load
 from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
@@ -101,7 +101,7 @@ class BaselineLoad:
                 except VendorError as error:
                     failed.append(symbol)
                     self._in_a_row += 1
-                    if error.status in REFUSED:
+                    if error.is_refusal:
                         self._refused = True
                         log.error("5-minute bars refused", error=reason_of(error))
 

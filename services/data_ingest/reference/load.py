@@ -25,8 +25,6 @@ Answer = TypeVar("Answer")
 log = get_logger(__name__)
 
 STORE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
-# The vendor lets this key not see that: requests for the next symbol are no use.
-REFUSED: Final = frozenset({401, 403})
 # Up to so many symbols are requested one by one, more by whole days and pages.
 FEW_SYMBOLS: Final = 100
 # 250 trading days are less than that.

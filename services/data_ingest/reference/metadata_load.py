@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcore.feed_elements import SYMBOL
 from services.data_ingest.reference.batch import ReferenceBatch
-from services.data_ingest.reference.load import REFUSED, Load
+from services.data_ingest.reference.load import Load
 from services.data_ingest.reference.stores import MetadataOfDay, metadata_of_day, redis_metadata, stored_metadata
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
@@ -191,7 +191,7 @@ class MetadataLoad:
                     row = await self._load.vendor.ticker_details(symbol, date)
                 except VendorError as error:
                     failed.append(symbol)
-                    if error.status in REFUSED:
+                    if error.is_refusal:
                         state["refused"] = True
                         log.error("details refused", error=reason_of(error))
                     continue

@@ -60,6 +60,11 @@ class VendorError(Exception):
         self.status = status
         self.retryable = retryable
 
+    @property
+    def is_refusal(self) -> bool:
+        """True if the key lacks a right: requests of this kind for other symbols fail as well."""
+        return self.status in (401, 403)
+
 
 class _Envelope(msgspec.Struct):
     """The object around the items, which are in one of the two lists, depending on the endpoint."""
