@@ -8,7 +8,7 @@ import click
 
 from bench.report import Report
 
-PARTS = ("core", "mesh", "ws", "doors", "history")
+PARTS = ("core", "mesh", "ws", "gateway", "history")
 RESULT = Path("build/bench.json")
 
 
@@ -26,10 +26,10 @@ def measure(report: Report, part: str, *, small: bool) -> None:
         from bench import ws_bench
 
         asyncio.run(ws_bench.measure(report, ws_bench.SMALL if small else ws_bench.FULL))
-    elif part == "doors":
-        from bench import doors_bench
+    elif part == "gateway":
+        from bench import gateway_bench
 
-        asyncio.run(doors_bench.measure(report, doors_bench.SMALL if small else doors_bench.FULL))
+        asyncio.run(gateway_bench.measure(report, gateway_bench.SMALL if small else gateway_bench.FULL))
     else:
         from bench import history_bench
 

@@ -62,7 +62,7 @@ def check_equal(market: Market, peer: NumpyMarket, what: str) -> None:
 def apply_figures(size: Size) -> Figures:
     """Trades per second applied, frame parsing included, by each contestant; medians of interleaved rounds."""
     workload = Workload(size.symbols)
-    opening = list(workload.opening_frames())
+    startup = list(workload.startup_frames())
     batches: list[Trades] = list(workload.trades(size.batches, size.rows))
     frames = [workload.frame(trades=batch.message()) for batch in batches]
     mark = workload.watermark(int(max(batch.time_ns.max() for batch in batches)))
@@ -70,7 +70,7 @@ def apply_figures(size: Size) -> Figures:
     for _ in range(size.rounds):
         market = Market(load_lists(), EPOCH)
         peer = numpy_market(workload)
-        for frame in opening:
+        for frame in startup:
             market.apply(frame)
         # Tenths in turn, so that a slow moment of the machine hits both.
         step = size.batches // 10
@@ -84,7 +84,7 @@ def apply_figures(size: Size) -> Figures:
         ours.append(size.batches * size.rows / spent[0])
         peers.append(size.batches * size.rows / spent[1])
     twin = MarketTwin()
-    for frame in opening:
+    for frame in startup:
         twin.apply(frame)
     twin_seconds = timed(partial(apply_all, twin.apply, frames[: size.twin_batches]))
     return {
@@ -104,7 +104,7 @@ def refresh_figures(size: Size) -> Figures:
     workload = Workload(size.symbols)
     market = Market(load_lists(), EPOCH)
     peer = numpy_market(workload)
-    for frame in workload.opening_frames():
+    for frame in workload.startup_frames():
         market.apply(frame)
     for batch in workload.trades(100, size.rows * 2):
         market.apply(workload.frame(trades=batch.message()))

@@ -1,7 +1,7 @@
 """A day of the whole market's minute bars, and 30 days of them, into volume slots, beside pandas.
 
 The day is the simulator's, written once as the vendor's flat file into build/; the other 29 days are
-its slots under other dates. Each contestant reads in a process of its own, which tells its memory.
+its slots under other dates. Each contestant reads in its own process, which reports its memory.
 """
 
 import asyncio
@@ -211,14 +211,14 @@ def main() -> None:
         rows, file = _pandas(Path(folder))
     else:
         rows = asyncio.run(_load(Path(folder), arguments[0], what))
-    told = {
+    result = {
         "seconds": round(time.perf_counter() - start, 2),
         "cpu_s": round(time.process_time() - cpu, 2),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "rows": rows,
         "file": file,
     }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -179,9 +179,9 @@ def minutes(symbols: int) -> str:
 
 
 async def loaded(vendor: Vendor) -> None:
-    """Waits until every symbol's history has been asked for: the sender answers little REST while it is measured."""
+    """Waits until every symbol's history has been requested, so that little REST is served while it is measured."""
     async with asyncio.timeout(SETTLE_SECONDS):
-        while (await vendor.ask("asked"))["share"] < 1:
+        while (await vendor.ask("requested"))["share"] < 1:
             await asyncio.sleep(1)
 
 

@@ -1,4 +1,4 @@
-"""What a client sees of a mesh that is measured, over gRPC."""
+"""A client that observes the measured mesh over gRPC."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ SETTLED_FOR_SECONDS = 15.0
 
 
 class Observer:
-    """What a client sees of the mesh, over gRPC."""
+    """A gRPC client of the mesh."""
 
     def __init__(self, mesh: Mesh, sequencer: grpc.aio.Channel, scanner: grpc.aio.Channel) -> None:
         self.mesh = mesh

@@ -21,7 +21,7 @@ class Report:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """One part of the run; its time is printed at its end."""
+        """Measures one part of the run and prints its time at its end."""
         began = monotonic()
         self.step(f"{name} begins")
         yield
@@ -29,7 +29,7 @@ class Report:
         self.step(f"{name} took {self.seconds[name]:.0f} s")
 
     def step(self, text: str) -> None:
-        """Says what is done from now on."""
+        """Prints the step that begins now."""
         click.echo(f"[{monotonic() - self._began:5.0f} s] {text}", err=True)
 
     def add(self, figures: Figures) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark's vendor, a process of its own: trades encoded beforehand, sent as fast or as evenly as asked.
+"""The benchmark's vendor, a process of its own: trades encoded beforehand, sent as fast as possible or at an even rate.
 
 It speaks as much of the vendor's protocol as the mesh needs. Commands come on
 stdin and answers go to stdout, a line of JSON each:
@@ -54,14 +54,14 @@ def probe_symbols() -> list[str]:
 
 
 class Feed:
-    """What is sent, encoded: bulk trades of the benchmark's workload and paced ones with probes."""
+    """The encoded messages: bulk trades of the benchmark's workload, and paced ones with probes."""
 
     def __init__(self, symbols: int, bulk: int, paced: int, start: str) -> None:
         self.workload = Workload(symbols, start=start)
         self.symbols = self.workload.symbols + probe_symbols()
         self._next_id = 0
-        # Symbols whose history has been asked for.
-        self.asked: set[str] = set()
+        # Symbols whose history has been requested.
+        self.requested: set[str] = set()
         self.counts = np.zeros(len(self.symbols), np.int64)
         self.bulk = [text_frame(part) for part in self._arrays(bulk, PER_FRAME)]
         self.bulk_counts = self.counts.copy()
@@ -115,7 +115,7 @@ class Feed:
                 ],
             }
         if path.startswith("/v2/aggs/ticker/"):
-            self.asked.add(path.split("/")[4])
+            self.requested.add(path.split("/")[4])
             return {"status": "OK", "results": []}
         if path.startswith("/v2/snapshot/"):
             return {"status": "OK", "tickers": []}
@@ -125,7 +125,7 @@ class Feed:
 
 
 async def drained(transport: asyncio.WriteTransport, below: int) -> None:
-    """Waits until no more than so many bytes are left to write; a transport tells nobody."""
+    """Waits until at most `below` bytes are left to write; a transport has no event for it."""
     while transport.get_write_buffer_size() > below:
         await asyncio.sleep(0.0005)
 
@@ -142,7 +142,7 @@ async def burst(server: VendorServer, frames: list[bytes]) -> dict[str, float]:
 
 
 async def pace(server: VendorServer, feed: Feed, first_tick: int, ticks: int) -> dict[str, Any]:
-    """Every 5 ms one array; a late tick is sent at once, so that the rate holds."""
+    """Sends one array every 5 ms; a late one is sent immediately, so that the rate holds."""
     frames = [feed.with_probe(first_tick + i, array) for i, array in enumerate(feed.paced[:ticks])]
     del feed.paced[:ticks]
     (transport,) = server.transports()
@@ -167,8 +167,8 @@ async def serve(symbols: int, bulk: int, paced_seconds: int) -> None:
         answer({"ws_url": server.ws_url, "rest_url": server.rest_url, "counts": counts, "bulk": bulk})
         tick = 0
         while line := (await commands.readline()).decode().split():
-            if line[0] == "asked":
-                answer({"share": len(feed.asked) / len(feed.symbols)})
+            if line[0] == "requested":
+                answer({"share": len(feed.requested) / len(feed.symbols)})
             elif line[0] == "burst":
                 answer(await burst(server, feed.bulk))
             elif line[0] == "pace":

@@ -75,8 +75,8 @@ class Workload:
         position = stream_pb2.StreamPosition(epoch=EPOCH, sequence=self.sequence)
         return frame_pb2.Frame(position=position, **body).SerializeToString()  # type: ignore[arg-type]
 
-    def opening_frames(self) -> Iterator[bytes]:
-        """What comes before the first trade: day, symbols, rules, reference, baselines."""
+    def startup_frames(self) -> Iterator[bytes]:
+        """Yields the frames before the first trade: day, symbols, rules, reference, baselines."""
         yield self.frame(
             trading_day=frame_pb2.TradingDay(
                 trading_date=DAY,

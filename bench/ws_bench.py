@@ -234,13 +234,13 @@ async def measure_one(contestant: Contestant, updates: list[Update], size: Size)
             await contestant.publish([update])
         await clients.ask(f"wait {sequence}")
         cpu_percent = (cpu_seconds(contestant.pid) - cpu_before) / (monotonic() - began) * 100
-        # With everybody served: what a client costs while it keeps up.
+        # After all clients are served: the memory of a client that keeps up.
         kb_per_client = (resident_bytes(contestant.pid) - bytes_before) / size.clients / 1024
         delays = await clients.ask(f"delays {json.dumps(sent)}")
         if delays["delivered"] != size.clients * size.paced_updates:
             expected = size.clients * size.paced_updates
             raise AssertionError(f"expected {expected} deltas delivered, was {delays['delivered']}")
-        # Ours makes its texts itself: they are the peer's, or the work is another one.
+        # Ours encodes its texts itself; unless they equal the peer's, the contestants do different work.
         expected_bytes = size.clients * sum(len(update.text) for update in updates[: size.paced_updates])
         if delays["delivered_bytes"] != expected_bytes:
             raise AssertionError(f"expected {expected_bytes} bytes of deltas, was {delays['delivered_bytes']}")

@@ -1,4 +1,4 @@
-"""The public door: REST reads of a list beside a minimal FastAPI + Redis endpoint, and gRPC fan-out."""
+"""The gateway: REST reads of a list beside a minimal FastAPI + Redis endpoint, and gRPC fan-out."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.support.mesh import Mesh, free_ports
 LIST = "new_lows"
 STREAMED_LIST = "gappers_up"
 CONNECTIONS = 32
-# Bodies of ours change while it is asked, and are of about the same size.
+# Our bodies change during the measurement and stay about the same size.
 SAME_SIZE = 1.1
 PACED_INTERVAL_MS = 250
 
@@ -59,7 +59,7 @@ class Contestant(NamedTuple):
 
 
 async def child(*arguments: str) -> dict[str, float]:
-    """The result that a process of this package prints."""
+    """Returns the result that a process of this package prints."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdout=PIPE)
     output, _ = await process.communicate()
     if process.returncode != 0:
@@ -69,7 +69,7 @@ async def child(*arguments: str) -> dict[str, float]:
 
 
 async def answered(client: httpx.AsyncClient, url: str) -> bytes:
-    """The body, once there is somebody who answers with 200."""
+    """Returns the body of the first response with status 200."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -82,7 +82,7 @@ async def answered(client: httpx.AsyncClient, url: str) -> bytes:
 
 
 async def full_list(client: httpx.AsyncClient, mesh: Mesh, size: Size) -> bytes:
-    """The list's body once it has all the rows that are asked for."""
+    """Returns the list's body once it has all the requested rows."""
     async with asyncio.timeout(120):
         while json.loads(body := await answered(client, mesh.url + size.path))["count"] < size.rows:
             await asyncio.sleep(0.2)
@@ -94,13 +94,13 @@ class Peer(NamedTuple):
     store: redis.asyncio.Redis
 
     async def hold(self, body: bytes) -> None:
-        """What it answers with from now on."""
+        """Sets the body that the peer returns from now on."""
         await self.store.set(key(LIST), body)
 
 
 @asynccontextmanager
 async def peer(directory: Path) -> AsyncIterator[Peer]:
-    """The FastAPI endpoint with a Redis of its own."""
+    """Runs the FastAPI endpoint with its own Redis."""
     supervisor = Supervisor([redis_spec(directory)], lambda name, line: None)
     (port,) = free_ports(1)
     await supervisor.start()
