@@ -85,7 +85,7 @@ class AnalyticsCore:
         self.position = position
 
     def forget(self) -> None:
-        """Drops the position, so that a snapshot comes next; answers go on from what there is."""
+        """Drops the position, so that a snapshot comes next; answers continue from what there is."""
         self.position = None
 
     def _begin(self, state: MarketState) -> None:

@@ -48,7 +48,7 @@ class AnalyticsServicer:
                     yield message
 
     async def SubscribeMetrics(self, incoming: AsyncIterator[Request], context: Context) -> None:
-        """Writes until the client cancels; a client that stops sending goes on reading."""
+        """Writes until the client cancels; a client that stops sending continues reading."""
         stream = self._stream((await first_request(incoming)).open)
         with metrics.WATCHERS.track_inprogress():
             await serve(stream, incoming, context)

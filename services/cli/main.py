@@ -55,7 +55,7 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: wrong settings end with status 78, what is missing to start with 1."""
-    # Read by gRPC when it is loaded. Services start programs, which forget gRPC; none goes on using it in a fork,
+    # Read by gRPC when it is loaded. Services start programs, which forget gRPC; none uses it after a fork,
     # and its handlers can end the child before it becomes the program.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:

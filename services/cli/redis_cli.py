@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from redis.connection import AbstractConnection
 
 PROGRAMS: Final = ("valkey-cli", "redis-cli")
-# After these the server goes on answering.
+# After these the server continues answering.
 ENDLESS: Final = ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR")
 
 

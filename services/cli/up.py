@@ -37,7 +37,7 @@ def up() -> None:
 
 
 async def run(settings: Settings, began: float) -> None:
-    """Runs the mesh until a signal; raises StartError when it cannot start or go on, after all is stopped."""
+    """Runs the mesh until a signal; raises StartError when it cannot start or continue, after all is stopped."""
     supervisor = Supervisor(mesh.specs_of(settings), line_sink(settings))
     stop_requested = stop_event(supervisor)
     living = asyncio.create_task(_live(supervisor, settings, began), name="up.live")

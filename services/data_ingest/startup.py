@@ -1,4 +1,4 @@
-"""The start of the stream: its first day, and the market that it goes on with, from the journal or a recording."""
+"""The start of the stream: its first day, and the market that it continues with, from the journal or a recording."""
 
 import asyncio
 import math
@@ -51,7 +51,7 @@ class StartingPoint:
 
     @property
     def first_watermark_ns(self) -> int:
-        """The feed's time until its first event comes. A market that goes on waits for what polygon_ws has kept."""
+        """The feed's time until its first event comes. A market that continues waits for what polygon_ws has kept."""
         return self.now_ns if self.found is None and self.recorded is None else 0
 
     @property
@@ -82,7 +82,7 @@ async def starting_point(
 
 
 def open_directory(settings: Settings) -> JournalDirectory | None:
-    """None for a replay, which begins its day anew; raises StartError when another process writes there."""
+    """None for a replay, which begins its day again; raises StartError when another process writes there."""
     return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
 
 

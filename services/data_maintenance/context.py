@@ -22,7 +22,7 @@ class TaskError(Exception):
 class Job:
     """One run under way, as its task sees it.
 
-    A task keeps `progress` up to date, puts symbols that fail there and goes on,
+    A task keeps `progress` up to date, puts symbols that fail there and continues,
     and raises TaskError when nothing can be done at all. What it writes can be
     written again. It may be cancelled at any await.
     """

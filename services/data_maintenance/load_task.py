@@ -67,7 +67,7 @@ class LoadTask:
 class _Load:
     """One load, from its start to its end.
 
-    The historical service may restart meanwhile: a load that ended with its process is started again, and goes on
+    The historical service may restart meanwhile: a load that ended with its process is started again, and continues
     where it stopped. Cancelled, it cancels the load.
     """
 

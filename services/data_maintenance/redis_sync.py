@@ -3,7 +3,7 @@
 Beside each kind of key Redis keeps a hash of marks: what of a symbol was written
 and when. A symbol is written when its mark is not what PostgreSQL has now, and
 again before its keys expire; a Redis that lost everything has no marks either.
-Values are in today's shares: a symbol that splits today is written anew.
+Values are in today's shares: a symbol that splits today is rewritten.
 """
 
 import asyncio

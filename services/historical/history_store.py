@@ -236,7 +236,7 @@ class HistoryStore(Patient):
     async def replace_baselines(self, source: Callable[[], AsyncIterator[bytes]]) -> int:
         """Puts a table in place of volume_slots at once: readers see the old one or the new; returns its rows.
 
-        `source` makes an iterator of what baseline_records() makes, anew for each attempt.
+        `source` returns a new iterator of baseline_records() for each attempt.
         """
         async with self._transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('volume_slots'))")

@@ -27,7 +27,7 @@ CHUNK_SYMBOLS: Final = 500
 
 
 async def load_slots(context: LoadContext, files: FlatFiles | None) -> None:
-    """Stores the days that are not stored, then makes volume_slots anew from the 30 days up to the last one."""
+    """Stores the days that are not stored, then recomputes volume_slots from the 30 days up to the last one."""
     await load_days(context, files)
     await _make_baselines(context)
 

@@ -149,7 +149,7 @@ class Loads:
         self._closing = reason
 
     async def close(self) -> None:
-        """Cancels the loads: they go on where they were when they are started again."""
+        """Cancels the loads: they continue where they were when they are started again."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

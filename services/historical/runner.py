@@ -190,7 +190,7 @@ def _newest_complete(request: Request, now: datetime.datetime, calendar: Calenda
     day = calendar.get(today)
     if day is None:
         return calendar.before(today).date
-    # A daily bar is the regular session's; the day's minutes go on to the evening.
+    # A daily bar is the regular session's; the day's minutes continue to the evening.
     end_ns = day.market_close_ns if request.kind is Kind.OHLC else day.post_market_end_ns
     is_over = ns_of(now) >= end_ns
     return today if is_over else calendar.before(today).date

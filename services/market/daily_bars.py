@@ -120,7 +120,7 @@ class WilderATR:
         self._ranges = np.zeros(count, dtype=np.int64)
 
     def add(self, high: Floats, low: Floats, close: Floats, is_hole: bool = False) -> None:
-        """One day's bars [symbols]. A symbol without a bar in a hole begins anew after it."""
+        """One day's bars [symbols]. A symbol without a bar in a hole starts again after it."""
         has_bar = ~np.isnan(close)
         if is_hole:
             self._close[~has_bar] = np.nan

@@ -97,7 +97,7 @@ class _Listener(WSListener):
         if kind == WSMsgType.CLOSE:
             transport.disconnect()
         elif transport.is_close_frame_sent:
-            # picows goes on for some milliseconds, and then hands out even the frame it found too large.
+            # picows continues for some milliseconds, and then hands out even the frame it found too large.
             return
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY):
             if frame.fin:

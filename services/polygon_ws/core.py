@@ -12,7 +12,7 @@ from services.kit.rpc.ring import Position, Ring
 # About 1.3 million trades: half a minute of a busy market.
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_BATCHES: Final = 1 << 16
-# A position has 32 bits: beyond this sequence the batches are numbered anew as soon as all were acknowledged.
+# A position has 32 bits: beyond this sequence the batches are renumbered as soon as all were acknowledged.
 LAST_SEQUENCE: Final = 1 << 31
 # Events wait at most so long for company; a batch costs every reader the same, full or not.
 FLUSH_SECONDS: Final = 0.003
@@ -144,7 +144,7 @@ class Backpressure:
     """Decides when the vendor's messages are left in the socket because the sequencer is behind.
 
     Pauses above `high` bytes held and resumes below half of it. Only a sequencer that is there and makes progress
-    is waited for: without one, or `patience` seconds after its last acknowledgement, reading goes on and the oldest
+    is waited for: without one, or `patience` seconds after its last acknowledgement, reading continues and the oldest
     batches make room.
     """
 

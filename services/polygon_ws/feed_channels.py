@@ -22,7 +22,7 @@ class _Head(msgspec.Struct):
 
 
 class FeedChannels:
-    """Trades go on as they come; of each symbol's bars of a kind the newest, once a second."""
+    """Passes trades on as they arrive, and of each symbol's bars of a kind the newest, once a second."""
 
     def __init__(self, channels: RedisChannels) -> None:
         self._channels = channels

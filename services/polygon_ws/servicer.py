@@ -146,7 +146,7 @@ class MarketSubscription(Cursor):
             self.mark_slow(False)
 
     def _begin(self) -> str | None:
-        """Goes to where the sequencer goes on; returns why batches are lost to it, None when none are."""
+        """Goes to where the sequencer continues; returns why batches are lost to it, None when none are."""
         ring = self._buffer.ring
         self.move(ring.start, ring)
         lost_reason = None

@@ -69,7 +69,7 @@ class Subscriptions:
         return [name for name in self._names if name not in self.accepted and name not in self.refused]
 
     def forget_answers(self) -> None:
-        """A new connection asks for everything anew."""
+        """A new connection asks for everything again."""
         self.accepted.clear()
         self.refused.clear()
 

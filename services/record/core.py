@@ -25,7 +25,7 @@ MAX_WAITING_BYTES: Final = 1 << 20
 class Recording:
     """See frame_reader.FrameSink. `folder` is where the vendor's tree of files begins.
 
-    Goes on with the recording under way there, and where the sequencer still has
+    Continues with the recording under way there, and where the sequencer still has
     what came since, nothing is missing and nothing is there twice.
     """
 

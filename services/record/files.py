@@ -38,7 +38,7 @@ _GZIP: Final = 31
 
 
 class RecordingState(msgspec.Struct):
-    """The contents of the files, and the context to go on with them."""
+    """The contents of the files, and the context to continue with them."""
 
     date: datetime.date
     epoch: int
@@ -76,7 +76,7 @@ class DayRecording:
             recorded_market.write(self._market, head, market)
 
     def go_on(self, state: RecordingState) -> None:
-        """Goes on with files as they were at `state`, cutting off what follows."""
+        """Continues with files as they were at `state`, cutting off what follows."""
         for kind, size in state.sizes.items():
             path = self._paths[kind]
             there = path.stat().st_size if path.exists() else 0

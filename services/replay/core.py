@@ -70,7 +70,7 @@ def _cells(arrival: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Iterator[tu
     """First row of each cell that has any, and the row after its last."""
     begun = 0
     for start in range(0, len(arrival), BLOCK_ROWS):
-        # One row more, to see whether the cell goes on.
+        # One row more, to see whether the cell continues.
         cell = _cell(arrival[start : start + BLOCK_ROWS + 1])
         for end in (np.flatnonzero(cell[1:] != cell[:-1]) + start + 1).tolist():
             yield begun, end
@@ -123,7 +123,7 @@ class Pace:
         self.reached_ns = 0
 
     def begin(self) -> None:
-        """A reader has come: what was reached before is due at once, and from there time goes on."""
+        """A reader has come: what was reached before is due at once, and from there time continues."""
         self._anchor = None
         self._at_once_ns = max(self._start_ns, self.reached_ns)
 

@@ -22,7 +22,7 @@ from services.kit.runtime.redaction import reason_of
 from services.replay.flat_file import MINUTE_BARS, TRADES, Kind
 
 MANIFEST: Final = "manifest.json"
-# Of this code: a directory of another one is made anew.
+# Of this code: a directory of another version is rebuilt.
 VERSION: Final = 2
 
 # In the order of the fields of TradeBatch and BarBatch; `arrival_ns` is when the event is fed.

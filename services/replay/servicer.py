@@ -76,7 +76,7 @@ class ReplaySubscription(Subscription):
     """One reader of a day, after `requested_position`; from its beginning for one that knows no position.
 
     The file is the ring: whatever was sent can be sent again, so a sequencer that
-    begins anew gets the whole day so far, and one that comes back what it lacks.
+    starts again gets the whole day so far, and one that comes back what it lacks.
     Raises INVALID_POSITION for a position of another day.
     """
 

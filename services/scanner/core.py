@@ -69,7 +69,7 @@ class ScannerCore:
         self.position = position
 
     def forget(self) -> None:
-        """Drops the position, so that a snapshot comes next; answers go on from what there is."""
+        """Drops the position, so that a snapshot comes next; answers continue from what there is."""
         self.position = None
 
     def ranked_list(self, name: str, limit: int | None = None) -> bytes:

@@ -71,7 +71,7 @@ class CustomScans:
         self._by_name[update.list].stream.publish(update.previous_sequence, update.sequence, update.delta)
 
     def replace_market(self, market: Market, position_of: Callable[[RankedList], Position], reason: str) -> None:
-        """Sets every scan up anew in another market; its subscribers get a reset and a snapshot."""
+        """Rebuilds every scan in another market; its subscribers get a reset and a snapshot."""
         self._by_name.clear()
         for scan in self._scans.values():
             scan.handle = market.add_scan(*scan.key)

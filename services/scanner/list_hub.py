@@ -110,7 +110,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
             if (stream := self._streams.get(name)) is None:
                 self._streams[name] = self._stream(name, position, functools.partial(core.ranked_list, name))
             elif stream.position != position:
-                # At the same position it is the same list, and subscribers go on.
+                # At the same position it is the same list, and subscribers continue.
                 stream.restart(position, reason)
         self.scans.replace_market(core.market, core.scan_position, reason)
         for listener in self.listeners:

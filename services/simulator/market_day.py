@@ -162,7 +162,7 @@ class MarketDay:
         self.next_minute = minute.number + 1
 
     def replay(self, until: int) -> None:
-        """Goes on to a minute at once."""
+        """Jumps ahead to a minute."""
         while self.next_minute < until:
             self.end_minute(self.begin_minute())
 

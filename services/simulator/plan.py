@@ -72,7 +72,7 @@ class DayPlan(NamedTuple):
 
 
 class Plans:
-    """The days up to the current one, and all splits; `advance()` goes on by a day."""
+    """The days up to the current one, and all splits; `advance()` adds a day."""
 
     def __init__(self, seed: int, universe: Universe, shapes: Shapes, calendar: TradingCalendar, last: int) -> None:
         self.seed = seed

@@ -43,7 +43,7 @@ class Rest:
         self._thread.shutdown(cancel_futures=True)
 
     async def answer(self, path: str, query: Query, key: str, base: str) -> RestAnswer:
-        """`path` is still percent-encoded. What takes long is done on a thread, so that the market goes on."""
+        """`path` is still percent-encoded. What takes long is done on a thread, so that the market continues."""
         self.requests += 1
         request_id = f"{self.requests:032x}"
         try:

@@ -20,7 +20,7 @@ from services.ticker import metrics
 
 log = get_logger(__name__)
 
-# Until a loader writes it anew.
+# Until a loader rewrites it.
 METADATA_SECONDS: Final = 86_400
 ROW_SECONDS: Final = 5
 WRITE_EVERY_SECONDS: Final = 1.0

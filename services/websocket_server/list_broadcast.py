@@ -52,7 +52,7 @@ class Subscription:
         self.broadcast.suspend(self)
 
     def unblock(self) -> None:
-        """Goes on when the reader's buffer has drained."""
+        """Continues when the reader's buffer has drained."""
         self.broadcast.catch_up(self)
 
 
@@ -253,7 +253,7 @@ class ListBroadcast:
     def _snapshot_to_all(self) -> None:
         self._live.clear()
         for subscription in list(self._subscriptions):
-            # One with a requested position goes on waiting for that.
+            # One with a requested position keeps waiting for it.
             if subscription.requested_position is None:
                 subscription.sequence = NOTHING_SENT
             self.catch_up(subscription)

@@ -18,7 +18,7 @@ class ListFeed:
 
     The ring holds framed delta messages by the list's own sequence. When the list
     is replaced, or makes several steps in one, `generation` grows and the ring
-    begins anew.
+    starts again.
     """
 
     def __init__(self, name: str, max_held: int = MAX_HELD, max_held_bytes: int = MAX_HELD_BYTES) -> None:
@@ -82,7 +82,7 @@ class ListFeed:
         return True
 
     def forget(self) -> None:
-        """Drops the list, which can no longer be trusted or is not wanted: only a snapshot can go on."""
+        """Drops the list, which can no longer be trusted or is not wanted: the next response must be a snapshot."""
         self._list.forget()
         self._snapshot = None
 

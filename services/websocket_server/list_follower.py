@@ -70,7 +70,7 @@ class ListFollower:
             return f"a message cannot be read: {error}"
 
     def _take(self, message: bytes) -> str | None:
-        """Handles one response; returns why to end the connection, None to go on. Raises ListHole, ValueError."""
+        """Handles one response; returns why to end the connection, None to continue. Raises ListHole, ValueError."""
         kind, payload = LIST.read(message)
         sink = self._sink
         if kind == "delta":

@@ -16,7 +16,7 @@ from typing import Final
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Settings
 
-# What is kept from run to run. Logs and the gateway's configuration are made anew.
+# What is kept from run to run. Logs and the gateway's configuration are created each time.
 KEPT: Final = ("postgres", "redis", "journal", "sequencer.epoch", "flat", "replay")
 
 

@@ -62,7 +62,7 @@ def check_order(specs: Sequence[ProcessSpec]) -> None:
 
 
 class Supervisor:
-    """`start()` returns when all are ready; `wait()` raises when the mesh cannot go on; `stop()` ends all.
+    """`start()` returns when all are ready; `wait()` raises when the mesh cannot continue; `stop()` ends all.
 
     `specs` come in an order in which each follows what it needs.
     """
@@ -108,7 +108,7 @@ class Supervisor:
             await asyncio.gather(everything, return_exceptions=True)
 
     async def wait(self) -> None:
-        """Returns never; raises StartError when a child cannot go on."""
+        """Returns never; raises StartError when a child cannot continue."""
         assert self._failure is not None, "start() first"
         await asyncio.shield(self._failure)
 

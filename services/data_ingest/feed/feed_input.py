@@ -150,7 +150,7 @@ class FeedInput:
             return 0
         if last is not None and position != (last.epoch, last.sequence + 1):
             raise FeedHole(f"expected the batch after {last}, was {position}")
-        # Whoever goes on from the journal requests the batch after this one from polygon_ws, or this one: all of it
+        # Whoever continues from the journal requests the batch after this one from polygon_ws, or this one: all of it
         # is in there, or nothing.
         with self._sequencer.journal_entry() as notes:
             if symbols:

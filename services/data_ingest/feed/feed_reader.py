@@ -117,7 +117,7 @@ class FeedReader:
                 return end
 
     def _handle(self, kind: str, payload: memoryview) -> str | None:
-        """Handles one response; returns why the connection is to be ended, None to go on."""
+        """Handles one response; returns why the connection is to be ended, None to continue."""
         if kind == "batch":
             admitted = self._feed.sequence(payload, wall_ns())
             metrics.BATCHES.inc()

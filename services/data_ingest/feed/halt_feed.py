@@ -201,7 +201,7 @@ class HaltFeed:
         self._http = httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS, follow_redirects=False)
 
     async def fetch(self) -> list[HaltItem] | None:
-        """Its items, None when it is as it was; raises HaltFeedError. Other tasks go on meanwhile."""
+        """Its items, None when it is as it was; raises HaltFeedError. Other tasks continue meanwhile."""
         try:
             async with (
                 asyncio.timeout(TIMEOUT_SECONDS),

@@ -65,7 +65,7 @@ class JournalDirectory:
         return sorted(found)
 
     def others(self, keep: Container[JournalFile] = ()) -> list[Path]:
-        """All files but those to keep, states first: without one nobody goes on from the others."""
+        """All files but those to keep, states first: without one nobody continues from the others."""
         names = [self.path_of(file) for kind in KINDS for file in self.files(kind) if file not in keep]
         return [*names, *self.path.glob("*.new")]
 

@@ -32,13 +32,13 @@ _TRADING_DAY: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trading_day"].n
 
 
 class Recovered(NamedTuple):
-    """The market that the next process goes on with."""
+    """The market that the next process continues with."""
 
     # Of the last frame that was written.
     position: Position
     rows: MarketState
-    # The rows with their lists, where the numbering may go on: on the same start of the machine, with the
-    # same lists. Else None, and the rows go on under a new epoch.
+    # The rows with their lists, where the numbering may continue: on the same start of the machine, with the
+    # same lists. Else None, and the rows continue under a new epoch.
     market: Market | None
     # The messages before it that are still known, for readers who are behind.
     messages: list[bytes]
@@ -64,9 +64,9 @@ def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Rec
 
 
 class _Reader:
-    """Goes on from one state; ValueError when that cannot be.
+    """Continues from one state; ValueError when that cannot be.
 
-    With the lists' definitions the numbering goes on, so that all that was written must be there; without,
+    With the lists' definitions the numbering continues, so that all that was written must be there; without,
     the rows do, as far as they can be read.
     """
 

@@ -18,7 +18,7 @@ from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
 
-# When the market is written again: so much is to be read, and so many lists are to be ranked, by who goes on from it.
+# When the market is written again: so much is to be read, and so many lists are to be ranked, by who continues from it.
 MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_FRAMES: Final = 10_000
 LOOK_SECONDS: Final = 1.0
@@ -55,7 +55,7 @@ class Written(NamedTuple):
 class Journal:
     """Entries are on their way to the disk when commit() returns; it never raises.
 
-    A journal that cannot be written is removed, so that nobody goes on from a part
+    A journal that cannot be written is removed, so that nobody continues from a part
     of the truth, and begins again later: the stream does not wait for it.
 
     Args:
@@ -148,7 +148,7 @@ class Journal:
         """Begins with the market of now, which has `feed` and these trades in it; to be awaited once.
 
         Entries that follow the call count from there. What was there before is removed, but for the frames since a
-        state of this epoch from which it goes on.
+        state of this epoch from which it continues.
         """
         self._feed = feed
         self._written = None
@@ -202,7 +202,7 @@ class Journal:
     async def _store(
         self, written: Written, parts: list[bytes], before: Written | None, goes_on_from: JournalFile | None
     ) -> None:
-        """Writes a copied state, and removes what nobody goes on from any more."""
+        """Writes a copied state, and removes what nobody continues from any more."""
         try:
             await asyncio.to_thread(self._write_state, written.state, parts)
             if not self._files:
@@ -216,7 +216,7 @@ class Journal:
             self._give_up(error)
 
     def _older(self, oldest: Written, frames_from: JournalFile) -> list[Path]:
-        """Files that are older than `oldest`, from which one could go on, should a newer one not be readable.
+        """Files that are older than `oldest`, from which one could continue, should a newer one not be readable.
 
         Frames are kept from another state on.
         """
@@ -278,7 +278,7 @@ class Journal:
     # --- the end
 
     def abandon(self, reason: str) -> None:
-        """Removes the journal: nobody is to go on from it."""
+        """Removes the journal: nobody is to continue from it."""
         log.error("journal is abandoned", reason=reason)
         metrics.JOURNAL_FAILURES.inc()
         self._close_files()

@@ -54,7 +54,7 @@ def write_last(path: Path, epoch: int) -> None:
 
 
 def renewed(market: MarketCopy) -> Callable[[int], MarketCopy]:
-    """Returns a function that makes the market of another epoch which goes on with the same rows."""
+    """Returns a function that makes the market of another epoch which continues with the same rows."""
     assert isinstance(market, Market)
     return lambda epoch: Market.of_state(load_lists(), epoch, market.state, encode_deltas=False)
 

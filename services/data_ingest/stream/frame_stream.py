@@ -75,7 +75,7 @@ class FrameStream:
         return FrameSubscription(self, requested_position, reader, credit, wants_newest_state)
 
     def snapshot(self, of_now: bool = False) -> Snapshot:
-        """A snapshot from which the ring goes on; made once for all who need one at about the same time.
+        """A snapshot from which the ring continues; made once for all who need one at about the same time.
 
         `of_now`: it has to be of the newest frame.
         """
@@ -200,7 +200,7 @@ class FrameSubscription(Cursor):
             self.mark_slow(False)
 
     def _snapshot_chunks(self) -> Iterator[bytes]:
-        """The reader goes on after the snapshot; what follows it is held meanwhile, since loading may take long."""
+        """The reader continues after the snapshot; what follows it is held meanwhile, since loading may take long."""
         snapshot = self._stream.snapshot(self._wants_newest_state)
         self.move(snapshot.position, self._stream.ring)
         # The credit is for what follows.

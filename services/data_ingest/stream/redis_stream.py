@@ -28,7 +28,7 @@ AWAY_SECONDS: Final = 1.0
 class JournalStream:
     """Entries `{epoch}-{sequence}` of the frames since the entry before; the payload is an encoded JournalEntry.
 
-    The stream does not wait for Redis: when that was away, entries go on where the newest
+    The stream does not wait for Redis: when that was away, entries continue where the newest
     one is, or later, where the ring no longer reaches back or what is kept does not.
 
     Args:
@@ -70,7 +70,7 @@ class JournalStream:
                 self._is_away = False
 
     async def _newest_sent(self) -> int:
-        """The frame after which entries go on."""
+        """The frame after which entries continue."""
         ring = self._ring
         newest = await self._redis.xrevrange(KEY, count=1)
         found = Position(*map(int, newest[0][0].split(b"-"))) if newest else Position(0, 0)

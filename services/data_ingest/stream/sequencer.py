@@ -79,9 +79,9 @@ class Sequencer:
 
     Args:
         epoch: names the numbering; greater than that of any process that did not leave it to this one.
-        market: an empty Market of that epoch, or the one that goes on.
+        market: an empty Market of that epoch, or the one that continues.
         journal: where frames are written down.
-        day: in force already, of a market that goes on.
+        day: in force already, of a market that continues.
         messages: of the newest frames in that market, for readers who are behind.
         defer: calls a function when readers have been given what there is for them; by default at once.
             Ranking this copy's lists takes a millisecond, for which no reader has to wait.
@@ -173,7 +173,7 @@ class Sequencer:
         return self.ring.newest > self._last_sequence
 
     def begin_epoch(self, epoch: int, renew: Callable[[int], MarketCopy]) -> None:
-        """Goes on with the same rows under another numbering, which begins at 1.
+        """Continues with the same rows under another numbering, which begins at 1.
 
         The journal has to begin again before anything is awaited. `renew`: gives the market of that epoch.
         """

@@ -39,7 +39,7 @@ class SnapshotChannel:
         self._channels = channels
 
     async def publish(self, parts: Sequence[SnapshotPart]) -> None:
-        """Publishes one snapshot, as it entered the stream; other tasks go on while it is encoded."""
+        """Publishes one snapshot, as it entered the stream; other tasks continue while it is encoded."""
         if not self._channels.is_wanted(CHANNEL):
             return
         rows: list[bytes] = []

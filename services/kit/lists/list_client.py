@@ -41,7 +41,7 @@ class ListCopy:
         # Why it does not follow the scanner; "" while it does.
         self.unhealthy_reason = ""
         self._rows: dict[str, TickerRow] = {}
-        # True while the rows are those of the position, so that deltas are enough to go on.
+        # True while the rows are those of the position, so that deltas are enough to continue.
         self._is_exact = False
 
     @property
@@ -51,7 +51,7 @@ class ListCopy:
 
     @property
     def can_resume(self) -> bool:
-        """True if deltas after the position are enough to go on; else a snapshot is needed."""
+        """True if deltas after the position are enough to continue; else a snapshot is needed."""
         return self._is_exact
 
     def rows(self) -> list[TickerRow]:
@@ -133,7 +133,7 @@ ListRequest = scanner_pb2.WatchListRequest | scanner_pb2.WatchScanRequest
 
 
 def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeListRequest:
-    """The first message of a subscription that goes on after the position of `copy`."""
+    """The first message of a subscription that continues after the position of `copy`."""
     if isinstance(request, scanner_pb2.WatchScanRequest):
         # A custom scan has no position to resume from.
         return scanner_pb2.SubscribeListRequest(open_scan=request)

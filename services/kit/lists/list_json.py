@@ -146,7 +146,7 @@ class ListRows:
         return encoded
 
     def forget(self) -> None:
-        """Drops the rows, which can no longer be trusted or are not wanted: only a snapshot can go on."""
+        """Drops the rows, which can no longer be trusted or are not wanted: the next response must be a snapshot."""
         self.is_loaded = False
         self.rows = {}
 

@@ -52,7 +52,7 @@ class ClockFollower:
             return
         event_ns = answer.event_time.ToNanoseconds()
         if answer.position.epoch != self._epoch:
-            # A sequencer that begins anew may begin at an earlier time.
+            # A sequencer that starts again may begin at an earlier time.
             self._epoch = answer.position.epoch
             self._clock.reset(event_ns)
         elif not self._clock.advance(event_ns):

@@ -198,13 +198,13 @@ class Cursor(Subscription):
         return f"message {self.next_sequence} was dropped before it was sent; the oldest held is {self.ring.oldest}"
 
     def resume(self, requested_position: Position) -> str | None:
-        """Goes on after the last message that the reader has; returns why it cannot, and needs a reset."""
+        """Continues after the last message that the reader has; returns why it cannot, and needs a reset."""
         plan = self.ring.resume(requested_position)
         self.next_sequence = plan.next_sequence
         return plan.reset_reason
 
     def move(self, position: Position, ring: Ring | None = None) -> None:
-        """Goes on after `position` of the ring, or of another one that has taken its place."""
+        """Continues after `position` of the ring, or of another one that has taken its place."""
         if ring is not None and ring is not self.ring:
             self.let_go()
             self.ring = ring

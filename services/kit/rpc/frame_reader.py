@@ -113,7 +113,7 @@ class FrameReader:
         return end
 
     def _take(self, message: bytes) -> str | None:
-        """Handles one response; returns why to end the connection, None to go on."""
+        """Handles one response; returns why to end the connection, None to continue."""
         try:
             kind, payload = FRAMES.read(message)
         except ValueError as error:

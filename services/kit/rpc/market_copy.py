@@ -1,4 +1,4 @@
-"""A service that keeps a copy of the market: it follows the sequencer and goes on with what it has while that is away.
+"""A service that keeps a copy of the market: it follows the sequencer, and keeps what it has while that is away.
 
 `MarketCore` is the copy itself, `MarketCopy` keeps it current, `MarketCopyService` runs both.
 """
@@ -40,7 +40,7 @@ class MarketCore(Protocol[AppliedT_co]):
         """Replaces the market by a snapshot; raises ValueError when it cannot be read."""
 
     def forget(self) -> None:
-        """Drops the position, so that a snapshot comes next; answers go on from what there is."""
+        """Drops the position, so that a snapshot comes next; answers continue from what there is."""
 
 
 class MarketCopy(Generic[AppliedT]):

@@ -32,7 +32,7 @@ class MarketStream(Generic[SubscriptionT]):
     """Gives the one subscriber its messages.
 
     Args:
-        subscribe: makes the subscription of a sequencer that goes on after a position, or has none.
+        subscribe: makes the subscription of a sequencer that continues after a position, or has none.
         subscribed: 1 while there is a subscriber.
         on_change: is called when a subscriber has come or gone.
     """

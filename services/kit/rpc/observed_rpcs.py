@@ -46,7 +46,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError
 class ObservedServer(grpc.aio.Server):
     """A server that observes each handler that is added to it.
 
-    It is cheaper than a grpc.aio.ServerInterceptor, which is looked up anew at every RPC. Registered methods are left
+    It is cheaper than a grpc.aio.ServerInterceptor, which is looked up again at every RPC. Registered methods are left
     out, for what is registered is among the generic handlers, too: the server's main loop waits for a future of
     each of them at every RPC, whichever method it is of.
     """
@@ -160,7 +160,7 @@ class _Observed:
         self._ok.inc()
 
     async def end_with(self, error: BaseException, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Ends the RPC by the error's status, which raises AbortError; returns for what goes on as it is."""
+        """Ends the RPC by the error's status, which raises AbortError; returns if the error propagates unchanged."""
         code = INTERNAL.code
         try:
             if isinstance(error, (asyncio.CancelledError, GeneratorExit)):

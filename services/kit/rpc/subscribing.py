@@ -23,7 +23,7 @@ async def first_request(requests: AsyncIterator[Request], kinds: tuple[str, ...]
 
 
 def requested_position(request: Any) -> Position | None:
-    """The position after which a client goes on; None when it has none."""
+    """The position after which a client continues; None when it has none."""
     return Position.of(request.position) if request.HasField("position") else None
 
 
@@ -33,7 +33,7 @@ async def serve(
     context: Context,
     acknowledge: Callable[[Position], None] = lambda position: None,
 ) -> None:
-    """Writes the messages to their end, or until the client cancels; one that only stops sending goes on reading.
+    """Writes the messages to their end, or until the client cancels; one that only stops sending continues reading.
 
     Raises what the messages and `acknowledge` raise, OPEN_REPEATED and INVALID_REQUEST. The messages are closed.
     """

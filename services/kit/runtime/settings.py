@@ -338,6 +338,6 @@ def tree(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    """The variable of an error's location, which may go on within the value."""
+    """The variable of an error's location, which may continue within the value."""
     names = tuple(str(part) for part in location)
     return VARIABLES.get(names[:2]) or VARIABLES.get(names[:1]) or "settings"

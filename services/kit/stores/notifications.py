@@ -60,7 +60,7 @@ async def follow_notifications(
     check_seconds: float = CHECK_SECONDS,
     on_failure: Callable[[], object] = lambda: None,
 ) -> None:
-    """Listens to a channel until cancelled, and connects anew whenever the connection is lost.
+    """Listens to a channel until cancelled, and reconnects whenever the connection is lost.
 
     Args:
         url: of the database; there is nothing to follow when it is empty.

@@ -101,7 +101,7 @@ async def server_start(redis: Redis) -> str:
 def check_cancelled() -> None:
     """Raises CancelledError in a task that was cancelled: redis-py may answer a cancelled command as if nothing was.
 
-    For loops that would otherwise go on for good.
+    For loops that would otherwise continue for good.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
