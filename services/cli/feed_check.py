@@ -53,7 +53,7 @@ def _lines_of_the_mesh(status: FeedStatus) -> Iterator[str]:
             yield f"warning: {name} is refused: {refused[name]}"
     for notice in status.notices:
         times = f" ({notice.count} times)" if notice.count > 1 else ""
-        yield f"the vendor said {notice.kind}: {notice.text}{times}"
+        yield f"the vendor sent {notice.kind}: {notice.text}{times}"
 
 
 async def _of_the_vendor(settings: Settings) -> list[str]:

@@ -19,6 +19,6 @@ FAILED_SYMBOLS = Counter("tradeul_maintenance_failed_symbols", "Symbols that a r
 LAST_SUCCESS = Gauge(
     "tradeul_maintenance_last_success_seconds", "When a run last succeeded here (Unix time).", ["task"]
 )
-DATABASE_FAILURES = Counter("tradeul_maintenance_database_failures", "Times the database could not be asked.")
+DATABASE_FAILURES = Counter("tradeul_maintenance_database_failures", "Failures to query the database.")
 
 WATCHERS = SUBSCRIBERS.labels(SERVICE, "task")

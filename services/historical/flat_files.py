@@ -30,7 +30,7 @@ class FlatFile(NamedTuple):
 
 
 class FlatFiles(Protocol):
-    """Files by kind and day. Raises FlatFileError when the store cannot be asked."""
+    """Files by kind and day. Raises FlatFileError when the store cannot be listed."""
 
     async def fingerprint(self, kind: str, day: datetime.date) -> str | None:
         """A text that changes when the file does; None without a file."""

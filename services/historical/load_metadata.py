@@ -39,7 +39,7 @@ async def load_metadata(context: LoadContext) -> None:
 
 
 async def _floats(context: LoadContext) -> dict[str, float]:
-    """The vendor's float list; without it the second source's are asked for, and what is stored stays."""
+    """The vendor's float list; without it the second source's are requested, and what is stored stays."""
     context.step("float list")
     try:
         return await free_floats(context.vendor)

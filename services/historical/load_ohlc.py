@@ -23,7 +23,7 @@ REST_FINGERPRINT: Final = "complete"
 
 
 async def load_ohlc(context: LoadContext, files: FlatFiles | None) -> None:
-    """A day is a unit. One that is stored is skipped, unless its file has changed or it is asked for again."""
+    """A day is a unit. One that is stored is skipped, unless its file has changed or it is requested again."""
     stored = await context.store.fingerprints(Kind.OHLC)
     context.begin("daily bars", len(context.days))
 

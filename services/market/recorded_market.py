@@ -1,7 +1,7 @@
 """The market that a recording began with: written by the recorder, read by the sequencer of its replay.
 
     a line of JSON      RecordedMarket
-    the rest            the whole state, as fastcore's Market writes it
+    the rest            the snapshot, in the format of fastcore's Market
 
 compressed together. The state's own first line names its layout: one of another version
 of this program cannot be read.

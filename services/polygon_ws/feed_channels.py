@@ -15,7 +15,7 @@ BARS: Final = ("A", "AM")
 
 
 class _Head(msgspec.Struct):
-    """The fields by which elements are told apart."""
+    """The fields that distinguish elements."""
 
     ev: str
     sym: str = ""

@@ -1,4 +1,4 @@
-"""What is asked of the vendor and what it answers: subscriptions, by names like "T.AAPL" and "A.*", and notices."""
+"""Requests to the vendor and its answers: subscriptions, by names like "T.AAPL" and "A.*", and notices."""
 
 import re
 from collections import deque

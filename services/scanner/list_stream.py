@@ -1,6 +1,6 @@
 """One list's changes, encoded once, for any number of subscribers at their own pace: resuming, pacing, conflating.
 
-The writer (`publish`) never waits. A subscriber that asked for a least
+The writer (`publish`) never waits. A subscriber that requested a minimum
 interval, or is behind by some deltas, gets them conflated; one that is behind
 by more than is held or worth conflating gets a new snapshot.
 """

@@ -2,7 +2,7 @@
 
 The first trade of a minute that is no odd lot has its open, the last its close, two between
 them its high and low; the others lie inside. Odd lots set no price. Now and then one of the others is
-printed at a price that is far off, which no bar tells of.
+printed at a price that is far off, which no bar reports.
 """
 
 from typing import Final, NamedTuple

@@ -28,7 +28,7 @@ EMIT_SYMBOLS: Final = 200
 EMIT_SECONDS: Final = 2.0
 FIELDS: Final = (*TEXTS, *NUMBERS)
 FIELDS_SET: Final = frozenset(FIELDS)
-# As they are counted in Load.failed. Details are told apart by symbol.
+# As they are counted in Load.failed. Details are distinguished by symbol.
 SOURCES: Final = ("postgres", "redis", "tickers", "floats")
 
 

@@ -142,7 +142,7 @@ class Host:
         """Returns never; raises what run() raised, or RuntimeError when it just ended."""
         assert self._run is not None, "start() first"
         await asyncio.shield(self._run)
-        raise RuntimeError(f"{self.service.name}: run() ended without being asked to")
+        raise RuntimeError(f"{self.service.name}: run() ended before the service was stopped")
 
     async def stop(self) -> None:
         """Readiness first, then streams, then the server, then the service itself."""
