@@ -372,7 +372,7 @@ async def days_and_events_are_told(sequencer: RunningSequencer, feed: ScriptedPo
     assert not (await sequencer.status()).warnings
     # Tuesday is in force, Thursday is what comes.
     feed.trades(("A", "04:00:00", 3.0), ("B", "04:00:00", 4.0), ("C", "04:00:00", 5.0), day_ms=2 * DAY_MS)
-    missing = "trading day 2026-03-11 is missing: nothing of it came"
+    missing = "trading day 2026-03-11 is missing: no event of it arrived"
     status = await sequencer.until(lambda status: list(status.warnings) == [missing])
     assert status.trades == 4
     await sequencer.until_health(serving=True)

@@ -67,7 +67,7 @@ class FeedHealth:
     @property
     def warnings(self) -> list[str]:
         """Missing days, and events of which none is admitted, in words."""
-        missing = [f"trading day {date} is missing: nothing of it came" for date in self._feed.days.missing]
+        missing = [f"trading day {date} is missing: no event of it arrived" for date in self._feed.days.missing]
         return [*missing, *([self._set_aside] if self._set_aside is not None else [])]
 
     def set_line(self, reason: str | None) -> None:

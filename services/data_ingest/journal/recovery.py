@@ -58,7 +58,7 @@ def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Rec
             try:
                 return _Reader(directory, file, lists).read()
             except (OSError, ValueError) as error:
-                what = "numbering cannot go on" if lists is not None else "state cannot be read"
+                what = "numbering cannot continue" if lists is not None else "state cannot be read"
                 log.warning(f"journal: {what}", file=file.name, reason=reason_of(error))
     return None
 
