@@ -61,12 +61,12 @@ class DataIngestServicer:
             raise INVALID_REQUEST.error(f"reader: expected at most {LONGEST_NAME} characters, was {length}")
         position = requested_position(request)
         subscription = self._stream.subscribe(position, request.reader, request.credit, request.wants_newest_state)
-        log.info("reader came", reader=request.reader, requested_position=str(position))
+        log.info("reader connected", reader=request.reader, requested_position=str(position))
         try:
             with metrics.READERS.track_inprogress():
                 await serve(subscription.messages(), requests, context, subscription.acknowledge)
         finally:
-            log.info("reader went", reader=request.reader, position=str(subscription.position))
+            log.info("reader disconnected", reader=request.reader, position=str(subscription.position))
 
     async def WatchClock(
         self, _: data_ingest_pb2.WatchClockRequest, __: Context

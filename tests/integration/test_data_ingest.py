@@ -552,7 +552,7 @@ async def test_readers_resume_or_are_reset(sequencer: RunningSequencer, feed: Sc
         assert "another epoch" in stranger.resets[0]
 
 
-async def test_grammar(sequencer: RunningSequencer) -> None:
+async def test_requests_out_of_order_end_the_stream_with_their_error(sequencer: RunningSequencer) -> None:
     call = sequencer.stub.SubscribeFrames()
     await call.write(Request(cancel=stream_pb2.StreamCancel()))
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT

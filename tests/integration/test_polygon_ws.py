@@ -1,4 +1,4 @@
-"""polygon_ws between a scripted vendor and a sequencer: nothing lost, nothing twice, everything odd said."""
+"""polygon_ws between a scripted vendor and a sequencer: nothing lost, nothing twice, everything odd counted."""
 
 import asyncio
 import contextlib
@@ -97,7 +97,7 @@ async def test_reconnects_and_loses_nothing_it_got(vendor: VendorServer) -> None
         assert (await until_state(feed, FeedState.SUBSCRIBED)).reconnects >= 3
 
 
-async def test_a_line_that_was_away_is_told_in_its_place(vendor: VendorServer) -> None:
+async def test_a_gap_of_the_feed_comes_where_it_was(vendor: VendorServer) -> None:
     async with running_feed(vendor) as feed:
         await vendor.joins(1)
         async with feed.sequencer() as sequencer:
@@ -113,7 +113,7 @@ async def test_a_line_that_was_away_is_told_in_its_place(vendor: VendorServer) -
             assert lost.reason == back.reason != ""
         await vendor.joins(2)
         await vendor.send(message(trade("AAPL", 2)))
-        # Whoever comes back, and has nothing from behind the gap, is told of it before what came after it.
+        # A sequencer that comes back and has nothing from after the gap gets the gap first.
         async with feed.sequencer((sequencer.epoch, 1)) as again:
             await again.until_trades(1)
             assert again.kinds == ["opened", "feed_gap", "feed_gap", "current", "batch"] or again.kinds == [
@@ -146,7 +146,7 @@ async def test_sequencer_comes_back_with_its_position(vendor: VendorServer) -> N
             await fresh.until("current")
             assert fresh.sequences == [2, 3, 4]
             assert fresh.trades == [("S2", 2.0), ("S3", 3.0), ("S4", 4.0)]
-            # Acknowledged, so gone: whoever asks for it is told.
+            # Acknowledged, so gone: a sequencer that requests it gets a reset.
             await fresh.ack()
             while (await feed.status()).unacknowledged_batches:
                 await asyncio.sleep(POLL_SECONDS)
@@ -383,7 +383,7 @@ async def test_going_away(vendor: VendorServer) -> None:
         await stopping
 
 
-async def test_grammar(vendor: VendorServer) -> None:
+async def test_requests_out_of_order_end_the_stream_with_their_error(vendor: VendorServer) -> None:
     async with running_feed(vendor) as feed:
         call = feed.stub.SubscribeMarket()  # type: ignore[call-arg]
         await call.write(Request(cancel=stream_pb2.StreamCancel()))

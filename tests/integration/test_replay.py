@@ -1,4 +1,4 @@
-"""A day played again: the same at any speed, stopped where it was asked to, whole again after a crash."""
+"""A day played again: the same at any speed, stopped where it was to stop, whole again after a crash."""
 
 import asyncio
 import contextlib
@@ -135,9 +135,9 @@ async def test_a_replay_says_what_it_waits_for_and_when_it_is_over(
         asyncio.Event.set(reference.opened)
         while "is over, at 09:34:00" not in (await feed_status(running)).detail:
             await asyncio.sleep(0.01)
-    told = capsys.readouterr().out
-    assert told.index("reference data loaded, the replay begins") < told.index("the day begins")
-    assert told.index("the day begins") < told.index("the replay is over")
+    output = capsys.readouterr().out
+    assert output.index("reference data loaded, the replay begins") < output.index("the day begins")
+    assert output.index("the day begins") < output.index("the replay is over")
 
 
 async def test_start_is_reached_at_once_and_then_time_passes(vendor: VendorServer, tmp_path: Path, file: Path) -> None:

@@ -102,7 +102,7 @@ async def test_a_slow_watcher_misses_the_oldest_bars_and_no_name(monkeypatch: py
     assert [(await watch.read()).bars.close[0] for _ in range(3)] == [7.0, 8.0, 9.0]
 
 
-async def test_silence_is_told_and_the_end_too() -> None:
+async def test_quiet_streams_send_heartbeats_and_going_away_comes_last() -> None:
     setting = Setting(heartbeat_seconds=0.01)
     watch = setting.watch()
     assert (await watch.read()).WhichOneof("response") == "heartbeat"

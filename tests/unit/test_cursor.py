@@ -129,7 +129,7 @@ async def test_a_cursor_resumes_or_says_why_not() -> None:
         cursor.take()
 
 
-async def test_current_is_said_once_after_the_catch_up() -> None:
+async def test_it_becomes_current_once_after_the_catch_up() -> None:
     ring = ring_of(3)
     cursor = Cursor(ring, Timers(10.0))
     cursor.resume(Position(EPOCH, 1))
@@ -197,11 +197,11 @@ async def test_holding_keeps_what_a_busy_reader_needs(seed: int) -> None:
 
 
 async def test_slow_is_counted_once_until_it_has_caught_up() -> None:
-    told: list[bool] = []
-    cursor = Cursor(ring_of(1), Timers(10.0), told.append)
+    changes: list[bool] = []
+    cursor = Cursor(ring_of(1), Timers(10.0), changes.append)
     for is_slow in (False, True, True, False, False, True):
         cursor.mark_slow(is_slow)
-    assert told == [True, False, True]
+    assert changes == [True, False, True]
 
 
 # --- serving

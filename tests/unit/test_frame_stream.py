@@ -41,17 +41,19 @@ class Publisher:
             self._time += SECOND
             self.feed.sequence(self._source.batch(("AAPL", self._time, 10.0)), 0)
 
-    def reader(self, asked: Position | None = None, credit: int = 0, *, wants_newest_state: bool = False) -> "Reader":
-        return Reader(self.stream, asked, credit, wants_newest_state)
+    def reader(
+        self, requested: Position | None = None, credit: int = 0, *, wants_newest_state: bool = False
+    ) -> "Reader":
+        return Reader(self.stream, requested, credit, wants_newest_state)
 
 
 class Reader:
     """Keeps a copy of the market."""
 
     def __init__(
-        self, stream: FrameStream, asked: Position | None, credit: int, wants_newest_state: bool = False
+        self, stream: FrameStream, requested: Position | None, credit: int, wants_newest_state: bool = False
     ) -> None:
-        self.subscription = stream.subscribe(asked, "test", credit, wants_newest_state)
+        self.subscription = stream.subscribe(requested, "test", credit, wants_newest_state)
         self.messages: AsyncGenerator[bytes, None] = self.subscription.messages()
         self.kinds: list[str] = []
         self.sequences: list[int] = []
@@ -132,26 +134,26 @@ async def test_a_reader_may_want_the_newest_state() -> None:
 async def test_a_returning_reader_gets_what_it_missed() -> None:
     publisher = Publisher()
     publisher.publish(2)
-    asked = publisher.sequencer.position
+    requested = publisher.sequencer.position
     publisher.publish(3)
-    reader = publisher.reader(asked)
+    reader = publisher.reader(requested)
     await reader.until("current")
     assert reader.kinds == ["opened", "frame", "frame", "frame", "current"]
-    assert reader.sequences == [asked.sequence + n for n in (1, 2, 3)]
+    assert reader.sequences == [requested.sequence + n for n in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
-    ("asked", "why"),
+    ("requested", "why"),
     [
         (Position(EPOCH - 1, 3), "another epoch"),
         (Position(EPOCH, 1), "older than the oldest held"),
         (Position(EPOCH, 10_000), "ahead of the newest"),
     ],
 )
-async def test_a_position_that_is_gone_is_reset_with_the_reason(asked: Position, why: str) -> None:
+async def test_a_position_that_is_gone_is_reset_with_the_reason(requested: Position, why: str) -> None:
     publisher = Publisher(max_frames=4)
     publisher.publish(9)
-    reader = publisher.reader(asked)
+    reader = publisher.reader(requested)
     await reader.until("current")
     assert reader.kinds == ["opened", "reset", "snapshot", "current"]
     assert why in reader.reasons[0]
@@ -211,7 +213,7 @@ async def test_what_is_kept_for_a_reader_that_loads_is_bounded(monkeypatch: pyte
         assert ring.newest + 1 - ring.oldest <= HOLD_FACTOR * 8
     assert (ring.holders, ring.newest + 1 - ring.oldest) == (0, 8)
     await gone.messages.aclose()
-    # It is told, and begins again with the state of now.
+    # It gets the reason, and begins again with a snapshot of now.
     await stuck.until("current")
     assert (len(stuck.reasons), ring.holders) == (1, 0)
     assert stuck.market is not None
@@ -250,7 +252,7 @@ async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch() -> Non
     assert not publisher.stream.slow
     with pytest.raises(ValueError, match="expected an epoch after"):
         sequencer.begin_epoch(EPOCH + 7, renewed(sequencer.market))
-    # Who comes back with the old numbering is told so.
+    # A reader that comes back with the old numbering gets the reason.
     late = publisher.reader(ended)
     await late.until("current")
     assert "another epoch" in late.reasons[0]
@@ -374,7 +376,7 @@ async def test_a_watermark_follows_events_at_once_and_then_when_it_is_due() -> N
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_the_walls_time_is_told_while_nothing_comes() -> None:
+async def test_the_walls_time_is_sent_while_nothing_comes() -> None:
     publisher = Publisher()
     publisher.publish()
     feed = FeedInput(publisher.sequencer, "wall")

@@ -171,7 +171,7 @@ def test_late_prints_of_a_recorded_file_stay_late(tmp_path: Path) -> None:
     assert day.columns["time_ns"][200] == times[80]
 
 
-def test_bad_rows_are_told_with_their_lines_and_set_aside(tmp_path: Path) -> None:
+def test_bad_rows_are_logged_with_their_lines_and_set_aside(tmp_path: Path) -> None:
     time = ns_at("09:30:00")
     good = trade_row("A", time, 1)
     day = day_of(

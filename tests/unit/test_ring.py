@@ -59,7 +59,7 @@ def test_bounds_hold_whatever_comes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "next_sequence", "why"),
+    ("requested", "next_sequence", "why"),
     [
         (Position(EPOCH, 4), 5, None),
         (Position(EPOCH, 6), 7, None),
@@ -72,11 +72,11 @@ def test_bounds_hold_whatever_comes() -> None:
         (Position(0, 0), 10, "of another epoch"),
     ],
 )
-def test_resuming_from_what_is_held(asked: Position, next_sequence: int, why: str | None) -> None:
+def test_resuming_from_what_is_held(requested: Position, next_sequence: int, why: str | None) -> None:
     ring = Ring(EPOCH, max_count=5, max_bytes=100)
     for _ in range(9):
         ring.append(b"x")
-    plan = ring.resume(asked)
+    plan = ring.resume(requested)
     assert plan.next_sequence == next_sequence
     assert plan.reset_reason is None if why is None else why in str(plan.reset_reason)
 

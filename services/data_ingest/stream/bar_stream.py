@@ -66,7 +66,7 @@ class BarStream:
     async def WatchBars(self, request: bars_pb2.WatchBarsRequest, _: Context) -> AsyncIterator[bytes]:
         if (length := len(request.watcher)) > LONGEST_NAME:
             raise INVALID_REQUEST.error(f"watcher: expected at most {LONGEST_NAME} characters, was {length}")
-        log.info("bar watcher came", watcher=request.watcher)
+        log.info("bar watcher connected", watcher=request.watcher)
         async with contextlib.aclosing(self._messages()) as messages:
             async for message in messages:
                 yield message
