@@ -113,7 +113,7 @@ def summary(shown: Shown) -> str:
 
 def database_url(settings: Settings) -> str:
     """The settings' database, else the embedded one of a mesh that runs on this machine."""
-    from services.cli.local.data_directory import market_directory
+    from services.cli.data_directory import market_directory
     from services.cli.local.embedded import postgres_url
 
     return settings.database_url or postgres_url(market_directory(settings))

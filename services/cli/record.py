@@ -33,7 +33,7 @@ def record(out: Path | None) -> None:
     configure(settings, "record")
     import uvloop
 
-    from services.cli.local.data_directory import market_directory
+    from services.cli.data_directory import market_directory
 
     folder = out or market_directory(settings) / "flat"
     try:

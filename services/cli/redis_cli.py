@@ -30,7 +30,7 @@ def redis_cli(arguments: tuple[str, ...]) -> None:
     The Redis is TRADEUL_REDIS_URL or, if that is not set, the one that `tradeul up` runs. If valkey-cli or redis-cli is
     installed, it is used and accepts its own options, too.
     """
-    from services.cli.local.data_directory import market_directory
+    from services.cli.data_directory import market_directory
     from services.cli.local.embedded import redis_url
 
     settings = Settings.load()

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from services.cli import up
+from services.cli.data_directory import locked, market_directory
 from services.cli.local import mesh
-from services.cli.local.data_directory import market_directory, only_one
 from services.cli.signals import ctrl_c_is_an_interrupt
 from services.kit.runtime.clock import monotonic, new_york_time
 from services.kit.runtime.errors import StartError
@@ -56,7 +56,7 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
         log.warning(
             "previous closes, averages and baselines that are not stored come from the simulator, not the vendor"
         )
-    with only_one(market_directory(settings)):
+    with locked(market_directory(settings)):
         mesh.check_ports(mesh.ports_of(settings))
         asyncio.run(up.run(settings, began))
 

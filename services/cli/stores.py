@@ -49,7 +49,7 @@ def adopt_data(market: str) -> None:
 
     Earlier versions stored the simulator's and the vendor's data in one place. Nothing is copied or deleted.
     """
-    from services.cli.local.data_directory import adopt
+    from services.cli.data_directory import adopt
 
     data_dir = Settings.load().data_dir
     for name in adopt(data_dir, market):
@@ -63,7 +63,7 @@ def psql(arguments: tuple[str, ...]) -> None:
 
     The database is TRADEUL_DATABASE_URL or, if that is not set, the one that `tradeul up` runs.
     """
-    from services.cli.local.data_directory import market_directory
+    from services.cli.data_directory import market_directory
     from services.cli.local.embedded import postgres_url
 
     settings = Settings.load()

@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from services.cli.check_config import unknown_variables
+from services.cli.data_directory import locked, market_directory
 from services.cli.local import mesh
-from services.cli.local.data_directory import market_directory, only_one
 from services.cli.local.process import LineSink
 from services.cli.local.supervisor import Supervisor
 from services.kit.runtime.clock import monotonic
@@ -31,7 +31,7 @@ def up() -> None:
     configure(settings, "up")
     for problem in unknown_variables(os.environ):
         log.warning("in the environment", problem=problem)
-    with only_one(market_directory(settings)):
+    with locked(market_directory(settings)):
         mesh.check_ports(mesh.ports_of(settings))
         asyncio.run(run(settings, began))
 

@@ -192,9 +192,9 @@ def test_data_of_an_earlier_version_are_adopted_not_lost(tmp_path: Path) -> None
 
 
 def test_up_shares_no_data_directory(tmp_path: Path) -> None:
-    from services.cli.local.data_directory import only_one
+    from services.cli.data_directory import locked
 
-    with only_one(tmp_path / "simulator"):
+    with locked(tmp_path / "simulator"):
         result = tradeul("up", TRADEUL_DATA_DIR=str(tmp_path))
     assert result.returncode == 1
     assert f"another mesh is running on {tmp_path}" in result.stderr

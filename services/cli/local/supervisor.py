@@ -3,6 +3,9 @@
 Each child starts when all it needs are ready, and is started again when it ends
 by itself. A child that was never ready and fails START_ATTEMPTS times, or that
 reports wrong settings, ends the whole start with a clear error.
+
+Ours, where a process manager (supervisord, circus) would be a daemon with a configuration of its own, without an order
+by readiness, and would leave the children behind when it is killed.
 """
 
 import asyncio

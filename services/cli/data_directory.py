@@ -22,7 +22,7 @@ KEPT: Final = ("postgres", "redis", "journal", "sequencer.epoch", "flat", "repla
 
 def market_directory(settings: Settings) -> Path:
     """The directory of the settings' market; raises StartError while data of an earlier version have no market."""
-    if found := left_behind(settings.data_dir):
+    if found := earlier_data(settings.data_dir):
         raise StartError(
             f"{settings.data_dir.resolve()} holds {', '.join(found)} of an earlier version, which did not keep the"
             " simulator's and the vendor's data apart: `tradeul adopt-data simulator` or `tradeul adopt-data vendor`"
@@ -31,7 +31,7 @@ def market_directory(settings: Settings) -> Path:
     return settings.market_dir
 
 
-def left_behind(data_dir: Path) -> list[str]:
+def earlier_data(data_dir: Path) -> list[str]:
     """Returns the names of what an earlier version kept in the directory itself."""
     return [name for name in KEPT if (data_dir / name).exists()]
 
@@ -41,13 +41,13 @@ def adopt(data_dir: Path, market: str) -> list[str]:
 
     Raises StartError when there is nothing, a mesh is using it, or the market has such data already.
     """
-    found = left_behind(data_dir)
+    found = earlier_data(data_dir)
     if not found:
         raise StartError(f"expected data of an earlier version in {data_dir.resolve()}, found none")
     target = data_dir / market
     if taken := [name for name in found if (target / name).exists()]:
         raise StartError(f"expected no {', '.join(taken)} in {target.resolve()} yet: move one of both away first")
-    with only_one(data_dir):
+    with locked(data_dir):
         target.mkdir(exist_ok=True)
         for name in found:
             (data_dir / name).rename(target / name)
@@ -55,7 +55,7 @@ def adopt(data_dir: Path, market: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def only_one(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Holds the directory; raises StartError when another mesh does, or when it cannot be made or written."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
