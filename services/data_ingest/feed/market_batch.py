@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tradeul.v1 import polygon_ws_pb2
+from google.protobuf.message import DecodeError
+from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, read_varint
@@ -41,7 +42,7 @@ class MarketBatch(NamedTuple):
         columns: Columns = []
         for number, _, start, end in fields(batch):
             if number == _POSITION:
-                position = _read_position(batch, start, end)
+                position = _read_position(batch[start:end])
             elif number == _FIRST_ID:
                 first_id, _ = read_varint(batch, start)
             elif number == _NEW_SYMBOLS:
@@ -59,18 +60,17 @@ def position_of(batch: memoryview) -> Position | None:
     try:
         for number, _, start, end in fields(batch):
             if number == _POSITION:
-                return _read_position(batch, start, end)
+                return _read_position(batch[start:end])
     except ValueError:
         pass
     return None
 
 
-def _read_position(batch: memoryview, start: int, end: int) -> Position:
-    epoch = sequence = 0
-    for part, _, index, _ in fields(batch[start:end]):
-        value, _ = read_varint(batch, start + index)
-        epoch, sequence = (value, sequence) if part == 1 else (epoch, value)
-    return Position(epoch, sequence)
+def _read_position(encoded: memoryview) -> Position:
+    try:
+        return Position.of(stream_pb2.StreamPosition.FromString(bytes(encoded)))
+    except DecodeError as error:
+        raise ValueError(f"position: {error}") from error
 
 
 class WaitingBatches:

@@ -33,9 +33,10 @@ class Envelope:
     def positioned(self, field: str, position: Position, *rest: bytes) -> tuple[bytes, memoryview]:
         """The response whose `field` is a message of `position` and `rest`, its other fields; and that message."""
         encoded = position.message().SerializeToString()
-        head = b"".join((_POSITION_TAG, varint(len(encoded)), encoded))
-        message = self.wrap(field, head, *rest)
-        return message, memoryview(message)[-sum(map(len, (head, *rest))) :]
+        content = (_POSITION_TAG, varint(len(encoded)), encoded, *rest)
+        head = self._tags[field] + varint(sum(map(len, content)))
+        message = b"".join((head, *content))
+        return message, memoryview(message)[len(head) :]
 
     def message(self, field: str, **content: Any) -> bytes:
         """The response whose `field` is a message of this content."""

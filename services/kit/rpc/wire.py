@@ -5,6 +5,7 @@ and how to put encoded bytes into a wrapper of their own.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -28,8 +29,13 @@ def read_varint(data: bytes | memoryview, index: int) -> tuple[int, int]:
         shift += 7
 
 
+_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x80))
+
+
 def varint(value: int) -> bytes:
     """`value` (0 or greater) as a varint."""
+    if value <= 0x7F:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
