@@ -10,6 +10,7 @@ import click
 from pydantic import BaseModel
 
 from services.kit.runtime.errors import SettingsError
+from services.kit.runtime.logging import configure
 from services.kit.runtime.redaction import without_passwords
 from services.kit.runtime.settings import VARIABLES, Settings
 
@@ -85,5 +86,7 @@ def check_config(connect: bool) -> None:
     if connect:
         from services.cli.feed_check import check_feed
 
+        # The outcome is a line of its own.
+        configure(settings.model_copy(update={"log_level": "error"}), "check-config")
         for line in asyncio.run(check_feed(settings)):
             click.echo(f"# {line}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import configure
 from services.kit.runtime.settings import Settings
 
 # Options go to the program that is run.
@@ -22,7 +23,9 @@ def migrate() -> None:
     The first migration marks this database, and TRADEUL_REDIS_URL, as holding the data of one market (TRADEUL_MARKET);
     from then on, another market is refused.
     """
-    asyncio.run(migrate_and_claim(Settings.load()))
+    settings = Settings.load()
+    configure(settings, "migrate")
+    asyncio.run(migrate_and_claim(settings))
 
 
 async def migrate_and_claim(settings: Settings) -> None:

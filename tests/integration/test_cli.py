@@ -95,6 +95,12 @@ async def test_check_config_tries_the_key_and_every_channel() -> None:
             assert "# the mesh that runs here is SUBSCRIBED: " in result.stdout
             assert "# warning: T.* is refused: not authorized to subscribe to T.*" in result.stdout
             assert (await feed.status()).reconnects == 0
+        nowhere = {**settings, "TRADEUL_POLYGON_WS_ADDRESS": "127.0.0.1:1", "POLYGON_WS_URL": "ws://127.0.0.1:1/"}
+        result = await asyncio.to_thread(tradeul, "check-config", "--connect", **nowhere)
+        assert result.returncode == 1
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("tradeul: ws://127.0.0.1:1/: BACKING_OFF: cannot connect: ")
+        assert " [warning" not in result.stdout
         settings |= {"TRADEUL_SUBSCRIPTIONS": "T.*"}
         result = await asyncio.to_thread(tradeul, "check-config", "--connect", **settings)
         assert result.returncode == 1
