@@ -43,7 +43,7 @@ class RunBroadcast(Broadcast):
             self._url,
             MAINTENANCE_RUNS,
             self._receive,
-            # What changed while nobody listened.
+            # Runs may have changed unnoticed.
             on_listening=lambda _: self.wake(),
             on_failure=metrics.DATABASE_FAILURES.inc,
         )

@@ -99,7 +99,7 @@ class CalculateATR:
         first = min(stored)
         days = [day for day in known if day >= first]
         if missing := [day for day in days if day not in stored]:
-            # As when they are read for the live mesh: nobody knows what happened on them.
+            # As for the live mesh, a missing day is a hole: ATR begins anew after it.
             job.progress.counts["missing_days"] = len(missing)
             log.warning("ATR begins after days without bars", days=[str(day) for day in missing[-5:]])
         return days

@@ -100,7 +100,7 @@ class _Load:
                 load = await self._stub.StartLoad(self._request, timeout=START_SECONDS)
             except grpc.aio.AioRpcError as error:
                 if reason_name(error) == LOAD_RUNNING.name:
-                    # Somebody's by hand, or that of a run whose replica is gone: this one skips what it stores.
+                    # One by hand, or of a run whose replica is gone: ours will skip what it stores.
                     self._answered()
                     self._progress.step = f"{self._kind}: waiting for another load to end"
                     await asyncio.sleep(OTHER_LOAD_SECONDS)

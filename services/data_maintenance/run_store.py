@@ -188,7 +188,7 @@ class RunStore:
         return _run(record)
 
     async def take_over(self, task: str) -> Run | None:
-        """A run whose replica has gone, now ours; one that had its attempts, or was to be cancelled, is ended."""
+        """A run whose replica is gone, now ours; one without attempts left, or to be cancelled, is ended."""
         await self._pool.execute(_GIVE_UP, task, ATTEMPTS)
         return _run(await self._pool.fetchrow(_TAKE_OVER, task, self._holder, self._lease, ATTEMPTS))
 
@@ -214,7 +214,7 @@ class RunStore:
         return ended
 
     async def let_go(self, run: Run) -> None:
-        """Leaves the run to whoever comes first: this replica is about to stop."""
+        """Releases the run to the next replica that looks: this one is about to stop."""
         await self._pool.execute(_LET_GO, run.id, run.fence)
 
     async def cancel(self, run_id: int) -> Run | None:

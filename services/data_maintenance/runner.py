@@ -64,8 +64,8 @@ class Runner:
         metrics.FAILED_SYMBOLS.labels(run.task).inc(ended.failed_count)
         if ended.state == "SUCCEEDED":
             metrics.LAST_SUCCESS.labels(run.task).set((ended.ended_at or ended.started_at).timestamp())
-        tell = log.info if ended.state == "SUCCEEDED" else log.error
-        tell(
+        write = log.info if ended.state == "SUCCEEDED" else log.error
+        write(
             "run ended",
             task=run.task,
             run=run.id,

@@ -133,7 +133,7 @@ class KindLock:
                 raise LoadError(f"another load of {self._kind} began while the database was away")
 
     async def release(self) -> None:
-        """Gives it up; a connection that was lost had none."""
+        """Gives the lock up; one of a lost connection is gone already."""
         if self._connection is not None:
             with contextlib.suppress(*DATABASE_ERRORS):
                 await self._jobs.unlock(self._kind, self._connection)

@@ -26,6 +26,7 @@ from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.companies import known_from
 from services.market.calendar import Calendar, nyse_calendar
+from services.market.dates import server_time
 from services.market.flat_files import DAILY_BARS_KIND, MINUTE_BARS_KIND
 
 log = get_logger(__name__)
@@ -50,7 +51,7 @@ class Runner:
     async def calendar(self) -> Calendar:
         """The NYSE's calendar, without announced changes."""
         if self._calendar is None:
-            # A hundred megabytes of pandas come with it: not before the first load.
+            # It loads a hundred megabytes of pandas: not before the first load.
             self._calendar = await asyncio.to_thread(nyse_calendar, new_york_today())
         return self._calendar
 
@@ -72,7 +73,7 @@ class Runner:
         request that makes no load; cancelled it ends the job as CANCELLED.
         """
         if request.kind is Kind.METADATA and request.source != REST:
-            raise INVALID_REQUEST.error("source: expected rest for metadata, files do not have them")
+            raise INVALID_REQUEST.error("source: expected rest for metadata, which files do not have")
         files = None if request.source == REST else open_source(request.source, self.settings.flat_files)
         async with self._locked(request.kind) as lock:
             context = await self._prepare(request, files)
@@ -108,7 +109,7 @@ class Runner:
 
     async def _vendor_now(self) -> datetime.datetime:
         try:
-            return datetime.datetime.fromisoformat((await self.vendor.market_status()).server_time)
+            return server_time((await self.vendor.market_status()).server_time)
         except (VendorError, ValueError) as error:
             raise VENDOR_UNAVAILABLE.error(f"the vendor's time could not be fetched: {reason_of(error)}") from error
 
@@ -118,12 +119,9 @@ class Runner:
         storing = asyncio.create_task(self._keep_storing(job_id, context), name="historical.progress")
         try:
             await self._load(context, files)
-            state = State.FAILED if context.progress.failed else State.SUCCEEDED
-            error = (
-                f"{context.progress.failed} of {context.progress.total} could not be had"
-                if context.progress.failed
-                else None
-            )
+            state, progress = State.SUCCEEDED, context.progress
+            if progress.failed:
+                state, error = State.FAILED, f"{progress.failed} of {progress.total} could not be had"
         except asyncio.CancelledError:
             state = State.CANCELLED
             raise

@@ -1,0 +1,1 @@
+"""The market's domain: calendar, splits, daily bars, volume by time of day, companies, symbols, flat files. Pure."""

@@ -27,7 +27,7 @@ _DIVISIONS: Final = (
     (91, 97, "Public Administration"),
 )
 
-# The first code of each range, up to the next one; None: nobody of the eleven.
+# The first code of each range, up to the next one; None: none of the eleven sectors.
 RANGES: Final[tuple[tuple[int, str | None], ...]] = (
     (0, None),
     # Agriculture, Forestry, and Fishing

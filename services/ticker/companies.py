@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final, NamedTuple
 
 from tradeul.v1 import ticker_pb2
@@ -14,6 +13,7 @@ from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.companies import free_floats, known_from
 from services.market.companies import metadata_message
+from services.market.dates import server_time
 from services.ticker import metrics
 from services.ticker.core import fill, has_further_fields, metadata_from_vendor
 from services.ticker.redis_cache import RedisCache
@@ -112,7 +112,7 @@ class Companies:
                     self._remember_unknown(symbol)
                     return None
                 shares = await self._float_of(symbol)
-                now = datetime.fromisoformat((await self._vendor.market_status()).server_time)
+                now = server_time((await self._vendor.market_status()).server_time)
         except (VendorError, TimeoutError, ValueError) as error:
             metrics.FAILURES.labels("vendor").inc()
             log.warning("vendor did not answer", symbol=symbol, error=reason_of(error))
