@@ -74,8 +74,8 @@ def configure(settings: Settings, service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # At info each request of the vendor's REST would be a line.
-    for chatty in ("httpx", "httpcore", "asyncio"):
+    # At info each request and connection of these libraries would be a line.
+    for chatty in ("httpx", "httpcore", "asyncio", "picows"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.contextvars.bind_contextvars(service=service)
     sys.excepthook = _uncaught

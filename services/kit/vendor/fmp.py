@@ -19,7 +19,6 @@ class Profile(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
     symbol: str
     company_name: str | None = None
-    exchange_short_name: str | None = None
     sector: str | None = None
     industry: str | None = None
     mkt_cap: float | None = None

@@ -1,4 +1,4 @@
--- What the spine reads and keeps. Section 9 of the contract names the columns.
+-- Scanner filters, companies and daily history.
 
 CREATE TABLE scanner_filters (
     name        TEXT PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
@@ -25,7 +25,7 @@ $$;
 CREATE TRIGGER scanner_filters_touch BEFORE UPDATE ON scanner_filters
     FOR EACH ROW EXECUTE FUNCTION scanner_filters_touch();
 
--- Whoever follows the filters reads all of them anew at each notice.
+-- At each notification the followers read all filters again.
 CREATE FUNCTION scanner_filters_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('scanner_filters', '');

@@ -1,4 +1,4 @@
--- What the mesh writes while it runs. Section 9 of the contract names the columns.
+-- Tables that the mesh writes while it runs.
 
 -- A list's rows once a minute, and every entry at its own time. Event times, so
 -- that two scanners, and one that repeats itself, write the same rows.

@@ -1,8 +1,8 @@
--- Whether a bar was made from trades, for want of the vendor's, which goes before it.
+-- True for a bar made from trades because the vendor's is missing; the vendor's replaces it.
 ALTER TABLE aggregates_1min ADD COLUMN is_made BOOLEAN NOT NULL DEFAULT FALSE;
 
--- Up to where in the sequencer's stream a writer has stored everything; written
--- together with what it stores.
+-- The position in the sequencer's stream up to which a writer has stored everything;
+-- written in the same transaction.
 CREATE TABLE stream_marks (
     name            TEXT PRIMARY KEY,
     epoch           BIGINT NOT NULL,

@@ -1,5 +1,5 @@
--- The history: what loads keep about themselves, and where time series are kept: as
--- hypertables where TimescaleDB is, else in partitions that are made ahead and dropped.
+-- The history: records of loads, and the storage of time series: as hypertables with
+-- TimescaleDB, else in partitions that are made ahead and dropped.
 
 CREATE TABLE ticker_universe (
     symbol          TEXT PRIMARY KEY,
@@ -19,7 +19,7 @@ CREATE TABLE market_holidays (
     updated_at  TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
--- One per load of history that was asked for.
+-- One row per requested load.
 CREATE TABLE load_jobs (
     job_id      BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     kind        TEXT NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE load_jobs (
     ended_at    TIMESTAMPTZ
 );
 
--- What is loaded, a day or a symbol; written in one transaction with its rows.
+-- The loaded units, days or symbols, each written in one transaction with its rows.
 CREATE TABLE load_units (
     kind        TEXT NOT NULL,
     unit        TEXT NOT NULL,
@@ -55,7 +55,7 @@ CREATE TABLE load_units (
     PRIMARY KEY (kind, unit)
 );
 
--- What was set aside, the first of each file. Line 0 is the file as a whole.
+-- Lines that were set aside, the first of each file. Line 0 is the whole file.
 CREATE TABLE load_problems (
     job_id  BIGINT NOT NULL REFERENCES load_jobs ON DELETE CASCADE,
     place   TEXT NOT NULL,
@@ -65,7 +65,7 @@ CREATE TABLE load_problems (
 );
 
 -- A symbol's 5-minute slots of one day, in the shares of that day, only those with a bar:
--- slot numbers (uint8), shares (float64) and trades (uint32, all ones: not told),
+-- slot numbers (uint8), shares (float64) and trades (uint32, all ones: unknown),
 -- little-endian. A day of the whole market is 12,000 rows; 30 days make volume_slots.
 CREATE TABLE slot_days (
     date    DATE NOT NULL,
@@ -76,7 +76,7 @@ CREATE TABLE slot_days (
     PRIMARY KEY (date, symbol)
 );
 
--- The time series, what one partition or chunk of each holds, and how long it is kept.
+-- The time series, the span of a partition or chunk of each, and its retention.
 CREATE TABLE series (
     name        TEXT PRIMARY KEY,
     time_column TEXT NOT NULL,

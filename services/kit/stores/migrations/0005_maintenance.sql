@@ -1,4 +1,4 @@
--- What the nightly work keeps about itself, and when the market's sessions began.
+-- Runs of the maintenance tasks, and the beginnings of the market's sessions.
 
 CREATE SEQUENCE maintenance_fences;
 

@@ -1,4 +1,4 @@
--- What was known of a company from which day on: one row per change of these columns of ticker_metadata, so that a
+-- Company data by the day from which they were known: one row per change of these columns of ticker_metadata, so that a
 -- replay of a past day shows the company as it was.
 
 CREATE TABLE ticker_metadata_history (
@@ -20,7 +20,7 @@ CREATE TABLE ticker_metadata_history (
     PRIMARY KEY (symbol, valid_from)
 );
 
--- Whoever has written rows of ticker_metadata calls it for them, in the same transaction: keeps those that are not as
+-- To be called for written rows of ticker_metadata, in the same transaction: keeps those that are not as
 -- they were on `day`. Can be repeated. Returns how many changed.
 CREATE FUNCTION keep_metadata_history(day DATE, symbols TEXT[]) RETURNS INTEGER LANGUAGE plpgsql AS $$
 DECLARE
@@ -53,7 +53,7 @@ BEGIN
 END
 $$;
 
--- What is stored already is known since it was stored.
+-- Rows that are stored already are known since they were stored.
 SELECT keep_metadata_history(day, array_agg(symbol))
 FROM (SELECT symbol, (updated_at AT TIME ZONE 'America/New_York')::date AS day FROM ticker_metadata) AS stored
 GROUP BY day;
