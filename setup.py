@@ -67,7 +67,6 @@ setup(
         compiler_directives={
             "embedsignature": True,
             "freethreading_compatible": False,
-            "nonecheck": debug,
         },
     ),
 )

@@ -41,7 +41,7 @@ async def test_companies_stored_before_get_their_sectors_types_and_dates(stores:
     connection = await asyncpg.connect(stores.database_url)
     await connection.execute("CREATE DATABASE earlier")
     await connection.close()
-    url = stores.database_url.replace("/tradeul?", "/earlier?")
+    url = stores.other_database("earlier")
     await migrate(url, "0005_maintenance")
     connection = await asyncpg.connect(url)
     try:
@@ -71,7 +71,7 @@ async def test_companies_stored_before_get_their_sectors_types_and_dates(stores:
 
 async def test_what_an_earlier_version_applied_with_yoyo_is_not_applied_again(stores: Stores) -> None:
     connection = await asyncpg.connect(stores.database_url)
-    url = stores.database_url.replace("/tradeul?", "/of_yoyo?")
+    url = stores.other_database("of_yoyo")
     try:
         await connection.execute("CREATE DATABASE of_yoyo")
         assert (await migrate(url, "0002_history")) == ["0001_spine", "0002_history"]
@@ -123,7 +123,7 @@ async def test_several_processes_may_migrate_at_once(stores: Stores) -> None:
     connection = await asyncpg.connect(stores.database_url)
     try:
         await connection.execute("CREATE DATABASE another")
-        url = stores.database_url.replace("/tradeul?", "/another?")
+        url = stores.other_database("another")
         applied = await asyncio.gather(*(migrate(url) for _ in range(3)))
         assert sorted(applied)[:2] == [[], []] and len(sorted(applied)[2]) >= 1
     finally:
