@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from fastcore.symbol_day cimport SymbolDay
+from fastcore.day_table cimport SymbolDay
 from fastcore.wire cimport Cursor, Writer
 
 cdef int write_day(Writer* writer, const SymbolDay* row) except -1

@@ -6,10 +6,11 @@ from libc.stdlib cimport calloc
 
 from fastcore.anchored_volume cimport init_volume, read_volume, write_volume
 from fastcore.columns cimport is_time
+from fastcore.day_table cimport CLOSED, SECONDS_OF_DAY, StandInBars, SymbolDay
 from fastcore.halt_words cimport read_words, write_words
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.suspects cimport init_recent, read_recent, write_recent
-from fastcore.symbol_day cimport CLOSED, SECONDS_OF_DAY, StandInBars, SymbolDay, init_bars, new_window
+from fastcore.symbol_day cimport init_bars, new_window
 from fastcore.windows cimport init_window, read_window, write_window
 from fastcore.wire cimport Cursor, Writer
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.baselines cimport Baselines
-from fastcore.symbol_day cimport DayTable
+from fastcore.day_table cimport DayTable
 
 # Now, as far as the columns need it.
 cdef struct Moment:

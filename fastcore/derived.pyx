@@ -6,9 +6,9 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastcore.anchored_volume cimport is_told, priced_shares, total_dollars, total_shares
 from fastcore.baselines cimport SLOT_SECONDS, SLOTS, Baselines
+from fastcore.day_table cimport DayTable, SymbolDay
 from fastcore.derived_kernels cimport age_of, round6, rvol_of, score_of, z_score_of
 from fastcore.field_numbers cimport *
-from fastcore.symbol_day cimport DayTable, SymbolDay
 from fastcore.windows cimport WINDOWS, Window, WindowSums, grid_of, window_sums
 
 cdef double NAN = float("nan")

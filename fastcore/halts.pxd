@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.columns cimport HaltSpans
-from fastcore.symbol_day cimport DayTable, SymbolDay
+from fastcore.day_table cimport DayTable, SymbolDay
 
 
 # Brings a row that has words to the table's now; touches it when it is another.

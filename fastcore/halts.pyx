@@ -4,11 +4,11 @@
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 
 from fastcore.columns cimport HaltSpans, check_ids, check_times
+from fastcore.day_table cimport DayTable, SymbolDay, touch
 from fastcore.halt_words cimport (
     LIMIT_HALT, LIMIT_RESUME, TRADED, Halt, HaltWord, add_listed, add_word, halt_of, has_trade, newest_word,
     new_words,
 )
-from fastcore.symbol_day cimport DayTable, SymbolDay, touch
 from fastcore.wire cimport load_i64, load_u32
 
 # A trade that is at most so much later than a halt's beginning may have been made before it.

@@ -8,8 +8,8 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastcore.baselines cimport Baselines
+from fastcore.day_table cimport DayTable
 from fastcore.reference_frames cimport Splits
-from fastcore.symbol_day cimport DayTable
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport Cursor, Field, Writer
 

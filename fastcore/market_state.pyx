@@ -24,6 +24,7 @@ from fastcore.columns cimport (
     parse_halts, parse_limits, parse_quotes, parse_snapshot, parse_trades,
 )
 from fastcore.day_bytes cimport read_day, write_day
+from fastcore.day_table cimport CACHE_LINE, DayBounds, SymbolDay, session_of, touch
 from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_windows, moment_of
 from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
@@ -37,8 +38,8 @@ from fastcore.row_encoder cimport encoded_row, row_dict
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
 from fastcore.symbol_day cimport (
-    CACHE_LINE, DayBounds, SymbolDay, apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day,
-    fetch_window, free_day, init_day, order_dirty, session_of, touch,
+    apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day, fetch_window,
+    free_day, init_day, order_dirty,
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules

@@ -8,11 +8,11 @@ from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from fastcore.columns cimport is_time
+from fastcore.day_table cimport SymbolDay
 from fastcore.derived cimport Moment, moment_of
 from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
 from fastcore.market_state cimport MarketState
-from fastcore.symbol_day cimport SymbolDay
 
 from typing import NamedTuple
 

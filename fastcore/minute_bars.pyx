@@ -6,10 +6,10 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from fastcore.columns cimport BarSpans, TradeSpans, check_ids, check_times, parse_bars, parse_trades
+from fastcore.day_table cimport DayBounds
 from fastcore.derived_kernels cimport round6
 from fastcore.market_state cimport MarketState
 from fastcore.reference_frames cimport parse_watermark
-from fastcore.symbol_day cimport DayBounds
 from fastcore.trade_rules cimport COND_FORM_T, COND_OFFICIAL, RuleMasks
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, cursor_of, load_f64, load_i64, load_u32, load_u64, next_field,

@@ -4,7 +4,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.baselines cimport Baselines
-from fastcore.symbol_day cimport DayBounds, DayTable
+from fastcore.day_table cimport DayBounds, DayTable
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport Field, bytes_ptr
 

@@ -10,8 +10,8 @@ from libc.string cimport memcpy
 
 from fastcore.baselines cimport SLOTS, Baselines, baseline_block, fill_symbol
 from fastcore.columns cimport check_ids, is_time
+from fastcore.day_table cimport DayBounds, DayTable, touch
 from fastcore.field_numbers cimport *
-from fastcore.symbol_day cimport DayBounds, DayTable, touch
 from fastcore.text_pool cimport TextPool, decoded
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_FIXED32, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, bytes_ptr, enter,

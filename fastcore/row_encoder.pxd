@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t
 
-from fastcore.symbol_day cimport SymbolDay
+from fastcore.day_table cimport SymbolDay
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport Writer
 

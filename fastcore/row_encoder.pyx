@@ -5,9 +5,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
+from fastcore.day_table cimport SymbolDay
 from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
-from fastcore.symbol_day cimport SymbolDay
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport (
     WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, writer_bytes,

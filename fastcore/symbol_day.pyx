@@ -9,6 +9,7 @@ from libc.string cimport memset
 from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, may_tell_more, tell_shares, total_shares,
 )
+from fastcore.day_table cimport CACHE_LINE, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
 from fastcore.recent_trades cimport keep_trade, shares_to_second

@@ -1,0 +1,128 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+
+# The rows of a market: the result of each symbol's messages of the day, before anything is derived from it.
+
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from fastcore.anchored_volume cimport AnchoredVolume
+from fastcore.halt_words cimport HaltWords
+from fastcore.recent_trades cimport RecentTrades
+from fastcore.suspects cimport Recent, SuspectCounts
+from fastcore.trade_rules cimport RuleMasks
+from fastcore.windows cimport Window
+
+# Codes of fields.SESSIONS.
+cdef enum:
+    NO_SESSION = 0
+    PRE_MARKET = 1
+    MARKET_OPEN = 2
+    POST_MARKET = 3
+    CLOSED = 4
+
+# Ends of the sessions in ns since 1970 UTC; all 0 before a day is known.
+cdef struct DayBounds:
+    int64_t start
+    int64_t open
+    int64_t close
+    int64_t end
+
+# Bars of one span, standing in for the trades of a symbol that has none.
+cdef struct StandInBars:
+    Window* window              # NULL before the first bar
+    uint64_t* seen              # bit i: the bar that starts i spans after 04:00 has come
+    int64_t words
+    double postmarket_volume
+
+# NaN is "absent", times of -1 are "never". What a trade in regular hours touches
+# comes first, in five lines of the cache when the rows are aligned to one.
+cdef enum:
+    CACHE_LINE = 64
+    SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
+
+cdef struct SymbolDay:
+    double price
+    int64_t price_time
+    double intraday_high
+    double intraday_low
+    double high
+    double low
+    double trades               # volume-eligible
+    int64_t updated_at
+
+    AnchoredVolume volume
+    Window window
+    int16_t updated_session     # session of updated_at
+    int16_t any_message         # whether a trade or bar has come
+    int16_t any_trade
+    int16_t halted              # -1 unknown, 0, 1
+    int64_t trade_time          # of the newest trade that may set the price
+    int64_t halt_watch          # from when on something about the halts is to take effect, INT64_MAX for never
+    double regular_price
+    int64_t regular_time
+    double open_trade           # see below
+    Recent recent               # what a print is compared with
+    double premarket_price
+    double premarket_high
+    double premarket_low
+    double postmarket_volume
+    # Sources of the open, each the first to arrive: a bar's, the official print, a regular trade (above).
+    double open_of_bar
+    double open_print
+    double close_print
+    int64_t close_print_time
+    double bid
+    double ask
+    int64_t quote_time
+    double luld_upper
+    double luld_lower
+    int64_t luld_time
+    int64_t bands_time          # of the newest message with both bands, -1 without one
+    HaltWords* halt_words       # NULL before the first
+    # The last halt of the day, whether or not it has ended.
+    int64_t halt_reason         # code of the text, 0 without one
+    int64_t halted_at           # -1 before the first
+    int64_t resumes_at          # -1 until it is announced
+    double halts
+    double suspect_prints
+
+    AnchoredVolume premarket    # the same volume, counted to the open
+    StandInBars second_bars
+    StandInBars minute_bars
+    # When the intraday extremes were reached first; of a bar its end.
+    int64_t intraday_high_time
+    int64_t intraday_low_time
+    int64_t[1] unused           # to whole lines
+
+# All symbols of a market.
+cdef struct DayTable:
+    SymbolDay* rows
+    uint32_t* revision
+    uint8_t* is_dirty           # touched since the derived columns were computed
+    int32_t* dirty
+    int32_t dirty_count
+    int64_t* updated_at         # the rows', when the derived columns were computed
+    int32_t active_count        # symbols with a trade or bar today
+    int32_t halted_count        # symbols that are halted
+    int64_t halts_due           # no halt_watch is earlier
+    DayBounds day
+    RuleMasks rules
+    RecentTrades recent_trades
+    int64_t now_ns
+    SuspectCounts suspects      # of the day
+    int64_t lowered_volumes     # bars with fewer shares than had been counted
+
+
+cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:
+    table.revision[symbol_id] += 1
+    if not table.is_dirty[symbol_id]:
+        table.is_dirty[symbol_id] = 1
+        table.dirty[table.dirty_count] = <int32_t>symbol_id
+        table.dirty_count += 1
+
+
+cdef inline int session_of(const DayBounds* day, int64_t time_ns) noexcept nogil:
+    if time_ns < day.start or time_ns >= day.end:
+        return CLOSED if day.end else NO_SESSION
+    if time_ns < day.open:
+        return PRE_MARKET
+    return MARKET_OPEN if time_ns < day.close else POST_MARKET
