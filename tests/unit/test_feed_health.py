@@ -1,6 +1,7 @@
 """A feed of which nothing is admitted is told from one that is quiet, or wrong in part."""
 
-from services.data_ingest.feed.feed_health import SetAsideWatch
+from services.data_ingest.feed.feed_health import FeedHealth, SetAsideWatch
+from tests.unit.test_sequencer import HOUR, Feed, Rig
 
 
 def test_events_of_which_none_is_admitted_are_told_after_a_while() -> None:
@@ -35,3 +36,23 @@ def test_duplicates_say_nothing() -> None:
     watch = SetAsideWatch(min_events=100, min_seconds=60)
     for second in range(100):
         assert watch.look(second, 1, {"duplicate": 1000 * second}) is None
+
+
+def test_the_lines_reason_comes_before_that_of_events_set_aside() -> None:
+    rig, feed, reasons = Rig(), Feed(), list[str | None]()
+    health = FeedHealth(rig.feed, rig.sequencer, reasons.append, SetAsideWatch(min_events=2, min_seconds=0.0))
+    rig.feed.sequence(feed.batch(("AAPL", HOUR, 10.0)), 0)
+    health.check()
+    assert (reasons[-1], health.warnings) == (None, [])
+    rig.feed.sequence(feed.batch(("AAPL", HOUR, -1.0), ("AAPL", HOUR, -2.0)), 0)
+    health.check()
+    reason = reasons[-1]
+    assert reason is not None and reason.endswith("2 of them as price; the trading day in force is 2026-03-10")
+    assert health.warnings == [reason]
+    health.set_line("polygon_ws is away")
+    assert reasons[-1] == "polygon_ws is away"
+    health.set_line(None)
+    assert reasons[-1] == reason
+    rig.feed.sequence(feed.batch(("AAPL", HOUR, 11.0)), 0)
+    health.check()
+    assert (reasons[-1], health.warnings) == (None, [])
