@@ -222,7 +222,7 @@ class VendorClient:
         return self._items(msgspec.Raw(await self._get("/v1/marketstatus/upcoming", {})), MarketHoliday)
 
     async def _all(self, path: str, query: Query, kind: type[Item]) -> list[Item]:
-        """The items of all pages."""
+        """Returns the items of all pages."""
         found: list[Item] = []
         seen: set[str] = set()
         url = self._url(path, query)
@@ -258,7 +258,7 @@ class VendorClient:
 
     def _count(self, kind: type[msgspec.Struct], error: Exception) -> None:
         self.set_aside[kind.__name__] += 1
-        log.warning("vendor_item_set_aside", item=kind.__name__, error=reason_of(error))
+        log.warning("item of the vendor set aside", item=kind.__name__, error=reason_of(error))
 
     def _url(self, path: str, query: Query) -> httpx.URL:
         values = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in query.items()}
@@ -268,7 +268,7 @@ class VendorClient:
         return self._base.copy_with(raw_path=raw_path)
 
     def _following(self, next_url: str) -> httpx.URL:
-        """The next page at the configured host, whichever host the vendor wrote."""
+        """Returns the next page at the configured host, whichever host the vendor wrote."""
         try:
             parts = urlsplit(next_url)
         except ValueError as error:
@@ -286,13 +286,13 @@ class VendorClient:
         return await self._fetch(self._url(path, query))
 
     async def _fetch(self, url: httpx.URL) -> bytes:
-        """The body of a 200 that is whole JSON; raises VendorError."""
+        """Returns the body of a 200 that is whole JSON; raises VendorError."""
         fault, status = "", 0
         for attempt in range(self._attempts):
             if attempt:
                 self.retries += 1
             async with self._slots:
-                await self._wait_for_leave()
+                await self._wait_for_limit()
                 self.requests += 1
                 try:
                     response = await self._http.get(url)
@@ -312,12 +312,12 @@ class VendorClient:
                         self._hold_back(_retry_after_s(response))
             # From 0 on, unlike Backoff: a limit at the vendor is shared, and requests are to spread over all of it.
             pause = self._rng.uniform(0.0, min(self._retry_max_s, self._retry_base_s * 2**attempt))
-            log.warning("vendor_request_failed", path=url.path, attempt=attempt + 1, fault=fault, pause_s=pause)
+            log.warning("request to the vendor failed", path=url.path, attempt=attempt + 1, error=fault, again_in=pause)
             if attempt + 1 < self._attempts:
                 await asyncio.sleep(pause)
         raise VendorError(f"GET {url.path}: {fault} (after {self._attempts} attempts)", status=status)
 
-    async def _wait_for_leave(self) -> None:
+    async def _wait_for_limit(self) -> None:
         loop = asyncio.get_running_loop()
         # Another 429 may have moved it while we slept.
         while (pause := self._not_before - loop.time()) > 0:  # noqa: ASYNC110
