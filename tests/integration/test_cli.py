@@ -260,8 +260,8 @@ def test_serve_says_that_its_port_is_taken() -> None:
     assert f"health: cannot listen on {address}" in result.stderr
 
 
-async def test_a_service_with_a_trouble_has_started() -> None:
-    """A key that was refused leaves the mesh up, its health telling of it, instead of starting again and again."""
+async def test_an_unhealthy_service_has_started() -> None:
+    """A key that was refused leaves the mesh up, with its health showing it, instead of starting again and again."""
     settings = Settings.load({"TRADEUL_POLYGON_WS_ADDRESS": "127.0.0.1:0", "TRADEUL_METRICS_PORT_OFFSET": "0"})
     module = by_name("polygon_ws")
     service = Service(settings)

@@ -154,7 +154,7 @@ async def test_says_who_is_missing(mesh: SmallMesh) -> None:
     assert refused.metadata["market_session"] == "SERVING"
 
 
-async def test_follows_trouble_and_its_end(mesh: SmallMesh) -> None:
+async def test_follows_an_unhealthy_reason_and_its_end(mesh: SmallMesh) -> None:
     await mesh.begin(*NEEDED)
     await mesh.until_healthy()
     mesh.peers["scanner"].service.set_unhealthy_reason("the state is gone")

@@ -273,7 +273,7 @@ async def test_the_feeds_clock() -> None:
             await service.until("CLOSED", "2026-03-09")
 
 
-async def test_a_time_outside_of_the_calendar_is_a_trouble() -> None:
+async def test_a_time_outside_of_the_calendar_is_an_unhealthy_reason() -> None:
     (port,) = free_ports(1)
     async with running(environment={"TRADEUL_DATA_INGEST_ADDRESS": f"127.0.0.1:{port}"}) as service:
         async with sequencer(port, 100) as feed:
