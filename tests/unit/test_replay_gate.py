@@ -31,7 +31,19 @@ class Stream:
         self.ring = Ring(1, 1 << 16, 1 << 26)
         for _ in range(frames):
             self.ring.append(b"frame")
-        self.readers = [SimpleNamespace(position=Position(1, sequence)) for sequence in sequences]
+        self._readers = [SimpleNamespace(position=Position(1, sequence)) for sequence in sequences]
+        self.looks = 0
+
+    @property
+    def readers(self) -> list[SimpleNamespace]:
+        self.looks += 1
+        return self._readers
+
+    async def looked_at_again(self) -> None:
+        """Returns when its readers have been looked at three times more."""
+        enough = self.looks + 3
+        while self.looks < enough:
+            await asyncio.sleep(0)
 
 
 def gate_of(stream: Stream) -> tuple[ReplayGate, Reference]:
@@ -90,7 +102,7 @@ async def test_a_reader_that_is_behind_is_waited_for() -> None:
     stream = Stream(replay_gate.MAX_BEHIND_FRAMES + 10, 5, replay_gate.MAX_BEHIND_FRAMES + 10)
     gate, _ = gate_of(stream)
     opening = asyncio.create_task(gate.open())
-    await asyncio.sleep(replay_gate.LOOK_SECONDS * 3)
+    await stream.looked_at_again()
     assert not opening.done()
     stream.readers[0].position = Position(1, 10)
     await asyncio.wait_for(opening, 5)
@@ -101,7 +113,7 @@ async def test_bytes_count_as_frames_do(monkeypatch: pytest.MonkeyPatch) -> None
     stream = Stream(50, 20)
     gate, _ = gate_of(stream)
     opening = asyncio.create_task(gate.open())
-    await asyncio.sleep(replay_gate.LOOK_SECONDS * 3)
+    await stream.looked_at_again()
     assert not opening.done()
     stream.readers[0].position = Position(1, 30)
     await asyncio.wait_for(opening, 5)
