@@ -8,7 +8,7 @@ from tradeul.v1 import analytics_pb2, session_pb2
 
 from fastcore.measures import Measures, shown
 from services.analytics.core import AnalyticsCore
-from services.kit.rpc.cursor import Broadcast
+from services.kit.rpc.cursor import Broadcast, Subscription
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.wire import wrap
 from services.kit.runtime.clock import monotonic
@@ -70,7 +70,7 @@ def _time(ns: int | None) -> Timestamp | None:
     return time
 
 
-class MetricsBroadcast(Broadcast):
+class MetricsBroadcast(Broadcast[Subscription]):
     """Streams show the state of the last tick(); a slow one gets the newest values, not all of them."""
 
     def __init__(self, core: AnalyticsCore, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
@@ -88,7 +88,7 @@ class MetricsBroadcast(Broadcast):
         """Yields encoded WatchMetricsResponses until close(); `symbols` are known to the state. Raises NOT_READY."""
         core = self._core
         core.state  # noqa: B018  NOT_READY while there is none
-        with self.subscription() as subscription:
+        with self.joined(Subscription(self.timers)) as subscription:
             yield METRICS.opened(core.position)
             sent = {symbol: self._metrics(symbol) for symbol in symbols}
             yield self._update("snapshot", sent.values())

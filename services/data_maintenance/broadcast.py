@@ -8,7 +8,7 @@ from tradeul.v1 import data_maintenance_pb2
 
 from services.data_maintenance import metrics
 from services.data_maintenance.run_store import Run, RunStore
-from services.kit.rpc.cursor import Broadcast
+from services.kit.rpc.cursor import Broadcast, Subscription
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.ring import Position
 from services.kit.stores.notifications import MAINTENANCE_RUNS, follow_notifications
@@ -22,7 +22,7 @@ ENVELOPE: Final = Envelope(data_maintenance_pb2.WatchTaskResponse)
 Message = data_maintenance_pb2.MaintenanceRun
 
 
-class RunBroadcast(Broadcast):
+class RunBroadcast(Broadcast[Subscription]):
     """`run()` follows the notifications and calls `on_change` with each run's id; `stream()` serves one watcher."""
 
     def __init__(
@@ -53,7 +53,7 @@ class RunBroadcast(Broadcast):
         sent = requested_position
         is_current = False
         run = await self._store.newest(task) if run_id == 0 else await self._store.get(run_id)
-        with self.subscription() as subscription:
+        with self.joined(Subscription(self.timers)) as subscription:
             yield ENVELOPE.opened(_position(run))
             while subscription.closing is None:
                 for each in await self._news(task, run_id, sent):

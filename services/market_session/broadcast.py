@@ -5,7 +5,7 @@ from typing import Final
 
 from tradeul.v1 import market_session_pb2
 
-from services.kit.rpc.cursor import Broadcast
+from services.kit.rpc.cursor import Broadcast, Subscription
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import CLOCK_UNKNOWN
@@ -15,7 +15,7 @@ HEARTBEAT_SECONDS: Final = 10.0
 CLOCK_MESSAGE: Final = "the mesh's time is not known before the feed's first event"
 
 
-class SessionBroadcast(Broadcast):
+class SessionBroadcast(Broadcast[Subscription]):
     """Sends the newest session to all streams; a slow one gets the newest, not all of them."""
 
     def __init__(self, epoch: int, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
@@ -39,7 +39,7 @@ class SessionBroadcast(Broadcast):
         """Encoded WatchSessionResponses until close(); raises CLOCK_UNKNOWN before the first session."""
         if self._session is None:
             raise CLOCK_UNKNOWN.error(CLOCK_MESSAGE)
-        with self.subscription() as subscription:
+        with self.joined(Subscription(self.timers)) as subscription:
             yield ENVELOPE.opened(self.position)
             sent = 0
             while subscription.closing is None:

@@ -323,15 +323,16 @@ async def test_a_client_that_goes_leaves_nothing_behind() -> None:
 
 
 async def test_a_broadcast_wakes_all_and_ends_all() -> None:
-    broadcast = Broadcast(10.0)
-    with broadcast.subscription() as one, broadcast.subscription() as other:
+    broadcast: Broadcast[Subscription] = Broadcast(10.0)
+    one, other, late = (Subscription(broadcast.timers) for _ in range(3))
+    with broadcast.joined(one), broadcast.joined(other):
         waits = [asyncio.create_task(each.wait()) for each in (one, other)]
         await asyncio.sleep(0)
         broadcast.wake()
         assert await asyncio.gather(*waits) == [True, True]
         broadcast.close("stopping")
         assert (one.closing, other.closing) == ("stopping", "stopping")
-        with broadcast.subscription() as late:
+        with broadcast.joined(late):
             assert late.closing == "stopping"
     gone = one
     broadcast.close("again")
@@ -340,11 +341,24 @@ async def test_a_broadcast_wakes_all_and_ends_all() -> None:
 
 async def test_who_is_woken_while_busy_does_not_wait() -> None:
     """A stream that reads a database between two waits misses nothing that changes meanwhile."""
-    broadcast = Broadcast(10.0)
-    with broadcast.subscription() as subscription:
+    broadcast: Broadcast[Subscription] = Broadcast(10.0)
+    with broadcast.joined(Subscription(broadcast.timers)) as subscription:
         broadcast.wake()
         async with asyncio.timeout(1):
             assert await subscription.wait()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await subscription.wait()
+
+
+async def test_who_leaves_holds_nothing_and_is_not_slow() -> None:
+    ring = ring_of(30, max_count=10)
+    changes: list[bool] = []
+    broadcast: Broadcast[Cursor] = Broadcast(10.0)
+    with pytest.raises(ValueError, match="cut"), broadcast.joined(Cursor(ring, broadcast.timers, changes.append)) as it:
+        assert broadcast.readers == {it}
+        it.move(Position(EPOCH, 22))
+        it.hold()
+        it.mark_slow(True)
+        raise ValueError("cut")
+    assert (ring.holders, changes, broadcast.readers) == (0, [True, False], set())

@@ -10,7 +10,7 @@ from tradeul.v1 import bars_pb2, frame_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.stream.sequencer import Sequencer
-from services.kit.rpc.cursor import Subscription, Timers
+from services.kit.rpc.cursor import Broadcast, Subscription, Timers
 from services.kit.rpc.envelope import Envelope
 from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.logging import get_logger
@@ -37,31 +37,23 @@ class _Watcher(Subscription):
         self.named = 0
 
 
-class BarStream:
+class BarStream(Broadcast[_Watcher]):
     """BarService. Costs nothing while nobody watches."""
 
     def __init__(self, sequencer: Sequencer, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
+        super().__init__(heartbeat_seconds)
         self._sequencer = sequencer
-        self._timers = Timers(heartbeat_seconds)
-        self._watchers: set[_Watcher] = set()
-        self._closing: str | None = None
         sequencer.listen(self._on_frame)
 
     def _on_frame(self, body: str, content: bytes) -> None:
-        if body != "bars" or not self._watchers:
+        if body != "bars" or not self.readers:
             return
         response = ENVELOPE.wrap("bars", content)
-        for watcher in self._watchers:
+        for watcher in self.readers:
             if len(watcher.waiting) == MAX_WAITING:
                 metrics.DROPPED_BARS.inc()
             watcher.waiting.append(response)
             watcher.wake()
-
-    def close(self, reason: str) -> None:
-        """Ends every stream with going_away; later ones get it at once."""
-        self._closing = reason
-        for watcher in self._watchers:
-            watcher.go_away(reason)
 
     async def WatchBars(self, request: bars_pb2.WatchBarsRequest, _: Context) -> AsyncIterator[bytes]:
         if (length := len(request.watcher)) > LONGEST_NAME:
@@ -72,23 +64,16 @@ class BarStream:
                 yield message
 
     async def _messages(self) -> AsyncGenerator[bytes, None]:
-        watcher = _Watcher(self._timers)
-        if self._closing is not None:
-            watcher.go_away(self._closing)
-        self._watchers.add(watcher)
-        try:
-            with metrics.BAR_WATCHERS.track_inprogress():
-                while watcher.closing is None:
-                    if (names := self._new_names(watcher)) is not None:
-                        yield names
-                    elif watcher.waiting:
-                        watcher.sent()
-                        yield watcher.waiting.popleft()
-                    elif not await watcher.wait():
-                        yield ENVELOPE.heartbeat(self._sequencer.position)
-                yield ENVELOPE.going_away(self._sequencer.position, watcher.closing)
-        finally:
-            self._watchers.discard(watcher)
+        with metrics.BAR_WATCHERS.track_inprogress(), self.joined(_Watcher(self.timers)) as watcher:
+            while watcher.closing is None:
+                if (names := self._new_names(watcher)) is not None:
+                    yield names
+                elif watcher.waiting:
+                    watcher.sent()
+                    yield watcher.waiting.popleft()
+                elif not await watcher.wait():
+                    yield ENVELOPE.heartbeat(self._sequencer.position)
+            yield ENVELOPE.going_away(self._sequencer.position, watcher.closing)
 
     def _new_names(self, watcher: _Watcher) -> bytes | None:
         texts = self._sequencer.symbols.texts

@@ -10,7 +10,7 @@ from tradeul.v1 import data_ingest_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.stream.sequencer import Sequencer
-from services.kit.rpc.cursor import Cursor, Timers
+from services.kit.rpc.cursor import Broadcast, Cursor
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
 from services.kit.rpc.wire import LENGTH_DELIMITED, varint
@@ -44,7 +44,7 @@ class Snapshot:
         return FRAMES.wrap("snapshot", head.SerializeToString(), _DATA_TAG, varint(len(data)), data)
 
 
-class FrameStream:
+class FrameStream(Broadcast["FrameSubscription"]):
     """`on_slow` is called with True when a reader has fallen behind, with False when it has caught up or gone."""
 
     def __init__(
@@ -53,15 +53,14 @@ class FrameStream:
         on_slow: Callable[[bool], None] = lambda is_slow: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        self.timers = Timers(heartbeat_seconds)
-        self.closing: str | None = None
+        super().__init__(heartbeat_seconds)
+        # Readers that have fallen behind and not caught up.
         self.slow = 0
-        self.readers: set[FrameSubscription] = set()
         self._sequencer = sequencer
         self._on_slow = on_slow
         self._snapshot: Snapshot | None = None
         self._snapshot_used_at = 0.0
-        sequencer.listen(self._on_frame)
+        sequencer.listen(lambda body, content: self.wake())
 
     @property
     def ring(self) -> Ring:
@@ -98,12 +97,6 @@ class FrameStream:
         ):
             self._snapshot = None
 
-    def close(self, reason: str) -> None:
-        """Ends every reader's stream with going_away; later ones get it at once."""
-        self.closing = reason
-        for reader in self.readers:
-            reader.go_away(reason)
-
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a reader that has fallen behind, until it has caught up or gone."""
         self.slow += 1 if is_slow else -1
@@ -115,10 +108,6 @@ class FrameStream:
         return snapshot.position.epoch != ring.epoch or (
             ring.has_dropped and not ring.is_safe(snapshot.position.sequence + 1)
         )
-
-    def _on_frame(self, _: str, __: bytes) -> None:
-        for reader in self.readers:
-            reader.wake()
 
 
 class FrameSubscription(Cursor):
@@ -157,9 +146,7 @@ class FrameSubscription(Cursor):
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Encoded SubscribeFramesResponses; ends after end() or going_away, raising what end() was given."""
         stream = self._stream
-        stream.readers.add(self)
-        self.closing = stream.closing
-        try:
+        with stream.joined(self):
             self.move(stream.ring.position, stream.ring)
             yield FRAMES.opened(self.ring.position)
             needs_snapshot, reset_reason = self._requested_position is None, None
@@ -194,10 +181,6 @@ class FrameSubscription(Cursor):
                     if not await self.wait():
                         yield FRAMES.heartbeat(self.position)
             self.raise_error()
-        finally:
-            stream.readers.discard(self)
-            self.let_go()
-            self.mark_slow(False)
 
     def _snapshot_chunks(self) -> Iterator[bytes]:
         """The reader continues after the snapshot; what follows it is held meanwhile, since loading may take long."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from services.kit.rpc.ring import Position, Ring
 
@@ -108,6 +108,9 @@ class Subscription:
         if self._error is not None:
             raise self._error
 
+    def leave(self) -> None:
+        """The stream has ended: nothing is kept and counted for its client any more."""
+
     def sent(self) -> None:
         """A message was sent: the next heartbeat is counted from now on."""
         self._heartbeat_at = None
@@ -133,35 +136,38 @@ class Subscription:
         return False
 
 
-class Broadcast:
+SubscriptionT = TypeVar("SubscriptionT", bound=Subscription)
+
+
+class Broadcast(Generic[SubscriptionT]):
     """What all streams of a kind have in common: they are woken together, and end together."""
 
     def __init__(self, heartbeat_seconds: float) -> None:
-        self._timers = Timers(heartbeat_seconds)
-        self._subscriptions: set[Subscription] = set()
+        self.timers = Timers(heartbeat_seconds)
+        self.readers: set[SubscriptionT] = set()
         self._closing: str | None = None
 
     @contextlib.contextmanager
-    def subscription(self) -> Iterator[Subscription]:
-        """One stream's, while it lasts."""
-        subscription = Subscription(self._timers)
+    def joined(self, subscription: SubscriptionT) -> Iterator[SubscriptionT]:
+        """The subscription is one of the readers meanwhile."""
         subscription.closing = self._closing
-        self._subscriptions.add(subscription)
+        self.readers.add(subscription)
         try:
             yield subscription
         finally:
-            self._subscriptions.discard(subscription)
+            self.readers.discard(subscription)
+            subscription.leave()
 
     def wake(self) -> None:
         """There may be something to send to all."""
-        for subscription in self._subscriptions:
-            subscription.wake()
+        for reader in self.readers:
+            reader.wake()
 
     def close(self, reason: str) -> None:
-        """Ends every stream with going_away, those to come included."""
+        """Ends every stream with going_away; later ones get it at once."""
         self._closing = reason
-        for subscription in self._subscriptions:
-            subscription.go_away(reason)
+        for reader in self.readers:
+            reader.go_away(reason)
 
 
 class Cursor(Subscription):
@@ -251,6 +257,10 @@ class Cursor(Subscription):
         if self._is_holding:
             self._is_holding = False
             self.ring.let_go(self)
+
+    def leave(self) -> None:
+        self.let_go()
+        self.mark_slow(False)
 
     def mark_slow(self, is_slow: bool) -> None:
         """Calls `on_slow` when it falls behind or catches up, once each."""
