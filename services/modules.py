@@ -99,6 +99,13 @@ MODULES: Final = (
         protocol="http",
     ),
     Module(
+        "access",
+        8008,
+        ("postgres",),
+        "services.access.service:create",
+        "who may send which request: keys, rights, rates; runs only where keys are required",
+    ),
+    Module(
         "health",
         8007,
         (),
@@ -107,6 +114,8 @@ MODULES: Final = (
     ),
 )
 
+# Runs only where keys are required; the gateway then needs it.
+ACCESS: Final = "access"
 # Replaces polygon_ws, at its address, during a replay.
 REPLAY: Final = Module(
     "replay",

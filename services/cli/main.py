@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "load": "services.cli.load:load",
     "simulate-flat-files": "services.cli.simulate_flat_files:simulate_flat_files",
     "check-config": "services.cli.check_config:check_config",
+    "keys": "services.cli.keys:keys",
     "migrate": "services.cli.stores:migrate",
     "adopt-data": "services.cli.stores:adopt_data",
     "psql": "services.cli.stores:psql",

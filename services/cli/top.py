@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import click
+import grpc
 import grpc.aio
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -58,14 +59,17 @@ COUNTS = frozenset({"volume_today", "float_shares", "halts_today"})
 def top(list_name: str | None, address: str | None, limit: int, filter_text: str | None, order_by: str | None) -> None:
     """Show LIST, or the custom scan of --filter and --order, live until Ctrl-C (once if there is no terminal)."""
     request = make_request(list_name, filter_text, order_by, limit)
-    target = address or str(Settings.load().address("gateway"))
+    settings = Settings.load()
+    target = address or str(settings.address("gateway"))
     title = list_name or " ".join(part for part in (filter_text, order_by and f"by {order_by}") if part)
     try:
-        asyncio.run(show(target, request, title, limit, make_console()))
+        asyncio.run(show(target, request, title, limit, make_console(), settings.api_key))
     except KeyboardInterrupt:
         return
     except grpc.aio.AioRpcError as error:
-        raise click.ClickException(f"{error.code().name}: {error.details()}") from error
+        is_key_missing = error.code() is grpc.StatusCode.UNAUTHENTICATED
+        hint = "; TRADEUL_API_KEY is the key that is sent" if is_key_missing else ""
+        raise click.ClickException(f"{error.code().name}: {error.details()}{hint}") from error
 
 
 def make_console() -> Console:
@@ -86,14 +90,14 @@ def make_request(list_name: str | None, filter_text: str | None, order_by: str |
     )
 
 
-async def show(target: str, request: ListRequest, title: str, limit: int, console: Console) -> None:
+async def show(target: str, request: ListRequest, title: str, limit: int, console: Console, api_key: str = "") -> None:
     """Draws the list until cancelled, or once where there is no terminal.
 
     Raises grpc.aio.AioRpcError when the request is refused for good, StartError when nobody answers at first.
     """
     copy = ListCopy()
     copy.unhealthy_reason = f"connecting to {target}"
-    updates = _updates(target, request, copy)
+    updates = _updates(target, request, copy, api_key)
     if not console.is_terminal:
         await anext(update async for update in updates if update.is_loaded)
         console.print(render(copy, title, limit))
@@ -103,10 +107,10 @@ async def show(target: str, request: ListRequest, title: str, limit: int, consol
             live.update(render(copy, title, limit), refresh=True)
 
 
-async def _updates(target: str, request: ListRequest, copy: ListCopy) -> AsyncIterator[ListCopy]:
+async def _updates(target: str, request: ListRequest, copy: ListCopy, api_key: str) -> AsyncIterator[ListCopy]:
     """Yields the copy after each change; a list that was there once is waited for, however long it is away."""
     began, was_loaded = monotonic(), False
-    async for update in follow_list(target, request, copy):
+    async for update in follow_list(target, request, copy, api_key):
         was_loaded = was_loaded or update.is_loaded
         if not was_loaded and monotonic() - began > FIRST_ANSWER_SECONDS:
             raise StartError(f"no list from {target}: {update.unhealthy_reason}; is the mesh running (tradeul up)?")

@@ -31,6 +31,8 @@ def up() -> None:
     configure(settings, "up")
     for problem in unknown_variables(os.environ):
         log.warning("in the environment", problem=problem)
+    if settings.requires_keys and (names := mesh.open_services(settings)):
+        log.warning("only the gateway checks keys: TRADEUL_GATEWAY_ADDRESS opens it alone", open=", ".join(names))
     with locked(market_directory(settings)):
         mesh.check_ports(mesh.ports_of(settings))
         asyncio.run(run(settings, began))
@@ -98,15 +100,19 @@ def welcome(settings: Settings, seconds: float) -> str:
         market = f"the simulator's: {sim.symbols:,} symbols, seed {sim.seed}; set POLYGON_API_KEY for the real one"
     else:
         market = settings.polygon.ws_url
+    keys, header = "", ""
+    if settings.requires_keys:
+        keys = f"Requests need a key (TRADEUL_KEYS): {tradeul_program()} keys create NAME --right read\n"
+        header = '-H "x-api-key: $TRADEUL_API_KEY" '
     return f"""
 Tradeul is ready after {seconds:.1f} s: {gateway}
 The market is {market}
 The data are {mesh.stores_of(settings)}
-
+{keys}
   curl {gateway}/health
-  curl {gateway}/api/session/current
-  curl "{gateway}/api/v1/scanner/lists/gappers_up?limit=5"
-  curl -N "{gateway}/api/v1/scanner/lists/gappers_up:watch?min_interval_ms=500"
+  curl {header}{gateway}/api/session/current
+  curl {header}"{gateway}/api/v1/scanner/lists/gappers_up?limit=5"
+  curl {header}-N "{gateway}/api/v1/scanner/lists/gappers_up:watch?min_interval_ms=500"
   {tradeul_program()} top gappers_up
 
 Ctrl-C stops everything.

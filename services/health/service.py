@@ -14,7 +14,7 @@ from services.kit.rpc.server import add_servicer
 from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
-from services.modules import GATEWAY_NEEDS, MODULES, by_name
+from services.modules import ACCESS, GATEWAY_NEEDS, MODULES, by_name
 
 log = get_logger(__name__)
 
@@ -46,7 +46,10 @@ class HealthService(Service):
 
     def __init__(self, settings: Settings, needed: Collection[str] = GATEWAY_NEEDS) -> None:
         super().__init__(settings)
-        self.health = MeshHealth([module.name for module in MODULES if module.name != STAND_IN], needed)
+        names = [module.name for module in MODULES if module.name != STAND_IN]
+        if not settings.requires_keys:
+            names.remove(ACCESS)
+        self.health = MeshHealth(names, needed)
         # Its own state needs no connection.
         self.on_state(lambda state: self._set_state(self.name, SERVING if state is State.RUNNING else NOT_SERVING))
 

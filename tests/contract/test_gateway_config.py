@@ -18,9 +18,9 @@ from services.scanner.list_stream import HEARTBEAT_SECONDS
 GATEWAY = GATEWAY_TEMPLATE.path().parent
 
 
-@pytest.fixture
-def rendered() -> str:
-    return render_gateway(Settings.load({}), (GATEWAY / "envoy.yaml").read_text())
+@pytest.fixture(params=["off", "required"])
+def rendered(request: pytest.FixtureRequest) -> str:
+    return render_gateway(Settings.load({"TRADEUL_KEYS": request.param}), (GATEWAY / "envoy.yaml").read_text())
 
 
 def assert_accepted(rendered: str, directory: Path) -> None:
@@ -99,8 +99,26 @@ def test_every_service_with_rest_routes_is_transcoded(rendered: str) -> None:
         if any(method.options.HasExtension(annotations_pb2.http) for method in service.method)
     }
     assert with_routes
+    if "cluster: access" not in rendered:
+        with_routes.remove("tradeul.v1.AccessService")
     for name in with_routes:
-        assert name in rendered
+        assert f"- {name}\n" in rendered
+
+
+def test_keys_are_checked_only_where_they_are_required(tmp_path: Path) -> None:
+    template = GATEWAY_TEMPLATE.path().read_text()
+    off = render_gateway(Settings.load({}), template)
+    assert not [word for word in ("ext_authz", "access:", "AccessService", "x-tradeul-ticket") if word in off]
+    for environment in ({"TRADEUL_HOST": "0.0.0.0"}, {"TRADEUL_KEYS": "required"}):
+        required = render_gateway(Settings.load(environment), template)
+        # Where the method is known, and before anything is sent to a service.
+        filters = re.findall(r"- name: envoy\.filters\.http\.(\w+)", required)
+        order = [filters.index(name) for name in ("header_mutation", "grpc_web", "grpc_json_transcoder", "ext_authz")]
+        assert order == sorted(order)
+        assert filters[filters.index("ext_authz") + 1] == "router"
+    assert "ext_authz" not in render_gateway(
+        Settings.load({"TRADEUL_HOST": "0.0.0.0", "TRADEUL_KEYS": "off"}), template
+    )
 
 
 def test_streams_are_not_cut_off(rendered: str) -> None:

@@ -14,7 +14,7 @@ from services.kit.runtime.settings import Settings
 from tests.support.mesh import free_ports
 
 READY_SECONDS = 30.0
-BEHIND = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server")
+BEHIND = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
 
 
 def door_settings(data_dir: Path, environment: Mapping[str, str] | None = None) -> Settings:

@@ -18,10 +18,12 @@ from services.kit.runtime.origins import origin_pattern, origins_pattern
 from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
 from services.kit.runtime.settings import Settings
 
-BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server")
+BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
 HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 ANY_HOST: Final = "*"
+# A part of the template that is left out where keys are not required.
+KEYS: Final = re.compile(r"^ *# keys: begin\n.*?^ *# keys: end\n", re.MULTILINE | re.DOTALL)
 EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
 
 
@@ -87,6 +89,8 @@ def allowed_hosts(settings: Settings) -> tuple[str, ...]:
 
 def render_gateway(settings: Settings, template: str) -> str:
     """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
+    if not settings.requires_keys:
+        template = KEYS.sub("", template)
     hosts = allowed_hosts(settings)
     values: dict[str, object] = {
         "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),

@@ -13,8 +13,8 @@ from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.packaged import check_installed
 from services.kit.runtime.redaction import without_passwords
-from services.kit.runtime.settings import STANDS_FOR, Address, Settings
-from services.modules import GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
+from services.kit.runtime.settings import STANDS_FOR, Address, Settings, is_loopback
+from services.modules import ACCESS, GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
 
 MIGRATE: Final = "migrate"
 # -P: the folder that it is started in holds no code.
@@ -28,8 +28,9 @@ ENVIRONMENT: Final = {
 
 
 def modules_of(settings: Settings) -> list[Module]:
-    """The services to run: all, but the simulator only where it is the market, and a replay in the feed's place."""
-    modules = [module for module in MODULES if module.name != "simulator" or settings.uses_simulator]
+    """Returns the services to run: all that the settings need, and a replay in the feed's place."""
+    conditions = {"simulator": settings.uses_simulator, ACCESS: settings.requires_keys}
+    modules = [module for module in MODULES if conditions.get(module.name, True)]
     if not settings.is_replay:
         return modules
     return [
@@ -37,6 +38,11 @@ def modules_of(settings: Settings) -> list[Module]:
         for module in modules
         if module.name not in LIVE_ONLY
     ]
+
+
+def open_services(settings: Settings) -> list[str]:
+    """Returns the services, without the gateway, that others than this machine can reach."""
+    return [module.name for module in modules_of(settings) if not is_loopback(settings.address(module.name).host)]
 
 
 def specs_of(settings: Settings) -> list[ProcessSpec]:
@@ -74,7 +80,7 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
     names = {*stores, *(module.name for module in modules_of(settings))}
     for module in modules_of(settings):
         specs.append(_service_spec(module, settings, environment, names))
-    specs.append(envoy_spec(settings, GATEWAY_AFTER))
+    specs.append(envoy_spec(settings, (*GATEWAY_AFTER, ACCESS) if settings.requires_keys else GATEWAY_AFTER))
     return specs
 
 

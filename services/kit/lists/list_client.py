@@ -146,22 +146,24 @@ def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeL
 
 
 async def follow_list(
-    target: Address | str, request: ListRequest, copy: ListCopy | None = None
+    target: Address | str, request: ListRequest, copy: ListCopy | None = None, api_key: str = ""
 ) -> AsyncGenerator[ListCopy, None]:
     """Yields the same copy after every change of it, and when `copy.unhealthy_reason` changes; never ends by itself.
 
     Reconnects with the copy's position, at once after going_away, else with a
     growing jittered pause. Raises grpc.aio.AioRpcError when the server refuses
-    the request for good (a wrong filter, an unknown list).
+    the request for good (a wrong filter, an unknown list, no right). `api_key` is sent where it is not empty.
     """
     copy = copy or ListCopy()
     backoff = Backoff()
+    metadata = (("x-api-key", api_key),) if api_key else None
     async with open_channel(target) as channel:
         stub = scanner_pb2_grpc.ScannerServiceStub(channel)
         while True:
             copy.is_going_away = False
             try:
-                with Connection[scanner_pb2.WatchListResponse](stub.SubscribeList(None), SILENCE_SECONDS) as connection:
+                call = stub.SubscribeList(None, metadata=metadata)
+                with Connection[scanner_pb2.WatchListResponse](call, SILENCE_SECONDS) as connection:
                     await connection.write(open_message(request, copy))
                     while not copy.is_going_away:
                         response = await connection.read()

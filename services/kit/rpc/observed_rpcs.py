@@ -11,7 +11,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from services.kit.runtime.clock import monotonic
+from services.kit.runtime.clock import NS_PER_SECOND, monotonic
 from services.kit.runtime.errors import DOMAIN, INTERNAL, Reason, ServiceError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.metrics import RPC_HANDLED, RPC_OPEN, RPC_SECONDS
@@ -21,12 +21,15 @@ log = get_logger(__name__)
 RETRY_AFTER_SECONDS = 1
 
 
-def status_of(reason: Reason, message: str, metadata: dict[str, str]) -> status_pb2.Status:
-    """The error model's status: one ErrorInfo, and a RetryInfo when trying again can help."""
+def status_of(
+    reason: Reason, message: str, metadata: dict[str, str], retry_seconds: float | None = None
+) -> status_pb2.Status:
+    """Returns the error model's status: one ErrorInfo, and a RetryInfo when trying again, after a pause, can help."""
     info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata=metadata)
     details = [info]
     if reason.retryable:
-        delay = duration_pb2.Duration(seconds=RETRY_AFTER_SECONDS)
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round((retry_seconds or RETRY_AFTER_SECONDS) * NS_PER_SECOND))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(code=code_pb2.Code.Value(reason.code), message=message)
     for detail in details:

@@ -22,9 +22,11 @@ SHORTEST_SECRET: Final = 4
 _USER_INFO: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@]*:[^\s/?#]*@")
 # A parameter of a URL, a header or a connection string whose name says that its value is one.
 _PARAMETER: Final = re.compile(
-    r"(?i)\b(api_?key|access_?key|secret(?:_?key)?|pass(?:word|wd)?|token|authorization)(\s*[=:]\s*)"
+    r"(?i)\b(api[_-]?key|access_?key|ticket|secret(?:_?key)?|pass(?:word|wd)?|token|authorization)(\s*[=:]\s*)"
     r"(?:bearer\s+)?('[^']*'|\"[^\"]*\"|[^\s&'\",;)}\]]+)"
 )
+# A key to the gateway, wherever it turns up: services/access/core.py makes them.
+_GATEWAY_KEY: Final = re.compile(r"\btradeul_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 _secrets: dict[str, re.Pattern[str]] = {}
 
 
@@ -39,7 +41,8 @@ def redact(text: str) -> str:
     """Returns the text with *** in place of passwords and keys."""
     for pattern in _secrets.values():
         text = pattern.sub(HIDDEN, text)
-    return redact_parameters(_USER_INFO.sub(rf"\1{HIDDEN}@", text))
+    text = _GATEWAY_KEY.sub(HIDDEN, _USER_INFO.sub(rf"\1{HIDDEN}@", text))
+    return redact_parameters(text)
 
 
 def redact_parameters(text: str) -> str:

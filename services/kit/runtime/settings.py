@@ -5,6 +5,7 @@ holds. pydantic-settings, which reads environments too, reports neither across g
 where ours are lists by comma.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -76,6 +77,14 @@ class Address(NamedTuple):
         return cls(host.removeprefix("[").removesuffix("]"), int(port))
 
 
+def is_loopback(host: str) -> bool:
+    """True for an address or name that only this machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def _check_port(url: str) -> None:
     """Raises ValueError when the URL's port is none. The URL may hold a password, so it is not shown."""
     try:
@@ -145,6 +154,14 @@ class Settings(BaseModel):
         description="TRADEUL_ALLOWED_HOSTS: names under which the gateway answers, by comma, whatever the port: "
         "scanner.example.com; *. any names before the domain, * alone any. Its own address is always one",
     )
+    keys: Literal["off", "required"] | None = Field(
+        default=None,
+        description="TRADEUL_KEYS: required = the gateway refuses requests without a key of `tradeul keys`, off = "
+        "everybody may do everything; by default off only where the gateway listens on a loopback address",
+    )
+    api_key: str = Field(
+        default="", repr=False, description="TRADEUL_API_KEY: the key that commands such as `tradeul top` send"
+    )
     addresses: dict[str, AddressField] = Field(
         default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port a service binds and is found at"
     )
@@ -155,7 +172,7 @@ class Settings(BaseModel):
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
 
-    @field_validator("market", "clock", "log_format", "log_level", "suspect_prints", mode="before")
+    @field_validator("market", "clock", "log_format", "log_level", "suspect_prints", "keys", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -252,6 +269,14 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _keys_default(self) -> Self:
+        """Keys are required as soon as others can reach the gateway."""
+        if self.keys is None:
+            is_local = is_loopback(self.address("gateway").host)
+            object.__setattr__(self, "keys", "off" if is_local else "required")
+        return self
+
+    @model_validator(mode="after")
     def _check_replay(self) -> Self:
         if self.is_replay and self.clock != "feed":
             raise ValueError("a replay's time is that of its events: expected TRADEUL_CLOCK=feed, was wall")
@@ -266,9 +291,14 @@ class Settings(BaseModel):
     def secrets(self) -> tuple[str, ...]:
         """Keys and passwords, which no log, record or response may show."""
         flat_files = (self.flat_files.s3_key, self.flat_files.s3_secret)
-        keys = (self.fmp.api_key, *flat_files, "" if self.uses_simulator else self.polygon.api_key)
+        keys = (self.api_key, self.fmp.api_key, *flat_files, "" if self.uses_simulator else self.polygon.api_key)
         urls = (self.database_url, self.redis_url)
         return tuple(secret for secret in (*keys, *(urlsplit(url).password or "" for url in urls)) if secret)
+
+    @property
+    def requires_keys(self) -> bool:
+        """True where the gateway refuses requests without a key."""
+        return self.keys == "required"
 
     @property
     def uses_simulator(self) -> bool:

@@ -16,9 +16,10 @@ from services.kit.stores.database import DATABASE_ERRORS
 
 log = get_logger(__name__)
 
-# The tables' triggers notify the first two, whoever has written reference data the third.
+# The tables' triggers notify the first three, whoever has written reference data the fourth.
 SCANNER_FILTERS: Final = "scanner_filters"
 MAINTENANCE_RUNS: Final = "maintenance_runs"
+API_KEYS: Final = "api_keys"
 REFERENCE_DATA: Final = "reference_data"
 
 CONNECT_SECONDS: Final = 5.0

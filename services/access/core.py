@@ -1,0 +1,173 @@
+"""Decides about requests: keys, rights, tickets and rates, all in memory; no I/O."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from services.access.methods import Need, Right, need_of
+from services.kit.runtime.errors import (
+    INSUFFICIENT_RIGHT,
+    INVALID_KEY,
+    INVALID_TICKET,
+    KEY_EXPECTED,
+    TOO_MANY_REQUESTS,
+    ServiceError,
+)
+
+# By which a key is recognized wherever it turns up, also by scanners for leaked secrets.
+KEY_PREFIX: Final = "tradeul_"
+KEY_BYTES: Final = 32
+TICKET_SECONDS: Final = 60.0
+DEFAULT_REQUESTS_PER_S: Final = 100
+KEY_HEADER: Final = "x-api-key"
+AUTHORIZATION: Final = "authorization"
+# Set by the gateway from the query parameter `ticket`.
+TICKET_HEADER: Final = "x-tradeul-ticket"
+
+
+def new_key() -> str:
+    """Returns a key that nobody has: 256 random bits."""
+    return KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
+
+
+def hash_of(secret: str) -> bytes:
+    """Returns by what a key is known: its SHA-256."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Key(NamedTuple):
+    """A live key, by its hash."""
+
+    name: str
+    hash: bytes
+    right: Right
+    requests_per_s: int
+
+
+class Verdict(NamedTuple):
+    """The decision about a request: allowed where `refusal` is None.
+
+    `key` is the name of the key, empty where it has none or an unknown one. `retry_seconds`: when to try again.
+    """
+
+    key: str
+    refusal: ServiceError | None = None
+    retry_seconds: float = 0.0
+
+
+class TokenBucket:
+    """Allows `rate` requests per second, and as many at once after a second without any."""
+
+    def __init__(self, rate: int, now: float) -> None:
+        self.rate = rate
+        self._tokens = float(rate)
+        self._updated = now
+
+    def take(self, now: float) -> float:
+        """Takes a token and returns 0, or returns the seconds until there is one."""
+        self._tokens = min(self.rate, self._tokens + (now - self._updated) * self.rate)
+        self._updated = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self.rate
+
+
+class AccessControl:
+    """The live keys, their buckets and the tickets that are open. Times are seconds of one monotonic clock."""
+
+    def __init__(self, needs: Mapping[str, Need]) -> None:
+        self._needs = needs
+        self._keys: dict[bytes, Key] = {}
+        self._by_name: dict[str, Key] = {}
+        self._buckets: dict[str, TokenBucket] = {}
+        # Hash of the ticket -> name of its key, and when it expires; oldest first.
+        self._tickets: dict[bytes, tuple[str, float]] = {}
+
+    @property
+    def key_count(self) -> int:
+        return len(self._keys)
+
+    @property
+    def ticket_count(self) -> int:
+        return len(self._tickets)
+
+    def replace_keys(self, keys: Iterable[Key]) -> None:
+        """Makes these the live keys. Tickets of a key that is not among them are worth nothing any more."""
+        self._keys = {key.hash: key for key in keys}
+        self._by_name = {key.name: key for key in self._keys.values()}
+        self._buckets = {
+            name: bucket
+            for name, bucket in self._buckets.items()
+            if name in self._by_name and self._by_name[name].requests_per_s == bucket.rate
+        }
+
+    def new_ticket(self, key_name: str, now: float) -> str:
+        """Returns a ticket of the key; raises KEY_EXPECTED when no live key has that name."""
+        self._drop_expired(now)
+        if key_name not in self._by_name:
+            raise KEY_EXPECTED.error("expected a request with a key through the gateway, was one without")
+        ticket = secrets.token_urlsafe(KEY_BYTES)
+        self._tickets[hash_of(ticket)] = (key_name, now + TICKET_SECONDS)
+        return ticket
+
+    def check(self, path: str, headers: Mapping[str, str], now: float) -> Verdict:
+        """Decides about a request: `path` as the services see it, `headers` by lower-case names."""
+        need = need_of(path, self._needs)
+        if need.right is Right.PUBLIC:
+            return Verdict("")
+        name = ""
+        try:
+            key = self._key_of(headers, need, now)
+            name = key.name
+            if key.right < need.right:
+                raise INSUFFICIENT_RIGHT.error(
+                    f"expected a key with the right {need.right.label!r}, was {name!r} with {key.right.label!r}",
+                    needed=need.right.label, key=name,
+                )  # fmt: skip
+            seconds = self._bucket(key, now).take(now)
+            if seconds > 0:
+                limit = key.requests_per_s
+                refusal = TOO_MANY_REQUESTS.error(
+                    f"limit reached: {limit} requests per second of the key {name!r}", limit=limit, key=name
+                )
+                return Verdict(name, refusal, seconds)
+        except ServiceError as refusal:
+            return Verdict(name, refusal)
+        return Verdict(name)
+
+    def _key_of(self, headers: Mapping[str, str], need: Need, now: float) -> Key:
+        secret = headers.get(KEY_HEADER) or _bearer(headers.get(AUTHORIZATION, ""))
+        if secret:
+            if (key := self._keys.get(hash_of(secret))) is None:
+                raise INVALID_KEY.error("the key is unknown or revoked")
+            return key
+        if ticket := headers.get(TICKET_HEADER):
+            return self._redeem(ticket, need, now)
+        raise KEY_EXPECTED.error("expected a key as the header x-api-key or as a bearer token, was none")
+
+    def _redeem(self, ticket: str, need: Need, now: float) -> Key:
+        """Returns the key of a ticket, with the right to read only, and spends the ticket."""
+        if not need.takes_ticket:
+            raise KEY_EXPECTED.error("expected a key, was a ticket, which opens a stream and nothing else")
+        name, expires = self._tickets.pop(hash_of(ticket), ("", 0.0))
+        if now >= expires or (key := self._by_name.get(name)) is None:
+            raise INVALID_TICKET.error(
+                f"the ticket is unknown, used or older than {TICKET_SECONDS:.0f} s: POST /api/v1/tickets gives another"
+            )
+        return key._replace(right=Right.READ)
+
+    def _bucket(self, key: Key, now: float) -> TokenBucket:
+        if (bucket := self._buckets.get(key.name)) is None:
+            bucket = self._buckets[key.name] = TokenBucket(key.requests_per_s, now)
+        return bucket
+
+    def _drop_expired(self, now: float) -> None:
+        while self._tickets and next(iter(self._tickets.values()))[1] <= now:
+            del self._tickets[next(iter(self._tickets))]
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, secret = authorization.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""

@@ -1,0 +1,78 @@
+"""The table api_keys: written by `tradeul keys`, read by the access service. Keys are stored as hashes only."""
+
+import datetime
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from services.access.core import DEFAULT_REQUESTS_PER_S, Key, hash_of, new_key
+from services.access.methods import Right
+from services.kit.runtime.errors import StartError
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+_COLUMNS: Final = "name, access_right, requests_per_s, created_at, revoked_at"
+
+
+class StoredKey(NamedTuple):
+    """A row as `tradeul keys list` shows it; `requests_per_s` None is the default."""
+
+    name: str
+    access_right: str
+    requests_per_s: int | None
+    created_at: datetime.datetime
+    revoked_at: datetime.datetime | None
+
+
+async def live_keys(connection: asyncpg.Connection) -> list[Key]:
+    """Returns the keys that are not revoked."""
+    rows = await connection.fetch(
+        "SELECT name, hash, access_right, requests_per_s FROM api_keys WHERE revoked_at IS NULL"
+    )
+    return [
+        Key(
+            row["name"],
+            row["hash"],
+            Right[row["access_right"].upper()],
+            row["requests_per_s"] or DEFAULT_REQUESTS_PER_S,
+        )
+        for row in rows
+    ]
+
+
+async def create(connection: asyncpg.Connection, name: str, right: Right, requests_per_s: int | None) -> str:
+    """Stores a new key and returns it: this is the only time that it is known.
+
+    Raises StartError for a name that is not one, or that a key has or had.
+    """
+    if NAME.fullmatch(name) is None:
+        raise StartError(
+            "expected a name of at most 63 lower-case letters, digits, dots, hyphens and underscores that begins with a"
+            f" letter or digit, was {name!r}"
+        )
+    key = new_key()
+    created = await connection.fetchval(
+        """INSERT INTO api_keys (name, hash, access_right, requests_per_s) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (name) DO NOTHING RETURNING name""",
+        *(name, hash_of(key), right.label, requests_per_s),
+    )
+    if created is None:
+        raise StartError(f"there is or was a key {name!r} already: choose another name, so that logs stay clear")
+    return key
+
+
+async def all_keys(connection: asyncpg.Connection) -> Sequence[StoredKey]:
+    """Returns all keys, the revoked ones included, by age."""
+    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM api_keys ORDER BY created_at, name")
+    return [StoredKey(*row) for row in rows]
+
+
+async def revoke(connection: asyncpg.Connection, name: str) -> datetime.datetime:
+    """Revokes a key and returns when it was revoked, which may be earlier; raises StartError for an unknown name."""
+    revoked: datetime.datetime | None = await connection.fetchval(
+        "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE name = $1 RETURNING revoked_at", name
+    )
+    if revoked is None:
+        raise StartError(f"there is no key {name!r}: `tradeul keys list` shows all")
+    return revoked

@@ -1,0 +1,474 @@
+"""Keys at the gateway: the real Envoy, the access service and PostgreSQL, before services that answer everything."""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import grpc.aio
+import httpx
+import pytest
+from google.protobuf import descriptor_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from tradeul.v1 import rights_pb2, scanner_pb2
+
+from services.access import key_store
+from services.access.methods import Right
+from services.access.metrics import STORE_FAILURES
+from services.access.service import AccessService
+from services.access.servicer import NAME_HEADER
+from services.cli.local.embedded import postgres_spec, postgres_url
+from services.cli.local.supervisor import Supervisor
+from services.kit.lists.list_client import follow_list
+from services.kit.rpc.server import Host
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.lifecycle import State
+from services.kit.runtime.packaged import DESCRIPTOR_SET
+from services.kit.runtime.settings import Settings
+from services.kit.stores.migrate import migrate
+from tests.support.door import BEHIND, Door, door_settings
+from tests.support.stores import Stores, module_stores
+from tools.rightsdoc import methods
+
+# Revocation is promised within seconds; a loaded machine is given more.
+PATIENCE_SECONDS = 20.0
+WS_PATH = "/ws/scanner"
+WEBSOCKET = {
+    "connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}  # fmt: skip
+METHODS = list(methods())
+DECLARED = {
+    f"/{file.package}.{service.name}/{method.name}": method
+    for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTOR_SET.path().read_bytes()).file
+    for service in file.service
+    for method in service.method
+}
+STREAMED = {path for path, method in DECLARED.items() if method.server_streaming}
+CLIENT_STREAMED = {path for path, method in DECLARED.items() if method.client_streaming}
+# Behind the gateway as gateway/envoy.yaml routes them; the access service answers for itself.
+ROUTED = ("Scanner", "MarketSession", "Analytics", "Ticker", "Filters", "Health")
+KEYS = (None, Right.READ, Right.ADMIN)
+
+
+class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its types only
+    """Every method of every service: answers an empty message, and keeps what it received."""
+
+    def __init__(self) -> None:
+        self.received: Counter[str] = Counter()
+        self.metadata: dict[str, str] = {}
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        self.received[details.method] += 1
+        self.metadata = {name: str(value) for name, value in details.invocation_metadata}
+        if details.method in STREAMED:
+            return grpc.stream_stream_rpc_method_handler(self._stream)
+        return grpc.stream_unary_rpc_method_handler(self._unary)
+
+    async def _unary(self, requests: Any, _: Any) -> bytes:
+        async for _ in requests:
+            pass
+        return b""
+
+    async def _stream(self, _: Any, __: Any) -> AsyncIterator[bytes]:
+        yield b""
+
+
+class EchoWeb:
+    """The WebSocket server's place: answers any HTTP request with 200, and keeps its head."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+
+class Guarded:
+    """The gateway with keys required, the services behind it, and three keys."""
+
+    def __init__(self, settings: Settings, gateway: Door, echo: Echo, web: EchoWeb, host: Host) -> None:
+        self.settings = settings
+        self.gateway = gateway
+        self.echo = echo
+        self.web = web
+        self.host = host
+        assert isinstance(host.service, AccessService)
+        self.access = host.service
+        self.secrets: dict[Right | None, str] = {}
+
+    def headers(self, right: Right | None) -> dict[str, str]:
+        return {"x-api-key": self.secrets[right]} if right is not None else {}
+
+    async def on_database(self, action: Any) -> Any:
+        connection = await asyncpg.connect(self.settings.database_url)
+        try:
+            return await action(connection)
+        finally:
+            await connection.close()
+
+    async def new_key(self, right: Right, requests_per_s: int | None = None) -> tuple[str, str]:
+        """Creates a key and waits until it is accepted; returns its name and itself."""
+        name = f"key-{next(NUMBERS)}"
+        secret: str = await self.on_database(
+            lambda connection: key_store.create(connection, name, right, requests_per_s)
+        )
+        live = len(await self.on_database(key_store.live_keys))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self.access.control.key_count != live:
+                await asyncio.sleep(0.01)
+        return name, secret
+
+    async def grpc_call(
+        self, path: str, headers: Mapping[str, str]
+    ) -> tuple[grpc.StatusCode, status_pb2.Status | None]:
+        async with grpc.aio.insecure_channel(self.gateway.address) as channel:
+            metadata = tuple(headers.items())
+            # A message that is written when the answer has come already is an error of grpc.aio's.
+            if path in CLIENT_STREAMED:
+                call: Any = channel.stream_stream(path, None, None)(iter(()), metadata=metadata, timeout=20)
+            else:
+                call = channel.unary_stream(path, None, None)(b"", metadata=metadata, timeout=20)
+            try:
+                async for _ in call:
+                    pass
+            except grpc.aio.AioRpcError as error:
+                return error.code(), rpc_status.from_call(error)  # type: ignore[arg-type]
+            return grpc.StatusCode.OK, None
+
+    async def grpc_web_call(
+        self, path: str, headers: Mapping[str, str]
+    ) -> tuple[grpc.StatusCode, status_pb2.Status | None]:
+        kind = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", "origin": "http://localhost:3000"}
+        answer = await self.gateway.client.post(path, content=b"\0\0\0\0\0", headers={**kind, **headers})
+        code, status = grpc_web_status(answer)
+        # A page has to be allowed to read why it was refused.
+        assert not is_behind(path) or answer.headers["access-control-allow-origin"] == kind["origin"]
+        return code, status
+
+
+NUMBERS = itertools.count(1)
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def grpc_web_status(answer: httpx.Response) -> tuple[grpc.StatusCode, status_pb2.Status | None]:
+    """Of trailers, which are headers when there is no message, and a frame of the body when there is."""
+    # 404 is Envoy's own, of a method without a route.
+    assert answer.status_code in (200, 404), answer.text
+    trailers = {name: value for name, value in answer.headers.items() if name.startswith("grpc-")}
+    content = answer.content
+    while content:
+        size = int.from_bytes(content[1:5], "big")
+        if content[0] & 0x80:
+            lines = content[5 : 5 + size].decode().splitlines()
+            trailers |= dict(line.split(":", 1) for line in lines)
+        content = content[5 + size :]
+    details = trailers.get("grpc-status-details-bin")
+    status = status_pb2.Status.FromString(base64.b64decode(details + "==")) if details else None
+    return CODES[int(trailers["grpc-status"])], status
+
+
+def reason_of(status: status_pb2.Status | None) -> str:
+    """The reason of a google.rpc.Status with our ErrorInfo first; empty for none."""
+    if status is None:
+        return ""
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.domain == "tradeul"
+    return str(info.reason)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with module_stores(tmp_path_factory.mktemp("stores")) as running:
+        yield running
+
+
+@pytest.fixture
+async def guarded(stores: Stores, tmp_path: Path) -> AsyncIterator[Guarded]:
+    settings = door_settings(tmp_path, {**stores.environment(), "TRADEUL_KEYS": "required"})
+    async with AsyncExitStack() as stack:
+        echo, web = Echo(), EchoWeb()
+        for name in BEHIND:
+            if name == "websocket_server":
+                server = await asyncio.start_server(web.answer, *settings.address(name))
+                stack.callback(server.close)
+            elif name != "access":
+                grpc_server = grpc.aio.server()
+                grpc_server.add_generic_rpc_handlers((echo,))
+                grpc_server.add_insecure_port(str(settings.address(name)))
+                await grpc_server.start()
+                stack.push_async_callback(grpc_server.stop, 0)
+        host = Host(AccessService(settings))
+        await host.start()
+        stack.push_async_callback(host.stop)
+        gateway = await stack.enter_async_context(Door(settings))
+        running = Guarded(settings, gateway, echo, web, host)
+        for right in (Right.READ, Right.ADMIN):
+            _, running.secrets[right] = await running.new_key(right, 100_000)
+        yield running
+
+
+def expected(needed: int, held: Right | None) -> str:
+    """The reason of the refusal that the protos' option wants; empty where the request is allowed."""
+    if needed == rights_pb2.RIGHT_PUBLIC or (held is not None and held >= needed):
+        return ""
+    return "KEY_EXPECTED" if held is None else "INSUFFICIENT_RIGHT"
+
+
+def is_behind(path: str) -> bool:
+    return any(f".{name}Service/" in path for name in ROUTED)
+
+
+CODE_OF = {"KEY_EXPECTED": grpc.StatusCode.UNAUTHENTICATED, "INSUFFICIENT_RIGHT": grpc.StatusCode.PERMISSION_DENIED}
+HTTP_OF = {"KEY_EXPECTED": 401, "INSUFFICIENT_RIGHT": 403}
+
+
+@pytest.mark.parametrize("web", [False, True], ids=["grpc", "grpc-web"])
+async def test_every_method_by_grpc(guarded: Guarded, web: bool) -> None:
+    """What the option says is what happens, with no key, a read key and an admin key."""
+    call = guarded.grpc_web_call if web else guarded.grpc_call
+    allowed = 0
+    for method in METHODS:
+        for held in KEYS:
+            guarded.echo.received.clear()
+            code, status = await call(method.path, guarded.headers(held))
+            refusal = expected(method.right, held)
+            if refusal:
+                assert (code, reason_of(status)) == (CODE_OF[refusal], refusal), (method.path, held)
+                assert not guarded.echo.received
+            elif is_behind(method.path):
+                assert code is grpc.StatusCode.OK, (method.path, held, status)
+                assert guarded.echo.received == {method.path: 1}
+            elif "AccessService" in method.path:
+                assert code is grpc.StatusCode.OK, (method.path, held, status)
+            else:
+                # Within the mesh only: the gateway has no route to it.
+                assert code is grpc.StatusCode.UNIMPLEMENTED, (method.path, held, status)
+                assert not guarded.echo.received
+            allowed += not refusal
+    assert allowed > len(METHODS)
+
+
+async def test_every_route_by_rest(guarded: Guarded) -> None:
+    client = guarded.gateway.client
+    routes = [(method, route) for method in METHODS for route in method.routes]
+    assert len(routes) > 20
+    for method, route in routes:
+        verb, path = re.sub(r"\{\w+\}", "x", route).split(" ")
+        for held in KEYS:
+            guarded.echo.received.clear()
+            body: dict[str, Any] | None = {} if verb in ("POST", "PATCH", "PUT") else None
+            answer = await client.request(verb, path, json=body, headers=guarded.headers(held))
+            if not (refusal := expected(method.right, held)):
+                assert answer.status_code == 200, (verb, path, held, answer.text)
+                assert "AccessService" in method.path or guarded.echo.received == {method.path: 1}
+                continue
+            check_refusal(answer, HTTP_OF[refusal], refusal)
+            assert not guarded.echo.received, (verb, path, held)
+
+
+def check_refusal(answer: httpx.Response, status: int, reason: str) -> dict[str, Any]:
+    """A google.rpc.Status as JSON with our ErrorInfo first, and a challenge for whoever has no right."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: dict[str, Any] = answer.json()
+    info = body["details"][0]
+    assert info["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert (info["reason"], info["domain"]) == (reason, "tradeul")
+    assert body["code"] == {401: 16, 403: 7, 429: 8}[status]
+    assert body["message"]
+    if status in (401, 403):
+        assert answer.headers["www-authenticate"].startswith('Bearer realm="tradeul"')
+    return body
+
+
+async def test_the_websocket_and_what_is_public(guarded: Guarded) -> None:
+    client = guarded.gateway.client
+    check_refusal(await client.get(WS_PATH, headers=WEBSOCKET), 401, "KEY_EXPECTED")
+    assert not guarded.web.heads
+    for held in (Right.READ, Right.ADMIN):
+        assert (await client.get(WS_PATH, headers=WEBSOCKET | guarded.headers(held))).status_code == 200
+    assert len(guarded.web.heads) == 2
+    assert (await client.get("/openapi.json")).status_code == 200
+    assert (await client.get("/health")).status_code == 200
+    assert (await guarded.grpc_call("/grpc.health.v1.Health/Check", {}))[0] is grpc.StatusCode.OK
+    reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    assert (await guarded.grpc_call(reflection, {}))[0] is grpc.StatusCode.UNAUTHENTICATED
+    # An unknown method of a service of ours is nobody's but an administrator's: it may be a newer one.
+    newer = "/tradeul.v1.ScannerService/Newer"
+    assert (await guarded.grpc_call(newer, guarded.headers(Right.READ)))[0] is grpc.StatusCode.PERMISSION_DENIED
+    assert (await guarded.grpc_call(newer, guarded.headers(Right.ADMIN)))[0] is grpc.StatusCode.OK
+
+
+async def test_what_the_services_receive(guarded: Guarded) -> None:
+    """The key's name, which a client cannot set; never the key."""
+    name, secret = await guarded.new_key(Right.READ)
+    path = "/api/v1/scanner/status"
+    for headers in ({"x-api-key": secret}, {"authorization": f"Bearer {secret}"}):
+        await guarded.gateway.client.get(path, headers={**headers, NAME_HEADER: "somebody-else"})
+        assert guarded.echo.metadata[NAME_HEADER] == name
+        assert not [value for value in guarded.echo.metadata.values() if secret in value]
+    await guarded.gateway.client.get("/health", headers={NAME_HEADER: "somebody-else", "x-api-key": secret})
+    assert NAME_HEADER not in guarded.echo.metadata
+    assert not [value for value in guarded.echo.metadata.values() if secret in value]
+
+
+async def test_the_list_client_sends_its_key(guarded: Guarded) -> None:
+    request, path = scanner_pb2.WatchListRequest(list="winners"), "/tradeul.v1.ScannerService/SubscribeList"
+    for key in ("", "wrong"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(follow_list(guarded.gateway.address, request, api_key=key))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert path not in guarded.echo.received
+    copies = follow_list(guarded.gateway.address, request, api_key=guarded.secrets[Right.READ])
+    async with contextlib.aclosing(copies):
+        await anext(copies)
+    assert guarded.echo.received[path] == 1
+
+
+async def test_a_ticket_for_browsers(guarded: Guarded) -> None:
+    client = guarded.gateway.client
+    check_refusal(await client.post("/api/v1/tickets", json={}), 401, "KEY_EXPECTED")
+
+    async def ticket() -> str:
+        answer = await client.post("/api/v1/tickets", json={}, headers=guarded.headers(Right.ADMIN))
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["expire_time"].endswith("Z")
+        return str(answer.json()["ticket"])
+
+    watch = "/api/v1/scanner/lists/winners:watch"
+    first = await ticket()
+    assert (await client.get(watch, params={"min_interval_ms": "10", "ticket": first})).status_code == 200
+    check_refusal(await client.get(watch, params={"ticket": first}), 401, "INVALID_TICKET")
+    second = await ticket()
+    assert (await client.get(WS_PATH, params={"ticket": second, "x": "1"}, headers=WEBSOCKET)).status_code == 200
+    assert guarded.web.heads[-1].startswith(f"GET {WS_PATH}?x=1 HTTP/1.1\r\n")
+    assert second not in guarded.web.heads[-1]
+    # It opens streams only.
+    third = await ticket()
+    for verb, path in (("POST", "/api/v1/tickets"), ("GET", "/api/v1/filters"), ("DELETE", "/api/v1/filters/x")):
+        answer = await client.request(verb, path, params={"ticket": third}, json={} if verb == "POST" else None)
+        check_refusal(answer, 401, "KEY_EXPECTED")
+    # A key in the URL is none.
+    check_refusal(await client.get(watch, params={"ticket": guarded.secrets[Right.READ]}), 401, "INVALID_TICKET")
+    await guarded.gateway.logged("min_interval_ms=10")
+    await guarded.gateway.logged('"DELETE"')
+    for secret in (first, second, third, *guarded.secrets.values()):
+        assert secret not in guarded.gateway.log
+
+
+async def test_the_access_log_has_the_keys_name(guarded: Guarded) -> None:
+    name, secret = await guarded.new_key(Right.READ)
+    client = guarded.gateway.client
+    await client.get("/api/v1/scanner/status?x=1", headers={"x-api-key": secret})
+    await client.get("/api/v1/scanner/fields", headers={"x-api-key": secret})
+    await client.delete("/api/v1/filters/named", headers={"x-api-key": secret})
+    await client.get("/api/session/current")
+    line = json.loads(await guarded.gateway.logged("/api/v1/scanner/fields"))
+    assert (line["key"], line["status"]) == (name, 200)
+    line = json.loads(await guarded.gateway.logged("/api/v1/filters/named"))
+    assert (line["key"], line["status"]) == (name, 403)
+    line = json.loads(await guarded.gateway.logged("/api/session/current"))
+    assert (line.get("key"), line["status"]) == (None, 401)
+
+
+async def test_revocation_within_seconds(guarded: Guarded) -> None:
+    name, secret = await guarded.new_key(Right.ADMIN)
+    path, headers = "/api/v1/filters", {"x-api-key": secret}
+    assert (await guarded.gateway.client.get(path, headers=headers)).status_code == 200
+    await guarded.on_database(lambda connection: key_store.revoke(connection, name))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (answer := await guarded.gateway.client.get(path, headers=headers)).status_code == 200:
+            await asyncio.sleep(0.01)
+    check_refusal(answer, 401, "INVALID_KEY")
+    code, status = await guarded.grpc_call("/tradeul.v1.FiltersService/ListFilters", headers)
+    assert (code, reason_of(status)) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_KEY")
+
+
+async def test_the_rate_of_a_key(guarded: Guarded) -> None:
+    name, secret = await guarded.new_key(Right.READ, requests_per_s=1)
+    path, headers = "/api/v1/scanner/status", {"x-api-key": secret}
+    assert (await guarded.gateway.client.get(path, headers=headers)).status_code == 200
+    answer = await guarded.gateway.client.get(path, headers=headers)
+    body = check_refusal(answer, 429, "TOO_MANY_REQUESTS")
+    assert answer.headers["retry-after"] == "1"
+    assert body["message"] == f"limit reached: 1 requests per second of the key '{name}'"
+    retry = body["details"][1]
+    assert retry["@type"] == "type.googleapis.com/google.rpc.RetryInfo"
+    assert 0 < float(retry["retry_delay"].removesuffix("s")) <= 1
+    for call in (guarded.grpc_call, guarded.grpc_web_call):
+        code, status = await call("/tradeul.v1.ScannerService/GetScannerStatus", headers)
+        assert (code, reason_of(status)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_REQUESTS")
+    # Others are not held up.
+    assert (await guarded.gateway.client.get(path, headers=guarded.headers(Right.READ))).status_code == 200
+
+
+async def test_without_the_access_service_nobody_is_let_through(guarded: Guarded) -> None:
+    await guarded.host.stop()
+    for path in ("/api/v1/scanner/status", "/health", WS_PATH):
+        answer = await guarded.gateway.client.get(path, headers=guarded.headers(Right.ADMIN))
+        assert answer.status_code == 503, answer.text
+        body = answer.json()
+        assert (body["code"], body["details"][0]["reason"]) == (14, "SERVICES_NOT_SERVING")
+        assert body["details"][0]["metadata"] == {"service": "access"}
+    code, _ = await guarded.grpc_call("/tradeul.v1.ScannerService/GetList", guarded.headers(Right.ADMIN))
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert not guarded.echo.received
+
+
+async def test_a_connection_that_is_lost_is_made_anew(guarded: Guarded) -> None:
+    async def cut(connection: Any) -> None:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query <> ''"
+        )
+
+    await guarded.on_database(cut)
+    answer = await guarded.gateway.client.get("/api/v1/filters", headers=guarded.headers(Right.READ))
+    assert answer.status_code == 200
+    _, secret = await guarded.new_key(Right.READ)
+    answer = await guarded.gateway.client.get("/api/v1/filters", headers={"x-api-key": secret})
+    assert answer.status_code == 200
+
+
+async def test_keys_are_known_while_the_database_is_away(tmp_path: Path) -> None:
+    database = Supervisor([postgres_spec(tmp_path)], lambda name, line: None)
+    await database.start()
+    try:
+        url = postgres_url(tmp_path)
+        await migrate(url)
+        connection = await asyncpg.connect(url)
+        secret = await key_store.create(connection, "reader", Right.READ, None)
+        await connection.close()
+        settings = door_settings(tmp_path, {"TRADEUL_DATABASE_URL": url, "TRADEUL_KEYS": "required"})
+        host = Host(AccessService(settings))
+        await host.start()
+        assert isinstance(host.service, AccessService)
+    finally:
+        await database.stop()
+    try:
+        failures = STORE_FAILURES._value.get()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while STORE_FAILURES._value.get() == failures:
+                await asyncio.sleep(0.01)
+        verdict = host.service.control.check("/tradeul.v1.ScannerService/GetList", {"x-api-key": secret}, 0.0)
+        assert (verdict.key, verdict.refusal) == ("reader", None)
+        assert host.service.state is State.RUNNING
+    finally:
+        await host.stop()
+    # One that starts meanwhile knows nobody, and says so.
+    with pytest.raises(StartError, match="no database at"):
+        await Host(AccessService(settings)).start()
