@@ -1,4 +1,4 @@
-"""What each request needs, by its path: the rights that the protos declare, and those of the few other paths."""
+"""The right that each request needs, by its path: as the protos declare it, and for the few other paths."""
 
 import enum
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from services.kit.runtime.packaged import DESCRIPTOR_SET
 
 
 class Right(enum.IntEnum):
-    """What a request needs, or a key has: each includes those before it."""
+    """The right that a request needs, or a key has: each includes those before it."""
 
     PUBLIC = rights_pb2.RIGHT_PUBLIC
     READ = rights_pb2.RIGHT_READ
@@ -24,7 +24,7 @@ class Right(enum.IntEnum):
 
 
 class Need(NamedTuple):
-    """What a path needs. `takes_ticket`: it is a stream, which a ticket can open in place of a key."""
+    """The requirement of a path. `takes_ticket`: it is a stream, which a ticket can open in place of a key."""
 
     right: Right
     takes_ticket: bool = False

@@ -169,6 +169,31 @@ def test_files_of_services_have_a_readable_size() -> None:
     assert statistics.median(lines.values()) >= LEAST_MEDIAN
 
 
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text is not None:
+                yield (node.body[0].lineno, text)
+
+
+QUESTION = re.compile(r"(What|Whether)\b")
+
+
+def test_docstrings_state_what_is_done_or_returned() -> None:
+    """In the indicative: "Returns the ids of symbols.", "True if the row passes."."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for path in python_files()
+        for line, text in docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        if QUESTION.match(text)
+    ]
+    compiled = re.compile(r'"""(?:What|Whether)\b.*')
+    for path in sorted((ROOT / "fastcore").glob("*.p[yx][xdi]*")):
+        found += [f"{path.name}: {text}" for text in compiled.findall(path.read_text(encoding="utf-8"))]
+    assert not found, "\n".join(found)
+
+
 def test_definitions_are_those_of_the_repository() -> None:
     """Comments point at headings of docs/semantics.md, not at numbers of a document that is elsewhere."""
     wrong = re.compile(r"(?<!docs/)semantics|semantics(?!\.md)|\bsections? \d|\s\(\d{1,2}\.\d{1,2}\)", re.IGNORECASE)

@@ -140,7 +140,7 @@ SubscriptionT = TypeVar("SubscriptionT", bound=Subscription)
 
 
 class Broadcast(Generic[SubscriptionT]):
-    """What all streams of a kind have in common: they are woken together, and end together."""
+    """The common part of all streams of a kind: they are woken together, and end together."""
 
     def __init__(self, heartbeat_seconds: float) -> None:
         self.timers = Timers(heartbeat_seconds)
