@@ -12,7 +12,6 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
-from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -142,8 +141,8 @@ class AuthCheckResponse(_message.Message):
     OK_RESPONSE_FIELD_NUMBER: _builtins.int
     DYNAMIC_METADATA_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def status(self) -> _status_pb2.Status:
-        """OK allows the request."""
+    def status(self) -> Global___AuthStatus:
+        """Code 0 allows the request."""
 
     @_builtins.property
     def denied_response(self) -> Global___AuthDenied: ...
@@ -156,7 +155,7 @@ class AuthCheckResponse(_message.Message):
     def __init__(
         self,
         *,
-        status: _status_pb2.Status | None = ...,
+        status: Global___AuthStatus | None = ...,
         denied_response: Global___AuthDenied | None = ...,
         ok_response: Global___AuthAllowed | None = ...,
         dynamic_metadata: _struct_pb2.Struct | None = ...,
@@ -170,6 +169,27 @@ class AuthCheckResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_http_response) -> _WhichOneofReturnType_http_response | None: ...
 
 Global___AuthCheckResponse: _TypeAlias = AuthCheckResponse  # noqa: Y015
+
+@_typing.final
+class AuthStatus(_message.Message):
+    """The part of google.rpc.Status that Envoy reads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthStatus: _TypeAlias = AuthStatus  # noqa: Y015
 
 @_typing.final
 class AuthDenied(_message.Message):
