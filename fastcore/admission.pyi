@@ -35,7 +35,7 @@ class Admission:
         """
 
     def set_later_days(self, days: Iterable[tuple[int, int]]) -> None:
-        """The sessions' ends (start_ns, end_ns) of the trading days to come, ascending; nobody has sent events of them.
+        """The sessions' ends (start_ns, end_ns) of the trading days to come, ascending; no events of them have come.
 
         Those beyond 64 are left out. ValueError when they are not ascending, or begin before the day's end.
         """

@@ -131,7 +131,7 @@ cdef class Admission:
         self.day = day_mark(start_ns)
 
     def set_later_days(self, days):
-        """The sessions' ends (start_ns, end_ns) of the trading days to come, ascending; nobody has sent events of them.
+        """The sessions' ends (start_ns, end_ns) of the trading days to come, ascending; no events of them have come.
 
         Those beyond 64 are left out. ValueError when they are not ascending, or begin before the day's end.
         """
@@ -504,12 +504,12 @@ cdef class Admission:
     cdef bytes _gather_identities(self, Py_ssize_t kept):
         """Of the kept rows that have one; _judge_trades left them in the first scratch column."""
         cdef bytes message = PyBytes_FromStringAndSize(NULL, 8 * kept)
-        cdef uint64_t* told = <uint64_t*>PyBytes_AS_STRING(message)
+        cdef uint64_t* encoded = <uint64_t*>PyBytes_AS_STRING(message)
         cdef const uint64_t* identities = <const uint64_t*>self.scratch[0]
         cdef Py_ssize_t i, count = 0
         for i in range(kept):
             if identities[self.kept[i]]:
-                told[count] = identities[self.kept[i]]
+                encoded[count] = identities[self.kept[i]]
                 count += 1
         return message if count == kept else message[:8 * count]
 

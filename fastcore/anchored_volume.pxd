@@ -3,12 +3,12 @@
 # The day's shares and dollars of a symbol. docs/semantics.md, "The vendor's
 # snapshot", has the definitions.
 #
-# Both are those of the newest bar that tells them, and of the trades at or after
-# that bar's end. A snapshot that is newer and tells of more shares stands before
+# Both are those of the newest bar that has them, and of the trades at or after
+# that bar's end. A snapshot that is newer and reports more shares replaces
 # the bar, for the shares alone: it is exact to the nanosecond, and says nothing
 # of dollars. A bar that ends later takes its place.
 #
-# Bars and snapshots come seconds after the moment that they tell of, when trades
+# Bars and snapshots come seconds after the time that they describe, when trades
 # behind it have been counted already. So trades are kept by second until a bar
 # covers them; bars end on whole seconds. However late a bar comes, the sums are
 # exact. What of a snapshot's own second came after it, recent_trades.pxd knows.
@@ -18,7 +18,7 @@ from libc.stdint cimport INT64_MAX, int64_t
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
-    # Bars may be sent anew for a quarter of an hour. What a snapshot finds to be older than this is settled.
+    # Bars may be sent again for a quarter of an hour. What a snapshot finds to be older than this is settled.
     SETTLED_SECONDS = 1_200
 
 cdef struct Second:
@@ -32,16 +32,16 @@ cdef struct AnchoredVolume:
     double bar_dollars
     double shares               # of the trades at or after `end`
     double dollars
-    int64_t told_until          # first ns that the newest snapshot does not cover; not_told() when a bar is newer
-    double told_shares          # what the snapshot tells
-    double shares_after         # of the trades at or after `told_until`
+    int64_t snapshot_until          # first ns that the newest snapshot does not cover; no_snapshot() when a bar is newer
+    double snapshot_shares          # shares that the snapshot reports
+    double shares_after         # of the trades at or after `snapshot_until`
     int64_t head                # seconds[head .. head + count) are kept, ascending
     int64_t count
     int64_t capacity
     Second* seconds
 
 
-cdef inline int64_t not_told() noexcept nogil:
+cdef inline int64_t no_snapshot() noexcept nogil:
     """Later than every trade."""
     return INT64_MAX
 
@@ -65,7 +65,7 @@ cdef inline int add_trade(AnchoredVolume* volume, int64_t time_ns, double shares
         return 0
     volume.shares += shares
     volume.dollars += dollars
-    if time_ns >= volume.told_until:
+    if time_ns >= volume.snapshot_until:
         volume.shares_after += shares
     if volume.count:
         last = &volume.seconds[volume.head + volume.count - 1]
@@ -84,7 +84,7 @@ cdef inline int add_trade(AnchoredVolume* volume, int64_t time_ns, double shares
 
 cdef inline bint is_told(const AnchoredVolume* volume) noexcept nogil:
     """True while the shares are those of a snapshot and of the trades after it."""
-    return volume.told_until != not_told()
+    return volume.snapshot_until != no_snapshot()
 
 
 cdef inline double priced_shares(const AnchoredVolume* volume) noexcept nogil:
@@ -93,7 +93,7 @@ cdef inline double priced_shares(const AnchoredVolume* volume) noexcept nogil:
 
 
 cdef inline double total_shares(const AnchoredVolume* volume) noexcept nogil:
-    return volume.told_shares + volume.shares_after if is_told(volume) else priced_shares(volume)
+    return volume.snapshot_shares + volume.shares_after if is_told(volume) else priced_shares(volume)
 
 
 cdef inline double total_dollars(const AnchoredVolume* volume) noexcept nogil:

@@ -21,8 +21,8 @@ cdef void init_volume(AnchoredVolume* volume) noexcept nogil:
     volume.end = -1
     volume.bar_shares = volume.bar_dollars = 0
     volume.shares = volume.dollars = 0
-    volume.told_until = not_told()
-    volume.told_shares = volume.shares_after = 0
+    volume.snapshot_until = no_snapshot()
+    volume.snapshot_shares = volume.shares_after = 0
     volume.head = volume.count = volume.capacity = 0
     volume.seconds = NULL
 
@@ -97,9 +97,9 @@ cdef void anchor(AnchoredVolume* volume, int64_t end, double shares, double doll
     """A bar that ended at `end` says what there was until then; one older than the newest says nothing."""
     if end < volume.end:
         return
-    if volume.told_until <= end * NS:
-        volume.told_until = not_told()
-        volume.told_shares = volume.shares_after = 0
+    if volume.snapshot_until <= end * NS:
+        volume.snapshot_until = no_snapshot()
+        volume.snapshot_shares = volume.shares_after = 0
     volume.bar_shares = shares
     volume.bar_dollars = dollars
     if end == volume.end:
@@ -112,7 +112,7 @@ cdef void anchor(AnchoredVolume* volume, int64_t end, double shares, double doll
 
 cdef inline bint is_newest(const AnchoredVolume* volume, int64_t until) noexcept nogil:
     """True if no newer bar or snapshot has come from the vendor."""
-    return until >= volume.end * NS and (not is_told(volume) or until >= volume.told_until)
+    return until >= volume.end * NS and (not is_told(volume) or until >= volume.snapshot_until)
 
 
 cdef bint may_tell_more(const AnchoredVolume* volume, int64_t until, double shares) noexcept nogil:
@@ -125,10 +125,10 @@ cdef void tell_shares(AnchoredVolume* volume, int64_t until, double shares, doub
     settle(volume, until // NS - SETTLED_SECONDS)
     if not is_newest(volume, until):
         return
-    after = volume.shares_after if until == volume.told_until else shares_from(volume, (until + NS - 1) // NS) + later
+    after = volume.shares_after if until == volume.snapshot_until else shares_from(volume, (until + NS - 1) // NS) + later
     if shares + after > total_shares(volume) * MORE:
-        volume.told_until = until
-        volume.told_shares = shares
+        volume.snapshot_until = until
+        volume.snapshot_shares = shares
         volume.shares_after = after
 
 
@@ -176,7 +176,7 @@ cdef int read_volume(Cursor* cursor, AnchoredVolume* volume) except -1:
     read_block(cursor, &plain, sizeof(AnchoredVolume))
     if plain.count < 0 or plain.count > (cursor.end - cursor.pos) // <int64_t>sizeof(Second):
         raise ValueError(f"state: expected {plain.count} seconds of trades, the bytes end before")
-    if not (-1 <= plain.end <= LAST_SECOND and plain.told_until >= 0):
+    if not (-1 <= plain.end <= LAST_SECOND and plain.snapshot_until >= 0):
         raise ValueError(f"state: expected a bar's end in seconds since 1970, was {plain.end}")
     plain.head = plain.capacity = 0
     plain.seconds = NULL

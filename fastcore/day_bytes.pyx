@@ -97,6 +97,6 @@ cdef int read_day(Cursor* cursor, SymbolDay* row, int64_t codes) except -1:
     # What guards the words is not looked up again.
     if row.halt_words == NULL:
         if row.halted != -1 or row.halt_watch != INT64_MAX:
-            raise ValueError("state: expected what was told of a halt, was none")
+            raise ValueError("state: expected the reports of a halt, was none")
     read_recent(cursor, &row.recent)
     return 0

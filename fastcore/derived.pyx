@@ -100,7 +100,7 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     columns[F_PRICE_FROM_INTRADAY_LOW][i] = percent(price, row.intraday_low)
     range_ = row.intraday_high - row.intraday_low
     columns[F_POSITION_IN_RANGE][i] = round6(100 * (price - row.intraday_low) / range_) if range_ != 0 else NAN
-    # A snapshot may tell of shares whose prices nobody knows.
+    # A snapshot may report shares whose prices are unknown.
     vwap = ratio(dollars, priced_shares(&row.volume))
     columns[F_VWAP][i] = vwap
     columns[F_PRICE_VS_VWAP][i] = percent(price, vwap)

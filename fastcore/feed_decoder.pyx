@@ -126,7 +126,7 @@ cdef class FeedDecoder:
     def decode(self, frame):
         """Adds the events of one message; returns what it says about the connection."""
         cdef Py_buffer view
-        cdef list said = []
+        cdef list statuses = []
         cdef dict rejected = {}
         cdef Py_ssize_t symbols = len(self._symbols)
         cdef Py_ssize_t[KIND_COUNT] rows
@@ -137,13 +137,13 @@ cdef class FeedDecoder:
             rows[i] = (<_Columns>self._columns[i]).rows
         PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
         try:
-            reason = self._decode(<text_ptr>view.buf, <text_ptr>view.buf + view.len, said, rejected)
+            reason = self._decode(<text_ptr>view.buf, <text_ptr>view.buf + view.len, statuses, rejected)
         finally:
             PyBuffer_Release(&view)
         if reason is None:
             for key in rejected:
                 self.rejected[key] = self.rejected.get(key, 0) + rejected[key]
-            return said
+            return statuses
         # The message adds nothing.
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
         self.last_trade_ns = last_trade_ns
@@ -191,7 +191,7 @@ cdef class FeedDecoder:
 
     # ---- messages ----
 
-    cdef str _decode(self, text_ptr pos, text_ptr end, list said, dict rejected):
+    cdef str _decode(self, text_ptr pos, text_ptr end, list statuses, dict rejected):
         """None, or why the whole message is set aside."""
         cdef int outcome = DONE
         cdef text_ptr begin = pos
@@ -220,7 +220,7 @@ cdef class FeedDecoder:
                 return "malformed_json"
             if outcome == UNKNOWN_EVENT:
                 rejected["unknown_event"] = rejected.get("unknown_event", 0) + 1
-            elif not self._read_carefully(pos, element, said, rejected):
+            elif not self._read_carefully(pos, element, statuses, rejected):
                 return "malformed_json"
             pos = element
             if pos[0] == c']':
@@ -237,7 +237,7 @@ cdef class FeedDecoder:
             return "malformed_json"
         return "not_an_array"
 
-    cdef bint _read_carefully(self, text_ptr begin, text_ptr end, list said, dict rejected) except -1:
+    cdef bint _read_carefully(self, text_ptr begin, text_ptr end, list statuses, dict rejected) except -1:
         """Has feed_elements read one element; False when it is not JSON."""
         cdef bytes raw = (<const char*>begin)[:end - begin]
         self.slow_elements += 1
@@ -248,7 +248,7 @@ cdef class FeedDecoder:
         try:
             event = read_element(raw)
             if isinstance(event, Status):
-                said.append(event)
+                statuses.append(event)
                 return True
             symbol_id = self._symbol_id(event)
         except Rejected as error:

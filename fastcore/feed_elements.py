@@ -44,7 +44,7 @@ class Rejected(Exception):
 
 
 def to_nanoseconds(value: int) -> int:
-    """Nanoseconds since 1970 UTC of a time in s, ms, us or ns, told apart by magnitude; Rejected("time")."""
+    """Nanoseconds since 1970 UTC of a time in s, ms, us or ns, distinguished by magnitude; Rejected("time")."""
     for bound, factor in UNITS:
         if 0 < value < bound:
             if value * factor > MAX_INT64:

@@ -53,7 +53,7 @@ cdef inline text_ptr skip_space(text_ptr pos, text_ptr end) noexcept nogil:
 # The value of a slot, 0 when its text is not plain for that.
 
 cdef inline int time_of(const Value* value, int64_t* time_ns) noexcept nogil:
-    """Nanoseconds, the unit told apart by magnitude; 0 when it is not plain."""
+    """Nanoseconds, the unit distinguished by magnitude; 0 when it is not plain."""
     cdef uint64_t t = value.integer
     if value.kind != INTEGER or t == 0:
         return 0

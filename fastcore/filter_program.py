@@ -31,7 +31,7 @@ from fastcore.filter_ast import (
 class Op(IntEnum):
     """Values go to registers of doubles, conditions to registers of masks."""
 
-    LOAD = 0  # target = column `-left` of the rows asked for
+    LOAD = 0  # target = column `-left` of the requested rows
     SYMBOL_ORDER = 1  # target = place of the row's symbol in ascending order
     FILL = 2  # target = constant
     ADD = 3
@@ -184,7 +184,7 @@ def _finite(op: Op, a: float, b: float) -> float:
 
 
 class _Lowering:
-    """`gathers`: fields are loaded into registers first, since the rows asked for are not neighbours."""
+    """`gathers`: fields are loaded into registers first, since the requested rows are not neighbours."""
 
     def __init__(self, gathers: bool) -> None:
         self._gathers = gathers

@@ -17,7 +17,7 @@ cdef enum:
     LIMIT_RESUME = 1            # LULD 18
     LISTED_HALT = 2             # an item of the feed
     LISTED_RESUME = 3           # the resumption that it announces
-    TRADED = 4                  # a trade after a halt that nobody had ended
+    TRADED = 4                  # a trade after a halt that nothing else had ended
     WORD_KINDS = 5
     MOST_WORDS = 256            # the oldest are summed up beyond
 

@@ -71,7 +71,7 @@ cdef int limit_halt(DayTable* table, SymbolDay* row, int64_t time_ns, bint is_ha
 
 
 cdef int trade_halt(DayTable* table, SymbolDay* row, int64_t time_ns) except -1 nogil:
-    # Mostly it is after all that has been said, and the symbol trades.
+    # Mostly it is later than all reports, and the symbol trades.
     if row.halted == 1 or time_ns <= newest_word(row.halt_words):
         traded(table, row, time_ns)
         settle_halt(table, row)

@@ -15,7 +15,7 @@ cdef class Base:
     cdef bint uses_scanner_filters
     cdef uint8_t* match             # [symbol id]
     cdef int32_t room
-    cdef uint64_t evaluated_at      # Workspace.moment
+    cdef uint64_t evaluated_at      # Workspace.generation
 
     cdef const uint8_t* evaluate(self, MarketState state, Workspace work, list scanner_filters) except NULL
 
@@ -36,7 +36,7 @@ cdef class ListBook:
     cdef bytes filters_message              # the last ListFilters, encoded
     cdef list scanner_filters               # (Filter, sessions as a bit mask, 0 for all)
     cdef object scan_numbers
-    cdef dict compiled                      # (filter, order) -> the two compiled, of recent own lists
+    cdef dict compiled                      # (filter, order) -> the two compiled, of recent custom scans
 
     cdef Base base_of(self, str base_filter, bint uses_scanner_filters)
     cdef list filters_now(self, MarketState state)

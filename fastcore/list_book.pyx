@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """All lists of a market: refreshed together, so that what they share is done once.
 
-The market begins a new moment of the workspace whenever its state has changed.
+The market begins a new generation of the workspace whenever its state has changed.
 
-Built-in lists are a function of the stream. Own scans are refreshed at the same
+Built-in lists are a function of the stream. Custom scans are refreshed at the same
 watermarks, but belong to this process: their sequences are their own, and a
-whole state does not hold them.
+snapshot does not hold them.
 """
 
 import itertools
@@ -42,10 +42,10 @@ cdef class Base:
         free(self.match)
 
     cdef const uint8_t* evaluate(self, MarketState state, Workspace work, list scanner_filters) except NULL:
-        """Which rows pass, [symbol id]; evaluated once at each of the workspace's moments."""
+        """Which rows pass, [symbol id]; evaluated once in each generation of the workspace."""
         cdef Filter filter
         cdef int32_t count = state.count
-        if self.match != NULL and self.evaluated_at == work.moment and count <= self.room:
+        if self.match != NULL and self.evaluated_at == work.generation and count <= self.room:
             return self.match
         if count > self.room or self.match == NULL:
             free(self.match)
@@ -60,7 +60,7 @@ cdef class Base:
             for filter in scanner_filters:
                 filter.bind(state)
                 filter.narrow(state, self.match, count)
-        self.evaluated_at = work.moment
+        self.evaluated_at = work.generation
         return self.match
 
 
@@ -193,7 +193,7 @@ cdef class ListBook:
         return self.get(name).fresh(state, self.work, base.evaluate(state, self.work, self.filters_now(state)),
                                     moment, limit)
 
-    # --- whole states: the message of write() has the fields
+    # --- snapshots: the message of write() has the fields
     # 1 window mark, 2 time and 3 stream sequence of the last refresh, 4 the last ListFilters, 5 lists, 6 their definitions
 
     cdef int write(self, Writer* writer, MarketState state) except -1:
@@ -249,9 +249,9 @@ cdef class ListBook:
                 definitions = (<const char*>part.data)[:part.length]
             status = next_field(&cursor, &part)
         if status != WIRE_END:
-            raise_wire_error(status, b"lists of a whole state")
+            raise_wire_error(status, b"lists of a snapshot")
         if definitions != self._definitions() or at != len(ranked):
-            raise ValueError("expected a whole state with the same definitions of the lists, was one with others")
+            raise ValueError("expected a snapshot with the same definitions of the lists, was one with others")
         self.refreshed.epoch = epoch
         for one in ranked:
             (<RankedList>one).moment = self.refreshed

@@ -181,7 +181,7 @@ cdef class Market:
         self.bring_to_now()
         return self.state.encode_row(symbol_id)
 
-    # --- own lists
+    # --- custom scans
 
     def query(self, str filter_text not None, str order_by not None, int limit, bint as_built_in=False):
         """A custom scan of the rows of now: an encoded RankedList, called "scan", of at most `limit` rows.
@@ -214,10 +214,10 @@ cdef class Market:
 
     cdef int _check_scan(self, RankedList scan) except -1:
         if self.book.scans.get(scan.name) is not scan:
-            raise KeyError(f"expected an own list of this market, was {scan!r}")
+            raise KeyError(f"expected a custom scan of this market, was {scan!r}")
         return 0
 
-    # --- whole states: the message has the fields 1 epoch, 2 sequence, 3 state, 4 lists
+    # --- snapshots: the message has the fields 1 epoch, 2 sequence, 3 state, 4 lists
 
     def to_bytes(self, bint with_baselines=True):
         """The whole market but for custom scans; a copy made of it goes on exactly as this one.
@@ -263,9 +263,9 @@ cdef class Market:
                 book = field
             status = next_field(&cursor, &field)
         if status != WIRE_END:
-            raise_wire_error(status, b"whole state of a market")
+            raise_wire_error(status, b"snapshot of a market")
         if state is None or book.data == NULL or epoch >> 32 or sequence >> 32:
-            raise ValueError("expected the whole state of a market: epoch, sequence, state and lists, was incomplete")
+            raise ValueError("expected the snapshot of a market: epoch, sequence, state and lists, was incomplete")
         market = Market(definitions, epoch, encode_deltas)
         market.state = MarketState.from_bytes(state)
         market.sequence = <uint32_t>sequence
@@ -295,7 +295,7 @@ def state_of(const unsigned char[::1] data not None):
             state = (<const char*>field.data)[:field.length]
         status = next_field(&cursor, &field)
     if status != WIRE_END:
-        raise_wire_error(status, b"whole state of a market")
+        raise_wire_error(status, b"snapshot of a market")
     if state is None:
-        raise ValueError("expected the whole state of a market, was without its rows")
+        raise ValueError("expected the snapshot of a market, was without its rows")
     return MarketState.from_bytes(state)

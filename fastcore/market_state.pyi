@@ -86,10 +86,10 @@ class MarketState:
         """A copy of a field's column by id: NaN is absent. KeyError for no such field, or a text."""
 
     def to_bytes(self, with_baselines: bool = True) -> bytes:
-        """The whole state; a copy made of it goes on exactly as this one.
+        """Returns the snapshot; a copy made of it continues exactly like this one.
 
         Three quarters of it are baselines, which only their frames change: a copy made without
-        them goes on so when take_baselines() has brought it the same.
+        them does so once take_baselines() has brought it the same.
         """
 
     @staticmethod

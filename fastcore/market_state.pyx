@@ -74,7 +74,7 @@ cdef double NAN = float("nan")
 # Fields whose columns hold codes of texts, and those whose columns hold doubles; a symbol is its row's name.
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
 cdef list DOUBLE_NUMBERS = [field.number for field in fields.FIELDS if field.kind != "text"]
-# Begins every whole state: another layout is another text.
+# Begins every snapshot: another layout is another text.
 cdef bytes FORMAT = f"tradeul state 7 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
@@ -497,7 +497,7 @@ cdef class MarketState:
             values.frombytes((<const char*>self.columns[number])[:self.count * sizeof(double)])
         return values
 
-    # ---- the whole state as bytes: what decides what comes, the derived columns left out ----
+    # ---- the snapshot as bytes: what decides what comes, without the derived columns ----
 
     cdef int _write_head(self, Writer* writer) except -1:
         cdef int64_t count = self.count
@@ -540,10 +540,10 @@ cdef class MarketState:
         return 0
 
     def to_bytes(self, bint with_baselines=True):
-        """The whole state; a copy made of it goes on exactly as this one.
+        """Returns the snapshot; a copy made of it continues exactly like this one.
 
         Three quarters of it are baselines, which only their frames change: a copy made without
-        them goes on so when take_baselines() has brought it the same.
+        them does so once take_baselines() has brought it the same.
         """
         cdef Writer writer
         writer_init(&writer, (1 << 16) + (4096 if with_baselines else 1024) * <size_t>self.count)

@@ -26,8 +26,8 @@ cdef class Workspace:
     cdef int32_t* old_rank          # [symbol id] of the members in hand, 0 for others
     cdef Writer changes
     cdef list rows                  # [symbol id] -> encoded row or None
-    cdef uint64_t* encoded_at       # [symbol id] -> the moment at which it was
-    cdef uint64_t moment
+    cdef uint64_t* encoded_at       # [symbol id] -> the generation in which it was
+    cdef uint64_t generation
 
     cdef void _free(self) noexcept
     cdef int begin(self, MarketState state) except -1

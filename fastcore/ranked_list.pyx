@@ -62,7 +62,7 @@ cdef int32_t _matching(const uint8_t* match, int32_t count, int32_t* ids) noexce
 
 
 cdef class Workspace:
-    """Buffers for as many rows as the state has, and the rows encoded at this moment."""
+    """Buffers for as many rows as the state has, and the rows encoded in this generation."""
 
     def __cinit__(self):
         self.rows = []
@@ -91,9 +91,9 @@ cdef class Workspace:
         self.room = 0
 
     cdef int begin(self, MarketState state) except -1:
-        """A new moment: rows encoded before it are no longer those of now."""
+        """Begins a new generation: rows encoded before are no longer current."""
         cdef size_t room
-        self.moment += 1
+        self.generation += 1
         if self.room >= state.count and self.room > 0:
             return 0
         self._free()
@@ -120,15 +120,15 @@ cdef class Workspace:
     cdef bytes row(self, MarketState state, int32_t symbol_id):
         """The row now, encoded once for all lists."""
         cdef bytes row
-        if self.encoded_at[symbol_id] == self.moment:
+        if self.encoded_at[symbol_id] == self.generation:
             return <bytes>self.rows[symbol_id]
         row = state.encode_row(symbol_id)
         self.rows[symbol_id] = row
-        self.encoded_at[symbol_id] = self.moment
+        self.encoded_at[symbol_id] = self.generation
         return row
 
     cdef int mark(self, Members members) except -1:
-        """Takes the members in hand: old_rank tells of them until unmark()."""
+        """Marks the members: old_rank holds their ranks until unmark()."""
         cdef int32_t i
         if members.count > self.room:
             raise ValueError(f"expected at most {self.room} members, was {members.count}")
@@ -264,7 +264,7 @@ cdef int _write_changes(Members old, Members new, Workspace work, bint encode) e
 
 
 cdef class RankedList:
-    """A list of at most `limit` rows; see the module. The handle of an own scan, too."""
+    """A list of at most `limit` rows; see the module. Also the handle of a custom scan."""
 
     def __cinit__(self, str name not None, bytes label not None, Filter filter not None, Filter stay,
                   Order order not None, int limit):
@@ -389,7 +389,7 @@ cdef class RankedList:
             work.unmark(old.members)
         return list_delta(self.label, &self.moment, old.sequence, self.sequence, &work.changes, changes)
 
-    # --- whole states: the message of write() has the fields
+    # --- snapshots: the message of write() has the fields
     # 1 name, 2 sequence, 3 packed ids, 4 one byte per row (1 where it changed since it was taken), 5 rows,
     # 6 packed first order values, as keys
 
@@ -443,7 +443,7 @@ cdef class RankedList:
                 keys = part
             status = next_field(&cursor, &part)
         if status != WIRE_END:
-            raise_wire_error(status, b"list of a whole state")
+            raise_wire_error(status, b"list of a snapshot")
         if len(rows) > self.limit or ids.length != 4 * <size_t>len(rows) or touched.length != <size_t>len(rows):
             raise ValueError(f"list {self.name}: expected at most {self.limit} rows with an id each, "
                              f"was {len(rows)} rows, {ids.length} bytes of ids")

@@ -25,7 +25,7 @@ cdef struct Packed:
     bytes_ptr data
     Py_ssize_t count
 
-# Whose shares split since the trading day before: ids (uint32), or that nobody knows.
+# Whose shares split since the trading day before: ids (uint32), or that they are unknown.
 cdef struct Splits:
     Packed ids
     bint is_unknown

@@ -18,7 +18,7 @@ cdef int64_t MINUTE_NS = 60 * NS
 # How old what a print is compared with may be, and how long a print waits for a trade.
 cdef int64_t RECENT_NS = 10 * MINUTE_NS
 cdef int64_t WAIT_NS = 60 * NS
-# The stream tells a trade's time in milliseconds, the snapshot the same one in nanoseconds.
+# The stream has a trade's time in milliseconds, the snapshot the same one in nanoseconds.
 cdef int64_t SAME_NS = 1_000_000
 
 

@@ -46,7 +46,7 @@ cdef double NAN = float("nan")
 cdef int64_t NS = 1_000_000_000
 # How old the bands may be that a print is compared with.
 cdef int64_t BANDS_NS = 60 * NS
-# A bar that tells of less by more than rounding has corrected the volume.
+# A bar that reports less by more than rounding has corrected the volume.
 cdef double LESS = 1 - 1e-9
 
 
@@ -515,7 +515,7 @@ cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans, uint32_t sy
     try:
         for i in range(spans.rows):
             symbol_id = load_u32(spans.symbol_id, i)
-            until = told_until(table, spans, i)
+            until = snapshot_until(table, spans, i)
             row = &table.rows[symbol_id]
             shares = load_f64(spans.accumulated_volume, i)
             since[i] = 0
@@ -534,8 +534,8 @@ cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans, uint32_t sy
     return 0
 
 
-cdef inline int64_t told_until(const DayTable* table, const SnapshotSpans* spans, Py_ssize_t i) noexcept nogil:
-    """The first ns that a row's accumulated volume does not cover; 0 when it tells of none of today."""
+cdef inline int64_t snapshot_until(const DayTable* table, const SnapshotSpans* spans, Py_ssize_t i) noexcept nogil:
+    """The first ns that a row's accumulated volume does not cover; 0 when it has none of today."""
     cdef int64_t updated = load_i64(spans.updated_ns, i)
     cdef int64_t minute_start = load_i64(spans.minute_start_ns, i)
     if updated < table.day.start or updated >= table.day.end or not load_f64(spans.accumulated_volume, i) > 0:
@@ -554,7 +554,7 @@ cdef int apply_snapshot_row(
     cdef int64_t trade_time = load_i64(spans.last_trade_ns, i)
     cdef int64_t minute_start = load_i64(spans.minute_start_ns, i)
     cdef int64_t minute_end = min(minute_start + 60 * NS, updated)
-    cdef int64_t until = told_until(table, spans, i)
+    cdef int64_t until = snapshot_until(table, spans, i)
     cdef double high = load_f64(spans.day_high, i), low = load_f64(spans.day_low, i)
     cdef double price = load_f64(spans.last_trade_price, i)
     if updated < table.day.start or updated >= table.day.end:

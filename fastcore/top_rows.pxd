@@ -18,7 +18,7 @@ cdef struct LaterKeys:
 
 
 # Writes the indices of the best k of all rows, in order; how many there are. `members`
-# are expected to be nearly in order already, as they are when they were ranked a moment
+# are expected to be nearly in order already, as they are when they were ranked a short while
 # ago; the order of `others` does not matter. Both are left in another order.
 cdef int32_t best_rows(
     Candidate* members, Py_ssize_t member_count, Candidate* others, Py_ssize_t other_count, Py_ssize_t k,

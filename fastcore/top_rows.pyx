@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""Those who were best a moment ago, put in order again, merged with the best of the others."""
+"""The previously best rows, put in order again, merged with the best of the others."""
 
 
 cdef inline bint _before(const Candidate* a, const Candidate* b, const LaterKeys* later) noexcept nogil:

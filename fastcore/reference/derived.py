@@ -1,4 +1,4 @@
-"""A symbol's row at one moment: what its messages add up to, its reference data, and now."""
+"""A symbol's row at one time: what its messages add up to, its reference data, and now."""
 
 from dataclasses import dataclass, field
 from typing import Final

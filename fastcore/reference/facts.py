@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fastcore.reference.day_events import Bar, Day, Limit, Quote, Snapshot, SymbolDay, Trade
-from fastcore.reference.snapshots import accepted, points_of, tells_shares, volumes_of
+from fastcore.reference.snapshots import accepted, has_shares, points_of, volumes_of
 
 
 @dataclass
@@ -44,7 +44,7 @@ def facts_of(events: SymbolDay, day: Day) -> Facts:
     facts = Facts()
     snapshots = accepted(events, day)
     facts.traded = bool(events.trades or events.bars) or any(
-        points_of(row, day) or tells_shares(row, day) for row in snapshots
+        points_of(row, day) or has_shares(row, day) for row in snapshots
     )
     _prices(facts, events, snapshots, day)
     _open_and_close(facts, events, snapshots, day)
@@ -127,7 +127,7 @@ def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
     trades = [trade for trade in events.trades if trade.has_volume]
     if whole.bars is not None or events.trades:
         facts.volume, facts.dollar_volume, facts.priced_shares = whole.shares, whole.dollars, whole.priced_shares
-    elif whole.told is not None:
+    elif whole.repair is not None:
         facts.volume = whole.shares
     if facts.traded:
         facts.halts = 0.0
@@ -169,21 +169,21 @@ def quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot]
 
 
 def _last_update(facts: Facts, events: SymbolDay, snapshots: list[Snapshot], day: Day) -> None:
-    """Trades, bars and limit messages move it; a quote says nothing of when the symbol last traded."""
+    """Trades, bars and limit messages move it; a quote does not show when the symbol last traded."""
     newest = newest_limit = -1
     for event in events.arrivals:
         # (time, what it belongs to a session by), and whether equal times count.
-        moments: list[tuple[int, int]] = []
+        times: list[tuple[int, int]] = []
         if isinstance(event, Trade):
-            moments = [(event.time, event.time)]
+            times = [(event.time, event.time)]
         elif isinstance(event, Limit) and event.time >= newest_limit:
             newest_limit = event.time
-            moments = [(event.time, event.time)]
+            times = [(event.time, event.time)]
         elif isinstance(event, Bar):
-            moments = [(event.end, event.start)]
+            times = [(event.end, event.start)]
         elif isinstance(event, Snapshot) and event in snapshots:
-            moments = [(point.time, point.place) for point in points_of(event, day)]
-        for time, place in moments:
+            times = [(point.time, point.place) for point in points_of(event, day)]
+        for time, place in times:
             if time > newest or (time == newest and not isinstance(event, Snapshot)):
                 newest = facts.updated_at = time
                 facts.session = day.session(place)

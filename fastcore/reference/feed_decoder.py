@@ -1,4 +1,4 @@
-"""The feed decoder as plainly as it can be said; slow, and the measure of the fast one."""
+"""The feed decoder as plainly as possible; slow, and the measure of the fast one."""
 
 from collections import Counter
 from typing import Any
@@ -44,17 +44,17 @@ class ReferenceFeedDecoder:
         except msgspec.ValidationError:
             self.rejected["not_an_array"] += 1
             return []
-        said: list[Status] = []
+        statuses: list[Status] = []
         for raw in elements:
             try:
                 event = read_element(bytes(raw))
                 if isinstance(event, Status):
-                    said.append(event)
+                    statuses.append(event)
                 else:
                     self._append(event)
             except Rejected as rejected:
                 self.rejected[str(rejected)] += 1
-        return said
+        return statuses
 
     def _append(self, row: Row) -> None:
         symbol_id = self._ids.get(row.symbol)

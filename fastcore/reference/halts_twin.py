@@ -1,4 +1,4 @@
-"""A symbol's halts in the plainest way: every word is kept, and the day is told from its beginning each time."""
+"""A symbol's halts in the plainest way: every report is kept, and the state computed from all of them each time."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -16,7 +16,7 @@ class Listed(NamedTuple):
 
 
 @dataclass
-class Told:
+class HaltState:
     """The state of a halt after the words up to a time."""
 
     halted: bool | None = None
@@ -28,7 +28,7 @@ class Told:
 
 @dataclass
 class HaltsTwin:
-    """Times in ns; `start` is 04:00. Each method is a message; tell(now) is the row's at any later time."""
+    """Times in ns; `start` is 04:00. Each method is a message; state_at(now) is the row's at any later time."""
 
     start: int
     # (time, order of arrival, whether trading stops, what it comes from)
@@ -41,12 +41,12 @@ class HaltsTwin:
     order: int = 0
 
     def limit(self, time: int, is_halt: bool, now: int) -> None:
-        self.tell(now)
+        self.state_at(now)
         self.limits.append((time, self._next(), is_halt))
         self._traded(self.newest_trade, now)
 
     def list_item(self, item: Listed, now: int) -> None:
-        self.tell(now)
+        self.state_at(now)
         order = self.listed[item.halted_at][0] if item.halted_at in self.listed else self._next()
         self.listed[item.halted_at] = (order, item)
         if item.resumes_at is None:
@@ -60,13 +60,13 @@ class HaltsTwin:
         self.newest_trade = max(self.newest_trade, time)
         self._traded(time, now)
 
-    def tell(self, now: int) -> Told | None:
-        """None while nothing has been said."""
+    def state_at(self, now: int) -> HaltState | None:
+        """Returns the state at `now`; None while nothing has been reported."""
         if not self.limits and not self.listed:
             return None
-        told = self._fold(now)
-        told.count = self.most = max(self.most, told.count)
-        return told
+        state = self._fold(now)
+        state.count = self.most = max(self.most, state.count)
+        return state
 
     def is_due(self, before: int, now: int) -> bool:
         """True if a word takes effect after `before`, up to now."""
@@ -78,14 +78,14 @@ class HaltsTwin:
         return self.order
 
     def _traded(self, time: int, now: int) -> None:
-        told = self._fold(time)
-        if told.halted and told.halted_at is not None and time > told.halted_at + TRADE_AFTER:
+        state = self._fold(time)
+        if state.halted and state.halted_at is not None and time > state.halted_at + TRADE_AFTER:
             if all(time != other for other, _ in self.trades_after):
                 self.trades_after.append((time, self._next()))
         self.most = max(self.most, self._fold(now).count)
 
-    def _fold(self, now: int) -> Told:
-        told = Told()
+    def _fold(self, now: int) -> HaltState:
+        state = HaltState()
         # (time, order, whether it stops, reason of an item, whether it announces when trading goes on)
         words: list[tuple[int, int, bool, str | None, bool]] = [
             *((time, order, is_halt, None, True) for time, order, is_halt in self.limits),
@@ -96,20 +96,20 @@ class HaltsTwin:
         for time, _, stops, reason, announces in sorted(words, key=lambda word: word[:2]):
             if time > now:
                 break
-            if stops and not told.halted:
-                if told.halted_at is None or time > told.halted_at + SAME_HALT:
-                    told.halted_at, told.reason = time, None
-                    told.count += time >= self.start
-                told.halted, told.resumes_at = True, None
+            if stops and not state.halted:
+                if state.halted_at is None or time > state.halted_at + SAME_HALT:
+                    state.halted_at, state.reason = time, None
+                    state.count += time >= self.start
+                state.halted, state.resumes_at = True, None
             if stops and reason is not None:
-                told.reason = reason or None
+                state.reason = reason or None
             if not stops:
-                if announces and told.halted_at is not None and told.resumes_at is None:
-                    told.resumes_at = time
-                told.halted = False
-        if told.halted_at is not None and told.resumes_at is None:
+                if announces and state.halted_at is not None and state.resumes_at is None:
+                    state.resumes_at = time
+                state.halted = False
+        if state.halted_at is not None and state.resumes_at is None:
             announced = [
-                time for begun, (_, time) in self.resumptions.items() if time > now and told.halted_at <= begun <= now
+                time for begun, (_, time) in self.resumptions.items() if time > now and state.halted_at <= begun <= now
             ]
-            told.resumes_at = min(announced, default=None)
-        return told
+            state.resumes_at = min(announced, default=None)
+        return state

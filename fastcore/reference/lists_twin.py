@@ -1,4 +1,4 @@
-"""Ranked lists of a market twin: who is in, in which order, and what is told to those who watch."""
+"""Ranked lists of a market twin: the members, their order, and what is sent to subscribers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -31,7 +31,7 @@ from fastcore.reference.suspects import settled
 _DAY_BEFORE = frozenset({"prev_close", "prev_volume"})
 _DAYS_BEFORE = frozenset({"avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
 
-# So many of the market's newest volume-eligible trades are told apart within one second.
+# So many of the market's newest volume-eligible trades are distinguished within one second.
 RECENT_TRADES: Final = 131_072
 
 
@@ -54,7 +54,7 @@ class MarketTwin:
         self._order = 0
         self._events: dict[str, SymbolDay] = {}
         self._history: dict[str, History] = {}
-        # Made of the events when they are asked for.
+        # Made from the events when they are read.
         self._settled: dict[str, SymbolDay] = {}
         self._facts: dict[str, Facts] = {}
         self._halts: dict[str, HaltsTwin] = {}
@@ -82,7 +82,7 @@ class MarketTwin:
         getattr(self, f"_apply_{body}")(getattr(frame, body))
         for symbol, halts in self._halts.items():
             if halts.is_due(before, self.now_ns):
-                halts.tell(self.now_ns)
+                halts.state_at(self.now_ns)
                 self.touched[symbol] = self.touched.get(symbol, 0) + 1
         self.epoch, self.sequence = frame.position.epoch, frame.position.sequence
         return body
@@ -100,15 +100,15 @@ class MarketTwin:
 
     def _halt_fields(self, symbol: str) -> dict[str, Value]:
         halts = self._halts.get(symbol)
-        told = halts.tell(self.now_ns) if halts is not None else None
-        if told is None:
+        state = halts.state_at(self.now_ns) if halts is not None else None
+        if state is None:
             return {}
         values: dict[str, Value | None] = {
-            "halted": told.halted,
-            "halt_reason": told.reason,
-            "halted_at": told.halted_at,
-            "resumes_at": told.resumes_at,
-            "halts_today": float(told.count),
+            "halted": state.halted,
+            "halt_reason": state.reason,
+            "halted_at": state.halted_at,
+            "resumes_at": state.resumes_at,
+            "halts_today": float(state.count),
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -118,8 +118,8 @@ class MarketTwin:
 
     def _is_halted(self, symbol_id: int, now: int) -> bool:
         halts = self._halts.get(self.symbols[symbol_id])
-        told = halts.tell(now) if halts is not None else None
-        return told is not None and bool(told.halted)
+        state = halts.state_at(now) if halts is not None else None
+        return state is not None and bool(state.halted)
 
     def events_of(self, symbol: str) -> SymbolDay:
         """All messages of a symbol today, as they count."""

@@ -14,7 +14,7 @@ SETTLED_SECONDS: Final = 1_200
 
 @dataclass(frozen=True)
 class Point:
-    """A price that a snapshot tells of: when it was, and the time by which it belongs to a session."""
+    """A price that a snapshot reports: when it was, and the time by which it belongs to a session."""
 
     time: int
     place: int
@@ -35,7 +35,7 @@ def accepted(events: SymbolDay, day: Day) -> list[Snapshot]:
     return [row for row in events.snapshots if day.start <= row.updated < day.end]
 
 
-def tells_shares(snapshot: Snapshot, day: Day) -> bool:
+def has_shares(snapshot: Snapshot, day: Day) -> bool:
     """True if it has a volume of today; one without a time of its minute is as of `updated`."""
     return snapshot.accumulated > 0 and (snapshot.minute_start >= day.start or snapshot.minute_start == 0)
 
@@ -50,8 +50,8 @@ class Bars:
 
 
 @dataclass
-class Told:
-    """Shares of the day before `until`, as a snapshot tells them, and the trades that came after."""
+class Repair:
+    """Shares of the day before `until`, as a snapshot reports them, and the trades that came after."""
 
     until: int
     shares: float
@@ -67,12 +67,12 @@ class Volume:
     """A symbol's volume while its events come in, one by one."""
 
     bars: Bars | None = None
-    told: Told | None = None
+    repair: Repair | None = None
     trades: list[Trade] = field(default_factory=list)
 
     @property
     def shares(self) -> float:
-        return self.priced_shares if self.told is None else self.told.total
+        return self.priced_shares if self.repair is None else self.repair.total
 
     @property
     def priced_shares(self) -> float:
@@ -89,29 +89,29 @@ class Volume:
         if self.bars is not None and trade.time < self.bars.end:
             return
         self.trades.append(trade)
-        if self.told is not None and trade.time >= self.told.until:
-            self.told.after.append(trade)
+        if self.repair is not None and trade.time >= self.repair.until:
+            self.repair.after.append(trade)
 
     def take_bar(self, end: int, shares: float, dollars: float) -> None:
         if self.bars is not None and end < self.bars.end:
             return
-        if self.told is not None and self.told.until <= end:
-            self.told = None
+        if self.repair is not None and self.repair.until <= end:
+            self.repair = None
         self.bars = Bars(end, shares, dollars)
 
     def take_snapshot(self, until: int, shares: float, single_from: int) -> None:
         self._settle((until // SECOND - SETTLED_SECONDS) * SECOND)
         if self.bars is not None and until < self.bars.end:
             return
-        if self.told is not None and until < self.told.until:
+        if self.repair is not None and until < self.repair.until:
             return
-        if self.told is not None and until == self.told.until:
-            after = self.told.after
+        if self.repair is not None and until == self.repair.until:
+            after = self.repair.after
         else:
             after = [trade for trade in self._uncovered() if _latest_time(trade, single_from) >= until]
-        told = Told(until, shares, after)
-        if told.total > self.shares * (1 + 1e-9):
-            self.told = told
+        repair = Repair(until, shares, after)
+        if repair.total > self.shares * (1 + 1e-9):
+            self.repair = repair
 
     def _settle(self, end: int) -> None:
         """Makes a bar of the trades before `end`, if there are any."""
@@ -127,7 +127,7 @@ class Volume:
 
 
 def _latest_time(trade: Trade, single_from: int) -> int:
-    """Of an older trade only the second is known: it counts as that second's first moment."""
+    """Of an older trade only the second is known: it counts as the beginning of that second."""
     return trade.time if trade.order >= single_from else trade.time // SECOND * SECOND
 
 
@@ -146,7 +146,7 @@ def volumes_of(events: SymbolDay, day: Day) -> tuple[Volume, Volume]:
             whole.take_bar(end, event.accumulated, event.day_vwap * event.accumulated)
             if event.end <= day.open:
                 premarket.take_bar(end, event.accumulated, event.day_vwap * event.accumulated)
-        elif isinstance(event, Snapshot) and event in today and tells_shares(event, day):
+        elif isinstance(event, Snapshot) and event in today and has_shares(event, day):
             until = event.updated + 1
             if event.minute_start:
                 until = min(event.minute_start + MINUTE, until)

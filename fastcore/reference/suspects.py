@@ -13,7 +13,7 @@ MINUTE: Final = 60 * SECOND
 RECENT: Final = 5
 LEAST_RECENT: Final = 3
 MAX_HELD: Final = 16
-# The stream tells times in milliseconds.
+# The stream has times in milliseconds.
 MILLISECOND: Final = 1_000_000
 
 
@@ -61,7 +61,7 @@ def settled(events: SymbolDay, day: Day) -> SymbolDay:
                 continue
         elif isinstance(event, Limit):
             limits.add(event)
-        elif isinstance(event, Snapshot) and any(_is_told_again(one, event) for one in held):
+        elif isinstance(event, Snapshot) and any(_is_held(one, event) for one in held):
             event = replace(event, trade_time=0, trade_price=math.nan)
         if isinstance(event, Trade):
             count(event)
@@ -117,7 +117,7 @@ def _is_confirmed(held: Held, trade: Trade) -> bool:
     return held.awaits_trade and trade.time >= held.trade.time and abs(trade.price - held.trade.price) <= held.reach
 
 
-def _is_told_again(held: Held, snapshot: Snapshot) -> bool:
+def _is_held(held: Held, snapshot: Snapshot) -> bool:
     """As the snapshot's last trade."""
     trade = held.trade
     return trade.price == snapshot.trade_price and abs(trade.time - snapshot.trade_time) < MILLISECOND
