@@ -48,6 +48,7 @@ cdef class Program:
 cdef class Filter:
     cdef readonly str text
     cdef readonly object tree   # filter_ast.Node or None (matches every row)
+    cdef readonly int cost      # steps that a row takes, each value of a list in it counted as one
     cdef Program program
 
     cdef int bind(self, MarketState state) except -1
@@ -59,6 +60,7 @@ cdef class Filter:
 cdef class Order:
     cdef readonly str text
     cdef readonly object tree   # tuple of filter_ast.OrderKey
+    cdef readonly int cost      # as a filter's
     cdef readonly int key_count # 0 for an empty order: by symbol alone
     cdef bint is_by_symbol      # the first key is the symbol
     cdef Program program

@@ -8,10 +8,14 @@ from fastcore.market_state import MarketState
 
 @disjoint_base
 class Filter:
-    """A filter ready for any state: `text` as given; made by compile_filter and all_of."""
+    """A filter ready for any state: `text` as given; made by compile_filter and all_of.
+
+    `cost` is the number of steps that a row takes; each value of a list (`in`) counts as one.
+    """
 
     text: str
     tree: Node | None
+    cost: int
     def match(self, state: MarketState) -> list[int]:
         """The ids of the rows that match, ascending."""
 
@@ -21,6 +25,7 @@ class Order:
 
     text: str
     tree: tuple[OrderKey, ...]
+    cost: int
     key_count: int
     def keys(self, state: MarketState, ids: Sequence[int] | None = None) -> list[tuple[float, ...]]:
         """The keys of the rows `ids` (all rows when None), a tuple a row: smaller is better, absent infinite."""

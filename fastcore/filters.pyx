@@ -304,11 +304,17 @@ cdef class Order:
             PyMem_Free(keys)
 
 
+cdef int cost_of(object lowered):
+    return sum([1 + step.length for step in lowered.steps])
+
+
 cdef Filter made(str text, object tree):
     cdef Filter result = Filter.__new__(Filter)
+    lowered = lower_filter(tree)
     result.text = text
     result.tree = tree
-    result.program = Program(lower_filter(tree))
+    result.cost = cost_of(lowered)
+    result.program = Program(lowered)
     return result
 
 
@@ -335,7 +341,9 @@ cpdef Order compile_order(str text):
     result.tree = tuple(keys)
     result.is_by_symbol = bool(keys) and isinstance(keys[0].value, FieldValue) and keys[0].value.field.name == "symbol"
     result.key_count = len(keys)
-    result.program = Program(lower_order(keys))
+    lowered = lower_order(keys)
+    result.cost = cost_of(lowered)
+    result.program = Program(lowered)
     result.descending = <uint8_t*>PyMem_Calloc(max(len(keys), 1), 1)
     if result.descending == NULL:
         raise MemoryError("no memory for an order")

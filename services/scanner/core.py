@@ -14,12 +14,15 @@ from services.kit.lists.list_json import filtered_json, gappers_json, http_body,
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, wrap
-from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, UNKNOWN_SYMBOL
+from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, SCAN_TOO_COSTLY, UNKNOWN_SYMBOL
 
 # The built-in list that GetFiltered shows.
 FILTERED: Final = "filtered"
 # The name of custom scans in messages and metrics.
 SCAN: Final = "scan"
+# A comparison of a field is a step, an operator another, and each value of a list. On one core a step takes
+# 12,000 rows about 10 us, at every refresh.
+MAX_STEPS: Final = 200
 # Field numbers of messages that are put together from encoded parts.
 _RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
 _RANKED_TIMESTAMP: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["timestamp"].number
@@ -198,16 +201,26 @@ def _payloads(message: bytes, wanted: int) -> list[bytes]:
     return [message[start:end] for number, _, start, end in fields(message) if number == wanted]
 
 
-def checked_query(filter_text: str, order_by: str) -> None:
-    """Raises INVALID_FILTER or INVALID_ORDER, with the position of the mistake and what was probably meant."""
+def checked_query(filter_text: str, order_by: str) -> int:
+    """Returns the steps that each row costs a custom scan.
+
+    Raises INVALID_FILTER or INVALID_ORDER, with the position of the mistake and what was probably meant, and
+    SCAN_TOO_COSTLY beyond MAX_STEPS.
+    """
+    steps = 0
     for text, compile_text, reason in (
         (filter_text, compile_filter, INVALID_FILTER),
         (order_by, compile_order, INVALID_ORDER),
     ):
         try:
-            compile_text(text)
+            steps += compile_text(text).cost
         except FilterError as error:
             metadata = {"position": error.position, "text": text[:200]}
             if error.suggestion:
                 metadata["suggestion"] = error.suggestion
             raise reason.error(str(error), **metadata) from error
+    if steps > MAX_STEPS:
+        raise SCAN_TOO_COSTLY.error(
+            f"limit reached: {MAX_STEPS} steps for each row, this scan takes {steps}", steps=steps, maximum=MAX_STEPS
+        )
+    return steps

@@ -146,16 +146,20 @@ class ListHub(MarketCopy[list[ListUpdate]]):
     ) -> Iterator[ListSubscription]:
         """The same of a custom scan, which is kept while it has subscribers. Raises TOO_MANY_SCANS, too."""
         market = self.core.market
-        checked_query(filter_text, order_by)
+        steps = checked_query(filter_text, order_by)
         with self._counted(SCAN):
-            scan = self.scans.open(market, ScanKey(filter_text.strip(), order_by.strip(), limit))
-            metrics.OPEN_SCANS.set(len(self.scans))
+            scan = self.scans.open(market, ScanKey(filter_text.strip(), order_by.strip(), limit), steps)
+            self._show_scans()
             try:
                 yield ListSubscription(scan.stream, None, min_interval_ms / 1000)
             finally:
                 # By now it may be another market.
                 self.scans.release(self.core.market, scan)
-                metrics.OPEN_SCANS.set(len(self.scans))
+                self._show_scans()
+
+    def _show_scans(self) -> None:
+        metrics.OPEN_SCANS.set(len(self.scans))
+        metrics.SCAN_STEPS.set(self.scans.steps)
 
     def close(self, reason: str) -> None:
         """Ends every subscription with going_away; new ones get it at once."""

@@ -24,6 +24,8 @@ from services.scanner.core import field_definitions, list_definitions
 from services.scanner.list_hub import ListHub
 from services.scanner.list_stream import ListSubscription
 
+# Of a text that a client sent, in what it is answered.
+LONGEST_SHOWN: Final = 100
 MAX_ROWS: Final = 500
 MAX_FILTERED_ROWS: Final = 1000
 DEFAULT_ROWS: Final = 100
@@ -136,10 +138,13 @@ def known_list(name: str, names: Collection[str]) -> str:
     """Returns `name` when it is one of the lists; raises UNKNOWN_LIST."""
     if name in names:
         return name
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    # Only as much of it as a name can be: likeness takes time that grows with the square of the length.
+    nearest = difflib.get_close_matches(name[:LONGEST_SHOWN], names, n=1, cutoff=0.0)
     hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
     raise UNKNOWN_LIST.error(
-        f"there is no list {name[:100]!r}{hint}", list=name[:100], nearest=nearest[0] if nearest else ""
+        f"there is no list {name[:LONGEST_SHOWN]!r}{hint}",
+        list=name[:LONGEST_SHOWN],
+        nearest=nearest[0] if nearest else "",
     )
 
 

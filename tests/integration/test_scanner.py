@@ -10,8 +10,11 @@ from prometheus_client import REGISTRY
 from tradeul.v1 import data_ingest_pb2, scanner_pb2, session_pb2, stream_pb2
 
 from fastcore.fields import FIELDS
+from fastcore.filters import compile_filter
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_client import ListCopy
+from services.scanner import custom_scans
+from services.scanner.core import MAX_STEPS
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import ListReader, RunningScanner, running_scanner
 from tests.support.scripted_sequencer import POLL_SECONDS, Response, ScriptedSequencer
@@ -639,3 +642,52 @@ async def test_stopping_says_going_away_first(sequencer: ScriptedSequencer) -> N
         late = scanner.watch("filtered", ListCopy())
         await late.until("going_away")
         assert late.kinds == ["opened", "snapshot", "current", "going_away"]
+
+
+def costly(start: int, steps: int) -> str:
+    """A filter that takes so many steps for each row, another one for each start."""
+    return f"symbol in ({','.join(chr(34) + f'S{start + i}' + chr(34) for i in range(steps - 1))})"
+
+
+async def test_what_a_scan_may_cost(scanner: RunningScanner) -> None:
+    assert compile_filter(costly(0, MAX_STEPS)).cost == MAX_STEPS
+    query = scanner_pb2.QueryScanRequest(filter=costly(1000, MAX_STEPS))
+    assert not (await scanner.stub.QueryScan(query)).rows
+    query.filter = costly(0, MAX_STEPS + 1)
+    answer = await refused(scanner.stub.QueryScan(query))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SCAN_TOO_COSTLY")
+    assert answer.metadata == {"steps": str(MAX_STEPS + 1), "maximum": str(MAX_STEPS)}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.watch_scan(query.filter).read()
+    assert refusal(caught.value) == answer
+
+
+async def test_what_all_open_scans_may_cost(scanner: RunningScanner) -> None:
+    """Equal ones are one scan; one that is closed makes room."""
+    fit = custom_scans.MAX_STEPS // MAX_STEPS
+    readers = [scanner.watch_scan(costly(start, MAX_STEPS)) for start in range(fit)]
+    readers.append(scanner.watch_scan(costly(0, MAX_STEPS)))
+    for reader in readers:
+        await reader.until("current")
+    steps = "tradeul_scan_steps"
+    assert REGISTRY.get_sample_value(steps) == custom_scans.MAX_STEPS
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.watch_scan("price > 1").read()
+    answer = refusal(caught.value)
+    assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_SCANS")
+    assert answer.metadata == {"maximum": str(custom_scans.MAX_STEPS), "steps": "1"}
+    readers[1].call.cancel()
+    async with asyncio.timeout(20):
+        while REGISTRY.get_sample_value(steps) == custom_scans.MAX_STEPS:
+            await asyncio.sleep(0.005)
+    await scanner.watch_scan("price > 1").until("current")
+
+
+async def test_a_long_name_and_a_large_request_cost_nothing(scanner: RunningScanner) -> None:
+    """A name's likeness to others is looked for in as much of it as a name can be; what is larger is not read."""
+    answer = await refused(scanner.stub.GetList(scanner_pb2.GetListRequest(list="gaper_up" + "x" * 200_000)))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_LIST")
+    assert len(answer.metadata["list"]) == 100
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await scanner.stub.GetList(scanner_pb2.GetListRequest(list="x" * 300_000))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -22,9 +22,11 @@ from services.kit.runtime.metrics import SERVICE_STATE, MetricsServer
 log = get_logger(__name__)
 
 STOP_GRACE_SECONDS = 2.0
+# Clients send questions and acknowledgements; the longest, 12,000 names of symbols, are 120 KB.
+MAX_REQUEST_BYTES = 256 * 1024
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Two servers on one port would each get half of the clients.
     ("grpc.so_reuseport", 0),
