@@ -200,5 +200,5 @@ async def test_node(clients: Path, mesh: Mesh) -> None:
     assert seen["watch"][-1] == seen["subscribe"]["kinds"][-1] == "delta"
     assert seen["subscribe"]["code"] == 0
     assert seen["repeated_open"]["code"] == INVALID_ARGUMENT
-    assert "expected ack or cancel" in seen["repeated_open"]["details"]
+    assert seen["repeated_open"]["details"] == "expected open as the first message only"
     assert seen["refusal"] == {"code": NOT_FOUND, "status": NOT_FOUND, "reason": "UNKNOWN_LIST", "domain": "tradeul"}
