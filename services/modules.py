@@ -7,13 +7,16 @@ reverse order. This file imports no service: modules are loaded where they run.
 
 from typing import Final, Literal, NamedTuple
 
+Secret = Literal["redis", "postgres", "vendor", "fmp", "flat_files", "gateway"]
+
 
 class Module(NamedTuple):
     """One service.
 
     `needs` must be serving before it starts; "redis" and "postgres" are the
     stores. `factory` is `module:function(settings) -> Service`. A service whose
-    port does not speak gRPC is ready when its /readyz says so.
+    port does not speak gRPC is ready when its /readyz says so. `secrets` are those
+    that its process gets; services/kit/runtime/environment.py has their variables.
     """
 
     name: str
@@ -22,6 +25,7 @@ class Module(NamedTuple):
     factory: str
     does: str
     protocol: Literal["grpc", "http"] = "grpc"
+    secrets: tuple[Secret, ...] = ()
 
 
 MODULES: Final = (
@@ -39,6 +43,7 @@ MODULES: Final = (
         ("redis",),
         "services.market_session.service:create",
         "the market's current session and the trading calendar",
+        secrets=("redis", "vendor"),
     ),
     Module(
         "polygon_ws",
@@ -46,6 +51,7 @@ MODULES: Final = (
         ("simulator",),
         "services.polygon_ws.service:create",
         "the vendor's live feed: decoded, batched and retained until acknowledged",
+        secrets=("redis", "vendor"),
     ),
     Module(
         "data_ingest",
@@ -53,6 +59,7 @@ MODULES: Final = (
         ("redis", "postgres", "market_session", "polygon_ws"),
         "services.data_ingest.service:create",
         "the sequencer: admits and orders events, adds reference data, retains frames and a snapshot",
+        secrets=("redis", "postgres", "vendor"),
     ),
     Module(
         "scanner",
@@ -60,6 +67,7 @@ MODULES: Final = (
         ("redis", "data_ingest"),
         "services.scanner.service:create",
         "the market state and its ranked lists, for any number of subscribers",
+        secrets=("redis", "postgres"),
     ),
     Module(
         "analytics",
@@ -67,6 +75,7 @@ MODULES: Final = (
         ("redis", "postgres", "data_ingest"),
         "services.analytics.service:create",
         "relative volume, the day's price range and 1-minute bars, also in Redis and PostgreSQL",
+        secrets=("redis", "postgres"),
     ),
     Module(
         "ticker",
@@ -74,6 +83,7 @@ MODULES: Final = (
         ("redis", "postgres"),
         "services.ticker.service:create",
         "one symbol's row, company and stored bars; the history of the lists; the scanner filters",
+        secrets=("redis", "postgres", "vendor"),
     ),
     Module(
         "historical",
@@ -81,6 +91,7 @@ MODULES: Final = (
         ("postgres",),
         "services.historical.service:create",
         "loads history, resumably: symbols, companies, daily bars, volume by time of day",
+        secrets=("postgres", "vendor", "fmp", "flat_files"),
     ),
     Module(
         "data_maintenance",
@@ -89,6 +100,7 @@ MODULES: Final = (
         ("redis", "postgres", "market_session", "historical", "data_ingest"),
         "services.data_maintenance.service:create",
         "scheduled maintenance of the stores, each run once for any number of replicas",
+        secrets=("redis", "postgres", "vendor"),
     ),
     Module(
         "websocket_server",
@@ -104,6 +116,7 @@ MODULES: Final = (
         ("postgres",),
         "services.access.service:create",
         "who may send which request: keys, rights, rates; runs only where keys are required",
+        secrets=("postgres",),
     ),
     Module(
         "health",
@@ -123,6 +136,7 @@ REPLAY: Final = Module(
     ("simulator", "postgres"),
     "services.replay.service:create",
     "a past day as the feed, from a flat file or stored minute bars",
+    secrets=("postgres",),
 )
 # Not run in a replay, because they would write its data to the stores of the live market.
 LIVE_ONLY: Final = ("analytics", "historical", "data_maintenance")

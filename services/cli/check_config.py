@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 from pydantic import BaseModel
 
+from services.kit.runtime.environment import FILE_VARIABLES
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.logging import configure
 from services.kit.runtime.redaction import without_passwords
@@ -18,7 +19,7 @@ PREFIX = "TRADEUL_"
 
 
 class Setting(NamedTuple):
-    """One environment variable. `is_set`: the environment sets it."""
+    """One environment variable, or the one that names its file. `is_set`: the environment sets it."""
 
     name: str
     value: str
@@ -28,7 +29,7 @@ class Setting(NamedTuple):
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Returns a line for each variable in the environment that is no setting."""
-    known = list(VARIABLES.values())
+    known = [*VARIABLES.values(), *FILE_VARIABLES.values()]
     lines = []
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
@@ -59,7 +60,11 @@ def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Set
             branch: BaseModel = getattr(settings, groups[0]) if groups else settings
             value = shown(name, getattr(branch, name))
             meaning = (type(branch).model_fields[name].description or "").removeprefix(f"{variable}: ")
-        yield Setting(variable, str(value), meaning, bool(environment.get(variable)))
+        file_variable = FILE_VARIABLES.get(variable, "")
+        if file := environment.get(file_variable):
+            yield Setting(file_variable, file, f"{meaning}; read from this file", True)
+        else:
+            yield Setting(variable, str(value), meaning, bool(environment.get(variable)))
 
 
 @click.command()
@@ -72,7 +77,8 @@ def check_config(connect: bool) -> None:
     """Print the effective settings, or every error.
 
     The output is an environment file, in which settings that the environment
-    does not set are commented out. Keys and passwords are hidden.
+    does not set are commented out. Keys and passwords are hidden; of one that is
+    read from a file (NAME_FILE), the file is named.
     """
     problems = unknown_variables(os.environ)
     try:

@@ -7,10 +7,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import click
 
 from services.cli.stores import PASSED_ON
+from services.kit.runtime.environment import without_settings
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Settings
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from redis.connection import AbstractConnection
 
 PROGRAMS: Final = ("valkey-cli", "redis-cli")
+# Where they look for the password.
+PASSWORDS: Final = ("REDISCLI_AUTH", "VALKEYCLI_AUTH")
 # After these the server continues answering.
 ENDLESS: Final = ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "MONITOR")
 
@@ -37,14 +41,26 @@ def redis_cli(arguments: tuple[str, ...]) -> None:
     url = settings.redis_url or redis_url(market_directory(settings))
     if program := next((found for name in PROGRAMS if (found := shutil.which(name))), None):
         sys.stdout.flush()
-        os.execv(program, [program, *where(url), *arguments])
+        options, password = where(url)
+        # Every user can read the command line.
+        passwords = dict.fromkeys(PASSWORDS, password) if password else {}
+        os.execve(program, [program, *options, *arguments], {**without_settings(os.environ), **passwords})
     with contextlib.suppress(KeyboardInterrupt):
         sys.exit(talk(url, [arguments] if arguments else lines()))
 
 
-def where(url: str) -> list[str]:
-    """The URL as redis-cli's options: it knows no unix://."""
-    return ["-s", url.removeprefix("unix://")] if url.startswith("unix://") else ["-u", url]
+def where(url: str) -> tuple[list[str], str]:
+    """Returns the URL as redis-cli's options, and its password; empty when there is none."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    user_info, _, host = parts.netloc.rpartition("@")
+    user, _, password = user_info.partition(":")
+    user, password = unquote(user), unquote(password) or query.get("password", [""])[0]
+    # It knows no unix://.
+    options = ["-s", parts.path] if parts.scheme == "unix" else ["-u", f"{parts.scheme}://{host}{parts.path}"]
+    if parts.scheme == "unix" and "db" in query:
+        options += ["-n", query["db"][0]]
+    return options + (["--user", user] if user and password else []), password
 
 
 def lines() -> Iterator[Sequence[str]]:

@@ -2,18 +2,23 @@
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import click
 
+from services.kit.runtime.environment import DATABASE_PASSWORD, without_settings
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import configure
 from services.kit.runtime.settings import Settings
 
 # Options go to the program that is run.
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": ["--tradeul-help"]}
+PASSWORD_PARAMETER: Final = re.compile(r"(?<=[?&])password=(?P<password>[^&]*)&?")
 
 
 @click.command()
@@ -70,10 +75,24 @@ def psql(arguments: tuple[str, ...]) -> None:
     from services.cli.local.embedded import postgres_url
 
     settings = Settings.load()
-    url = settings.database_url or postgres_url(market_directory(settings))
+    url, password = split_password(settings.database_url or postgres_url(market_directory(settings)))
     program = psql_program()
     sys.stdout.flush()
-    os.execv(program, [program, url, *arguments])
+    environment = without_settings(os.environ)
+    if password := password or os.environ.get(DATABASE_PASSWORD, ""):
+        # Every user can read the command line.
+        environment[DATABASE_PASSWORD] = password
+    os.execve(program, [program, url, *arguments], environment)
+
+
+def split_password(url: str) -> tuple[str, str]:
+    """Returns a database's URL without its password, and the password; empty when there is none."""
+    if password := urlsplit(url).password or "":
+        url = url.replace(f":{password}@", "@", 1)
+    elif found := PASSWORD_PARAMETER.search(url):
+        password = found["password"]
+        url = PASSWORD_PARAMETER.sub("", url).rstrip("?&")
+    return url, unquote(password)
 
 
 def psql_program() -> str:

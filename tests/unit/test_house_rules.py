@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from services.kit.runtime.environment import FILE_VARIABLES
 from services.kit.runtime.settings import VARIABLES
 from services.modules import MODULES
 from tools.licences import installed
@@ -146,8 +147,9 @@ def test_the_operations_guide_names_every_setting() -> None:
     missing = [name for name in names if f"`{name}`" not in page]
     assert not missing
     assert "`TRADEUL_<SERVICE>_ADDRESS`" in page
-    mentioned = set(re.findall(r"`((?:TRADEUL|POLYGON)_[A-Z_]+)`", page))
-    assert mentioned <= set(VARIABLES.values())
+    mentioned = set(re.findall(r"`((?:TRADEUL|POLYGON|FMP)_[A-Z0-9_]+)`", page))
+    assert mentioned <= {*VARIABLES.values(), *FILE_VARIABLES.values()}
+    assert set(FILE_VARIABLES.values()) <= mentioned
 
 
 def test_every_target_of_the_makefile_is_explained() -> None:

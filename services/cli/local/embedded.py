@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from services.cli.local.process import ProcessSpec, rotate
+from services.kit.runtime.environment import without_settings
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.workers import SAME, dying_with_us
 
@@ -134,7 +135,7 @@ def postgres_programs() -> Path:
 @functools.cache
 def _namespaces_work(identity: str) -> bool:
     command = dying_with_us("true", identity=identity)
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    return subprocess.run(command, check=False, capture_output=True, env=without_settings(os.environ)).returncode == 0
 
 
 def _may_pass(path: Path) -> bool:
@@ -185,7 +186,8 @@ def _own(identity: str, *paths: Path) -> None:
 
 def _run_as(identity: str, *command: str, text: str = "") -> None:
     launched = dying_with_us(*command, identity=identity)
-    result = subprocess.run(launched, check=False, capture_output=True, input=text.encode())
+    environment = without_settings(os.environ)
+    result = subprocess.run(launched, check=False, capture_output=True, input=text.encode(), env=environment)
     if result.returncode != 0:
         output = (result.stderr or result.stdout).decode(errors="replace").strip()
         raise StartError(f"{Path(command[0]).name} ended with status {result.returncode}: {output}")
@@ -238,6 +240,7 @@ def postgres_spec(data_dir: Path) -> ProcessSpec:
             *(str(programs / "pg_isready"), "--quiet", "--host", str(sockets), "--timeout", "1"),
             *("--username", "tradeul", "--dbname", DATABASE),
             stdin=asyncio.subprocess.DEVNULL,
+            env=without_settings(os.environ),
         )
         return await process.wait() == 0
 

@@ -1,6 +1,7 @@
 """The processes of the whole mesh on one machine, as the supervisor gets them."""
 
 import importlib.util
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,13 @@ from typing import Final
 from services.cli.local import embedded
 from services.cli.local.gateway import envoy_spec
 from services.cli.local.process import ProcessSpec, Ready
+from services.kit.runtime.environment import SECRETS, settings_for
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.packaged import check_installed
 from services.kit.runtime.redaction import without_passwords
 from services.kit.runtime.settings import STANDS_FOR, Address, Settings, is_loopback
-from services.modules import ACCESS, GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module
+from services.modules import ACCESS, GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module, Secret
 
 MIGRATE: Final = "migrate"
 # -P: the folder that it is started in holds no code.
@@ -54,34 +56,44 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
     if settings.uses_simulator and importlib.util.find_spec("aiohttp") is None:
         raise StartError("expected the package aiohttp for the simulator: pip install 'tradeul[simulator]'")
     specs: list[ProcessSpec] = []
-    environment = {**ENVIRONMENT, "TRADEUL_DATA_DIR": str(settings.data_dir.resolve())}
-    if settings.redis_url and not settings.is_replay:
-        environment["TRADEUL_REDIS_URL"] = settings.redis_url
-    else:
+    urls: dict[Secret, str] = {}
+    if settings.is_replay or not settings.redis_url:
         # A replay's lists are not to be taken for those of now.
         redis_dir = settings.market_dir / "replay" if settings.is_replay else settings.market_dir
         specs.append(embedded.redis_spec(redis_dir))
-        environment["TRADEUL_REDIS_URL"] = embedded.redis_url(redis_dir)
-    if settings.database_url:
-        environment["TRADEUL_DATABASE_URL"] = settings.database_url
-    else:
+        urls["redis"] = embedded.redis_url(redis_dir)
+    if not settings.database_url:
         specs.append(embedded.postgres_spec(settings.market_dir))
-        environment["TRADEUL_DATABASE_URL"] = embedded.postgres_url(settings.market_dir)
+        urls["postgres"] = embedded.postgres_url(settings.market_dir)
     stores = tuple(spec.name for spec in specs)
     specs.append(
         ProcessSpec(
             name=MIGRATE,
             command=(*PROGRAM, "migrate"),
             needs=stores,
-            environment=environment,
+            environment=environment_of(settings, ("redis", "postgres"), urls),
             once=True,
         )
     )
     names = {*stores, *(module.name for module in modules_of(settings))}
     for module in modules_of(settings):
-        specs.append(_service_spec(module, settings, environment, names))
+        specs.append(_service_spec(module, settings, environment_of(settings, module.secrets, urls), names))
     specs.append(envoy_spec(settings, (*GATEWAY_AFTER, ACCESS) if settings.requires_keys else GATEWAY_AFTER))
     return specs
+
+
+def environment_of(settings: Settings, secrets: Sequence[Secret], urls: Mapping[Secret, str]) -> dict[str, str]:
+    """Returns the settings of a service that uses these secrets; `urls` are those of the embedded stores."""
+    used = {name for name in secrets if name != "vendor" or not settings.uses_simulator}
+    return {
+        **settings_for(os.environ, used - urls.keys()),
+        **ENVIRONMENT,
+        **{SECRETS[name][0]: url for name, url in urls.items() if name in used},
+        "TRADEUL_DATA_DIR": str(settings.data_dir.resolve()),
+        # Their defaults follow from the vendor's key, which not every service gets.
+        "TRADEUL_MARKET": settings.market,
+        "TRADEUL_CLOCK": settings.clock,
+    }
 
 
 def stores_of(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from services.kit.runtime.environment import without_settings
 from services.kit.runtime.workers import SAME, dying_with_us
 
 LONGEST_LINE: Final = 16_384
@@ -24,8 +25,9 @@ async def always_ready() -> bool:
 class ProcessSpec:
     """A program to run. `once`: it is done when it has ended with status 0, and ready by that.
 
-    `prepare` runs before each start. `identity` is child.py's. With `log_file`
-    the program writes there instead of to us.
+    `environment` has those of our settings that it gets. `prepare` runs before
+    each start. `identity` is child.py's. With `log_file` the program writes there
+    instead of to us.
     """
 
     name: str
@@ -47,7 +49,8 @@ class ProcessSpec:
         return dying_with_us(*self.command, identity=self.identity, death_signal=self.death_signal)
 
     def environ(self) -> dict[str, str]:
-        return {**os.environ, **self.environment}
+        """Returns our environment, with its own settings in place of ours."""
+        return {**without_settings(os.environ), **self.environment}
 
 
 def rotate(path: Path) -> None:

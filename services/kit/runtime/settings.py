@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from services.kit.runtime.environment import read_secret_files
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.redaction import keep_secret
 from services.kit.runtime.setting_groups import (
@@ -181,7 +182,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_redis(cls, url: str) -> str:
         if url and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError(f"expected a redis://, rediss:// or unix:// URL, was {url!r}")
+            raise ValueError("expected a redis://, rediss:// or unix:// URL")
         _check_port(url)
         return url
 
@@ -326,16 +327,18 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Reads the environment; raises SettingsError naming every wrong value."""
+        """Reads the environment and its files of secrets; raises SettingsError naming every wrong value."""
         source = os.environ if environment is None else environment
+        values, lines = read_secret_files(source)
         try:
-            settings = cls.model_validate(tree(source))
+            settings = cls.model_validate(tree({**source, **values}))
         except ValidationError as error:
-            lines = [
+            lines += [
                 f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
                 for item in error.errors(include_url=False, include_input=False)
             ]
-            raise SettingsError("wrong settings:\n  " + "\n  ".join(lines)) from error
+        if lines:
+            raise SettingsError("wrong settings:\n  " + "\n  ".join(lines))
         keep_secret(*settings.secrets)
         return settings
 

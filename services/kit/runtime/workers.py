@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from services.kit.runtime.environment import without_settings
 from services.kit.runtime.redaction import reason_of
 
 PIPE_BYTES: Final = 1 << 20
@@ -65,6 +66,8 @@ async def _start(module: str) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=PIPE_BYTES,
+        # What it needs of the settings is in its input, which nobody else can read.
+        env=without_settings(os.environ),
         # Not a terminal's Ctrl-C but its caller ends it.
         start_new_session=True,
     )
