@@ -47,7 +47,7 @@ test-checked: $(CORE) $(DEV)  ## Run the core's tests on a build with bounds che
 	@echo "Compiling the core with bounds checks: about 3 minutes for all of it"
 	@cd build/checked && FASTCORE_DEBUG=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	@grep -rlq 'RaiseBufferIndexError(' build/checked/build/cython || { echo "The build has no bounds checks"; exit 1; }
-	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest $(or $(ARGS),$(CORE_TESTS))
+	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -o timeout=600 $(or $(ARGS),$(CORE_TESTS))
 
 # Python is built without the sanitizers, so they are loaded before it. It must not manage memory itself, and leaks that
 # it leaves to the operating system at exit are not reported.
