@@ -1,15 +1,22 @@
 """No traceback and no secret in what an operator sees, whatever fails: commands, services, records of loads."""
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 
-from tests.support.mesh import free_ports
+from services.kit.runtime.environment import PREFIXES
+from services.modules import MODULES, by_name
+from tests.support.mesh import Mesh, free_ports, processes_below
+from tests.support.redis_server import RedisServer
+from tests.support.running_simulator import running_simulator
 from tests.support.stores import Stores, module_stores
 
 PASSWORD = "correct-horse-battery"
@@ -102,3 +109,105 @@ def test_a_sunday_has_no_files(tmp_path: Path) -> None:
     result = tradeul("simulate-flat-files", str(tmp_path), "--from", "2019-11-21", "--to", "2022-01-05")
     check(result, "expected --from on or after 2022-01-03, was 2019-11-21")
     assert list(tmp_path.iterdir()) == []
+
+
+DATABASE_PASSWORD, REDIS_PASSWORD = "hunter-database-7c", "hunter-redis-81"
+VENDOR_KEY, FMP_KEY, S3_SECRET, GATEWAY_KEY = "hunter-vendor-d3", "hunter-fmp-0a", "hunter-s3-55", "hunter-gateway-e9"
+# Whose processes may have it in their environment; the vendor's key comes from a file.
+PLANTED = {
+    DATABASE_PASSWORD: "postgres", REDIS_PASSWORD: "redis", VENDOR_KEY: None, FMP_KEY: "fmp", S3_SECRET: "flat_files",
+    GATEWAY_KEY: None,
+}  # fmt: skip
+METRICS_OFFSET = 4_500
+
+
+def secrets_in(text: str) -> list[str]:
+    return [secret for secret in PLANTED if secret in text]
+
+
+def check_processes(mesh: Mesh) -> set[str]:
+    """No process has a secret in its command line, or in its environment one that it does not use."""
+    assert mesh.process is not None
+    names = set()
+    for pid in processes_below(mesh.process.pid):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        assert not secrets_in(" ".join(words)), words
+        name = words[words.index("serve") + 1] if "serve" in words else Path(words[0]).name
+        names.add(name)
+        if name in [module.name for module in MODULES]:
+            unused = [secret for secret, use in PLANTED.items() if use not in by_name(name).secrets]
+            assert not [secret for secret in unused if secret in str(environment)], name
+        else:
+            assert not [each for each in environment if each.startswith(PREFIXES)], words
+            assert not secrets_in(str(environment)), words
+    return names
+
+
+@pytest.mark.timeout(240)
+async def test_a_running_mesh_shows_no_secret(stores: Stores, tmp_path: Path) -> None:
+    """Seen by another program of this machine and by clients: processes, files, metrics, responses, a crash."""
+    key_file = tmp_path / "vendor-key"
+    key_file.write_text(VENDOR_KEY + "\n")
+    async with (
+        RedisServer(tmp_path / "redis") as server,
+        running_simulator(symbols=50, start="2026-03-10T09:45") as simulator,
+    ):
+        await server.redis.config_set("requirepass", REDIS_PASSWORD)
+        url = stores.database_url.replace("tradeul@", f"tradeul:{DATABASE_PASSWORD}@")
+        assert DATABASE_PASSWORD in url
+        settings = {
+            **{name: value for name, value in simulator.environment().items() if name != "POLYGON_API_KEY"},
+            "POLYGON_API_KEY_FILE": str(key_file),
+            "FMP_API_KEY": FMP_KEY,
+            "TRADEUL_FLAT_FILES_S3_SECRET": S3_SECRET,
+            "TRADEUL_API_KEY": GATEWAY_KEY,
+            "TRADEUL_DATABASE_URL": url,
+            "TRADEUL_REDIS_URL": server.url.replace("unix://", f"unix://:{REDIS_PASSWORD}@"),
+            "TRADEUL_CLOCK": "feed",
+            "TRADEUL_METRICS_PORT_OFFSET": str(METRICS_OFFSET),
+            "TRADEUL_LOG_LEVEL": "debug",
+        }
+        shown = tradeul("check-config", **{**settings, "POLYGON_API_KEY": ""})
+        assert shown.returncode == 0, shown.stderr
+        assert not secrets_in(shown.stdout + shown.stderr)
+        async with Mesh(tmp_path / "mesh", settings) as mesh, httpx.AsyncClient(timeout=10) as client:
+            names = check_processes(mesh)
+            assert {"envoy", "scanner", "historical", "data_ingest"} <= names
+            crashed = crash(mesh, "scanner")
+            async with asyncio.timeout(60):
+                while (await client.get(f"{mesh.url}/health")).status_code != httpx.codes.OK:
+                    await asyncio.sleep(0.1)
+            assert crashed not in processes_below(mesh.process.pid if mesh.process else 0)
+            check_processes(mesh)
+            pages = [f"http://127.0.0.1:{mesh.ports['gateway_admin']}/stats/prometheus"]
+            pages += [
+                f"http://127.0.0.1:{mesh.ports[module.name] + METRICS_OFFSET}/metrics"
+                for module in MODULES
+                if module.name not in ("simulator", "access")
+            ]
+            for page in pages:
+                response = await client.get(page)
+                assert response.status_code == httpx.codes.OK, page
+                assert not secrets_in(response.text), page
+            for path in ("/health", "/nope", "/api/v1/scanner/lists/nope", "/api/v1/ticker/NOPE", "/api/v1/rvol/NOPE"):
+                response = await client.get(mesh.url + path)
+                assert not secrets_in(response.text + str(response.headers)), path
+    files = [path for path in (tmp_path / "mesh").rglob("*") if path.is_file()]
+    assert {"mesh.log", "envoy.yaml", "gateway.log"} <= {path.name for path in files}
+    for path in files:
+        assert not secrets_in(path.read_bytes().decode(errors="replace")), path
+
+
+def crash(mesh: Mesh, service: str) -> int:
+    """Aborts the service's process, as a fault of compiled code would; returns its id."""
+    assert mesh.process is not None
+    for pid in processes_below(mesh.process.pid):
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if "serve" in words and service in words:
+            os.kill(pid, signal.SIGABRT)
+            return pid
+    raise AssertionError(f"expected a process of {service}, was none")
