@@ -52,7 +52,11 @@ COUNTS = frozenset({"volume_today", "float_shares", "halts_today"})
 
 @click.command()
 @click.argument("list_name", metavar="LIST", required=False)
-@click.option("--address", metavar="HOST:PORT", help="Gateway or scanner to connect to; default: the gateway.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Gateway or scanner to connect to; default: the gateway, or the scanner if the gateway has TLS.",
+)
 @click.option("--limit", type=click.IntRange(1, 500), default=25, show_default=True, help="Number of rows.")
 @click.option("--filter", "filter_text", metavar="TEXT", help="Filter of a custom scan, instead of LIST.")
 @click.option("--order", "order_by", metavar="TEXT", help="Order of the custom scan, e.g. 'chg_5m desc'.")
@@ -60,7 +64,7 @@ def top(list_name: str | None, address: str | None, limit: int, filter_text: str
     """Show LIST, or the custom scan of --filter and --order, live until Ctrl-C (once if there is no terminal)."""
     request = make_request(list_name, filter_text, order_by, limit)
     settings = Settings.load()
-    target = address or str(settings.address("gateway"))
+    target = address or str(settings.address("scanner" if settings.tls.cert_file else "gateway"))
     title = list_name or " ".join(part for part in (filter_text, order_by and f"by {order_by}") if part)
     try:
         asyncio.run(show(target, request, title, limit, make_console(), settings.api_key))

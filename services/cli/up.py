@@ -90,7 +90,7 @@ def line_sink(settings: Settings) -> LineSink:
 
 def welcome(settings: Settings, seconds: float) -> str:
     """Returns the text that shows where to look, once everything serves."""
-    gateway = f"http://{settings.address('gateway')}"
+    gateway = f"http{'s' if settings.tls.cert_file else ''}://{settings.address('gateway')}"
     if settings.is_replay:
         replay = settings.replay
         speed = replay.speed if replay.speed == "max" else f"{replay.speed:g} times its speed"

@@ -9,7 +9,8 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.rpc import code_pb2
 
-from services.cli.local.gateway import allowed_hosts, envoy_program, methods_by_path, render_gateway
+from services.cli.local.certificates import certificate_resource
+from services.cli.local.gateway import allowed_hosts, certificate_path, envoy_program, methods_by_path, render_gateway
 from services.kit.runtime.errors import CATALOGUE, SettingsError
 from services.kit.runtime.packaged import GATEWAY_TEMPLATE
 from services.kit.runtime.settings import Settings
@@ -18,9 +19,21 @@ from services.scanner.list_stream import HEARTBEAT_SECONDS
 GATEWAY = GATEWAY_TEMPLATE.path().parent
 
 
-@pytest.fixture(params=["off", "required"])
-def rendered(request: pytest.FixtureRequest) -> str:
-    return render_gateway(Settings.load({"TRADEUL_KEYS": request.param}), (GATEWAY / "envoy.yaml").read_text())
+@pytest.fixture(
+    params=[
+        {"TRADEUL_KEYS": "off"},
+        {"TRADEUL_KEYS": "required"},
+        {"TRADEUL_TLS_CERT_FILE": "gateway.crt", "TRADEUL_TLS_KEY_FILE": "gateway.key"},
+    ],
+    ids=["plain", "keys", "tls"],
+)
+def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    settings = Settings.load({"TRADEUL_DATA_DIR": str(tmp_path), **request.param})
+    if settings.tls.cert_file and settings.tls.key_file:
+        certificate = certificate_path(settings)
+        certificate.parent.mkdir(parents=True)
+        certificate.write_text(certificate_resource(settings.tls.cert_file, settings.tls.key_file))
+    return render_gateway(settings, (GATEWAY / "envoy.yaml").read_text())
 
 
 def assert_accepted(rendered: str, directory: Path) -> None:

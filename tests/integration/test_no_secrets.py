@@ -198,8 +198,8 @@ async def test_a_running_mesh_shows_no_secret(stores: Stores, tmp_path: Path) ->
                 assert not secrets_in(response.text + str(response.headers)), path
     files = [path for path in (tmp_path / "mesh").rglob("*") if path.is_file()]
     assert {"mesh.log", "envoy.yaml", "gateway.log"} <= {path.name for path in files}
-    for path in files:
-        assert not secrets_in(path.read_bytes().decode(errors="replace")), path
+    for file in files:
+        assert not secrets_in(file.read_bytes().decode(errors="replace")), file
 
 
 def crash(mesh: Mesh, service: str) -> int:

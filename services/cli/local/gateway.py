@@ -10,6 +10,7 @@ import string
 from pathlib import Path
 from typing import Any, Final
 
+from services.cli.local.certificates import certificate_resource, check_certificate
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
 from services.kit.runtime.errors import StartError
@@ -22,8 +23,8 @@ BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "
 HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 ANY_HOST: Final = "*"
-# A part of the template that is left out where keys are not required.
-KEYS: Final = re.compile(r"^ *# keys: begin\n.*?^ *# keys: end\n", re.MULTILINE | re.DOTALL)
+# A part of the template that is left out where it does not apply: keys, tls or plain.
+PART: Final = re.compile(r"^ *# (keys|tls|plain): begin\n.*?^ *# \1: end\n", re.MULTILINE | re.DOTALL)
 EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
 
 
@@ -44,6 +45,11 @@ def origin_matcher(origin: str) -> dict[str, Any]:
 def admin_socket(settings: Settings) -> Path:
     """The unix socket of Envoy's admin interface, which no web page reaches."""
     return socket_directory(settings.market_dir.resolve() / "gateway") / "admin.sock"
+
+
+def certificate_path(settings: Settings) -> Path:
+    """The file that tells Envoy where the gateway's certificate is."""
+    return settings.market_dir.resolve() / "gateway" / "certificate.json"
 
 
 def methods_by_path() -> dict[str, tuple[str, ...]]:
@@ -89,13 +95,15 @@ def allowed_hosts(settings: Settings) -> tuple[str, ...]:
 
 def render_gateway(settings: Settings, template: str) -> str:
     """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
-    if not settings.requires_keys:
-        template = KEYS.sub("", template)
+    is_tls = settings.tls.cert_file is not None
+    parts = {"keys": settings.requires_keys, "tls": is_tls, "plain": not is_tls}
+    template = PART.sub(lambda match: match[0] if parts[match[1]] else "", template)
     hosts = allowed_hosts(settings)
     values: dict[str, object] = {
         "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),
         "OPENAPI": OPENAPI.path(),
         "ADMIN_SOCKET": admin_socket(settings),
+        "CERTIFICATE": certificate_path(settings),
         "ADMIN_PORT": settings.address("gateway_admin").port,
         # JSON is YAML.
         "ALLOWED_HOSTS": json.dumps([ANY_HOST] if ANY_HOST in hosts else hosts),
@@ -129,12 +137,17 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
 def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None = None) -> ProcessSpec:
     """Envoy with the rendered template, gateway/envoy.yaml unless another is given.
 
-    Its access log goes to log/gateway.log of the market's data directory.
+    Its access log goes to log/gateway.log of the market's data directory. Raises StartError when the settings'
+    certificate cannot be used.
     """
     data_dir = settings.market_dir.resolve()
     configuration = data_dir / "gateway" / "envoy.yaml"
     log_file = data_dir / "log" / "gateway.log"
     metrics = settings.address("gateway_admin")
+    tls = settings.tls
+    if tls.cert_file is not None and tls.key_file is not None:
+        # Now, rather than when the services are up; not at a restart, which the certificate of then cannot help.
+        check_certificate(tls.cert_file, tls.key_file)
 
     def prepare() -> None:
         configuration.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +155,8 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
         private_directory(socket.parent)
         # One that was killed leaves it behind.
         socket.unlink(missing_ok=True)
+        if tls.cert_file is not None and tls.key_file is not None:
+            certificate_path(settings).write_text(certificate_resource(tls.cert_file, tls.key_file))
         configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text()))
         rotate(log_file)
 

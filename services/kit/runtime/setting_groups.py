@@ -3,9 +3,9 @@
 from datetime import date as datetime_date
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 MAX_REPLAY_SPEED = 1_000_000
 Item = TypeVar("Item")
@@ -74,6 +74,24 @@ class FlatFileSettings(Group):
     s3_region: str = Field(default="us-east-1", description="TRADEUL_FLAT_FILES_S3_REGION: its region")
     s3_key: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_KEY: its access key")
     s3_secret: str = Field(default="", repr=False, description="TRADEUL_FLAT_FILES_S3_SECRET: its secret key")
+
+
+class TlsSettings(Group):
+    """The gateway's certificate; without one it speaks plain HTTP."""
+
+    prefix = "TRADEUL_TLS_"
+
+    cert_file: Path | None = Field(
+        default=None,
+        description="TRADEUL_TLS_CERT_FILE: the gateway's certificate and intermediate ones, PEM; none = plain HTTP",
+    )
+    key_file: Path | None = Field(default=None, description="TRADEUL_TLS_KEY_FILE: its private key, PEM, not encrypted")
+
+    @model_validator(mode="after")
+    def _check_both(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("expected TRADEUL_TLS_CERT_FILE and TRADEUL_TLS_KEY_FILE, was only one of them")
+        return self
 
 
 class SimSettings(Group):

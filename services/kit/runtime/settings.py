@@ -36,6 +36,7 @@ from services.kit.runtime.setting_groups import (
     PolygonSettings,
     ReplaySettings,
     SimSettings,
+    TlsSettings,
 )
 from services.modules import GATEWAY_ADMIN_PORT, GATEWAY_PORT, MODULES
 
@@ -167,6 +168,7 @@ class Settings(BaseModel):
         default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port a service binds and is found at"
     )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
     sim: SimSettings = Field(default_factory=SimSettings)
     fmp: FmpSettings = Field(default_factory=FmpSettings)
     flat_files: FlatFileSettings = Field(default_factory=FlatFileSettings)

@@ -1,0 +1,191 @@
+"""TLS at the gateway: the real Envoy with certificates of an authority of the tests' own, and with wrong ones."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import httpx
+import pytest
+import pytest_asyncio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.cli.local.certificates import check_certificate
+from services.health.service import HealthService
+from services.kit.rpc.server import Host
+from services.kit.runtime.errors import SettingsError, StartError
+from services.kit.runtime.settings import Settings
+from tests.support.certificates import Authority, Pair, new_key, openssl
+from tests.support.door import Door, door_settings
+
+NAMES = "DNS:localhost,IP:127.0.0.1"
+PAST = {"start": "20200101000000Z", "end": "20200201000000Z"}
+FUTURE = {"start": "20490101000000Z", "end": "20490201000000Z"}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ca")
+
+
+@pytest.fixture
+def pair(authority: Authority) -> Pair:
+    return authority.certificate("gateway", NAMES)
+
+
+@pytest_asyncio.fixture
+async def door(tmp_path: Path, pair: Pair) -> AsyncIterator[Door]:
+    settings = door_settings(tmp_path / "data", tls(pair))
+    host = Host(HealthService(settings))
+    await host.start()
+    try:
+        async with Door(settings) as door:
+            yield door
+    finally:
+        await host.stop()
+
+
+def tls(pair: Pair) -> dict[str, str]:
+    return {"TRADEUL_TLS_CERT_FILE": str(pair.certificate), "TRADEUL_TLS_KEY_FILE": str(pair.key)}
+
+
+def handshake(address: str, context: ssl.SSLContext, name: str = "localhost") -> tuple[str | None, str | None, bytes]:
+    """Returns the version, the protocol of ALPN and the certificate."""
+    host, _, port = address.partition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=name) as wrapped,
+    ):
+        return wrapped.version(), wrapped.selected_alpn_protocol(), wrapped.getpeercert(binary_form=True) or b""
+
+
+def trusting(authority: Authority) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(authority.pair.certificate))
+
+
+async def test_rest_and_grpc_over_tls(door: Door, authority: Authority) -> None:
+    async with httpx.AsyncClient(base_url=f"https://{door.address}", verify=trusting(authority)) as client:
+        response = await client.get("/openapi.json")
+        assert response.status_code == httpx.codes.OK
+        # A page of the gateway's own host, which a browser calls https.
+        write = {"origin": f"https://{door.address}", "content-type": "application/json"}
+        response = await client.post("/api/v1/filters", headers=write, json={})
+        assert response.status_code not in (403, 421), response.text
+    credentials = grpc.ssl_channel_credentials(authority.pair.certificate.read_bytes())
+    async with grpc.aio.secure_channel(door.address, credentials) as channel:
+        try:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        except grpc.aio.AioRpcError as error:
+            # Only the health service runs behind this gateway; what matters is that the gateway answered.
+            assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
+            assert "handshake" not in str(error.details()).lower()
+
+
+async def test_versions_and_protocols(door: Door, authority: Authority) -> None:
+    context = trusting(authority)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    version, protocol, _ = await asyncio.to_thread(handshake, door.address, context)
+    assert (version, protocol) == ("TLSv1.3", "h2")
+    context.set_alpn_protocols(["http/1.1"])
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    version, protocol, _ = await asyncio.to_thread(handshake, door.address, context)
+    assert (version, protocol) == ("TLSv1.2", "http/1.1")
+    old = trusting(authority)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError):
+        await asyncio.to_thread(handshake, door.address, old)
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.TransportError):
+            await client.get(f"http://{door.address}/openapi.json")
+
+
+async def test_clients_refuse_another_authority_and_another_name(
+    door: Door, authority: Authority, tmp_path: Path
+) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer certificate"):
+        await asyncio.to_thread(handshake, door.address, trusting(Authority(tmp_path, "other")))
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        await asyncio.to_thread(handshake, door.address, trusting(authority), "scanner.example.com")
+
+
+async def test_a_replaced_certificate_is_used_without_a_restart(door: Door, authority: Authority, pair: Pair) -> None:
+    _, _, before = await asyncio.to_thread(handshake, door.address, trusting(authority))
+    renewed = authority.certificate("renewed", NAMES)
+    expected = ssl.PEM_cert_to_DER_cert(renewed.certificate.read_text())
+    assert before != expected
+    # Between the two renames they do not match, and the old ones stay in use.
+    renewed.key.replace(pair.key)
+    renewed.certificate.replace(pair.certificate)
+    async with asyncio.timeout(20):
+        while (await asyncio.to_thread(handshake, door.address, trusting(authority)))[2] != expected:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("no certificate", "TRADEUL_TLS_CERT_FILE: expected a file that can be read, was {folder}/nothing: No such"),
+        ("no key", "TRADEUL_TLS_KEY_FILE: expected a file that can be read, was {folder}/nothing: No such file"),
+        ("text", "TRADEUL_TLS_CERT_FILE: expected a certificate in PEM, was {folder}/text"),
+        ("text as key", "TRADEUL_TLS_KEY_FILE: expected a private key in PEM, was {folder}/text"),
+        (
+            "other key",
+            "TRADEUL_TLS_KEY_FILE: expected the key of {folder}/gateway.crt, was that of another",
+        ),
+        ("encrypted", "TRADEUL_TLS_KEY_FILE: expected a private key that is not encrypted"),
+        ("expired", "TRADEUL_TLS_CERT_FILE: expected a valid certificate, but {folder}/expired.crt has expired"),
+        ("future", "TRADEUL_TLS_CERT_FILE: expected a valid certificate, but {folder}/future.crt is not valid yet"),
+        ("client's", "TRADEUL_TLS_CERT_FILE: expected a valid certificate, but {folder}/client.crt is refused by"),
+    ],
+)
+def test_each_wrong_certificate_is_one_line(
+    wrong: str, words: str, authority: Authority, pair: Pair, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("no PEM")
+    match wrong:
+        case "no certificate":
+            pair = Pair(tmp_path / "nothing", pair.key)
+        case "no key":
+            pair = Pair(pair.certificate, tmp_path / "nothing")
+        case "text":
+            pair = Pair(tmp_path / "text", pair.key)
+        case "text as key":
+            pair = Pair(pair.certificate, tmp_path / "text")
+        case "other key":
+            pair = Pair(pair.certificate, authority.pair.key)
+        case "encrypted":
+            encrypted = tmp_path / "encrypted"
+            openssl("ec", "-aes256", "-in", str(pair.key), "-passout", "pass:hunter2", "-out", str(encrypted))
+            pair = Pair(pair.certificate, encrypted)
+        case "expired":
+            pair = authority.certificate("expired", NAMES, **PAST)
+        case "future":
+            pair = authority.certificate("future", NAMES, **FUTURE)
+        case "client's":
+            pair = authority.certificate("client", NAMES, usage="clientAuth")
+    with pytest.raises(StartError) as raised:
+        Door(door_settings(tmp_path / "data", tls(pair)))
+    (line,) = str(raised.value).splitlines()
+    assert line.startswith(words.format(folder=tmp_path))
+
+
+def test_a_good_certificate_passes(pair: Pair, tmp_path: Path) -> None:
+    check_certificate(*pair)
+    # One that nobody else signed, too: that is its clients' business.
+    own = Pair(tmp_path / "own.crt", tmp_path / "own.key")
+    openssl(
+        *("req", "-x509", *new_key(own.key), "-days", "2", "-subj", "/CN=own", "-addext", f"subjectAltName={NAMES}"),
+        *("-out", str(own.certificate)),
+    )
+    check_certificate(*own)
+
+
+def test_both_files_or_none(pair: Pair) -> None:
+    for name, value in tls(pair).items():
+        with pytest.raises(SettingsError, match="expected TRADEUL_TLS_CERT_FILE and TRADEUL_TLS_KEY_FILE"):
+            Settings.load({name: value})
