@@ -3,18 +3,25 @@
     .tradeul/simulator/{postgres,redis,journal,sequencer.epoch,flat,replay,gateway,log,lock}
     .tradeul/vendor/...
 
+Directories that are made here are closed to other users, and those that others may change are reported.
+
 Earlier versions kept both markets' data in `.tradeul` itself, without noting whose they were: `tradeul adopt-data`
 assigns them before they are used again.
 """
 
 import contextlib
 import fcntl
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from services.cli.local.embedded import is_postgres_another_user
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
+
+log = get_logger(__name__)
 
 # What is kept from run to run. Logs and the gateway's configuration are created each time.
 KEPT: Final = ("postgres", "redis", "journal", "sequencer.epoch", "flat", "replay")
@@ -54,11 +61,30 @@ def adopt(data_dir: Path, market: str) -> list[str]:
     return found
 
 
+def make_private(directory: Path) -> None:
+    """Makes the market's directory and the one above it for this user only; warns of those that others may change.
+
+    Where PostgreSQL has to run as another user, that one may pass through.
+    """
+    for each in (directory.parent, directory):
+        try:
+            each.mkdir(mode=0o711 if is_postgres_another_user() else 0o700, parents=True)
+        except FileExistsError:
+            mode = each.stat().st_mode
+            # Of a sticky one, such as /tmp, each user may change only what is their own.
+            if mode & 0o022 and not mode & stat.S_ISVTX:
+                log.warning(
+                    "other users may change the data of this mesh: chmod go-w",
+                    directory=str(each.resolve()),
+                    mode=f"{stat.S_IMODE(mode):04o}",
+                )
+
+
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Holds the directory; raises StartError when another mesh does, or when it cannot be made or written."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         lock = (directory / "lock").open("a")
     except OSError as error:
         raise StartError(

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -26,6 +27,8 @@ log = get_logger(__name__)
 def serve(names: tuple[str, ...]) -> None:
     """Run the named services in this process until SIGTERM or Ctrl-C."""
     modules = in_order(names)
+    # What a service writes, such as the journal, is for this user only.
+    os.umask(0o077)
     settings = Settings.load()
     configure(settings, "+".join(module.name for module in modules))
     import uvloop

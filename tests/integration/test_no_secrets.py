@@ -198,6 +198,9 @@ async def test_a_running_mesh_shows_no_secret(stores: Stores, tmp_path: Path) ->
                 assert not secrets_in(response.text + str(response.headers)), path
     files = [path for path in (tmp_path / "mesh").rglob("*") if path.is_file()]
     assert {"mesh.log", "envoy.yaml", "gateway.log"} <= {path.name for path in files}
+    kept = [file for file in files if "journal" in file.parts or file.name == "sequencer.epoch"]
+    assert kept
+    assert not [file for file in kept if file.stat().st_mode & 0o077]
     for file in files:
         assert not secrets_in(file.read_bytes().decode(errors="replace")), file
 

@@ -27,6 +27,8 @@ from services.kit.runtime.workers import SAME, dying_with_us
 # sun_path holds 108 bytes; the longest name put below a directory is ".s.PGSQL.5432.lock".
 LONGEST_SOCKET_DIRECTORY: Final = 85
 DATABASE: Final = "tradeul"
+# Who root's PostgreSQL is.
+UNPRIVILEGED: Final = "nobody"
 READY_TIMEOUT_SECONDS: Final = 2.0
 
 
@@ -138,6 +140,20 @@ def _namespaces_work(identity: str) -> bool:
     return subprocess.run(command, check=False, capture_output=True, env=without_settings(os.environ)).returncode == 0
 
 
+def is_postgres_another_user() -> bool:
+    """True if PostgreSQL, which refuses to be root, has to be another user in all that it does."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        return not _namespaces_work(_namespace_of(pwd.getpwnam(UNPRIVILEGED)))
+    except KeyError:
+        return False
+
+
+def _namespace_of(user: pwd.struct_passwd) -> str:
+    return f"namespace:{user.pw_uid}:{user.pw_gid}"
+
+
 def _may_pass(path: Path) -> bool:
     """True if every user may reach `path`."""
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
@@ -154,11 +170,11 @@ def postgres_identity(data: Path) -> str:
     if os.geteuid() != 0:
         return SAME
     try:
-        user = pwd.getpwnam("nobody")
+        user = pwd.getpwnam(UNPRIVILEGED)
     except KeyError as error:
         raise StartError("expected to be run by an ordinary user, was root (PostgreSQL refuses root)") from error
     owner = data.stat().st_uid if data.exists() else 0
-    if owner == 0 and _namespaces_work(identity := f"namespace:{user.pw_uid}:{user.pw_gid}"):
+    if owner == 0 and _namespaces_work(identity := _namespace_of(user)):
         return identity
     if owner != 0:
         return f"{owner}:{data.stat().st_gid}"
