@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import math
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final, cast
 
 import grpc.aio
@@ -17,10 +17,12 @@ from services.kit.runtime.errors import (
     INVALID_POSITION,
     INVALID_REQUEST,
     UNKNOWN_LIST,
+    ServiceError,
 )
 from services.market.dates import trading_date
 from services.market.symbols import known_form
-from services.scanner.core import field_definitions, list_definitions
+from services.scanner.core import SCAN, field_definitions, list_definitions
+from services.scanner.list_events import ListEvents, last_event_position, retry_later
 from services.scanner.list_hub import ListHub
 from services.scanner.list_stream import ListSubscription
 
@@ -44,6 +46,7 @@ class ScannerServicer:
         self._core = hub.core
         self._lists = list_definitions(list(hub.core.definitions.values()))
         self._fields = field_definitions()
+        self._events = ListEvents()
 
     async def ListLists(self, _: scanner_pb2.ListListsRequest, __: Context) -> scanner_pb2.ListListsResponse:
         return self._lists
@@ -112,6 +115,13 @@ class ScannerServicer:
         with self._scan(request) as subscription:
             await write_all(subscription.messages(), context)
 
+    async def WatchListEvents(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
+        position = last_event_position(context)
+        await self._write_events(request.list, lambda: self._list(request, position), context, resumable=True)
+
+    async def WatchScanEvents(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
+        await self._write_events(SCAN, lambda: self._scan(request), context, resumable=False)
+
     async def SubscribeList(self, incoming: AsyncIterator[scanner_pb2.SubscribeListRequest], context: Context) -> None:
         """Acks change nothing here: HTTP/2 sets the pace, and a subscriber that is behind gets conflated deltas."""
         first = await first_request(incoming, ("open", "open_scan"))
@@ -123,9 +133,19 @@ class ScannerServicer:
         spec = self._core.definitions[known_list(request.list, self._core.definitions)]
         return spec.name, rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
 
-    def _list(self, request: scanner_pb2.WatchListRequest) -> Subscribed:
+    async def _write_events(
+        self, name: str, subscribe: Callable[[], Subscribed], context: Context, *, resumable: bool
+    ) -> None:
+        try:
+            with subscribe() as subscription:
+                await write_all(self._events.messages(name, subscription, resumable=resumable), context)
+        except ServiceError as error:
+            await context.write(retry_later(error, context))
+
+    def _list(self, request: scanner_pb2.WatchListRequest, position: Position | None = None) -> Subscribed:
+        """A subscription after `position`, otherwise after the request's."""
         name = known_list(request.list, self._core.definitions)
-        position = resume_position(request.epoch, request.sequence)
+        position = position or resume_position(request.epoch, request.sequence)
         return self._hub.list_subscription(name, position, interval_ms(request.min_interval_ms))
 
     def _scan(self, request: scanner_pb2.WatchScanRequest) -> Subscribed:

@@ -1,6 +1,8 @@
 """Other languages at the public door, with nothing but the published protos: gRPC-Web in Chromium, gRPC in Node."""
 
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,7 +16,7 @@ from playwright.async_api import Error as PageError
 from playwright.async_api import Page, async_playwright
 
 from tests.support import javascript
-from tests.support.mesh import Mesh
+from tests.support.mesh import Mesh, service_pids
 from tools import protogen
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(420)]
@@ -131,6 +133,25 @@ async def test_browser_errors_have_their_details(mesh: Mesh, site: Site, page: P
 async def test_browser_server_sent_events(mesh: Mesh, site: Site, page: Page) -> None:
     url = f"{mesh.url}/api/v1/scanner/lists/filtered:watch"
     assert await call(page, site.inside, "events", url, 4) == ["opened", "snapshot", "current", "delta"]
+
+
+async def test_an_event_source_outlives_the_scanner(mesh: Mesh, site: Site, page: Page) -> None:
+    """kill -9: it reconnects by itself, through the time without a scanner, and misses no change."""
+    assert mesh.process is not None
+    await call(page, site.inside, "keepFollowing", f"{mesh.url}/api/v1/scanner/lists/filtered:watch")
+    await page.wait_for_function("received.kinds.filter((kind) => kind === 'delta').length >= 3")
+    (pid,) = service_pids(mesh.process.pid, "scanner")
+    os.kill(pid, signal.SIGKILL)
+    await page.wait_for_function("received.errors > 0")
+    deltas = "received.kinds.slice(received.kinds.lastIndexOf('opened')).filter((kind) => kind === 'delta').length"
+    await page.wait_for_function(
+        f"received.kinds.filter((kind) => kind === 'opened').length >= 2 && {deltas} >= 5", timeout=60_000
+    )
+    received = await page.evaluate("received")
+    assert "given up" not in received["kinds"]
+    assert all(received["ids"])
+    # What the restarted scanner does not hold comes as a reset and a snapshot, which is no hole.
+    assert received["holes"] == []
 
 
 async def test_pages_of_other_origins_are_not_let_in(mesh: Mesh, site: Site, page: Page) -> None:

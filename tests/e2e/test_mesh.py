@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -25,7 +24,7 @@ from tradeul.v1 import market_session_pb2, market_session_pb2_grpc, scanner_pb2,
 
 from services.kit.lists.list_client import ListCopy, follow_list
 from services.kit.runtime.packaged import checkout
-from tests.support.mesh import TRADEUL, Mesh, processes_below
+from tests.support.mesh import TRADEUL, Mesh, service_pids
 
 SYMBOLS = 400
 START = "2026-03-10T09:45:00"
@@ -351,16 +350,3 @@ async def test_kill_9_of_any_service_heals(mesh: Mesh, client: httpx.AsyncClient
             while (await client.get("/api/v1/scanner/lists/filtered")).json().get("timestamp", before) <= before:
                 await asyncio.sleep(0.1)
         assert (await client.get("/api/v1/scanner/status")).json()["position"]["epoch"] == epoch
-
-
-def service_pids(parent: int, module: str) -> set[int]:
-    """The processes below `parent` that serve `module`."""
-    found = set()
-    for pid in processes_below(parent):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if b"serve" in words and module.encode() in words:
-            found.add(pid)
-    return found

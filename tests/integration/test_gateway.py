@@ -120,10 +120,22 @@ async def events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
     """The events of a stream of server-sent events."""
     assert answer.status_code == 200, await answer.aread()
     assert answer.headers["content-type"] == "text/event-stream"
+    async for event in whole_events(answer):
+        yield json.loads(event["data"])
+
+
+async def whole_events(answer: httpx.Response) -> AsyncIterator[dict[str, str]]:
+    """The events with all their fields, each of which is one line."""
+    event: dict[str, str] = {}
     async for line in answer.aiter_lines():
-        assert line == "" or line.startswith("data: ")
         if line:
-            yield json.loads(line.removeprefix("data: "))
+            field, value = line.split(": ", 1)
+            assert field in ("id", "retry", "data")
+            assert field not in event
+            event[field] = value
+        else:
+            yield event
+            event = {}
 
 
 def check_error(answer: httpx.Response, status: int, reason: errors.Reason) -> dict[str, Any]:
@@ -204,6 +216,59 @@ async def test_a_list_as_server_sent_events(behind: Behind, door: Door) -> None:
     assert (delta["previous_sequence"], delta["sequence"], delta["change_count"]) == (1, 2, 1)
     assert delta["deltas"][0]["action"] == "ADD"
     assert delta["deltas"][0]["data"]["price"] == 101
+
+
+async def test_events_have_the_position_from_which_they_are_resumed(behind: Behind, door: Door) -> None:
+    path = "/api/v1/scanner/lists/filtered:watch"
+    async with door.client.stream("GET", path) as answer:
+        assert answer.headers["x-accel-buffering"] == "no"
+        stream = whole_events(answer)
+        opened, snapshot, current = [await anext(stream) for _ in range(3)]
+        assert (opened["retry"], "id" in opened, "id" in current) == ("1000", False, False)
+        assert snapshot["id"] == f"{EPOCH}/1"
+        behind.sequencer.trade({"S04": 101.0})
+        assert (await anext(stream))["id"] == f"{EPOCH}/2"
+    behind.sequencer.trade({"S05": 101.0})
+    await behind.until_applied()
+    # An EventSource keeps the URL of its first request, and its position goes before that of the URL.
+    resumed = {"last-event-id": f"{EPOCH}/2"}
+    async with door.client.stream("GET", f"{path}?epoch={EPOCH}&sequence=1", headers=resumed) as answer:
+        resuming = events(answer)
+        first, delta, last = [await anext(resuming) for _ in range(3)]
+        assert (delta["delta"]["previous_sequence"], delta["delta"]["sequence"]) == (2, 3)
+        assert ("opened" in first, "current" in last) == (True, True)
+
+
+async def test_an_event_id_of_another_epoch_is_reset(door: Door) -> None:
+    path = "/api/v1/scanner/lists/filtered:watch"
+    async with door.client.stream("GET", path, headers={"last-event-id": "5/7"}) as answer:
+        stream = whole_events(answer)
+        _, reset, snapshot = [await anext(stream) for _ in range(3)]
+        assert "id" not in reset
+        assert "5/7" in json.loads(reset["data"])["reset"]["reason"]
+        assert snapshot["id"] == f"{EPOCH}/1"
+
+
+@pytest.mark.parametrize("wrong", ["5", "5/", "0/1", "5/4294967296", "5/7/9", "five/7", "-5/7"])
+async def test_a_wrong_event_id_is_named(door: Door, wrong: str) -> None:
+    path = "/api/v1/scanner/lists/filtered:watch"
+    answer = await door.client.get(path, headers={"last-event-id": wrong, "accept": "text/event-stream"})
+    body = check_error(answer, 400, errors.INVALID_POSITION)
+    assert f"'{wrong}'" in body["message"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/scanner/lists/filtered:watch?min_interval_ms=5", "/api/v1/scanner/scans:watch", "/api/v1/session:watch"],
+)
+async def test_an_event_source_reconnects_when_the_service_is_down(behind: Behind, door: Door, path: str) -> None:
+    """It gives up at 503; others are told."""
+    await behind.hosts["market_session" if "session" in path else "scanner"].stop()
+    answer = await door.client.get(path, headers={"accept": "text/event-stream", "origin": ORIGIN})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    assert answer.text == "retry: 1000\n\n"
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    check_error(await door.client.get(path), 503, errors.SERVICES_NOT_SERVING)
 
 
 @pytest.mark.parametrize("space", ["%20", "+"])

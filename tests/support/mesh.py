@@ -49,6 +49,19 @@ def processes_below(pid: int) -> set[int]:
     return found
 
 
+def service_pids(parent: int, module: str) -> set[int]:
+    """The processes below `parent` that serve `module`."""
+    found = set()
+    for pid in processes_below(parent):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"serve" in words and module.encode() in words:
+            found.add(pid)
+    return found
+
+
 class Mesh:
     """`async with Mesh(data_dir, environment)`: running and healthy inside, gone without a trace after.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2
 
 from services.kit.lists.definitions import load_lists
+from services.kit.lists.list_json import list_delta_json
 from services.kit.rpc.ring import Position
 from services.scanner.core import ScannerCore
 from tests.support.tape import Tape, apply_next
@@ -65,6 +67,22 @@ def test_the_other_answers(core: ScannerCore) -> None:
     assert body(core.filtered_body(2)) == plain(filtered)
     query = ("price > 100", "price desc", 2)
     assert body(core.query_body(*query)) == plain(scanner_pb2.RankedList.FromString(core.query(*query)))
+
+
+def test_deltas(core: ScannerCore, tape: Tape) -> None:
+    actions = set()
+    for number, prices in enumerate(({"S05": 101.0}, {"S01": 100.5, "S05": 109.0}, {"S02": 95.0, "S06": 130.0})):
+        applied = apply_next(core, tape.trades(prices), tape.watermark(number + 2.0))
+        for update in chain(*applied):
+            expected = scanner_pb2.ListDelta.FromString(update.delta)
+            actions |= {change.action for change in expected.deltas}
+            assert json.loads(list_delta_json(update.list, update.delta)) == plain(expected)
+    assert actions == {
+        scanner_pb2.ListChange.ADD,
+        scanner_pb2.ListChange.REMOVE,
+        scanner_pb2.ListChange.RERANK,
+        scanner_pb2.ListChange.UPDATE,
+    }
 
 
 def test_an_answer_is_made_once_until_the_next_frame(core: ScannerCore, tape: Tape) -> None:

@@ -69,6 +69,27 @@ export async function follow(baseUrl, list, matches) {
   return { kinds: kinds.slice(0, 4), matched, rows: copy.rows.size };
 }
 
+// Follows a list with an EventSource; what it has received so far is in window.received. `holes` are changes it missed.
+export function keepFollowing(url) {
+  const received = { kinds: [], ids: [], holes: [], errors: 0, sequence: null };
+  window.received = received;
+  const source = new EventSource(url);
+  source.onmessage = ({ data, lastEventId }) => {
+    const [[kind, message]] = Object.entries(JSON.parse(data));
+    received.kinds.push(kind);
+    if (kind !== "snapshot" && kind !== "delta") return;
+    if (kind === "delta" && message.previous_sequence !== received.sequence) {
+      received.holes.push([received.sequence, message.previous_sequence]);
+    }
+    received.sequence = message.sequence;
+    received.ids.push(lastEventId === `${message.epoch}/${message.sequence}`);
+  };
+  source.onerror = () => {
+    received.errors += 1;
+    if (source.readyState === EventSource.CLOSED) received.kinds.push("given up");
+  };
+}
+
 // The same list as server-sent events: the kinds of the first ones.
 export function events(url, count) {
   return new Promise((resolve, reject) => {

@@ -56,6 +56,11 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.FromString,
                 _registered_method=True)
+        self.WatchListEvents = channel.unary_stream(
+                '/tradeul.v1.ScannerService/WatchListEvents',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.SubscribeList = channel.stream_stream(
                 '/tradeul.v1.ScannerService/SubscribeList',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.SubscribeListRequest.SerializeToString,
@@ -96,6 +101,11 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.FromString,
                 _registered_method=True)
+        self.WatchScanEvents = channel.unary_stream(
+                '/tradeul.v1.ScannerService/WatchScanEvents',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
         self.GetTickerRow = channel.unary_unary(
                 '/tradeul.v1.ScannerService/GetTickerRow',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.SerializeToString,
@@ -131,8 +141,8 @@ class ScannerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetListJson(self, request, context):
-        """GetList as JSON. The gateway calls the four `...Json` methods for REST, so that
-        the scanner encodes each list once per position for all clients.
+        """GetList as JSON. The gateway calls the `...Json` and `...Events` methods for
+        REST, so that the scanner encodes each list once per position for all clients.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +150,15 @@ class ScannerServiceServicer:
 
     def WatchList(self, request, context):
         """Streams a list: a snapshot, then its changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchListEvents(self, request, context):
+        """WatchList as server-sent events, encoded once for all clients: `data` is a
+        WatchListResponse as JSON, `id` the list position from which a client that
+        sends it as Last-Event-ID resumes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,6 +221,13 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchScanEvents(self, request, context):
+        """WatchScan as server-sent events; without `id`, since a scan cannot be resumed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTickerRow(self, request, context):
         """Returns one symbol's current row, whether or not it is in a list. The gateway
         offers it as TickerService.GetTicker.
@@ -247,6 +273,11 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.SerializeToString,
             ),
+            'WatchListEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchListEvents,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
             'SubscribeList': grpc.stream_stream_rpc_method_handler(
                     servicer.SubscribeList,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.SubscribeListRequest.FromString,
@@ -286,6 +317,11 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     servicer.WatchScan,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.SerializeToString,
+            ),
+            'WatchScanEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchScanEvents,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'GetTickerRow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTickerRow,
@@ -411,6 +447,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/WatchList',
             tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.SerializeToString,
             tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/WatchListEvents',
+            tradeul_dot_v1_dot_scanner__pb2.WatchListRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,
@@ -627,6 +690,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/WatchScan',
             tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.SerializeToString,
             tradeul_dot_v1_dot_scanner__pb2.WatchListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchScanEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/WatchScanEvents',
+            tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

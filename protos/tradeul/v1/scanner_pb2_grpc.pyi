@@ -38,11 +38,16 @@ class ScannerServiceStub:
     GetList: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _scanner_pb2.RankedList]
     """Returns a list with its current rows."""
     GetListJson: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _httpbody_pb2.HttpBody]
-    """GetList as JSON. The gateway calls the four `...Json` methods for REST, so that
-    the scanner encodes each list once per position for all clients.
+    """GetList as JSON. The gateway calls the `...Json` and `...Events` methods for
+    REST, so that the scanner encodes each list once per position for all clients.
     """
     WatchList: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _scanner_pb2.WatchListResponse]
     """Streams a list: a snapshot, then its changes."""
+    WatchListEvents: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _httpbody_pb2.HttpBody]
+    """WatchList as server-sent events, encoded once for all clients: `data` is a
+    WatchListResponse as JSON, `id` the list position from which a client that
+    sends it as Last-Event-ID resumes.
+    """
     SubscribeList: _grpc.StreamStreamMultiCallable[_scanner_pb2.SubscribeListRequest, _scanner_pb2.WatchListResponse]
     """WatchList and WatchScan for clients that can send: open, ack, cancel."""
     GetGappers: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetGappersRequest, _scanner_pb2.Gappers]
@@ -61,6 +66,8 @@ class ScannerServiceStub:
     """QueryScan as JSON."""
     WatchScan: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]
     """Streams a custom scan: a snapshot, then its changes."""
+    WatchScanEvents: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _httpbody_pb2.HttpBody]
+    """WatchScan as server-sent events; without `id`, since a scan cannot be resumed."""
     GetTickerRow: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetTickerRowRequest, _ticker_row_pb2.TickerRow]
     """Returns one symbol's current row, whether or not it is in a list. The gateway
     offers it as TickerService.GetTicker.
@@ -78,11 +85,16 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     GetList: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _scanner_pb2.RankedList]  # type: ignore[assignment]
     """Returns a list with its current rows."""
     GetListJson: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetListRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetList as JSON. The gateway calls the four `...Json` methods for REST, so that
-    the scanner encodes each list once per position for all clients.
+    """GetList as JSON. The gateway calls the `...Json` and `...Events` methods for
+    REST, so that the scanner encodes each list once per position for all clients.
     """
     WatchList: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """Streams a list: a snapshot, then its changes."""
+    WatchListEvents: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """WatchList as server-sent events, encoded once for all clients: `data` is a
+    WatchListResponse as JSON, `id` the list position from which a client that
+    sends it as Last-Event-ID resumes.
+    """
     SubscribeList: _aio.StreamStreamMultiCallable[_scanner_pb2.SubscribeListRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """WatchList and WatchScan for clients that can send: open, ack, cancel."""
     GetGappers: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetGappersRequest, _scanner_pb2.Gappers]  # type: ignore[assignment]
@@ -101,6 +113,8 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """QueryScan as JSON."""
     WatchScan: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """Streams a custom scan: a snapshot, then its changes."""
+    WatchScanEvents: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """WatchScan as server-sent events; without `id`, since a scan cannot be resumed."""
     GetTickerRow: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetTickerRowRequest, _ticker_row_pb2.TickerRow]  # type: ignore[assignment]
     """Returns one symbol's current row, whether or not it is in a list. The gateway
     offers it as TickerService.GetTicker.
@@ -133,8 +147,8 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scanner_pb2.GetListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """GetList as JSON. The gateway calls the four `...Json` methods for REST, so that
-        the scanner encodes each list once per position for all clients.
+        """GetList as JSON. The gateway calls the `...Json` and `...Events` methods for
+        REST, so that the scanner encodes each list once per position for all clients.
         """
 
     @_abc_1.abstractmethod
@@ -144,6 +158,17 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scanner_pb2.WatchListResponse], _abc.AsyncIterator[_scanner_pb2.WatchListResponse]]:
         """Streams a list: a snapshot, then its changes."""
+
+    @_abc_1.abstractmethod
+    def WatchListEvents(
+        self,
+        request: _scanner_pb2.WatchListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """WatchList as server-sent events, encoded once for all clients: `data` is a
+        WatchListResponse as JSON, `id` the list position from which a client that
+        sends it as Last-Event-ID resumes.
+        """
 
     @_abc_1.abstractmethod
     def SubscribeList(
@@ -210,6 +235,14 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scanner_pb2.WatchListResponse], _abc.AsyncIterator[_scanner_pb2.WatchListResponse]]:
         """Streams a custom scan: a snapshot, then its changes."""
+
+    @_abc_1.abstractmethod
+    def WatchScanEvents(
+        self,
+        request: _scanner_pb2.WatchScanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """WatchScan as server-sent events; without `id`, since a scan cannot be resumed."""
 
     @_abc_1.abstractmethod
     def GetTickerRow(

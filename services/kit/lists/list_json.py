@@ -4,7 +4,7 @@ No row becomes a Python object, and none is made into JSON twice. A row is its *
 members of its object but for the rank) and its rank, as fastcore.row_json reads them.
 """
 
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from google.api import httpbody_pb2
@@ -22,7 +22,9 @@ _RERANK: Final = int(scanner_pb2.ListChange.RERANK)
 _UPDATE: Final = int(scanner_pb2.ListChange.UPDATE)
 _RANKED_POSITION: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["position"].number
 _RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
-_CONTENT_TYPE: Final = httpbody_pb2.HttpBody(content_type="application/json").SerializeToString()
+_DELTA_POSITION: Final = scanner_pb2.ListDelta.DESCRIPTOR.fields_by_name["position"].number
+_JSON: Final = httpbody_pb2.HttpBody(content_type="application/json").SerializeToString()
+_EVENTS: Final = httpbody_pb2.HttpBody(content_type="text/event-stream").SerializeToString()
 _DATA: Final = httpbody_pb2.HttpBody.DESCRIPTOR.fields_by_name["data"].number
 
 
@@ -45,15 +47,38 @@ def _row(rank: int, members: bytes) -> bytes:
 
 def http_body(json: bytes) -> bytes:
     """An encoded google.api.HttpBody with this JSON, which Envoy's transcoder passes on untouched."""
-    return b"".join((_CONTENT_TYPE, wrap(_DATA, json)))
+    return b"".join((_JSON, wrap(_DATA, json)))
 
 
-def ranked_list_json(name: str, message: bytes) -> bytes:
+def events_body(text: bytes) -> bytes:
+    """An encoded google.api.HttpBody with this part of a stream of server-sent events."""
+    return b"".join((_EVENTS, wrap(_DATA, text)))
+
+
+def ranked_list_json(name: str, message: bytes | memoryview) -> bytes:
     """An encoded RankedList called `name`."""
     epoch, sequence, timestamp, rows = read_ranked_list(message)
     head = b'{"list":%b,"epoch":%d,"sequence":%d,"rows":[' % (text_json(name), epoch, sequence)
-    tail = b'],"count":%d%b%b}' % (len(rows), _timestamp(timestamp), _position(message))
+    tail = b'],"count":%d%b%b}' % (len(rows), _timestamp(timestamp), _position(message, _RANKED_POSITION))
     return b"".join((head, _rows(rows), tail))
+
+
+def list_delta_json(name: str, message: bytes | memoryview) -> bytes:
+    """An encoded ListDelta of the list called `name`."""
+    epoch, previous, sequence, timestamp, changes = read_list_delta(message)
+    head = b'{"list":%b,"epoch":%d,"previous_sequence":%d,"sequence":%d,"deltas":['
+    tail = b'],"change_count":%d%b%b}' % (len(changes), _timestamp(timestamp), _position(message, _DELTA_POSITION))
+    body = b",".join([_list_change(*change) for change in changes])
+    return b"".join((head % (text_json(name), epoch, previous, sequence), body, tail))
+
+
+def _list_change(action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
+    name = scanner_pb2.ListChange.Action.Name(cast("scanner_pb2.ListChange.Action.ValueType", action)).encode()
+    if action == _REMOVE:
+        return b'{"action":"%b","symbol":%b}' % (name, symbol)
+    if action == _RERANK:
+        return b'{"action":"%b","symbol":%b,"old_rank":%d,"new_rank":%d}' % (name, symbol, old_rank, rank)
+    return b'{"action":"%b","symbol":%b,"rank":%d,"data":%b}' % (name, symbol, rank, _row(rank, members))
 
 
 def filtered_json(message: bytes) -> bytes:
@@ -67,7 +92,7 @@ def gappers_json(up: bytes, down: bytes) -> bytes:
     _, _, timestamp, rows_up = read_ranked_list(up)
     _, _, _, rows_down = read_ranked_list(down)
     count = len(rows_up) + len(rows_down)
-    tail = b'],"count":%d%b%b}' % (count, _timestamp(timestamp), _position(up))
+    tail = b'],"count":%d%b%b}' % (count, _timestamp(timestamp), _position(up, _RANKED_POSITION))
     return b"".join((b'{"gappers_up":[', _rows(rows_up), b'],"gappers_down":[', _rows(rows_down), tail))
 
 
@@ -85,10 +110,10 @@ def _timestamp(timestamp: bytes) -> bytes:
     return b',"timestamp":' + timestamp if timestamp else b""
 
 
-def _position(message: bytes) -> bytes:
+def _position(message: bytes | memoryview, wanted: int) -> bytes:
     for number, _, start, end in fields(message):
-        if number == _RANKED_POSITION:
-            position = stream_pb2.StreamPosition.FromString(message[start:end])
+        if number == wanted:
+            position = stream_pb2.StreamPosition.FromString(bytes(message[start:end]))
             return b',"position":{"epoch":%d,"sequence":%d}' % (position.epoch, position.sequence)
     return b""
 

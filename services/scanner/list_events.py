@@ -1,0 +1,113 @@
+"""A list stream as server-sent events: each change as JSON, made once for all subscribers.
+
+An EventSource reconnects by itself, with the id of the last event as Last-Event-ID, but gives up when the response is
+anything but 200. Where trying again helps, it therefore gets an empty stream that ends.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Final
+
+import grpc.aio
+import msgspec
+from google.protobuf.json_format import MessageToDict
+from tradeul.v1 import scanner_pb2
+
+from services.kit.lists.list_json import events_body, list_delta_json, ranked_list_json
+from services.kit.rpc.envelope import LIST
+from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import INVALID_POSITION, ServiceError
+from services.scanner.list_stream import ListSubscription
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# A client that has lost its stream waits so long before it reconnects.
+RETRY_MS: Final = 1000
+# The newest events are held for subscribers that are at the same position.
+MAX_HELD_BYTES: Final = 16 * 1024 * 1024
+EVENT_STREAM: Final = "text/event-stream"
+LAST_EVENT_ID: Final = "last-event-id"
+_RETRY: Final = b"retry: %d\n" % RETRY_MS
+# After these messages the client has applied all changes up to the position that is the event's id.
+_CHANGES: Final[dict[str, Callable[[str, memoryview], bytes]]] = {
+    "snapshot": ranked_list_json,
+    "delta": list_delta_json,
+}
+_POSITION: Final = re.compile(r"([0-9]{1,10})/([0-9]{1,10})")
+_MAX: Final = 2**32 - 1
+
+
+class ListEvents:
+    """Encodes messages of list streams as encoded HttpBodies of server-sent events."""
+
+    def __init__(self, max_held_bytes: int = MAX_HELD_BYTES) -> None:
+        self._max_held_bytes = max_held_bytes
+        # By the encoded message, which all subscribers share and whose hash Python keeps.
+        self._held: OrderedDict[bytes, bytes] = OrderedDict()
+        self._held_bytes = 0
+
+    async def messages(
+        self, name: str, subscription: ListSubscription, *, resumable: bool
+    ) -> AsyncGenerator[bytes, None]:
+        """Yields the subscription's messages as events; `name` is the list's. Close the generator to unsubscribe."""
+        messages = subscription.messages()
+        try:
+            async for message in messages:
+                kind, payload = LIST.read(message)
+                if kind in _CHANGES:
+                    yield self._change(name, kind, message, payload, subscription.position if resumable else None)
+                else:
+                    yield events_body(_event(_message_json(message), _RETRY if kind == "opened" else b""))
+        finally:
+            await messages.aclose()
+
+    def _change(self, name: str, kind: str, message: bytes, payload: memoryview, position: Position | None) -> bytes:
+        event = self._held.get(message)
+        if event is None:
+            head = b"" if position is None else b"id: %d/%d\n" % position
+            event = events_body(_event(b'{"%b":%b}' % (kind.encode(), _CHANGES[kind](name, payload)), head))
+            self._held[message] = event
+            self._held_bytes += len(message) + len(event)
+            while self._held_bytes > self._max_held_bytes:
+                oldest, dropped = self._held.popitem(last=False)
+                self._held_bytes -= len(oldest) + len(dropped)
+        return event
+
+
+def retry_later(error: ServiceError, context: Context) -> bytes:
+    """Returns the whole stream for an EventSource that should reconnect; otherwise raises `error`."""
+    accepted = str(_metadata(context).get("accept", ""))
+    if error.reason.code != "UNAVAILABLE" or EVENT_STREAM not in accepted:
+        raise error
+    return events_body(_RETRY + b"\n")
+
+
+def last_event_position(context: Context) -> Position | None:
+    """Returns the position of the last event that the client received; None without one. Raises INVALID_POSITION."""
+    text = str(_metadata(context).get(LAST_EVENT_ID, ""))
+    if not text:
+        return None
+    match = _POSITION.fullmatch(text)
+    position = Position(int(match[1]), int(match[2])) if match else None
+    if position is None or not position.epoch or max(position) > _MAX:
+        raise INVALID_POSITION.error(
+            f"expected a Last-Event-ID of epoch/sequence, was {text[:100]!r}", field="Last-Event-ID"
+        )
+    return position
+
+
+def _metadata(context: Context) -> dict[str, str | bytes]:
+    return {key: value for key, value in context.invocation_metadata() or ()}
+
+
+def _message_json(message: bytes) -> bytes:
+    """The small messages, in the form that Envoy's transcoder gives them."""
+    response = scanner_pb2.WatchListResponse.FromString(message)
+    return msgspec.json.encode(
+        MessageToDict(response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    )
+
+
+def _event(data: bytes, head: bytes) -> bytes:
+    return b"%bdata: %b\n\n" % (head, data)
