@@ -70,6 +70,6 @@ async def test_the_first_event_of_every_stream_is_as_documented(client: httpx.As
         async with client.stream("GET", path.replace("{list}", "filtered"), params=parameters) as answer:
             assert answer.headers["content-type"] == "text/event-stream"
             async with asyncio.timeout(20):
-                line = await anext(line async for line in answer.aiter_lines() if line)
+                line = await anext(line async for line in answer.aiter_lines() if line.startswith("data: "))
         (kind,) = json.loads(line.removeprefix("data: "))
         assert kind in schemas[name]["properties"]
