@@ -1,6 +1,7 @@
 """The scanner's copy of the market and the answers it gives: no I/O, no clock, no waiting."""
 
 from collections.abc import Callable, Hashable, Sequence
+from hashlib import blake2b
 from typing import Final
 
 from tradeul.v1 import scanner_pb2
@@ -45,6 +46,7 @@ class ScannerCore:
         self._specs = list(definitions)
         self._market: Market | None = None
         self._answers: dict[Hashable, bytes] = {}
+        self._etags: dict[bytes, str] = {}
 
     @property
     def market(self) -> Market:
@@ -61,6 +63,7 @@ class ScannerCore:
         """Applies the next frame; returns what it changed. Raises ValueError when it cannot be applied."""
         market = Market(self._specs, frame.position.epoch) if frame.begins_market else self.market
         self._answers.clear()
+        self._etags.clear()
         updates = market.apply(frame.encoded)
         self._market, self.position = market, frame.position
         return updates
@@ -69,6 +72,7 @@ class ScannerCore:
         """Replaces the market by a snapshot; raises ValueError when it cannot be read."""
         self._market = Market.from_bytes(self._specs, data)
         self._answers.clear()
+        self._etags.clear()
         self.position = position
 
     def forget(self) -> None:
@@ -156,6 +160,14 @@ class ScannerCore:
             market.query(f"gap_percent >= {min_gap!r}", "gap_percent desc", limit, as_built_in=True),
             market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True),
         )
+
+    def etag(self, answer: bytes) -> str:
+        """The ETag of one of the HttpBodies above, made once as the answer is."""
+        tag = self._etags.get(answer)
+        if tag is None:
+            # A weak one: compressed, the same JSON has other bytes.
+            tag = self._etags[answer] = f'W/"{blake2b(answer, digest_size=12).hexdigest()}"'
+        return tag
 
     def _answer(self, request: Hashable, make: Callable[[], bytes]) -> bytes:
         """Equal requests have equal answers until the next frame."""

@@ -54,20 +54,20 @@ class ScannerServicer:
     async def GetList(self, request: scanner_pb2.GetListRequest, _: Context) -> bytes:
         return self._core.ranked_list(*self._list_request(request))
 
-    async def GetListJson(self, request: scanner_pb2.GetListRequest, _: Context) -> bytes:
-        return self._core.ranked_list_body(*self._list_request(request))
+    async def GetListJson(self, request: scanner_pb2.GetListRequest, context: Context) -> bytes:
+        return await self._tagged(self._core.ranked_list_body(*self._list_request(request)), context)
 
     async def GetGappers(self, request: scanner_pb2.GetGappersRequest, _: Context) -> bytes:
         return self._core.gappers(*gappers_request(request))
 
-    async def GetGappersJson(self, request: scanner_pb2.GetGappersRequest, _: Context) -> bytes:
-        return self._core.gappers_body(*gappers_request(request))
+    async def GetGappersJson(self, request: scanner_pb2.GetGappersRequest, context: Context) -> bytes:
+        return await self._tagged(self._core.gappers_body(*gappers_request(request)), context)
 
     async def GetFiltered(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
         return self._core.filtered(filtered_limit(request))
 
-    async def GetFilteredJson(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
-        return self._core.filtered_body(filtered_limit(request))
+    async def GetFilteredJson(self, request: scanner_pb2.GetFilteredRequest, context: Context) -> bytes:
+        return await self._tagged(self._core.filtered_body(filtered_limit(request)), context)
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
         return self._core.query(request.filter, request.order_by, rows_limit(optional(request, "limit")))
@@ -132,6 +132,11 @@ class ScannerServicer:
     def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int]:
         spec = self._core.definitions[known_list(request.list, self._core.definitions)]
         return spec.name, rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
+
+    async def _tagged(self, answer: bytes, context: Context) -> bytes:
+        """The answer, whose ETag the gateway compares with a request's If-None-Match."""
+        await context.send_initial_metadata((("etag", self._core.etag(answer)), ("cache-control", "no-cache")))
+        return answer
 
     async def _write_events(
         self, name: str, subscribe: Callable[[], Subscribed], context: Context, *, resumable: bool

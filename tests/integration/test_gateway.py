@@ -498,11 +498,11 @@ async def test_one_host_is_named(door: Door, hosts: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("POST", "/api/session/current", "GET, OPTIONS"),
-        ("PUT", "/api/v1/filters", "GET, POST, OPTIONS"),
-        ("POST", "/api/v1/filters/tech", "GET, DELETE, PATCH, OPTIONS"),
+        ("POST", "/api/session/current", "GET, HEAD, OPTIONS"),
+        ("PUT", "/api/v1/filters", "GET, POST, HEAD, OPTIONS"),
+        ("POST", "/api/v1/filters/tech", "GET, DELETE, PATCH, HEAD, OPTIONS"),
         ("GET", "/api/v1/scanner/scans:query", "POST, OPTIONS"),
-        ("DELETE", "/api/v1/scanner/lists/gappers_up:watch", "GET, OPTIONS"),
+        ("DELETE", "/api/v1/scanner/lists/gappers_up:watch", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_other_methods_of_a_path_are_named(door: Door, method: str, path: str, allow: str) -> None:
@@ -512,6 +512,67 @@ async def test_other_methods_of_a_path_are_named(door: Door, method: str, path: 
     assert answer.headers["allow"] == allow
     options = await door.client.options(path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allow, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/health",
+        "/openapi.json",
+        "/api/session/current",
+        "/api/v1/scanner/lists/filtered?limit=2",
+        "/api/v1/scanner/lists/no",
+        "/api/v1/nothing",
+        "/",
+    ],
+)
+async def test_head_has_the_headers_of_get_and_no_body(door: Door, path: str) -> None:
+    got, head = await door.client.get(path), await door.client.head(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    for name in ("content-type", "etag", "cache-control"):
+        assert head.headers.get(name) == got.headers.get(name)
+    # The connection is in order: the next response is the next request's.
+    assert (await door.client.get(path)).status_code == got.status_code
+
+
+@pytest.mark.parametrize("path", ["/api/v1/scanner/lists/filtered:watch", "/api/v1/session:watch"])
+async def test_head_of_a_stream_is_no_stream(door: Door, path: str) -> None:
+    head = await door.client.head(path)
+    assert (head.status_code, head.headers["content-type"], head.content) == (200, "text/event-stream", b"")
+    check_error(await door.client.get("/api/v1/nothing"), 404, errors.UNKNOWN_ROUTE)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "br"])
+async def test_large_json_is_compressed(door: Door, coding: str) -> None:
+    accepts = {"accept-encoding": coding}
+    async with door.client.stream("GET", "/openapi.json", headers=accepts) as answer:
+        assert answer.headers["content-encoding"] == coding
+        raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+    assert len(raw) < len(OPENAPI.path().read_bytes()) / 3
+    small = await door.client.get("/api/session/current", headers=accepts)
+    assert "content-encoding" not in small.headers
+    async with door.client.stream("GET", "/api/v1/scanner/lists/filtered:watch", headers=accepts) as answer:
+        assert "content-encoding" not in answer.headers
+        assert "opened" in await anext(events(answer))
+    plain = await door.client.get("/openapi.json", headers={"accept-encoding": "identity"})
+    assert ("content-encoding" in plain.headers, plain.content) == (False, OPENAPI.path().read_bytes())
+
+
+@pytest.mark.parametrize("path", ["lists/filtered", "lists/gappers_up?limit=1", "gappers", "filtered?limit=3"])
+async def test_what_a_client_has_already_is_304(behind: Behind, door: Door, path: str) -> None:
+    path = f"/api/v1/scanner/{path}"
+    first = await door.client.get(path)
+    etag = first.headers["etag"]
+    assert (etag[:3], first.headers["cache-control"]) == ('W/"', "no-cache")
+    for known in (etag, etag.removeprefix("W/"), f'"other", {etag}', "*"):
+        for ask in (door.client.get, door.client.head):
+            again = await ask(path, headers={"if-none-match": known})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    assert (await door.client.get(path, headers={"if-none-match": '"other"'})).content == first.content
+    behind.sequencer.trade({"S01": 150.0, "S02": 80.0})
+    await behind.until_applied()
+    after = await door.client.get(path, headers={"if-none-match": etag})
+    assert (after.status_code, after.headers["etag"] != etag) == (200, True)
 
 
 async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> None:

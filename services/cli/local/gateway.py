@@ -59,22 +59,31 @@ def methods_by_path() -> dict[str, tuple[str, ...]]:
 
 
 def method_routes() -> list[dict[str, Any]]:
-    """Envoy routes that answer a known path's other methods: OPTIONS with 204, the rest with 405; both with Allow."""
+    """Envoy routes that answer a known path's other methods, with Allow.
+
+    OPTIONS gets 204, HEAD of a stream 200, the rest 405.
+    """
     routes = []
     for path, methods in methods_by_path().items():
         pattern = re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path))
-        allow = ", ".join((*methods, "OPTIONS"))
+        # A HEAD becomes a GET (the template's Lua filter), unless that would be a stream.
+        head = ("HEAD",) if "GET" in methods else ()
+        allow = ", ".join((*methods, *head, "OPTIONS"))
         # A preflight is answered by the CORS filter.
         preflight = {"name": "access-control-request-method", "present_match": True, "invert_match": True}
         options = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, preflight]
-        known = {"safe_regex": {"regex": "|".join((*methods, "OPTIONS"))}}
+        known = {"safe_regex": {"regex": "|".join((*methods, *head, "OPTIONS"))}}
         others = [{"name": ":method", "string_match": known, "invert_match": True}]
-        for status, headers in ((204, options), (405, others)):
+        answers = [(204, options), (405, others)]
+        added = [_header("allow", allow), _header("access-control-allow-origin", "*")]
+        if head and path.endswith(":watch"):
+            answers.append((200, [{"name": ":method", "string_match": {"exact": "HEAD"}}]))
+        for status, headers in answers:
             routes.append(
                 {
                     "match": {"safe_regex": {"regex": pattern}, "headers": headers},
                     "direct_response": {"status": status},
-                    "response_headers_to_add": [_header("allow", allow), _header("access-control-allow-origin", "*")],
+                    "response_headers_to_add": added,
                     "typed_per_filter_config": {
                         TRANSCODER: {
                             "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
