@@ -575,6 +575,28 @@ async def test_what_a_client_has_already_is_304(behind: Behind, door: Door, path
     assert (after.status_code, after.headers["etag"] != etag) == (200, True)
 
 
+@pytest.mark.parametrize("text", ["%ff", "%C3", "%C0%80", "%ED%A0%80", "%F4%90%80%80", "a%E2%82", "%E0%80%80x", "%80"])
+@pytest.mark.parametrize("path", ["/api/v1/scanner/lists/{}", "/api/v1/scanner/scans:watch?filter={}"])
+async def test_what_is_not_utf8_is_named(door: Door, path: str, text: str) -> None:
+    body = check_error(await door.client.get(path.format(text)), 400, errors.INVALID_REQUEST)
+    assert "UTF-8" in body["message"]
+
+
+@pytest.mark.parametrize(
+    "text", ["%C3%A9", "%E2%82%AC", "%F0%9F%98%80", "%ED%9F%BF", "%F4%8F%BF%BF", "%E0%A0%80", "5%25"]
+)
+async def test_what_is_utf8_is_passed_on(door: Door, text: str) -> None:
+    check_error(await door.client.get(f"/api/v1/scanner/lists/{text}"), 404, errors.UNKNOWN_LIST)
+
+
+@pytest.mark.parametrize("version", [{}, {"sec-websocket-version": "8"}])
+async def test_another_websocket_version_is_told_ours(door: Door, version: dict[str, str]) -> None:
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    answer = await door.client.get("/ws/scanner", headers={**upgrade, **version})
+    check_error(answer, 426, errors.INVALID_REQUEST)
+    assert answer.headers["sec-websocket-version"] == "13"
+
+
 async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> None:
     template = GATEWAY_TEMPLATE.path().read_text()
     limited = template.replace("{ max_stream_duration: 30s }", "{ max_stream_duration: 0.5s }")
