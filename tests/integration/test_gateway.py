@@ -575,6 +575,16 @@ async def test_what_a_client_has_already_is_304(behind: Behind, door: Door, path
     assert (after.status_code, after.headers["etag"] != etag) == (200, True)
 
 
+async def test_the_same_rows_at_a_later_position_are_304(behind: Behind, door: Door) -> None:
+    path = "/api/v1/scanner/lists/halts"
+    first = await door.client.get(path)
+    behind.sequencer.trade({"S01": 150.0})
+    await behind.until_applied()
+    assert (await door.client.get(path)).json()["position"] != first.json()["position"]
+    again = await door.client.get(path, headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
 @pytest.mark.parametrize("text", ["%ff", "%C3", "%C0%80", "%ED%A0%80", "%F4%90%80%80", "a%E2%82", "%E0%80%80x", "%80"])
 @pytest.mark.parametrize("path", ["/api/v1/scanner/lists/{}", "/api/v1/scanner/scans:watch?filter={}"])
 async def test_what_is_not_utf8_is_named(door: Door, path: str, text: str) -> None:
