@@ -18,7 +18,7 @@ from services.health.service import HealthService
 from services.kit.rpc.server import Host
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.settings import Settings
-from tests.support.certificates import Authority, Pair, new_key, openssl
+from tests.support.certificates import Authority, Pair, encrypt_key, self_signed
 from tests.support.door import Door, door_settings
 
 NAMES = "DNS:localhost,IP:127.0.0.1"
@@ -160,7 +160,7 @@ def test_each_wrong_certificate_is_one_line(
             pair = Pair(pair.certificate, authority.pair.key)
         case "encrypted":
             encrypted = tmp_path / "encrypted"
-            openssl("ec", "-aes256", "-in", str(pair.key), "-passout", "pass:hunter2", "-out", str(encrypted))
+            encrypt_key(pair.key, "hunter2", encrypted)
             pair = Pair(pair.certificate, encrypted)
         case "expired":
             pair = authority.certificate("expired", NAMES, **PAST)
@@ -177,12 +177,7 @@ def test_each_wrong_certificate_is_one_line(
 def test_a_good_certificate_passes(pair: Pair, tmp_path: Path) -> None:
     check_certificate(*pair)
     # One that nobody else signed, too: that is its clients' business.
-    own = Pair(tmp_path / "own.crt", tmp_path / "own.key")
-    openssl(
-        *("req", "-x509", *new_key(own.key), "-days", "2", "-subj", "/CN=own", "-addext", f"subjectAltName={NAMES}"),
-        *("-out", str(own.certificate)),
-    )
-    check_certificate(*own)
+    check_certificate(*self_signed(tmp_path, "own", NAMES))
 
 
 def test_both_files_or_none(pair: Pair) -> None:

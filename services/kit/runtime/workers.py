@@ -5,8 +5,9 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from services.kit.runtime.environment import without_settings
 from services.kit.runtime.redaction import reason_of
@@ -31,7 +32,7 @@ async def start_worker(module: str, first_input: bytes) -> asyncio.subprocess.Pr
     try:
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
-        await end_worker(await starting)
+        await _to_the_end(_end_started(starting))
         raise
     try:
         send(process, first_input)
@@ -52,7 +53,29 @@ def send(process: asyncio.subprocess.Process, data: bytes) -> None:
 
 
 async def end_worker(process: asyncio.subprocess.Process) -> None:
-    """Kills it, if it still runs, and waits for its end and that of its output."""
+    """Kills it, if it still runs, and waits for its end and that of its output, however often that is cancelled."""
+    await _to_the_end(_end(process))
+
+
+async def _end_started(starting: "asyncio.Future[asyncio.subprocess.Process]") -> None:
+    await _end(await starting)
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Waits for `work`, which takes no time to speak of; only then a cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
