@@ -167,7 +167,7 @@ def test_a_request_that_is_no_stream_has_a_limit_of_time(rendered: str) -> None:
     assert not [route for route in routes if not ("timeout: 0s" in route or limited.search(route))]
 
 
-def test_the_doors_own_errors_are_of_the_catalogue(rendered: str) -> None:
+def test_the_gateways_own_errors_are_of_the_catalogue(rendered: str) -> None:
     known = {reason.name: code_pb2.Code.Value(reason.code) for reason in CATALOGUE}
     said = re.findall(r"code: (\d+)\n.*\n.*reason: (\w+)", rendered)
     assert len(said) >= 6

@@ -29,7 +29,7 @@ def bounds(schema: dict[str, Any]) -> tuple[Any, Any, Any]:
     return schema.get("minimum"), schema.get("maximum"), schema.get("default")
 
 
-def test_it_is_valid_and_small_enough_for_the_door() -> None:
+def test_it_is_valid_and_small_enough_for_the_gateway() -> None:
     validate(DOCUMENT)
     assert len(CONTENT) < 1 << 20
 

@@ -23,7 +23,7 @@ TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     environment = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:45:00", "TRADEUL_SIM_SEED": "3"}
     async with (
         Mesh(tmp_path_factory.mktemp("mesh"), environment) as mesh,
@@ -32,18 +32,18 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.
         yield client
 
 
-async def ok(door: httpx.AsyncClient, path: str) -> dict[str, Any]:
-    answer = await door.get(path)
+async def ok(gateway: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    answer = await gateway.get(path)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     body: dict[str, Any] = answer.json()
     return body
 
 
-async def once(door: httpx.AsyncClient, path: str, name: str) -> dict[str, Any]:
+async def once(gateway: httpx.AsyncClient, path: str, name: str) -> dict[str, Any]:
     """The answer once its list `name` has rows."""
     async with asyncio.timeout(60):
-        while not (body := await ok(door, path))[name]:
+        while not (body := await ok(gateway, path))[name]:
             await asyncio.sleep(0.1)
     return body
 
@@ -57,22 +57,22 @@ def check_row(row: dict[str, Any]) -> None:
     assert None not in row.values()
 
 
-async def refused(door: httpx.AsyncClient, path: str, status: int) -> None:
-    answer = await door.get(path)
+async def refused(gateway: httpx.AsyncClient, path: str, status: int) -> None:
+    answer = await gateway.get(path)
     assert answer.status_code == status, answer.text
     assert answer.json().keys() == {"code", "message", "details"}
 
 
-async def test_health(door: httpx.AsyncClient) -> None:
-    body = await ok(door, "/health")
+async def test_health(gateway: httpx.AsyncClient) -> None:
+    body = await ok(gateway, "/health")
     assert body["status"] == "healthy"
     assert {"scanner", "market_session"} <= body["services"].keys()
     assert {body["services"][name] for name in GATEWAY_NEEDS} == {"SERVING"}
 
 
 @pytest.mark.parametrize("path", ["/api/session/current", "/api/v1/session/current"])
-async def test_current_session(door: httpx.AsyncClient, path: str) -> None:
-    body = await ok(door, path)
+async def test_current_session(gateway: httpx.AsyncClient, path: str) -> None:
+    body = await ok(gateway, path)
     assert body.keys() == {
         "current_session", "trading_date", "is_trading_day", "is_holiday", "is_early_close", "pre_market_start",
         "market_open", "market_close", "post_market_end", "next_session", "seconds_until_next_session",
@@ -84,8 +84,8 @@ async def test_current_session(door: httpx.AsyncClient, path: str) -> None:
     assert isinstance(body["seconds_until_next_session"], int | float)
 
 
-async def test_gappers(door: httpx.AsyncClient) -> None:
-    body = await once(door, "/api/v1/scanner/gappers", "gappers_up")
+async def test_gappers(gateway: httpx.AsyncClient) -> None:
+    body = await once(gateway, "/api/v1/scanner/gappers", "gappers_up")
     assert body.keys() == {"gappers_up", "gappers_down", "count", "timestamp", "position"}
     assert body["count"] == len(body["gappers_up"]) + len(body["gappers_down"])
     assert body["position"].keys() == {"epoch", "sequence"}
@@ -94,51 +94,51 @@ async def test_gappers(door: httpx.AsyncClient) -> None:
     assert min(row["gap_percent"] for row in body["gappers_up"]) >= 4
     assert all(row["gap_percent"] <= -4 for row in body["gappers_down"])
     check_row(body["gappers_up"][0])
-    some = await ok(door, "/api/v1/scanner/gappers?min_gap=2&limit=1")
+    some = await ok(gateway, "/api/v1/scanner/gappers?min_gap=2&limit=1")
     assert [len(some["gappers_up"]), len(some["gappers_down"])] <= [1, 1]
-    assert (await ok(door, "/api/v1/scanner/gappers?min_gap=1000"))["count"] == 0
+    assert (await ok(gateway, "/api/v1/scanner/gappers?min_gap=1000"))["count"] == 0
     for wrong in ("min_gap=-1", "min_gap=x", "limit=0", "limit=501", "gap=4"):
-        await refused(door, f"/api/v1/scanner/gappers?{wrong}", 400)
+        await refused(gateway, f"/api/v1/scanner/gappers?{wrong}", 400)
 
 
-async def test_filtered(door: httpx.AsyncClient) -> None:
-    body = await once(door, "/api/v1/scanner/filtered", "tickers")
+async def test_filtered(gateway: httpx.AsyncClient) -> None:
+    body = await once(gateway, "/api/v1/scanner/filtered", "tickers")
     assert body.keys() == {"tickers", "count", "timestamp"}
     # limit is 100 when it is left out.
     assert body["count"] == len(body["tickers"]) <= 100
     scores = [row["score"] for row in body["tickers"] if "score" in row]
     assert scores == sorted(scores, reverse=True)
     check_row(body["tickers"][0])
-    assert (await ok(door, "/api/v1/scanner/filtered?limit=1"))["count"] == 1
-    assert (await ok(door, "/api/v1/scanner/filtered?limit=1000"))["count"] >= body["count"]
+    assert (await ok(gateway, "/api/v1/scanner/filtered?limit=1"))["count"] == 1
+    assert (await ok(gateway, "/api/v1/scanner/filtered?limit=1000"))["count"] >= body["count"]
     for wrong in ("0", "1001", "-1", "x", "1.5"):
-        await refused(door, f"/api/v1/scanner/filtered?limit={wrong}", 400)
+        await refused(gateway, f"/api/v1/scanner/filtered?limit={wrong}", 400)
 
 
-async def test_one_symbol(door: httpx.AsyncClient) -> None:
-    symbol = (await once(door, "/api/v1/scanner/filtered", "tickers"))["tickers"][0]["symbol"]
-    row = await ok(door, f"/api/v1/ticker/{symbol}")
+async def test_one_symbol(gateway: httpx.AsyncClient) -> None:
+    symbol = (await once(gateway, "/api/v1/scanner/filtered", "tickers"))["tickers"][0]["symbol"]
+    row = await ok(gateway, f"/api/v1/ticker/{symbol}")
     check_row(row)
     assert "rank" not in row
-    metadata = await ok(door, f"/api/v1/ticker/{symbol}/metadata")
+    metadata = await ok(gateway, f"/api/v1/ticker/{symbol}/metadata")
     assert {"company_name", "exchange", "sector", "industry", "is_etf", "is_actively_trading"} <= metadata.keys()
-    await refused(door, "/api/v1/ticker/NOSUCH", 404)
-    await refused(door, "/api/v1/ticker/NOSUCH/metadata", 404)
+    await refused(gateway, "/api/v1/ticker/NOSUCH", 404)
+    await refused(gateway, "/api/v1/ticker/NOSUCH/metadata", 404)
 
 
-async def test_relative_volume(door: httpx.AsyncClient) -> None:
-    symbol = (await once(door, "/api/v1/scanner/filtered", "tickers"))["tickers"][0]["symbol"]
+async def test_relative_volume(gateway: httpx.AsyncClient) -> None:
+    symbol = (await once(gateway, "/api/v1/scanner/filtered", "tickers"))["tickers"][0]["symbol"]
     async with asyncio.timeout(60):
         # The baselines come a while after the first trades.
-        while "rvol" not in (body := await ok(door, f"/api/v1/rvol/{symbol}")):
+        while "rvol" not in (body := await ok(gateway, f"/api/v1/rvol/{symbol}")):
             await asyncio.sleep(0.1)
     expected = {"rvol", "rvol_slot", "slot", "session", "volume_today", "baseline", "days", "updated_at"}
     assert expected <= body.keys()
     assert body["session"] == "MARKET_OPEN"
-    await refused(door, "/api/v1/rvol/NOSUCH", 404)
+    await refused(gateway, "/api/v1/rvol/NOSUCH", 404)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/scanner/filtered", "/api/session/current", "/health", "/api/v1/ticker/AAPL"])
-async def test_unknown_parameters_and_routes(door: httpx.AsyncClient, path: str) -> None:
-    await refused(door, f"{path}?colour=red", 400)
-    await refused(door, f"{path}/nothing/here", 404)
+async def test_unknown_parameters_and_routes(gateway: httpx.AsyncClient, path: str) -> None:
+    await refused(gateway, f"{path}?colour=red", 400)
+    await refused(gateway, f"{path}/nothing/here", 404)

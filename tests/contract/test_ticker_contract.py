@@ -12,7 +12,7 @@ import pytest
 
 from services.kit.rpc.server import Host
 from services.scanner.service import ScannerService
-from tests.support.door import Door, door_settings
+from tests.support.gateway import Gateway, gateway_settings
 from tests.support.running_ticker import RunningTicker, bar, empty, insert, running_ticker, vendor_details
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 from tests.support.stores import Stores, module_stores
@@ -36,7 +36,7 @@ async def mesh(stores: Stores, tmp_path: Path) -> AsyncIterator[tuple[RunningTic
     async with ScriptedSequencer(tape) as sequencer, VendorServer(vendor_details) as vendor:
         sequencer.send(*tape.opening())
         address = {"TRADEUL_DATA_INGEST_ADDRESS": f"127.0.0.1:{sequencer.port}"}
-        settings = door_settings(tmp_path, {**stores.environment(), **vendor.environment, **address})
+        settings = gateway_settings(tmp_path, {**stores.environment(), **vendor.environment, **address})
         scanner = ScannerService(settings)
         host = Host(scanner)
         await host.start()
@@ -44,8 +44,8 @@ async def mesh(stores: Stores, tmp_path: Path) -> AsyncIterator[tuple[RunningTic
         try:
             while scanner.hub.position != (tape.epoch, sequencer.market.sequence):
                 await asyncio.sleep(POLL_SECONDS)
-            async with running_ticker(stores, settings) as ticker, Door(settings) as door:
-                yield ticker, door.client
+            async with running_ticker(stores, settings) as ticker, Gateway(settings) as gateway:
+                yield ticker, gateway.client
         finally:
             await host.stop()
 
@@ -56,12 +56,12 @@ def ticker(mesh: tuple[RunningTicker, httpx.AsyncClient]) -> RunningTicker:
 
 
 @pytest.fixture
-def door(mesh: tuple[RunningTicker, httpx.AsyncClient]) -> httpx.AsyncClient:
+def gateway(mesh: tuple[RunningTicker, httpx.AsyncClient]) -> httpx.AsyncClient:
     return mesh[1]
 
 
-async def ok(door: httpx.AsyncClient, path: str, method: str = "GET", **request: Any) -> dict[str, Any]:
-    answer = await door.request(method, path, **request)
+async def ok(gateway: httpx.AsyncClient, path: str, method: str = "GET", **request: Any) -> dict[str, Any]:
+    answer = await gateway.request(method, path, **request)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     body: dict[str, Any] = answer.json()
@@ -69,10 +69,10 @@ async def ok(door: httpx.AsyncClient, path: str, method: str = "GET", **request:
 
 
 async def refused(
-    door: httpx.AsyncClient, path: str, status: int, reason: str, method: str = "GET", **request: Any
+    gateway: httpx.AsyncClient, path: str, status: int, reason: str, method: str = "GET", **request: Any
 ) -> str:
     """The message of a google.rpc.Status with that HTTP status and reason."""
-    answer = await door.request(method, path, **request)
+    answer = await gateway.request(method, path, **request)
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert body.keys() == {"code", "message", "details"}
@@ -85,49 +85,51 @@ async def refused(
     return str(body["message"])
 
 
-async def test_ticker(ticker: RunningTicker, door: httpx.AsyncClient) -> None:
-    row = await ok(door, "/api/v1/ticker/AAPL")
+async def test_ticker(ticker: RunningTicker, gateway: httpx.AsyncClient) -> None:
+    row = await ok(gateway, "/api/v1/ticker/AAPL")
     assert (row["symbol"], row["price"], row["change_percent"], row["session"]) == ("AAPL", 104, 4, "MARKET_OPEN")
     assert row["gap_size"] == "MEDIUM"
     assert datetime.fromisoformat(row["updated_at"]).tzinfo is not None
     # Absent is left out.
     assert not row.keys() & {"rank", "rvol", "bid", "last_day"}
-    assert (await ok(door, "/api/v1/ticker/aapl"))["symbol"] == "AAPL"
-    assert (await ok(door, "/api/v1/ticker/BACpL"))["symbol"] == "BACpL"
+    assert (await ok(gateway, "/api/v1/ticker/aapl"))["symbol"] == "AAPL"
+    assert (await ok(gateway, "/api/v1/ticker/BACpL"))["symbol"] == "BACpL"
     while (cached := await ticker.redis.get("ticker:data:AAPL")) is None:
         await asyncio.sleep(POLL_SECONDS)
     assert json.loads(str(cached)) == row
 
 
-async def test_a_symbol_with_a_slash_is_written_percent_encoded(ticker: RunningTicker, door: httpx.AsyncClient) -> None:
-    assert (await ok(door, "/api/v1/ticker/BAC%2FWS"))["symbol"] == "BAC/WS"
-    assert (await ok(door, "/api/v1/ticker/bac%2fws"))["symbol"] == "BAC/WS"
-    assert (await ok(door, "/api/v1/ticker/BAC%2FWS/bars"))["symbol"] == "BAC/WS"
-    assert (await ok(door, "/api/v1/ticker/BAC%2FWS/metadata"))["symbol"] == "BAC/WS"
-    await refused(door, "/api/v1/ticker/BAC/WS", 404, "UNKNOWN_ROUTE")
+async def test_a_symbol_with_a_slash_is_written_percent_encoded(
+    ticker: RunningTicker, gateway: httpx.AsyncClient
+) -> None:
+    assert (await ok(gateway, "/api/v1/ticker/BAC%2FWS"))["symbol"] == "BAC/WS"
+    assert (await ok(gateway, "/api/v1/ticker/bac%2fws"))["symbol"] == "BAC/WS"
+    assert (await ok(gateway, "/api/v1/ticker/BAC%2FWS/bars"))["symbol"] == "BAC/WS"
+    assert (await ok(gateway, "/api/v1/ticker/BAC%2FWS/metadata"))["symbol"] == "BAC/WS"
+    await refused(gateway, "/api/v1/ticker/BAC/WS", 404, "UNKNOWN_ROUTE")
 
 
-async def test_ticker_refusals(door: httpx.AsyncClient) -> None:
-    await refused(door, "/api/v1/ticker/NOSUCH", 404, "UNKNOWN_SYMBOL")
+async def test_ticker_refusals(gateway: httpx.AsyncClient) -> None:
+    await refused(gateway, "/api/v1/ticker/NOSUCH", 404, "UNKNOWN_SYMBOL")
     for wrong in ("1A", "A%20B", "TOOLONGSYMBOL", "%22", "A;B", "%F0%9F%92%A9"):
         for suffix in ("", "/metadata", "/bars"):
-            await refused(door, f"/api/v1/ticker/{wrong}{suffix}", 400, "INVALID_SYMBOL")
+            await refused(gateway, f"/api/v1/ticker/{wrong}{suffix}", 400, "INVALID_SYMBOL")
     # These Envoy refuses by itself.
-    await refused(door, "/api/v1/ticker/A%00", 400, "INVALID_REQUEST")
-    await refused(door, "/api/v1/ticker/AAPL?fields=price", 400, "INVALID_REQUEST")
+    await refused(gateway, "/api/v1/ticker/A%00", 400, "INVALID_REQUEST")
+    await refused(gateway, "/api/v1/ticker/AAPL?fields=price", 400, "INVALID_REQUEST")
 
 
-async def test_a_row_without_a_trade_shows_the_stored_day(ticker: RunningTicker, door: httpx.AsyncClient) -> None:
+async def test_a_row_without_a_trade_shows_the_stored_day(ticker: RunningTicker, gateway: httpx.AsyncClient) -> None:
     await insert(ticker.database, "daily_ohlc", bar("IDLE", date(2026, 3, 9), (10.0, 12.0, 9.5, 11.0), 5000.0))
-    row = await ok(door, "/api/v1/ticker/IDLE")
+    row = await ok(gateway, "/api/v1/ticker/IDLE")
     assert row["price"] == 11
     assert row["last_day"] == {
         "date": "2026-03-09", "open": 10, "high": 12, "low": 9.5, "close": 11, "volume": 5000,
     }  # fmt: skip
 
 
-async def test_metadata(door: httpx.AsyncClient) -> None:
-    body = await ok(door, "/api/v1/ticker/NEWCO/metadata")
+async def test_metadata(gateway: httpx.AsyncClient) -> None:
+    body = await ok(gateway, "/api/v1/ticker/NEWCO/metadata")
     expected = {
         "symbol": "NEWCO",
         "company_name": "New Company Inc.",
@@ -144,12 +146,12 @@ async def test_metadata(door: httpx.AsyncClient) -> None:
     }
     assert {name: body.get(name) for name in expected} == expected
     assert not body.keys() & {"float_shares", "beta", "avg_volume_30d"}
-    await refused(door, "/api/v1/ticker/NOSUCH/metadata", 404, "UNKNOWN_SYMBOL")
+    await refused(gateway, "/api/v1/ticker/NOSUCH/metadata", 404, "UNKNOWN_SYMBOL")
 
 
-async def test_bars(ticker: RunningTicker, door: httpx.AsyncClient) -> None:
+async def test_bars(ticker: RunningTicker, gateway: httpx.AsyncClient) -> None:
     await insert(ticker.database, "aggregates_1min", bar("AAPL", OPEN, (1.0, 2.0, 0.5, 1.5), trades=3))
-    body = await ok(door, "/api/v1/ticker/AAPL/bars?interval=5m&from=2026-03-10&to=2026-03-10")
+    body = await ok(gateway, "/api/v1/ticker/AAPL/bars?interval=5m&from=2026-03-10&to=2026-03-10")
     assert body == {
         "symbol": "AAPL",
         "interval": "5m",
@@ -161,80 +163,85 @@ async def test_bars(ticker: RunningTicker, door: httpx.AsyncClient) -> None:
         ],
         "count": 1,
     }  # fmt: skip
-    assert await ok(door, "/api/v1/ticker/IDLE/bars") == {"symbol": "IDLE", "interval": "1m", "bars": [], "count": 0}
-    assert (await ok(door, "/api/v1/ticker/AAPL/bars?limit=1"))["count"] == 1
-    await refused(door, "/api/v1/ticker/AAPL/bars?limit=0", 400, "INVALID_LIMIT")
-    await refused(door, "/api/v1/ticker/AAPL/bars?interval=7m", 400, "INVALID_REQUEST")
-    await refused(door, "/api/v1/ticker/AAPL/bars?from=x", 400, "INVALID_DATE")
-    await refused(door, "/api/v1/ticker/NOSUCH/bars", 404, "UNKNOWN_SYMBOL")
+    assert await ok(gateway, "/api/v1/ticker/IDLE/bars") == {"symbol": "IDLE", "interval": "1m", "bars": [], "count": 0}
+    assert (await ok(gateway, "/api/v1/ticker/AAPL/bars?limit=1"))["count"] == 1
+    await refused(gateway, "/api/v1/ticker/AAPL/bars?limit=0", 400, "INVALID_LIMIT")
+    await refused(gateway, "/api/v1/ticker/AAPL/bars?interval=7m", 400, "INVALID_REQUEST")
+    await refused(gateway, "/api/v1/ticker/AAPL/bars?from=x", 400, "INVALID_DATE")
+    await refused(gateway, "/api/v1/ticker/NOSUCH/bars", 404, "UNKNOWN_SYMBOL")
 
 
-async def test_history_of_scans(ticker: RunningTicker, door: httpx.AsyncClient) -> None:
+async def test_history_of_scans(ticker: RunningTicker, gateway: httpx.AsyncClient) -> None:
     # The scanner's own: an entry each, stored beside the lists.
     while not await ticker.database.fetchval("SELECT count(*) FROM scan_results WHERE list = 'gappers_up'"):
         await asyncio.sleep(POLL_SECONDS)
-    body = await ok(door, "/api/v1/history/scans?date=2026-03-10&list=gappers_up&limit=1")
+    body = await ok(gateway, "/api/v1/history/scans?date=2026-03-10&list=gappers_up&limit=1")
     assert body.keys() == {"date", "results", "count", "next_page_token"}
     (result,) = body["results"]
     assert (result["symbol"], result["list"], result["rank"]) == ("AAPL", "gappers_up", 1)
     assert result["session"] == "MARKET_OPEN"
     assert (result["is_entry"], result["price"], result["gap_percent"], result["volume_today"]) == (True, 104, 4, 100)
     token = body["next_page_token"]
-    rest = await ok(door, f"/api/v1/history/scans?date=2026-03-10&list=gappers_up&page_token={token}")
+    rest = await ok(gateway, f"/api/v1/history/scans?date=2026-03-10&list=gappers_up&page_token={token}")
     assert ([each["symbol"] for each in rest["results"]], rest["next_page_token"]) == (["BAC/WS"], "")
-    assert (await ok(door, "/api/v1/history/scans?date=2026-03-09"))["results"] == []
-    await refused(door, "/api/v1/history/scans?limit=0", 400, "INVALID_LIMIT")
-    await refused(door, "/api/v1/history/scans?limit=x", 400, "INVALID_REQUEST")
-    await refused(door, "/api/v1/history/scans?list=nope", 404, "UNKNOWN_LIST")
-    await refused(door, "/api/v1/history/scans?date=2026-13-01", 400, "INVALID_DATE")
+    assert (await ok(gateway, "/api/v1/history/scans?date=2026-03-09"))["results"] == []
+    await refused(gateway, "/api/v1/history/scans?limit=0", 400, "INVALID_LIMIT")
+    await refused(gateway, "/api/v1/history/scans?limit=x", 400, "INVALID_REQUEST")
+    await refused(gateway, "/api/v1/history/scans?list=nope", 404, "UNKNOWN_LIST")
+    await refused(gateway, "/api/v1/history/scans?date=2026-13-01", 400, "INVALID_DATE")
 
 
-async def test_filters(door: httpx.AsyncClient) -> None:
-    body = await ok(door, "/api/v1/filters")
+async def test_filters(gateway: httpx.AsyncClient) -> None:
+    body = await ok(gateway, "/api/v1/filters")
     assert [each["name"] for each in body["filters"]] == [
         "price_range", "volume_min", "volume_min_premarket", "rvol_high",
     ]  # fmt: skip
     assert body["filters"][0]["parameters"] == {"min_price": 1}
     made = await ok(
-        door, "/api/v1/filters", "POST", json={"name": "tech", "parameters": {"sectors": ["Technology"], "min_rvol": 2}}
+        gateway,
+        "/api/v1/filters",
+        "POST",
+        json={"name": "tech", "parameters": {"sectors": ["Technology"], "min_rvol": 2}},
     )
     assert (made["name"], made["enabled"], made["priority"]) == ("tech", True, 100)
     assert made["parameters"] == {"sectors": ["Technology"], "min_rvol": 2}
     assert datetime.fromisoformat(made["updated_at"]).tzinfo is not None
     path = "/api/v1/filters/tech"
-    changed = await ok(door, path, "PATCH", json={"enabled": False})
+    changed = await ok(gateway, path, "PATCH", json={"enabled": False})
     assert changed == {**made, "enabled": False, "updated_at": changed["updated_at"]}
-    changed = await ok(door, path, "PATCH", json={"parameters": {"min_rvol": None, "min_price": 2}})
+    changed = await ok(gateway, path, "PATCH", json={"parameters": {"min_rvol": None, "min_price": 2}})
     assert changed["parameters"] == {"sectors": ["Technology"], "min_price": 2}
     assert changed["enabled"] is False
-    assert await ok(door, path) == changed
+    assert await ok(gateway, path) == changed
     # A page of another origin may send forms unasked: only JSON is taken.
     form = {"content-type": "application/x-www-form-urlencoded"}
-    await refused(door, path, 415, "JSON_EXPECTED", "PATCH", content='{"priority": 7}', headers=form)
+    await refused(gateway, path, 415, "JSON_EXPECTED", "PATCH", content='{"priority": 7}', headers=form)
     json = {"content-type": "application/json"}
-    assert (await ok(door, path, "PATCH", content='{"priority": 7}', headers=json))["priority"] == 7
-    assert await ok(door, path, "DELETE") == {}
-    await refused(door, path, 404, "UNKNOWN_FILTER")
-    await refused(door, path, 404, "UNKNOWN_FILTER", "DELETE")
-    await refused(door, path, 404, "UNKNOWN_FILTER", "PATCH", json={"enabled": True})
+    assert (await ok(gateway, path, "PATCH", content='{"priority": 7}', headers=json))["priority"] == 7
+    assert await ok(gateway, path, "DELETE") == {}
+    await refused(gateway, path, 404, "UNKNOWN_FILTER")
+    await refused(gateway, path, 404, "UNKNOWN_FILTER", "DELETE")
+    await refused(gateway, path, 404, "UNKNOWN_FILTER", "PATCH", json={"enabled": True})
 
 
-async def test_filter_refusals(door: httpx.AsyncClient) -> None:
+async def test_filter_refusals(gateway: httpx.AsyncClient) -> None:
     path = "/api/v1/filters"
-    await refused(door, path, 409, "FILTER_EXISTS", "POST", json={"name": "price_range", "parameters": {}})
-    said = await refused(door, path, 400, "INVALID_FILTER", "POST", json={"name": "x", "parameters": {"min_prize": 1}})
+    await refused(gateway, path, 409, "FILTER_EXISTS", "POST", json={"name": "price_range", "parameters": {}})
+    said = await refused(
+        gateway, path, 400, "INVALID_FILTER", "POST", json={"name": "x", "parameters": {"min_prize": 1}}
+    )
     assert "min_prize" in said and "min_price" in said
-    await refused(door, path, 400, "INVALID_REQUEST", "POST", json={"name": "Not A Name", "parameters": {}})
-    await refused(door, path, 400, "INVALID_REQUEST", "POST", json={"name": "x", "params": {"min_price": 1}})
+    await refused(gateway, path, 400, "INVALID_REQUEST", "POST", json={"name": "Not A Name", "parameters": {}})
+    await refused(gateway, path, 400, "INVALID_REQUEST", "POST", json={"name": "x", "params": {"min_price": 1}})
     json = {"content-type": "application/json"}
-    await refused(door, path, 400, "INVALID_REQUEST", "POST", content="{not json", headers=json)
-    await refused(door, path, 415, "JSON_EXPECTED", "POST", content="{not json")
-    await refused(door, f"{path}/price_range", 400, "INVALID_REQUEST", "PATCH", json={"priority": "first"})
-    await refused(door, f"{path}/price_range", 400, "INVALID_REQUEST", "PATCH", json={"enable": False})
+    await refused(gateway, path, 400, "INVALID_REQUEST", "POST", content="{not json", headers=json)
+    await refused(gateway, path, 415, "JSON_EXPECTED", "POST", content="{not json")
+    await refused(gateway, f"{path}/price_range", 400, "INVALID_REQUEST", "PATCH", json={"priority": "first"})
+    await refused(gateway, f"{path}/price_range", 400, "INVALID_REQUEST", "PATCH", json={"enable": False})
 
 
-async def test_browsers_of_the_dashboard_may_change_filters(door: httpx.AsyncClient) -> None:
+async def test_browsers_of_the_dashboard_may_change_filters(gateway: httpx.AsyncClient) -> None:
     headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "PATCH"}
-    answer = await door.options("/api/v1/filters/price_range", headers=headers)
+    answer = await gateway.options("/api/v1/filters/price_range", headers=headers)
     assert answer.status_code == 200
     assert {"PATCH", "DELETE"} <= {each.strip() for each in answer.headers["access-control-allow-methods"].split(",")}

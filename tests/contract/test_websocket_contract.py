@@ -1,6 +1,6 @@
 """The older system's contract of /ws/scanner, and nothing but it: what its consumers send and get.
 
-Through both doors: the WebSocket server's own port and the public one, Envoy's.
+Through both gateways: the WebSocket server's own port and the public one, Envoy's.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.runtime.settings import Address
 from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
-from tests.support.door import Door, door_settings
+from tests.support.gateway import Gateway, gateway_settings
 from tests.support.scripted_bars import ScriptedBars, bar_batch, scripted_bars
 from tests.support.scripted_scanner import ScriptedScanner, scripted_scanner, ticker_row
 from tests.support.ws_client import eventually, serving
@@ -42,24 +42,24 @@ class Setting:
         self.rng = random.Random(14)
 
 
-@pytest.fixture(params=["own port", "public door"])
+@pytest.fixture(params=["own port", "public gateway"])
 async def setting(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Setting]:
     async with contextlib.AsyncExitStack() as stack:
         scanner = await stack.enter_async_context(scripted_scanner("gappers_up", "winners"))
         bars = await stack.enter_async_context(scripted_bars("AAPL", "TSLA"))
-        settings = door_settings(tmp_path)
+        settings = gateway_settings(tmp_path)
         settings.addresses["scanner"] = Address.parse(scanner.address)
         settings.addresses["data_ingest"] = Address.parse(bars.address)
         server = WebSocketServer(settings, Limits(aggregate_seconds=0.05))
         await stack.enter_async_context(serving(server))
-        door = settings.address("websocket_server")
-        if request.param == "public door":
-            await stack.enter_async_context(Door(settings))
-            door = settings.address("gateway")
+        gateway = settings.address("websocket_server")
+        if request.param == "public gateway":
+            await stack.enter_async_context(Gateway(settings))
+            gateway = settings.address("gateway")
         gappers = scanner.lists["gappers_up"]
         rng = random.Random(15)
         gappers.change_to([ticker_row(rng, symbol) for symbol in ("AAPL", "TSLA", "NVDA")])
-        yield Setting(f"ws://{door}{PATH}", scanner, bars)
+        yield Setting(f"ws://{gateway}{PATH}", scanner, bars)
 
 
 async def receive(connection: ClientConnection) -> Message:

@@ -1,4 +1,4 @@
-"""Other languages at the public door, with nothing but the published protos: gRPC-Web in Chromium, gRPC in Node."""
+"""Other languages at the public gateway, with nothing but the published protos: gRPC-Web in Chromium, gRPC in Node."""
 
 import json
 import os
@@ -38,7 +38,7 @@ OPEN_SOCKET = """(url) => new Promise((done) => {
 
 
 class Site:
-    """A page with the browser's client, served at two origins: one that the door lets in, and another."""
+    """A page with the browser's client, served at two origins: one that the gateway lets in, and another."""
 
     def __init__(self) -> None:
         self.bundle = b""

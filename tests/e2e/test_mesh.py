@@ -1,4 +1,4 @@
-"""The mesh as a newcomer has it, with the simulator, seen from outside through the public door."""
+"""The mesh as a newcomer has it, with the simulator, seen from outside through the public gateway."""
 
 import asyncio
 import getopt
@@ -264,7 +264,7 @@ async def test_every_curl_command_of_the_docs_works(client: httpx.AsyncClient) -
         await client.delete("/api/v1/filters/tech")
 
 
-async def test_grpc_through_the_same_door(channel: grpc.aio.Channel) -> None:
+async def test_grpc_through_the_same_gateway(channel: grpc.aio.Channel) -> None:
     scanner = scanner_pb2_grpc.ScannerServiceStub(channel)
     answer = await scanner.GetList(scanner_pb2.GetListRequest(list="filtered", limit=3))
     assert answer.list == "filtered"

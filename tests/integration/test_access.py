@@ -36,7 +36,7 @@ from services.kit.runtime.lifecycle import State
 from services.kit.runtime.packaged import DESCRIPTOR_SET
 from services.kit.runtime.settings import Settings
 from services.kit.stores.migrate import migrate
-from tests.support.door import BEHIND, Door, door_settings
+from tests.support.gateway import BEHIND, Gateway, gateway_settings
 from tests.support.stores import Stores, module_stores
 from tools.rightsdoc import methods
 
@@ -100,7 +100,7 @@ class EchoWeb:
 class Guarded:
     """The gateway with keys required, the services behind it, and three keys."""
 
-    def __init__(self, settings: Settings, gateway: Door, echo: Echo, web: EchoWeb, host: Host) -> None:
+    def __init__(self, settings: Settings, gateway: Gateway, echo: Echo, web: EchoWeb, host: Host) -> None:
         self.settings = settings
         self.gateway = gateway
         self.echo = echo
@@ -199,7 +199,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 @pytest.fixture
 async def guarded(stores: Stores, tmp_path: Path) -> AsyncIterator[Guarded]:
-    settings = door_settings(tmp_path, {**stores.environment(), "TRADEUL_KEYS": "required"})
+    settings = gateway_settings(tmp_path, {**stores.environment(), "TRADEUL_KEYS": "required"})
     async with AsyncExitStack() as stack:
         echo, web = Echo(), EchoWeb()
         for name in BEHIND:
@@ -215,7 +215,7 @@ async def guarded(stores: Stores, tmp_path: Path) -> AsyncIterator[Guarded]:
         host = Host(AccessService(settings))
         await host.start()
         stack.push_async_callback(host.stop)
-        gateway = await stack.enter_async_context(Door(settings))
+        gateway = await stack.enter_async_context(Gateway(settings))
         running = Guarded(settings, gateway, echo, web, host)
         for right in (Right.READ, Right.ADMIN):
             _, running.secrets[right] = await running.new_key(right, 100_000)
@@ -453,7 +453,7 @@ async def test_keys_are_known_while_the_database_is_away(tmp_path: Path) -> None
         connection = await asyncpg.connect(url)
         secret = await key_store.create(connection, "reader", Right.READ, None)
         await connection.close()
-        settings = door_settings(tmp_path, {"TRADEUL_DATABASE_URL": url, "TRADEUL_KEYS": "required"})
+        settings = gateway_settings(tmp_path, {"TRADEUL_DATABASE_URL": url, "TRADEUL_KEYS": "required"})
         host = Host(AccessService(settings))
         await host.start()
         assert isinstance(host.service, AccessService)

@@ -1,4 +1,4 @@
-"""The public door: the real Envoy in front of a real scanner, a session service and the health service."""
+"""The public gateway: the real Envoy in front of a real scanner, a session service and the health service."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.packaged import GATEWAY_TEMPLATE, OPENAPI
 from services.kit.runtime.settings import Settings
 from services.scanner.service import ScannerService
-from tests.support.door import Door, door_settings
+from tests.support.gateway import Gateway, gateway_settings
 from tests.support.refusals import refusal
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 from tests.support.tape import EPOCH, Tape
@@ -67,7 +67,7 @@ class SessionService(Service):
 
 
 class Behind:
-    """What stands behind the door."""
+    """What stands behind the gateway."""
 
     def __init__(self, settings: Settings, sequencer: ScriptedSequencer) -> None:
         self.settings = settings
@@ -98,21 +98,21 @@ async def behind(tmp_path: Path) -> AsyncIterator[Behind]:
     async with ScriptedSequencer(tape) as sequencer:
         sequencer.send(*tape.opening())
         address = {"TRADEUL_DATA_INGEST_ADDRESS": f"127.0.0.1:{sequencer.port}"}
-        async with Behind(door_settings(tmp_path, address), sequencer) as running:
+        async with Behind(gateway_settings(tmp_path, address), sequencer) as running:
             sequencer.trade({"S01": 105.0, "S02": 92.0, "S03": 100.5})
             await running.until_applied()
             yield running
 
 
 @pytest.fixture
-async def door(behind: Behind) -> AsyncIterator[Door]:
-    async with Door(behind.settings) as opened:
+async def gateway(behind: Behind) -> AsyncIterator[Gateway]:
+    async with Gateway(behind.settings) as opened:
         yield opened
 
 
 @pytest.fixture
-async def channel(door: Door) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(door.address) as through:
+async def channel(gateway: Gateway) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(gateway.address) as through:
         yield through
 
 
@@ -154,27 +154,27 @@ def check_error(answer: httpx.Response, status: int, reason: errors.Reason) -> d
 # --- answers
 
 
-async def test_health(door: Door) -> None:
+async def test_health(gateway: Gateway) -> None:
     async with asyncio.timeout(20):
-        while (answer := await door.client.get("/health")).status_code != 200:
+        while (answer := await gateway.client.get("/health")).status_code != 200:
             await asyncio.sleep(POLL_SECONDS)
     body = answer.json()
     assert body["status"] == "healthy"
     assert body["services"]["scanner"] == "SERVING"
 
 
-async def test_session(door: Door) -> None:
+async def test_session(gateway: Gateway) -> None:
     for path in ("/api/session/current", "/api/v1/session/current"):
-        body = (await door.client.get(path)).json()
+        body = (await gateway.client.get(path)).json()
         assert body["trading_date"] == "2026-03-10"
         # What is not set is shown all the same.
         assert (body["is_holiday"], body["seconds_until_next_session"]) == (False, 0)
-    async with door.client.stream("GET", "/api/v1/session:watch") as answer:
+    async with gateway.client.stream("GET", "/api/v1/session:watch") as answer:
         assert [next(iter(event)) async for event in events(answer)] == ["opened", "session"]
 
 
-async def test_rows_have_numbers_bare_names_and_nothing_for_absent(door: Door) -> None:
-    body = (await door.client.get("/api/v1/scanner/lists/gappers_up")).json()
+async def test_rows_have_numbers_bare_names_and_nothing_for_absent(gateway: Gateway) -> None:
+    body = (await gateway.client.get("/api/v1/scanner/lists/gappers_up")).json()
     assert (body["list"], body["epoch"], body["sequence"], body["count"]) == ("gappers_up", EPOCH, 1, 1)
     assert body["timestamp"].endswith("Z")
     row = body["rows"][0]
@@ -184,30 +184,30 @@ async def test_rows_have_numbers_bare_names_and_nothing_for_absent(door: Door) -
     assert "position_in_range" not in row
     # Known to be 0 is not absent.
     assert row["price_from_high"] == 0
-    empty = (await door.client.get("/api/v1/scanner/lists/halts")).json()
+    empty = (await gateway.client.get("/api/v1/scanner/lists/halts")).json()
     assert (empty["rows"], empty["count"]) == ([], 0)
 
 
-async def test_every_unary_route(door: Door) -> None:
-    gappers = (await door.client.get("/api/v1/scanner/gappers?min_gap=2&limit=5")).json()
+async def test_every_unary_route(gateway: Gateway) -> None:
+    gappers = (await gateway.client.get("/api/v1/scanner/gappers?min_gap=2&limit=5")).json()
     assert [row["symbol"] for row in gappers["gappers_up"]] == ["S01"]
     assert [row["symbol"] for row in gappers["gappers_down"]] == ["S02"]
     assert gappers["count"] == 2
-    filtered = (await door.client.get("/api/v1/scanner/filtered?limit=2")).json()
+    filtered = (await gateway.client.get("/api/v1/scanner/filtered?limit=2")).json()
     assert (len(filtered["tickers"]), filtered["count"]) == (2, 2)
-    lists = (await door.client.get("/api/v1/scanner/lists")).json()["lists"]
+    lists = (await gateway.client.get("/api/v1/scanner/lists")).json()["lists"]
     assert "halts" in [one["list"] for one in lists]
-    fields = (await door.client.get("/api/v1/scanner/fields")).json()["fields"]
+    fields = (await gateway.client.get("/api/v1/scanner/fields")).json()["fields"]
     assert "rvol" in [field["name"] for field in fields]
-    status = (await door.client.get("/api/v1/scanner/status")).json()
+    status = (await gateway.client.get("/api/v1/scanner/status")).json()
     assert (status["session"], status["problem"]) == ("MARKET_OPEN", "")
     body = {"filter": "change_percent > 0", "order_by": "price", "limit": 1}
-    answer = await door.client.post("/api/v1/scanner/scans:query", json=body)
+    answer = await gateway.client.post("/api/v1/scanner/scans:query", json=body)
     assert [row["symbol"] for row in answer.json()["rows"]] == ["S03"]
 
 
-async def test_a_list_as_server_sent_events(behind: Behind, door: Door) -> None:
-    async with door.client.stream("GET", "/api/v1/scanner/lists/filtered:watch?min_interval_ms=10") as answer:
+async def test_a_list_as_server_sent_events(behind: Behind, gateway: Gateway) -> None:
+    async with gateway.client.stream("GET", "/api/v1/scanner/lists/filtered:watch?min_interval_ms=10") as answer:
         stream = events(answer)
         kinds = [next(iter(await anext(stream))) for _ in range(3)]
         assert kinds == ["opened", "snapshot", "current"]
@@ -218,9 +218,9 @@ async def test_a_list_as_server_sent_events(behind: Behind, door: Door) -> None:
     assert delta["deltas"][0]["data"]["price"] == 101
 
 
-async def test_events_have_the_position_from_which_they_are_resumed(behind: Behind, door: Door) -> None:
+async def test_events_have_the_position_from_which_they_are_resumed(behind: Behind, gateway: Gateway) -> None:
     path = "/api/v1/scanner/lists/filtered:watch"
-    async with door.client.stream("GET", path) as answer:
+    async with gateway.client.stream("GET", path) as answer:
         assert answer.headers["x-accel-buffering"] == "no"
         stream = whole_events(answer)
         opened, snapshot, current = [await anext(stream) for _ in range(3)]
@@ -232,16 +232,16 @@ async def test_events_have_the_position_from_which_they_are_resumed(behind: Behi
     await behind.until_applied()
     # An EventSource keeps the URL of its first request, and its position goes before that of the URL.
     resumed = {"last-event-id": f"{EPOCH}/2"}
-    async with door.client.stream("GET", f"{path}?epoch={EPOCH}&sequence=1", headers=resumed) as answer:
+    async with gateway.client.stream("GET", f"{path}?epoch={EPOCH}&sequence=1", headers=resumed) as answer:
         resuming = events(answer)
         first, delta, last = [await anext(resuming) for _ in range(3)]
         assert (delta["delta"]["previous_sequence"], delta["delta"]["sequence"]) == (2, 3)
         assert ("opened" in first, "current" in last) == (True, True)
 
 
-async def test_an_event_id_of_another_epoch_is_reset(door: Door) -> None:
+async def test_an_event_id_of_another_epoch_is_reset(gateway: Gateway) -> None:
     path = "/api/v1/scanner/lists/filtered:watch"
-    async with door.client.stream("GET", path, headers={"last-event-id": "5/7"}) as answer:
+    async with gateway.client.stream("GET", path, headers={"last-event-id": "5/7"}) as answer:
         stream = whole_events(answer)
         _, reset, snapshot = [await anext(stream) for _ in range(3)]
         assert "id" not in reset
@@ -250,9 +250,9 @@ async def test_an_event_id_of_another_epoch_is_reset(door: Door) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["5", "5/", "0/1", "5/4294967296", "5/7/9", "five/7", "-5/7"])
-async def test_a_wrong_event_id_is_named(door: Door, wrong: str) -> None:
+async def test_a_wrong_event_id_is_named(gateway: Gateway, wrong: str) -> None:
     path = "/api/v1/scanner/lists/filtered:watch"
-    answer = await door.client.get(path, headers={"last-event-id": wrong, "accept": "text/event-stream"})
+    answer = await gateway.client.get(path, headers={"last-event-id": wrong, "accept": "text/event-stream"})
     body = check_error(answer, 400, errors.INVALID_POSITION)
     assert f"'{wrong}'" in body["message"]
 
@@ -261,20 +261,20 @@ async def test_a_wrong_event_id_is_named(door: Door, wrong: str) -> None:
     "path",
     ["/api/v1/scanner/lists/filtered:watch?min_interval_ms=5", "/api/v1/scanner/scans:watch", "/api/v1/session:watch"],
 )
-async def test_an_event_source_reconnects_when_the_service_is_down(behind: Behind, door: Door, path: str) -> None:
+async def test_an_event_source_reconnects_when_the_service_is_down(behind: Behind, gateway: Gateway, path: str) -> None:
     """It gives up at 503; others are told."""
     await behind.hosts["market_session" if "session" in path else "scanner"].stop()
-    answer = await door.client.get(path, headers={"accept": "text/event-stream", "origin": ORIGIN})
+    answer = await gateway.client.get(path, headers={"accept": "text/event-stream", "origin": ORIGIN})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
     assert answer.text == "retry: 1000\n\n"
     assert answer.headers["access-control-allow-origin"] == ORIGIN
-    check_error(await door.client.get(path), 503, errors.SERVICES_NOT_SERVING)
+    check_error(await gateway.client.get(path), 503, errors.SERVICES_NOT_SERVING)
 
 
 @pytest.mark.parametrize("space", ["%20", "+"])
-async def test_an_own_list_as_server_sent_events(door: Door, space: str) -> None:
+async def test_an_own_list_as_server_sent_events(gateway: Gateway, space: str) -> None:
     query = "filter=price > 100 AND change_percent > 1%2B1&order_by=price desc&limit=5".replace(" ", space)
-    async with door.client.stream("GET", f"/api/v1/scanner/scans:watch?{query}") as answer:
+    async with gateway.client.stream("GET", f"/api/v1/scanner/scans:watch?{query}") as answer:
         stream = events(answer)
         await anext(stream)
         snapshot = (await anext(stream))["snapshot"]
@@ -303,42 +303,42 @@ async def test_an_own_list_as_server_sent_events(door: Door, space: str) -> None
         ("/api/v1/scanner/scans:query", 405, errors.METHOD_NOT_ALLOWED, "GET is not a method of"),
     ],
 )
-async def test_wrong_requests(door: Door, path: str, status: int, reason: errors.Reason, words: str) -> None:
-    body = check_error(await door.client.get(path), status, reason)
+async def test_wrong_requests(gateway: Gateway, path: str, status: int, reason: errors.Reason, words: str) -> None:
+    body = check_error(await gateway.client.get(path), status, reason)
     assert words in body["message"]
 
 
 @pytest.mark.parametrize("content", [b'{"filter": ', b"[1]", b'{"filter": 3}', b"\xff\xfe", b'{"limit": -1}'])
-async def test_wrong_bodies(door: Door, content: bytes) -> None:
-    answer = await door.client.post("/api/v1/scanner/scans:query", content=content, headers=JSON)
+async def test_wrong_bodies(gateway: Gateway, content: bytes) -> None:
+    answer = await gateway.client.post("/api/v1/scanner/scans:query", content=content, headers=JSON)
     check_error(answer, 400, errors.INVALID_REQUEST)
 
 
-async def test_too_large_requests(door: Door) -> None:
+async def test_too_large_requests(gateway: Gateway) -> None:
     content = b'{"filter": "' + b"x" * 70_000 + b'"}'
-    answer = await door.client.post("/api/v1/scanner/scans:query", content=content, headers=JSON)
+    answer = await gateway.client.post("/api/v1/scanner/scans:query", content=content, headers=JSON)
     check_error(answer, 413, errors.REQUEST_TOO_LARGE)
-    answer = await door.client.get("/api/v1/scanner/status", headers={"x-long": "x" * 40_000})
+    answer = await gateway.client.get("/api/v1/scanner/status", headers={"x-long": "x" * 40_000})
     check_error(answer, 431, errors.REQUEST_TOO_LARGE)
 
 
-async def test_a_service_that_is_down(behind: Behind, door: Door) -> None:
+async def test_a_service_that_is_down(behind: Behind, gateway: Gateway) -> None:
     await behind.hosts["scanner"].stop()
     for path in ("/api/v1/scanner/status", "/api/v1/scanner/lists/winners:watch"):
-        body = check_error(await door.client.get(path), 503, errors.SERVICES_NOT_SERVING)
+        body = check_error(await gateway.client.get(path), 503, errors.SERVICES_NOT_SERVING)
         assert body["details"][0]["metadata"]["service"] == "scanner"
-    body = check_error(await door.client.get("/health"), 503, errors.SERVICES_NOT_SERVING)
+    body = check_error(await gateway.client.get("/health"), 503, errors.SERVICES_NOT_SERVING)
     assert "scanner" in body["message"]
     assert body["details"][0]["metadata"]["market_session"] == "SERVING"
-    assert (await door.client.get("/api/session/current")).status_code == 200
+    assert (await gateway.client.get("/api/session/current")).status_code == 200
     await behind.hosts["health"].stop()
-    check_error(await door.client.get("/health"), 503, errors.SERVICES_NOT_SERVING)
+    check_error(await gateway.client.get("/health"), 503, errors.SERVICES_NOT_SERVING)
 
 
 # --- the same port in other protocols
 
 
-async def test_grpc(behind: Behind, door: Door, channel: grpc.aio.Channel) -> None:
+async def test_grpc(behind: Behind, gateway: Gateway, channel: grpc.aio.Channel) -> None:
     stub = scanner_pb2_grpc.ScannerServiceStub(channel)
     answer = await stub.GetList(scanner_pb2.GetListRequest(list="gappers_up"))
     assert [row.symbol for row in answer.rows] == ["S01"]
@@ -347,7 +347,7 @@ async def test_grpc(behind: Behind, door: Door, channel: grpc.aio.Channel) -> No
     assert refusal(caught.value).reason == "UNKNOWN_LIST"
     health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert health.status == health_pb2.HealthCheckResponse.SERVING
-    copies = follow_list(door.address, scanner_pb2.WatchListRequest(list="filtered"))
+    copies = follow_list(gateway.address, scanner_pb2.WatchListRequest(list="filtered"))
     async with contextlib.aclosing(copies) as follower:
         async for copy in follower:
             if copy.is_current and copy.deltas == 0:
@@ -358,7 +358,7 @@ async def test_grpc(behind: Behind, door: Door, channel: grpc.aio.Channel) -> No
     assert (now.sequence, list(now.rows)) == (copy.sequence, copy.rows())
 
 
-async def test_what_is_not_public_is_unimplemented(door: Door, channel: grpc.aio.Channel) -> None:
+async def test_what_is_not_public_is_unimplemented(gateway: Gateway, channel: grpc.aio.Channel) -> None:
     stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetSequencerStatus(data_ingest_pb2.GetSequencerStatusRequest())
@@ -367,11 +367,11 @@ async def test_what_is_not_public_is_unimplemented(door: Door, channel: grpc.aio
 
 
 @pytest.mark.parametrize("text", [False, True])
-async def test_grpc_web(door: Door, text: bool) -> None:
+async def test_grpc_web(gateway: Gateway, text: bool) -> None:
     request = scanner_pb2.GetListRequest(list="gappers_up").SerializeToString()
     content = b"\0" + len(request).to_bytes(4, "big") + request
     kind = "application/grpc-web-text" if text else "application/grpc-web+proto"
-    answer = await door.client.post(
+    answer = await gateway.client.post(
         "/tradeul.v1.ScannerService/GetList",
         content=base64.b64encode(content) if text else content,
         headers={"content-type": kind, "accept": kind, "x-grpc-web": "1", "origin": ORIGIN},
@@ -388,96 +388,96 @@ async def test_grpc_web(door: Door, text: bool) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/scanner/status", "/health", "/tradeul.v1.ScannerService/GetList"])
-async def test_browsers_of_this_machine_may_ask(door: Door, path: str) -> None:
+async def test_browsers_of_this_machine_may_ask(gateway: Gateway, path: str) -> None:
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "content-type,x-grpc-web"}
-    answer = await door.client.options(path, headers={"origin": ORIGIN, **asked})
+    answer = await gateway.client.options(path, headers={"origin": ORIGIN, **asked})
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert "x-grpc-web" in answer.headers["access-control-allow-headers"]
-    other = await door.client.options(path, headers={"origin": "https://elsewhere.example", **asked})
+    other = await gateway.client.options(path, headers={"origin": "https://elsewhere.example", **asked})
     assert "access-control-allow-origin" not in other.headers
 
 
-async def test_browsers_can_read_answers_and_refusals(door: Door) -> None:
+async def test_browsers_can_read_answers_and_refusals(gateway: Gateway) -> None:
     for path in ("/api/session/current", "/api/v1/scanner/lists/gapers_up", "/api/v1/nothing"):
-        answer = await door.client.get(path, headers={"origin": ORIGIN})
+        answer = await gateway.client.get(path, headers={"origin": ORIGIN})
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_the_openapi_document(door: Door) -> None:
-    answer = await door.client.get("/openapi.json", headers={"origin": ORIGIN})
+async def test_the_openapi_document(gateway: Gateway) -> None:
+    answer = await gateway.client.get("/openapi.json", headers={"origin": ORIGIN})
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.content == OPENAPI.path().read_bytes()
-    check_error(await door.client.post("/openapi.json", json={}), 404, errors.UNKNOWN_ROUTE)
+    check_error(await gateway.client.post("/openapi.json", json={}), 404, errors.UNKNOWN_ROUTE)
 
 
 # --- operation
 
 
-async def test_the_access_log_and_the_admin_interface(behind: Behind, door: Door) -> None:
-    await door.client.get("/api/v1/scanner/lists/gappers_up?limit=7")
-    line = json.loads(await door.logged("limit=7"))
+async def test_the_access_log_and_the_admin_interface(behind: Behind, gateway: Gateway) -> None:
+    await gateway.client.get("/api/v1/scanner/lists/gappers_up?limit=7")
+    line = json.loads(await gateway.logged("limit=7"))
     assert (line["method"], line["path"]) == ("GET", "/api/v1/scanner/lists/gappers_up?limit=7")
     assert (line["status"], line["grpc_status"], line["upstream"]) == (200, "OK", "scanner")
     transport = httpx.AsyncHTTPTransport(uds=str(admin_socket(behind.settings)))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         dump = (await client.get("/listeners?format=json")).json()
         assert dump["listener_statuses"]
-    assert "deprecated" not in door.log
+    assert "deprecated" not in gateway.log
 
 
-async def test_a_web_page_cannot_end_the_gateway(door: Door) -> None:
+async def test_a_web_page_cannot_end_the_gateway(gateway: Gateway) -> None:
     """The port that Prometheus reads answers nothing else, whatever a page of this machine's browser asks of it."""
-    async with httpx.AsyncClient(base_url=f"http://{door.metrics}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{gateway.metrics}") as client:
         assert "envoy_http_downstream_rq" in (await client.get("/stats/prometheus")).text
         for method, path in (("POST", "/quitquitquit"), ("POST", "/stats/prometheus"), ("GET", "/config_dump")):
             assert (await client.request(method, path)).status_code == 404
         assert (await client.get("/ready", headers={"host": "rebound.example"})).status_code == 404
-    assert (await door.client.get("/api/session/current")).status_code == 200
+    assert (await gateway.client.get("/api/session/current")).status_code == 200
 
 
 # --- browsers, and what they are made to do
 
 
-async def filters_of(door: Door, **request: Any) -> httpx.Response:
+async def filters_of(gateway: Gateway, **request: Any) -> httpx.Response:
     """An attempt to store a scanner filter."""
-    return await door.client.post("/api/v1/filters", **request)
+    return await gateway.client.post("/api/v1/filters", **request)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", None])
-async def test_what_a_form_can_send_changes_nothing(door: Door, kind: str | None) -> None:
+async def test_what_a_form_can_send_changes_nothing(gateway: Gateway, kind: str | None) -> None:
     headers = {} if kind is None else {"content-type": kind}
-    body = check_error(await filters_of(door, content=b'{"name": "a"}', headers=headers), 415, errors.JSON_EXPECTED)
+    body = check_error(await filters_of(gateway, content=b'{"name": "a"}', headers=headers), 415, errors.JSON_EXPECTED)
     assert "expected content-type application/json" in body["message"]
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://localhost.elsewhere.example:3000"])
 @pytest.mark.parametrize(("method", "path"), [("POST", "/api/v1/filters"), ("DELETE", "/api/v1/filters/a")])
-async def test_a_page_of_another_origin_changes_nothing(door: Door, origin: str, method: str, path: str) -> None:
+async def test_a_page_of_another_origin_changes_nothing(gateway: Gateway, origin: str, method: str, path: str) -> None:
     headers = {"origin": origin, "content-type": "application/json"}
-    body = check_error(await door.client.request(method, path, headers=headers), 403, errors.ORIGIN_NOT_ALLOWED)
+    body = check_error(await gateway.client.request(method, path, headers=headers), 403, errors.ORIGIN_NOT_ALLOWED)
     assert "TRADEUL_CORS_ORIGINS" in body["message"]
 
 
-async def test_pages_of_this_host_and_of_allowed_origins_may_write(door: Door) -> None:
+async def test_pages_of_this_host_and_of_allowed_origins_may_write(gateway: Gateway) -> None:
     """They get through to the service, which is not there."""
-    for origin in (ORIGIN, f"http://{door.address}", f"https://{door.address}"):
-        check_error(await filters_of(door, json={}, headers={"origin": origin}), 503, errors.SERVICES_NOT_SERVING)
-    check_error(await filters_of(door, json={}), 503, errors.SERVICES_NOT_SERVING)
+    for origin in (ORIGIN, f"http://{gateway.address}", f"https://{gateway.address}"):
+        check_error(await filters_of(gateway, json={}, headers={"origin": origin}), 503, errors.SERVICES_NOT_SERVING)
+    check_error(await filters_of(gateway, json={}), 503, errors.SERVICES_NOT_SERVING)
 
 
 @pytest.mark.parametrize("host", ["rebound.example", "localhost.rebound.example:8000", "127.0.0.1.rebound.example"])
-async def test_only_the_hosts_that_the_operator_allows_are_answered(door: Door, host: str) -> None:
+async def test_only_the_hosts_that_the_operator_allows_are_answered(gateway: Gateway, host: str) -> None:
     for path in ("/api/session/current", "/openapi.json", "/ws/scanner", "/nothing"):
-        answer = await door.client.get(path, headers={"host": host})
+        answer = await gateway.client.get(path, headers={"host": host})
         body = check_error(answer, 421, errors.HOST_NOT_ALLOWED)
         assert body["message"].endswith(f"was {host}")
-    assert (await door.client.get("/api/session/current", headers={"host": "localhost:9999"})).status_code == 200
-    async with grpc.aio.insecure_channel(door.address, options=[("grpc.default_authority", host)]) as channel:
+    assert (await gateway.client.get("/api/session/current", headers={"host": "localhost:9999"})).status_code == 200
+    async with grpc.aio.insecure_channel(gateway.address, options=[("grpc.default_authority", host)]) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await scanner_pb2_grpc.ScannerServiceStub(channel).ListLists(scanner_pb2.ListListsRequest())
         assert refused.value.code() is not grpc.StatusCode.OK
@@ -485,8 +485,8 @@ async def test_only_the_hosts_that_the_operator_allows_are_answered(door: Door, 
 
 
 @pytest.mark.parametrize("hosts", [("localhost", "localhost"), ("localhost", "rebound.example"), ()])
-async def test_one_host_is_named(door: Door, hosts: tuple[str, ...]) -> None:
-    host, _, port = door.address.partition(":")
+async def test_one_host_is_named(gateway: Gateway, hosts: tuple[str, ...]) -> None:
+    host, _, port = gateway.address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     lines = ["GET /api/session/current HTTP/1.1", *(f"host: {name}" for name in hosts), "", ""]
     writer.write("\r\n".join(lines).encode())
@@ -505,12 +505,12 @@ async def test_one_host_is_named(door: Door, hosts: tuple[str, ...]) -> None:
         ("DELETE", "/api/v1/scanner/lists/gappers_up:watch", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_other_methods_of_a_path_are_named(door: Door, method: str, path: str, allow: str) -> None:
-    answer = await door.client.request(method, path)
+async def test_other_methods_of_a_path_are_named(gateway: Gateway, method: str, path: str, allow: str) -> None:
+    answer = await gateway.client.request(method, path)
     body = check_error(answer, 405, errors.METHOD_NOT_ALLOWED)
     assert body["message"] == f"{method} is not a method of {path}"
     assert answer.headers["allow"] == allow
-    options = await door.client.options(path)
+    options = await gateway.client.options(path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allow, b"")
 
 
@@ -526,83 +526,83 @@ async def test_other_methods_of_a_path_are_named(door: Door, method: str, path: 
         "/",
     ],
 )
-async def test_head_has_the_headers_of_get_and_no_body(door: Door, path: str) -> None:
-    got, head = await door.client.get(path), await door.client.head(path)
+async def test_head_has_the_headers_of_get_and_no_body(gateway: Gateway, path: str) -> None:
+    got, head = await gateway.client.get(path), await gateway.client.head(path)
     assert (head.status_code, head.content) == (got.status_code, b"")
     for name in ("content-type", "etag", "cache-control"):
         assert head.headers.get(name) == got.headers.get(name)
     # The connection is in order: the next response is the next request's.
-    assert (await door.client.get(path)).status_code == got.status_code
+    assert (await gateway.client.get(path)).status_code == got.status_code
 
 
 @pytest.mark.parametrize("path", ["/api/v1/scanner/lists/filtered:watch", "/api/v1/session:watch"])
-async def test_head_of_a_stream_is_no_stream(door: Door, path: str) -> None:
-    head = await door.client.head(path)
+async def test_head_of_a_stream_is_no_stream(gateway: Gateway, path: str) -> None:
+    head = await gateway.client.head(path)
     assert (head.status_code, head.headers["content-type"], head.content) == (200, "text/event-stream", b"")
-    check_error(await door.client.get("/api/v1/nothing"), 404, errors.UNKNOWN_ROUTE)
+    check_error(await gateway.client.get("/api/v1/nothing"), 404, errors.UNKNOWN_ROUTE)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "br"])
-async def test_large_json_is_compressed(door: Door, coding: str) -> None:
+async def test_large_json_is_compressed(gateway: Gateway, coding: str) -> None:
     accepts = {"accept-encoding": coding}
-    async with door.client.stream("GET", "/openapi.json", headers=accepts) as answer:
+    async with gateway.client.stream("GET", "/openapi.json", headers=accepts) as answer:
         assert answer.headers["content-encoding"] == coding
         raw = b"".join([chunk async for chunk in answer.aiter_raw()])
     assert len(raw) < len(OPENAPI.path().read_bytes()) / 3
-    small = await door.client.get("/api/session/current", headers=accepts)
+    small = await gateway.client.get("/api/session/current", headers=accepts)
     assert "content-encoding" not in small.headers
-    async with door.client.stream("GET", "/api/v1/scanner/lists/filtered:watch", headers=accepts) as answer:
+    async with gateway.client.stream("GET", "/api/v1/scanner/lists/filtered:watch", headers=accepts) as answer:
         assert "content-encoding" not in answer.headers
         assert "opened" in await anext(events(answer))
-    plain = await door.client.get("/openapi.json", headers={"accept-encoding": "identity"})
+    plain = await gateway.client.get("/openapi.json", headers={"accept-encoding": "identity"})
     assert ("content-encoding" in plain.headers, plain.content) == (False, OPENAPI.path().read_bytes())
 
 
 @pytest.mark.parametrize("path", ["lists/filtered", "lists/gappers_up?limit=1", "gappers", "filtered?limit=3"])
-async def test_what_a_client_has_already_is_304(behind: Behind, door: Door, path: str) -> None:
+async def test_what_a_client_has_already_is_304(behind: Behind, gateway: Gateway, path: str) -> None:
     path = f"/api/v1/scanner/{path}"
-    first = await door.client.get(path)
+    first = await gateway.client.get(path)
     etag = first.headers["etag"]
     assert (etag[:3], first.headers["cache-control"]) == ('W/"', "no-cache")
     for known in (etag, etag.removeprefix("W/"), f'"other", {etag}', "*"):
-        for ask in (door.client.get, door.client.head):
+        for ask in (gateway.client.get, gateway.client.head):
             again = await ask(path, headers={"if-none-match": known})
             assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
-    assert (await door.client.get(path, headers={"if-none-match": '"other"'})).content == first.content
+    assert (await gateway.client.get(path, headers={"if-none-match": '"other"'})).content == first.content
     behind.sequencer.trade({"S01": 150.0, "S02": 80.0})
     await behind.until_applied()
-    after = await door.client.get(path, headers={"if-none-match": etag})
+    after = await gateway.client.get(path, headers={"if-none-match": etag})
     assert (after.status_code, after.headers["etag"] != etag) == (200, True)
 
 
-async def test_the_same_rows_at_a_later_position_are_304(behind: Behind, door: Door) -> None:
+async def test_the_same_rows_at_a_later_position_are_304(behind: Behind, gateway: Gateway) -> None:
     path = "/api/v1/scanner/lists/halts"
-    first = await door.client.get(path)
+    first = await gateway.client.get(path)
     behind.sequencer.trade({"S01": 150.0})
     await behind.until_applied()
-    assert (await door.client.get(path)).json()["position"] != first.json()["position"]
-    again = await door.client.get(path, headers={"if-none-match": first.headers["etag"]})
+    assert (await gateway.client.get(path)).json()["position"] != first.json()["position"]
+    again = await gateway.client.get(path, headers={"if-none-match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
 
 @pytest.mark.parametrize("text", ["%ff", "%C3", "%C0%80", "%ED%A0%80", "%F4%90%80%80", "a%E2%82", "%E0%80%80x", "%80"])
 @pytest.mark.parametrize("path", ["/api/v1/scanner/lists/{}", "/api/v1/scanner/scans:watch?filter={}"])
-async def test_what_is_not_utf8_is_named(door: Door, path: str, text: str) -> None:
-    body = check_error(await door.client.get(path.format(text)), 400, errors.INVALID_REQUEST)
+async def test_what_is_not_utf8_is_named(gateway: Gateway, path: str, text: str) -> None:
+    body = check_error(await gateway.client.get(path.format(text)), 400, errors.INVALID_REQUEST)
     assert "UTF-8" in body["message"]
 
 
 @pytest.mark.parametrize(
     "text", ["%C3%A9", "%E2%82%AC", "%F0%9F%98%80", "%ED%9F%BF", "%F4%8F%BF%BF", "%E0%A0%80", "5%25"]
 )
-async def test_what_is_utf8_is_passed_on(door: Door, text: str) -> None:
-    check_error(await door.client.get(f"/api/v1/scanner/lists/{text}"), 404, errors.UNKNOWN_LIST)
+async def test_what_is_utf8_is_passed_on(gateway: Gateway, text: str) -> None:
+    check_error(await gateway.client.get(f"/api/v1/scanner/lists/{text}"), 404, errors.UNKNOWN_LIST)
 
 
 @pytest.mark.parametrize("version", [{}, {"sec-websocket-version": "8"}])
-async def test_another_websocket_version_is_told_ours(door: Door, version: dict[str, str]) -> None:
+async def test_another_websocket_version_is_told_ours(gateway: Gateway, version: dict[str, str]) -> None:
     upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="}
-    answer = await door.client.get("/ws/scanner", headers={**upgrade, **version})
+    answer = await gateway.client.get("/ws/scanner", headers={**upgrade, **version})
     check_error(answer, 426, errors.INVALID_REQUEST)
     assert answer.headers["sec-websocket-version"] == "13"
 
@@ -611,8 +611,8 @@ async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> N
     template = GATEWAY_TEMPLATE.path().read_text()
     limited = template.replace("{ max_stream_duration: 30s }", "{ max_stream_duration: 0.5s }")
     assert limited != template
-    async with Door(behind.settings, limited) as door:
-        host, _, port = door.address.partition(":")
+    async with Gateway(behind.settings, limited) as gateway:
+        host, _, port = gateway.address.partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         lines = ("POST /api/v1/scanner/scans:query HTTP/1.1", "host: localhost", "content-length: 1000")
         writer.write("\r\n".join((*lines, "content-type: application/json", "", "{")).encode())
@@ -624,7 +624,7 @@ async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> N
         writer.close()
         await writer.wait_closed()
         # A stream is as long as its client wants.
-        async with door.client.stream("GET", "/api/v1/scanner/lists/filtered:watch") as stream:
+        async with gateway.client.stream("GET", "/api/v1/scanner/lists/filtered:watch") as stream:
             assert stream.status_code == 200
             received = aiter(stream.aiter_lines())
             began = asyncio.get_running_loop().time()
@@ -633,21 +633,21 @@ async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> N
                 await anext(received)
 
 
-async def test_nothing_is_sniffed(door: Door) -> None:
+async def test_nothing_is_sniffed(gateway: Gateway) -> None:
     for path in ("/api/session/current", "/openapi.json", "/nothing"):
-        assert (await door.client.get(path)).headers["x-content-type-options"] == "nosniff"
+        assert (await gateway.client.get(path)).headers["x-content-type-options"] == "nosniff"
 
 
-async def test_one_that_does_not_read_holds_up_nobody(behind: Behind, door: Door) -> None:
-    """All streams share the door's connection to the scanner: a client that stands still must not fill it."""
+async def test_one_that_does_not_read_holds_up_nobody(behind: Behind, gateway: Gateway) -> None:
+    """All streams share the gateway's connection to the scanner: a client that stands still must not fill it."""
     path = "/api/v1/scanner/lists/filtered:watch"
-    host, _, port = door.address.partition(":")
+    host, _, port = gateway.address.partition(":")
     stuck = socket.socket()
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     stuck.connect((host, int(port)))
     stuck.sendall(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
     with contextlib.closing(stuck):
-        async with door.client.stream("GET", path) as answer:
+        async with gateway.client.stream("GET", path) as answer:
             copy, stream = ListCopy(), events(answer)
             hub = behind.scanner.hub
             while hub.subscribers != 2:

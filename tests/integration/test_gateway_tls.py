@@ -19,7 +19,7 @@ from services.kit.rpc.server import Host
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.settings import Settings
 from tests.support.certificates import Authority, Pair, encrypt_key, self_signed
-from tests.support.door import Door, door_settings
+from tests.support.gateway import Gateway, gateway_settings
 
 NAMES = "DNS:localhost,IP:127.0.0.1"
 PAST = {"start": "20200101000000Z", "end": "20200201000000Z"}
@@ -37,13 +37,13 @@ def pair(authority: Authority) -> Pair:
 
 
 @pytest_asyncio.fixture
-async def door(tmp_path: Path, pair: Pair) -> AsyncIterator[Door]:
-    settings = door_settings(tmp_path / "data", tls(pair))
+async def gateway(tmp_path: Path, pair: Pair) -> AsyncIterator[Gateway]:
+    settings = gateway_settings(tmp_path / "data", tls(pair))
     host = Host(HealthService(settings))
     await host.start()
     try:
-        async with Door(settings) as door:
-            yield door
+        async with Gateway(settings) as gateway:
+            yield gateway
     finally:
         await host.stop()
 
@@ -66,16 +66,16 @@ def trusting(authority: Authority) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority.pair.certificate))
 
 
-async def test_rest_and_grpc_over_tls(door: Door, authority: Authority) -> None:
-    async with httpx.AsyncClient(base_url=f"https://{door.address}", verify=trusting(authority)) as client:
+async def test_rest_and_grpc_over_tls(gateway: Gateway, authority: Authority) -> None:
+    async with httpx.AsyncClient(base_url=f"https://{gateway.address}", verify=trusting(authority)) as client:
         response = await client.get("/openapi.json")
         assert response.status_code == httpx.codes.OK
         # A page of the gateway's own host, which a browser calls https.
-        write = {"origin": f"https://{door.address}", "content-type": "application/json"}
+        write = {"origin": f"https://{gateway.address}", "content-type": "application/json"}
         response = await client.post("/api/v1/filters", headers=write, json={})
         assert response.status_code not in (403, 421), response.text
     credentials = grpc.ssl_channel_credentials(authority.pair.certificate.read_bytes())
-    async with grpc.aio.secure_channel(door.address, credentials) as channel:
+    async with grpc.aio.secure_channel(gateway.address, credentials) as channel:
         try:
             await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
         except grpc.aio.AioRpcError as error:
@@ -84,37 +84,39 @@ async def test_rest_and_grpc_over_tls(door: Door, authority: Authority) -> None:
             assert "handshake" not in str(error.details()).lower()
 
 
-async def test_versions_and_protocols(door: Door, authority: Authority) -> None:
+async def test_versions_and_protocols(gateway: Gateway, authority: Authority) -> None:
     context = trusting(authority)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    version, protocol, _ = await asyncio.to_thread(handshake, door.address, context)
+    version, protocol, _ = await asyncio.to_thread(handshake, gateway.address, context)
     assert (version, protocol) == ("TLSv1.3", "h2")
     context.set_alpn_protocols(["http/1.1"])
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    version, protocol, _ = await asyncio.to_thread(handshake, door.address, context)
+    version, protocol, _ = await asyncio.to_thread(handshake, gateway.address, context)
     assert (version, protocol) == ("TLSv1.2", "http/1.1")
     old = trusting(authority)
     old.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError):
-        await asyncio.to_thread(handshake, door.address, old)
+        await asyncio.to_thread(handshake, gateway.address, old)
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.TransportError):
-            await client.get(f"http://{door.address}/openapi.json")
+            await client.get(f"http://{gateway.address}/openapi.json")
 
 
 async def test_clients_refuse_another_authority_and_another_name(
-    door: Door, authority: Authority, tmp_path: Path
+    gateway: Gateway, authority: Authority, tmp_path: Path
 ) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer certificate"):
-        await asyncio.to_thread(handshake, door.address, trusting(Authority(tmp_path, "other")))
+        await asyncio.to_thread(handshake, gateway.address, trusting(Authority(tmp_path, "other")))
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        await asyncio.to_thread(handshake, door.address, trusting(authority), "scanner.example.com")
+        await asyncio.to_thread(handshake, gateway.address, trusting(authority), "scanner.example.com")
 
 
-async def test_a_replaced_certificate_is_used_without_a_restart(door: Door, authority: Authority, pair: Pair) -> None:
-    _, _, before = await asyncio.to_thread(handshake, door.address, trusting(authority))
+async def test_a_replaced_certificate_is_used_without_a_restart(
+    gateway: Gateway, authority: Authority, pair: Pair
+) -> None:
+    _, _, before = await asyncio.to_thread(handshake, gateway.address, trusting(authority))
     renewed = authority.certificate("renewed", NAMES)
     expected = ssl.PEM_cert_to_DER_cert(renewed.certificate.read_text())
     assert before != expected
@@ -122,7 +124,7 @@ async def test_a_replaced_certificate_is_used_without_a_restart(door: Door, auth
     renewed.key.replace(pair.key)
     renewed.certificate.replace(pair.certificate)
     async with asyncio.timeout(20):
-        while (await asyncio.to_thread(handshake, door.address, trusting(authority)))[2] != expected:
+        while (await asyncio.to_thread(handshake, gateway.address, trusting(authority)))[2] != expected:
             await asyncio.sleep(0.05)
 
 
@@ -169,7 +171,7 @@ def test_each_wrong_certificate_is_one_line(
         case "client's":
             pair = authority.certificate("client", NAMES, usage="clientAuth")
     with pytest.raises(StartError) as raised:
-        Door(door_settings(tmp_path / "data", tls(pair)))
+        Gateway(gateway_settings(tmp_path / "data", tls(pair)))
     (line,) = str(raised.value).splitlines()
     assert line.startswith(words.format(folder=tmp_path))
 

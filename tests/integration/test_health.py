@@ -73,7 +73,7 @@ class SmallMesh:
         return answer
 
     async def refused(self) -> Refusal:
-        """What it says when the door cannot do its work."""
+        """What it says when the gateway cannot do its work."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self.ask()
         return refusal(caught.value)
@@ -112,7 +112,7 @@ async def test_names_every_service_once_all_serve(mesh: SmallMesh) -> None:
     assert set(answer.services) - set(NAMES) == {"websocket_server"}
 
 
-async def test_a_service_that_the_door_does_not_need_may_be_away(mesh: SmallMesh) -> None:
+async def test_a_service_that_the_gateway_does_not_need_may_be_away(mesh: SmallMesh) -> None:
     await mesh.begin(*NEEDED)
     answer = await mesh.until_healthy()
     assert answer.services["polygon_ws"] == "UNREACHABLE"

@@ -1,4 +1,4 @@
-"""The WebSocket door with real clients (the `websockets` package) and a scripted scanner."""
+"""The WebSocket gateway with real clients (the `websockets` package) and a scripted scanner."""
 
 import asyncio
 import contextlib

@@ -117,15 +117,15 @@ def test_mutated_batches_never_crash_admission(seed: int) -> None:
     day = frame_pb2.Frame.FromString(frames_of(seed)[0]).trading_day
     gate.set_bounds(day.pre_market_start_ns, day.post_market_end_ns)
     ids = array("i", [rng.choice((i, i, i, -1)) for i in range(20)])
-    doors = {"trades": gate.admit_trades, "bars": gate.admit_bars, "quotes": gate.admit_quotes,
+    gateways = {"trades": gate.admit_trades, "bars": gate.admit_bars, "quotes": gate.admit_quotes,
              "limits": gate.admit_limits}  # fmt: skip
     for frame in frames_of(seed):
         parsed = frame_pb2.Frame.FromString(frame)
         kind = str(parsed.WhichOneof("body"))
-        if kind in doors:
+        if kind in gateways:
             encoded = getattr(parsed, kind).SerializeToString()
             for _ in range(10):
-                refuses_or_takes(partial(doors[kind], id_map=ids), mutated(encoded, rng))
+                refuses_or_takes(partial(gateways[kind], id_map=ids), mutated(encoded, rng))
 
 
 def test_random_bytes_are_no_rules() -> None:

@@ -93,7 +93,7 @@ class Mesh:
 
     @property
     def url(self) -> str:
-        """The public door."""
+        """The public gateway."""
         return f"http://127.0.0.1:{self.ports['gateway']}"
 
     def address(self, service: str) -> str:

@@ -38,7 +38,7 @@ def feed(core: ScannerCore, tape: Tape, prices: dict[str, float]) -> None:
 
 
 def plain(message: Message) -> Any:
-    """As the door's transcoder shows messages."""
+    """As the gateway's transcoder shows messages."""
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

@@ -1,4 +1,4 @@
-"""The WebSocket door's pure parts: frames, requests, a list's copy and its ring, bars."""
+"""The WebSocket gateway's pure parts: frames, requests, a list's copy and its ring, bars."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The public door on free ports: the real Envoy with the template as `tradeul up` fills it."""
+"""The public gateway on free ports: the real Envoy with the template as `tradeul up` fills it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ READY_SECONDS = 30.0
 BEHIND = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
 
 
-def door_settings(data_dir: Path, environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings with free ports for the door and what is behind it."""
+def gateway_settings(data_dir: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings with free ports for the gateway and what is behind it."""
     names = (*BEHIND, "gateway", "gateway_admin", "data_ingest", "polygon_ws")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     return Settings.load(
@@ -31,8 +31,8 @@ def door_settings(data_dir: Path, environment: Mapping[str, str] | None = None) 
     )
 
 
-class Door:
-    """`async with Door(settings)`: Envoy accepts requests inside."""
+class Gateway:
+    """`async with Gateway(settings)`: Envoy accepts requests inside."""
 
     def __init__(self, settings: Settings, template: str | None = None) -> None:
         self._spec = envoy_spec(settings, (), template)
@@ -65,7 +65,7 @@ class Door:
                     await asyncio.sleep(0.02)
         except BaseException as error:
             await self._process.stop()
-            raise RuntimeError(f"the door did not open:\n{self.log}") from error
+            raise RuntimeError(f"the gateway did not open:\n{self.log}") from error
         return self
 
     async def __aexit__(
