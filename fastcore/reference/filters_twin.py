@@ -74,10 +74,11 @@ def first_key(text: str, row: Row) -> float | None:
     if value is None:
         return math.inf
     if texts:
-        value = float(texts.index(value))
+        value = texts.index(value)
     if isinstance(value, str):
         return None
-    return -value if descending else value
+    number = float(value)
+    return -number if descending else number
 
 
 def _number(value: Any) -> Any:
