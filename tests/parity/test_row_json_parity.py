@@ -102,8 +102,8 @@ def test_negative_zero_keeps_its_sign() -> None:
     assert math.copysign(1, json.loads(b"{%b}" % members)["change"]) == -1
 
 
-def test_changes_say_what_protobuf_says() -> None:
-    rng = random.Random(9)
+def list_delta(rng: random.Random) -> scanner_pb2.ListDelta:
+    """A delta with a change of every kind."""
     delta = scanner_pb2.ListDelta(list="winners", epoch=7, previous_sequence=3, sequence=4)
     change = scanner_pb2.ListChange
     delta.deltas.add(action=change.ADD, symbol="A", rank=1, data=ticker_row(rng, 1))
@@ -111,6 +111,12 @@ def test_changes_say_what_protobuf_says() -> None:
     delta.deltas.add(action=change.REMOVE, symbol='C"')
     delta.deltas.add(action=change.RERANK, symbol="D", old_rank=9, new_rank=3)
     delta.timestamp.CopyFrom(timestamp(rng))
+    return delta
+
+
+def test_changes_say_what_protobuf_says() -> None:
+    delta = list_delta(random.Random(9))
+    change = scanner_pb2.ListChange
     epoch, previous, sequence, time, changes = read_list_delta(delta.SerializeToString())
     assert (epoch, previous, sequence) == (7, 3, 4)
     assert json.loads(time) == expected(delta)["timestamp"]

@@ -14,6 +14,7 @@ from fastcore.market import Market, state_of
 from fastcore.market_state import MarketState
 from fastcore.measures import slot_of_now
 from fastcore.minute_bars import MinuteBars
+from fastcore.row_fields import select_list_delta, select_ranked_list, select_row
 from fastcore.row_json import read_list_delta, read_ranked_list
 from fastcore.trade_rules import read_rules
 from fastcore.wire import read_fields
@@ -82,6 +83,9 @@ REFUSED = {
     "MinuteBars.apply": ("frame", lambda: MinuteBars(MarketState()).apply(NOTHING)),
     "read_ranked_list": ("message", lambda: read_ranked_list(NOTHING)),
     "read_list_delta": ("message", lambda: read_list_delta(NOTHING)),
+    "select_ranked_list": ("message", lambda: select_ranked_list(NOTHING, bytes(128))),
+    "select_list_delta": ("kept", lambda: select_list_delta(b"", NOTHING)),
+    "select_row": ("row", lambda: select_row(NOTHING, bytes(128))),
     "read_rules": ("message", lambda: read_rules(NOTHING)),
     "read_fields": ("message", lambda: read_fields(NOTHING)),
 }
