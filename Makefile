@@ -14,7 +14,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-checked test-sanitized test-newest bench bench-small lint fix protos check-protos
-.PHONY: lock clean
+.PHONY: image lock clean
 # Two concurrent pips would interfere with each other.
 .NOTPARALLEL:
 
@@ -94,6 +94,18 @@ lock: | $(BIN)/python  ## Update constraints.txt to the newest versions, for Pyt
 		$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --strip-extras \
 		--no-header --no-annotate pyproject.toml $(VENV)/requirements-build.txt; } > $(VENV)/constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt
+
+# docker, podman or buildah, whichever is there.
+IMAGE_TOOL ?= $(firstword $(shell command -v docker podman buildah))
+IMAGE ?= tradeul:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image:  ## Build the container image of all services; IMAGE=NAME:TAG names it
+	@[ -n "$(IMAGE_TOOL)" ] || { echo "Found none of docker, podman, buildah"; exit 1; }
+	@echo "Building $(IMAGE) with $(IMAGE_TOOL): about 5 minutes, most of them to compile the core"
+	$(IMAGE_TOOL) build $(IMAGE_ARGS) --file k8s/image/Dockerfile --tag $(IMAGE) \
+		--build-arg VERSION=$(lastword $(subst :, ,$(IMAGE))) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+		--build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) .
 
 clean:  ## Remove all generated files, including .venv and the embedded stores' data
 	rm -rf build dist .venv .tradeul *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -45,7 +45,10 @@ class WebSocketServer(Service):
             self.limits,
         )
         self._server = await listen(
-            self.settings.address(self.name), self.hub, OriginCheck(self.settings.cors_origins), self._ready_condition
+            self.settings.listen_address(self.name),
+            self.hub,
+            OriginCheck(self.settings.cors_origins),
+            self._ready_condition,
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

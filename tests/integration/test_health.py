@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2 as standard_health
+from grpc_health.v1 import health_pb2_grpc as standard_health_grpc
 from prometheus_client import REGISTRY
 from tradeul.v1 import health_pb2, health_pb2_grpc
 
@@ -162,6 +164,11 @@ async def test_follows_an_unhealthy_reason_and_its_end(mesh: SmallMesh) -> None:
     await mesh.until_state("scanner", "NOT_SERVING")
     assert (await mesh.refused()).message == "not serving: scanner (NOT_SERVING)"
     assert REGISTRY.get_sample_value("tradeul_mesh_serving", {"peer": "scanner"}) == 0
+    # A restart, which is what a probe of this name leads to, would not help it.
+    async with grpc.aio.insecure_channel(str(mesh.settings.address("scanner"))) as channel:
+        request = standard_health.HealthCheckRequest(service="liveness")
+        alive = await standard_health_grpc.HealthStub(channel).Check(request)
+    assert alive.status == standard_health.HealthCheckResponse.SERVING
     mesh.peers["scanner"].service.set_unhealthy_reason(None)
     await mesh.until_healthy()
     assert REGISTRY.get_sample_value("tradeul_mesh_serving", {"peer": "scanner"}) == 1

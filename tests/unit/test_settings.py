@@ -46,3 +46,13 @@ def test_every_error_is_reported_by_its_variable() -> None:
 def test_a_replays_time_is_that_of_its_events() -> None:
     with pytest.raises(SettingsError, match="settings: a replay's time is that of its events"):
         Settings.load({"TRADEUL_REPLAY_DATE": "2025-11-24", "TRADEUL_CLOCK": "wall"})
+
+
+def test_what_services_bind_may_differ_from_where_they_are_found() -> None:
+    settings = Settings.load({"TRADEUL_LISTEN_HOST": "0.0.0.0", "TRADEUL_SCANNER_ADDRESS": "scanner:8001"})
+    assert str(settings.address("scanner")) == "scanner:8001"
+    assert str(settings.listen_address("scanner")) == "0.0.0.0:8001"
+    assert str(settings.metrics_address("scanner")) == "0.0.0.0:18001"
+    # Others reach the gateway then.
+    assert settings.requires_keys and not Settings.load({}).requires_keys
+    assert Settings.load({}).listen_address("scanner") == Settings.load({}).address("scanner")

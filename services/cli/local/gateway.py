@@ -116,7 +116,7 @@ def render_gateway(settings: Settings, template: str) -> str:
         "METHOD_ROUTES": "\n".join(f"- {json.dumps(route)}" for route in method_routes()),
     }
     for service in ("gateway", *BEHIND):
-        address = settings.address(service)
+        address = settings.listen_address(service) if service == "gateway" else settings.address(service)
         values[f"{service.upper()}_HOST"] = address.host
         values[f"{service.upper()}_PORT"] = address.port
     try:

@@ -22,6 +22,8 @@ from services.kit.runtime.metrics import SERVICE_STATE, MetricsServer
 log = get_logger(__name__)
 
 STOP_GRACE_SECONDS = 2.0
+# The health of the process itself, for probes that restart it: whatever becomes of its peers, it serves.
+LIVENESS = "liveness"
 # Clients send questions and acknowledgements; the longest, 12,000 names of symbols, are 120 KB.
 MAX_REQUEST_BYTES = 256 * 1024
 
@@ -171,11 +173,12 @@ class Host:
         self._server = server
         self._names = service.add_to_server(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection(
             (*self._names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME), server
         )
-        address = service.settings.address(service.name)
+        address = service.settings.listen_address(service.name)
         try:
             self.port = server.add_insecure_port(str(address))
         except RuntimeError as error:

@@ -129,6 +129,11 @@ class Settings(BaseModel):
         "sequencer's journal",
     )
     host: str = Field(default="127.0.0.1", description="TRADEUL_HOST: host of every address that is not set by itself")
+    listen_host: str = Field(
+        default="",
+        description="TRADEUL_LISTEN_HOST: what services bind when that is not the host their peers connect to; in a "
+        "container 0.0.0.0, or :: for both kinds",
+    )
     log_format: Literal["console", "json"] = Field(
         default="console", description="TRADEUL_LOG_FORMAT: json for machines"
     )
@@ -275,7 +280,7 @@ class Settings(BaseModel):
     def _keys_default(self) -> Self:
         """Keys are required as soon as others can reach the gateway."""
         if self.keys is None:
-            is_local = is_loopback(self.address("gateway").host)
+            is_local = is_loopback(self.listen_address("gateway").host)
             object.__setattr__(self, "keys", "off" if is_local else "required")
         return self
 
@@ -314,15 +319,20 @@ class Settings(BaseModel):
         return self.data_dir / self.market
 
     def address(self, service: str) -> Address:
-        """Returns the address that `service` listens at; raises KeyError for a service without one."""
+        """Returns the address at which peers find `service`; raises KeyError for a service without one."""
         service = STANDS_FOR.get(service, service)
         if (address := self.addresses.get(service)) is not None:
             return address
         return Address(self.host, DEFAULT_PORTS[service])
 
-    def metrics_address(self, service: str) -> Address | None:
-        """Returns the address of /metrics, /livez and /readyz; None when they are off."""
+    def listen_address(self, service: str) -> Address:
+        """Returns the address that `service` binds: its own, on TRADEUL_LISTEN_HOST where that is set."""
         address = self.address(service)
+        return Address(self.listen_host or address.host, address.port)
+
+    def metrics_address(self, service: str) -> Address | None:
+        """Returns the address that /metrics, /livez and /readyz are bound to; None when they are off."""
+        address = self.listen_address(service)
         if self.metrics_port_offset == 0:
             return None
         return Address(address.host, address.port + self.metrics_port_offset if address.port else 0)
