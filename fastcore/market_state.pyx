@@ -497,6 +497,18 @@ cdef class MarketState:
             values.frombytes((<const char*>self.columns[number])[:self.count * sizeof(double)])
         return values
 
+    def texts(self, str name not None):
+        """A copy of a text field's column by id: list of str, "" absent. KeyError for no such field, or no text."""
+        cdef int number = fields.BY_NAME[name].number
+        cdef int32_t i
+        cdef const int32_t* codes = self.text_columns[number]
+        cdef list texts = self.pool.texts
+        if name == "symbol":
+            return list(self.names)
+        if codes == NULL:
+            raise KeyError(f"expected a text field, was {name!r}")
+        return [texts[codes[i]] for i in range(self.count)]
+
     # ---- the snapshot as bytes: what decides what comes, without the derived columns ----
 
     cdef int _write_head(self, Writer* writer) except -1:

@@ -5,6 +5,7 @@ from hashlib import blake2b
 from typing import Final
 
 from tradeul.v1 import scanner_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from fastcore.fields import FIELDS
 from fastcore.filters import FilterError, compile_filter, compile_order
@@ -16,6 +17,7 @@ from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, wrap
 from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, SCAN_TOO_COSTLY, UNKNOWN_SYMBOL
+from services.scanner.symbol_search import SymbolSearch
 
 # The built-in list that GetFiltered shows.
 FILTERED: Final = "filtered"
@@ -29,6 +31,7 @@ _RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].n
 _RANKED_TIMESTAMP: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["timestamp"].number
 _RANKED_POSITION: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["position"].number
 _GAPPERS: Final = {name: field.number for name, field in scanner_pb2.Gappers.DESCRIPTOR.fields_by_name.items()}
+_OPTIONAL_OF_MATCH: Final = tuple(field.name for field in scanner_pb2.SymbolMatch.DESCRIPTOR.fields[1:])
 _FILTERED: Final = {name: field.number for name, field in scanner_pb2.FilteredTickers.DESCRIPTOR.fields_by_name.items()}
 
 
@@ -45,6 +48,7 @@ class ScannerCore:
         self.position: Position | None = None
         self._specs = list(definitions)
         self._market: Market | None = None
+        self._search = SymbolSearch()
         self._answers: dict[Hashable, bytes] = {}
         self._etags: dict[bytes, str] = {}
 
@@ -140,6 +144,19 @@ class ScannerCore:
         if row is None:
             raise UNKNOWN_SYMBOL.error(f"the market has no symbol {symbol!r}", symbol=symbol)
         return row
+
+    def search(self, query: str, limit: int) -> scanner_pb2.SearchSymbolsResponse:
+        """At most `limit` symbols whose ticker or company name matches, the best first."""
+        state = self.market.state
+        found = self._search.find(state, query, limit)
+        answer = scanner_pb2.SearchSymbolsResponse(count=len(found))
+        for each in found:
+            row = TickerRow.FromString(state.encode_row(each))
+            match = answer.symbols.add(symbol=row.symbol)
+            for name in _OPTIONAL_OF_MATCH:
+                if row.HasField(name):  # type: ignore[arg-type]
+                    setattr(match, name, getattr(row, name))
+        return answer
 
     def filtered(self, limit: int) -> bytes:
         """Encoded FilteredTickers: the list `filtered`."""

@@ -33,6 +33,9 @@ MAX_FILTERED_ROWS: Final = 1000
 DEFAULT_ROWS: Final = 100
 DEFAULT_MIN_GAP: Final = 4.0
 MAX_INTERVAL_MS: Final = 60_000
+MAX_SYMBOLS: Final = 100
+DEFAULT_SYMBOLS: Final = 20
+LONGEST_QUERY: Final = 100
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Subscribed = contextlib.AbstractContextManager[ListSubscription]
@@ -77,6 +80,11 @@ class ScannerServicer:
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol))
+
+    async def SearchSymbols(
+        self, request: scanner_pb2.SearchSymbolsRequest, _: Context
+    ) -> scanner_pb2.SearchSymbolsResponse:
+        return self._core.search(*search_request(request))
 
     async def GetFields(self, _: scanner_pb2.GetFieldsRequest, __: Context) -> scanner_pb2.GetFieldsResponse:
         return self._fields
@@ -215,6 +223,15 @@ def gappers_request(request: scanner_pb2.GetGappersRequest) -> tuple[float, int]
 
 def filtered_limit(request: scanner_pb2.GetFilteredRequest) -> int:
     return rows_limit(optional(request, "limit"), maximum=MAX_FILTERED_ROWS)
+
+
+def search_request(request: scanner_pb2.SearchSymbolsRequest) -> tuple[str, int]:
+    """Returns the query and the limit; raises INVALID_REQUEST, INVALID_LIMIT."""
+    if not 1 <= len(request.query) <= LONGEST_QUERY:
+        raise INVALID_REQUEST.error(
+            f"expected a query of 1 to {LONGEST_QUERY} characters, was {len(request.query)}", field="query"
+        )
+    return request.query, rows_limit(optional(request, "limit"), DEFAULT_SYMBOLS, MAX_SYMBOLS)
 
 
 def optional(request: Any, field: str) -> Any:

@@ -68,6 +68,9 @@ def test_limits_are_the_services() -> None:
     assert bounds(query["properties"]["limit"]) == rows
     for path in ("/api/v1/scanner/lists/{list}:watch", "/api/v1/scanner/scans:watch"):
         assert bounds(parameters(path)["min_interval_ms"]) == (0, scanner.MAX_INTERVAL_MS, 0)
+    symbols = parameters("/api/v1/symbols")
+    assert bounds(symbols["limit"]) == (1, scanner.MAX_SYMBOLS, scanner.DEFAULT_SYMBOLS)
+    assert symbols["query"]["maxLength"] == scanner.LONGEST_QUERY
     history = parameters("/api/v1/history/scans")
     assert bounds(history["limit"]) == (1, ticker.MAX_RESULTS, ticker.DEFAULT_RESULTS)
     bars = parameters("/api/v1/ticker/{symbol}/bars")

@@ -19,6 +19,7 @@ from tests.support.mesh import Mesh
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 SESSIONS = {"PRE_MARKET", "MARKET_OPEN", "POST_MARKET", "CLOSED"}
+FILTERED = "/api/v1/scanner/filtered"
 TIME_OF_DAY = re.compile(r"\d\d:\d\d:\d\d")
 
 
@@ -102,7 +103,7 @@ async def test_gappers(gateway: httpx.AsyncClient) -> None:
 
 
 async def test_filtered(gateway: httpx.AsyncClient) -> None:
-    body = await once(gateway, "/api/v1/scanner/filtered", "tickers")
+    body = await once(gateway, FILTERED, "tickers")
     assert body.keys() == {"tickers", "count", "timestamp"}
     # limit is 100 when it is left out.
     assert body["count"] == len(body["tickers"]) <= 100
@@ -116,7 +117,11 @@ async def test_filtered(gateway: httpx.AsyncClient) -> None:
 
 
 async def test_one_symbol(gateway: httpx.AsyncClient) -> None:
-    symbol = (await once(gateway, "/api/v1/scanner/filtered", "tickers"))["tickers"][0]["symbol"]
+    async with asyncio.timeout(60):
+        # A fund, which may come first, has no sector.
+        while not (companies := [row for row in (await ok(gateway, FILTERED))["tickers"] if "sector" in row]):
+            await asyncio.sleep(0.1)
+    symbol = companies[0]["symbol"]
     row = await ok(gateway, f"/api/v1/ticker/{symbol}")
     check_row(row)
     assert "rank" not in row
@@ -126,8 +131,25 @@ async def test_one_symbol(gateway: httpx.AsyncClient) -> None:
     await refused(gateway, "/api/v1/ticker/NOSUCH/metadata", 404)
 
 
+async def test_symbol_search(gateway: httpx.AsyncClient) -> None:
+    row = (await once(gateway, FILTERED, "tickers"))["tickers"][0]
+    found = await ok(gateway, f"/api/v1/symbols?query={row['symbol'].lower()}")
+    assert found.keys() == {"symbols", "count"}
+    assert found["count"] == len(found["symbols"])
+    first = found["symbols"][0]
+    assert first.keys() - {"sector", "market_cap"} == {
+        "symbol", "company_name", "security_type", "exchange", "is_etf", "price", "change_percent", "volume_today",
+    }  # fmt: skip
+    assert (first["symbol"], first["company_name"]) == (row["symbol"], row["company_name"])
+    by_name = await ok(gateway, f"/api/v1/symbols?query={first['company_name'].split()[0]}&limit=100")
+    assert row["symbol"] in [each["symbol"] for each in by_name["symbols"]]
+    assert (await ok(gateway, "/api/v1/symbols?query=nosuchsymbol"))["count"] == 0
+    for wrong in ("", "?query=", "?query=a&limit=0", "?query=a&limit=101", f"?query={'a' * 101}"):
+        await refused(gateway, f"/api/v1/symbols{wrong}", 400)
+
+
 async def test_relative_volume(gateway: httpx.AsyncClient) -> None:
-    symbol = (await once(gateway, "/api/v1/scanner/filtered", "tickers"))["tickers"][0]["symbol"]
+    symbol = (await once(gateway, FILTERED, "tickers"))["tickers"][0]["symbol"]
     async with asyncio.timeout(60):
         # The baselines come a while after the first trades.
         while "rvol" not in (body := await ok(gateway, f"/api/v1/rvol/{symbol}")):

@@ -15,6 +15,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_client import ListCopy
 from services.scanner import custom_scans
 from services.scanner.core import MAX_STEPS
+from services.scanner.servicer import DEFAULT_SYMBOLS
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import ListReader, RunningScanner, running_scanner
 from tests.support.scripted_sequencer import POLL_SECONDS, Response, ScriptedSequencer
@@ -100,6 +101,25 @@ async def test_an_own_list_once(sequencer: ScriptedSequencer, scanner: RunningSc
     answer = await scanner.stub.QueryScan(query)
     assert (answer.list, answer.count) == ("scan", 1)
     assert [row.symbol for row in answer.rows] == ["S03"]
+
+
+async def test_symbols_are_found_by_ticker(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({"S01": 105.0, "S12": 92.0})
+    sequencer.trade({"S12": 93.0})
+    await scanner.until_at(sequencer)
+    found = await scanner.stub.SearchSymbols(scanner_pb2.SearchSymbolsRequest(query="s1", limit=2))
+    assert (found.count, [each.symbol for each in found.symbols]) == (2, ["S12", "S10"])
+    first = found.symbols[0]
+    assert (first.price, first.change_percent, first.volume_today) == (93.0, -7.0, 200.0)
+    assert not first.HasField("company_name")
+    all_found = await scanner.stub.SearchSymbols(scanner_pb2.SearchSymbolsRequest(query="S"))
+    assert [each.symbol for each in all_found.symbols[:3]] == ["S12", "S01", "S00"]
+    assert all_found.count == DEFAULT_SYMBOLS
+    for query in ("", "x" * 101):
+        refusal = await refused(scanner.stub.SearchSymbols(scanner_pb2.SearchSymbolsRequest(query=query)))
+        assert (refusal.reason, refusal.metadata["field"]) == ("INVALID_REQUEST", "query")
+    refusal = await refused(scanner.stub.SearchSymbols(scanner_pb2.SearchSymbolsRequest(query="S", limit=101)))
+    assert refusal.reason == "INVALID_LIMIT"
 
 
 async def test_definitions_and_fields(scanner: RunningScanner) -> None:

@@ -651,6 +651,149 @@ class GetTickerRowRequest(_message.Message):
 Global___GetTickerRowRequest: _TypeAlias = GetTickerRowRequest  # noqa: Y015
 
 @_typing.final
+class SearchSymbolsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """What the ticker begins with, or beginnings of words of the company's name, without
+    regard to case and punctuation: "aap", "bank amer". 1-100 characters.
+    """
+    limit: _builtins.int
+    """Maximum number of symbols, 1-100; default 20."""
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        limit: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+Global___SearchSymbolsRequest: _TypeAlias = SearchSymbolsRequest  # noqa: Y015
+
+@_typing.final
+class SearchSymbolsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOLS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    @_builtins.property
+    def symbols(self) -> _containers.RepeatedCompositeFieldContainer[Global___SymbolMatch]:
+        """The ticker that equals the query first, then tickers that begin with it, then names
+        whose first word does, then the other names; each by dollars traded.
+        """
+
+    def __init__(
+        self,
+        *,
+        symbols: _abc.Iterable[Global___SymbolMatch] | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "symbols", b"symbols"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchSymbolsResponse: _TypeAlias = SearchSymbolsResponse  # noqa: Y015
+
+@_typing.final
+class SymbolMatch(_message.Message):
+    """Unknown values are left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    COMPANY_NAME_FIELD_NUMBER: _builtins.int
+    SECURITY_TYPE_FIELD_NUMBER: _builtins.int
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    SECTOR_FIELD_NUMBER: _builtins.int
+    IS_ETF_FIELD_NUMBER: _builtins.int
+    MARKET_CAP_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    CHANGE_PERCENT_FIELD_NUMBER: _builtins.int
+    VOLUME_TODAY_FIELD_NUMBER: _builtins.int
+    symbol: _builtins.str
+    company_name: _builtins.str
+    security_type: _builtins.str
+    """As in TickerRow."""
+    exchange: _builtins.str
+    """MIC of the primary exchange."""
+    sector: _builtins.str
+    is_etf: _builtins.bool
+    market_cap: _builtins.float
+    """USD."""
+    price: _builtins.float
+    change_percent: _builtins.float
+    """Percent."""
+    volume_today: _builtins.float
+    """Shares since 04:00."""
+    def __init__(
+        self,
+        *,
+        symbol: _builtins.str = ...,
+        company_name: _builtins.str | None = ...,
+        security_type: _builtins.str | None = ...,
+        exchange: _builtins.str | None = ...,
+        sector: _builtins.str | None = ...,
+        is_etf: _builtins.bool | None = ...,
+        market_cap: _builtins.float | None = ...,
+        price: _builtins.float | None = ...,
+        change_percent: _builtins.float | None = ...,
+        volume_today: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_change_percent", b"_change_percent", "_company_name", b"_company_name", "_exchange", b"_exchange", "_is_etf", b"_is_etf", "_market_cap", b"_market_cap", "_price", b"_price", "_sector", b"_sector", "_security_type", b"_security_type", "_volume_today", b"_volume_today", "change_percent", b"change_percent", "company_name", b"company_name", "exchange", b"exchange", "is_etf", b"is_etf", "market_cap", b"market_cap", "price", b"price", "sector", b"sector", "security_type", b"security_type", "volume_today", b"volume_today"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_change_percent", b"_change_percent", "_company_name", b"_company_name", "_exchange", b"_exchange", "_is_etf", b"_is_etf", "_market_cap", b"_market_cap", "_price", b"_price", "_sector", b"_sector", "_security_type", b"_security_type", "_volume_today", b"_volume_today", "change_percent", b"change_percent", "company_name", b"company_name", "exchange", b"exchange", "is_etf", b"is_etf", "market_cap", b"market_cap", "price", b"price", "sector", b"sector", "security_type", b"security_type", "symbol", b"symbol", "volume_today", b"volume_today"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__change_percent: _TypeAlias = _typing.Literal["change_percent"]  # noqa: Y015
+    _WhichOneofArgType__change_percent: _TypeAlias = _typing.Literal["_change_percent", b"_change_percent"]  # noqa: Y015
+    _WhichOneofReturnType__company_name: _TypeAlias = _typing.Literal["company_name"]  # noqa: Y015
+    _WhichOneofArgType__company_name: _TypeAlias = _typing.Literal["_company_name", b"_company_name"]  # noqa: Y015
+    _WhichOneofReturnType__exchange: _TypeAlias = _typing.Literal["exchange"]  # noqa: Y015
+    _WhichOneofArgType__exchange: _TypeAlias = _typing.Literal["_exchange", b"_exchange"]  # noqa: Y015
+    _WhichOneofReturnType__is_etf: _TypeAlias = _typing.Literal["is_etf"]  # noqa: Y015
+    _WhichOneofArgType__is_etf: _TypeAlias = _typing.Literal["_is_etf", b"_is_etf"]  # noqa: Y015
+    _WhichOneofReturnType__market_cap: _TypeAlias = _typing.Literal["market_cap"]  # noqa: Y015
+    _WhichOneofArgType__market_cap: _TypeAlias = _typing.Literal["_market_cap", b"_market_cap"]  # noqa: Y015
+    _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
+    _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
+    _WhichOneofReturnType__sector: _TypeAlias = _typing.Literal["sector"]  # noqa: Y015
+    _WhichOneofArgType__sector: _TypeAlias = _typing.Literal["_sector", b"_sector"]  # noqa: Y015
+    _WhichOneofReturnType__security_type: _TypeAlias = _typing.Literal["security_type"]  # noqa: Y015
+    _WhichOneofArgType__security_type: _TypeAlias = _typing.Literal["_security_type", b"_security_type"]  # noqa: Y015
+    _WhichOneofReturnType__volume_today: _TypeAlias = _typing.Literal["volume_today"]  # noqa: Y015
+    _WhichOneofArgType__volume_today: _TypeAlias = _typing.Literal["_volume_today", b"_volume_today"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__change_percent) -> _WhichOneofReturnType__change_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__company_name) -> _WhichOneofReturnType__company_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exchange) -> _WhichOneofReturnType__exchange | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_etf) -> _WhichOneofReturnType__is_etf | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__market_cap) -> _WhichOneofReturnType__market_cap | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sector) -> _WhichOneofReturnType__sector | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__security_type) -> _WhichOneofReturnType__security_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__volume_today) -> _WhichOneofReturnType__volume_today | None: ...
+
+Global___SymbolMatch: _TypeAlias = SymbolMatch  # noqa: Y015
+
+@_typing.final
 class GetFieldsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -111,6 +111,11 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.FromString,
                 _registered_method=True)
+        self.SearchSymbols = channel.unary_unary(
+                '/tradeul.v1.ScannerService/SearchSymbols',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsResponse.FromString,
+                _registered_method=True)
         self.GetFields = channel.unary_unary(
                 '/tradeul.v1.ScannerService/GetFields',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetFieldsRequest.SerializeToString,
@@ -236,6 +241,13 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchSymbols(self, request, context):
+        """Finds symbols by ticker and by company name, among all that the market knows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFields(self, request, context):
         """Returns the fields of a row, which filters and orders may use.
         """
@@ -327,6 +339,11 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     servicer.GetTickerRow,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.SerializeToString,
+            ),
+            'SearchSymbols': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchSymbols,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsResponse.SerializeToString,
             ),
             'GetFields': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFields,
@@ -744,6 +761,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/GetTickerRow',
             tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.SerializeToString,
             tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchSymbols(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/SearchSymbols',
+            tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsRequest.SerializeToString,
+            tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,8 @@ class ScannerServiceStub:
     """Returns one symbol's current row, whether or not it is in a list. The gateway
     offers it as TickerService.GetTicker.
     """
+    SearchSymbols: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]
+    """Finds symbols by ticker and by company name, among all that the market knows."""
     GetFields: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]
     """Returns the fields of a row, which filters and orders may use."""
     GetScannerStatus: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetScannerStatusRequest, _scanner_pb2.ScannerStatus]
@@ -119,6 +121,8 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """Returns one symbol's current row, whether or not it is in a list. The gateway
     offers it as TickerService.GetTicker.
     """
+    SearchSymbols: _aio.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]  # type: ignore[assignment]
+    """Finds symbols by ticker and by company name, among all that the market knows."""
     GetFields: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]  # type: ignore[assignment]
     """Returns the fields of a row, which filters and orders may use."""
     GetScannerStatus: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetScannerStatusRequest, _scanner_pb2.ScannerStatus]  # type: ignore[assignment]
@@ -253,6 +257,14 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one symbol's current row, whether or not it is in a list. The gateway
         offers it as TickerService.GetTicker.
         """
+
+    @_abc_1.abstractmethod
+    def SearchSymbols(
+        self,
+        request: _scanner_pb2.SearchSymbolsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scanner_pb2.SearchSymbolsResponse, _abc.Awaitable[_scanner_pb2.SearchSymbolsResponse]]:
+        """Finds symbols by ticker and by company name, among all that the market knows."""
 
     @_abc_1.abstractmethod
     def GetFields(
