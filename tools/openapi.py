@@ -27,6 +27,8 @@ FieldProto = descriptor_pb2.FieldDescriptorProto
 STATUS: Final = ".google.rpc.Status"
 # Any request, in the table of fields.
 ANY: Final = "*"
+# The format of a text that is comma-separated names of fields.
+FIELD_NAMES: Final = "field-names"
 HTTP_BODY: Final = ".google.api.HttpBody"
 ERROR_DESCRIPTION: Final = (
     "An error: 400 for an invalid request, 404 for something that does not exist, 409 for something that already "
@@ -148,6 +150,9 @@ class _Document:
             "required": location == "path" or required,
             "schema": schema,
         }
+        if schema.get("format") == FIELD_NAMES:
+            # In a query, what commas separate is an array.
+            parameter |= {"schema": self.schemas.add_field_names(), "style": "form", "explode": False}
         if example is not None:
             parameter["example"] = example
         return described(parameter, self._source.comment(f"{message}.{field.name}"))

@@ -42,6 +42,7 @@ _WELL_KNOWN: Final[dict[str, Json]] = {
     ".google.protobuf.Value": {},
     ".google.protobuf.Any": _ANY,
 }
+_ROW: Final = ".tradeul.v1.TickerRow"
 # Field numbers of descriptor.proto, of which the paths of source info are made.
 _MESSAGE, _ENUM, _SERVICE, _METHOD = 4, 5, 6, 2
 _FIELD, _NESTED, _NESTED_ENUM, _VALUE = 2, 3, 4, 2
@@ -136,6 +137,12 @@ class Schemas:
         """Returns a reference to the schema of the contents of a google.protobuf.Struct."""
         self._made[model.__name__] = model.model_json_schema(ref_template=_REFERENCE)
         return {"$ref": _REFERENCE.format(model=model.__name__)}
+
+    def add_field_names(self) -> Json:
+        """Returns the schema of an array of names of a row's fields."""
+        values = [field.name for field in self._source.messages[_ROW].field]
+        self._made["FieldName"] = {"type": "string", "enum": values, "description": "The name of a field of TickerRow."}
+        return {"type": "array", "items": {"$ref": _REFERENCE.format(model="FieldName")}}
 
     def of_field(self, field: FieldProto) -> Json:
         """Returns the JSON schema of a field, without its comment."""

@@ -12,6 +12,7 @@ from fastcore.filters import FilterError, compile_filter, compile_order
 from fastcore.market import ListUpdate, Market
 from fastcore.ranked_list import RankedList
 from services.kit.lists.definitions import ListSpec
+from services.kit.lists.field_selection import FieldSelection
 from services.kit.lists.list_json import filtered_json, gappers_json, http_body, ranked_list_json
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
@@ -26,6 +27,8 @@ SCAN: Final = "scan"
 # A comparison of a field is a step, an operator another, and each value of a list. On one core a step takes
 # 12,000 rows about 10 us, at every refresh.
 MAX_STEPS: Final = 200
+# Responses are held for equal requests until the next frame, as long as they are not more than this.
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 # Field numbers of messages that are put together from encoded parts.
 _RANKED_ROWS: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["rows"].number
 _RANKED_TIMESTAMP: Final = scanner_pb2.RankedList.DESCRIPTOR.fields_by_name["timestamp"].number
@@ -50,6 +53,7 @@ class ScannerCore:
         self._market: Market | None = None
         self._search = SymbolSearch()
         self._answers: dict[Hashable, bytes] = {}
+        self._answer_bytes = 0
         self._etags: dict[bytes, str] = {}
 
     @property
@@ -66,8 +70,7 @@ class ScannerCore:
     def apply(self, frame: Frame) -> list[ListUpdate]:
         """Applies the next frame; returns what it changed. Raises ValueError when it cannot be applied."""
         market = Market(self._specs, frame.position.epoch) if frame.begins_market else self.market
-        self._answers.clear()
-        self._etags.clear()
+        self._forget_answers()
         updates = market.apply(frame.encoded)
         self._market, self.position = market, frame.position
         return updates
@@ -75,22 +78,22 @@ class ScannerCore:
     def load(self, data: bytes, position: Position) -> None:
         """Replaces the market by a snapshot; raises ValueError when it cannot be read."""
         self._market = Market.from_bytes(self._specs, data)
-        self._answers.clear()
-        self._etags.clear()
+        self._forget_answers()
         self.position = position
 
     def forget(self) -> None:
         """Drops the position, so that a snapshot comes next; answers continue from what there is."""
         self.position = None
 
-    def ranked_list(self, name: str, limit: int | None = None) -> bytes:
-        """A built-in list as last published: an encoded RankedList."""
-        return self.market.snapshot(name, limit)
+    def ranked_list(self, name: str, limit: int | None = None, selection: FieldSelection | None = None) -> bytes:
+        """A built-in list as last published: an encoded RankedList, with the selected fields of its rows."""
+        return _selected(self.market.snapshot(name, limit), selection)
 
-    def ranked_list_body(self, name: str, limit: int) -> bytes:
+    def ranked_list_body(self, name: str, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody, made once for all requests before the next frame."""
         return self._answer(
-            ("list", name, limit), lambda: http_body(ranked_list_json(name, self.ranked_list(name, limit)))
+            ("list", name, limit, selection),
+            lambda: http_body(ranked_list_json(name, self.ranked_list(name, limit, selection))),
         )
 
     def list_position(self, name: str) -> Position:
@@ -106,21 +109,21 @@ class ScannerCore:
         """A custom scan that is kept live, as last published: an encoded RankedList."""
         return self.market.scan_snapshot(handle)
 
-    def query(self, filter_text: str, order_by: str, limit: int) -> bytes:
+    def query(self, filter_text: str, order_by: str, limit: int, selection: FieldSelection | None = None) -> bytes:
         """A custom scan as of now: an encoded RankedList. Raises INVALID_FILTER, INVALID_ORDER."""
         checked_query(filter_text, order_by)
-        return self.market.query(filter_text, order_by, limit)
+        return _selected(self.market.query(filter_text, order_by, limit), selection)
 
-    def query_body(self, filter_text: str, order_by: str, limit: int) -> bytes:
+    def query_body(self, filter_text: str, order_by: str, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
-            ("query", filter_text, order_by, limit),
-            lambda: http_body(ranked_list_json(SCAN, self.query(filter_text, order_by, limit))),
+            ("query", filter_text, order_by, limit, selection),
+            lambda: http_body(ranked_list_json(SCAN, self.query(filter_text, order_by, limit, selection))),
         )
 
-    def gappers(self, min_gap: float, limit: int) -> bytes:
+    def gappers(self, min_gap: float, limit: int, selection: FieldSelection | None = None) -> bytes:
         """Encoded Gappers: both sides with at least `min_gap` percent, filtered like the built-in lists."""
-        up, down = self._gapper_sides(min_gap, limit)
+        up, down = self._gapper_sides(min_gap, limit, selection)
         parts: list[bytes] = []
         count = 0
         for side, ranked in (("gappers_up", up), ("gappers_down", down)):
@@ -132,18 +135,19 @@ class ScannerCore:
         parts += [wrap(_GAPPERS["position"], position) for position in _payloads(up, _RANKED_POSITION)]
         return b"".join(parts)
 
-    def gappers_body(self, min_gap: float, limit: int) -> bytes:
+    def gappers_body(self, min_gap: float, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
-            ("gappers", min_gap, limit), lambda: http_body(gappers_json(*self._gapper_sides(min_gap, limit)))
+            ("gappers", min_gap, limit, selection),
+            lambda: http_body(gappers_json(*self._gapper_sides(min_gap, limit, selection))),
         )
 
-    def ticker_row(self, symbol: str) -> bytes:
+    def ticker_row(self, symbol: str, selection: FieldSelection | None = None) -> bytes:
         """One symbol's row as of now: an encoded TickerRow without a rank. Raises UNKNOWN_SYMBOL."""
         row = self.market.row(symbol)
         if row is None:
             raise UNKNOWN_SYMBOL.error(f"the market has no symbol {symbol!r}", symbol=symbol)
-        return row
+        return row if selection is None else selection.row(row)
 
     def search(self, query: str, limit: int) -> scanner_pb2.SearchSymbolsResponse:
         """At most `limit` symbols whose ticker or company name matches, the best first."""
@@ -158,25 +162,27 @@ class ScannerCore:
                     setattr(match, name, getattr(row, name))
         return answer
 
-    def filtered(self, limit: int) -> bytes:
+    def filtered(self, limit: int, selection: FieldSelection | None = None) -> bytes:
         """Encoded FilteredTickers: the list `filtered`."""
-        ranked = self.ranked_list(FILTERED, limit)
+        ranked = self.ranked_list(FILTERED, limit, selection)
         rows = _payloads(ranked, _RANKED_ROWS)
         parts = [wrap(_FILTERED["tickers"], row) for row in rows]
         parts.append(scanner_pb2.FilteredTickers(count=len(rows)).SerializeToString())
         parts += [wrap(_FILTERED["timestamp"], time) for time in _payloads(ranked, _RANKED_TIMESTAMP)]
         return b"".join(parts)
 
-    def filtered_body(self, limit: int) -> bytes:
+    def filtered_body(self, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody."""
-        return self._answer(("filtered", limit), lambda: http_body(filtered_json(self.ranked_list(FILTERED, limit))))
-
-    def _gapper_sides(self, min_gap: float, limit: int) -> tuple[bytes, bytes]:
-        market = self.market
-        return (
-            market.query(f"gap_percent >= {min_gap!r}", "gap_percent desc", limit, as_built_in=True),
-            market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True),
+        return self._answer(
+            ("filtered", limit, selection),
+            lambda: http_body(filtered_json(self.ranked_list(FILTERED, limit, selection))),
         )
+
+    def _gapper_sides(self, min_gap: float, limit: int, selection: FieldSelection | None) -> tuple[bytes, bytes]:
+        market = self.market
+        up = market.query(f"gap_percent >= {min_gap!r}", "gap_percent desc", limit, as_built_in=True)
+        down = market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True)
+        return _selected(up, selection), _selected(down, selection)
 
     def etag(self, answer: bytes) -> str:
         """The ETag of one of the HttpBodies above, made once as the answer is.
@@ -193,8 +199,21 @@ class ScannerCore:
         """Equal requests have equal answers until the next frame."""
         answer = self._answers.get(request)
         if answer is None:
-            answer = self._answers[request] = make()
+            answer = make()
+            if self._answer_bytes + len(answer) > MAX_ANSWER_BYTES:
+                self._forget_answers()
+            self._answers[request] = answer
+            self._answer_bytes += len(answer)
         return answer
+
+    def _forget_answers(self) -> None:
+        self._answers.clear()
+        self._etags.clear()
+        self._answer_bytes = 0
+
+
+def _selected(ranked_list: bytes, selection: FieldSelection | None) -> bytes:
+    return ranked_list if selection is None else selection.ranked_list(ranked_list)
 
 
 def list_definitions(definitions: Sequence[ListSpec]) -> scanner_pb2.ListListsResponse:

@@ -4,6 +4,7 @@ An EventSource reconnects by itself, with the id of the last event as Last-Event
 anything but 200. Where trying again helps, it therefore gets an empty stream that ends.
 """
 
+import contextlib
 import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
@@ -18,7 +19,6 @@ from services.kit.lists.list_json import events_body, list_delta_json, ranked_li
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_POSITION, ServiceError
-from services.scanner.list_stream import ListSubscription
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,19 +48,19 @@ class ListEvents:
         self._held_bytes = 0
 
     async def messages(
-        self, name: str, subscription: ListSubscription, *, resumable: bool
+        self, name: str, messages: AsyncGenerator[bytes, None], position: Callable[[], Position] | None
     ) -> AsyncGenerator[bytes, None]:
-        """Yields the subscription's messages as events; `name` is the list's. Close the generator to unsubscribe."""
-        messages = subscription.messages()
-        try:
+        """Yields the messages of a subscription as events; closes them.
+
+        `name` is the list's; `position` returns that of the last message, from which the list can be resumed.
+        """
+        async with contextlib.aclosing(messages):
             async for message in messages:
                 kind, payload = LIST.read(message)
                 if kind in _CHANGES:
-                    yield self._change(name, kind, message, payload, subscription.position if resumable else None)
+                    yield self._change(name, kind, message, payload, position() if position else None)
                 else:
                     yield events_body(_event(_message_json(message), _RETRY if kind == "opened" else b""))
-        finally:
-            await messages.aclose()
 
     def _change(self, name: str, kind: str, message: bytes, payload: memoryview, position: Position | None) -> bytes:
         event = self._held.get(message)

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import grpc.aio
 from tradeul.v1 import scanner_pb2, session_pb2
 
+from services.kit.lists.field_selection import FieldSelection, SelectedMessages, selected_fields
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, serve, write_all
 from services.kit.rpc.wire import timestamp
@@ -38,6 +39,7 @@ DEFAULT_SYMBOLS: Final = 20
 LONGEST_QUERY: Final = 100
 
 Context = grpc.aio.ServicerContext[Any, Any]
+WatchRequest = scanner_pb2.WatchListRequest | scanner_pb2.WatchScanRequest
 Subscribed = contextlib.AbstractContextManager[ListSubscription]
 
 
@@ -50,6 +52,7 @@ class ScannerServicer:
         self._lists = list_definitions(list(hub.core.definitions.values()))
         self._fields = field_definitions()
         self._events = ListEvents()
+        self._selected = SelectedMessages()
 
     async def ListLists(self, _: scanner_pb2.ListListsRequest, __: Context) -> scanner_pb2.ListListsResponse:
         return self._lists
@@ -67,19 +70,19 @@ class ScannerServicer:
         return await self._tagged(self._core.gappers_body(*gappers_request(request)), context)
 
     async def GetFiltered(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
-        return self._core.filtered(filtered_limit(request))
+        return self._core.filtered(*filtered_request(request))
 
     async def GetFilteredJson(self, request: scanner_pb2.GetFilteredRequest, context: Context) -> bytes:
-        return await self._tagged(self._core.filtered_body(filtered_limit(request)), context)
+        return await self._tagged(self._core.filtered_body(*filtered_request(request)), context)
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return self._core.query(request.filter, request.order_by, rows_limit(optional(request, "limit")))
+        return self._core.query(*query_request(request))
 
     async def QueryScanJson(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return self._core.query_body(request.filter, request.order_by, rows_limit(optional(request, "limit")))
+        return self._core.query_body(*query_request(request))
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
-        return self._core.ticker_row(known_form(request.symbol))
+        return self._core.ticker_row(known_form(request.symbol), selected_fields(request.fields))
 
     async def SearchSymbols(
         self, request: scanner_pb2.SearchSymbolsRequest, _: Context
@@ -116,42 +119,51 @@ class ScannerServicer:
         return status
 
     async def WatchList(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
+        selection = selected_fields(request.fields)
         with self._list(request) as subscription:
-            await write_all(subscription.messages(), context)
+            await write_all(self._selected.messages(subscription.messages(), selection), context)
 
     async def WatchScan(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
+        selection = selected_fields(request.fields)
         with self._scan(request) as subscription:
-            await write_all(subscription.messages(), context)
+            await write_all(self._selected.messages(subscription.messages(), selection), context)
 
     async def WatchListEvents(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
         position = last_event_position(context)
-        await self._write_events(request.list, lambda: self._list(request, position), context, resumable=True)
+        await self._write_events(request, lambda: self._list(request, position), context)
 
     async def WatchScanEvents(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
-        await self._write_events(SCAN, lambda: self._scan(request), context, resumable=False)
+        await self._write_events(request, lambda: self._scan(request), context)
 
     async def SubscribeList(self, incoming: AsyncIterator[scanner_pb2.SubscribeListRequest], context: Context) -> None:
         """Acks change nothing here: HTTP/2 sets the pace, and a subscriber that is behind gets conflated deltas."""
         first = await first_request(incoming, ("open", "open_scan"))
-        opened = self._list(first.open) if first.HasField("open") else self._scan(first.open_scan)
-        with opened as subscription:
-            await serve(subscription.messages(), incoming, context)
+        is_list = first.HasField("open")
+        selection = selected_fields(first.open.fields if is_list else first.open_scan.fields)
+        with self._list(first.open) if is_list else self._scan(first.open_scan) as subscription:
+            await serve(self._selected.messages(subscription.messages(), selection), incoming, context)
 
-    def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int]:
+    def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int, FieldSelection | None]:
         spec = self._core.definitions[known_list(request.list, self._core.definitions)]
-        return spec.name, rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
+        limit = rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
+        return spec.name, limit, selected_fields(request.fields)
 
     async def _tagged(self, answer: bytes, context: Context) -> bytes:
         """The answer, whose ETag the gateway compares with a request's If-None-Match."""
         await context.send_initial_metadata((("etag", self._core.etag(answer)), ("cache-control", "no-cache")))
         return answer
 
-    async def _write_events(
-        self, name: str, subscribe: Callable[[], Subscribed], context: Context, *, resumable: bool
-    ) -> None:
+    async def _write_events(self, request: WatchRequest, subscribe: Callable[[], Subscribed], context: Context) -> None:
+        selection = selected_fields(request.fields)
         try:
             with subscribe() as subscription:
-                await write_all(self._events.messages(name, subscription, resumable=resumable), context)
+                messages = self._selected.messages(subscription.messages(), selection)
+                if isinstance(request, scanner_pb2.WatchListRequest):
+                    events = self._events.messages(request.list, messages, lambda: subscription.position)
+                else:
+                    # It has no position to resume from.
+                    events = self._events.messages(SCAN, messages, None)
+                await write_all(events, context)
         except ServiceError as error:
             await context.write(retry_later(error, context))
 
@@ -217,12 +229,18 @@ def resume_position(epoch: int, sequence: int) -> Position | None:
     return Position(epoch, sequence) if epoch else None
 
 
-def gappers_request(request: scanner_pb2.GetGappersRequest) -> tuple[float, int]:
-    return least_gap(optional(request, "min_gap")), rows_limit(optional(request, "limit"))
+def gappers_request(request: scanner_pb2.GetGappersRequest) -> tuple[float, int, FieldSelection | None]:
+    limit = rows_limit(optional(request, "limit"))
+    return least_gap(optional(request, "min_gap")), limit, selected_fields(request.fields)
 
 
-def filtered_limit(request: scanner_pb2.GetFilteredRequest) -> int:
-    return rows_limit(optional(request, "limit"), maximum=MAX_FILTERED_ROWS)
+def filtered_request(request: scanner_pb2.GetFilteredRequest) -> tuple[int, FieldSelection | None]:
+    return rows_limit(optional(request, "limit"), maximum=MAX_FILTERED_ROWS), selected_fields(request.fields)
+
+
+def query_request(request: scanner_pb2.QueryScanRequest) -> tuple[str, str, int, FieldSelection | None]:
+    limit = rows_limit(optional(request, "limit"))
+    return request.filter, request.order_by, limit, selected_fields(request.fields)
 
 
 def search_request(request: scanner_pb2.SearchSymbolsRequest) -> tuple[str, int]:

@@ -6,6 +6,7 @@ from typing import Any
 import grpc.aio
 from tradeul.v1 import filters_pb2, ticker_pb2, ticker_row_pb2
 
+from services.kit.lists.field_selection import selected_fields
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.errors import UNKNOWN_LIST
 from services.ticker import requests
@@ -27,8 +28,10 @@ class TickerServicer:
         self._store = store
         self._lists = lists
 
-    async def GetTicker(self, request: ticker_pb2.GetTickerRequest, _: Context) -> ticker_row_pb2.TickerRow:
-        return await self._tickers.row(request.symbol)
+    async def GetTicker(self, request: ticker_pb2.GetTickerRequest, _: Context) -> ticker_row_pb2.TickerRow | bytes:
+        selection = selected_fields(request.fields)
+        row = await self._tickers.row(request.symbol)
+        return row if selection is None else selection.row(row.SerializeToString())
 
     async def GetTickerMetadata(
         self, request: ticker_pb2.GetTickerMetadataRequest, _: Context

@@ -9,6 +9,7 @@ from google.protobuf import descriptor_pb2
 from openapi_spec_validator import validate
 
 from fastcore.feed_elements import SYMBOL
+from services.kit.lists import field_selection
 from services.kit.lists.definitions import load_lists
 from services.scanner import servicer as scanner
 from services.ticker import filters
@@ -77,6 +78,18 @@ def test_limits_are_the_services() -> None:
     assert bars["interval"]["enum"] == list(ticker.INTERVALS)
     names = [spec.name for spec in load_lists()]
     assert parameters("/api/v1/scanner/lists/{list}")["list"]["enum"] == history["list"]["enum"] == names
+
+
+def test_the_fields_that_can_be_selected_are_those_of_rows() -> None:
+    names = {"type": "array", "items": {"$ref": "#/components/schemas/FieldName"}}
+    selecting = [(path, each) for (_, path), operation in ROUTES.items() for each in operation.get("parameters", ())]
+    found = {path: each for path, each in selecting if each["name"] == "fields"}
+    assert len(found) == 6
+    for parameter in found.values():
+        assert (parameter["schema"], parameter["style"], parameter["explode"]) == (names, "form", False)
+    assert SCHEMAS["FieldName"]["enum"] == list(field_selection.NAMES)
+    query = ROUTES["post", "/api/v1/scanner/scans:query"]["requestBody"]["content"]["application/json"]["schema"]
+    assert query["properties"]["fields"]["maxLength"] == field_selection.MAX_TEXT
 
 
 def test_patterns_are_the_services() -> None:

@@ -281,6 +281,38 @@ async def test_an_own_list_as_server_sent_events(gateway: Gateway, space: str) -
     assert [row["symbol"] for row in snapshot["rows"]] == ["S01"]
 
 
+async def test_selected_fields(behind: Behind, gateway: Gateway) -> None:
+    """Rows have their rank, their symbol and these; positions, counts and ETags are those of the list."""
+    path = "/api/v1/scanner"
+    row = {"rank": 1, "symbol": "S01", "price": 105, "gap_percent": 5}
+    whole = (await gateway.client.get(f"{path}/lists/gappers_up")).json()
+    answer = await gateway.client.get(f"{path}/lists/gappers_up?fields=gap_percent,price")
+    assert answer.json() == {**whole, "rows": [row]}
+    etag = {"if-none-match": answer.headers["etag"]}
+    assert (
+        await gateway.client.get(f"{path}/lists/gappers_up?fields=price,gap_percent", headers=etag)
+    ).status_code == 304
+    other = await gateway.client.get(f"{path}/lists/gappers_up?fields=price", headers=etag)
+    assert (other.status_code, other.json()["rows"]) == (200, [{"rank": 1, "symbol": "S01", "price": 105}])
+    gappers = (await gateway.client.get(f"{path}/gappers?fields=gap_percent,price")).json()
+    assert gappers["gappers_up"] == [row]
+    assert gappers["gappers_down"] == [{"rank": 1, "symbol": "S02", "price": 92, "gap_percent": -8}]
+    filtered = (await gateway.client.get(f"{path}/filtered?limit=1&fields=symbol")).json()
+    assert [sorted(each) for each in filtered["tickers"]] == [["rank", "symbol"]]
+    query = {"filter": "price > 101", "fields": " price,gap_percent"}
+    assert (await gateway.client.post(f"{path}/scans:query", json=query)).json()["rows"] == [row]
+    for stream_path in ("lists/gappers_up:watch?fields=price", "scans:watch?filter=price>101&fields=price"):
+        async with gateway.client.stream("GET", f"{path}/{stream_path}") as stream:
+            received = events(stream)
+            _, snapshot, _ = [await anext(received) for _ in range(3)]
+            assert snapshot["snapshot"]["rows"] == [{"rank": 1, "symbol": "S01", "price": 105}]
+            behind.sequencer.trade({"S01": 106.0})
+            change = (await anext(received))["delta"]["deltas"][0]
+            assert (change["action"], change["data"]) == ("UPDATE", {"rank": 1, "symbol": "S01", "price": 106})
+            behind.sequencer.trade({"S01": 105.0})
+            await anext(received)
+
+
 # --- refusals
 
 
@@ -292,6 +324,8 @@ async def test_an_own_list_as_server_sent_events(gateway: Gateway, space: str) -
         ("/api/v1/scanner/lists/a%2Fb", 404, errors.UNKNOWN_LIST, "'a/b'"),
         ("/api/v1/scanner/lists/gappers_up?limit=501", 400, errors.INVALID_LIMIT, "1 to 500"),
         ("/api/v1/scanner/scans:watch?filter=prize>1", 400, errors.INVALID_FILTER, "price"),
+        ("/api/v1/scanner/lists/winners?fields=rvoll", 400, errors.INVALID_FIELDS, "'rvol'"),
+        ("/api/v1/scanner/lists/winners:watch?fields=price,,rvol", 400, errors.INVALID_FIELDS, "''"),
         ("/api/v1/scanner/lists/winners?limit=many", 400, errors.INVALID_REQUEST, "limit"),
         ("/api/v1/scanner/lists/winners?limit=-1", 400, errors.INVALID_REQUEST, "limit"),
         ("/api/v1/scanner/lists/winners?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),

@@ -8,6 +8,7 @@ import grpc.aio
 import pytest
 from prometheus_client import REGISTRY
 from tradeul.v1 import data_ingest_pb2, scanner_pb2, session_pb2, stream_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from fastcore.fields import FIELDS
 from fastcore.filters import compile_filter
@@ -120,6 +121,53 @@ async def test_symbols_are_found_by_ticker(sequencer: ScriptedSequencer, scanner
         assert (refusal.reason, refusal.metadata["field"]) == ("INVALID_REQUEST", "query")
     refusal = await refused(scanner.stub.SearchSymbols(scanner_pb2.SearchSymbolsRequest(query="S", limit=101)))
     assert refusal.reason == "INVALID_LIMIT"
+
+
+async def test_selected_fields(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({"S01": 105.0, "S02": 92.0})
+    await scanner.until_at(sequencer)
+    stub, fields = scanner.stub, "gap_percent, price"
+    up = TickerRow(rank=1, symbol="S01", price=105, gap_percent=5)
+    down = TickerRow(rank=1, symbol="S02", price=92, gap_percent=-8)
+    whole = await scanner.get("gappers_up")
+    some = await stub.GetList(scanner_pb2.GetListRequest(list="gappers_up", fields=fields))
+    assert list(some.rows) == [up]
+    assert (some.count, some.sequence, some.position, some.timestamp) == (
+        whole.count, whole.sequence, whole.position, whole.timestamp,
+    )  # fmt: skip
+    gappers = await stub.GetGappers(scanner_pb2.GetGappersRequest(fields=fields))
+    assert (list(gappers.gappers_up), list(gappers.gappers_down)) == ([up], [down])
+    filtered = await stub.GetFiltered(scanner_pb2.GetFilteredRequest(fields="price", limit=1))
+    assert [(row.rank, row.symbol) for row in filtered.tickers] == [(1, filtered.tickers[0].symbol)]
+    assert {field.name for field, _ in filtered.tickers[0].ListFields()} == {"rank", "symbol", "price"}
+    query = scanner_pb2.QueryScanRequest(filter="price > 100", fields=fields)
+    assert list((await stub.QueryScan(query)).rows) == [up]
+    row = await stub.GetTickerRow(scanner_pb2.GetTickerRowRequest(symbol="S01", fields="price"))
+    assert row == TickerRow(symbol="S01", price=105)
+
+
+async def test_streams_of_selected_fields(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    stub, whole = scanner.stub, scanner.watch("filtered")
+    readers = [
+        ListReader(stub.WatchList(scanner_pb2.WatchListRequest(list="filtered", fields="price"))),
+        ListReader(stub.WatchScan(scanner_pb2.WatchScanRequest(filter="has(price)", fields="rank,price"))),
+    ]
+    subscribed = stub.SubscribeList(None)
+    await subscribed.write(Request(open=scanner_pb2.WatchListRequest(list="filtered", fields="symbol,price")))
+    readers.append(ListReader(subscribed))
+    for reader in (*readers, whole):
+        await reader.until("current")
+    for step in range(1, 6):
+        sequencer.trade({SYMBOLS[step]: 100.0 + step, "S01": 90.0 - step})
+        for reader in (*readers, whole):
+            await reader.until("delta")
+    assert whole.copy.sequence == readers[0].copy.sequence == 5
+    expected = [(row.rank, row.symbol, row.price) for row in whole.copy.rows()]
+    for reader in (readers[0], readers[2]):
+        assert reader.copy.rows() == [TickerRow(rank=rank, symbol=name, price=price) for rank, name, price in expected]
+    rows = readers[1].copy.rows()
+    assert rows
+    assert {field.name for row in rows for field, _ in row.ListFields()} == {"rank", "symbol", "price"}
 
 
 async def test_definitions_and_fields(scanner: RunningScanner) -> None:
@@ -559,6 +607,30 @@ async def test_filtered_may_have_a_thousand(scanner: RunningScanner, limit: int)
     ):
         assert (await refused(call)).message == f"expected a limit of 1 to 1000, was {limit}"
     assert (await scanner.get("filtered", limit=1000)).count == 0
+
+
+async def test_an_unknown_field_names_the_nearest(scanner: RunningScanner) -> None:
+    stub, fields = scanner.stub, "price,rvoll"
+    for call in (
+        stub.GetList(scanner_pb2.GetListRequest(list="winners", fields=fields)),
+        stub.GetGappers(scanner_pb2.GetGappersRequest(fields=fields)),
+        stub.GetFiltered(scanner_pb2.GetFilteredRequest(fields=fields)),
+        stub.QueryScan(scanner_pb2.QueryScanRequest(fields=fields)),
+        stub.GetTickerRow(scanner_pb2.GetTickerRowRequest(symbol="S01", fields=fields)),
+    ):
+        answer = await refused(call)
+        assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
+        assert answer.metadata == {"name": "rvoll", "nearest": "rvol"}
+    subscribed = stub.SubscribeList(None)
+    await subscribed.write(Request(open_scan=scanner_pb2.WatchScanRequest(fields=fields)))
+    for stream in (
+        stub.WatchList(scanner_pb2.WatchListRequest(list="winners", fields=fields)),
+        stub.WatchScan(scanner_pb2.WatchScanRequest(fields=fields)),
+        subscribed,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ListReader(stream).read()
+        assert refusal(caught.value) == answer
 
 
 async def test_an_unknown_list_names_the_nearest(scanner: RunningScanner) -> None:

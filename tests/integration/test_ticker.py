@@ -140,6 +140,21 @@ async def test_a_live_row_is_left_in_redis_for_five_seconds(
     assert 0 < await ticker.redis.ttl("ticker:data:AAPL") <= 5
 
 
+async def test_some_fields_of_a_row(
+    ticker: RunningTicker, sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    """Redis gets all of them all the same."""
+    sequencer.trade({"AAPL": 104.0})
+    await scanner.until_at(sequencer)
+    some = await ticker.tickers.GetTicker(ticker_pb2.GetTickerRequest(symbol="aapl", fields="price,last_day"))
+    assert some == TickerRow(symbol="AAPL", price=104)
+    while (stored := await ticker.redis.get("ticker:data:AAPL")) is None:
+        await asyncio.sleep(POLL_SECONDS)
+    assert json.loads(stored)["change_percent"] == 4
+    wrong = await refused(ticker.tickers.GetTicker(ticker_pb2.GetTickerRequest(symbol="AAPL", fields="prize")))
+    assert (wrong.reason, wrong.metadata["nearest"]) == ("INVALID_FIELDS", "price")
+
+
 async def test_without_a_trade_today_the_stored_day_fills_the_row(
     ticker: RunningTicker, scanner: RunningScanner, sequencer: ScriptedSequencer
 ) -> None:

@@ -1,6 +1,7 @@
 """List streams as server-sent events, without gRPC."""
 
 import json
+from collections.abc import AsyncGenerator
 from typing import cast
 
 import pytest
@@ -35,8 +36,14 @@ def published() -> tuple[ListModel, ListStream]:
     return model, stream
 
 
+def events_of(events: ListEvents, stream: ListStream, *, resumable: bool) -> AsyncGenerator[bytes, None]:
+    subscription = ListSubscription(stream)
+    position = (lambda: subscription.position) if resumable else None
+    return events.messages(stream.name, subscription.messages(), position)
+
+
 async def read(events: ListEvents, stream: ListStream, count: int, *, resumable: bool = True) -> list[bytes]:
-    messages = events.messages(stream.name, ListSubscription(stream), resumable=resumable)
+    messages = events_of(events, stream, resumable=resumable)
     found = [await anext(messages) for _ in range(count)]
     await messages.aclose()
     return found
@@ -50,7 +57,7 @@ def text(event: bytes) -> str:
 
 async def test_an_event_is_a_message_and_its_position() -> None:
     model, stream = published()
-    messages = ListEvents().messages(stream.name, ListSubscription(stream), resumable=True)
+    messages = events_of(ListEvents(), stream, resumable=True)
     plain = ListSubscription(stream).messages()
     heads = []
     for number in range(5):

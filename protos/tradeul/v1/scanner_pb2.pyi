@@ -115,19 +115,25 @@ class GetListRequest(_message.Message):
 
     LIST_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     list: _builtins.str
     """Name of a built-in list."""
     limit: _builtins.int
     """Maximum number of rows: 1-500, default 100; for `filtered` 1-1000, default 1000."""
+    fields: _builtins.str
+    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
+    selects all.
+    """
     def __init__(
         self,
         *,
         list: _builtins.str = ...,
         limit: _builtins.int | None = ...,
+        fields: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "list", b"list"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "fields", b"fields", "limit", b"limit", "list", b"list"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -195,6 +201,7 @@ class WatchListRequest(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     list: _builtins.str
     """Name of a built-in list."""
     epoch: _builtins.int
@@ -205,6 +212,10 @@ class WatchListRequest(_message.Message):
     """Minimum time between updates in milliseconds, at most 60000; changes in between
     are conflated.
     """
+    fields: _builtins.str
+    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
+    selects all.
+    """
     def __init__(
         self,
         *,
@@ -212,10 +223,11 @@ class WatchListRequest(_message.Message):
         epoch: _builtins.int = ...,
         sequence: _builtins.int = ...,
         min_interval_ms: _builtins.int = ...,
+        fields: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "list", b"list", "min_interval_ms", b"min_interval_ms", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "fields", b"fields", "list", b"list", "min_interval_ms", b"min_interval_ms", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -454,19 +466,25 @@ class GetGappersRequest(_message.Message):
 
     MIN_GAP_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     min_gap: _builtins.float
     """Minimum absolute gap in percent; default 4."""
     limit: _builtins.int
     """Rows per side, 1-500; default 100."""
+    fields: _builtins.str
+    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
+    selects all.
+    """
     def __init__(
         self,
         *,
         min_gap: _builtins.float | None = ...,
         limit: _builtins.int | None = ...,
+        fields: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_min_gap", b"_min_gap", "limit", b"limit", "min_gap", b"min_gap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_min_gap", b"_min_gap", "limit", b"limit", "min_gap", b"min_gap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_min_gap", b"_min_gap", "fields", b"fields", "limit", b"limit", "min_gap", b"min_gap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -520,16 +538,22 @@ class GetFilteredRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMIT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Maximum number of rows, 1-1000; default 100."""
+    fields: _builtins.str
+    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
+    selects all.
+    """
     def __init__(
         self,
         *,
         limit: _builtins.int | None = ...,
+        fields: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "fields", b"fields", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -571,22 +595,28 @@ class QueryScanRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """Filter in the syntax of docs/filters.md; empty matches every symbol."""
     order_by: _builtins.str
     """Order in the syntax of docs/filters.md; empty orders by symbol."""
     limit: _builtins.int
     """Maximum number of rows, 1-500; default 100."""
+    fields: _builtins.str
+    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
+    selects all.
+    """
     def __init__(
         self,
         *,
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         limit: _builtins.int | None = ...,
+        fields: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "filter", b"filter", "limit", b"limit", "order_by", b"order_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "fields", b"fields", "filter", b"filter", "limit", b"limit", "order_by", b"order_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -602,6 +632,7 @@ class WatchScanRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """Filter in the syntax of docs/filters.md; empty matches every symbol."""
     order_by: _builtins.str
@@ -612,6 +643,10 @@ class WatchScanRequest(_message.Message):
     """Minimum time between updates in milliseconds, at most 60000; changes in between
     are conflated.
     """
+    fields: _builtins.str
+    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
+    selects all.
+    """
     def __init__(
         self,
         *,
@@ -619,10 +654,11 @@ class WatchScanRequest(_message.Message):
         order_by: _builtins.str = ...,
         limit: _builtins.int | None = ...,
         min_interval_ms: _builtins.int = ...,
+        fields: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "filter", b"filter", "limit", b"limit", "min_interval_ms", b"min_interval_ms", "order_by", b"order_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "fields", b"fields", "filter", b"filter", "limit", b"limit", "min_interval_ms", b"min_interval_ms", "order_by", b"order_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -635,16 +671,22 @@ class GetTickerRowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SYMBOL_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     """Matched exactly; NOT_FOUND if the market has no such symbol."""
+    fields: _builtins.str
+    """Names of fields, separated by commas: the row has symbol and these. Empty selects
+    all.
+    """
     def __init__(
         self,
         *,
         symbol: _builtins.str = ...,
+        fields: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["symbol", b"symbol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "symbol", b"symbol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

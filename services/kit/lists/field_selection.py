@@ -3,8 +3,10 @@
 A row always has its rank and its symbol. Messages are encoded ones, and stay so: what a selection is made of is copied.
 """
 
+import contextlib
 import difflib
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from tradeul.v1.ticker_row_pb2 import TickerRow
@@ -85,6 +87,12 @@ class SelectedMessages:
         self._held: OrderedDict[tuple[bytes, FieldSelection], bytes] = OrderedDict()
         self._held_bytes = 0
 
+    def messages(
+        self, messages: AsyncGenerator[bytes, None], selection: FieldSelection | None
+    ) -> AsyncGenerator[bytes, None]:
+        """The encoded WatchListResponses with the selected fields of their rows; all fields without a selection."""
+        return messages if selection is None else self._selected(messages, selection)
+
     def select(self, message: bytes, selection: FieldSelection) -> bytes:
         """The encoded WatchListResponse with the selected fields of its rows."""
         kind, payload = LIST.read(message)
@@ -100,3 +108,10 @@ class SelectedMessages:
                 (oldest, _), dropped = self._held.popitem(last=False)
                 self._held_bytes -= len(oldest) + len(dropped)
         return selected
+
+    async def _selected(
+        self, messages: AsyncGenerator[bytes, None], selection: FieldSelection
+    ) -> AsyncGenerator[bytes, None]:
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                yield self.select(message, selection)
