@@ -39,7 +39,7 @@ TREE := $(wildcard fastcore services tests bench tools gateway protos docs) setu
 define copy_to
 	@mkdir -p $(1)
 	@rm -rf $(addprefix $(1)/,$(filter-out fastcore,$(TREE))) $(1)/fastcore/*.p* $(1)/fastcore/reference
-	@tar --create --exclude='*.so' --exclude=__pycache__ $(TREE) | tar --extract --directory $(1)
+	@tar --create --exclude='*.so' --exclude=__pycache__ --exclude=node_modules $(TREE) | tar --extract --directory $(1)
 endef
 
 test-checked: $(CORE) $(DEV)  ## Run the core's tests on a build with bounds checks, in build/checked

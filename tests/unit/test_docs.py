@@ -22,7 +22,9 @@ SOURCES: Final = sorted(
     path
     for folder in FOLDERS
     for path in (ROOT / folder).rglob("*")
-    if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".proto", ".toml", ".yaml", ".sql", ".js"}
+    if path.suffix in {".py", ".pyx", ".pxd", ".pyi", ".proto", ".toml", ".yaml", ".sql", ".js", ".ts", ".svelte"}
+    # Packages of others, and what is built from our sources.
+    and not {"node_modules", "site"} & set(path.parts)
     and "_pb2" not in path.name
     and path != Path(__file__)
 )
@@ -141,7 +143,7 @@ def test_every_url_in_the_docs_has_a_route_and_its_parameters() -> None:
     for page in PAGES:
         for method, url in URL.findall(text(page)):
             parts = urlsplit(url)
-            if parts.path in {"/openapi.json", "/ws/scanner"}:
+            if parts.path in {"/", "/openapi.json", "/ws/scanner"}:
                 continue
             found = [path for pattern, path in patterns.items() if pattern.fullmatch(parts.path)]
             assert found, f"{page.name}: {url}"

@@ -13,6 +13,7 @@ from typing import Any, Final
 from services.cli.local.certificates import certificate_resource, check_certificate
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
+from services.cli.local.site import TRANSCODER, site_routes
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.origins import origins_pattern
@@ -21,7 +22,6 @@ from services.kit.runtime.settings import Settings
 
 BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
 HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
-TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 ANY_HOST: Final = "*"
 # A part of the template that is left out where it does not apply: keys, tls or plain.
 PART: Final = re.compile(r"^ *# (keys|tls|plain): begin\n.*?^ *# \1: end\n", re.MULTILINE | re.DOTALL)
@@ -113,7 +113,8 @@ def render_gateway(settings: Settings, template: str) -> str:
         # A virtual host for all others, unless there are no others.
         "OTHER_HOSTS": json.dumps(["other.invalid"] if ANY_HOST in hosts else [ANY_HOST]),
         "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
-        "METHOD_ROUTES": "\n".join(f"- {json.dumps(route)}" for route in method_routes()),
+        "METHOD_ROUTES": _as_list(method_routes()),
+        "SITE_ROUTES": _as_list(site_routes(keys=settings.requires_keys, market=settings.market, clock=settings.clock)),
     }
     for service in ("gateway", *BEHIND):
         address = settings.listen_address(service) if service == "gateway" else settings.address(service)
@@ -125,6 +126,10 @@ def render_gateway(settings: Settings, template: str) -> str:
         raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
 
 
+def _as_list(routes: list[dict[str, Any]]) -> str:
+    return "\n".join(f"- {json.dumps(route)}" for route in routes)
+
+
 def _with_lists(template: str, values: dict[str, object]) -> str:
     """Indents what stands for several lines as the line that names it."""
 
@@ -132,7 +137,7 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
         lines = str(values[match["name"]]).splitlines()
         return "\n".join(match["indent"] + line.replace("$", "$$") for line in lines)
 
-    return re.sub(r"^(?P<indent> *)- \$\{(?P<name>METHOD_ROUTES)\}$", indented, template, flags=re.MULTILINE)
+    return re.sub(r"^(?P<indent> *)- \$\{(?P<name>(?:METHOD|SITE)_ROUTES)\}$", indented, template, flags=re.MULTILINE)
 
 
 def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None = None) -> ProcessSpec:

@@ -1,0 +1,153 @@
+/** A window's side of the stream: `stream.subscribeList(...)`, `stream.subscribeScan(...)`, `stream.status`. */
+
+import { writable, type Readable } from "svelte/store";
+import { keyStore } from "../shared/key";
+import { ListCopy } from "./list_copy";
+import type { Aggregate, FromWindow, FromWorker, ListDelta, ListSnapshot, Scan, Status } from "./types";
+
+export interface Handlers {
+  snapshot(snapshot: ListSnapshot): void;
+  delta(delta: ListDelta): void;
+  /** The server refused the subscription: an unknown list, an invalid filter. */
+  refused?(message: string): void;
+}
+
+interface Channel {
+  post(message: FromWindow & { lock?: string }): void;
+}
+
+const NOTHING: Status = {
+  state: "connecting", lists: [], connections: 0, staleSince: Date.now(), retryAt: null, reason: "",
+  received: null, time: null, subscribed: {}, windows: 0,
+}; // prettier-ignore
+
+function openChannel(take: (message: FromWorker) => void): Channel {
+  if (typeof SharedWorker !== "undefined") {
+    const worker = new SharedWorker(new URL("./worker.ts", import.meta.url), { type: "module", name: "tradeul" });
+    worker.port.onmessage = ({ data }) => take(data as FromWorker);
+    return { post: (message) => worker.port.postMessage(message) };
+  }
+  const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "tradeul" });
+  worker.onmessage = ({ data }) => take(data as FromWorker);
+  return { post: (message) => worker.postMessage(message) };
+}
+
+export class Stream {
+  readonly status: Readable<Status>;
+  private readonly setStatus: (status: Status) => void;
+  private readonly copies = new Map<string, ListCopy>();
+  private readonly handlers = new Map<string, Set<Handlers>>();
+  private readonly refusals = new Map<string, string>();
+  private readonly listeners = new Set<(aggregate: Aggregate) => void>();
+  private readonly channel: Channel;
+
+  constructor(open: (take: (message: FromWorker) => void) => Channel = openChannel) {
+    const { subscribe, set } = writable<Status>(NOTHING);
+    this.status = { subscribe };
+    this.setStatus = set;
+    this.channel = open((message) => this.take(message));
+    this.hello();
+  }
+
+  /** Calls `handlers` with a snapshot, then with every change; returns what ends that. */
+  subscribeList(list: string, handlers: Handlers): () => void {
+    return this.subscribe(list, undefined, handlers);
+  }
+
+  /** The same for a custom scan, under an id of the caller's that no built-in list has; scans with one id are one scan. */
+  subscribeScan(id: string, scan: Scan, handlers: Handlers): () => void {
+    return this.subscribe(id, scan, handlers);
+  }
+
+  /** Calls `handler` with bars of all symbols in the subscribed lists, at most one a second and symbol. */
+  subscribeAggregates(handler: (aggregate: Aggregate) => void): () => void {
+    this.listeners.add(handler);
+    if (this.listeners.size === 1) this.channel.post({ type: "aggregates", wanted: true });
+    return () => {
+      if (this.listeners.delete(handler) && this.listeners.size === 0) {
+        this.channel.post({ type: "aggregates", wanted: false });
+      }
+    };
+  }
+
+  /** The list's rows as this window has them; empty without a subscription. */
+  snapshotOf(list: string): ListSnapshot | null {
+    const copy = this.copies.get(list);
+    return copy?.isCurrent ? copy.toSnapshot() : null;
+  }
+
+  /** Tries to connect now instead of at the next attempt. */
+  reconnect(): void {
+    this.channel.post({ type: "reconnect" });
+  }
+
+  /** Another key, for all windows. */
+  setKey(key: string): void {
+    keyStore.set(key);
+    this.channel.post({ type: "hello", key });
+  }
+
+  private hello(): void {
+    const lock = `tradeul-window-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
+    const isLocked = typeof navigator !== "undefined" && "locks" in navigator;
+    if (isLocked) void navigator.locks.request(lock, () => new Promise<void>(() => {}));
+    this.channel.post(isLocked ? { type: "hello", key: keyStore.get(), lock } : { type: "hello", key: keyStore.get() });
+    if (typeof window === "undefined") return;
+    window.addEventListener("pagehide", (event) => {
+      if (!event.persisted) this.channel.post({ type: "bye" });
+    });
+    window.addEventListener("online", () => this.reconnect());
+  }
+
+  private subscribe(list: string, scan: Scan | undefined, handlers: Handlers): () => void {
+    let all = this.handlers.get(list);
+    if (!all) {
+      all = new Set();
+      this.handlers.set(list, all);
+      this.copies.set(list, new ListCopy(list));
+      this.channel.post(scan ? { type: "subscribe", list, scan } : { type: "subscribe", list });
+    }
+    all.add(handlers);
+    const copy = this.copies.get(list);
+    if (copy?.isCurrent) handlers.snapshot(copy.toSnapshot());
+    const refusal = this.refusals.get(list);
+    if (refusal) handlers.refused?.(refusal);
+    return () => {
+      if (!all.delete(handlers) || all.size > 0 || this.handlers.get(list) !== all) return;
+      this.handlers.delete(list);
+      this.copies.delete(list);
+      this.refusals.delete(list);
+      this.channel.post({ type: "unsubscribe", list });
+    };
+  }
+
+  private take(message: FromWorker): void {
+    if (message.type === "status") {
+      this.setStatus(message.status);
+    } else if (message.type === "snapshot") {
+      this.copies.get(message.snapshot.list)?.snapshot(message.snapshot);
+      this.refusals.delete(message.snapshot.list);
+      for (const handlers of this.handlers.get(message.snapshot.list) ?? []) handlers.snapshot(message.snapshot);
+    } else if (message.type === "delta") {
+      const { delta } = message;
+      const copy = this.copies.get(delta.list);
+      // What its snapshot contains already. A hole cannot be: the worker asks for a snapshot itself.
+      if (!copy?.isCurrent || delta.sequence <= copy.sequence) return;
+      if (!copy.apply(delta)) return;
+      for (const handlers of this.handlers.get(delta.list) ?? []) handlers.delta(delta);
+    } else if (message.type === "refused") {
+      this.refusals.set(message.list, message.message);
+      for (const handlers of this.handlers.get(message.list) ?? []) handlers.refused?.(message.message);
+    } else {
+      for (const listener of this.listeners) listener(message.aggregate);
+    }
+  }
+}
+
+let opened: Stream | null = null;
+
+/** The window's one stream, opened by the first caller. */
+export function stream(): Stream {
+  opened ??= new Stream();
+  return opened;
+}

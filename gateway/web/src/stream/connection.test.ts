@@ -1,0 +1,235 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { Connection, type Admission, type Network, type Socket } from "./connection";
+import type { ListDelta, ListSnapshot, Status } from "./types";
+
+const CLOSED_BY_NETWORK = 1006;
+const GOING_AWAY = 1001;
+
+class FakeSocket implements Socket {
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: string }) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
+  readonly sent: Record<string, unknown>[] = [];
+  isClosed = false;
+
+  constructor(readonly ticket: string | undefined) {}
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text) as Record<string, unknown>);
+  }
+
+  close(): void {
+    this.isClosed = true;
+  }
+
+  receive(message: object): void {
+    this.onmessage?.({ data: JSON.stringify(message) });
+  }
+}
+
+/** A network whose time stands still until `pass`. */
+class FakeNetwork implements Network {
+  time = 1_000_000;
+  admission: Admission = { kind: "open" };
+  readonly sockets: FakeSocket[] = [];
+  private timers: { id: number; due: number; run: () => void }[] = [];
+  private lastId = 0;
+
+  open(ticket: string | undefined): Socket {
+    const socket = new FakeSocket(ticket);
+    this.sockets.push(socket);
+    return socket;
+  }
+
+  admit(): Promise<Admission> {
+    return Promise.resolve(this.admission);
+  }
+
+  now(): number {
+    return this.time;
+  }
+
+  random(): number {
+    return 0.5;
+  }
+
+  setTimer(run: () => void, milliseconds: number): number {
+    this.lastId += 1;
+    this.timers.push({ id: this.lastId, due: this.time + milliseconds, run });
+    return this.lastId;
+  }
+
+  clearTimer(timer: number): void {
+    this.timers = this.timers.filter(({ id }) => id !== timer);
+  }
+
+  async pass(milliseconds: number): Promise<void> {
+    const end = this.time + milliseconds;
+    for (;;) {
+      await settle();
+      const next = this.timers.filter(({ due }) => due <= end).sort((a, b) => a.due - b.due)[0];
+      if (!next) break;
+      this.clearTimer(next.id);
+      this.time = Math.max(this.time, next.due);
+      next.run();
+    }
+    this.time = end;
+    await settle();
+  }
+
+  get newest(): FakeSocket {
+    const socket = this.sockets.at(-1);
+    if (!socket) throw new Error("expected a socket");
+    return socket;
+  }
+}
+
+const settle = (): Promise<void> => new Promise((done) => queueMicrotask(() => queueMicrotask(done)));
+
+let network: FakeNetwork;
+let snapshots: ListSnapshot[];
+let deltas: ListDelta[];
+let refusals: string[];
+let connection: Connection;
+const status = (): Status => connection.status(1);
+const subscriptions = (socket: FakeSocket): unknown[] => socket.sent.filter(({ action }) => action !== "ping");
+
+beforeEach(() => {
+  network = new FakeNetwork();
+  [snapshots, deltas, refusals] = [[], [], []];
+  connection = new Connection(network, {
+    snapshot: (snapshot) => snapshots.push(snapshot),
+    delta: (delta) => deltas.push(delta),
+    aggregate: () => {},
+    refused: (list, message) => refusals.push(`${list}: ${message}`),
+    status: () => {},
+  });
+});
+
+async function opened(): Promise<FakeSocket> {
+  connection.start("");
+  await network.pass(0);
+  network.newest.onopen?.();
+  network.newest.receive({ type: "connected", lists: ["winners"] });
+  return network.newest;
+}
+
+const timestamp = "2026-03-10T13:31:00Z";
+const snapshot = (sequence: number, epoch = 7): object => ({
+  type: "snapshot", list: "winners", epoch, sequence, rows: [{ symbol: "A", rank: 1 }], timestamp,
+}); // prettier-ignore
+const delta = (sequence: number): object => ({ type: "delta", list: "winners", sequence, deltas: [], timestamp });
+
+describe("a connection", () => {
+  test("subscribes what was wanted before it was open, and hands on what comes", async () => {
+    connection.subscribe("winners");
+    const socket = await opened();
+    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners" }]);
+    socket.receive(snapshot(4));
+    socket.receive(delta(5));
+    expect([snapshots.length, deltas.map(({ sequence }) => sequence)]).toEqual([1, [5]]);
+    expect(status()).toMatchObject({ state: "open", lists: ["winners"], staleSince: null });
+    expect(status().subscribed["winners"]).toMatchObject({ epoch: 7, sequence: 5, rows: 1, holes: 0 });
+  });
+
+  test("asks for a snapshot once when a sequence is missing, and withholds what follows", async () => {
+    connection.subscribe("winners");
+    const socket = await opened();
+    for (const message of [snapshot(4), delta(6), delta(7)]) socket.receive(message);
+    expect(socket.sent.slice(1)).toEqual([{ action: "resync", list: "winners" }]);
+    expect(deltas).toEqual([]);
+    for (const message of [snapshot(7), delta(8)]) socket.receive(message);
+    expect(deltas.map(({ sequence }) => sequence)).toEqual([8]);
+    expect(status().subscribed["winners"]?.holes).toBe(1);
+  });
+
+  test("goes on from its positions after a loss", async () => {
+    connection.subscribe("winners");
+    const first = await opened();
+    first.receive(snapshot(4));
+    first.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+    expect(status()).toMatchObject({ state: "waiting", reason: "the connection was lost", staleSince: network.time });
+    await network.pass(300);
+    expect(network.sockets).toHaveLength(2);
+    network.newest.onopen?.();
+    expect(network.newest.sent).toEqual([{ action: "subscribe_list", list: "winners", epoch: 7, sequence: 4 }]);
+    expect(status()).toMatchObject({ state: "open", connections: 2, staleSince: null });
+  });
+
+  test("says why the server has gone", async () => {
+    const socket = await opened();
+    socket.receive({ type: "error", message: "the server is about to stop" });
+    socket.onclose?.({ code: GOING_AWAY, reason: "" });
+    expect(status()).toMatchObject({ state: "waiting", reason: "the server is about to stop" });
+  });
+
+  test("waits longer after each failure, and not at all when it is asked to", async () => {
+    connection.start("");
+    const waits: number[] = [];
+    for (let failure = 0; failure < 8; failure += 1) {
+      await network.pass(0);
+      network.newest.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+      waits.push((status().retryAt ?? 0) - network.time);
+      await network.pass(waits.at(-1) ?? 0);
+    }
+    expect(waits).toEqual([250, 500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+    network.newest.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+    const before = network.sockets.length;
+    connection.retry();
+    await network.pass(0);
+    expect(network.sockets.length).toBe(before + 1);
+  });
+
+  test("notices a network that was cut without a word", async () => {
+    const socket = await opened();
+    await network.pass(4_100);
+    expect(socket.sent).toEqual([{ action: "ping" }]);
+    socket.receive({ type: "pong" });
+    await network.pass(7_900);
+    expect(status().state).toBe("open");
+    await network.pass(4_200);
+    expect(socket.isClosed).toBe(true);
+    // Its next attempt may be on the way already.
+    expect(status()).toMatchObject({ reason: "no answer", connections: 1, staleSince: expect.any(Number) });
+  });
+
+  test("keeps to the server's limit of messages", async () => {
+    for (let list = 0; list < 40; list += 1) connection.subscribe(`list_${list}`);
+    const socket = await opened();
+    expect(socket.sent).toHaveLength(18);
+    await network.pass(1_000);
+    expect(socket.sent.length).toBeLessThanOrEqual(18 + 4);
+    for (let second = 0; second < 8; second += 1) {
+      await network.pass(1_000);
+      socket.receive({ type: "pong" });
+    }
+    expect(subscriptions(socket)).toHaveLength(40);
+  });
+
+  test("waits for a key where one is required, and sends a ticket then", async () => {
+    network.admission = { kind: "key", reason: "this gateway requires a key" };
+    connection.start("");
+    await network.pass(60_000);
+    expect([network.sockets.length, status().state]).toEqual([0, "key"]);
+    network.admission = { kind: "open", ticket: "t1" };
+    connection.retry("tradeul_key");
+    await network.pass(0);
+    expect(network.newest.ticket).toBe("t1");
+  });
+
+  test("passes on what the server refuses", async () => {
+    connection.subscribe("wyners");
+    const socket = await opened();
+    socket.receive({ type: "error", message: "there is no list 'wyners'", list: "wyners" });
+    expect(refusals).toEqual(["wyners: there is no list 'wyners'"]);
+    expect(status().state).toBe("open");
+  });
+
+  test("subscribes custom scans with their filter", async () => {
+    connection.subscribe("mine", { filter: "price < 5", order_by: "gap_percent desc", limit: 10 });
+    const socket = await opened();
+    expect(socket.sent).toEqual([
+      { action: "subscribe_scan", id: "mine", filter: "price < 5", order_by: "gap_percent desc", limit: 10 },
+    ]);
+  });
+});

@@ -1,0 +1,94 @@
+/** The messages of /ws/scanner (docs/websocket.md), and what the worker and the windows send each other. */
+
+export type Value = number | string | boolean;
+export type Row = Record<string, Value> & { symbol: string; rank: number };
+
+export type Change =
+  | { action: "add" | "update"; rank: number; symbol: string; data: Row }
+  | { action: "remove"; symbol: string }
+  | { action: "rerank"; symbol: string; old_rank: number; new_rank: number };
+
+/** All rows of a list at a position. `list` is a built-in list's name or the id of a custom scan. */
+export interface ListSnapshot {
+  list: string;
+  epoch: number;
+  sequence: number;
+  rows: Row[];
+  timestamp: string;
+}
+
+/** The changes that lead from `sequence` - 1 to `sequence`. */
+export interface ListDelta {
+  list: string;
+  sequence: number;
+  deltas: Change[];
+  timestamp: string;
+}
+
+/** A one-second or one-minute bar of a symbol that is in a subscribed list. */
+export interface Aggregate {
+  symbol: string;
+  data: { o: number; h: number; l: number; c: number; v: number; vw?: number; av?: number; op?: number };
+  timestamp: string;
+}
+
+export interface Position {
+  epoch: number;
+  sequence: number;
+}
+
+/** A custom scan, as /api/v1/scanner/scans:query takes it. */
+export interface Scan {
+  filter: string;
+  order_by?: string;
+  limit?: number;
+}
+
+/** `waiting`: the connection was lost or refused, and is tried again at `retryAt`. `key`: a key is required. */
+export type ConnectionState = "connecting" | "open" | "waiting" | "key";
+
+export interface ListStatus extends Position {
+  rows: number;
+  /** The market's time of the newest message, in milliseconds since 1970. */
+  time: number;
+  /** When that message arrived here, in milliseconds since 1970. */
+  received: number;
+  /** Snapshots that were requested because a sequence was missing. */
+  holes: number;
+}
+
+export interface Status {
+  state: ConnectionState;
+  /** The names of the built-in lists, as the server sent them. */
+  lists: string[];
+  /** Connections that were opened so far. */
+  connections: number;
+  /** When the connection was lost, in milliseconds since 1970; null while it is open. */
+  staleSince: number | null;
+  /** When the next attempt is made, in milliseconds since 1970; null while none is planned. */
+  retryAt: number | null;
+  /** Why there is no connection. */
+  reason: string;
+  /** When the newest message of any list arrived. */
+  received: number | null;
+  /** The market's time of that message. */
+  time: number | null;
+  subscribed: Record<string, ListStatus>;
+  /** Windows that share the connection. */
+  windows: number;
+}
+
+export type FromWindow =
+  | { type: "hello"; key: string }
+  | { type: "subscribe"; list: string; scan?: Scan }
+  | { type: "unsubscribe"; list: string }
+  | { type: "aggregates"; wanted: boolean }
+  | { type: "reconnect" }
+  | { type: "bye" };
+
+export type FromWorker =
+  | { type: "snapshot"; snapshot: ListSnapshot }
+  | { type: "delta"; delta: ListDelta }
+  | { type: "aggregate"; aggregate: Aggregate }
+  | { type: "refused"; list: string; message: string }
+  | { type: "status"; status: Status };

@@ -1,0 +1,94 @@
+"""The dashboard's files as the gateway serves them: Envoy routes that answer with them, read once at its start."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.packaged import SITE
+
+TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
+ACCESS: Final = "envoy.filters.http.ext_authz"
+CONTENT_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".mp3": "audio/mpeg",
+    ".ogg": "audio/ogg",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wav": "audio/wav",
+    ".woff2": "font/woff2",
+}
+# Vite's names: NAME-HASH.EXTENSION, where the hash is of the contents.
+HASHED: Final = re.compile(r"assets/.+-[\w-]{8}\.\w+")
+INDEX: Final = "index.html"
+# The pages are complete in themselves: nothing of another origin, no inline script or style, and in no frame.
+POLICY: Final = (
+    "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "content-security-policy": POLICY,
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+FOREVER: Final = "public, max-age=31536000, immutable"
+# Kept, and used again after a question with its ETag.
+CHECKED: Final = "no-cache"
+
+
+def site_files() -> dict[str, Path]:
+    """Returns the dashboard's files by their path below the site's folder; raises StartError when it has no index."""
+    folder = SITE.path()
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    unknown = [name for name in found if Path(name).suffix not in CONTENT_TYPES]
+    if INDEX not in found or unknown:
+        kinds = ", ".join(CONTENT_TYPES)
+        raise StartError(f"expected {INDEX} and files of {kinds} in {folder}, was {unknown or 'none'}")
+    return found
+
+
+def site_routes(*, keys: bool, market: str, clock: str) -> list[dict[str, Any]]:
+    """Envoy routes that answer with the dashboard's files, and with what its pages have to know first (/site.json).
+
+    Everybody may read them: a page asks for the key by itself where keys are required.
+    """
+    routes = []
+    for name, path in site_files().items():
+        etag = f'W/"{hashlib.sha256(path.read_bytes()).hexdigest()[:20]}"'
+        headers = {
+            "content-type": CONTENT_TYPES[path.suffix],
+            "cache-control": FOREVER if HASHED.fullmatch(name) else CHECKED,
+            "etag": etag,
+            **HEADERS,
+        }
+        routes.append(_route("/" if name == INDEX else f"/{name}", {"filename": str(path)}, headers, keys))
+    known = {"keys": "required" if keys else "off", "market": market, "clock": clock}
+    headers = {"content-type": CONTENT_TYPES[".json"], "cache-control": CHECKED, **HEADERS}
+    routes.append(_route("/site.json", {"inline_string": json.dumps(known)}, headers, keys))
+    return routes
+
+
+def _route(path: str, body: dict[str, str], headers: dict[str, str], keys: bool) -> dict[str, Any]:
+    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    filters: dict[str, Any] = {TRANSCODER: disabled}
+    if keys:
+        kind = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
+        filters[ACCESS] = {"@type": kind, "disabled": True}
+    read = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    return {
+        "match": {"path": path, "headers": [read]},
+        "direct_response": {"status": 200, "body": body},
+        "response_headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
+        "typed_per_filter_config": filters,
+    }
