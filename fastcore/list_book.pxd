@@ -2,10 +2,10 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from fastcore.filters cimport Filter
+from fastcore.filters cimport Filter, Order
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
-from fastcore.ranked_list cimport RankedList, Workspace
+from fastcore.ranked_list cimport ListUpdate, RankedList, Workspace
 from fastcore.wire cimport Field, Writer
 
 
@@ -36,16 +36,15 @@ cdef class ListBook:
     cdef bytes filters_message              # the last ListFilters, encoded
     cdef list scanner_filters               # (Filter, sessions as a bit mask, 0 for all)
     cdef object scan_numbers
-    cdef dict compiled                      # (filter, order) -> the two compiled, of recent custom scans
 
     cdef Base base_of(self, str base_filter, bint uses_scanner_filters)
     cdef list filters_now(self, MarketState state)
     cdef int set_filters(self, const unsigned char* message, size_t length) except -1
-    cdef tuple own(self, str filter_text, str order_by)
     cdef list refresh(self, MarketState state, const Moment* moment)
     cdef RankedList get(self, str name)
-    cdef RankedList add_scan(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit)
-    cdef bytes query(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit,
+    cdef ListUpdate refresh_scan(self, MarketState state, const Moment* moment, RankedList ranked)
+    cdef RankedList add_scan(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit)
+    cdef bytes query(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit,
                      bint as_built_in)
     cdef bytes fresh(self, MarketState state, const Moment* moment, str name, int limit)
     cdef int write(self, Writer* writer, MarketState state) except -1

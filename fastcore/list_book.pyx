@@ -3,9 +3,9 @@
 
 The market begins a new generation of the workspace whenever its state has changed.
 
-Built-in lists are a function of the stream. Custom scans are refreshed at the same
-watermarks, but belong to this process: their sequences are their own, and a
-snapshot does not hold them.
+Built-in lists are a function of the stream. Custom scans belong to this process: it
+refreshes them when it has time for them, each to the state of then, their
+sequences are their own, and a snapshot does not hold them.
 """
 
 import itertools
@@ -28,7 +28,6 @@ from fastcore.filter_ast import FilterError
 
 # The name of custom scans in messages.
 cdef bytes SCAN = b"scan"
-cdef int MOST_COMPILED = 256
 
 
 cdef class Base:
@@ -75,7 +74,6 @@ cdef class ListBook:
         self.lists = {}
         self.list_bases = {}
         self.scans = {}
-        self.compiled = {}
         self.bases = {}
         self.scanner_filters = []
         self.ignored_filters = {}
@@ -136,7 +134,7 @@ cdef class ListBook:
         return 0
 
     cdef list refresh(self, MarketState state, const Moment* moment):
-        """Publishes every list anew; the ListUpdates of those that changed, scans last."""
+        """Publishes every built-in list anew; the ListUpdates of those that changed."""
         cdef bint take_all = state.window_mark_ns != self.window_mark_ns
         cdef RankedList ranked
         cdef ListUpdate update
@@ -149,42 +147,31 @@ cdef class ListBook:
                                     self.encode_deltas)
             if update is not None:
                 updates.append(update)
-        for ranked in self.scans.values():
-            update = ranked.refresh(state, self.work, self.no_base.evaluate(state, self.work, filters), take_all,
-                                    moment, True)
-            if update is not None:
-                updates.append(update)
         self.window_mark_ns = state.window_mark_ns
         self.refreshed = moment[0]
         return updates
 
-    cdef tuple own(self, str filter_text, str order_by):
-        """The compiled filter and order of a custom scan; the same are often requested again."""
-        key = (filter_text, order_by)
-        found = self.compiled.get(key)
-        if found is None:
-            if len(self.compiled) >= MOST_COMPILED:
-                self.compiled.clear()
-            found = self.compiled[key] = (compile_filter(filter_text), compile_order(order_by))
-        return found
+    cdef ListUpdate refresh_scan(self, MarketState state, const Moment* moment, RankedList ranked):
+        """Publishes a custom scan anew; None when it is what it was."""
+        cdef bint take_all = state.window_mark_ns != ranked.window_mark_ns
+        ranked.window_mark_ns = state.window_mark_ns
+        return ranked.refresh(state, self.work, self.no_base.evaluate(state, self.work, []), take_all, moment, True)
 
-    cdef RankedList add_scan(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit):
+    cdef RankedList add_scan(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit):
         """A custom scan, filled with the rows of now at its sequence 1 (0 when there are none)."""
         cdef RankedList ranked
         cdef str name = f"{SCAN.decode()}:{next(self.scan_numbers)}"
-        filter, order = self.own(filter_text, order_by)
         ranked = RankedList(name, SCAN, filter, None, order, limit)
+        ranked.window_mark_ns = state.window_mark_ns
         ranked.refresh(state, self.work, self.no_base.evaluate(state, self.work, []), True, moment, False)
         self.scans[name] = ranked
         return ranked
 
-    cdef bytes query(self, MarketState state, const Moment* moment, str filter_text, str order_by, int limit,
+    cdef bytes query(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit,
                      bint as_built_in):
         """A custom scan once: an encoded RankedList at sequence 0."""
         cdef Base base = self.built_in_base if as_built_in else self.no_base
-        cdef RankedList ranked
-        filter, order = self.own(filter_text, order_by)
-        ranked = RankedList("scan", SCAN, filter, None, order, limit)
+        cdef RankedList ranked = RankedList("scan", SCAN, filter, None, order, limit)
         return ranked.fresh(state, self.work, base.evaluate(state, self.work, self.filters_now(state)), moment, limit)
 
     cdef bytes fresh(self, MarketState state, const Moment* moment, str name, int limit):

@@ -3,7 +3,7 @@
 from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
-from fastcore.ranked_list cimport RankedList
+from fastcore.ranked_list cimport ListUpdate, RankedList
 
 
 cdef class Market:
@@ -15,6 +15,7 @@ cdef class Market:
 
     cpdef bint take(self, const unsigned char[::1] frame) except -1
     cpdef list refresh(self)
+    cpdef ListUpdate refresh_scan(self, RankedList scan)
     cdef Moment moment(self)
     cdef int bring_to_now(self) except -1
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1

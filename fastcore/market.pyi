@@ -3,9 +3,9 @@ from typing import Protocol, type_check_only
 
 from typing_extensions import disjoint_base
 
+from fastcore.filters import Filter, Order
 from fastcore.market_state import MarketState
-from fastcore.ranked_list import ListUpdate as ListUpdate
-from fastcore.ranked_list import RankedList
+from fastcore.ranked_list import ListUpdate, RankedList
 
 _Buffer = bytes | bytearray | memoryview
 
@@ -56,7 +56,7 @@ class Market:
         """
 
     def refresh(self) -> list[ListUpdate]:
-        """Publishes the lists anew, as apply() does at a watermark."""
+        """Publishes the built-in lists anew, as apply() does at a watermark; the updates of those that changed."""
 
     @property
     def list_names(self) -> list[str]:
@@ -88,17 +88,22 @@ class Market:
     def ignored_filters(self) -> dict[str, str]:
         """Scanner filters that are left out: name -> the error in the expression."""
 
-    def query(self, filter_text: str, order_by: str, limit: int, as_built_in: bool = False) -> bytes:
+    def query(self, filter: Filter, order: Order, limit: int, as_built_in: bool = False) -> bytes:
         """A custom scan of the rows of now: an encoded RankedList, called "scan", of at most `limit` rows.
 
         With `as_built_in` the base filter and the scanner filters apply, too.
-        FilterError (a ValueError) for a wrong filter or order.
         """
 
-    def add_scan(self, filter_text: str, order_by: str, limit: int) -> RankedList:
-        """A custom scan that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
+    def add_scan(self, filter: Filter, order: Order, limit: int) -> RankedList:
+        """A custom scan that apply() and refresh_scan() refresh: its handle, whose `name` its ListUpdates carry.
 
         It is filled at once with the rows of now, its sequence 1 (0 when there are none).
+        """
+
+    def refresh_scan(self, scan: RankedList) -> ListUpdate | None:
+        """Publishes a custom scan anew, with the rows of now: its ListUpdate, None when it has not changed.
+
+        KeyError when it is not this market's.
         """
 
     def scan_snapshot(self, scan: RankedList) -> bytes:

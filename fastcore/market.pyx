@@ -3,16 +3,15 @@
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
+from fastcore.filters cimport Filter, Order
 from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
-from fastcore.ranked_list cimport RankedList
+from fastcore.ranked_list cimport ListUpdate, RankedList
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field,
     raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_free, writer_init,
 )
-
-from fastcore.ranked_list import ListUpdate
 
 cdef enum:
     # Of Frame.
@@ -60,7 +59,16 @@ cdef class Market:
         definitions, scans after them. ValueError for a frame that cannot be
         applied: the copy is then no longer to be used.
         """
-        return self.refresh() if self.take(frame) else []
+        cdef list updates
+        cdef ListUpdate update
+        if not self.take(frame):
+            return []
+        updates = self.refresh()
+        for scan in self.book.scans.values():
+            update = self.refresh_scan(scan)
+            if update is not None:
+                updates.append(update)
+        return updates
 
     cpdef bint take(self, const unsigned char[::1] frame) except -1:
         """Applies the next encoded Frame but for the lists; returns True when refresh() has to be the next call.
@@ -95,7 +103,7 @@ cdef class Market:
         return is_watermark
 
     cpdef list refresh(self):
-        """Publishes the lists anew: list[ListUpdate], as apply() does at a watermark."""
+        """Publishes the built-in lists anew, as apply() does at a watermark: list[ListUpdate] of those that changed."""
         cdef Moment moment
         self.bring_to_now()
         moment = self.moment()
@@ -183,24 +191,34 @@ cdef class Market:
 
     # --- custom scans
 
-    def query(self, str filter_text not None, str order_by not None, int limit, bint as_built_in=False):
+    def query(self, Filter filter not None, Order order not None, int limit, bint as_built_in=False):
         """A custom scan of the rows of now: an encoded RankedList, called "scan", of at most `limit` rows.
 
         With `as_built_in` the base filter and the scanner filters apply, too.
-        FilterError (a ValueError) for a wrong filter or order.
         """
         cdef Moment moment = self.moment()
         self.bring_to_now()
-        return self.book.query(self.state, &moment, filter_text, order_by, limit, as_built_in)
+        return self.book.query(self.state, &moment, filter, order, limit, as_built_in)
 
-    def add_scan(self, str filter_text not None, str order_by not None, int limit):
-        """A custom scan that is refreshed with the others: its handle, whose `name` its ListUpdates carry.
+    def add_scan(self, Filter filter not None, Order order not None, int limit):
+        """A custom scan that apply() and refresh_scan() refresh: its handle, whose `name` its ListUpdates carry.
 
         It is filled at once with the rows of now, its sequence 1 (0 when there are none).
         """
         cdef Moment moment = self.moment()
         self.bring_to_now()
-        return self.book.add_scan(self.state, &moment, filter_text, order_by, limit)
+        return self.book.add_scan(self.state, &moment, filter, order, limit)
+
+    cpdef ListUpdate refresh_scan(self, RankedList scan):
+        """Publishes a custom scan anew, with the rows of now: its ListUpdate, None when it has not changed.
+
+        KeyError when it is not this market's.
+        """
+        cdef Moment moment
+        self._check_scan(scan)
+        self.bring_to_now()
+        moment = self.moment()
+        return self.book.refresh_scan(self.state, &moment, scan)
 
     def scan_snapshot(self, RankedList scan not None):
         """A custom scan as last published: an encoded RankedList. KeyError when it is not this market's."""
@@ -213,7 +231,7 @@ cdef class Market:
         del self.book.scans[scan.name]
 
     cdef int _check_scan(self, RankedList scan) except -1:
-        if self.book.scans.get(scan.name) is not scan:
+        if scan is None or self.book.scans.get(scan.name) is not scan:
             raise KeyError(f"expected a custom scan of this market, was {scan!r}")
         return 0
 

@@ -1,6 +1,6 @@
 # One ranked list: which rows are in it, in which order, and what was published of them.
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastcore.filters cimport Filter, Order
 from fastcore.list_messages cimport Moment
@@ -63,6 +63,7 @@ cdef class RankedList:
     cdef bytes label                # its name in messages
     cdef Members members            # as published
     cdef Moment moment              # when they were last compared with the state
+    cdef int64_t window_mark_ns     # of the state at that time; kept of custom scans only
 
     cdef int32_t select(self, MarketState state, Workspace work, const uint8_t* base, int32_t limit) except -1
     cdef ListUpdate refresh(self, MarketState state, Workspace work, const uint8_t* base, bint take_all,

@@ -1,6 +1,7 @@
 """The scanner's copy of the market and the answers it gives: no I/O, no clock, no waiting."""
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -8,25 +9,23 @@ from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from fastcore.fields import FIELDS
-from fastcore.filters import FilterError, compile_filter, compile_order
-from fastcore.market import ListUpdate, Market
-from fastcore.ranked_list import RankedList
+from fastcore.filters import compile_filter, compile_order
+from fastcore.market import Market
+from fastcore.ranked_list import ListUpdate, RankedList
 from services.kit.lists.definitions import ListSpec
 from services.kit.lists.field_selection import FieldSelection
 from services.kit.lists.list_json import filtered_json, gappers_json, http_body, ranked_list_json
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, wrap
-from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, NOT_READY, SCAN_TOO_COSTLY, UNKNOWN_SYMBOL
+from services.kit.runtime.errors import NOT_READY, UNKNOWN_SYMBOL
+from services.scanner.scan_requests import CompiledScan
 from services.scanner.symbol_search import SymbolSearch
 
 # The built-in list that GetFiltered shows.
 FILTERED: Final = "filtered"
 # The name of custom scans in messages and metrics.
 SCAN: Final = "scan"
-# A comparison of a field is a step, an operator another, and each value of a list. On one core a step takes
-# 12,000 rows about 10 us, at every refresh.
-MAX_STEPS: Final = 200
 # Responses are held for equal requests until the next frame, as long as they are not more than this.
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 # Field numbers of messages that are put together from encoded parts.
@@ -68,10 +67,13 @@ class ScannerCore:
         return self._market is not None
 
     def apply(self, frame: Frame) -> list[ListUpdate]:
-        """Applies the next frame; returns what it changed. Raises ValueError when it cannot be applied."""
+        """Applies the next frame; returns what it changed in the built-in lists.
+
+        Raises ValueError when it cannot be applied.
+        """
         market = Market(self._specs, frame.position.epoch) if frame.begins_market else self.market
         self._forget_answers()
-        updates = market.apply(frame.encoded)
+        updates = market.refresh() if market.take(frame.encoded) else []
         self._market, self.position = market, frame.position
         return updates
 
@@ -109,16 +111,15 @@ class ScannerCore:
         """A custom scan that is kept live, as last published: an encoded RankedList."""
         return self.market.scan_snapshot(handle)
 
-    def query(self, filter_text: str, order_by: str, limit: int, selection: FieldSelection | None = None) -> bytes:
-        """A custom scan as of now: an encoded RankedList. Raises INVALID_FILTER, INVALID_ORDER."""
-        checked_query(filter_text, order_by)
-        return _selected(self.market.query(filter_text, order_by, limit), selection)
+    def query(self, scan: CompiledScan, limit: int, selection: FieldSelection | None = None) -> bytes:
+        """A custom scan as of now: an encoded RankedList."""
+        return _selected(self.market.query(scan.filter, scan.order, limit), selection)
 
-    def query_body(self, filter_text: str, order_by: str, limit: int, selection: FieldSelection | None = None) -> bytes:
+    def query_body(self, scan: CompiledScan, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
-            ("query", filter_text, order_by, limit, selection),
-            lambda: http_body(ranked_list_json(SCAN, self.query(filter_text, order_by, limit, selection))),
+            ("query", scan.filter.text, scan.order.text, limit, selection),
+            lambda: http_body(ranked_list_json(SCAN, self.query(scan, limit, selection))),
         )
 
     def gappers(self, min_gap: float, limit: int, selection: FieldSelection | None = None) -> bytes:
@@ -180,8 +181,8 @@ class ScannerCore:
 
     def _gapper_sides(self, min_gap: float, limit: int, selection: FieldSelection | None) -> tuple[bytes, bytes]:
         market = self.market
-        up = market.query(f"gap_percent >= {min_gap!r}", "gap_percent desc", limit, as_built_in=True)
-        down = market.query(f"gap_percent <= {-min_gap!r}", "gap_percent asc", limit, as_built_in=True)
+        up = market.query(*_gap_side(f">= {min_gap!r}", "desc"), limit, as_built_in=True)
+        down = market.query(*_gap_side(f"<= {-min_gap!r}", "asc"), limit, as_built_in=True)
         return _selected(up, selection), _selected(down, selection)
 
     def etag(self, answer: bytes) -> str:
@@ -252,26 +253,6 @@ def _payloads(message: bytes, wanted: int) -> list[bytes]:
     return [message[start:end] for number, _, start, end in fields(message) if number == wanted]
 
 
-def checked_query(filter_text: str, order_by: str) -> int:
-    """Returns the steps that each row costs a custom scan.
-
-    Raises INVALID_FILTER or INVALID_ORDER, with the position of the mistake and what was probably meant, and
-    SCAN_TOO_COSTLY beyond MAX_STEPS.
-    """
-    steps = 0
-    for text, compile_text, reason in (
-        (filter_text, compile_filter, INVALID_FILTER),
-        (order_by, compile_order, INVALID_ORDER),
-    ):
-        try:
-            steps += compile_text(text).cost
-        except FilterError as error:
-            metadata = {"position": error.position, "text": text[:200]}
-            if error.suggestion:
-                metadata["suggestion"] = error.suggestion
-            raise reason.error(str(error), **metadata) from error
-    if steps > MAX_STEPS:
-        raise SCAN_TOO_COSTLY.error(
-            f"limit reached: {MAX_STEPS} steps for each row, this scan takes {steps}", steps=steps, maximum=MAX_STEPS
-        )
-    return steps
+@lru_cache(64)
+def _gap_side(condition: str, direction: str) -> CompiledScan:
+    return CompiledScan(compile_filter(f"gap_percent {condition}"), compile_order(f"gap_percent {direction}"))

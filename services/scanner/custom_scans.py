@@ -1,17 +1,24 @@
-"""Custom scans that are watched: equal ones are one list, shared by all its subscribers."""
+"""Custom scans that are watched: equal ones are one list, shared by all its subscribers.
+
+They are refreshed after the built-in lists, a few at a time, so that what is published of those is on its way first.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from fastcore.market import ListUpdate, Market
+from fastcore.market import Market
 from fastcore.ranked_list import RankedList
 from services.kit.rpc.ring import Position
+from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import TOO_MANY_SCANS
 from services.scanner.list_stream import ListStream
+from services.scanner.scan_requests import CompiledScan
 
 MAX_SCANS: Final = 200
-# Steps for each row (see core.MAX_STEPS) of all open scans: about 20 ms of a refresh of 12,000 rows.
+# Steps for each row (see scan_requests.MAX_STEPS) of all open scans: about 20 ms of a refresh of 12,000 rows.
 MAX_STEPS: Final = 2_000
+# So long are scans refreshed until everything else has its turn.
+SLICE_SECONDS: Final = 0.002
 
 
 class ScanKey(NamedTuple):
@@ -27,9 +34,9 @@ class Scan:
 
     stream: ListStream
 
-    def __init__(self, key: ScanKey, steps: int, handle: RankedList) -> None:
+    def __init__(self, key: ScanKey, compiled: CompiledScan, handle: RankedList) -> None:
         self.key = key
-        self.steps = steps
+        self.compiled = compiled
         self.handle = handle
         self.watchers = 0
 
@@ -44,7 +51,8 @@ class CustomScans:
         self._limit = limit
         self._max_steps = max_steps
         self._scans: dict[ScanKey, Scan] = {}
-        self._by_name: dict[str, Scan] = {}
+        # Those to be refreshed, the next one first.
+        self._due: dict[Scan, None] = {}
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -55,13 +63,12 @@ class CustomScans:
     @property
     def steps(self) -> int:
         """Steps that a row costs all open scans."""
-        return sum(scan.steps for scan in self)
+        return sum(scan.compiled.steps for scan in self)
 
-    def open(self, market: Market, key: ScanKey, steps: int) -> Scan:
-        """The scan for one more watcher, added to the market if it is the first. Raises TOO_MANY_SCANS.
-
-        `steps`: what each row costs it.
-        """
+    def open(self, market: Market, compiled: CompiledScan, limit: int) -> Scan:
+        """The scan for one more watcher, added to the market if it is the first. Raises TOO_MANY_SCANS."""
+        key = ScanKey(compiled.filter.text.strip(), compiled.order.text.strip(), limit)
+        steps = compiled.steps
         scan = self._scans.get(key)
         if scan is None:
             if len(self._scans) >= self._limit:
@@ -73,9 +80,9 @@ class CustomScans:
                     maximum=self._max_steps,
                     steps=steps,
                 )
-            scan = Scan(key, steps, market.add_scan(*key))
+            scan = Scan(key, compiled, market.add_scan(*compiled, limit))
             scan.stream = self._make_stream(scan)
-            self._scans[key] = self._by_name[scan.handle.name] = scan
+            self._scans[key] = scan
         scan.watchers += 1
         return scan
 
@@ -84,19 +91,36 @@ class CustomScans:
         scan.watchers -= 1
         if scan.watchers == 0:
             del self._scans[scan.key]
-            del self._by_name[scan.handle.name]
+            self._due.pop(scan, None)
             market.remove_scan(scan.handle)
 
-    def publish(self, update: ListUpdate) -> None:
-        """Hands a scan's change to its stream."""
-        self._by_name[update.list].stream.publish(update.previous_sequence, update.sequence, update.delta)
+    def begin_refresh(self) -> None:
+        """Makes all scans due; those that are still come first."""
+        self._due.update(dict.fromkeys(self))
+
+    def refresh(self, market: Market) -> int:
+        """Refreshes, for about SLICE_SECONDS, scans that are due; returns how many have changed."""
+        changes = 0
+        ends_at = monotonic() + SLICE_SECONDS
+        while self._due:
+            scan = next(iter(self._due))
+            del self._due[scan]
+            if (update := market.refresh_scan(scan.handle)) is not None:
+                scan.stream.publish(update.previous_sequence, update.sequence, update.delta)
+                changes += 1
+            if monotonic() >= ends_at:
+                break
+        return changes
+
+    @property
+    def is_due(self) -> bool:
+        """True while scans are to be refreshed."""
+        return bool(self._due)
 
     def replace_market(self, market: Market, position_of: Callable[[RankedList], Position], reason: str) -> None:
         """Rebuilds every scan in another market; its subscribers get a reset and a snapshot."""
-        self._by_name.clear()
         for scan in self._scans.values():
-            scan.handle = market.add_scan(*scan.key)
-            self._by_name[scan.handle.name] = scan
+            scan.handle = market.add_scan(*scan.compiled, scan.key.limit)
             scan.stream.restart(position_of(scan.handle), reason)
 
     def close(self, reason: str) -> None:

@@ -1,9 +1,11 @@
 """Turns the sequencer's frames into changes of lists in the streams of their subscribers.
 
 Everything here runs on the event loop and never waits: when `apply` returns,
-the frame's changes are in the streams of their lists.
+the frame's changes are in the streams of the built-in lists. Custom scans follow,
+a few in each turn of the loop.
 """
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
@@ -11,17 +13,18 @@ from typing import Final, Protocol
 
 from tradeul.v1 import frame_pb2
 
-from fastcore.market import ListUpdate
+from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.market_copy import MarketCopy
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.errors import TOO_MANY_STREAMS
 from services.scanner import metrics
-from services.scanner.core import SCAN, ScannerCore, checked_query
-from services.scanner.custom_scans import MAX_SCANS, CustomScans, Scan, ScanKey
+from services.scanner.core import SCAN, ScannerCore
+from services.scanner.custom_scans import MAX_SCANS, CustomScans, Scan
 from services.scanner.list_stream import MAX_HELD, ListStream, ListSubscription
 from services.scanner.metrics import LagMeter, last_trade_ns
+from services.scanner.scan_requests import CompiledScan
 
 MAX_SUBSCRIBERS: Final = 10_000
 # A message to one subscriber costs about half of this: with many of them changes are conflated, so that sending
@@ -70,6 +73,8 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         self._max_subscribers = max_subscribers
         self._max_held = max_held
         self._closing: str | None = None
+        self._scan_turn: asyncio.Handle | None = None
+        self._scans_began = 0.0
 
     # --- the copy of the market
 
@@ -83,18 +88,14 @@ class ListHub(MarketCopy[list[ListUpdate]]):
             if self.lag is not None:
                 for seconds in self.lag.refreshed(self.last_refresh_ns):
                     metrics.LIST_LAG.observe(seconds)
+            self._begin_scans()
 
     def frame_applied(self, frame: Frame, updates: list[ListUpdate]) -> None:
         if self.lag is not None and frame.kind == TRADES and (trade_ns := last_trade_ns(frame.body)) is not None:
             self.lag.add_trade(trade_ns)
         for update in updates:
-            stream = self._streams.get(update.list)
-            if stream is None:
-                self.scans.publish(update)
-                metrics.LIST_UPDATES.labels(SCAN).inc()
-            else:
-                stream.publish(update.previous_sequence, update.sequence, update.delta)
-                metrics.LIST_UPDATES.labels(update.list).inc()
+            self._streams[update.list].publish(update.previous_sequence, update.sequence, update.delta)
+            metrics.LIST_UPDATES.labels(update.list).inc()
         for listener in self.listeners:
             listener.frame_applied(frame, updates)
 
@@ -115,6 +116,22 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         self.scans.replace_market(core.market, core.scan_position, reason)
         for listener in self.listeners:
             listener.market_replaced()
+
+    def _begin_scans(self) -> None:
+        self.scans.begin_refresh()
+        if self._scan_turn is None and self.scans.is_due:
+            self._scans_began = monotonic()
+            # After the subscribers that have just been woken.
+            self._scan_turn = asyncio.get_running_loop().call_soon(self._refresh_scans)
+
+    def _refresh_scans(self) -> None:
+        self._scan_turn = None
+        changes = self.scans.refresh(self.core.market)
+        metrics.LIST_UPDATES.labels(SCAN).inc(changes)
+        if self.scans.is_due:
+            self._scan_turn = asyncio.get_running_loop().call_soon(self._refresh_scans)
+        else:
+            metrics.SCAN_REFRESH_SECONDS.observe(monotonic() - self._scans_began)
 
     # --- subscriptions
 
@@ -141,14 +158,11 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         return ListSubscription(self._streams[name], None, min_interval_ms / 1000)
 
     @contextlib.contextmanager
-    def scan_subscription(
-        self, filter_text: str, order_by: str, limit: int, min_interval_ms: int
-    ) -> Iterator[ListSubscription]:
+    def scan_subscription(self, compiled: CompiledScan, limit: int, min_interval_ms: int) -> Iterator[ListSubscription]:
         """The same of a custom scan, which is kept while it has subscribers. Raises TOO_MANY_SCANS, too."""
         market = self.core.market
-        steps = checked_query(filter_text, order_by)
         with self._counted(SCAN):
-            scan = self.scans.open(market, ScanKey(filter_text.strip(), order_by.strip(), limit), steps)
+            scan = self.scans.open(market, compiled, limit)
             self._show_scans()
             try:
                 yield ListSubscription(scan.stream, None, min_interval_ms / 1000)
@@ -164,6 +178,8 @@ class ListHub(MarketCopy[list[ListUpdate]]):
     def close(self, reason: str) -> None:
         """Ends every subscription with going_away; new ones get it at once."""
         self._closing = reason
+        if self._scan_turn is not None:
+            self._scan_turn.cancel()
         for stream in self._streams.values():
             stream.close(reason)
         self.scans.close(reason)

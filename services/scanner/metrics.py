@@ -20,6 +20,16 @@ REFRESH_SECONDS = Histogram(
     "From a watermark frame to all lists ranked and their changes handed to the subscribers.",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
 )
+SCAN_REFRESH_SECONDS = Histogram(
+    "tradeul_scan_refresh_seconds",
+    "From a refresh of the built-in lists to all open custom scans ranked, after them and in turns.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
+)
+SCAN_REQUEST_SECONDS = Histogram(
+    "tradeul_scan_request_seconds",
+    "How long selecting and encoding a custom scan's rows held the event loop.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+)
 LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long loading a snapshot took.")
 OPEN_SCANS = Gauge("tradeul_open_scans", "Custom scans that are watched.")
 SCAN_STEPS = Gauge("tradeul_scan_steps", "Steps that each row costs all open custom scans at a refresh.")

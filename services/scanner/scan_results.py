@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 from tradeul.v1 import scanner_pb2, session_pb2, ticker_row_pb2
 
-from fastcore.market import ListUpdate
+from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
 from services.kit.runtime.clock import NS_PER_MINUTE, utc_time
 from services.kit.runtime.logging import get_logger

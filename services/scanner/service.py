@@ -15,6 +15,7 @@ from services.kit.stores.redis_channels import RedisChannels
 from services.scanner.core import ScannerCore
 from services.scanner.list_hub import ListHub
 from services.scanner.redis_lists import CHANNEL, RedisLists, SnapshotChannel
+from services.scanner.scan_requests import ScanRequests
 from services.scanner.scan_results import ScanRecorder, ScanWriter
 from services.scanner.servicer import ScannerServicer
 
@@ -30,6 +31,7 @@ class ScannerService(MarketCopyService):
         super().__init__(settings)
         # Trades of a simulated or replayed feed are of another time than the wall's.
         self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall", **limits)
+        self.requests = ScanRequests()
 
     async def start(self) -> None:
         settings = self.settings
@@ -56,10 +58,14 @@ class ScannerService(MarketCopyService):
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"]
-        return (add_servicer(server, service, ScannerServicer(self.hub)),)
+        return (add_servicer(server, service, ScannerServicer(self.hub, self.requests)),)
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")
+
+    async def stop(self) -> None:
+        await super().stop()
+        self.requests.close()
 
 
 def create(settings: Settings) -> ScannerService:

@@ -26,6 +26,7 @@ from services.scanner.core import SCAN, field_definitions, list_definitions
 from services.scanner.list_events import ListEvents, last_event_position, retry_later
 from services.scanner.list_hub import ListHub
 from services.scanner.list_stream import ListSubscription
+from services.scanner.scan_requests import CompiledScan, ScanRequests
 
 # Of a text that a client sent, in what it is answered.
 LONGEST_SHOWN: Final = 100
@@ -40,14 +41,15 @@ LONGEST_QUERY: Final = 100
 
 Context = grpc.aio.ServicerContext[Any, Any]
 WatchRequest = scanner_pb2.WatchListRequest | scanner_pb2.WatchScanRequest
-Subscribed = contextlib.AbstractContextManager[ListSubscription]
+Subscribed = contextlib.AbstractAsyncContextManager[ListSubscription]
 
 
 class ScannerServicer:
     """The methods answer with messages, or with the bytes of messages that the core has encoded."""
 
-    def __init__(self, hub: ListHub) -> None:
+    def __init__(self, hub: ListHub, requests: ScanRequests) -> None:
         self._hub = hub
+        self._requests = requests
         self._core = hub.core
         self._lists = list_definitions(list(hub.core.definitions.values()))
         self._fields = field_definitions()
@@ -76,10 +78,10 @@ class ScannerServicer:
         return await self._tagged(self._core.filtered_body(*filtered_request(request)), context)
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return self._core.query(*query_request(request))
+        return await self._query(request, self._core.query)
 
     async def QueryScanJson(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return self._core.query_body(*query_request(request))
+        return await self._query(request, self._core.query_body)
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol), selected_fields(request.fields))
@@ -120,12 +122,12 @@ class ScannerServicer:
 
     async def WatchList(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
         selection = selected_fields(request.fields)
-        with self._list(request) as subscription:
+        async with self._list(request) as subscription:
             await write_all(self._selected.messages(subscription.messages(), selection), context)
 
     async def WatchScan(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
         selection = selected_fields(request.fields)
-        with self._scan(request) as subscription:
+        async with self._scan(request) as subscription:
             await write_all(self._selected.messages(subscription.messages(), selection), context)
 
     async def WatchListEvents(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
@@ -140,7 +142,7 @@ class ScannerServicer:
         first = await first_request(incoming, ("open", "open_scan"))
         is_list = first.HasField("open")
         selection = selected_fields(first.open.fields if is_list else first.open_scan.fields)
-        with self._list(first.open) if is_list else self._scan(first.open_scan) as subscription:
+        async with self._list(first.open) if is_list else self._scan(first.open_scan) as subscription:
             await serve(self._selected.messages(subscription.messages(), selection), incoming, context)
 
     def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int, FieldSelection | None]:
@@ -156,7 +158,7 @@ class ScannerServicer:
     async def _write_events(self, request: WatchRequest, subscribe: Callable[[], Subscribed], context: Context) -> None:
         selection = selected_fields(request.fields)
         try:
-            with subscribe() as subscription:
+            async with subscribe() as subscription:
                 messages = self._selected.messages(subscription.messages(), selection)
                 if isinstance(request, scanner_pb2.WatchListRequest):
                     events = self._events.messages(request.list, messages, lambda: subscription.position)
@@ -167,16 +169,33 @@ class ScannerServicer:
         except ServiceError as error:
             await context.write(retry_later(error, context))
 
-    def _list(self, request: scanner_pb2.WatchListRequest, position: Position | None = None) -> Subscribed:
+    async def _query(
+        self, request: scanner_pb2.QueryScanRequest, answer: Callable[[CompiledScan, int, FieldSelection | None], bytes]
+    ) -> bytes:
+        limit, selection = rows_limit(optional(request, "limit")), selected_fields(request.fields)
+        self._core.market  # noqa: B018  NOT_READY while there is none
+        scan = await self._requests.compile(request.filter, request.order_by)
+        return await self._requests.take_turn(lambda: answer(scan, limit, selection))
+
+    @contextlib.asynccontextmanager
+    async def _list(
+        self, request: scanner_pb2.WatchListRequest, position: Position | None = None
+    ) -> AsyncIterator[ListSubscription]:
         """A subscription after `position`, otherwise after the request's."""
         name = known_list(request.list, self._core.definitions)
         position = position or resume_position(request.epoch, request.sequence)
-        return self._hub.list_subscription(name, position, interval_ms(request.min_interval_ms))
+        with self._hub.list_subscription(name, position, interval_ms(request.min_interval_ms)) as subscription:
+            yield subscription
 
-    def _scan(self, request: scanner_pb2.WatchScanRequest) -> Subscribed:
+    @contextlib.asynccontextmanager
+    async def _scan(self, request: scanner_pb2.WatchScanRequest) -> AsyncIterator[ListSubscription]:
         limit = rows_limit(optional(request, "limit"))
         interval = interval_ms(request.min_interval_ms)
-        return self._hub.scan_subscription(request.filter, request.order_by, limit, interval)
+        self._core.market  # noqa: B018  NOT_READY while there is none
+        scan = await self._requests.compile(request.filter, request.order_by)
+        opened = self._hub.scan_subscription(scan, limit, interval)
+        with contextlib.ExitStack() as stack:
+            yield await self._requests.take_turn(lambda: stack.enter_context(opened))
 
 
 def known_list(name: str, names: Collection[str]) -> str:
@@ -236,11 +255,6 @@ def gappers_request(request: scanner_pb2.GetGappersRequest) -> tuple[float, int,
 
 def filtered_request(request: scanner_pb2.GetFilteredRequest) -> tuple[int, FieldSelection | None]:
     return rows_limit(optional(request, "limit"), maximum=MAX_FILTERED_ROWS), selected_fields(request.fields)
-
-
-def query_request(request: scanner_pb2.QueryScanRequest) -> tuple[str, str, int, FieldSelection | None]:
-    limit = rows_limit(optional(request, "limit"))
-    return request.filter, request.order_by, limit, selected_fields(request.fields)
 
 
 def search_request(request: scanner_pb2.SearchSymbolsRequest) -> tuple[str, int]:

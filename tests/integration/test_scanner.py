@@ -15,7 +15,7 @@ from fastcore.filters import compile_filter
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_client import ListCopy
 from services.scanner import custom_scans
-from services.scanner.core import MAX_STEPS
+from services.scanner.scan_requests import MAX_STEPS
 from services.scanner.servicer import DEFAULT_SYMBOLS
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import ListReader, RunningScanner, running_scanner

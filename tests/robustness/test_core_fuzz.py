@@ -9,6 +9,7 @@ import pytest
 from tradeul.v1 import frame_pb2
 
 from fastcore.admission import Admission
+from fastcore.filters import compile_filter, compile_order
 from fastcore.market import Market
 from fastcore.market_state import MarketState
 from fastcore.trade_rules import read_rules
@@ -67,7 +68,7 @@ def test_mutated_frames_never_crash_a_market(seed: int) -> None:
         refuses_or_takes(market.apply, frame)
     for name in market.list_names:
         market.snapshot(name)
-    market.query("price > 1 OR halted", "price desc", 500)
+    market.query(compile_filter("price > 1 OR halted"), compile_order("price desc"), 500)
     Market.from_bytes(definitions, market.to_bytes())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tradeul.v1 import data_ingest_pb2_grpc
 
-from fastcore.market import ListUpdate
+from fastcore.ranked_list import ListUpdate
 from services.data_ingest.reference import HistoryDays, ReferenceBatch
 from services.data_ingest.reference.batch import Baselines
 from services.data_ingest.service import DataIngest

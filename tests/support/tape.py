@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 from tradeul.v1 import frame_pb2, market_data_pb2, scanner_pb2, stream_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from fastcore.market import ListUpdate, Market
+from fastcore.market import Market
+from fastcore.ranked_list import ListUpdate
 from services.kit.lists.definitions import ListSpec
 from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.frames import Frame, next_frame

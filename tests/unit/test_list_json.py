@@ -15,6 +15,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_json import list_delta_json
 from services.kit.rpc.ring import Position
 from services.scanner.core import ScannerCore
+from services.scanner.scan_requests import compile_scan
 from tests.support.tape import Tape, apply_next
 
 SYMBOLS = [f"S{number:02}" for number in range(40)]
@@ -65,7 +66,7 @@ def test_the_other_answers(core: ScannerCore) -> None:
     filtered = scanner_pb2.FilteredTickers.FromString(core.filtered(2))
     assert filtered.count == 2
     assert body(core.filtered_body(2)) == plain(filtered)
-    query = ("price > 100", "price desc", 2)
+    query = (compile_scan("price > 100", "price desc"), 2)
     assert body(core.query_body(*query)) == plain(scanner_pb2.RankedList.FromString(core.query(*query)))
 
 

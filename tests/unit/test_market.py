@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pytest
 from tradeul.v1 import frame_pb2, scanner_pb2
 
+from fastcore.filters import Filter, Order, compile_filter, compile_order
 from fastcore.market import Market
 from fastcore.ranked_list import RankedList
 from services.kit.lists.definitions import ListSpec, load_lists
@@ -18,6 +19,10 @@ SPECS = [
     a_list("fallers", "change_percent < 0", "change_percent asc", stay="change_percent < 1", limit=10),
     a_list("busy", "volume_today > 0", "volume_today desc", base_filter="price >= 99", uses_scanner_filters=True),
 ]
+
+
+def compiled(filter_text: str, order_by: str) -> tuple[Filter, Order]:
+    return compile_filter(filter_text), compile_order(order_by)
 
 
 def random_frames(tape: Tape, seed: int, watermarks: int) -> list[bytes]:
@@ -122,9 +127,9 @@ def test_asking_changes_nothing() -> None:
     for frame in frames:
         expected = [(u.list, u.sequence, u.delta) for u in quiet.apply(frame)]
         assert [(u.list, u.sequence, u.delta) for u in asked.apply(frame)] == expected
-        asked.query("price > 0", "price desc", 20, as_built_in=True)
+        asked.query(*compiled("price > 0", "price desc"), 20, as_built_in=True)
         asked.snapshot("risers", 30)
-        asked.remove_scan(asked.add_scan("price > 0", "", 5))
+        asked.remove_scan(asked.add_scan(*compiled("price > 0", ""), 5))
         assert asked.hash() == quiet.hash()
     assert asked.to_bytes() == quiet.to_bytes()
 
@@ -175,7 +180,7 @@ def test_a_query_sees_the_state_of_now() -> None:
     watched = Watched(tape, a_list(base_filter="price >= 50"))
     watched.trade({"A": 101.0})
     watched.market.apply(tape.trades({"B": 103.0, "C": 40.0}))
-    answer = scanner_pb2.RankedList.FromString(watched.market.query("price > 0", "price desc", 2))
+    answer = scanner_pb2.RankedList.FromString(watched.market.query(*compiled("price > 0", "price desc"), 2))
     assert [row.symbol for row in answer.rows] == ["B", "A"]
     assert [row.rank for row in answer.rows] == [1, 2]
     assert (answer.list, answer.epoch, answer.sequence, answer.count) == ("scan", EPOCH, 0, 2)
@@ -183,15 +188,15 @@ def test_a_query_sees_the_state_of_now() -> None:
     assert (answer.position.epoch, answer.position.sequence) == (EPOCH, tape.sequence)
     # The list itself is as it was at the watermark.
     assert watched.ranked("risers") == ["A"]
-    assert symbols_of(watched.market.query("", "", 9)) == ["A", "B", "C"]
-    assert symbols_of(watched.market.query("price > 0", "", 9, as_built_in=True)) == ["A", "B"]
+    assert symbols_of(watched.market.query(*compiled("", ""), 9)) == ["A", "B", "C"]
+    assert symbols_of(watched.market.query(*compiled("price > 0", ""), 9, as_built_in=True)) == ["A", "B"]
     watched.market.apply(tape.filters(("dear", "price > 101")))
-    assert symbols_of(watched.market.query("price > 0", "", 9, as_built_in=True)) == ["B"]
-    assert symbols_of(watched.market.query("price > 0", "", 9)) == ["A", "B", "C"]
+    assert symbols_of(watched.market.query(*compiled("price > 0", ""), 9, as_built_in=True)) == ["B"]
+    assert symbols_of(watched.market.query(*compiled("price > 0", ""), 9)) == ["A", "B", "C"]
     with pytest.raises(ValueError, match="position 8"):
-        watched.market.query("price > prise", "", 9)
+        compile_filter("price > prise")
     with pytest.raises(ValueError, match="at least 1"):
-        watched.market.query("", "", 0)
+        watched.market.query(*compiled("", ""), 0)
 
 
 def test_a_snapshot_may_be_shorter_or_longer() -> None:
@@ -220,7 +225,7 @@ def test_own_lists_live_beside_the_built_in_ones() -> None:
     watched = Watched(tape, a_list())
     watched.trade({"A": 101.0})
     watched.market.apply(tape.trades({"B": 99.0}))
-    scan = watched.market.add_scan("price > 0", "price asc", 2)
+    scan = watched.market.add_scan(*compiled("price > 0", "price asc"), 2)
     assert isinstance(scan, RankedList)
     # It is there at once, with the rows of now.
     assert (scan.sequence, scan.count) == (1, 2)
@@ -242,7 +247,17 @@ def test_own_lists_live_beside_the_built_in_ones() -> None:
     assert copy.sequence == scan.sequence == 4
     # No part of the whole state.
     assert Market.from_bytes([a_list()], watched.market.to_bytes()).hash() == watched.market.hash()
-    other = watched.market.add_scan("price > 1000", "", 2)
+    # By itself it is refreshed to the rows of now, whatever the last watermark saw.
+    watched.market.apply(tape.trades({"A": 80.0}))
+    change = watched.market.refresh_scan(scan)
+    assert change is not None
+    feed(copy, change)
+    assert copy.rows() == rows_of(watched.market.scan_snapshot(scan))
+    assert watched.market.refresh_scan(scan) is None
+    watched.market.take(tape.watermark())
+    for update in watched.market.refresh():
+        feed(watched.copies[update.list], update)
+    other = watched.market.add_scan(*compiled("price > 1000", ""), 2)
     assert other.name != scan.name
     assert (other.sequence, other.count) == (0, 0)
     watched.market.remove_scan(scan)
@@ -250,6 +265,8 @@ def test_own_lists_live_beside_the_built_in_ones() -> None:
         watched.market.remove_scan(scan)
     with pytest.raises(KeyError, match="of this market"):
         watched.market.scan_snapshot(scan)
+    with pytest.raises(KeyError, match="of this market"):
+        watched.market.refresh_scan(scan)
     assert set(watched.trade({"A": 95.0})) == set()
 
 
