@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Final, NamedTuple
 
 import msgspec
@@ -39,10 +39,10 @@ class Bar(NamedTuple):
 
 
 class BarBook:
-    """Keeps bars that were not shown yet, of the symbols (as JSON) for which `is_wanted` is true."""
+    """Keeps bars that were not shown yet, of the symbols (as JSON) that are `wanted` when they come."""
 
-    def __init__(self, is_wanted: Callable[[bytes], bool]) -> None:
-        self._is_wanted = is_wanted
+    def __init__(self, wanted: Callable[[], Set[bytes]]) -> None:
+        self._wanted = wanted
         # Symbols as JSON, by their ids in the present stream.
         self._symbols: list[bytes] = []
         # Ids that have bars of seconds: their minutes say nothing new.
@@ -82,11 +82,12 @@ class BarBook:
             raise ValueError(f"expected {len(ids)} bars of {len(self._symbols)} symbols, the columns do not fit")
         if batch.span == SECOND:
             self._with_seconds.update(ids)
+        wanted = self._wanted()
         for row, symbol_id in enumerate(ids):
             symbol = self._symbols[symbol_id]
             if batch.span != SECOND and symbol_id in self._with_seconds:
                 continue
-            if self._is_wanted(symbol):
+            if symbol in wanted:
                 self._keep(symbol, Bar(batch.end_ns[row], *[column[row] for column in columns]))
 
     def drain(self) -> dict[bytes, bytes]:

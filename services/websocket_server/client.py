@@ -10,11 +10,12 @@ from typing import Final, Protocol
 from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from services.kit.rpc.ring import Position
+from services.kit.lists.list_json import text_json
 from services.websocket_server import client_messages, metrics
-from services.websocket_server.client_messages import Request, RequestError, parse
+from services.websocket_server.client_messages import Request, RequestError, Subject, parse
 from services.websocket_server.limits import Limits, MessageAllowance
-from services.websocket_server.list_broadcast import ListBroadcast, Subscription
+from services.websocket_server.list_broadcast import ListBroadcast, Refusal, Subscription
+from services.websocket_server.sources import Source
 
 # Close codes of RFC 6455; picows' enumeration has them too, but not those above 3000.
 OK: Final = 1000
@@ -44,8 +45,8 @@ class ClientHost(Protocol):
     # Clients whose closing handshake is under way.
     closing: "set[Client]"
 
-    def broadcast(self, name: str) -> ListBroadcast:
-        """A list's broadcast."""
+    def broadcast_of(self, source: Source) -> ListBroadcast | None:
+        """The broadcast of a list or scan; None when there are too many."""
 
     def joined(self, client: "Client") -> None:
         """The connection is open."""
@@ -83,6 +84,7 @@ class Client(WSListener):
 
     def __init__(self, hub: ClientHost) -> None:
         self.connection_id = secrets.token_hex(8)
+        # By the names of lists, and the client's names of scans: no scan has the name of a list.
         self.subscriptions: dict[str, Subscription] = {}
         # True while its buffer is full.
         self.is_blocked = False
@@ -212,9 +214,9 @@ class Client(WSListener):
             assert self._transport is not None, "checked while it is open"
             self._transport.send_ping()
 
-    def refuse(self, list_name: str, message: str) -> None:
-        self.subscriptions.pop(list_name, None)
-        self._send_error(message, list_name)
+    def refuse(self, subject: Subject, refusal: Refusal) -> None:
+        self.subscriptions.pop(subject.name, None)
+        self._send("error", client_messages.error(refusal.message, subject, refusal.reason, refusal.metadata))
 
     # --- requests
 
@@ -227,36 +229,61 @@ class Client(WSListener):
             request = parse(payload, self._hub.lists)
         except RequestError as error:
             if self._may_send(LIGHT):
-                self._reject(error.reason, str(error), error.list_name)
+                self._reject(error.reason, str(error), error.subject)
             return
-        if self._may_send(WHOLE_LIST if request.action in ("subscribe_list", "resync") else LIGHT):
+        if self._may_send(WHOLE_LIST if request.source is not None or request.action == "resync" else LIGHT):
             self._do(request)
 
     def _do(self, request: Request) -> None:
-        name = request.list_name
-        subscription = self.subscriptions.get(name)
-        if request.action == "ping":
+        subject = request.subject
+        if subject is None:
             self._send("pong", client_messages.pong())
-        elif request.action == "subscribe_list":
-            self._subscribe(name, subscription, request.position)
+            return
+        subscription = self.subscriptions.get(subject.name)
+        if request.source is not None:
+            self._subscribe(subject, subscription, request.source, request)
         elif subscription is None:
-            self._reject("not_subscribed", f"expected a list that you are subscribed to, was {name!r}", name)
+            self._reject(
+                "not_subscribed",
+                f"expected a {subject.key} that you are subscribed to, was {subject.name!r}",
+                subject,
+            )
         elif request.action == "resync":
             subscription.broadcast.restart(subscription, request.position)
         else:
-            del self.subscriptions[name]
-            subscription.broadcast.unsubscribe(subscription)
+            self._unsubscribe(subscription)
 
-    def _subscribe(self, name: str, subscription: Subscription | None, position: Position | None) -> None:
-        broadcast = self._hub.broadcast(name)
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        del self.subscriptions[subscription.subject.name]
+        subscription.broadcast.unsubscribe(subscription)
+
+    def _subscribe(self, subject: Subject, subscription: Subscription | None, source: Source, request: Request) -> None:
+        if subscription is not None and subscription.broadcast.source != source:
+            self._unsubscribe(subscription)
+            subscription = None
+        scans = sum(each.subject.is_scan for each in self.subscriptions.values())
+        if subscription is None and subject.is_scan and scans >= self._hub.limits.scans:
+            self._reject("too_many_scans", f"limit reached: {scans} scans on one connection", subject)
+            return
+        broadcast = self._hub.broadcast_of(source)
+        if broadcast is None:
+            limit = self._hub.limits.custom_sources
+            self._reject("too_many_sources", f"limit reached: {limit} different scans and field selections", subject)
+            return
+        # A scan is confirmed when the scanner has accepted it.
+        name_json = text_json(subject.name)
+        greeting = client_messages.subscribed_scan(name_json) if subject.is_scan else b""
         if subscription is not None:
             # Nothing of the list may come between this answer and what it begins with.
             broadcast.suspend(subscription)
-        self.write(client_messages.subscribed(broadcast.feed.name_json))
+        if not subject.is_scan:
+            self.write(client_messages.subscribed(name_json))
         if subscription is not None:
-            broadcast.restart(subscription, position)
+            subscription.greeting, subscription.wants_aggregates = greeting, request.wants_aggregates
+            broadcast.restart(subscription, request.position)
         else:
-            self.subscriptions[name] = broadcast.subscribe(self, position)
+            new = broadcast.subscribe(self, subject, request.position, greeting, request.wants_aggregates)
+            self.subscriptions[subject.name] = new
 
     def _take_part(self, frame: WSFrame) -> None:
         parts = self._parts if self._parts is not None else bytearray()
@@ -290,12 +317,9 @@ class Client(WSListener):
 
     # --- sending
 
-    def _reject(self, reason: str, message: str, list_name: str | None = None) -> None:
+    def _reject(self, reason: str, message: str, subject: Subject | None = None) -> None:
         metrics.rejected(reason)
-        self._send_error(message, list_name)
-
-    def _send_error(self, message: str, list_name: str | None = None) -> None:
-        self._send("error", client_messages.error(message, list_name))
+        self._send("error", client_messages.error(message, subject))
 
     def _send(self, kind: str, frames: bytes) -> None:
         """Sends a message unless the buffer is full."""

@@ -10,6 +10,7 @@ from services.websocket_server import client_messages, metrics
 from services.websocket_server.client import Client
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_broadcast import FollowList, ListBroadcast
+from services.websocket_server.sources import Source
 
 log = get_logger(__name__)
 
@@ -31,12 +32,37 @@ class ClientHub:
         # Clients whose closing handshake is under way.
         self.closing: set[Client] = set()
         self.is_closing = False
-        self._broadcasts = {name: ListBroadcast(name, limits, follow) for name in lists}
+        self._follow = follow
+        self._broadcasts = {source: self._make(source) for source in map(Source, lists)}
         self._blocked: set[Client] = set()
 
     def broadcast(self, name: str) -> ListBroadcast:
-        """A list's broadcast; raises KeyError for no list."""
-        return self._broadcasts[name]
+        """The broadcast of a list with all its fields; raises KeyError for no list."""
+        return self._broadcasts[Source(name)]
+
+    def broadcast_of(self, source: Source) -> ListBroadcast | None:
+        """The broadcast of a list or scan, a new one when it is the first such; None when there are too many."""
+        broadcast = self._broadcasts.get(source)
+        if broadcast is None and self._has_room():
+            broadcast = self._broadcasts[source] = self._make(source)
+            metrics.CUSTOM_SOURCES.inc()
+        return broadcast
+
+    def _has_room(self) -> bool:
+        """Makes room for one more custom source if it can, by one that nobody watches any longer."""
+        if len(self._broadcasts) - len(self.lists) < self.limits.custom_sources:
+            return True
+        idle = next((each for each in self._broadcasts.values() if each.is_idle and not each.source.is_plain), None)
+        if idle is not None:
+            idle.close()
+        return idle is not None
+
+    def _make(self, source: Source) -> ListBroadcast:
+        return ListBroadcast(source, self.limits, self._follow, self._closed)
+
+    def _closed(self, source: Source) -> None:
+        if not source.is_plain and self._broadcasts.pop(source, None) is not None:
+            metrics.CUSTOM_SOURCES.dec()
 
     @property
     def slow_clients(self) -> int:
@@ -63,31 +89,26 @@ class ClientHub:
         """True while any list has a subscription."""
         return any(broadcast.subscribers for broadcast in self._broadcasts.values())
 
-    def is_listed(self, symbol: bytes) -> bool:
-        """True if a symbol (as JSON) is in a watched list."""
-        return any(each.subscribers and each.feed.holds(symbol) for each in self._broadcasts.values())
+    def listed(self) -> set[bytes]:
+        """The symbols (as JSON) that are in watched lists."""
+        return set().union(*[each.feed.symbols for each in self._broadcasts.values() if each.subscribers])
 
     def show(self, aggregates: dict[bytes, bytes]) -> None:
         """Writes to each client, as one piece, the framed aggregates of the symbols in its lists.
 
         A client with a full buffer gets none: the next ones are newer.
         """
-        pieces: dict[frozenset[str], tuple[int, bytes]] = {}
+        pieces: dict[frozenset[ListBroadcast], tuple[int, bytes]] = {}
         for client in list(self.clients):
             if client.is_blocked or not client.subscriptions:
                 continue
-            names = frozenset(client.subscriptions)
-            if (piece := pieces.get(names)) is None:
-                piece = pieces[names] = self._piece(names, aggregates)
+            lists = frozenset([each.broadcast for each in client.subscriptions.values() if each.wants_aggregates])
+            if (piece := pieces.get(lists)) is None:
+                piece = pieces[lists] = _piece(lists, aggregates)
             count, frames = piece
             if count:
                 metrics.sent("aggregate", count, len(frames))
                 client.write(frames)
-
-    def _piece(self, names: frozenset[str], aggregates: dict[bytes, bytes]) -> tuple[int, bytes]:
-        feeds = [self._broadcasts[name].feed for name in names]
-        frames = [frame for symbol, frame in aggregates.items() if any(feed.holds(symbol) for feed in feeds)]
-        return len(frames), b"".join(frames)
 
     # --- what the clients report
 
@@ -140,9 +161,16 @@ class ClientHub:
 
     def close(self) -> None:
         """Stops following lists."""
-        for broadcast in self._broadcasts.values():
+        for broadcast in list(self._broadcasts.values()):
             broadcast.close()
 
     def _send_away(self, client: Client) -> None:
         client.notify(client_messages.error(GOING_AWAY_NOTICE))
         client.close(GOING_AWAY, GOING_AWAY_NOTICE)
+
+
+def _piece(lists: frozenset[ListBroadcast], aggregates: dict[bytes, bytes]) -> tuple[int, bytes]:
+    """The framed aggregates of the symbols in these lists, and their number."""
+    symbols: set[bytes] = set().union(*[each.feed.symbols for each in lists])
+    frames = [frame for symbol, frame in aggregates.items() if symbol in symbols]
+    return len(frames), b"".join(frames)

@@ -5,32 +5,48 @@ made of JSON parts that were encoded before, so that nothing is encoded twice.
 """
 
 import difflib
-from collections.abc import Collection, Sequence
-from typing import Annotated, Final, Literal, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
 from fastcore.row_json import instant_json
+from services.kit.lists.field_selection import selected_fields
 from services.kit.lists.list_json import ending, text_json
 from services.kit.rpc.ring import Position
+from services.kit.runtime.errors import ServiceError
+from services.websocket_server.sources import ScanText, Source, source_of_scan
 
 # --- requests
 
-Action = Literal["subscribe_list", "unsubscribe_list", "resync", "ping"]
-ACTIONS: Final = ("subscribe_list", "unsubscribe_list", "resync", "ping")
+ACTIONS: Final = ("subscribe_list", "unsubscribe_list", "subscribe_scan", "unsubscribe_scan", "resync", "ping")
 # Characters of a wrong text that its error shows.
 SHOWN: Final = 100
+# Characters of the name that a client gives a custom scan.
+LONGEST_SCAN_NAME: Final = 64
 
 _Number = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
 
 
-class RequestError(Exception):
-    """A request that cannot be read; `reason` is the counter's label, `list_name` the list in it."""
+class Subject(NamedTuple):
+    """The built-in list of a request, or the custom scan by the client's name for it."""
 
-    def __init__(self, reason: str, message: str, list_name: str | None = None) -> None:
+    name: str
+    is_scan: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names it in messages to clients."""
+        return "scan" if self.is_scan else "list"
+
+
+class RequestError(Exception):
+    """A request that cannot be read; `reason` is the counter's label."""
+
+    def __init__(self, reason: str, message: str, subject: Subject | None = None) -> None:
         super().__init__(message)
         self.reason = reason
-        self.list_name = list_name
+        self.subject = subject
 
 
 class _Raw(msgspec.Struct):
@@ -38,14 +54,22 @@ class _Raw(msgspec.Struct):
     list: str | None = None
     epoch: _Number | None = None
     sequence: _Number | None = None
+    scan: str | None = None
+    filter: str = ""
+    order_by: str = ""
+    limit: _Number | None = None
+    fields: Sequence[str] = ()
+    aggregates: bool = True
 
 
 class Request(NamedTuple):
-    """`list_name` is "" for a ping; `position` is the one that the client has."""
+    """`subject` is None for a ping; `source`: what a subscription is to; `position`: the one that the client has."""
 
     action: str
-    list_name: str = ""
+    subject: Subject | None = None
     position: Position | None = None
+    source: Source | None = None
+    wants_aggregates: bool = True
 
 
 _decoder: Final = msgspec.json.Decoder(_Raw)
@@ -67,17 +91,51 @@ def parse(message: bytes, lists: Collection[str]) -> Request:
         )
     if raw.action == "ping":
         return Request(raw.action)
+    subject = _subject(raw, lists)
+    source = _source(raw, subject) if raw.action.startswith("subscribe") else None
+    return Request(raw.action, subject, _position(raw, subject), source, raw.aggregates)
+
+
+def _subject(raw: _Raw, lists: Collection[str]) -> Subject:
+    """Returns the list or the scan that a request names; raises RequestError."""
+    if raw.action.endswith("_scan") or (raw.action == "resync" and raw.scan is not None):
+        name = raw.scan
+        if name is None:
+            raise RequestError("scan_missing", f"expected a scan to {raw.action}, was none")
+        subject = Subject(name[:SHOWN], is_scan=True)
+        if not 1 <= len(name) <= LONGEST_SCAN_NAME or name in lists:
+            raise RequestError(
+                "invalid_scan_name",
+                f"expected a name of 1 to {LONGEST_SCAN_NAME} characters that no list has, was {name[:SHOWN]!r}",
+                subject,
+            )
+        return subject
     name = raw.list
     if name is None:
         raise RequestError("list_missing", f"expected a list to {raw.action}, was none")
     if name not in lists:
         nearest = difflib.get_close_matches(name[:SHOWN], lists, n=1, cutoff=0.0)
         hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
-        raise RequestError("unknown_list", f"there is no list {name[:SHOWN]!r}{hint}", name[:SHOWN])
+        raise RequestError("unknown_list", f"there is no list {name[:SHOWN]!r}{hint}", Subject(name[:SHOWN]))
+    return Subject(name)
+
+
+def _source(raw: _Raw, subject: Subject) -> Source:
+    try:
+        selection = selected_fields(",".join(raw.fields))
+    except ServiceError as error:
+        raise RequestError("invalid_fields", error.message, subject) from error
+    if subject.is_scan:
+        return source_of_scan(ScanText(raw.filter, raw.order_by, raw.limit), selection)
+    return Source(subject.name, None, selection)
+
+
+def _position(raw: _Raw, subject: Subject) -> Position | None:
     if (raw.epoch is None) != (raw.sequence is None):
-        raise RequestError("invalid_position", "expected epoch and sequence or neither, was one of them", name)
-    position = Position(raw.epoch, raw.sequence) if raw.epoch and raw.sequence is not None else None
-    return Request(raw.action, name, position)
+        raise RequestError("invalid_position", "expected epoch and sequence or neither, was one of them", subject)
+    if subject.is_scan:
+        return None
+    return Position(raw.epoch, raw.sequence) if raw.epoch and raw.sequence is not None else None
 
 
 # --- messages of the server
@@ -87,6 +145,7 @@ _SMALL: Final = 126
 _MEDIUM: Final = 1 << 16
 
 PONG: Final = b'{"type":"pong"}'
+_LIST: Final = b',"list":'
 
 
 def frame(*parts: bytes) -> bytes:
@@ -114,14 +173,31 @@ def connected(connection_id: str, lists: Sequence[str], now_ns: int) -> bytes:
     )
 
 
+def renamed(message: bytes, list_json: bytes, other: bytes) -> bytes:
+    """The frame of a list's snapshot or delta under another name of the list; both names are JSON."""
+    begin = {126: 4, 127: 10}.get(message[1], 2)
+    name = message.index(_LIST, begin) + len(_LIST)
+    return frame(message[begin:name], other, message[name + len(list_json) :])
+
+
 def subscribed(list_json: bytes) -> bytes:
     return frame(b'{"type":"subscribed_list","list":', list_json, b"}")
 
 
-def error(message: str, list_name: str | None = None) -> bytes:
-    if list_name is None:
-        return frame(b'{"type":"error","message":', text_json(message), b"}")
-    return frame(b'{"type":"error","message":', text_json(message), b',"list":', text_json(list_name), b"}")
+def subscribed_scan(name_json: bytes) -> bytes:
+    return frame(b'{"type":"subscribed_scan","scan":', name_json, b"}")
+
+
+def error(
+    message: str, subject: Subject | None = None, reason: str = "", metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """`reason`, `metadata`: those of the catalogue of errors, where it is one of them."""
+    content: dict[str, object] = {"type": "error", "message": message}
+    if subject is not None:
+        content[subject.key] = subject.name
+    if reason:
+        content |= {"reason": reason, "metadata": metadata or {}}
+    return frame(msgspec.json.encode(content))
 
 
 def pong() -> bytes:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Limits(NamedTuple):
     """Bytes, seconds and counts; tests shorten them."""
 
-    # One message of a client; a request takes about 100 bytes.
+    # One message of a client; a request takes about 100 bytes, a custom scan with a filter of 2,000 characters more.
     message_bytes: int = 4096
     # Messages in a row, and per second in the long run.
     message_burst: int = 100
@@ -28,6 +28,8 @@ class Limits(NamedTuple):
     close_seconds: float = 5.0
     # A list without subscriptions is followed on for so long.
     linger_seconds: float = 60.0
+    # The same of a custom scan, which costs the scanner something as long as it is open.
+    scan_linger_seconds: float = 5.0
     # A client that comes from a replica that was ahead waits so long for this one.
     ahead_seconds: float = 2.0
     # Changes of a list that come closer together than this go out in one write.
@@ -37,6 +39,12 @@ class Limits(NamedTuple):
     # Changes held per list for clients that resume.
     held_changes: int = 2048
     held_bytes: int = 4 * 1024 * 1024
+    # The same of a custom scan, and of a list with selected fields.
+    custom_held_bytes: int = 512 * 1024
+    # Custom scans of one client.
+    scans: int = 50
+    # Different custom scans and selections of fields, of all clients together.
+    custom_sources: int = 500
 
 
 class MessageAllowance:

@@ -1,4 +1,4 @@
-"""One list and its subscriptions: what the scanner sends goes out to all of them as the same bytes.
+"""One list or custom scan and its subscriptions: what the scanner sends goes out to all of them as the same bytes.
 
 A subscription is live (it has everything up to the last flush) or not: its
 reader's buffer is full, the list is not loaded yet, or its client comes from a
@@ -7,14 +7,17 @@ replica that was ahead. One that is not live costs nothing until `catch_up`.
 
 import asyncio
 import math
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol
 
+from services.kit.lists.list_json import text_json
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic
 from services.websocket_server import metrics
+from services.websocket_server.client_messages import Subject
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_feed import ListFeed
+from services.websocket_server.sources import Source
 
 # After a flush that took long, so many times as long is left to everything else: one list never takes more than
 # half of the loop. A longer pause would leave the processor idle while thousands wait for changes that are here.
@@ -28,18 +31,44 @@ class Reader(Protocol):
     is_blocked: bool
     write: Callable[[bytes], None]
 
-    def refuse(self, list_name: str, message: str) -> None:
+    def refuse(self, subject: Subject, refusal: "Refusal") -> None:
         """Ends the subscription, with an error for the client."""
 
 
+class Refusal(NamedTuple):
+    """Why the scanner does not have a list; `reason` and `metadata` are those of the catalogue of errors."""
+
+    message: str
+    reason: str = ""
+    metadata: Mapping[str, str] = {}
+
+
 class Subscription:
-    """One reader of one list."""
+    """One reader of one list, which is `subject` for the client."""
 
-    __slots__ = ("broadcast", "generation", "reader", "requested_position", "sequence", "timer")
+    __slots__ = (
+        "broadcast",
+        "generation",
+        "greeting",
+        "name_json",
+        "reader",
+        "requested_position",
+        "sequence",
+        "subject",
+        "timer",
+        "wants_aggregates",
+    )
 
-    def __init__(self, broadcast: "ListBroadcast", reader: Reader, requested_position: Position | None) -> None:
+    def __init__(
+        self, broadcast: "ListBroadcast", reader: Reader, subject: Subject, requested_position: Position | None
+    ) -> None:
         self.broadcast = broadcast
         self.reader = reader
+        self.subject = subject
+        # The name in its messages; and what is written before the first of them.
+        self.name_json = text_json(subject.name)
+        self.greeting = b""
+        self.wants_aggregates = True
         # The position that the client has; None once that was answered.
         self.requested_position = requested_position
         # The last change written, and its generation; meaningful while it is not live.
@@ -61,15 +90,22 @@ class ListBroadcast:
 
     `follow` is called when the list is first wanted and returns the task that
     feeds it by `load` and `apply`; it is cancelled when the list has had no
-    subscription for a while.
+    subscription for a while. `on_close` is called when it is no longer followed.
     """
 
-    def __init__(self, name: str, limits: Limits, follow: "FollowList") -> None:
-        self.name = name
-        self.feed = ListFeed(name, limits.held_changes, limits.held_bytes)
+    def __init__(
+        self, source: Source, limits: Limits, follow: "FollowList", on_close: Callable[[Source], None]
+    ) -> None:
+        self.source = source
+        self.name = source.list_name
+        is_scan = source.scan is not None
+        held_bytes = limits.held_bytes if source.is_plain else limits.custom_held_bytes
+        self.feed = ListFeed(self.name, limits.held_changes, held_bytes, source.selection)
         # Why the list is not current, and since when; "" while it is, or has no subscription.
         self.unhealthy_reason = ""
         self.unhealthy_since = 0.0
+        self._linger_seconds = limits.scan_linger_seconds if is_scan else limits.linger_seconds
+        self._on_close = on_close
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._follow = follow
@@ -81,11 +117,16 @@ class ListBroadcast:
         self._flushed = 0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._may_flush_at = 0.0
-        self._gauge = metrics.subscribers(name)
+        self._gauge = metrics.subscribers(self.name)
 
     @property
     def subscribers(self) -> int:
         return len(self._subscriptions)
+
+    @property
+    def is_idle(self) -> bool:
+        """True while it has no subscription."""
+        return not self._subscriptions
 
     @property
     def pending(self) -> int:
@@ -94,9 +135,21 @@ class ListBroadcast:
 
     # --- for clients
 
-    def subscribe(self, reader: Reader, requested_position: Position | None) -> Subscription:
-        """A subscription that begins with the changes after a position, or with a snapshot."""
-        subscription = Subscription(self, reader, requested_position)
+    def subscribe(
+        self,
+        reader: Reader,
+        subject: Subject,
+        requested_position: Position | None,
+        greeting: bytes = b"",
+        wants_aggregates: bool = True,
+    ) -> Subscription:
+        """A subscription that begins with the changes after a position, or with a snapshot.
+
+        `greeting` is written before, once the scanner has sent the list.
+        """
+        subscription = Subscription(self, reader, subject, requested_position)
+        subscription.greeting = greeting
+        subscription.wants_aggregates = wants_aggregates
         self._subscriptions.add(subscription)
         self._gauge.inc()
         if self._linger is not None:
@@ -122,7 +175,7 @@ class ListBroadcast:
         self._subscriptions.discard(subscription)
         self._gauge.dec()
         if not self._subscriptions and self._linger is None:
-            self._linger = self._loop.call_later(self._limits.linger_seconds, self.close)
+            self._linger = self._loop.call_later(self._linger_seconds, self.close)
 
     def suspend(self, subscription: Subscription) -> None:
         """Writes nothing more to it until it catches up from where it is now."""
@@ -154,12 +207,15 @@ class ListBroadcast:
             steps = steps and feed.bytes_after(after) <= len(feed.snapshot())
         subscription.sequence = feed.position.sequence
         subscription.generation = feed.generation
+        if subscription.greeting:
+            reader.write(subscription.greeting)
+            subscription.greeting = b""
         if not steps:
-            frames = feed.snapshot()
+            frames = feed.snapshot(subscription.name_json)
             metrics.sent("snapshot", 1, len(frames))
             reader.write(frames)
         elif after < subscription.sequence:
-            frames = feed.changes_after(after)
+            frames = feed.changes_after(after, subscription.name_json)
             metrics.sent("delta", subscription.sequence - after, len(frames))
             reader.write(frames)
         if not reader.is_blocked:
@@ -194,11 +250,11 @@ class ListBroadcast:
             self.unhealthy_since = self._loop.time()
         self.unhealthy_reason = reason
 
-    def refuse(self, message: str) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """Ends all subscriptions with an error, since the scanner does not have this list."""
         for subscription in list(self._subscriptions):
             self.unsubscribe(subscription)
-            subscription.reader.refuse(self.name, message)
+            subscription.reader.refuse(subscription.subject, refusal)
         self.close()
 
     def flush(self) -> None:
@@ -216,14 +272,20 @@ class ListBroadcast:
             self._snapshot_to_all()
             return
         began = monotonic()
-        burst = self.feed.changes_after(first)
+        # One for all, but for the names that clients give their scans.
+        bursts: dict[bytes, bytes] = {}
         readers = list(self._live)
+        size = 0
         for subscription in readers:
+            name = subscription.name_json
+            if (burst := bursts.get(name)) is None:
+                burst = bursts[name] = self.feed.changes_after(first, name)
+            size += len(burst)
             subscription.reader.write(burst)
         self._may_flush_at = math.inf
         # uvloop writes to the sockets at the end of this turn of the loop.
         self._loop.call_soon(self._flushed_since, began)
-        metrics.sent("delta", (newest - first) * len(readers), len(burst) * len(readers))
+        metrics.sent("delta", (newest - first) * len(readers), size)
 
     def _flushed_since(self, began: float) -> None:
         took = monotonic() - began
@@ -244,6 +306,7 @@ class ListBroadcast:
             metrics.UPSTREAMS.dec()
         self.feed.forget()
         self.set_unhealthy_reason("")
+        self._on_close(self.source)
 
     def _replaced(self) -> None:
         """Writes a snapshot to all: the list was replaced, or made several steps in one."""

@@ -3,11 +3,13 @@
 Pure: takes the scanner's messages as bytes, returns WebSocket frames.
 """
 
+from collections.abc import KeysView
 from typing import Final
 
+from services.kit.lists.field_selection import FieldSelection
 from services.kit.lists.list_json import ListHole, ListRows
 from services.kit.rpc.ring import Position, Ring
-from services.websocket_server.client_messages import frame
+from services.websocket_server.client_messages import frame, renamed
 
 MAX_HELD: Final = 2048
 MAX_HELD_BYTES: Final = 4 * 1024 * 1024
@@ -18,13 +20,21 @@ class ListFeed:
 
     The ring holds framed delta messages by the list's own sequence. When the list
     is replaced, or makes several steps in one, `generation` grows and the ring
-    starts again.
+    starts again. `selection`: the fields of its rows that are shown; None for all.
+    Frames carry the list's name, or the one (as JSON) that a client gave it.
     """
 
-    def __init__(self, name: str, max_held: int = MAX_HELD, max_held_bytes: int = MAX_HELD_BYTES) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_held: int = MAX_HELD,
+        max_held_bytes: int = MAX_HELD_BYTES,
+        selection: FieldSelection | None = None,
+    ) -> None:
         self.name = name
         self.generation = 0
-        self._list = ListRows(name)
+        self._selection = selection
+        self._list = ListRows(name, skips_equal=selection is not None)
         self.name_json = self._list.name_json
         self._max_held = max_held
         self._max_held_bytes = max_held_bytes
@@ -50,12 +60,15 @@ class ListFeed:
     def held_bytes(self) -> int:
         return self._ring.held_bytes
 
-    def holds(self, symbol: bytes) -> bool:
-        """True if a symbol (as JSON) is in the list."""
-        return symbol in self._list.rows
+    @property
+    def symbols(self) -> KeysView[bytes]:
+        """The symbols (as JSON) that are in the list."""
+        return self._list.rows.keys()
 
     def load(self, ranked_list: bytes | memoryview) -> bool:
         """Takes the whole list, an encoded RankedList; False if it stands there already. Raises ValueError."""
+        if self._selection is not None:
+            ranked_list = self._selection.ranked_list(ranked_list)
         if not self._list.load(ranked_list):
             return False
         self._jump()
@@ -68,6 +81,8 @@ class ListFeed:
         snapshot has to come then.
         """
         before = self.position
+        if self._selection is not None:
+            list_delta = self._selection.list_delta(list_delta)
         try:
             encoded = self._list.apply(list_delta)
         except ListHole:
@@ -86,11 +101,11 @@ class ListFeed:
         self._list.forget()
         self._snapshot = None
 
-    def snapshot(self) -> bytes:
-        """The whole list as a framed message; made at most once per change."""
+    def snapshot(self, name_json: bytes | None = None) -> bytes:
+        """The whole list as a framed message; made at most once per change, but for other names."""
         if self._snapshot is None:
             self._snapshot = frame(*self._list.snapshot())
-        return self._snapshot
+        return self._named(self._snapshot, name_json)
 
     def holds_after(self, sequence: int) -> bool:
         """True if every change after `sequence` is held."""
@@ -101,10 +116,15 @@ class ListFeed:
         newest = self._ring.newest
         return self._ring.span_bytes(sequence + 1, newest) if sequence < newest else 0
 
-    def changes_after(self, sequence: int) -> bytes:
+    def changes_after(self, sequence: int, name_json: bytes | None = None) -> bytes:
         """The frames of all changes after `sequence`, which must be held."""
         ring = self._ring
-        return b"".join([ring.get(each) for each in range(sequence + 1, ring.newest + 1)])
+        return b"".join([self._named(ring.get(each), name_json) for each in range(sequence + 1, ring.newest + 1)])
+
+    def _named(self, message: bytes, name_json: bytes | None) -> bytes:
+        if name_json is None or name_json == self.name_json:
+            return message
+        return renamed(message, self.name_json, name_json)
 
     def _jump(self) -> None:
         position = self._list.position

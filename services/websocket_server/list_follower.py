@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import Final
 
 import grpc.aio
-from tradeul.v1 import scanner_pb2, stream_pb2
+from tradeul.v1 import stream_pb2
 
 from services.kit.lists.list_json import ListHole
-from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, error_info, reconnecting
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.websocket_server import metrics
-from services.websocket_server.list_broadcast import ListBroadcast
+from services.websocket_server.list_broadcast import ListBroadcast, Refusal
 
 log = get_logger(__name__)
 
@@ -32,6 +32,7 @@ class ListFollower:
         # Requests and responses are bytes.
         self._open: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
         self._sink = sink
+        self._is_scan = sink.source.scan is not None
         self._backoff = Backoff()
 
     async def run(self) -> None:
@@ -40,8 +41,17 @@ class ListFollower:
         try:
             await reconnecting(self._follow, self._ended, self._backoff)
         except StreamEnded as refused:
+            self._refused(refused)
+
+    def _refused(self, refused: StreamEnded) -> None:
+        """Hands on why; a custom scan is refused for a mistake of its client, or because there are too many."""
+        assert refused.error is not None, "it is one of the scanner"
+        details, info = refused.error.details() or "", error_info(refused.error)
+        if self._is_scan:
+            self._sink.refuse(Refusal(details, info.reason, dict(info.metadata)))
+        else:
             log.error("the scanner refuses the list", list=self._sink.name, reason=reason_of(refused))
-            self._sink.refuse(f"the scanner refuses the list: {refused.error.details() if refused.error else refused}")
+            self._sink.refuse(Refusal(f"the scanner refuses the list: {details}", info.reason, dict(info.metadata)))
 
     def _ended(self, reason: str, pause: float) -> None:
         name = self._sink.name
@@ -58,7 +68,7 @@ class ListFollower:
                     pass
                 return end
         except StreamEnded as ended:
-            if ended.is_refusal:
+            if ended.is_refusal or (self._is_scan and _is_limit(ended)):
                 raise
             return str(ended)
         except ListHole as hole:
@@ -84,7 +94,10 @@ class ListFollower:
             sink.set_unhealthy_reason("")
         elif kind == "heartbeat":
             self._check_position(stream_pb2.StreamHeartbeat.FromString(bytes(payload)).position)
+        elif kind == "opened":
+            self._begin_numbering()
         elif kind == "reset":
+            self._begin_numbering()
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
             log.info("the scanner reset the list", list=sink.name, reason=reset.reason)
         elif kind == "going_away":
@@ -98,9 +111,18 @@ class ListFollower:
             self._sink.feed.forget()
             raise ListHole(f"expected to be at {sent}, which was all sent, was at {position}")
 
+    def _begin_numbering(self) -> None:
+        """Forgets a scan's rows: each of the scanner's processes numbers its changes from 1, so that the same position
+        may be other rows.
+        """
+        if self._is_scan:
+            self._sink.feed.forget()
+
     def _open_request(self) -> bytes:
-        request = scanner_pb2.WatchListRequest(list=self._sink.name)
         feed = self._sink.feed
-        if feed.is_loaded:
-            request.epoch, request.sequence = feed.position
-        return scanner_pb2.SubscribeListRequest(open=request).SerializeToString()
+        position = feed.position if feed.is_loaded else None
+        return self._sink.source.open_request(position).SerializeToString()
+
+
+def _is_limit(ended: StreamEnded) -> bool:
+    return ended.error is not None and ended.error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -21,6 +21,7 @@ FLUSH_SECONDS = Histogram(
     buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
 )
 UPSTREAMS = Gauge("tradeul_ws_lists_followed", "Lists that are followed at the scanner.")
+CUSTOM_SOURCES = Gauge("tradeul_ws_custom_sources", "Different custom scans and lists with selected fields.")
 UPSTREAM_ENDS = Counter("tradeul_ws_upstream_ends", "Times a list's stream ended and was opened again.", ["list"])
 
 SLOW = SLOW_SUBSCRIBERS.labels(SERVICE, "clients")

@@ -39,7 +39,7 @@ class WebSocketServer(Service):
         self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._follow)
         self._bars = BarFollower(
             self.settings.address("data_ingest"),
-            BarBook(self.hub.is_listed),
+            BarBook(self.hub.listed),
             lambda: self.hub.is_watched,
             self.hub.show,
             self.limits,

@@ -74,6 +74,19 @@ async def test_only_symbols_of_subscribed_lists_each_once(server: WebSocketServe
         assert (await both.expect("aggregate"))["symbol"] == "B"
 
 
+async def test_a_list_may_be_watched_without_aggregates(server: WebSocketServer, bars: ScriptedBars) -> None:
+    async with ws_client(server.port) as client, ws_client(server.port) as other:
+        await watching(other, bars, "winners", "losers")
+        await client.send(action="subscribe_list", list="winners", aggregates=False)
+        await client.expect("subscribed_list")
+        await client.expect("snapshot")
+        await client.subscribe("losers")
+        await client.expect("snapshot")
+        bars.bars(bar_batch(SECOND, *[(symbol_id, OPEN, 10.0) for symbol_id in range(4)]))
+        assert [(await other.expect("aggregate"))["symbol"] for _ in range(3)] == ["A", "B", "C"]
+        assert [(await client.expect("aggregate"))["symbol"] for _ in range(2)] == ["B", "C"]
+
+
 async def test_the_newest_bar_counts_and_late_ones_do_not(server: WebSocketServer, bars: ScriptedBars) -> None:
     async with ws_client(server.port) as client:
         await watching(client, bars, "winners")

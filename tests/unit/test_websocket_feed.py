@@ -13,7 +13,7 @@ from websockets.protocol import CLIENT, OPEN, Protocol
 from services.kit.lists.list_json import ListHole
 from services.kit.rpc.ring import Position
 from services.websocket_server import client_messages
-from services.websocket_server.client_messages import Request, RequestError, parse
+from services.websocket_server.client_messages import Request, RequestError, Subject, parse
 from services.websocket_server.list_feed import ListFeed
 from tests.support.scripted_scanner import EPOCH, ScriptedList, ticker_row
 from tests.support.ws_client import ListView
@@ -42,11 +42,18 @@ def test_frames_of_every_length_are_read_back(size: int) -> None:
     assert texts_of(client_messages.frame(b"x" * size) * 2) == ["x" * size] * 2
 
 
-@given(st.text(), st.none() | st.text())
-def test_errors_are_json_whatever_they_say(message: str, name: str | None) -> None:
-    (text,) = texts_of(client_messages.error(message, name))
-    expected = {"type": "error", "message": message}
-    assert json.loads(text) == (expected if name is None else {**expected, "list": name})
+@given(st.text(), st.none() | st.text(), st.booleans(), st.text(), st.dictionaries(st.text(), st.text(), max_size=2))
+def test_errors_are_json_whatever_they_say(
+    message: str, name: str | None, is_scan: bool, reason: str, metadata: dict[str, str]
+) -> None:
+    subject = None if name is None else Subject(name, is_scan)
+    (text,) = texts_of(client_messages.error(message, subject, reason, metadata))
+    expected: dict[str, object] = {"type": "error", "message": message}
+    if name is not None:
+        expected["scan" if is_scan else "list"] = name
+    if reason:
+        expected |= {"reason": reason, "metadata": metadata}
+    assert json.loads(text) == expected
 
 
 @given(st.binary(max_size=200))

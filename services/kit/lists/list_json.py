@@ -126,10 +126,15 @@ class ListHole(Exception):
 
 
 class ListRows:
-    """A list kept as JSON, from its first snapshot on."""
+    """A list kept as JSON, from its first snapshot on.
 
-    def __init__(self, name: str) -> None:
+    `skips_equal`: an update that changes nothing that is shown is left out of the changes, as happens to rows with few
+    fields; what remains of one that moves the row is its new rank.
+    """
+
+    def __init__(self, name: str, *, skips_equal: bool = False) -> None:
         self.name = name
+        self._skips_equal = skips_equal
         self.name_json = text_json(name)
         self.is_loaded = False
         # Of the newest change; meaningful once it is loaded.
@@ -162,7 +167,7 @@ class ListRows:
             self.forget()
             raise ListHole(f"list {self.name}: expected a delta from {position}, was {epoch}/{previous} to {sequence}")
         try:
-            encoded = [self._change(*change) for change in changes]
+            encoded = [made for change in changes if (made := self._change(*change))]
         except KeyError as error:
             self.forget()
             raise ListHole(f"list {self.name}: expected a change that fits its rows, was one of {error}") from error
@@ -200,7 +205,7 @@ class ListRows:
         )
 
     def _change(self, action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
-        """Makes the change and returns its JSON; raises KeyError when it does not fit."""
+        """Makes the change and returns its JSON, b"" for none; raises KeyError when it does not fit."""
         rows = self.rows
         if action == _REMOVE:
             del rows[symbol]
@@ -210,6 +215,12 @@ class ListRows:
             return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
         if action not in (_ADD, _UPDATE) or (action == _UPDATE and symbol not in rows):
             raise KeyError(symbol)
+        if self._skips_equal and action == _UPDATE and rows[symbol][1] == members:
+            old_rank = rows[symbol][0]
+            if rank == old_rank:
+                return b""
+            rows[symbol] = (rank, members)
+            return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
         rows[symbol] = (rank, members)
         name = b"add" if action == _ADD else b"update"
         return b'{"action":"%b","rank":%d,"symbol":%b,"data":%b}' % (name, rank, symbol, _row(rank, members))

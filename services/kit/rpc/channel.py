@@ -47,11 +47,19 @@ def open_channel(target: Address | str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(str(target), options=CHANNEL_OPTIONS)
 
 
-def reason_name(error: grpc.aio.AioRpcError) -> str:
-    """The name of the error's Reason (services/kit/runtime/errors.py); "" when the peer itself gave none."""
+def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """The error's reason (services/kit/runtime/errors.py) and metadata; empty when the peer itself gave none."""
     info = error_details_pb2.ErrorInfo()
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has the three methods that are used
-    return info.reason if status is not None and any(detail.Unpack(info) for detail in status.details) else ""
+    if status is not None:
+        any(detail.Unpack(info) for detail in status.details)
+    return info
+
+
+def reason_name(error: grpc.aio.AioRpcError) -> str:
+    """The name of the error's reason; "" when the peer itself gave none."""
+    reason: str = error_info(error).reason
+    return reason
 
 
 class StreamEnded(Exception):

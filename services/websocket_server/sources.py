@@ -1,0 +1,51 @@
+"""The list behind a subscription: a built-in one or a custom scan, with all fields of its rows or some."""
+
+from typing import NamedTuple
+
+from tradeul.v1 import scanner_pb2
+
+from services.kit.lists.field_selection import FieldSelection
+from services.kit.rpc.ring import Position
+
+# The name of custom scans in the scanner's messages, metrics and the log.
+SCAN = "scan"
+
+
+class ScanText(NamedTuple):
+    """A custom scan as clients define it; the scanner checks it. `limit` is the scanner's default if it is None."""
+
+    filter: str
+    order_by: str
+    limit: int | None
+
+
+class Source(NamedTuple):
+    """Subscriptions with equal sources get the same bytes. `selection` is None for all fields."""
+
+    list_name: str
+    scan: ScanText | None = None
+    selection: FieldSelection | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """True for a built-in list with all fields."""
+        return self.scan is None and self.selection is None
+
+    def open_request(self, position: Position | None) -> scanner_pb2.SubscribeListRequest:
+        """The first request of SubscribeList, after `position` where that is a position of the list."""
+        if self.scan is not None:
+            # A scan cannot be resumed.
+            scan = scanner_pb2.WatchScanRequest(
+                filter=self.scan.filter, order_by=self.scan.order_by, limit=self.scan.limit
+            )
+            return scanner_pb2.SubscribeListRequest(open_scan=scan)
+        request = scanner_pb2.WatchListRequest(list=self.list_name)
+        if position is not None:
+            request.epoch, request.sequence = position
+        return scanner_pb2.SubscribeListRequest(open=request)
+
+
+def source_of_scan(scan: ScanText, selection: FieldSelection | None) -> Source:
+    """The source of a custom scan; texts that differ only in the space around them are equal, as at the scanner."""
+    text = ScanText(scan.filter.strip(), scan.order_by.strip(), scan.limit)
+    return Source(SCAN, text, selection)
