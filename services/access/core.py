@@ -37,12 +37,20 @@ def hash_of(secret: str) -> bytes:
 
 
 class Key(NamedTuple):
-    """A live key, by its hash."""
+    """A live key, by its hash; or the subject of a token, which has none.
+
+    `claim` is the claim in which a token carries the right; empty for keys.
+    """
 
     name: str
     hash: bytes
     right: Right
     requests_per_s: int
+    claim: str = ""
+
+    @property
+    def kind(self) -> str:
+        return f"token (claim {self.claim!r})" if self.claim else "key"
 
 
 class Verdict(NamedTuple):
@@ -74,6 +82,14 @@ class TokenBucket:
         return (1 - self._tokens) / self.rate
 
 
+class _Subject(NamedTuple):
+    """The subject of a token, as of its last request."""
+
+    key: Key
+    bucket: TokenBucket
+    used: float
+
+
 class AccessControl:
     """The live keys, their buckets and the tickets that are open. Times are seconds of one monotonic clock."""
 
@@ -82,6 +98,8 @@ class AccessControl:
         self._keys: dict[bytes, Key] = {}
         self._by_name: dict[str, Key] = {}
         self._buckets: dict[str, TokenBucket] = {}
+        # The subjects of tokens, least recently used first; a ticket of theirs lasts no longer than they are kept.
+        self._subjects: dict[str, _Subject] = {}
         # Hash of the ticket -> name of its key, and when it expires; oldest first.
         self._tickets: dict[bytes, tuple[str, float]] = {}
 
@@ -104,41 +122,54 @@ class AccessControl:
         }
 
     def new_ticket(self, key_name: str, now: float) -> str:
-        """Returns a ticket of the key; raises KEY_EXPECTED when no live key has that name."""
+        """Returns a ticket of the key or subject; raises KEY_EXPECTED when there is none of that name."""
         self._drop_expired(now)
-        if key_name not in self._by_name:
+        if self._holder(key_name) is None:
             raise KEY_EXPECTED.error("expected a request with a key through the gateway, was one without")
         ticket = secrets.token_urlsafe(KEY_BYTES)
         self._tickets[hash_of(ticket)] = (key_name, now + TICKET_SECONDS)
         return ticket
 
-    def check(self, path: str, headers: Mapping[str, str], now: float) -> Verdict:
-        """Decides about a request: `path` as the services see it, `headers` by lower-case names."""
+    def check(
+        self, path: str, headers: Mapping[str, str], now: float, holder: Key | ServiceError | None = None
+    ) -> Verdict:
+        """Decides about a request: `path` as the services see it, `headers` by lower-case names.
+
+        `holder`: the subject of its token, or why that is refused.
+        """
         need = need_of(path, self._needs)
         if need.right is Right.PUBLIC:
             return Verdict("")
         name = ""
         try:
-            key = self._key_of(headers, need, now)
+            key = self._key_of(headers, need, now, holder)
             name = key.name
             if key.right < need.right:
+                held = repr(key.right.label) if key.right > Right.PUBLIC else "none"
                 raise INSUFFICIENT_RIGHT.error(
-                    f"expected a key with the right {need.right.label!r}, was {name!r} with {key.right.label!r}",
+                    f"expected a {key.kind} with the right {need.right.label!r}, was {name!r} with {held}",
                     needed=need.right.label, key=name,
                 )  # fmt: skip
             seconds = self._bucket(key, now).take(now)
             if seconds > 0:
-                limit = key.requests_per_s
+                limit, whose = key.requests_per_s, "subject" if key.claim else "key"
                 refusal = TOO_MANY_REQUESTS.error(
-                    f"limit reached: {limit} requests per second of the key {name!r}", limit=limit, key=name
+                    f"limit reached: {limit} requests per second of the {whose} {name!r}",
+                    limit=limit,
+                    key=name,
                 )
                 return Verdict(name, refusal, seconds)
         except ServiceError as refusal:
             return Verdict(name, refusal)
         return Verdict(name)
 
-    def _key_of(self, headers: Mapping[str, str], need: Need, now: float) -> Key:
-        secret = headers.get(KEY_HEADER) or _bearer(headers.get(AUTHORIZATION, ""))
+    def _key_of(self, headers: Mapping[str, str], need: Need, now: float, holder: Key | ServiceError | None) -> Key:
+        secret = headers.get(KEY_HEADER, "")
+        if not secret and isinstance(holder, Key):
+            return holder
+        secret = secret or _bearer(headers.get(AUTHORIZATION, ""))
+        if isinstance(holder, ServiceError) and not headers.get(KEY_HEADER) and not secret.startswith(KEY_PREFIX):
+            raise holder
         if secret:
             if (key := self._keys.get(hash_of(secret))) is None:
                 raise INVALID_KEY.error("the key is unknown or revoked")
@@ -147,20 +178,35 @@ class AccessControl:
             return self._redeem(ticket, need, now)
         raise KEY_EXPECTED.error("expected a key as the header x-api-key or as a bearer token, was none")
 
+    def _holder(self, name: str) -> Key | None:
+        if (subject := self._subjects.get(name)) is not None:
+            return subject.key
+        return self._by_name.get(name)
+
     def _redeem(self, ticket: str, need: Need, now: float) -> Key:
         """Returns the key of a ticket, with the right to read only, and spends the ticket."""
         if not need.takes_ticket:
             raise KEY_EXPECTED.error("expected a key, was a ticket, which opens a stream and nothing else")
         name, expires = self._tickets.pop(hash_of(ticket), ("", 0.0))
-        if now >= expires or (key := self._by_name.get(name)) is None:
+        if now >= expires or (key := self._holder(name)) is None:
             raise INVALID_TICKET.error(
                 f"the ticket is unknown, used or older than {TICKET_SECONDS:.0f} s: POST /api/v1/tickets gives another"
             )
         return key._replace(right=Right.READ)
 
     def _bucket(self, key: Key, now: float) -> TokenBucket:
+        if key.claim:
+            return self._subject_bucket(key, now)
         if (bucket := self._buckets.get(key.name)) is None:
             bucket = self._buckets[key.name] = TokenBucket(key.requests_per_s, now)
+        return bucket
+
+    def _subject_bucket(self, key: Key, now: float) -> TokenBucket:
+        while self._subjects and next(iter(self._subjects.values())).used < now - TICKET_SECONDS:
+            del self._subjects[next(iter(self._subjects))]
+        known = self._subjects.pop(key.name, None)
+        bucket = known.bucket if known is not None else TokenBucket(key.requests_per_s, now)
+        self._subjects[key.name] = _Subject(key, bucket, now)
         return bucket
 
     def _drop_expired(self, now: float) -> None:

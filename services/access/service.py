@@ -11,6 +11,7 @@ from services.access.core import AccessControl
 from services.access.key_store import live_keys
 from services.access.methods import declared_needs
 from services.access.servicer import AccessServicer, AuthorizationServicer
+from services.access.tokens import Tokens
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service
@@ -45,11 +46,11 @@ class AccessService(Service):
             raise StartError(f"keys in the database at {without_passwords(url)}: {reason_of(error)}") from error
         finally:
             pool.terminate()
-        if not self.control.key_count:
+        if not self.control.key_count and not self.settings.jwt.issuer:
             log.warning("there are no keys, so every request is refused: tradeul keys create NAME --right admin")
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
-        AuthorizationServicer(self.control).add_to(server)
+        AuthorizationServicer(self.control, Tokens(self.settings.jwt)).add_to(server)
         service = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
         return (add_servicer(server, service, AccessServicer(self.control)),)
 

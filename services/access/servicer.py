@@ -11,6 +11,7 @@ from tradeul.v1 import access_pb2, external_auth_pb2
 
 from services.access import metrics
 from services.access.core import AUTHORIZATION, KEY_HEADER, TICKET_HEADER, TICKET_SECONDS, AccessControl, Verdict
+from services.access.tokens import METADATA, NAME_PREFIX, Tokens
 from services.kit.rpc.observed_rpcs import status_of
 from services.kit.runtime.clock import NS_PER_SECOND, monotonic, wall_ns
 
@@ -21,11 +22,12 @@ NAME_HEADER: Final = "x-tradeul-key-name"
 # Of a response, from which the gateway makes gRPC-Web's grpc-status.
 GRPC_STATUS: Final = "x-tradeul-grpc-status"
 ORIGINAL_PATH: Final = "x-envoy-original-path"
-HTTP_STATUS: Final = {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "RESOURCE_EXHAUSTED": 429}
+HTTP_STATUS: Final = {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503}
 # RFC 6750, 3.1: what tells an OAuth client why.
 CHALLENGES: Final = {
     "KEY_EXPECTED": 'Bearer realm="tradeul"',
     "INVALID_KEY": 'Bearer realm="tradeul", error="invalid_token"',
+    "INVALID_TOKEN": 'Bearer realm="tradeul", error="invalid_token"',
     "INVALID_TICKET": 'Bearer realm="tradeul", error="invalid_token"',
     "INSUFFICIENT_RIGHT": 'Bearer realm="tradeul", error="insufficient_scope"',
 }
@@ -37,8 +39,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class AuthorizationServicer:
     """Answers Envoy, once for each request and before anything of it reaches a service."""
 
-    def __init__(self, control: AccessControl) -> None:
+    def __init__(self, control: AccessControl, tokens: Tokens) -> None:
         self._control = control
+        self._tokens = tokens
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Adds the method, whose messages are of external_auth.proto, under the name that Envoy calls."""
@@ -55,11 +58,15 @@ class AuthorizationServicer:
         self, request: external_auth_pb2.AuthCheckRequest, _: Context
     ) -> external_auth_pb2.AuthCheckResponse:
         http = request.attributes.request.http
-        verdict = self._control.check(http.path, http.headers, monotonic())
+        found = request.attributes.metadata_context.filter_metadata.get(METADATA)
+        holder = self._tokens.holder_of(json_format.MessageToDict(found)) if found is not None else None
+        verdict = self._control.check(http.path, http.headers, monotonic(), holder)
+        # There is no end of subjects.
+        label = NAME_PREFIX if verdict.key.startswith(NAME_PREFIX) else verdict.key
         if verdict.refusal is None:
-            metrics.ALLOWED.labels(verdict.key).inc()
+            metrics.ALLOWED.labels(label).inc()
             return allowed(verdict.key)
-        metrics.REFUSED.labels(verdict.key, verdict.refusal.reason.name).inc()
+        metrics.REFUSED.labels(label, verdict.refusal.reason.name).inc()
         is_grpc = http.headers.get("content-type", "").startswith("application/grpc")
         # A REST request has become a gRPC one by now, but its client expects JSON.
         return denied(verdict, is_grpc and ORIGINAL_PATH not in http.headers)

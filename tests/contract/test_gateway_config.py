@@ -16,6 +16,7 @@ from services.kit.runtime.packaged import GATEWAY_TEMPLATE
 from services.kit.runtime.settings import Settings
 from services.scanner.list_stream import HEARTBEAT_SECONDS
 
+JWT = {"TRADEUL_JWT_ISSUER": "https://login.example.com/", "TRADEUL_JWT_AUDIENCES": "tradeul"}
 GATEWAY = GATEWAY_TEMPLATE.path().parent
 
 
@@ -23,9 +24,11 @@ GATEWAY = GATEWAY_TEMPLATE.path().parent
     params=[
         {"TRADEUL_KEYS": "off"},
         {"TRADEUL_KEYS": "required"},
+        {"TRADEUL_JWT_JWKS_URL": "https://login.example.com/jwks.json", **JWT},
+        {"TRADEUL_JWT_JWKS_FILE": "jwks.json", **JWT},
         {"TRADEUL_TLS_CERT_FILE": "gateway.crt", "TRADEUL_TLS_KEY_FILE": "gateway.key"},
     ],
-    ids=["plain", "keys", "tls"],
+    ids=["plain", "keys", "tokens", "tokens-file", "tls"],
 )
 def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     settings = Settings.load({"TRADEUL_DATA_DIR": str(tmp_path), **request.param})
@@ -127,6 +130,7 @@ def test_keys_are_checked_only_where_they_are_required(tmp_path: Path) -> None:
         # Where the method is known, and before anything is sent to a service.
         filters = re.findall(r"- name: envoy\.filters\.http\.(\w+)", required)
         order = [filters.index(name) for name in ("header_mutation", "grpc_web", "grpc_json_transcoder", "ext_authz")]
+        assert "jwt" not in required.replace("envoy.filters.http.jwt_authn", "")
         assert order == sorted(order)
         assert filters[filters.index("ext_authz") + 1] == "router"
     assert "ext_authz" not in render_gateway(

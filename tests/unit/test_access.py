@@ -8,6 +8,7 @@ from tradeul.v1 import rights_pb2
 from services.access import core
 from services.access.core import AccessControl, Key, TokenBucket, hash_of, new_key
 from services.access.methods import Need, Right, declared_needs, need_of
+from services.access.tokens import words_of
 from services.cli.local.mesh import open_services, specs_of
 from services.cli.up import welcome
 from services.kit.runtime import errors
@@ -20,6 +21,7 @@ NEEDS = {
     "/tradeul.v1.S/Watch": Need(Right.READ, takes_ticket=True),
     "/tradeul.v1.S/Change": Need(Right.ADMIN),
 }
+JWT = {"TRADEUL_JWT_ISSUER": "https://login.example.com/", "TRADEUL_JWT_AUDIENCES": "tradeul"}
 READ, ADMIN, SLOW = new_key(), new_key(), new_key()
 
 
@@ -184,6 +186,7 @@ def test_a_bucket_holds_one_second() -> None:
         ({"TRADEUL_HOST": "0.0.0.0", "TRADEUL_GATEWAY_ADDRESS": "127.0.0.1:8000"}, "off"),
         ({"TRADEUL_HOST": "0.0.0.0", "TRADEUL_KEYS": "OFF"}, "off"),
         ({"TRADEUL_KEYS": "required"}, "required"),
+        ({**JWT, "TRADEUL_JWT_JWKS_URL": "https://login.example.com/jwks.json"}, "required"),
     ],
 )
 def test_keys_are_required_as_soon_as_others_reach_the_gateway(environment: dict[str, str], keys: str) -> None:
@@ -215,3 +218,87 @@ def test_a_key_is_random_recognizable_and_redacted_wherever_it_is() -> None:
     assert redact("x-api-key: abc") == "x-api-key: ***"
     assert redact("/ws/scanner?ticket=abc&x=1") == "/ws/scanner?ticket=***&x=1"
     assert redact("tradeul_ws_clients is a metric") == "tradeul_ws_clients is a metric"
+
+
+def subject(name: str, right: Right = Right.READ, requests_per_s: int = 2) -> Key:
+    return Key(f"jwt:{name}", b"", right, requests_per_s, claim="scope")
+
+
+def test_the_subject_of_a_token_is_held_to_its_right_and_rate(control: AccessControl) -> None:
+    get, change = "/tradeul.v1.S/Get", "/tradeul.v1.S/Change"
+    assert control.check(get, {}, 0.0, subject("a")) == core.Verdict("jwt:a")
+    refusal = control.check(change, {}, 0.0, subject("a")).refusal
+    assert refusal is not None
+    assert refusal.message == "expected a token (claim 'scope') with the right 'admin', was 'jwt:a' with 'read'"
+    assert control.check(change, {}, 0.0, subject("b", Right.ADMIN)).refusal is None
+    assert control.check(get, {}, 0.0, subject("a")).refusal is None
+    refusal = control.check(get, {}, 0.0, subject("a")).refusal
+    assert refusal is not None
+    assert refusal.message == "limit reached: 2 requests per second of the subject 'jwt:a'"
+    # Reading the keys again changes nothing for it, and a key beside the token counts.
+    control.replace_keys([key("reader", READ)])
+    assert control.check(get, {}, 0.0, subject("a")).refusal is not None
+    assert control.check(get, {"x-api-key": READ}, 0.0, subject("a")).key == "reader"
+
+
+def test_a_refused_token_hides_no_key(control: AccessControl) -> None:
+    refused = errors.INVALID_TOKEN.error("the token has expired")
+    get, ticket = "/tradeul.v1.S/Get", control.new_ticket("reader", 0.0)
+    for headers in ({"authorization": "Bearer e.e.e"}, {"x-tradeul-ticket": ticket}):
+        assert control.check(get, headers, 0.0, refused).refusal is refused
+    assert control.check(get, {"authorization": f"Bearer {READ}"}, 0.0, refused).key == "reader"
+    assert control.check(get, {"x-api-key": READ, "authorization": "Bearer e.e.e"}, 0.0, refused).key == "reader"
+
+
+def test_subjects_are_forgotten_after_their_tickets(control: AccessControl) -> None:
+    get, watch = "/tradeul.v1.S/Get", "/tradeul.v1.S/Watch"
+    control.check(get, {}, 0.0, subject("a", Right.ADMIN))
+    ticket = control.new_ticket("jwt:a", 0.0)
+    verdict = control.check(watch, {"x-tradeul-ticket": ticket}, 59.9)
+    assert (verdict.key, verdict.refusal) == ("jwt:a", None)
+    control.check(get, {}, 100.0, subject("b"))
+    control.new_ticket("jwt:a", 119.0)
+    control.check(get, {}, 200.0, subject("b"))
+    with pytest.raises(errors.ServiceError):
+        control.new_ticket("jwt:a", 200.0)
+
+
+@pytest.mark.parametrize(
+    ("claims", "path", "words"),
+    [
+        ({"scope": "a  b"}, "scope", {"a", "b"}),
+        ({"scope": ["a", 1, "b"]}, "scope", {"a", "b"}),
+        ({"realm_access": {"roles": ["a"]}}, "realm_access.roles", {"a"}),
+        ({"https://x.example/roles": ["a"]}, "https://x.example/roles", {"a"}),
+        ({"a": "b"}, "a.b", set()),
+        ({"scope": {"a": 1}}, "scope", set()),
+        ({}, "scope", set()),
+    ],
+)
+def test_the_words_of_a_claim(claims: dict[str, Any], path: str, words: set[str]) -> None:
+    assert words_of(claims, path) == words
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"TRADEUL_JWT_AUDIENCES": "x"}, "expected TRADEUL_JWT_ISSUER with TRADEUL_JWT_AUDIENCES, was none"),
+        ({"TRADEUL_JWT_ISSUER": "x"}, "expected TRADEUL_JWT_AUDIENCES with TRADEUL_JWT_ISSUER, was none"),
+        (JWT, "expected one of TRADEUL_JWT_JWKS_URL and TRADEUL_JWT_JWKS_FILE, was neither"),
+        (
+            {**JWT, "TRADEUL_JWT_JWKS_URL": "https://x", "TRADEUL_JWT_JWKS_FILE": "x"},
+            "expected one of TRADEUL_JWT_JWKS_URL and TRADEUL_JWT_JWKS_FILE, was both",
+        ),
+        ({**JWT, "TRADEUL_JWT_JWKS_URL": "login.example.com"}, "TRADEUL_JWT_JWKS_URL: expected an http:// or https://"),
+        ({**JWT, "TRADEUL_JWT_JWKS_URL": "https:///x"}, "TRADEUL_JWT_JWKS_URL: expected a URL with a host, was"),
+        ({**JWT, "TRADEUL_JWT_JWKS_URL": "https://x:99999/"}, "TRADEUL_JWT_JWKS_URL: expected a URL with a host and a"),
+        ({**JWT, "TRADEUL_JWT_JWKS_FILE": "x", "TRADEUL_JWT_JWKS_SECONDS": "0"}, "TRADEUL_JWT_JWKS_SECONDS: Input"),
+        ({**JWT, "TRADEUL_JWT_JWKS_FILE": "x", "TRADEUL_JWT_READ": "tradeul.admin"}, "expected different words in"),
+        ({**JWT, "TRADEUL_JWT_JWKS_FILE": "x", "TRADEUL_KEYS": "off"}, "expected TRADEUL_KEYS=required with"),
+    ],
+)
+def test_each_wrong_setting_of_tokens_is_one_line(environment: dict[str, str], line: str) -> None:
+    with pytest.raises(errors.SettingsError) as raised:
+        Settings.load(environment)
+    (_, shown) = str(raised.value).splitlines()
+    assert line in shown

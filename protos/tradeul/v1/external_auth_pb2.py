@@ -25,37 +25,43 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etradeul/v1/external_auth.proto\x12\ntradeul.v1\x1a\x1cgoogle/protobuf/struct.proto\"B\n\x10\x41uthCheckRequest\x12.\n\nattributes\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.AuthAttributes\":\n\x0e\x41uthAttributes\x12(\n\x07request\x18\x04 \x01(\x0b\x32\x17.tradeul.v1.AuthRequest\"8\n\x0b\x41uthRequest\x12)\n\x04http\x18\x02 \x01(\x0b\x32\x1b.tradeul.v1.AuthHttpRequest\"\x9a\x01\n\x0f\x41uthHttpRequest\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x39\n\x07headers\x18\x03 \x03(\x0b\x32(.tradeul.v1.AuthHttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe2\x01\n\x11\x41uthCheckResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.AuthStatus\x12\x31\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32\x16.tradeul.v1.AuthDeniedH\x00\x12.\n\x0bok_response\x18\x03 \x01(\x0b\x32\x17.tradeul.v1.AuthAllowedH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response\"\x1a\n\nAuthStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"u\n\nAuthDenied\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.AuthHttpStatus\x12-\n\x07headers\x18\x02 \x03(\x0b\x32\x1c.tradeul.v1.AuthHeaderOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"W\n\x0b\x41uthAllowed\x12-\n\x07headers\x18\x02 \x03(\x0b\x32\x1c.tradeul.v1.AuthHeaderOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\"\x1e\n\x0e\x41uthHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"Q\n\x10\x41uthHeaderOption\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.AuthHeader\x12\x15\n\rappend_action\x18\x03 \x01(\x05\"(\n\nAuthHeader\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etradeul/v1/external_auth.proto\x12\ntradeul.v1\x1a\x1cgoogle/protobuf/struct.proto\"B\n\x10\x41uthCheckRequest\x12.\n\nattributes\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.AuthAttributes\"n\n\x0e\x41uthAttributes\x12(\n\x07request\x18\x04 \x01(\x0b\x32\x17.tradeul.v1.AuthRequest\x12\x32\n\x10metadata_context\x18\x0b \x01(\x0b\x32\x18.tradeul.v1.AuthMetadata\"\xa5\x01\n\x0c\x41uthMetadata\x12\x45\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32,.tradeul.v1.AuthMetadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\"8\n\x0b\x41uthRequest\x12)\n\x04http\x18\x02 \x01(\x0b\x32\x1b.tradeul.v1.AuthHttpRequest\"\x9a\x01\n\x0f\x41uthHttpRequest\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x39\n\x07headers\x18\x03 \x03(\x0b\x32(.tradeul.v1.AuthHttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe2\x01\n\x11\x41uthCheckResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.AuthStatus\x12\x31\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32\x16.tradeul.v1.AuthDeniedH\x00\x12.\n\x0bok_response\x18\x03 \x01(\x0b\x32\x17.tradeul.v1.AuthAllowedH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response\"\x1a\n\nAuthStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"u\n\nAuthDenied\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.AuthHttpStatus\x12-\n\x07headers\x18\x02 \x03(\x0b\x32\x1c.tradeul.v1.AuthHeaderOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"W\n\x0b\x41uthAllowed\x12-\n\x07headers\x18\x02 \x03(\x0b\x32\x1c.tradeul.v1.AuthHeaderOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\"\x1e\n\x0e\x41uthHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"Q\n\x10\x41uthHeaderOption\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x16.tradeul.v1.AuthHeader\x12\x15\n\rappend_action\x18\x03 \x01(\x05\"(\n\nAuthHeader\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.external_auth_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_AUTHMETADATA_FILTERMETADATAENTRY']._loaded_options = None
+  _globals['_AUTHMETADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
   _globals['_AUTHHTTPREQUEST_HEADERSENTRY']._loaded_options = None
   _globals['_AUTHHTTPREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_AUTHCHECKREQUEST']._serialized_start=76
   _globals['_AUTHCHECKREQUEST']._serialized_end=142
   _globals['_AUTHATTRIBUTES']._serialized_start=144
-  _globals['_AUTHATTRIBUTES']._serialized_end=202
-  _globals['_AUTHREQUEST']._serialized_start=204
-  _globals['_AUTHREQUEST']._serialized_end=260
-  _globals['_AUTHHTTPREQUEST']._serialized_start=263
-  _globals['_AUTHHTTPREQUEST']._serialized_end=417
-  _globals['_AUTHHTTPREQUEST_HEADERSENTRY']._serialized_start=371
-  _globals['_AUTHHTTPREQUEST_HEADERSENTRY']._serialized_end=417
-  _globals['_AUTHCHECKRESPONSE']._serialized_start=420
-  _globals['_AUTHCHECKRESPONSE']._serialized_end=646
-  _globals['_AUTHSTATUS']._serialized_start=648
-  _globals['_AUTHSTATUS']._serialized_end=674
-  _globals['_AUTHDENIED']._serialized_start=676
-  _globals['_AUTHDENIED']._serialized_end=793
-  _globals['_AUTHALLOWED']._serialized_start=795
-  _globals['_AUTHALLOWED']._serialized_end=882
-  _globals['_AUTHHTTPSTATUS']._serialized_start=884
-  _globals['_AUTHHTTPSTATUS']._serialized_end=914
-  _globals['_AUTHHEADEROPTION']._serialized_start=916
-  _globals['_AUTHHEADEROPTION']._serialized_end=997
-  _globals['_AUTHHEADER']._serialized_start=999
-  _globals['_AUTHHEADER']._serialized_end=1039
+  _globals['_AUTHATTRIBUTES']._serialized_end=254
+  _globals['_AUTHMETADATA']._serialized_start=257
+  _globals['_AUTHMETADATA']._serialized_end=422
+  _globals['_AUTHMETADATA_FILTERMETADATAENTRY']._serialized_start=344
+  _globals['_AUTHMETADATA_FILTERMETADATAENTRY']._serialized_end=422
+  _globals['_AUTHREQUEST']._serialized_start=424
+  _globals['_AUTHREQUEST']._serialized_end=480
+  _globals['_AUTHHTTPREQUEST']._serialized_start=483
+  _globals['_AUTHHTTPREQUEST']._serialized_end=637
+  _globals['_AUTHHTTPREQUEST_HEADERSENTRY']._serialized_start=591
+  _globals['_AUTHHTTPREQUEST_HEADERSENTRY']._serialized_end=637
+  _globals['_AUTHCHECKRESPONSE']._serialized_start=640
+  _globals['_AUTHCHECKRESPONSE']._serialized_end=866
+  _globals['_AUTHSTATUS']._serialized_start=868
+  _globals['_AUTHSTATUS']._serialized_end=894
+  _globals['_AUTHDENIED']._serialized_start=896
+  _globals['_AUTHDENIED']._serialized_end=1013
+  _globals['_AUTHALLOWED']._serialized_start=1015
+  _globals['_AUTHALLOWED']._serialized_end=1102
+  _globals['_AUTHHTTPSTATUS']._serialized_start=1104
+  _globals['_AUTHHTTPSTATUS']._serialized_end=1134
+  _globals['_AUTHHEADEROPTION']._serialized_start=1136
+  _globals['_AUTHHEADEROPTION']._serialized_end=1217
+  _globals['_AUTHHEADER']._serialized_start=1219
+  _globals['_AUTHHEADER']._serialized_end=1259
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,7 @@ from services.cli.local.certificates import certificate_resource, check_certific
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
 from services.cli.local.site import TRANSCODER, site_routes
+from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.origins import origins_pattern
@@ -23,8 +24,8 @@ from services.kit.runtime.settings import Settings
 BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
 HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
 ANY_HOST: Final = "*"
-# A part of the template that is left out where it does not apply: keys, tls or plain.
-PART: Final = re.compile(r"^ *# (keys|tls|plain): begin\n.*?^ *# \1: end\n", re.MULTILINE | re.DOTALL)
+# A part of the template that is left out where it does not apply.
+PART: Final = re.compile(r"^ *# (keys|jwt|jwks_file|tls|plain): begin\n.*?^ *# \1: end\n", re.MULTILINE | re.DOTALL)
 EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
 
 
@@ -38,6 +39,11 @@ def envoy_program() -> str:
 def admin_socket(settings: Settings) -> Path:
     """The unix socket of Envoy's admin interface, which no web page reaches."""
     return socket_directory(settings.market_dir.resolve() / "gateway") / "admin.sock"
+
+
+def jwks_socket(settings: Settings) -> Path:
+    """The unix socket on which Envoy reads the file of TRADEUL_JWT_JWKS_FILE to itself."""
+    return admin_socket(settings).with_name("jwks.sock")
 
 
 def certificate_path(settings: Settings) -> Path:
@@ -98,9 +104,17 @@ def allowed_hosts(settings: Settings) -> tuple[str, ...]:
 def render_gateway(settings: Settings, template: str) -> str:
     """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
     is_tls = settings.tls.cert_file is not None
-    parts = {"keys": settings.requires_keys, "tls": is_tls, "plain": not is_tls}
+    jwt = settings.jwt
+    parts = {
+        "keys": settings.requires_keys,
+        "jwt": bool(jwt.issuer),
+        "jwks_file": jwt.jwks_file is not None,
+        "tls": is_tls,
+        "plain": not is_tls,
+    }
     template = PART.sub(lambda match: match[0] if parts[match[1]] else "", template)
     hosts = allowed_hosts(settings)
+    jwks_file = (jwt.jwks_file or Path()).absolute()
     values: dict[str, object] = {
         "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),
         "OPENAPI": OPENAPI.path(),
@@ -115,6 +129,11 @@ def render_gateway(settings: Settings, template: str) -> str:
         "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
         "METHOD_ROUTES": _as_list(method_routes()),
         "SITE_ROUTES": _as_list(site_routes(keys=settings.requires_keys, market=settings.market, clock=settings.clock)),
+        "JWT_PROVIDER": json.dumps(token_provider(jwt)),
+        "JWKS_CLUSTER": _as_list([jwks_cluster(jwt, jwks_socket(settings))]),
+        "JWKS_DIRECTORY": json.dumps(str(jwks_file.parent)),
+        "JWKS_NAME": json.dumps(jwks_file.name),
+        "JWKS_SOCKET": jwks_socket(settings),
     }
     for service in ("gateway", *BEHIND):
         address = settings.listen_address(service) if service == "gateway" else settings.address(service)
@@ -137,14 +156,15 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
         lines = str(values[match["name"]]).splitlines()
         return "\n".join(match["indent"] + line.replace("$", "$$") for line in lines)
 
-    return re.sub(r"^(?P<indent> *)- \$\{(?P<name>(?:METHOD|SITE)_ROUTES)\}$", indented, template, flags=re.MULTILINE)
+    names = "METHOD_ROUTES|SITE_ROUTES|JWKS_CLUSTER"
+    return re.sub(rf"^(?P<indent> *)- \$\{{(?P<name>{names})\}}$", indented, template, flags=re.MULTILINE)
 
 
 def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None = None) -> ProcessSpec:
     """Envoy with the rendered template, gateway/envoy.yaml unless another is given.
 
     Its access log goes to log/gateway.log of the market's data directory. Raises StartError when the settings'
-    certificate cannot be used.
+    certificate or key set cannot be used.
     """
     data_dir = settings.market_dir.resolve()
     configuration = data_dir / "gateway" / "envoy.yaml"
@@ -155,12 +175,16 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
         # Now, rather than when the services are up; not at a restart, which the certificate of then cannot help.
         check_certificate(tls.cert_file, tls.key_file)
 
+    if settings.jwt.jwks_file is not None:
+        check_jwks(settings.jwt.jwks_file)
+
     def prepare() -> None:
         configuration.parent.mkdir(parents=True, exist_ok=True)
         socket = admin_socket(settings)
         private_directory(socket.parent)
         # One that was killed leaves it behind.
-        socket.unlink(missing_ok=True)
+        for each in (socket, jwks_socket(settings)):
+            each.unlink(missing_ok=True)
         if tls.cert_file is not None and tls.key_file is not None:
             certificate_path(settings).write_text(certificate_resource(tls.cert_file, tls.key_file))
         configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text()))

@@ -76,9 +76,12 @@ HOST_NOT_ALLOWED: Final = Reason("HOST_NOT_ALLOWED", "PERMISSION_DENIED", False)
 ORIGIN_NOT_ALLOWED: Final = Reason("ORIGIN_NOT_ALLOWED", "PERMISSION_DENIED", False)
 REQUEST_TOO_LARGE: Final = Reason("REQUEST_TOO_LARGE", "INVALID_ARGUMENT", False)
 TIMED_OUT: Final = Reason("TIMED_OUT", "DEADLINE_EXCEEDED", True)
-# The access service's, where keys are required: no key, a wrong one, one that may not, one that sends too much.
+# The access service's, where keys are required: no key or token, a wrong one, one that may
+# not, one that sends too much.
 KEY_EXPECTED: Final = Reason("KEY_EXPECTED", "UNAUTHENTICATED", False)
 INVALID_KEY: Final = Reason("INVALID_KEY", "UNAUTHENTICATED", False)
+INVALID_TOKEN: Final = Reason("INVALID_TOKEN", "UNAUTHENTICATED", False)
+TOKEN_KEYS_UNAVAILABLE: Final = Reason("TOKEN_KEYS_UNAVAILABLE", "UNAVAILABLE", True)
 INVALID_TICKET: Final = Reason("INVALID_TICKET", "UNAUTHENTICATED", False)
 INSUFFICIENT_RIGHT: Final = Reason("INSUFFICIENT_RIGHT", "PERMISSION_DENIED", False)
 TOO_MANY_REQUESTS: Final = Reason("TOO_MANY_REQUESTS", "RESOURCE_EXHAUSTED", True)

@@ -4,6 +4,7 @@ from datetime import date as datetime_date
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -14,6 +15,19 @@ Item = TypeVar("Item")
 def _http_url(url: str) -> str:
     if url and not url.startswith(("http://", "https://")):
         raise ValueError(f"expected an http:// or https:// URL, was {url!r}")
+    return url
+
+
+def _with_host(url: str) -> str:
+    """Raises ValueError for a URL that is set and has no host, or no port that can be one."""
+    if url:
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"expected a URL with a host and a valid port: {error}") from None
+        if not host:
+            raise ValueError(f"expected a URL with a host, was {url!r}")
     return url
 
 
@@ -91,6 +105,63 @@ class TlsSettings(Group):
     def _check_both(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("expected TRADEUL_TLS_CERT_FILE and TRADEUL_TLS_KEY_FILE, was only one of them")
+        return self
+
+
+class JwtSettings(Group):
+    """Tokens of an identity provider, which the gateway accepts beside keys; none without an issuer."""
+
+    prefix = "TRADEUL_JWT_"
+
+    issuer: str = Field(
+        default="",
+        description="TRADEUL_JWT_ISSUER: the `iss` of tokens that are accepted beside keys; none = keys only",
+    )
+    audiences: CommaSeparated[str] = Field(
+        default=(), description="TRADEUL_JWT_AUDIENCES: the `aud` of tokens has to be one of these, by comma"
+    )
+    jwks_url: Annotated[HttpUrl, AfterValidator(_with_host)] = Field(
+        default="", description="TRADEUL_JWT_JWKS_URL: where the issuer publishes its public keys (JWKS)"
+    )
+    jwks_file: Path | None = Field(
+        default=None, description="TRADEUL_JWT_JWKS_FILE: a file with its public keys (JWKS), instead of the URL"
+    )
+    jwks_seconds: int = Field(
+        default=300, ge=1, le=86_400, description="TRADEUL_JWT_JWKS_SECONDS: for how long keys of the URL are kept"
+    )
+    claim: str = Field(
+        default="scope",
+        min_length=1,
+        description="TRADEUL_JWT_CLAIM: the claim that carries the right, words in a text or a list; "
+        "realm_access.roles is roles within realm_access",
+    )
+    read: str = Field(
+        default="tradeul.read", min_length=1, description="TRADEUL_JWT_READ: its word for the right to read"
+    )
+    admin: str = Field(default="tradeul.admin", min_length=1, description="TRADEUL_JWT_ADMIN: its word for admin")
+    requests_per_s: int = Field(
+        default=100, ge=1, le=1_000_000, description="TRADEUL_JWT_REQUESTS_PER_S: requests per second and subject"
+    )
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        others = {
+            "TRADEUL_JWT_AUDIENCES": self.audiences,
+            "TRADEUL_JWT_JWKS_URL": self.jwks_url,
+            "TRADEUL_JWT_JWKS_FILE": self.jwks_file,
+        }
+        given = [name for name, value in others.items() if value]
+        if not self.issuer:
+            if given:
+                raise ValueError(f"expected TRADEUL_JWT_ISSUER with {' and '.join(given)}, was none")
+            return self
+        if not self.audiences:
+            raise ValueError("expected TRADEUL_JWT_AUDIENCES with TRADEUL_JWT_ISSUER, was none")
+        if bool(self.jwks_url) == (self.jwks_file is not None):
+            number = "both" if self.jwks_url else "neither"
+            raise ValueError(f"expected one of TRADEUL_JWT_JWKS_URL and TRADEUL_JWT_JWKS_FILE, was {number}")
+        if self.read == self.admin:
+            raise ValueError("expected different words in TRADEUL_JWT_READ and TRADEUL_JWT_ADMIN, was one")
         return self
 
 

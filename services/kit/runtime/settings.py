@@ -32,6 +32,7 @@ from services.kit.runtime.setting_groups import (
     FmpSettings,
     Group,
     HttpUrl,
+    JwtSettings,
     KeepSettings,
     PolygonSettings,
     ReplaySettings,
@@ -163,8 +164,9 @@ class Settings(BaseModel):
     )
     keys: Literal["off", "required"] | None = Field(
         default=None,
-        description="TRADEUL_KEYS: required = the gateway refuses requests without a key of `tradeul keys`, off = "
-        "everybody may do everything; by default off only where the gateway listens on a loopback address",
+        description="TRADEUL_KEYS: required = the gateway refuses requests without a key of `tradeul keys` or a token "
+        "of TRADEUL_JWT_ISSUER, off = everybody may do everything; by default off only where the gateway listens on "
+        "a loopback address and there is no issuer",
     )
     api_key: str = Field(
         default="", repr=False, description="TRADEUL_API_KEY: the key that commands such as `tradeul top` send"
@@ -174,6 +176,7 @@ class Settings(BaseModel):
     )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
+    jwt: JwtSettings = Field(default_factory=JwtSettings)
     sim: SimSettings = Field(default_factory=SimSettings)
     fmp: FmpSettings = Field(default_factory=FmpSettings)
     flat_files: FlatFileSettings = Field(default_factory=FlatFileSettings)
@@ -278,10 +281,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _keys_default(self) -> Self:
-        """Keys are required as soon as others can reach the gateway."""
+        """Keys are required as soon as others can reach the gateway, or where tokens are accepted in their place."""
         if self.keys is None:
-            is_local = is_loopback(self.listen_address("gateway").host)
-            object.__setattr__(self, "keys", "off" if is_local else "required")
+            is_open = is_loopback(self.listen_address("gateway").host) and not self.jwt.issuer
+            object.__setattr__(self, "keys", "off" if is_open else "required")
+        elif self.jwt.issuer and not self.requires_keys:
+            raise ValueError("expected TRADEUL_KEYS=required with TRADEUL_JWT_ISSUER, was off")
         return self
 
     @model_validator(mode="after")

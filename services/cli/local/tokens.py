@@ -1,0 +1,90 @@
+"""The parts of Envoy's configuration by which the gateway verifies tokens (JWT), and the check of the issuer's keys."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import certifi
+
+from services.access.tokens import CLAIMS, FAILURE
+from services.kit.runtime.errors import StartError
+from services.kit.runtime.setting_groups import JwtSettings
+
+JWKS: Final = "jwks"
+FETCH_SECONDS: Final = 5
+# The path is all that matters; for how long what was read is used.
+FILE_URL: Final = "http://localhost/jwks"
+FILE_SECONDS: Final = 2
+CONNECT_SECONDS: Final = 2
+
+
+def token_provider(settings: JwtSettings) -> dict[str, Any]:
+    """Returns Envoy's JwtProvider: whose tokens are accepted, and where they and the public keys are."""
+    provider: dict[str, Any] = {
+        "issuer": settings.issuer,
+        "audiences": list(settings.audiences),
+        # Not from the query, which ends up in logs and histories.
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "payload_in_metadata": CLAIMS,
+        "failed_status_in_metadata": FAILURE,
+    }
+    # A file, too, is fetched, from a listener of Envoy's own: what it reads itself, it reads only once.
+    provider["remote_jwks"] = {
+        "http_uri": {"uri": settings.jwks_url or FILE_URL, "cluster": JWKS, "timeout": f"{FETCH_SECONDS}s"},
+        "cache_duration": f"{settings.jwks_seconds if settings.jwks_url else FILE_SECONDS}s",
+        # The gateway opens, and its keys work, while the issuer is away.
+        "async_fetch": {"fast_listener": True},
+    }
+    return provider
+
+
+def jwks_cluster(settings: JwtSettings, socket: Path) -> dict[str, Any]:
+    """Returns the Envoy cluster of the URL's host, whose certificate is checked; or of the socket, for a file."""
+    url = urlsplit(settings.jwks_url)
+    host, is_tls = url.hostname or "", url.scheme == "https"
+    address: dict[str, Any] = {"pipe": {"path": str(socket)}}
+    if host:
+        address = {"socket_address": {"address": host, "port_value": url.port or (443 if is_tls else 80)}}
+    cluster: dict[str, Any] = {
+        "name": JWKS,
+        "connect_timeout": f"{CONNECT_SECONDS}s",
+        "type": "STRICT_DNS" if host else "STATIC",
+        "dns_lookup_family": "V4_PREFERRED",
+        "load_assignment": {
+            "cluster_name": JWKS,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    }
+    if is_tls:
+        validation = {
+            # As for the vendor's certificate.
+            "trusted_ca": {"filename": os.environ.get("SSL_CERT_FILE") or certifi.where()},
+            "match_typed_subject_alt_names": [
+                {"san_type": kind, "matcher": {"exact": host}} for kind in ("DNS", "IP_ADDRESS")
+            ],
+        }
+        cluster["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": host,
+                "common_tls_context": {"validation_context": validation},
+            },
+        }
+    return cluster
+
+
+def check_jwks(path: Path) -> None:
+    """Raises StartError, in one line, when the file is not a set of public keys."""
+    variable = "TRADEUL_JWT_JWKS_FILE"
+    try:
+        keys = json.loads(path.read_bytes())["keys"]
+        is_set = isinstance(keys, list) and any(isinstance(key, dict) and key.get("kty") for key in keys)
+    except OSError as error:
+        raise StartError(f"{variable}: expected a file that can be read, was {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError):
+        is_set = False
+    if not is_set:
+        raise StartError(f"{variable}: expected a JSON Web Key Set with a key in 'keys', was {path}")
