@@ -23,6 +23,7 @@ export default defineConfig({
       "/api": gateway,
       "/health": gateway,
       "/openapi.json": gateway,
+      "/site.json": gateway,
       "/ws": { target: gateway, ws: true },
     },
   },

@@ -44,6 +44,27 @@ export interface PanelKind {
 
 export const PANELS: PanelKind[] = [
   {
+    kind: "symbol",
+    title: "Symbol",
+    about: "A symbol's chart, its volume against the usual, facts and company",
+    load: () => import("../symbol/SymbolPanel.svelte"),
+    defaults: {},
+  },
+  {
+    kind: "chart",
+    title: "Chart",
+    about: "A symbol's chart of today",
+    load: () => import("../symbol/SymbolPanel.svelte"),
+    defaults: { content: "chart" },
+  },
+  {
+    kind: "market",
+    title: "Market",
+    about: "The session, breadth, a heat map of the sectors and halts",
+    load: () => import("../market/MarketPanel.svelte"),
+    defaults: {},
+  },
+  {
     kind: "connection",
     title: "Connection",
     about: "The stream's state, and the position of each list",
