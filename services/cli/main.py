@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "simulate-flat-files": "services.cli.simulate_flat_files:simulate_flat_files",
     "check-config": "services.cli.check_config:check_config",
     "keys": "services.cli.keys:keys",
+    "render-gateway": "services.cli.render_gateway:render_gateway",
     "migrate": "services.cli.stores:migrate",
     "adopt-data": "services.cli.stores:adopt_data",
     "psql": "services.cli.stores:psql",
