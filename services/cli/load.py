@@ -46,7 +46,8 @@ def load(kind: str, first: str, last: str, source: str, no_splits: bool, again: 
     except ServiceError as error:
         raise click.ClickException(error.message) from error
     except KeyboardInterrupt:
-        raise click.ClickException("stopped; what is loaded stays, and the next load goes on from there") from None
+        click.echo("what is loaded stays, and the next load goes on from there", err=True)
+        raise click.Abort from None
 
 
 class Shown:

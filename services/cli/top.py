@@ -1,171 +1,125 @@
-"""`tradeul top`: a ranked list as a live table in the terminal, over gRPC."""
+"""`tradeul top`: the ranked lists live in the terminal, or one of them once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import click
-import grpc
-import grpc.aio
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
-from tradeul.v1 import scanner_pb2
-from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.lists.list_client import ListCopy, ListRequest, follow_list
-from services.kit.runtime.clock import monotonic, new_york_time
-from services.kit.runtime.errors import StartError
-from services.kit.runtime.settings import Settings
+from services.cli.arguments import FieldNames, FilterText, ListName, Order
+from services.cli.lists.client import Client, client_options, follow, make_request
 
-# Longer than a service takes to come back.
-FIRST_ANSWER_SECONDS = 5.0
-INTERVAL_MS = 250
-PLAIN_WIDTH = 200
-HALTS = "halts"
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("price", "price"),
-    ("change_percent", "chg %"),
-    ("gap_percent", "gap %"),
-    ("chg_5m", "5m %"),
-    ("volume_today", "volume"),
-    ("rvol", "rvol"),
-    ("vwap", "vwap"),
-    ("price_from_intraday_high", "from high %"),
-    ("float_shares", "float"),
-)
-# Of the list `halts`: why, since when, until when.
-HALT_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("price", "price"),
-    ("change_percent", "chg %"),
-    ("volume_today", "volume"),
-    ("halt_reason", "reason"),
-    ("halted_at", "halted"),
-    ("resumes_at", "resumes"),
-    ("halts_today", "halts"),
-)
-TIMES = frozenset({"halted_at", "resumes_at"})
-TEXTS = frozenset({"halt_reason"})
-PERCENTS = frozenset({"change_percent", "gap_percent", "chg_5m", "price_from_intraday_high"})
-COUNTS = frozenset({"volume_today", "float_shares", "halts_today"})
+if TYPE_CHECKING:
+    from tradeul.v1 import scanner_pb2
+
+    from services.kit.lists.list_client import ListRequest
+
+FIRST_LIST: Final = "gappers_up"
+EXAMPLES = """\b
+Examples:
+  tradeul top
+  tradeul top momentum_up
+  tradeul top --filter 'rvol >= 3 AND float_shares < 20000000' --order-by 'chg_5m desc'
+  tradeul top gappers_up --once --columns price,gap_percent,premarket_volume
+  tradeul top halts --json | jq -r '.symbol + " " + .halt_reason'
+  tradeul top --address scanner.example.com:8000 --key-file ~/.tradeul-key
+"""
 
 
-@click.command()
-@click.argument("list_name", metavar="LIST", required=False)
-@click.option(
-    "--address",
-    metavar="HOST:PORT",
-    help="Gateway or scanner to connect to; default: the gateway, or the scanner if the gateway has TLS.",
-)
-@click.option("--limit", type=click.IntRange(1, 500), default=25, show_default=True, help="Number of rows.")
-@click.option("--filter", "filter_text", metavar="TEXT", help="Filter of a custom scan, instead of LIST.")
-@click.option("--order", "order_by", metavar="TEXT", help="Order of the custom scan, e.g. 'chg_5m desc'.")
-def top(list_name: str | None, address: str | None, limit: int, filter_text: str | None, order_by: str | None) -> None:
-    """Show LIST, or the custom scan of --filter and --order, live until Ctrl-C (once if there is no terminal)."""
+@click.command(epilog=EXAMPLES)
+@click.argument("list_name", metavar="LIST", required=False, type=ListName())
+@click.option("--filter", "filter_text", metavar="TEXT", type=FilterText(),
+              help="Filter of a custom scan, instead of LIST.")  # fmt: skip
+@click.option("--order-by", "--order", metavar="TEXT", type=Order(),
+              help="Order of the custom scan, e.g. 'chg_5m desc'.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1, 500), help="Most rows: of the output (default 25), or of the scan.")
+@click.option("--columns", type=FieldNames(), metavar="A,B,C", help="Fields to show, or `all`.")
+@click.option("--once", is_flag=True, help="Print the rows as a table, and end.")
+@click.option("--json", "shape", flag_value="json", help="Print each row as JSON, in a line, and end.")
+@click.option("--csv", "shape", flag_value="csv", help="Print comma-separated values with a heading, and end.")
+@client_options
+def top(
+    list_name: str | None,
+    filter_text: str | None,
+    order_by: str | None,
+    limit: int | None,
+    columns: list[str] | None,
+    once: bool,
+    shape: str | None,
+    client: Client,
+) -> None:
+    """Show the lists live, beginning with LIST or the custom scan of --filter and --order-by; `?` shows the keys.
+
+    Where the output is no terminal, LIST or the scan is printed once, as with --once.
+    """
+    is_once = once or shape is not None or not is_interactive()
+    if list_name is None and filter_text is None and order_by is None and not is_once:
+        list_name = FIRST_LIST
     request = make_request(list_name, filter_text, order_by, limit)
-    settings = Settings.load()
-    target = address or str(settings.address("scanner" if settings.tls.cert_file else "gateway"))
-    title = list_name or " ".join(part for part in (filter_text, order_by and f"by {order_by}") if part)
-    try:
-        asyncio.run(show(target, request, title, limit, make_console(), settings.api_key))
-    except KeyboardInterrupt:
+    if is_once:
+        print_once(client, request, limit or 25, columns, shape)
         return
-    except grpc.aio.AioRpcError as error:
-        is_key_missing = error.code() is grpc.StatusCode.UNAUTHENTICATED
-        hint = "; TRADEUL_API_KEY is the key that is sent" if is_key_missing else ""
-        raise click.ClickException(f"{error.code().name}: {error.details()}{hint}") from error
+    run_app(client, request, limit, columns)
 
 
-def make_console() -> Console:
-    """The terminal; where there is none, lines are as long as the table needs."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
-
-
-def make_request(list_name: str | None, filter_text: str | None, order_by: str | None, limit: int) -> ListRequest:
-    """Returns the request to the scanner; raises click.UsageError when it is neither a list nor a custom scan."""
-    is_custom = filter_text is not None or order_by is not None
-    if (list_name is None) != is_custom:
-        raise click.UsageError("expected either LIST or --filter and --order")
-    if list_name is not None:
-        return scanner_pb2.WatchListRequest(list=list_name, min_interval_ms=INTERVAL_MS)
-    return scanner_pb2.WatchScanRequest(
-        filter=filter_text or "", order_by=order_by or "", limit=limit, min_interval_ms=INTERVAL_MS
+def is_interactive() -> bool:
+    """True where a screen can be drawn and keys be read."""
+    # Textual draws on the standard error.
+    return (
+        all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+        and os.environ.get("TERM", "dumb") != "dumb"
     )
 
 
-async def show(target: str, request: ListRequest, title: str, limit: int, console: Console, api_key: str = "") -> None:
-    """Draws the list until cancelled, or once where there is no terminal.
+def print_once(
+    client: Client, request: "ListRequest", limit: int, columns: list[str] | None, shape: str | None
+) -> None:
+    """Prints the rows; why there is none on the standard error."""
+    from services.cli.lists.columns import default_columns, mentioned
+    from services.cli.lists.output import Output, wants_colours, write_rows
 
-    Raises grpc.aio.AioRpcError when the request is refused for good, StartError when nobody answers at first.
-    """
+    ranked = asyncio.run(first_rows(client, request))
+    del ranked.rows[limit:]
+    texts = (getattr(request, "filter", ""), getattr(request, "order_by", ""))
+    shown = columns or list(dict.fromkeys((*mentioned(texts), *default_columns(ranked.list))))
+    write_rows(ranked, Output(shape or "table", shown, columns is not None, wants_colours()))  # type: ignore[arg-type]
+    if not ranked.rows and shape is None:
+        sys.stdout.flush()
+        click.echo(f"{ranked.list} has no rows now", err=True)
+
+
+async def first_rows(client: Client, request: "ListRequest") -> "scanner_pb2.RankedList":
+    """Returns the list as it is now; raises as `follow` does."""
+    from contextlib import aclosing
+
+    from tradeul.v1 import scanner_pb2
+
+    from services.kit.lists.list_client import ListCopy
+
     copy = ListCopy()
-    copy.unhealthy_reason = f"connecting to {target}"
-    updates = _updates(target, request, copy, api_key)
-    if not console.is_terminal:
-        await anext(update async for update in updates if update.is_loaded)
-        console.print(render(copy, title, limit))
-        return
-    with Live(render(copy, title, limit), console=console, auto_refresh=False, screen=True) as live:
-        async for _ in updates:
-            live.update(render(copy, title, limit), refresh=True)
+    async with aclosing(follow(client, request, copy)) as responses:
+        await anext(followed async for followed in responses if copy.is_loaded)
+    return scanner_pb2.RankedList(list=copy.list, epoch=copy.epoch, sequence=copy.sequence, rows=copy.rows())
 
 
-async def _updates(target: str, request: ListRequest, copy: ListCopy, api_key: str) -> AsyncIterator[ListCopy]:
-    """Yields the copy after each change; a list that was there once is waited for, however long it is away."""
-    began, was_loaded = monotonic(), False
-    async for update in follow_list(target, request, copy, api_key):
-        was_loaded = was_loaded or update.is_loaded
-        if not was_loaded and monotonic() - began > FIRST_ANSWER_SECONDS:
-            raise StartError(f"no list from {target}: {update.unhealthy_reason}; is the mesh running (tradeul up)?")
-        yield update
+def run_app(client: Client, request: "ListRequest", limit: int | None, columns: Sequence[str] | None) -> None:
+    """Runs the lists in the terminal until they are left."""
+    from tradeul.v1 import scanner_pb2
 
+    from services.cli.terminal.app import TopApp, list_sheet, scan_sheet
+    from services.cli.terminal.feed import MOST_ROWS
+    from services.cli.terminal.saved import saved_path
+    from services.kit.lists.definitions import load_lists
 
-def render(copy: ListCopy, title: str, limit: int) -> RenderableType:
-    """The table and a line that says how current it is."""
-    table = Table(title=Text(title), expand=False)
-    table.add_column("#", justify="right")
-    table.add_column("symbol", style="bold")
-    columns = HALT_COLUMNS if title == HALTS else COLUMNS
-    for _, heading in columns:
-        table.add_column(heading, justify="right")
-    table.add_column("company", overflow="ellipsis", no_wrap=True, max_width=32)
-    for row in copy.rows()[:limit]:
-        cells = [cell(row, name) for name, _ in columns]
-        table.add_row(str(row.rank), row.symbol, *cells, Text(row.company_name))
-    return Group(table, status_line(copy))
-
-
-def status_line(copy: ListCopy) -> Text:
-    """Time of the list, its position, or what is wrong."""
-    if copy.unhealthy_reason:
-        return Text(copy.unhealthy_reason, style="yellow")
-    if not copy.is_loaded:
-        return Text("waiting for the list", style="dim")
-    time = new_york_time(copy.timestamp_ns)
-    return Text(f"{time:%Y-%m-%d %H:%M:%S} New York, change {copy.sequence} of {copy.epoch}", style="dim")
-
-
-def cell(row: TickerRow, name: str) -> Text:
-    """One value; an absent one is a dash."""
-    if not row.HasField(name):  # type: ignore[arg-type]
-        return Text("-", style="dim")
-    if name in TIMES:
-        # With its date: some halts last for days.
-        return Text(f"{new_york_time(getattr(row, name).ToNanoseconds()):%m-%d %H:%M:%S}")
-    if name in TEXTS:
-        return Text(getattr(row, name))
-    value: float = getattr(row, name)
-    if name in PERCENTS:
-        return Text(f"{value:+.2f}", style="green" if value > 0 else "red" if value < 0 else "")
-    if name in COUNTS:
-        return Text(short_count(value))
-    return Text(f"{value:.2f}")
-
-
-def short_count(value: float) -> str:
-    """1234567 -> 1.23M."""
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= size:
-            return f"{value / size:.2f}{letter}"
-    return f"{value:.0f}"
+    names = [definition.name for definition in load_lists()]
+    if isinstance(request, scanner_pb2.WatchScanRequest):
+        scan = scan_sheet(request.filter, request.order_by, limit or MOST_ROWS, columns or ())
+        sheets, active = [*(list_sheet(name) for name in names), scan], len(names)
+    else:
+        if request.list not in names:
+            names.insert(0, request.list)
+        sheets, active = [list_sheet(name) for name in names], names.index(request.list)
+        sheets[active].columns = list(columns or sheets[active].columns)
+    TopApp(client, sheets, saved_path(), active).run()

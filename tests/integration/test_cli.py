@@ -131,6 +131,11 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         (("serve", "scaner"), "expected one of simulator, market_session"),
         (("serve", "health", "health"), "expected each service once"),
         (("launch",), "No such command"),
+        (("lod",), "No such command 'lod'; did you mean 'load'?"),
+        (("query", "price > 1", "--limt", "5"), "No such option '--limt'. Did you mean '--limit'?"),
+        (("watch",), "expected either LIST or --filter and --order"),
+        (("top", "winners", "--columns", "pice"), "there is no field 'pice'; did you mean 'price'?"),
+        (("top", "winners", "--key-file", "/dev/null"), "--key-file: expected a regular file, was /dev/null"),
         (("top",), "expected either LIST or --filter and --order (tradeul top --help)"),
         (("replay", "noon"), "expected a date like 2025-11-24 or a file, was 'noon'"),
         (("replay", "2025-11-24", "--from", "noon"), "expected a time like 09:45 or 09:45:30, was 'noon'"),
@@ -433,6 +438,6 @@ def test_ctrl_c_ends_the_writing_of_flat_files_without_a_trace(tmp_path: Path) -
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert said.strip() == "tradeul: stopped"
     assert [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".csv.gz")] == []

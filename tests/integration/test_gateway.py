@@ -333,7 +333,7 @@ async def test_selected_fields(behind: Behind, gateway: Gateway) -> None:
         ("/api/session/current?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
         ("/health?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
         ("/api/v1/nothing", 404, errors.UNKNOWN_ROUTE, "GET /api/v1/nothing"),
-        ("/nope", 404, errors.UNKNOWN_ROUTE, "GET /nope"),
+        ("/", 404, errors.UNKNOWN_ROUTE, "GET /"),
         ("/api/v1/scanner/scans:query", 405, errors.METHOD_NOT_ALLOWED, "GET is not a method of"),
     ],
 )

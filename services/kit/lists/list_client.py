@@ -1,12 +1,14 @@
 """A client of the scanner's list streams: an exact copy of one list, kept across broken connections.
 
-`ListCopy` applies the messages; `follow_list` keeps one current for good.
+`ListCopy` applies the messages; `follow_list` keeps one current for good, `follow_responses` shows each message, too.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Container
-from typing import Final
+from typing import Final, NamedTuple
 
+import grpc.aio
 from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
@@ -145,41 +147,59 @@ def open_message(request: ListRequest, copy: ListCopy) -> scanner_pb2.SubscribeL
     return scanner_pb2.SubscribeListRequest(open=opening)
 
 
-async def follow_list(
-    target: Address | str, request: ListRequest, copy: ListCopy | None = None, api_key: str = ""
-) -> AsyncGenerator[ListCopy, None]:
-    """Yields the same copy after every change of it, and when `copy.unhealthy_reason` changes; never ends by itself.
+class Followed(NamedTuple):
+    """A response that has been applied, or None when the connection ended; `is_news` when the copy shows a change."""
+
+    response: scanner_pb2.WatchListResponse | None
+    is_news: bool
+
+
+async def follow_responses(
+    channel: grpc.aio.Channel, request: ListRequest, copy: ListCopy, api_key: str = ""
+) -> AsyncGenerator[Followed, None]:
+    """Yields every response once it is applied to `copy`, and the end of every connection; never ends by itself.
 
     Reconnects with the copy's position, at once after going_away, else with a
     growing jittered pause. Raises grpc.aio.AioRpcError when the server refuses
     the request for good (a wrong filter, an unknown list, no right). `api_key` is sent where it is not empty.
     """
-    copy = copy or ListCopy()
     backoff = Backoff()
     metadata = (("x-api-key", api_key),) if api_key else None
-    async with open_channel(target) as channel:
-        stub = scanner_pb2_grpc.ScannerServiceStub(channel)
-        while True:
-            copy.is_going_away = False
-            try:
-                call = stub.SubscribeList(None, metadata=metadata)
-                with Connection[scanner_pb2.WatchListResponse](call, SILENCE_SECONDS) as connection:
-                    await connection.write(open_message(request, copy))
-                    while not copy.is_going_away:
-                        response = await connection.read()
-                        backoff.reset()
-                        was_current, was_unhealthy = copy.is_current, copy.unhealthy_reason
-                        changed = copy.apply(response)
-                        copy.unhealthy_reason = ""
-                        if changed or was_unhealthy or copy.is_current != was_current:
-                            yield copy
-                copy.unhealthy_reason = "the scanner is restarting"
-            except ListHole as hole:
-                copy.unhealthy_reason = str(hole)
-            except StreamEnded as ended:
-                if ended.is_refusal and ended.error is not None:
-                    raise ended.error from None
-                copy.unhealthy_reason = str(ended)
-            copy.is_current = False
-            yield copy
-            await asyncio.sleep(backoff.next())
+    stub = scanner_pb2_grpc.ScannerServiceStub(channel)
+    while True:
+        copy.is_going_away = False
+        try:
+            call = stub.SubscribeList(None, metadata=metadata)
+            with Connection[scanner_pb2.WatchListResponse](call, SILENCE_SECONDS) as connection:
+                await connection.write(open_message(request, copy))
+                while not copy.is_going_away:
+                    response = await connection.read()
+                    backoff.reset()
+                    was_current, was_unhealthy = copy.is_current, copy.unhealthy_reason
+                    changed = copy.apply(response)
+                    copy.unhealthy_reason = ""
+                    yield Followed(response, changed or bool(was_unhealthy) or copy.is_current != was_current)
+            copy.unhealthy_reason = "the scanner is restarting"
+        except ListHole as hole:
+            copy.unhealthy_reason = str(hole)
+        except StreamEnded as ended:
+            if ended.is_refusal and ended.error is not None:
+                raise ended.error from None
+            copy.unhealthy_reason = str(ended)
+        copy.is_current = False
+        yield Followed(None, True)
+        await asyncio.sleep(backoff.next())
+
+
+async def follow_list(
+    target: Address | str, request: ListRequest, copy: ListCopy | None = None, api_key: str = ""
+) -> AsyncGenerator[ListCopy, None]:
+    """Yields the same copy after every change of it, and when `copy.unhealthy_reason` changes; as follow_responses."""
+    copy = copy or ListCopy()
+    async with (
+        open_channel(target) as channel,
+        contextlib.aclosing(follow_responses(channel, request, copy, api_key)) as responses,
+    ):
+        async for followed in responses:
+            if followed.is_news:
+                yield copy
