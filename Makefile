@@ -14,7 +14,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-checked test-sanitized test-newest bench bench-small lint fix protos check-protos
-.PHONY: image lock clean
+.PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
 .NOTPARALLEL:
 
@@ -85,6 +85,16 @@ check-protos: $(CORE) $(DEV)  ## Check that the files generated from protos/ are
 	$(BIN)/python -m tools.protogen --check
 	$(BIN)/python -m tools.protogen --image build/protos.binpb
 	cd protos && ../$(BIN)/buf lint ../build/protos.binpb
+
+# The dashboard's packages, by their lock file.
+WEB := gateway/web
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	@echo "Installing the dashboard's packages: about 10 seconds"
+	@cd $(WEB) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+web: $(WEB)/node_modules/.package-lock.json  ## Build the dashboard from gateway/web into gateway/site (needs Node 20.19 or later)
+	cd $(WEB) && npm run check && npm test && npm run build
 
 lock: | $(BIN)/python  ## Update constraints.txt to the newest versions, for Python 3.11 to 3.14
 	@echo "Resolving versions: a few seconds"

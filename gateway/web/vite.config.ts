@@ -1,12 +1,36 @@
 /// <reference types="vitest/config" />
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig } from "vite";
+import { readdirSync, readFileSync } from "node:fs";
+import { defineConfig, type Plugin } from "vite";
 
 // `npm run dev` serves the sources and passes requests on to a running gateway.
 const gateway = "http://127.0.0.1:8000";
 
+const LICENCES = "virtual:licences";
+
+/** The packages that the page contains, with their licences' texts: for its "About". */
+function licences(): Plugin {
+  const read = (folder: string): object => {
+    const { name, version, license } = JSON.parse(readFileSync(`${folder}/package.json`, "utf-8")) as Record<string, string>;
+    const files = readdirSync(folder).filter((file) => /^(licen[cs]e|notice|copying)/i.test(file)).sort();
+    return { name, version, licence: license, text: files.map((file) => readFileSync(`${folder}/${file}`, "utf-8")).join("\n\n") };
+  };
+  return {
+    name: "licences",
+    resolveId: (id) => (id === LICENCES ? `\0${LICENCES}` : null),
+    load(id) {
+      if (id !== `\0${LICENCES}`) return null;
+      const { packages } = JSON.parse(readFileSync("package-lock.json", "utf-8")) as {
+        packages: Record<string, { dev?: boolean; optional?: boolean }>;
+      };
+      const shipped = Object.entries(packages).filter(([path, { dev, optional }]) => path !== "" && !dev && !optional);
+      return `export default ${JSON.stringify(shipped.map(([path]) => read(path)))}`;
+    },
+  };
+}
+
 export default defineConfig({
-  plugins: [svelte()],
+  plugins: [svelte(), licences()],
   build: {
     outDir: "../site",
     emptyOutDir: true,

@@ -80,9 +80,34 @@ async def run(*command: str, cwd: Path, seconds: float = 60.0) -> tuple[int, str
 
 async def checked(*command: str, cwd: Path) -> str:
     """The stdout of a program that has to succeed."""
-    status, output, errors = await run(*command, cwd=cwd)
+    status, output, errors = await run(*command, cwd=cwd, seconds=INSTALL_SECONDS)
     assert status == 0, f"{command[0]}: {errors}{output}"
     return output
+
+
+async def install(sources: Path, folder: Path) -> None:
+    """Copies `sources` into `folder`, with the packages of their lock file, which are installed once.
+
+    Leaves the test out where npm cannot get them.
+    """
+    digest = await asyncio.to_thread(_copy, sources, folder)
+    stamp = folder / "node_modules" / ".installed"
+    if not stamp.exists() or stamp.read_text() != digest:
+        command = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+        status, output, errors = await run(*command, cwd=folder, seconds=INSTALL_SECONDS)
+        if status != 0:
+            leave_out("node", f"left out: npm ci failed: {(errors or output).strip()[-500:]}")
+        stamp.write_text(digest)
+
+
+def _copy(sources: Path, folder: Path) -> str:
+    """Makes `folder` a copy of `sources`, but for the packages; returns the digest of the lock file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if old.name != "node_modules":
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("node_modules"), dirs_exist_ok=True)
+    return hashlib.sha256((sources / "package-lock.json").read_bytes()).hexdigest()
 
 
 async def clients() -> Path:
@@ -92,18 +117,7 @@ async def clients() -> Path:
     where npm cannot get them.
     """
     node()
-    lock = (WEB / "package-lock.json").read_bytes()
-    stamp = BUILD / "node_modules" / ".installed"
-    digest = hashlib.sha256(lock).hexdigest()
-    BUILD.mkdir(parents=True, exist_ok=True)
-    for source in WEB.iterdir():
-        shutil.copy2(source, BUILD / source.name)
-    if not stamp.exists() or stamp.read_text() != digest:
-        command = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-        status, output, errors = await run(*command, cwd=BUILD, seconds=INSTALL_SECONDS)
-        if status != 0:
-            leave_out("node", f"left out: npm ci failed: {(errors or output).strip()[-500:]}")
-        stamp.write_text(digest)
+    await install(WEB, BUILD)
     generated = BUILD / "gen"
     shutil.rmtree(generated, ignore_errors=True)
     generated.mkdir()

@@ -3,13 +3,13 @@
 import { writable, type Readable } from "svelte/store";
 import { keyStore } from "../shared/key";
 import { ListCopy } from "./list_copy";
-import type { Aggregate, FromWindow, FromWorker, ListDelta, ListSnapshot, Scan, Status } from "./types";
+import type { Aggregate, FromWindow, FromWorker, ListDelta, ListSnapshot, Refusal, Scan, Status } from "./types";
 
 export interface Handlers {
   snapshot(snapshot: ListSnapshot): void;
   delta(delta: ListDelta): void;
   /** The server refused the subscription: an unknown list, an invalid filter. */
-  refused?(message: string): void;
+  refused?(message: string, refusal: Refusal): void;
 }
 
 interface Channel {
@@ -37,7 +37,8 @@ export class Stream {
   private readonly setStatus: (status: Status) => void;
   private readonly copies = new Map<string, ListCopy>();
   private readonly handlers = new Map<string, Set<Handlers>>();
-  private readonly refusals = new Map<string, string>();
+  private readonly refusals = new Map<string, Refusal>();
+  private readonly observers = new Set<(marketTime: number) => void>();
   private readonly listeners = new Set<(aggregate: Aggregate) => void>();
   private readonly channel: Channel;
 
@@ -68,6 +69,12 @@ export class Stream {
         this.channel.post({ type: "aggregates", wanted: false });
       }
     };
+  }
+
+  /** Calls `observer` with the market's time (milliseconds since 1970) of each message of a list, after its handlers. */
+  observe(observer: (marketTime: number) => void): () => void {
+    this.observers.add(observer);
+    return () => this.observers.delete(observer);
   }
 
   /** The list's rows as this window has them; empty without a subscription. */
@@ -111,7 +118,7 @@ export class Stream {
     const copy = this.copies.get(list);
     if (copy?.isCurrent) handlers.snapshot(copy.toSnapshot());
     const refusal = this.refusals.get(list);
-    if (refusal) handlers.refused?.(refusal);
+    if (refusal) handlers.refused?.(refusal.message, refusal);
     return () => {
       if (!all.delete(handlers) || all.size > 0 || this.handlers.get(list) !== all) return;
       this.handlers.delete(list);
@@ -135,9 +142,12 @@ export class Stream {
       if (!copy?.isCurrent || delta.sequence <= copy.sequence) return;
       if (!copy.apply(delta)) return;
       for (const handlers of this.handlers.get(delta.list) ?? []) handlers.delta(delta);
+      const time = Date.parse(delta.timestamp);
+      if (time) for (const observer of this.observers) observer(time);
     } else if (message.type === "refused") {
-      this.refusals.set(message.list, message.message);
-      for (const handlers of this.handlers.get(message.list) ?? []) handlers.refused?.(message.message);
+      const { list, refusal } = message;
+      this.refusals.set(list, refusal);
+      for (const handlers of this.handlers.get(list) ?? []) handlers.refused?.(refusal.message, refusal);
     } else {
       for (const listener of this.listeners) listener(message.aggregate);
     }

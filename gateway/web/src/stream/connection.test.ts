@@ -101,7 +101,7 @@ beforeEach(() => {
     snapshot: (snapshot) => snapshots.push(snapshot),
     delta: (delta) => deltas.push(delta),
     aggregate: () => {},
-    refused: (list, message) => refusals.push(`${list}: ${message}`),
+    refused: (list, { message }) => refusals.push(`${list}: ${message}`),
     status: () => {},
   });
 });
@@ -124,7 +124,7 @@ describe("a connection", () => {
   test("subscribes what was wanted before it was open, and hands on what comes", async () => {
     connection.subscribe("winners");
     const socket = await opened();
-    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners" }]);
+    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners", aggregates: false }]);
     socket.receive(snapshot(4));
     socket.receive(delta(5));
     expect([snapshots.length, deltas.map(({ sequence }) => sequence)]).toEqual([1, [5]]);
@@ -152,7 +152,7 @@ describe("a connection", () => {
     await network.pass(300);
     expect(network.sockets).toHaveLength(2);
     network.newest.onopen?.();
-    expect(network.newest.sent).toEqual([{ action: "subscribe_list", list: "winners", epoch: 7, sequence: 4 }]);
+    expect(network.newest.sent).toEqual([{ action: "subscribe_list", list: "winners", epoch: 7, sequence: 4, aggregates: false }]);
     expect(status()).toMatchObject({ state: "open", connections: 2, staleSince: null });
   });
 
@@ -225,11 +225,31 @@ describe("a connection", () => {
     expect(status().state).toBe("open");
   });
 
-  test("subscribes custom scans with their filter", async () => {
-    connection.subscribe("mine", { filter: "price < 5", order_by: "gap_percent desc", limit: 10 });
+  test("subscribes custom scans with their filter, and without a position after a loss", async () => {
+    const scan = { filter: "price < 5", order_by: "gap_percent desc", limit: 10 };
+    connection.subscribe("mine", scan);
     const socket = await opened();
-    expect(socket.sent).toEqual([
-      { action: "subscribe_scan", id: "mine", filter: "price < 5", order_by: "gap_percent desc", limit: 10 },
+    const subscription = { action: "subscribe_scan", scan: "mine", ...scan, aggregates: false };
+    expect(socket.sent).toEqual([subscription]);
+    socket.receive({ type: "snapshot", list: "mine", epoch: 7, sequence: 1, rows: [], timestamp });
+    socket.receive({ type: "delta", list: "mine", sequence: 3, deltas: [], timestamp });
+    expect(socket.sent.at(-1)).toEqual({ action: "resync", scan: "mine" });
+    socket.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+    await network.pass(300);
+    network.newest.onopen?.();
+    expect(network.newest.sent).toEqual([subscription]);
+    connection.unsubscribe("mine");
+    expect(network.newest.sent.at(-1)).toEqual({ action: "unsubscribe_scan", scan: "mine" });
+  });
+
+  test("gets bars only while somebody wants them, without losing its position", async () => {
+    connection.subscribe("winners");
+    const socket = await opened();
+    socket.receive(snapshot(4));
+    connection.wantAggregates(true);
+    connection.wantAggregates(true);
+    expect(socket.sent.slice(1)).toEqual([
+      { action: "subscribe_list", list: "winners", epoch: 7, sequence: 4, aggregates: true },
     ]);
   });
 });

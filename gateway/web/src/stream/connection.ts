@@ -5,7 +5,7 @@
  */
 
 import { ListCopy } from "./list_copy";
-import type { Aggregate, ListDelta, ListSnapshot, ListStatus, Scan, Status } from "./types";
+import type { Aggregate, ListDelta, ListSnapshot, ListStatus, Refusal, Scan, Status } from "./types";
 
 export interface Socket {
   onopen: (() => void) | null;
@@ -34,7 +34,7 @@ export interface Events {
   snapshot(snapshot: ListSnapshot): void;
   delta(delta: ListDelta): void;
   aggregate(aggregate: Aggregate): void;
-  refused(list: string, message: string): void;
+  refused(list: string, refusal: Refusal): void;
   status(status: Status): void;
 }
 
@@ -61,13 +61,14 @@ type Message =
   | ({ type: "snapshot" } & ListSnapshot)
   | ({ type: "delta" } & ListDelta)
   | ({ type: "aggregate" } & Aggregate)
-  | { type: "error"; message: string; list?: string }
+  | ({ type: "error"; list?: string; scan?: string } & Refusal)
   | { type: "pong" | "subscribed_list" | "subscribed_scan" };
 
 export class Connection {
   private readonly wanted = new Map<string, Wanted>();
   private socket: Socket | null = null;
   private key = "";
+  private wantsAggregates = false;
   private state: Status["state"] = "connecting";
   private reason = "";
   private lists: string[] = [];
@@ -120,7 +121,16 @@ export class Connection {
   unsubscribe(list: string): void {
     const wanted = this.wanted.get(list);
     if (!this.wanted.delete(list) || this.state !== "open" || !wanted) return;
-    this.send({ action: wanted.scan ? "unsubscribe_scan" : "unsubscribe_list", [wanted.scan ? "id" : "list"]: list }, 1);
+    if (wanted.scan) this.send({ action: "unsubscribe_scan", scan: list }, 1);
+    else this.send({ action: "unsubscribe_list", list }, 1);
+  }
+
+  /** Bars are many; the server sends none until somebody wants them. */
+  wantAggregates(wanted: boolean): void {
+    if (wanted === this.wantsAggregates) return;
+    this.wantsAggregates = wanted;
+    // Under its name again: this replaces a subscription.
+    if (this.state === "open") for (const list of this.wanted.keys()) this.sendSubscription(list);
   }
 
   /** The list as it is here, or null before its first snapshot and after a hole. */
@@ -192,7 +202,7 @@ export class Connection {
       } else if (!wanted.isResyncing) {
         wanted.isResyncing = true;
         wanted.holes += 1;
-        this.send({ action: "resync", list: message.list }, SUBSCRIPTION_COST);
+        this.send({ action: "resync", [wanted.scan ? "scan" : "list"]: message.list }, SUBSCRIPTION_COST);
       }
     } else if (message.type === "aggregate") {
       this.events.aggregate(message);
@@ -200,8 +210,9 @@ export class Connection {
       this.lists = message.lists;
       this.changed();
     } else if (message.type === "error") {
-      if (message.list) this.events.refused(message.list, message.message);
-      // Without a list it is about the connection: that it will be closed, and why.
+      const name = message.list ?? message.scan;
+      if (name) this.events.refused(name, message);
+      // Without a name it is about the connection: that it will be closed, and why.
       else this.reason = message.message;
     }
   }
@@ -210,8 +221,10 @@ export class Connection {
     const wanted = this.wanted.get(list);
     if (!wanted) return;
     wanted.isResyncing = false;
-    const what = wanted.scan ? { action: "subscribe_scan", id: list, ...wanted.scan } : { action: "subscribe_list", list };
-    this.send({ ...what, ...wanted.copy.position }, SUBSCRIPTION_COST);
+    const aggregates = this.wantsAggregates;
+    // A scan begins with a snapshot on every connection; only lists have positions to resume from.
+    if (wanted.scan) this.send({ action: "subscribe_scan", scan: list, ...wanted.scan, aggregates }, SUBSCRIPTION_COST);
+    else this.send({ action: "subscribe_list", list, ...wanted.copy.position, aggregates }, SUBSCRIPTION_COST);
   }
 
   private send(message: object, cost: number): void {

@@ -29,7 +29,8 @@ export class Hub {
       aggregate: (aggregate) => {
         for (const [port, window] of this.windows) if (window.aggregates) port.postMessage({ type: "aggregate", aggregate });
       },
-      refused: (list, message) => this.toSubscribers(list, { type: "refused", list, message }),
+      refused: (list, { message, reason, metadata }) =>
+        this.toSubscribers(list, { type: "refused", list, refusal: { message, ...(reason && { reason }), ...(metadata && { metadata }) } }),
       status: () => this.sendStatus(),
     });
   }
@@ -44,6 +45,7 @@ export class Hub {
     if (!window) return;
     this.windows.delete(port);
     for (const list of window.lists) this.release(list);
+    this.setAggregates(window, false);
     this.sendStatus();
   }
 
@@ -52,7 +54,7 @@ export class Hub {
     if (!window) return;
     if (message.type === "hello") this.hello(message.key);
     else if (message.type === "subscribe") this.subscribe(port, window, message.list, message.scan);
-    else if (message.type === "aggregates") window.aggregates = message.wanted;
+    else if (message.type === "aggregates") this.setAggregates(window, message.wanted);
     else if (message.type === "reconnect") this.connection.retry();
     else if (message.type === "bye") this.remove(port);
     else if (window.lists.delete(message.list)) this.release(message.list);
@@ -71,6 +73,11 @@ export class Hub {
     this.connection.subscribe(list, scan);
     const snapshot = this.connection.snapshotOf(list);
     if (snapshot) port.postMessage({ type: "snapshot", snapshot });
+  }
+
+  private setAggregates(window: Window, wanted: boolean): void {
+    window.aggregates = wanted;
+    this.connection.wantAggregates([...this.windows.values()].some(({ aggregates }) => aggregates));
   }
 
   private release(list: string): void {

@@ -37,11 +37,18 @@ export interface Position {
   sequence: number;
 }
 
-/** A custom scan, as /api/v1/scanner/scans:query takes it. */
+/** A custom scan, as docs/websocket.md describes it. */
 export interface Scan {
   filter: string;
   order_by?: string;
   limit?: number;
+}
+
+/** Why a list or scan is not subscribed: for a scan with the `reason` of docs/protocol.md and, for instance, a position. */
+export interface Refusal {
+  message: string;
+  reason?: string;
+  metadata?: Record<string, string>;
 }
 
 /** `waiting`: the connection was lost or refused, and is tried again at `retryAt`. `key`: a key is required. */
@@ -90,5 +97,5 @@ export type FromWorker =
   | { type: "snapshot"; snapshot: ListSnapshot }
   | { type: "delta"; delta: ListDelta }
   | { type: "aggregate"; aggregate: Aggregate }
-  | { type: "refused"; list: string; message: string }
+  | { type: "refused"; list: string; refusal: Refusal }
   | { type: "status"; status: Status };

@@ -1,106 +1,107 @@
 /** The workspace: panels in tabs, splits, floating groups and windows of their own, by dockview. */
 
-import { createDockview, type DockviewApi, type IContentRenderer, type IDockviewPanel } from "dockview";
-import { mount, unmount } from "svelte";
+import { createDockview, type DockviewApi, type IDockviewPanel } from "dockview";
 import { writable } from "svelte/store";
-import type { Colour } from "./link";
+import { Content, type Host, type OpenOptions, type Saved } from "./content";
+import { GroupActions } from "./group_actions";
+import { currentLayout, keepCurrent, parseLayout, type Layout } from "./layouts";
 import { panelKind, type PanelContext, type Parameters } from "./panels";
+import { PRESETS, type Preset } from "./presets";
 
-interface Saved {
-  parameters: Parameters;
-  colour: Colour | null;
-}
+const SAVE_MS = 400;
+type Direction = "left" | "right" | "up" | "down";
 
-/** One panel's content: the component of its kind, loaded when it is first created. */
-class Content implements IContentRenderer {
-  readonly element = document.createElement("div");
-  private mounted: Record<string, unknown> | null = null;
-  private isDisposed = false;
-  private readonly endings: (() => void)[] = [];
-
-  constructor(
-    private readonly workspace: Workspace,
-    private readonly kind: string,
-  ) {
-    this.element.className = "panel-content";
-  }
-
-  init({ api, params }: { api: IDockviewPanel["api"]; params: Record<string, unknown> }): void {
-    const saved = params as unknown as Saved;
-    const parameters = writable<Parameters>(saved.parameters ?? {});
-    const colour = writable<Colour | null>(saved.colour ?? null);
-    const visible = writable(api.isVisible);
-    const panel: PanelContext = {
-      id: api.id,
-      parameters,
-      colour,
-      visible,
-      setTitle: (title) => api.setTitle(title),
-      open: (kind, given, where) => void this.workspace.open(kind, given, { where, beside: api.id }),
-      close: () => api.close(),
-    };
-    this.workspace.contexts.set(api.id, panel);
-    const change = api.onDidVisibilityChange(({ isVisible }) => visible.set(isVisible));
-    let isFirst = true;
-    const save = (part: Partial<Saved>): void => {
-      if (!isFirst) api.updateParameters(part as Record<string, unknown>);
-    };
-    this.endings.push(
-      () => change.dispose(),
-      parameters.subscribe((value) => save({ parameters: value })),
-      colour.subscribe((value) => save({ colour: value })),
-    );
-    isFirst = false;
-    void this.show(panel);
-  }
-
-  dispose(): void {
-    this.isDisposed = true;
-    for (const end of this.endings) end();
-    if (this.mounted) void unmount(this.mounted);
-  }
-
-  private async show(panel: PanelContext): Promise<void> {
-    const kind = panelKind(this.kind);
-    if (!kind) {
-      this.element.textContent = `There is no panel "${this.kind}" in this version.`;
-      return;
-    }
-    try {
-      const { default: component } = await kind.load();
-      if (!this.isDisposed) this.mounted = mount(component, { target: this.element, props: { panel } });
-    } catch (error) {
-      // Files of an older version are gone after an update.
-      this.element.textContent = `This panel could not be loaded (${String(error)}). Reload the page.`;
-    }
-  }
-}
-
-export class Workspace {
+export class Workspace implements Host {
   readonly dock: DockviewApi;
   readonly contexts = new Map<string, PanelContext>();
+  /** The panel beside which the menu of panels is open; undefined while it is closed. */
+  readonly menu = writable<{ beside: string | undefined } | undefined>(undefined);
+  /** A line for the user: what could not be done. */
+  readonly notice = writable("");
+  private saveTimer = 0;
+  private isLoading = false;
 
-  constructor(element: HTMLElement) {
+  /** `isNarrow`: a phone's size, where one panel at a time is shown. */
+  constructor(
+    element: HTMLElement,
+    readonly isNarrow: boolean,
+  ) {
     this.dock = createDockview(element, {
       theme: { name: "tradeul", className: "tradeul-theme", gap: 4 },
       popoutUrl: "/popout.html",
       defaultRenderer: "onlyWhenVisible",
       floatingGroupBounds: "boundedWithinViewport",
+      scrollbars: "native",
+      disableDnd: isNarrow,
       createComponent: ({ name }) => new Content(this, name),
+      ...(!isNarrow && { createRightHeaderActionComponent: (group) => new GroupActions(this, group) }),
     });
     this.dock.onDidRemovePanel(({ id }) => this.contexts.delete(id));
+    this.dock.onDidLayoutChange(() => this.keepSoon());
+    this.dock.onDidOpenPopoutWindowFail(() =>
+      this.notice.set("The browser has blocked the window. Allow pop-ups for this page, then try again."),
+    );
+  }
+
+  dispose(): void {
+    clearTimeout(this.saveTimer);
+    this.dock.dispose();
+  }
+
+  /** Shows the layout of this window, or the first preset. */
+  restore(): void {
+    const layout = currentLayout(this.isNarrow);
+    if (!layout || !this.show(layout)) this.showPreset(PRESETS[0]);
+  }
+
+  /** Returns false, and leaves the workspace empty, when the layout cannot be shown. */
+  show(layout: Layout): boolean {
+    this.isLoading = true;
+    try {
+      this.dock.fromJSON(layout.dock);
+      return this.dock.panels.length > 0;
+    } catch (error) {
+      console.error(error);
+      this.dock.clear();
+      return false;
+    } finally {
+      this.isLoading = false;
+      this.keepSoon();
+    }
+  }
+
+  layout(title: string): Layout {
+    const layout = parseLayout({ version: 1, title, dock: this.dock.toJSON() });
+    if (!layout) throw new Error("expected a layout of this workspace");
+    return layout;
+  }
+
+  showPreset({ panels }: Preset): void {
+    this.isLoading = true;
+    this.dock.clear();
+    const placed = new Map<string, IDockviewPanel>();
+    for (const { id, kind, parameters = {}, colour = null, beside, side = "right" } of panels) {
+      if (!panelKind(kind)) continue;
+      const reference = placed.get(beside ?? "") ?? [...placed.values()].at(-1);
+      const where = this.isNarrow || side === "within" ? "tab" : side;
+      placed.set(id, this.open(kind, parameters, { where, colour, ...(reference && { beside: reference.id }) }));
+    }
+    // A version that lacks all of them.
+    if (placed.size === 0) this.open("connection");
+    const { width, height } = this.dock;
+    for (const { id, side, share } of panels) {
+      const api = placed.get(id)?.group.api;
+      if (share && api && !this.isNarrow) api.setSize(side === "below" ? { height: height * share } : { width: width * share });
+    }
+    // The first panel of each group is in front, and the first of all has the focus.
+    for (const group of this.dock.groups) group.panels[0]?.api.setActive();
+    [...placed.values()][0]?.api.setActive();
+    this.isLoading = false;
+    this.keepSoon();
   }
 
   /** Adds a panel and makes it active. */
-  open(
-    kind: string,
-    parameters: Parameters = {},
-    { where = "tab", beside, colour = null }: {
-      where?: "tab" | "right" | "below" | undefined;
-      beside?: string;
-      colour?: Colour | null;
-    } = {},
-  ): IDockviewPanel {
+  open(kind: string, parameters: Parameters = {}, { where = "tab", beside, colour = null }: OpenOptions = {}): IDockviewPanel {
     const known = panelKind(kind);
     if (!known) throw new Error(`expected a kind of panel, was ${kind}`);
     const direction = { tab: "within", right: "right", below: "below" } as const;
@@ -110,11 +111,82 @@ export class Workspace {
       id: this.freeId(kind),
       component: kind,
       title: known.title,
-      params: saved as unknown as Record<string, unknown>,
+      params: { ...saved },
       ...(referencePanel && this.dock.getPanel(referencePanel)
-        ? { position: { referencePanel, direction: direction[where] } }
+        ? { position: { referencePanel, direction: direction[this.isNarrow ? "tab" : where] } }
         : {}),
     });
+  }
+
+  /** Opens the menu of panels, which adds one beside `beside`. */
+  requestPanel(beside: string | undefined): void {
+    this.menu.set({ beside });
+  }
+
+  /** The panel with the focus, or undefined in an empty workspace. */
+  get active(): IDockviewPanel | undefined {
+    return this.dock.activePanel;
+  }
+
+  maximize(panel = this.active): void {
+    if (!panel) return;
+    if (panel.api.isMaximized()) panel.api.exitMaximized();
+    else panel.api.maximize();
+  }
+
+  float(panel = this.active): void {
+    if (!panel) return;
+    if (panel.api.location.type === "floating") panel.api.moveTo({ position: "right" });
+    else this.dock.addFloatingGroup(panel, { width: 560, height: 380 });
+  }
+
+  popOut(panel = this.active): void {
+    if (panel) void this.dock.addPopoutGroup(panel.group, { popoutUrl: "/popout.html" });
+  }
+
+  close(panel = this.active): void {
+    panel?.api.close();
+  }
+
+  /** The panel at this place, counted by rows of groups and their tabs, from 0. */
+  focus(index: number): void {
+    this.activate(this.dock.groups.flatMap(({ panels }) => panels)[index]);
+  }
+
+  /** The next tab of the group, around its end. */
+  turn(step: 1 | -1): void {
+    const panels = this.active?.group.panels ?? [];
+    const index = panels.findIndex((each) => each === this.active);
+    this.activate(panels[(index + step + panels.length) % panels.length]);
+  }
+
+  /** The group that is nearest in this direction. */
+  move(direction: Direction): void {
+    const from = this.active?.group.element.getBoundingClientRect();
+    if (!from) return;
+    const centre = ({ left, top, width, height }: DOMRect) => ({ x: left + width / 2, y: top + height / 2 });
+    const start = centre(from);
+    let nearest: { distance: number; panel: IDockviewPanel } | null = null;
+    for (const group of this.dock.groups) {
+      const panel = group.activePanel;
+      if (!panel || group === this.active?.group || group.api.location.type === "popout") continue;
+      const { x, y } = centre(group.element.getBoundingClientRect());
+      const [along, across] = direction === "left" || direction === "right" ? [x - start.x, y - start.y] : [y - start.y, x - start.x];
+      const ahead = direction === "left" || direction === "up" ? -along : along;
+      const distance = ahead + 2 * Math.abs(across);
+      if (ahead > 8 && (!nearest || distance < nearest.distance)) nearest = { distance, panel };
+    }
+    if (nearest) this.activate(nearest.panel);
+  }
+
+  /** All documents that show panels: the page's, and those of windows of their own. */
+  documents(): Document[] {
+    return [document, ...this.dock.groups.map(({ api }) => api.getWindow().document).filter((each) => each !== document)];
+  }
+
+  private activate(panel: IDockviewPanel | undefined): void {
+    panel?.api.setActive();
+    panel?.focus();
   }
 
   private freeId(kind: string): string {
@@ -122,5 +194,11 @@ export class Workspace {
       const id = `${kind}-${number}`;
       if (!this.dock.getPanel(id)) return id;
     }
+  }
+
+  private keepSoon(): void {
+    if (this.isLoading) return;
+    clearTimeout(this.saveTimer);
+    this.saveTimer = window.setTimeout(() => keepCurrent(this.layout("Current"), this.isNarrow), SAVE_MS);
   }
 }
