@@ -79,12 +79,16 @@ def print_once(
     """Prints the rows; why there is none on the standard error."""
     from services.cli.lists.columns import default_columns, mentioned
     from services.cli.lists.output import Output, wants_colours, write_rows
+    from services.kit.runtime.clock import new_york_time
 
     ranked = asyncio.run(first_rows(client, request))
     del ranked.rows[limit:]
     texts = (getattr(request, "filter", ""), getattr(request, "order_by", ""))
     shown = columns or list(dict.fromkeys((*mentioned(texts), *default_columns(ranked.list))))
     write_rows(ranked, Output(shape or "table", shown, columns is not None, wants_colours()))  # type: ignore[arg-type]
+    if shape is None:
+        time = new_york_time(ranked.timestamp.ToNanoseconds())
+        click.echo(f"{time:%Y-%m-%d %H:%M:%S} New York, change {ranked.sequence} of {ranked.epoch}")
     if not ranked.rows and shape is None:
         sys.stdout.flush()
         click.echo(f"{ranked.list} has no rows now", err=True)
@@ -101,7 +105,9 @@ async def first_rows(client: Client, request: "ListRequest") -> "scanner_pb2.Ran
     copy = ListCopy()
     async with aclosing(follow(client, request, copy)) as responses:
         await anext(followed async for followed in responses if copy.is_loaded)
-    return scanner_pb2.RankedList(list=copy.list, epoch=copy.epoch, sequence=copy.sequence, rows=copy.rows())
+    ranked = scanner_pb2.RankedList(list=copy.list, epoch=copy.epoch, sequence=copy.sequence, rows=copy.rows())
+    ranked.timestamp.FromNanoseconds(copy.timestamp_ns)
+    return ranked
 
 
 def run_app(client: Client, request: "ListRequest", limit: int | None, columns: Sequence[str] | None) -> None:

@@ -314,8 +314,8 @@ async def test_health_and_reflection_of_a_service(mesh: Mesh) -> None:
     assert "tradeul.v1.ScannerService" in names
 
 
-async def test_the_documented_top_commands_print_their_lists(mesh: Mesh, client: httpx.AsyncClient) -> None:
-    """Into a pipe once, in lines that nothing wraps."""
+async def test_the_documented_commands_print_their_lists(mesh: Mesh, client: httpx.AsyncClient) -> None:
+    """Into a pipe once, in lines that nothing wraps; changes for as long as they are read."""
     await with_rows(client, "/api/v1/scanner/lists/gappers_up")
     readme = (checkout() / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^    \.venv/bin/tradeul (top .*)$", readme, re.MULTILINE)
@@ -326,9 +326,26 @@ async def test_the_documented_top_commands_print_their_lists(mesh: Mesh, client:
         )
         output, _ = await process.communicate()
         assert process.returncode == 0
-        title, top, heading, *_, last = output.decode().splitlines()
-        assert len(title) == len(top) == len(heading) > 80 and "company" in heading
+        heading, *rows, last = output.decode().splitlines()
+        assert len(heading) > 80 and heading.split()[:2] == ["#", "symbol"] and "company" in heading
+        assert [int(row.split()[0]) for row in rows] == list(range(1, len(rows) + 1))
+        assert rows or "--filter" in command
         assert last.startswith(START[:10]) and "New York, change " in last
+    (query,) = re.findall(r"^    \.venv/bin/tradeul (query .*)$", readme, re.MULTILINE)
+    process = await asyncio.create_subprocess_exec(
+        *TRADEUL, *shlex.split(query), env=mesh.environment, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert output.startswith(b"rank,symbol,gap_percent,rvol\n")
+    (watch,) = re.findall(r"^    \.venv/bin/tradeul (watch .*)$", readme, re.MULTILINE)
+    process = await asyncio.create_subprocess_exec(
+        *TRADEUL, *shlex.split(watch), env=mesh.environment, stdout=asyncio.subprocess.PIPE, limit=2**22
+    )
+    assert process.stdout is not None
+    assert json.loads(await process.stdout.readline())["type"] == "snapshot"
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 130
 
 
 async def test_kill_9_of_any_service_heals(mesh: Mesh, client: httpx.AsyncClient) -> None:

@@ -280,7 +280,7 @@ async def test_rows_for_pipes(market: Market, tmp_path: Path) -> None:
         output(tmp_path, "query", "price > 1", "--columns", "pricee", *where),
     )
     assert once[0] == 0, once[2]
-    assert [each.split()[:3] for each in once[1].splitlines()][1:] == [
+    assert [each.split()[:3] for each in once[1].splitlines()][1:-1] == [
         ["1", "S29", "130.00"],
         ["2", "S28", "129.00"],
         ["3", "S27", "128.00"],
