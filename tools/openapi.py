@@ -125,8 +125,8 @@ class _Document:
         in_path = _VARIABLE.findall(path)
         fields = list(self._source.messages[method.input_type].field)
         rest = [field for field in fields if field.name not in in_path]
-        if rule.body not in ("", "*"):
-            raise OpenApiError(f'{name}: expected body "*" or none, was {rule.body!r}')
+        if rule.body not in ("", "*", "body"):
+            raise OpenApiError(f'{name}: expected body "*", "body" or none, was {rule.body!r}')
         parameters = [self._parameter(method.input_type, field, "path") for field in fields if field.name in in_path]
         if rule.body:
             operation["requestBody"] = {

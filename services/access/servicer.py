@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.api import httpbody_pb2
 from google.protobuf import json_format
 from tradeul.v1 import access_pb2, external_auth_pb2
 
 from services.access import metrics
 from services.access.core import AUTHORIZATION, KEY_HEADER, TICKET_HEADER, TICKET_SECONDS, AccessControl, Verdict
 from services.access.tokens import METADATA, NAME_PREFIX, Tokens
+from services.kit.rpc.json_body import read_json
 from services.kit.rpc.observed_rpcs import status_of
 from services.kit.runtime.clock import NS_PER_SECOND, monotonic, wall_ns
 
@@ -126,3 +128,6 @@ class AccessServicer:
         ticket = access_pb2.Ticket(ticket=self._control.new_ticket(str(metadata.get(NAME_HEADER, "")), monotonic()))
         ticket.expire_time.FromNanoseconds(wall_ns() + int(TICKET_SECONDS) * NS_PER_SECOND)
         return ticket
+
+    async def CreateTicketFromJson(self, body: httpbody_pb2.HttpBody, context: Context) -> access_pb2.Ticket:
+        return await self.CreateTicket(read_json(body, access_pb2.CreateTicketRequest()), context)

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final, cast
 
 import grpc.aio
+from google.api import httpbody_pb2
 from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.lists.field_selection import FieldSelection, SelectedMessages, selected_fields
+from services.kit.rpc.json_body import read_json
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, serve, write_all
 from services.kit.rpc.wire import timestamp
@@ -80,8 +82,8 @@ class ScannerServicer:
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
         return await self._query(request, self._core.query)
 
-    async def QueryScanJson(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return await self._query(request, self._core.query_body)
+    async def QueryScanFromJson(self, body: httpbody_pb2.HttpBody, _: Context) -> bytes:
+        return await self._query(read_json(body, scanner_pb2.QueryScanRequest()), self._core.query_body)
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol), selected_fields(request.fields))

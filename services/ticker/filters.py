@@ -9,6 +9,7 @@ from google.protobuf import json_format, struct_pb2
 from tradeul.v1 import filters_pb2
 
 from services.kit.lists.scan_filters import ScanFilterError, scan_filter
+from services.kit.rpc.json_body import read_json
 from services.kit.runtime.errors import (
     FILTER_EXISTS,
     INVALID_FILTER,
@@ -43,7 +44,6 @@ def checked_name(name: str) -> str:
 
 def new_filter(request: filters_pb2.CreateFilterRequest) -> FilterValues:
     """The filter that a request creates; raises INVALID_FILTER naming the wrong parameters."""
-    # The gateway drops unknown fields: a misspelt one must not make an empty filter.
     if not request.HasField("parameters"):
         raise INVALID_REQUEST.error("expected parameters, was none", field="parameters")
     return _checked(
@@ -54,6 +54,17 @@ def new_filter(request: filters_pb2.CreateFilterRequest) -> FilterValues:
             {name: value for name, value in plain(request.parameters).items() if value is not None},
         ),
     )
+
+
+def update_request(request: filters_pb2.UpdateFilterFromJsonRequest) -> filters_pb2.UpdateFilterRequest:
+    """The request of a path's name and a body, which may repeat the name; raises INVALID_REQUEST."""
+    update = read_json(request.body, filters_pb2.UpdateFilterRequest())
+    if update.name and update.name != request.name:
+        raise INVALID_REQUEST.error(
+            f"expected the name {request.name[:80]!r} of the path, was {update.name[:80]!r}", field="name"
+        )
+    update.name = request.name
+    return update
 
 
 def changed_filter(request: filters_pb2.UpdateFilterRequest, now: FilterValues) -> FilterValues:

@@ -4,14 +4,16 @@ from collections.abc import Collection
 from typing import Any
 
 import grpc.aio
+from google.api import httpbody_pb2
 from tradeul.v1 import filters_pb2, ticker_pb2, ticker_row_pb2
 
 from services.kit.lists.field_selection import selected_fields
+from services.kit.rpc.json_body import read_json
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.errors import UNKNOWN_LIST
 from services.ticker import requests
 from services.ticker.core import bars_of, scan_results_of
-from services.ticker.filters import FilterStore, changed_filter, checked_name, message_of, new_filter
+from services.ticker.filters import FilterStore, changed_filter, checked_name, message_of, new_filter, update_request
 from services.ticker.scanner_client import ScannerClient
 from services.ticker.store import TickerStore
 from services.ticker.tickers import Tickers
@@ -89,9 +91,17 @@ class FiltersServicer:
         name = checked_name(request.name)
         return message_of(await self._store.create(name, new_filter(request)))
 
+    async def CreateFilterFromJson(self, body: httpbody_pb2.HttpBody, context: Context) -> filters_pb2.ScannerFilter:
+        return await self.CreateFilter(read_json(body, filters_pb2.CreateFilterRequest()), context)
+
     async def UpdateFilter(self, request: filters_pb2.UpdateFilterRequest, _: Context) -> filters_pb2.ScannerFilter:
         name = checked_name(request.name)
         return message_of(await self._store.update(name, lambda now: changed_filter(request, now)))
+
+    async def UpdateFilterFromJson(
+        self, request: filters_pb2.UpdateFilterFromJsonRequest, context: Context
+    ) -> filters_pb2.ScannerFilter:
+        return await self.UpdateFilter(update_request(request), context)
 
     async def DeleteFilter(
         self, request: filters_pb2.DeleteFilterRequest, _: Context

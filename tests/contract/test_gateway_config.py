@@ -10,7 +10,8 @@ from google.protobuf import descriptor_pb2
 from google.rpc import code_pb2
 
 from services.cli.local.certificates import certificate_resource
-from services.cli.local.gateway import allowed_hosts, certificate_path, envoy_program, methods_by_path, render_gateway
+from services.cli.local.gateway import allowed_hosts, certificate_path, envoy_program, render_gateway
+from services.cli.local.rest_routes import methods_by_path
 from services.kit.runtime.errors import CATALOGUE, SettingsError
 from services.kit.runtime.packaged import GATEWAY_TEMPLATE
 from services.kit.runtime.settings import Settings

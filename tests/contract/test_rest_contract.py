@@ -160,6 +160,29 @@ async def test_relative_volume(gateway: httpx.AsyncClient) -> None:
     await refused(gateway, "/api/v1/rvol/NOSUCH", 404)
 
 
+async def test_scanner_filters(gateway: httpx.AsyncClient) -> None:
+    new = {"name": "rest_contract", "enabled": False, "parameters": {"min_price": 2}}
+    created = await gateway.post("/api/v1/filters", json=new)
+    assert (created.status_code, created.json()["priority"]) == (200, 100)
+    path = "/api/v1/filters/rest_contract"
+    patched = await gateway.patch(
+        path, json={"name": "rest_contract", "parameters": {"min_price": None, "max_price": 9}}
+    )
+    assert (patched.status_code, patched.json()["parameters"]) == (200, {"max_price": 9})
+    for wrong, words in (
+        ({"enable": True}, "'enabled'"),
+        ({"name": "other"}, "of the path"),
+        ({"priority": 1.5}, "priority"),
+    ):
+        answer = await gateway.patch(path, json=wrong)
+        assert answer.status_code == 400, answer.text
+        assert words in answer.json()["message"]
+    answer = await gateway.post("/api/v1/filters", json={**new, "name": "x", "parameter": {}})
+    assert "'parameters'" in answer.json()["message"]
+    assert (await gateway.delete(path)).json() == {}
+    await refused(gateway, path, 404)
+
+
 @pytest.mark.parametrize("path", ["/api/v1/scanner/filtered", "/api/session/current", "/health", "/api/v1/ticker/AAPL"])
 async def test_unknown_parameters_and_routes(gateway: httpx.AsyncClient, path: str) -> None:
     await refused(gateway, f"{path}?colour=red", 400)

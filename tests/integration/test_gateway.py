@@ -326,14 +326,29 @@ async def test_selected_fields(behind: Behind, gateway: Gateway) -> None:
         ("/api/v1/scanner/scans:watch?filter=prize>1", 400, errors.INVALID_FILTER, "price"),
         ("/api/v1/scanner/lists/winners?fields=rvoll", 400, errors.INVALID_FIELDS, "'rvol'"),
         ("/api/v1/scanner/lists/winners:watch?fields=price,,rvol", 400, errors.INVALID_FIELDS, "''"),
-        ("/api/v1/scanner/lists/winners?limit=many", 400, errors.INVALID_REQUEST, "limit"),
-        ("/api/v1/scanner/lists/winners?limit=-1", 400, errors.INVALID_REQUEST, "limit"),
+        (
+            "/api/v1/scanner/lists/winners?limit=many",
+            400,
+            errors.INVALID_REQUEST,
+            "limit: expected a whole number of 0",
+        ),
+        ("/api/v1/scanner/lists/winners?limit=-1", 400, errors.INVALID_REQUEST, "limit: expected a whole number of 0"),
+        ("/api/v1/scanner/lists/winners?limit=4294967296", 400, errors.INVALID_REQUEST, 'was "4294967296"'),
+        ("/api/v1/scanner/lists/winners?limit", 400, errors.INVALID_REQUEST, 'was ""'),
+        ("/api/v1/scanner/lists/winners?limit=1&limit=2", 400, errors.INVALID_REQUEST, "limit: expected one value"),
+        ("/api/v1/scanner/lists/winners?limti=2", 400, errors.INVALID_REQUEST, '"limti"; the nearest is "limit"'),
+        ("/api/v1/scanner/lists/winners?list=losers", 400, errors.INVALID_REQUEST, 'no parameter "list"'),
+        ("/api/v1/scanner/lists/winners?limit.x=2", 400, errors.INVALID_REQUEST, 'no parameter "limit.x"'),
+        ("/api/v1/scanner/lists/?limit=2", 400, errors.INVALID_REQUEST, "this route has none"),
+        ("/api/v1/scanner/gappers?min_gap=0x10", 400, errors.INVALID_REQUEST, "min_gap: expected a number"),
+        ("/api/v1/scanner/gappers?m%C3%A9" + "%C3%A9" * 60, 400, errors.INVALID_REQUEST, "é..."),
+        ("/api/v1/ticker/%00", 400, errors.INVALID_REQUEST, "path_normalization_failed"),
         ("/api/v1/scanner/lists/winners?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
         ("/api/v1/scanner/lists/winners:watch?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
         ("/api/session/current?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
         ("/health?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
         ("/api/v1/nothing", 404, errors.UNKNOWN_ROUTE, "GET /api/v1/nothing"),
-        ("/", 404, errors.UNKNOWN_ROUTE, "GET /"),
+        ("/nothing", 404, errors.UNKNOWN_ROUTE, "GET /nothing"),
         ("/api/v1/scanner/scans:query", 405, errors.METHOD_NOT_ALLOWED, "GET is not a method of"),
     ],
 )
@@ -342,10 +357,61 @@ async def test_wrong_requests(gateway: Gateway, path: str, status: int, reason: 
     assert words in body["message"]
 
 
-@pytest.mark.parametrize("content", [b'{"filter": ', b"[1]", b'{"filter": 3}', b"\xff\xfe", b'{"limit": -1}'])
-async def test_wrong_bodies(gateway: Gateway, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"filter": ', "expected JSON in the body"),
+        (b"[1]", "expected a JSON object in the body, was [1]"),
+        (b'{"filter": 3}', "filter: expected a text, was 3"),
+        (b"\xff\xfe", "expected JSON in the body"),
+        (b'{"limit": -1}', "limit: expected a whole number"),
+        (b'{"fliter": "price > 1"}', "'fliter'; the nearest is 'filter'"),
+    ],
+)
+async def test_wrong_bodies(gateway: Gateway, content: bytes, words: str) -> None:
     answer = await gateway.client.post("/api/v1/scanner/scans:query", content=content, headers=JSON)
-    check_error(answer, 400, errors.INVALID_REQUEST)
+    assert words in check_error(answer, 400, errors.INVALID_REQUEST)["message"]
+    in_query = await gateway.client.post("/api/v1/scanner/scans:query?limit=3", json={})
+    assert "this route has none" in check_error(in_query, 400, errors.INVALID_REQUEST)["message"]
+
+
+async def test_both_spellings_of_a_parameter(gateway: Gateway) -> None:
+    """As protobuf's JSON mapping has it, and as some clients send it."""
+    for name in ("min_gap", "minGap", "min%5Fgap"):
+        assert (await gateway.client.get(f"/api/v1/scanner/gappers?{name}=1e3&limit=5")).json()["count"] == 0
+
+
+async def test_rest_shows_nothing_of_grpc(gateway: Gateway) -> None:
+    answers = [
+        await gateway.client.get(path) for path in ("/health", "/api/v1/scanner/status", "/api/v1/scanner/lists/x")
+    ]
+    answers.append(await gateway.client.post("/api/v1/scanner/scans:query", json={"limit": 1}))
+    assert not [name for answer in answers for name in answer.headers if name.startswith("grpc")]
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("GET / HTTP/1.0", (), 426),
+        ("GET /health HTTP/1.1", (), 400),
+        ("GET /health HTTP/1.1", ("host: localhost", "x_y: 1"), 400),
+        ("GET /health HTTP/1.1", ("host: localhost", "content-length: x"), 400),
+        ("NONSENSE", (), 400),
+        ("FOO /health HTTP/1.1", ("host: localhost",), 400),
+    ],
+)
+async def test_what_is_no_http_has_a_message(
+    gateway: Gateway, request_line: str, headers: tuple[str, ...], status: int
+) -> None:
+    host, _, port = gateway.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write("\r\n".join((request_line, *headers, "", "")).encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert int(head.split()[1]) == status
+    assert json.loads(body)["message"].startswith("expected ")
+    assert json.loads(body)["details"][0]["reason"] == "INVALID_REQUEST"
 
 
 async def test_too_large_requests(gateway: Gateway) -> None:
@@ -434,7 +500,10 @@ async def test_browsers_of_this_machine_may_ask(gateway: Gateway, path: str) -> 
 
 
 async def test_browsers_can_read_answers_and_refusals(gateway: Gateway) -> None:
-    for path in ("/api/session/current", "/api/v1/scanner/lists/gapers_up", "/api/v1/nothing"):
+    for path in (
+        *("/api/session/current", "/api/v1/scanner/lists/gapers_up", "/api/v1/nothing"),
+        *("/api/v1/scanner/lists/winners?limti=1", "/api/v1/scanner/lists/%ff", "/api/v1/scanner/gappers?min_gap=x"),
+    ):
         answer = await gateway.client.get(path, headers={"origin": ORIGIN})
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert answer.headers["cache-control"] == "no-store"
@@ -574,6 +643,10 @@ async def test_head_of_a_stream_is_no_stream(gateway: Gateway, path: str) -> Non
     head = await gateway.client.head(path)
     assert (head.status_code, head.headers["content-type"], head.content) == (200, "text/event-stream", b"")
     check_error(await gateway.client.get("/api/v1/nothing"), 404, errors.UNKNOWN_ROUTE)
+    for list_name, status in (("filtered", 200), ("%66iltered", 200), ("gapers_up", 404)):
+        head = await gateway.client.head(f"/api/v1/scanner/lists/{list_name}:watch")
+        assert (head.status_code, head.content) == (status, b"")
+    assert (await gateway.client.head(f"{path}?colour=red")).status_code == 400
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "br"])

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/access.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\"\x15\n\x13\x43reateTicketRequest\"I\n\x06Ticket\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2t\n\rAccessService\x12\x63\n\x0c\x43reateTicket\x12\x1f.tradeul.v1.CreateTicketRequest\x1a\x12.tradeul.v1.Ticket\"\x1e\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/tickets:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/access.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\"\x15\n\x13\x43reateTicketRequest\"I\n\x06Ticket\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbc\x01\n\rAccessService\x12I\n\x0c\x43reateTicket\x12\x1f.tradeul.v1.CreateTicketRequest\x1a\x12.tradeul.v1.Ticket\"\x04\xf8\x8c\x19\x02\x12`\n\x14\x43reateTicketFromJson\x12\x14.google.api.HttpBody\x1a\x12.tradeul.v1.Ticket\"\x1e\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/tickets:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +36,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.access_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['CreateTicket']._loaded_options = None
-  _globals['_ACCESSSERVICE'].methods_by_name['CreateTicket']._serialized_options = b'\370\214\031\002\202\323\344\223\002\024\"\017/api/v1/tickets:\001*'
-  _globals['_CREATETICKETREQUEST']._serialized_start=127
-  _globals['_CREATETICKETREQUEST']._serialized_end=148
-  _globals['_TICKET']._serialized_start=150
-  _globals['_TICKET']._serialized_end=223
-  _globals['_ACCESSSERVICE']._serialized_start=225
-  _globals['_ACCESSSERVICE']._serialized_end=341
+  _globals['_ACCESSSERVICE'].methods_by_name['CreateTicket']._serialized_options = b'\370\214\031\002'
+  _globals['_ACCESSSERVICE'].methods_by_name['CreateTicketFromJson']._loaded_options = None
+  _globals['_ACCESSSERVICE'].methods_by_name['CreateTicketFromJson']._serialized_options = b'\370\214\031\002\202\323\344\223\002\024\"\017/api/v1/tickets:\001*'
+  _globals['_CREATETICKETREQUEST']._serialized_start=154
+  _globals['_CREATETICKETREQUEST']._serialized_end=175
+  _globals['_TICKET']._serialized_start=177
+  _globals['_TICKET']._serialized_end=250
+  _globals['_ACCESSSERVICE']._serialized_start=253
+  _globals['_ACCESSSERVICE']._serialized_end=441
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from tradeul.v1 import access_pb2 as tradeul_dot_v1_dot_access__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -39,6 +40,11 @@ class AccessServiceStub:
                 request_serializer=tradeul_dot_v1_dot_access__pb2.CreateTicketRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_access__pb2.Ticket.FromString,
                 _registered_method=True)
+        self.CreateTicketFromJson = channel.unary_unary(
+                '/tradeul.v1.AccessService/CreateTicketFromJson',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_access__pb2.Ticket.FromString,
+                _registered_method=True)
 
 
 class AccessServiceServicer:
@@ -54,12 +60,24 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTicketFromJson(self, request, context):
+        """CreateTicket with its request as JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccessServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'CreateTicket': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTicket,
                     request_deserializer=tradeul_dot_v1_dot_access__pb2.CreateTicketRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_access__pb2.Ticket.SerializeToString,
+            ),
+            'CreateTicketFromJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTicketFromJson,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=tradeul_dot_v1_dot_access__pb2.Ticket.SerializeToString,
             ),
     }
@@ -89,6 +107,33 @@ class AccessService:
             target,
             '/tradeul.v1.AccessService/CreateTicket',
             tradeul_dot_v1_dot_access__pb2.CreateTicketRequest.SerializeToString,
+            tradeul_dot_v1_dot_access__pb2.Ticket.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTicketFromJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.AccessService/CreateTicketFromJson',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             tradeul_dot_v1_dot_access__pb2.Ticket.FromString,
             options,
             channel_credentials,

@@ -6,6 +6,7 @@ a header. This service is reachable only where keys are required.
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from tradeul.v1 import access_pb2 as _access_pb2
 import abc as _abc_1
@@ -39,6 +40,8 @@ class AccessServiceStub:
     request, and the ticket as the query parameter `ticket` of the URL that opens the
     stream. It opens one stream, which needs no more than the right to read.
     """
+    CreateTicketFromJson: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _access_pb2.Ticket]
+    """CreateTicket with its request as JSON."""
 
 @_typing.type_check_only
 class AccessServiceAsyncStub(AccessServiceStub):
@@ -49,6 +52,8 @@ class AccessServiceAsyncStub(AccessServiceStub):
     request, and the ticket as the query parameter `ticket` of the URL that opens the
     stream. It opens one stream, which needs no more than the right to read.
     """
+    CreateTicketFromJson: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _access_pb2.Ticket]  # type: ignore[assignment]
+    """CreateTicket with its request as JSON."""
 
 class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -62,5 +67,13 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         request, and the ticket as the query parameter `ticket` of the URL that opens the
         stream. It opens one stream, which needs no more than the right to read.
         """
+
+    @_abc_1.abstractmethod
+    def CreateTicketFromJson(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_pb2.Ticket, _abc.Awaitable[_access_pb2.Ticket]]:
+        """CreateTicket with its request as JSON."""
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/filters.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\"\x9d\x01\n\rScannerFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x10\n\x08priority\x18\x03 \x01(\x05\x12+\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12ListFiltersRequest\"P\n\x13ListFiltersResponse\x12*\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x19.tradeul.v1.ScannerFilter\x12\r\n\x05\x63ount\x18\x02 \x01(\r\" \n\x10GetFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x96\x01\n\x13\x43reateFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12+\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\n\n\x08_enabledB\x0b\n\t_priority\"\x96\x01\n\x13UpdateFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12+\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\n\n\x08_enabledB\x0b\n\t_priority\"#\n\x13\x44\x65leteFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteFilterResponse2\xbd\x04\n\x0e\x46iltersService\x12k\n\x0bListFilters\x12\x1e.tradeul.v1.ListFiltersRequest\x1a\x1f.tradeul.v1.ListFiltersResponse\"\x1b\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/filters\x12h\n\tGetFilter\x12\x1c.tradeul.v1.GetFilterRequest\x1a\x19.tradeul.v1.ScannerFilter\"\"\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/filters/{name}\x12j\n\x0c\x43reateFilter\x12\x1f.tradeul.v1.CreateFilterRequest\x1a\x19.tradeul.v1.ScannerFilter\"\x1e\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/filters:\x01*\x12q\n\x0cUpdateFilter\x12\x1f.tradeul.v1.UpdateFilterRequest\x1a\x19.tradeul.v1.ScannerFilter\"%\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x1b\x32\x16/api/v1/filters/{name}:\x01*\x12u\n\x0c\x44\x65leteFilter\x12\x1f.tradeul.v1.DeleteFilterRequest\x1a .tradeul.v1.DeleteFilterResponse\"\"\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x18*\x16/api/v1/filters/{name}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/filters.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\"\x9d\x01\n\rScannerFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x10\n\x08priority\x18\x03 \x01(\x05\x12+\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12.\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x14\n\x12ListFiltersRequest\"P\n\x13ListFiltersResponse\x12*\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x19.tradeul.v1.ScannerFilter\x12\r\n\x05\x63ount\x18\x02 \x01(\r\" \n\x10GetFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x96\x01\n\x13\x43reateFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12+\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\n\n\x08_enabledB\x0b\n\t_priority\"\x96\x01\n\x13UpdateFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x15\n\x08priority\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12+\n\nparameters\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\n\n\x08_enabledB\x0b\n\t_priority\"O\n\x1bUpdateFilterFromJsonRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"#\n\x13\x44\x65leteFilterRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteFilterResponse2\xf2\x05\n\x0e\x46iltersService\x12k\n\x0bListFilters\x12\x1e.tradeul.v1.ListFiltersRequest\x1a\x1f.tradeul.v1.ListFiltersResponse\"\x1b\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/filters\x12h\n\tGetFilter\x12\x1c.tradeul.v1.GetFilterRequest\x1a\x19.tradeul.v1.ScannerFilter\"\"\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/filters/{name}\x12P\n\x0c\x43reateFilter\x12\x1f.tradeul.v1.CreateFilterRequest\x1a\x19.tradeul.v1.ScannerFilter\"\x04\xf8\x8c\x19\x03\x12g\n\x14\x43reateFilterFromJson\x12\x14.google.api.HttpBody\x1a\x19.tradeul.v1.ScannerFilter\"\x1e\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/filters:\x01*\x12P\n\x0cUpdateFilter\x12\x1f.tradeul.v1.UpdateFilterRequest\x1a\x19.tradeul.v1.ScannerFilter\"\x04\xf8\x8c\x19\x03\x12\x84\x01\n\x14UpdateFilterFromJson\x12\'.tradeul.v1.UpdateFilterFromJsonRequest\x1a\x19.tradeul.v1.ScannerFilter\"(\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x1e\x32\x16/api/v1/filters/{name}:\x04\x62ody\x12u\n\x0c\x44\x65leteFilter\x12\x1f.tradeul.v1.DeleteFilterRequest\x1a .tradeul.v1.DeleteFilterResponse\"\"\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x18*\x16/api/v1/filters/{name}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,27 +41,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILTERSSERVICE'].methods_by_name['GetFilter']._loaded_options = None
   _globals['_FILTERSSERVICE'].methods_by_name['GetFilter']._serialized_options = b'\370\214\031\002\202\323\344\223\002\030\022\026/api/v1/filters/{name}'
   _globals['_FILTERSSERVICE'].methods_by_name['CreateFilter']._loaded_options = None
-  _globals['_FILTERSSERVICE'].methods_by_name['CreateFilter']._serialized_options = b'\370\214\031\003\202\323\344\223\002\024\"\017/api/v1/filters:\001*'
+  _globals['_FILTERSSERVICE'].methods_by_name['CreateFilter']._serialized_options = b'\370\214\031\003'
+  _globals['_FILTERSSERVICE'].methods_by_name['CreateFilterFromJson']._loaded_options = None
+  _globals['_FILTERSSERVICE'].methods_by_name['CreateFilterFromJson']._serialized_options = b'\370\214\031\003\202\323\344\223\002\024\"\017/api/v1/filters:\001*'
   _globals['_FILTERSSERVICE'].methods_by_name['UpdateFilter']._loaded_options = None
-  _globals['_FILTERSSERVICE'].methods_by_name['UpdateFilter']._serialized_options = b'\370\214\031\003\202\323\344\223\002\0332\026/api/v1/filters/{name}:\001*'
+  _globals['_FILTERSSERVICE'].methods_by_name['UpdateFilter']._serialized_options = b'\370\214\031\003'
+  _globals['_FILTERSSERVICE'].methods_by_name['UpdateFilterFromJson']._loaded_options = None
+  _globals['_FILTERSSERVICE'].methods_by_name['UpdateFilterFromJson']._serialized_options = b'\370\214\031\003\202\323\344\223\002\0362\026/api/v1/filters/{name}:\004body'
   _globals['_FILTERSSERVICE'].methods_by_name['DeleteFilter']._loaded_options = None
   _globals['_FILTERSSERVICE'].methods_by_name['DeleteFilter']._serialized_options = b'\370\214\031\003\202\323\344\223\002\030*\026/api/v1/filters/{name}'
-  _globals['_SCANNERFILTER']._serialized_start=159
-  _globals['_SCANNERFILTER']._serialized_end=316
-  _globals['_LISTFILTERSREQUEST']._serialized_start=318
-  _globals['_LISTFILTERSREQUEST']._serialized_end=338
-  _globals['_LISTFILTERSRESPONSE']._serialized_start=340
-  _globals['_LISTFILTERSRESPONSE']._serialized_end=420
-  _globals['_GETFILTERREQUEST']._serialized_start=422
-  _globals['_GETFILTERREQUEST']._serialized_end=454
-  _globals['_CREATEFILTERREQUEST']._serialized_start=457
-  _globals['_CREATEFILTERREQUEST']._serialized_end=607
-  _globals['_UPDATEFILTERREQUEST']._serialized_start=610
-  _globals['_UPDATEFILTERREQUEST']._serialized_end=760
-  _globals['_DELETEFILTERREQUEST']._serialized_start=762
-  _globals['_DELETEFILTERREQUEST']._serialized_end=797
-  _globals['_DELETEFILTERRESPONSE']._serialized_start=799
-  _globals['_DELETEFILTERRESPONSE']._serialized_end=821
-  _globals['_FILTERSSERVICE']._serialized_start=824
-  _globals['_FILTERSSERVICE']._serialized_end=1397
+  _globals['_SCANNERFILTER']._serialized_start=186
+  _globals['_SCANNERFILTER']._serialized_end=343
+  _globals['_LISTFILTERSREQUEST']._serialized_start=345
+  _globals['_LISTFILTERSREQUEST']._serialized_end=365
+  _globals['_LISTFILTERSRESPONSE']._serialized_start=367
+  _globals['_LISTFILTERSRESPONSE']._serialized_end=447
+  _globals['_GETFILTERREQUEST']._serialized_start=449
+  _globals['_GETFILTERREQUEST']._serialized_end=481
+  _globals['_CREATEFILTERREQUEST']._serialized_start=484
+  _globals['_CREATEFILTERREQUEST']._serialized_end=634
+  _globals['_UPDATEFILTERREQUEST']._serialized_start=637
+  _globals['_UPDATEFILTERREQUEST']._serialized_end=787
+  _globals['_UPDATEFILTERFROMJSONREQUEST']._serialized_start=789
+  _globals['_UPDATEFILTERFROMJSONREQUEST']._serialized_end=868
+  _globals['_DELETEFILTERREQUEST']._serialized_start=870
+  _globals['_DELETEFILTERREQUEST']._serialized_end=905
+  _globals['_DELETEFILTERRESPONSE']._serialized_start=907
+  _globals['_DELETEFILTERRESPONSE']._serialized_end=929
+  _globals['_FILTERSSERVICE']._serialized_start=932
+  _globals['_FILTERSSERVICE']._serialized_end=1686
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ addition to the list's own. Changes take effect in all replicas while they run.
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
@@ -206,6 +207,32 @@ class UpdateFilterRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
 Global___UpdateFilterRequest: _TypeAlias = UpdateFilterRequest  # noqa: Y015
+
+@_typing.final
+class UpdateFilterFromJsonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the filter."""
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """The other fields of UpdateFilterRequest."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFilterFromJsonRequest: _TypeAlias = UpdateFilterFromJsonRequest  # noqa: Y015
 
 @_typing.final
 class DeleteFilterRequest(_message.Message):

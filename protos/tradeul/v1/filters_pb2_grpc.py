@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from tradeul.v1 import filters_pb2 as tradeul_dot_v1_dot_filters__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -49,9 +50,19 @@ class FiltersServiceStub:
                 request_serializer=tradeul_dot_v1_dot_filters__pb2.CreateFilterRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.FromString,
                 _registered_method=True)
+        self.CreateFilterFromJson = channel.unary_unary(
+                '/tradeul.v1.FiltersService/CreateFilterFromJson',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.FromString,
+                _registered_method=True)
         self.UpdateFilter = channel.unary_unary(
                 '/tradeul.v1.FiltersService/UpdateFilter',
                 request_serializer=tradeul_dot_v1_dot_filters__pb2.UpdateFilterRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.FromString,
+                _registered_method=True)
+        self.UpdateFilterFromJson = channel.unary_unary(
+                '/tradeul.v1.FiltersService/UpdateFilterFromJson',
+                request_serializer=tradeul_dot_v1_dot_filters__pb2.UpdateFilterFromJsonRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.FromString,
                 _registered_method=True)
         self.DeleteFilter = channel.unary_unary(
@@ -85,8 +96,22 @@ class FiltersServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateFilterFromJson(self, request, context):
+        """CreateFilter with its request as JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateFilter(self, request, context):
         """Updates the given fields of a scanner filter and leaves the others unchanged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateFilterFromJson(self, request, context):
+        """UpdateFilter with its request as JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,9 +142,19 @@ def add_FiltersServiceServicer_to_server(servicer, server):
                     request_deserializer=tradeul_dot_v1_dot_filters__pb2.CreateFilterRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.SerializeToString,
             ),
+            'CreateFilterFromJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateFilterFromJson,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.SerializeToString,
+            ),
             'UpdateFilter': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateFilter,
                     request_deserializer=tradeul_dot_v1_dot_filters__pb2.UpdateFilterRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.SerializeToString,
+            ),
+            'UpdateFilterFromJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateFilterFromJson,
+                    request_deserializer=tradeul_dot_v1_dot_filters__pb2.UpdateFilterFromJsonRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_filters__pb2.ScannerFilter.SerializeToString,
             ),
             'DeleteFilter': grpc.unary_unary_rpc_method_handler(
@@ -220,6 +255,33 @@ class FiltersService:
             _registered_method=True)
 
     @staticmethod
+    def CreateFilterFromJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.FiltersService/CreateFilterFromJson',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            tradeul_dot_v1_dot_filters__pb2.ScannerFilter.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def UpdateFilter(request,
             target,
             options=(),
@@ -235,6 +297,33 @@ class FiltersService:
             target,
             '/tradeul.v1.FiltersService/UpdateFilter',
             tradeul_dot_v1_dot_filters__pb2.UpdateFilterRequest.SerializeToString,
+            tradeul_dot_v1_dot_filters__pb2.ScannerFilter.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateFilterFromJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.FiltersService/UpdateFilterFromJson',
+            tradeul_dot_v1_dot_filters__pb2.UpdateFilterFromJsonRequest.SerializeToString,
             tradeul_dot_v1_dot_filters__pb2.ScannerFilter.FromString,
             options,
             channel_credentials,

@@ -6,6 +6,7 @@ addition to the list's own. Changes take effect in all replicas while they run.
 """
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from tradeul.v1 import filters_pb2 as _filters_pb2
 import abc as _abc_1
@@ -39,8 +40,12 @@ class FiltersServiceStub:
     """Returns one scanner filter."""
     CreateFilter: _grpc.UnaryUnaryMultiCallable[_filters_pb2.CreateFilterRequest, _filters_pb2.ScannerFilter]
     """Creates a scanner filter. Fails with ALREADY_EXISTS if the name is taken."""
+    CreateFilterFromJson: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _filters_pb2.ScannerFilter]
+    """CreateFilter with its request as JSON."""
     UpdateFilter: _grpc.UnaryUnaryMultiCallable[_filters_pb2.UpdateFilterRequest, _filters_pb2.ScannerFilter]
     """Updates the given fields of a scanner filter and leaves the others unchanged."""
+    UpdateFilterFromJson: _grpc.UnaryUnaryMultiCallable[_filters_pb2.UpdateFilterFromJsonRequest, _filters_pb2.ScannerFilter]
+    """UpdateFilter with its request as JSON."""
     DeleteFilter: _grpc.UnaryUnaryMultiCallable[_filters_pb2.DeleteFilterRequest, _filters_pb2.DeleteFilterResponse]
     """Deletes a scanner filter."""
 
@@ -53,8 +58,12 @@ class FiltersServiceAsyncStub(FiltersServiceStub):
     """Returns one scanner filter."""
     CreateFilter: _aio.UnaryUnaryMultiCallable[_filters_pb2.CreateFilterRequest, _filters_pb2.ScannerFilter]  # type: ignore[assignment]
     """Creates a scanner filter. Fails with ALREADY_EXISTS if the name is taken."""
+    CreateFilterFromJson: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _filters_pb2.ScannerFilter]  # type: ignore[assignment]
+    """CreateFilter with its request as JSON."""
     UpdateFilter: _aio.UnaryUnaryMultiCallable[_filters_pb2.UpdateFilterRequest, _filters_pb2.ScannerFilter]  # type: ignore[assignment]
     """Updates the given fields of a scanner filter and leaves the others unchanged."""
+    UpdateFilterFromJson: _aio.UnaryUnaryMultiCallable[_filters_pb2.UpdateFilterFromJsonRequest, _filters_pb2.ScannerFilter]  # type: ignore[assignment]
+    """UpdateFilter with its request as JSON."""
     DeleteFilter: _aio.UnaryUnaryMultiCallable[_filters_pb2.DeleteFilterRequest, _filters_pb2.DeleteFilterResponse]  # type: ignore[assignment]
     """Deletes a scanner filter."""
 
@@ -84,12 +93,28 @@ class FiltersServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a scanner filter. Fails with ALREADY_EXISTS if the name is taken."""
 
     @_abc_1.abstractmethod
+    def CreateFilterFromJson(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_filters_pb2.ScannerFilter, _abc.Awaitable[_filters_pb2.ScannerFilter]]:
+        """CreateFilter with its request as JSON."""
+
+    @_abc_1.abstractmethod
     def UpdateFilter(
         self,
         request: _filters_pb2.UpdateFilterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_filters_pb2.ScannerFilter, _abc.Awaitable[_filters_pb2.ScannerFilter]]:
         """Updates the given fields of a scanner filter and leaves the others unchanged."""
+
+    @_abc_1.abstractmethod
+    def UpdateFilterFromJson(
+        self,
+        request: _filters_pb2.UpdateFilterFromJsonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_filters_pb2.ScannerFilter, _abc.Awaitable[_filters_pb2.ScannerFilter]]:
+        """UpdateFilter with its request as JSON."""
 
     @_abc_1.abstractmethod
     def DeleteFilter(

@@ -91,9 +91,9 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.RankedList.FromString,
                 _registered_method=True)
-        self.QueryScanJson = channel.unary_unary(
-                '/tradeul.v1.ScannerService/QueryScanJson',
-                request_serializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.SerializeToString,
+        self.QueryScanFromJson = channel.unary_unary(
+                '/tradeul.v1.ScannerService/QueryScanFromJson',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.WatchScan = channel.unary_stream(
@@ -212,8 +212,10 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def QueryScanJson(self, request, context):
-        """QueryScan as JSON.
+    def QueryScanFromJson(self, request, context):
+        """QueryScan with its request and its response as JSON. The gateway calls the
+        `...FromJson` methods for REST, so that the service names unknown fields of a
+        body, which the gateway would drop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -320,9 +322,9 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.RankedList.SerializeToString,
             ),
-            'QueryScanJson': grpc.unary_unary_rpc_method_handler(
-                    servicer.QueryScanJson,
-                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.FromString,
+            'QueryScanFromJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryScanFromJson,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'WatchScan': grpc.unary_stream_rpc_method_handler(
@@ -664,7 +666,7 @@ class ScannerService:
             _registered_method=True)
 
     @staticmethod
-    def QueryScanJson(request,
+    def QueryScanFromJson(request,
             target,
             options=(),
             channel_credentials=None,
@@ -677,8 +679,8 @@ class ScannerService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/tradeul.v1.ScannerService/QueryScanJson',
-            tradeul_dot_v1_dot_scanner__pb2.QueryScanRequest.SerializeToString,
+            '/tradeul.v1.ScannerService/QueryScanFromJson',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,

@@ -62,8 +62,11 @@ class ScannerServiceStub:
     """GetFiltered as JSON."""
     QueryScan: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _scanner_pb2.RankedList]
     """Returns the current rows of a custom scan."""
-    QueryScanJson: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _httpbody_pb2.HttpBody]
-    """QueryScan as JSON."""
+    QueryScanFromJson: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """QueryScan with its request and its response as JSON. The gateway calls the
+    `...FromJson` methods for REST, so that the service names unknown fields of a
+    body, which the gateway would drop.
+    """
     WatchScan: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]
     """Streams a custom scan: a snapshot, then its changes."""
     WatchScanEvents: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _httpbody_pb2.HttpBody]
@@ -111,8 +114,11 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """GetFiltered as JSON."""
     QueryScan: _aio.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _scanner_pb2.RankedList]  # type: ignore[assignment]
     """Returns the current rows of a custom scan."""
-    QueryScanJson: _aio.UnaryUnaryMultiCallable[_scanner_pb2.QueryScanRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """QueryScan as JSON."""
+    QueryScanFromJson: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """QueryScan with its request and its response as JSON. The gateway calls the
+    `...FromJson` methods for REST, so that the service names unknown fields of a
+    body, which the gateway would drop.
+    """
     WatchScan: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """Streams a custom scan: a snapshot, then its changes."""
     WatchScanEvents: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -225,12 +231,15 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the current rows of a custom scan."""
 
     @_abc_1.abstractmethod
-    def QueryScanJson(
+    def QueryScanFromJson(
         self,
-        request: _scanner_pb2.QueryScanRequest,
+        request: _httpbody_pb2.HttpBody,
         context: _ServicerContext,
     ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
-        """QueryScan as JSON."""
+        """QueryScan with its request and its response as JSON. The gateway calls the
+        `...FromJson` methods for REST, so that the service names unknown fields of a
+        body, which the gateway would drop.
+        """
 
     @_abc_1.abstractmethod
     def WatchScan(

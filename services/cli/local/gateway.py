@@ -13,7 +13,8 @@ from typing import Any, Final
 from services.cli.local.certificates import certificate_resource, check_certificate
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
-from services.cli.local.site import TRANSCODER, site_routes
+from services.cli.local.rest_routes import method_routes, rest_filter
+from services.cli.local.site import site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
@@ -22,7 +23,6 @@ from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPEN
 from services.kit.runtime.settings import Settings
 
 BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
-HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
 ANY_HOST: Final = "*"
 # A part of the template that is left out where it does not apply.
 PART: Final = re.compile(r"^ *# (keys|jwt|jwks_file|tls|plain): begin\n.*?^ *# \1: end\n", re.MULTILINE | re.DOTALL)
@@ -49,49 +49,6 @@ def jwks_socket(settings: Settings) -> Path:
 def certificate_path(settings: Settings) -> Path:
     """The file that tells Envoy where the gateway's certificate is."""
     return settings.market_dir.resolve() / "gateway" / "certificate.json"
-
-
-def methods_by_path() -> dict[str, tuple[str, ...]]:
-    """The HTTP methods of each REST path, as the OpenAPI document names them."""
-    paths = json.loads(OPENAPI.path().read_text(encoding="utf-8"))["paths"]
-    return {path: tuple(name.upper() for name in HTTP_METHODS if name in item) for path, item in paths.items()}
-
-
-def method_routes() -> list[dict[str, Any]]:
-    """Envoy routes that answer a known path's other methods, with Allow.
-
-    OPTIONS gets 204, HEAD of a stream 200, the rest 405.
-    """
-    routes = []
-    for path, methods in methods_by_path().items():
-        pattern = re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path))
-        # A HEAD becomes a GET (the template's Lua filter), unless that would be a stream.
-        head = ("HEAD",) if "GET" in methods else ()
-        allow = ", ".join((*methods, *head, "OPTIONS"))
-        # A preflight is answered by the CORS filter.
-        preflight = {"name": "access-control-request-method", "present_match": True, "invert_match": True}
-        options = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, preflight]
-        known = {"safe_regex": {"regex": "|".join((*methods, *head, "OPTIONS"))}}
-        others = [{"name": ":method", "string_match": known, "invert_match": True}]
-        answers = [(204, options), (405, others)]
-        added = [_header("allow", allow), _header("access-control-allow-origin", "*")]
-        if head and path.endswith(":watch"):
-            answers.append((200, [{"name": ":method", "string_match": {"exact": "HEAD"}}]))
-        for status, headers in answers:
-            routes.append(
-                {
-                    "match": {"safe_regex": {"regex": pattern}, "headers": headers},
-                    "direct_response": {"status": status},
-                    "response_headers_to_add": added,
-                    "typed_per_filter_config": {
-                        TRANSCODER: {
-                            "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
-                            "disabled": True,
-                        }
-                    },
-                }
-            )
-    return routes
 
 
 def allowed_hosts(settings: Settings) -> tuple[str, ...]:
@@ -127,6 +84,7 @@ def render_gateway(settings: Settings, template: str) -> str:
         # A virtual host for all others, unless there are no others.
         "OTHER_HOSTS": json.dumps(["other.invalid"] if ANY_HOST in hosts else [ANY_HOST]),
         "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
+        "REST_FILTER": json.dumps(rest_filter()),
         "METHOD_ROUTES": _as_list(method_routes()),
         "SITE_ROUTES": _as_list(site_routes(keys=settings.requires_keys, market=settings.market, clock=settings.clock)),
         "JWT_PROVIDER": json.dumps(token_provider(jwt)),
@@ -207,7 +165,3 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
         prepare=prepare,
         log_file=log_file,
     )
-
-
-def _header(name: str, value: str) -> dict[str, Any]:
-    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

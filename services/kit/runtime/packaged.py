@@ -36,12 +36,14 @@ GATEWAY_TEMPLATE: Final = Packaged("gateway", "envoy.yaml")
 # Envoy transcodes by the first, and serves the second at /openapi.json.
 DESCRIPTOR_SET: Final = Packaged("gateway", "tradeul.binpb")
 OPENAPI: Final = Packaged("gateway", "openapi.json")
+# Envoy's Lua filter, below tables of the routes.
+REST_FILTER: Final = Packaged("gateway", "rest.lua")
 # The dashboard, which the gateway serves at /; built from gateway/web.
 SITE: Final = Packaged("gateway", "site", "index.html")
 # Read when the OpenAPI document is made.
 OPENAPI_EXTRAS: Final = Packaged("gateway", "openapi.toml")
 
-FOR_THE_MESH: Final = (LISTS, MIGRATIONS, GATEWAY_TEMPLATE, DESCRIPTOR_SET, OPENAPI, SITE)
+FOR_THE_MESH: Final = (LISTS, MIGRATIONS, GATEWAY_TEMPLATE, REST_FILTER, DESCRIPTOR_SET, OPENAPI, SITE)
 COMPILED: Final = "fastcore.market"
 
 

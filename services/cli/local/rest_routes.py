@@ -1,0 +1,109 @@
+"""The REST routes as Envoy has to know them beside transcoding them, from the OpenAPI document.
+
+The methods that each path has, for 405 and OPTIONS; and each route's query parameters and their types, for messages
+that do not speak of protobuf (gateway/rest.lua).
+"""
+
+import json
+import re
+from typing import Any, Final
+
+from services.cli.local.site import TRANSCODER
+from services.kit.lists.definitions import load_lists
+from services.kit.runtime.packaged import OPENAPI, REST_FILTER
+
+HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
+
+
+def methods_by_path() -> dict[str, tuple[str, ...]]:
+    """The HTTP methods of each REST path, as the OpenAPI document names them."""
+    return {path: tuple(name.upper() for name in HTTP_METHODS if name in item) for path, item in _paths().items()}
+
+
+def method_routes() -> list[dict[str, Any]]:
+    """Envoy routes that answer a known path's other methods, with Allow.
+
+    OPTIONS gets 204, HEAD of a stream 200, the rest 405.
+    """
+    routes = []
+    for path, methods in methods_by_path().items():
+        pattern = re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path))
+        # A HEAD becomes a GET (gateway/rest.lua), unless that would be a stream.
+        head = ("HEAD",) if "GET" in methods else ()
+        allow = ", ".join((*methods, *head, "OPTIONS"))
+        # A preflight is answered by the CORS filter.
+        preflight = {"name": "access-control-request-method", "present_match": True, "invert_match": True}
+        options = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, preflight]
+        known = {"safe_regex": {"regex": "|".join((*methods, *head, "OPTIONS"))}}
+        others = [{"name": ":method", "string_match": known, "invert_match": True}]
+        answers = [(204, options), (405, others)]
+        added = [_header("allow", allow), _header("access-control-allow-origin", "*")]
+        if head and path.endswith(":watch"):
+            answers.append((200, [{"name": ":method", "string_match": {"exact": "HEAD"}}]))
+        for status, headers in answers:
+            routes.append(
+                {
+                    "match": {"safe_regex": {"regex": pattern}, "headers": headers},
+                    "direct_response": {"status": status},
+                    "response_headers_to_add": added,
+                    "typed_per_filter_config": {
+                        TRANSCODER: {
+                            "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+                            "disabled": True,
+                        }
+                    },
+                }
+            )
+    return routes
+
+
+def rest_filter() -> str:
+    """Returns the Lua text of the REST filter: gateway/rest.lua below the tables that it reads."""
+    routes = [
+        f"  {{ method = {_lua(verb.upper())}, pattern = {_lua(_pattern(path))}, "
+        f"parameters = {_table(_parameter_kinds(operation))} }},"
+        for path, item in _paths().items()
+        for verb, operation in item.items()
+        if verb in HTTP_METHODS
+    ]
+    lists = _table({spec.name: True for spec in load_lists()})
+    code = REST_FILTER.path().read_text(encoding="utf-8")
+    return "\n".join(("local routes = {", *routes, "}", f"local lists = {lists}", code))
+
+
+def _paths() -> dict[str, Any]:
+    paths: dict[str, Any] = json.loads(OPENAPI.path().read_text(encoding="utf-8"))["paths"]
+    return paths
+
+
+def _parameter_kinds(operation: dict[str, Any]) -> dict[str, str]:
+    """The type of each query parameter: whole, number, boolean, text, or list of texts."""
+    kinds = {"integer": "whole", "number": "number", "boolean": "boolean", "string": "text"}
+    return {
+        # Where they are not exploded, several values are one, separated by commas.
+        each["name"]: ("list" if each.get("explode", True) else "text")
+        if each["schema"].get("type") == "array"
+        else kinds[each["schema"]["type"]]
+        for each in operation.get("parameters", ())
+        if each["in"] == "query"
+    }
+
+
+def _pattern(path: str) -> str:
+    """A Lua pattern of the path; the transcoder lets a slash follow, too."""
+    escaped = re.sub(r"[^\w/{}]", r"%\g<0>", path)
+    return "^" + re.sub(r"\{\w+\}", "[^/:]+", escaped) + "/?$"
+
+
+def _table(values: dict[str, Any]) -> str:
+    entries = (f"[{_lua(name)}] = {'true' if value is True else _lua(value)}" for name, value in values.items())
+    return "{ " + ", ".join(entries) + " }"
+
+
+def _lua(text: str) -> str:
+    """A text of printable ASCII as a Lua literal, which JSON's are."""
+    return json.dumps(text)
+
+
+def _header(name: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

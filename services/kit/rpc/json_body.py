@@ -1,0 +1,82 @@
+"""Bodies of REST requests: JSON that the gateway passes on as it came, read into the message of the method.
+
+The gateway's own transcoder drops fields that it does not know, and describes values in protobuf's terms.
+"""
+
+import difflib
+import json
+from typing import Any, Final, TypeVar
+
+import msgspec
+from google.api import httpbody_pb2
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from services.kit.runtime.errors import INVALID_REQUEST
+
+M = TypeVar("M", bound=Message)
+
+_SHOWN: Final = 80
+_EXPECTED: Final = {
+    FieldDescriptor.TYPE_BOOL: "true or false",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_INT32: "a whole number of -2147483648 to 2147483647",
+    FieldDescriptor.TYPE_UINT32: "a whole number of 0 to 4294967295",
+    FieldDescriptor.TYPE_STRING: "a text",
+    FieldDescriptor.TYPE_MESSAGE: "an object",
+}
+_TRUTH: Final = {"true": True, "false": False}
+
+
+def read_json(body: httpbody_pb2.HttpBody, message: M) -> M:
+    """Fills `message` from an object with its fields; returns it. An empty body, null and absent fields set nothing.
+
+    Raises INVALID_REQUEST, which names the field; an unknown one comes with the nearest name.
+    """
+    for name, value in _object(body.data).items():
+        field = _field(name, message)
+        if value is None:
+            continue
+        if field.type == FieldDescriptor.TYPE_BOOL and isinstance(value, str):
+            value = _TRUTH.get(value, value)
+        try:
+            json_format.ParseDict({field.name: value}, message)
+        except (json_format.ParseError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            expected = _EXPECTED.get(field.type, "another value")
+            raise INVALID_REQUEST.error(
+                f"{field.name}: expected {expected}, was {_shown(value)}", field=field.name
+            ) from error
+    return message
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if not data.strip():
+        return {}
+    try:
+        content = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise INVALID_REQUEST.error(f"expected JSON in the body: {error}") from error
+    if not isinstance(content, dict):
+        raise INVALID_REQUEST.error(f"expected a JSON object in the body, was {_shown(content)}")
+    return content
+
+
+def _field(name: str, message: Message) -> Any:
+    """Returns the descriptor of the field; raises INVALID_REQUEST when there is none."""
+    fields = message.DESCRIPTOR.fields_by_name
+    # Both spellings are protobuf's.
+    field = fields.get(name) or message.DESCRIPTOR.fields_by_camelcase_name.get(name)
+    if field is not None:
+        return field
+    shown = name[:_SHOWN]
+    nearest = difflib.get_close_matches(shown, fields, n=1, cutoff=0.0) if shown else []
+    hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
+    raise INVALID_REQUEST.error(
+        f"the body has no field {shown!r}{hint}", field=shown, nearest=nearest[0] if nearest else ""
+    )
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
