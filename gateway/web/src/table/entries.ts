@@ -136,6 +136,13 @@ export class Entries {
     change.left.push({ symbol, rank: entry.rank, row: entry.row });
   }
 
+  /** Forgets all rows, for another list: the next snapshot is a first one. */
+  clear(): void {
+    this.entries.clear();
+    this.hasSnapshot = false;
+    this.reorder();
+  }
+
   setSort(sort: Sort | null): void {
     this.sort = sort;
     this.reorder();

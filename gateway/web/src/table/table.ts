@@ -129,6 +129,15 @@ export class ListTable extends EventTarget {
     this.changed(this.entries.apply(delta));
   }
 
+  /** Forgets all rows, for another list: the next snapshot brings its first ones, and nobody has entered. */
+  clear(): void {
+    this.entries.clear();
+    this.fresh.length = 0;
+    this.activeSymbol = "";
+    this.grid.scrollTop = this.scrollTop = 0;
+    this.schedule();
+  }
+
   get size(): number {
     return this.entries.size;
   }

@@ -6,6 +6,7 @@
 
 import type { Component } from "svelte";
 import type { Writable } from "svelte/store";
+import { NEW_SCAN } from "../scan/own_scans";
 import type { Colour } from "./link";
 
 /** What a panel is asked to show, saved with the layout: JSON values only. */
@@ -43,6 +44,27 @@ export interface PanelKind {
 }
 
 export const PANELS: PanelKind[] = [
+  {
+    kind: "list",
+    title: "List",
+    about: "A ranked list, live, with its columns, alerts and log",
+    load: () => import("../table/ListPanel.svelte"),
+    defaults: { list: "gappers_up" },
+  },
+  {
+    kind: "scan",
+    title: "Scan",
+    about: "A scan of your own: filter, order, number of matches",
+    load: () => import("../table/ListPanel.svelte"),
+    defaults: { scan: { ...NEW_SCAN } },
+  },
+  {
+    kind: "watch",
+    title: "Watch list",
+    about: "The symbols that you watch",
+    load: () => import("../table/ListPanel.svelte"),
+    defaults: { watch: true },
+  },
   {
     kind: "symbol",
     title: "Symbol",
