@@ -85,6 +85,9 @@ class MarketState:
     def column(self, name: str) -> array[float]:
         """A copy of a field's column by id: NaN is absent. KeyError for no such field, or a text."""
 
+    def number(self, symbol: str, name: str) -> float:
+        """A field of one symbol as it is stored, NaN when absent. KeyError for no symbol, no such field, or a text."""
+
     def texts(self, name: str) -> list[str]:
         """A copy of a text field's column by id: "" is absent. KeyError for no such field, or one that is no text."""
 

@@ -497,6 +497,14 @@ cdef class MarketState:
             values.frombytes((<const char*>self.columns[number])[:self.count * sizeof(double)])
         return values
 
+    def number(self, str symbol not None, str name not None):
+        """A field of one symbol as it is stored, NaN when absent. KeyError for no symbol, no such field, or a text."""
+        cdef int number = fields.BY_NAME[name].number
+        cdef int32_t i = self.symbol_id(symbol)
+        if i < 0 or self.columns[number] == NULL:
+            raise KeyError(f"expected a symbol and a field that is no text, was {symbol!r}, {name!r}")
+        return self.columns[number][i]
+
     def texts(self, str name not None):
         """A copy of a text field's column by id: list of str, "" absent. KeyError for no such field, or no text."""
         cdef int number = fields.BY_NAME[name].number

@@ -19,6 +19,7 @@ from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, wrap
 from services.kit.runtime.errors import NOT_READY, UNKNOWN_SYMBOL
+from services.market.symbols import spellings
 from services.scanner.scan_requests import CompiledScan
 from services.scanner.symbol_search import SymbolSearch
 
@@ -46,6 +47,8 @@ class ScannerCore:
 
     def __init__(self, definitions: Sequence[ListSpec]) -> None:
         self.definitions = {definition.name: definition for definition in definitions}
+        # By name, in the order of the definitions.
+        self.list_numbers = {name: number for number, name in enumerate(self.definitions)}
         # The last frame applied; None when a snapshot is needed.
         self.position: Position | None = None
         self._specs = list(definitions)
@@ -149,6 +152,14 @@ class ScannerCore:
         if row is None:
             raise UNKNOWN_SYMBOL.error(f"the market has no symbol {symbol!r}", symbol=symbol)
         return row if selection is None else selection.row(row)
+
+    def known_symbol(self, symbol: str) -> str:
+        """The spelling of a symbol that the market has. Raises INVALID_SYMBOL, UNKNOWN_SYMBOL."""
+        state = self.market.state
+        for spelling in spellings(symbol):
+            if state.symbol_id(spelling) >= 0:
+                return spelling
+        raise UNKNOWN_SYMBOL.error(f"the market has no symbol {symbol!r}", symbol=symbol)
 
     def search(self, query: str, limit: int) -> scanner_pb2.SearchSymbolsResponse:
         """At most `limit` symbols whose ticker or company name matches, the best first."""

@@ -14,6 +14,7 @@ from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
 from services.scanner.core import ScannerCore
 from services.scanner.list_hub import ListHub
+from services.scanner.list_log import ListLog
 from services.scanner.redis_lists import CHANNEL, RedisLists, SnapshotChannel
 from services.scanner.scan_requests import ScanRequests
 from services.scanner.scan_results import ScanRecorder, ScanWriter
@@ -32,6 +33,8 @@ class ScannerService(MarketCopyService):
         # Trades of a simulated or replayed feed are of another time than the wall's.
         self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall", **limits)
         self.requests = ScanRequests()
+        self.log = ListLog(self.hub.core)
+        self.hub.listeners.append(self.log)
 
     async def start(self) -> None:
         settings = self.settings
@@ -58,7 +61,7 @@ class ScannerService(MarketCopyService):
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"]
-        return (add_servicer(server, service, ScannerServicer(self.hub, self.requests)),)
+        return (add_servicer(server, service, ScannerServicer(self.hub, self.requests, self.log)),)
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")

@@ -27,6 +27,7 @@ from services.market.symbols import known_form
 from services.scanner.core import SCAN, field_definitions, list_definitions
 from services.scanner.list_events import ListEvents, last_event_position, retry_later
 from services.scanner.list_hub import ListHub
+from services.scanner.list_log import ListLog, list_log_page, page_place
 from services.scanner.list_stream import ListSubscription
 from services.scanner.scan_requests import CompiledScan, ScanRequests
 
@@ -37,6 +38,7 @@ MAX_FILTERED_ROWS: Final = 1000
 DEFAULT_ROWS: Final = 100
 DEFAULT_MIN_GAP: Final = 4.0
 MAX_INTERVAL_MS: Final = 60_000
+MAX_LOGGED_CHANGES: Final = 1000
 MAX_SYMBOLS: Final = 100
 DEFAULT_SYMBOLS: Final = 20
 LONGEST_QUERY: Final = 100
@@ -49,8 +51,9 @@ Subscribed = contextlib.AbstractAsyncContextManager[ListSubscription]
 class ScannerServicer:
     """The methods answer with messages, or with the bytes of messages that the core has encoded."""
 
-    def __init__(self, hub: ListHub, requests: ScanRequests) -> None:
+    def __init__(self, hub: ListHub, requests: ScanRequests, log: ListLog) -> None:
         self._hub = hub
+        self._log = log
         self._requests = requests
         self._core = hub.core
         self._lists = list_definitions(list(hub.core.definitions.values()))
@@ -87,6 +90,12 @@ class ScannerServicer:
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol), selected_fields(request.fields))
+
+    async def GetListLog(self, request: scanner_pb2.GetListLogRequest, _: Context) -> scanner_pb2.ListLogPage:
+        name = known_list(request.list, self._core.definitions) if request.list else ""
+        symbol = self._core.known_symbol(request.symbol) if request.symbol else ""
+        limit = rows_limit(optional(request, "limit"), maximum=MAX_LOGGED_CHANGES)
+        return list_log_page(self._log, name, symbol, limit, page_place(request.page_token))
 
     async def SearchSymbols(
         self, request: scanner_pb2.SearchSymbolsRequest, _: Context

@@ -69,6 +69,8 @@ def test_limits_are_the_services() -> None:
     assert bounds(query["properties"]["limit"]) == rows
     for path in ("/api/v1/scanner/lists/{list}:watch", "/api/v1/scanner/scans:watch"):
         assert bounds(parameters(path)["min_interval_ms"]) == (0, scanner.MAX_INTERVAL_MS, 0)
+    for path in ("/api/v1/scanner/lists/{list}/changes", "/api/v1/scanner/changes"):
+        assert bounds(parameters(path)["limit"]) == (1, scanner.MAX_LOGGED_CHANGES, scanner.DEFAULT_ROWS)
     symbols = parameters("/api/v1/symbols")
     assert bounds(symbols["limit"]) == (1, scanner.MAX_SYMBOLS, scanner.DEFAULT_SYMBOLS)
     assert symbols["query"]["maxLength"] == scanner.LONGEST_QUERY

@@ -58,6 +58,17 @@ def check_row(row: dict[str, Any]) -> None:
     assert None not in row.values()
 
 
+async def company(gateway: httpx.AsyncClient) -> dict[str, Any]:
+    """The first row with all of its reference data, which comes a while after trades; a fund has no sector."""
+    async with asyncio.timeout(60):
+        while True:
+            for row in (await ok(gateway, FILTERED))["tickers"]:
+                if row.keys() >= {"sector", "market_cap", "change_percent"}:
+                    found: dict[str, Any] = row
+                    return found
+            await asyncio.sleep(0.1)
+
+
 async def refused(gateway: httpx.AsyncClient, path: str, status: int) -> None:
     answer = await gateway.get(path)
     assert answer.status_code == status, answer.text
@@ -117,11 +128,7 @@ async def test_filtered(gateway: httpx.AsyncClient) -> None:
 
 
 async def test_one_symbol(gateway: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(60):
-        # A fund, which may come first, has no sector.
-        while not (companies := [row for row in (await ok(gateway, FILTERED))["tickers"] if "sector" in row]):
-            await asyncio.sleep(0.1)
-    symbol = companies[0]["symbol"]
+    symbol = (await company(gateway))["symbol"]
     row = await ok(gateway, f"/api/v1/ticker/{symbol}")
     check_row(row)
     assert "rank" not in row
@@ -131,14 +138,35 @@ async def test_one_symbol(gateway: httpx.AsyncClient) -> None:
     await refused(gateway, "/api/v1/ticker/NOSUCH/metadata", 404)
 
 
+async def test_log_of_the_lists(gateway: httpx.AsyncClient) -> None:
+    page = await once(gateway, "/api/v1/scanner/changes?limit=1", "next_page_token")
+    assert page.keys() == {"changes", "count", "next_page_token", "since"}
+    assert page["count"] == len(page["changes"]) == 1
+    for change in page["changes"]:
+        assert change.keys() - {"rank", "change_percent"} == {"time", "list", "symbol", "action", "price", "sequence"}
+        assert (change["action"] == "ENTER") == ("rank" in change)
+        assert page["since"] <= change["time"]
+    older = await ok(gateway, f"/api/v1/scanner/changes?page_token={page['next_page_token']}")
+    assert all(each["time"] <= page["changes"][-1]["time"] for each in older["changes"])
+    name, symbol = page["changes"][0]["list"], page["changes"][0]["symbol"]
+    of_list = await ok(gateway, f"/api/v1/scanner/lists/{name}/changes")
+    assert {each["list"] for each in of_list["changes"]} == {name}
+    of_symbol = await ok(gateway, f"/api/v1/scanner/changes?symbol={symbol}")
+    assert {each["symbol"] for each in of_symbol["changes"]} == {symbol}
+    await refused(gateway, "/api/v1/scanner/lists/nothing/changes", 404)
+    await refused(gateway, "/api/v1/scanner/changes?symbol=NOSUCH", 404)
+    await refused(gateway, "/api/v1/scanner/changes?page_token=x", 400)
+
+
 async def test_symbol_search(gateway: httpx.AsyncClient) -> None:
-    row = (await once(gateway, FILTERED, "tickers"))["tickers"][0]
+    row = await company(gateway)
     found = await ok(gateway, f"/api/v1/symbols?query={row['symbol'].lower()}")
     assert found.keys() == {"symbols", "count"}
     assert found["count"] == len(found["symbols"])
     first = found["symbols"][0]
-    assert first.keys() - {"sector", "market_cap"} == {
-        "symbol", "company_name", "security_type", "exchange", "is_etf", "price", "change_percent", "volume_today",
+    assert first.keys() == {
+        "symbol", "company_name", "security_type", "exchange", "sector", "is_etf", "market_cap", "price",
+        "change_percent", "volume_today",
     }  # fmt: skip
     assert (first["symbol"], first["company_name"]) == (row["symbol"], row["company_name"])
     by_name = await ok(gateway, f"/api/v1/symbols?query={first['company_name'].split()[0]}&limit=100")

@@ -104,6 +104,45 @@ async def test_an_own_list_once(sequencer: ScriptedSequencer, scanner: RunningSc
     assert [row.symbol for row in answer.rows] == ["S03"]
 
 
+async def test_the_log_tells_what_the_stream_of_a_list_does(
+    sequencer: ScriptedSequencer, scanner: RunningScanner
+) -> None:
+    reader = scanner.watch("new_highs")
+    await reader.until("snapshot")
+    for step in range(12):
+        sequencer.trade({f"S{step:02}": 105.0 + step, f"S{step - 3:02}": 99.0} if step > 2 else {f"S{step:02}": 105.0})
+    await scanner.until_at(sequencer)
+    end = (await scanner.get("new_highs")).sequence
+    seen = []
+    while reader.copy.sequence != end:
+        delta = (await reader.read()).delta
+        for change in delta.deltas:
+            if change.action in (scanner_pb2.ListChange.ADD, scanner_pb2.ListChange.REMOVE):
+                price = change.data.price if change.HasField("data") else 99.0
+                seen.append((delta.timestamp, change.symbol, change.rank, price, delta.sequence))
+    request = scanner_pb2.GetListLogRequest(list="new_highs")
+    page = await scanner.stub.GetListLog(request)
+    assert [(each.time, each.symbol, each.rank, each.price, each.sequence) for each in reversed(page.changes)] == seen
+    assert (page.count, page.next_page_token, len(seen)) == (21, "", 21)
+    of_symbol = await scanner.stub.GetListLog(scanner_pb2.GetListLogRequest(symbol="s01"))
+    assert {(each.list, each.action) for each in of_symbol.changes} >= {
+        ("new_highs", scanner_pb2.LoggedChange.ENTER), ("new_highs", scanner_pb2.LoggedChange.LEAVE),
+    }  # fmt: skip
+    assert {each.symbol for each in of_symbol.changes} == {"S01"}
+    request.limit = 20
+    request.page_token = (await scanner.stub.GetListLog(request)).next_page_token
+    assert [each.symbol for each in (await scanner.stub.GetListLog(request)).changes] == ["S00"]
+    for wrong, reason in (
+        ({"list": "gapers_up"}, "UNKNOWN_LIST"),
+        ({"symbol": "NOSUCH"}, "UNKNOWN_SYMBOL"),
+        ({"symbol": "$"}, "INVALID_SYMBOL"),
+        ({"limit": 1001}, "INVALID_LIMIT"),
+        ({"page_token": "x"}, "INVALID_REQUEST"),
+    ):
+        refusal = await refused(scanner.stub.GetListLog(scanner_pb2.GetListLogRequest(**wrong)))
+        assert refusal.reason == reason
+
+
 async def test_symbols_are_found_by_ticker(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
     sequencer.trade({"S01": 105.0, "S12": 92.0})
     sequencer.trade({"S12": 93.0})

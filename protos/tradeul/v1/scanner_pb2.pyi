@@ -693,6 +693,157 @@ class GetTickerRowRequest(_message.Message):
 Global___GetTickerRowRequest: _TypeAlias = GetTickerRowRequest  # noqa: Y015
 
 @_typing.final
+class GetListLogRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    list: _builtins.str
+    """Name of a built-in list; empty for all."""
+    symbol: _builtins.str
+    """Ticker symbol, matched as written, then in upper case; empty for all."""
+    limit: _builtins.int
+    """Maximum number of changes, 1-1000; default 100."""
+    page_token: _builtins.str
+    """next_page_token of the previous response, with the same list and symbol."""
+    def __init__(
+        self,
+        *,
+        list: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        limit: _builtins.int | None = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "list", b"list", "page_token", b"page_token", "symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+Global___GetListLogRequest: _TypeAlias = GetListLogRequest  # noqa: Y015
+
+@_typing.final
+class ListLogPage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedChange]:
+        """By time, newest first; changes of the same moment by list and within it in the
+        reverse of their order.
+        """
+
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """The event time since which the log has every change: the day's beginning, the
+        scanner's start if that was later, or the oldest of a limited number. Absent
+        until the market state is loaded.
+        """
+
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___LoggedChange] | None = ...,
+        count: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "count", b"count", "next_page_token", b"next_page_token", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLogPage: _TypeAlias = ListLogPage  # noqa: Y015
+
+@_typing.final
+class LoggedChange(_message.Message):
+    """A symbol enters or leaves a list. Values are those of that moment; unknown ones
+    are left out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[LoggedChange._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: LoggedChange._Action.ValueType  # 0
+        ENTER: LoggedChange._Action.ValueType  # 1
+        LEAVE: LoggedChange._Action.ValueType  # 2
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper): ...
+    ACTION_UNSPECIFIED: LoggedChange.Action.ValueType  # 0
+    ENTER: LoggedChange.Action.ValueType  # 1
+    LEAVE: LoggedChange.Action.ValueType  # 2
+
+    TIME_FIELD_NUMBER: _builtins.int
+    LIST_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    CHANGE_PERCENT_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    list: _builtins.str
+    symbol: _builtins.str
+    action: Global___LoggedChange.Action.ValueType
+    rank: _builtins.int
+    """ENTER only: the rank at which it entered."""
+    price: _builtins.float
+    """USD."""
+    change_percent: _builtins.float
+    """Percent."""
+    sequence: _builtins.int
+    """The list's sequence after the change."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Event time of the list's change."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        list: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        action: Global___LoggedChange.Action.ValueType = ...,
+        rank: _builtins.int | None = ...,
+        price: _builtins.float | None = ...,
+        change_percent: _builtins.float | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_change_percent", b"_change_percent", "_price", b"_price", "_rank", b"_rank", "change_percent", b"change_percent", "price", b"price", "rank", b"rank", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_change_percent", b"_change_percent", "_price", b"_price", "_rank", b"_rank", "action", b"action", "change_percent", b"change_percent", "list", b"list", "price", b"price", "rank", b"rank", "sequence", b"sequence", "symbol", b"symbol", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__change_percent: _TypeAlias = _typing.Literal["change_percent"]  # noqa: Y015
+    _WhichOneofArgType__change_percent: _TypeAlias = _typing.Literal["_change_percent", b"_change_percent"]  # noqa: Y015
+    _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
+    _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__change_percent) -> _WhichOneofReturnType__change_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
+
+Global___LoggedChange: _TypeAlias = LoggedChange  # noqa: Y015
+
+@_typing.final
 class SearchSymbolsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

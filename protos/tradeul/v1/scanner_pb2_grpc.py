@@ -111,6 +111,11 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.FromString,
                 _registered_method=True)
+        self.GetListLog = channel.unary_unary(
+                '/tradeul.v1.ScannerService/GetListLog',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetListLogRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_scanner__pb2.ListLogPage.FromString,
+                _registered_method=True)
         self.SearchSymbols = channel.unary_unary(
                 '/tradeul.v1.ScannerService/SearchSymbols',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsRequest.SerializeToString,
@@ -243,6 +248,13 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetListLog(self, request, context):
+        """Returns which symbols entered or left a built-in list today, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SearchSymbols(self, request, context):
         """Finds symbols by ticker and by company name, among all that the market knows.
         """
@@ -341,6 +353,11 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     servicer.GetTickerRow,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.SerializeToString,
+            ),
+            'GetListLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetListLog,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetListLogRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_scanner__pb2.ListLogPage.SerializeToString,
             ),
             'SearchSymbols': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchSymbols,
@@ -763,6 +780,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/GetTickerRow',
             tradeul_dot_v1_dot_scanner__pb2.GetTickerRowRequest.SerializeToString,
             tradeul_dot_v1_dot_ticker__row__pb2.TickerRow.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetListLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/GetListLog',
+            tradeul_dot_v1_dot_scanner__pb2.GetListLogRequest.SerializeToString,
+            tradeul_dot_v1_dot_scanner__pb2.ListLogPage.FromString,
             options,
             channel_credentials,
             insecure,

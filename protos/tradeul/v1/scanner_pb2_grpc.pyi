@@ -75,6 +75,8 @@ class ScannerServiceStub:
     """Returns one symbol's current row, whether or not it is in a list. The gateway
     offers it as TickerService.GetTicker.
     """
+    GetListLog: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetListLogRequest, _scanner_pb2.ListLogPage]
+    """Returns which symbols entered or left a built-in list today, newest first."""
     SearchSymbols: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]
     """Finds symbols by ticker and by company name, among all that the market knows."""
     GetFields: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]
@@ -127,6 +129,8 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """Returns one symbol's current row, whether or not it is in a list. The gateway
     offers it as TickerService.GetTicker.
     """
+    GetListLog: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetListLogRequest, _scanner_pb2.ListLogPage]  # type: ignore[assignment]
+    """Returns which symbols entered or left a built-in list today, newest first."""
     SearchSymbols: _aio.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]  # type: ignore[assignment]
     """Finds symbols by ticker and by company name, among all that the market knows."""
     GetFields: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]  # type: ignore[assignment]
@@ -266,6 +270,14 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one symbol's current row, whether or not it is in a list. The gateway
         offers it as TickerService.GetTicker.
         """
+
+    @_abc_1.abstractmethod
+    def GetListLog(
+        self,
+        request: _scanner_pb2.GetListLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scanner_pb2.ListLogPage, _abc.Awaitable[_scanner_pb2.ListLogPage]]:
+        """Returns which symbols entered or left a built-in list today, newest first."""
 
     @_abc_1.abstractmethod
     def SearchSymbols(
