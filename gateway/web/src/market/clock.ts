@@ -1,12 +1,28 @@
-/** The market's time, which is not the browser's: the simulator and replays have their own. */
+/** The market's time, which is not the browser's: the simulator and replays have their own, at their own speed. */
 
-import type { Status } from "../stream/types";
+import { derived, type Readable } from "svelte/store";
+import { session } from "../shared/session";
+import { ticking } from "../shared/ticking";
+import { stream } from "../stream/client";
+import { MarketClock, sessionTime } from "./market_clock";
 
-/** How far the time of the newest message is continued: a replay may stand still. */
-const CONTINUED_MS = 3_000;
+/** A newer message says more than what is continued. */
+const FRESH_MS = 3_000;
 
-/** Returns the market's time at `now`, both in milliseconds since 1970; null before the first message. */
-export function marketTime({ time, received }: Pick<Status, "time" | "received">, now: number): number | null {
-  if (time === null || received === null) return null;
-  return time + Math.min(CONTINUED_MS, Math.max(0, now - received));
-}
+const clock = new MarketClock();
+let observed = 0;
+
+/** The market's time in milliseconds since 1970, four times a second; null while it is unknown. */
+export const marketNow: Readable<number | null> = derived(
+  [session, ticking, stream().status],
+  ([$session, $ticking, { time, received }]) => {
+    if ($session.session && $session.received > observed) {
+      observed = $session.received;
+      const at = sessionTime($session.session);
+      if (at !== null) clock.observe(at, observed);
+    }
+    const newest = time !== null && received !== null && $ticking - received < FRESH_MS ? time : null;
+    const continued = clock.now($ticking);
+    return newest === null || continued === null ? (continued ?? newest) : Math.max(newest, continued);
+  },
+);

@@ -24,6 +24,11 @@ describe("facts", () => {
       Exchange: "Nasdaq",
     });
     expect(dayChange(ROW)).toEqual({ text: "+2.00  +20.00\u202f%", tone: "up" });
+    expect(dayChange({ ...ROW, change: -0.26, change_percent: -2.1 })).toEqual({
+      text: "−0.26  −2.10\u202f%",
+      tone: "down",
+    });
+    expect(dayChange({ ...ROW, price: 0.4, change: 0.0123, change_percent: 3 }).text).toBe("+0.0123  +3.00\u202f%");
     expect(distance(9, ROW["price"])).toBe("−25.00\u202f%");
   });
 

@@ -127,7 +127,10 @@ export function distance(level: number, from: Value | undefined): string {
 
 /** The change of the day: +0.73 and +8.62 %. */
 export function dayChange(row: Row): { text: string; tone: Tone } {
-  const text = [signedPrice(row["change"]), signed(row["change_percent"], row)].filter(Boolean).join("  ");
+  // In cents, as the price is: +0.73, not +0.7300.
+  const inCents = decimal(2, true);
+  const amount = (number(row, "price") ?? 0) < 1 ? signedPrice(row["change"]) : inCents(row["change"], row);
+  const text = [amount, signed(row["change_percent"], row)].filter(Boolean).join("  ");
   return { text, tone: signTone(row["change_percent"]) };
 }
 
