@@ -31,6 +31,12 @@ def measures(state: MarketState, symbol_id: int) -> Measures:
 def shown(value: float) -> float:
     """A sum or average as it is shown: to 6 decimals; see docs/semantics.md, "Rounding"."""
 
+def volume_curve(state: MarketState, symbol_id: int) -> list[float]:
+    """The mean cumulative volumes since 04:00 at the ends of the 192 slots, as they are shown.
+
+    Empty without a baseline of enough days. IndexError when there is no such id.
+    """
+
 def touched_since(state: MarketState, seen: array[int]) -> list[int]:
     """The ids of symbols that messages or reference data have touched since `seen` was brought up to date.
 

@@ -28,6 +28,14 @@ def measures(twin: MarketTwin, symbol: str) -> dict[str, float | int]:
     return result
 
 
+def volume_curve(twin: MarketTwin, symbol: str) -> list[float]:
+    """The mean cumulative volumes at the ends of the 192 slots, rounded; empty without a baseline of enough days."""
+    baseline = twin.baseline_of(symbol)
+    if baseline is None or baseline.days < LEAST_DAYS:
+        return []
+    return [round(volume, 6) for volume in baseline.volume]
+
+
 def slot_of_now(twin: MarketTwin) -> int:
     """The volume slot of now; 0 before a trading day is known, when no time is in one."""
     return slot_of(twin.day, twin.now_ns) if twin.day is not None else 191 if twin.now_ns else 0

@@ -4,21 +4,28 @@ It needs no lists: it holds a MarketState alone, and brings derived columns to
 now only when a request needs them.
 """
 
+import math
 from array import array
 from collections import deque
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
 from fastcore.market import state_of
 from fastcore.market_state import MarketState
-from fastcore.measures import Measures, measures, slot_of_now
+from fastcore.measures import Measures, measures, shown, slot_of_now, volume_curve
 from fastcore.minute_bars import MinuteBars
 from services.analytics.bar_queue import BarQueue, Mark
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
-from services.kit.runtime.clock import NS_PER_MINUTE
+from services.kit.runtime.clock import NEW_YORK, NS_PER_MINUTE
 from services.kit.runtime.errors import NOT_READY, UNKNOWN_SYMBOL
+from services.market.dates import iso_date
 from services.market.symbols import spellings
 
+# The day's volume slots.
+SLOTS: Final = 192
+SLOT: Final = timedelta(minutes=5)
+FIRST_SLOT: Final = time(4)
 # Bars that are made wait 10 s beyond their minute: the one before this may still be open.
 OPEN_MINUTES: Final = 2
 # Frames that wait while what was missed is read again.
@@ -186,6 +193,25 @@ class AnalyticsCore:
     def measures(self, symbol_id: int) -> Measures:
         """A symbol's measures as of now."""
         return measures(self.state, symbol_id)
+
+    def usual_volumes(self, symbol_id: int) -> list[float]:
+        """The mean cumulative volumes at the ends of all slots; empty when there is no mean."""
+        return volume_curve(self.state, symbol_id)
+
+    def slot_volume(self, slot: int, symbol_id: int) -> float | None:
+        """Today's cumulative volume at the end of a slot; None while it has not ended, or its end was not seen."""
+        volumes = self.slot_volumes.get(slot)
+        if volumes is None or symbol_id >= len(volumes) or math.isnan(volumes[symbol_id]):
+            return None
+        return shown(volumes[symbol_id])
+
+    @property
+    def day_start(self) -> datetime:
+        """The beginning of the first slot of the trading day; raises NOT_READY before one is known."""
+        day = iso_date(self.state.trading_date)
+        if day is None:
+            raise NOT_READY.error("no trading day is known yet")
+        return datetime.combine(day, FIRST_SLOT, NEW_YORK).astimezone(UTC)
 
     def collect_bars(self) -> None:
         """Moves the finished bars to the queue, with the mark that holds once they are stored."""

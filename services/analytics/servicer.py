@@ -8,7 +8,7 @@ import grpc.aio
 from tradeul.v1 import analytics_pb2
 
 from services.analytics import metrics
-from services.analytics.core import AnalyticsCore
+from services.analytics.core import SLOT, SLOTS, AnalyticsCore
 from services.analytics.metrics_broadcast import MetricsBroadcast, intraday, rvol
 from services.kit.rpc.subscribing import first_request, serve
 from services.kit.runtime.errors import INVALID_REQUEST
@@ -33,6 +33,13 @@ class AnalyticsServicer:
             answer.position.CopyFrom(self._core.position.message())
         return answer
 
+    async def GetVolumeCurve(
+        self, request: analytics_pb2.GetVolumeCurveRequest, context: Context
+    ) -> analytics_pb2.VolumeCurve:
+        core = self._core
+        current = await self.GetRvol(analytics_pb2.GetRvolRequest(symbol=request.symbol), context)
+        return volume_curve(core, core.symbol_id(request.symbol), current)
+
     async def GetIntraday(self, request: analytics_pb2.GetIntradayRequest, _: Context) -> analytics_pb2.Intraday:
         symbol_id = self._core.symbol_id(request.symbol)
         answer = intraday(self._core, symbol_id, self._core.measures(symbol_id))
@@ -56,6 +63,20 @@ class AnalyticsServicer:
     def _stream(self, request: analytics_pb2.WatchMetricsRequest) -> AsyncGenerator[bytes, None]:
         symbols = requested_symbols(self._core, request.symbols)
         return self._broadcast.stream(symbols, interval_seconds(request))
+
+
+def volume_curve(core: AnalyticsCore, symbol_id: int, current: analytics_pb2.Rvol) -> analytics_pb2.VolumeCurve:
+    """The usual and today's volumes at the ends of the slots; `current` is the symbol's Rvol."""
+    answer = analytics_pb2.VolumeCurve(rvol=current)
+    usual = core.usual_volumes(symbol_id)
+    end = core.day_start
+    for slot in range(SLOTS):
+        end += SLOT
+        point = answer.slots.add(
+            slot=slot, usual=usual[slot] if usual else None, today=core.slot_volume(slot, symbol_id)
+        )
+        point.time.FromDatetime(end)
+    return answer
 
 
 def requested_symbols(core: AnalyticsCore, symbols: Sequence[str]) -> list[str]:

@@ -88,6 +88,24 @@ async def test_relative_volume(sequencer: ScriptedSequencer, analytics: RunningA
     assert silent.HasField("baseline") and not silent.HasField("volume_today") and not silent.HasField("rvol")
 
 
+async def test_the_curve_of_the_volume(sequencer: ScriptedSequencer, analytics: RunningAnalytics) -> None:
+    # Over the ends of the slots 72 and 73, with 100 shares more in each.
+    sequencer.trade({"S01": 105.0}, seconds=301)
+    sequencer.trade({"S01": 105.0}, seconds=300)
+    await analytics.until_at(sequencer)
+    curve = await analytics.stub.GetVolumeCurve(analytics_pb2.GetVolumeCurveRequest(symbol="s01"))
+    assert curve.rvol == await analytics.rvol("S01")
+    assert [each.slot for each in curve.slots] == list(range(192))
+    assert [each.usual for each in curve.slots] == [10.0 * (slot + 1) for slot in range(192)]
+    assert {each.slot: each.today for each in curve.slots if each.HasField("today")} == {72: 200, 73: 300}
+    assert curve.slots[0].time.ToNanoseconds() == at("04:05:00")
+    assert curve.slots[191].time.ToNanoseconds() == at("20:00:00")
+    unknown = await analytics.stub.GetVolumeCurve(analytics_pb2.GetVolumeCurveRequest(symbol="S19"))
+    assert {each.HasField("today") for each in unknown.slots} == {False}
+    refusal = await refused(analytics.stub.GetVolumeCurve(analytics_pb2.GetVolumeCurveRequest(symbol="NOSUCH")))
+    assert refusal.reason == "UNKNOWN_SYMBOL"
+
+
 async def test_the_range_of_the_day(sequencer: ScriptedSequencer, analytics: RunningAnalytics) -> None:
     for price in (107.0, 104.0, 107.0, 106.0):
         sequencer.trade({"S01": price}, seconds=1)

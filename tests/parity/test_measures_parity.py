@@ -22,6 +22,7 @@ def check(state: MarketState, twin: MarketTwin) -> None:
         row = state.row(symbol)
         assert ours.pop("updated_ns") == row.get("updated_at")
         theirs = measures_twin.measures(twin, symbol)
+        assert compiled.volume_curve(state, symbol_id) == measures_twin.volume_curve(twin, symbol)
         for name, value in ours.items():
             assert same(name, value, theirs.get(name)), (symbol, name, value, theirs.get(name))
             if name in row:
@@ -62,5 +63,7 @@ def test_what_is_no_whole_market_is_refused() -> None:
         state_of(b"\xff")
     with pytest.raises(IndexError):
         compiled.measures(MarketState(), 0)
+    with pytest.raises(IndexError):
+        compiled.volume_curve(MarketState(), 0)
     with pytest.raises(ValueError, match="type I"):
         compiled.touched_since(MarketState(), array("l"))

@@ -29,7 +29,7 @@ from tradeul.v1 import session_pb2 as tradeul_dot_v1_dot_session__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atradeul/v1/analytics.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\" \n\x0eGetRvolRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\"\xea\x02\n\x04Rvol\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\x04rvol\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\trvol_slot\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12$\n\x07session\x18\x05 \x01(\x0e\x32\x13.tradeul.v1.Session\x12\x19\n\x0cvolume_today\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\x08\x62\x61seline\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04\x64\x61ys\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x33\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x05\x88\x01\x01\x12,\n\x08position\x18\n \x01(\x0b\x32\x1a.tradeul.v1.StreamPositionB\x07\n\x05_rvolB\x0c\n\n_rvol_slotB\x0f\n\r_volume_todayB\x0b\n\t_baselineB\x07\n\x05_daysB\r\n\x0b_updated_at\"$\n\x12GetIntradayRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\"\xc4\x02\n\x08Intraday\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\x04high\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x32\n\thigh_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x31\n\x08low_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x03\x88\x01\x01\x12\x33\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x04\x88\x01\x01\x12,\n\x08position\x18\x07 \x01(\x0b\x32\x1a.tradeul.v1.StreamPositionB\x07\n\x05_highB\x06\n\x04_lowB\x0c\n\n_high_timeB\x0b\n\t_low_timeB\r\n\x0b_updated_at\"X\n\x13WatchMetricsRequest\x12\x0f\n\x07symbols\x18\x01 \x03(\t\x12\x1c\n\x0fmin_interval_ms\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x12\n\x10_min_interval_ms\"\xa7\x01\n\x17SubscribeMetricsRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.WatchMetricsRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xbf\x02\n\x14WatchMetricsResponse\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.tradeul.v1.MetricsOpenedH\x00\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x19.tradeul.v1.MetricsUpdateH\x00\x12,\n\x07metrics\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.MetricsUpdateH\x00\x12,\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"=\n\rMetricsOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"i\n\rMetricsUpdate\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12*\n\x07metrics\x18\x02 \x03(\x0b\x32\x19.tradeul.v1.SymbolMetrics\"W\n\rSymbolMetrics\x12\x1e\n\x04rvol\x18\x01 \x01(\x0b\x32\x10.tradeul.v1.Rvol\x12&\n\x08intraday\x18\x02 \x01(\x0b\x32\x14.tradeul.v1.Intraday2\xb7\x03\n\x10\x41nalyticsService\x12Z\n\x07GetRvol\x12\x1a.tradeul.v1.GetRvolRequest\x1a\x10.tradeul.v1.Rvol\"!\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/rvol/{symbol}\x12j\n\x0bGetIntraday\x12\x1e.tradeul.v1.GetIntradayRequest\x1a\x14.tradeul.v1.Intraday\"%\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/intraday/{symbol}\x12v\n\x0cWatchMetrics\x12\x1f.tradeul.v1.WatchMetricsRequest\x1a .tradeul.v1.WatchMetricsResponse\"!\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/metrics:watch0\x01\x12\x63\n\x10SubscribeMetrics\x12#.tradeul.v1.SubscribeMetricsRequest\x1a .tradeul.v1.WatchMetricsResponse\"\x04\xf8\x8c\x19\x02(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atradeul/v1/analytics.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\" \n\x0eGetRvolRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\"\xea\x02\n\x04Rvol\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\x04rvol\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\trvol_slot\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04slot\x18\x04 \x01(\r\x12$\n\x07session\x18\x05 \x01(\x0e\x32\x13.tradeul.v1.Session\x12\x19\n\x0cvolume_today\x18\x06 \x01(\x01H\x02\x88\x01\x01\x12\x15\n\x08\x62\x61seline\x18\x07 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04\x64\x61ys\x18\x08 \x01(\rH\x04\x88\x01\x01\x12\x33\n\nupdated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x05\x88\x01\x01\x12,\n\x08position\x18\n \x01(\x0b\x32\x1a.tradeul.v1.StreamPositionB\x07\n\x05_rvolB\x0c\n\n_rvol_slotB\x0f\n\r_volume_todayB\x0b\n\t_baselineB\x07\n\x05_daysB\r\n\x0b_updated_at\"\'\n\x15GetVolumeCurveRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\"T\n\x0bVolumeCurve\x12\x1e\n\x04rvol\x18\x01 \x01(\x0b\x32\x10.tradeul.v1.Rvol\x12%\n\x05slots\x18\x02 \x03(\x0b\x32\x16.tradeul.v1.VolumeSlot\"\x80\x01\n\nVolumeSlot\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x05usual\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05today\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_usualB\x08\n\x06_today\"$\n\x12GetIntradayRequest\x12\x0e\n\x06symbol\x18\x01 \x01(\t\"\xc4\x02\n\x08Intraday\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x11\n\x04high\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x32\n\thigh_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x31\n\x08low_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x03\x88\x01\x01\x12\x33\n\nupdated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x04\x88\x01\x01\x12,\n\x08position\x18\x07 \x01(\x0b\x32\x1a.tradeul.v1.StreamPositionB\x07\n\x05_highB\x06\n\x04_lowB\x0c\n\n_high_timeB\x0b\n\t_low_timeB\r\n\x0b_updated_at\"X\n\x13WatchMetricsRequest\x12\x0f\n\x07symbols\x18\x01 \x03(\t\x12\x1c\n\x0fmin_interval_ms\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x12\n\x10_min_interval_ms\"\xa7\x01\n\x17SubscribeMetricsRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.WatchMetricsRequestH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xbf\x02\n\x14WatchMetricsResponse\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.tradeul.v1.MetricsOpenedH\x00\x12-\n\x08snapshot\x18\x02 \x01(\x0b\x32\x19.tradeul.v1.MetricsUpdateH\x00\x12,\n\x07metrics\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.MetricsUpdateH\x00\x12,\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"=\n\rMetricsOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"i\n\rMetricsUpdate\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12*\n\x07metrics\x18\x02 \x03(\x0b\x32\x19.tradeul.v1.SymbolMetrics\"W\n\rSymbolMetrics\x12\x1e\n\x04rvol\x18\x01 \x01(\x0b\x32\x10.tradeul.v1.Rvol\x12&\n\x08intraday\x18\x02 \x01(\x0b\x32\x14.tradeul.v1.Intraday2\xae\x04\n\x10\x41nalyticsService\x12Z\n\x07GetRvol\x12\x1a.tradeul.v1.GetRvolRequest\x1a\x10.tradeul.v1.Rvol\"!\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/rvol/{symbol}\x12u\n\x0eGetVolumeCurve\x12!.tradeul.v1.GetVolumeCurveRequest\x1a\x17.tradeul.v1.VolumeCurve\"\'\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/v1/rvol/{symbol}/curve\x12j\n\x0bGetIntraday\x12\x1e.tradeul.v1.GetIntradayRequest\x1a\x14.tradeul.v1.Intraday\"%\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/intraday/{symbol}\x12v\n\x0cWatchMetrics\x12\x1f.tradeul.v1.WatchMetricsRequest\x1a .tradeul.v1.WatchMetricsResponse\"!\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/metrics:watch0\x01\x12\x63\n\x10SubscribeMetrics\x12#.tradeul.v1.SubscribeMetricsRequest\x1a .tradeul.v1.WatchMetricsResponse\"\x04\xf8\x8c\x19\x02(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetRvol']._loaded_options = None
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetRvol']._serialized_options = b'\370\214\031\002\202\323\344\223\002\027\022\025/api/v1/rvol/{symbol}'
+  _globals['_ANALYTICSSERVICE'].methods_by_name['GetVolumeCurve']._loaded_options = None
+  _globals['_ANALYTICSSERVICE'].methods_by_name['GetVolumeCurve']._serialized_options = b'\370\214\031\002\202\323\344\223\002\035\022\033/api/v1/rvol/{symbol}/curve'
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetIntraday']._loaded_options = None
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetIntraday']._serialized_options = b'\370\214\031\002\202\323\344\223\002\033\022\031/api/v1/intraday/{symbol}'
   _globals['_ANALYTICSSERVICE'].methods_by_name['WatchMetrics']._loaded_options = None
@@ -48,22 +50,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRVOLREQUEST']._serialized_end=213
   _globals['_RVOL']._serialized_start=216
   _globals['_RVOL']._serialized_end=578
-  _globals['_GETINTRADAYREQUEST']._serialized_start=580
-  _globals['_GETINTRADAYREQUEST']._serialized_end=616
-  _globals['_INTRADAY']._serialized_start=619
-  _globals['_INTRADAY']._serialized_end=943
-  _globals['_WATCHMETRICSREQUEST']._serialized_start=945
-  _globals['_WATCHMETRICSREQUEST']._serialized_end=1033
-  _globals['_SUBSCRIBEMETRICSREQUEST']._serialized_start=1036
-  _globals['_SUBSCRIBEMETRICSREQUEST']._serialized_end=1203
-  _globals['_WATCHMETRICSRESPONSE']._serialized_start=1206
-  _globals['_WATCHMETRICSRESPONSE']._serialized_end=1525
-  _globals['_METRICSOPENED']._serialized_start=1527
-  _globals['_METRICSOPENED']._serialized_end=1588
-  _globals['_METRICSUPDATE']._serialized_start=1590
-  _globals['_METRICSUPDATE']._serialized_end=1695
-  _globals['_SYMBOLMETRICS']._serialized_start=1697
-  _globals['_SYMBOLMETRICS']._serialized_end=1784
-  _globals['_ANALYTICSSERVICE']._serialized_start=1787
-  _globals['_ANALYTICSSERVICE']._serialized_end=2226
+  _globals['_GETVOLUMECURVEREQUEST']._serialized_start=580
+  _globals['_GETVOLUMECURVEREQUEST']._serialized_end=619
+  _globals['_VOLUMECURVE']._serialized_start=621
+  _globals['_VOLUMECURVE']._serialized_end=705
+  _globals['_VOLUMESLOT']._serialized_start=708
+  _globals['_VOLUMESLOT']._serialized_end=836
+  _globals['_GETINTRADAYREQUEST']._serialized_start=838
+  _globals['_GETINTRADAYREQUEST']._serialized_end=874
+  _globals['_INTRADAY']._serialized_start=877
+  _globals['_INTRADAY']._serialized_end=1201
+  _globals['_WATCHMETRICSREQUEST']._serialized_start=1203
+  _globals['_WATCHMETRICSREQUEST']._serialized_end=1291
+  _globals['_SUBSCRIBEMETRICSREQUEST']._serialized_start=1294
+  _globals['_SUBSCRIBEMETRICSREQUEST']._serialized_end=1461
+  _globals['_WATCHMETRICSRESPONSE']._serialized_start=1464
+  _globals['_WATCHMETRICSRESPONSE']._serialized_end=1783
+  _globals['_METRICSOPENED']._serialized_start=1785
+  _globals['_METRICSOPENED']._serialized_end=1846
+  _globals['_METRICSUPDATE']._serialized_start=1848
+  _globals['_METRICSUPDATE']._serialized_end=1953
+  _globals['_SYMBOLMETRICS']._serialized_start=1955
+  _globals['_SYMBOLMETRICS']._serialized_end=2042
+  _globals['_ANALYTICSSERVICE']._serialized_start=2045
+  _globals['_ANALYTICSSERVICE']._serialized_end=2603
 # @@protoc_insertion_point(module_scope)

@@ -127,6 +127,97 @@ class Rvol(_message.Message):
 Global___Rvol: _TypeAlias = Rvol  # noqa: Y015
 
 @_typing.final
+class GetVolumeCurveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    symbol: _builtins.str
+    """Ticker symbol."""
+    def __init__(
+        self,
+        *,
+        symbol: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetVolumeCurveRequest: _TypeAlias = GetVolumeCurveRequest  # noqa: Y015
+
+@_typing.final
+class VolumeCurve(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RVOL_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rvol(self) -> Global___Rvol:
+        """As of now; its `slot` is the current slot."""
+
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumeSlot]:
+        """All 192 volume slots of the day, from 04:00 to 20:00."""
+
+    def __init__(
+        self,
+        *,
+        rvol: Global___Rvol | None = ...,
+        slots: _abc.Iterable[Global___VolumeSlot] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rvol", b"rvol"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rvol", b"rvol", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeCurve: _TypeAlias = VolumeCurve  # noqa: Y015
+
+@_typing.final
+class VolumeSlot(_message.Message):
+    """Cumulative volumes since 04:00, in shares. Unknown values are left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    USUAL_FIELD_NUMBER: _builtins.int
+    TODAY_FIELD_NUMBER: _builtins.int
+    slot: _builtins.int
+    """0 (04:00-04:05) to 191."""
+    usual: _builtins.float
+    """Mean over the baseline's days; with fewer than 3 days there is none."""
+    today: _builtins.float
+    """Today's, for slots that have ended since the service started."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """End of the slot; the volumes are of this time."""
+
+    def __init__(
+        self,
+        *,
+        slot: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        usual: _builtins.float | None = ...,
+        today: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_today", b"_today", "_usual", b"_usual", "time", b"time", "today", b"today", "usual", b"usual"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_today", b"_today", "_usual", b"_usual", "slot", b"slot", "time", b"time", "today", b"today", "usual", b"usual"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__today: _TypeAlias = _typing.Literal["today"]  # noqa: Y015
+    _WhichOneofArgType__today: _TypeAlias = _typing.Literal["_today", b"_today"]  # noqa: Y015
+    _WhichOneofReturnType__usual: _TypeAlias = _typing.Literal["usual"]  # noqa: Y015
+    _WhichOneofArgType__usual: _TypeAlias = _typing.Literal["_usual", b"_usual"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__today) -> _WhichOneofReturnType__today | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__usual) -> _WhichOneofReturnType__usual | None: ...
+
+Global___VolumeSlot: _TypeAlias = VolumeSlot  # noqa: Y015
+
+@_typing.final
 class GetIntradayRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

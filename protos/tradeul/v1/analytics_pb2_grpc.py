@@ -41,6 +41,11 @@ class AnalyticsServiceStub:
                 request_serializer=tradeul_dot_v1_dot_analytics__pb2.GetRvolRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_analytics__pb2.Rvol.FromString,
                 _registered_method=True)
+        self.GetVolumeCurve = channel.unary_unary(
+                '/tradeul.v1.AnalyticsService/GetVolumeCurve',
+                request_serializer=tradeul_dot_v1_dot_analytics__pb2.GetVolumeCurveRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_analytics__pb2.VolumeCurve.FromString,
+                _registered_method=True)
         self.GetIntraday = channel.unary_unary(
                 '/tradeul.v1.AnalyticsService/GetIntraday',
                 request_serializer=tradeul_dot_v1_dot_analytics__pb2.GetIntradayRequest.SerializeToString,
@@ -65,6 +70,13 @@ class AnalyticsServiceServicer:
 
     def GetRvol(self, request, context):
         """Returns a symbol's relative volume.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVolumeCurve(self, request, context):
+        """Returns a symbol's usual cumulative volume by time of day, and today's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,6 +112,11 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
                     servicer.GetRvol,
                     request_deserializer=tradeul_dot_v1_dot_analytics__pb2.GetRvolRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_analytics__pb2.Rvol.SerializeToString,
+            ),
+            'GetVolumeCurve': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVolumeCurve,
+                    request_deserializer=tradeul_dot_v1_dot_analytics__pb2.GetVolumeCurveRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_analytics__pb2.VolumeCurve.SerializeToString,
             ),
             'GetIntraday': grpc.unary_unary_rpc_method_handler(
                     servicer.GetIntraday,
@@ -146,6 +163,33 @@ class AnalyticsService:
             '/tradeul.v1.AnalyticsService/GetRvol',
             tradeul_dot_v1_dot_analytics__pb2.GetRvolRequest.SerializeToString,
             tradeul_dot_v1_dot_analytics__pb2.Rvol.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVolumeCurve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.AnalyticsService/GetVolumeCurve',
+            tradeul_dot_v1_dot_analytics__pb2.GetVolumeCurveRequest.SerializeToString,
+            tradeul_dot_v1_dot_analytics__pb2.VolumeCurve.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class AnalyticsServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AnalyticsServiceAsyncStub: ...
     GetRvol: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetRvolRequest, _analytics_pb2.Rvol]
     """Returns a symbol's relative volume."""
+    GetVolumeCurve: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetVolumeCurveRequest, _analytics_pb2.VolumeCurve]
+    """Returns a symbol's usual cumulative volume by time of day, and today's."""
     GetIntraday: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetIntradayRequest, _analytics_pb2.Intraday]
     """Returns the day's highest and lowest price, including extended hours."""
     WatchMetrics: _grpc.UnaryStreamMultiCallable[_analytics_pb2.WatchMetricsRequest, _analytics_pb2.WatchMetricsResponse]
@@ -58,6 +60,8 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRvol: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetRvolRequest, _analytics_pb2.Rvol]  # type: ignore[assignment]
     """Returns a symbol's relative volume."""
+    GetVolumeCurve: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetVolumeCurveRequest, _analytics_pb2.VolumeCurve]  # type: ignore[assignment]
+    """Returns a symbol's usual cumulative volume by time of day, and today's."""
     GetIntraday: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetIntradayRequest, _analytics_pb2.Intraday]  # type: ignore[assignment]
     """Returns the day's highest and lowest price, including extended hours."""
     WatchMetrics: _aio.UnaryStreamMultiCallable[_analytics_pb2.WatchMetricsRequest, _analytics_pb2.WatchMetricsResponse]  # type: ignore[assignment]
@@ -80,6 +84,14 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_pb2.Rvol, _abc.Awaitable[_analytics_pb2.Rvol]]:
         """Returns a symbol's relative volume."""
+
+    @_abc_1.abstractmethod
+    def GetVolumeCurve(
+        self,
+        request: _analytics_pb2.GetVolumeCurveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.VolumeCurve, _abc.Awaitable[_analytics_pb2.VolumeCurve]]:
+        """Returns a symbol's usual cumulative volume by time of day, and today's."""
 
     @_abc_1.abstractmethod
     def GetIntraday(
