@@ -10,6 +10,11 @@ from click.shell_completion import CompletionItem
 ALL: Final = "all"
 
 
+def examples(*lines: str) -> str:
+    """Returns the end of a command's help: its examples, a line each."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns `; did you mean '...'?` with the most similar name; empty when none is similar."""
     found = difflib.get_close_matches(name, list(names), n=1)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 from pydantic import BaseModel
 
+from services.cli.arguments import examples
 from services.kit.runtime.environment import FILE_VARIABLES
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.logging import configure
@@ -67,7 +68,7 @@ def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Set
             yield Setting(variable, str(value), meaning, bool(environment.get(variable)))
 
 
-@click.command()
+@click.command(epilog=examples("tradeul check-config", "tradeul check-config --connect"))
 @click.option(
     "--connect",
     is_flag=True,

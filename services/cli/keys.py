@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from services.cli.arguments import examples
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.settings import Settings
 
@@ -17,7 +18,7 @@ Result = TypeVar("Result")
 MAX_REQUESTS_PER_S = 1_000_000
 
 
-@click.group()
+@click.group(epilog=examples("tradeul keys create web --right read", "tradeul keys list", "tradeul keys revoke web"))
 def keys() -> None:
     """Create, list and revoke keys to the gateway. A change takes effect within seconds, without a restart."""
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from services.cli.arguments import examples
+from services.cli.progress import progress
 from services.historical.core import Kind, Request, make_request
 from services.kit.runtime.errors import ServiceError, StartError
 from services.kit.runtime.logging import configure
@@ -22,7 +22,7 @@ SHOWN_PROBLEMS: Final = 20
 FAILED: Final = 1
 
 
-@click.command()
+@click.command(epilog=examples("tradeul load ohlc", "tradeul load slots --source /data/flatfiles --from 2025-10-01"))
 @click.argument("kind", type=click.Choice([str(kind) for kind in Kind]))
 @click.option("--from", "first", metavar="DATE", default="", help="First day; the default depends on the kind.")
 @click.option("--to", "last", metavar="DATE", default="", help="Last day; default: the newest complete day.")
@@ -42,7 +42,7 @@ def load(kind: str, first: str, last: str, source: str, no_splits: bool, again: 
         # Errors only: the rest is in the bar and the summary.
         configure(settings.model_copy(update={"log_level": "error"}), "load")
         run = _here(settings, request) if service is None else _there(settings, request, service)
-        sys.exit(asyncio.run(_show(run, Console(stderr=True))))
+        sys.exit(asyncio.run(_show(run)))
     except ServiceError as error:
         raise click.ClickException(error.message) from error
     except KeyboardInterrupt:
@@ -64,29 +64,17 @@ class Shown:
         self.problems: list[tuple[str, int, str]] = []
 
 
-async def _show(run: AsyncIterator[Shown], console: Console) -> int:
+async def _show(run: AsyncIterator[Shown]) -> int:
     """Draws until the load has ended; returns the exit status."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
-    )
     shown = Shown()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task("starting", total=None, speed="")
+    with progress("load") as report:
         async with contextlib.aclosing(run) as updates:  # type: ignore[type-var]
             async for shown in updates:
-                come = shown.done + shown.skipped + shown.failed
-                bars.update(bar, description=shown.step, total=shown.total, completed=come, speed=speed(shown))
+                report.update(shown.step, shown.done + shown.skipped + shown.failed, shown.total, speed(shown))
     for place, line, reason in shown.problems[:SHOWN_PROBLEMS]:
-        console.print(
-            f"{place}:{line}: {reason}" if line else f"{place}: {reason}", markup=False, highlight=False, soft_wrap=True
-        )
+        click.echo(f"{place}:{line}: {reason}" if line else f"{place}: {reason}", err=True)
     if (more := len(shown.problems) - SHOWN_PROBLEMS) > 0:
-        console.print(f"... and {more} more")
+        click.echo(f"... and {more} more", err=True)
     click.echo(summary(shown))
     return 0 if shown.state == "SUCCEEDED" else FAILED
 

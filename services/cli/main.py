@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from services.cli.arguments import nearest
 from services.kit.runtime.errors import SettingsError, StartError
@@ -53,6 +54,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "migrate": Entry("services.cli.stores:migrate", STORES, "Migrate the tables of TRADEUL_DATABASE_URL."),
     "adopt-data": Entry("services.cli.stores:adopt_data", STORES, "Move the data of an earlier version to a market."),
     "psql": Entry("services.cli.stores:psql", STORES, "Run psql on the mesh's database."),
+    "completion": Entry("services.cli.completion:completion", STORES, "Print the completion script of a shell."),
     "redis-cli": Entry("services.cli.redis_cli:redis_cli", STORES, "Send commands to the mesh's Redis."),
 }  # fmt: skip
 
@@ -77,6 +79,11 @@ class LazyGroup(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(f"No such command {args[0]!r}{nearest(args[0], COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name, help=each.line) for name, each in COMMANDS.items() if name.startswith(incomplete)]
+        # The group's own options are those of any command; its commands would all be imported.
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))

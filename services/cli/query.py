@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.cli.arguments import FieldNames, FilterText, Order
+from services.cli.arguments import FieldNames, FilterText, Order, examples
 from services.cli.lists.client import Client, client_options, refusal
 
 if TYPE_CHECKING:
     from tradeul.v1 import scanner_pb2
 
 ANSWER_SECONDS = 10.0
-EXAMPLES = """\b
-Examples:
-  tradeul query 'gap_percent > 4 AND float_shares < 20000000' --order-by 'rvol desc'
-  tradeul query 'halted' --json | jq -r .symbol
-  tradeul query 'price < 5 AND chg_5m > 2' --columns price,chg_5m,vol_5m --csv > movers.csv
-"""
+EXAMPLES = examples(
+    "tradeul query 'gap_percent > 4 AND float_shares < 20000000' --order-by 'rvol desc'",
+    "tradeul query 'halted' --json | jq -r .symbol",
+    "tradeul query 'price < 5 AND chg_5m > 2' --columns price,chg_5m,vol_5m --csv > movers.csv",
+)
 
 
 @click.command(epilog=EXAMPLES)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from services.cli.arguments import examples
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
@@ -20,7 +21,7 @@ FLUSH_SECONDS: Final = 2.0
 LOG_SECONDS: Final = 30.0
 
 
-@click.command()
+@click.command(epilog=examples("tradeul record", "tradeul record --out /data/recorded"))
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Default: flat in the market's data directory."
 )

@@ -3,14 +3,15 @@
 import asyncio
 import datetime
 import os
-import sys
 from pathlib import Path
 
 import click
 
 from services.cli import up
+from services.cli.arguments import examples
 from services.cli.data_directory import locked, market_directory
 from services.cli.local import mesh
+from services.cli.progress import progress
 from services.cli.signals import ctrl_c_is_an_interrupt
 from services.kit.runtime.clock import monotonic, new_york_time
 from services.kit.runtime.errors import StartError
@@ -21,7 +22,13 @@ from services.market.flat_files import TRADES_KIND, file_name, market_file_besid
 log = get_logger(__name__)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "tradeul replay 2025-11-24",
+        "tradeul replay 2025-11-24 --speed 60 --from 09:25 --until 10:00",
+        "tradeul replay us_stocks_sip/trades_v1/2025/11/2025-11-24.csv.gz --speed max",
+    )
+)
 @click.argument("source", metavar="DATE|FILE")
 @click.option("--speed", default="1", show_default=True, metavar="N|max", help="Speed relative to the original.")
 @click.option("--from", "start", metavar="TIME", help="Play everything before TIME as fast as possible.")
@@ -118,17 +125,8 @@ def _prepared_date(path: Path, settings: Settings) -> datetime.date:
     from services.replay.prepare import prepare
     from services.replay.service import cache_of
 
-    is_terminal = sys.stderr.isatty()
-
-    def show(step: str) -> None:
-        # Left at its beginning, so that a log line overwrites it.
-        if is_terminal:
-            click.echo(f"\r\x1b[K{path.name}: {step}\r", err=True, nl=False)
-
-    with ctrl_c_is_an_interrupt():
-        day = prepare(path, cache_of(settings), show)
-    if is_terminal:
-        click.echo("\r\x1b[K", err=True, nl=False)
+    with ctrl_c_is_an_interrupt(), progress(path.name) as report:
+        day = prepare(path, cache_of(settings), report.update)
     manifest = day.manifest
     click.echo(f"{path.name}: {manifest.rows:,} {manifest.kind.replace('_', ' ')} of {manifest.date}", err=True)
     for example in manifest.examples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from services.cli.arguments import examples
 from services.cli.signals import stop_event
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.logging import configure, get_logger
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "tradeul serve scanner",
+        "TRADEUL_DATA_INGEST_ADDRESS=feed.example.com:8001 tradeul serve scanner websocket_server",
+    )
+)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def serve(names: tuple[str, ...]) -> None:
     """Run the named services in this process until SIGTERM or Ctrl-C."""
@@ -42,7 +48,7 @@ def serve(names: tuple[str, ...]) -> None:
         sys.exit(1)
 
 
-@click.command()
+@click.command(epilog=examples("tradeul list-targets"))
 def list_targets() -> None:
     """Print the services with their ports, dependencies and purposes."""
     rows = [(module.name, str(module.port), ", ".join(module.needs) or "-", module.does) for module in MODULES]

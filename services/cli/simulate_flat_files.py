@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from services.cli.arguments import examples
 from services.cli.signals import ctrl_c_is_an_interrupt
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import reason_of
@@ -14,7 +15,9 @@ from services.market.flat_files import DAILY_BARS_KIND, MINUTE_BARS_KIND
 KINDS = {"minutes": MINUTE_BARS_KIND, "days": DAILY_BARS_KIND}
 
 
-@click.command()
+@click.command(
+    epilog=examples("tradeul simulate-flat-files /tmp/flat --from 2025-11-17 --to 2025-11-21 --kind minutes")
+)
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day.")
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last day; default: the first day.")

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
+from services.cli.arguments import examples
 from services.kit.runtime.environment import DATABASE_PASSWORD, without_settings
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import configure
@@ -21,7 +22,7 @@ PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False, "
 PASSWORD_PARAMETER: Final = re.compile(r"(?<=[?&])password=(?P<password>[^&]*)&?")
 
 
-@click.command()
+@click.command(epilog=examples("TRADEUL_DATABASE_URL=postgresql://tradeul@db.example.com/tradeul tradeul migrate"))
 def migrate() -> None:
     """Migrate the tables of TRADEUL_DATABASE_URL, which `tradeul up` also does.
 
@@ -50,7 +51,7 @@ async def migrate_and_claim(settings: Settings) -> None:
         await redis.claim_market(settings.redis_url, settings.market)
 
 
-@click.command()
+@click.command(epilog=examples("tradeul adopt-data simulator"))
 @click.argument("market", type=click.Choice(["simulator", "vendor"]))
 def adopt_data(market: str) -> None:
     """Move the data of an earlier version in TRADEUL_DATA_DIR to the directory of MARKET.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from services.cli.arguments import FieldNames, FilterText, ListName, Order
+from services.cli.arguments import FieldNames, FilterText, ListName, Order, examples
 from services.cli.lists.client import Client, client_options, follow, make_request
 
 if TYPE_CHECKING:
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from services.kit.lists.list_client import ListRequest
 
 FIRST_LIST: Final = "gappers_up"
-EXAMPLES = """\b
-Examples:
-  tradeul top
-  tradeul top momentum_up
-  tradeul top --filter 'rvol >= 3 AND float_shares < 20000000' --order-by 'chg_5m desc'
-  tradeul top gappers_up --once --columns price,gap_percent,premarket_volume
-  tradeul top halts --json | jq -r '.symbol + " " + .halt_reason'
-  tradeul top --address scanner.example.com:8000 --key-file ~/.tradeul-key
-"""
+EXAMPLES = examples(
+    "tradeul top",
+    "tradeul top momentum_up",
+    "tradeul top --filter 'rvol >= 3 AND float_shares < 20000000' --order-by 'chg_5m desc'",
+    "tradeul top gappers_up --once --columns price,gap_percent,premarket_volume",
+    "tradeul top halts --json | jq -r '.symbol + \" \" + .halt_reason'",
+    "tradeul top --address scanner.example.com:8000 --key-file ~/.tradeul-key",
+)
 
 
 @click.command(epilog=EXAMPLES)

@@ -9,25 +9,35 @@ from typing import Final
 
 import click
 
+from services.cli.arguments import examples
 from services.cli.check_config import unknown_variables
 from services.cli.data_directory import locked, market_directory
 from services.cli.local import mesh
 from services.cli.local.process import LineSink
-from services.cli.local.supervisor import Supervisor
+from services.cli.local.supervisor import Phase, Supervisor
+from services.cli.progress import LINE_SECONDS, LineBelow, start_line
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
 
 log = get_logger(__name__)
 
+SHOW_SECONDS: Final = 0.25
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "tradeul up",
+        "TRADEUL_SIM_START=2025-11-24T09:31 tradeul up",
+        "POLYGON_API_KEY_FILE=/run/secrets/polygon tradeul up",
+    )
+)
 def up() -> None:
     """Run the whole mesh (stores, services and gateway) until Ctrl-C; a second Ctrl-C kills it."""
     began = monotonic()
     settings = Settings.load()
+    stay_below_logs()
     configure(settings, "up")
     for problem in unknown_variables(os.environ):
         log.warning("in the environment", problem=problem)
@@ -57,10 +67,41 @@ async def run(settings: Settings, began: float) -> None:
         raise outcome
 
 
+def stay_below_logs() -> None:
+    """Makes the standard error of a terminal one whose last line can show the progress of the start."""
+    if sys.stderr.isatty():
+        sys.stderr = LineBelow(sys.stderr)
+
+
 async def _live(supervisor: Supervisor, settings: Settings, began: float) -> None:
-    await supervisor.start()
+    showing = asyncio.create_task(_show_start(supervisor), name="up.progress")
+    try:
+        await supervisor.start()
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
     click.echo(welcome(settings, monotonic() - began))
     await supervisor.wait()
+
+
+async def _show_start(supervisor: Supervisor) -> None:
+    """Shows which parts are ready: as the last line of a terminal, else in a log line now and then."""
+    seconds = 0.0
+    try:
+        while True:
+            await asyncio.sleep(SHOW_SECONDS)
+            seconds += SHOW_SECONDS
+            phases = supervisor.phases
+            ready = sum(phase is Phase.READY for phase in phases.values())
+            waiting = [name for name, phase in phases.items() if phase in (Phase.STARTING, Phase.BACKING_OFF)]
+            if isinstance(sys.stderr, LineBelow):
+                sys.stderr.show(start_line(ready, len(phases), waiting))
+            elif seconds >= LINE_SECONDS:
+                seconds = 0.0
+                log.info("starting", ready=ready, of=len(phases), waiting_for=", ".join(waiting))
+    finally:
+        if isinstance(sys.stderr, LineBelow):
+            sys.stderr.show("")
 
 
 def stop_event(supervisor: Supervisor) -> asyncio.Event:

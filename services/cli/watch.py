@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.cli.arguments import FieldNames, FilterText, ListName, Order
+from services.cli.arguments import FieldNames, FilterText, ListName, Order, examples
 from services.cli.lists.client import INTERVAL_MS, Client, client_options, follow, make_request
 
 if TYPE_CHECKING:
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from services.kit.lists.list_client import Followed, ListCopy, ListRequest
 
 COLUMNS = ("price", "change_percent", "chg_5m", "volume_today", "rvol")
-EXAMPLES = """\b
-Examples:
-  tradeul watch gappers_up
-  tradeul watch --filter 'chg_1m > 2 AND price < 20' --order-by 'chg_1m desc'
-  tradeul watch halts --json | jq -c 'select(.type == "delta") | .deltas[] | select(.action == "add") | .symbol'
-"""
+EXAMPLES = examples(
+    "tradeul watch gappers_up",
+    "tradeul watch --filter 'chg_1m > 2 AND price < 20' --order-by 'chg_1m desc'",
+    'tradeul watch halts --json | jq -c \'select(.type == "delta") | .deltas[] | select(.action == "add") | .symbol\'',
+)
 
 
 @click.command(epilog=EXAMPLES)

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import click
 import pytest
 
 from services.cli.local.mesh import readiness
+from services.cli.main import COMMANDS, cli
 from services.cli.redis_cli import answer_text
 from services.kit.rpc.server import Host
 from services.kit.runtime.lifecycle import Service
@@ -287,6 +289,60 @@ async def test_an_unhealthy_service_has_started() -> None:
 def test_the_version_is_the_packages() -> None:
     result = tradeul("--version")
     assert result.stdout == f"tradeul {importlib.metadata.version('tradeul')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["lo"], ["load"]),
+        (["top", "gap"], ["gappers_up", "gappers_down"]),
+        (["query", "gap_si"], ["gap_size"]),
+        (["query", "x", "--columns", "rvol,vol_1"], ["rvol,vol_1m", "rvol,vol_10m", "rvol,vol_15m"]),
+        (["watch", "--order-by", "chg_5"], ["chg_5m"]),
+        (["keys", "re"], ["revoke"]),
+        (["top", "--key"], ["--key-file"]),
+    ],
+)
+def test_bash_completes_commands_lists_and_fields(words: list[str], expected: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "tradeul"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m services.cli.main "$@"\n')
+    program.chmod(0o755)
+    lines = [
+        tradeul("completion", "bash").stdout,
+        f"COMP_WORDS=({shlex.join(['tradeul', *words])}); COMP_CWORD={len(words)}",
+        f"_tradeul_completion {shlex.quote(str(program))}",
+        """printf '%s\\n' "${COMPREPLY[@]}\"""",
+    ]
+    result = subprocess.run(
+        ["bash", "-c", "\n".join(lines)], env=environment({}), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout.split() == expected, result.stderr
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script_of_their_own(shell: str) -> None:
+    result = tradeul("completion", shell)
+    assert result.returncode == 0
+    assert f"_TRADEUL_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_help_imports_no_command() -> None:
+    """So that it, and every completion, is there at once."""
+    heavy = ("grpc", "textual", "pydantic", "rich", "asyncio", "numpy")
+    code = f"import sys; import services.cli.main; sys.exit(' '.join({{*{heavy!r}}} & {{*sys.modules}}) or 0)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    shown = tradeul("--help").stdout
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    # Its line in `tradeul --help` says no more than its own help.
+    assert command.help
+    assert f"tradeul {name}" in f"{command.help} {command.epilog}", name
 
 
 @pytest.mark.parametrize(

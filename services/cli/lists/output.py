@@ -14,8 +14,8 @@ from fastcore.row_json import read_ranked_list
 from services.cli.lists.columns import cell, column, fitted, tone
 
 Shape = Literal["table", "csv", "json"]
-# Vermilion and bluish green, which colour-blind people can tell; signs say the same.
-UP, DOWN, FAINT, PLAIN = "\x1b[38;5;43m", "\x1b[38;5;209m", "\x1b[2m", "\x1b[0m"
+# Blue and orange, which colour-blind people can tell; signs say the same.
+UP, DOWN, FAINT, PLAIN = "\x1b[38;5;75m", "\x1b[38;5;215m", "\x1b[2m", "\x1b[0m"
 RANK_WIDTH: Final = 4
 SYMBOL_WIDTH: Final = 8
 CONTEXT: Final = ("rank", "symbol")

@@ -88,7 +88,7 @@ def status_line(sheet: Sheet, status: ScannerStatus | None, quiet_seconds: float
         last = f"{new_york_time(status.event_time.ToNanoseconds()):%H:%M:%S}"
         text.append(f"{STALE} stale: nothing traded since {last} ({quiet_seconds:.0f} s)", f"bold {styles['down']}")
     else:
-        text.append(f"{LIVE} live", styles["up"])
+        text.append(f"{LIVE} live", styles["good"])
     if sheet.held is not None:
         text.append(f"  HELD, {sheet.waiting} changes wait", f"bold {styles['mark']}")
     parts = [sheet.time, session.lower().replace("_", " ")]

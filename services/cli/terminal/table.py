@@ -16,9 +16,19 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from services.cli.lists.columns import Column, cell, column, fitted, that_fit, tone
 from services.cli.terminal.sheet import Sheet
 
-# Vermilion and bluish green, which colour-blind people can tell; signs say the same.
-DARK: Final = {"up": Style(color="#2bc4a2"), "down": Style(color="#ff8a5c"), "mark": Style(color="#e8c547")}
-LIGHT: Final = {"up": Style(color="#00735c"), "down": Style(color="#b3410f"), "mark": Style(color="#8a6d00")}
+# Blue and orange, which colour-blind people can tell, as on the dashboard (theme.css); signs say the same.
+DARK: Final = {
+    "up": Style(color="#56b4ff"),
+    "down": Style(color="#ff9d4d"),
+    "mark": Style(color="#f2c744"),
+    "good": Style(color="#4cc38a"),
+}
+LIGHT: Final = {
+    "up": Style(color="#0a5fb4"),
+    "down": Style(color="#a84a00"),
+    "mark": Style(color="#7a5b00"),
+    "good": Style(color="#14724a"),
+}
 HEAD: Final = Style(bold=True, underline=True)
 SORTED: Final = Style(bold=True, underline=True, italic=True)
 FAINT: Final = Style(dim=True)

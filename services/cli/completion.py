@@ -1,0 +1,30 @@
+"""`tradeul completion`: the script by which a shell completes commands, options, lists and fields."""
+
+from typing import Final
+
+import click
+from click.shell_completion import get_completion_class
+
+from services.cli.arguments import examples
+from services.kit.runtime.errors import StartError
+
+PROGRAM: Final = "tradeul"
+VARIABLE: Final = "_TRADEUL_COMPLETE"
+SHELLS: Final = ("bash", "zsh", "fish")
+EXAMPLES = examples(
+    "tradeul completion bash > ~/.local/share/bash-completion/completions/tradeul",
+    "tradeul completion zsh > ~/.zfunc/_tradeul     (with `fpath+=~/.zfunc` before compinit in ~/.zshrc)",
+    "tradeul completion fish > ~/.config/fish/completions/tradeul.fish",
+)
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL: commands, options, the built-in lists, fields in filters and columns."""
+    from services.cli.main import cli
+
+    script = get_completion_class(shell)
+    if script is None:
+        raise StartError(f"click has no completion for {shell}")
+    click.echo(script(cli, {}, PROGRAM, VARIABLE).source())
