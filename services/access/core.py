@@ -19,7 +19,6 @@ from services.kit.runtime.errors import (
 KEY_PREFIX: Final = "tradeul_"
 KEY_BYTES: Final = 32
 TICKET_SECONDS: Final = 60.0
-DEFAULT_REQUESTS_PER_S: Final = 100
 KEY_HEADER: Final = "x-api-key"
 AUTHORIZATION: Final = "authorization"
 # Set by the gateway from the query parameter `ticket`.
@@ -47,6 +46,8 @@ class Key(NamedTuple):
     right: Right
     requests_per_s: int
     claim: str = ""
+    streams: int = 1
+    scans: int = 0
 
     @property
     def kind(self) -> str:
@@ -57,24 +58,27 @@ class Verdict(NamedTuple):
     """The decision about a request: allowed where `refusal` is None.
 
     `key` is the name of the key, empty where it has none or an unknown one. `retry_seconds`: when to try again.
+    `holder` is the key of an allowed request, with the limits that the services behind the gateway apply.
     """
 
     key: str
     refusal: ServiceError | None = None
     retry_seconds: float = 0.0
+    holder: Key | None = None
 
 
 class TokenBucket:
-    """Allows `rate` requests per second, and as many at once after a second without any."""
+    """Allows `rate` requests per second, and as many at once (at least 1) after a second without any."""
 
-    def __init__(self, rate: int, now: float) -> None:
+    def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self._tokens = float(rate)
+        self._most = max(rate, 1.0)
+        self._tokens = self._most
         self._updated = now
 
     def take(self, now: float) -> float:
         """Takes a token and returns 0, or returns the seconds until there is one."""
-        self._tokens = min(self.rate, self._tokens + (now - self._updated) * self.rate)
+        self._tokens = min(self._most, self._tokens + (now - self._updated) * self.rate)
         self._updated = now
         if self._tokens >= 1:
             self._tokens -= 1
@@ -91,10 +95,16 @@ class _Subject(NamedTuple):
 
 
 class AccessControl:
-    """The live keys, their buckets and the tickets that are open. Times are seconds of one monotonic clock."""
+    """The live keys, their buckets and the tickets that are open. Times are seconds of one monotonic clock.
 
-    def __init__(self, needs: Mapping[str, Need]) -> None:
+    `gateways` share the requests per second of each key: here is the part of one.
+    """
+
+    def __init__(self, needs: Mapping[str, Need], gateways: int = 1) -> None:
+        # Names that no longer give access, each once, in the order in which they became so.
+        self.revoked: list[str] = []
         self._needs = needs
+        self._gateways = gateways
         self._keys: dict[bytes, Key] = {}
         self._by_name: dict[str, Key] = {}
         self._buckets: dict[str, TokenBucket] = {}
@@ -111,14 +121,17 @@ class AccessControl:
     def ticket_count(self) -> int:
         return len(self._tickets)
 
-    def replace_keys(self, keys: Iterable[Key]) -> None:
+    def replace_keys(self, keys: Iterable[Key], revoked: Iterable[str] = ()) -> None:
         """Makes these the live keys. Tickets of a key that is not among them are worth nothing any more."""
+        before = self._by_name
         self._keys = {key.hash: key for key in keys}
         self._by_name = {key.name: key for key in self._keys.values()}
+        gone = dict.fromkeys((*revoked, *(name for name in before if name not in self._by_name)))
+        self.revoked += [name for name in gone if name not in set(self.revoked)]
         self._buckets = {
             name: bucket
             for name, bucket in self._buckets.items()
-            if name in self._by_name and self._by_name[name].requests_per_s == bucket.rate
+            if name in self._by_name and self._rate_of(self._by_name[name]) == bucket.rate
         }
 
     def new_ticket(self, key_name: str, now: float) -> str:
@@ -152,16 +165,16 @@ class AccessControl:
                 )  # fmt: skip
             seconds = self._bucket(key, now).take(now)
             if seconds > 0:
-                limit, whose = key.requests_per_s, "subject" if key.claim else "key"
+                limit, whose = self._rate_of(key), "subject" if key.claim else "key"
                 refusal = TOO_MANY_REQUESTS.error(
-                    f"limit reached: {limit} requests per second of the {whose} {name!r}",
-                    limit=limit,
+                    f"limit reached: {limit:g} requests per second of the {whose} {name!r}",
+                    limit=f"{limit:g}",
                     key=name,
                 )
                 return Verdict(name, refusal, seconds)
         except ServiceError as refusal:
             return Verdict(name, refusal)
-        return Verdict(name)
+        return Verdict(name, holder=key)
 
     def _key_of(self, headers: Mapping[str, str], need: Need, now: float, holder: Key | ServiceError | None) -> Key:
         secret = headers.get(KEY_HEADER, "")
@@ -198,14 +211,17 @@ class AccessControl:
         if key.claim:
             return self._subject_bucket(key, now)
         if (bucket := self._buckets.get(key.name)) is None:
-            bucket = self._buckets[key.name] = TokenBucket(key.requests_per_s, now)
+            bucket = self._buckets[key.name] = TokenBucket(self._rate_of(key), now)
         return bucket
+
+    def _rate_of(self, key: Key) -> float:
+        return key.requests_per_s / self._gateways
 
     def _subject_bucket(self, key: Key, now: float) -> TokenBucket:
         while self._subjects and next(iter(self._subjects.values())).used < now - TICKET_SECONDS:
             del self._subjects[next(iter(self._subjects))]
         known = self._subjects.pop(key.name, None)
-        bucket = known.bucket if known is not None else TokenBucket(key.requests_per_s, now)
+        bucket = known.bucket if known is not None else TokenBucket(self._rate_of(key), now)
         self._subjects[key.name] = _Subject(key, bucket, now)
         return bucket
 

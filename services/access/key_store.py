@@ -7,42 +7,60 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from services.access.core import DEFAULT_REQUESTS_PER_S, Key, hash_of, new_key
+from services.access.core import Key, hash_of, new_key
 from services.access.methods import Right
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.setting_groups import KeySettings
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-_COLUMNS: Final = "name, access_right, requests_per_s, created_at, revoked_at"
+_COLUMNS: Final = "name, access_right, requests_per_s, streams, scans, created_at, revoked_at"
 
 
 class StoredKey(NamedTuple):
-    """A row as `tradeul keys list` shows it; `requests_per_s` None is the default."""
+    """A row as `tradeul keys list` shows it; a limit of None is the default."""
 
     name: str
     access_right: str
     requests_per_s: int | None
+    streams: int | None
+    scans: int | None
     created_at: datetime.datetime
     revoked_at: datetime.datetime | None
 
 
-async def live_keys(connection: asyncpg.Connection) -> list[Key]:
-    """Returns the keys that are not revoked."""
+async def live_keys(connection: asyncpg.Connection, defaults: KeySettings | None = None) -> list[Key]:
+    """Returns the keys that are not revoked; `defaults` are the limits of those that have none of their own."""
+    defaults = defaults or KeySettings()
     rows = await connection.fetch(
-        "SELECT name, hash, access_right, requests_per_s FROM api_keys WHERE revoked_at IS NULL"
+        "SELECT name, hash, access_right, requests_per_s, streams, scans FROM api_keys WHERE revoked_at IS NULL"
     )
     return [
         Key(
             row["name"],
             row["hash"],
             Right[row["access_right"].upper()],
-            row["requests_per_s"] or DEFAULT_REQUESTS_PER_S,
+            row["requests_per_s"] or defaults.requests_per_s,
+            streams=row["streams"] or defaults.streams,
+            scans=defaults.scans if row["scans"] is None else row["scans"],
         )
         for row in rows
     ]
 
 
-async def create(connection: asyncpg.Connection, name: str, right: Right, requests_per_s: int | None) -> str:
-    """Stores a new key and returns it: this is the only time that it is known.
+async def revoked_names(connection: asyncpg.Connection) -> list[str]:
+    """Returns the names of the keys that are revoked."""
+    return [row["name"] for row in await connection.fetch("SELECT name FROM api_keys WHERE revoked_at IS NOT NULL")]
+
+
+async def create(
+    connection: asyncpg.Connection,
+    name: str,
+    right: Right,
+    requests_per_s: int | None = None,
+    streams: int | None = None,
+    scans: int | None = None,
+) -> str:
+    """Stores a new key and returns it: this is the only time that it is known. A limit of None is the default.
 
     Raises StartError for a name that is not one, or that a key has or had.
     """
@@ -53,9 +71,9 @@ async def create(connection: asyncpg.Connection, name: str, right: Right, reques
         )
     key = new_key()
     created = await connection.fetchval(
-        """INSERT INTO api_keys (name, hash, access_right, requests_per_s) VALUES ($1, $2, $3, $4)
-        ON CONFLICT (name) DO NOTHING RETURNING name""",
-        *(name, hash_of(key), right.label, requests_per_s),
+        """INSERT INTO api_keys (name, hash, access_right, requests_per_s, streams, scans)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING RETURNING name""",
+        *(name, hash_of(key), right.label, requests_per_s, streams, scans),
     )
     if created is None:
         raise StartError(f"there is or was a key {name!r} already: choose another name, so that logs stay clear")

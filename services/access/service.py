@@ -8,9 +8,9 @@ from tradeul.v1 import access_pb2
 
 from services.access import metrics
 from services.access.core import AccessControl
-from services.access.key_store import live_keys
+from services.access.key_store import live_keys, revoked_names
 from services.access.methods import declared_needs
-from services.access.servicer import AccessServicer, AuthorizationServicer
+from services.access.servicer import AccessServicer, AuthorizationServicer, Revocations, RevocationServicer
 from services.access.tokens import Tokens
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.errors import StartError
@@ -34,7 +34,8 @@ class AccessService(Service):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.control = AccessControl(declared_needs())
+        self.control = AccessControl(declared_needs(), settings.key.gateways)
+        self._revocations = Revocations(self.control)
 
     async def start(self) -> None:
         url = self.settings.database_url
@@ -50,9 +51,12 @@ class AccessService(Service):
             log.warning("there are no keys, so every request is refused: tradeul keys create NAME --right admin")
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
-        AuthorizationServicer(self.control, Tokens(self.settings.jwt)).add_to(server)
-        service = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
-        return (add_servicer(server, service, AccessServicer(self.control)),)
+        AuthorizationServicer(self.control, Tokens(self.settings.jwt, self.settings.key)).add_to(server)
+        services = access_pb2.DESCRIPTOR.services_by_name
+        return (
+            add_servicer(server, services["AccessService"], AccessServicer(self.control)),
+            add_servicer(server, services["RevocationService"], RevocationServicer(self._revocations)),
+        )
 
     async def run(self) -> None:
         await follow_notifications(
@@ -64,8 +68,13 @@ class AccessService(Service):
             on_failure=metrics.STORE_FAILURES.inc,
         )
 
+    async def drain(self) -> None:
+        self._revocations.close()
+
     async def _load(self, connection: "asyncpg.Connection[Any]") -> None:
-        self.control.replace_keys(await live_keys(connection))
+        keys, revoked = await live_keys(connection, self.settings.key), await revoked_names(connection)
+        self.control.replace_keys(keys, revoked)
+        self._revocations.wake()
         metrics.KEYS.set(self.control.key_count)
 
 

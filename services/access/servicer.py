@@ -1,7 +1,9 @@
-"""Envoy's external authorization and AccessService, both over one AccessControl."""
+"""Envoy's external authorization, AccessService and RevocationService, all over one AccessControl."""
 
+import asyncio
 import base64
 import math
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import grpc
@@ -14,13 +16,12 @@ from services.access import metrics
 from services.access.core import AUTHORIZATION, KEY_HEADER, TICKET_HEADER, TICKET_SECONDS, AccessControl, Verdict
 from services.access.tokens import METADATA, NAME_PREFIX, Tokens
 from services.kit.rpc.json_body import read_json
+from services.kit.rpc.key_streams import NAME_HEADER, SCANS_HEADER, STREAMS_HEADER
 from services.kit.rpc.observed_rpcs import status_of
 from services.kit.runtime.clock import NS_PER_SECOND, monotonic, wall_ns
 
 # The service and method by which Envoy asks.
 AUTHORIZATION_SERVICE: Final = "envoy.service.auth.v3.Authorization"
-# The name of the request's key, as the services behind the gateway receive it. Clients cannot set it.
-NAME_HEADER: Final = "x-tradeul-key-name"
 # Of a response, from which the gateway makes gRPC-Web's grpc-status.
 GRPC_STATUS: Final = "x-tradeul-grpc-status"
 ORIGINAL_PATH: Final = "x-envoy-original-path"
@@ -67,21 +68,24 @@ class AuthorizationServicer:
         label = NAME_PREFIX if verdict.key.startswith(NAME_PREFIX) else verdict.key
         if verdict.refusal is None:
             metrics.ALLOWED.labels(label).inc()
-            return allowed(verdict.key)
+            return allowed(verdict)
         metrics.REFUSED.labels(label, verdict.refusal.reason.name).inc()
         is_grpc = http.headers.get("content-type", "").startswith("application/grpc")
         # A REST request has become a gRPC one by now, but its client expects JSON.
         return denied(verdict, is_grpc and ORIGINAL_PATH not in http.headers)
 
 
-def allowed(key: str) -> external_auth_pb2.AuthCheckResponse:
-    """Returns the response that lets a request pass, without its secrets, and with its key's name."""
+def allowed(verdict: Verdict) -> external_auth_pb2.AuthCheckResponse:
+    """Returns the response that lets a request pass, without its secrets, and with its key's name and limits."""
     response = external_auth_pb2.AuthCheckResponse()
     response.status.SetInParent()
     response.ok_response.headers_to_remove.extend((KEY_HEADER, AUTHORIZATION, TICKET_HEADER))
-    if key:
-        _add(response.ok_response.headers, NAME_HEADER, key)
-        response.dynamic_metadata["key"] = key
+    if (holder := verdict.holder) is not None:
+        headers = response.ok_response.headers
+        _add(headers, NAME_HEADER, holder.name)
+        _add(headers, STREAMS_HEADER, str(holder.streams))
+        _add(headers, SCANS_HEADER, str(holder.scans))
+        response.dynamic_metadata["key"] = holder.name
     return response
 
 
@@ -117,6 +121,35 @@ def _add(headers: Any, name: str, value: str) -> None:
     option.header.value = value
 
 
+class Revocations:
+    """The names of revoked keys, for the services that serve streams."""
+
+    def __init__(self, control: AccessControl) -> None:
+        self._control = control
+        self._is_closing = False
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be more of them."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Ends all streams."""
+        self._is_closing = True
+        self.wake()
+
+    async def stream(self) -> AsyncIterator[access_pb2.RevokedKeys]:
+        """Yields all names, and from then on those that are added, until close()."""
+        sent = 0
+        while not self._is_closing:
+            changed, names = self._changed, self._control.revoked[sent:]
+            if names or not sent:
+                yield access_pb2.RevokedKeys(names=names)
+            sent += len(names)
+            await changed.wait()
+
+
 class AccessServicer:
     """AccessService."""
 
@@ -131,3 +164,16 @@ class AccessServicer:
 
     async def CreateTicketFromJson(self, body: httpbody_pb2.HttpBody, context: Context) -> access_pb2.Ticket:
         return await self.CreateTicket(read_json(body, access_pb2.CreateTicketRequest()), context)
+
+
+class RevocationServicer:
+    """RevocationService."""
+
+    def __init__(self, revocations: Revocations) -> None:
+        self._revocations = revocations
+
+    async def WatchRevocations(
+        self, _: access_pb2.WatchRevocationsRequest, __: Context
+    ) -> AsyncIterator[access_pb2.RevokedKeys]:
+        async for names in self._revocations.stream():
+            yield names

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from services.access.core import Key
 from services.access.methods import Right
 from services.kit.runtime.errors import INVALID_TOKEN, TOKEN_KEYS_UNAVAILABLE, ServiceError
-from services.kit.runtime.setting_groups import JwtSettings
+from services.kit.runtime.setting_groups import JwtSettings, KeySettings
 
 # Where the gateway puts a token's claims, and why it refuses one: clients cannot set metadata.
 METADATA: Final = "envoy.filters.http.jwt_authn"
@@ -28,8 +28,9 @@ _MISSING: Final = "Jwt is missing"
 class Tokens:
     """Makes keys of the tokens that the gateway has verified."""
 
-    def __init__(self, settings: JwtSettings) -> None:
+    def __init__(self, settings: JwtSettings, limits: KeySettings) -> None:
         self._settings = settings
+        self._limits = limits
         source = "TRADEUL_JWT_JWKS_URL" if settings.jwks_url else "TRADEUL_JWT_JWKS_FILE"
         self._unavailable = f"the public keys of the tokens' issuer cannot be read from {source}"
         self._reasons = {
@@ -61,7 +62,10 @@ class Tokens:
             return INVALID_TOKEN.error("expected a token with the claim 'exp'")
         settings = self._settings
         name = NAME_PREFIX + quote(subject, safe=_SAFE)
-        return Key(name, b"", self._right_of(claims), settings.requests_per_s, claim=settings.claim)
+        limits = self._limits
+        return Key(
+            name, b"", self._right_of(claims), settings.requests_per_s, settings.claim, limits.streams, limits.scans
+        )
 
     def _right_of(self, claims: Mapping[str, Any]) -> Right:
         words = words_of(claims, self._settings.claim)

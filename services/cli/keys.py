@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 MAX_REQUESTS_PER_S = 1_000_000
+MAX_STREAMS = 10_000
 
 
 @click.group(epilog=examples("tradeul keys create web --right read", "tradeul keys list", "tradeul keys revoke web"))
@@ -31,14 +32,25 @@ def keys() -> None:
 @click.option(
     "--requests-per-s",
     type=click.IntRange(1, MAX_REQUESTS_PER_S),
-    help="Requests per second, opened streams included; default: 100.",
+    help="Requests per second, opened streams included; default: TRADEUL_KEY_REQUESTS_PER_S, 100.",
 )
-def create(name: str, right: str, requests_per_s: int | None) -> None:
+@click.option(
+    "--streams",
+    type=click.IntRange(1, MAX_STREAMS),
+    help="Streams open at a time, at each service; default: TRADEUL_KEY_STREAMS, 50.",
+)
+@click.option(
+    "--scans",
+    type=click.IntRange(0, MAX_STREAMS),
+    help="Custom scans open at a time, among its streams; default: TRADEUL_KEY_SCANS, 20.",
+)
+def create(name: str, right: str, requests_per_s: int | None, streams: int | None, scans: int | None) -> None:
     """Create the key NAME and print it. It is stored as a hash only, so it is never shown again."""
     from services.access import key_store
     from services.access.methods import Right
 
-    key = on_database(lambda connection: key_store.create(connection, name, Right[right.upper()], requests_per_s))
+    limits = (requests_per_s, streams, scans)
+    key = on_database(lambda connection: key_store.create(connection, name, Right[right.upper()], *limits))
     click.echo(
         f"The key {name!r} with the right {right!r}, shown this once: send it as the header x-api-key.", err=True
     )
@@ -49,12 +61,16 @@ def create(name: str, right: str, requests_per_s: int | None) -> None:
 def list_keys() -> None:
     """Print all keys with their rights and limits, the revoked ones included."""
     from services.access import key_store
-    from services.access.core import DEFAULT_REQUESTS_PER_S
 
-    rows = [("name", "right", "requests/s", "created", "revoked")]
+    rows = [("name", "right", "requests/s", "streams", "scans", "created", "revoked")]
+    defaults = Settings.load().key
     for key in on_database(key_store.all_keys):
-        limit = str(key.requests_per_s or DEFAULT_REQUESTS_PER_S)
-        rows.append((key.name, key.access_right, limit, time_text(key.created_at), time_text(key.revoked_at)))
+        limits = (
+            str(key.requests_per_s or defaults.requests_per_s),
+            str(key.streams or defaults.streams),
+            str(defaults.scans if key.scans is None else key.scans),
+        )
+        rows.append((key.name, key.access_right, *limits, time_text(key.created_at), time_text(key.revoked_at)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -3,11 +3,13 @@
 They are refreshed after the built-in lists, a few at a time, so that what is published of those is on its way first.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from fastcore.market import Market
 from fastcore.ranked_list import RankedList
+from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import TOO_MANY_SCANS
@@ -42,14 +44,24 @@ class Scan:
 
 
 class CustomScans:
-    """The custom scans of one scanner. `make_stream` makes the stream of a new one."""
+    """The custom scans of one scanner. `make_stream` makes the stream of a new one.
+
+    All open scans take at most `max_steps` steps for each row, those of one key at most `max_key_steps`.
+    """
 
     def __init__(
-        self, make_stream: Callable[[Scan], ListStream], limit: int = MAX_SCANS, max_steps: int = MAX_STEPS
+        self,
+        make_stream: Callable[[Scan], ListStream],
+        limit: int = MAX_SCANS,
+        max_steps: int = MAX_STEPS,
+        max_key_steps: int = MAX_STEPS,
     ) -> None:
         self._make_stream = make_stream
         self._limit = limit
         self._max_steps = max_steps
+        self._max_key_steps = max_key_steps
+        # The scans that each key watches, by its name, and how often.
+        self._of_key: dict[str, Counter[Scan]] = {}
         self._scans: dict[ScanKey, Scan] = {}
         # Those to be refreshed, the next one first.
         self._due: dict[Scan, None] = {}
@@ -65,11 +77,16 @@ class CustomScans:
         """Steps that a row costs all open scans."""
         return sum(scan.compiled.steps for scan in self)
 
-    def open(self, market: Market, compiled: CompiledScan, limit: int) -> Scan:
-        """The scan for one more watcher, added to the market if it is the first. Raises TOO_MANY_SCANS."""
+    def open(self, market: Market, compiled: CompiledScan, limit: int, watcher: RequestKey | None = None) -> Scan:
+        """The scan for one more watcher, added to the market if it is the first. Raises TOO_MANY_SCANS.
+
+        `watcher`: the key of its request.
+        """
         key = ScanKey(compiled.filter.text.strip(), compiled.order.text.strip(), limit)
         steps = compiled.steps
         scan = self._scans.get(key)
+        if watcher is not None:
+            self._check_share(watcher, scan, steps)
         if scan is None:
             if len(self._scans) >= self._limit:
                 raise TOO_MANY_SCANS.error(f"limit reached: {self._limit} open scans", maximum=self._limit)
@@ -84,10 +101,37 @@ class CustomScans:
             scan.stream = self._make_stream(scan)
             self._scans[key] = scan
         scan.watchers += 1
+        if watcher is not None:
+            self._of_key.setdefault(watcher.name, Counter())[scan] += 1
         return scan
 
-    def release(self, market: Market, scan: Scan) -> None:
+    def _check_share(self, watcher: RequestKey, scan: Scan | None, steps: int) -> None:
+        watched = self._of_key.get(watcher.name, Counter())
+        if watched.total() >= watcher.scans:
+            raise TOO_MANY_SCANS.error(
+                f"limit reached: {watcher.scans} open scans of the key {watcher.name!r}",
+                maximum=watcher.scans,
+                key=watcher.name,
+            )
+        total = sum(each.compiled.steps for each in watched) + (0 if scan in watched else steps)
+        if total > self._max_key_steps:
+            raise TOO_MANY_SCANS.error(
+                f"limit reached: {self._max_key_steps} steps for each row in open scans of the key {watcher.name!r}; "
+                f"with the {steps} of this one it would be {total}",
+                maximum=self._max_key_steps,
+                steps=steps,
+                key=watcher.name,
+            )
+
+    def release(self, market: Market, scan: Scan, watcher: RequestKey | None = None) -> None:
         """Takes one watcher away; the last one takes the list out of the market."""
+        if watcher is not None:
+            watched = self._of_key[watcher.name]
+            watched[scan] -= 1
+            if not watched[scan]:
+                del watched[scan]
+            if not watched:
+                del self._of_key[watcher.name]
         scan.watchers -= 1
         if scan.watchers == 0:
             del self._scans[scan.key]

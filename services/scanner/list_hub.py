@@ -15,13 +15,14 @@ from tradeul.v1 import frame_pb2
 
 from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
+from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.market_copy import MarketCopy
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.errors import TOO_MANY_STREAMS
 from services.scanner import metrics
 from services.scanner.core import SCAN, ScannerCore
-from services.scanner.custom_scans import MAX_SCANS, CustomScans, Scan
+from services.scanner.custom_scans import MAX_SCANS, MAX_STEPS, CustomScans, Scan
 from services.scanner.list_stream import MAX_HELD, ListStream, ListSubscription
 from services.scanner.metrics import LagMeter, last_trade_ns
 from services.scanner.scan_requests import CompiledScan
@@ -60,6 +61,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         measures_lag: bool,
         max_subscribers: int = MAX_SUBSCRIBERS,
         max_scans: int = MAX_SCANS,
+        max_key_steps: int = MAX_STEPS,
         max_held: int = MAX_HELD,
     ) -> None:
         super().__init__(core, metrics.SERVICE, metrics.IS_CURRENT)
@@ -68,7 +70,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         self.last_refresh_ns: int | None = None
         self.subscribers = 0
         self.listeners: list[ListListener] = []
-        self.scans = CustomScans(self._scan_stream, max_scans)
+        self.scans = CustomScans(self._scan_stream, max_scans, max_key_steps=max_key_steps)
         self._streams: dict[str, ListStream] = {}
         self._max_subscribers = max_subscribers
         self._max_held = max_held
@@ -158,17 +160,19 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         return ListSubscription(self._streams[name], None, min_interval_ms / 1000)
 
     @contextlib.contextmanager
-    def scan_subscription(self, compiled: CompiledScan, limit: int, min_interval_ms: int) -> Iterator[ListSubscription]:
+    def scan_subscription(
+        self, compiled: CompiledScan, limit: int, min_interval_ms: int, watcher: RequestKey | None = None
+    ) -> Iterator[ListSubscription]:
         """The same of a custom scan, which is kept while it has subscribers. Raises TOO_MANY_SCANS, too."""
         market = self.core.market
         with self._counted(SCAN):
-            scan = self.scans.open(market, compiled, limit)
+            scan = self.scans.open(market, compiled, limit, watcher)
             self._show_scans()
             try:
                 yield ListSubscription(scan.stream, None, min_interval_ms / 1000)
             finally:
                 # By now it may be another market.
-                self.scans.release(self.core.market, scan)
+                self.scans.release(self.core.market, scan, watcher)
                 self._show_scans()
 
     def _show_scans(self) -> None:

@@ -31,6 +31,7 @@ class ScannerService(MarketCopyService):
     def __init__(self, settings: Settings, **limits: int) -> None:
         super().__init__(settings)
         # Trades of a simulated or replayed feed are of another time than the wall's.
+        limits = {"max_key_steps": settings.key.scan_steps, **limits}
         self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall", **limits)
         self.requests = ScanRequests()
         self.log = ListLog(self.hub.core)

@@ -12,6 +12,7 @@ from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.lists.field_selection import FieldSelection, SelectedMessages, selected_fields
 from services.kit.rpc.json_body import read_json
+from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, serve, write_all
 from services.kit.rpc.wire import timestamp
@@ -82,11 +83,11 @@ class ScannerServicer:
     async def GetFilteredJson(self, request: scanner_pb2.GetFilteredRequest, context: Context) -> bytes:
         return await self._tagged(self._core.filtered_body(*filtered_request(request)), context)
 
-    async def QueryScan(self, request: scanner_pb2.QueryScanRequest, _: Context) -> bytes:
-        return await self._query(request, self._core.query)
+    async def QueryScan(self, request: scanner_pb2.QueryScanRequest, context: Context) -> bytes:
+        return await self._query(request, context, self._core.query)
 
-    async def QueryScanFromJson(self, body: httpbody_pb2.HttpBody, _: Context) -> bytes:
-        return await self._query(read_json(body, scanner_pb2.QueryScanRequest()), self._core.query_body)
+    async def QueryScanFromJson(self, body: httpbody_pb2.HttpBody, context: Context) -> bytes:
+        return await self._query(read_json(body, scanner_pb2.QueryScanRequest()), context, self._core.query_body)
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol), selected_fields(request.fields))
@@ -138,7 +139,7 @@ class ScannerServicer:
 
     async def WatchScan(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
         selection = selected_fields(request.fields)
-        async with self._scan(request) as subscription:
+        async with self._scan(request, context) as subscription:
             await write_all(self._selected.messages(subscription.messages(), selection), context)
 
     async def WatchListEvents(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
@@ -146,14 +147,14 @@ class ScannerServicer:
         await self._write_events(request, lambda: self._list(request, position), context)
 
     async def WatchScanEvents(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
-        await self._write_events(request, lambda: self._scan(request), context)
+        await self._write_events(request, lambda: self._scan(request, context), context)
 
     async def SubscribeList(self, incoming: AsyncIterator[scanner_pb2.SubscribeListRequest], context: Context) -> None:
         """Acks change nothing here: HTTP/2 sets the pace, and a subscriber that is behind gets conflated deltas."""
         first = await first_request(incoming, ("open", "open_scan"))
         is_list = first.HasField("open")
         selection = selected_fields(first.open.fields if is_list else first.open_scan.fields)
-        async with self._list(first.open) if is_list else self._scan(first.open_scan) as subscription:
+        async with self._list(first.open) if is_list else self._scan(first.open_scan, context) as subscription:
             await serve(self._selected.messages(subscription.messages(), selection), incoming, context)
 
     def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int, FieldSelection | None]:
@@ -181,12 +182,16 @@ class ScannerServicer:
             await context.write(retry_later(error, context))
 
     async def _query(
-        self, request: scanner_pb2.QueryScanRequest, answer: Callable[[CompiledScan, int, FieldSelection | None], bytes]
+        self,
+        request: scanner_pb2.QueryScanRequest,
+        context: Context,
+        answer: Callable[[CompiledScan, int, FieldSelection | None], bytes],
     ) -> bytes:
         limit, selection = rows_limit(optional(request, "limit")), selected_fields(request.fields)
         self._core.market  # noqa: B018  NOT_READY while there is none
-        scan = await self._requests.compile(request.filter, request.order_by)
-        return await self._requests.take_turn(lambda: answer(scan, limit, selection))
+        name = key_name(RequestKey.of_context(context))
+        scan = await self._requests.compile(request.filter, request.order_by, name)
+        return await self._requests.take_turn(lambda: answer(scan, limit, selection), name)
 
     @contextlib.asynccontextmanager
     async def _list(
@@ -199,14 +204,19 @@ class ScannerServicer:
             yield subscription
 
     @contextlib.asynccontextmanager
-    async def _scan(self, request: scanner_pb2.WatchScanRequest) -> AsyncIterator[ListSubscription]:
+    async def _scan(self, request: scanner_pb2.WatchScanRequest, context: Context) -> AsyncIterator[ListSubscription]:
         limit = rows_limit(optional(request, "limit"))
         interval = interval_ms(request.min_interval_ms)
         self._core.market  # noqa: B018  NOT_READY while there is none
-        scan = await self._requests.compile(request.filter, request.order_by)
-        opened = self._hub.scan_subscription(scan, limit, interval)
+        key = RequestKey.of_context(context)
+        scan = await self._requests.compile(request.filter, request.order_by, key_name(key))
+        opened = self._hub.scan_subscription(scan, limit, interval, key)
         with contextlib.ExitStack() as stack:
-            yield await self._requests.take_turn(lambda: stack.enter_context(opened))
+            yield await self._requests.take_turn(lambda: stack.enter_context(opened), key_name(key))
+
+
+def key_name(key: RequestKey | None) -> str:
+    return key.name if key is not None else ""
 
 
 def known_list(name: str, names: Collection[str]) -> str:

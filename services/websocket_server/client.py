@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from services.kit.lists.list_json import text_json
+from services.kit.rpc.key_streams import RequestKey
 from services.websocket_server import client_messages, metrics
 from services.websocket_server.client_messages import Request, RequestError, Subject, parse
 from services.websocket_server.limits import Limits, MessageAllowance
@@ -48,6 +49,9 @@ class ClientHost(Protocol):
     def broadcast_of(self, source: Source) -> ListBroadcast | None:
         """The broadcast of a list or scan; None when there are too many."""
 
+    def scan_refusal(self, client: "Client") -> str:
+        """Why it may open no more scans; "" while it may."""
+
     def joined(self, client: "Client") -> None:
         """The connection is open."""
 
@@ -77,13 +81,15 @@ class Client(WSListener):
         "close_code",
         "connection_id",
         "is_blocked",
+        "key",
         "received_at",
         "subscriptions",
         "write",
     )
 
-    def __init__(self, hub: ClientHost) -> None:
+    def __init__(self, hub: ClientHost, key: RequestKey | None) -> None:
         self.connection_id = secrets.token_hex(8)
+        self.key = key
         # By the names of lists, and the client's names of scans: no scan has the name of a list.
         self.subscriptions: dict[str, Subscription] = {}
         # True while its buffer is full.
@@ -261,9 +267,8 @@ class Client(WSListener):
         if subscription is not None and subscription.broadcast.source != source:
             self._unsubscribe(subscription)
             subscription = None
-        scans = sum(each.subject.is_scan for each in self.subscriptions.values())
-        if subscription is None and subject.is_scan and scans >= self._hub.limits.scans:
-            self._reject("too_many_scans", f"limit reached: {scans} scans on one connection", subject)
+        if subscription is None and subject.is_scan and (refusal := self._hub.scan_refusal(self)):
+            self._reject("too_many_scans", refusal, subject)
             return
         broadcast = self._hub.broadcast_of(source)
         if broadcast is None:

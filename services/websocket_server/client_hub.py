@@ -1,10 +1,14 @@
 """All clients and all lists of this process."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Final
 
+from services.kit.rpc.key_streams import KeyStreams, RequestKey
 from services.kit.runtime.clock import wall_ns
+from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.logging import get_logger
 from services.websocket_server import client_messages, metrics
 from services.websocket_server.client import Client
@@ -16,15 +20,18 @@ log = get_logger(__name__)
 
 CHECK_SECONDS: Final = 1.0
 GOING_AWAY: Final = 1001
+# Registered at IANA as "unauthorized".
+UNAUTHORIZED: Final = 3000
+KEY_REVOKED: Final = "the key was revoked"
 GOING_AWAY_NOTICE: Final = "the server is about to stop: connect again with your positions"
 # A list may be without the scanner for so long before this service is unhealthy.
 UNHEALTHY_AFTER_SECONDS: Final = 5.0
 
 
 class ClientHub:
-    """`lists`: the names that can be subscribed to. `follow`: see ListBroadcast."""
+    """`lists`: the names that can be subscribed to. `follow`: see ListBroadcast. `key_streams` counts connections."""
 
-    def __init__(self, lists: Sequence[str], limits: Limits, follow: FollowList) -> None:
+    def __init__(self, lists: Sequence[str], limits: Limits, follow: FollowList, key_streams: KeyStreams) -> None:
         self.lists: Sequence[str] = tuple(lists)
         self.limits = limits
         self.loop = asyncio.get_running_loop()
@@ -33,6 +40,9 @@ class ClientHub:
         self.closing: set[Client] = set()
         self.is_closing = False
         self._follow = follow
+        self._key_streams = key_streams
+        # The clients with keys, by the names of these, and what ends their being counted.
+        self._of_key: dict[str, dict[Client, ExitStack]] = defaultdict(dict)
         self._broadcasts = {source: self._make(source) for source in map(Source, lists)}
         self._blocked: set[Client] = set()
 
@@ -110,11 +120,50 @@ class ClientHub:
                 metrics.sent("aggregate", count, len(frames))
                 client.write(frames)
 
+    # --- the limits of keys
+
+    def refusal(self, key: RequestKey) -> ServiceError | None:
+        """Returns why no further connection of the key is accepted, and counts that; None when it is."""
+        try:
+            self._key_streams.check(key)
+        except ServiceError as error:
+            self._key_streams.count_refusal(key, error)
+            return error
+        return None
+
+    def scan_refusal(self, client: Client) -> str:
+        if (scans := _scans_of(client)) >= self.limits.scans:
+            return f"limit reached: {scans} scans on one connection"
+        key = client.key
+        if key is not None and sum(map(_scans_of, self._of_key[key.name])) >= key.scans:
+            return f"limit reached: {key.scans} open scans of the key {key.name!r}"
+        return ""
+
+    def _count(self, client: Client, key: RequestKey) -> bool:
+        """Counts a connection of a key; False for one that came beside the last that may."""
+        counted = ExitStack()
+        try:
+            counted.enter_context(self._key_streams.opened(key, lambda: client.close(UNAUTHORIZED, KEY_REVOKED)))
+        except ServiceError as error:
+            client.close(UNAUTHORIZED, error.message)
+            return False
+        self._of_key[key.name][client] = counted
+        return True
+
+    def _uncount(self, client: Client, key: RequestKey) -> None:
+        clients = self._of_key[key.name]
+        if (counted := clients.pop(client, None)) is not None:
+            counted.close()
+        if not clients:
+            del self._of_key[key.name]
+
     # --- what the clients report
 
     def joined(self, client: Client) -> None:
         self.clients.add(client)
         metrics.CLIENTS.inc()
+        if client.key is not None and not self._count(client, client.key):
+            return
         frames = client_messages.connected(client.connection_id, self.lists, wall_ns())
         metrics.sent("connected", 1, len(frames))
         client.write(frames)
@@ -131,6 +180,8 @@ class ClientHub:
         for subscription in client.subscriptions.values():
             subscription.broadcast.unsubscribe(subscription)
         client.subscriptions.clear()
+        if client.key is not None:
+            self._uncount(client, client.key)
 
     def blocked(self, client: Client) -> None:
         self._blocked.add(client)
@@ -174,3 +225,7 @@ def _piece(lists: frozenset[ListBroadcast], aggregates: dict[bytes, bytes]) -> t
     symbols: set[bytes] = set().union(*[each.feed.symbols for each in lists])
     frames = [frame for symbol, frame in aggregates.items() if symbol in symbols]
     return len(frames), b"".join(frames)
+
+
+def _scans_of(client: Client) -> int:
+    return sum(subscription.subject.is_scan for subscription in client.subscriptions.values())

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
+from services.kit.rpc.key_streams import RequestKey
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Address
@@ -76,10 +77,15 @@ class Endpoint:
         if self._hub.is_full:
             metrics.rejected("too_many_clients")
             return _refusal(503, f"limit reached: {self._hub.limits.clients} clients")
+        key = RequestKey.of(headers)
+        if key is not None and (refusal := self._hub.refusal(key)) is not None:
+            metrics.rejected(refusal.reason.name.lower())
+            is_limit = refusal.reason.retryable
+            return _refusal(429 if is_limit else 401, refusal.message, {"Retry-After": "1"} if is_limit else {})
         # Firefox sends "keep-alive, Upgrade", which RFC 6455 allows and picows does not.
         if "upgrade" in [token.strip().lower() for token in headers.get("Connection", "").split(",")]:
             headers["Connection"] = "Upgrade"
-        return Client(self._hub)
+        return Client(self._hub, key)
 
 
 async def listen(

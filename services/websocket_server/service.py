@@ -7,6 +7,7 @@ import grpc.aio
 
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
+from services.kit.rpc.key_streams import KeyStreams
 from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Settings
@@ -29,6 +30,7 @@ class WebSocketServer(Service):
         super().__init__(settings)
         self.limits = limits or Limits()
         self.port = 0
+        self._key_streams = KeyStreams(self.name, settings.address("access"))
         self._channel: grpc.aio.Channel | None = None
         self._server: asyncio.Server | None = None
         self._followers: set[asyncio.Task[None]] = set()
@@ -36,7 +38,7 @@ class WebSocketServer(Service):
     async def start(self) -> None:
         self._defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel = open_channel(self.settings.address("scanner"))
-        self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._follow)
+        self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._follow, self._key_streams)
         self._bars = BarFollower(
             self.settings.address("data_ingest"),
             BarBook(self.hub.listed),
@@ -75,6 +77,7 @@ class WebSocketServer(Service):
         for task in self._followers:
             task.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)
+        await self._key_streams.close()
         if self._channel is not None:
             await self._channel.close(None)
 

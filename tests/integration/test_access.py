@@ -18,10 +18,10 @@ from services.access import key_store
 from services.access.methods import Right
 from services.access.metrics import STORE_FAILURES
 from services.access.service import AccessService
-from services.access.servicer import NAME_HEADER
 from services.cli.local.embedded import postgres_spec, postgres_url
 from services.cli.local.supervisor import Supervisor
 from services.kit.lists.list_client import follow_list
+from services.kit.rpc.key_streams import NAME_HEADER
 from services.kit.rpc.server import Host
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import State

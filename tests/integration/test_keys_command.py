@@ -38,7 +38,7 @@ def rows(database_url: str) -> dict[str, Any]:
 
 def test_a_key_is_shown_once_and_stored_as_a_hash(stores: Stores) -> None:
     url = stores.database_url
-    result = run(url, "create", "web-1", "--right", "read", "--requests-per-s", "5")
+    result = run(url, "create", "web-1", "--right", "read", "--requests-per-s", "5", "--streams", "7", "--scans", "0")
     assert result.exit_code == 0, result.output
     # Alone on stdout, for scripts.
     (key,) = result.stdout.splitlines()
@@ -48,12 +48,12 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(stores: Stores) -> None:
     assert (row["hash"], row["access_right"], row["requests_per_s"]) == (hash_of(key), "read", 5)
     assert not [value for value in row.values() if key in str(value)]
     assert run(url, "create", "boss", "--right", "admin").exit_code == 0
-    assert rows(url)["boss"]["requests_per_s"] is None
+    assert [rows(url)["boss"][limit] for limit in ("requests_per_s", "streams", "scans")] == [None] * 3
     listed = run(url, "list").output
     assert key not in listed
     lines = {line.split()[0]: line.split()[1:] for line in listed.splitlines()}
-    assert lines["web-1"][:2] == ["read", "5"]
-    assert lines["boss"][:2] == ["admin", "100"]
+    assert lines["web-1"][:4] == ["read", "5", "7", "0"]
+    assert lines["boss"][:4] == ["admin", "100", "50", "20"]
     assert lines["boss"][-1] == "-"
 
 

@@ -14,10 +14,14 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from grpc_status import rpc_status
 from prometheus_client import REGISTRY
 
+from services.kit.rpc.key_streams import KeyStreams
 from services.kit.rpc.observed_rpcs import ObservedServer
 from services.kit.runtime.errors import NOT_READY
+from services.kit.runtime.settings import Address
 
 SERVICE = "tradeul.tests.ObservedService"
+# Nothing answers there: no request here has a key.
+KEY_STREAMS = KeyStreams("test", Address("127.0.0.1", 1))
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -92,7 +96,7 @@ def servicer() -> Servicer:
 
 @pytest.fixture
 async def channel(servicer: Servicer) -> AsyncIterator[grpc.aio.Channel]:
-    server = ObservedServer(grpc.aio.server())
+    server = ObservedServer(grpc.aio.server(), KEY_STREAMS)
     server.add_generic_rpc_handlers((handlers(servicer),))
     reflection.enable_server_reflection((SERVICE,), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -212,7 +216,7 @@ async def test_reflection_takes_it_for_the_server_that_it_is(channel: grpc.aio.C
 
 def test_a_handler_is_wrapped_once(servicer: Servicer) -> None:
     recorded = Recorded()
-    ObservedServer(cast(grpc.aio.Server, recorded)).add_generic_rpc_handlers((handlers(servicer),))
+    ObservedServer(cast(grpc.aio.Server, recorded), KEY_STREAMS).add_generic_rpc_handlers((handlers(servicer),))
     (added,) = recorded.generic
     first = added.service(Asked(f"/{SERVICE}/Answer"))
     assert first is added.service(Asked(f"/{SERVICE}/Answer"))
@@ -222,7 +226,7 @@ def test_a_handler_is_wrapped_once(servicer: Servicer) -> None:
 def test_generated_code_registers_no_method_by_itself() -> None:
     """Each one would be a future more that the server waits for at every RPC."""
     recorded = Recorded()
-    server = ObservedServer(cast(grpc.aio.Server, recorded))
+    server = ObservedServer(cast(grpc.aio.Server, recorded), KEY_STREAMS)
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     assert len(recorded.generic) == 1
     assert not recorded.registered

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from services.access.methods import Right
 from services.access.metrics import ALLOWED
-from services.access.servicer import NAME_HEADER
+from services.kit.rpc.key_streams import NAME_HEADER
 from services.kit.runtime.clock import NS_PER_SECOND, wall_ns
 from services.kit.runtime.errors import StartError
 from tests.support.certificates import Authority

@@ -226,7 +226,7 @@ def subject(name: str, right: Right = Right.READ, requests_per_s: int = 2) -> Ke
 
 def test_the_subject_of_a_token_is_held_to_its_right_and_rate(control: AccessControl) -> None:
     get, change = "/tradeul.v1.S/Get", "/tradeul.v1.S/Change"
-    assert control.check(get, {}, 0.0, subject("a")) == core.Verdict("jwt:a")
+    assert control.check(get, {}, 0.0, subject("a")) == core.Verdict("jwt:a", holder=subject("a"))
     refusal = control.check(change, {}, 0.0, subject("a")).refusal
     assert refusal is not None
     assert refusal.message == "expected a token (claim 'scope') with the right 'admin', was 'jwt:a' with 'read'"
@@ -302,3 +302,41 @@ def test_each_wrong_setting_of_tokens_is_one_line(environment: dict[str, str], l
         Settings.load(environment)
     (_, shown) = str(raised.value).splitlines()
     assert line in shown
+
+
+def test_gateways_share_a_keys_requests() -> None:
+    control = AccessControl(NEEDS, gateways=4)
+    control.replace_keys([key("slow", SLOW, requests_per_s=2)])
+    headers = {"x-api-key": SLOW}
+    path = next(path for path, need in NEEDS.items() if need.right is Right.READ)
+    # Half a request per second is one every two seconds, and one at once.
+    assert control.check(path, headers, 0.0).refusal is None
+    verdict = control.check(path, headers, 1.0)
+    assert verdict.refusal is not None
+    assert verdict.refusal.metadata == {"limit": "0.5", "key": "slow"}
+    assert verdict.retry_seconds == 1.0
+    assert control.check(path, headers, 2.0).refusal is None
+
+
+def test_names_that_no_longer_give_access() -> None:
+    """Those that are revoked, and those of keys that are gone; each once, the earliest first."""
+    control = AccessControl(NEEDS)
+    control.replace_keys([key("a", "1"), key("b", "2"), key("c", "3")], ["old"])
+    assert control.revoked == ["old"]
+    control.replace_keys([key("b", "2")], ["old", "a"])
+    assert control.revoked == ["old", "a", "c"]
+    control.replace_keys([key("b", "2")], ["old", "a"])
+    assert control.revoked == ["old", "a", "c"]
+
+
+def test_the_limits_of_a_request_are_those_of_its_key() -> None:
+    control = AccessControl(NEEDS)
+    control.replace_keys([key("reader", READ)._replace(streams=3, scans=2)])
+    path = next(path for path, need in NEEDS.items() if need.takes_ticket)
+    holder = control.check(path, {"x-api-key": READ}, 0.0).holder
+    assert holder is not None
+    assert (holder.name, holder.streams, holder.scans) == ("reader", 3, 2)
+    ticket = control.new_ticket("reader", 0.0)
+    of_ticket = control.check(path, {"x-tradeul-ticket": ticket}, 0.0).holder
+    assert of_ticket is not None
+    assert (of_ticket.streams, of_ticket.scans) == (3, 2)

@@ -20,6 +20,7 @@ ADMIN = {
     "/tradeul.v1.HistoricalService/StartLoad",
     "/tradeul.v1.PolygonWsService/SubscribeMarket",
     "/tradeul.v1.PolygonWsService/UpdateSubscriptions",
+    "/tradeul.v1.RevocationService/WatchRevocations",
 }
 PUBLIC = {"/tradeul.v1.HealthService/GetHealth"}
 

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/access.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\"\x15\n\x13\x43reateTicketRequest\"I\n\x06Ticket\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbc\x01\n\rAccessService\x12I\n\x0c\x43reateTicket\x12\x1f.tradeul.v1.CreateTicketRequest\x1a\x12.tradeul.v1.Ticket\"\x04\xf8\x8c\x19\x02\x12`\n\x14\x43reateTicketFromJson\x12\x14.google.api.HttpBody\x1a\x12.tradeul.v1.Ticket\"\x1e\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/tickets:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/access.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/rights.proto\"\x15\n\x13\x43reateTicketRequest\"\x19\n\x17WatchRevocationsRequest\"\x1c\n\x0bRevokedKeys\x12\r\n\x05names\x18\x01 \x03(\t\"I\n\x06Ticket\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xbc\x01\n\rAccessService\x12I\n\x0c\x43reateTicket\x12\x1f.tradeul.v1.CreateTicketRequest\x1a\x12.tradeul.v1.Ticket\"\x04\xf8\x8c\x19\x02\x12`\n\x14\x43reateTicketFromJson\x12\x14.google.api.HttpBody\x1a\x12.tradeul.v1.Ticket\"\x1e\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/tickets:\x01*2m\n\x11RevocationService\x12X\n\x10WatchRevocations\x12#.tradeul.v1.WatchRevocationsRequest\x1a\x17.tradeul.v1.RevokedKeys\"\x04\xf8\x8c\x19\x03\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,10 +39,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSSERVICE'].methods_by_name['CreateTicket']._serialized_options = b'\370\214\031\002'
   _globals['_ACCESSSERVICE'].methods_by_name['CreateTicketFromJson']._loaded_options = None
   _globals['_ACCESSSERVICE'].methods_by_name['CreateTicketFromJson']._serialized_options = b'\370\214\031\002\202\323\344\223\002\024\"\017/api/v1/tickets:\001*'
+  _globals['_REVOCATIONSERVICE'].methods_by_name['WatchRevocations']._loaded_options = None
+  _globals['_REVOCATIONSERVICE'].methods_by_name['WatchRevocations']._serialized_options = b'\370\214\031\003'
   _globals['_CREATETICKETREQUEST']._serialized_start=154
   _globals['_CREATETICKETREQUEST']._serialized_end=175
-  _globals['_TICKET']._serialized_start=177
-  _globals['_TICKET']._serialized_end=250
-  _globals['_ACCESSSERVICE']._serialized_start=253
-  _globals['_ACCESSSERVICE']._serialized_end=441
+  _globals['_WATCHREVOCATIONSREQUEST']._serialized_start=177
+  _globals['_WATCHREVOCATIONSREQUEST']._serialized_end=202
+  _globals['_REVOKEDKEYS']._serialized_start=204
+  _globals['_REVOKEDKEYS']._serialized_end=232
+  _globals['_TICKET']._serialized_start=234
+  _globals['_TICKET']._serialized_end=307
+  _globals['_ACCESSSERVICE']._serialized_start=310
+  _globals['_ACCESSSERVICE']._serialized_end=498
+  _globals['_REVOCATIONSERVICE']._serialized_start=500
+  _globals['_REVOCATIONSERVICE']._serialized_end=609
 # @@protoc_insertion_point(module_scope)

@@ -144,3 +144,80 @@ class AccessService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class RevocationServiceStub:
+    """For the services of the mesh, which end the streams of revoked keys.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.WatchRevocations = channel.unary_stream(
+                '/tradeul.v1.RevocationService/WatchRevocations',
+                request_serializer=tradeul_dot_v1_dot_access__pb2.WatchRevocationsRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_access__pb2.RevokedKeys.FromString,
+                _registered_method=True)
+
+
+class RevocationServiceServicer:
+    """For the services of the mesh, which end the streams of revoked keys.
+    """
+
+    def WatchRevocations(self, request, context):
+        """Streams the names of revoked keys: first of all of them, then of each that is
+        revoked. A name is never used again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_RevocationServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'WatchRevocations': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRevocations,
+                    request_deserializer=tradeul_dot_v1_dot_access__pb2.WatchRevocationsRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_access__pb2.RevokedKeys.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'tradeul.v1.RevocationService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('tradeul.v1.RevocationService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class RevocationService:
+    """For the services of the mesh, which end the streams of revoked keys.
+    """
+
+    @staticmethod
+    def WatchRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tradeul.v1.RevocationService/WatchRevocations',
+            tradeul_dot_v1_dot_access__pb2.WatchRevocationsRequest.SerializeToString,
+            tradeul_dot_v1_dot_access__pb2.RevokedKeys.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

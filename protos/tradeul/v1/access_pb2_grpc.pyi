@@ -77,3 +77,40 @@ class AccessServiceServicer(metaclass=_abc_1.ABCMeta):
         """CreateTicket with its request as JSON."""
 
 def add_AccessServiceServicer_to_server(servicer: AccessServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class RevocationServiceStub:
+    """For the services of the mesh, which end the streams of revoked keys."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> RevocationServiceAsyncStub: ...
+    WatchRevocations: _grpc.UnaryStreamMultiCallable[_access_pb2.WatchRevocationsRequest, _access_pb2.RevokedKeys]
+    """Streams the names of revoked keys: first of all of them, then of each that is
+    revoked. A name is never used again.
+    """
+
+@_typing.type_check_only
+class RevocationServiceAsyncStub(RevocationServiceStub):
+    """For the services of the mesh, which end the streams of revoked keys."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    WatchRevocations: _aio.UnaryStreamMultiCallable[_access_pb2.WatchRevocationsRequest, _access_pb2.RevokedKeys]  # type: ignore[assignment]
+    """Streams the names of revoked keys: first of all of them, then of each that is
+    revoked. A name is never used again.
+    """
+
+class RevocationServiceServicer(metaclass=_abc_1.ABCMeta):
+    """For the services of the mesh, which end the streams of revoked keys."""
+
+    @_abc_1.abstractmethod
+    def WatchRevocations(
+        self,
+        request: _access_pb2.WatchRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_access_pb2.RevokedKeys], _abc.AsyncIterator[_access_pb2.RevokedKeys]]:
+        """Streams the names of revoked keys: first of all of them, then of each that is
+        revoked. A name is never used again.
+        """
+
+def add_RevocationServiceServicer_to_server(servicer: RevocationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

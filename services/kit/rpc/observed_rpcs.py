@@ -1,8 +1,8 @@
-"""Surrounds every RPC: metrics, a log line for our defects, errors as google.rpc.Status."""
+"""Surrounds every RPC: metrics, the limits of keys, a log line for our defects, errors as google.rpc.Status."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -11,6 +11,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from services.kit.rpc.key_streams import KeyStreams, RequestKey, revoked_error
 from services.kit.runtime.clock import NS_PER_SECOND, monotonic
 from services.kit.runtime.errors import DOMAIN, INTERNAL, Reason, ServiceError
 from services.kit.runtime.logging import get_logger
@@ -41,9 +42,12 @@ def status_of(
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError) -> None:
     """Ends the RPC with the error's status; raises AbortError, as context.abort does."""
-    await context.abort_with_status(  # type: ignore[attr-defined]
-        rpc_status.to_status(status_of(error.reason, error.message, error.metadata))
-    )
+    status = rpc_status.to_status(status_of(error.reason, error.message, error.metadata))
+    if error.reason.code == "RESOURCE_EXHAUSTED" and error.reason.retryable:
+        # A header of HTTP's response, whose clients may not know RetryInfo.
+        again = ("retry-after", str(RETRY_AFTER_SECONDS))
+        status = status._replace(trailing_metadata=(*status.trailing_metadata, again))  # type: ignore[attr-defined]
+    await context.abort_with_status(status)  # type: ignore[attr-defined]
 
 
 class ObservedServer(grpc.aio.Server):
@@ -54,11 +58,14 @@ class ObservedServer(grpc.aio.Server):
     each of them at every RPC, whichever method it is of.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, key_streams: KeyStreams) -> None:
         self._server = server
+        self._key_streams = key_streams
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: "Iterable[grpc.GenericRpcHandler[Any, Any]]") -> None:
-        self._server.add_generic_rpc_handlers(tuple(_ObservedHandlers(each) for each in generic_rpc_handlers))
+        self._server.add_generic_rpc_handlers(
+            tuple(_ObservedHandlers(each, self._key_streams) for each in generic_rpc_handlers)
+        )
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
         """Ignored; generated code calls it besides add_generic_rpc_handlers()."""
@@ -80,8 +87,9 @@ class ObservedServer(grpc.aio.Server):
 
 
 class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its types only
-    def __init__(self, handlers: "grpc.GenericRpcHandler[Any, Any]") -> None:
+    def __init__(self, handlers: "grpc.GenericRpcHandler[Any, Any]", key_streams: KeyStreams) -> None:
         self._handlers = handlers
+        self._key_streams = key_streams
         # By the method's full name.
         self._observed: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -90,24 +98,28 @@ class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # ge
         observed = self._observed.get(method)
         # Names that nobody has are not kept: there is no end of them.
         if observed is None and (handler := self._handlers.service(handler_call_details)) is not None:
-            observed = self._observed[method] = _wrap(method, handler)
+            observed = self._observed[method] = _wrap(method, handler, self._key_streams)
         return observed
 
 
-def _wrap(method: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
+def _wrap(
+    method: str, handler: "grpc.RpcMethodHandler[Any, Any]", key_streams: KeyStreams
+) -> "grpc.RpcMethodHandler[Any, Any]":
     if handler.response_streaming:
         behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
         make = (
             grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
         )
-        return make(_streaming(method, behaviour), handler.request_deserializer, handler.response_serializer)
+        return make(
+            _streaming(method, behaviour, key_streams), handler.request_deserializer, handler.response_serializer
+        )
     behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
     make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-    return make(_unary(method, behaviour), handler.request_deserializer, handler.response_serializer)
+    return make(_unary(method, behaviour, key_streams), handler.request_deserializer, handler.response_serializer)
 
 
-def _unary(method: str, behaviour: Any) -> Any:
-    observed = _Observed(method)
+def _unary(method: str, behaviour: Any, key_streams: KeyStreams) -> Any:
+    observed = _Observed(method, key_streams)
     seconds = RPC_SECONDS.labels(method)
 
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -125,33 +137,56 @@ def _unary(method: str, behaviour: Any) -> Any:
     return handle
 
 
-def _streaming(method: str, behaviour: Any) -> Any:
-    observed = _Observed(method)
+def _streaming(method: str, behaviour: Any, key_streams: KeyStreams) -> Any:
+    observed = _Observed(method, key_streams)
 
-    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         observed.begin()
+        ending = _Ending()
         try:
-            answer = behaviour(request, context)
-            if not hasattr(answer, "__aiter__"):
-                # A coroutine that writes by itself.
-                await answer
-            else:
-                async with contextlib.aclosing(answer):
-                    async for message in answer:
-                        yield message
+            with key_streams.opened(RequestKey.of_context(context), ending.end):
+                answer = behaviour(request, context)
+                if not hasattr(answer, "__aiter__"):
+                    # A coroutine that writes by itself.
+                    await answer
+                else:
+                    async with contextlib.aclosing(answer):
+                        async for message in answer:
+                            await context.write(message)
         except BaseException as error:
-            await observed.end_with(error, context)
+            await observed.end_with(ending.reason_of(error), context)
             raise
         observed.end()
 
     return handle
 
 
+class _Ending:
+    """Ends the RPC of the present task when its key is revoked."""
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._is_revoked = False
+
+    def end(self) -> None:
+        assert self._task is not None, "an RPC runs in a task"
+        self._is_revoked = True
+        self._task.cancel()
+
+    def reason_of(self, error: BaseException) -> BaseException:
+        """Returns why the RPC ends with `error`: the client has cancelled it, or the key was revoked."""
+        if not self._is_revoked or not isinstance(error, asyncio.CancelledError) or self._task is None:
+            return error
+        self._task.uncancel()
+        return revoked_error()
+
+
 class _Observed:
     """One method's metrics, looked up once, and the statuses that its errors become."""
 
-    def __init__(self, method: str) -> None:
+    def __init__(self, method: str, key_streams: KeyStreams) -> None:
         self._method = method
+        self._key_streams = key_streams
         self._open = RPC_OPEN.labels(method)
         self._ok = RPC_HANDLED.labels(method, "OK")
 
@@ -172,6 +207,7 @@ class _Observed:
                 code = _name(context.code())
             elif isinstance(error, ServiceError):
                 code = error.reason.code
+                self._key_streams.count_refusal(RequestKey.of_context(context), error)
                 await abort(context, error)
             elif isinstance(error, Exception):
                 log.exception("rpc failed", method=self._method)

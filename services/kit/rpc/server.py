@@ -13,6 +13,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from services.kit.rpc.channel import MAX_MESSAGE_BYTES
+from services.kit.rpc.key_streams import KeyStreams
 from services.kit.rpc.observed_rpcs import ObservedServer
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service, State
@@ -116,6 +117,7 @@ class Host:
         self.metrics_port = 0
         self._serve_grpc = serve_grpc
         self._server: grpc.aio.Server | None = None
+        self._key_streams = KeyStreams(service.name, service.settings.address("access"))
         self._health = _EndingHealth()
         self._metrics: MetricsServer | None = None
         self._run: asyncio.Task[None] | None = None
@@ -169,7 +171,7 @@ class Host:
 
     async def _open_server(self) -> None:
         service = self.service
-        server = ObservedServer(grpc.aio.server(options=SERVER_OPTIONS))
+        server = ObservedServer(grpc.aio.server(options=SERVER_OPTIONS), self._key_streams)
         self._server = server
         self._names = service.add_to_server(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -195,6 +197,7 @@ class Host:
             await asyncio.gather(self._run, return_exceptions=True)
         if self._server is not None:
             await self._server.stop(0)
+        await self._key_streams.close()
         try:
             await self.service.stop()
         finally:

@@ -108,6 +108,29 @@ class TlsSettings(Group):
         return self
 
 
+class KeySettings(Group):
+    """The limits of each key, and of each subject of tokens; `tradeul keys create` sets others for one key."""
+
+    prefix = "TRADEUL_KEY_"
+
+    requests_per_s: int = Field(
+        default=100, ge=1, le=1_000_000, description="TRADEUL_KEY_REQUESTS_PER_S: requests per second, streams included"
+    )
+    streams: int = Field(
+        default=50, ge=1, le=10_000, description="TRADEUL_KEY_STREAMS: streams open at a time, at each service"
+    )
+    scans: int = Field(default=20, ge=0, le=10_000, description="TRADEUL_KEY_SCANS: custom scans open at a time")
+    scan_steps: int = Field(
+        default=500, ge=0, description="TRADEUL_KEY_SCAN_STEPS: steps for each row of all its open custom scans"
+    )
+    gateways: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="TRADEUL_KEY_GATEWAYS: gateways of one database; each allows its part of the requests per second",
+    )
+
+
 class JwtSettings(Group):
     """Tokens of an identity provider, which the gateway accepts beside keys; none without an issuer."""
 

@@ -34,6 +34,7 @@ from services.kit.runtime.setting_groups import (
     HttpUrl,
     JwtSettings,
     KeepSettings,
+    KeySettings,
     PolygonSettings,
     ReplaySettings,
     SimSettings,
@@ -177,6 +178,7 @@ class Settings(BaseModel):
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
     jwt: JwtSettings = Field(default_factory=JwtSettings)
+    key: KeySettings = Field(default_factory=KeySettings)
     sim: SimSettings = Field(default_factory=SimSettings)
     fmp: FmpSettings = Field(default_factory=FmpSettings)
     flat_files: FlatFileSettings = Field(default_factory=FlatFileSettings)
