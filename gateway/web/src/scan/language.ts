@@ -200,7 +200,7 @@ function fit(word: string, { label, detail, kind }: Completion): number {
   const name = label.toLowerCase();
   if (name.startsWith(word)) return 0;
   if (name.split(/[_ ]/).some((part) => part.startsWith(word))) return 1;
-  if (name.includes(word)) return 2;
+  if (word.length > 2 && name.includes(word)) return 2;
   return kind === "field" && word.length > 2 && detail.toLowerCase().includes(word) ? 3 : -1;
 }
 
