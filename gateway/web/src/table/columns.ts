@@ -73,7 +73,7 @@ const recent = percent(2, true);
 /** Short labels, because a trader reads twenty columns; the tooltip has the meaning. */
 const PRESENTATIONS: Record<string, Presentation> = {
   rank: { ...number("#", 34, count), meaning: "rank in the list" },
-  symbol: text("Symbol", 104),
+  symbol: text("Symbol", 124),
   company_name: text("Company", 170),
   exchange: text("Exch", 56),
   sector: text("Sector", 120),

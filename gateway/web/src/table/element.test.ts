@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Handlers } from "../stream/client";
-import type { Row, Scan } from "../stream/types";
+import type { Refusal, Row, Scan } from "../stream/types";
 import { TradeulList } from "./element";
 
 const opened: { list: string; scan?: Scan; handlers: Handlers; isEnded: boolean }[] = [];
@@ -14,6 +14,7 @@ function subscribe(list: string, handlers: Handlers, scan?: Scan): () => void {
 }
 
 let element: TradeulList;
+const REFUSAL: Refusal = { message: "there is no list 'winers'; the nearest is 'winners'", reason: "", metadata: {} };
 
 beforeEach(() => {
   opened.length = 0;
@@ -70,7 +71,7 @@ test("it says what is wrong, and ends with its element", () => {
   expect(element.textContent).toContain("expected an attribute list or filter");
   element.remove();
   connect({ list: "winers" });
-  opened[0]?.handlers.refused?.("there is no list 'winers'; the nearest is 'winners'");
+  opened[0]?.handlers.refused?.("there is no list 'winers'; the nearest is 'winners'", REFUSAL);
   expect(element.textContent).toContain("the nearest is 'winners'");
   element.remove();
   expect(opened[0]?.isEnded).toBe(true);

@@ -10,9 +10,9 @@ export interface LogEntry {
   time: string;
   symbol: string;
   entered: boolean;
-  rank: number;
+  rank?: number;
   price?: number;
-  change?: number;
+  change?: number | undefined;
   /** The halt's reason if the row was halted. */
   halt?: string;
 }
@@ -84,9 +84,7 @@ export class LogView extends EventTarget {
 
   /** Adds what was before the entries that are here, oldest first. */
   addEarlier(earlier: readonly LogEntry[]): void {
-    const first = this.entries[0]?.time;
-    const before = earlier.filter(({ time, symbol }) => (first === undefined || time < first) && !this.excluded.has(symbol));
-    const entries = [...before, ...this.entries];
+    const entries = [...earlier, ...this.entries];
     this.clear();
     this.add(entries.slice(-LOG_LENGTH));
   }
@@ -131,12 +129,13 @@ export class LogView extends EventTarget {
     part("tl-log-time", timeOfDay(entry.time));
     part("tl-log-what", entry.entered ? "in" : "out");
     part("tl-log-symbol", entry.symbol);
-    part("tl-log-rank", `#${entry.rank}`);
+    part("tl-log-rank", entry.rank ? `#${entry.rank}` : "");
     part("tl-log-price", price(entry.price));
     const tone = signTone(entry.change);
-    part(`tl-log-change${tone ? ` tl-${tone}` : ""}`, signedPercent(entry.change, { symbol: entry.symbol, rank: entry.rank }));
+    part(`tl-log-change${tone ? ` tl-${tone}` : ""}`, signedPercent(entry.change, { symbol: entry.symbol, rank: 0 }));
     if (entry.halt !== undefined) part("tl-badge tl-badge-halt", entry.halt || "HALT");
-    item.title = `${entry.symbol} ${entry.entered ? "entered at" : "left from"} rank ${entry.rank}${entry.halt ? `; halted, ${haltReason(entry.halt)}` : ""}`;
+    const rank = entry.rank ? ` ${entry.entered ? "at" : "from"} rank ${entry.rank}` : "";
+    item.title = `${entry.symbol} ${entry.entered ? "entered" : "left"}${rank}${entry.halt ? `; halted, ${haltReason(entry.halt)}` : ""}`;
     return item;
   }
 
