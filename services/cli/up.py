@@ -42,7 +42,10 @@ def up() -> None:
     for problem in unknown_variables(os.environ):
         log.warning("in the environment", problem=problem)
     if settings.requires_keys and (names := mesh.open_services(settings)):
-        log.warning("only the gateway checks keys: TRADEUL_GATEWAY_ADDRESS opens it alone", open=", ".join(names))
+        log.warning(
+            "ports that check neither keys nor certificates: TRADEUL_GATEWAY_ADDRESS opens the gateway alone",
+            open=", ".join(names),
+        )
     with locked(market_directory(settings)):
         mesh.check_ports(mesh.ports_of(settings))
         asyncio.run(run(settings, began))

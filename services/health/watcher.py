@@ -57,7 +57,7 @@ async def watch(name: str, target: Address | str, on_change: Callable[[str, str]
 async def poll(name: str, target: Address, on_change: Callable[[str, str], None]) -> None:
     """Calls `on_change(name, state)` repeatedly until cancelled, with the state by the service's /readyz."""
     while True:
-        status = await http_status(target.host, target.port, "/readyz")
+        status = await http_status(target, "/readyz")
         on_change(name, UNREACHABLE if status is None else SERVING if status == HTTPStatus.OK else NOT_SERVING)
         await asyncio.sleep(POLL_SECONDS)
 

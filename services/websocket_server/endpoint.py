@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -89,14 +90,19 @@ class Endpoint:
 
 
 async def listen(
-    address: Address, hub: ClientHub, origins: OriginCheck, condition: Callable[[], str]
+    address: Address,
+    hub: ClientHub,
+    origins: OriginCheck,
+    condition: Callable[[], str],
+    tls: ssl.SSLContext | None = None,
 ) -> asyncio.Server:
-    """The listening server; raises StartError when the address cannot be had."""
+    """The listening server, in plain text without `tls`; raises StartError when the address cannot be had."""
     try:
         return await ws_create_server(
             Endpoint(hub, origins, condition).admit,
             address.host,
             address.port,
+            ssl=tls,
             websocket_handshake_timeout=hub.limits.handshake_seconds,
             # The hub does this for all clients at once.
             enable_auto_ping=False,

@@ -9,6 +9,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.key_streams import KeyStreams
 from services.kit.runtime.lifecycle import Service, State
+from services.kit.runtime.mesh_certificates import certificates_of
 from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Settings
 from services.websocket_server.aggregates import BarBook, BarFollower
@@ -46,11 +47,13 @@ class WebSocketServer(Service):
             self.hub.show,
             self.limits,
         )
+        tls = self.settings.address(self.name).tls
         self._server = await listen(
             self.settings.listen_address(self.name),
             self.hub,
             OriginCheck(self.settings.cors_origins),
             self._ready_condition,
+            certificates_of(tls).listening_context() if tls is not None else None,
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

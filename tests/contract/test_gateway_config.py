@@ -9,7 +9,7 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.rpc import code_pb2
 
-from services.cli.local.certificates import certificate_resource
+from services.cli.local.certificates import certificate_resource, mesh_resources
 from services.cli.local.gateway import allowed_hosts, certificate_path, envoy_program, render_gateway
 from services.cli.local.rest_routes import methods_by_path
 from services.kit.runtime.errors import CATALOGUE, SettingsError
@@ -28,8 +28,9 @@ GATEWAY = GATEWAY_TEMPLATE.path().parent
         {"TRADEUL_JWT_JWKS_URL": "https://login.example.com/jwks.json", **JWT},
         {"TRADEUL_JWT_JWKS_FILE": "jwks.json", **JWT},
         {"TRADEUL_TLS_CERT_FILE": "gateway.crt", "TRADEUL_TLS_KEY_FILE": "gateway.key"},
+        {f"TRADEUL_MESH_TLS_{name}_FILE": f"{name}.pem" for name in ("CERT", "KEY", "CA")},
     ],
-    ids=["plain", "keys", "tokens", "tokens-file", "tls"],
+    ids=["plain", "keys", "tokens", "tokens-file", "tls", "mesh-tls"],
 )
 def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     settings = Settings.load({"TRADEUL_DATA_DIR": str(tmp_path), **request.param})
@@ -37,6 +38,11 @@ def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         certificate = certificate_path(settings)
         certificate.parent.mkdir(parents=True)
         certificate.write_text(certificate_resource(settings.tls.cert_file, settings.tls.key_file))
+    if settings.mesh_tls.is_on:
+        directory = certificate_path(settings).parent
+        directory.mkdir(parents=True)
+        for name, text in mesh_resources(settings.mesh_tls).items():
+            (directory / name).write_text(text)
     return render_gateway(settings, (GATEWAY / "envoy.yaml").read_text())
 
 

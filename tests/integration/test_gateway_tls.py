@@ -13,9 +13,10 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.cli.local.certificates import check_certificate
+from services.cli.lists.client import make_client
 from services.health.service import HealthService
 from services.kit.rpc.server import Host
+from services.kit.runtime.certificates import check_certificate
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.settings import Settings
 from tests.support.certificates import Authority, Pair, encrypt_key, self_signed
@@ -186,3 +187,36 @@ def test_both_files_or_none(pair: Pair) -> None:
     for name, value in tls(pair).items():
         with pytest.raises(SettingsError, match="expected TRADEUL_TLS_CERT_FILE and TRADEUL_TLS_KEY_FILE"):
             Settings.load({name: value})
+
+
+async def test_commands_connect_with_a_setting(gateway: Gateway, authority: Authority, tmp_path: Path) -> None:
+    """`tradeul top`, `query` and `watch`: by the gateway's address, or https:// of another one."""
+    own = {"TRADEUL_GATEWAY_ADDRESS": gateway.address}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in own.items():
+            patch.setenv(name, value)
+        assert await answer_to(None) == "UNAVAILABLE: failed to connect"
+        patch.setenv("TRADEUL_TLS_CA_FILE", str(authority.pair.certificate))
+        for address in (None, gateway.address, f"https://{gateway.address}/"):
+            assert await answer_to(address) == "UNAVAILABLE: not serving"
+        patch.setenv("TRADEUL_TLS_CA_FILE", str(Authority(tmp_path, "other").pair.certificate))
+        assert await answer_to(None) == "UNAVAILABLE: failed to connect"
+        patch.setenv("TRADEUL_TLS_CA_FILE", str(tmp_path / "nothing"))
+        with pytest.raises(StartError, match=r"TRADEUL_TLS_CA_FILE: expected a file that can be read, was .*/nothing"):
+            await answer_to(None)
+        patch.delenv("TRADEUL_TLS_CA_FILE")
+        patch.setenv("SSL_CERT_FILE", str(authority.pair.certificate))
+        assert await answer_to(f"https://{gateway.address}") == "UNAVAILABLE: not serving"
+        # A gateway on this machine with a certificate of whomever: the scanner behind it.
+        patch.setenv("TRADEUL_TLS_CERT_FILE", "x")
+        patch.setenv("TRADEUL_TLS_KEY_FILE", "x")
+        assert make_client(None, None).target == ("127.0.0.1", 8001)
+
+
+async def answer_to(address: str | None) -> str:
+    async with make_client(address, None).open_channel() as channel:
+        get = channel.unary_unary("/tradeul.v1.HealthService/GetHealth", None, None)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await get(b"", timeout=10)
+    details = str(caught.value.details())
+    return f"{caught.value.code().name}: {'not serving' if details.startswith('not serving') else 'failed to connect'}"

@@ -1,8 +1,11 @@
 """No traceback and no secret in what an operator sees, whatever fails: commands, services, records of loads."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import pytest
 
 from services.kit.runtime.environment import PREFIXES
 from services.modules import MODULES, by_name
+from tests.support.certificates import Authority
 from tests.support.mesh import Mesh, free_ports, processes_below
 from tests.support.redis_server import RedisServer
 from tests.support.running_simulator import running_simulator
@@ -119,6 +123,10 @@ PLANTED = {
     GATEWAY_KEY: None,
 }  # fmt: skip
 METRICS_OFFSET = 4_500
+# With empty settings, as every gRPC client begins.
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+HTTP_REQUEST = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+TLS_ALERT = 21
 
 
 def secrets_in(text: str) -> list[str]:
@@ -171,12 +179,20 @@ async def test_a_running_mesh_shows_no_secret(stores: Stores, tmp_path: Path) ->
             "TRADEUL_METRICS_PORT_OFFSET": str(METRICS_OFFSET),
             "TRADEUL_LOG_LEVEL": "debug",
         }
+        authority = Authority(tmp_path, "ca")
+        pair = authority.certificate("mesh", "DNS:tradeul", usage="serverAuth,clientAuth")
+        settings |= {
+            "TRADEUL_MESH_TLS_CERT_FILE": str(pair.certificate),
+            "TRADEUL_MESH_TLS_KEY_FILE": str(pair.key),
+            "TRADEUL_MESH_TLS_CA_FILE": str(authority.pair.certificate),
+        }
         shown = tradeul("check-config", **{**settings, "POLYGON_API_KEY": ""})
         assert shown.returncode == 0, shown.stderr
         assert not secrets_in(shown.stdout + shown.stderr)
         async with Mesh(tmp_path / "mesh", settings) as mesh, httpx.AsyncClient(timeout=10) as client:
             names = check_processes(mesh)
             assert {"envoy", "scanner", "historical", "data_ingest"} <= names
+            await check_strangers(mesh, authority)
             crashed = crash(mesh, "scanner")
             async with asyncio.timeout(60):
                 while (await client.get(f"{mesh.url}/health")).status_code != httpx.codes.OK:
@@ -203,6 +219,24 @@ async def test_a_running_mesh_shows_no_secret(stores: Stores, tmp_path: Path) ->
     assert not [file for file in kept if file.stat().st_mode & 0o077]
     for file in files:
         assert not secrets_in(file.read_bytes().decode(errors="replace")), file
+
+
+async def check_strangers(mesh: Mesh, authority: Authority) -> None:
+    """No port of a service answers a client without a certificate of the mesh, in TLS or in plain text."""
+    trusting = ssl.create_default_context(cafile=str(authority.pair.certificate))
+    ports = [mesh.ports[module.name] for module in MODULES if module.name not in ("simulator", "access")]
+    assert len(ports) > 9
+    for port in ports:
+        for context, request in itertools.product((trusting, None), (HTTP2_PREFACE, HTTP_REQUEST)):
+            name = "tradeul" if context is not None else None
+            answer = b""
+            with contextlib.suppress(OSError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
+                writer.write(request)
+                answer = await reader.read(100)
+                writer.close()
+            # An alert of TLS at most.
+            assert not answer or answer[0] == TLS_ALERT, (port, answer)
 
 
 def crash(mesh: Mesh, service: str) -> int:

@@ -41,7 +41,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_common_name(user or name), self._name, key, start, end)
         builder = builder.add_extension(x509.BasicConstraints(False, None), True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[usage]]), False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[each] for each in usage.split(",")]), False)
         builder = builder.add_extension(
             x509.SubjectAlternativeName([_general_name(each) for each in names.split(",")]), False
         )

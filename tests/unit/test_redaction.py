@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -128,3 +129,20 @@ def test_an_error_in_the_log_is_one_line_without_a_secret(logged: io.StringIO) -
     if lines[0].startswith("{"):
         # A thread that is not ours does not know the service.
         assert all(json.loads(line)["service"] == "test" for line in lines[:-1])
+
+
+def test_a_process_that_is_handed_its_settings_hides_their_secrets() -> None:
+    """A worker gets them as JSON on a pipe, from a parent that has read the environment."""
+    settings = Settings.load(
+        {"POLYGON_API_KEY": "handed-over-key", "TRADEUL_DATABASE_URL": "postgresql://me:pass-of-db@db/t"}
+    )
+    program = (
+        "import sys\n"
+        "from services.kit.runtime.redaction import redact\n"
+        "from services.kit.runtime.settings import Settings\n"
+        "Settings.model_validate_json(sys.stdin.read()); print(redact('x handed-over-key pass-of-db y'))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], input=settings.model_dump_json(), capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "x *** *** y"

@@ -13,7 +13,8 @@ import click
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import keep_secret
-from services.kit.runtime.settings import Settings
+from services.kit.runtime.setting_groups import TlsSettings
+from services.kit.runtime.settings import Address, Settings
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -37,8 +38,10 @@ class Refused(click.ClickException):
 class Client(NamedTuple):
     """The gateway or scanner to connect to, and the key to send; "" for none."""
 
-    target: str
+    target: Address | str
     api_key: str
+    # Of a gateway with TLS.
+    tls: TlsSettings | None = None
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...] | None:
@@ -47,9 +50,9 @@ class Client(NamedTuple):
 
     def open_channel(self) -> "grpc.aio.Channel":
         """A channel to the target; close it."""
-        from services.kit.rpc.channel import open_channel
+        from services.kit.rpc.channel import open_channel, open_gateway_channel
 
-        return open_channel(self.target)
+        return open_channel(self.target) if self.tls is None else open_gateway_channel(str(self.target), self.tls)
 
 
 def client_options(command: Command) -> Command:
@@ -58,7 +61,7 @@ def client_options(command: Command) -> Command:
     @click.option(
         "--address",
         metavar="HOST:PORT",
-        help="Gateway or scanner to connect to; default: the settings' gateway, or scanner if the gateway has TLS.",
+        help="Gateway or scanner to connect to, https://HOST:PORT for a gateway with TLS; default: the mesh's gateway.",
     )
     @click.option(
         "--key-file",
@@ -77,8 +80,18 @@ def client_options(command: Command) -> Command:
 def make_client(address: str | None, key_file: Path | None) -> Client:
     """Returns the client of the options and settings; raises click.UsageError for a file that holds no key."""
     settings = Settings.load()
-    target = address or str(settings.address("scanner" if settings.tls.cert_file else "gateway"))
-    return Client(target, settings.api_key if key_file is None else read_key(key_file))
+    api_key = settings.api_key if key_file is None else read_key(key_file)
+    if address is None:
+        if settings.tls.cert_file is not None and settings.tls.ca_file is None:
+            # Whoever signed its certificate may not be among the authorities of this machine.
+            return Client(settings.address("scanner"), api_key)
+        return Client(str(settings.address("gateway")), api_key, settings.tls if settings.tls.ca_file else None)
+    if address == str(settings.address("scanner")):
+        return Client(settings.address("scanner"), api_key)
+    target = address.removeprefix("https://").removesuffix("/")
+    if target == address and settings.tls.ca_file is None:
+        return Client(address, api_key)
+    return Client(target if ":" in target else f"{target}:443", api_key, settings.tls)
 
 
 def read_key(path: Path) -> str:

@@ -7,25 +7,27 @@ from the settings and, for the methods that each REST path has, from the protos.
 import json
 import re
 import string
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from services.cli.local.certificates import certificate_resource, check_certificate
+from services.cli.local.certificates import certificate_resource, mesh_resources
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
 from services.cli.local.rest_routes import method_routes, rest_filter
 from services.cli.local.site import site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
+from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.origins import origins_pattern
 from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
-from services.kit.runtime.settings import Settings
+from services.kit.runtime.settings import Address, Settings
 
 BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
 ANY_HOST: Final = "*"
-# A part of the template that is left out where it does not apply.
-PART: Final = re.compile(r"^ *# (keys|jwt|jwks_file|tls|plain): begin\n.*?^ *# \1: end\n", re.MULTILINE | re.DOTALL)
+# A part of the template that is left out where it does not apply; one may be within another.
+PART: Final = re.compile(r"^ *# (\w+): begin\n(.*?)^ *# \1: end\n", re.MULTILINE | re.DOTALL)
 EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
 
 
@@ -67,9 +69,10 @@ def render_gateway(settings: Settings, template: str) -> str:
         "jwt": bool(jwt.issuer),
         "jwks_file": jwt.jwks_file is not None,
         "tls": is_tls,
+        "mesh_tls": settings.mesh_tls.is_on,
         "plain": not is_tls,
     }
-    template = PART.sub(lambda match: match[0] if parts[match[1]] else "", template)
+    template = _with_parts(template, parts)
     hosts = allowed_hosts(settings)
     jwks_file = (jwt.jwks_file or Path()).absolute()
     values: dict[str, object] = {
@@ -77,6 +80,8 @@ def render_gateway(settings: Settings, template: str) -> str:
         "OPENAPI": OPENAPI.path(),
         "ADMIN_SOCKET": admin_socket(settings),
         "CERTIFICATE": certificate_path(settings),
+        "MESH_DIRECTORY": certificate_path(settings).parent,
+        "MESH_NAME": settings.mesh_tls.name,
         "ADMIN_PORT": settings.address("gateway_admin").port,
         # JSON is YAML.
         "ALLOWED_HOSTS": json.dumps([ANY_HOST] if ANY_HOST in hosts else hosts),
@@ -101,6 +106,10 @@ def render_gateway(settings: Settings, template: str) -> str:
         return string.Template(_with_lists(template, values)).substitute(values)
     except (KeyError, ValueError) as error:
         raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
+
+
+def _with_parts(template: str, parts: Mapping[str, bool]) -> str:
+    return PART.sub(lambda match: _with_parts(match[2], parts) if parts[match[1]] else "", template)
 
 
 def _as_list(routes: list[dict[str, Any]]) -> str:
@@ -133,6 +142,8 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
         # Now, rather than when the services are up; not at a restart, which the certificate of then cannot help.
         check_certificate(tls.cert_file, tls.key_file)
 
+    if settings.mesh_tls.is_on:
+        check_mesh_certificate(settings.mesh_tls)
     if settings.jwt.jwks_file is not None:
         check_jwks(settings.jwt.jwks_file)
 
@@ -145,11 +156,14 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
             each.unlink(missing_ok=True)
         if tls.cert_file is not None and tls.key_file is not None:
             certificate_path(settings).write_text(certificate_resource(tls.cert_file, tls.key_file))
+        if settings.mesh_tls.is_on:
+            for name, text in mesh_resources(settings.mesh_tls).items():
+                (configuration.parent / name).write_text(text)
         configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text()))
         rotate(log_file)
 
     async def ready() -> bool:
-        return (await http_status("127.0.0.1", metrics.port, "/ready")) == 200
+        return (await http_status(Address("127.0.0.1", metrics.port), "/ready")) == 200
 
     return ProcessSpec(
         name="gateway",

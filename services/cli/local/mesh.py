@@ -43,8 +43,12 @@ def modules_of(settings: Settings) -> list[Module]:
 
 
 def open_services(settings: Settings) -> list[str]:
-    """Returns the services, without the gateway, that others than this machine can reach."""
-    return [module.name for module in modules_of(settings) if not is_loopback(settings.address(module.name).host)]
+    """Returns the services, without the gateway, that others than this machine can reach, and that check nothing."""
+    return [
+        module.name
+        for module in modules_of(settings)
+        if not is_loopback(settings.listen_address(module.name).host) and settings.address(module.name).tls is None
+    ]
 
 
 def specs_of(settings: Settings) -> list[ProcessSpec]:
@@ -123,7 +127,7 @@ def readiness(module: Module, address: Address) -> Ready:
     """Asks a service whether it has started; an unhealthy one, such as with a key that was refused, has."""
 
     async def http_ready() -> bool:
-        return await http_status(address.host, address.port, "/readyz") == 200
+        return await http_status(address, "/readyz") == 200
 
     async def grpc_ready() -> bool:
         # Loaded when the first child is started: the stores come up meanwhile.

@@ -1,14 +1,12 @@
 """The parts of Envoy's configuration by which the gateway verifies tokens (JWT), and the check of the issuer's keys."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import certifi
-
 from services.access.tokens import CLAIMS, FAILURE
+from services.kit.runtime.certificates import usual_authorities
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.setting_groups import JwtSettings
 
@@ -60,7 +58,7 @@ def jwks_cluster(settings: JwtSettings, socket: Path) -> dict[str, Any]:
     if is_tls:
         validation = {
             # As for the vendor's certificate.
-            "trusted_ca": {"filename": os.environ.get("SSL_CERT_FILE") or certifi.where()},
+            "trusted_ca": {"filename": str(usual_authorities())},
             "match_typed_subject_alt_names": [
                 {"san_type": kind, "matcher": {"exact": host}} for kind in ("DNS", "IP_ADDRESS")
             ],

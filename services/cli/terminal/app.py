@@ -126,7 +126,7 @@ class TopApp(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="tabs")
-        yield ListTable(monotonic, lambda: self.sheet.empty_reason(self.client.target, self.feed.status))
+        yield ListTable(monotonic, lambda: self.sheet.empty_reason(str(self.client.target), self.feed.status))
         yield Static(id="log")
         yield Prompt()
         yield Static(id="status")

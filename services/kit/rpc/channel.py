@@ -9,8 +9,12 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from services.kit.rpc.tls import MeshChannel, authority_channel
 from services.kit.runtime.backoff import Backoff
-from services.kit.runtime.settings import Address
+from services.kit.runtime.certificates import usual_authorities
+from services.kit.runtime.mesh_certificates import certificates_of
+from services.kit.runtime.setting_groups import MeshTlsSettings, TlsSettings
+from services.kit.runtime.settings import Address, ServiceAddress
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -42,9 +46,20 @@ FINAL_CODES: Final = frozenset(
 ResponseT = TypeVar("ResponseT")
 
 
-def open_channel(target: Address | str) -> grpc.aio.Channel:
-    """A channel to `target`; it connects when first used and again whenever the peer is back. Close it."""
-    return grpc.aio.insecure_channel(str(target), options=CHANNEL_OPTIONS)
+def open_channel(target: Address | str, mesh_tls: MeshTlsSettings | None = None) -> grpc.aio.Channel:
+    """A channel to `target`; it connects when first used and again whenever the peer is back. Close it.
+
+    With the certificates of the service's address, or with `mesh_tls`; by default in plain text.
+    """
+    tls = target.tls if isinstance(target, ServiceAddress) else mesh_tls
+    if tls is None or not tls.is_on:
+        return grpc.aio.insecure_channel(str(target), options=CHANNEL_OPTIONS)
+    return MeshChannel(str(target), CHANNEL_OPTIONS, certificates_of(tls))
+
+
+def open_gateway_channel(target: Address | str, tls: TlsSettings) -> grpc.aio.Channel:
+    """A channel to a gateway with TLS, signed for by TRADEUL_TLS_CA_FILE or a usual authority. Close it."""
+    return authority_channel(str(target), CHANNEL_OPTIONS, tls.ca_file or usual_authorities())
 
 
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:

@@ -12,6 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.kit.rpc.key_streams import KeyStreams, RequestKey, revoked_error
+from services.kit.rpc.tls import check_peer
 from services.kit.runtime.clock import NS_PER_SECOND, monotonic
 from services.kit.runtime.errors import DOMAIN, INTERNAL, Reason, ServiceError
 from services.kit.runtime.logging import get_logger
@@ -56,15 +57,17 @@ class ObservedServer(grpc.aio.Server):
     It is cheaper than a grpc.aio.ServerInterceptor, which is looked up again at every RPC. Registered methods are left
     out, for what is registered is among the generic handlers, too: the server's main loop waits for a future of
     each of them at every RPC, whichever method it is of.
+    `peer_name` is the name that the certificate of each client must have; empty where there are none.
     """
 
-    def __init__(self, server: grpc.aio.Server, key_streams: KeyStreams) -> None:
+    def __init__(self, server: grpc.aio.Server, key_streams: KeyStreams, peer_name: str = "") -> None:
         self._server = server
         self._key_streams = key_streams
+        self._peer_name = peer_name
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: "Iterable[grpc.GenericRpcHandler[Any, Any]]") -> None:
         self._server.add_generic_rpc_handlers(
-            tuple(_ObservedHandlers(each, self._key_streams) for each in generic_rpc_handlers)
+            tuple(_ObservedHandlers(each, self._key_streams, self._peer_name) for each in generic_rpc_handlers)
         )
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
@@ -87,9 +90,10 @@ class ObservedServer(grpc.aio.Server):
 
 
 class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its types only
-    def __init__(self, handlers: "grpc.GenericRpcHandler[Any, Any]", key_streams: KeyStreams) -> None:
+    def __init__(self, handlers: "grpc.GenericRpcHandler[Any, Any]", key_streams: KeyStreams, peer_name: str) -> None:
         self._handlers = handlers
         self._key_streams = key_streams
+        self._peer_name = peer_name
         # By the method's full name.
         self._observed: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -98,34 +102,30 @@ class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # ge
         observed = self._observed.get(method)
         # Names that nobody has are not kept: there is no end of them.
         if observed is None and (handler := self._handlers.service(handler_call_details)) is not None:
-            observed = self._observed[method] = _wrap(method, handler, self._key_streams)
+            observed = self._observed[method] = _wrap(handler, _Observed(method, self._key_streams, self._peer_name))
         return observed
 
 
-def _wrap(
-    method: str, handler: "grpc.RpcMethodHandler[Any, Any]", key_streams: KeyStreams
-) -> "grpc.RpcMethodHandler[Any, Any]":
+def _wrap(handler: "grpc.RpcMethodHandler[Any, Any]", observed: "_Observed") -> "grpc.RpcMethodHandler[Any, Any]":
     if handler.response_streaming:
         behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
         make = (
             grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
         )
-        return make(
-            _streaming(method, behaviour, key_streams), handler.request_deserializer, handler.response_serializer
-        )
+        return make(_streaming(behaviour, observed), handler.request_deserializer, handler.response_serializer)
     behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
     make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-    return make(_unary(method, behaviour, key_streams), handler.request_deserializer, handler.response_serializer)
+    return make(_unary(behaviour, observed), handler.request_deserializer, handler.response_serializer)
 
 
-def _unary(method: str, behaviour: Any, key_streams: KeyStreams) -> Any:
-    observed = _Observed(method, key_streams)
-    seconds = RPC_SECONDS.labels(method)
+def _unary(behaviour: Any, observed: "_Observed") -> Any:
+    seconds = RPC_SECONDS.labels(observed.method)
 
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         began = monotonic()
         observed.begin()
         try:
+            observed.check_peer(context)
             answer = await behaviour(request, context)
         except BaseException as error:
             await observed.end_with(error, context)
@@ -137,14 +137,13 @@ def _unary(method: str, behaviour: Any, key_streams: KeyStreams) -> Any:
     return handle
 
 
-def _streaming(method: str, behaviour: Any, key_streams: KeyStreams) -> Any:
-    observed = _Observed(method, key_streams)
-
+def _streaming(behaviour: Any, observed: "_Observed") -> Any:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         observed.begin()
         ending = _Ending()
         try:
-            with key_streams.opened(RequestKey.of_context(context), ending.end):
+            observed.check_peer(context)
+            with observed.key_streams.opened(RequestKey.of_context(context), ending.end):
                 answer = behaviour(request, context)
                 if not hasattr(answer, "__aiter__"):
                     # A coroutine that writes by itself.
@@ -184,11 +183,17 @@ class _Ending:
 class _Observed:
     """One method's metrics, looked up once, and the statuses that its errors become."""
 
-    def __init__(self, method: str, key_streams: KeyStreams) -> None:
-        self._method = method
-        self._key_streams = key_streams
+    def __init__(self, method: str, key_streams: KeyStreams, peer_name: str) -> None:
+        self.method = method
+        self.key_streams = key_streams
+        self._peer_name = peer_name
         self._open = RPC_OPEN.labels(method)
         self._ok = RPC_HANDLED.labels(method, "OK")
+
+    def check_peer(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Raises PEER_NOT_ALLOWED for a client that is not of the mesh, where the mesh has certificates."""
+        if self._peer_name:
+            check_peer(context, self._peer_name)
 
     def begin(self) -> None:
         self._open.inc()
@@ -207,14 +212,14 @@ class _Observed:
                 code = _name(context.code())
             elif isinstance(error, ServiceError):
                 code = error.reason.code
-                self._key_streams.count_refusal(RequestKey.of_context(context), error)
+                self.key_streams.count_refusal(RequestKey.of_context(context), error)
                 await abort(context, error)
             elif isinstance(error, Exception):
-                log.exception("rpc failed", method=self._method)
+                log.exception("rpc failed", method=self.method)
                 await abort(context, INTERNAL.error(f"internal error: {type(error).__name__}"))
         finally:
             self._open.dec()
-            RPC_HANDLED.labels(self._method, code).inc()
+            RPC_HANDLED.labels(self.method, code).inc()
 
 
 def _name(code: grpc.StatusCode | int | None) -> str:

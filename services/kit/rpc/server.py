@@ -15,9 +15,11 @@ from grpc_reflection.v1alpha import reflection
 from services.kit.rpc.channel import MAX_MESSAGE_BYTES
 from services.kit.rpc.key_streams import KeyStreams
 from services.kit.rpc.observed_rpcs import ObservedServer
+from services.kit.rpc.tls import server_credentials
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.mesh_certificates import certificates_of
 from services.kit.runtime.metrics import SERVICE_STATE, MetricsServer
 
 log = get_logger(__name__)
@@ -171,7 +173,10 @@ class Host:
 
     async def _open_server(self) -> None:
         service = self.service
-        server = ObservedServer(grpc.aio.server(options=SERVER_OPTIONS), self._key_streams)
+        tls = service.settings.address(service.name).tls
+        server = ObservedServer(
+            grpc.aio.server(options=SERVER_OPTIONS), self._key_streams, tls.name if tls is not None else ""
+        )
         self._server = server
         self._names = service.add_to_server(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -182,7 +187,10 @@ class Host:
         )
         address = service.settings.listen_address(service.name)
         try:
-            self.port = server.add_insecure_port(str(address))
+            if tls is None:
+                self.port = server.add_insecure_port(str(address))
+            else:
+                self.port = server.add_secure_port(str(address), server_credentials(certificates_of(tls)))
         except RuntimeError as error:
             raise StartError(f"{service.name}: cannot listen on {address}: is something else on that port?") from error
         await server.start()

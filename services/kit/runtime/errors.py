@@ -84,6 +84,8 @@ INVALID_TOKEN: Final = Reason("INVALID_TOKEN", "UNAUTHENTICATED", False)
 TOKEN_KEYS_UNAVAILABLE: Final = Reason("TOKEN_KEYS_UNAVAILABLE", "UNAVAILABLE", True)
 INVALID_TICKET: Final = Reason("INVALID_TICKET", "UNAUTHENTICATED", False)
 INSUFFICIENT_RIGHT: Final = Reason("INSUFFICIENT_RIGHT", "PERMISSION_DENIED", False)
+# A client of a service's own port whose certificate is not of the mesh.
+PEER_NOT_ALLOWED: Final = Reason("PEER_NOT_ALLOWED", "PERMISSION_DENIED", False)
 TOO_MANY_REQUESTS: Final = Reason("TOO_MANY_REQUESTS", "RESOURCE_EXHAUSTED", True)
 # A state that can pass.
 CLOCK_UNKNOWN: Final = Reason("CLOCK_UNKNOWN", "UNAVAILABLE", True)

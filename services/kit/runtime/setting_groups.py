@@ -100,6 +100,11 @@ class TlsSettings(Group):
         description="TRADEUL_TLS_CERT_FILE: the gateway's certificate and intermediate ones, PEM; none = plain HTTP",
     )
     key_file: Path | None = Field(default=None, description="TRADEUL_TLS_KEY_FILE: its private key, PEM, not encrypted")
+    ca_file: Path | None = Field(
+        default=None,
+        description="TRADEUL_TLS_CA_FILE: the authorities that commands such as `tradeul top` trust for the gateway's "
+        "certificate, PEM; by default the usual ones",
+    )
 
     @model_validator(mode="after")
     def _check_both(self) -> Self:
@@ -129,6 +134,40 @@ class KeySettings(Group):
         le=1000,
         description="TRADEUL_KEY_GATEWAYS: gateways of one database; each allows its part of the requests per second",
     )
+
+
+class MeshTlsSettings(Group):
+    """Certificates of the services among themselves; without them they speak plain text."""
+
+    prefix = "TRADEUL_MESH_TLS_"
+
+    cert_file: Path | None = Field(
+        default=None,
+        description="TRADEUL_MESH_TLS_CERT_FILE: the certificate of the services and of the gateway towards them, PEM, "
+        "for servers and clients; none = plain text between services",
+    )
+    key_file: Path | None = Field(default=None, description="TRADEUL_MESH_TLS_KEY_FILE: its private key, PEM")
+    ca_file: Path | None = Field(
+        default=None, description="TRADEUL_MESH_TLS_CA_FILE: the authorities that may sign for the mesh, PEM"
+    )
+    name: str = Field(
+        default="tradeul",
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$",
+        description="TRADEUL_MESH_TLS_NAME: the DNS name that each certificate of the mesh has, and is checked for",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        return self.cert_file is not None
+
+    @model_validator(mode="after")
+    def _check_all(self) -> Self:
+        names = ("cert_file", "key_file", "ca_file")
+        missing = [self.prefix + name.upper() for name in names if getattr(self, name) is None]
+        if 0 < len(missing) < len(names):
+            all_of_them = ", ".join(self.prefix + name.upper() for name in names)
+            raise ValueError(f"expected all or none of {all_of_them}, was without {' and '.join(missing)}")
+        return self
 
 
 class JwtSettings(Group):

@@ -5,12 +5,11 @@ holds. pydantic-settings, which reads environments too, reports neither across g
 where ours are lists by comma.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,7 +22,11 @@ from pydantic import (
     model_validator,
 )
 
-from services.kit.runtime.environment import read_secret_files
+from services.kit.runtime.address import HIGHEST_PORT
+from services.kit.runtime.address import Address as Address
+from services.kit.runtime.address import ServiceAddress as ServiceAddress
+from services.kit.runtime.address import is_loopback as is_loopback
+from services.kit.runtime.environment import DATABASE_PASSWORD, read_secret_files
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.redaction import keep_secret
 from services.kit.runtime.setting_groups import (
@@ -35,6 +38,7 @@ from services.kit.runtime.setting_groups import (
     JwtSettings,
     KeepSettings,
     KeySettings,
+    MeshTlsSettings,
     PolygonSettings,
     ReplaySettings,
     SimSettings,
@@ -51,7 +55,6 @@ SIMULATOR_KEY = "simulator"
 SIMULATOR = "simulator"
 HALTS_PATH = "/rss.aspx?feed=tradehalts"
 NASDAQ_HALTS = "https://www.nasdaqtrader.com" + HALTS_PATH
-HIGHEST_PORT = 65535
 # A service that replaces another uses its address.
 STANDS_FOR: Mapping[str, str] = {"replay": "polygon_ws"}
 # One of the vendor's: trades, bars of a second or a minute, halts and bands, quotes; of all symbols or of one.
@@ -60,33 +63,6 @@ SUBSCRIPTION = re.compile(rf"({'|'.join(SUBSCRIPTION_KINDS)})\.(\*|[A-Za-z][A-Za
 # A page's origin, as browsers send it: no path, not even a slash.
 ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]{1,5}|\*))?")
 HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
-
-
-class Address(NamedTuple):
-    """A service's host and port, where it listens and its peers connect. Port 0 binds a free port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """`host:port`, `[ipv6]:port`; raises ValueError for anything else."""
-        host, separator, port = text.rpartition(":")
-        if not separator or not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
-            raise ValueError(f"expected host:port, was {text!r}")
-        return cls(host.removeprefix("[").removesuffix("]"), int(port))
-
-
-def is_loopback(host: str) -> bool:
-    """True for an address or name that only this machine reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _check_port(url: str) -> None:
@@ -177,6 +153,7 @@ class Settings(BaseModel):
     )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
+    mesh_tls: MeshTlsSettings = Field(default_factory=MeshTlsSettings)
     jwt: JwtSettings = Field(default_factory=JwtSettings)
     key: KeySettings = Field(default_factory=KeySettings)
     sim: SimSettings = Field(default_factory=SimSettings)
@@ -292,6 +269,12 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _keep_secrets(self) -> Self:
+        """Whatever process has settings hides their secrets, however it came by them."""
+        keep_secret(*self.secrets)
+        return self
+
+    @model_validator(mode="after")
     def _check_replay(self) -> Self:
         if self.is_replay and self.clock != "feed":
             raise ValueError("a replay's time is that of its events: expected TRADEUL_CLOCK=feed, was wall")
@@ -325,12 +308,13 @@ class Settings(BaseModel):
         """The directory of everything of this market; no other market's data are ever there."""
         return self.data_dir / self.market
 
-    def address(self, service: str) -> Address:
+    def address(self, service: str) -> ServiceAddress:
         """Returns the address at which peers find `service`; raises KeyError for a service without one."""
         service = STANDS_FOR.get(service, service)
-        if (address := self.addresses.get(service)) is not None:
-            return address
-        return Address(self.host, DEFAULT_PORTS[service])
+        address = self.addresses.get(service) or Address(self.host, DEFAULT_PORTS[service])
+        # The simulator plays the vendor, who has no certificate of ours; the gateway has one of its own.
+        is_within = self.mesh_tls.is_on and service not in (SIMULATOR, "gateway", "gateway_admin")
+        return ServiceAddress.of(address, self.mesh_tls if is_within else None)
 
     def listen_address(self, service: str) -> Address:
         """Returns the address that `service` binds: its own, on TRADEUL_LISTEN_HOST where that is set."""
@@ -358,7 +342,7 @@ class Settings(BaseModel):
             ]
         if lines:
             raise SettingsError("wrong settings:\n  " + "\n  ".join(lines))
-        keep_secret(*settings.secrets)
+        keep_secret(source.get(DATABASE_PASSWORD, ""))
         return settings
 
 
