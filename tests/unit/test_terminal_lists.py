@@ -108,6 +108,9 @@ def test_fields_that_a_filter_mentions_are_found() -> None:
 def test_rows_are_filtered_and_sorted_as_the_scanner_does() -> None:
     rows = [a_row("A", price=3.0), a_row("B", price=7.0, rvol=2.0), a_row("C", price=5.0, rvol=1.0)]
     assert [row.symbol for row in matching("price > 4 AND has(rvol)", rows)] == ["B", "C"]
+    rows[0].company_name = "Apex Semiconductor"
+    assert [row.symbol for row in matching("semi", rows)] == ["A"]
+    assert [row.symbol for row in matching("c", rows)] == ["A", "C"]
     assert [row.symbol for row in ordered(rows, "rvol", False)] == ["C", "B", "A"]
     assert [row.symbol for row in ordered(rows, "rvol", True)] == ["B", "C", "A"]
     assert [row.symbol for row in ordered(rows, "symbol", True)] == ["C", "B", "A"]
@@ -136,8 +139,12 @@ def test_an_empty_list_says_why() -> None:
     sheet = a_sheet()
     status = scanner_pb2.ScannerStatus(session=MARKET_OPEN, active_symbols=5)
     assert sheet.empty_reason("host:8000", None) == "loading winners from host:8000"
-    sheet.copy.unhealthy_reason = "UNAVAILABLE: refused"
-    assert sheet.empty_reason("host:8000", None).startswith("not connected to host:8000: UNAVAILABLE: refused")
+    sheet.copy.unhealthy_reason = "UNAVAILABLE: failed to connect to all addresses; last error: UNKNOWN: ipv4: refused"
+    assert sheet.empty_reason("host:8000", None) == "not connected to host:8000: refused; trying again"
+    sheet.copy.unhealthy_reason = "UNAVAILABLE: upstream connect error or disconnect/reset before headers"
+    assert "host:8000: the gateway does not reach the scanner" in sheet.empty_reason("host:8000", None)
+    sheet.copy.unhealthy_reason = "nothing was received for 30 s"
+    assert "host:8000: nothing was received for 30 s; trying" in sheet.empty_reason("host:8000", None)
     take(sheet, Response(snapshot=ranked()))
     assert sheet.empty_reason("host:8000", status) == "no symbol passes now: the filter of winners"
     sheet.definition = scanner_pb2.ListDefinition(

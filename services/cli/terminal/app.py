@@ -20,7 +20,7 @@ from services.cli.terminal.feed import MOST_ROWS, Feed
 from services.cli.terminal.prompt import Prompt, Purpose
 from services.cli.terminal.saved import SavedScan, load_saved, save
 from services.cli.terminal.screens import ColumnScreen, HelpScreen, SymbolScreen
-from services.cli.terminal.sheet import Sheet, filter_error
+from services.cli.terminal.sheet import Sheet, filter_error, row_filter_error
 from services.cli.terminal.table import DARK, LIGHT, ListTable
 from services.kit.runtime.clock import monotonic
 
@@ -233,7 +233,10 @@ class TopApp(App[None]):
             probe.copy, probe.held, probe.filter_text = sheet.copy, sheet.held, text
             return f"{len(probe.rows())} of {len(probe.all_rows())} rows match"
 
-        self.prompt.ask(Purpose(f"Filter of {sheet.title}", filter_error, self._filter, count), sheet.filter_text)
+        self.prompt.ask(
+            Purpose(f"Filter of {sheet.title}, or a part of a name", row_filter_error, self._filter, count),
+            sheet.filter_text,
+        )
 
     def _filter(self, text: str) -> None:
         self.sheet.filter_text = text.strip()

@@ -10,7 +10,7 @@ from tradeul.v1.scanner_pb2 import ScannerStatus
 from tradeul.v1.session_pb2 import CLOSED, Session
 
 from services.cli.lists.columns import cell
-from services.cli.terminal.sheet import LogLine, Sheet
+from services.cli.terminal.sheet import LogLine, Sheet, short_reason
 from services.kit.runtime.clock import new_york_time
 
 KEYS: Final = (
@@ -76,7 +76,7 @@ def status_line(sheet: Sheet, status: ScannerStatus | None, quiet_seconds: float
     if reason:
         since = f" rows of {sheet.time}" if sheet.copy.is_loaded else ""
         text.append(f"{AWAY} not connected,{since or ' no rows yet'}: ", f"bold {styles['down']}")
-        text.append(reason)
+        text.append(short_reason(reason))
         return text
     if not sheet.copy.is_loaded:
         text.append(f"{AWAY} loading", styles["mark"])
@@ -91,7 +91,7 @@ def status_line(sheet: Sheet, status: ScannerStatus | None, quiet_seconds: float
         text.append(f"{LIVE} live", styles["good"])
     if sheet.held is not None:
         text.append(f"  HELD, {sheet.waiting} changes wait", f"bold {styles['mark']}")
-    parts = [sheet.time, session.lower().replace("_", " ")]
+    parts = [market_time(sheet, status), session.lower().replace("_", " ")]
     if status is not None and status.HasField("lag_ms"):
         parts.append(f"lag {status.lag_ms:.0f} ms")
     total, shown = len(sheet.all_rows()), len(sheet.rows()) if sheet.filter_text else None
@@ -100,6 +100,12 @@ def status_line(sheet: Sheet, status: ScannerStatus | None, quiet_seconds: float
     if note:
         text.append(f"  {note}", styles["mark"])
     return text
+
+
+def market_time(sheet: Sheet, status: ScannerStatus | None) -> str:
+    """Returns the New York time of the market, which goes on while the list does not change."""
+    known = status.event_time.ToNanoseconds() if status is not None else 0
+    return f"{new_york_time(max(known, sheet.copy.timestamp_ns)):%H:%M:%S}"
 
 
 def key_line(width: int) -> Text:

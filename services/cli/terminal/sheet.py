@@ -1,5 +1,6 @@
 """A list as the terminal shows it: its rows filtered, sorted and held, who came and left, and why it is empty."""
 
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,7 @@ from services.kit.runtime.clock import new_york_time
 
 LONGEST_LOG: Final = 500
 LONGEST_TITLE: Final = 24
+WORD: Final = re.compile(r"[A-Za-z0-9.-]+")
 # So long a symbol that has entered is marked.
 NEW_SECONDS: Final = 10.0
 
@@ -116,7 +118,7 @@ class Sheet:
             return self.refused
         if not self.copy.is_loaded:
             if self.copy.unhealthy_reason:
-                return f"not connected to {target}: {self.copy.unhealthy_reason}; trying again"
+                return f"not connected to {target}: {short_reason(self.copy.unhealthy_reason)}; trying again"
             return f"loading {self.name} from {target}"
         if count := len(self.all_rows()):
             return f"none of the {count} rows matches {self.filter_text}; Escape clears the filter"
@@ -140,6 +142,13 @@ class Sheet:
         return " AND ".join(parts)
 
 
+def short_reason(reason: str) -> str:
+    """Returns why a connection failed without the layers that gRPC and Envoy name before."""
+    if "upstream connect error" in reason:
+        return "the gateway does not reach the scanner"
+    return reason.rpartition(": ")[2] if "failed to connect" in reason else reason
+
+
 def filter_error(text: str) -> FilterError | None:
     """Returns what is wrong with a filter; None when it can be used."""
     try:
@@ -149,8 +158,21 @@ def filter_error(text: str) -> FilterError | None:
     return None
 
 
+def is_word(text: str) -> bool:
+    """True for a part of a symbol or company, which is no filter."""
+    return WORD.fullmatch(text.strip()) is not None and filter_error(text) is not None
+
+
+def row_filter_error(text: str) -> FilterError | None:
+    """Returns what is wrong with a filter of rows that are there, which may be a single word, too."""
+    return None if is_word(text) else filter_error(text)
+
+
 def matching(text: str, rows: Sequence[TickerRow]) -> Iterator[TickerRow]:
-    """The rows that pass a filter that can be used."""
+    """The rows that pass a filter that can be used; a word finds symbols by beginning and companies by any part."""
+    if is_word(text):
+        word = text.strip().lower()
+        return (row for row in rows if row.symbol.lower().startswith(word) or word in row.company_name.lower())
     return (row for row in rows if not text.strip() or matches(text, values_of(row)))
 
 
