@@ -87,6 +87,13 @@ export const PANELS: PanelKind[] = [
     defaults: {},
   },
   {
+    kind: "leaders",
+    title: "Hands-free",
+    about: "The leaders of each list in turn, large enough to read from afar",
+    load: () => import("../leaders/Leaders.svelte"),
+    defaults: {},
+  },
+  {
     kind: "connection",
     title: "Connection",
     about: "The stream's state, and the position of each list",
