@@ -3,11 +3,12 @@
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final
+from typing import Final, cast
 
-from tradeul.v1 import scanner_pb2
+from tradeul.v1 import scanner_pb2, session_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from fastcore.breadth import Breadth, breadth
 from fastcore.fields import FIELDS
 from fastcore.filters import compile_filter, compile_order
 from fastcore.market import Market
@@ -153,6 +154,21 @@ class ScannerCore:
             raise UNKNOWN_SYMBOL.error(f"the market has no symbol {symbol!r}", symbol=symbol)
         return row if selection is None else selection.row(row)
 
+    def breadth(self) -> scanner_pb2.MarketBreadth:
+        """Market breadth as of now."""
+        market = self.market
+        total, *sectors = breadth(market.state)
+        answer = scanner_pb2.MarketBreadth(
+            total=_breadth(total),
+            sectors=[scanner_pb2.SectorBreadth(sector=each.sector, breadth=_breadth(each)) for each in sectors],
+            session=cast("session_pb2.Session.ValueType", market.state.session),
+        )
+        if market.state.now_ns:
+            answer.timestamp.FromNanoseconds(market.state.now_ns)
+        if self.position is not None:
+            answer.position.CopyFrom(self.position.message())
+        return answer
+
     def known_symbol(self, symbol: str) -> str:
         """The spelling of a symbol that the market has. Raises INVALID_SYMBOL, UNKNOWN_SYMBOL."""
         state = self.market.state
@@ -226,6 +242,12 @@ class ScannerCore:
 
 def _selected(ranked_list: bytes, selection: FieldSelection | None) -> bytes:
     return ranked_list if selection is None else selection.ranked_list(ranked_list)
+
+
+def _breadth(counted: Breadth) -> scanner_pb2.Breadth:
+    values = counted._asdict()
+    del values["sector"]
+    return scanner_pb2.Breadth(**values)
 
 
 def list_definitions(definitions: Sequence[ListSpec]) -> scanner_pb2.ListListsResponse:

@@ -103,6 +103,9 @@ class ScannerServicer:
     ) -> scanner_pb2.SearchSymbolsResponse:
         return self._core.search(*search_request(request))
 
+    async def GetBreadth(self, _: scanner_pb2.GetBreadthRequest, __: Context) -> scanner_pb2.MarketBreadth:
+        return self._core.breadth()
+
     async def GetFields(self, _: scanner_pb2.GetFieldsRequest, __: Context) -> scanner_pb2.GetFieldsResponse:
         return self._fields
 

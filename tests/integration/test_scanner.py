@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from tradeul.v1 import data_ingest_pb2, scanner_pb2, session_pb2, stream_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from fastcore.fields import FIELDS
+from fastcore.fields import FIELDS, SECTORS
 from fastcore.filters import compile_filter
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_client import ListCopy
@@ -102,6 +102,21 @@ async def test_an_own_list_once(sequencer: ScriptedSequencer, scanner: RunningSc
     answer = await scanner.stub.QueryScan(query)
     assert (answer.list, answer.count) == ("scan", 1)
     assert [row.symbol for row in answer.rows] == ["S03"]
+
+
+async def test_breadth(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
+    sequencer.trade({"S01": 105.0, "S02": 92.0, "S03": 100.0})
+    sequencer.trade({"S01": 106.0})
+    await scanner.until_at(sequencer)
+    answer = await scanner.stub.GetBreadth(scanner_pb2.GetBreadthRequest())
+    total = scanner_pb2.Breadth(
+        stocks=3, advancers=1, decliners=1, unchanged=1, new_highs=1, up_volume=200, down_volume=100, volume=400
+    )
+    assert answer.total == total
+    assert [each.sector for each in answer.sectors] == list(SECTORS)
+    assert answer.session == session_pb2.MARKET_OPEN
+    assert answer.timestamp.ToNanoseconds() == sequencer.tape.now_ns
+    assert answer.position.sequence == sequencer.market.sequence
 
 
 async def test_the_log_tells_what_the_stream_of_a_list_does(

@@ -987,6 +987,134 @@ class SymbolMatch(_message.Message):
 Global___SymbolMatch: _TypeAlias = SymbolMatch  # noqa: Y015
 
 @_typing.final
+class GetBreadthRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBreadthRequest: _TypeAlias = GetBreadthRequest  # noqa: Y015
+
+@_typing.final
+class MarketBreadth(_message.Message):
+    """Defined in docs/semantics.md, "Breadth"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_FIELD_NUMBER: _builtins.int
+    SECTORS_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    session: _session_pb2.Session.ValueType
+    @_builtins.property
+    def total(self) -> Global___Breadth:
+        """Common stocks and ADRs that have traded today."""
+
+    @_builtins.property
+    def sectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectorBreadth]:
+        """All eleven sectors, by name. Stocks without a sector are in `total` only."""
+
+    @_builtins.property
+    def timestamp(self) -> _timestamp_pb2.Timestamp:
+        """Event time of these values."""
+
+    @_builtins.property
+    def position(self) -> _stream_pb2.StreamPosition:
+        """Position in the market stream as of which they hold."""
+
+    def __init__(
+        self,
+        *,
+        total: Global___Breadth | None = ...,
+        sectors: _abc.Iterable[Global___SectorBreadth] | None = ...,
+        session: _session_pb2.Session.ValueType = ...,
+        timestamp: _timestamp_pb2.Timestamp | None = ...,
+        position: _stream_pb2.StreamPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "timestamp", b"timestamp", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "sectors", b"sectors", "session", b"session", "timestamp", b"timestamp", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketBreadth: _TypeAlias = MarketBreadth  # noqa: Y015
+
+@_typing.final
+class SectorBreadth(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECTOR_FIELD_NUMBER: _builtins.int
+    BREADTH_FIELD_NUMBER: _builtins.int
+    sector: _builtins.str
+    @_builtins.property
+    def breadth(self) -> Global___Breadth: ...
+    def __init__(
+        self,
+        *,
+        sector: _builtins.str = ...,
+        breadth: Global___Breadth | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breadth", b"breadth"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breadth", b"breadth", "sector", b"sector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SectorBreadth: _TypeAlias = SectorBreadth  # noqa: Y015
+
+@_typing.final
+class Breadth(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCKS_FIELD_NUMBER: _builtins.int
+    ADVANCERS_FIELD_NUMBER: _builtins.int
+    DECLINERS_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    NEW_HIGHS_FIELD_NUMBER: _builtins.int
+    NEW_LOWS_FIELD_NUMBER: _builtins.int
+    UP_VOLUME_FIELD_NUMBER: _builtins.int
+    DOWN_VOLUME_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    stocks: _builtins.int
+    advancers: _builtins.int
+    decliners: _builtins.int
+    unchanged: _builtins.int
+    new_highs: _builtins.int
+    """Within 0.1 percent of the day's high or low, extended hours included."""
+    new_lows: _builtins.int
+    up_volume: _builtins.float
+    """Shares since 04:00: of the advancers, of the decliners, and of all."""
+    down_volume: _builtins.float
+    volume: _builtins.float
+    def __init__(
+        self,
+        *,
+        stocks: _builtins.int = ...,
+        advancers: _builtins.int = ...,
+        decliners: _builtins.int = ...,
+        unchanged: _builtins.int = ...,
+        new_highs: _builtins.int = ...,
+        new_lows: _builtins.int = ...,
+        up_volume: _builtins.float = ...,
+        down_volume: _builtins.float = ...,
+        volume: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advancers", b"advancers", "decliners", b"decliners", "down_volume", b"down_volume", "new_highs", b"new_highs", "new_lows", b"new_lows", "stocks", b"stocks", "unchanged", b"unchanged", "up_volume", b"up_volume", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Breadth: _TypeAlias = Breadth  # noqa: Y015
+
+@_typing.final
 class GetFieldsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

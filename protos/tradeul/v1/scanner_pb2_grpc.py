@@ -121,6 +121,11 @@ class ScannerServiceStub:
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsResponse.FromString,
                 _registered_method=True)
+        self.GetBreadth = channel.unary_unary(
+                '/tradeul.v1.ScannerService/GetBreadth',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetBreadthRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_scanner__pb2.MarketBreadth.FromString,
+                _registered_method=True)
         self.GetFields = channel.unary_unary(
                 '/tradeul.v1.ScannerService/GetFields',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.GetFieldsRequest.SerializeToString,
@@ -262,6 +267,14 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBreadth(self, request, context):
+        """Returns how many stocks rise and fall, with how much volume, in all and by
+        sector.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFields(self, request, context):
         """Returns the fields of a row, which filters and orders may use.
         """
@@ -363,6 +376,11 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     servicer.SearchSymbols,
                     request_deserializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsResponse.SerializeToString,
+            ),
+            'GetBreadth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBreadth,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.GetBreadthRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_scanner__pb2.MarketBreadth.SerializeToString,
             ),
             'GetFields': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFields,
@@ -834,6 +852,33 @@ class ScannerService:
             '/tradeul.v1.ScannerService/SearchSymbols',
             tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsRequest.SerializeToString,
             tradeul_dot_v1_dot_scanner__pb2.SearchSymbolsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBreadth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/GetBreadth',
+            tradeul_dot_v1_dot_scanner__pb2.GetBreadthRequest.SerializeToString,
+            tradeul_dot_v1_dot_scanner__pb2.MarketBreadth.FromString,
             options,
             channel_credentials,
             insecure,

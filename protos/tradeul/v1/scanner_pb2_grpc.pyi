@@ -79,6 +79,10 @@ class ScannerServiceStub:
     """Returns which symbols entered or left a built-in list today, newest first."""
     SearchSymbols: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]
     """Finds symbols by ticker and by company name, among all that the market knows."""
+    GetBreadth: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetBreadthRequest, _scanner_pb2.MarketBreadth]
+    """Returns how many stocks rise and fall, with how much volume, in all and by
+    sector.
+    """
     GetFields: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]
     """Returns the fields of a row, which filters and orders may use."""
     GetScannerStatus: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetScannerStatusRequest, _scanner_pb2.ScannerStatus]
@@ -133,6 +137,10 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """Returns which symbols entered or left a built-in list today, newest first."""
     SearchSymbols: _aio.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]  # type: ignore[assignment]
     """Finds symbols by ticker and by company name, among all that the market knows."""
+    GetBreadth: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetBreadthRequest, _scanner_pb2.MarketBreadth]  # type: ignore[assignment]
+    """Returns how many stocks rise and fall, with how much volume, in all and by
+    sector.
+    """
     GetFields: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]  # type: ignore[assignment]
     """Returns the fields of a row, which filters and orders may use."""
     GetScannerStatus: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetScannerStatusRequest, _scanner_pb2.ScannerStatus]  # type: ignore[assignment]
@@ -286,6 +294,16 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scanner_pb2.SearchSymbolsResponse, _abc.Awaitable[_scanner_pb2.SearchSymbolsResponse]]:
         """Finds symbols by ticker and by company name, among all that the market knows."""
+
+    @_abc_1.abstractmethod
+    def GetBreadth(
+        self,
+        request: _scanner_pb2.GetBreadthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scanner_pb2.MarketBreadth, _abc.Awaitable[_scanner_pb2.MarketBreadth]]:
+        """Returns how many stocks rise and fall, with how much volume, in all and by
+        sector.
+        """
 
     @_abc_1.abstractmethod
     def GetFields(
