@@ -8,7 +8,7 @@ import click
 
 from bench.report import Report
 
-PARTS = ("core", "mesh", "ws", "gateway", "history")
+PARTS = ("core", "mesh", "ws", "gateway", "history", "table")
 RESULT = Path("build/bench.json")
 
 
@@ -30,6 +30,10 @@ def measure(report: Report, part: str, *, small: bool) -> None:
         from bench import gateway_bench
 
         asyncio.run(gateway_bench.measure(report, gateway_bench.SMALL if small else gateway_bench.FULL))
+    elif part == "table":
+        from bench import table_bench
+
+        table_bench.measure(report, table_bench.SMALL if small else table_bench.FULL)
     else:
         from bench import history_bench
 
