@@ -64,7 +64,7 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
             "previous closes, averages and baselines that are not stored come from the simulator, not the vendor"
         )
     with locked(market_directory(settings)):
-        mesh.check_ports(mesh.ports_of(settings))
+        mesh.check_ports(settings)
         asyncio.run(up.run(settings, began))
 
 

@@ -47,7 +47,7 @@ def up() -> None:
             open=", ".join(names),
         )
     with locked(market_directory(settings)):
-        mesh.check_ports(mesh.ports_of(settings))
+        mesh.check_ports(settings)
         asyncio.run(run(settings, began))
 
 

@@ -28,9 +28,15 @@ GATEWAY = GATEWAY_TEMPLATE.path().parent
         {"TRADEUL_JWT_JWKS_URL": "https://login.example.com/jwks.json", **JWT},
         {"TRADEUL_JWT_JWKS_FILE": "jwks.json", **JWT},
         {"TRADEUL_TLS_CERT_FILE": "gateway.crt", "TRADEUL_TLS_KEY_FILE": "gateway.key"},
+        {
+            "TRADEUL_TLS_CERT_FILE": "gateway.crt",
+            "TRADEUL_TLS_KEY_FILE": "gateway.key",
+            "TRADEUL_TLS_HTTP3": "ON",
+            "TRADEUL_KEYS": "required",
+        },
         {f"TRADEUL_MESH_TLS_{name}_FILE": f"{name}.pem" for name in ("CERT", "KEY", "CA")},
     ],
-    ids=["plain", "keys", "tokens", "tokens-file", "tls", "mesh-tls"],
+    ids=["plain", "keys", "tokens", "tokens-file", "tls", "http3", "mesh-tls"],
 )
 def rendered(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     settings = Settings.load({"TRADEUL_DATA_DIR": str(tmp_path), **request.param})

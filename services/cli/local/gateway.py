@@ -28,6 +28,7 @@ BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "
 ANY_HOST: Final = "*"
 # A part of the template that is left out where it does not apply; one may be within another.
 PART: Final = re.compile(r"^ *# (\w+): begin\n(.*?)^ *# \1: end\n", re.MULTILINE | re.DOTALL)
+HTTP: Final = re.compile(r"^ *# http: begin\n(.*?)^ *# http: end\n", re.MULTILINE | re.DOTALL)
 EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
 
 
@@ -69,10 +70,12 @@ def render_gateway(settings: Settings, template: str) -> str:
         "jwt": bool(jwt.issuer),
         "jwks_file": jwt.jwks_file is not None,
         "tls": is_tls,
+        "http": True,
+        "http3": settings.tls.http3 == "on",
         "mesh_tls": settings.mesh_tls.is_on,
         "plain": not is_tls,
     }
-    template = _with_parts(template, parts)
+    template = _with_parts(_with_copy(template), parts)
     hosts = allowed_hosts(settings)
     jwks_file = (jwt.jwks_file or Path()).absolute()
     values: dict[str, object] = {
@@ -80,6 +83,7 @@ def render_gateway(settings: Settings, template: str) -> str:
         "OPENAPI": OPENAPI.path(),
         "ADMIN_SOCKET": admin_socket(settings),
         "CERTIFICATE": certificate_path(settings),
+        "PUBLIC_PORT": settings.address("gateway").port,
         "MESH_DIRECTORY": certificate_path(settings).parent,
         "MESH_NAME": settings.mesh_tls.name,
         "ADMIN_PORT": settings.address("gateway_admin").port,
@@ -106,6 +110,12 @@ def render_gateway(settings: Settings, template: str) -> str:
         return string.Template(_with_lists(template, values)).substitute(values)
     except (KeyError, ValueError) as error:
         raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
+
+
+def _with_copy(template: str) -> str:
+    """Repeats the connection manager of HTTP/1 and HTTP/2 for HTTP/3: a reference of YAML cannot change one value."""
+    again = (found := HTTP.search(template)) and found[1].replace("codec_type: AUTO", "codec_type: HTTP3")
+    return re.sub(r"^ *# http: again\n", lambda _: again or "", template, flags=re.MULTILINE)
 
 
 def _with_parts(template: str, parts: Mapping[str, bool]) -> str:

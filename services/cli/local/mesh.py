@@ -162,9 +162,12 @@ def ports_of(settings: Settings) -> dict[str, Address]:
     return ports
 
 
-def check_ports(ports: Mapping[str, Address]) -> None:
+def check_ports(settings: Settings) -> None:
     """Raises StartError naming every port that is taken, or that cannot be listened on."""
+    ports = ports_of(settings)
     lines = [f"{name}: {problem}" for name, address in ports.items() if (problem := _port_problem(address))]
+    if settings.tls.http3 == "on" and (problem := _port_problem(ports["gateway"], socket.SOCK_DGRAM)):
+        lines.append(f"gateway's HTTP/3 (UDP): {problem}")
     lines += _repeated(ports)
     if lines:
         raise StartError(
@@ -174,18 +177,20 @@ def check_ports(ports: Mapping[str, Address]) -> None:
         )
 
 
-def _port_problem(address: Address) -> str:
+def _port_problem(address: Address, kind: socket.SocketKind = socket.SOCK_STREAM) -> str:
     if address.port == 0:
         return f"expected a port by which peers can find it, was {address}"
     try:
         family, kind, protocol, _, socket_address = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            address.host, address.port, type=kind, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(family, kind, protocol) as probe:
-            # As servers do: connections that linger from a run before are no hindrance.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if kind is socket.SOCK_STREAM:
+                # As servers do: connections that linger from a run before are no hindrance.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(socket_address)
-            probe.listen(1)
+            if kind is socket.SOCK_STREAM:
+                probe.listen(1)
     except OSError as error:
         return f"{address}: {error.strerror or error}"
     return ""

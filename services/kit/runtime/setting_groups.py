@@ -105,11 +105,23 @@ class TlsSettings(Group):
         description="TRADEUL_TLS_CA_FILE: the authorities that commands such as `tradeul top` trust for the gateway's "
         "certificate, PEM; by default the usual ones",
     )
+    http3: Literal["off", "on"] = Field(
+        default="off",
+        description="TRADEUL_TLS_HTTP3: on = the gateway with a certificate speaks HTTP/3, too, on the UDP port of the "
+        "same number",
+    )
+
+    @field_validator("http3", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_both(self) -> Self:
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("expected TRADEUL_TLS_CERT_FILE and TRADEUL_TLS_KEY_FILE, was only one of them")
+        if self.http3 == "on" and self.cert_file is None:
+            raise ValueError("expected TRADEUL_TLS_CERT_FILE with TRADEUL_TLS_HTTP3, was none")
         return self
 
 
