@@ -1,10 +1,12 @@
 -- What Envoy lacks for REST. Requests: a path that is not UTF-8, and a query with a parameter that the route does not have or
 -- that no parameter of its type can be, get 400 with a message for people; a HEAD is answered as a GET. Responses: a HEAD's has
--- no body, one whose ETag the client has already is 304, and none shows gRPC's own headers.
+-- no body, one whose ETag the client has already is 304, none shows gRPC's own headers, and streams are as EventSource needs them.
 -- `routes` and `lists` stand above this text (services/cli/local/rest_routes.py).
 
 local NAMESPACE = "tradeul.http"
 local SHOWN = 80
+-- A client that has lost its stream waits so many milliseconds before it opens another.
+local RETRY = "retry: 1000\n"
 local OF_GRPC = { "grpc-status", "grpc-message", "grpc-accept-encoding", "grpc-encoding" }
 
 local function decoded(text)
@@ -135,6 +137,10 @@ function envoy_on_request(handle)
     -- A stream would not end; its HEAD has a route.
     if not watch then headers:replace(":method", "GET") end
   end
+  if watch and method == "GET" then
+    local accepts = (headers:get("accept") or ""):find("text/event-stream", 1, true)
+    metadata:set(NAMESPACE, "stream", accepts and "event source" or "other")
+  end
   local known = headers:get("if-none-match")
   if known and (is_head or method == "GET") then metadata:set(NAMESPACE, "known", known) end
 end
@@ -146,6 +152,25 @@ local function is_known(known, etag)
   return false
 end
 
+-- An EventSource gives up when the response is not 200, and reconnects when a stream ends: 503 becomes an empty stream for it.
+-- Any other stream begins with `retry`.
+local function as_events(handle, headers, client)
+  local status = headers:get(":status")
+  if status == "503" and client == "event source" then
+    headers:replace(":status", "200")
+    headers:replace("content-type", "text/event-stream")
+    for _, name in ipairs({ "content-length", "content-encoding", "retry-after" }) do headers:remove(name) end
+    handle:body(true):setBytes(RETRY .. "\n")
+  elseif status == "200" then
+    for chunk in handle:bodyChunks() do
+      if chunk:length() > 0 then
+        chunk:setBytes(RETRY .. chunk:getBytes(0, chunk:length()))
+        return
+      end
+    end
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   if not (headers:get("content-type") or ""):find("^application/grpc") then
@@ -153,6 +178,7 @@ function envoy_on_response(handle)
   end
   local request = handle:streamInfo():dynamicMetadata():get(NAMESPACE)
   if not request then return end
+  if request.stream then return as_events(handle, headers, request.stream) end
   if request.watch and headers:get(":status") == "200" then headers:replace("content-type", "text/event-stream") end
   local etag = headers:get("etag")
   local same = etag and headers:get(":status") == "200" and is_known(request.known, etag)

@@ -1,7 +1,6 @@
 """A list stream as server-sent events: each change as JSON, made once for all subscribers.
 
-An EventSource reconnects by itself, with the id of the last event as Last-Event-ID, but gives up when the response is
-anything but 200. Where trying again helps, it therefore gets an empty stream that ends.
+An EventSource reconnects by itself, with the id of the last event as Last-Event-ID; the gateway says after how long.
 """
 
 import contextlib
@@ -18,17 +17,13 @@ from tradeul.v1 import scanner_pb2
 from services.kit.lists.list_json import events_body, list_delta_json, ranked_list_json
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
-from services.kit.runtime.errors import INVALID_POSITION, ServiceError
+from services.kit.runtime.errors import INVALID_POSITION
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# A client that has lost its stream waits so long before it reconnects.
-RETRY_MS: Final = 1000
 # The newest events are held for subscribers that are at the same position.
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
-EVENT_STREAM: Final = "text/event-stream"
 LAST_EVENT_ID: Final = "last-event-id"
-_RETRY: Final = b"retry: %d\n" % RETRY_MS
 # After these messages the client has applied all changes up to the position that is the event's id.
 _CHANGES: Final[dict[str, Callable[[str, memoryview], bytes]]] = {
     "snapshot": ranked_list_json,
@@ -60,7 +55,7 @@ class ListEvents:
                 if kind in _CHANGES:
                     yield self._change(name, kind, message, payload, position() if position else None)
                 else:
-                    yield events_body(_event(_message_json(message), _RETRY if kind == "opened" else b""))
+                    yield events_body(_event(_message_json(message)))
 
     def _change(self, name: str, kind: str, message: bytes, payload: memoryview, position: Position | None) -> bytes:
         event = self._held.get(message)
@@ -73,14 +68,6 @@ class ListEvents:
                 oldest, dropped = self._held.popitem(last=False)
                 self._held_bytes -= len(oldest) + len(dropped)
         return event
-
-
-def retry_later(error: ServiceError, context: Context) -> bytes:
-    """Returns the whole stream for an EventSource that should reconnect; otherwise raises `error`."""
-    accepted = str(_metadata(context).get("accept", ""))
-    if error.reason.code != "UNAVAILABLE" or EVENT_STREAM not in accepted:
-        raise error
-    return events_body(_RETRY + b"\n")
 
 
 def last_event_position(context: Context) -> Position | None:
@@ -109,5 +96,5 @@ def _message_json(message: bytes) -> bytes:
     )
 
 
-def _event(data: bytes, head: bytes) -> bytes:
+def _event(data: bytes, head: bytes = b"") -> bytes:
     return b"%bdata: %b\n\n" % (head, data)

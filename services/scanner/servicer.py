@@ -21,12 +21,11 @@ from services.kit.runtime.errors import (
     INVALID_POSITION,
     INVALID_REQUEST,
     UNKNOWN_LIST,
-    ServiceError,
 )
 from services.market.dates import trading_date
 from services.market.symbols import known_form
 from services.scanner.core import SCAN, field_definitions, list_definitions
-from services.scanner.list_events import ListEvents, last_event_position, retry_later
+from services.scanner.list_events import ListEvents, last_event_position
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog, list_log_page, page_place
 from services.scanner.list_stream import ListSubscription
@@ -172,17 +171,14 @@ class ScannerServicer:
 
     async def _write_events(self, request: WatchRequest, subscribe: Callable[[], Subscribed], context: Context) -> None:
         selection = selected_fields(request.fields)
-        try:
-            async with subscribe() as subscription:
-                messages = self._selected.messages(subscription.messages(), selection)
-                if isinstance(request, scanner_pb2.WatchListRequest):
-                    events = self._events.messages(request.list, messages, lambda: subscription.position)
-                else:
-                    # It has no position to resume from.
-                    events = self._events.messages(SCAN, messages, None)
-                await write_all(events, context)
-        except ServiceError as error:
-            await context.write(retry_later(error, context))
+        async with subscribe() as subscription:
+            messages = self._selected.messages(subscription.messages(), selection)
+            if isinstance(request, scanner_pb2.WatchListRequest):
+                events = self._events.messages(request.list, messages, lambda: subscription.position)
+            else:
+                # It has no position to resume from.
+                events = self._events.messages(SCAN, messages, None)
+            await write_all(events, context)
 
     async def _query(
         self,

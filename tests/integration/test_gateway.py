@@ -170,7 +170,9 @@ async def test_session(gateway: Gateway) -> None:
         # What is not set is shown all the same.
         assert (body["is_holiday"], body["seconds_until_next_session"]) == (False, 0)
     async with gateway.client.stream("GET", "/api/v1/session:watch") as answer:
-        assert [next(iter(event)) async for event in events(answer)] == ["opened", "session"]
+        received = [event async for event in whole_events(answer)]
+    assert [next(iter(json.loads(event["data"]))) for event in received] == ["opened", "session"]
+    assert [event.get("retry") for event in received] == ["1000", None]
 
 
 async def test_rows_have_numbers_bare_names_and_nothing_for_absent(gateway: Gateway) -> None:
@@ -269,6 +271,20 @@ async def test_an_event_source_reconnects_when_the_service_is_down(behind: Behin
     assert answer.text == "retry: 1000\n\n"
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     check_error(await gateway.client.get(path), 503, errors.SERVICES_NOT_SERVING)
+
+
+async def test_an_event_source_waits_for_a_scanner_that_has_no_market(
+    behind: Behind, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, accepts = "/api/v1/scanner/lists/filtered:watch", {"accept": "text/event-stream"}
+    with monkeypatch.context() as patched:
+        patched.setattr(behind.scanner.hub.core, "_market", None)
+        check_error(await gateway.client.get(path), 503, errors.NOT_READY)
+        answer = await gateway.client.get(path, headers=accepts)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+        assert answer.text == "retry: 1000\n\n"
+    unknown = await gateway.client.get(path.replace("filtered", "no"), headers=accepts)
+    check_error(unknown, 404, errors.UNKNOWN_LIST)
 
 
 @pytest.mark.parametrize("space", ["%20", "+"])

@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from services.kit.rpc.ring import Position
 from services.kit.runtime import errors
-from services.scanner.list_events import Context, ListEvents, last_event_position, retry_later
+from services.scanner.list_events import Context, ListEvents, last_event_position
 from services.scanner.list_stream import ListStream, ListSubscription
 from tests.support.list_messages import EPOCH, ListModel, response
 
@@ -72,7 +72,7 @@ async def test_an_event_is_a_message_and_its_position() -> None:
         heads.append(head)
     await messages.aclose()
     await plain.aclose()
-    assert heads == [["retry: 1000"], [f"id: {EPOCH}/1"], [], [f"id: {EPOCH}/2"], [f"id: {EPOCH}/3"]]
+    assert heads == [[], [f"id: {EPOCH}/1"], [], [f"id: {EPOCH}/2"], [f"id: {EPOCH}/3"]]
 
 
 async def test_changes_are_encoded_once_for_all() -> None:
@@ -89,16 +89,6 @@ async def test_changes_are_encoded_once_for_all() -> None:
 async def test_a_scan_has_no_positions() -> None:
     _, stream = published()
     assert not [event for event in await read(ListEvents(), stream, 3, resumable=False) if "id:" in text(event)]
-
-
-def test_only_an_event_source_is_asked_to_reconnect_and_only_where_it_helps() -> None:
-    not_ready, unknown = errors.NOT_READY.error("no market yet"), errors.UNKNOWN_LIST.error("there is no such list")
-    accepts = context(accept="text/event-stream")
-    assert text(retry_later(not_ready, accepts)) == "retry: 1000\n\n"
-    for error, of in ((not_ready, context(accept="*/*")), (not_ready, context()), (unknown, accepts)):
-        with pytest.raises(errors.ServiceError) as raised:
-            retry_later(error, of)
-        assert raised.value is error
 
 
 def test_the_position_of_the_last_event() -> None:
