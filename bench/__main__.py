@@ -8,7 +8,7 @@ import click
 
 from bench.report import Report
 
-PARTS = ("core", "mesh", "ws", "gateway", "history", "table")
+PARTS = ("core", "mesh", "ws", "gateway", "attacks", "history", "table")
 RESULT = Path("build/bench.json")
 
 
@@ -34,6 +34,10 @@ def measure(report: Report, part: str, *, small: bool) -> None:
         from bench import table_bench
 
         table_bench.measure(report, table_bench.SMALL if small else table_bench.FULL)
+    elif part == "attacks":
+        from bench import attack_bench
+
+        asyncio.run(attack_bench.measure(report, attack_bench.SMALL if small else attack_bench.FULL))
     else:
         from bench import history_bench
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from redis.exceptions import ResponseError
 
 from services.kit.runtime.errors import StartError
 from services.kit.stores import database, redis
@@ -136,6 +137,28 @@ async def test_a_store_is_one_markets(stores: Stores) -> None:
         await claim(url, "simulator")
         with pytest.raises(StartError, match="holds the simulator's data, this mesh's market is the vendor's"):
             await claim(url, "vendor")
+
+
+async def test_redis_holds_no_more_than_its_limit(stores: Stores) -> None:
+    """What expires is dropped first, and what does not is kept; then writes are refused."""
+    client = await open_redis(stores.redis_url)
+    try:
+        assert await client.config_get("maxmemory") == {"maxmemory": str(1 << 30)}
+        used = (await client.info("memory"))["used_memory"]
+        await client.config_set("maxmemory", used + 4_000_000)
+        await client.set("lasting", "1")
+        for number in range(100):
+            await client.set(f"cached:{number}", "x" * 100_000, ex=60 + number)
+        assert 0 < len(await client.keys("cached:*")) < 100
+        assert await client.get("lasting") == "1"
+        with pytest.raises(ResponseError, match="maxmemory"):
+            for number in range(100):
+                await client.set(f"lasting:{number}", "x" * 100_000)
+        assert await client.keys("cached:*") == []
+    finally:
+        await client.config_set("maxmemory", 1 << 30)
+        await client.delete(*await client.keys("lasting*"))
+        await client.aclose()
 
 
 async def test_redis_answers(stores: Stores) -> None:

@@ -30,6 +30,8 @@ DATABASE: Final = "tradeul"
 # Who root's PostgreSQL is.
 UNPRIVILEGED: Final = "nobody"
 READY_TIMEOUT_SECONDS: Final = 2.0
+# About five times what a day of 12,000 symbols takes.
+REDIS_MEMORY: Final = "1gb"
 
 
 def package_directory(package: str, wheel: str) -> Path:
@@ -115,6 +117,8 @@ def redis_spec(data_dir: Path) -> ProcessSpec:
         command=(
             *(redis_program(), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
             *("--dir", str(base), "--save", "300 1", "--appendonly", "no", "--daemonize", "no"),
+            # What expires by itself, such as cached rows, is dropped first; then writes fail.
+            *("--maxmemory", REDIS_MEMORY, "--maxmemory-policy", "volatile-ttl"),
         ),
         ready=ready,
         prepare=prepare,
