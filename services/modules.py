@@ -14,7 +14,8 @@ class Module(NamedTuple):
     """One service.
 
     `needs` must be serving before it starts; "redis" and "postgres" are the
-    stores. `factory` is `module:function(settings) -> Service`. A service whose
+    stores. `calls` are the peers that it connects to besides those, and does
+    without for a while. `factory` is `module:function(settings) -> Service`. A service whose
     port does not speak gRPC is ready when its /readyz says so. `secrets` are those
     that its process gets; services/kit/runtime/environment.py has their variables.
     """
@@ -26,6 +27,7 @@ class Module(NamedTuple):
     does: str
     protocol: Literal["grpc", "http"] = "grpc"
     secrets: tuple[Secret, ...] = ()
+    calls: tuple[str, ...] = ()
 
 
 MODULES: Final = (
@@ -44,6 +46,7 @@ MODULES: Final = (
         "services.market_session.service:create",
         "the market's current session and the trading calendar",
         secrets=("redis", "vendor"),
+        calls=("data_ingest", "simulator"),
     ),
     Module(
         "polygon_ws",
@@ -52,6 +55,7 @@ MODULES: Final = (
         "services.polygon_ws.service:create",
         "the vendor's live feed: decoded, batched and retained until acknowledged",
         secrets=("redis", "vendor"),
+        calls=("redis",),
     ),
     Module(
         "data_ingest",
@@ -60,6 +64,7 @@ MODULES: Final = (
         "services.data_ingest.service:create",
         "the sequencer: admits and orders events, adds reference data, retains frames and a snapshot",
         secrets=("redis", "postgres", "vendor"),
+        calls=("simulator",),
     ),
     Module(
         "scanner",
@@ -68,6 +73,7 @@ MODULES: Final = (
         "services.scanner.service:create",
         "the market state and its ranked lists, for any number of subscribers",
         secrets=("redis", "postgres"),
+        calls=("postgres",),
     ),
     Module(
         "analytics",
@@ -84,6 +90,7 @@ MODULES: Final = (
         "services.ticker.service:create",
         "one symbol's row, company and stored bars; the history of the lists; the scanner filters",
         secrets=("redis", "postgres", "vendor"),
+        calls=("scanner", "simulator"),
     ),
     Module(
         "historical",
@@ -92,6 +99,7 @@ MODULES: Final = (
         "services.historical.service:create",
         "loads history, resumably: symbols, companies, daily bars, volume by time of day",
         secrets=("postgres", "vendor", "fmp", "flat_files"),
+        calls=("simulator",),
     ),
     Module(
         "data_maintenance",
@@ -101,6 +109,7 @@ MODULES: Final = (
         "services.data_maintenance.service:create",
         "scheduled maintenance of the stores, each run once for any number of replicas",
         secrets=("redis", "postgres", "vendor"),
+        calls=("simulator",),
     ),
     Module(
         "websocket_server",
@@ -109,6 +118,7 @@ MODULES: Final = (
         "services.websocket_server.service:create",
         "the ranked lists as JSON over WebSocket, for browsers and consumers of the older system",
         protocol="http",
+        calls=("data_ingest",),
     ),
     Module(
         "access",
@@ -124,6 +134,18 @@ MODULES: Final = (
         (),
         "services.health.service:create",
         "the mesh's health as reported by the gateway",
+        calls=(
+            "market_session",
+            "polygon_ws",
+            "data_ingest",
+            "scanner",
+            "analytics",
+            "ticker",
+            "historical",
+            "data_maintenance",
+            "websocket_server",
+            "access",
+        ),
     ),
 )
 
@@ -147,6 +169,11 @@ GATEWAY_ADMIN_PORT: Final = 8099
 GATEWAY_NEEDS: Final = ("scanner", "market_session", "health")
 # The gateway starts once these serve, too, but does not need them afterwards.
 GATEWAY_AFTER: Final = (*GATEWAY_NEEDS, "websocket_server")
+
+
+def peers_of(module: Module) -> frozenset[str]:
+    """Returns everything that the service connects to, the stores included."""
+    return frozenset((*module.needs, *module.calls))
 
 
 def by_name(name: str) -> Module:

@@ -52,6 +52,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     ),
     "keys": Entry("services.cli.keys:keys", STORES, "Create, list and revoke keys to the gateway."),
     "migrate": Entry("services.cli.stores:migrate", STORES, "Migrate the tables of TRADEUL_DATABASE_URL."),
+    "render-gateway": Entry(
+        "services.cli.render_gateway:render_gateway", MESH, "Write the gateway's files for an Envoy that something else runs."
+    ),
     "adopt-data": Entry("services.cli.stores:adopt_data", STORES, "Move the data of an earlier version to a market."),
     "psql": Entry("services.cli.stores:psql", STORES, "Run psql on the mesh's database."),
     "completion": Entry("services.cli.completion:completion", STORES, "Print the completion script of a shell."),

@@ -76,7 +76,7 @@ def test_the_admin_interface_is_no_port(rendered: str) -> None:
     assert "pipe:" in admin
     assert "port_value" not in admin
     metrics = rendered[rendered.index("- name: metrics") : rendered.index("clusters:")]
-    assert "address: 127.0.0.1" in metrics
+    assert 'address: "127.0.0.1"' in metrics
     assert re.findall(r"match: \{ path: ([^,]+)", metrics) == ["/stats/prometheus", "/ready"]
 
 

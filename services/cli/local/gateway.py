@@ -7,7 +7,7 @@ from the settings and, for the methods that each REST path has, from the protos.
 import json
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ ANY_HOST: Final = "*"
 # A part of the template that is left out where it does not apply; one may be within another.
 PART: Final = re.compile(r"^ *# (\w+): begin\n(.*?)^ *# \1: end\n", re.MULTILINE | re.DOTALL)
 HTTP: Final = re.compile(r"^ *# http: begin\n(.*?)^ *# http: end\n", re.MULTILINE | re.DOTALL)
+LOOPBACK: Final = "127.0.0.1"
 EVERY_ADDRESS: Final = ("0.0.0.0", "::", "")
 
 
@@ -61,8 +62,11 @@ def allowed_hosts(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*settings.allowed_hosts, *(() if host in EVERY_ADDRESS else (own,)))))
 
 
-def render_gateway(settings: Settings, template: str) -> str:
-    """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks."""
+def render_gateway(settings: Settings, template: str, place: Callable[[Path], Path] = lambda path: path) -> str:
+    """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks.
+
+    `place` returns where Envoy finds a file of the installation.
+    """
     is_tls = settings.tls.cert_file is not None
     jwt = settings.jwt
     parts = {
@@ -79,13 +83,14 @@ def render_gateway(settings: Settings, template: str) -> str:
     hosts = allowed_hosts(settings)
     jwks_file = (jwt.jwks_file or Path()).absolute()
     values: dict[str, object] = {
-        "DESCRIPTOR_SET": DESCRIPTOR_SET.path(),
-        "OPENAPI": OPENAPI.path(),
+        "DESCRIPTOR_SET": place(DESCRIPTOR_SET.path()),
+        "OPENAPI": place(OPENAPI.path()),
         "ADMIN_SOCKET": admin_socket(settings),
         "CERTIFICATE": certificate_path(settings),
         "PUBLIC_PORT": settings.address("gateway").port,
         "MESH_DIRECTORY": certificate_path(settings).parent,
         "MESH_NAME": settings.mesh_tls.name,
+        "ADMIN_HOST": settings.listen_host or LOOPBACK,
         "ADMIN_PORT": settings.address("gateway_admin").port,
         # JSON is YAML.
         "ALLOWED_HOSTS": json.dumps([ANY_HOST] if ANY_HOST in hosts else hosts),
@@ -95,7 +100,7 @@ def render_gateway(settings: Settings, template: str) -> str:
         "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
         "REST_FILTER": json.dumps(rest_filter()),
         "METHOD_ROUTES": _as_list(method_routes()),
-        "SITE_ROUTES": _as_list(site_routes(keys=settings.requires_keys, market=settings.market, clock=settings.clock)),
+        "SITE_ROUTES": _as_list(site_routes(settings, place)),
         "JWT_PROVIDER": json.dumps(token_provider(jwt)),
         "JWKS_CLUSTER": _as_list([jwks_cluster(jwt, jwks_socket(settings))]),
         "JWKS_DIRECTORY": json.dumps(str(jwks_file.parent)),
@@ -137,6 +142,33 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
     return re.sub(rf"^(?P<indent> *)- \$\{{(?P<name>{names})\}}$", indented, template, flags=re.MULTILINE)
 
 
+def write_gateway(
+    settings: Settings,
+    configuration: Path,
+    template: str | None = None,
+    place: Callable[[Path], Path] = lambda path: path,
+) -> None:
+    """Writes what Envoy reads: its configuration, from gateway/envoy.yaml unless another is given, and its certificate.
+
+    Raises StartError for a template that cannot be filled.
+    """
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    socket = admin_socket(settings)
+    private_directory(socket.parent)
+    # One that was killed leaves it behind.
+    for each in (socket, jwks_socket(settings)):
+        each.unlink(missing_ok=True)
+    tls = settings.tls
+    certificate = certificate_path(settings)
+    certificate.parent.mkdir(parents=True, exist_ok=True)
+    if tls.cert_file is not None and tls.key_file is not None:
+        certificate.write_text(certificate_resource(tls.cert_file, tls.key_file))
+    if settings.mesh_tls.is_on:
+        for name, text in mesh_resources(settings.mesh_tls).items():
+            (certificate.parent / name).write_text(text)
+    configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text(), place))
+
+
 def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None = None) -> ProcessSpec:
     """Envoy with the rendered template, gateway/envoy.yaml unless another is given.
 
@@ -158,22 +190,11 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
         check_jwks(settings.jwt.jwks_file)
 
     def prepare() -> None:
-        configuration.parent.mkdir(parents=True, exist_ok=True)
-        socket = admin_socket(settings)
-        private_directory(socket.parent)
-        # One that was killed leaves it behind.
-        for each in (socket, jwks_socket(settings)):
-            each.unlink(missing_ok=True)
-        if tls.cert_file is not None and tls.key_file is not None:
-            certificate_path(settings).write_text(certificate_resource(tls.cert_file, tls.key_file))
-        if settings.mesh_tls.is_on:
-            for name, text in mesh_resources(settings.mesh_tls).items():
-                (configuration.parent / name).write_text(text)
-        configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text()))
+        write_gateway(settings, configuration, template)
         rotate(log_file)
 
     async def ready() -> bool:
-        return (await http_status(Address("127.0.0.1", metrics.port), "/ready")) == 200
+        return (await http_status(Address(LOOPBACK, metrics.port), "/ready")) == 200
 
     return ProcessSpec(
         name="gateway",

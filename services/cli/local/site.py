@@ -3,11 +3,13 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.packaged import SITE
+from services.kit.runtime.settings import Settings
 
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 ACCESS: Final = "envoy.filters.http.ext_authz"
@@ -55,12 +57,14 @@ def site_files() -> dict[str, Path]:
     return found
 
 
-def site_routes(*, keys: bool, market: str, clock: str) -> list[dict[str, Any]]:
+def site_routes(settings: Settings, place: Callable[[Path], Path]) -> list[dict[str, Any]]:
     """Envoy routes that answer with the dashboard's files, and with what its pages have to know first (/site.json).
 
-    Everybody may read them: a page asks for the key by itself where keys are required.
+    Everybody may read them: a page asks for the key by itself where keys are required. `place` returns where Envoy
+    finds a file.
     """
     routes = []
+    keys = settings.requires_keys
     for name, path in site_files().items():
         etag = f'W/"{hashlib.sha256(path.read_bytes()).hexdigest()[:20]}"'
         headers = {
@@ -69,8 +73,8 @@ def site_routes(*, keys: bool, market: str, clock: str) -> list[dict[str, Any]]:
             "etag": etag,
             **HEADERS,
         }
-        routes.append(_route("/" if name == INDEX else f"/{name}", {"filename": str(path)}, headers, keys))
-    known = {"keys": "required" if keys else "off", "market": market, "clock": clock}
+        routes.append(_route("/" if name == INDEX else f"/{name}", {"filename": str(place(path))}, headers, keys))
+    known = {"keys": "required" if keys else "off", "market": settings.market, "clock": settings.clock}
     headers = {"content-type": CONTENT_TYPES[".json"], "cache-control": CHECKED, **HEADERS}
     routes.append(_route("/site.json", {"inline_string": json.dumps(known)}, headers, keys))
     return routes

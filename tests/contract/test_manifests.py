@@ -1,0 +1,308 @@
+"""The manifests of k8s/: valid, restricted, complete, and with the connections of services/modules.py and no others."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate.utils
+import pytest
+
+from services.cli.local.gateway import BEHIND, envoy_program
+from services.kit.runtime.environment import FILE_VARIABLES, without_settings
+from services.kit.runtime.settings import VARIABLES
+from services.modules import GATEWAY_PORT, MODULES, by_name, peers_of
+from tests.support.manifests import (
+    K8S,
+    NAME,
+    OVERLAYS,
+    Manifest,
+    allowed,
+    containers,
+    of_kind,
+    pod,
+    pod_labels,
+    rendered,
+    selects,
+    workloads,
+)
+
+# The newest, and that of two years ago.
+VERSIONS = ("1.37.0", "1.32.0")
+STORES = {"redis": 6379, "postgres": 5432}
+SERVICES = K8S.parent / "services"
+
+pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def schemas_are_read_once() -> Iterator[None]:
+    """The validator reads a megabyte of definitions for each object."""
+    with pytest.MonkeyPatch.context() as patch:
+        utils = kubernetes_validate.utils
+        patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
+
+
+def in_cluster(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def test_every_object_is_valid_in_old_and_new_clusters(overlay: str) -> None:
+    for manifest in rendered(overlay):
+        for version in VERSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+    names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered(overlay)]
+    assert len(set(names)) == len(names)
+
+
+def test_every_service_runs_once_under_its_own_account(overlay: str) -> None:
+    running = workloads(overlay)
+    settings = next(of_kind(overlay, "ConfigMap"))["data"]
+    optional = {
+        "simulator": settings["TRADEUL_MARKET"] == "simulator",
+        "access": settings.get("TRADEUL_KEYS") == "required",
+    }
+    wanted = {in_cluster(module.name) for module in MODULES if optional.get(module.name, True)}
+    others = {"gateway", "migrate"} | {name for name in STORES if name in running}
+    assert running.keys() == wanted | others
+    accounts = {manifest["metadata"]["name"]: manifest for manifest in of_kind(overlay, "ServiceAccount")}
+    for name, workload in running.items():
+        assert pod(workload)["serviceAccountName"] == name
+        assert accounts[name]["automountServiceAccountToken"] is False
+        assert pod(workload)["automountServiceAccountToken"] is False
+    for name in wanted:
+        assert pod(running[name])["containers"][0]["args"] == ["serve", name.replace("-", "_")]
+
+
+def test_pods_keep_to_the_restricted_standard(overlay: str) -> None:
+    for name, workload in workloads(overlay).items():
+        spec = pod(workload)
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["runAsUser"] > 0, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
+        allowed_volumes = {"emptyDir", "projected", "secret", "configMap", "persistentVolumeClaim", "name"}
+        assert all(volume.keys() <= allowed_volumes for volume in spec.get("volumes", ())), name
+        for container in containers(workload):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["readOnlyRootFilesystem"] is True, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+    namespace = next(of_kind(overlay, "Namespace"))
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_every_container_has_requests_and_a_limit_of_memory(overlay: str) -> None:
+    for name, workload in workloads(overlay).items():
+        for container in containers(workload):
+            resources = container["resources"]
+            assert resources["requests"].keys() == {"cpu", "memory"}, name
+            assert "memory" in resources["limits"], name
+            assert _bytes(resources["requests"]["memory"]) <= _bytes(resources["limits"]["memory"]), name
+
+
+def test_every_long_running_container_is_probed_at_its_own_port(overlay: str) -> None:
+    for name, workload in workloads(overlay).items():
+        if workload["kind"] == "Job":
+            continue
+        (container,) = pod(workload)["containers"]
+        ports = {port["containerPort"] for port in container["ports"]} | {port["name"] for port in container["ports"]}
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            action = container[probe]
+            target = action.get("grpc") or action.get("httpGet") or action.get("tcpSocket")
+            assert target is None or target["port"] in ports, (name, probe)
+        # A peer's fault is no reason to restart this one.
+        liveness = container["livenessProbe"]
+        if "grpc" in liveness:
+            assert liveness["grpc"]["service"] == "liveness", name
+        elif name in {in_cluster(module.name) for module in MODULES}:
+            assert liveness["httpGet"]["path"] == "/livez", name
+        if name not in STORES:
+            seconds = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+            assert seconds + 15 <= pod(workload)["terminationGracePeriodSeconds"], name
+
+
+def test_images_are_pinned(overlay: str) -> None:
+    for name, workload in workloads(overlay).items():
+        for container in containers(workload):
+            image = container["image"]
+            assert "@sha256:" in image or re.search(r":[\w.-]*\d[\w.-]*$", image), (name, image)
+
+
+def test_services_reach_pods_at_ports_that_they_open(overlay: str) -> None:
+    running = workloads(overlay)
+    for service in of_kind(overlay, "Service"):
+        reached = [
+            each for each in running.values() if selects({"matchLabels": service["spec"]["selector"]}, pod_labels(each))
+        ]
+        assert [each["metadata"]["name"] for each in reached] == [service["metadata"]["name"]]
+        open_ports = {port["containerPort"] for port in pod(reached[0])["containers"][0]["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= open_ports
+    for name, workload in running.items():
+        if workload["kind"] == "StatefulSet":
+            assert workload["spec"]["serviceName"] == name
+
+
+def test_addresses_in_the_settings_are_those_of_services(overlay: str) -> None:
+    settings = next(of_kind(overlay, "ConfigMap"))["data"]
+    ports = {
+        service["metadata"]["name"]: {port["port"] for port in service["spec"]["ports"]}
+        for service in of_kind(overlay, "Service")
+    }
+    addresses = {variable: value for variable, value in settings.items() if variable.endswith("_ADDRESS")}
+    for variable, value in addresses.items():
+        host, _, port = value.partition(":")
+        assert int(port) in ports[host], variable
+        assert variable == f"TRADEUL_{host.replace('-', '_').upper()}_ADDRESS"
+    assert addresses.keys() == {
+        f"TRADEUL_{name.replace('-', '_').upper()}_ADDRESS" for name in ports.keys() - STORES.keys()
+    }
+
+
+def test_every_variable_is_a_setting(overlay: str) -> None:
+    known = {*VARIABLES.values(), *FILE_VARIABLES.values()}
+    for config in of_kind(overlay, "ConfigMap"):
+        if config["metadata"]["name"].startswith("tradeul-settings"):
+            assert config["data"].keys() <= known
+    for name, workload in workloads(overlay).items():
+        if name not in STORES:
+            for container in containers(workload):
+                assert {variable["name"] for variable in container.get("env", ())} <= known, name
+
+
+def test_each_service_gets_the_secrets_that_it_uses_and_no_others(overlay: str) -> None:
+    running = workloads(overlay)
+    is_vendor = next(of_kind(overlay, "ConfigMap"))["data"]["TRADEUL_MARKET"] == "vendor"
+    variables = {
+        "redis": "TRADEUL_REDIS_URL_FILE",
+        "postgres": "TRADEUL_DATABASE_URL_FILE",
+        "vendor": "POLYGON_API_KEY_FILE",
+    }
+    for module in MODULES:
+        if (workload := running.get(in_cluster(module.name))) is None:
+            continue
+        used = {name for name in module.secrets if name in variables and (name != "vendor" or is_vendor)}
+        (container,) = pod(workload)["containers"]
+        given = {variable["name"]: variable["value"] for variable in container.get("env", ())}
+        assert given.keys() == {variables[name] for name in used}, module.name
+        folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        files = {f"{folders[volume]}/{file}" for volume, file in _secret_files(pod(workload))}
+        assert set(given.values()) <= files, module.name
+
+
+def test_what_is_mounted_or_read_exists(overlay: str) -> None:
+    existing = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered(overlay)}
+    # Made by whoever installs it; docs/cluster.md says how.
+    existing |= {
+        ("Secret", name) for name in ("tradeul-database", "tradeul-redis", "tradeul-vendor") if overlay != "local"
+    }
+    for name, workload in workloads(overlay).items():
+        assert _references(workload["spec"]["template"]) <= existing, name
+        claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", ())}
+        volumes = {volume["name"] for volume in pod(workload).get("volumes", ())} | claims
+        for container in containers(workload):
+            mounts = [mount["name"] for mount in container.get("volumeMounts", ())]
+            assert set(mounts) <= volumes and len(set(mounts)) == len(mounts), name
+
+
+def test_connections_are_those_of_the_table_of_services(overlay: str) -> None:
+    running = workloads(overlay)
+    wanted = set()
+    for module in MODULES:
+        for peer in peers_of(module):
+            if in_cluster(peer) in running and in_cluster(module.name) in running:
+                port = STORES.get(peer) or by_name(peer).port
+                wanted.add((in_cluster(module.name), in_cluster(peer), port))
+    wanted |= {("gateway", in_cluster(name), by_name(name).port) for name in BEHIND if in_cluster(name) in running}
+    wanted |= {("migrate", name, port) for name, port in STORES.items() if name in running}
+    assert allowed(overlay) == wanted
+    denied = [policy for policy in of_kind(overlay, "NetworkPolicy") if policy["spec"]["podSelector"] == {}]
+    assert [policy["metadata"]["name"] for policy in denied] == ["default-deny", "names"]
+
+
+def test_the_gateway_alone_is_open_to_everybody(overlay: str) -> None:
+    for policy in of_kind(overlay, "NetworkPolicy"):
+        for rule in policy["spec"].get("ingress") or ():
+            if "from" not in rule:
+                assert policy["metadata"]["name"] == "gateway"
+                assert rule["ports"] == [{"port": GATEWAY_PORT}]
+
+
+def test_envoy_accepts_the_overlays_configuration(overlay: str, tmp_path: Path) -> None:
+    settings = next(of_kind(overlay, "ConfigMap"))["data"]
+    environment = {**without_settings(os.environ), **settings}
+    init = pod(workloads(overlay)["gateway"])["initContainers"][0]
+    assert init["args"] == ["render-gateway", "/gateway"]
+    command = [sys.executable, "-m", "services.cli.main", "render-gateway", str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    configuration = tmp_path / "envoy.yaml"
+    checked = subprocess.run(
+        [envoy_program(), "--mode", "validate", "--config-path", configuration], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stderr
+    # The Envoy of the Pod sees this folder alone.
+    text = configuration.read_text(encoding="utf-8")
+    files = set(re.findall(r'filename: "?([^"\s}]+)|"filename": "([^"]+)"|proto_descriptor: "([^"]+)"', text))
+    assert files and all(Path("".join(each)).is_relative_to(tmp_path) for each in files)
+
+
+def test_singletons_are_one_and_end_before_they_begin(overlay: str) -> None:
+    running = workloads(overlay)
+    assert running["polygon-ws"]["spec"]["replicas"] == 1
+    assert running["polygon-ws"]["spec"]["strategy"] == {"type": "Recreate"}
+    # A StatefulSet never has two Pods of one name.
+    assert running["data-ingest"]["kind"] == "StatefulSet" and running["data-ingest"]["spec"]["replicas"] == 1
+
+
+def test_disruption_budgets_can_be_met(overlay: str) -> None:
+    running = workloads(overlay)
+    budgets = {budget["metadata"]["name"]: budget["spec"] for budget in of_kind(overlay, "PodDisruptionBudget")}
+    assert budgets.keys() == {name for name, workload in running.items() if workload["kind"] != "Job"}
+    for name, budget in budgets.items():
+        assert budget["maxUnavailable"] >= 1, name
+        assert selects(budget["selector"], {NAME: name}), name
+
+
+def test_peers_in_the_code_are_in_the_table_of_services(overlay: str) -> None:
+    address = re.compile(r'settings\.address\("(\w+)"\)')
+    for module in MODULES:
+        for file in (SERVICES / module.name).rglob("*.py"):
+            named = set(address.findall(file.read_text(encoding="utf-8")))
+            assert named <= peers_of(module), file
+
+
+def _bytes(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", text).groups()
+    return int(number) << {"Mi": 20, "Gi": 30}[unit]
+
+
+def _secret_files(spec: Manifest) -> set[tuple[str, str]]:
+    """(volume, file) of every secret; of a Secret mounted whole, the file is that of its only key."""
+    files = set()
+    for volume in spec.get("volumes", ()):
+        for source in volume.get("projected", {}).get("sources", ()):
+            files |= {(volume["name"], item["path"]) for item in source["secret"]["items"]}
+        if "secret" in volume:
+            files.add((volume["name"], "polygon-api-key"))
+    return files
+
+
+def _references(value: Any) -> set[tuple[str, str]]:
+    """The ConfigMaps and Secrets that a Pod template names."""
+    found: set[tuple[str, str]] = set()
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key in ("configMapRef", "configMapKeyRef", "configMap") and "name" in each:
+                found.add(("ConfigMap", each["name"]))
+            elif key in ("secretRef", "secretKeyRef", "secret") and ("name" in each or "secretName" in each):
+                found.add(("Secret", each.get("name") or each["secretName"]))
+            found |= _references(each)
+    elif isinstance(value, list):
+        for each in value:
+            found |= _references(each)
+    return found
