@@ -44,6 +44,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "serve": Entry("services.cli.serve:serve", MESH, "Run the named services in this process until SIGTERM or Ctrl-C."),
     "list-targets": Entry("services.cli.serve:list_targets", MESH, "Print the services, their ports and purposes."),
     "check-config": Entry("services.cli.check_config:check_config", MESH, "Print the settings, or every error."),
+    "render-gateway": Entry(
+        "services.cli.render_gateway:render_gateway", MESH, "Write the gateway's files for another Envoy."
+    ),
     "replay": Entry("services.cli.replay:replay", DATA, "Replay a past day through the whole mesh until Ctrl-C."),
     "record": Entry("services.cli.record:record", DATA, "Record the running mesh's day for `tradeul replay`."),
     "load": Entry("services.cli.load:load", DATA, "Load historical data into the database."),
@@ -52,9 +55,6 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     ),
     "keys": Entry("services.cli.keys:keys", STORES, "Create, list and revoke keys to the gateway."),
     "migrate": Entry("services.cli.stores:migrate", STORES, "Migrate the tables of TRADEUL_DATABASE_URL."),
-    "render-gateway": Entry(
-        "services.cli.render_gateway:render_gateway", MESH, "Write the gateway's files for an Envoy that something else runs."
-    ),
     "adopt-data": Entry("services.cli.stores:adopt_data", STORES, "Move the data of an earlier version to a market."),
     "psql": Entry("services.cli.stores:psql", STORES, "Run psql on the mesh's database."),
     "completion": Entry("services.cli.completion:completion", STORES, "Print the completion script of a shell."),

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from services.kit.runtime.metrics import FRAMES, SUBSCRIBERS
 
 SERVICE: Final = "market_session"
 
+CURRENT = Gauge("tradeul_session", "1 for the market's current session.", ["session"])
 REDIS_FAILURES = Counter("tradeul_session_redis_failures", "Times session:current could not be written.")
 VENDOR_FAILURES = Counter("tradeul_session_vendor_failures", "Times the vendor's coming holidays could not be fetched.")
 

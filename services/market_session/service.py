@@ -24,7 +24,7 @@ from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
-from services.market.calendar import Calendar, SessionAt, nyse_calendar
+from services.market.calendar import Calendar, Session, SessionAt, nyse_calendar
 from services.market.closures import Closures
 from services.market_session import core, metrics
 from services.market_session.broadcast import SessionBroadcast
@@ -102,6 +102,8 @@ class MarketSession(Service):
         if at != self._shown or now - self._shown_at >= SHOW_SECONDS:
             if self._shown is None or at.session != self._shown.session:
                 log.info("session", session=at.session.name, trading_date=str(at.trading_date))
+            for each in Session:
+                metrics.CURRENT.labels(each.name).set(each is at.session)
             self._shown, self._shown_at = at, now
             session = core.current_session(at, now_ns)
             metrics.SESSIONS.inc()

@@ -1,8 +1,10 @@
 """The manifests of k8s/ as kubectl renders them."""
 
 import functools
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +12,14 @@ from typing import Any, Final
 import yaml
 
 K8S: Final = Path(__file__).resolve().parents[2] / "k8s"
-OVERLAYS: Final = tuple(sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml")))
+# With all components at once, which no overlay of ours is.
+EVERYTHING: Final = "everything"
+OVERLAYS: Final = (*sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml")), EVERYTHING)
+# A simulator and stores of its own are not for production.
+NOT_WITH_PRODUCTION: Final = ("simulator", "postgres", "redis", "timescaledb")
 KUBECTL: Final = Path(sys.executable).parent / "kubectl"
 WORKLOADS: Final = ("Deployment", "StatefulSet", "Job")
+SETTINGS: Final = "tradeul-settings-"
 NAME: Final = "app.kubernetes.io/name"
 
 Manifest = dict[str, Any]
@@ -21,14 +28,40 @@ Manifest = dict[str, Any]
 @functools.cache
 def rendered(overlay: str) -> tuple[Manifest, ...]:
     """Every object of an overlay; raises CalledProcessError when kubectl cannot render it."""
-    output = subprocess.run(
-        [KUBECTL, "kustomize", K8S / "overlays" / overlay], check=True, capture_output=True, text=True
-    ).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        if overlay == EVERYTHING:
+            _write_everything(Path(folder))
+        path = folder if overlay == EVERYTHING else K8S / "overlays" / overlay
+        output = subprocess.run([KUBECTL, "kustomize", path], check=True, capture_output=True, text=True).stdout
     return tuple(yaml.safe_load_all(output))
+
+
+def _write_everything(folder: Path) -> None:
+    """An overlay of production with the components that it leaves out."""
+    production = yaml.safe_load((K8S / "overlays/production/kustomization.yaml").read_text(encoding="utf-8"))
+    left_out = {Path(name).name for name in production["components"]} | set(NOT_WITH_PRODUCTION)
+    components = [
+        path.parent for path in sorted(K8S.glob("components/*/kustomization.yaml")) if path.parent.name not in left_out
+    ]
+    document = {
+        "apiVersion": production["apiVersion"],
+        "kind": "Kustomization",
+        "namespace": production["namespace"],
+        "resources": [os.path.relpath(K8S / "overlays" / "production", folder.resolve())],
+        "components": [os.path.relpath(component, folder.resolve()) for component in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
 
 
 def of_kind(overlay: str, *kinds: str) -> Iterator[Manifest]:
     return (manifest for manifest in rendered(overlay) if manifest["kind"] in kinds)
+
+
+def settings_of(overlay: str) -> dict[str, str]:
+    """The settings that every service gets."""
+    (data,) = (each["data"] for each in of_kind(overlay, "ConfigMap") if each["metadata"]["name"].startswith(SETTINGS))
+    found: dict[str, str] = data
+    return found
 
 
 def workloads(overlay: str) -> dict[str, Manifest]:
