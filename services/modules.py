@@ -46,7 +46,7 @@ MODULES: Final = (
         "services.market_session.service:create",
         "the market's current session and the trading calendar",
         secrets=("redis", "vendor"),
-        calls=("data_ingest", "simulator"),
+        calls=("data_ingest", "access", "simulator"),
     ),
     Module(
         "polygon_ws",
@@ -73,7 +73,7 @@ MODULES: Final = (
         "services.scanner.service:create",
         "the market state and its ranked lists, for any number of subscribers",
         secrets=("redis", "postgres"),
-        calls=("postgres",),
+        calls=("postgres", "access"),
     ),
     Module(
         "analytics",
@@ -82,6 +82,7 @@ MODULES: Final = (
         "services.analytics.service:create",
         "relative volume, the day's price range and 1-minute bars, also in Redis and PostgreSQL",
         secrets=("redis", "postgres"),
+        calls=("access",),
     ),
     Module(
         "ticker",
@@ -90,7 +91,7 @@ MODULES: Final = (
         "services.ticker.service:create",
         "one symbol's row, company and stored bars; the history of the lists; the scanner filters",
         secrets=("redis", "postgres", "vendor"),
-        calls=("scanner", "simulator"),
+        calls=("scanner", "access", "simulator"),
     ),
     Module(
         "historical",
@@ -118,7 +119,7 @@ MODULES: Final = (
         "services.websocket_server.service:create",
         "the ranked lists as JSON over WebSocket, for browsers and consumers of the older system",
         protocol="http",
-        calls=("data_ingest",),
+        calls=("data_ingest", "access"),
     ),
     Module(
         "access",
