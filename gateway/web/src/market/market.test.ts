@@ -1,5 +1,6 @@
 // @vitest-environment node
 import { describe, expect, it } from "vitest";
+import { balances, share, type Breadth } from "./breadth";
 import { MarketClock, sessionTime } from "./market_clock";
 import { sessionName, untilNext } from "./session_text";
 import type { Session } from "../shared/session";
@@ -52,4 +53,13 @@ describe("the session", () => {
   });
 
   it("has a trader's name", () => expect(sessionName("PRE_MARKET")).toBe("Premarket"));
+});
+
+describe("breadth", () => {
+  it("compares both sides", () => {
+    const breadth: Breadth = {
+      stocks: 45, advancers: 30, decliners: 10, unchanged: 5, new_highs: 3, new_lows: 0, up_volume: 0, down_volume: 0,
+    }; // prettier-ignore
+    expect(balances(breadth).map(share)).toEqual([75, 100, 50]);
+  });
 });

@@ -12,6 +12,8 @@ export interface SymbolView {
 }
 
 const POLL_MS = 1_000;
+/** A row may change ten times a second; nobody reads that, and each change redraws a chart. */
+const SHOWN_MS = 200;
 /** The first change of a row may be long in coming, its first snapshot is not. */
 const PATIENCE_MS = 3_000;
 
@@ -31,6 +33,23 @@ export function watchSymbol(symbol: string, take: (view: SymbolView) => void): (
   const ended = new AbortController();
   let isStreaming = false;
   let timer = 0;
+  let newest: Row | null = null;
+  let pause = 0;
+
+  function show(row: Row): void {
+    isStreaming = true;
+    newest = row;
+    if (pause !== 0) return;
+    showNewest();
+  }
+
+  function showNewest(): void {
+    pause = 0;
+    if (newest === null) return;
+    take({ row: newest, error: "" });
+    newest = null;
+    pause = window.setTimeout(showNewest, SHOWN_MS);
+  }
 
   async function read(): Promise<void> {
     try {
@@ -58,21 +77,18 @@ export function watchSymbol(symbol: string, take: (view: SymbolView) => void): (
     snapshot: ({ rows }) => {
       const row = rows[0];
       // Without a row the market does not know the symbol (yet); REST may.
-      if (row === undefined) return;
-      isStreaming = true;
-      take({ row, error: "" });
+      if (row !== undefined) show(row);
     },
     delta: (delta) => {
       const row = rowAfter(delta, symbol);
-      if (row === null) return;
-      isStreaming = true;
-      take({ row, error: "" });
+      if (row !== null) show(row);
     },
     refused: poll,
   }); // prettier-ignore
   return () => {
     ended.abort();
     clearTimeout(timer);
+    clearTimeout(pause);
     unsubscribe();
   };
 }
