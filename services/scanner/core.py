@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from tradeul.v1 import scanner_pb2, session_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
@@ -24,6 +24,7 @@ from services.market.symbols import spellings
 from services.scanner.scan_requests import CompiledScan
 from services.scanner.symbol_search import SymbolSearch
 
+MarketSource: TypeAlias = scanner_pb2.ScannerStatus.Market.ValueType
 # The built-in list that GetFiltered shows.
 FILTERED: Final = "filtered"
 # The name of custom scans in messages and metrics.

@@ -12,7 +12,7 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
-from services.scanner.core import ScannerCore
+from services.scanner.core import MarketSource, ScannerCore
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog
 from services.scanner.redis_lists import CHANNEL, RedisLists, SnapshotChannel
@@ -62,7 +62,9 @@ class ScannerService(MarketCopyService):
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"]
-        return (add_servicer(server, service, ScannerServicer(self.hub, self.requests, self.log)),)
+        return (
+            add_servicer(server, service, ScannerServicer(self.hub, self.requests, self.log, market_of(self.settings))),
+        )
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")
@@ -70,6 +72,13 @@ class ScannerService(MarketCopyService):
     async def stop(self) -> None:
         await super().stop()
         self.requests.close()
+
+
+def market_of(settings: Settings) -> MarketSource:
+    """The source of the market's events."""
+    if settings.is_replay:
+        return scanner_pb2.ScannerStatus.REPLAY
+    return scanner_pb2.ScannerStatus.SIMULATOR if settings.uses_simulator else scanner_pb2.ScannerStatus.VENDOR
 
 
 def create(settings: Settings) -> ScannerService:

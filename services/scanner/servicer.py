@@ -24,7 +24,7 @@ from services.kit.runtime.errors import (
 )
 from services.market.dates import trading_date
 from services.market.symbols import known_form
-from services.scanner.core import SCAN, field_definitions, list_definitions
+from services.scanner.core import SCAN, MarketSource, field_definitions, list_definitions
 from services.scanner.list_events import ListEvents, last_event_position
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog, list_log_page, page_place
@@ -51,9 +51,10 @@ Subscribed = contextlib.AbstractAsyncContextManager[ListSubscription]
 class ScannerServicer:
     """The methods answer with messages, or with the bytes of messages that the core has encoded."""
 
-    def __init__(self, hub: ListHub, requests: ScanRequests, log: ListLog) -> None:
+    def __init__(self, hub: ListHub, requests: ScanRequests, log: ListLog, market: MarketSource) -> None:
         self._hub = hub
         self._log = log
+        self._market = market
         self._requests = requests
         self._core = hub.core
         self._lists = list_definitions(list(hub.core.definitions.values()))
@@ -111,6 +112,7 @@ class ScannerServicer:
     async def GetScannerStatus(self, _: scanner_pb2.GetScannerStatusRequest, __: Context) -> scanner_pb2.ScannerStatus:
         hub, core = self._hub, self._core
         status = scanner_pb2.ScannerStatus(
+            market=self._market,
             subscribers=hub.subscribers,
             slow_subscribers=hub.slow_subscribers,
             scans=len(hub.scans),

@@ -14,8 +14,11 @@ from fastcore.fields import FIELDS, SECTORS
 from fastcore.filters import compile_filter
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_client import ListCopy
+from services.kit.runtime.settings import Settings
 from services.scanner import custom_scans
+from services.scanner.core import MarketSource
 from services.scanner.scan_requests import MAX_STEPS
+from services.scanner.service import market_of
 from services.scanner.servicer import DEFAULT_SYMBOLS
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import ListReader, RunningScanner, running_scanner
@@ -102,6 +105,18 @@ async def test_an_own_list_once(sequencer: ScriptedSequencer, scanner: RunningSc
     answer = await scanner.stub.QueryScan(query)
     assert (answer.list, answer.count) == ("scan", 1)
     assert [row.symbol for row in answer.rows] == ["S03"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "market"),
+    [
+        ({}, scanner_pb2.ScannerStatus.SIMULATOR),
+        ({"POLYGON_API_KEY": "key"}, scanner_pb2.ScannerStatus.VENDOR),
+        ({"POLYGON_API_KEY": "key", "TRADEUL_REPLAY_DATE": "2026-03-10"}, scanner_pb2.ScannerStatus.REPLAY),
+    ],
+)
+def test_the_source_of_the_events(environment: dict[str, str], market: MarketSource) -> None:
+    assert market_of(Settings.load(environment)) == market
 
 
 async def test_breadth(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
@@ -244,6 +259,7 @@ async def test_after_midnight_the_trading_date_is_the_next_one(
 
 async def test_status(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
     before = await scanner.status()
+    assert before.market == scanner_pb2.ScannerStatus.SIMULATOR
     assert not before.HasField("event_time")
     assert not before.HasField("last_refresh")
     sequencer.trade({"S01": 105.0, "S02": 92.0})

@@ -1204,6 +1204,27 @@ Global___GetScannerStatusRequest: _TypeAlias = GetScannerStatusRequest  # noqa: 
 class ScannerStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Market:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MarketEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ScannerStatus._Market.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MARKET_UNSPECIFIED: ScannerStatus._Market.ValueType  # 0
+        VENDOR: ScannerStatus._Market.ValueType  # 1
+        SIMULATOR: ScannerStatus._Market.ValueType  # 2
+        REPLAY: ScannerStatus._Market.ValueType  # 3
+
+    class Market(_Market, metaclass=_MarketEnumTypeWrapper):
+        """The source of the market's events: the vendor's live feed, the simulator, or a
+        replay of a past day.
+        """
+
+    MARKET_UNSPECIFIED: ScannerStatus.Market.ValueType  # 0
+    VENDOR: ScannerStatus.Market.ValueType  # 1
+    SIMULATOR: ScannerStatus.Market.ValueType  # 2
+    REPLAY: ScannerStatus.Market.ValueType  # 3
+
     @_typing.final
     class ListRowsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
@@ -1238,6 +1259,7 @@ class ScannerStatus(_message.Message):
     LAG_MS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     SUSPECT_PRINTS_FIELD_NUMBER: _builtins.int
+    MARKET_FIELD_NUMBER: _builtins.int
     session: _session_pb2.Session.ValueType
     """Absent, like trading_date, until the market state is loaded."""
     trading_date: _builtins.str
@@ -1259,6 +1281,7 @@ class ScannerStatus(_message.Message):
     """Why the scanner is not current, for example "connecting to data_ingest"; empty
     if it is.
     """
+    market: Global___ScannerStatus.Market.ValueType
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
     @_builtins.property
@@ -1292,10 +1315,11 @@ class ScannerStatus(_message.Message):
         lag_ms: _builtins.float | None = ...,
         problem: _builtins.str = ...,
         suspect_prints: Global___SuspectPrints | None = ...,
+        market: Global___ScannerStatus.Market.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "position", b"position", "session", b"session", "suspect_prints", b"suspect_prints", "trading_date", b"trading_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "active_symbols", b"active_symbols", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "subscribers", b"subscribers", "suspect_prints", b"suspect_prints", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "active_symbols", b"active_symbols", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "market", b"market", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "subscribers", b"subscribers", "suspect_prints", b"suspect_prints", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag_ms: _TypeAlias = _typing.Literal["lag_ms"]  # noqa: Y015
     _WhichOneofArgType__lag_ms: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms"]  # noqa: Y015
