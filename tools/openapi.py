@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
+from tradeul.v1 import rights_pb2
 
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilterParameters
@@ -27,6 +28,9 @@ FieldProto = descriptor_pb2.FieldDescriptorProto
 STATUS: Final = ".google.rpc.Status"
 # Any request, in the table of fields.
 ANY: Final = "*"
+# Security schemes of gateway/openapi.toml: of any request, and of those that a page opens without headers.
+KEYS: Final = ("key", "bearer")
+TICKET: Final = "ticket"
 # The format of a text that is comma-separated names of fields.
 FIELD_NAMES: Final = "field-names"
 HTTP_BODY: Final = ".google.api.HttpBody"
@@ -59,7 +63,9 @@ def document(descriptors: descriptor_pb2.FileDescriptorSet, extras_file: Path | 
         "servers": [{"url": "/"}],
         "tags": made.tags,
         "paths": made.paths,
-        "components": {"schemas": made.schemas.components()},
+        "components": {"schemas": made.schemas.components(), "securitySchemes": extras["security_schemes"]},
+        # None of them is needed where keys are not required.
+        "security": [{}, *({name: []} for name in KEYS)],
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -138,6 +144,10 @@ class _Document:
         if parameters:
             operation["parameters"] = parameters
         operation["responses"] = self._responses(method)
+        if method.options.Extensions[rights_pb2.right] == rights_pb2.RIGHT_PUBLIC:
+            operation["security"] = []
+        elif method.server_streaming:
+            operation["security"] = [{}, *({name: []} for name in (*KEYS, TICKET))]
         return operation
 
     def _parameter(self, message: str, field: FieldProto, location: str) -> Json:

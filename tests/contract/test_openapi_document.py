@@ -134,10 +134,25 @@ def test_comments_are_descriptions() -> None:
     assert "04:00-09:30" in SCHEMAS["Session"]["description"]
 
 
+def test_keys_are_where_they_may_be_needed() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert {name: (scheme["type"], scheme.get("in")) for name, scheme in schemes.items()} == {
+        "key": ("apiKey", "header"),
+        "bearer": ("http", None),
+        "ticket": ("apiKey", "query"),
+    }
+    assert DOCUMENT["security"] == [{}, {"key": []}, {"bearer": []}]
+    assert ROUTES["get", "/health"]["security"] == []
+    for (_, path), operation in ROUTES.items():
+        expected = [*DOCUMENT["security"], {"ticket": []}] if path.endswith(":watch") else None
+        assert operation.get("security") == ([] if path == "/health" else expected), path
+
+
 def test_a_misspelt_field_of_the_table_is_an_error(tmp_path: Any) -> None:
     extras = tmp_path / "openapi.toml"
     extras.write_text(
-        'title = "x"\nversion = "1"\ndescription = ""\n[json_of]\n[fields]\n"GetListRequest.limits" = {maximum = 1}\n'
+        'title = "x"\nversion = "1"\ndescription = ""\n[security_schemes]\n[json_of]\n[fields]\n'
+        '"GetListRequest.limits" = {maximum = 1}\n'
     )
     files = descriptor_pb2.FileDescriptorSet.FromString((protogen.ROOT / protogen.DESCRIPTOR_SET).read_bytes())
     with pytest.raises(openapi.OpenApiError, match=r"GetListRequest\.limits"):

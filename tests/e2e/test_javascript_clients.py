@@ -154,6 +154,28 @@ async def test_an_event_source_outlives_the_scanner(mesh: Mesh, site: Site, page
     assert received["holes"] == []
 
 
+async def test_the_document_is_shown_without_anybody_else(mesh: Mesh, page: Page) -> None:
+    """The viewer's own policy forbids what it does not need, and it needs nothing of another origin."""
+    requested: list[str] = []
+    complaints: list[str] = []
+    viewer = await page.context.new_page()
+    viewer.on("request", lambda request: requested.append(request.url))
+    viewer.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    await viewer.goto(f"{mesh.url}/docs")
+    await viewer.wait_for_selector(".opblock")
+    operations = json.loads((protogen.ROOT / protogen.OPENAPI).read_bytes())["paths"].values()
+    assert await viewer.locator(".opblock").count() == sum(map(len, operations))
+    assert not [url for url in requested if not url.startswith((mesh.url, "data:"))]
+    assert not complaints
+    # It can send requests, with a key where one is required.
+    await viewer.locator("#operations-Health-HealthService_GetHealth, [id$=GetHealth]").first.click()
+    await viewer.locator(".try-out__btn").click()
+    await viewer.locator(".execute").click()
+    await viewer.wait_for_selector(".live-responses-table .response-col_status:has-text('200')")
+    assert await viewer.locator(".authorize").count() == 1
+    await viewer.close()
+
+
 async def test_pages_of_other_origins_are_not_let_in(mesh: Mesh, site: Site, page: Page) -> None:
     with pytest.raises(PageError, match="Failed to fetch"):
         await call(page, site.outside, "getList", mesh.url, "filtered", 3)

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from services.cli.local.site import CHECKED, FOREVER, HASHED, site_files
+from services.kit.runtime.packaged import API_DOCS
 from tests.support.gateway import Gateway, gateway_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,8 +23,12 @@ async def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 
 async def test_every_file_is_served_as_it_is(gateway: Gateway) -> None:
-    for name, path in site_files().items():
-        answer = await gateway.client.get("/" if name == "index.html" else f"/{name}")
+    files = {"/" if name == "index.html" else f"/{name}": path for name, path in site_files().items()}
+    for name, path in site_files(API_DOCS).items():
+        files["/docs" if name == "index.html" else f"/docs/{name}"] = path
+    for route, path in files.items():
+        name = route.removeprefix("/")
+        answer = await gateway.client.get(route)
         assert (answer.status_code, answer.content) == (200, path.read_bytes()), name
         assert answer.headers["cache-control"] == (FOREVER if HASHED.fullmatch(name) else CHECKED), name
         assert answer.headers["x-content-type-options"] == "nosniff"

@@ -1,4 +1,7 @@
-"""The dashboard's files as the gateway serves them: Envoy routes that answer with them, read once at its start."""
+"""The pages that the gateway serves: Envoy routes that answer with their files, read once at its start.
+
+The dashboard is at /, the viewer of the OpenAPI document at /docs.
+"""
 
 import hashlib
 import json
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.kit.runtime.errors import StartError
-from services.kit.runtime.packaged import SITE
+from services.kit.runtime.packaged import API_DOCS, SITE, Packaged
 from services.kit.runtime.settings import Settings
 
 TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
@@ -46,9 +49,9 @@ FOREVER: Final = "public, max-age=31536000, immutable"
 CHECKED: Final = "no-cache"
 
 
-def site_files() -> dict[str, Path]:
-    """Returns the dashboard's files by their path below the site's folder; raises StartError when it has no index."""
-    folder = SITE.path()
+def site_files(package: Packaged = SITE) -> dict[str, Path]:
+    """Returns a site's files by their path below its folder; raises StartError when it has no index."""
+    folder = package.path()
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     unknown = [name for name in found if Path(name).suffix not in CONTENT_TYPES]
     if INDEX not in found or unknown:
@@ -58,22 +61,24 @@ def site_files() -> dict[str, Path]:
 
 
 def site_routes(settings: Settings, place: Callable[[Path], Path]) -> list[dict[str, Any]]:
-    """Envoy routes that answer with the dashboard's files, and with what its pages have to know first (/site.json).
+    """Envoy routes that answer with both sites' files, and with what the dashboard has to know first (/site.json).
 
     Everybody may read them: a page asks for the key by itself where keys are required. `place` returns where Envoy
     finds a file.
     """
     routes = []
     keys = settings.requires_keys
-    for name, path in site_files().items():
+    dashboard = {"/" if name == INDEX else f"/{name}": path for name, path in site_files().items()}
+    viewer = {"/docs" if name == INDEX else f"/docs/{name}": path for name, path in site_files(API_DOCS).items()}
+    for route, path in (dashboard | viewer).items():
         etag = f'W/"{hashlib.sha256(path.read_bytes()).hexdigest()[:20]}"'
         headers = {
             "content-type": CONTENT_TYPES[path.suffix],
-            "cache-control": FOREVER if HASHED.fullmatch(name) else CHECKED,
+            "cache-control": FOREVER if HASHED.fullmatch(route.removeprefix("/")) else CHECKED,
             "etag": etag,
             **HEADERS,
         }
-        routes.append(_route("/" if name == INDEX else f"/{name}", {"filename": str(place(path))}, headers, keys))
+        routes.append(_route(route, {"filename": str(place(path))}, headers, keys))
     known = {"keys": "required" if keys else "off", "market": settings.market, "clock": settings.clock}
     headers = {"content-type": CONTENT_TYPES[".json"], "cache-control": CHECKED, **HEADERS}
     routes.append(_route("/site.json", {"inline_string": json.dumps(known)}, headers, keys))

@@ -40,10 +40,12 @@ OPENAPI: Final = Packaged("gateway", "openapi.json")
 REST_FILTER: Final = Packaged("gateway", "rest.lua")
 # The dashboard, which the gateway serves at /; built from gateway/web.
 SITE: Final = Packaged("gateway", "site", "index.html")
+# Swagger UI, which the gateway serves at /docs.
+API_DOCS: Final = Packaged("gateway", "docs", "index.html")
 # Read when the OpenAPI document is made.
 OPENAPI_EXTRAS: Final = Packaged("gateway", "openapi.toml")
 
-FOR_THE_MESH: Final = (LISTS, MIGRATIONS, GATEWAY_TEMPLATE, REST_FILTER, DESCRIPTOR_SET, OPENAPI, SITE)
+FOR_THE_MESH: Final = (LISTS, MIGRATIONS, GATEWAY_TEMPLATE, REST_FILTER, DESCRIPTOR_SET, OPENAPI, SITE, API_DOCS)
 COMPILED: Final = "fastcore.market"
 
 
