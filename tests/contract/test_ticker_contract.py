@@ -116,7 +116,7 @@ async def test_ticker_refusals(gateway: httpx.AsyncClient) -> None:
             await refused(gateway, f"/api/v1/ticker/{wrong}{suffix}", 400, "INVALID_SYMBOL")
     # These Envoy refuses by itself.
     await refused(gateway, "/api/v1/ticker/A%00", 400, "INVALID_REQUEST")
-    await refused(gateway, "/api/v1/ticker/AAPL?fields=price", 400, "INVALID_REQUEST")
+    await refused(gateway, "/api/v1/ticker/AAPL?colour=red", 400, "INVALID_REQUEST")
 
 
 async def test_a_row_without_a_trade_shows_the_stored_day(ticker: RunningTicker, gateway: httpx.AsyncClient) -> None:
