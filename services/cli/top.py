@@ -118,6 +118,9 @@ def run_app(client: Client, request: "ListRequest", limit: int | None, columns: 
     from services.cli.terminal.saved import saved_path
     from services.kit.lists.definitions import load_lists
 
+    if not os.environ.get("NO_COLOR"):
+        # Empty means unset (https://no-color.org); Textual takes it for set.
+        os.environ.pop("NO_COLOR", None)
     names = [definition.name for definition in load_lists()]
     if isinstance(request, scanner_pb2.WatchScanRequest):
         scan = scan_sheet(request.filter, request.order_by, limit or MOST_ROWS, columns or ())

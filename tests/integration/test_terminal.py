@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import sys
 import termios
@@ -209,6 +210,18 @@ async def test_filters_and_own_scans_are_typed_in(market: Market, tmp_path: Path
         assert json.loads((tmp_path / "top.json").read_text())["scans"] == []
 
 
+async def test_the_log_begins_with_what_was_before(market: Market, tmp_path: Path) -> None:
+    async with running(market, tmp_path) as (app, pilot):
+        await until(lambda: "S29" in table_text(app)[1], pilot)
+        market.sequencer.trade({"S05": 0.4})
+        await until(lambda: "- S05" in line(app, "log"), pilot)
+        await pilot.press("tab")
+    async with running(market, tmp_path) as (app, pilot):
+        await until(lambda: "10:00:0" in line(app, "log"), pilot)
+        assert [(each.sign, each.row.symbol) for each in app.sheet.log] == [("-", "S05")]
+        assert "0.4000" in line(app, "log")
+
+
 async def test_a_lost_connection_is_said_and_the_rows_stay(market: Market, tmp_path: Path) -> None:
     async with running(market, tmp_path) as (app, pilot):
         await until(lambda: "● live" in line(app, "status"), pilot)
@@ -323,12 +336,14 @@ async def test_changes_for_pipes_outlast_the_scanner_and_end_with_their_reader(m
             process.kill()
 
 
-async def test_the_command_on_a_terminal_of_80_by_24(market: Market, tmp_path: Path) -> None:
+@pytest.mark.parametrize("colours", [True, False], ids=["colours", "NO_COLOR"])
+async def test_the_command_on_a_terminal_of_80_by_24(market: Market, tmp_path: Path, colours: bool) -> None:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = await asyncio.create_subprocess_exec(
         *command("top", "gappers_up", "--address", market.address),
-        env=environment(tmp_path), stdin=its, stdout=its, stderr=its, start_new_session=True,
+        env=environment(tmp_path, NO_COLOR="" if colours else "1"),
+        stdin=its, stdout=its, stderr=its, start_new_session=True,
     )  # fmt: skip
     os.close(its)
     loop, received = asyncio.get_running_loop(), bytearray()
@@ -340,6 +355,9 @@ async def test_the_command_on_a_terminal_of_80_by_24(market: Market, tmp_path: P
             os.write(ours, b"q")
             await process.wait()
         assert process.returncode == 0
+        # 30 to 38, 40 to 48 and 90 to 107 are colours; 39 and 49 are the terminal's own.
+        codes = {int(code) for found in re.findall(rb"\x1b\[([0-9;]+)m", received) for code in found.split(b";")[:3]}
+        assert bool(codes & {*range(30, 39), *range(40, 49), *range(90, 108)}) == colours
         # The screen of before is back.
         assert b"\x1b[?1049l" in received
     finally:

@@ -1,5 +1,6 @@
 """The terminal's lists: tabs, a table, a log, and the state of the connection, all by keys."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final
@@ -93,7 +94,8 @@ class TopApp(App[None]):
     ]
 
     def __init__(self, client: Client, sheets: Sequence[Sheet], path: Path, active: int = 0) -> None:
-        super().__init__()
+        # Otherwise Textual makes greys of what has a colour; the terminal's own colours are wanted.
+        super().__init__(ansi_color=bool(os.environ.get("NO_COLOR")))
         self.client = client
         self.feed = Feed(client, self._define)
         self.sheets = list(sheets)

@@ -62,8 +62,11 @@ def log_lines(log: Sequence[LogLine], height: int, styles: Styles) -> Text:
         text.append("\n" if number else "")
         text.append(f"{line.time} ", "dim")
         text.append(line.sign, f"bold {styles['up'] if line.sign == '+' else styles['down']}")
-        values = f"{cell(row, 'price'):>9} {cell(row, 'change_percent'):>8} %  vol {cell(row, 'volume_today'):>7}"
-        text.append(f" {row.symbol:<7} #{row.rank:<3} {values}  {row.company_name}")
+        rank = f"#{row.rank}" if row.HasField("rank") else ""
+        # The scanner's own log has no more than price and change.
+        volume = f"vol {cell(row, 'volume_today'):>7}" if row.HasField("volume_today") else ""
+        values = f"{cell(row, 'price'):>9} {cell(row, 'change_percent'):>8} %  {volume}"
+        text.append(f" {row.symbol:<7} {rank:<4} {values}  {row.company_name}")
     if not shown and height > 0:
         text.append("nobody has entered or left yet", "dim")
     return text

@@ -16,6 +16,8 @@ from services.kit.runtime.clock import monotonic
 STATUS_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 5.0
 MOST_ROWS: Final = 500
+# Of today's, before the list was opened.
+LOG_CHANGES: Final = 100
 
 
 class Feed:
@@ -79,15 +81,29 @@ class Feed:
     async def _follow(self, sheet: Sheet) -> None:
         assert self._channel is not None, "start() first"
         responses = follow_responses(self._channel, sheet.request, sheet.copy, self._client.api_key)
+        is_begun = False
         try:
             async with contextlib.aclosing(responses):
                 async for followed in responses:
                     sheet.take(followed, monotonic())
                     self.is_changed = True
+                    if sheet.copy.is_loaded and not is_begun:
+                        is_begun = True
+                        await self._begin_log(sheet)
         except grpc.aio.AioRpcError as error:
             hint = "; TRADEUL_API_KEY or --key-file" if error.code() is grpc.StatusCode.UNAUTHENTICATED else ""
             sheet.refused = f"refused: {error.details()}{hint}"
             self.is_changed = True
+
+    async def _begin_log(self, sheet: Sheet) -> None:
+        """Puts what came and left before the first snapshot into the log; a scan has no such log."""
+        if sheet.is_custom:
+            return
+        request = scanner_pb2.GetListLogRequest(list=sheet.name, limit=LOG_CHANGES)
+        sequence = sheet.copy.sequence
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            page = await self._stub().GetListLog(request, metadata=self._client.metadata, timeout=ANSWER_SECONDS)
+            sheet.begin_log([change for change in page.changes if change.sequence <= sequence])
 
     async def _poll(self) -> None:
         is_defined = False

@@ -94,6 +94,16 @@ class Sheet:
                 self.unseen += 1
                 self.log.append(LogLine(time, "+", row))
 
+    def begin_log(self, changes: Sequence[scanner_pb2.LoggedChange]) -> None:
+        """Puts changes, the newest first, before those of the log."""
+        for change in changes[: LONGEST_LOG - len(self.log)]:
+            row = TickerRow(symbol=change.symbol)
+            for name in ("rank", "price", "change_percent"):
+                if change.HasField(name):
+                    setattr(row, name, getattr(change, name))
+            sign = "+" if change.action == scanner_pb2.LoggedChange.ENTER else "-"
+            self.log.appendleft(LogLine(f"{new_york_time(change.time.ToNanoseconds()):%H:%M:%S}", sign, row))
+
     def is_new(self, symbol: str, now: float) -> bool:
         """True for a while after a symbol entered."""
         return now - self.entered.get(symbol, float("-inf")) < NEW_SECONDS
