@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench import attacks
-from bench.attacks import ATTACKS, Strength, Target
+from bench.attacks import ATTACKS, Target, by_a_process
 from bench.canary import Canary, watching
 from bench.observer import settled
 from bench.report import Report
@@ -18,12 +17,12 @@ from tests.support.mesh import Mesh
 class Size(NamedTuple):
     symbols: int
     seconds: float
-    strength: Strength
+    strength: str
     quiet_seconds: float
 
 
-FULL = Size(symbols=12_000, seconds=20, strength=attacks.FULL, quiet_seconds=10)
-SMALL = Size(symbols=100, seconds=2, strength=attacks.SMALL, quiet_seconds=0)
+FULL = Size(symbols=12_000, seconds=20, strength="FULL", quiet_seconds=10)
+SMALL = Size(symbols=100, seconds=2, strength="SMALL", quiet_seconds=0)
 
 
 async def measure(report: Report, size: Size) -> None:
@@ -38,10 +37,10 @@ async def measure(report: Report, size: Size) -> None:
             target = Target("127.0.0.1", mesh.ports["gateway"])
             async with watching(mesh.address("gateway")) as canary:
                 before = await quiet(canary, size.seconds)
-                for name, attack in ATTACKS.items():
+                for name in ATTACKS:
                     report.step(name)
                     canary.take_lags()
-                    outcome = await attack(target, size.strength, size.seconds)
+                    outcome = await by_a_process(name, target, size.strength, size.seconds)
                     during = canary.take_lags()
                     after = await quiet(canary, size.seconds)
                     report.step(f"{name}: {dict(outcome)}")
