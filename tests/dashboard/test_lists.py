@@ -1,0 +1,241 @@
+"""The dashboard's lists in a real Chromium: filters, columns, held ranks, own symbols, alerts, exports."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import FloatRect, Locator, Page, expect
+
+from tests.support import javascript
+from tests.support.browser import Looked, live, looked
+from tests.support.mesh import Mesh
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+SETTINGS = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
+PATIENCE_MS = 60_000
+# Chromium without a screen has neither voices nor notifications: what the page would have said is noted instead.
+NOTED = """
+window.said = [];
+SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
+Object.defineProperty(window, "speechSynthesis", { value: {
+    speak: (utterance) => { window.said.push(utterance.text); utterance.onend?.(); }, cancel() {},
+} });
+"""
+# The browser itself notes each invalid filter that is sent while it is written.
+REFUSED = "status of 400"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    javascript.chromium()
+    async with Mesh(tmp_path_factory.mktemp("lists"), SETTINGS) as running:
+        async with httpx.AsyncClient(base_url=running.url, timeout=10) as client, asyncio.timeout(90):
+            while not (await client.get("/api/v1/scanner/lists/gappers_up?limit=3")).json().get("rows"):
+                await asyncio.sleep(0.2)
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser() -> AsyncIterator[Looked]:
+    async with looked() as opened:
+        yield opened
+
+
+async def open_scan(browser: Looked, mesh: Mesh, **scan: str) -> tuple[Page, Locator]:
+    """The dashboard by a scan's link, and the scan's panel."""
+    page = await browser.open(f"{mesh.url}/#scan?{urlencode(scan)}")
+    await live(page)
+    panel = page.locator(".list").filter(has=page.get_by_label("Filter", exact=True))
+    await expect(panel).to_be_visible()
+    return page, panel
+
+
+async def place(locator: Locator) -> FloatRect:
+    box = await locator.bounding_box()
+    assert box is not None
+    return box
+
+
+async def shown(panel: Locator) -> list[str]:
+    """The symbols of the panel's rows from top to bottom."""
+    found: list[str] = await panel.evaluate(
+        """(panel) => [...panel.querySelectorAll(".tl-row[aria-rowindex]:not(.tl-unused)")]
+            .sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => row.dataset.symbol)"""
+    )
+    return found
+
+
+async def test_a_scan_is_found_filtered_saved_and_shared(mesh: Mesh, browser: Looked) -> None:
+    page, panel = await open_scan(browser, mesh, title="Linked", filter="price > 20", order_by="price desc")
+    await expect(panel.locator(".tl-row").first).to_be_visible()
+    written = panel.get_by_label("Filter", exact=True)
+    await expect(written).to_have_value("price > 20")
+    # Fields, operators and values are completed by keys.
+    await written.fill("")
+    await written.press_sequentially("sect")
+    await expect(page.get_by_role("option", name="sector").first).to_be_visible()
+    await written.press("Enter")
+    await written.press_sequentially('= "Tech')
+    await written.press("Enter")
+    await expect(written).to_have_value('sector = "Technology" ')
+    # A mistake is marked where it is, with what was probably meant.
+    await written.press_sequentially("AND pricee < 100000")
+    await written.press("Escape")
+    await expect(panel.locator("mark")).to_have_text("pricee")
+    await panel.get_by_role("button", name="Use price").click()
+    await expect(written).to_have_value('sector = "Technology" AND price < 100000')
+    # The number of matches is there before the rows.
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
+        query = {"filter": 'sector = "Technology" AND price < 100000', "order_by": "symbol", "limit": 500}
+        rows = (await client.post("/api/v1/scanner/scans:query", json=query)).json()["rows"]
+    await expect(panel.get_by_role("status").filter(has_text="match")).to_contain_text(f"{len(rows)} matches")
+    await panel.get_by_label("Order by", exact=True).fill("symbol")
+    await panel.get_by_role("button", name="Run").click()
+    first = sorted(row["symbol"] for row in rows)[:3]
+    async with asyncio.timeout(30):
+        while (await shown(panel))[:3] != first:
+            await asyncio.sleep(0.1)
+    await panel.get_by_role("button", name="Save", exact=True).click()
+    await panel.get_by_label("Name of the scan").fill("Tech")
+    await panel.get_by_label("Name of the scan").press("Enter")
+    await expect(page.locator(".dv-tab").filter(has_text="Tech")).to_be_visible()
+    await page.wait_for_function("() => /.title.:.Tech./.test(sessionStorage['tradeul.layout'])")
+    await page.reload()
+    await expect(panel.get_by_label("List", exact=True)).to_have_value("scan:Tech")
+    assert [error for error in browser.errors if REFUSED not in error] == []
+
+
+async def test_columns_sort_and_keys(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    panel = page.locator(".list").first
+    await expect(panel.locator(".tl-row").first).to_be_visible()
+    price = panel.locator(".tl-th[data-field=price]")
+    width = (await place(price))["width"]
+    await price.focus()
+    for _ in range(4):
+        await page.keyboard.press("Shift+ArrowRight")
+    await page.keyboard.press("Enter")
+    await expect(price).to_have_attribute("aria-sort", "descending")
+    await page.keyboard.press("Alt+ArrowRight")
+    await panel.get_by_role("button", name="Columns").click()
+    chooser = page.get_by_role("dialog", name="Columns")
+    await chooser.get_by_label("Find a column").fill("sector")
+    await chooser.get_by_role("checkbox", name="Sector").check()
+    await page.keyboard.press("Escape")
+    await expect(panel.locator(".tl-th[data-field=sector]")).to_be_visible()
+    await page.reload()
+    fields = [await cell.get_attribute("data-field") for cell in await panel.locator(".tl-th").all()]
+    assert fields[:4] == ["rank", "symbol", "change_percent", "price"]
+    assert fields[-1] == "sector"
+    assert (await place(price))["width"] == width + 32
+    # The keyboard's row; Enter turns the linked symbol.
+    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await panel.get_by_role("grid").focus()
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("ArrowDown")
+    active = panel.locator(".tl-active")
+    symbol = await active.get_attribute("data-symbol")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".dv-tab").filter(has_text=str(symbol))).to_be_visible()
+    await expect(panel.locator(f".tl-row[data-symbol='{symbol}'][aria-selected=true]")).to_be_visible()
+    assert browser.errors == []
+
+
+async def test_ranks_hold_still_under_the_pointer(mesh: Mesh, browser: Looked) -> None:
+    page, panel = await open_scan(browser, mesh, filter="", order_by="updated_at desc", title="Newest")
+    await expect(panel.locator(".tl-row").nth(5)).to_be_visible()
+    # Rows that move are never still enough for a click: the pointer goes to a place.
+    box = await place(panel.locator(".tl-body"))
+    await page.mouse.move(box["x"] + 60, box["y"] + 40)
+    await page.mouse.move(box["x"] + 60, box["y"] + 50)
+    await asyncio.sleep(0.5)
+    held = await shown(panel)
+    waiting = panel.locator(".tl-waiting")
+    await expect(waiting).to_contain_text("moved", timeout=PATIENCE_MS)
+    assert await shown(panel) == held
+    await panel.get_by_label("Filter", exact=True).hover()
+    await expect(waiting).to_be_hidden()
+    async with asyncio.timeout(30):
+        while await shown(panel) == held:
+            await asyncio.sleep(0.1)
+    assert browser.errors == []
+
+
+async def test_symbols_are_watched_and_excluded_from_a_row(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    panel = page.locator(".list").first
+    await expect(panel.locator(".tl-row").nth(2)).to_be_visible()
+    first, second = (await shown(panel))[:2]
+    await panel.locator(f".tl-row[data-symbol='{first}']").click(button="right")
+    await page.get_by_role("menuitem", name="Put on the watch list").click()
+    await expect(panel.locator(f".tl-row[data-symbol='{first}'].tl-starred")).to_be_visible()
+    await panel.locator(f".tl-row[data-symbol='{second}']").click(button="right")
+    await page.get_by_role("menuitem", name="Exclude from all lists").click()
+    await expect(panel.locator(f".tl-row[data-symbol='{second}']:not(.tl-unused)")).to_have_count(0)
+    await expect(panel.locator(".count")).to_contain_text("excluded")
+    # The watch list is a list of its own, of the symbols as they are added.
+    await panel.get_by_label("List", exact=True).select_option("watch")
+    async with asyncio.timeout(30):
+        while await shown(panel) != [first]:
+            await asyncio.sleep(0.1)
+    await panel.get_by_label("Add symbols: Watched").fill("nosuch aapl")
+    await panel.get_by_role("button", name="Add").click()
+    await expect(panel.get_by_role("button", name="Take AAPL off")).to_be_visible()
+    assert browser.errors == []
+
+
+async def test_alerts_are_spoken_with_a_cooldown(mesh: Mesh, browser: Looked) -> None:
+    context = await browser.browser.new_context(viewport={"width": 1500, "height": 900})
+    await context.add_init_script(NOTED)
+    page = await browser.open(mesh.url, context=context)
+    await live(page)
+    panel = page.locator(".list").first
+    await panel.get_by_label("List", exact=True).select_option("list:new_highs")
+    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await panel.get_by_role("button", name="Alerts").click()
+    alerts = page.get_by_role("dialog", name="Alerts")
+    await alerts.get_by_label("Speech").check()
+    await alerts.get_by_label("Enters").check()
+    await alerts.get_by_role("button", name="Test").click()
+    await expect(alerts.get_by_role("status")).to_contain_text("Sent: sound, speech")
+    await page.wait_for_function("() => said.length >= 3", timeout=PATIENCE_MS)
+    said: list[str] = await page.evaluate("said.slice(1)")
+    single = [text.split(" enters")[0] for text in said if " enters" in text]
+    assert len(single) == len(set(single)), said
+    # The rule is the browser's: another window knows it, and does not say it, too.
+    other = await browser.open(mesh.url, context=context)
+    await live(other)
+    await page.wait_for_function(f"() => said.length > {len(said) + 1}", timeout=PATIENCE_MS)
+    assert await other.evaluate("said") == []
+    assert browser.errors == []
+
+
+async def test_rows_are_exported(mesh: Mesh, browser: Looked) -> None:
+    context = await browser.browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = await browser.open(mesh.url, context=context)
+    await live(page)
+    panel = page.locator(".list").first
+    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await panel.get_by_role("button", name="Export").click()
+    exports = page.get_by_role("dialog", name="Export")
+    link = await exports.get_by_role("link").get_attribute("href")
+    assert link == f"{mesh.url}/api/v1/scanner/lists/gappers_up?limit=100"
+    await exports.get_by_role("button", name="Copy curl").click()
+    assert await page.evaluate("navigator.clipboard.readText()") == f"curl '{link}'"
+    await panel.get_by_role("button", name="Export").click()
+    async with page.expect_download() as waiting:
+        await exports.get_by_role("button", name="Download CSV").click()
+    path = await (await waiting.value).path()
+    rows = list(csv.DictReader(io.StringIO(await asyncio.to_thread(Path(path).read_text))))
+    assert [int(row["rank"]) for row in rows] == list(range(1, len(rows) + 1))
+    assert all(float(row["gap_percent"]) >= 2 for row in rows)
+    assert rows
+    assert browser.errors == []
