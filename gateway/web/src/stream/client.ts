@@ -13,7 +13,7 @@ export interface Handlers {
 }
 
 interface Channel {
-  post(message: FromWindow & { lock?: string }): void;
+  post(message: FromWindow): void;
 }
 
 const NOTHING: Status = {
@@ -96,9 +96,14 @@ export class Stream {
 
   private hello(): void {
     const lock = `tradeul-window-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
-    const isLocked = typeof navigator !== "undefined" && "locks" in navigator;
-    if (isLocked) void navigator.locks.request(lock, () => new Promise<void>(() => {}));
-    this.channel.post(isLocked ? { type: "hello", key: keyStore.get(), lock } : { type: "hello", key: keyStore.get() });
+    this.channel.post({ type: "hello", key: keyStore.get() });
+    if (typeof navigator !== "undefined" && "locks" in navigator) {
+      // Named only once it is held: the worker waits for the same lock, and would otherwise get it first.
+      void navigator.locks.request(lock, () => {
+        this.channel.post({ type: "lock", lock });
+        return new Promise<void>(() => {});
+      });
+    }
     if (typeof window === "undefined") return;
     window.addEventListener("pagehide", (event) => {
       if (!event.persisted) this.channel.post({ type: "bye" });

@@ -49,7 +49,7 @@ export class Hub {
     this.sendStatus();
   }
 
-  take(port: Port, message: FromWindow): void {
+  take(port: Port, message: Exclude<FromWindow, { type: "lock" }>): void {
     const window = this.windows.get(port);
     if (!window) return;
     if (message.type === "hello") this.hello(message.key);

@@ -87,6 +87,8 @@ export interface Status {
 
 export type FromWindow =
   | { type: "hello"; key: string }
+  /** The window holds this lock for as long as it exists. */
+  | { type: "lock"; lock: string }
   | { type: "subscribe"; list: string; scan?: Scan }
   | { type: "unsubscribe"; list: string }
   | { type: "aggregates"; wanted: boolean }

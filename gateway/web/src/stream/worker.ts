@@ -7,12 +7,10 @@ const hub = new Hub(browserNetwork(self.location.origin));
 
 function serve(port: MessagePort | Port): void {
   hub.add(port as Port);
-  (port as MessagePort).onmessage = ({ data }: MessageEvent<FromWindow & { lock?: string }>) => {
-    hub.take(port as Port, data);
+  (port as MessagePort).onmessage = ({ data }: MessageEvent<FromWindow>) => {
+    if (data.type !== "lock") hub.take(port as Port, data);
     // A window that ends without a word, as by a crash, gives back its lock.
-    if (data.type === "hello" && data.lock && navigator.locks) {
-      void navigator.locks.request(data.lock, () => hub.remove(port as Port));
-    }
+    else void navigator.locks.request(data.lock, () => hub.remove(port as Port));
   };
 }
 

@@ -1,0 +1,253 @@
+"""The dashboard in a real Chromium, at a real mesh on the simulator."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from services.cli.local.site import site_files
+from tests.e2e.test_dashboard_build import GATEWAY, SOURCES
+from tests.support import javascript
+from tests.support.browser import Looked, differences, live, looked, shown_rows, violations
+from tests.support.gateway import Gateway, gateway_settings
+from tests.support.mesh import Mesh, service_pids
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+SETTINGS = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
+# Nothing is measured: a busy machine may take its time.
+expect.set_options(timeout=60_000)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    javascript.chromium()
+    async with Mesh(tmp_path_factory.mktemp("dashboard"), SETTINGS) as running:
+        async with httpx.AsyncClient(base_url=running.url, timeout=10) as client, asyncio.timeout(90):
+            while not (await client.get("/api/v1/scanner/lists/gappers_up?limit=3")).json().get("rows"):
+                await asyncio.sleep(0.2)
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser() -> AsyncIterator[Looked]:
+    async with looked() as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def stopped(mesh: Mesh, module: str) -> AsyncIterator[None]:
+    """The processes of a service stand still inside: nothing answers, and no connection is closed."""
+    assert mesh.process is not None
+    pids = service_pids(mesh.process.pid, module)
+    assert pids, module
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def symbols_of(client: httpx.AsyncClient, lists: list[str]) -> dict[str, list[str]]:
+    rows = [(await client.get(f"/api/v1/scanner/lists/{name}?limit=500")).json()["rows"] for name in lists]
+    return {name: [row["symbol"] for row in found] for name, found in zip(lists, rows, strict=True)}
+
+
+async def check_rows(mesh: Mesh, page: Page) -> None:
+    """The tables show the rows of the REST API, while the market stands still."""
+    async with stopped(mesh, "simulator"), httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
+        found = ["not yet compared"]
+        try:
+            async with asyncio.timeout(40):
+                while found:
+                    await asyncio.sleep(0.25)
+                    shown = await shown_rows(page)
+                    found = differences(shown, await symbols_of(client, list(shown))) if shown else ["no table"]
+        except TimeoutError:
+            pass
+        assert not found, found
+
+
+async def test_the_first_page_shows_the_lists_as_they_are(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    await expect(page.locator("header nav button")).to_have_text(["Gappers", "Momentum", "Halts"])
+    await expect(page.locator("[role=row][data-symbol]").first).to_be_visible()
+    # The market's time, its session with a countdown, and whose market it is.
+    await expect(page.locator("footer")).to_contain_text(
+        re.compile(r"Simulated market.*\d\d:\d\d:\d\d ET.*\d:\d\d:\d\d")
+    )
+    await expect(page.locator("footer")).to_contain_text(re.compile(r"lag.*\d s"))
+    # The chart of the first symbol, without a click.
+    await expect(page.locator("canvas").first).to_be_visible()
+    await check_rows(mesh, page)
+    assert browser.errors == []
+
+
+async def test_all_is_done_by_keys(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_contain_text("Find a symbol")
+    await page.keyboard.press("Escape")
+    # A ticker, from anywhere by typing.
+    symbol = await page.locator("[role=row][data-symbol]").nth(2).get_attribute("data-symbol")
+    assert symbol
+    await page.keyboard.type(symbol)
+    await expect(page.get_by_role("dialog", name="Find a symbol")).to_contain_text(symbol)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".dv-tab").filter(has_text=symbol)).to_be_visible()
+    # A command by its name: another preset.
+    await page.keyboard.press("Control+k")
+    await page.keyboard.type("preset momentum")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".dv-tab").filter(has_text="Momentum up")).to_be_visible()
+    # Panels: another one, larger, and closed.
+    count = await page.locator(".dv-tab").count()
+    await page.keyboard.press("Alt+h")
+    await expect(page.get_by_role("region", name="Leaders of each list in turn")).to_be_visible()
+    await page.keyboard.press("Alt+h")
+    await expect(page.locator(".dv-tab")).to_have_count(count)
+    for theme in ("dark", "light"):
+        await page.keyboard.press("Alt+t")
+        await expect(page.locator("html")).to_have_attribute("data-theme", theme)
+    assert browser.errors == []
+
+
+async def test_a_layout_is_kept_saved_and_shared(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    await page.get_by_role("button", name="Halts", exact=True).click()
+    await expect(page.locator(".dv-tab").filter(has_text="Reversals")).to_be_visible()
+    await page.keyboard.press("Alt+l")
+    await page.get_by_label("Name of the present layout").fill("Mine")
+    await page.get_by_role("button", name="Save", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Layouts")
+    await expect(dialog).to_contain_text("Saved as “Mine”")
+    async with page.expect_download() as waiting:
+        await page.get_by_label("Save Mine as a file").click()
+    file = await (await waiting.value).path()
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Gappers", exact=True).click()
+    await expect(page.locator(".dv-tab").filter(has_text="Gappers down")).to_be_visible()
+    await page.wait_for_function("() => sessionStorage['tradeul.layout']?.includes('gappers_down')")
+    await page.reload()
+    await expect(page.locator(".dv-tab").filter(has_text="Gappers down")).to_be_visible()
+    # From the file, in a browser that has never seen it.
+    other = await browser.open(mesh.url)
+    await live(other)
+    await other.keyboard.press("Alt+l")
+    await other.get_by_label("Open a file").set_input_files(file)
+    await expect(other.locator(".dv-tab").filter(has_text="Reversals")).to_be_visible()
+    assert browser.errors == []
+
+
+async def test_two_windows_share_a_connection(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    other = await browser.open(mesh.url, context=page.context)
+    await expect(page.locator("footer")).to_contain_text("2 windows")
+    await expect(other.locator("footer")).to_contain_text("2 windows")
+    await check_rows(mesh, other)
+    # A click in one turns the linked chart in both.
+    row = other.locator("[role=row][data-symbol]").nth(1)
+    symbol = await row.get_attribute("data-symbol")
+    assert symbol
+    await other.locator(f"[role=row][data-symbol='{symbol}']").first.click()
+    for each in (page, other):
+        await expect(each.locator(".dv-tab").filter(has_text=symbol).first).to_be_visible()
+    await other.close()
+    await expect(page.locator("footer")).not_to_contain_text("windows")
+    assert browser.errors == []
+
+
+async def test_a_lost_connection_is_visible_and_goes_on(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    assert mesh.process is not None
+    for pid in service_pids(mesh.process.pid, "websocket_server"):
+        os.kill(pid, signal.SIGKILL)
+    await expect(page.locator(".banner")).to_contain_text("Connection lost")
+    await expect(page.locator(".banner")).not_to_be_visible()
+    await check_rows(mesh, page)
+    # A cut without a word: nothing comes, nothing is closed.
+    async with stopped(mesh, "websocket_server"):
+        await expect(page.locator(".banner")).to_contain_text("no answer")
+    await expect(page.locator(".banner")).not_to_be_visible()
+    await check_rows(mesh, page)
+    assert not [error for error in browser.errors if error.startswith("uncaught")]
+
+
+async def test_the_scanner_is_killed_and_comes_back(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await live(page)
+    assert mesh.process is not None
+    before = service_pids(mesh.process.pid, "scanner")
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
+        while not (service_pids(mesh.process.pid, "scanner") - before):
+            await asyncio.sleep(0.1)
+        while (await client.get("/api/v1/scanner/lists/gappers_up")).status_code != 200:
+            await asyncio.sleep(0.2)
+    await live(page)
+    await check_rows(mesh, page)
+    assert not [error for error in browser.errors if error.startswith("uncaught")]
+
+
+async def test_a_phone_shows_one_panel_at_a_time(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    await live(page)
+    await expect(page.locator("[role=row][data-symbol]").first).to_be_visible()
+    assert await page.locator(".panel-content:visible").count() == 1
+    assert await page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    await check_rows(mesh, page)
+    assert browser.errors == []
+
+
+async def test_axe_finds_nothing(mesh: Mesh, browser: Looked) -> None:
+    javascript.node()
+    await javascript.install(SOURCES, GATEWAY / "web")
+    axe = (GATEWAY / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    for scheme in ("dark", "light"):
+        page = await browser.open(mesh.url, color_scheme=scheme)
+        await live(page)
+        await expect(page.locator("[role=row][data-symbol]").first).to_be_visible()
+        assert await violations(page, axe) == [], scheme
+        for key, name in (("?", "Keyboard shortcuts"), ("Alt+l", "Layouts"), ("Control+k", "Commands")):
+            await page.keyboard.press(key)
+            await expect(page.get_by_role("dialog", name=name)).to_be_visible()
+            assert await violations(page, axe) == [], (scheme, name)
+            await page.keyboard.press("Escape")
+        await page.context.close()
+
+
+async def test_a_page_asks_for_the_key_that_is_required(browser: Looked, tmp_path: Path) -> None:
+    async with Gateway(gateway_settings(tmp_path, {"TRADEUL_KEYS": "required"})) as gateway:
+        page = await browser.open(f"http://{gateway.address}/")
+        dialog = page.get_by_role("dialog", name="API key")
+        await expect(dialog).to_contain_text("This gateway requires a key")
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_be_visible()
+        # Nothing behind this gateway can check it; the page says so, and does not ask again.
+        await dialog.get_by_label("Key").fill("tradeul_wrong")
+        await dialog.get_by_role("button", name="Use this key").click()
+        await expect(dialog).not_to_be_visible()
+        assert await page.evaluate("() => localStorage['tradeul.key']") == "tradeul_wrong"
+
+
+async def test_nothing_of_the_page_names_another_host() -> None:
+    """Links and names of formats aside, the page's own files ask nobody else for anything."""
+    for name, path in site_files().items():
+        if path.suffix in (".html", ".css"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.findall(r"(?:src|href|url\()\s*=?\s*[\"']?(?:https?:)?//", text), name
