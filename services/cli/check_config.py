@@ -3,15 +3,18 @@
 import asyncio
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import click
 from pydantic import BaseModel
 
 from services.cli.arguments import examples
+from services.cli.local.tokens import check_jwks
+from services.kit.runtime.certificates import check_authority, check_certificate, check_mesh_certificate
 from services.kit.runtime.environment import FILE_VARIABLES
-from services.kit.runtime.errors import SettingsError
+from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.logging import configure
 from services.kit.runtime.redaction import without_passwords
 from services.kit.runtime.settings import VARIABLES, Settings
@@ -68,6 +71,27 @@ def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Set
             yield Setting(variable, str(value), meaning, bool(environment.get(variable)))
 
 
+def wrong_files(settings: Settings) -> list[str]:
+    """Returns a line for each setting whose certificate, key or key set cannot be used."""
+    tls, mesh, jwt = settings.tls, settings.mesh_tls, settings.jwt
+    checks: list[Callable[[], None]] = []
+    if tls.cert_file is not None and tls.key_file is not None:
+        checks.append(partial(check_certificate, tls.cert_file, tls.key_file))
+    if tls.ca_file is not None:
+        checks.append(partial(check_authority, "TRADEUL_TLS_CA_FILE", tls.ca_file))
+    if mesh.is_on:
+        checks.append(partial(check_mesh_certificate, mesh))
+    if jwt.jwks_file is not None:
+        checks.append(partial(check_jwks, jwt.jwks_file))
+    lines = []
+    for check in checks:
+        try:
+            check()
+        except StartError as error:
+            lines.append(str(error))
+    return lines
+
+
 @click.command(epilog=examples("tradeul check-config", "tradeul check-config --connect"))
 @click.option(
     "--connect",
@@ -86,6 +110,7 @@ def check_config(connect: bool) -> None:
         settings = Settings.load()
     except SettingsError as error:
         raise SettingsError("\n  ".join([str(error), *problems])) from error
+    problems += wrong_files(settings)
     if problems:
         raise SettingsError("\n  ".join(["wrong settings:", *problems]))
     for setting in describe(settings, os.environ):
