@@ -31,7 +31,7 @@ class Size(NamedTuple):
     turns: int
 
 
-FULL: Final = Size(rows=100, deltas=400, turns=3)
+FULL: Final = Size(rows=100, deltas=1000, turns=3)
 SMALL: Final = Size(rows=100, deltas=40, turns=1)
 
 
