@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from services.cli.arguments import examples
 from services.cli.local.gateway import write_gateway
 from services.kit.runtime.packaged import GATEWAY_TEMPLATE
 from services.kit.runtime.settings import Settings
@@ -14,7 +15,7 @@ CONFIGURATION: Final = "envoy.yaml"
 FILES: Final = "files"
 
 
-@click.command()
+@click.command(epilog=examples("tradeul render-gateway /etc/tradeul/gateway"))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def render_gateway(directory: Path) -> None:
     """Write everything that the gateway's Envoy reads to DIRECTORY.

@@ -44,8 +44,8 @@ export function balances(breadth: Breadth): Balance[] {
       about: "shares traded today in advancers and in decliners",
       up: breadth.up_volume,
       down: breadth.down_volume,
-      upLabel: "in advancers",
-      downLabel: "in decliners",
+      upLabel: "up",
+      downLabel: "down",
     },
   ];
 }
