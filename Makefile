@@ -13,7 +13,8 @@ PARTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-checked test-sanitized test-newest bench bench-small lint fix protos check-protos
+.PHONY: help install run test test-dashboard test-checked test-sanitized test-newest bench bench-small
+.PHONY: lint fix protos check-protos
 .PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
 .NOTPARALLEL:
@@ -26,8 +27,12 @@ install: $(CORE) $(DEV)  ## Install everything into .venv and compile the core (
 run: $(CORE)  ## Run the whole mesh on http://localhost:8000 until Ctrl-C
 	@exec $(BIN)/tradeul up
 
-test: $(CORE) $(DEV)  ## Run all tests; ARGS='tests/unit -k filters' runs some
-	$(BIN)/python -m pytest $(ARGS)
+# The dashboard in a browser has a target of its own: it takes minutes, and most changes do not touch it.
+test: $(CORE) $(DEV)  ## Run all tests but those of test-dashboard; ARGS='tests/unit -k filters' runs some
+	$(BIN)/python -m pytest $(or $(ARGS),--ignore=tests/dashboard)
+
+test-dashboard: $(CORE) $(DEV)  ## Run the tests of the dashboard in Chromium, with a mesh
+	$(BIN)/python -m pytest $(or $(ARGS),tests/dashboard)
 
 # The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \
