@@ -2,6 +2,7 @@
 
 import { readable } from "svelte/store";
 import { api } from "./api";
+import { poll } from "./poll";
 
 /** /api/v1/session/current. */
 export interface Session {
@@ -28,25 +29,12 @@ export interface SessionView {
 const POLL_MS = 10_000;
 
 export const session = readable<SessionView>({ session: null, received: 0, error: "" }, (_set, update) => {
-  let timer = 0;
-  const ended = new AbortController();
-  async function read(): Promise<void> {
-    let wait = POLL_MS;
-    try {
-      const current = await api<Session>("/api/v1/session/current", { signal: ended.signal });
-      update(() => ({ session: current, received: Date.now(), error: "" }));
-      const left = (current.seconds_until_next_session ?? Infinity) * 1000;
-      // Just after the next session has begun, but never in a hurry: a replay's hours pass in seconds.
-      wait = Math.max(1000, Math.min(POLL_MS, left + 250));
-    } catch (error) {
-      if (ended.signal.aborted) return;
-      update((view) => ({ ...view, error: (error as Error).message }));
-    }
-    timer = window.setTimeout(() => void read(), wait);
+  async function read(signal: AbortSignal): Promise<number> {
+    const current = await api<Session>("/api/v1/session/current", { signal });
+    update(() => ({ session: current, received: Date.now(), error: "" }));
+    const left = (current.seconds_until_next_session ?? Infinity) * 1000;
+    // Just after the next session has begun, but never in a hurry: a replay's hours pass in seconds.
+    return Math.max(1000, Math.min(POLL_MS, left + 250));
   }
-  void read();
-  return () => {
-    ended.abort();
-    clearTimeout(timer);
-  };
+  return poll(POLL_MS, read, (error) => update((view) => ({ ...view, error }))).stop;
 });

@@ -2,6 +2,7 @@
 
 import { api } from "../shared/api";
 import { newYorkDate } from "../shared/newyork";
+import { poll } from "../shared/poll";
 import { parseBar, type Bar, type BarJson } from "./bars";
 
 const MINUTES_OF_A_DAY = 960;
@@ -20,29 +21,17 @@ export function newestDay(bars: readonly Bar[], today: string): { date: string; 
  * changed; returns what ends that.
  */
 export function watchMinutes(symbol: string, take: (bars: Bar[]) => void, fail: (message: string) => void): () => void {
-  const ended = new AbortController();
   const path = `/api/v1/ticker/${encodeURIComponent(symbol)}/bars`;
-  let timer = 0;
   let from = 0;
 
-  async function read(): Promise<void> {
+  async function read(signal: AbortSignal): Promise<void> {
     // The newest stored minute again, too: the vendor corrects bars.
     const query = from > 0 ? { from: new Date(from * 1000).toISOString() } : { limit: MINUTES_OF_A_DAY };
-    try {
-      const { bars } = await api<{ bars: BarJson[] }>(path, { query, signal: ended.signal });
-      const parsed = bars.map(parseBar);
-      from = parsed.at(-1)?.time ?? from;
-      take(parsed);
-    } catch (error) {
-      if (ended.signal.aborted) return;
-      fail((error as Error).message);
-    }
-    timer = window.setTimeout(() => void read(), POLL_MS);
+    const { bars } = await api<{ bars: BarJson[] }>(path, { query, signal });
+    const parsed = bars.map(parseBar);
+    from = parsed.at(-1)?.time ?? from;
+    take(parsed);
   }
 
-  void read();
-  return () => {
-    ended.abort();
-    clearTimeout(timer);
-  };
+  return poll(POLL_MS, read, fail).stop;
 }
