@@ -10,36 +10,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from services.cli.local.site import site_files
 from tests.e2e.test_dashboard_build import GATEWAY, SOURCES
 from tests.support import javascript
-from tests.support.browser import Looked, differences, live, looked, shown_rows, violations
+from tests.support.browser import Looked, differences, live, shown_rows, violations
 from tests.support.gateway import Gateway, gateway_settings
 from tests.support.mesh import Mesh, service_pids
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
-SETTINGS = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
 # Nothing is measured: a busy machine may take its time.
 expect.set_options(timeout=60_000)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    javascript.chromium()
-    async with Mesh(tmp_path_factory.mktemp("dashboard"), SETTINGS) as running:
-        async with httpx.AsyncClient(base_url=running.url, timeout=10) as client, asyncio.timeout(90):
-            while not (await client.get("/api/v1/scanner/lists/gappers_up?limit=3")).json().get("rows"):
-                await asyncio.sleep(0.2)
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def browser() -> AsyncIterator[Looked]:
-    async with looked() as opened:
-        yield opened
 
 
 @asynccontextmanager

@@ -3,21 +3,17 @@
 import asyncio
 import csv
 import io
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
 import pytest
-import pytest_asyncio
 from playwright.async_api import FloatRect, Locator, Page, expect
 
-from tests.support import javascript
-from tests.support.browser import Looked, live, looked
+from tests.support.browser import Looked, live
 from tests.support.mesh import Mesh
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
-SETTINGS = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
 PATIENCE_MS = 60_000
 # Chromium without a screen has neither voices nor notifications: what the page would have said is noted instead.
 NOTED = """
@@ -29,22 +25,6 @@ Object.defineProperty(window, "speechSynthesis", { value: {
 """
 # The browser itself notes each invalid filter that is sent while it is written.
 REFUSED = "status of 400"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
-    javascript.chromium()
-    async with Mesh(tmp_path_factory.mktemp("lists"), SETTINGS) as running:
-        async with httpx.AsyncClient(base_url=running.url, timeout=10) as client, asyncio.timeout(90):
-            while not (await client.get("/api/v1/scanner/lists/gappers_up?limit=3")).json().get("rows"):
-                await asyncio.sleep(0.2)
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def browser() -> AsyncIterator[Looked]:
-    async with looked() as opened:
-        yield opened
 
 
 async def open_scan(browser: Looked, mesh: Mesh, **scan: str) -> tuple[Page, Locator]:
