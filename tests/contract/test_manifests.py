@@ -287,14 +287,9 @@ def _bytes(text: str) -> int:
 
 
 def _secret_files(spec: Manifest) -> set[tuple[str, str]]:
-    """(volume, file) of every secret; of a Secret mounted whole, the file is that of its only key."""
-    files = set()
-    for volume in spec.get("volumes", ()):
-        for source in volume.get("projected", {}).get("sources", ()):
-            files |= {(volume["name"], item["path"]) for item in source["secret"]["items"]}
-        if "secret" in volume:
-            files.add((volume["name"], "polygon-api-key"))
-    return files
+    """(volume, file) of every file of a Secret."""
+    secrets = [(volume["name"], volume["secret"]) for volume in spec.get("volumes", ()) if "secret" in volume]
+    return {(name, item["path"]) for name, secret in secrets for item in secret["items"]}
 
 
 def _references(value: Any) -> set[tuple[str, str]]:

@@ -50,8 +50,6 @@ def exported() -> dict[str, set[str]]:
     """The labels of every metric that a service exports, by the names of its series."""
     for file in SERVICES.rglob("metrics.py"):
         importlib.import_module(".".join(file.relative_to(SERVICES.parent).with_suffix("").parts))
-    for module in ("services.kit.rpc.observed_rpcs", "services.websocket_server.metrics"):
-        importlib.import_module(module)
     found: dict[str, set[str]] = {}
     for collector, names in REGISTRY._collector_to_names.items():
         labels = set(getattr(collector, "_labelnames", ()))
