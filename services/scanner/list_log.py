@@ -3,10 +3,7 @@
 It follows from the frames alone, as the lists do. The newest changes are held in memory.
 """
 
-import base64
-import binascii
 import itertools
-import json
 import math
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -17,7 +14,7 @@ from tradeul.v1 import scanner_pb2
 from fastcore.list_membership import membership_changes
 from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
-from services.kit.runtime.errors import INVALID_REQUEST
+from services.kit.rpc.page_tokens import decode_page_token, encode_page_token
 from services.scanner.core import ScannerCore
 from services.scanner.list_hub import WATERMARK
 
@@ -187,22 +184,18 @@ def list_log_page(
 
 def page_token(place: Place) -> str:
     """The token that requests the page after `place`; the same in every replica."""
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    return encode_page_token(place)
 
 
 def page_place(token: str) -> Place | None:
     """The last change of the page before; None for the first page. Raises INVALID_REQUEST."""
-    if not token:
-        return None
-    try:
-        place = Place(*json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))))
-        if not all(type(number) is int for number in place):
-            raise ValueError("not numbers")
-        return place
-    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
-        raise INVALID_REQUEST.error(
-            f"expected the next_page_token of an earlier answer, was {token[:50]!r}", field="page_token"
-        ) from error
+    return decode_page_token(token, _place)
+
+
+def _place(*numbers: int) -> Place:
+    if not all(type(number) is int for number in numbers):
+        raise ValueError("not numbers")
+    return Place(*numbers)
 
 
 def _known(value: float) -> float | None:

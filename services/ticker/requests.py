@@ -1,12 +1,10 @@
 """Requests' parameters: each function returns the checked value, or raises the ServiceError to answer with."""
 
-import base64
-import binascii
 import contextlib
-import json
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from services.kit.rpc.page_tokens import decode_page_token, encode_page_token
 from services.kit.runtime.errors import INVALID_DATE, INVALID_LIMIT, INVALID_REQUEST
 from services.market.dates import ONE_DAY, iso_date, midnight
 
@@ -114,25 +112,19 @@ def results_limit(limit: int | None) -> int:
 
 def page_token(mark: PageMark) -> str:
     """The token that requests the page after `mark`."""
-    text = json.dumps([mark.time.isoformat(), mark.list, mark.rank, mark.symbol])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return encode_page_token([mark.time.isoformat(), mark.list, mark.rank, mark.symbol])
 
 
 def page_mark(token: str) -> PageMark | None:
-    """The last result of the page before; None for the first page."""
-    if not token:
-        return None
-    try:
-        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        time, list_name, rank, symbol = json.loads(text)
-        mark = PageMark(datetime.fromisoformat(time), str(list_name), int(rank), str(symbol))
-        if mark.time.tzinfo is None or not 0 <= mark.rank < 1 << 31 or "\0" in mark.list + mark.symbol:
-            raise ValueError("not a mark")
-        return mark
-    except (binascii.Error, ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise INVALID_REQUEST.error(
-            f"expected the next_page_token of an earlier answer, was {token[:50]!r}", field="page_token"
-        ) from error
+    """The last result of the page before; None for the first page. Raises INVALID_REQUEST."""
+    return decode_page_token(token, _page_mark)
+
+
+def _page_mark(time: str, list_name: object, rank: Any, symbol: object) -> PageMark:
+    mark = PageMark(datetime.fromisoformat(time), str(list_name), int(rank), str(symbol))
+    if mark.time.tzinfo is None or not 0 <= mark.rank < 1 << 31 or "\0" in mark.list + mark.symbol:
+        raise ValueError("not a mark")
+    return mark
 
 
 def _time(text: str, field: str, *, is_end: bool = False) -> datetime | None:

@@ -13,7 +13,7 @@ import grpc.aio
 from prometheus_client import Counter, Gauge
 from tradeul.v1 import access_pb2, access_pb2_grpc
 
-from services.kit.rpc.channel import open_channel
+from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.errors import INVALID_KEY, TOO_MANY_STREAMS, ServiceError
 from services.kit.runtime.logging import get_logger
@@ -136,14 +136,22 @@ class KeyStreams:
         backoff = Backoff()
         channel = open_channel(self._access)
         stub = access_pb2_grpc.RevocationServiceStub(channel)
-        try:
-            while True:
-                try:
-                    async for message in stub.WatchRevocations(access_pb2.WatchRevocationsRequest()):
+
+        async def follow() -> str:
+            call = stub.WatchRevocations(access_pb2.WatchRevocationsRequest())
+            try:
+                with Connection[access_pb2.RevokedKeys](call, silence_seconds=None) as connection:
+                    while True:
+                        names = (await connection.read()).names
                         backoff.reset()
-                        self.revoke(message.names)
-                except grpc.aio.AioRpcError as error:
-                    log.info("revocations cannot be followed", service=self._service, reason=error.code().name)
-                await asyncio.sleep(backoff.next())
+                        self.revoke(names)
+            except StreamEnded as ended:
+                return str(ended)
+
+        def ended(reason: str, pause: float) -> None:
+            log.info("revocations cannot be followed", service=self._service, reason=reason, again_in=pause)
+
+        try:
+            await reconnecting(follow, ended, backoff)
         finally:
             await channel.close(None)
