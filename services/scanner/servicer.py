@@ -1,7 +1,6 @@
 """ScannerService: checks requests, answers them from the core, and writes the streams."""
 
 import contextlib
-import difflib
 import math
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final, cast
@@ -22,6 +21,7 @@ from services.kit.runtime.errors import (
     INVALID_REQUEST,
     UNKNOWN_LIST,
 )
+from services.kit.runtime.nearest import nearest_hint, nearest_name
 from services.market.dates import trading_date
 from services.market.symbols import known_form
 from services.scanner.core import SCAN, MarketSource, field_definitions, list_definitions
@@ -224,14 +224,9 @@ def known_list(name: str, names: Collection[str]) -> str:
     """Returns `name` when it is one of the lists; raises UNKNOWN_LIST."""
     if name in names:
         return name
-    # Only as much of it as a name can be: likeness takes time that grows with the square of the length.
-    nearest = difflib.get_close_matches(name[:LONGEST_SHOWN], names, n=1, cutoff=0.0)
-    hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
-    raise UNKNOWN_LIST.error(
-        f"there is no list {name[:LONGEST_SHOWN]!r}{hint}",
-        list=name[:LONGEST_SHOWN],
-        nearest=nearest[0] if nearest else "",
-    )
+    shown = name[:LONGEST_SHOWN]
+    nearest = nearest_name(shown, names)
+    raise UNKNOWN_LIST.error(f"there is no list {shown!r}{nearest_hint(nearest)}", list=shown, nearest=nearest)
 
 
 def rows_limit(limit: int | None, default: int = DEFAULT_ROWS, maximum: int = MAX_ROWS) -> int:

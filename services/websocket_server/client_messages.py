@@ -4,7 +4,6 @@ Requests are checked here. What is sent is JSON as WebSocket frames, ready to be
 made of JSON parts that were encoded before, so that nothing is encoded twice.
 """
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Final, NamedTuple
 
@@ -15,6 +14,7 @@ from services.kit.lists.field_selection import selected_fields
 from services.kit.lists.list_json import ending, text_json
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
+from services.kit.runtime.nearest import nearest_hint, nearest_name
 from services.websocket_server.sources import ScanText, Source, source_of_scan
 
 # --- requests
@@ -114,8 +114,7 @@ def _subject(raw: _Raw, lists: Collection[str]) -> Subject:
     if name is None:
         raise RequestError("list_missing", f"expected a list to {raw.action}, was none")
     if name not in lists:
-        nearest = difflib.get_close_matches(name[:SHOWN], lists, n=1, cutoff=0.0)
-        hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
+        hint = nearest_hint(nearest_name(name[:SHOWN], lists))
         raise RequestError("unknown_list", f"there is no list {name[:SHOWN]!r}{hint}", Subject(name[:SHOWN]))
     return Subject(name)
 

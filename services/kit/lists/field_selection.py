@@ -4,7 +4,6 @@ A row always has its rank and its symbol. Messages are encoded ones, and stay so
 """
 
 import contextlib
-import difflib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from typing import Final
@@ -14,6 +13,7 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from fastcore.row_fields import select_list_delta, select_ranked_list, select_row
 from services.kit.rpc.envelope import LIST
 from services.kit.runtime.errors import INVALID_FIELDS
+from services.kit.runtime.nearest import nearest_hint, nearest_name
 
 NAMES: Final = {field.name: field.number for field in TickerRow.DESCRIPTOR.fields}
 ALWAYS: Final = ("rank", "symbol")
@@ -70,10 +70,9 @@ def selected_fields(text: str) -> FieldSelection | None:
     for name in names:
         if name not in NAMES:
             shown = name[:_SHOWN]
-            nearest = difflib.get_close_matches(shown, NAMES, n=1, cutoff=0.0) if shown else []
-            hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
+            nearest = nearest_name(shown, NAMES) if shown else ""
             raise INVALID_FIELDS.error(
-                f"fields: there is no field {shown!r}{hint}", name=shown, nearest=nearest[0] if nearest else ""
+                f"fields: there is no field {shown!r}{nearest_hint(nearest)}", name=shown, nearest=nearest
             )
     return FieldSelection(names)
 

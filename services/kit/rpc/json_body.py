@@ -3,7 +3,6 @@
 The gateway's own transcoder drops fields that it does not know, and describes values in protobuf's terms.
 """
 
-import difflib
 import json
 from typing import Any, Final, TypeVar
 
@@ -14,6 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from services.kit.runtime.errors import INVALID_REQUEST
+from services.kit.runtime.nearest import nearest_hint, nearest_name
 
 M = TypeVar("M", bound=Message)
 
@@ -70,11 +70,8 @@ def _field(name: str, message: Message) -> Any:
     if field is not None:
         return field
     shown = name[:_SHOWN]
-    nearest = difflib.get_close_matches(shown, fields, n=1, cutoff=0.0) if shown else []
-    hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
-    raise INVALID_REQUEST.error(
-        f"the body has no field {shown!r}{hint}", field=shown, nearest=nearest[0] if nearest else ""
-    )
+    nearest = nearest_name(shown, fields) if shown else ""
+    raise INVALID_REQUEST.error(f"the body has no field {shown!r}{nearest_hint(nearest)}", field=shown, nearest=nearest)
 
 
 def _shown(value: object) -> str:
