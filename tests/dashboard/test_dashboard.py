@@ -93,6 +93,23 @@ async def test_all_is_done_by_keys(mesh: Mesh, browser: Looked) -> None:
     await page.keyboard.type("preset momentum")
     await page.keyboard.press("Enter")
     await expect(page.locator(".dv-tab").filter(has_text="Momentum up")).to_be_visible()
+    # One dialog after another, without a pause: the end of the one does not close the other.
+    await page.keyboard.press("Control+k")
+    await page.keyboard.type("layouts")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog")).to_have_accessible_name("Layouts")
+    for key, name in (
+        ("Control+k", "Commands"),
+        ("/", "Find a symbol"),
+        ("?", "Keyboard shortcuts"),
+        ("Alt+l", "Layouts"),
+    ) * 3:
+        await page.keyboard.press("Escape")
+        await page.keyboard.press(key)
+        await page.evaluate("() => new Promise(setTimeout)")
+        await expect(page.get_by_role("dialog")).to_have_accessible_name(name)
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
     # Panels: another one, larger, and closed.
     count = await page.locator(".dv-tab").count()
     await page.keyboard.press("Alt+h")
