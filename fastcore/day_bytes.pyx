@@ -75,6 +75,9 @@ cdef int read_day(Cursor* cursor, SymbolDay* row, int64_t codes) except -1:
     read_block(cursor, &plain, sizeof(SymbolDay))
     if not (0 <= plain.updated_session <= CLOSED and -1 <= plain.halted <= 1):
         raise ValueError("state: expected a session of 0 to 4 and halted of -1 to 1")
+    # A row shows the session of its last update.
+    if plain.updated_at >= 0 and plain.updated_session == 0:
+        raise ValueError("state: expected the session of the last update, was none")
     if not (
         0 <= plain.halt_reason < codes and is_time_or_none(plain.halted_at) and is_time_or_none(plain.resumes_at)
         and is_time_or_none(plain.trade_time)

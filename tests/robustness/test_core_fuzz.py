@@ -1,12 +1,13 @@
 """Bytes that are no frames, or frames full of nonsense: a ValueError at most, never a crash."""
 
 import random
+import struct
 from array import array
 from collections.abc import Callable
 from functools import partial
 
 import pytest
-from tradeul.v1 import frame_pb2
+from tradeul.v1 import frame_pb2, ticker_row_pb2
 
 from fastcore.admission import Admission
 from fastcore.filters import compile_filter, compile_order
@@ -15,7 +16,7 @@ from fastcore.market_state import MarketState
 from fastcore.trade_rules import read_rules
 from services.kit.lists.definitions import load_lists
 from tests.support.market_stream import EPOCH, MarketStream
-from tests.support.mutations import mutated, structured
+from tests.support.mutations import DOUBLES, INTEGERS, mutated, structured
 
 Apply = Callable[[bytes], object]
 
@@ -109,6 +110,36 @@ def test_mutated_whole_states_are_refused_or_usable(seed: int) -> None:
                 refuses_or_takes(copy.apply, frame)
             copy.hash()
             copy.to_bytes()
+            show(copy.state if isinstance(copy, Market) else copy)
+
+
+def show(rows: MarketState) -> None:
+    """Every value can be shown."""
+    rows.refresh()
+    for i, symbol in enumerate(rows.symbols):
+        rows.row(symbol)
+        ticker_row_pb2.TickerRow.FromString(rows.encode_row(i))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_state_with_any_byte_or_word_changed_is_refused_or_can_be_shown(seed: int) -> None:
+    state = MarketState()
+    for frame in MarketStream(seed, length=120, symbols=2).frames(8):
+        state.apply(frame)
+    whole = state.to_bytes()
+    changes = [(at, bytes((value,))) for at in range(len(whole)) for value in (0, 0x7F, 0xFF) if whole[at] != value]
+    # Any word: values lie at multiples of 4 from the end of the texts, which end anywhere.
+    words = [struct.pack("<d", value) for value in DOUBLES] + [struct.pack("<Q", value) for value in INTEGERS]
+    changes += [(at, random.Random(at).choice(words)) for at in range(len(whole) - 8)]
+    taken = 0
+    for at, value in changes:
+        try:
+            copy = MarketState.from_bytes(whole[:at] + value + whole[at + len(value) :])
+        except ValueError:
+            continue
+        show(copy)
+        taken += 1
+    assert 0 < taken < len(changes)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -322,6 +322,33 @@ async def test_bytes_that_are_not_what_was_written_end_the_numbering(home: Path)
     assert found is not None and (found.market, found.position) == (None, middle.position)
 
 
+@pytest.mark.parametrize("kind", ["state", "frames", "baselines"])
+async def test_whole_records_of_nonsense_end_no_recovery(home: Path, kind: files.Kind) -> None:
+    """The checksum is right, the message is none: what is found lies before it."""
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(30):
+        rig.step()
+    rig.journal.close()
+    known = moment_of(found_in(home))
+    file = rig.directory.files(kind)[-1]
+    path = home / file.name
+    whole = path.read_bytes()
+    head = next(files.read_records(memoryview(whole)))
+    rng = random.Random(kind)
+    for _ in range(300):
+        nonsense = rng.randbytes(rng.randrange(1, 30))
+        # In place of the first record, after it, and after all.
+        before = rng.choice((b"", whole[: 8 + len(head)], whole))
+        with path.open("wb", buffering=0) as target:
+            target.write(before)
+            files.write_record(target.fileno(), [nonsense])
+        found = found_in(home)
+        assert found is None or found.position <= known.position
+    path.write_bytes(whole)
+    assert moment_of(found_in(home)) == known
+
+
 async def test_after_the_machine_or_with_other_lists_the_rows_go_on(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from google.protobuf.message import DecodeError
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, read_varint
+from services.kit.rpc.wire import fields, message_of, read_varint
 
 # Waiting batches: up to so many bytes, of which the oldest make room.
 MAX_WAITING_BYTES: Final = 1 << 20
@@ -42,7 +41,7 @@ class MarketBatch(NamedTuple):
         columns: Columns = []
         for number, _, start, end in fields(batch):
             if number == _POSITION:
-                position = _read_position(batch[start:end])
+                position = Position.of(message_of(stream_pb2.StreamPosition, batch[start:end]))
             elif number == _FIRST_ID:
                 first_id, _ = read_varint(batch, start)
             elif number == _NEW_SYMBOLS:
@@ -60,17 +59,10 @@ def position_of(batch: memoryview) -> Position | None:
     try:
         for number, _, start, end in fields(batch):
             if number == _POSITION:
-                return _read_position(batch[start:end])
+                return Position.of(message_of(stream_pb2.StreamPosition, batch[start:end]))
     except ValueError:
         pass
     return None
-
-
-def _read_position(encoded: memoryview) -> Position:
-    try:
-        return Position.of(stream_pb2.StreamPosition.FromString(bytes(encoded)))
-    except DecodeError as error:
-        raise ValueError(f"position: {error}") from error
 
 
 class WaitingBatches:

@@ -20,7 +20,7 @@ from services.data_ingest.journal.files import (
 from services.kit.lists.definitions import ListSpec
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, only_field
+from services.kit.rpc.wire import fields, message_of, only_field
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay
@@ -184,7 +184,7 @@ class _Reader:
                 self._apply_baselines_before(read_frame(entry[start:end]).position.sequence)
                 self._apply_frame(bytes(entry[first:end]))
             elif number == _ENTRY["feed"]:
-                self._feed = Position.of(journal_pb2.JournalEntry.FromString(bytes(entry[first:end])).feed)
+                self._feed = Position.of(message_of(journal_pb2.JournalEntry, entry[first:end]).feed)
             elif number == _ENTRY["trade_identities"]:
                 self._identities.append(bytes(entry[start:end]))
 
@@ -194,7 +194,7 @@ class _Reader:
             raise Damaged(f"expected frame {self._epoch}/{self._sequence + 1}, was {frame.position}")
         self._apply(frame.encoded)
         if frame.kind == _TRADING_DAY:
-            self._day = TradingDay.of_frame(frame_pb2.TradingDay.FromString(bytes(frame.body)))
+            self._day = TradingDay.of_frame(message_of(frame_pb2.TradingDay, frame.body))
         self._sequence = frame.position.sequence
         self._messages.append(message)
 
@@ -204,7 +204,7 @@ def _read_state(path: Path) -> journal_pb2.JournalState:
     record = next(read_records(memoryview(data)), None)
     if record is None:
         raise ValueError("expected a complete record, was less")
-    state = journal_pb2.JournalState.FromString(bytes(record))
+    state = message_of(journal_pb2.JournalState, record)
     if state.head.version != VERSION:
         raise ValueError(f"expected version {VERSION}, was {state.head.version}")
     return state
@@ -215,7 +215,7 @@ def _records(path: Path) -> Iterator[memoryview]:
     records = read_records(memoryview(path.read_bytes()))
     if (first := next(records, None)) is None:
         return
-    version = journal_pb2.JournalHead.FromString(bytes(first)).version
+    version = message_of(journal_pb2.JournalHead, first).version
     if version != VERSION:
         raise ValueError(f"{path.name}: expected version {VERSION}, was {version}")
     yield from records

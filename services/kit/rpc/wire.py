@@ -5,9 +5,12 @@ and how to put encoded bytes into a wrapper of their own.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
+_Message = TypeVar("_Message", bound=Message)
 
 LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
@@ -54,6 +57,14 @@ def timestamp(ns: int) -> Timestamp:
     time = Timestamp()
     time.FromNanoseconds(ns)
     return time
+
+
+def message_of(kind: type[_Message], data: bytes | memoryview) -> _Message:
+    """The message that `data` encodes; raises ValueError where protobuf raises its DecodeError, which is none."""
+    try:
+        return kind.FromString(bytes(data))
+    except DecodeError as error:
+        raise ValueError(f"expected a {kind.DESCRIPTOR.name}: {error}") from error
 
 
 def fields(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
