@@ -26,6 +26,16 @@ DATABASE_ERRORS: Final = (
 )
 
 
+# A server that is away, begins, ends or has no connection to spare: it may soon be there.
+_NOT_YET: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InternalClientError,
+)
+
+
 @contextlib.contextmanager
 def store_unavailable(
     errors: tuple[type[Exception], ...] = DATABASE_ERRORS, failures: Counter | None = None
@@ -48,14 +58,17 @@ async def open_pool(url: str, *, max_size: int = 4, wait_seconds: float = 10.0) 
     if not url:
         raise StartError("expected TRADEUL_DATABASE_URL to be set, was empty")
     deadline = monotonic() + wait_seconds
+    logged = ""
     while True:
         try:
             return await asyncpg.create_pool(url, min_size=1, max_size=max_size, command_timeout=60)
-        except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
+        except _NOT_YET as error:
             if monotonic() >= deadline:
                 raise StartError(f"no database at {without_passwords(url)}: {reason_of(error)}") from error
-            log.warning("database not there yet", url=without_passwords(url), error=reason_of(error))
-        except asyncpg.PostgresError as error:
+            if (reason := reason_of(error)) != logged:
+                log.warning("database not there yet", url=without_passwords(url), error=reason)
+                logged = reason
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StartError(f"database at {without_passwords(url)} refuses: {reason_of(error)}") from error
         await asyncio.sleep(RETRY_SECONDS)
 

@@ -39,12 +39,12 @@ async def migrate(url: str, up_to: str | None = None) -> list[str]:
     files = sorted([*folder.glob("*.sql"), *folder.glob("*.py")], key=lambda file: file.stem)
     try:
         connection = await asyncpg.connect(url, timeout=10)
+        try:
+            return await _apply_pending(connection, [file for file in files if up_to is None or file.stem <= up_to])
+        finally:
+            await connection.close()
     except DATABASE_ERRORS as error:
         raise StartError(f"database at {without_passwords(url)}: {reason_of(error)}") from error
-    try:
-        return await _apply_pending(connection, [file for file in files if up_to is None or file.stem <= up_to])
-    finally:
-        await connection.close()
 
 
 async def _apply_pending(connection: asyncpg.Connection, files: list[Path]) -> list[str]:
