@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from services.simulator.calendar import TradingCalendar, TradingDay
-from services.simulator.hashing import F4, F8, generator, key
-from services.simulator.shapes import Shapes
+from services.simulator.hashing import F4, F8, I8, generator, key
+from services.simulator.shapes import ONE_BY_ONE, SIZE_LEVELS, SIZE_ROWS, Shapes
 from services.simulator.stories import QUIET, Stories, Story, StoryShape, shape
 from services.simulator.symbols import ADRC, CS, KNOWN, Universe
 from services.simulator.tuning import (
@@ -136,12 +136,11 @@ class Plans:
             trades = universe.trades * np.exp(0.22 * normal[2] - 0.024) * self._factor
             if day.is_early:
                 trades *= 0.6
-            mean_size = self.shapes.sizes.mean_size[universe.size_row]
             usual = trades[at]
-            wanted = np.maximum(stories.volumes / mean_size[at], 5.0 * usual)
+            wanted = np.maximum(self._trades_for(at, stories.volumes), 5.0 * usual)
             trades[at] = np.maximum(np.minimum(wanted, MAX_STORY_TRADES), 1.5 * usual)
             late = np.setdiff1d(following.symbols[following.after_hours], at)
-            wanted = np.maximum(1.4 * trades[late], 400_000.0 / mean_size[late])
+            wanted = np.maximum(1.4 * trades[late], self._trades_for(late, 400_000.0))
             trades[late] = np.maximum(np.minimum(wanted, MAX_STORY_TRADES), trades[late])
         self._split(index, self._log - np.log(self._factor))
         before, opening = self._close, self._log + gap
@@ -158,6 +157,12 @@ class Plans:
             stories,
             following,
         )
+
+    def _trades_for(self, symbols: I8, volume: F8 | float) -> F8:
+        """How many trades make a volume; 0 for shares that trade one by one: no news turns over that many of them."""
+        row = self.universe.size_row[symbols]
+        level = row // SIZE_ROWS
+        return np.where(level == SIZE_LEVELS.index(ONE_BY_ONE), 0.0, volume / self.shapes.sizes.mean_size[row])
 
     def factors(self, index: int) -> F8:
         """Returns the number of shares of a trading day that are one share of the first day."""

@@ -5,7 +5,7 @@ read by index, and nothing has to be replayed to know it.
 """
 
 import functools
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,31 @@ SIZE_ROWS: Final = 16
 SIZE_PERIOD: Final = 1024
 ODD_LOT: Final = 100
 
-# Of each level: the mean number of round lots, and the part of odd lots.
-SIZE_LEVELS: Final = ((2.0, 0.6), (4.5, 0.5), (9.0, 0.35), (20.0, 0.2), (40.0, 0.1))
+
+class SizeLevel(NamedTuple):
+    """How shares dearer than `above` USD trade: the mean number of round lots, the part of odd lots, a lot's shares."""
+
+    above: float
+    lots: float
+    odd_share: float
+    round_lot: int = ODD_LOT
+
+
+ONE_BY_ONE: Final = SizeLevel(10_000.0, 1.6, 0.0, round_lot=1)
+SIZE_LEVELS: Final = (
+    SizeLevel(150.0, 2.0, 0.6),
+    SizeLevel(20.0, 4.5, 0.5),
+    SizeLevel(5.0, 9.0, 0.35),
+    SizeLevel(1.5, 20.0, 0.2),
+    SizeLevel(0.0, 40.0, 0.1),
+    ONE_BY_ONE,
+)
+
+
+def size_levels(price: F8) -> I8:
+    """Returns the index in SIZE_LEVELS of each price, USD."""
+    dearest_first = sorted(range(len(SIZE_LEVELS)), key=lambda level: -SIZE_LEVELS[level].above)
+    return np.select([price > SIZE_LEVELS[level].above for level in dearest_first], dearest_first)
 
 
 def minute_weights(close: int, end: int) -> F8:
@@ -102,17 +125,18 @@ class SizeShapes:
 
     def __init__(self, seed: int) -> None:
         rng = generator(seed, 102)
-        rows = []
-        for lots, odd_share in SIZE_LEVELS:
+        rows, lots = [], []
+        for level in SIZE_LEVELS:
             shape = (SIZE_ROWS, SIZE_PERIOD)
-            sizes = 100.0 * np.clip(np.rint(rng.lognormal(np.log(lots) - 0.5, 1.0, shape)), 1, 400)
+            sizes = level.round_lot * np.clip(np.rint(rng.lognormal(np.log(level.lots) - 0.5, 1.0, shape)), 1, 400)
             odd = rng.integers(1, ODD_LOT, shape)
-            rows.append(np.where(rng.random(shape) < odd_share, odd, sizes).astype(np.int64))
+            rows.append(np.where(rng.random(shape) < level.odd_share, odd, sizes).astype(np.int64))
+            lots.append(np.full((SIZE_ROWS, 1), level.round_lot))
         sizes_of = np.concatenate(rows)
         volume = np.zeros((len(sizes_of), self.WIDTH), dtype=np.int64)
         eligible = np.zeros_like(volume)
         np.cumsum(sizes_of, axis=1, out=volume[:, 1:])
-        np.cumsum(sizes_of >= ODD_LOT, axis=1, out=eligible[:, 1:])
+        np.cumsum(sizes_of >= np.concatenate(lots), axis=1, out=eligible[:, 1:])
         self.volume: I8 = volume.ravel()
         self.eligible: I8 = eligible.ravel()
         self.volume_total: I8 = volume[:, -1].copy()

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from services.simulator.hashing import F8, I8, generator
-from services.simulator.shapes import SIZE_LEVELS, SIZE_ROWS
+from services.simulator.shapes import SIZE_ROWS, size_levels
 from services.simulator.tuning import FULL_UNIVERSE, TRADES_PER_DAY, ZIPF_EXPONENT, ZIPF_SHIFT
 
 TYPES: Final = ("CS", "ETF", "ADRC", "PFD", "WARRANT", "UNIT")
@@ -177,10 +177,8 @@ class Universe:
         weights = (ranks + ZIPF_SHIFT) ** -ZIPF_EXPONENT
         self.trades: F8 = TRADES_PER_DAY * weights[:count] / weights[:FULL_UNIVERSE].sum()
         if (at := self.index.get("BRK.A")) is not None:
-            self.trades[at] = 900.0
-        level = np.searchsorted([1.5, 5.0, 20.0, 150.0], price)
-        level = len(SIZE_LEVELS) - 1 - level
-        self.size_row: I8 = (level * SIZE_ROWS + rng.integers(0, SIZE_ROWS, count)).astype(np.int64)
+            self.trades[at] = 300.0
+        self.size_row: I8 = (size_levels(price) * SIZE_ROWS + rng.integers(0, SIZE_ROWS, count)).astype(np.int64)
         self.by_ticker: I8 = np.array(sorted(range(count), key=self.tickers.__getitem__), dtype=np.int64)
         self._name_key = rng.integers(0, 1 << 30, count)
 

@@ -223,6 +223,22 @@ def test_an_ordinary_symbol_trades_as_usual_and_news_many_times_that() -> None:
     assert gaps.max() <= 81.0
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_dearest_share_turns_over_no_more_dollars_than_the_most_active(seed: int) -> None:
+    market = market_at(9, 25, symbols=2000, seed=seed)
+    index = market.plans.universe.index
+    for back in range(1, 11):
+        plan = market.plans.get(market.plans.current.day.number - back)
+        assert plan is not None
+        daily = daily_bars(market.plans, plan)
+        dollars = daily.volume * daily.close
+        shares = daily.volume[index["BRK.A"]]
+        assert 100 < shares < 10_000
+        assert dollars[index["BRK.A"]] < dollars[index["SPY"]] / 2
+        # Its own share of all is that of one name among thousands.
+        assert dollars.max() < dollars.sum() / 8
+
+
 def test_nothing_trades_during_a_halt() -> None:
     market = market_at(9, 25, symbols=3_000)
     day = MarketDay(market.plans, market.plans.current)
