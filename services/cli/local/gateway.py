@@ -14,7 +14,7 @@ from typing import Any, Final
 from services.cli.local.certificates import certificate_resource, mesh_resources
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
-from services.cli.local.rest_routes import method_routes, rest_filter
+from services.cli.local.rest_routes import method_routes, query_replies, rest_filter
 from services.cli.local.site import site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
 from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
@@ -100,6 +100,7 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
         "REST_FILTER": json.dumps(rest_filter()),
         "METHOD_ROUTES": _as_list(method_routes()),
+        "QUERY_REPLIES": _as_list(query_replies()),
         "SITE_ROUTES": _as_list(site_routes(settings, place)),
         "JWT_PROVIDER": json.dumps(token_provider(jwt)),
         "JWKS_CLUSTER": _as_list([jwks_cluster(jwt, jwks_socket(settings))]),
@@ -138,7 +139,7 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
         lines = str(values[match["name"]]).splitlines()
         return "\n".join(match["indent"] + line.replace("$", "$$") for line in lines)
 
-    names = "METHOD_ROUTES|SITE_ROUTES|JWKS_CLUSTER"
+    names = "METHOD_ROUTES|QUERY_REPLIES|SITE_ROUTES|JWKS_CLUSTER"
     return re.sub(rf"^(?P<indent> *)- \$\{{(?P<name>{names})\}}$", indented, template, flags=re.MULTILINE)
 
 

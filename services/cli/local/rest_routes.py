@@ -27,25 +27,21 @@ def method_routes() -> list[dict[str, Any]]:
     """
     routes = []
     for path, methods in methods_by_path().items():
-        pattern = re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path))
-        # A HEAD becomes a GET (gateway/rest.lua), unless that would be a stream.
-        head = ("HEAD",) if "GET" in methods else ()
-        allow = ", ".join((*methods, *head, "OPTIONS"))
+        pattern, allowed = _regex(path), _allowed(methods)
         # A preflight is answered by the CORS filter.
         preflight = {"name": "access-control-request-method", "present_match": True, "invert_match": True}
         options = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, preflight]
-        known = {"safe_regex": {"regex": "|".join((*methods, *head, "OPTIONS"))}}
+        known = {"safe_regex": {"regex": "|".join(allowed)}}
         others = [{"name": ":method", "string_match": known, "invert_match": True}]
         answers = [(204, options), (405, others)]
-        added = [_header("allow", allow), _header("access-control-allow-origin", "*")]
-        if head and path.endswith(":watch"):
+        if "HEAD" in allowed and path.endswith(":watch"):
             answers.append((200, [{"name": ":method", "string_match": {"exact": "HEAD"}}]))
         for status, headers in answers:
             routes.append(
                 {
                     "match": {"safe_regex": {"regex": pattern}, "headers": headers},
                     "direct_response": {"status": status},
-                    "response_headers_to_add": added,
+                    "response_headers_to_add": _added(", ".join(allowed)),
                     "typed_per_filter_config": {
                         TRANSCODER: {
                             "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
@@ -55,6 +51,32 @@ def method_routes() -> list[dict[str, Any]]:
                 }
             )
     return routes
+
+
+def query_replies() -> list[dict[str, Any]]:
+    """Mappers of Envoy's own replies that make a 405 with Allow of its 400 for a QUERY without a content type."""
+    details = {
+        "name": "envoy.access_loggers.extension_filters.cel",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            "expression": "response.code_details == 'query_missing_content_type'",
+        },
+    }
+    error = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "METHOD_NOT_ALLOWED", "domain": "tradeul"}
+    content = {"code": 12, "message": "QUERY is not a method of %REQ(:PATH)%", "details": [error]}
+    replies = []
+    for path, methods in methods_by_path().items():
+        header = {"name": ":path", "string_match": {"safe_regex": {"regex": _regex(path) + "([?].*)?"}}}
+        filters = [{"header_filter": {"header": header}}, {"extension_filter": details}]
+        replies.append(
+            {
+                "filter": {"and_filter": {"filters": filters}},
+                "status_code": 405,
+                "headers_to_add": _added(", ".join(_allowed(methods))),
+                "body_format_override": {"json_format": content},
+            }
+        )
+    return replies
 
 
 def rest_filter() -> str:
@@ -69,6 +91,15 @@ def rest_filter() -> str:
     lists = _table({spec.name: True for spec in load_lists()})
     code = REST_FILTER.path().read_text(encoding="utf-8")
     return "\n".join(("local routes = {", *routes, "}", f"local lists = {lists}", code))
+
+
+def _allowed(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """What a path's Allow names; a HEAD becomes a GET (gateway/rest.lua), unless that would be a stream."""
+    return (*methods, *(("HEAD",) if "GET" in methods else ()), "OPTIONS")
+
+
+def _regex(path: str) -> str:
+    return re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path))
 
 
 def _paths() -> dict[str, Any]:
@@ -103,6 +134,10 @@ def _table(values: dict[str, Any]) -> str:
 def _lua(text: str) -> str:
     """A text of printable ASCII as a Lua literal, which JSON's are."""
     return json.dumps(text)
+
+
+def _added(allow: str) -> list[dict[str, Any]]:
+    return [_header("allow", allow), _header("access-control-allow-origin", "*")]
 
 
 def _header(name: str, value: str) -> dict[str, Any]:
