@@ -1,7 +1,7 @@
 -- What Envoy lacks for REST. Requests: a path that is not UTF-8, and a query with a parameter that the route does not have or
 -- that no parameter of its type can be, get 400 with a message for people; a HEAD is answered as a GET. Responses: a HEAD's has
 -- no body, one whose ETag the client has already is 304, none shows gRPC's own headers, and streams are as EventSource needs them.
--- `routes` and `lists` stand above this text (services/cli/local/rest_routes.py).
+-- `routes` stands above this text (services/cli/local/rest_routes.py).
 
 local NAMESPACE = "tradeul.http"
 local SHOWN = 80
@@ -66,6 +66,7 @@ end
 local KINDS = {
   whole = { "a whole number of 0 to 4294967295", is_whole },
   number = { "a number", function(value) return value:find("^[%d.eE+-]+$") and tonumber(value) end },
+  given = { "a value", function(value) return value ~= "" end },
   boolean = { "true or false", function(value) return value == "true" or value == "false" end },
 }
 
@@ -128,14 +129,10 @@ function envoy_on_request(handle)
   local metadata = handle:streamInfo():dynamicMetadata()
   local watch = path:find(":watch/?$")
   if is_head then
-    local list = watch and path:match("/lists/([^/:]+):watch/?$")
-    if list and not lists[decoded(list)] then
-      handle:respond({ [":status"] = "404" }, "")
-      return
-    end
     metadata:set(NAMESPACE, watch and "watch" or "head", true)
-    -- A stream would not end; its HEAD has a route.
-    if not watch then headers:replace(":method", "GET") end
+    headers:replace(":method", "GET")
+    -- The service checks the request, and ends the stream before its first message.
+    if watch then headers:replace("x-tradeul-head", "1") end
   end
   if watch and method == "GET" then
     local accepts = (headers:get("accept") or ""):find("text/event-stream", 1, true)
@@ -187,7 +184,7 @@ function envoy_on_response(handle)
     headers:remove("content-length")
     headers:remove("content-type")
   end
-  if same or request.head then
+  if same or request.head or request.watch then
     for chunk in handle:bodyChunks() do chunk:setBytes("") end
   end
 end

@@ -20,7 +20,7 @@ from tradeul.v1 import rights_pb2
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilterParameters
 from services.kit.runtime.packaged import OPENAPI_EXTRAS
-from tools.openapi_schemas import Schemas, Source, described, summary_of
+from tools.openapi_schemas import Schemas, Source, described, nullable, summary_of
 
 Json = dict[str, Any]
 FieldProto = descriptor_pb2.FieldDescriptorProto
@@ -52,7 +52,7 @@ def document(descriptors: descriptor_pb2.FileDescriptorSet, extras_file: Path | 
     """
     extras = tomllib.loads((extras_file or OPENAPI_EXTRAS.path()).read_text(encoding="utf-8"))
     source = Source(descriptors)
-    made = _Document(source, _field_extras(source, extras["fields"]), extras["json_of"])
+    made = _Document(source, _field_extras(source, extras["fields"]), extras["json_of"], extras["bodies"])
     for file in descriptors.file:
         for service in file.service:
             made.add_service(f".{file.package}.{service.name}", service)
@@ -91,13 +91,20 @@ def _field_extras(source: Source, extras: Mapping[str, Json]) -> dict[tuple[str,
 class _Document:
     """Paths, tags and schemas as services are added."""
 
-    def __init__(self, source: Source, extras: Mapping[tuple[str, str], Json], json_of: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        extras: Mapping[tuple[str, str], Json],
+        json_of: Mapping[str, str],
+        bodies: Mapping[str, Json],
+    ) -> None:
         self.paths: dict[str, Json] = {}
         self.tags: list[Json] = []
         self.schemas = Schemas(source)
         self._source = source
         self._extras = extras
         self._json_of = json_of
+        self._bodies = bodies
 
     def add_service(self, name: str, service: descriptor_pb2.ServiceDescriptorProto) -> None:
         """The routes of a service; nothing when it has none."""
@@ -168,14 +175,18 @@ class _Document:
         return described(parameter, self._source.comment(f"{message}.{field.name}"))
 
     def _body(self, message: str, fields: Sequence[FieldProto]) -> Json:
+        extras = dict(self._bodies.get(message.rpartition(".")[2], {}))
+        takes_null = extras.pop("null", True)
         properties: dict[str, Json] = {}
         required = []
         for field in fields:
             schema, is_required, _ = self._input(message, field)
-            properties[field.name] = described(schema, self._source.comment(f"{message}.{field.name}"))
             if is_required:
                 required.append(field.name)
-        body: Json = {"type": "object", "properties": properties}
+            elif takes_null:
+                schema = nullable(schema)
+            properties[field.name] = described(schema, self._source.comment(f"{message}.{field.name}"))
+        body: Json = {"type": "object", "properties": properties, **extras, "additionalProperties": False}
         return {**body, "required": required} if required else body
 
     def _input(self, message: str, field: FieldProto) -> tuple[Json, bool, Any]:

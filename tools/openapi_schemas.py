@@ -53,6 +53,13 @@ def described(schema: Json, comment: str) -> Json:
     return {**schema, "description": comment} if comment else schema
 
 
+def nullable(schema: Json) -> Json:
+    """`schema`, or null."""
+    if "type" in schema:
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
 def summary_of(comment: str) -> str:
     """The first sentence, without its full stop."""
     first = " ".join(comment.split("\n\n")[0].split())
@@ -134,15 +141,20 @@ class Schemas:
         return {"$ref": _REFERENCE.format(model=short)}
 
     def add_model(self, model: type[BaseModel]) -> Json:
-        """Returns a reference to the schema of the contents of a google.protobuf.Struct."""
-        self._made[model.__name__] = model.model_json_schema(ref_template=_REFERENCE)
+        """Returns a reference to the schema of the contents of a google.protobuf.Struct, in which null means absent."""
+        schema = model.model_json_schema(ref_template=_REFERENCE)
+        schema["properties"] = {
+            name: each if {"type": "null"} in each.get("anyOf", ()) else nullable(each)
+            for name, each in schema["properties"].items()
+        }
+        self._made[model.__name__] = schema
         return {"$ref": _REFERENCE.format(model=model.__name__)}
 
     def add_field_names(self) -> Json:
         """Returns the schema of an array of names of a row's fields."""
         values = [field.name for field in self._source.messages[_ROW].field]
         self._made["FieldName"] = {"type": "string", "enum": values, "description": "The name of a field of TickerRow."}
-        return {"type": "array", "items": {"$ref": _REFERENCE.format(model="FieldName")}}
+        return {"type": "array", "minItems": 1, "items": {"$ref": _REFERENCE.format(model="FieldName")}}
 
     def of_field(self, field: FieldProto) -> Json:
         """Returns the JSON schema of a field, without its comment."""

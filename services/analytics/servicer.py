@@ -1,6 +1,5 @@
 """AnalyticsService: checks requests, answers them from the core, and writes the streams."""
 
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from tradeul.v1 import analytics_pb2
 from services.analytics import metrics
 from services.analytics.core import SLOT, SLOTS, AnalyticsCore
 from services.analytics.metrics_broadcast import MetricsBroadcast, intraday, rvol
-from services.kit.rpc.subscribing import first_request, serve
+from services.kit.rpc.subscribing import first_request, serve, write_all
 from services.kit.runtime.errors import INVALID_REQUEST
 
 MAX_SYMBOLS: Final = 500
@@ -47,12 +46,10 @@ class AnalyticsServicer:
             answer.position.CopyFrom(self._core.position.message())
         return answer
 
-    async def WatchMetrics(self, request: analytics_pb2.WatchMetricsRequest, _: Context) -> AsyncGenerator[bytes, None]:
+    async def WatchMetrics(self, request: analytics_pb2.WatchMetricsRequest, context: Context) -> None:
         stream = self._stream(request)
         with metrics.WATCHERS.track_inprogress():
-            async with contextlib.aclosing(stream):
-                async for message in stream:
-                    yield message
+            await write_all(stream, context)
 
     async def SubscribeMetrics(self, incoming: AsyncIterator[Request], context: Context) -> None:
         """Writes until the client cancels; a client that stops sending continues reading."""

@@ -1,13 +1,12 @@
 """MarketSessionService: protos to and from the calendar."""
 
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc.aio
 from tradeul.v1 import market_session_pb2
 
-from services.kit.rpc.subscribing import first_request, serve
+from services.kit.rpc.subscribing import first_request, serve, write_all
 from services.kit.runtime.errors import CLOCK_UNKNOWN, INVALID_REQUEST
 from services.market.calendar import Calendar
 from services.market.dates import parse_date
@@ -35,11 +34,9 @@ class MarketSessionServicer:
             raise CLOCK_UNKNOWN.error(CLOCK_MESSAGE)
         return core.current_session(self._calendar().session_at(now_ns), now_ns)
 
-    async def WatchSession(self, _: market_session_pb2.WatchSessionRequest, __: Context) -> AsyncGenerator[bytes, None]:
+    async def WatchSession(self, _: market_session_pb2.WatchSessionRequest, context: Context) -> None:
         with metrics.WATCHERS.track_inprogress():
-            async with contextlib.aclosing(self._broadcast.stream()) as stream:
-                async for message in stream:
-                    yield message
+            await write_all(self._broadcast.stream(), context)
 
     async def SubscribeSession(
         self, requests: AsyncIterator[market_session_pb2.SubscribeSessionRequest], context: Context

@@ -58,7 +58,8 @@ def new_filter(request: filters_pb2.CreateFilterRequest) -> FilterValues:
 
 def update_request(request: filters_pb2.UpdateFilterFromJsonRequest) -> filters_pb2.UpdateFilterRequest:
     """The request of a path's name and a body, which may repeat the name; raises INVALID_REQUEST."""
-    update = read_json(request.body, filters_pb2.UpdateFilterRequest())
+    # In a change, null might as well mean "back to the default".
+    update = read_json(request.body, filters_pb2.UpdateFilterRequest(), takes_null=False)
     if update.name and update.name != request.name:
         raise INVALID_REQUEST.error(
             f"expected the name {request.name[:80]!r} of the path, was {update.name[:80]!r}", field="name"

@@ -13,8 +13,8 @@ MAX_BARS: Final = 10_000
 DEFAULT_BARS: Final = 1_000
 DEFAULT_RESULTS: Final = 100
 MAX_RESULTS: Final = 1000
-_FIRST_YEAR: Final = 1900
-_LAST_YEAR: Final = 2200
+FIRST_YEAR: Final = 1900
+LAST_YEAR: Final = 2199
 
 
 class Interval(NamedTuple):
@@ -96,7 +96,7 @@ def date_of(text: str) -> date | None:
     """A New York date; None by default."""
     if not text:
         return None
-    if (day := iso_date(text)) is None or not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+    if (day := iso_date(text)) is None or not FIRST_YEAR <= day.year <= LAST_YEAR:
         raise INVALID_DATE.error(f"expected a date like 2026-11-23, was {text[:50]!r}", field="date")
     return day
 
@@ -131,12 +131,12 @@ def _time(text: str, field: str, *, is_end: bool = False) -> datetime | None:
     if not text:
         return None
     if (day := iso_date(text)) is not None:
-        if _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        if FIRST_YEAR <= day.year <= LAST_YEAR:
             return midnight(day + ONE_DAY if is_end else day)
     elif "T" in text.upper():
         with contextlib.suppress(ValueError):
             time = datetime.fromisoformat(text)
-            if time.tzinfo is not None and _FIRST_YEAR <= time.year <= _LAST_YEAR:
+            if time.tzinfo is not None and FIRST_YEAR <= time.year <= LAST_YEAR:
                 return time.astimezone(UTC)
     raise INVALID_DATE.error(
         f"expected {field} as a date (2026-11-23) or a time with its offset (2026-11-23T14:30:00Z), was {text[:50]!r}",

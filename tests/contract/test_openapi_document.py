@@ -1,6 +1,7 @@
 """The OpenAPI document: valid, complete, and saying the limits that the services hold to."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -78,12 +79,17 @@ def test_limits_are_the_services() -> None:
     assert bounds(history["limit"]) == (1, ticker.MAX_RESULTS, ticker.DEFAULT_RESULTS)
     bars = parameters("/api/v1/ticker/{symbol}/bars")
     assert bars["interval"]["enum"] == list(ticker.INTERVALS)
+    assert bounds(bars["limit"]) == (1, ticker.MAX_BARS, None)
+    years = "^(19|20|21)[0-9]{2}-"
+    assert {bars["from"]["pattern"], bars["to"]["pattern"], history["date"]["pattern"]} == {years}
+    assert re.match(years, f"{ticker.FIRST_YEAR}-") and re.match(years, f"{ticker.LAST_YEAR}-")
+    assert not re.match(years, f"{ticker.FIRST_YEAR - 1}-") and not re.match(years, f"{ticker.LAST_YEAR + 1}-")
     names = [spec.name for spec in load_lists()]
     assert parameters("/api/v1/scanner/lists/{list}")["list"]["enum"] == history["list"]["enum"] == names
 
 
 def test_the_fields_that_can_be_selected_are_those_of_rows() -> None:
-    names = {"type": "array", "items": {"$ref": "#/components/schemas/FieldName"}}
+    names = {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/FieldName"}}
     selecting = [(path, each) for (_, path), operation in ROUTES.items() for each in operation.get("parameters", ())]
     found = {path: each for path, each in selecting if each["name"] == "fields"}
     assert len(found) == 6
@@ -101,6 +107,21 @@ def test_patterns_are_the_services() -> None:
             assert held["symbol"]["pattern"] == f"^{SYMBOL.pattern}$"
         if "{name}" in path:
             assert held["name"]["pattern"] == f"^{filters.NAME.pattern}$"
+
+
+def test_bodies_have_no_other_fields_and_say_where_null_is_no_value() -> None:
+    bodies = {
+        f"{verb} {path}": operation["requestBody"]["content"]["application/json"]["schema"]
+        for (verb, path), operation in ROUTES.items()
+        if "requestBody" in operation
+    }
+    assert [body["additionalProperties"] for body in bodies.values()] == [False] * 4
+    change = bodies["patch /api/v1/filters/{name}"]
+    assert (change["minProperties"], change["properties"]["enabled"]["type"]) == (1, "boolean")
+    create = bodies["post /api/v1/filters"]
+    assert (create["required"], create["properties"]["name"]["type"]) == (["name", "parameters"], "string")
+    assert create["properties"]["enabled"]["type"] == ["boolean", "null"]
+    assert SCHEMAS["ScanFilterParameters"]["properties"]["sectors"]["type"] == ["array", "null"]
 
 
 def test_what_is_always_shown_is_required_and_what_may_be_absent_is_not() -> None:

@@ -118,7 +118,12 @@ async def test_the_websocket_and_what_is_public(guarded: Guarded) -> None:
     for held in (Right.READ, Right.ADMIN):
         assert (await client.get(WS_PATH, headers=WEBSOCKET | guarded.headers(held))).status_code == 200
     assert len(guarded.web.heads) == 2
-    assert (await client.get("/openapi.json")).status_code == 200
+    document = (await client.get("/openapi.json")).json()
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    # Without a key only what is public is open, and the document says so.
+    assert document["security"] == [{"key": []}, {"bearer": []}]
+    assert all({} not in each.get("security", ()) for each in operations)
+    assert [each["operationId"] for each in operations if each.get("security") == []] == ["Health_GetHealth"]
     assert (await client.get("/health")).status_code == 200
     assert (await guarded.grpc_call("/grpc.health.v1.Health/Check", {}))[0] is grpc.StatusCode.OK
     reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -173,6 +178,11 @@ async def test_a_ticket_for_browsers(guarded: Guarded) -> None:
     assert (await client.get(WS_PATH, params={"ticket": second, "x": "1"}, headers=WEBSOCKET)).status_code == 200
     assert guarded.web.heads[-1].startswith(f"GET {WS_PATH}?x=1 HTTP/1.1\r\n")
     assert second not in guarded.web.heads[-1]
+    # The rest of the URL is passed on as it was, so what is encoded stays one value.
+    query = "x=a%26ticket%3Db+c%2Bd%0D%0Ae&y=%C3%A9"
+    answer = await client.get(f"{WS_PATH}?ticket={await ticket()}&{query}&ticket=again", headers=WEBSOCKET)
+    assert answer.status_code == 200
+    assert guarded.web.heads[-1].startswith(f"GET {WS_PATH}?{query} HTTP/1.1\r\n")
     # It opens streams only.
     third = await ticket()
     for verb, path in (("POST", "/api/v1/tickets"), ("GET", "/api/v1/filters"), ("DELETE", "/api/v1/filters/x")):

@@ -94,5 +94,9 @@ def test_the_path_names_what_is_updated() -> None:
     for data in (b'{"enabled": true}', b'{"enabled": true, "name": "x"}'):
         request = filters_pb2.UpdateFilterFromJsonRequest(name="x", body=body(data))
         assert update_request(request) == filters_pb2.UpdateFilterRequest(name="x", enabled=True)
+    for field, expected in (("enabled", "true or false"), ("priority", "a whole number"), ("parameters", "an object")):
+        request = filters_pb2.UpdateFilterFromJsonRequest(name="x", body=body(b'{"%b": null}' % field.encode()))
+        with pytest.raises(ServiceError, match=f"{field}: expected {expected}.*, was null"):
+            update_request(request)
     with pytest.raises(ServiceError, match="expected the name 'x' of the path, was 'y'"):
         update_request(filters_pb2.UpdateFilterFromJsonRequest(name="x", body=body(b'{"name": "y"}')))

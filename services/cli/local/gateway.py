@@ -14,14 +14,14 @@ from typing import Any, Final
 from services.cli.local.certificates import certificate_resource, mesh_resources
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
-from services.cli.local.rest_routes import method_routes, query_replies, rest_filter
+from services.cli.local.rest_routes import document_with_keys, method_routes, query_replies, rest_filter
 from services.cli.local.site import site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
 from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.origins import origins_pattern
-from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI
+from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI, TICKET_FILTER
 from services.kit.runtime.settings import Address, Settings
 
 BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
@@ -55,6 +55,11 @@ def certificate_path(settings: Settings) -> Path:
     return settings.market_dir.resolve() / "gateway" / "certificate.json"
 
 
+def document_path(settings: Settings) -> Path:
+    """The OpenAPI document of a gateway that requires keys."""
+    return certificate_path(settings).with_name("openapi.json")
+
+
 def allowed_hosts(settings: Settings) -> tuple[str, ...]:
     """The names of TRADEUL_ALLOWED_HOSTS, and the gateway's own address unless it is every address."""
     host = settings.address("gateway").host
@@ -84,7 +89,7 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
     jwks_file = (jwt.jwks_file or Path()).absolute()
     values: dict[str, object] = {
         "DESCRIPTOR_SET": place(DESCRIPTOR_SET.path()),
-        "OPENAPI": place(OPENAPI.path()),
+        "OPENAPI": document_path(settings) if settings.requires_keys else place(OPENAPI.path()),
         "ADMIN_SOCKET": admin_socket(settings),
         "CERTIFICATE": certificate_path(settings),
         "PUBLIC_PORT": settings.address("gateway").port,
@@ -99,6 +104,7 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "OTHER_HOSTS": json.dumps(["other.invalid"] if ANY_HOST in hosts else [ANY_HOST]),
         "CORS_PATTERN": json.dumps(origins_pattern(settings.cors_origins)),
         "REST_FILTER": json.dumps(rest_filter()),
+        "TICKET_FILTER": json.dumps(TICKET_FILTER.path().read_text(encoding="utf-8")),
         "METHOD_ROUTES": _as_list(method_routes()),
         "QUERY_REPLIES": _as_list(query_replies()),
         "SITE_ROUTES": _as_list(site_routes(settings, place)),
@@ -167,6 +173,8 @@ def write_gateway(
     if settings.mesh_tls.is_on:
         for name, text in mesh_resources(settings.mesh_tls).items():
             (certificate.parent / name).write_text(text)
+    if settings.requires_keys:
+        document_path(settings).write_bytes(document_with_keys())
     configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text(), place))
 
 

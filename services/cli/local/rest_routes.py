@@ -9,7 +9,6 @@ import re
 from typing import Any, Final
 
 from services.cli.local.site import TRANSCODER
-from services.kit.lists.definitions import load_lists
 from services.kit.runtime.packaged import OPENAPI, REST_FILTER
 
 HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
@@ -23,7 +22,7 @@ def methods_by_path() -> dict[str, tuple[str, ...]]:
 def method_routes() -> list[dict[str, Any]]:
     """Envoy routes that answer a known path's other methods, with Allow.
 
-    OPTIONS gets 204, HEAD of a stream 200, the rest 405.
+    OPTIONS gets 204, the rest 405.
     """
     routes = []
     for path, methods in methods_by_path().items():
@@ -33,10 +32,7 @@ def method_routes() -> list[dict[str, Any]]:
         options = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}, preflight]
         known = {"safe_regex": {"regex": "|".join(allowed)}}
         others = [{"name": ":method", "string_match": known, "invert_match": True}]
-        answers = [(204, options), (405, others)]
-        if "HEAD" in allowed and path.endswith(":watch"):
-            answers.append((200, [{"name": ":method", "string_match": {"exact": "HEAD"}}]))
-        for status, headers in answers:
+        for status, headers in ((204, options), (405, others)):
             routes.append(
                 {
                     "match": {"safe_regex": {"regex": pattern}, "headers": headers},
@@ -79,8 +75,18 @@ def query_replies() -> list[dict[str, Any]]:
     return replies
 
 
+def document_with_keys() -> bytes:
+    """Returns the OpenAPI document of a gateway that requires keys: no route but a public one is open without any."""
+    document = json.loads(OPENAPI.path().read_text(encoding="utf-8"))
+    operations = (each for item in document["paths"].values() for name, each in item.items() if name in HTTP_METHODS)
+    for secured in (document, *operations):
+        if secured.get("security"):
+            secured["security"] = [each for each in secured["security"] if each]
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
 def rest_filter() -> str:
-    """Returns the Lua text of the REST filter: gateway/rest.lua below the tables that it reads."""
+    """Returns the Lua text of the REST filter: gateway/rest.lua below the table that it reads."""
     routes = [
         f"  {{ method = {_lua(verb.upper())}, pattern = {_lua(_pattern(path))}, "
         f"parameters = {_table(_parameter_kinds(operation))} }},"
@@ -88,13 +94,12 @@ def rest_filter() -> str:
         for verb, operation in item.items()
         if verb in HTTP_METHODS
     ]
-    lists = _table({spec.name: True for spec in load_lists()})
     code = REST_FILTER.path().read_text(encoding="utf-8")
-    return "\n".join(("local routes = {", *routes, "}", f"local lists = {lists}", code))
+    return "\n".join(("local routes = {", *routes, "}", code))
 
 
 def _allowed(methods: tuple[str, ...]) -> tuple[str, ...]:
-    """What a path's Allow names; a HEAD becomes a GET (gateway/rest.lua), unless that would be a stream."""
+    """Returns what a path's Allow names; a HEAD becomes a GET (gateway/rest.lua)."""
     return (*methods, *(("HEAD",) if "GET" in methods else ()), "OPTIONS")
 
 
@@ -108,16 +113,19 @@ def _paths() -> dict[str, Any]:
 
 
 def _parameter_kinds(operation: dict[str, Any]) -> dict[str, str]:
-    """The type of each query parameter: whole, number, boolean, text, or list of texts."""
-    kinds = {"integer": "whole", "number": "number", "boolean": "boolean", "string": "text"}
-    return {
+    """The type of each query parameter: whole, number, boolean, text, given (not empty), or list of texts."""
+    return {each["name"]: _kind(each) for each in operation.get("parameters", ()) if each["in"] == "query"}
+
+
+def _kind(parameter: dict[str, Any]) -> str:
+    schema = parameter["schema"]
+    if schema["type"] == "array":
         # Where they are not exploded, several values are one, separated by commas.
-        each["name"]: ("list" if each.get("explode", True) else "text")
-        if each["schema"].get("type") == "array"
-        else kinds[each["schema"]["type"]]
-        for each in operation.get("parameters", ())
-        if each["in"] == "query"
-    }
+        return "list" if parameter.get("explode", True) else "given"
+    if schema["type"] == "string":
+        is_limited = "enum" in schema or schema.get("minLength", 0) > 0 or not re.search(schema.get("pattern", ""), "")
+        return "given" if is_limited else "text"
+    return {"integer": "whole", "number": "number", "boolean": "boolean"}[schema["type"]]
 
 
 def _pattern(path: str) -> str:
@@ -126,8 +134,8 @@ def _pattern(path: str) -> str:
     return "^" + re.sub(r"\{\w+\}", "[^/:]+", escaped) + "/?$"
 
 
-def _table(values: dict[str, Any]) -> str:
-    entries = (f"[{_lua(name)}] = {'true' if value is True else _lua(value)}" for name, value in values.items())
+def _table(values: dict[str, str]) -> str:
+    entries = (f"[{_lua(name)}] = {_lua(value)}" for name, value in values.items())
     return "{ " + ", ".join(entries) + " }"
 
 

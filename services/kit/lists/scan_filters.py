@@ -73,7 +73,7 @@ class ScanFilterParameters(BaseModel):
     # The vendor's types: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND, SP, OS ...
     security_types: _Texts = []
     # A filter as in docs/filters.md, for what the parameters above cannot say.
-    expression: Annotated[str, Field(pattern=_NO_NUL)] | None = None
+    expression: Annotated[str, Field(pattern=_NO_NUL, json_schema_extra={"format": "filter"})] | None = None
     # The sessions of now in which the row applies; none means all.
     apply_to_sessions: list[SessionName] = []
 

@@ -29,18 +29,21 @@ _EXPECTED: Final = {
 _TRUTH: Final = {"true": True, "false": False}
 
 
-def read_json(body: httpbody_pb2.HttpBody, message: M) -> M:
-    """Fills `message` from an object with its fields; returns it. An empty body, null and absent fields set nothing.
+def read_json(body: httpbody_pb2.HttpBody, message: M, *, takes_null: bool = True) -> M:
+    """Fills `message` from an object with its fields; returns it. An empty body and absent fields set nothing.
 
+    null sets nothing, or with `takes_null` False is refused.
     Raises INVALID_REQUEST, which names the field; an unknown one comes with the nearest name.
     """
     for name, value in _object(body.data).items():
         field = _field(name, message)
-        if value is None:
+        if value is None and takes_null:
             continue
         if field.type == FieldDescriptor.TYPE_BOOL and isinstance(value, str):
             value = _TRUTH.get(value, value)
         try:
+            if value is None:
+                raise ValueError("null")
             json_format.ParseDict({field.name: value}, message)
         except (json_format.ParseError, ValueError, TypeError, OverflowError, RecursionError) as error:
             expected = _EXPECTED.get(field.type, "another value")

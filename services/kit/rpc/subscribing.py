@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc.aio
 
@@ -11,6 +11,8 @@ from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REPEATED
 
 Request = TypeVar("Request")
+# Metadata of a request for the headers of a stream.
+HEAD: Final = "x-tradeul-head"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -51,9 +53,16 @@ async def serve(
         await asyncio.gather(writing, reading, return_exceptions=True)
 
 
+def is_head(context: Context) -> bool:
+    """True if a stream is only to be checked and to end before its first message (gateway/rest.lua)."""
+    return any(name == HEAD for name, _ in context.invocation_metadata() or ())
+
+
 async def write_all(messages: AsyncGenerator[bytes, None], context: Context) -> None:
-    """Writes each message when the transport has taken the one before; closes them."""
+    """Writes each message when the transport has taken the one before, none for a HEAD; closes them."""
     async with contextlib.aclosing(messages):
+        if is_head(context):
+            return
         async for message in messages:
             await context.write(message)
 

@@ -38,6 +38,8 @@ DESCRIPTOR_SET: Final = Packaged("gateway", "tradeul.binpb")
 OPENAPI: Final = Packaged("gateway", "openapi.json")
 # Envoy's Lua filter, below tables of the routes.
 REST_FILTER: Final = Packaged("gateway", "rest.lua")
+# Envoy's Lua filter for tickets, where keys are required.
+TICKET_FILTER: Final = Packaged("gateway", "ticket.lua")
 # The dashboard, which the gateway serves at /; built from gateway/web.
 SITE: Final = Packaged("gateway", "site", "index.html")
 # Swagger UI, which the gateway serves at /docs.
@@ -45,7 +47,9 @@ API_DOCS: Final = Packaged("gateway", "docs", "index.html")
 # Read when the OpenAPI document is made.
 OPENAPI_EXTRAS: Final = Packaged("gateway", "openapi.toml")
 
-FOR_THE_MESH: Final = (LISTS, MIGRATIONS, GATEWAY_TEMPLATE, REST_FILTER, DESCRIPTOR_SET, OPENAPI, SITE, API_DOCS)
+FOR_THE_MESH: Final = (
+    *(LISTS, MIGRATIONS, GATEWAY_TEMPLATE, REST_FILTER, TICKET_FILTER, DESCRIPTOR_SET, OPENAPI, SITE, API_DOCS),
+)
 COMPILED: Final = "fastcore.market"
 
 
