@@ -22,17 +22,13 @@ from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.errors import TOO_MANY_STREAMS
 from services.scanner import metrics
 from services.scanner.core import SCAN, ScannerCore
+from services.scanner.crowd import MEASURE_SECONDS, MESSAGES_PER_SECOND, fair_interval
 from services.scanner.custom_scans import MAX_SCANS, MAX_STEPS, CustomScans, Scan
 from services.scanner.list_stream import MAX_HELD, ListStream, ListSubscription
 from services.scanner.metrics import LagMeter, last_trade_ns
 from services.scanner.scan_requests import CompiledScan
 
 MAX_SUBSCRIBERS: Final = 10_000
-# A message to one subscriber costs about half of this: with many of them changes are conflated, so that sending
-# leaves the other half of a core to the market.
-MESSAGE_SECONDS: Final = 0.0002
-# Up to so many subscribers get every change.
-UNPACED_SUBSCRIBERS: Final = 100
 TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
 WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
 
@@ -51,7 +47,8 @@ class ListHub(MarketCopy[list[ListUpdate]]):
     """The scanner's copy of the market, and the source of every list stream.
 
     `measures_lag`: True if trades' times can be compared with the wall clock;
-    `max_held`: changes of a list that are held for subscribers that resume.
+    `max_held`: changes of a list that are held for subscribers that resume; `messages_per_second`: how many are sent
+    before changes are merged.
     """
 
     def __init__(
@@ -63,6 +60,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         max_scans: int = MAX_SCANS,
         max_key_steps: int = MAX_STEPS,
         max_held: int = MAX_HELD,
+        messages_per_second: float = MESSAGES_PER_SECOND,
     ) -> None:
         super().__init__(core, metrics.SERVICE, metrics.IS_CURRENT)
         self.core = core
@@ -77,6 +75,8 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         self._closing: str | None = None
         self._scan_turn: asyncio.Handle | None = None
         self._scans_began = 0.0
+        self._budget = messages_per_second
+        self._measure_at = 0.0
 
     # --- the copy of the market
 
@@ -91,6 +91,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
                 for seconds in self.lag.refreshed(self.last_refresh_ns):
                     metrics.LIST_LAG.observe(seconds)
             self._begin_scans()
+            self._pace_crowd()
 
     def frame_applied(self, frame: Frame, updates: list[ListUpdate]) -> None:
         if self.lag is not None and frame.kind == TRADES and (trade_ns := last_trade_ns(frame.body)) is not None:
@@ -142,34 +143,49 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         """The number of subscribers that fell behind and have not caught up."""
         return sum(stream.slow for stream in self._streams.values()) + sum(scan.stream.slow for scan in self.scans)
 
-    def least_interval(self) -> float:
-        """Seconds between updates that every subscriber gets at least."""
-        return self.subscribers * MESSAGE_SECONDS if self.subscribers > UNPACED_SUBSCRIBERS else 0.0
+    def _pace_crowd(self) -> None:
+        """Sets how often subscribers get updates, where all of them together want too many."""
+        now = asyncio.get_running_loop().time()
+        if now < self._measure_at:
+            return
+        self._measure_at = now + MEASURE_SECONDS
+        streams = (*self._streams.values(), *(scan.stream for scan in self.scans))
+        demands = [demand for stream in streams for demand in stream.demands(now)]
+        interval = fair_interval(demands, self._budget)
+        for stream in streams:
+            stream.pace(interval)
+        metrics.LEAST_INTERVAL.set(interval)
 
     @contextlib.contextmanager
     def list_subscription(
-        self, name: str, requested_position: Position | None, min_interval_ms: int
+        self, name: str, requested_position: Position | None, min_interval_ms: int, is_internal: bool = False
     ) -> Iterator[ListSubscription]:
         """A subscriber of a built-in list, counted meanwhile. Raises NOT_READY, TOO_MANY_STREAMS."""
         self.core.market  # noqa: B018  NOT_READY while there is none
+        interval = min_interval_ms / 1000
         with self._counted(name):
-            yield ListSubscription(self._streams[name], requested_position, min_interval_ms / 1000)
+            yield ListSubscription(self._streams[name], requested_position, interval, is_internal=is_internal)
 
     def tap(self, name: str, min_interval_ms: int) -> ListSubscription:
         """A subscription of this process's own, which is not counted. KeyError before there is a market."""
-        return ListSubscription(self._streams[name], None, min_interval_ms / 1000)
+        return ListSubscription(self._streams[name], None, min_interval_ms / 1000, is_internal=True)
 
     @contextlib.contextmanager
     def scan_subscription(
-        self, compiled: CompiledScan, limit: int, min_interval_ms: int, watcher: RequestKey | None = None
+        self,
+        compiled: CompiledScan,
+        limit: int,
+        min_interval_ms: int,
+        watcher: RequestKey | None = None,
+        is_internal: bool = False,
     ) -> Iterator[ListSubscription]:
         """The same of a custom scan, which is kept while it has subscribers. Raises TOO_MANY_SCANS, too."""
-        market = self.core.market
+        market, interval = self.core.market, min_interval_ms / 1000
         with self._counted(SCAN):
             scan = self.scans.open(market, compiled, limit, watcher)
             self._show_scans()
             try:
-                yield ListSubscription(scan.stream, None, min_interval_ms / 1000)
+                yield ListSubscription(scan.stream, None, interval, is_internal=is_internal)
             finally:
                 # By now it may be another market.
                 self.scans.release(self.core.market, scan, watcher)
@@ -215,7 +231,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
                 events.inc()
             gauge.inc(1 if is_slow else -1)
 
-        stream = ListStream(name, position, take_snapshot, on_slow, self.least_interval, max_held=self._max_held)
+        stream = ListStream(name, position, take_snapshot, on_slow, max_held=self._max_held)
         if self._closing is not None:
             stream.close(self._closing)
         return stream

@@ -7,14 +7,15 @@ by more than is held or worth conflating gets a new snapshot.
 
 import math
 import zlib
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
 from services.kit.rpc.cursor import Cursor, Timers
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position, Ring
 from services.scanner.conflation import conflate
+from services.scanner.crowd import ChangeRate, Demand
 
 MAX_HELD: Final = 4096
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
@@ -39,8 +40,7 @@ class ListStream:
 
     `name`: the list's in messages; `take_snapshot` returns the encoded RankedList
     as last published; `on_slow` is called for each subscriber that fell behind
-    (True) and has caught up or gone (False); `least_interval` returns the seconds
-    between updates that every subscriber gets at least.
+    (True) and has caught up or gone (False).
     """
 
     def __init__(
@@ -49,7 +49,6 @@ class ListStream:
         position: Position,
         take_snapshot: Callable[[], bytes],
         on_slow: Callable[[bool], None],
-        least_interval: Callable[[], float] = lambda: 0.0,
         *,
         max_held: int = MAX_HELD,
         max_held_bytes: int = MAX_HELD_BYTES,
@@ -61,7 +60,10 @@ class ListStream:
         self.slow = 0
         self._take_snapshot = take_snapshot
         self._on_slow = on_slow
-        self.least_interval = least_interval
+        # Seconds between updates that every subscriber but those of the mesh gets at least.
+        self.least_interval = 0.0
+        # How many of those want which interval.
+        self._intervals: Counter[float] = Counter()
         self._bounds = (max_held, max_held_bytes)
         # Lists send their paced updates at different times.
         self.phase = zlib.crc32(name.encode()) % 1000 / 1000
@@ -77,11 +79,33 @@ class ListStream:
         self.pausing: set[ListSubscription] = set()
         self.sending: set[ListSubscription] = set()
         self.timers = Timers(heartbeat_seconds)
+        self._rate = ChangeRate(position.sequence, self.timers.loop.time())
 
     @property
     def position(self) -> Position:
         """The position of the newest change."""
         return self.ring.position
+
+    def demands(self, now: float) -> Iterator[Demand]:
+        """Yields how many messages a second its subscribers want, as the list changes at present."""
+        rate = self._rate.measure(self.ring.newest, now)
+        for interval, count in self._intervals.items():
+            yield Demand(min(rate, 1 / interval) if interval else rate, count)
+
+    def pace(self, interval: float) -> None:
+        """Sends no more often than that, if the list changes more often."""
+        self.least_interval = interval if self._rate.value * interval > 1 else 0.0
+
+    def count(self, change: int, interval: float | None) -> None:
+        """Counts a subscriber that comes (1) or goes (-1).
+
+        `interval`: what it wants, None for one of the mesh, which is not paced.
+        """
+        self.subscribers += change
+        if interval is not None:
+            self._intervals[interval] += change
+            if not self._intervals[interval]:
+                del self._intervals[interval]
 
     def publish(self, previous_sequence: int, sequence: int, delta: bytes) -> None:
         """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one."""
@@ -146,14 +170,23 @@ class ListSubscription(Cursor):
     """One reader of a ListStream: its position, and when it may get the next update.
 
     `requested_position`: the last one that the subscriber has applied; None begins with a
-    snapshot. `interval`: the seconds between updates that it wants at least.
+    snapshot. `interval`: the seconds between updates that it wants at least. `is_internal`: True
+    for a service of the mesh, which passes changes on to many, and so gets each of them in a crowd, too.
     """
 
-    def __init__(self, stream: ListStream, requested_position: Position | None = None, interval: float = 0.0) -> None:
+    def __init__(
+        self,
+        stream: ListStream,
+        requested_position: Position | None = None,
+        interval: float = 0.0,
+        *,
+        is_internal: bool = False,
+    ) -> None:
         super().__init__(stream.ring, stream.timers, stream.mark_slow)
         self._stream = stream
         self._requested_position = requested_position
         self._requested_interval = interval
+        self._is_internal = is_internal
         self._may_send_at = 0.0
         # True if the next update has been waiting for its time, so that it comes then or late.
         self._was_due = False
@@ -161,7 +194,9 @@ class ListSubscription(Cursor):
     @property
     def _interval(self) -> float:
         """Seconds between updates: as requested, or more where there are many subscribers."""
-        return max(self._requested_interval, self._stream.least_interval())
+        if self._is_internal:
+            return self._requested_interval
+        return max(self._requested_interval, self._stream.least_interval)
 
     def check_pace(self) -> None:
         """Marks it slow when too much has been published while its last message is on its way."""
@@ -175,7 +210,8 @@ class ListSubscription(Cursor):
         or going_away; close the generator to unsubscribe.
         """
         stream, requested = self._stream, self._requested_position
-        stream.subscribers += 1
+        counted = None if self._is_internal else self._requested_interval
+        stream.count(1, counted)
         stream.sending.add(self)
         self.closing = stream.closing
         try:
@@ -219,7 +255,7 @@ class ListSubscription(Cursor):
                     yield self._fresh_snapshot()
             self.raise_error()
         finally:
-            stream.subscribers -= 1
+            stream.count(-1, counted)
             stream.sending.discard(self)
             self.mark_slow(False)
 

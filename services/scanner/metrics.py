@@ -33,6 +33,10 @@ SCAN_REQUEST_SECONDS = Histogram(
 LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long loading a snapshot took.")
 OPEN_SCANS = Gauge("tradeul_open_scans", "Custom scans that are watched.")
 SCAN_STEPS = Gauge("tradeul_scan_steps", "Steps that each row costs all open custom scans at a refresh.")
+LEAST_INTERVAL = Gauge(
+    "tradeul_least_interval_seconds",
+    "Seconds between two updates to one subscriber, where a list changes more often: 0 unless too many watch.",
+)
 IS_CURRENT = Gauge("tradeul_scanner_current", "1 while the state follows the sequencer.")
 SCAN_ROWS_STORED = Counter("tradeul_scan_rows_stored", "Rows written to scan_results.")
 SCAN_WRITE_FAILURES = Counter("tradeul_scan_write_failures", "Times scan results could not be written; tried again.")

@@ -11,7 +11,7 @@ from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.lists.field_selection import FieldSelection, SelectedMessages, selected_fields
 from services.kit.rpc.json_body import read_json
-from services.kit.rpc.key_streams import RequestKey
+from services.kit.rpc.key_streams import RequestKey, is_through_gateway
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, serve, write_all
 from services.kit.rpc.wire import timestamp
@@ -138,7 +138,7 @@ class ScannerServicer:
 
     async def WatchList(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
         selection = selected_fields(request.fields)
-        async with self._list(request) as subscription:
+        async with self._list(request, context) as subscription:
             await write_all(self._selected.messages(subscription.messages(), selection), context)
 
     async def WatchScan(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
@@ -148,7 +148,7 @@ class ScannerServicer:
 
     async def WatchListEvents(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
         position = last_event_position(context)
-        await self._write_events(request, lambda: self._list(request, position), context)
+        await self._write_events(request, lambda: self._list(request, context, position), context)
 
     async def WatchScanEvents(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
         await self._write_events(request, lambda: self._scan(request, context), context)
@@ -158,7 +158,7 @@ class ScannerServicer:
         first = await first_request(incoming, ("open", "open_scan"))
         is_list = first.HasField("open")
         selection = selected_fields(first.open.fields if is_list else first.open_scan.fields)
-        async with self._list(first.open) if is_list else self._scan(first.open_scan, context) as subscription:
+        async with self._list(first.open, context) if is_list else self._scan(first.open_scan, context) as subscription:
             await serve(self._selected.messages(subscription.messages(), selection), incoming, context)
 
     def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int, FieldSelection | None]:
@@ -196,12 +196,13 @@ class ScannerServicer:
 
     @contextlib.asynccontextmanager
     async def _list(
-        self, request: scanner_pb2.WatchListRequest, position: Position | None = None
+        self, request: scanner_pb2.WatchListRequest, context: Context, position: Position | None = None
     ) -> AsyncIterator[ListSubscription]:
         """A subscription after `position`, otherwise after the request's."""
         name = known_list(request.list, self._core.definitions)
         position = position or resume_position(request.epoch, request.sequence)
-        with self._hub.list_subscription(name, position, interval_ms(request.min_interval_ms)) as subscription:
+        interval, is_internal = interval_ms(request.min_interval_ms), not is_through_gateway(context)
+        with self._hub.list_subscription(name, position, interval, is_internal) as subscription:
             yield subscription
 
     @contextlib.asynccontextmanager
@@ -211,7 +212,7 @@ class ScannerServicer:
         self._core.market  # noqa: B018  NOT_READY while there is none
         key = RequestKey.of_context(context)
         scan = await self._requests.compile(request.filter, request.order_by, key_name(key))
-        opened = self._hub.scan_subscription(scan, limit, interval, key)
+        opened = self._hub.scan_subscription(scan, limit, interval, key, not is_through_gateway(context))
         with contextlib.ExitStack() as stack:
             yield await self._requests.take_turn(lambda: stack.enter_context(opened), key_name(key))
 

@@ -401,6 +401,39 @@ async def test_a_least_interval_merges(sequencer: ScriptedSequencer, scanner: Ru
     await check_equal(scanner, reader)
 
 
+async def test_a_crowd_gets_changes_merged_and_the_mesh_gets_each(sequencer: ScriptedSequencer) -> None:
+    async with running_scanner(sequencer, messages_per_second=150) as scanner:
+        internal = scanner.watch("filtered")
+        idle = [scanner.watch("post_market", is_outside=True) for _ in range(20)]
+        alone = scanner.watch("filtered", is_outside=True)
+        for reader in (internal, alone, *idle):
+            await reader.until("current")
+        # One reader of a list that changes 20 times a second fits the budget, however many wait beside it.
+        step = 0
+        for step in range(1, 41):
+            sequencer.trade({"S01": 100.0 + step})
+            await asyncio.sleep(0.05)
+        await alone.until_sequence(step)
+        assert alone.copy.deltas == step
+        crowd = [scanner.watch("filtered", is_outside=True) for _ in range(20)]
+        for reader in crowd:
+            await reader.until("current")
+        while not REGISTRY.get_sample_value("tradeul_least_interval_seconds"):
+            step += 1
+            sequencer.trade({"S01": 100.0 + step})
+            await asyncio.sleep(0.02)
+        first = step
+        for step in range(first + 1, first + 41):
+            sequencer.trade({"S01": 100.0 + step})
+        before = [reader.copy.deltas for reader in crowd]
+        await internal.until_sequence(step)
+        assert internal.copy.deltas == step
+        for reader, deltas in zip(crowd, before, strict=True):
+            await reader.until_sequence(step)
+            assert reader.copy.deltas - deltas < 20
+            await check_equal(scanner, reader)
+
+
 async def test_an_own_list_live(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
     readers = [scanner.watch_scan("change_percent > 0", "change_percent desc", limit=2) for _ in range(2)]
     other = scanner.watch_scan("change_percent < 0", "change_percent")

@@ -54,11 +54,14 @@ class RunningScanner:
         self.address = f"127.0.0.1:{port}"
         self.stub = scanner_pb2_grpc.ScannerServiceStub(channel)
 
-    def watch(self, name: str, copy: ListCopy | None = None, **request: Any) -> ListReader:
-        """WatchList, from where `copy` stands."""
+    def watch(self, name: str, copy: ListCopy | None = None, *, is_outside: bool = False, **request: Any) -> ListReader:
+        """WatchList, from where `copy` stands; `is_outside`: as the gateway passes a client's request on."""
         if copy is not None:
             request |= {"epoch": copy.epoch, "sequence": copy.sequence}
-        return ListReader(self.stub.WatchList(scanner_pb2.WatchListRequest(list=name, **request)), copy)
+        metadata = (("x-forwarded-for", "192.0.2.1"),) if is_outside else ()
+        return ListReader(
+            self.stub.WatchList(scanner_pb2.WatchListRequest(list=name, **request), metadata=metadata), copy
+        )
 
     def watch_scan(self, filter_text: str, order_by: str = "", **request: Any) -> ListReader:
         message = scanner_pb2.WatchScanRequest(filter=filter_text, order_by=order_by, **request)

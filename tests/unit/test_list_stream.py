@@ -147,13 +147,14 @@ async def test_a_least_interval_merges_what_comes_between() -> None:
 
 
 async def test_in_a_crowd_changes_are_merged_for_who_asked_for_each() -> None:
-    least = 0.0
-    publisher = Publisher(least_interval=lambda: least)
+    publisher = Publisher()
+    internal = Reader(ListSubscription(publisher.stream, is_internal=True))
+    await internal.read_until("current")
     reader = Reader(ListSubscription(publisher.stream))
     await reader.read_until("current")
     publisher.publish(("A", 1.0))
     await reader.read()
-    least = 0.05
+    publisher.stream.least_interval = 0.05
     publisher.publish(("A", 2.0))
     await reader.read()
     for price in (3.0, 4.0, 5.0):
@@ -161,12 +162,37 @@ async def test_in_a_crowd_changes_are_merged_for_who_asked_for_each() -> None:
     await reader.read()
     assert reader.kinds[-3:] == ["delta"] * 3
     assert (reader.copy.sequence, rows_of(reader.copy)) == (5, [("A", 5.0)])
-    least = 0.0
+    publisher.stream.least_interval = 0.0
     for price in (6.0, 7.0):
         publisher.publish(("A", price))
         await reader.read()
     assert reader.copy.sequence == 7
+    # A service of the mesh gets each of them.
+    for _ in range(7):
+        await internal.read()
+    assert (internal.kinds.count("delta"), internal.copy.sequence) == (7, 7)
     assert publisher.slow == []
+
+
+async def test_a_stream_is_paced_only_if_it_changes_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher()
+    readers = [Reader(ListSubscription(publisher.stream, None, interval)) for interval in (0.0, 0.0, 0.5)]
+    for reader in readers:
+        await reader.read_until("current")
+    internal = Reader(ListSubscription(publisher.stream, is_internal=True))
+    await internal.read_until("current")
+    stream, began = publisher.stream, publisher.stream.timers.loop.time()
+    for price in range(20):
+        publisher.publish(("A", float(price + 1)))
+    # Half of what is new: 10 changes a second, of which two readers want each and one every half second.
+    assert sorted(stream.demands(began + 1.0)) == [(2.0, 1), (pytest.approx(10.0, rel=0.1), 2)]
+    stream.pace(0.01)
+    assert stream.least_interval == 0.0
+    stream.pace(1.0)
+    assert stream.least_interval == 1.0
+    for reader in (*readers, internal):
+        await reader.messages.aclose()  # type: ignore[attr-defined]
+    assert (list(stream.demands(began + 2.0)), stream.subscribers) == ([], 0)
 
 
 async def test_quiet_streams_send_heartbeats() -> None:

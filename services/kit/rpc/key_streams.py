@@ -25,6 +25,9 @@ NAME_HEADER: Final = "x-tradeul-key-name"
 STREAMS_HEADER: Final = "x-tradeul-key-streams"
 SCANS_HEADER: Final = "x-tradeul-key-scans"
 
+# The gateway adds the client's address to it.
+FORWARDED_HEADER: Final = "x-forwarded-for"
+
 UNLIMITED: Final = 1_000_000
 OPEN: Final = Gauge("tradeul_key_streams", "Open streams, by the key's name.", ["service", "key"])
 REFUSED: Final = Counter(
@@ -59,6 +62,11 @@ class RequestKey(NamedTuple):
     def of_context(cls, context: "grpc.aio.ServicerContext[Any, Any]") -> "RequestKey | None":
         """Returns the key of an RPC."""
         return cls.of(context.invocation_metadata() or ())
+
+
+def is_through_gateway(context: "grpc.aio.ServicerContext[Any, Any]") -> bool:
+    """True for the request of a client outside the mesh; one of the mesh's own services comes directly."""
+    return any(name == FORWARDED_HEADER for name, _ in context.invocation_metadata() or ())
 
 
 def revoked_error() -> ServiceError:
