@@ -7,6 +7,7 @@ The rooms' arrows, all of them one way:
 A batch goes feed_reader -> feed_input -> sequencer -> journal, ring; then readers get it by frame_stream.
 """
 
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -37,7 +38,8 @@ from services.data_ingest.vendor_snapshot.channel import CHANNEL, SnapshotChanne
 from services.data_ingest.vendor_snapshot.poller import SnapshotPoller
 from services.data_ingest.vendor_snapshot.rows import SnapshotRules
 from services.data_ingest.vendor_snapshot.source import SnapshotProcess, SnapshotSource
-from services.kit.runtime.clock import WallClock
+from services.kit.rpc.market_stream import Consumer
+from services.kit.runtime.clock import WallClock, wall_ns
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
@@ -163,6 +165,7 @@ def make_parts(
         snapshots.request_after_loss,
         health.set_line,
         before_batch,
+        Consumer(f"{socket.gethostname()}:{settings.market_dir.absolute()}", wall_ns()),
     ).run
     servicer = DataIngestServicer(sequencer, feed, stream, status.reference, status.rejected, status.warnings)
     return Parts(sequencer, journal, feed, reference, trade_rules, filters, stream, bars, servicer, background)

@@ -5,10 +5,12 @@
          +---------------+--------------+--> REFUSED: waits for retry()
 
 The vendor takes one connection per key and evicts the older one, so after
-`max_connections`, as after a refused key, trying again would only fight.
+`max_connections` trying again would only fight. After a refused key it tries
+again once a minute.
 """
 
 import asyncio
+import contextlib
 import enum
 import random
 from collections.abc import Callable, Iterable
@@ -30,18 +32,24 @@ log = get_logger(__name__)
 HANDSHAKE_SECONDS: Final = 10.0
 # The vendor answers log-in and subscription at once.
 ANSWER_SECONDS: Final = 10.0
-# A connection that lasted so long was a good one: the next failure is the first.
-STEADY_SECONDS: Final = 10.0
 FIRST_BACKOFF_SECONDS: Final = 0.25
 LONGEST_BACKOFF_SECONDS: Final = 30.0
-PING_AFTER_SECONDS: Final = 10.0
-PONG_WITHIN_SECONDS: Final = 10.0
+# Every pause after a connection that worked is a hole in the data: it stays short even when the line flaps.
+LONGEST_FLAP_SECONDS: Final = 2.0
+# A subscription that lasted so long is no sign of a vendor that accepts and closes at once.
+STEADY_SECONDS: Final = 1.0
+# A refused key may be accepted later (the log-in service fails, a bill is paid), and such a log-in evicts nobody.
+LOG_IN_AGAIN_SECONDS: Final = 60.0
+# A peer that vanished silently is noticed after both.
+PING_AFTER_SECONDS: Final = 8.0
+PONG_WITHIN_SECONDS: Final = 5.0
 # The vendor's messages are below 1 MB; this bounds what one may make us allocate.
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 READ_BUFFER_BYTES: Final = 256 * 1024
 
-# Statuses after which trying again will not help.
-REFUSALS: Final = ("auth_failed", "max_connections")
+LOG_IN_REFUSED: Final = "auth_failed"
+# Statuses after which trying again at once will not help.
+REFUSALS: Final = (LOG_IN_REFUSED, "max_connections")
 # Statuses when all is well.
 ROUTINE: Final = ("connected", "auth_success", "success")
 
@@ -63,18 +71,42 @@ class Timing:
     answer: float = ANSWER_SECONDS
     first_backoff: float = FIRST_BACKOFF_SECONDS
     longest_backoff: float = LONGEST_BACKOFF_SECONDS
+    longest_flap: float = LONGEST_FLAP_SECONDS
     steady: float = STEADY_SECONDS
+    log_in_again: float = LOG_IN_AGAIN_SECONDS
     ping_after: float = PING_AFTER_SECONDS
     pong_within: float = PONG_WITHIN_SECONDS
     rng: random.Random = field(default_factory=random.Random)
 
-    def backoff(self) -> Backoff:
-        """The pauses between connections."""
-        return Backoff(self.first_backoff, self.longest_backoff, self.rng)
+
+class Pauses:
+    """The pauses between connections: they grow until one gets as far as its subscriptions, and then stay short."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._steady = timing.steady
+        self._failing = Backoff(timing.first_backoff, timing.longest_backoff, timing.rng)
+        self._flapping = Backoff(timing.first_backoff, timing.longest_flap, timing.rng)
+
+    def reset(self) -> None:
+        self._failing.reset()
+        self._flapping.reset()
+
+    def next(self, subscribed_seconds: float | None) -> float:
+        """The seconds to wait after a connection that was subscribed for so long; None if it never was."""
+        if subscribed_seconds is None:
+            return self._failing.next()
+        self._failing.reset()
+        if subscribed_seconds >= self._steady:
+            self._flapping.reset()
+        return self._flapping.next()
 
 
 class FeedRefused(Exception):
-    """The vendor will not have us; the message says why."""
+    """The vendor will not have us; the message says why, and `again_after` in how many seconds it may have changed."""
+
+    def __init__(self, reason: str, again_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.again_after = again_after
 
 
 class FeedLost(Exception):
@@ -166,25 +198,29 @@ class FeedConnection:
         self._timing = timing or Timing()
         self._transport: WSTransport | None = None
         self._is_logged_in = False
+        # When this connection's subscriptions were accepted; None before.
+        self._subscribed_at: float | None = None
         self._retry = asyncio.Event()
 
     async def run(self) -> None:
         """Connects again and again; never returns."""
-        backoff = self._timing.backoff()
+        pauses = Pauses(self._timing)
         while True:
-            began = monotonic()
+            self._subscribed_at = None
             try:
                 await self._connect_once()
             except FeedRefused as refused:
                 self._enter(FeedState.REFUSED, str(refused))
-                log.error("feed refused: waiting for an operator", url=self._url, reason=reason_of(refused))
+                log.error(
+                    "feed refused", url=self._url, reason=reason_of(refused), log_in_again_after=refused.again_after
+                )
                 self._retry.clear()
-                await self._retry.wait()
-                backoff.reset()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(refused.again_after):
+                        await self._retry.wait()
+                pauses.reset()
             except FeedLost as lost:
-                if monotonic() - began > self._timing.steady:
-                    backoff.reset()
-                pause = backoff.next()
+                pause = pauses.next(None if self._subscribed_at is None else monotonic() - self._subscribed_at)
                 self._enter(FeedState.BACKING_OFF, str(lost))
                 log.warning("feed lost", url=self._url, reason=reason_of(lost), retry_in_s=pause)
                 await asyncio.sleep(pause)
@@ -272,6 +308,7 @@ class FeedConnection:
             self._request("subscribe", self.subscriptions.names)
             if not await self._is_answered(listener, "success", "subscription"):
                 return
+        self._subscribed_at = monotonic()
         self._enter(FeedState.SUBSCRIBED, self.detail)
         log.info(
             "feed subscribed",
@@ -316,7 +353,8 @@ class FeedConnection:
             self._add_notice("protocol", reason)
             return FeedLost(f"the vendor broke the protocol: {reason}")
         if listener.refusal:
-            return FeedRefused(listener.refusal)
+            is_of_log_in = listener.refusal.startswith(LOG_IN_REFUSED)
+            return FeedRefused(listener.refusal, self._timing.log_in_again if is_of_log_in else None)
         close = transport.close_handshake
         if close is None or close.recv is None:
             return FeedLost("the connection was cut")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 
 import grpc
@@ -11,7 +12,7 @@ from tradeul.v1 import polygon_ws_pb2, stream_pb2
 from websockets.exceptions import ConnectionClosed
 
 from services.health.watcher import feed_warnings
-from services.polygon_ws.connection import FeedState
+from services.polygon_ws.connection import FeedState, Pauses, Timing
 from tests.support.feed import RunningFeed, message, quick, running_feed, trade
 from tests.support.vendor_server import VendorServer
 
@@ -170,6 +171,37 @@ async def test_refused_key_waits_for_an_operator(vendor: VendorServer) -> None:
         await until_state(feed, FeedState.SUBSCRIBED)
         assert await health(feed) == health_pb2.HealthCheckResponse.SERVING
         assert vendor.connections == 2
+
+
+async def test_a_line_that_flaps_is_back_at_once_each_time(vendor: VendorServer) -> None:
+    """With pauses that double, the sixteenth would be minutes long."""
+    timing = Timing(first_backoff=0.005, longest_backoff=600.0, longest_flap=0.02, rng=random.Random(7))
+    async with running_feed(vendor, timing=timing) as feed:
+        for attempt in range(1, 17):
+            await vendor.joins(attempt)
+            await vendor.close(1001, "restarting")
+        await vendor.joins(17)
+        await until_state(feed, FeedState.SUBSCRIBED)
+
+
+def test_pauses_grow_while_no_connection_gets_as_far_as_its_subscriptions() -> None:
+    pauses = Pauses(Timing(first_backoff=1.0, longest_backoff=64.0, longest_flap=4.0, steady=1.0))
+    for bound in (1, 2, 4, 8, 16, 32, 64, 64):
+        assert bound / 2 <= pauses.next(None) <= bound
+    for bound in (1, 2, 4, 4, 4):
+        assert bound / 2 <= pauses.next(0.1) <= bound
+    assert pauses.next(1.0) <= 1.0
+    # Being subscribed once makes the next failure the first one again.
+    assert pauses.next(None) <= 1.0
+
+
+async def test_a_log_in_that_fails_is_tried_again(vendor: VendorServer) -> None:
+    timing = Timing(first_backoff=0.005, longest_backoff=0.02, log_in_again=0.05)
+    async with running_feed(vendor, {"POLYGON_API_KEY": "not yet"}, timing=timing) as feed:
+        await until_state(feed, FeedState.REFUSED)
+        vendor.key = "not yet"
+        await until_state(feed, FeedState.SUBSCRIBED)
+        assert await health(feed) == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_evicted_does_not_fight(vendor: VendorServer) -> None:

@@ -10,7 +10,7 @@ from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.kit.rpc.cursor import Subscription, Timers
 from services.kit.rpc.envelope import MARKET
-from services.kit.rpc.market_stream import MarketStream
+from services.kit.rpc.market_stream import CLAIM_SECONDS, MarketStream
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
 
@@ -51,6 +51,9 @@ class Client:
             yield request
         await asyncio.Event().wait()
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
     async def write(self, message: bytes) -> None:
         self.written.append(MARKET.read(message)[0])
 
@@ -60,8 +63,8 @@ class Client:
                 await asyncio.sleep(0)
 
 
-def opening(position: Position | None = None) -> Request:
-    request = Request(open=polygon_ws_pb2.SubscribeMarketOpen())
+def opening(position: Position | None = None, consumer: str = "", fencing_number: int = 0) -> Request:
+    request = Request(open=polygon_ws_pb2.SubscribeMarketOpen(consumer=consumer, fencing_number=fencing_number))
     if position is not None:
         request.open.position.CopyFrom(position.message())
     return request
@@ -101,6 +104,38 @@ async def test_a_newer_subscriber_takes_the_place_of_the_older_one() -> None:
     newer.serving.cancel()
     await asyncio.gather(newer.serving, return_exceptions=True)
     assert (changes, value_of(gauge), stream.has_subscriber) == ([True, True, False], 0, False)
+
+
+async def test_a_second_sequencer_is_refused_until_the_first_has_been_gone_for_a_while() -> None:
+    """Both would lack what the other one acknowledges."""
+    now = 100.0
+    gauge = Gauge("claimed", "1 while somebody is.", registry=CollectorRegistry())
+    stream: MarketStream[Numbered] = MarketStream(Numbered, gauge, now=lambda: now)
+    first = Client(stream, opening(consumer="a", fencing_number=5))
+    await first.until_opened()
+    served = stream.subscription
+    for refused, reason in ((("b", 9), "ANOTHER_CONSUMER"), (("", 0), "ANOTHER_CONSUMER"), (("a", 4), "SUPERSEDED")):
+        with pytest.raises(ServiceError) as caught:
+            await Client(stream, opening(None, *refused)).serving
+        assert caught.value.reason.name == reason
+    assert stream.subscription is served and not first.serving.done()
+    first.serving.cancel()
+    await asyncio.gather(first.serving, return_exceptions=True)
+    now += CLAIM_SECONDS - 1
+    with pytest.raises(ServiceError, match="expected the sequencer 'a', was 'b'"):
+        await Client(stream, opening(None, "b", 9)).serving
+    # The same one restarts at once, and its older process can no longer return.
+    again = Client(stream, opening(None, "a", 6))
+    await again.until_opened()
+    with pytest.raises(ServiceError, match="fencing number"):
+        await Client(stream, opening(None, "a", 5)).serving
+    again.serving.cancel()
+    await asyncio.gather(again.serving, return_exceptions=True)
+    now += CLAIM_SECONDS
+    other = Client(stream, opening(None, "b", 1))
+    await other.until_opened()
+    other.serving.cancel()
+    await asyncio.gather(other.serving, return_exceptions=True)
 
 
 async def test_going_away_reaches_the_subscriber_and_those_that_come_later() -> None:

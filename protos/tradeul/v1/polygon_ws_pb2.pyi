@@ -61,6 +61,16 @@ class SubscribeMarketOpen(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POSITION_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    FENCING_NUMBER_FIELD_NUMBER: _builtins.int
+    consumer: _builtins.str
+    """The sequencer's host and data directory. While one consumer is connected, and
+    for 15 s after that, every other one is refused with ANOTHER_CONSUMER.
+    """
+    fencing_number: _builtins.int
+    """Of two processes of one consumer the one with the greater number is served; the
+    other ends with SUPERSEDED.
+    """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
         """Position of the last batch received; left out by a sequencer that has none."""
@@ -69,10 +79,12 @@ class SubscribeMarketOpen(_message.Message):
         self,
         *,
         position: _stream_pb2.StreamPosition | None = ...,
+        consumer: _builtins.str = ...,
+        fencing_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "fencing_number", b"fencing_number", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,8 +351,8 @@ class FeedStatus(_message.Message):
         BACKING_OFF: FeedStatus._State.ValueType  # 4
         """Waiting before the next attempt."""
         REFUSED: FeedStatus._State.ValueType  # 5
-        """The key was refused, or a newer connection with the same key evicted this
-        one. Does not retry: an operator has to act.
+        """The key was refused, which is tried again once a minute; or a newer
+        connection with the same key evicted this one: an operator has to act.
         """
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
@@ -351,8 +363,8 @@ class FeedStatus(_message.Message):
     BACKING_OFF: FeedStatus.State.ValueType  # 4
     """Waiting before the next attempt."""
     REFUSED: FeedStatus.State.ValueType  # 5
-    """The key was refused, or a newer connection with the same key evicted this
-    one. Does not retry: an operator has to act.
+    """The key was refused, which is tried again once a minute; or a newer
+    connection with the same key evicted this one: an operator has to act.
     """
 
     @_typing.final

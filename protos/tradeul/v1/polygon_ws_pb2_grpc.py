@@ -57,7 +57,7 @@ class PolygonWsServiceServicer:
     def SubscribeMarket(self, request_iterator, context):
         """Streams decoded market data. Batches are retained until acknowledged, so a
         sequencer that reconnects with its position loses nothing. There is one
-        subscriber at a time: a newer one ends the older with ABORTED.
+        subscriber at a time: see SubscribeMarketOpen.consumer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class PolygonWsServiceStub:
     SubscribeMarket: _grpc.StreamStreamMultiCallable[_polygon_ws_pb2.SubscribeMarketRequest, _polygon_ws_pb2.SubscribeMarketResponse]
     """Streams decoded market data. Batches are retained until acknowledged, so a
     sequencer that reconnects with its position loses nothing. There is one
-    subscriber at a time: a newer one ends the older with ABORTED.
+    subscriber at a time: see SubscribeMarketOpen.consumer.
     """
     UpdateSubscriptions: _grpc.UnaryUnaryMultiCallable[_polygon_ws_pb2.UpdateSubscriptionsRequest, _polygon_ws_pb2.UpdateSubscriptionsResponse]
     """Adds and removes vendor subscriptions ("T.AAPL", "A.*") at run time."""
@@ -47,7 +47,7 @@ class PolygonWsServiceAsyncStub(PolygonWsServiceStub):
     SubscribeMarket: _aio.StreamStreamMultiCallable[_polygon_ws_pb2.SubscribeMarketRequest, _polygon_ws_pb2.SubscribeMarketResponse]  # type: ignore[assignment]
     """Streams decoded market data. Batches are retained until acknowledged, so a
     sequencer that reconnects with its position loses nothing. There is one
-    subscriber at a time: a newer one ends the older with ABORTED.
+    subscriber at a time: see SubscribeMarketOpen.consumer.
     """
     UpdateSubscriptions: _aio.UnaryUnaryMultiCallable[_polygon_ws_pb2.UpdateSubscriptionsRequest, _polygon_ws_pb2.UpdateSubscriptionsResponse]  # type: ignore[assignment]
     """Adds and removes vendor subscriptions ("T.AAPL", "A.*") at run time."""
@@ -63,7 +63,7 @@ class PolygonWsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_polygon_ws_pb2.SubscribeMarketResponse], _abc.AsyncIterator[_polygon_ws_pb2.SubscribeMarketResponse]]:
         """Streams decoded market data. Batches are retained until acknowledged, so a
         sequencer that reconnects with its position loses nothing. There is one
-        subscriber at a time: a newer one ends the older with ABORTED.
+        subscriber at a time: see SubscribeMarketOpen.consumer.
         """
 
     @_abc_1.abstractmethod

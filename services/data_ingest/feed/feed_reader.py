@@ -8,16 +8,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import grpc
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
-from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reason_name, reconnecting
 from services.kit.rpc.envelope import MARKET
+from services.kit.rpc.market_stream import UNNAMED, Consumer
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import wall_ns
+from services.kit.runtime.errors import ANOTHER_CONSUMER, SUPERSEDED
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 
@@ -27,8 +28,8 @@ METHOD: Final = "/tradeul.v1.PolygonWsService/SubscribeMarket"
 # Heartbeats come every few seconds: longer silence means that it is gone.
 SILENCE_SECONDS: Final = 15.0
 ACK_SECONDS: Final = 0.05
-# Another sequencer took our place: two that come back at once would fight.
-SUPERSEDED_PAUSE: Final = 10.0
+# Another sequencer is served.
+REFUSED_PAUSE: Final = 10.0
 
 
 class FeedReader:
@@ -39,6 +40,7 @@ class FeedReader:
         on_lost: is called when batches were lost, and when the vendor's line is back after having been away.
         set_unhealthy_reason: gets the reason why nothing comes; None when it comes again.
         before_batch: is awaited before each batch is sequenced, once the feed's symbols are known.
+        consumer: identifies this sequencer to polygon_ws.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class FeedReader:
         on_lost: Callable[[], None],
         set_unhealthy_reason: Callable[[str | None], None],
         before_batch: Callable[[], Awaitable[None]] | None = None,
+        consumer: Consumer = UNNAMED,
     ) -> None:
         self._target = target
         self._feed = feed
@@ -56,8 +59,10 @@ class FeedReader:
         self._on_lost = on_lost
         self._set_unhealthy_reason = set_unhealthy_reason
         self._before_batch = before_batch
+        self._consumer = consumer
         self._backoff = Backoff()
         self._progressed = False
+        self._end_reason = ""
         self._sequenced = asyncio.Event()
         # The newest event of which the lag is known.
         self._newest_ns = 0
@@ -71,7 +76,11 @@ class FeedReader:
 
     def _ended(self, reason: str, pause: float) -> None:
         self._set_unhealthy_reason(f"polygon_ws at {self._target}: {reason}")
-        log.warning("stream of polygon_ws ended", reason=reason, again_in=pause)
+        # A refusal is repeated as long as the other sequencer is there.
+        (log.debug if reason == self._end_reason else log.warning)(
+            "stream of polygon_ws ended", reason=reason, again_in=pause
+        )
+        self._end_reason = reason
 
     async def _follow(self) -> str:
         """Follows one connection to its end; returns why it ended."""
@@ -91,8 +100,8 @@ class FeedReader:
                 end = await reading
         except StreamEnded as ended:
             end = str(ended)
-            if ended.error is not None and ended.error.code() is grpc.StatusCode.ABORTED:
-                self._backoff.at_least(SUPERSEDED_PAUSE)
+            if ended.error is not None and reason_name(ended.error) in (SUPERSEDED.name, ANOTHER_CONSUMER.name):
+                self._backoff.at_least(REFUSED_PAUSE)
         except FeedHole as hole:
             metrics.FEED_HOLES.inc()
             end = str(hole)
@@ -129,6 +138,7 @@ class FeedReader:
             self._feed.set_symbols(polygon_ws_pb2.MarketOpened.FromString(bytes(payload)).symbols)
         elif kind == "current":
             self._progressed = True
+            self._end_reason = ""
             self._set_unhealthy_reason(None)
         elif kind == "reset":
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
@@ -172,7 +182,9 @@ class FeedReader:
             await asyncio.sleep(ACK_SECONDS)
 
     def _open_request(self) -> bytes:
-        request = polygon_ws_pb2.SubscribeMarketOpen()
+        request = polygon_ws_pb2.SubscribeMarketOpen(
+            consumer=self._consumer.name, fencing_number=self._consumer.fencing_number
+        )
         if (position := self._feed.position) is not None:
             request.position.CopyFrom(position.message())
         return polygon_ws_pb2.SubscribeMarketRequest(open=request).SerializeToString()

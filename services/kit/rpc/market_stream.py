@@ -1,14 +1,34 @@
-"""SubscribeMarket's server: one subscriber, the sequencer; the newest that comes takes its place (polygon_ws.proto)."""
+"""SubscribeMarket's server: one consumer, the sequencer, whose newest process is served (polygon_ws.proto).
+
+Two sequencers that took turns would acknowledge to us what the other one never gets.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from prometheus_client import Gauge
 from tradeul.v1 import polygon_ws_pb2
 
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import Context, first_request, requested_position, serve
-from services.kit.runtime.errors import SUPERSEDED
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import ANOTHER_CONSUMER, SUPERSEDED
+from services.kit.runtime.logging import get_logger
+
+log = get_logger(__name__)
+
+# A consumer that restarts is back within seconds.
+CLAIM_SECONDS: Final = 15.0
+
+
+class Consumer(NamedTuple):
+    """Who subscribes: the sequencer's name, and the number of its process."""
+
+    name: str
+    fencing_number: int
+
+
+UNNAMED: Final = Consumer("", 0)
 
 
 class MarketSubscription(Protocol):
@@ -35,6 +55,7 @@ class MarketStream(Generic[SubscriptionT]):
         subscribe: makes the subscription of a sequencer that continues after a position, or has none.
         subscribed: 1 while there is a subscriber.
         on_change: is called when a subscriber has come or gone.
+        now: monotonic seconds, in which the consumer's claim ends after its subscriber has gone.
     """
 
     def __init__(
@@ -42,12 +63,18 @@ class MarketStream(Generic[SubscriptionT]):
         subscribe: Callable[[Position | None], SubscriptionT],
         subscribed: Gauge,
         on_change: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self.subscription: SubscriptionT | None = None
         self._subscribe = subscribe
         self._subscribed = subscribed
         self._on_change = on_change
         self._closing: str | None = None
+        self._now = now
+        self._consumer: Consumer | None = None
+        self._gone_at = 0.0
+        # Of these one line is enough.
+        self._refused: set[str] = set()
 
     @property
     def has_subscriber(self) -> bool:
@@ -65,8 +92,13 @@ class MarketStream(Generic[SubscriptionT]):
             self.subscription.go_away(reason)
 
     async def serve(self, requests: AsyncIterator[polygon_ws_pb2.SubscribeMarketRequest], context: Context) -> None:
-        """Writes the messages; ends the subscriber before with ABORTED."""
-        subscription = self._subscribe(requested_position((await first_request(requests)).open))
+        """Writes the messages; ends the subscriber before with SUPERSEDED.
+
+        Raises ANOTHER_CONSUMER while another consumer has the stream, SUPERSEDED when a newer process of this one has.
+        """
+        opening = (await first_request(requests)).open
+        self._claim(Consumer(opening.consumer, opening.fencing_number))
+        subscription = self._subscribe(requested_position(opening))
         if self._closing is not None:
             subscription.go_away(self._closing)
         if self.subscription is not None:
@@ -78,7 +110,24 @@ class MarketStream(Generic[SubscriptionT]):
             if self.subscription is subscription:
                 self._change(None)
 
+    def _claim(self, consumer: Consumer) -> None:
+        """Makes `consumer` the one that is served; raises ANOTHER_CONSUMER, SUPERSEDED."""
+        served = self._consumer
+        if served is not None and (self.has_subscriber or self._now() - self._gone_at < CLAIM_SECONDS):
+            if consumer.name != served.name:
+                if consumer.name not in self._refused:
+                    self._refused.add(consumer.name)
+                    log.error("a second sequencer is refused", refused=consumer.name, served=served.name)
+                raise ANOTHER_CONSUMER.error(f"expected the sequencer {served.name!r}, was {consumer.name!r}")
+            if consumer.fencing_number < served.fencing_number:
+                raise SUPERSEDED.error(
+                    f"expected a fencing number of at least {served.fencing_number}, was {consumer.fencing_number}"
+                )
+        self._consumer = consumer
+        self._refused.discard(consumer.name)
+
     def _change(self, subscription: SubscriptionT | None) -> None:
         self.subscription = subscription
+        self._gone_at = self._now()
         self._subscribed.set(subscription is not None)
         self._on_change()

@@ -101,6 +101,8 @@ SCAN_TOO_COSTLY: Final = Reason("SCAN_TOO_COSTLY", "RESOURCE_EXHAUSTED", False)
 TOO_MANY_STREAMS: Final = Reason("TOO_MANY_STREAMS", "RESOURCE_EXHAUSTED", True)
 # A newer reader has replaced this one.
 SUPERSEDED: Final = Reason("SUPERSEDED", "ABORTED", False)
+# Batches are acknowledged by one sequencer, which is another one.
+ANOTHER_CONSUMER: Final = Reason("ANOTHER_CONSUMER", "FAILED_PRECONDITION", True)
 # A defect of ours, logged on the server with the file and line.
 INTERNAL: Final = Reason("INTERNAL", "INTERNAL", False)
 
