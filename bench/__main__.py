@@ -8,7 +8,7 @@ import click
 
 from bench.report import Report
 
-PARTS = ("core", "mesh", "ws", "gateway", "attacks", "history", "table")
+PARTS = ("core", "mesh", "ws", "gateway", "attacks", "history", "table", "dashboard")
 RESULT = Path("build/bench.json")
 
 
@@ -34,6 +34,10 @@ def measure(report: Report, part: str, *, small: bool) -> None:
         from bench import table_bench
 
         table_bench.measure(report, table_bench.SMALL if small else table_bench.FULL)
+    elif part == "dashboard":
+        from bench import dashboard_bench
+
+        asyncio.run(dashboard_bench.measure(report, dashboard_bench.SMALL if small else dashboard_bench.FULL))
     elif part == "attacks":
         from bench import attack_bench
 

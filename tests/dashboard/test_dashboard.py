@@ -4,59 +4,23 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from services.cli.local.site import site_files
 from tests.e2e.test_dashboard_build import GATEWAY, SOURCES
 from tests.support import javascript
-from tests.support.browser import Looked, differences, live, shown_rows, violations
+from tests.support.browser import Looked, live, violations
+from tests.support.dashboard import check_rows, stopped
 from tests.support.gateway import Gateway, gateway_settings
 from tests.support.mesh import Mesh, service_pids
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 # Nothing is measured: a busy machine may take its time.
 expect.set_options(timeout=60_000)
-
-
-@asynccontextmanager
-async def stopped(mesh: Mesh, module: str) -> AsyncIterator[None]:
-    """The processes of a service stand still inside: nothing answers, and no connection is closed."""
-    assert mesh.process is not None
-    pids = service_pids(mesh.process.pid, module)
-    assert pids, module
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
-async def symbols_of(client: httpx.AsyncClient, lists: list[str]) -> dict[str, list[str]]:
-    rows = [(await client.get(f"/api/v1/scanner/lists/{name}?limit=500")).json()["rows"] for name in lists]
-    return {name: [row["symbol"] for row in found] for name, found in zip(lists, rows, strict=True)}
-
-
-async def check_rows(mesh: Mesh, page: Page) -> None:
-    """The tables show the rows of the REST API, while the market stands still."""
-    async with stopped(mesh, "simulator"), httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
-        found = ["not yet compared"]
-        try:
-            async with asyncio.timeout(40):
-                while found:
-                    await asyncio.sleep(0.25)
-                    shown = await shown_rows(page)
-                    found = differences(shown, await symbols_of(client, list(shown))) if shown else ["no table"]
-        except TimeoutError:
-            pass
-        assert not found, found
 
 
 async def test_the_first_page_shows_the_lists_as_they_are(mesh: Mesh, browser: Looked) -> None:

@@ -1,0 +1,91 @@
+"""The dashboard with twelve lists beside the mesh on the same processors, at the busiest minutes of the day."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from bench.observer import SETTLED_FOR_SECONDS, settled
+from bench.report import Report
+from tests.support.browser import live, looked
+from tests.support.dashboard import PageLoad, check_rows, load_of, show_lists
+from tests.support.javascript import CHROMIUM_NAMES
+from tests.support.mesh import Mesh
+
+# A frame at 60 Hz.
+FRAME_MS: Final = 1000 / 60
+LISTS: Final = (
+    "gappers_up", "gappers_down", "winners", "losers", "momentum_up", "momentum_down",
+    "high_volume", "anomalies", "new_highs", "new_lows", "reversals", "filtered",
+)  # fmt: skip
+# A 27-inch monitor.
+VIEWPORT: Final = {"width": 2560, "height": 1440}
+
+
+class Size(NamedTuple):
+    symbols: int
+    parts: int
+    part_seconds: int
+    quiet_seconds: float
+
+
+FULL: Final = Size(symbols=12_000, parts=10, part_seconds=60, quiet_seconds=SETTLED_FOR_SECONDS)
+SMALL: Final = Size(symbols=300, parts=2, part_seconds=3, quiet_seconds=0)
+
+
+async def measure(report: Report, size: Size) -> None:
+    if not any(shutil.which(name) for name in CHROMIUM_NAMES):
+        report.step("the dashboard is left out: there is no Chromium")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"TRADEUL_SIM_SYMBOLS": str(size.symbols), "TRADEUL_SIM_START": "2026-03-10T09:28:00"}
+        report.step(f"a mesh with {size.symbols:,} symbols and the dashboard with {len(LISTS)} lists")
+        async with Mesh(Path(folder), settings) as mesh, looked() as browser:
+            context = await browser.browser.new_context(viewport=VIEWPORT)  # type: ignore[arg-type]
+            await show_lists(context, LISTS, columns=4)
+            page = await browser.open(mesh.url, context=context)
+            await live(page)
+            if size.quiet_seconds:
+                report.step("waiting for reference data, which a day begins with")
+                await settled(mesh, size.quiet_seconds)
+            parts: list[PageLoad] = []
+            for number in range(size.parts):
+                parts.append(await load_of(page, size.part_seconds))
+                report.step(f"part {number + 1} of {size.parts}: {summary(parts[-1])}")
+            compared = await check_rows(mesh, page)
+            if browser.errors:
+                raise RuntimeError(f"expected no error in the console, was {browser.errors[0]}")
+    frames = np.array([ms for part in parts for ms in part.frames])
+    busy = sum(ms for part in parts for ms in part.tasks) / frames.sum()
+    report.add(
+        {
+            "dashboard_frame_p95_ms": {
+                "value": round(float(np.percentile(frames, 95)), 1),
+                "unit": f"ms between frames (a frame of 60/s is {FRAME_MS:.1f}), {size.parts * size.part_seconds} s,"
+                f" {len(LISTS)} lists, {size.symbols:,} symbols; {compared} shown rows equal REST's at the end",
+                "peers": {},
+                "p50": round(float(np.percentile(frames, 50)), 1),
+                "p99": round(float(np.percentile(frames, 99)), 1),
+                "late_percent": round(float((frames > 1.5 * FRAME_MS).mean() * 100), 2),
+                "long_tasks_percent": round(busy * 100, 2),
+            },
+            "dashboard_heap_mb": {
+                "value": round(parts[-1].heap / 1e6, 1),
+                "unit": "MB of the page's JavaScript after a collection, at the end",
+                "peers": {},
+                "begin": round(parts[0].heap / 1e6, 1),
+                "elements": parts[-1].elements,
+            },
+        }
+    )
+
+
+def summary(part: PageLoad) -> str:
+    """A part in one line."""
+    p50, p95, p99 = np.percentile(part.frames, (50, 95, 99))
+    return (
+        f"frames {p50:.1f} / {p95:.1f} / {p99:.1f} ms (p50, p95, p99), {len(part.tasks)} tasks over 50 ms,"
+        f" {part.heap / 1e6:.1f} MB, {part.elements:,} elements"
+    )

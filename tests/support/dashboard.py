@@ -1,0 +1,120 @@
+"""A mesh and a page that shows it: the one is stopped, the other measured, and both are compared."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, NamedTuple
+
+import httpx
+from playwright.async_api import BrowserContext, Page
+
+from tests.support.browser import differences, shown_rows
+from tests.support.mesh import Mesh, service_pids
+
+COMPARE_SECONDS: Final = 40
+# Runs in the page: the time between frames, and tasks that held the page for over 50 ms.
+RECORDER: Final = """() => {
+    const record = (window.record = { frames: [], tasks: [] });
+    let last = performance.now();
+    const frame = (now) => { record.frames.push(now - last); last = now; requestAnimationFrame(frame); };
+    requestAnimationFrame(frame);
+    new PerformanceObserver((list) => record.tasks.push(...list.getEntries().map(({ duration }) => duration)))
+        .observe({ entryTypes: ["longtask"] });
+}"""
+TAKE: Final = """() => {
+    const { frames, tasks } = window.record;
+    window.record.frames = [];
+    window.record.tasks = [];
+    return { frames, tasks, elements: document.getElementsByTagName("*").length };
+}"""
+
+
+class PageLoad(NamedTuple):
+    """What was measured in a stretch of time.
+
+    frames: milliseconds between one frame and the next. tasks: durations of those over 50 ms. elements: of the
+    document. heap: bytes of the page's JavaScript after a garbage collection.
+    """
+
+    frames: list[float]
+    tasks: list[float]
+    elements: int
+    heap: int
+
+
+@asynccontextmanager
+async def stopped(mesh: Mesh, module: str) -> AsyncIterator[None]:
+    """The processes of a service stand still inside: nothing answers, and no connection is closed."""
+    assert mesh.process is not None
+    pids = service_pids(mesh.process.pid, module)
+    assert pids, module
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def symbols_of(client: httpx.AsyncClient, lists: list[str]) -> dict[str, list[str]]:
+    rows = [(await client.get(f"/api/v1/scanner/lists/{name}")).json()["rows"] for name in lists]
+    return {name: [row["symbol"] for row in found] for name, found in zip(lists, rows, strict=True)}
+
+
+async def check_rows(mesh: Mesh, page: Page) -> int:
+    """The tables show the rows of the REST API, while the market stands still; returns how many rows were compared."""
+    async with stopped(mesh, "simulator"), httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
+        found, shown = ["not yet compared"], {}
+        try:
+            async with asyncio.timeout(COMPARE_SECONDS):
+                while found:
+                    await asyncio.sleep(0.25)
+                    shown = await shown_rows(page)
+                    found = differences(shown, await symbols_of(client, list(shown))) if shown else ["no table"]
+        except TimeoutError:
+            pass
+        assert not found, found
+        return sum(len(table["rows"]) for table in shown.values())
+
+
+async def show_lists(context: BrowserContext, lists: Sequence[str], columns: int) -> None:
+    """Pages that are opened in the context begin with these lists side by side, a list to a group."""
+    panels = {
+        f"list-{name}": {
+            "id": f"list-{name}", "contentComponent": "list", "title": name,
+            "params": {"parameters": {"list": name}, "colour": None},
+        }
+        for name in lists
+    }  # fmt: skip
+    leaves = [
+        {"type": "leaf", "size": 300, "data": {"id": name, "views": [name], "activeView": name}} for name in panels
+    ]
+    height = -(-len(leaves) // columns)
+    stacks = [
+        {"type": "branch", "size": 500, "data": leaves[first : first + height]}
+        for first in range(0, len(leaves), height)
+    ]
+    root = {"type": "branch", "size": 1200, "data": stacks}
+    grid = {"root": root, "width": 500 * columns, "height": 1200, "orientation": "HORIZONTAL"}
+    layout = json.dumps({"version": 1, "title": "Load", "dock": {"grid": grid, "panels": panels}})
+    await context.add_init_script(f"sessionStorage['tradeul.layout'] ??= {json.dumps(layout)}")
+
+
+async def load_of(page: Page, seconds: float) -> PageLoad:
+    """Measures the page for that long; the first call begins."""
+    if not await page.evaluate("() => 'record' in window"):
+        await page.evaluate(RECORDER)
+    await page.evaluate(TAKE)
+    await asyncio.sleep(seconds)
+    taken: dict[str, Any] = await page.evaluate(TAKE)
+    session = await page.context.new_cdp_session(page)
+    try:
+        await session.send("HeapProfiler.collectGarbage")
+        usage = await session.send("Runtime.getHeapUsage")
+    finally:
+        await session.detach()
+    return PageLoad(taken["frames"], taken["tasks"], taken["elements"], round(usage["usedSize"]))
