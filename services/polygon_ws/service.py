@@ -6,7 +6,7 @@ from typing import Final
 
 import grpc.aio
 from redis.asyncio import Redis
-from tradeul.v1 import polygon_ws_pb2
+from tradeul.v1 import polygon_ws_pb2, replay_pb2
 
 from fastcore.feed_elements import Status
 from services.kit.rpc.server import add_servicer
@@ -21,6 +21,7 @@ from services.polygon_ws import metrics
 from services.polygon_ws.connection import MAX_MESSAGE_BYTES, FeedConnection, FeedState, Timing
 from services.polygon_ws.core import MAX_HELD_BYTES, Backpressure, FeedBuffer
 from services.polygon_ws.feed_channels import CHANNELS, FeedChannels
+from services.polygon_ws.replay_control import ReplayControl
 from services.polygon_ws.servicer import PolygonWsServicer, rejected
 from services.polygon_ws.vendor_answers import Subscriptions
 
@@ -76,6 +77,7 @@ class PolygonWs(Service):
             self._max_message_bytes,
         )
         self._servicer = PolygonWsServicer(self.buffer, self.connection, self._on_progress)
+        self._control = ReplayControl(polygon, self.settings.uses_simulator)
         if self.settings.redis_url:
             self._redis = make_client(self.settings.redis_url)
             self._channels = RedisChannels(self._redis, CHANNELS)
@@ -83,7 +85,8 @@ class PolygonWs(Service):
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = polygon_ws_pb2.DESCRIPTOR.services_by_name["PolygonWsService"]
-        return (add_servicer(server, service, self._servicer),)
+        control = replay_pb2.DESCRIPTOR.services_by_name["ReplayService"]
+        return (add_servicer(server, service, self._servicer), add_servicer(server, control, self._control))
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -98,6 +101,7 @@ class PolygonWs(Service):
         self._servicer.market.go_away("polygon_ws is stopping")
 
     async def stop(self) -> None:
+        await self._control.close()
         if self._redis is not None:
             await self._redis.aclose()
 

@@ -7,6 +7,7 @@ happens a watermark comes with every second of the day. So batch n is the same i
 every replay of a day, and the lists refresh at the same positions of the stream.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple
 
@@ -66,6 +67,14 @@ def cuts(day: DayFile, until_ns: int | None = None) -> Iterator[Cut]:
         yield Cut(rows, rows, until_ns, until_ns)
 
 
+def span_ns(day: DayFile, until_ns: int | None = None) -> tuple[int, int]:
+    """The time of the first event, and the last watermark of `cuts`; 0 and 0 for a day without events."""
+    arrival = day.arrival_ns
+    if not len(arrival):
+        return 0, until_ns or 0
+    return int(arrival[0]), _cell(int(arrival[-1])) * CELL_NS if until_ns is None else until_ns
+
+
 def _cells(arrival: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Iterator[tuple[int, int]]:
     """First row of each cell that has any, and the row after its last."""
     begun = 0
@@ -106,7 +115,7 @@ def encode(day: DayFile, cut: Cut) -> bytes:
 
 
 class Pace:
-    """Decides when a batch is due: by its event time, at the requested speed.
+    """Decides when a batch is due: by its event time, at the requested speed, and not while it is paused.
 
     `start_ns`: what is due before that is due at once, as is what was reached before.
 
@@ -114,7 +123,8 @@ class Pace:
     """
 
     def __init__(self, speed: Speed, start_ns: int = 0) -> None:
-        self._speed = speed
+        self.speed = speed
+        self.is_paused = False
         self._start_ns = start_ns
         # The wall's and the day's time from which it is counted.
         self._anchor: tuple[float, int] | None = None
@@ -122,19 +132,49 @@ class Pace:
         self._at_once_ns = start_ns
         self.reached_ns = 0
 
+    @property
+    def jump_ns(self) -> int:
+        """The time up to which everything is due at once, 0 when it is reached."""
+        return self._at_once_ns if self._at_once_ns > self.reached_ns else 0
+
     def begin(self) -> None:
         """A reader has come: what was reached before is due at once, and from there time continues."""
         self._anchor = None
         self._at_once_ns = max(self._start_ns, self.reached_ns)
 
+    def pause(self) -> None:
+        """Nothing is due any more; a jump ends where it is."""
+        self.is_paused = True
+        self._start_ns = self._at_once_ns = self.reached_ns
+
+    def resume(self) -> None:
+        """Time continues where it is."""
+        self.is_paused = False
+        self._anchor = None
+
+    def set_speed(self, speed: Speed) -> None:
+        """From here on."""
+        self.speed = speed
+        self._anchor = None
+        self._at_once_ns = max(self._at_once_ns, self.reached_ns)
+
+    def jump(self, to_ns: int) -> None:
+        """Everything up to that time is due at once, also while it is paused."""
+        self._anchor = None
+        self._start_ns = self._at_once_ns = to_ns
+
     def delay(self, time_ns: int, now: float) -> float:
-        """Seconds until what belongs to `time_ns` is due, 0 when it is."""
-        if self._speed == "max" or time_ns <= self._at_once_ns:
+        """Seconds until what belongs to `time_ns` is due, 0 when it is; infinite while it is paused."""
+        if time_ns <= self._at_once_ns:
+            return 0.0
+        if self.is_paused:
+            return math.inf
+        if self.speed == "max":
             return 0.0
         if self._anchor is None:
             self._anchor = (now, self._at_once_ns or time_ns)
         began, began_ns = self._anchor
-        return max(0.0, began + (time_ns - began_ns) / 1e9 / self._speed - now)
+        return max(0.0, began + (time_ns - began_ns) / 1e9 / self.speed - now)
 
     def sent(self, time_ns: int) -> None:
         """The batch of `time_ns` is on its way."""

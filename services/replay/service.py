@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 import asyncpg
 import grpc.aio
-from tradeul.v1 import polygon_ws_pb2
+from tradeul.v1 import polygon_ws_pb2, replay_pb2
 
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.clock import NEW_YORK, ns_of
@@ -18,6 +18,7 @@ from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import DATABASE_ERRORS
 from services.replay import metrics
+from services.replay.control import ReplayControl
 from services.replay.core import Pace
 from services.replay.prepare import prepare
 from services.replay.servicer import ReplayServicer
@@ -48,7 +49,9 @@ class Replay(Service):
         for reason, rows in day.manifest.set_aside.items():
             metrics.rejected(reason, rows)
         self.pace = Pace(replay.speed, given_ns(replay.start) or 0)
-        self._servicer = ReplayServicer(day, self.pace, given_ns(replay.until))
+        until_ns = given_ns(replay.until)
+        self._servicer = ReplayServicer(day, self.pace, until_ns)
+        self._control = ReplayControl(day, self.pace, until_ns, self._servicer.market.wake)
         log.info(
             "replay",
             date=str(day.manifest.date),
@@ -61,7 +64,8 @@ class Replay(Service):
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = polygon_ws_pb2.DESCRIPTOR.services_by_name["PolygonWsService"]
-        return (add_servicer(server, service, self._servicer),)
+        control = replay_pb2.DESCRIPTOR.services_by_name["ReplayService"]
+        return (add_servicer(server, service, self._servicer), add_servicer(server, control, self._control))
 
     async def drain(self) -> None:
         self._servicer.market.go_away("replay is stopping")

@@ -61,6 +61,11 @@ class Feed:
     def wants_quotes(self) -> bool:
         return any(client.wants_quotes for client in self.clients.values())
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the slowest client has yet to read."""
+        return max((client.unsent() for client in self.clients.values()), default=0)
+
     def connected(self, client: FeedClient) -> None:
         client.send(f"[{status('connected', 'Connected Successfully')}]")
 

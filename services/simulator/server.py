@@ -6,14 +6,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described
 from services.kit.runtime.settings import Address
+from services.market.market_time import TimeChange
 from services.simulator.feed import Feed, FeedClient
 from services.simulator.halt_feed import HaltDocument
+from services.simulator.pace import Pace
 from services.simulator.rest import Rest
 
 log = get_logger(__name__)
@@ -21,6 +24,8 @@ log = get_logger(__name__)
 WS_PATH: Final = "/stocks"
 MAX_REQUEST_BYTES: Final = 1 << 20
 HALTS_PATH: Final = "/rss.aspx"
+# Not of the vendor's API: the market's time and pace (polygon_ws's ReplayService).
+TIME_PATH: Final = "/simulator/time"
 JSON: Final = "application/json"
 RSS: Final = "text/xml"
 STOP_SECONDS: Final = 1.0
@@ -64,13 +69,14 @@ class _Connection:
 
 
 class MarketServer:
-    """Serves `rest`, `feed` and `halts()`; `ready()` returns why it is not, or None, for /readyz."""
+    """Serves `rest`, `feed`, `pace` and `halts()`; `ready()` returns why it is not, or None, for /readyz."""
 
     def __init__(
-        self, feed: Feed, rest: Rest, halts: Callable[[], HaltDocument], ready: Callable[[], str | None]
+        self, feed: Feed, rest: Rest, pace: Pace, halts: Callable[[], HaltDocument], ready: Callable[[], str | None]
     ) -> None:
         self._feed = feed
         self._rest = rest
+        self._pace = pace
         self._halts = halts
         self._ready = ready
         self._runner: web.AppRunner | None = None
@@ -82,6 +88,8 @@ class MarketServer:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/livez", self._livez)
         app.router.add_get(HALTS_PATH, self._halt_feed)
+        app.router.add_get(TIME_PATH, self._time)
+        app.router.add_post(TIME_PATH, self._change_time)
         app.router.add_route("*", "/{path:.*}", self._any)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
@@ -118,15 +126,27 @@ class MarketServer:
             return web.Response(status=304, headers=headers)
         return web.Response(body=document.body, headers=headers, content_type=RSS, charset="utf-8")
 
+    async def _time(self, request: web.Request) -> web.StreamResponse:
+        if not _bearer(request):
+            # A page of any origin reaches this port, but sends no such header.
+            return web.json_response({"error": "expected an API key in Authorization"}, status=401)
+        return web.Response(body=msgspec.json.encode(self._pace.time()), content_type=JSON)
+
+    async def _change_time(self, request: web.Request) -> web.StreamResponse:
+        try:
+            change = msgspec.json.decode(await request.read(), type=TimeChange)
+        except msgspec.MsgspecError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        if _bearer(request):
+            self._pace.change(change)
+        return await self._time(request)
+
     async def _any(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._attend(request)
         if request.method != "GET":
             return web.json_response({"status": "ERROR", "error": f"expected GET, was {request.method}"}, status=405)
-        key = request.query.get("apiKey", "")
-        if not key:
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            key = token if scheme.lower() == "bearer" else ""
+        key = request.query.get("apiKey", "") or _bearer(request)
         base = f"{request.scheme}://{request.host}"
         answer = await self._rest.answer(request.rel_url.raw_path, request.query, key, base)
         return web.Response(body=answer.body, status=answer.status, content_type=JSON)
@@ -161,3 +181,9 @@ class MarketServer:
         async for message in socket:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 self._feed.received(client, message.data)
+
+
+def _bearer(request: web.Request) -> str:
+    """The key in the Authorization header, empty without one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

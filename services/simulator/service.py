@@ -46,7 +46,7 @@ class Simulator(Service):
         self._feed = Feed(market.universe.tickers, sim.channels)
         self._rest = Rest(market, sim.seed)
         self._pace = Pace(market, self._feed, sim.speed)
-        self._server = MarketServer(self._feed, self._rest, lambda: document(market), self._why_not_ready)
+        self._server = MarketServer(self._feed, self._rest, self._pace, lambda: document(market), self._why_not_ready)
         await self._server.start(self.settings.listen_address(self.name))
         begins = new_york_time(market.now_ns).isoformat(timespec="seconds")
         log.info("market", seed=sim.seed, symbols=sim.symbols, time=begins, speed=sim.speed, port=self._server.port)

@@ -367,3 +367,45 @@ async def test_kill_9_of_any_service_heals(mesh: Mesh, client: httpx.AsyncClient
             while (await client.get("/api/v1/scanner/lists/filtered")).json().get("timestamp", before) <= before:
                 await asyncio.sleep(0.1)
         assert (await client.get("/api/v1/scanner/status")).json()["position"]["epoch"] == epoch
+
+
+async def test_the_markets_time_is_paused_and_moved_ahead(client: httpx.AsyncClient) -> None:
+    """Streams stay open meanwhile. It comes last: time does not go back."""
+
+    async def post(**change: object) -> dict[str, Any]:
+        answer = await client.post("/api/v1/replay", json=change)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    async def list_time(after: float = 0.0) -> str:
+        await asyncio.sleep(after)
+        return str((await client.get("/api/v1/scanner/lists/filtered")).json()["timestamp"])
+
+    async with client.stream("GET", "/api/v1/scanner/lists/filtered:watch") as stream:
+        paused = await post(paused=True)
+        assert (paused["market"], paused["date"], paused["paused"]) == ("SIMULATOR", START[:10], True)
+        async with asyncio.timeout(30):
+            # What was on its way arrives.
+            while (before := await list_time()) != await list_time(after=1.5):
+                pass
+        assert (await client.get("/api/v1/replay")).json() == paused
+        assert before <= paused["now"]
+        hour = int(paused["now"][11:13])
+        assert (await post(jump_to=f"{hour - 4 + 1:02}:00"))["paused"]
+        arrival = f"{paused['now'][:11]}{hour + 1:02}:00:00Z"
+        async with asyncio.timeout(120):
+            while (await client.get("/api/v1/replay")).json()["now"] != arrival:
+                await asyncio.sleep(0.05)
+            while await list_time() < f"{paused['now'][:11]}{hour:02}:59:58":
+                await asyncio.sleep(0.05)
+        # The same stream shows it.
+        async for line in stream.aiter_lines():
+            if f"{hour:02}:59:5" in line:
+                break
+        back = await client.post("/api/v1/replay", json={"jump_to": "09:30"})
+        assert (back.status_code, back.json()["details"][0]["reason"]) == (400, "TIME_IS_OVER")
+        resumed = await post(paused=False, speed=5)
+        assert (resumed["paused"], resumed["speed"]) == (False, 5)
+        async with asyncio.timeout(30):
+            while await list_time() <= arrival:
+                await asyncio.sleep(0.05)

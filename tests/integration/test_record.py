@@ -119,7 +119,7 @@ async def test_a_recording_from_the_middle_of_a_day_begins_with_the_market(
         reading = asyncio.create_task(reader.run())
         # The day stands nearly still until the recorder is there.
         await until(lambda: bool(recording.states))
-        live.replay.pace._speed = "max"
+        live.replay.pace.set_speed("max")
         end = int(live.replay.day.arrival_ns[-1])
         await live.until_time(end)
         await until(lambda: recording.position == live.data_ingest.parts.sequencer.position)

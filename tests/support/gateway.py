@@ -14,12 +14,12 @@ from services.kit.runtime.settings import Settings
 from tests.support.mesh import free_ports
 
 READY_SECONDS = 30.0
-BEHIND = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
+BEHIND = ("scanner", "market_session", "polygon_ws", "analytics", "ticker", "health", "websocket_server", "access")
 
 
 def gateway_settings(data_dir: Path, environment: Mapping[str, str] | None = None) -> Settings:
     """Settings with free ports for the gateway and what is behind it."""
-    names = (*BEHIND, "gateway", "gateway_admin", "data_ingest", "polygon_ws")
+    names = (*BEHIND, "gateway", "gateway_admin", "data_ingest")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     return Settings.load(
         {

@@ -30,6 +30,8 @@ BETWEEN_VALUES: Final = {
     ("GET", "/api/v1/ticker/{symbol}/bars"): re.compile(
         r"expected from before to, was .*|expected at most \d+ days of .*"
     ),
+    # The market's day, and its time.
+    ("POST", "/api/v1/replay"): re.compile(r"jump_to: expected a time (of|after) \d\d:\d\d:\d\d.*"),
     # The order of two numbers, one of which may be stored.
     ("POST", "/api/v1/filters"): re.compile(r"scanner filter '\w+': expected min_\w+ to be at most max_\w+ .*"),
     ("PATCH", "/api/v1/filters/{name}"): re.compile(r"scanner filter '\w+': expected min_\w+ to be at most max_\w+ .*"),
@@ -65,7 +67,15 @@ schemathesis.openapi.format("date-time", instants())
 
 @schemathesis.hook
 def map_case(_: Any, case: Any) -> Any:
-    """Half of the pages are the second, whose token only the server can make."""
+    """Half of the pages are the second, whose token only the server can make. The market's pace stays as it is."""
+    if case.operation.path == "/api/v1/replay" and isinstance(body := case.body, dict):
+        if body.get("jump_to"):
+            # A time that is over, if it was a time.
+            body["jump_to"] = re.sub(r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$", "09:00", str(body["jump_to"]))
+        if isinstance(body.get("speed"), (int, float)) and (body["speed"] == 0 or 0.01 <= body["speed"] <= 100_000):
+            body["speed"] = 1.0
+        if body.get("paused") is True:
+            body["paused"] = False
     query = case.query
     if case.operation.path in PAGED and query.get("page_token") == "" and query.get("limit") in range(1, 1000, 2):
         query["page_token"] = second_page(case.operation.path)

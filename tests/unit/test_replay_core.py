@@ -1,6 +1,7 @@
 """What a day's batches are: cut by event time, the same whatever the speed, encoded as the live feed's."""
 
 import gzip
+import math
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,51 @@ def test_pace_skips_to_its_start() -> None:
     pace.begin()
     assert pace.delay(50 * SECOND, now=1.0) == 0
     assert pace.delay(103 * SECOND, now=2.0) == pytest.approx(3.0)
+
+
+def test_a_paused_day_stands_still_and_continues_where_it_was() -> None:
+    pace = Pace(10.0)
+    pace.begin()
+    assert pace.delay(100 * SECOND, now=5.0) == 0
+    pace.sent(100 * SECOND)
+    pace.pause()
+    assert pace.delay(101 * SECOND, now=6.0) == math.inf
+    # What was sent before is due for a reader that begins anew.
+    pace.begin()
+    assert pace.delay(100 * SECOND, now=7.0) == 0
+    assert pace.delay(101 * SECOND, now=7.0) == math.inf
+    pace.resume()
+    assert pace.delay(110 * SECOND, now=20.0) == pytest.approx(1.0)
+
+
+def test_a_new_speed_counts_from_where_the_day_is() -> None:
+    pace = Pace(1.0)
+    assert pace.delay(100 * SECOND, now=0.0) == 0
+    pace.sent(100 * SECOND)
+    pace.set_speed(50.0)
+    assert pace.delay(200 * SECOND, now=30.0) == pytest.approx(2.0)
+    pace.set_speed("max")
+    assert pace.delay(10**18, now=30.0) == 0
+
+
+def test_a_jump_is_due_at_once_and_a_pause_ends_it() -> None:
+    pace = Pace(1.0)
+    assert pace.delay(100 * SECOND, now=0.0) == 0
+    pace.sent(100 * SECOND)
+    pace.pause()
+    pace.jump(400 * SECOND)
+    assert pace.jump_ns == 400 * SECOND
+    pace.begin()
+    assert [pace.delay(at * SECOND, now=1.0) for at in (101, 400, 401)] == [0, 0, math.inf]
+    pace.sent(400 * SECOND)
+    assert pace.jump_ns == 0
+    pace.resume()
+    assert pace.delay(403 * SECOND, now=9.0) == pytest.approx(3.0)
+    pace.jump(800 * SECOND)
+    pace.sent(500 * SECOND)
+    pace.pause()
+    assert pace.jump_ns == 0
+    assert pace.delay(501 * SECOND, now=10.0) == math.inf
 
 
 async def test_a_position_of_another_day_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ ADMIN = {
     "/tradeul.v1.HistoricalService/StartLoad",
     "/tradeul.v1.PolygonWsService/SubscribeMarket",
     "/tradeul.v1.PolygonWsService/UpdateSubscriptions",
+    "/tradeul.v1.ReplayService/UpdateReplay",
+    "/tradeul.v1.ReplayService/UpdateReplayFromJson",
     "/tradeul.v1.RevocationService/WatchRevocations",
 }
 PUBLIC = {"/tradeul.v1.HealthService/GetHealth"}

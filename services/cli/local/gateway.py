@@ -24,7 +24,16 @@ from services.kit.runtime.origins import origins_pattern
 from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI, TICKET_FILTER
 from services.kit.runtime.settings import Address, Settings
 
-BEHIND: Final = ("scanner", "market_session", "analytics", "ticker", "health", "websocket_server", "access")
+BEHIND: Final = (
+    "scanner",
+    "market_session",
+    "polygon_ws",
+    "analytics",
+    "ticker",
+    "health",
+    "websocket_server",
+    "access",
+)
 ANY_HOST: Final = "*"
 # A part of the template that is left out where it does not apply; one may be within another.
 PART: Final = re.compile(r"^ *# (\w+): begin\n(.*?)^ *# \1: end\n", re.MULTILINE | re.DOTALL)
