@@ -181,6 +181,8 @@ function envoy_on_response(handle)
   local same = etag and headers:get(":status") == "200" and is_known(request.known, etag)
   if same then
     headers:replace(":status", "304")
+    -- As of the response that the client has.
+    headers:replace("vary", "Accept-Encoding")
     headers:remove("content-length")
     headers:remove("content-type")
   end

@@ -3,14 +3,24 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
+from google.rpc import code_pb2
 from picows import WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
 from services.kit.rpc.key_streams import RequestKey
-from services.kit.runtime.errors import StartError
+from services.kit.runtime.errors import (
+    DOMAIN,
+    GOING_AWAY,
+    INVALID_REQUEST,
+    ORIGIN_NOT_ALLOWED,
+    TOO_MANY_STREAMS,
+    Reason,
+    StartError,
+)
 from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Address
 from services.websocket_server import metrics
@@ -21,6 +31,7 @@ PATH: Final = "/ws/scanner"
 BACKLOG: Final = 1024
 # Clients send little; a buffer grows when a request's headers are longer.
 READ_BUFFER_BYTES: Final = 2048
+ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
 JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 Answer = WSListener | WSUpgradeResponseWithListener | None
@@ -67,22 +78,24 @@ class Endpoint:
         headers = request.headers
         if headers.get("Upgrade", "").lower() != "websocket":
             metrics.rejected("no_upgrade")
-            return _refusal(426, f"expected a WebSocket upgrade at {PATH}", {"Upgrade": "websocket"})
+            return _refusal(426, INVALID_REQUEST, f"expected a WebSocket upgrade at {PATH}", {"Upgrade": "websocket"})
         if not self._origins.allows(headers.get("Origin"), headers.get("Host", "")):
             # CORS does not hold a WebSocket back: the server has to.
             metrics.rejected("origin_not_allowed")
-            return _refusal(403, f"expected a page of TRADEUL_CORS_ORIGINS, was one of {headers['Origin'][:200]}")
+            message = f"expected a page of TRADEUL_CORS_ORIGINS, was one of {headers['Origin'][:200]}"
+            return _refusal(403, ORIGIN_NOT_ALLOWED, message)
         if self._hub.is_closing:
             metrics.rejected("stopping")
-            return _refusal(503, "the server is about to stop", {"Retry-After": "1"})
+            return _refusal(503, GOING_AWAY, "the server is about to stop", {"Retry-After": "1"})
         if self._hub.is_full:
             metrics.rejected("too_many_clients")
-            return _refusal(503, f"limit reached: {self._hub.limits.clients} clients")
+            return _refusal(503, TOO_MANY_STREAMS, f"limit reached: {self._hub.limits.clients} clients")
         key = RequestKey.of(headers)
         if key is not None and (refusal := self._hub.refusal(key)) is not None:
             metrics.rejected(refusal.reason.name.lower())
-            is_limit = refusal.reason.retryable
-            return _refusal(429 if is_limit else 401, refusal.message, {"Retry-After": "1"} if is_limit else {})
+            is_limit, reason = refusal.reason.retryable, refusal.reason
+            added = {"Retry-After": "1"} if is_limit else {}
+            return _refusal(429 if is_limit else 401, reason, refusal.message, added, refusal.metadata)
         # Firefox sends "keep-alive, Upgrade", which RFC 6455 allows and picows does not.
         if "upgrade" in [token.strip().lower() for token in headers.get("Connection", "").split(",")]:
             headers["Connection"] = "Upgrade"
@@ -126,7 +139,17 @@ def _json(is_well: bool, body: dict[str, Any]) -> WSUpgradeResponseWithListener:
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(503, data, JSON), None)
 
 
-def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
-    body = msgspec.json.encode({"error": message})
-    response = WSUpgradeResponse.create_error_response(status, body, {**JSON, **(headers or {})})
-    return WSUpgradeResponseWithListener(response, None)
+def _refusal(
+    status: int,
+    reason: Reason,
+    message: str,
+    headers: Mapping[str, str] = MappingProxyType({}),
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> WSUpgradeResponseWithListener:
+    """A refusal in the form of all REST errors; `error` is what older clients read."""
+    info = {"@type": ERROR_INFO, "reason": reason.name, "domain": DOMAIN, "metadata": dict(metadata)}
+    content = {"code": code_pb2.Code.Value(reason.code), "message": message, "details": [info], "error": message}
+    body = msgspec.json.encode(content)
+    return WSUpgradeResponseWithListener(
+        WSUpgradeResponse.create_error_response(status, body, {**JSON, **headers}), None
+    )

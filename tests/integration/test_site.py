@@ -71,7 +71,27 @@ async def test_the_pages_know_whether_a_key_is_required(gateway: Gateway, reques
 async def test_only_files_of_the_site_are_there(gateway: Gateway) -> None:
     for path in ("/assets/", "/assets/../envoy.yaml", "/envoy.yaml", "/index.html", "/assets/%2e%2e/envoy.yaml"):
         assert (await gateway.client.get(path)).status_code in (404, 503), path
-    assert (await gateway.client.post("/", json={})).status_code in (404, 503)
+
+
+async def test_pages_and_the_document_are_only_read(gateway: Gateway) -> None:
+    for path in ("/", "/docs", "/docs/", "/openapi.json", "/site.json", "/assets/NAME"):
+        path = path.replace("assets/NAME", next(name for name in site_files() if name.startswith("assets/")))
+        for method, status in (("POST", 405), ("DELETE", 405), ("OPTIONS", 204), ("HEAD", 200)):
+            answer = await gateway.client.request(method, path)
+            assert (answer.status_code, answer.headers.get("allow")) == (
+                status,
+                None if status == 200 else "GET, HEAD, OPTIONS",
+            )
+            if status == 405:
+                assert answer.json()["message"] == f"{method} is not a method of {path}"
+
+
+async def test_the_openapi_document_is_not_sent_twice(gateway: Gateway) -> None:
+    document = await gateway.client.get("/openapi.json")
+    again = await gateway.client.get("/openapi.json", headers={"if-none-match": document.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["vary"]) == (304, b"", "Accept-Encoding")
+    assert again.headers["etag"] == document.headers["etag"]
+    assert document.headers["access-control-allow-origin"] == "*"
 
 
 async def test_names_of_built_files_have_their_hash() -> None:

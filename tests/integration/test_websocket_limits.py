@@ -372,7 +372,9 @@ async def test_plain_requests(server: WebSocketServer) -> None:
             assert (await http.get(path)).status_code == 404
         refused = await http.get("/ws/scanner?x=1")
         assert refused.status_code == 426
-        assert "WebSocket" in refused.json()["error"]
+        body = refused.json()
+        assert body["message"] == body["error"] == "expected a WebSocket upgrade at /ws/scanner"
+        assert (body["code"], body["details"][0]["reason"]) == (3, "INVALID_REQUEST")
         assert (await http.post("/ws/scanner", content=b"x")).status_code == 400
 
 

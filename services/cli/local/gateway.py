@@ -15,7 +15,7 @@ from services.cli.local.certificates import certificate_resource, mesh_resources
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
 from services.cli.local.process import ProcessSpec, rotate
 from services.cli.local.rest_routes import document_with_keys, method_routes, query_replies, rest_filter
-from services.cli.local.site import site_routes
+from services.cli.local.site import document_routes, site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
 from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
 from services.kit.runtime.errors import StartError
@@ -64,11 +64,6 @@ def certificate_path(settings: Settings) -> Path:
     return settings.market_dir.resolve() / "gateway" / "certificate.json"
 
 
-def document_path(settings: Settings) -> Path:
-    """The OpenAPI document of a gateway that requires keys."""
-    return certificate_path(settings).with_name("openapi.json")
-
-
 def allowed_hosts(settings: Settings) -> tuple[str, ...]:
     """The names of TRADEUL_ALLOWED_HOSTS, and the gateway's own address unless it is every address."""
     host = settings.address("gateway").host
@@ -94,11 +89,13 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "plain": not is_tls,
     }
     template = _with_parts(_with_copy(template), parts)
+    keys = settings.requires_keys
+    document = document_with_keys() if keys else OPENAPI.path().read_text(encoding="utf-8")
+    body = {"inline_string": document} if keys else {"filename": str(place(OPENAPI.path()))}
     hosts = allowed_hosts(settings)
     jwks_file = (jwt.jwks_file or Path()).absolute()
     values: dict[str, object] = {
         "DESCRIPTOR_SET": place(DESCRIPTOR_SET.path()),
-        "OPENAPI": document_path(settings) if settings.requires_keys else place(OPENAPI.path()),
         "ADMIN_SOCKET": admin_socket(settings),
         "CERTIFICATE": certificate_path(settings),
         "PUBLIC_PORT": settings.address("gateway").port,
@@ -116,7 +113,7 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "TICKET_FILTER": json.dumps(TICKET_FILTER.path().read_text(encoding="utf-8")),
         "METHOD_ROUTES": _as_list(method_routes()),
         "QUERY_REPLIES": _as_list(query_replies()),
-        "SITE_ROUTES": _as_list(site_routes(settings, place)),
+        "SITE_ROUTES": _as_list([*site_routes(settings, place), *document_routes(body, document, keys)]),
         "JWT_PROVIDER": json.dumps(token_provider(jwt)),
         "JWKS_CLUSTER": _as_list([jwks_cluster(jwt, jwks_socket(settings))]),
         "JWKS_DIRECTORY": json.dumps(str(jwks_file.parent)),
@@ -182,8 +179,6 @@ def write_gateway(
     if settings.mesh_tls.is_on:
         for name, text in mesh_resources(settings.mesh_tls).items():
             (certificate.parent / name).write_text(text)
-    if settings.requires_keys:
-        document_path(settings).write_bytes(document_with_keys())
     configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text(), place))
 
 

@@ -75,14 +75,14 @@ def query_replies() -> list[dict[str, Any]]:
     return replies
 
 
-def document_with_keys() -> bytes:
+def document_with_keys() -> str:
     """Returns the OpenAPI document of a gateway that requires keys: no route but a public one is open without any."""
     document = json.loads(OPENAPI.path().read_text(encoding="utf-8"))
     operations = (each for item in document["paths"].values() for name, each in item.items() if name in HTTP_METHODS)
     for secured in (document, *operations):
         if secured.get("security"):
             secured["security"] = [each for each in secured["security"] if each]
-    return json.dumps(document, ensure_ascii=False).encode()
+    return json.dumps(document, ensure_ascii=False)
 
 
 def rest_filter() -> str:

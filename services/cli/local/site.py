@@ -1,6 +1,6 @@
 """The pages that the gateway serves: Envoy routes that answer with their files, read once at its start.
 
-The dashboard is at /, the viewer of the OpenAPI document at /docs.
+The dashboard is at /, the OpenAPI document at /openapi.json and its viewer at /docs.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ CONTENT_TYPES: Final = {
 # Vite's names: NAME-HASH.EXTENSION, where the hash is of the contents.
 HASHED: Final = re.compile(r"assets/.+-[\w-]{8}\.\w+")
 INDEX: Final = "index.html"
+READ: Final = ("GET", "HEAD")
 # The pages are complete in themselves: nothing of another origin, no inline script or style, and in no frame.
 POLICY: Final = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -70,34 +71,61 @@ def site_routes(settings: Settings, place: Callable[[Path], Path]) -> list[dict[
     keys = settings.requires_keys
     dashboard = {"/" if name == INDEX else f"/{name}": path for name, path in site_files().items()}
     viewer = {"/docs" if name == INDEX else f"/docs/{name}": path for name, path in site_files(API_DOCS).items()}
+    viewer["/docs/"] = viewer["/docs"]
     for route, path in (dashboard | viewer).items():
-        etag = f'W/"{hashlib.sha256(path.read_bytes()).hexdigest()[:20]}"'
         headers = {
             "content-type": CONTENT_TYPES[path.suffix],
             "cache-control": FOREVER if HASHED.fullmatch(route.removeprefix("/")) else CHECKED,
-            "etag": etag,
+            "etag": _etag(path.read_bytes()),
             **HEADERS,
         }
-        routes.append(_route(route, {"filename": str(place(path))}, headers, keys))
+        routes += _routes(route, {"filename": str(place(path))}, headers, keys)
     known = {"keys": "required" if keys else "off", "market": settings.market, "clock": settings.clock}
     headers = {"content-type": CONTENT_TYPES[".json"], "cache-control": CHECKED, **HEADERS}
-    routes.append(_route("/site.json", {"inline_string": json.dumps(known)}, headers, keys))
-    return routes
+    return routes + _routes("/site.json", {"inline_string": json.dumps(known)}, headers, keys)
 
 
-def _route(path: str, body: dict[str, str], headers: dict[str, str], keys: bool) -> dict[str, Any]:
+def document_routes(body: dict[str, str], content: str, keys: bool) -> list[dict[str, Any]]:
+    """Envoy routes that answer with the OpenAPI document, whose `content` is in `body` or in the file that it names."""
+    headers = {
+        "content-type": CONTENT_TYPES[".json"],
+        "cache-control": CHECKED,
+        "etag": _etag(content.encode()),
+        # The CORS filter ignores direct responses; this one is for every origin.
+        "access-control-allow-origin": "*",
+    }
+    return _routes("/openapi.json", body, headers, keys)
+
+
+def _etag(content: bytes) -> str:
+    return f'W/"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+
+def _routes(path: str, body: dict[str, str], headers: dict[str, str], keys: bool) -> list[dict[str, Any]]:
+    """The file for those who read it, 204 for OPTIONS, and 405 for any other method."""
     disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
     filters: dict[str, Any] = {TRANSCODER: disabled}
     if keys:
         kind = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
         filters[ACCESS] = {"@type": kind, "disabled": True}
-    read = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-    return {
-        "match": {"path": path, "headers": [read]},
-        "direct_response": {"status": 200, "body": body},
-        "response_headers_to_add": [
-            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-            for key, value in headers.items()
-        ],
-        "typed_per_filter_config": filters,
-    }
+    allow = {"allow": ", ".join((*READ, "OPTIONS")), "access-control-allow-origin": "*"}
+    answers: tuple[tuple[str, dict[str, Any], dict[str, str]], ...] = (
+        ("|".join(READ), {"status": 200, "body": body}, headers),
+        ("OPTIONS", {"status": 204}, allow),
+        (".*", {"status": 405}, allow),
+    )
+    return [
+        {
+            "match": {
+                "path": path,
+                "headers": [{"name": ":method", "string_match": {"safe_regex": {"regex": methods}}}],
+            },
+            "direct_response": response,
+            "response_headers_to_add": [
+                {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+                for key, value in added.items()
+            ],
+            "typed_per_filter_config": filters,
+        }
+        for methods, response, added in answers
+    ]
