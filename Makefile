@@ -13,7 +13,7 @@ PARTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-dashboard test-checked test-sanitized test-newest bench bench-small
+.PHONY: help install run test test-dashboard test-cluster test-checked test-sanitized test-newest bench bench-small
 .PHONY: lint fix protos check-protos
 .PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
@@ -27,12 +27,17 @@ install: $(CORE) $(DEV)  ## Install everything into .venv and compile the core (
 run: $(CORE)  ## Run the whole mesh on http://localhost:8000 until Ctrl-C
 	@exec $(BIN)/tradeul up
 
-# The dashboard in a browser has a target of its own: it takes minutes, and most changes do not touch it.
+# The dashboard in a browser and the image have targets of their own: they take minutes, and most changes touch neither.
 test: $(CORE) $(DEV)  ## Run all tests but those of test-dashboard; ARGS='tests/unit -k filters' runs some
-	$(BIN)/python -m pytest $(or $(ARGS),--ignore=tests/dashboard)
+	$(BIN)/python -m pytest $(or $(ARGS),--ignore=tests/dashboard --ignore=tests/cluster)
 
 test-dashboard: $(CORE) $(DEV)  ## Run the tests of the dashboard in Chromium, with a mesh
 	$(BIN)/python -m pytest $(or $(ARGS),tests/dashboard)
+
+test-cluster: $(CORE) $(DEV)  ## Build the image and run the Pods of k8s/overlays/local with podman (needs root, buildah, podman)
+	@echo "Building the images: about 5 minutes, most of them to compile the core"
+	@$(BIN)/python -m tests.cluster.images
+	$(BIN)/python -m pytest $(or $(ARGS),tests/cluster)
 
 # The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \

@@ -13,10 +13,12 @@ import kubernetes_validate.utils
 import pytest
 
 from services.cli.local.gateway import BEHIND, envoy_program
-from services.kit.runtime.environment import FILE_VARIABLES, without_settings
+from services.kit.runtime.environment import FILE_VARIABLES, SECRETS, without_settings
 from services.kit.runtime.settings import VARIABLES
 from services.modules import GATEWAY_PORT, MODULES, by_name, peers_of
 from tests.support.manifests import (
+    ENDING,
+    EVERYTHING,
     K8S,
     NAME,
     OVERLAYS,
@@ -29,6 +31,7 @@ from tests.support.manifests import (
     rendered,
     selects,
     settings_of,
+    template,
     workloads,
 )
 
@@ -37,6 +40,8 @@ VERSIONS = ("1.37.0", "1.32.0")
 # Of operators, whose schemas are not Kubernetes' own.
 CUSTOM_GROUPS = ("cert-manager.io", "gateway.networking.k8s.io", "monitoring.coreos.com")
 STORES = {"redis": 6379, "postgres": 5432}
+# By their component, not by the table of services.
+BACKUP = ("backup", "restore")
 SERVICES = K8S.parent / "services"
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -71,12 +76,12 @@ def test_every_service_runs_once_under_its_own_account(overlay: str) -> None:
         "access": settings.get("TRADEUL_KEYS") == "required",
     }
     wanted = {in_cluster(module.name) for module in MODULES if optional.get(module.name, True)}
-    others = {"gateway", "migrate"} | {name for name in STORES if name in running}
+    others = {"gateway", "migrate"} | {name for name in (*STORES, *BACKUP) if name in running}
     assert running.keys() == wanted | others
     accounts = {manifest["metadata"]["name"]: manifest for manifest in of_kind(overlay, "ServiceAccount")}
     for name, workload in running.items():
-        assert pod(workload)["serviceAccountName"] == name
-        assert accounts[name]["automountServiceAccountToken"] is False
+        assert pod(workload)["serviceAccountName"] == ("backup" if name in BACKUP else name)
+        assert accounts[pod(workload)["serviceAccountName"]]["automountServiceAccountToken"] is False
         assert pod(workload)["automountServiceAccountToken"] is False
     for name in wanted:
         assert pod(running[name])["containers"][0]["args"] == ["serve", name.replace("-", "_")]
@@ -111,7 +116,7 @@ def test_every_container_has_requests_and_a_limit_of_memory(overlay: str) -> Non
 
 def test_every_long_running_container_is_probed_at_its_own_port(overlay: str) -> None:
     for name, workload in workloads(overlay).items():
-        if workload["kind"] == "Job":
+        if workload["kind"] in ENDING:
             continue
         (container,) = pod(workload)["containers"]
         ports = {port["containerPort"] for port in container["ports"]} | {port["name"] for port in container["ports"]}
@@ -174,25 +179,26 @@ def test_every_variable_is_a_setting(overlay: str) -> None:
             assert config["data"].keys() <= known
     for name, workload in workloads(overlay).items():
         if name not in STORES:
-            for container in containers(workload):
-                assert {variable["name"] for variable in container.get("env", ())} <= known, name
+            given = {variable["name"] for container in containers(workload) for variable in container.get("env", ())}
+            # The scripts' own.
+            assert given - ({"BACKUP_DIRECTORY", "BACKUP_KEEP"} if name in BACKUP else set()) <= known, name
 
 
 def test_each_service_gets_the_secrets_that_it_uses_and_no_others(overlay: str) -> None:
     running = workloads(overlay)
     is_vendor = settings_of(overlay)["TRADEUL_MARKET"] == "vendor"
-    variables = {
-        "redis": "TRADEUL_REDIS_URL_FILE",
-        "postgres": "TRADEUL_DATABASE_URL_FILE",
-        "vendor": "POLYGON_API_KEY_FILE",
-    }
+    variables = {secret: {FILE_VARIABLES[variable] for variable in names} for secret, names in SECRETS.items()}
+    # Each by a component of its own, which overlays may leave out.
+    left_out = (
+        {"gateway"} | (set() if is_vendor else {"vendor"}) | (set() if overlay == EVERYTHING else {"fmp", "flat_files"})
+    )
     for module in MODULES:
         if (workload := running.get(in_cluster(module.name))) is None:
             continue
-        used = {name for name in module.secrets if name in variables and (name != "vendor" or is_vendor)}
+        used = set[str]().union(*(variables[name] for name in module.secrets if name not in left_out))
         (container,) = pod(workload)["containers"]
         given = {variable["name"]: variable["value"] for variable in container.get("env", ())}
-        assert given.keys() == {variables[name] for name in used}, module.name
+        assert given.keys() == used, module.name
         folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         files = {f"{folders[volume]}/{file}" for volume, file in _secret_files(pod(workload))}
         assert set(given.values()) <= files, module.name
@@ -203,11 +209,14 @@ def test_what_is_mounted_or_read_exists(overlay: str) -> None:
     # Made by whoever installs it; docs/cluster.md says how.
     existing |= {
         ("Secret", name)
-        for name in ("tradeul-database", "tradeul-redis", "tradeul-vendor", "tradeul-tls")
+        for name in (
+            *("tradeul-database", "tradeul-redis", "tradeul-vendor", "tradeul-tls"),
+            *("tradeul-fmp", "tradeul-flat-files"),
+        )
         if overlay != "local"
     }
     for name, workload in workloads(overlay).items():
-        assert _references(workload["spec"]["template"]) <= existing, name
+        assert _references(template(workload)) <= existing, name
         claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", ())}
         volumes = {volume["name"] for volume in pod(workload).get("volumes", ())} | claims
         for container in containers(workload):
@@ -225,6 +234,7 @@ def test_connections_are_those_of_the_table_of_services(overlay: str) -> None:
                 wanted.add((in_cluster(module.name), in_cluster(peer), port))
     wanted |= {("gateway", in_cluster(name), by_name(name).port) for name in BEHIND if in_cluster(name) in running}
     wanted |= {("migrate", name, port) for name, port in STORES.items() if name in running}
+    wanted |= {(name, "postgres", STORES["postgres"]) for name in BACKUP if name in running and "postgres" in running}
     assert allowed(overlay) == wanted
     denied = [policy for policy in of_kind(overlay, "NetworkPolicy") if policy["spec"]["podSelector"] == {}]
     assert [policy["metadata"]["name"] for policy in denied] == ["default-deny", "names"]
@@ -267,10 +277,23 @@ def test_singletons_are_one_and_end_before_they_begin(overlay: str) -> None:
 def test_disruption_budgets_can_be_met(overlay: str) -> None:
     running = workloads(overlay)
     budgets = {budget["metadata"]["name"]: budget["spec"] for budget in of_kind(overlay, "PodDisruptionBudget")}
-    assert budgets.keys() == {name for name, workload in running.items() if workload["kind"] != "Job"}
+    assert budgets.keys() == {name for name, workload in running.items() if workload["kind"] not in ENDING}
     for name, budget in budgets.items():
         assert budget["maxUnavailable"] >= 1, name
         assert selects(budget["selector"], {NAME: name}), name
+
+
+def test_backups_speak_the_servers_version_and_a_restore_is_never_by_itself(overlay: str) -> None:
+    running = workloads(overlay)
+    assert ("backup" in running) is (overlay == EVERYTHING)
+    if overlay != EVERYTHING:
+        return
+    assert running["restore"]["spec"]["suspend"] is True and not running["backup"]["spec"].get("suspend")
+    assert pod(running["restore"])["restartPolicy"] == "Never"
+    (server,) = re.findall(r"image: (\S+/postgres:\S+)", (K8S / "components/postgres/postgres.yaml").read_text())
+    for name in BACKUP:
+        assert pod(running[name])["containers"][0]["image"] == server
+        assert pod_labels(running[name])["uses-database"] == "true"
 
 
 def test_peers_in_the_code_are_in_the_table_of_services(overlay: str) -> None:
@@ -293,12 +316,14 @@ def _secret_files(spec: Manifest) -> set[tuple[str, str]]:
 
 
 def _references(value: Any) -> set[tuple[str, str]]:
-    """The ConfigMaps and Secrets that a Pod template names."""
+    """The ConfigMaps, Secrets and volume claims that a Pod template names."""
     found: set[tuple[str, str]] = set()
     if isinstance(value, dict):
         for key, each in value.items():
             if key in ("configMapRef", "configMapKeyRef", "configMap") and "name" in each:
                 found.add(("ConfigMap", each["name"]))
+            elif key == "persistentVolumeClaim":
+                found.add(("PersistentVolumeClaim", each["claimName"]))
             elif key in ("secretRef", "secretKeyRef", "secret") and ("name" in each or "secretName" in each):
                 found.add(("Secret", each.get("name") or each["secretName"]))
             found |= _references(each)

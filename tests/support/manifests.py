@@ -18,7 +18,9 @@ OVERLAYS: Final = (*sorted(path.parent.name for path in K8S.glob("overlays/*/kus
 # A simulator and stores of its own are not for production.
 NOT_WITH_PRODUCTION: Final = ("simulator", "postgres", "redis", "timescaledb")
 KUBECTL: Final = Path(sys.executable).parent / "kubectl"
-WORKLOADS: Final = ("Deployment", "StatefulSet", "Job")
+# Their Pods end by themselves.
+ENDING: Final = ("Job", "CronJob")
+WORKLOADS: Final = ("Deployment", "StatefulSet", *ENDING)
 SETTINGS: Final = "tradeul-settings-"
 NAME: Final = "app.kubernetes.io/name"
 
@@ -69,13 +71,20 @@ def workloads(overlay: str) -> dict[str, Manifest]:
     return {manifest["metadata"]["name"]: manifest for manifest in of_kind(overlay, *WORKLOADS)}
 
 
+def template(workload: Manifest) -> Manifest:
+    """The template of the workload's Pods."""
+    job = workload["spec"]["jobTemplate"] if workload["kind"] == "CronJob" else workload
+    found: Manifest = job["spec"]["template"]
+    return found
+
+
 def pod(workload: Manifest) -> Manifest:
-    spec: Manifest = workload["spec"]["template"]["spec"]
+    spec: Manifest = template(workload)["spec"]
     return spec
 
 
 def pod_labels(workload: Manifest) -> dict[str, str]:
-    labels: dict[str, str] = workload["spec"]["template"]["metadata"]["labels"]
+    labels: dict[str, str] = template(workload)["metadata"]["labels"]
     return labels
 
 
