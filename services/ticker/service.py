@@ -17,6 +17,7 @@ from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
 from services.ticker.companies import Companies
 from services.ticker.filters import FilterStore
+from services.ticker.minute_fill import MinuteFill
 from services.ticker.redis_cache import RedisCache
 from services.ticker.scanner_client import ScannerClient
 from services.ticker.servicer import FiltersServicer, TickerServicer
@@ -60,7 +61,12 @@ class TickerService(Service):
         companies = Companies(self._cache, store, vendor)
         resources.push_async_callback(companies.close)
         tickers = Tickers(scanner, self._cache, store, companies)
-        self._servicer = TickerServicer(tickers, store, scanner, frozenset(spec.name for spec in load_lists()))
+        fill = None
+        if not settings.is_replay:
+            fill = MinuteFill(store, vendor)
+            resources.push_async_callback(fill.close)
+        lists = frozenset(spec.name for spec in load_lists())
+        self._servicer = TickerServicer(tickers, store, scanner, lists, fill)
         self._filters = FiltersServicer(FilterStore(queries))
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:

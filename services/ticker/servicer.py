@@ -10,10 +10,12 @@ from tradeul.v1 import filters_pb2, ticker_pb2, ticker_row_pb2
 from services.kit.lists.field_selection import selected_fields
 from services.kit.rpc.json_body import read_json
 from services.kit.runtime.clock import NEW_YORK
-from services.kit.runtime.errors import UNKNOWN_LIST
+from services.kit.runtime.errors import UNKNOWN_LIST, ServiceError
+from services.market.dates import midnight
 from services.ticker import requests
 from services.ticker.core import bars_of, scan_results_of
 from services.ticker.filters import FilterStore, changed_filter, checked_name, message_of, new_filter, update_request
+from services.ticker.minute_fill import MinuteFill
 from services.ticker.scanner_client import ScannerClient
 from services.ticker.store import TickerStore
 from services.ticker.tickers import Tickers
@@ -22,13 +24,21 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class TickerServicer:
-    """`lists`: the names of the built-in lists."""
+    """`lists`: the names of the built-in lists; `fill` completes today's bars, None in a replay."""
 
-    def __init__(self, tickers: Tickers, store: TickerStore, scanner: ScannerClient, lists: Collection[str]) -> None:
+    def __init__(
+        self,
+        tickers: Tickers,
+        store: TickerStore,
+        scanner: ScannerClient,
+        lists: Collection[str],
+        fill: MinuteFill | None = None,
+    ) -> None:
         self._tickers = tickers
         self._scanner = scanner
         self._store = store
         self._lists = lists
+        self._fill = fill
 
     async def GetTicker(self, request: ticker_pb2.GetTickerRequest, _: Context) -> ticker_row_pb2.TickerRow | bytes:
         selection = selected_fields(request.fields)
@@ -46,6 +56,7 @@ class TickerServicer:
         span = requests.span_of(getattr(request, "from"), request.to, interval)
         limit = requests.bars_limit(request.limit if request.HasField("limit") else None, span)
         symbol = await self._tickers.name_of_bars(request.symbol)
+        await self._complete_today(symbol, span)
         if span.end is not None:
             records = await self._store.bars(symbol, interval, span.start, span.end, limit)
         else:
@@ -53,6 +64,19 @@ class TickerServicer:
             records = await self._store.bars_until_now(symbol, interval, span.start, now, limit)
         bars = bars_of(records)
         return ticker_pb2.ListBarsResponse(symbol=symbol, interval=interval.name, bars=bars, count=len(bars))
+
+    async def _complete_today(self, symbol: str, span: requests.Span) -> None:
+        """Has the bars of the market's day completed, if the span reaches into it."""
+        if self._fill is None:
+            return
+        try:
+            now = await self._scanner.market_time()
+        except ServiceError:
+            # Without `to` the request needs the time as well, and fails by itself.
+            return
+        today = midnight(now.astimezone(NEW_YORK).date())
+        if (span.start is None or span.start < now) and (span.end is None or span.end > today):
+            await self._fill.complete(symbol, now)
 
     async def ListScanResults(
         self, request: ticker_pb2.ListScanResultsRequest, _: Context

@@ -11,6 +11,7 @@ from tradeul.v1 import ticker_pb2
 
 from services.kit.runtime.clock import NEW_YORK, utc_time
 from services.kit.stores.database import store_unavailable
+from services.kit.vendor.models import AggregateBar
 from services.market.companies import METADATA_COLUMNS
 from services.market.dates import ONE_DAY, day_bounds, midnight
 from services.ticker.core import further_fields, is_set
@@ -75,6 +76,17 @@ _MINUTES: Final = f"""
     )
     SELECT date_bin($2, time, 'epoch') AS time, {_AGGREGATES}
     FROM minutes GROUP BY 1 ORDER BY 1 DESC LIMIT $5
+"""
+# The vendor's minutes, by columns: they replace those that were made of trades, and none of the vendor's.
+_ADD_MINUTES: Final = """
+    INSERT INTO aggregates_1min AS stored (symbol, time, open, high, low, close, volume, vwap, trades)
+    SELECT $1, to_timestamp(t / 1000), o, h, l, c, v, vw, n
+    FROM unnest($2::bigint[], $3::float8[], $4::float8[], $5::float8[], $6::float8[], $7::float8[], $8::float8[],
+        $9::bigint[]) AS bar (t, o, h, l, c, v, vw, n)
+    ON CONFLICT (symbol, time) DO UPDATE SET open = excluded.open, high = excluded.high, low = excluded.low,
+        close = excluded.close, volume = excluded.volume, vwap = excluded.vwap, trades = excluded.trades,
+        is_made = FALSE
+    WHERE stored.is_made
 """
 # A day that no loader has written yet is put together from its regular minutes.
 _DAYS: Final = f"""
@@ -190,6 +202,14 @@ class TickerStore:
         # A day's loaded bar is known once its sessions are over.
         days = _ceil_day(start), (now + ONE_DAY - _LAST_SESSION_ENDS).astimezone(NEW_YORK).date()
         return await self._newest_days(symbol, days, now, limit)
+
+    async def add_minutes(self, symbol: str, bars: Sequence[AggregateBar]) -> None:
+        """Stores the vendor's minute bars that are not stored; repeating it changes nothing."""
+        if not bars:
+            return
+        columns = [[getattr(bar, name) for bar in bars] for name in ("t", "o", "h", "l", "c", "v", "vw", "n")]
+        async with self._queries.transaction() as connection:
+            await connection.execute(_ADD_MINUTES, symbol, *columns)
 
     async def _newest_minutes(
         self, symbol: str, interval: Interval, start: datetime, end: datetime, limit: int
