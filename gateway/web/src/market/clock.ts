@@ -1,6 +1,7 @@
 /** The market's time, which is not the browser's: the simulator and replays have their own, at their own speed. */
 
 import { derived, type Readable } from "svelte/store";
+import { replay } from "../replay/replay";
 import { session } from "../shared/session";
 import { ticking } from "../shared/ticking";
 import { stream } from "../stream/client";
@@ -14,8 +15,10 @@ let observed = 0;
 
 /** The market's time in milliseconds since 1970, four times a second; null while it is unknown. */
 export const marketNow: Readable<number | null> = derived(
-  [session, ticking, stream().status],
-  ([$session, $ticking, { time, received }]) => {
+  [session, ticking, stream().status, replay],
+  ([$session, $ticking, { time, received }, $replay]) => {
+    // A market that is paused is at the time that it says.
+    if ($replay.replay?.paused && $replay.replay.now) return Date.parse($replay.replay.now);
     if ($session.session && $session.received > observed) {
       observed = $session.received;
       const at = sessionTime($session.session);

@@ -38,5 +38,5 @@ export function isTyping(event: KeyboardEvent): boolean {
   // The path, as tables are custom elements with a shadow of their own.
   const [target] = event.composedPath();
   if (!(target instanceof Element)) return false;
-  return target.matches("input, textarea, select, [contenteditable=true]") || target.closest("dialog") !== null;
+  return target.matches("input:not([type=range]), textarea, select, [contenteditable=true]") || target.closest("dialog") !== null;
 }
