@@ -39,7 +39,11 @@ JOURNAL_MARKET_SECONDS = Histogram(
 LOWERED_VOLUMES = Counter(
     "tradeul_lowered_volumes", "Bars with fewer shares since 04:00 than had been counted: corrections."
 )
-FEED_GAPS = Counter("tradeul_feed_gaps", "Times the vendor's line was away and came back.")
+STALE_SECONDS = Gauge(
+    "tradeul_stale_seconds", "How long nothing has come from the vendor although something should have; else 0."
+)
+REFILLED_BARS = Counter("tradeul_refilled_bars", "Minute bars that refilled gaps of the vendor's line.")
+FEED_GAPS = Counter("tradeul_feed_gaps", "Gaps of the vendor's line.")
 
 BATCHES = FRAMES.labels(SERVICE, "batch")
 LAG = LAG_SECONDS.labels(SERVICE, "sequenced")

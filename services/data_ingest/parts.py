@@ -7,6 +7,7 @@ The rooms' arrows, all of them one way:
 A batch goes feed_reader -> feed_input -> sequencer -> journal, ring; then readers get it by frame_stream.
 """
 
+import functools
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -16,8 +17,10 @@ from services.data_ingest import metrics
 from services.data_ingest.feed.feed_health import FeedHealth, SetAsideWatch
 from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
 from services.data_ingest.feed.feed_reader import FeedReader
+from services.data_ingest.feed.gap_healer import GapHealer
 from services.data_ingest.feed.halt_feed import HaltFeed
 from services.data_ingest.feed.halts_follower import HaltsFollower, poll_seconds
+from services.data_ingest.feed.line_gaps import LineGaps
 from services.data_ingest.feed.replay_gate import ReplayGate
 from services.data_ingest.feed.watermarks import Watermarks
 from services.data_ingest.journal import Journal
@@ -108,7 +111,7 @@ def make_parts(
     feed = FeedInput(sequencer, settings.clock, reference.split_until)
     if start.found is not None:
         feed.resume_after(FeedProgress(start.found.feed, start.found.trade_identities))
-    health = FeedHealth(feed, sequencer, set_unhealthy_reason, sources.set_aside)
+    admission = feed.admission
     watermarks = Watermarks(sequencer, feed.days, WallClock() if feed.is_wall else None)
     trade_rules = TradeRulesFollower(vendor, feed.set_trade_rules, settings.suspect_prints == "take")
     filters = FiltersFollower(
@@ -124,6 +127,21 @@ def make_parts(
         watermarks.events_came,
         SnapshotChannel(channels).publish if channels is not None else None,
     )
+    gaps: LineGaps | None = None
+    if not settings.is_replay:
+        healer = GapHealer(vendor, sequencer, admission, watermarks.events_came)
+        gaps = LineGaps(
+            sequencer,
+            lambda: admission.newest_ns,
+            wall_ns if feed.is_wall else lambda: admission.newest_ns,
+            healer.gap_opened,
+            healer.gap_ended,
+            snapshots.request_after_loss,
+            settings.market_dir,
+        )
+        feed.days.listen(gaps.day_began)
+        background["gaps"] = functools.partial(healer.run, gaps)
+    health = FeedHealth(feed, sequencer, set_unhealthy_reason, sources.set_aside, gaps)
     epochs = EpochRenewal(sequencer, journal, settings.market_dir, feed.progress_of_epoch)
     for listener in (epochs.day_began, reference.day_changed, snapshots.request):
         feed.days.listen(listener)
@@ -140,7 +158,7 @@ def make_parts(
         halts = HaltsFollower(halt_feed, sequencer, feed.latest_ns, watermarks.events_came, poll_seconds(settings))
         feed.days.listen(halts.day_changed)
         set_aside.append(("halt_", lambda: halts.set_aside))
-    status = Status(sequencer, journal, stream, feed, health, reference, set_aside)
+    status = Status(sequencer, journal, stream, feed, health, reference, set_aside, gaps)
 
     background["filters"] = filters.run
     background["epochs"] = epochs.run
@@ -166,6 +184,7 @@ def make_parts(
         health.set_line,
         before_batch,
         Consumer(f"{socket.gethostname()}:{settings.market_dir.absolute()}", wall_ns()),
+        gaps,
     ).run
-    servicer = DataIngestServicer(sequencer, feed, stream, status.reference, status.rejected, status.warnings)
+    servicer = DataIngestServicer(sequencer, feed, stream, status)
     return Parts(sequencer, journal, feed, reference, trade_rules, filters, stream, bars, servicer, background)

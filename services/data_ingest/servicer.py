@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 import grpc.aio
-from tradeul.v1 import data_ingest_pb2
+from tradeul.v1 import data_ingest_pb2, stream_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.feed.line_gaps import Gap
+from services.data_ingest.status import Status
 from services.data_ingest.stream.frame_stream import FrameStream
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.ring import Position
@@ -29,24 +31,19 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class DataIngestServicer:
-    """`reference` gives the number of symbols by kind of reference data, `rejected` what was set aside by reason,
-    `warnings` what is wrong with the feed or the day."""
+    """`status` gives what the service knows of itself."""
 
     def __init__(
         self,
         sequencer: Sequencer,
         feed: FeedInput,
         stream: FrameStream,
-        reference: Callable[[], dict[str, int]],
-        rejected: Callable[[], dict[str, int]],
-        warnings: Callable[[], list[str]],
+        status: Status,
     ) -> None:
         self._sequencer = sequencer
         self._feed = feed
         self._stream = stream
-        self._reference = reference
-        self._rejected = rejected
-        self._warnings = warnings
+        self._status = status
         self._closing = asyncio.Event()
 
     def close(self, reason: str) -> None:
@@ -100,10 +97,22 @@ class DataIngestServicer:
             event_time=timestamp(sequencer.now_ns),
             trading_date=self._trading_date(),
             symbols=len(sequencer.symbols),
-            reference=self._reference(),
-            rejected=self._rejected(),
+            reference=self._status.reference(),
+            rejected=self._status.rejected(),
             readers=len(stream.readers),
             slow_readers=stream.slow,
-            warnings=self._warnings(),
+            warnings=self._status.warnings(),
+            stale_seconds=self._status.stale_seconds,
+            gaps=map(gap_message, self._status.gaps),
             **self._feed.admission.accepted,
         )
+
+
+def gap_message(gap: Gap) -> stream_pb2.FeedLineGap:
+    return stream_pb2.FeedLineGap(
+        **{"from": timestamp(gap.from_ns)},
+        to=timestamp(gap.to_ns) if gap.to_ns is not None else None,
+        state=stream_pb2.FeedLineGap.State.Value(gap.state),
+        symbols_refilled=gap.symbols_refilled,
+        reason=gap.reason,
+    )

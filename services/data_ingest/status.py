@@ -8,6 +8,7 @@ from typing import Final
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_health import FeedHealth
 from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.feed.line_gaps import Gap, LineGaps
 from services.data_ingest.journal import Journal
 from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.stream.frame_stream import FrameStream
@@ -35,6 +36,7 @@ class Status:
         health: FeedHealth,
         reference: ReferenceFollower,
         set_aside: Sequence[SetAside],
+        gaps: LineGaps | None = None,
     ) -> None:
         self._sequencer = sequencer
         self._journal = journal
@@ -43,6 +45,7 @@ class Status:
         self._health = health
         self._reference = reference
         self._set_aside = set_aside
+        self._gaps = gaps
         self._counters = CounterSync()
         self._report = SetAsideReport()
 
@@ -57,6 +60,16 @@ class Status:
     def reference(self) -> dict[str, int]:
         """Symbols by the kind of reference data that they have."""
         return self._reference.holdings.counts()
+
+    @property
+    def stale_seconds(self) -> float:
+        """How long nothing has come from the vendor although something should have; else 0."""
+        return self._gaps.stale_seconds if self._gaps is not None else 0.0
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        """Today's gaps of the vendor's line, oldest first."""
+        return self._gaps.gaps if self._gaps is not None else ()
 
     def warnings(self) -> list[str]:
         """Missing days, and a feed of which nothing is admitted, in words."""
@@ -79,6 +92,7 @@ class Status:
         metrics.SYMBOLS.set(len(sequencer.symbols))
         for outcome, count in state.suspect_prints.items():
             metrics.SUSPECT_PRINTS.labels(outcome).set(count)
+        metrics.STALE_SECONDS.set(self.stale_seconds)
         metrics.HALTED_SYMBOLS.set(state.halted_count)
         raise_to(metrics.LOWERED_VOLUMES, "lowered_volumes", state.lowered_volumes)
         raise_to(metrics.FEED_RESETS, "resets", feed.resets)

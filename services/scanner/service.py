@@ -13,6 +13,7 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
 from services.scanner.core import MarketSource, ScannerCore
+from services.scanner.feed_line import FeedLine
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog
 from services.scanner.redis_lists import CHANNEL, RedisLists, SnapshotChannel
@@ -36,6 +37,7 @@ class ScannerService(MarketCopyService):
         self.requests = ScanRequests()
         self.log = ListLog(self.hub.core)
         self.hub.listeners.append(self.log)
+        self.line = FeedLine(settings.address("data_ingest"), self.hub.core)
 
     async def start(self) -> None:
         settings = self.settings
@@ -58,13 +60,13 @@ class ScannerService(MarketCopyService):
             self.begin("writing", writer.run(), writer.close)
         else:
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
+        self.begin("line", self.line.run())
         await self.follow(self.hub)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        servicer = ScannerServicer(self.hub, self.requests, self.log, market_of(self.settings), self.line)
         service = scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"]
-        return (
-            add_servicer(server, service, ScannerServicer(self.hub, self.requests, self.log, market_of(self.settings))),
-        )
+        return (add_servicer(server, service, servicer),)
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")

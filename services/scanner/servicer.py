@@ -25,6 +25,7 @@ from services.kit.runtime.nearest import nearest_hint, nearest_name
 from services.market.dates import trading_date
 from services.market.symbols import known_form
 from services.scanner.core import SCAN, MarketSource, field_definitions, list_definitions
+from services.scanner.feed_line import FeedLine
 from services.scanner.list_events import ListEvents, last_event_position
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog, list_log_page, page_place
@@ -51,10 +52,13 @@ Subscribed = contextlib.AbstractAsyncContextManager[ListSubscription]
 class ScannerServicer:
     """The methods answer with messages, or with the bytes of messages that the core has encoded."""
 
-    def __init__(self, hub: ListHub, requests: ScanRequests, log: ListLog, market: MarketSource) -> None:
+    def __init__(
+        self, hub: ListHub, requests: ScanRequests, log: ListLog, market: MarketSource, line: FeedLine
+    ) -> None:
         self._hub = hub
         self._log = log
         self._market = market
+        self._line = line
         self._requests = requests
         self._core = hub.core
         self._lists = list_definitions(list(hub.core.definitions.values()))
@@ -119,6 +123,8 @@ class ScannerServicer:
             problem=hub.unhealthy_reason,
             lag_ms=hub.lag.median_ms() if hub.lag is not None else None,
         )
+        status.stale_seconds = self._line.stale_seconds()
+        status.gaps.extend(self._line.gaps)
         if core.is_loaded:
             market = core.market
             state = market.state

@@ -249,6 +249,19 @@ async def test_a_line_that_was_away_is_made_good_by_snapshots(
         async with asyncio.timeout(30):
             while vendor.requests.count(SNAPSHOT) < asked + 2:
                 await asyncio.sleep(POLL_SECONDS)
+        (gap,) = (await sequencer.status()).gaps
+        assert (getattr(gap, "from").ToNanoseconds(), gap.state) == (
+            ms_at("10:00:01") * MS,
+            stream_pb2.FeedLineGap.OPEN,
+        )
+        feed.trades(("A", "10:00:11", 10.2))
+        healing = stream_pb2.FeedLineGap.HEALING
+        status = await sequencer.until(lambda status: status.gaps[0].state == healing)
+        assert status.gaps[0].to.ToNanoseconds() == ms_at("10:00:11") * MS
+        # Its minute has passed, and the scripted vendor has bars of the past only.
+        feed.trades(("A", "10:01:06", 10.2))
+        status = await sequencer.until(lambda status: status.gaps[0].state != healing)
+        assert status.gaps[0].state in (stream_pb2.FeedLineGap.HEALED, stream_pb2.FeedLineGap.PARTIAL)
 
 
 async def test_polygon_ws_that_goes_and_comes_back(sequencer: RunningSequencer, feed: ScriptedPolygonWs) -> None:

@@ -42,6 +42,7 @@ class ScriptedSequencer:
 
     def __init__(self, tape: Tape, port: int = 0) -> None:
         self.port = port
+        self.status = data_ingest_pb2.SequencerStatus()
         self.readers: list[FrameReaderSeen] = []
         # Whether frames reach the readers that are connected.
         self.is_lossy = False
@@ -171,8 +172,8 @@ class ScriptedSequencer:
     async def WatchClock(self, request: Any, context: Any) -> None:
         raise NotImplementedError
 
-    async def GetSequencerStatus(self, request: Any, context: Any) -> None:
-        raise NotImplementedError
+    async def GetSequencerStatus(self, request: Any, context: Any) -> data_ingest_pb2.SequencerStatus:
+        return self.status
 
 
 def frame_response(frame: bytes) -> bytes:

@@ -310,6 +310,8 @@ class SequencerStatus(_message.Message):
     READERS_FIELD_NUMBER: _builtins.int
     SLOW_READERS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    STALE_SECONDS_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
     trading_date: _builtins.str
     """As in WatchClockResponse."""
     symbols: _builtins.int
@@ -320,6 +322,10 @@ class SequencerStatus(_message.Message):
     limits: _builtins.float
     readers: _builtins.int
     slow_readers: _builtins.int
+    stale_seconds: _builtins.float
+    """How long nothing has come from the vendor although something should have; 0
+    otherwise.
+    """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
     @_builtins.property
@@ -342,6 +348,10 @@ class SequencerStatus(_message.Message):
         "trading day 2025-11-25 is missing: ...".
         """
 
+    @_builtins.property
+    def gaps(self) -> _containers.RepeatedCompositeFieldContainer[_stream_pb2.FeedLineGap]:
+        """Today's gaps of the vendor's line, oldest first."""
+
     def __init__(
         self,
         *,
@@ -359,10 +369,12 @@ class SequencerStatus(_message.Message):
         readers: _builtins.int = ...,
         slow_readers: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        stale_seconds: _builtins.float = ...,
+        gaps: _abc.Iterable[_stream_pb2.FeedLineGap] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "oldest", b"oldest", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "event_time", b"event_time", "limits", b"limits", "oldest", b"oldest", "position", b"position", "quotes", b"quotes", "readers", b"readers", "reference", b"reference", "rejected", b"rejected", "slow_readers", b"slow_readers", "symbols", b"symbols", "trades", b"trades", "trading_date", b"trading_date", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "event_time", b"event_time", "gaps", b"gaps", "limits", b"limits", "oldest", b"oldest", "position", b"position", "quotes", b"quotes", "readers", b"readers", "reference", b"reference", "rejected", b"rejected", "slow_readers", b"slow_readers", "stale_seconds", b"stale_seconds", "symbols", b"symbols", "trades", b"trades", "trading_date", b"trading_date", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

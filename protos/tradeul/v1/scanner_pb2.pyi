@@ -1260,6 +1260,8 @@ class ScannerStatus(_message.Message):
     PROBLEM_FIELD_NUMBER: _builtins.int
     SUSPECT_PRINTS_FIELD_NUMBER: _builtins.int
     MARKET_FIELD_NUMBER: _builtins.int
+    STALE_SECONDS_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
     session: _session_pb2.Session.ValueType
     """Absent, like trading_date, until the market state is loaded."""
     trading_date: _builtins.str
@@ -1282,6 +1284,10 @@ class ScannerStatus(_message.Message):
     if it is.
     """
     market: Global___ScannerStatus.Market.ValueType
+    stale_seconds: _builtins.float
+    """How long nothing has come from the vendor although something should have; 0
+    otherwise.
+    """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
     @_builtins.property
@@ -1297,6 +1303,10 @@ class ScannerStatus(_message.Message):
     @_builtins.property
     def suspect_prints(self) -> Global___SuspectPrints:
         """Absent until the market state is loaded."""
+
+    @_builtins.property
+    def gaps(self) -> _containers.RepeatedCompositeFieldContainer[_stream_pb2.FeedLineGap]:
+        """Today's gaps of the vendor's line, oldest first."""
 
     def __init__(
         self,
@@ -1316,10 +1326,12 @@ class ScannerStatus(_message.Message):
         problem: _builtins.str = ...,
         suspect_prints: Global___SuspectPrints | None = ...,
         market: Global___ScannerStatus.Market.ValueType = ...,
+        stale_seconds: _builtins.float = ...,
+        gaps: _abc.Iterable[_stream_pb2.FeedLineGap] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "position", b"position", "session", b"session", "suspect_prints", b"suspect_prints", "trading_date", b"trading_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "active_symbols", b"active_symbols", "event_time", b"event_time", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "market", b"market", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "subscribers", b"subscribers", "suspect_prints", b"suspect_prints", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms", "_session", b"_session", "_trading_date", b"_trading_date", "active_symbols", b"active_symbols", "event_time", b"event_time", "gaps", b"gaps", "lag_ms", b"lag_ms", "last_refresh", b"last_refresh", "list_rows", b"list_rows", "market", b"market", "position", b"position", "problem", b"problem", "scans", b"scans", "session", b"session", "slow_subscribers", b"slow_subscribers", "stale_seconds", b"stale_seconds", "subscribers", b"subscribers", "suspect_prints", b"suspect_prints", "symbols", b"symbols", "trading_date", b"trading_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag_ms: _TypeAlias = _typing.Literal["lag_ms"]  # noqa: Y015
     _WhichOneofArgType__lag_ms: _TypeAlias = _typing.Literal["_lag_ms", b"_lag_ms"]  # noqa: Y015

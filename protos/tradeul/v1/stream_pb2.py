@@ -22,27 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/stream.proto\x12\ntradeul.v1\"1\n\x0eStreamPosition\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08sequence\x18\x02 \x01(\r\"9\n\tStreamAck\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\x0e\n\x0cStreamCancel\"=\n\rStreamCurrent\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"?\n\x0fStreamHeartbeat\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"K\n\x0bStreamReset\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0e\n\x06reason\x18\x02 \x01(\t\"O\n\x0fStreamGoingAway\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/stream.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\x0eStreamPosition\x12\r\n\x05\x65poch\x18\x01 \x01(\r\x12\x10\n\x08sequence\x18\x02 \x01(\r\"9\n\tStreamAck\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\x0e\n\x0cStreamCancel\"=\n\rStreamCurrent\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"?\n\x0fStreamHeartbeat\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"K\n\x0bStreamReset\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0e\n\x06reason\x18\x02 \x01(\t\"O\n\x0fStreamGoingAway\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x87\x02\n\x0b\x46\x65\x65\x64LineGap\x12(\n\x04\x66rom\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.tradeul.v1.FeedLineGap.State\x12\x18\n\x10symbols_refilled\x18\x04 \x01(\r\x12\x0e\n\x06reason\x18\x05 \x01(\t\"N\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04OPEN\x10\x01\x12\x0b\n\x07HEALING\x10\x02\x12\n\n\x06HEALED\x10\x03\x12\x0b\n\x07PARTIAL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.stream_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STREAMPOSITION']._serialized_start=39
-  _globals['_STREAMPOSITION']._serialized_end=88
-  _globals['_STREAMACK']._serialized_start=90
-  _globals['_STREAMACK']._serialized_end=147
-  _globals['_STREAMCANCEL']._serialized_start=149
-  _globals['_STREAMCANCEL']._serialized_end=163
-  _globals['_STREAMCURRENT']._serialized_start=165
-  _globals['_STREAMCURRENT']._serialized_end=226
-  _globals['_STREAMHEARTBEAT']._serialized_start=228
-  _globals['_STREAMHEARTBEAT']._serialized_end=291
-  _globals['_STREAMRESET']._serialized_start=293
-  _globals['_STREAMRESET']._serialized_end=368
-  _globals['_STREAMGOINGAWAY']._serialized_start=370
-  _globals['_STREAMGOINGAWAY']._serialized_end=449
+  _globals['_STREAMPOSITION']._serialized_start=72
+  _globals['_STREAMPOSITION']._serialized_end=121
+  _globals['_STREAMACK']._serialized_start=123
+  _globals['_STREAMACK']._serialized_end=180
+  _globals['_STREAMCANCEL']._serialized_start=182
+  _globals['_STREAMCANCEL']._serialized_end=196
+  _globals['_STREAMCURRENT']._serialized_start=198
+  _globals['_STREAMCURRENT']._serialized_end=259
+  _globals['_STREAMHEARTBEAT']._serialized_start=261
+  _globals['_STREAMHEARTBEAT']._serialized_end=324
+  _globals['_STREAMRESET']._serialized_start=326
+  _globals['_STREAMRESET']._serialized_end=401
+  _globals['_STREAMGOINGAWAY']._serialized_start=403
+  _globals['_STREAMGOINGAWAY']._serialized_end=482
+  _globals['_FEEDLINEGAP']._serialized_start=485
+  _globals['_FEEDLINEGAP']._serialized_end=748
+  _globals['_FEEDLINEGAP_STATE']._serialized_start=670
+  _globals['_FEEDLINEGAP_STATE']._serialized_end=748
 # @@protoc_insertion_point(module_scope)

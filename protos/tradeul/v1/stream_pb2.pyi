@@ -15,6 +15,8 @@ position received.
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -199,3 +201,64 @@ class StreamGoingAway(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamGoingAway: _TypeAlias = StreamGoingAway  # noqa: Y015
+
+@_typing.final
+class FeedLineGap(_message.Message):
+    """A time in which nothing came from the vendor although something should have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[FeedLineGap._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: FeedLineGap._State.ValueType  # 0
+        OPEN: FeedLineGap._State.ValueType  # 1
+        HEALING: FeedLineGap._State.ValueType  # 2
+        """The line is back. What is missing is requested from the vendor."""
+        HEALED: FeedLineGap._State.ValueType  # 3
+        """All symbols that traded in the gap have been refilled."""
+        PARTIAL: FeedLineGap._State.ValueType  # 4
+        """Some could not be refilled."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: FeedLineGap.State.ValueType  # 0
+    OPEN: FeedLineGap.State.ValueType  # 1
+    HEALING: FeedLineGap.State.ValueType  # 2
+    """The line is back. What is missing is requested from the vendor."""
+    HEALED: FeedLineGap.State.ValueType  # 3
+    """All symbols that traded in the gap have been refilled."""
+    PARTIAL: FeedLineGap.State.ValueType  # 4
+    """Some could not be refilled."""
+
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SYMBOLS_REFILLED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    state: Global___FeedLineGap.State.ValueType
+    symbols_refilled: _builtins.int
+    """Number of symbols whose minute bars of the gap have been requested."""
+    reason: _builtins.str
+    """Human-readable: "nothing has come for 15 s"."""
+    @_builtins.property
+    def to(self) -> _timestamp_pb2.Timestamp:
+        """Absent while the gap is open."""
+
+    def __init__(
+        self,
+        *,
+        to: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___FeedLineGap.State.ValueType = ...,
+        symbols_refilled: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "to", b"to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "reason", b"reason", "state", b"state", "symbols_refilled", b"symbols_refilled", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedLineGap: _TypeAlias = FeedLineGap  # noqa: Y015

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from services.data_ingest.feed.feed_input import FeedInput
+from services.data_ingest.feed.line_gaps import LineGaps
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
@@ -56,8 +57,10 @@ class FeedHealth:
         sequencer: Sequencer,
         set_unhealthy_reason: Callable[[str | None], None],
         set_aside: SetAsideWatch | None = None,
+        gaps: LineGaps | None = None,
     ) -> None:
         self._feed = feed
+        self._gaps = gaps
         self._sequencer = sequencer
         self._set_unhealthy_reason = set_unhealthy_reason
         self._watch = set_aside or SetAsideWatch()
@@ -66,9 +69,13 @@ class FeedHealth:
 
     @property
     def warnings(self) -> list[str]:
-        """Missing days, and events of which none is admitted, in words."""
-        missing = [f"trading day {date} is missing: no event of it arrived" for date in self._feed.days.missing]
-        return [*missing, *([self._set_aside] if self._set_aside is not None else [])]
+        """Missing days, an open gap of the line, and events of which none is admitted, in words."""
+        warnings = [f"trading day {date} is missing: no event of it arrived" for date in self._feed.days.missing]
+        if self._gaps is not None and (gap := self._gaps.open) is not None and self._gaps.stale_seconds:
+            warnings.append(f"nothing has come from the vendor for {self._gaps.stale_seconds:.0f} s: {gap.reason}")
+        if self._set_aside is not None:
+            warnings.append(self._set_aside)
+        return warnings
 
     def set_line(self, reason: str | None) -> None:
         """Says why nothing comes; None when it comes again."""
@@ -76,7 +83,9 @@ class FeedHealth:
         self._report()
 
     def check(self) -> None:
-        """Compares what was admitted with what was set aside; call it now and then."""
+        """Notices silence, and compares what was admitted with what was set aside; call it about once a second."""
+        if self._gaps is not None:
+            self._gaps.look(monotonic())
         reason = None
         # With the wall's clock nothing is admitted between two days' sessions, and that is right.
         if not (self._feed.is_wall and self._sequencer.is_closed):

@@ -12,12 +12,13 @@ from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
+from services.data_ingest.feed.line_gaps import LineGaps
 from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reason_name, reconnecting
 from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.market_stream import UNNAMED, Consumer
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
-from services.kit.runtime.clock import wall_ns
+from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.errors import ANOTHER_CONSUMER, SUPERSEDED
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
@@ -41,6 +42,7 @@ class FeedReader:
         set_unhealthy_reason: gets the reason why nothing comes; None when it comes again.
         before_batch: is awaited before each batch is sequenced, once the feed's symbols are known.
         consumer: identifies this sequencer to polygon_ws.
+        gaps: gets every batch and every loss of the line; None for a replay.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class FeedReader:
         set_unhealthy_reason: Callable[[str | None], None],
         before_batch: Callable[[], Awaitable[None]] | None = None,
         consumer: Consumer = UNNAMED,
+        gaps: LineGaps | None = None,
     ) -> None:
         self._target = target
         self._feed = feed
@@ -60,6 +63,7 @@ class FeedReader:
         self._set_unhealthy_reason = set_unhealthy_reason
         self._before_batch = before_batch
         self._consumer = consumer
+        self._gaps = gaps
         self._backoff = Backoff()
         self._progressed = False
         self._end_reason = ""
@@ -131,6 +135,8 @@ class FeedReader:
             admitted = self._feed.sequence(payload, wall_ns())
             metrics.BATCHES.inc()
             self._sequenced.set()
+            if self._gaps is not None:
+                self._gaps.events_came(admitted, monotonic())
             if admitted:
                 self._observe_lag()
                 self._on_events(admitted)
@@ -143,6 +149,8 @@ class FeedReader:
         elif kind == "reset":
             reset = stream_pb2.StreamReset.FromString(bytes(payload))
             self._feed.skip_to(Position.of(reset.position), reset.reason)
+            if self._gaps is not None:
+                self._gaps.line_lost(f"batches were lost: {reset.reason}", is_away=False)
             self._on_lost()
         elif kind == "going_away":
             self._progressed = True
@@ -159,9 +167,11 @@ class FeedReader:
 
     def _gap_reported(self, gap: polygon_ws_pb2.FeedGap) -> None:
         if not gap.HasField("to_ns"):
-            log.warning("the vendor's line is away", reason=gap.reason)
+            if self._gaps is not None:
+                self._gaps.line_lost(gap.reason)
             return
-        metrics.FEED_GAPS.inc()
+        if self._gaps is not None:
+            self._gaps.line_back()
         log.warning("the vendor's line was away", seconds=round((gap.to_ns - gap.from_ns) / 1e9, 3), reason=gap.reason)
         self._on_lost()
 

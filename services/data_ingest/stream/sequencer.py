@@ -1,6 +1,7 @@
 """The sequencer: whatever enters becomes the next frame, in the ring and in this process's own copy of the market."""
 
 import contextlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
@@ -45,7 +46,10 @@ class StateView(Protocol):
     @property
     def halted_count(self) -> int: ...
     @property
+    def active_count(self) -> int: ...
+    @property
     def lowered_volumes(self) -> int: ...
+    def column(self, name: str) -> "array[float]": ...
 
 
 class MarketCopy(Protocol):

@@ -1,0 +1,56 @@
+"""The state of the vendor's line, from the sequencer: today's gaps, and how long nothing has come."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import grpc.aio
+from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, session_pb2, stream_pb2
+
+from services.kit.rpc.channel import open_channel
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.settings import Address
+from services.scanner.core import ScannerCore
+
+POLL_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 3.0
+# As long as the silence of a vendor that counts.
+SILENCE_SECONDS: Final = 15.0
+
+
+class FeedLine:
+    """Polls the sequencer. `now`: monotonic seconds."""
+
+    def __init__(self, target: Address | str, core: ScannerCore, now: Callable[[], float] = monotonic) -> None:
+        self.gaps: Sequence[stream_pb2.FeedLineGap] = ()
+        self._target = target
+        self._core = core
+        self._now = now
+        self._stale_seconds = 0.0
+        self._answered_at = now()
+
+    def stale_seconds(self) -> float:
+        """How long nothing has come although something should have; counts on while the sequencer does not answer."""
+        away = self._now() - self._answered_at
+        if away < SILENCE_SECONDS:
+            return self._stale_seconds
+        is_open = self._core.is_loaded and self._core.market.state.session != session_pb2.CLOSED
+        return round(self._stale_seconds + away, 1) if is_open else 0.0
+
+    def take(self, status: data_ingest_pb2.SequencerStatus) -> None:
+        """Takes over what the sequencer answers."""
+        self._answered_at = self._now()
+        self._stale_seconds = status.stale_seconds
+        self.gaps = status.gaps
+
+    async def run(self) -> None:
+        """Polls until cancelled."""
+        async with open_channel(self._target) as channel:
+            stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
+            request = data_ingest_pb2.GetSequencerStatusRequest()
+            while True:
+                # The stream of frames says why it does not answer; stale_seconds counts on.
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    self.take(await stub.GetSequencerStatus(request, timeout=ANSWER_SECONDS))
+                await asyncio.sleep(POLL_SECONDS)
