@@ -206,7 +206,7 @@ def test_what_others_reach_beside_the_gateway_is_named() -> None:
 
 
 def test_a_wrong_setting_is_named() -> None:
-    with pytest.raises(errors.SettingsError, match="TRADEUL_KEYS: Input should be 'off' or 'required'"):
+    with pytest.raises(errors.SettingsError, match="TRADEUL_KEYS: Input should be 'off' or 'required', was 'maybe'"):
         Settings.load({"TRADEUL_KEYS": "maybe"})
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from services.kit.runtime.address import HIGHEST_PORT
 from services.kit.runtime.address import Address as Address
@@ -337,13 +338,20 @@ class Settings(BaseModel):
             settings = cls.model_validate(tree({**source, **values}))
         except ValidationError as error:
             lines += [
-                f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}"
-                for item in error.errors(include_url=False, include_input=False)
+                f"{_variable(item['loc'])}: {item['msg'].removeprefix('Value error, ')}{_received(item)}"
+                for item in error.errors(include_url=False)
             ]
         if lines:
             raise SettingsError("wrong settings:\n  " + "\n  ".join(lines))
         keep_secret(source.get(DATABASE_PASSWORD, ""))
         return settings
+
+
+def _received(item: ErrorDetails) -> str:
+    """Returns the wrong value of a choice or a number, none of which is a secret; other messages name theirs."""
+    if item["type"] == "literal_error" or item["type"].startswith(("int_", "float_", "bool_", "greater_", "less_")):
+        return f", was {str(item['input'])[:80]!r}"
+    return ""
 
 
 GROUPS: Mapping[str, type[Group]] = {
