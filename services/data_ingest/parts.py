@@ -138,6 +138,7 @@ def make_parts(
             healer.gap_ended,
             snapshots.request_after_loss,
             settings.market_dir,
+            can_pause=settings.uses_simulator,
         )
         feed.days.listen(gaps.day_began)
         background["gaps"] = functools.partial(healer.run, gaps)

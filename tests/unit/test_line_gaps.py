@@ -20,7 +20,7 @@ MS = 1_000_000
 class Line:
     """The gaps of a pipeline in feed mode, and a clock that the test moves."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, can_pause: bool = False) -> None:
         self.pipeline = Pipeline([DAY])
         self.ended: list[Gap] = []
         self.opened = self.silences = 0
@@ -33,6 +33,7 @@ class Line:
             self.ended.append,
             self._silence_ended,
             directory,
+            can_pause,
         )
         self.now = 1000.0
         self._trades = 0
@@ -92,6 +93,16 @@ def test_a_market_that_grew_quiet_before_is_no_gap() -> None:
         line.trades("10:01:00")
     line.wait(60)
     assert line.gaps.gaps == []
+
+
+def test_a_market_that_was_paused_is_no_gap() -> None:
+    line = Line(can_pause=True)
+    line.trades("10:00:00", BUSY_EVENTS)
+    line.wait(600)
+    assert (line.gaps.open, line.opened, line.gaps.stale_seconds) == (None, 0, 0.0)
+    # A line that is reported to be lost is.
+    line.gaps.line_lost("closed")
+    assert line.gaps.open is not None
 
 
 def test_the_end_of_the_day_is_no_gap() -> None:

@@ -67,6 +67,7 @@ class LineGaps:
         on_ended: is called with each gap that has ended, also with those of an earlier process that were not healed.
         on_silence_ended: is called when events come again over a line that was never reported to be lost.
         directory: where the gaps are kept; None to keep none.
+        can_pause: True for the simulator, whose market may stand still because somebody wants it to.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class LineGaps:
         on_ended: Callable[[Gap], None] = lambda gap: None,
         on_silence_ended: Callable[[], None] = lambda: None,
         directory: Path | None = None,
+        can_pause: bool = False,
     ) -> None:
         self.gaps: list[Gap] = []
         self.stale_seconds = 0.0
@@ -90,6 +92,7 @@ class LineGaps:
         # polygon_ws has reported that the line is lost, and not yet that it is back.
         self._is_away = False
         self._is_silence = False
+        self._can_pause = can_pause
         self._path = directory / FILE if directory is not None else None
         self._date = ""
         # Events by second, of the minute before the newest.
@@ -187,7 +190,7 @@ class LineGaps:
         is_ending = self._sequencer.now_ns >= self._sequencer.day.post_market_end_ns - END_NS
         # The whole market is halted when nearly every symbol is.
         is_halted = 2 * state.halted_count > max(1, state.active_count)
-        return is_busy and not is_ending and not is_halted
+        return is_busy and not is_ending and not is_halted and not self._can_pause
 
     def _end(self, gap: Gap, end_ns: int) -> None:
         end_ns = min(end_ns, self._sequencer.day.post_market_end_ns)
