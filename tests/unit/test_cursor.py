@@ -211,6 +211,9 @@ class Context:
     def __init__(self) -> None:
         self.written: list[bytes] = []
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
     async def write(self, message: bytes) -> None:
         self.written.append(message)
 
