@@ -260,8 +260,10 @@ async def test_every_curl_command_of_the_docs_works(client: httpx.AsyncClient) -
                 if ":watch" in path:
                     await read_events(answer, until="snapshot")
     finally:
-        # The only thing that these commands leave behind.
+        # What these commands leave behind.
         await client.delete("/api/v1/filters/tech")
+        pace = {"paused": False, "speed": 1}
+        assert (await client.post("/api/v1/replay", json=pace)).status_code == 200
 
 
 async def test_grpc_through_the_same_gateway(channel: grpc.aio.Channel) -> None:
