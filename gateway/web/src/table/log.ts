@@ -19,6 +19,10 @@ export interface LogEntry {
 
 /** Entries that are kept; older ones are dropped. */
 export const LOG_LENGTH = 300;
+/** So many of them have elements, and as many more each time their end is scrolled to: a page may have a dozen logs. */
+const SHOWN_AT_ONCE = 40;
+/** Pixels before the end at which more are shown. */
+const NEAR_END = 200;
 
 const signedPercent = percent(1, true);
 
@@ -45,6 +49,8 @@ export class LogView extends EventTarget {
   private active: HTMLElement | null = null;
   private frame = 0;
   private made = 0;
+  /** How many entries may have elements now. */
+  private shownLength = SHOWN_AT_ONCE;
   private excluded: ReadonlySet<string> = new Set();
 
   constructor(element: HTMLElement, label: string) {
@@ -59,6 +65,7 @@ export class LogView extends EventTarget {
       if (item) this.choose(item);
     });
     element.addEventListener("keydown", (event) => this.key(event));
+    element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     ensureStyles(element);
   }
 
@@ -77,7 +84,7 @@ export class LogView extends EventTarget {
     this.entries.push(...shown);
     this.pending.push(...shown);
     if (this.entries.length > LOG_LENGTH) this.entries = this.entries.slice(-LOG_LENGTH);
-    if (this.pending.length > LOG_LENGTH) this.pending = this.pending.slice(-LOG_LENGTH);
+    if (this.pending.length > this.shownLength) this.pending = this.pending.slice(-this.shownLength);
     if (this.frame !== 0) return;
     this.frame = this.element.ownerDocument.defaultView?.requestAnimationFrame(() => this.flush()) ?? 0;
   }
@@ -96,6 +103,7 @@ export class LogView extends EventTarget {
   clear(): void {
     this.entries = [];
     this.pending = [];
+    this.shownLength = SHOWN_AT_ONCE;
     this.active = null;
     this.element.removeAttribute("aria-activedescendant");
     this.element.replaceChildren();
@@ -110,7 +118,24 @@ export class LogView extends EventTarget {
     for (const entry of this.pending.reverse()) fragment.append(this.item(entry));
     this.pending = [];
     this.element.prepend(fragment);
-    while (this.element.children.length > LOG_LENGTH) this.element.lastElementChild?.remove();
+    while (this.element.children.length > this.shownLength) this.element.lastElementChild?.remove();
+  }
+
+  private scrolled(): void {
+    const { scrollTop, clientHeight, scrollHeight } = this.element;
+    if (scrollTop === 0) this.shownLength = SHOWN_AT_ONCE;
+    else if (scrollTop + clientHeight > scrollHeight - NEAR_END) this.showMore(SHOWN_AT_ONCE);
+  }
+
+  /** Makes elements for `count` older entries. */
+  private showMore(count: number): void {
+    this.flush();
+    const shown = this.element.children.length;
+    this.shownLength = Math.min(LOG_LENGTH, Math.max(this.shownLength, shown + count));
+    const fragment = this.element.ownerDocument.createDocumentFragment();
+    const end = this.entries.length - shown;
+    for (const entry of this.entries.slice(Math.max(0, end - count), end).reverse()) fragment.append(this.item(entry));
+    this.element.append(fragment);
   }
 
   private item(entry: LogEntry): HTMLElement {
@@ -159,7 +184,10 @@ export class LogView extends EventTarget {
     if (event.key === "ArrowDown") next = active?.isConnected ? active.nextElementSibling : first;
     else if (event.key === "ArrowUp") next = active?.isConnected ? active.previousElementSibling : first;
     else if (event.key === "Home") next = first;
-    else if (event.key === "End") next = this.element.lastElementChild;
+    else if (event.key === "End") {
+      this.showMore(LOG_LENGTH);
+      next = this.element.lastElementChild;
+    }
     else if (event.key === "Enter" && active?.isConnected) this.choose(active);
     else return;
     event.preventDefault();
