@@ -38,7 +38,8 @@ def hash_of(secret: str) -> bytes:
 class Key(NamedTuple):
     """A live key, by its hash; or the subject of a token, which has none.
 
-    `claim` is the claim in which a token carries the right; empty for keys.
+    `claim` is the claim in which a token carries the right; empty for keys. `expires` is the Unix time at which a token is
+    no longer accepted; 0 for keys.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Key(NamedTuple):
     claim: str = ""
     streams: int = 1
     scans: int = 0
+    expires: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -94,6 +96,14 @@ class _Subject(NamedTuple):
     used: float
 
 
+class _Ticket(NamedTuple):
+    """The name of its key, when the ticket expires, and when the token does with which it was made."""
+
+    key: str
+    ends: float
+    expires: float
+
+
 class AccessControl:
     """The live keys, their buckets and the tickets that are open. Times are seconds of one monotonic clock.
 
@@ -110,8 +120,8 @@ class AccessControl:
         self._buckets: dict[str, TokenBucket] = {}
         # The subjects of tokens, least recently used first; a ticket of theirs lasts no longer than they are kept.
         self._subjects: dict[str, _Subject] = {}
-        # Hash of the ticket -> name of its key, and when it expires; oldest first.
-        self._tickets: dict[bytes, tuple[str, float]] = {}
+        # By the tickets' hashes, oldest first.
+        self._tickets: dict[bytes, _Ticket] = {}
 
     @property
     def key_count(self) -> int:
@@ -134,13 +144,16 @@ class AccessControl:
             if name in self._by_name and self._rate_of(self._by_name[name]) == bucket.rate
         }
 
-    def new_ticket(self, key_name: str, now: float) -> str:
-        """Returns a ticket of the key or subject; raises KEY_EXPECTED when there is none of that name."""
+    def new_ticket(self, key_name: str, now: float, expires: float = 0.0) -> str:
+        """Returns a ticket of the key or subject; raises KEY_EXPECTED when there is none of that name.
+
+        `expires`: the Unix time at which the right of its token ends, and so what the ticket opens.
+        """
         self._drop_expired(now)
         if self._holder(key_name) is None:
             raise KEY_EXPECTED.error("expected a request with a key through the gateway, was one without")
         ticket = secrets.token_urlsafe(KEY_BYTES)
-        self._tickets[hash_of(ticket)] = (key_name, now + TICKET_SECONDS)
+        self._tickets[hash_of(ticket)] = _Ticket(key_name, now + TICKET_SECONDS, expires)
         return ticket
 
     def check(
@@ -200,12 +213,12 @@ class AccessControl:
         """Returns the key of a ticket, with the right to read only, and spends the ticket."""
         if not need.takes_ticket:
             raise KEY_EXPECTED.error("expected a key, was a ticket, which opens a stream and nothing else")
-        name, expires = self._tickets.pop(hash_of(ticket), ("", 0.0))
-        if now >= expires or (key := self._holder(name)) is None:
+        found = self._tickets.pop(hash_of(ticket), None)
+        if found is None or now >= found.ends or (key := self._holder(found.key)) is None:
             raise INVALID_TICKET.error(
                 f"the ticket is unknown, used or older than {TICKET_SECONDS:.0f} s: POST /api/v1/tickets gives another"
             )
-        return key._replace(right=Right.READ)
+        return key._replace(right=Right.READ, expires=found.expires)
 
     def _bucket(self, key: Key, now: float) -> TokenBucket:
         if key.claim:
@@ -226,7 +239,7 @@ class AccessControl:
         return bucket
 
     def _drop_expired(self, now: float) -> None:
-        while self._tickets and next(iter(self._tickets.values()))[1] <= now:
+        while self._tickets and next(iter(self._tickets.values())).ends <= now:
             del self._tickets[next(iter(self._tickets))]
 
 

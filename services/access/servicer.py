@@ -16,7 +16,7 @@ from services.access import metrics
 from services.access.core import AUTHORIZATION, KEY_HEADER, TICKET_HEADER, TICKET_SECONDS, AccessControl, Verdict
 from services.access.tokens import METADATA, NAME_PREFIX, Tokens
 from services.kit.rpc.json_body import read_json
-from services.kit.rpc.key_streams import NAME_HEADER, SCANS_HEADER, STREAMS_HEADER
+from services.kit.rpc.key_streams import EXPIRES_HEADER, NAME_HEADER, SCANS_HEADER, STREAMS_HEADER, RequestKey
 from services.kit.rpc.observed_rpcs import status_of
 from services.kit.runtime.clock import NS_PER_SECOND, monotonic, wall_ns
 
@@ -85,6 +85,8 @@ def allowed(verdict: Verdict) -> external_auth_pb2.AuthCheckResponse:
         _add(headers, NAME_HEADER, holder.name)
         _add(headers, STREAMS_HEADER, str(holder.streams))
         _add(headers, SCANS_HEADER, str(holder.scans))
+        if holder.expires:
+            _add(headers, EXPIRES_HEADER, repr(holder.expires))
         response.dynamic_metadata["key"] = holder.name
     return response
 
@@ -157,8 +159,9 @@ class AccessServicer:
         self._control = control
 
     async def CreateTicket(self, _: access_pb2.CreateTicketRequest, context: Context) -> access_pb2.Ticket:
-        metadata = dict(context.invocation_metadata() or ())
-        ticket = access_pb2.Ticket(ticket=self._control.new_ticket(str(metadata.get(NAME_HEADER, "")), monotonic()))
+        key = RequestKey.of_context(context)
+        name, expires = (key.name, key.expires) if key is not None else ("", 0.0)
+        ticket = access_pb2.Ticket(ticket=self._control.new_ticket(name, monotonic(), expires))
         ticket.expire_time.FromNanoseconds(wall_ns() + int(TICKET_SECONDS) * NS_PER_SECOND)
         return ticket
 

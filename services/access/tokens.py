@@ -58,13 +58,20 @@ class Tokens:
         if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST_SUBJECT:
             return INVALID_TOKEN.error(f"expected a token with the claim 'sub' of 1 to {LONGEST_SUBJECT} characters")
         # Envoy accepts one without, which could never be taken back; its own check calls it a wrong signature.
-        if not isinstance(claims.get("exp"), float | int):
+        if not isinstance(expires := claims.get("exp"), float | int):
             return INVALID_TOKEN.error("expected a token with the claim 'exp'")
         settings = self._settings
         name = NAME_PREFIX + quote(subject, safe=_SAFE)
         limits = self._limits
         return Key(
-            name, b"", self._right_of(claims), settings.requests_per_s, settings.claim, limits.streams, limits.scans
+            name,
+            b"",
+            self._right_of(claims),
+            settings.requests_per_s,
+            settings.claim,
+            limits.streams,
+            limits.scans,
+            float(expires) + settings.clock_skew_seconds,
         )
 
     def _right_of(self, claims: Mapping[str, Any]) -> Right:

@@ -247,7 +247,7 @@ class Client(WSListener):
             return
         subscription = self.subscriptions.get(subject.name)
         if request.source is not None:
-            self._subscribe(subject, subscription, request.source, request)
+            self._subscribe(subject, subscription, request.source.of_key(self.key), request)
         elif subscription is None:
             self._reject(
                 "not_subscribed",

@@ -8,7 +8,7 @@ from typing import Final
 
 from services.kit.rpc.key_streams import KeyStreams, RequestKey
 from services.kit.runtime.clock import wall_ns
-from services.kit.runtime.errors import ServiceError
+from services.kit.runtime.errors import INVALID_KEY, ServiceError
 from services.kit.runtime.logging import get_logger
 from services.websocket_server import client_messages, metrics
 from services.websocket_server.client import Client
@@ -143,7 +143,7 @@ class ClientHub:
         """Counts a connection of a key; False for one that came beside the last that may."""
         counted = ExitStack()
         try:
-            counted.enter_context(self._key_streams.opened(key, lambda: client.close(UNAUTHORIZED, KEY_REVOKED)))
+            counted.enter_context(self._key_streams.opened(key, lambda error: _close_unauthorized(client, error)))
         except ServiceError as error:
             client.close(UNAUTHORIZED, error.message)
             return False
@@ -218,6 +218,10 @@ class ClientHub:
     def _send_away(self, client: Client) -> None:
         client.notify(client_messages.error(GOING_AWAY_NOTICE))
         client.close(GOING_AWAY, GOING_AWAY_NOTICE)
+
+
+def _close_unauthorized(client: Client, error: ServiceError) -> None:
+    client.close(UNAUTHORIZED, KEY_REVOKED if error.reason is INVALID_KEY else error.message)
 
 
 def _piece(lists: frozenset[ListBroadcast], aggregates: dict[bytes, bytes]) -> tuple[int, bytes]:

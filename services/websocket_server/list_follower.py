@@ -1,5 +1,6 @@
 """Follows one list at the scanner for all clients of this process, across broken connections."""
 
+import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -22,7 +23,7 @@ METHOD: Final = "/tradeul.v1.ScannerService/SubscribeList"
 # The scanner sends a heartbeat at least every 10 s.
 SILENCE_SECONDS: Final = 25.0
 
-OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
+OpenStream = Callable[..., "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
 
 class ListFollower:
@@ -30,7 +31,8 @@ class ListFollower:
 
     def __init__(self, channel: grpc.aio.Channel, sink: ListBroadcast) -> None:
         # Requests and responses are bytes.
-        self._open: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
+        method: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
+        self._open = functools.partial(method, metadata=sink.source.metadata)
         self._sink = sink
         self._is_scan = sink.source.scan is not None
         self._backoff = Backoff()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from tradeul.v1 import scanner_pb2
 
 from services.kit.lists.field_selection import FieldSelection
+from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.ring import Position
 
 # The name of custom scans in the scanner's messages, metrics and the log.
@@ -20,11 +21,24 @@ class ScanText(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Subscriptions with equal sources get the same bytes. `selection` is None for all fields."""
+    """Subscriptions with equal sources get the same bytes. `selection` is None for all fields.
+
+    `key`: whose scan it is, so that the scanner counts it among those that the key has there; None for lists.
+    """
 
     list_name: str
     scan: ScanText | None = None
     selection: FieldSelection | None = None
+    key: RequestKey | None = None
+
+    def of_key(self, key: RequestKey | None) -> "Source":
+        """The source as a client with this key subscribes to it; None for a client without one."""
+        return self if self.scan is None or key is None else self._replace(key=key.forwarded)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of its requests to the scanner."""
+        return self.key.metadata if self.key is not None else ()
 
     @property
     def is_plain(self) -> bool:

@@ -19,8 +19,9 @@ from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 from services.access import key_store
 from services.access.methods import Right
 from services.access.service import AccessService
-from services.kit.rpc.key_streams import NAME_HEADER, STREAMS_HEADER
+from services.kit.rpc.key_streams import EXPIRES_HEADER, NAME_HEADER, STREAMS_HEADER
 from services.kit.rpc.server import Host
+from services.kit.runtime.clock import NS_PER_SECOND, wall_ns
 from services.scanner.service import ScannerService
 from services.websocket_server.service import WebSocketServer
 from tests.support.gateway import Gateway, gateway_settings
@@ -28,8 +29,11 @@ from tests.support.refusals import Refusal, refusal
 from tests.support.scripted_sequencer import ScriptedSequencer
 from tests.support.stores import Stores, module_stores
 from tests.support.tape import Tape
+from tests.support.tokens import AUDIENCE, ISSUER, SigningKey, jwks
 
-STREAM = "/tradeul.v1.ScannerService/WatchList"
+STREAM, WATCH = "/tradeul.v1.ScannerService/WatchList", "/api/v1/scanner/lists/winners:watch"
+ISSUERS = SigningKey("first")
+COSTLY = " AND ".join(f"price > {n}" for n in range(20))
 # Revocation is promised within seconds; a loaded machine is given more.
 PATIENCE_SECONDS = 20.0
 
@@ -106,7 +110,13 @@ async def mesh(stores: Stores, tmp_path: Path) -> AsyncIterator[LimitedMesh]:
     async with contextlib.AsyncExitStack() as stack:
         sequencer = await stack.enter_async_context(ScriptedSequencer(tape))
         sequencer.send(*tape.opening())
+        keys = tmp_path / "jwks.json"
+        keys.write_text(jwks(ISSUERS))
         environment = {
+            "TRADEUL_JWT_ISSUER": ISSUER,
+            "TRADEUL_JWT_AUDIENCES": AUDIENCE,
+            "TRADEUL_JWT_JWKS_FILE": str(keys),
+            "TRADEUL_JWT_CLOCK_SKEW_SECONDS": "1",
             "TRADEUL_DATABASE_URL": stores.database_url,
             "TRADEUL_KEYS": "required",
             "TRADEUL_KEY_SCAN_STEPS": "30",
@@ -131,8 +141,7 @@ async def test_streams_of_a_key(mesh: LimitedMesh) -> None:
     """By gRPC, gRPC-Web and server-sent events they count together; each refusal is in the form of its protocol."""
     headers = await mesh.new_key("few", streams=2)
     other = await mesh.new_key("other", streams=1)
-    watch = "/api/v1/scanner/lists/winners:watch"
-    async with mesh.calls(headers) as calls, mesh.gateway.client.stream("GET", watch, headers=headers) as events:
+    async with mesh.calls(headers) as calls, mesh.gateway.client.stream("GET", WATCH, headers=headers) as events:
         assert events.status_code == 200
         # Kept: a response whose lines nobody holds is closed.
         lines = await until_opened(events)
@@ -141,7 +150,7 @@ async def test_streams_of_a_key(mesh: LimitedMesh) -> None:
         assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
         assert answer.metadata == {"maximum": "2", "key": "few"}
         assert metric("tradeul_key_streams", "scanner", "few") == 2
-        status, retry_after, error = await mesh.refusal_over_http(watch, headers)
+        status, retry_after, error = await mesh.refusal_over_http(WATCH, headers)
         assert (status, retry_after) == (429, "1")
         assert error["message"] == "limit reached: 2 open streams of the key 'few'"
         assert error["details"][0]["reason"] == "TOO_MANY_STREAMS"
@@ -206,13 +215,12 @@ async def until_opened(events: httpx.Response) -> AsyncGenerator[str, None]:
 async def test_a_revoked_keys_streams_end(mesh: LimitedMesh) -> None:
     headers = await mesh.new_key("gone")
     kept = await mesh.new_key("kept")
-    watch = "/api/v1/scanner/lists/winners:watch"
     url = f"ws://{mesh.gateway.address}/ws/scanner"
     async with contextlib.AsyncExitStack() as stack:
         calls = await stack.enter_async_context(mesh.calls(headers))
         others = await stack.enter_async_context(mesh.calls(kept))
         stream, other = await calls.opened(calls.watch()), await others.opened(others.watch())
-        events = await stack.enter_async_context(mesh.gateway.client.stream("GET", watch, headers=headers))
+        events = await stack.enter_async_context(mesh.gateway.client.stream("GET", WATCH, headers=headers))
         lines = await until_opened(events)
         socket = await stack.enter_async_context(websockets.connect(url, additional_headers=headers))
         other_socket = await stack.enter_async_context(websockets.connect(url, additional_headers=kept))
@@ -259,4 +267,84 @@ async def test_websockets_of_a_key(mesh: LimitedMesh) -> None:
             while metric("tradeul_key_streams", "websocket_server", "sockets") == 2:
                 await asyncio.sleep(0.01)
         async with websockets.connect(url, additional_headers=headers):
+            pass
+
+
+async def until_refused(socket: websockets.ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (message := json.loads(await socket.recv()))["type"] != "error":
+            pass
+    return dict(message)
+
+
+async def test_the_cost_of_a_keys_scans_is_one_budget(mesh: LimitedMesh) -> None:
+    """Over gRPC and WebSocket alike; a scan over a connection is no stream beside it."""
+    headers, other = await mesh.new_key("budget", streams=1), await mesh.new_key("another")
+    url = f"ws://{mesh.gateway.address}/ws/scanner"
+    async with mesh.calls(headers) as calls:
+        opened = await calls.opened(calls.watch_scan(COSTLY))
+        async with websockets.connect(url, additional_headers=headers) as socket:
+            for name, text in (("cheap", "price > 1"), ("costly", COSTLY.replace(">", "<"))):
+                await socket.send(json.dumps({"action": "subscribe_scan", "scan": name, "filter": text}))
+            error = await until_refused(socket)
+            assert (error["scan"], error["reason"]) == ("costly", "TOO_MANY_SCANS")
+            assert error["metadata"] == {"maximum": "30", "steps": "20", "key": "budget"}
+            # Another key has its own, for the same scan, too.
+            async with websockets.connect(url, additional_headers=other) as second:
+                await second.send(
+                    json.dumps({"action": "subscribe_scan", "scan": "x", "filter": COSTLY.replace(">", "<")})
+                )
+                while json.loads(await second.recv())["type"] != "subscribed_scan":
+                    pass
+            # And the other way round: what is open over the WebSocket leaves less for gRPC.
+            opened.cancel()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while metric("tradeul_key_streams", "scanner", "budget"):
+                    await asyncio.sleep(0.01)
+            await socket.send(json.dumps({"action": "subscribe_scan", "scan": "costly", "filter": COSTLY}))
+            while json.loads(await socket.recv()) != {"type": "subscribed_scan", "scan": "costly"}:
+                pass
+            answer = await calls.refused(calls.watch_scan(COSTLY.replace(">", "!=")))
+            assert (answer.reason, answer.metadata["key"]) == ("TOO_MANY_SCANS", "budget")
+            assert "with the 20 of this one it would be 41" in answer.message
+
+
+async def test_streams_end_with_the_token_that_opened_them(mesh: LimitedMesh) -> None:
+    """By gRPC, server-sent events and WebSocket, and those that a ticket of the token has opened; others go on."""
+    expires = wall_ns() // NS_PER_SECOND + 4
+    headers = {"authorization": f"Bearer {ISSUERS.token(sub='brief', exp=expires)}"}
+    # The same subject with a newer token; and what a client sends as its token's end is removed.
+    longer = {"authorization": f"Bearer {ISSUERS.token(sub='brief')}", EXPIRES_HEADER: "1"}
+    url = f"ws://{mesh.gateway.address}/ws/scanner"
+    client = mesh.gateway.client
+    ticket = (await client.post("/api/v1/tickets", json={}, headers=headers)).json()["ticket"]
+    async with contextlib.AsyncExitStack() as stack:
+        calls = await stack.enter_async_context(mesh.calls(headers))
+        others = await stack.enter_async_context(mesh.calls(longer))
+        stream, other = await calls.opened(calls.watch()), await others.opened(others.watch())
+        events = await stack.enter_async_context(client.stream("GET", WATCH, params={"ticket": ticket}))
+        lines = await until_opened(events)
+        socket = await stack.enter_async_context(websockets.connect(url, additional_headers=headers))
+        other_socket = await stack.enter_async_context(websockets.connect(url, additional_headers=longer))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                while True:
+                    await stream.read()
+            answer = refusal(caught.value)
+            assert (answer.code, answer.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_TOKEN")
+            assert answer.message == "the token has expired: open the stream again with a new one"
+            with contextlib.suppress(httpx.RemoteProtocolError):
+                async for _ in lines:
+                    pass
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                while True:
+                    await socket.recv()
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (3000, answer.message)
+        # Not before its time, which is `exp` and the tolerance of a second; from then on it opens nothing.
+        assert wall_ns() / NS_PER_SECOND >= expires + 1
+        assert (await client.get(WATCH, headers=headers)).status_code == 401
+        assert not other.done()
+        await other_socket.send(json.dumps({"action": "ping"}))
+        while json.loads(await other_socket.recv())["type"] != "pong":
             pass

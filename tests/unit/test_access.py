@@ -120,6 +120,16 @@ def test_a_ticket_opens_one_stream(control: AccessControl) -> None:
     assert outcome(control, watch, x_tradeul_ticket="wrong") == ("", "INVALID_TICKET")
 
 
+def test_what_a_ticket_opens_ends_with_the_token_that_made_it(control: AccessControl) -> None:
+    control.check("/tradeul.v1.S/Get", {}, 0.0, subject("a")._replace(expires=1000.0))
+    ticket = control.new_ticket("jwt:a", 0.0, 1000.0)
+    # A newer token of the same subject is another's right.
+    control.check("/tradeul.v1.S/Get", {}, 1.0, subject("a")._replace(expires=5000.0))
+    holder = control.check("/tradeul.v1.S/Watch", {"x-tradeul-ticket": ticket}, 2.0).holder
+    assert holder is not None
+    assert (holder.expires, holder.right) == (1000.0, Right.READ)
+
+
 def test_a_ticket_expires_and_is_forgotten(control: AccessControl) -> None:
     ticket = control.new_ticket("reader", 0.0)
     control.new_ticket("reader", 30.0)

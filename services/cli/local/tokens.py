@@ -27,6 +27,7 @@ def token_provider(settings: JwtSettings) -> dict[str, Any]:
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "payload_in_metadata": CLAIMS,
         "failed_status_in_metadata": FAILURE,
+        "clock_skew_seconds": settings.clock_skew_seconds,
     }
     # A file, too, is fetched, from a listener of Envoy's own: what it reads itself, it reads only once.
     provider["remote_jwks"] = {

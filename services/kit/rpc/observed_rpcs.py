@@ -11,7 +11,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from services.kit.rpc.key_streams import KeyStreams, RequestKey, revoked_error
+from services.kit.rpc.key_streams import KeyStreams, RequestKey
 from services.kit.rpc.tls import check_peer
 from services.kit.runtime.clock import NS_PER_SECOND, monotonic
 from services.kit.runtime.errors import DOMAIN, INTERNAL, Reason, ServiceError
@@ -161,23 +161,24 @@ def _streaming(behaviour: Any, observed: "_Observed") -> Any:
 
 
 class _Ending:
-    """Ends the RPC of the present task when its key is revoked."""
+    """Ends the RPC of the present task when its key is revoked or has expired."""
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
-        self._is_revoked = False
+        self._reason: ServiceError | None = None
 
-    def end(self) -> None:
+    def end(self, reason: ServiceError) -> None:
         assert self._task is not None, "an RPC runs in a task"
-        self._is_revoked = True
-        self._task.cancel()
+        if self._reason is None:
+            self._reason = reason
+            self._task.cancel()
 
     def reason_of(self, error: BaseException) -> BaseException:
-        """Returns why the RPC ends with `error`: the client has cancelled it, or the key was revoked."""
-        if not self._is_revoked or not isinstance(error, asyncio.CancelledError) or self._task is None:
+        """Returns why the RPC ends with `error`: the client has cancelled it, or its key gives no access any more."""
+        if self._reason is None or not isinstance(error, asyncio.CancelledError) or self._task is None:
             return error
         self._task.uncancel()
-        return revoked_error()
+        return self._reason
 
 
 class _Observed:

@@ -203,6 +203,13 @@ class JwtSettings(Group):
     jwks_seconds: int = Field(
         default=300, ge=1, le=86_400, description="TRADEUL_JWT_JWKS_SECONDS: for how long keys of the URL are kept"
     )
+    clock_skew_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=600,
+        description="TRADEUL_JWT_CLOCK_SKEW_SECONDS: how far the issuer's clock may be from ours: for so long after its "
+        "`exp`, and before its `nbf`, a token is accepted",
+    )
     claim: str = Field(
         default="scope",
         min_length=1,
