@@ -82,8 +82,8 @@ def costly_filter(number: int) -> str:
 
 
 def longest_filter(number: int) -> str:
-    """985 terms in 2,000 characters, another one for each number."""
-    return f"price>{number:04}+" + "+".join(["1"] * 985)
+    """985 terms in 2,000 characters, another one for each number, that every symbol with a price matches."""
+    return f"price>0.{number:06}-" + "-".join(["1"] * 985)
 
 
 async def costly_scans(target: Target, strength: Strength, seconds: float) -> Outcome:

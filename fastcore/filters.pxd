@@ -5,6 +5,8 @@
 # and before evaluating; it costs nothing where there are no texts. `evaluate` and
 # its kin need no GIL. An object has one scratch area: one thread at a time.
 #
+# Pickled, they are texts and programs: a process that gets one has nothing left to compile.
+#
 # A row matches when the filter is true for it: a comparison with something
 # absent is neither true nor false, under NOT too.
 
@@ -47,8 +49,9 @@ cdef class Program:
 
 cdef class Filter:
     cdef readonly str text
-    cdef readonly object tree   # filter_ast.Node or None (matches every row)
     cdef readonly int cost      # steps that a row takes, each value of a list in it counted as one
+    cdef object parsed          # the tree, _NOT_PARSED after unpickling until it is wanted
+    cdef object lowered         # filter_program.Lowered, of which the program is made
     cdef Program program
 
     cdef int bind(self, MarketState state) except -1
@@ -59,8 +62,10 @@ cdef class Filter:
 
 cdef class Order:
     cdef readonly str text
-    cdef readonly object tree   # tuple of filter_ast.OrderKey
     cdef readonly int cost      # as a filter's
+    cdef object parsed          # as a filter's
+    cdef object lowered         # likewise
+    cdef tuple directions       # [key] whether it is descending
     cdef readonly int key_count # 0 for an empty order: by symbol alone
     cdef bint is_by_symbol      # the first key is the symbol
     cdef Program program

@@ -10,7 +10,7 @@ from fastcore.market_state import MarketState
 class Filter:
     """A filter ready for any state: `text` as given; made by compile_filter and all_of.
 
-    `cost` is the number of steps that a row takes; each value of a list (`in`) counts as one.
+    `cost` is the number of steps that a row takes; each value of a list (`in`) counts as one. Can be pickled.
     """
 
     text: str
@@ -21,7 +21,7 @@ class Filter:
 
 @disjoint_base
 class Order:
-    """An order ready for any state: `text` as given; made by compile_order."""
+    """An order ready for any state: `text` as given; made by compile_order. Can be pickled."""
 
     text: str
     tree: tuple[OrderKey, ...]

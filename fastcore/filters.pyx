@@ -53,6 +53,10 @@ cdef inline const double* values_at(Program program, MarketState state, int oper
     return state.columns[-operand] + first
 
 
+# Of a filter or order that came from another process.
+_NOT_PARSED = object()
+
+
 cdef class Program:
     """A flat program, its constants and its registers."""
 
@@ -218,6 +222,15 @@ cdef class Filter:
     def __repr__(self):
         return f"Filter({self.text!r})"
 
+    def __reduce__(self):
+        return _filter_of, (self.text, self.lowered)
+
+    @property
+    def tree(self):
+        if self.parsed is _NOT_PARSED:
+            self.parsed = check_filter(self.text)
+        return self.parsed
+
     cdef int bind(self, MarketState state) except -1:
         return self.program.bind(state)
 
@@ -259,6 +272,15 @@ cdef class Order:
 
     def __repr__(self):
         return f"Order({self.text!r})"
+
+    def __reduce__(self):
+        return _order_of, (self.text, self.lowered, self.directions, self.is_by_symbol)
+
+    @property
+    def tree(self):
+        if self.parsed is _NOT_PARSED:
+            self.parsed = tuple(check_order(self.text))
+        return self.parsed
 
     cdef int bind(self, MarketState state) except -1:
         return self.program.bind(state)
@@ -309,10 +331,17 @@ cdef int cost_of(object lowered):
 
 
 cdef Filter made(str text, object tree):
+    cdef Filter result = _filter_of(text, lower_filter(tree))
+    result.parsed = tree
+    return result
+
+
+cpdef Filter _filter_of(str text, object lowered):
+    """The filter with this program, whose tree is parsed again when it is wanted."""
     cdef Filter result = Filter.__new__(Filter)
-    lowered = lower_filter(tree)
     result.text = text
-    result.tree = tree
+    result.parsed = _NOT_PARSED
+    result.lowered = lowered
     result.cost = cost_of(lowered)
     result.program = Program(lowered)
     return result
@@ -334,19 +363,29 @@ cpdef Filter all_of(object filters):
 
 cpdef Order compile_order(str text):
     """The order that `text` says; an empty one leaves all to the symbol. FilterError when it cannot be used."""
+    cdef Order result
+    keys = check_order(text)
+    is_by_symbol = bool(keys) and isinstance(keys[0].value, FieldValue) and keys[0].value.field.name == "symbol"
+    result = _order_of(text, lower_order(keys), tuple([bool(key.descending) for key in keys]), is_by_symbol)
+    result.parsed = tuple(keys)
+    return result
+
+
+cpdef Order _order_of(str text, object lowered, tuple directions, bint is_by_symbol):
+    """The order with this program, whose tree is parsed again when it is wanted."""
     cdef Order result = Order.__new__(Order)
     cdef int k
-    keys = check_order(text)
     result.text = text
-    result.tree = tuple(keys)
-    result.is_by_symbol = bool(keys) and isinstance(keys[0].value, FieldValue) and keys[0].value.field.name == "symbol"
-    result.key_count = len(keys)
-    lowered = lower_order(keys)
+    result.parsed = _NOT_PARSED
+    result.lowered = lowered
+    result.directions = directions
+    result.is_by_symbol = is_by_symbol
+    result.key_count = <int>len(directions)
     result.cost = cost_of(lowered)
     result.program = Program(lowered)
-    result.descending = <uint8_t*>PyMem_Calloc(max(len(keys), 1), 1)
+    result.descending = <uint8_t*>PyMem_Calloc(max(len(directions), 1), 1)
     if result.descending == NULL:
         raise MemoryError("no memory for an order")
-    for k in range(len(keys)):
-        result.descending[k] = keys[k].descending
+    for k in range(len(directions)):
+        result.descending[k] = directions[k]
     return result

@@ -38,8 +38,8 @@ def hash_of(secret: str) -> bytes:
 class Key(NamedTuple):
     """A live key, by its hash; or the subject of a token, which has none.
 
-    `claim` is the claim in which a token carries the right; empty for keys. `expires` is the Unix time at which a token is
-    no longer accepted; 0 for keys.
+    `claim` is the claim in which a token carries the right; empty for keys. `expires` is the Unix time at which a token
+    is no longer accepted; 0 for keys.
     """
 
     name: str

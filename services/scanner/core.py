@@ -21,7 +21,7 @@ from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, wrap
 from services.kit.runtime.errors import NOT_READY, UNKNOWN_SYMBOL
 from services.market.symbols import spellings
-from services.scanner.scan_requests import CompiledScan
+from services.scanner.compiled_scan import CompiledScan
 from services.scanner.symbol_search import SymbolSearch
 
 MarketSource: TypeAlias = scanner_pb2.ScannerStatus.Market.ValueType

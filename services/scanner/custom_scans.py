@@ -13,11 +13,11 @@ from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import TOO_MANY_SCANS
+from services.scanner.compiled_scan import CompiledScan
 from services.scanner.list_stream import ListStream
-from services.scanner.scan_requests import CompiledScan
 
 MAX_SCANS: Final = 200
-# Steps for each row (see scan_requests.MAX_STEPS) of all open scans: about 20 ms of a refresh of 12,000 rows.
+# Steps for each row (see compiled_scan.MAX_STEPS) of all open scans: about 20 ms of a refresh of 12,000 rows.
 MAX_STEPS: Final = 2_000
 # So long are scans refreshed until everything else has its turn.
 SLICE_SECONDS: Final = 0.002

@@ -21,12 +21,12 @@ from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.errors import TOO_MANY_STREAMS
 from services.scanner import metrics
+from services.scanner.compiled_scan import CompiledScan
 from services.scanner.core import SCAN, ScannerCore
 from services.scanner.crowd import MEASURE_SECONDS, MESSAGES_PER_SECOND, fair_interval
 from services.scanner.custom_scans import MAX_SCANS, MAX_STEPS, CustomScans, Scan
 from services.scanner.list_stream import MAX_HELD, ListStream, ListSubscription
 from services.scanner.metrics import LagMeter, last_trade_ns
-from services.scanner.scan_requests import CompiledScan
 
 MAX_SUBSCRIBERS: Final = 10_000
 TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number

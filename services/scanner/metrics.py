@@ -30,6 +30,11 @@ SCAN_REQUEST_SECONDS = Histogram(
     "How long selecting and encoding a custom scan's rows held the event loop.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
+SCAN_COMPILE_SECONDS = Histogram(
+    "tradeul_scan_compile_seconds",
+    "How long compiling the texts of a custom scan took in its process, which gives way to others.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0),
+)
 LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long loading a snapshot took.")
 OPEN_SCANS = Gauge("tradeul_open_scans", "Custom scans that are watched.")
 SCAN_STEPS = Gauge("tradeul_scan_steps", "Steps that each row costs all open custom scans at a refresh.")

@@ -61,6 +61,7 @@ class ScannerService(MarketCopyService):
         else:
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
         self.begin("line", self.line.run())
+        self.begin("compiling", self.requests.compiler.run())
         await self.follow(self.hub)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
@@ -70,10 +71,6 @@ class ScannerService(MarketCopyService):
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")
-
-    async def stop(self) -> None:
-        await super().stop()
-        self.requests.close()
 
 
 def market_of(settings: Settings) -> MarketSource:

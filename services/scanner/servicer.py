@@ -24,13 +24,14 @@ from services.kit.runtime.errors import (
 from services.kit.runtime.nearest import nearest_hint, nearest_name
 from services.market.dates import trading_date
 from services.market.symbols import known_form
+from services.scanner.compiled_scan import CompiledScan
 from services.scanner.core import SCAN, MarketSource, field_definitions, list_definitions
 from services.scanner.feed_line import FeedLine
 from services.scanner.list_events import ListEvents, last_event_position
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog, list_log_page, page_place
 from services.scanner.list_stream import ListSubscription
-from services.scanner.scan_requests import CompiledScan, ScanRequests
+from services.scanner.scan_requests import ScanRequests
 
 # Of a text that a client sent, in what it is answered.
 LONGEST_SHOWN: Final = 100

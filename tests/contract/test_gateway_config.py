@@ -177,11 +177,19 @@ def test_streams_are_not_cut_off(rendered: str) -> None:
 
 
 def test_a_request_that_is_no_stream_has_a_limit_of_time(rendered: str) -> None:
-    """Whole requests, slow bodies included: a route's timeout counts from the end of the body only."""
+    """Whole requests, slow bodies included; and a service's time from the end of the body on."""
     routes = re.findall(r"route: \{ cluster: (?!admin)\w+.*", rendered)
     assert len(routes) > 12
-    limited = re.compile(r"max_stream_duration: (\*whole_request|&whole_request \{ max_stream_duration: 30s \}) \}")
+    limited = re.compile(r"max_stream_duration: (\*whole_request|&whole_request \{ max_stream_duration: 30s \})[ ,]")
     assert not [route for route in routes if not ("timeout: 0s" in route or limited.search(route))]
+    # Envoy ignores a route's `timeout` beside it.
+    assert not [route for route in routes if re.search(r"\btimeout: [1-9]", route)]
+    # Those without one are for CORS, before the transcoder.
+    unanswered = [route for route in routes if "timeout: 0s" not in route and "retry_policy: " not in route]
+    assert set(unanswered) == {
+        "route: { cluster: scanner, max_stream_duration: *whole_request }",
+        "route: { cluster: health, max_stream_duration: *whole_request }",
+    }
 
 
 def test_the_gateways_own_errors_are_of_the_catalogue(rendered: str) -> None:

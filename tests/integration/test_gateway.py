@@ -14,7 +14,14 @@ import grpc.aio
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, market_session_pb2, scanner_pb2, scanner_pb2_grpc
+from tradeul.v1 import (
+    data_ingest_pb2,
+    data_ingest_pb2_grpc,
+    market_session_pb2,
+    market_session_pb2_grpc,
+    scanner_pb2,
+    scanner_pb2_grpc,
+)
 
 from services.cli.local.gateway import admin_socket
 from services.health.service import HealthService
@@ -23,7 +30,7 @@ from services.kit.rpc.server import Host, add_servicer
 from services.kit.runtime import errors
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.packaged import GATEWAY_TEMPLATE, OPENAPI
-from services.kit.runtime.settings import Settings
+from services.kit.runtime.settings import Address, Settings
 from services.scanner.service import ScannerService
 from tests.support.gateway import Gateway, gateway_settings
 from tests.support.refusals import refusal
@@ -777,6 +784,30 @@ async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> N
             while asyncio.get_running_loop().time() < began + 1:
                 behind.sequencer.trade({"S01": 105.0 + asyncio.get_running_loop().time() % 1})
                 await anext(received)
+
+
+async def test_a_service_that_hangs_is_not_waited_for(behind: Behind) -> None:
+    template = GATEWAY_TEMPLATE.path().read_text()
+    limited = template.replace("per_try_timeout: 15s", "per_try_timeout: 0.5s")
+    assert limited != template
+    writers: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    address = Address("127.0.0.1", silent.sockets[0].getsockname()[1])
+    settings = behind.settings.model_copy(
+        update={"addresses": {**behind.settings.addresses, "market_session": address}}
+    )
+    async with silent, Gateway(settings, limited) as gateway:
+        body = check_error(await gateway.client.get("/api/v1/session/current"), 504, errors.TIMED_OUT)
+        assert body["message"] == "the service behind this route did not answer in time"
+        assert body["details"][0]["metadata"] == {"service": "market_session"}
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            stub = market_session_pb2_grpc.MarketSessionServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.GetCurrentSession(market_session_pb2.GetCurrentSessionRequest())
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert caught.value.details() == "upstream request timeout"
+    for writer in writers:
+        writer.close()
 
 
 async def test_nothing_is_sniffed(gateway: Gateway) -> None:

@@ -16,8 +16,8 @@ from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_client import ListCopy
 from services.kit.runtime.settings import Settings
 from services.scanner import custom_scans
+from services.scanner.compiled_scan import MAX_STEPS
 from services.scanner.core import MarketSource
-from services.scanner.scan_requests import MAX_STEPS
 from services.scanner.service import market_of
 from services.scanner.servicer import DEFAULT_SYMBOLS
 from tests.support.refusals import Refusal, refusal

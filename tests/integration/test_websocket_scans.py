@@ -83,7 +83,8 @@ async def test_a_scan_is_followed_exactly_and_once_for_all_clients(
         # Another name, and space around the same text.
         await subscribe(other, "yours", filter="  change_percent > 0 ", order_by="change_percent desc\n")
         await subscribe(other, "twice", **RISERS)
-        assert (len(scanner.hub.scans), scanner.hub.subscribers) == (1, 1)
+        # The reader of the truth has gone.
+        await eventually(lambda: (len(scanner.hub.scans), scanner.hub.subscribers) == (1, 1))
         for step in range(30):
             sequencer.trade(
                 {f"S{step:02}": 100.5 + step, "S03": 101.5 + step % 7, "S01": 99.0 if step == 20 else 110.0}

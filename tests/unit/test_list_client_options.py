@@ -31,12 +31,23 @@ def test_the_key_is_the_files_before_the_settings(tmp_path: Path, monkeypatch: p
     assert KEY not in redact(f"refused: {KEY}")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"two lines\nof text", b"with space", b"\xff\xfe", b"k" * 2000])
-def test_a_file_without_a_key_is_refused_without_showing_it(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "expected a value in FILE, was empty"),
+        (b"\n", "expected a value in FILE, was empty"),
+        (b"two lines\nof text", "expected one line in FILE, were several"),
+        (b"two with space", "expected a key in one line, FILE holds none"),
+        (b"\xff\xfe", "expected UTF-8 in FILE, was something else"),
+        (b"k" * 2000, "expected a key in one line, FILE holds none"),
+    ],
+)
+def test_a_file_without_a_key_is_refused_without_showing_it(content: bytes, problem: str, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_bytes(content)
-    with pytest.raises(click.UsageError, match="expected a key in one line") as caught:
+    with pytest.raises(click.UsageError) as caught:
         read_key(file)
+    assert caught.value.message == f"--key-file: {problem.replace('FILE', str(file))}"
     assert "two" not in caught.value.message
     with pytest.raises(click.UsageError, match="No such file"):
         read_key(tmp_path / "none")

@@ -14,8 +14,8 @@ from tradeul.v1 import scanner_pb2
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_json import list_delta_json
 from services.kit.rpc.ring import Position
+from services.scanner.compiled_scan import compile_scan
 from services.scanner.core import ScannerCore
-from services.scanner.scan_requests import compile_scan
 from tests.support.tape import Tape, apply_next
 
 SYMBOLS = [f"S{number:02}" for number in range(40)]

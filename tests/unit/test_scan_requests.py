@@ -1,64 +1,112 @@
-"""Requests for custom scans: compiled in a thread, one at a time on the event loop, bounded in number."""
+"""Requests for custom scans: compiled by a process, one at a time on the event loop, bounded in number."""
 
 import asyncio
 import functools
 import itertools
-import threading
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from prometheus_client import REGISTRY
 
+from fastcore import filter_parser
 from services.kit.rpc.ring import Position
-from services.kit.runtime.errors import ServiceError
-from services.scanner import scan_requests
+from services.kit.runtime.errors import INVALID_ORDER, SCAN_TOO_COSTLY, ServiceError
+from services.scanner import compiled_scan, scan_requests
+from services.scanner.compiled_scan import CompiledScan, compile_scan
 from services.scanner.custom_scans import CustomScans, Scan
 from services.scanner.list_stream import ListStream
-from services.scanner.scan_requests import CompiledScan, ScanRequests, compile_scan
+from services.scanner.scan_requests import ScanRequests
 from tests.support.tape import Tape, Watched, a_list
+
+# A process takes some tenths of a second to start; a loaded machine is given more.
+PATIENCE_SECONDS = 20.0
 
 
 @pytest_asyncio.fixture
 async def requests() -> AsyncIterator[ScanRequests]:
     requests = ScanRequests(max_waiting=4, max_waiting_of_key=2)
+    compiling = asyncio.create_task(requests.compiler.run())
     yield requests
     assert requests.waiting == 0
-    requests.close()
+    compiling.cancel()
+    await asyncio.gather(compiling, return_exceptions=True)
+    assert requests.compiler.pid is None
 
 
-@pytest.fixture
-def compiling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the threads that have compiled something."""
-    threads: list[str] = []
-
-    def noted(filter_text: str, order_by: str) -> CompiledScan:
-        threads.append(threading.current_thread().name)
-        return compile_scan(filter_text, order_by)
-
-    monkeypatch.setattr(scan_requests, "compile_scan", noted)
-    return threads
+def compiled_count() -> float:
+    """How many texts were compiled so far, by the process."""
+    return REGISTRY.get_sample_value("tradeul_scan_compile_seconds_count") or 0.0
 
 
-async def test_a_text_is_compiled_once_and_not_on_the_event_loop(requests: ScanRequests, compiling: list[str]) -> None:
+async def started(requests: ScanRequests, *others: int) -> int:
+    """The process's id, when there is one that is none of the others."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (pid := requests.compiler.pid) is None or pid in others:
+            await asyncio.sleep(0.01)
+    return pid
+
+
+async def test_a_text_is_compiled_once_and_by_another_process(
+    requests: ScanRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compiled here would hold up the event loop, by the interpreter's lock even from a thread."""
+    monkeypatch.setattr(compiled_scan, "compile_scan", None)
+    monkeypatch.setattr(filter_parser, "tokens", None)
+    before = compiled_count()
     scan = await requests.compile("price > 1", "price desc")
     assert await requests.compile("price > 1", "price desc") is scan
     assert (scan.filter.text, scan.order.text, scan.steps) == ("price > 1", "price desc", 2)
-    assert [name.startswith("scan-compiler") for name in compiling] == [True]
     # What cannot be compiled is not kept.
     for _ in range(2):
         with pytest.raises(ServiceError, match="unknown field 'prise'") as caught:
             await requests.compile("", "prise desc")
-        assert caught.value.reason.name == "INVALID_ORDER"
-    assert len(compiling) == 3
+        assert caught.value.reason is INVALID_ORDER
+        assert caught.value.metadata == {"position": "0", "text": "prise desc", "suggestion": "price"}
+    with pytest.raises(ServiceError, match="limit reached: 200 steps for each row, this scan takes 201") as caught:
+        await requests.compile(" OR ".join(["low>0"] * 200), "price")
+    assert caught.value.reason is SCAN_TOO_COSTLY
+    assert compiled_count() - before == 4
+    # It gives way to the services.
+    assert os.getpriority(os.PRIO_PROCESS, await started(requests)) >= min(
+        os.getpriority(os.PRIO_PROCESS, 0) + compiled_scan.NICENESS, 19
+    )
 
 
-async def test_the_oldest_texts_are_forgotten(
-    requests: ScanRequests, compiling: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_compiled_scan_that_was_sent_selects_the_same_rows(requests: ScanRequests) -> None:
+    tape = Tape(["A", "B", "C"])
+    market = Watched(tape, a_list()).market
+    market.apply(tape.trades({"A": 101.0, "B": 102.0, "C": 103.0}))
+    for texts in (("price > 101", "price desc"), ('symbol IN ("C", "A")', "symbol desc"), ("", "price + 1, symbol")):
+        here, sent = compile_scan(*texts), await requests.compile(*texts)
+        assert market.query(*here, 5) == market.query(*sent, 5)
+        assert (sent.filter.tree, sent.order.tree) == (here.filter.tree, here.order.tree)
+
+
+async def test_the_oldest_texts_are_forgotten(requests: ScanRequests, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_requests, "MAX_COMPILED", 2)
+    before = compiled_count()
     for text in ("price > 1", "price > 2", "price > 1", "price > 3", "price > 1", "price > 2"):
         await requests.compile(text, "")
-    assert len(compiling) == 4
+    assert compiled_count() - before == 4
+
+
+async def test_a_process_that_ends_is_replaced(requests: ScanRequests) -> None:
+    """One that is busy then fails its request, which may come again; one that is idle fails none."""
+    first = await started(requests)
+    os.kill(first, signal.SIGKILL)
+    second = await started(requests, first)
+    assert (await requests.compile("price > 1", "")).steps == 1
+    os.kill(second, signal.SIGSTOP)
+    request = asyncio.create_task(requests.compile("price > 2", ""))
+    await asyncio.sleep(0.05)
+    os.kill(second, signal.SIGKILL)
+    with pytest.raises(ServiceError, match="the scan cannot be compiled now") as caught:
+        await request
+    assert (caught.value.reason.code, caught.value.reason.retryable) == ("UNAVAILABLE", True)
+    assert (await requests.compile("price > 2", "")).steps == 1
 
 
 async def test_requests_take_turns_with_everything_else(requests: ScanRequests) -> None:
@@ -84,15 +132,10 @@ async def test_a_turn_ends_with_what_it_raises(requests: ScanRequests) -> None:
     assert await requests.take_turn(lambda: 3) == 3
 
 
-async def test_waiting_requests_are_bounded(requests: ScanRequests, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_requests_are_bounded(requests: ScanRequests) -> None:
     """Of one key, and of all."""
-    may_go_on = threading.Event()
-
-    def waits(filter_text: str, order_by: str) -> CompiledScan:
-        may_go_on.wait()
-        return compile_scan(filter_text, order_by)
-
-    monkeypatch.setattr(scan_requests, "compile_scan", waits)
+    process = await started(requests)
+    os.kill(process, signal.SIGSTOP)
 
     def request(key: str) -> "asyncio.Task[CompiledScan]":
         return asyncio.create_task(requests.compile("price > 1", "", key))
@@ -106,7 +149,12 @@ async def test_waiting_requests_are_bounded(requests: ScanRequests, monkeypatch:
     await asyncio.sleep(0)
     with pytest.raises(ServiceError, match=r"limit reached: 4 requests for custom scans at once$"):
         await requests.take_turn(lambda: 1, "other")
-    may_go_on.set()
+    # A client that has gone makes room.
+    waiting.pop().cancel()
+    await asyncio.sleep(0)
+    waiting.append(request("ops"))
+    await asyncio.sleep(0)
+    os.kill(process, signal.SIGCONT)
     assert [scan.steps for scan in await asyncio.gather(*waiting)] == [1] * 4
     assert await requests.take_turn(lambda: 2, "web") == 2
 

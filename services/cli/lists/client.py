@@ -2,7 +2,6 @@
 
 import functools
 import os
-import stat
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import click
 
 from services.kit.runtime.clock import monotonic
+from services.kit.runtime.environment import read_line
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import keep_secret
 from services.kit.runtime.setting_groups import TlsSettings
@@ -97,14 +97,9 @@ def make_client(address: str | None, key_file: Path | None) -> Client:
 def read_key(path: Path) -> str:
     """Returns the key of a file, which is hidden in all output from now on."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise click.UsageError(f"--key-file: expected a regular file, was {path}")
-        with path.open("rb") as file:
-            key = file.read(LONGEST_KEY_BYTES + 1).decode().strip()
-    except OSError as error:
-        raise click.UsageError(f"--key-file: {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError:
-        key = ""
+        key = read_line(path).strip()
+    except ValueError as error:
+        raise click.UsageError(f"--key-file: {error}") from error
     if not key.isascii() or not key.isprintable() or not 0 < len(key) <= LONGEST_KEY_BYTES or " " in key:
         raise click.UsageError(f"--key-file: expected a key in one line, {path} holds none")
     keep_secret(key)

@@ -31,7 +31,6 @@ SCANS_HEADER: Final = "x-tradeul-key-scans"
 EXPIRES_HEADER: Final = "x-tradeul-key-expires"
 # The wall clock is compared with the expiry at least so often: it may be set meanwhile.
 EXPIRY_CHECK_SECONDS: Final = 600.0
-
 # The gateway adds the client's address to it.
 FORWARDED_HEADER: Final = "x-forwarded-for"
 

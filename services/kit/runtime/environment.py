@@ -40,7 +40,7 @@ def read_secret_files(environment: Mapping[str, str]) -> tuple[dict[str, str], l
         try:
             if environment.get(variable):
                 raise ValueError(f"expected one of {variable} and {file_variable}, were both set")
-            values[variable] = _read(Path(name))
+            values[variable] = read_line(Path(name))
         except ValueError as error:
             errors.append(f"{file_variable}: {error}")
     return values, errors
@@ -70,8 +70,8 @@ def settings_for(environment: Mapping[str, str], secrets: Collection[Secret]) ->
     return kept
 
 
-def _read(path: Path) -> str:
-    """The file's text without a newline at its end; raises ValueError when that is not one line."""
+def read_line(path: Path) -> str:
+    """Returns the file's text without a newline at its end; raises ValueError when that is not one line."""
     try:
         # A pipe would wait for a writer, and could be read only once.
         if not stat.S_ISREG(path.stat().st_mode):

@@ -207,8 +207,8 @@ class JwtSettings(Group):
         default=60,
         ge=1,
         le=600,
-        description="TRADEUL_JWT_CLOCK_SKEW_SECONDS: how far the issuer's clock may be from ours: for so long after its "
-        "`exp`, and before its `nbf`, a token is accepted",
+        description="TRADEUL_JWT_CLOCK_SKEW_SECONDS: how far the issuer's clock may be from ours: for so long after "
+        "its `exp`, and before its `nbf`, a token is accepted",
     )
     claim: str = Field(
         default="scope",
