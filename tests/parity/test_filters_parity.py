@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from fastcore.filters import all_of, compile_filter, compile_order
 from fastcore.market_state import MarketState
 from fastcore.reference.filters_twin import matches, ranked
+from fastcore.row_filter import row_filter
 from services.kit.lists.definitions import load_lists
 from tests.support.filter_rows import random_bodies, rows_of, state_of
 from tests.support.filter_texts import filters, orders
@@ -58,6 +59,14 @@ def test_the_rows_are_various(market: Market) -> None:
 def test_filters_match_what_the_naive_evaluation_matches(market: Market, text: str) -> None:
     state, rows = market
     assert compile_filter(text).match(state) == naive_match(text, rows)
+
+
+@thorough
+@given(text=filters)
+def test_a_single_row_passes_if_the_market_finds_it(market: Market, text: str) -> None:
+    state, rows = market
+    passes = row_filter(text)
+    assert [i for i, row in enumerate(rows) if passes(row)] == compile_filter(text).match(state)
 
 
 @thorough

@@ -159,6 +159,15 @@ def test_the_markets_domain_is_pure(imports: Imports) -> None:
     assert not found, "\n".join(found)
 
 
+def test_nothing_that_runs_uses_the_reference(imports: Imports) -> None:
+    """It is what the tests compare with: slow, and with error messages for nobody."""
+    users = {
+        name for name, imported in imports.items() if any(each.startswith("fastcore.reference") for each in imported)
+    }
+    assert users
+    assert not {name for name in users if not name.startswith("fastcore.reference")}
+
+
 def test_files_of_services_have_a_readable_size() -> None:
     lines = {
         str(path.relative_to(ROOT)): count

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import scanner_pb2, stream_pb2
 from tradeul.v1.session_pb2 import CLOSED, MARKET_OPEN, PRE_MARKET
-from tradeul.v1.ticker_row_pb2 import TickerRow
+from tradeul.v1.ticker_row_pb2 import LARGE, TickerRow
 
 from fastcore.fields import FIELDS
 from fastcore.filter_ast import FilterError
@@ -85,6 +85,15 @@ def test_as_many_columns_are_shown_as_fit() -> None:
     assert counts[-1] == len(columns)
     assert fitted("abcdef", 4, True) == "abc…"
     assert fitted("ab", 4, False) == "  ab"
+
+
+def test_a_filter_of_rows_knows_times_and_enums() -> None:
+    rows = [a_row("A"), a_row("B", 2)]
+    rows[0].updated_at.FromJsonString("2026-01-05T14:30:00Z")
+    rows[0].gap_size = LARGE
+    texts = ('updated_at >= "2026-01-05T14:30:00Z"', 'NOT updated_at > "2026-01-05T14:30:00Z"', "gap_size > MEDIUM")
+    for text in texts:
+        assert [row.symbol for row in matching(text, rows)] == ["A"], text
 
 
 def test_a_table_and_json_of_the_same_rows() -> None:

@@ -13,7 +13,7 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from fastcore.fields import BY_NAME
 from fastcore.filter_ast import FilterError
 from fastcore.filter_types import check_filter
-from fastcore.reference.filters_twin import matches
+from fastcore.row_filter import row_filter
 from services.cli.lists.columns import ENUMS, SYMBOL, default_columns
 from services.kit.lists.list_client import Followed, ListCopy, ListRequest
 from services.kit.runtime.clock import new_york_time
@@ -183,7 +183,8 @@ def matching(text: str, rows: Sequence[TickerRow]) -> Iterator[TickerRow]:
     if is_word(text):
         word = text.strip().lower()
         return (row for row in rows if row.symbol.lower().startswith(word) or word in row.company_name.lower())
-    return (row for row in rows if not text.strip() or matches(text, values_of(row)))
+    passes = row_filter(text)
+    return (row for row in rows if passes(values_of(row)))
 
 
 def ordered(rows: list[TickerRow], name: str, is_descending: bool) -> list[TickerRow]:
