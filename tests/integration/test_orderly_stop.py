@@ -22,6 +22,8 @@ from tests.unit.test_scan_results import Replica
 
 SYMBOLS = ["AAA", "BBB", "CCC"]
 HOUR = 3600.0
+# Without an await for so long, it sleeps.
+STILL_SECONDS = 0.5
 
 
 class Writer(Protocol):
@@ -70,9 +72,19 @@ def stops(total: int) -> Iterator[tuple[int, Moment]]:
 
 
 async def stop_at(writer: Writer, number: int, moment: Moment) -> None:
-    """As a service does it: cancelled, awaited, then closed."""
-    task = asyncio.create_task(Stopped(writer.run(), number, moment).run())
+    """As a service does it: cancelled, awaited, then closed.
+
+    How many awaits it takes may differ from one time to the next, by how the server's answers are cut: a writer that
+    is done before its stop is stopped in the pause after it.
+    """
+    steps = Stopped(writer.run(), number, moment)
+    task = asyncio.create_task(steps.run())
     async with asyncio.timeout(60):
+        before = -1
+        while not (await asyncio.wait({task}, timeout=STILL_SECONDS))[0]:
+            if before == steps.awaits:
+                task.cancel()
+            before = steps.awaits
         (outcome,) = await asyncio.gather(task, return_exceptions=True)
         assert isinstance(outcome, asyncio.CancelledError)
         await writer.close()
