@@ -104,7 +104,10 @@ def _arguments() -> list[str]:
         if value:
             lines.append(f"{key} = {' '.join(value)}")
         folders = [Path(each.removeprefix("file://")) for each in value if each.startswith(("/", "file:///"))]
-        volumes += [f"{folder}:{folder}:ro" for folder in folders if folder.is_dir()]
+        if key.endswith("index-url"):
+            # An index's pages link to files beside its folder.
+            folders = [folder.parent for folder in folders]
+        volumes += [f"{folder}:{folder}:ro" for folder in folders if folder.is_dir() and folder != Path("/")]
     configuration.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return [part for volume in dict.fromkeys(volumes) for part in ("--volume", volume)]
 
