@@ -179,6 +179,8 @@ async def test_a_line_that_flaps_is_back_at_once_each_time(vendor: VendorServer)
     async with running_feed(vendor, timing=timing) as feed:
         for attempt in range(1, 17):
             await vendor.joins(attempt)
+            # Closed before that, it would be a line that never worked, whose pauses grow.
+            await until_state(feed, FeedState.SUBSCRIBED)
             await vendor.close(1001, "restarting")
         await vendor.joins(17)
         await until_state(feed, FeedState.SUBSCRIBED)
