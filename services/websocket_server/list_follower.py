@@ -11,6 +11,7 @@ from services.kit.lists.list_json import ListHole
 from services.kit.rpc.channel import Connection, StreamEnded, error_info, reconnecting
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -92,18 +93,18 @@ class ListFollower:
             self._backoff.reset()
             sink.load(payload)
         elif kind == "current":
-            self._check_position(stream_pb2.StreamCurrent.FromString(bytes(payload)).position)
+            self._check_position(message_of(stream_pb2.StreamCurrent, payload).position)
             sink.set_unhealthy_reason("")
         elif kind == "heartbeat":
-            self._check_position(stream_pb2.StreamHeartbeat.FromString(bytes(payload)).position)
+            self._check_position(message_of(stream_pb2.StreamHeartbeat, payload).position)
         elif kind == "opened":
             self._begin_numbering()
         elif kind == "reset":
             self._begin_numbering()
-            reset = stream_pb2.StreamReset.FromString(bytes(payload))
+            reset = message_of(stream_pb2.StreamReset, payload)
             log.info("the scanner reset the list", list=sink.name, reason=reset.reason)
         elif kind == "going_away":
-            return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
+            return f"going away: {message_of(stream_pb2.StreamGoingAway, payload).reason}"
         return None
 
     def _check_position(self, message: stream_pb2.StreamPosition) -> None:

@@ -8,6 +8,7 @@ from tradeul.v1 import polygon_ws_pb2
 
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.feed.feed_reader import FeedReader
+from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.ring import Position
 from tests.support.pipeline import Pipeline
 from tests.support.scripted_day import DAY
@@ -44,6 +45,24 @@ async def test_a_malformed_first_batch_is_set_aside_and_acknowledged(source: Scr
     await source.until_acknowledged(2)
     assert pipeline.row("AAPL")["price"] == 10.0
     assert len(source.subscribers) == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", ["opened", "reset", "going_away", "feed_gap"])
+async def test_a_response_that_is_none_ends_the_connection_and_not_the_reader(
+    source: ScriptedPolygonWs, kind: str
+) -> None:
+    pipeline = Pipeline([DAY])
+    running = asyncio.create_task(reader_of(source, pipeline.feed).run())
+    await source.until_connections(1)
+    source.trades(("AAPL", "04:00:01", 10.0))
+    await source.until_acknowledged(1)
+    source.say(MARKET.wrap(kind, b"\xff"))
+    await source.until_connections(2)
+    source.trades(("AAPL", "04:00:02", 11.0))
+    await source.until_acknowledged(2)
+    assert pipeline.row("AAPL")["price"] == 11.0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

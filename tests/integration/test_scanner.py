@@ -14,6 +14,7 @@ from fastcore.fields import FIELDS, SECTORS
 from fastcore.filters import compile_filter
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.list_client import ListCopy
+from services.kit.rpc.envelope import FRAMES
 from services.kit.runtime.settings import Settings
 from services.scanner import custom_scans
 from services.scanner.compiled_scan import MAX_STEPS
@@ -607,6 +608,17 @@ async def test_what_cannot_be_applied_asks_for_the_whole_state(
     await scanner.until_at(sequencer)
     await reader.until_sequence(2)
     await check_equal(scanner, reader)
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "current", "heartbeat", "reset", "going_away"])
+async def test_a_response_that_is_none_asks_for_the_whole_state(
+    sequencer: ScriptedSequencer, scanner: RunningScanner, kind: str
+) -> None:
+    sequencer.say(FRAMES.wrap(kind, b"\xff"))
+    seen = await sequencer.until_connections(2)
+    assert seen.asked is None
+    sequencer.trade({"S01": 102.0})
+    await scanner.until_at(sequencer)
 
 
 async def test_a_snapshot_with_a_piece_missing_is_asked_for_again(

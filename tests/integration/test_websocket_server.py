@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from services.kit.rpc.envelope import LIST
 from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
 from tests.support.scripted_scanner import EPOCH, ScriptedList, ScriptedScanner, scripted_scanner, ticker_row
@@ -302,6 +303,23 @@ async def test_a_list_without_single_steps_goes_on_with_a_snapshot(
         if trouble is not garbage:
             await client.until("winners", (winners.epoch, winners.sequence))
         await eventually(lambda: winners.streams)
+        winners.shuffle(rng)
+        view = await client.until("winners", (winners.epoch, winners.sequence))
+        assert view.ranked == winners.json_rows
+
+
+@pytest.mark.parametrize("kind", ["current", "heartbeat", "reset", "going_away"])
+async def test_a_message_that_is_none_ends_the_stream_and_not_the_list(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random, kind: str
+) -> None:
+    winners = scanner.lists["winners"]
+    winners.shuffle(rng)
+    async with ws_client(server.port) as client:
+        await client.subscribe("winners")
+        await client.expect("snapshot")
+        (before,) = winners.streams
+        winners.send(LIST.wrap(kind, b"\xff"))
+        await eventually(lambda: winners.streams and before not in winners.streams)
         winners.shuffle(rng)
         view = await client.until("winners", (winners.epoch, winners.sequence))
         assert view.ranked == winners.json_rows

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from google.protobuf.message import Message
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.data_ingest import metrics
@@ -17,6 +18,7 @@ from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reas
 from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.market_stream import UNNAMED, Consumer
 from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.errors import ANOTHER_CONSUMER, SUPERSEDED
@@ -31,6 +33,13 @@ SILENCE_SECONDS: Final = 15.0
 ACK_SECONDS: Final = 0.05
 # Another sequencer is served.
 REFUSED_PAUSE: Final = 10.0
+# Of the responses that are read as messages; a batch stays as it is.
+CONTENTS: Final[dict[str, type[Message]]] = {
+    "opened": polygon_ws_pb2.MarketOpened,
+    "reset": stream_pb2.StreamReset,
+    "going_away": stream_pb2.StreamGoingAway,
+    "feed_gap": polygon_ws_pb2.FeedGap,
+}
 
 
 class FeedReader:
@@ -122,17 +131,18 @@ class FeedReader:
         while True:
             try:
                 kind, payload = MARKET.read(await connection.read())
+                content = message_of(CONTENTS[kind], payload) if kind in CONTENTS else payload
             except ValueError as error:
                 return f"response cannot be read: {error}"
             if kind == "batch" and self._before_batch is not None:
                 await self._before_batch()
-            if (end := self._handle(kind, payload)) is not None:
+            if (end := self._handle(kind, content)) is not None:
                 return end
 
-    def _handle(self, kind: str, payload: memoryview) -> str | None:
+    def _handle(self, kind: str, content: Any) -> str | None:
         """Handles one response; returns why the connection is to be ended, None to continue."""
         if kind == "batch":
-            admitted = self._feed.sequence(payload, wall_ns())
+            admitted = self._feed.sequence(content, wall_ns())
             metrics.BATCHES.inc()
             self._sequenced.set()
             if self._gaps is not None:
@@ -141,22 +151,21 @@ class FeedReader:
                 self._observe_lag()
                 self._on_events(admitted)
         elif kind == "opened":
-            self._feed.set_symbols(polygon_ws_pb2.MarketOpened.FromString(bytes(payload)).symbols)
+            self._feed.set_symbols(content.symbols)
         elif kind == "current":
             self._progressed = True
             self._end_reason = ""
             self._set_unhealthy_reason(None)
         elif kind == "reset":
-            reset = stream_pb2.StreamReset.FromString(bytes(payload))
-            self._feed.skip_to(Position.of(reset.position), reset.reason)
+            self._feed.skip_to(Position.of(content.position), content.reason)
             if self._gaps is not None:
-                self._gaps.line_lost(f"batches were lost: {reset.reason}", is_away=False)
+                self._gaps.line_lost(f"batches were lost: {content.reason}", is_away=False)
             self._on_lost()
         elif kind == "going_away":
             self._progressed = True
-            return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
+            return f"going away: {content.reason}"
         elif kind == "feed_gap":
-            self._gap_reported(polygon_ws_pb2.FeedGap.FromString(bytes(payload)))
+            self._gap_reported(content)
         return None
 
     def _observe_lag(self) -> None:

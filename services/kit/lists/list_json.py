@@ -12,7 +12,7 @@ from tradeul.v1 import scanner_pb2, stream_pb2
 
 from fastcore.row_json import read_list_delta, read_ranked_list
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, wrap
+from services.kit.rpc.wire import fields, message_of, wrap
 
 Parts = tuple[bytes, ...]
 
@@ -113,7 +113,7 @@ def _timestamp(timestamp: bytes) -> bytes:
 def _position(message: bytes | memoryview, wanted: int) -> bytes:
     for number, _, start, end in fields(message):
         if number == wanted:
-            position = stream_pb2.StreamPosition.FromString(bytes(message[start:end]))
+            position = message_of(stream_pb2.StreamPosition, message[start:end])
             return b',"position":{"epoch":%d,"sequence":%d}' % (position.epoch, position.sequence)
     return b""
 

@@ -6,10 +6,11 @@ while nothing comes of it.
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from prometheus_client import Counter
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
@@ -17,6 +18,7 @@ from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reco
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
@@ -34,6 +36,15 @@ SILENCE_SECONDS: Final = 10.0
 OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024
 ACK_EVERY: Final = 128
+
+# Of the responses that are read as messages.
+CONTENTS: Final[dict[str, type[Message]]] = {
+    "snapshot": data_ingest_pb2.SnapshotChunk,
+    "current": stream_pb2.StreamCurrent,
+    "heartbeat": stream_pb2.StreamHeartbeat,
+    "reset": stream_pb2.StreamReset,
+    "going_away": stream_pb2.StreamGoingAway,
+}
 
 OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
@@ -116,26 +127,26 @@ class FrameReader:
         """Handles one response; returns why to end the connection, None to continue."""
         try:
             kind, payload = FRAMES.read(message)
+            content: Any = message_of(CONTENTS[kind], payload) if kind in CONTENTS else None
         except ValueError as error:
             raise FrameError(f"response of data_ingest cannot be read: {error}") from error
         if kind == "frame":
             self._sink.apply(next_frame(payload, self._sink.position))
             self._unacknowledged += 1
         elif kind == "snapshot":
-            self._take_chunk(data_ingest_pb2.SnapshotChunk.FromString(bytes(payload)))
+            self._take_chunk(content)
         elif kind == "current":
-            self._check_position(stream_pb2.StreamCurrent.FromString(bytes(payload)).position)
+            self._check_position(content.position)
             self._sink.set_unhealthy_reason("")
             self._progressed = True
         elif kind == "reset":
-            reset = stream_pb2.StreamReset.FromString(bytes(payload))
-            log.info("data_ingest reset the stream", reason=reset.reason)
-            self._sink.set_unhealthy_reason(f"waiting for a snapshot: {reset.reason}")
+            log.info("data_ingest reset the stream", reason=content.reason)
+            self._sink.set_unhealthy_reason(f"waiting for a snapshot: {content.reason}")
         elif kind == "going_away":
             self._progressed = True
-            return f"going away: {stream_pb2.StreamGoingAway.FromString(bytes(payload)).reason}"
+            return f"going away: {content.reason}"
         elif kind == "heartbeat":
-            self._check_position(stream_pb2.StreamHeartbeat.FromString(bytes(payload)).position)
+            self._check_position(content.position)
         return None
 
     def _take_chunk(self, chunk: data_ingest_pb2.SnapshotChunk) -> None:
