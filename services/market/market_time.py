@@ -11,6 +11,8 @@ from tradeul.v1 import replay_pb2
 from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, new_york_time, ns_of
 from services.kit.runtime.errors import INVALID_SPEED, INVALID_TIME, NO_REPLAY, TIME_IS_OVER
 
+# Of the simulator, in addition to the vendor's API: a MarketTime by GET, changed by a POST of a TimeChange.
+TIME_PATH: Final = "/simulator/time"
 SLOWEST: Final = 0.01
 FASTEST: Final = 100_000.0
 # The speed without a pace.

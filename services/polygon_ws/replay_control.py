@@ -1,9 +1,9 @@
 """ReplayService of a live feed: the simulator's time can be changed, the vendor's cannot."""
 
-from typing import Any, Final
+import functools
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
-import httpx
 import msgspec
 from google.api import httpbody_pb2
 from tradeul.v1 import replay_pb2
@@ -12,9 +12,11 @@ from services.kit.rpc.json_body import read_json
 from services.kit.runtime.errors import VENDOR_UNAVAILABLE
 from services.kit.runtime.redaction import described
 from services.kit.runtime.setting_groups import PolygonSettings
-from services.market.market_time import MarketTime, TimeChange, refuse_change, time_change
+from services.market.market_time import TIME_PATH, MarketTime, TimeChange, refuse_change, time_change
 
-TIME_PATH: Final = "/simulator/time"
+if TYPE_CHECKING:
+    import httpx
+
 TIMEOUT_SECONDS: Final = 5.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -25,15 +27,12 @@ class ReplayControl:
 
     def __init__(self, polygon: PolygonSettings, is_simulator: bool) -> None:
         self._is_simulator = is_simulator
-        self._http = httpx.AsyncClient(
-            base_url=polygon.rest_url,
-            headers={"Authorization": f"Bearer {polygon.api_key}"},
-            timeout=TIMEOUT_SECONDS,
-        )
+        self._polygon = polygon
 
     async def close(self) -> None:
         """Closes the connection."""
-        await self._http.aclose()
+        if "_http" in vars(self):
+            await self._http.aclose()
 
     async def GetReplay(self, request: replay_pb2.GetReplayRequest, context: Context) -> replay_pb2.Replay:
         if not self._is_simulator:
@@ -49,8 +48,19 @@ class ReplayControl:
         change = time_change(request, await self._send())
         return (await self._send(change)).message(replay_pb2.Replay.SIMULATOR)
 
+    @functools.cached_property
+    def _http(self) -> "httpx.AsyncClient":
+        # Made when it is first used: the feed of the vendor never does, and the simulator's starts sooner.
+        import httpx
+
+        polygon = self._polygon
+        headers = {"Authorization": f"Bearer {polygon.api_key}"}
+        return httpx.AsyncClient(base_url=polygon.rest_url, headers=headers, timeout=TIMEOUT_SECONDS)
+
     async def _send(self, change: TimeChange | None = None) -> MarketTime:
         """The simulator's time, after a change if there is one; raises VENDOR_UNAVAILABLE."""
+        import httpx
+
         try:
             if change is None:
                 answer = await self._http.get(TIME_PATH)

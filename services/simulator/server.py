@@ -13,7 +13,7 @@ from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described
 from services.kit.runtime.settings import Address
-from services.market.market_time import TimeChange
+from services.market.market_time import TIME_PATH, TimeChange
 from services.simulator.feed import Feed, FeedClient
 from services.simulator.halt_feed import HaltDocument
 from services.simulator.pace import Pace
@@ -24,8 +24,6 @@ log = get_logger(__name__)
 WS_PATH: Final = "/stocks"
 MAX_REQUEST_BYTES: Final = 1 << 20
 HALTS_PATH: Final = "/rss.aspx"
-# Not of the vendor's API: the market's time and pace (polygon_ws's ReplayService).
-TIME_PATH: Final = "/simulator/time"
 JSON: Final = "application/json"
 RSS: Final = "text/xml"
 STOP_SECONDS: Final = 1.0
