@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -13,10 +12,9 @@ import pytest
 from services.cli.local.embedded import postgres_programs
 from services.kit.stores.migrate import migrate
 from tests.support.manifests import K8S
-from tests.support.stores import Stores, module_stores
+from tests.support.stores import Stores, database_server, fresh_database, module_stores
 
 SCRIPTS = K8S / "components" / "backup"
-TIMESCALE_URL = "TRADEUL_TEST_TIMESCALE_URL"
 Contents = dict[str, list[tuple[object, ...]]]
 
 
@@ -28,20 +26,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 @pytest.fixture(params=["plain", "timescale"])
 async def url(request: pytest.FixtureRequest, stores: Stores) -> AsyncIterator[str]:
-    server = stores.database_url if request.param == "plain" else os.environ.get(TIMESCALE_URL, "")
-    if not server:
-        pytest.skip(f"{TIMESCALE_URL} is not set: TimescaleDB is not tested")
-    name = f"test_{uuid4().hex[:12]}"
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-        fresh = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-        await migrate(fresh)
+    async with fresh_database(database_server(request.param, stores), ("_restored", "_before_restore")) as fresh:
         yield fresh
-    finally:
-        for each in (name, f"{name}_restored", f"{name}_before_restore"):
-            await connection.execute(f"DROP DATABASE IF EXISTS {each} WITH (FORCE)")
-        await connection.close()
 
 
 class Backups:

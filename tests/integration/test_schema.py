@@ -5,11 +5,8 @@ create databases: postgresql://user@host:port/postgres.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -18,10 +15,8 @@ from services.historical.core import Kind
 from services.historical.history_store import HistoryStore, Unit
 from services.kit.stores.database import open_pool
 from services.kit.stores.merge_writer import MergeTable
-from services.kit.stores.migrate import migrate
-from tests.support.stores import Stores, module_stores
+from tests.support.stores import Stores, database_server, fresh_database, module_stores
 
-TIMESCALE_URL = "TRADEUL_TEST_TIMESCALE_URL"
 WEEK = timedelta(days=7)
 NOW = datetime(2026, 3, 11, 15, tzinfo=UTC)
 BAR_COLUMNS = ("symbol", "time", "open", "high", "low", "close", "volume", "vwap", "trades")
@@ -41,20 +36,8 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 @pytest.fixture(params=["plain", "timescale"])
 async def url(request: pytest.FixtureRequest, stores: Stores) -> AsyncIterator[str]:
     """A fresh database with the tables, on either kind of server."""
-    server = stores.database_url if request.param == "plain" else os.environ.get(TIMESCALE_URL, "")
-    if not server:
-        pytest.skip(f"{TIMESCALE_URL} is not set: TimescaleDB is not tested")
-    name = f"test_{uuid4().hex[:12]}"
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(f"CREATE DATABASE {name}")
-        parts = urlsplit(server)
-        fresh = urlunsplit(parts._replace(path=f"/{name}"))
-        await migrate(fresh)
+    async with fresh_database(database_server(request.param, stores)) as fresh:
         yield fresh
-    finally:
-        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await connection.close()
 
 
 @pytest.fixture

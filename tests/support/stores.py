@@ -15,16 +15,20 @@ database of its own; Redis, which starts at once, is the module's:
 import asyncio
 import atexit
 import functools
+import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import asyncpg
+import pytest
 
 from services.cli.local.embedded import DATABASE, postgres_spec, postgres_url, redis_spec, redis_url
 from services.cli.local.process import ProcessSpec
@@ -32,6 +36,8 @@ from services.cli.local.supervisor import Supervisor
 from services.kit.stores.migrate import migrate
 
 START_SECONDS = 60.0
+# Names a server with TimescaleDB preloaded, and a role that may create databases: postgresql://user@host:port/postgres.
+TIMESCALE_URL = "TRADEUL_TEST_TIMESCALE_URL"
 
 
 @dataclass(frozen=True)
@@ -122,3 +128,30 @@ def module_stores(data_dir: Path) -> Iterator[Stores]:
             yield Stores(redis_url(data_dir), runner.run(postgres.new_database()))
         finally:
             runner.run(supervisor.stop())
+
+
+def database_server(kind: str, stores: Stores) -> str:
+    """The URL of the server of a kind, plain or timescale; leaves the test out where there is no TimescaleDB."""
+    server = stores.database_url if kind == "plain" else os.environ.get(TIMESCALE_URL, "")
+    if not server:
+        pytest.skip(f"{TIMESCALE_URL} is not set: TimescaleDB is not tested")
+    return server
+
+
+@asynccontextmanager
+async def fresh_database(server: str, also_dropped: Sequence[str] = ()) -> AsyncIterator[str]:
+    """The URL of a database of its own on a server, with the tables; dropped at the end.
+
+    `also_dropped`: suffixes of the databases that a test makes beside it.
+    """
+    name = f"test_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        fresh = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+        await migrate(fresh)
+        yield fresh
+    finally:
+        for suffix in ("", *also_dropped):
+            await connection.execute(f"DROP DATABASE IF EXISTS {name}{suffix} WITH (FORCE)")
+        await connection.close()
