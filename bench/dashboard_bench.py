@@ -10,16 +10,12 @@ import numpy as np
 from bench.observer import SETTLED_FOR_SECONDS, settled
 from bench.report import Report
 from tests.support.browser import live, looked
-from tests.support.dashboard import PageLoad, check_rows, load_of, show_lists
+from tests.support.dashboard import TWELVE_LISTS, PageLoad, check_rows, load_of, show_lists
 from tests.support.javascript import CHROMIUM_NAMES
 from tests.support.mesh import Mesh
 
 # A frame at 60 Hz.
 FRAME_MS: Final = 1000 / 60
-LISTS: Final = (
-    "gappers_up", "gappers_down", "winners", "losers", "momentum_up", "momentum_down",
-    "high_volume", "anomalies", "new_highs", "new_lows", "reversals", "filtered",
-)  # fmt: skip
 # A 27-inch monitor.
 VIEWPORT: Final = {"width": 2560, "height": 1440}
 
@@ -41,10 +37,10 @@ async def measure(report: Report, size: Size) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         settings = {"TRADEUL_SIM_SYMBOLS": str(size.symbols), "TRADEUL_SIM_START": "2026-03-10T09:28:00"}
-        report.step(f"a mesh with {size.symbols:,} symbols and the dashboard with {len(LISTS)} lists")
+        report.step(f"a mesh with {size.symbols:,} symbols and the dashboard with {len(TWELVE_LISTS)} lists")
         async with Mesh(Path(folder), settings) as mesh, looked() as browser:
             context = await browser.browser.new_context(viewport=VIEWPORT)  # type: ignore[arg-type]
-            await show_lists(context, LISTS, columns=4)
+            await show_lists(context, TWELVE_LISTS, columns=4)
             page = await browser.open(mesh.url, context=context)
             await live(page)
             if size.quiet_seconds:
@@ -64,7 +60,7 @@ async def measure(report: Report, size: Size) -> None:
             "dashboard_frame_p95_ms": {
                 "value": round(float(np.percentile(frames, 95)), 1),
                 "unit": f"ms between frames (a frame of 60/s is {FRAME_MS:.1f}), {size.parts * size.part_seconds} s,"
-                f" {len(LISTS)} lists, {size.symbols:,} symbols; {compared} shown rows equal REST's at the end",
+                f" {len(TWELVE_LISTS)} lists, {size.symbols:,} symbols; {compared} shown rows equal REST's at the end",
                 "peers": {},
                 "p50": round(float(np.percentile(frames, 50)), 1),
                 "p99": round(float(np.percentile(frames, 99)), 1),

@@ -1,25 +1,18 @@
 """A page full of lists while the market is busiest; `make bench PARTS=dashboard` measures the same for minutes."""
 
-from typing import Final
-
 import pytest
 from playwright.async_api import expect
 
 from tests.support.browser import Looked, live
-from tests.support.dashboard import check_rows, load_of, show_lists
+from tests.support.dashboard import TWELVE_LISTS, check_rows, load_of, show_lists
 from tests.support.mesh import Mesh
-
-LISTS: Final = (
-    "gappers_up", "gappers_down", "winners", "losers", "momentum_up", "momentum_down",
-    "high_volume", "anomalies", "new_highs", "new_lows", "reversals", "filtered",
-)  # fmt: skip
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 
 async def test_twelve_lists_stay_exact_and_add_nothing_to_the_document(mesh: Mesh, browser: Looked) -> None:
     context = await browser.browser.new_context(viewport={"width": 2560, "height": 1440})
-    await show_lists(context, LISTS, columns=4)
+    await show_lists(context, TWELVE_LISTS, columns=4)
     page = await browser.open(mesh.url, context=context)
     await live(page)
     await expect(page.locator(".list")).to_have_count(12)
@@ -28,6 +21,6 @@ async def test_twelve_lists_stay_exact_and_add_nothing_to_the_document(mesh: Mes
     second = await load_of(page, 10)
     assert len(first.frames) > 1 and len(second.frames) > 1
     # Rows and log entries come and go; what has gone is not kept.
-    assert second.elements < len(LISTS) * 1000
+    assert second.elements < len(TWELVE_LISTS) * 1000
     assert await check_rows(mesh, page) >= 60
     assert browser.errors == []

@@ -15,6 +15,11 @@ from tests.support.browser import differences, shown_rows
 from tests.support.mesh import Mesh, service_pids
 
 COMPARE_SECONDS: Final = 40
+# What a busy screen shows.
+TWELVE_LISTS: Final = (
+    "gappers_up", "gappers_down", "winners", "losers", "momentum_up", "momentum_down",
+    "high_volume", "anomalies", "new_highs", "new_lows", "reversals", "filtered",
+)  # fmt: skip
 # Runs in the page: the time between frames, and tasks that held the page for over 50 ms.
 RECORDER: Final = """() => {
     const record = (window.record = { frames: [], tasks: [] });
