@@ -11,9 +11,9 @@ from tradeul.v1 import scanner_pb2, session_pb2
 
 from services.kit.lists.field_selection import FieldSelection, SelectedMessages, selected_fields
 from services.kit.rpc.json_body import read_json
-from services.kit.rpc.key_streams import RequestKey, is_through_gateway
+from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.ring import Position
-from services.kit.rpc.subscribing import first_request, serve, write_all
+from services.kit.rpc.subscribing import first_request, is_through_gateway, serve, write_all
 from services.kit.rpc.wire import timestamp
 from services.kit.runtime.errors import (
     INVALID_LIMIT,

@@ -5,11 +5,11 @@ import bisect
 import contextlib
 from typing import Final
 
-from services.kit.runtime.clock import NS_PER_SECOND, monotonic
+from services.kit.runtime.clock import NS_PER_MS, NS_PER_SECOND, monotonic
 from services.market.market_time import UNPACED, MarketTime, TimeChange
 from services.simulator.feed import Feed
 from services.simulator.market import Market
-from services.simulator.tape import NS_PER_MS, Event
+from services.simulator.tape import Event
 
 TICK_SECONDS: Final = 0.05
 # The longest sleep, after which subscribers to quotes are looked for.

@@ -6,13 +6,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from services.kit.runtime.clock import NEW_YORK
+from services.kit.runtime.clock import NEW_YORK, NS_PER_MS
 from services.simulator.hashing import I8
 from services.simulator.history import SymbolMinutes, adjust_prices, adjust_volume, group, is_regular, symbol_minutes
 from services.simulator.market import Market
 from services.simulator.plan import DayPlan
 from services.simulator.rest_query import (
-    NS_PER_MS,
     Answer,
     Query,
     bad,

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from services.kit.runtime.clock import NS_PER_MS
 from services.simulator.calendar import new_york_ns, new_york_time
 
 Query = Mapping[str, str]
 Answer = dict[str, Any]
-NS_PER_MS: Final = 1_000_000
 LAST_MS: Final = 10**14
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from services.kit.runtime.clock import NS_PER_MS
 from services.simulator.calendar import OPEN_MINUTE
 from services.simulator.conditions import EXTENDED, PLAIN, SETS
 from services.simulator.hashing import I8
 from services.simulator.market import Market
 from services.simulator.messages import spread
 from services.simulator.rest_aggs import Aggregates
-from services.simulator.rest_query import NS_PER_MS, Query, Refused
+from services.simulator.rest_query import Query, Refused
 
 NO_DAY = '{"c":0,"h":0,"l":0,"o":0,"v":0,"vw":0}'
 NO_MINUTE = '{"av":0,"t":0,"n":0,"o":0,"h":0,"l":0,"c":0,"v":0,"vw":0}'

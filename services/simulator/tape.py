@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from services.kit.runtime.clock import NS_PER_MS
 from services.simulator import messages
 from services.simulator.calendar import MINUTE_NS, OPEN_MINUTE
 from services.simulator.conditions import EXTENDED_OUT_OF_SEQUENCE, OUT_OF_SEQUENCE
@@ -24,7 +25,6 @@ from services.simulator.tuning import (
     RESENT_BAR_ONE_IN,
 )
 
-NS_PER_MS: Final = 1_000_000
 HALTED: Final = 17
 RESUMED: Final = 18
 # Of EXCHANGES.

@@ -2,14 +2,13 @@
 
 import asyncio
 from datetime import date, datetime, time
-from typing import Final, Protocol
+from typing import Final
 
-from services.kit.runtime.clock import NEW_YORK, NS_PER_MINUTE, monotonic, ns_of
+from services.kit.runtime.clock import NEW_YORK, NS_PER_MINUTE, NS_PER_MS, monotonic, ns_of
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.kit.vendor.client import VendorError
-from services.kit.vendor.models import AggregateBar
+from services.kit.vendor.client import AggregateSource, VendorError
 from services.ticker import metrics
 from services.ticker.store import TickerStore
 
@@ -20,15 +19,7 @@ DAY_BEGINS: Final = time(4)
 AGAIN_SECONDS: Final = 900.0
 # After a failure, so that a vendor that is away does not delay every request.
 RETRY_SECONDS: Final = 30.0
-_NS_PER_MS: Final = 1_000_000
-_MINUTE_MS: Final = NS_PER_MINUTE // _NS_PER_MS
-
-
-class MinuteSource(Protocol):
-    """The part of VendorClient that is used here."""
-
-    async def aggs(self, ticker: str, n: int, unit: str, start: int, end: int) -> list[AggregateBar]:
-        """Bars of one symbol between two times in ms, both inclusive; raises VendorError."""
+_MINUTE_MS: Final = NS_PER_MINUTE // NS_PER_MS
 
 
 class MinuteFill:
@@ -38,7 +29,7 @@ class MinuteFill:
     which may be corrected already.
     """
 
-    def __init__(self, store: TickerStore, vendor: MinuteSource) -> None:
+    def __init__(self, store: TickerStore, vendor: AggregateSource) -> None:
         self._store = store
         self._vendor = vendor
         self._day: date | None = None
@@ -68,7 +59,7 @@ class MinuteFill:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fill(self, symbol: str, day: date, now: datetime) -> None:
-        start_ms = ns_of(datetime.combine(day, DAY_BEGINS, NEW_YORK)) // _NS_PER_MS
+        start_ms = ns_of(datetime.combine(day, DAY_BEGINS, NEW_YORK)) // NS_PER_MS
         end_ms = ns_of(now) // NS_PER_MINUTE * _MINUTE_MS
         pause = RETRY_SECONDS
         try:

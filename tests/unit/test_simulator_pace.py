@@ -2,12 +2,13 @@
 
 import datetime
 
+from services.kit.runtime.clock import NS_PER_MS
 from services.kit.runtime.setting_groups import SimSettings
 from services.market.market_time import TimeChange
 from services.simulator.feed import Feed, FeedClient
 from services.simulator.market import Market
 from services.simulator.pace import MOST_UNSENT_BYTES, Pace
-from services.simulator.tape import NS_PER_MS, Event
+from services.simulator.tape import Event
 from tests.support.flat_trades import ns_at
 
 SETTINGS = SimSettings(seed=5, symbols=60, start=datetime.datetime(2025, 11, 24, 9, 29, 30))

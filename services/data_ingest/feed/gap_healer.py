@@ -8,22 +8,21 @@ import asyncio
 import math
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from fastcore.admission import Admission
 from fastcore.columns import BarColumns
 from services.data_ingest import metrics
 from services.data_ingest.feed.line_gaps import Gap, LineGaps
 from services.data_ingest.stream.sequencer import Sequencer
-from services.kit.runtime.clock import NS_PER_MINUTE, NS_PER_SECOND
+from services.kit.runtime.clock import NS_PER_MINUTE, NS_PER_MS, NS_PER_SECOND
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.kit.vendor.client import VendorError
+from services.kit.vendor.client import AggregateSource, VendorError
 from services.kit.vendor.models import AggregateBar
 
 log = get_logger(__name__)
 
-NS_PER_MS: Final = 1_000_000
 MINUTE_SPAN: Final = 2
 # The vendor's bars come 2 s after their minute, and settle.
 SETTLED_NS: Final = 5 * NS_PER_SECOND
@@ -32,12 +31,6 @@ POLL_SECONDS: Final = 0.5
 WORKERS: Final = 4
 # Most active first; a gap in which more symbols traded is PARTIAL.
 MAX_SYMBOLS: Final = 6000
-
-
-class MinuteBarSource(Protocol):
-    """VendorClient."""
-
-    async def aggs(self, ticker: str, n: int, unit: str, start: int, end: int) -> list[AggregateBar]: ...
 
 
 class GapHealer:
@@ -51,7 +44,7 @@ class GapHealer:
 
     def __init__(
         self,
-        source: MinuteBarSource,
+        source: AggregateSource,
         sequencer: Sequencer,
         admission: Admission,
         on_rows: Callable[[int], None],

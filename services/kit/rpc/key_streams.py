@@ -31,8 +31,6 @@ SCANS_HEADER: Final = "x-tradeul-key-scans"
 EXPIRES_HEADER: Final = "x-tradeul-key-expires"
 # The wall clock is compared with the expiry at least so often: it may be set meanwhile.
 EXPIRY_CHECK_SECONDS: Final = 600.0
-# The gateway adds the client's address to it.
-FORWARDED_HEADER: Final = "x-forwarded-for"
 
 # Where a request names none. Its stream is not counted either: the WebSocket server, which counts connections, follows
 # scans at the scanner in the names of its clients' keys.
@@ -85,11 +83,6 @@ class RequestKey(NamedTuple):
     def of_context(cls, context: "grpc.aio.ServicerContext[Any, Any]") -> "RequestKey | None":
         """Returns the key of an RPC."""
         return cls.of(context.invocation_metadata() or ())
-
-
-def is_through_gateway(context: "grpc.aio.ServicerContext[Any, Any]") -> bool:
-    """True for the request of a client outside the mesh; one of the mesh's own services comes directly."""
-    return any(name == FORWARDED_HEADER for name, _ in context.invocation_metadata() or ())
 
 
 def revoked_error() -> ServiceError:

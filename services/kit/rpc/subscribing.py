@@ -13,6 +13,8 @@ from services.kit.runtime.errors import INVALID_REQUEST, OPEN_EXPECTED, OPEN_REP
 Request = TypeVar("Request")
 # Metadata of a request for the headers of a stream.
 HEAD: Final = "x-tradeul-head"
+# The gateway adds the client's address to it.
+FORWARDED: Final = "x-forwarded-for"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -55,7 +57,16 @@ async def serve(
 
 def is_head(context: Context) -> bool:
     """True if a stream is only to be checked and to end before its first message (gateway/rest.lua)."""
-    return any(name == HEAD for name, _ in context.invocation_metadata() or ())
+    return _has_header(context, HEAD)
+
+
+def is_through_gateway(context: Context) -> bool:
+    """True for the request of a client outside the mesh; one of the mesh's own services comes directly."""
+    return _has_header(context, FORWARDED)
+
+
+def _has_header(context: Context, wanted: str) -> bool:
+    return any(name == wanted for name, _ in context.invocation_metadata() or ())
 
 
 async def write_all(messages: AsyncGenerator[bytes, None], context: Context) -> None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
@@ -72,6 +72,13 @@ class _Envelope(msgspec.Struct):
     results: msgspec.Raw = msgspec.Raw(b"null")
     tickers: msgspec.Raw = msgspec.Raw(b"null")
     next_url: str | None = None
+
+
+class AggregateSource(Protocol):
+    """The part of VendorClient that gives the bars of a symbol."""
+
+    async def aggs(self, ticker: str, n: int, unit: str, start: int, end: int) -> list[AggregateBar]:
+        """Returns the bars between two times in ms since 1970 UTC, both included; raises VendorError."""
 
 
 class VendorClient:
