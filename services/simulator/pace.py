@@ -23,7 +23,7 @@ STRETCH_SECONDS: Final = 0.02
 
 
 class Pace:
-    """`run()` plays the market at `speed` until cancelled; `now_ns` is the market's time.
+    """`run()` plays the market at `speed` until cancelled; `time()` gives its time and pace.
 
     `speed` is in seconds of the market per second; UNPACED plays as fast as the clients read.
     """
