@@ -29,6 +29,9 @@ STORAGE_CONF: Final = """\
 driver = "overlay"
 graphroot = "{folder}/storage"
 runroot = "/run/tradeul-cluster"
+[storage.options.overlay]
+# Or the folder stays mounted on itself, and cannot be removed.
+skip_mount_home = "true"
 """
 
 
