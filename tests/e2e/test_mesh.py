@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import grpc
@@ -23,6 +24,7 @@ from grpc_status import rpc_status
 from tradeul.v1 import market_session_pb2, market_session_pb2_grpc, scanner_pb2, scanner_pb2_grpc
 
 from services.kit.lists.list_client import ListCopy, follow_list
+from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.packaged import checkout
 from tests.support.mesh import TRADEUL, Mesh, service_pids
 
@@ -379,9 +381,9 @@ async def test_the_markets_time_is_paused_and_moved_ahead(client: httpx.AsyncCli
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def list_time(after: float = 0.0) -> str:
+    async def list_time(after: float = 0.0) -> datetime:
         await asyncio.sleep(after)
-        return str((await client.get("/api/v1/scanner/lists/filtered")).json()["timestamp"])
+        return datetime.fromisoformat((await client.get("/api/v1/scanner/lists/filtered")).json()["timestamp"])
 
     async with client.stream("GET", "/api/v1/scanner/lists/filtered:watch") as stream:
         paused = await post(paused=True)
@@ -391,18 +393,19 @@ async def test_the_markets_time_is_paused_and_moved_ahead(client: httpx.AsyncCli
             while (before := await list_time()) != await list_time(after=1.5):
                 pass
         assert (await client.get("/api/v1/replay")).json() == paused
-        assert before <= paused["now"]
-        hour = int(paused["now"][11:13])
-        assert (await post(jump_to=f"{hour - 4 + 1:02}:00"))["paused"]
-        arrival = f"{paused['now'][:11]}{hour + 1:02}:00:00Z"
+        now = datetime.fromisoformat(paused["now"])
+        assert before <= now
+        arrival = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        assert (await post(jump_to=f"{arrival.astimezone(NEW_YORK):%H:%M}"))["paused"]
         async with asyncio.timeout(120):
-            while (await client.get("/api/v1/replay")).json()["now"] != arrival:
+            while datetime.fromisoformat((await client.get("/api/v1/replay")).json()["now"]) != arrival:
                 await asyncio.sleep(0.05)
-            while await list_time() < f"{paused['now'][:11]}{hour:02}:59:58":
+            while await list_time() < arrival - timedelta(seconds=2):
                 await asyncio.sleep(0.05)
         # The same stream shows it.
+        last_seconds = f"{arrival - timedelta(seconds=1):%H:%M:5}"
         async for line in stream.aiter_lines():
-            if f"{hour:02}:59:5" in line:
+            if last_seconds in line:
                 break
         back = await client.post("/api/v1/replay", json={"jump_to": "09:30"})
         assert (back.status_code, back.json()["details"][0]["reason"]) == (400, "TIME_IS_OVER")
