@@ -16,7 +16,7 @@ from services.kit.rpc.frames import Frame
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.kit.stores.redis import BulkWriter, check_cancelled, server_start
+from services.kit.stores.redis import BulkWriter, check_cancelled, contents_id
 from services.kit.stores.redis_channels import RedisChannels
 
 log = get_logger(__name__)
@@ -57,8 +57,8 @@ class RedisMirror:
         self._redis = redis
         self._writer = BulkWriter(redis)
         self._write_every = write_every
-        # The start of the server that has all keys; None while it is away.
-        self._server: str | None = ""
+        # Of the contents that have all keys; None while Redis is away.
+        self._contents: str | None = ""
         # The trading day of the keys in Redis, as far as this process knows.
         self._date = ""
 
@@ -71,17 +71,17 @@ class RedisMirror:
                 await self._tick()
             except (RedisError, OSError) as error:
                 metrics.REDIS_FAILURES.inc()
-                if self._server is not None:
+                if self._contents is not None:
                     log.warning("redis is away: keys are written later", error=reason_of(error))
-                self._server = None
+                self._contents = None
             metrics.REDIS_PENDING.set(self.values.pending)
             await asyncio.sleep(max(self._write_every / 2, self._write_every - (monotonic() - began)))
 
     async def _tick(self) -> None:
         """Writes what is due. Raises RedisError, OSError."""
-        server = await server_start(self._redis)
-        if server != self._server:
-            # It may have come back without what it had.
+        contents = await contents_id(self._redis)
+        if contents != self._contents:
+            # Started again, perhaps without what it had, or emptied.
             self.values.everything()
             self._date = ""
         self.values.note()
@@ -97,9 +97,9 @@ class RedisMirror:
             check_cancelled()
             # The frames' turn.
             await asyncio.sleep(0)
-        if self._server is None:
+        if self._contents is None:
             log.info("redis is back: all keys were written again")
-        self._server = server
+        self._contents = contents
 
     async def _enter(self, date: str) -> None:
         """Removes the keys of another trading day. Raises RedisError, OSError."""

@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 
 import asyncpg
 import grpc.aio
+from redis.asyncio import Redis
 from tradeul.v1 import data_maintenance_pb2, historical_pb2_grpc, market_session_pb2_grpc
 
 from services.data_maintenance.broadcast import RunBroadcast
@@ -19,6 +20,7 @@ from services.data_maintenance.daily_values import Averages, CalculateATR
 from services.data_maintenance.housekeeping import Housekeeping
 from services.data_maintenance.load_task import LoadTask, companies, ohlc, slots
 from services.data_maintenance.redis_sync import SyncRedis
+from services.data_maintenance.redis_watch import RedisWatch
 from services.data_maintenance.run_store import LEASE_SECONDS, RETRY_SECONDS, RunStore
 from services.data_maintenance.runner import PROGRESS_SECONDS, Runner
 from services.data_maintenance.servicer import DataMaintenanceServicer
@@ -77,14 +79,17 @@ class DataMaintenance(Service):
         self._progress_seconds = progress_seconds
         self._resources = AsyncExitStack()
         self._time_known = asyncio.Event()
+        self._redis_watch: RedisWatch | None = None
 
     async def start(self) -> None:
         settings, resources = self.settings, self._resources
         pool = await open_pool(settings.database_url, max_size=POOL_SIZE)
         resources.push_async_callback(pool.close)
-        tasks = self._tasks
+        tasks, redis = self._tasks, None
         if tasks is None:
-            tasks = await open_tasks(settings, pool, resources, self.now)
+            redis = await open_redis(settings.redis_url)
+            resources.push_async_callback(redis.aclose)
+            tasks = await open_tasks(settings, pool, redis, resources, self.now)
         channel = await resources.enter_async_context(open_channel(settings.address("market_session")))
         self._trading_days = CalendarClient(market_session_pb2_grpc.MarketSessionServiceStub(channel))
         store = RunStore(pool, self.holder, self._lease_seconds, self._retry_seconds)
@@ -93,6 +98,8 @@ class DataMaintenance(Service):
         self.timetable = Timetable(
             store, runner, tasks, self.now, lambda: self.calendar, self._catch_up, self._look_seconds
         )
+        if redis is not None:
+            self._redis_watch = RedisWatch(redis, settings.market, self.timetable.sync)
         self._session_log = SessionLog(pool, self.now, lambda: self.calendar)
         self._servicer = DataMaintenanceServicer(store, self.timetable, self.broadcast)
 
@@ -111,6 +118,8 @@ class DataMaintenance(Service):
             tasks.create_task(self.broadcast.run(), name="data_maintenance.broadcast")
             tasks.create_task(self._session_log.run(), name="data_maintenance.sessions")
             tasks.create_task(self.timetable.run(), name="data_maintenance.timetable")
+            if self._redis_watch is not None:
+                tasks.create_task(self._redis_watch.run(), name="data_maintenance.redis")
 
     async def drain(self) -> None:
         self.broadcast.close("data_maintenance is stopping")
@@ -143,14 +152,13 @@ class DataMaintenance(Service):
 
 
 async def open_tasks(
-    settings: Settings, pool: asyncpg.Pool, resources: AsyncExitStack, now: Callable[[], datetime | None]
+    settings: Settings,
+    pool: asyncpg.Pool,
+    redis: Redis,
+    resources: AsyncExitStack,
+    now: Callable[[], datetime | None],
 ) -> Tasks:
-    """The tasks over the stores and the vendor of the settings; what they need is closed with `resources`.
-
-    Raises StartError when Redis is not there.
-    """
-    redis = await open_redis(settings.redis_url)
-    resources.push_async_callback(redis.aclose)
+    """The tasks over the stores and the vendor of the settings; what they need is closed with `resources`."""
     vendor = VendorClient(settings.polygon.rest_url, settings.polygon.api_key)
     await resources.enter_async_context(vendor)
     channel = await resources.enter_async_context(open_channel(settings.address("historical")))

@@ -193,13 +193,15 @@ class Timetable:
         for name in self.specs:
             self.look(name)
         if ended is not None and ended.state == "SUCCEEDED" and spec.name not in NOT_SYNCED:
-            await self._sync()
+            await self.sync()
 
-    async def _sync(self) -> None:
-        """Redis need not wait for its next time."""
+    async def sync(self) -> None:
+        """Starts sync_redis at once, or when its run under way is over, which may have passed what changed."""
         calendar = self._calendar()
         if SYNC not in self.specs or calendar is None or (now := self._now()) is None:
             return
+        if (freed := self._freed.get(SYNC)) is not None:
+            await freed.wait()
         async with self._looking:
             if SYNC in self._running:
                 return

@@ -15,7 +15,8 @@ log = get_logger(__name__)
 
 KEY: Final = "session:current"
 TTL_SECONDS: Final = 60
-RENEW_SECONDS: Final = 20.0
+# A Redis that was emptied has it again so soon.
+RENEW_SECONDS: Final = 5.0
 
 
 class RedisCopy:

@@ -20,7 +20,7 @@ from services.kit.lists.list_json import ListHole, unranked_rows_json
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
-from services.kit.stores.redis import check_cancelled, server_start
+from services.kit.stores.redis import check_cancelled, contents_id
 from services.kit.stores.redis_channels import RedisChannels
 from services.scanner import metrics
 from services.scanner.core import ScannerCore
@@ -115,7 +115,7 @@ class RedisLists:
         """Waits for the lease and writes while it holds. Raises a group of RedisError, OSError."""
         if not await self._hold():
             return
-        server = await server_start(self._redis)
+        contents = await contents_id(self._redis)
         if self._is_away:
             log.info("redis is back: lists are written again")
         self._is_away = False
@@ -125,8 +125,8 @@ class RedisLists:
                 tasks.create_task(self._follow(name), name=f"redis.{name}") for name in self._hub.core.definitions
             ]
             try:
-                # A server that was started again has perhaps lost what was written.
-                while await self._hold() and await server_start(self._redis) == server:
+                # A server that was started again has perhaps lost what was written, one that was emptied all of it.
+                while await self._hold() and await contents_id(self._redis) == contents:
                     check_cancelled()
                     await asyncio.sleep(min(self._write_every, self._lease_seconds / 3))
             finally:

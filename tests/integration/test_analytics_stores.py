@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +174,18 @@ async def test_redis_killed_and_back_empty(server: RedisServer, sequencer: Scrip
         await check_redis_of_now(server.redis, sequencer)
 
 
-async def test_a_redis_that_lost_everything_in_between(server: RedisServer, sequencer: ScriptedSequencer) -> None:
+@pytest.mark.parametrize("lose", [RedisServer.restart, RedisServer.empty])
+async def test_a_redis_that_lost_everything_in_between(
+    server: RedisServer, sequencer: ScriptedSequencer, lose: Callable[[RedisServer], Awaitable[None]]
+) -> None:
+    """None of the symbols trades again."""
     async with running_analytics(sequencer, redis_of(server)):
-        await until_hash(server.redis, "rvol:S01", volume_today="100")
-        await server.kill()
-        await server.start()
-        await until_hash(server.redis, "rvol:S02", volume_today="100")
+        await until_texts(server.redis, S01_72="100", S02_72="100")
+        before = await server.redis.get("analytics:trading_date")
+        await lose(server)
+        await until_texts(server.redis, S01_72="100", S02_72="100")
+        await check_redis(server.redis, sequencer, 72)
+        assert await server.redis.get("analytics:trading_date") == before
 
 
 async def check_redis_of_now(redis: Any, sequencer: ScriptedSequencer) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,12 +214,14 @@ async def test_redis_killed_costs_no_update_and_comes_back_right(
             await check(server.redis, sequencer, name)
 
 
-async def test_keys_that_were_lost_are_written_again(server: RedisServer, sequencer: ScriptedSequencer) -> None:
-    """Redis starts again so soon that nobody was refused."""
+@pytest.mark.parametrize("lose", [RedisServer.restart, RedisServer.empty])
+async def test_keys_that_were_lost_are_written_again(
+    server: RedisServer, sequencer: ScriptedSequencer, lose: Callable[[RedisServer], Awaitable[None]]
+) -> None:
+    """Redis starts again so soon that nobody was refused, or was emptied, and no list changes."""
     async with running_scanner(sequencer, environment(server)):
         await until_written(server.redis, sequencer, "filtered")
-        await server.kill()
-        await server.start()
+        await lose(server)
         await until_written(server.redis, sequencer, "filtered", "gappers_up")
         await check(server.redis, sequencer, "filtered")
 

@@ -1,6 +1,7 @@
 """Redis or Valkey: the one way to connect, whose market's data it holds, and many small values in one command."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,8 @@ log = get_logger(__name__)
 RETRY_SECONDS = 0.25
 # The market whose data Redis holds; set by the first start.
 MARKET_KEY = "market:source"
+# A random text, set by whoever finds it missing: a server that was emptied has another.
+CONTENTS_KEY = "market:contents"
 # Of a script, so that Redis is never busy with one for long.
 KEYS_AT_ONCE: Final = 256
 
@@ -92,10 +95,17 @@ async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: f
             return client
 
 
-async def server_start(redis: Redis) -> str:
-    """Returns an id of this run of the server; after a restart writes may be lost. Raises RedisError, OSError."""
-    information = await redis.info("server")
-    return str(information["run_id"])
+async def contents_id(redis: Redis) -> str:
+    """Returns an id of what the server holds: another one after a restart, which may lose writes, and after a FLUSHALL.
+
+    Raises RedisError, OSError.
+    """
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.set(CONTENTS_KEY, uuid.uuid4().hex, nx=True)
+        pipeline.get(CONTENTS_KEY)
+        pipeline.info("server")
+        _, contents, information = await pipeline.execute()
+    return f"{information['run_id']}/{contents}"
 
 
 def check_cancelled() -> None:
@@ -108,6 +118,15 @@ def check_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+async def note_market(redis: Redis, market: str) -> str:
+    """Notes that what Redis holds is this market's, if nothing is noted, and returns the market noted.
+
+    Raises RedisError, OSError.
+    """
+    await redis.set(MARKET_KEY, market, nx=True)
+    return str(await redis.get(MARKET_KEY))
+
+
 async def claim_market(url: str, market: str) -> None:
     """Notes that Redis's data are this market's; raises StartError when they are another's.
 
@@ -115,15 +134,14 @@ async def claim_market(url: str, market: str) -> None:
     """
     client = make_client(url)
     try:
-        await client.set(MARKET_KEY, market, nx=True)
-        holder = await client.get(MARKET_KEY)
+        holder = await note_market(client, market)
     except (RedisError, OSError) as error:
         log.warning("redis is away: whose data it holds is unknown", error=reason_of(error))
         return
     finally:
         await client.aclose()
     if holder != market:
-        raise StartError(other_market(f"the Redis at {redact(url)}", str(holder), market))
+        raise StartError(other_market(f"the Redis at {redact(url)}", holder, market))
 
 
 class BulkWriter:
