@@ -59,9 +59,21 @@ class Servicer:
         yield request
         raise NOT_READY.error("no more")
 
+    async def RefuseWhileWriting(self, request: bytes, context: Context) -> None:
+        """As a service does that writes in a task, and finds meanwhile that the client's requests are wrong."""
+        if request == b"later":
+            await context.write(request)
+        writing = asyncio.create_task(cast(Any, context).write(request))
+        # Its first step.
+        await asyncio.sleep(0)
+        assert not writing.done()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        raise NOT_READY.error("while writing")
+
 
 UNARY = ("Answer", "Refuse", "Abort", "Fail", "Wait")
-STREAMS = ("Yield", "Write", "RefuseLater")
+STREAMS = ("Yield", "Write", "RefuseLater", "RefuseWhileWriting")
 
 
 class Recorded:
@@ -230,3 +242,14 @@ def test_generated_code_registers_no_method_by_itself() -> None:
     health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     assert len(recorded.generic) == 1
     assert not recorded.registered
+
+
+@pytest.mark.parametrize("request_", [b"at once", b"later"])
+async def test_a_stream_that_is_refused_while_a_message_is_written_ends(
+    channel: grpc.aio.Channel, request_: bytes
+) -> None:
+    """gRPC counts the headers as sent when the first message is, and cannot end an RPC while they are on their way."""
+    call = channel.unary_stream(f"/{SERVICE}/RefuseWhileWriting")(request_)  # type: ignore[call-arg]
+    async with asyncio.timeout(10):
+        with pytest.raises(grpc.aio.AioRpcError, match="while writing"):
+            [answer async for answer in call]

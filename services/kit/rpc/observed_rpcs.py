@@ -144,20 +144,45 @@ def _streaming(behaviour: Any, observed: "_Observed") -> Any:
         try:
             observed.check_peer(context)
             with observed.key_streams.opened(RequestKey.of_context(context), ending.end):
-                answer = behaviour(request, context)
+                writer = _Writer(context)
+                answer = behaviour(request, writer)
                 if not hasattr(answer, "__aiter__"):
                     # A coroutine that writes by itself.
                     await answer
                 else:
                     async with contextlib.aclosing(answer):
                         async for message in answer:
-                            await context.write(message)
+                            await writer.write(message)
         except BaseException as error:
             await observed.end_with(ending.reason_of(error), context)
             raise
         observed.end()
 
     return handle
+
+
+class _Writer:
+    """The context of a streaming RPC whose first write is over before a task that writes can be cancelled.
+
+    The headers go with it, and only when it is over does gRPC know that they have gone: an RPC that is refused earlier
+    would be given headers and a status, which fails, and the client would wait for its end in vain.
+    """
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+        self.write = self._write_first
+
+    async def _write_first(self, message: Any) -> None:
+        self.write = self._context.write
+        writing = asyncio.ensure_future(self._context.write(message))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 class _Ending:
