@@ -48,6 +48,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "services.cli.render_gateway:render_gateway", MESH, "Write the gateway's files for another Envoy."
     ),
     "replay": Entry("services.cli.replay:replay", DATA, "Replay a past day through the whole mesh until Ctrl-C."),
+    "time": Entry(
+        "services.cli.market_time:market_time", DATA, "Show, pause, speed up or move ahead the market's time."
+    ),
     "record": Entry("services.cli.record:record", DATA, "Record the running mesh's day for `tradeul replay`."),
     "load": Entry("services.cli.load:load", DATA, "Load historical data into the database."),
     "simulate-flat-files": Entry(

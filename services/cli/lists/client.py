@@ -1,4 +1,4 @@
-"""How the commands on lists reach the scanner: the address and the key in one place, and refusals in one line."""
+"""How commands reach a running mesh: the address and the key in one place, and refusals in one line."""
 
 import functools
 import os
@@ -55,39 +55,47 @@ class Client(NamedTuple):
         return open_channel(self.target) if self.tls is None else open_gateway_channel(str(self.target), self.tls)
 
 
-def client_options(command: Command) -> Command:
-    """Adds --address and --key-file; the command gets a `client` instead of them."""
+def client_options_of(service: str) -> Callable[[Command], Command]:
+    """Adds --address and --key-file, of the gateway or of a service; the command gets a `client` instead of them."""
 
-    @click.option(
-        "--address",
-        metavar="HOST:PORT",
-        help="Gateway or scanner to connect to, https://HOST:PORT for a gateway with TLS; default: the mesh's gateway.",
-    )
-    @click.option(
-        "--key-file",
-        type=click.Path(path_type=Path),
-        help="File that holds the key to the gateway in one line; default: TRADEUL_API_KEY or TRADEUL_API_KEY_FILE.",
-    )
-    @functools.wraps(command)
-    def with_client(*args: Any, address: str | None, key_file: Path | None, **options: Any) -> Any:
-        # What it logs is shown by us, in a line; on the lists' screen its own lines would stay.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        return command(*args, client=make_client(address, key_file), **options)
+    def add(command: Command) -> Command:
+        @click.option(
+            "--address",
+            metavar="HOST:PORT",
+            help=f"Gateway or {service} to connect to, https://HOST:PORT for a gateway with TLS; "
+            "default: the mesh's gateway.",
+        )
+        @click.option(
+            "--key-file",
+            type=click.Path(path_type=Path),
+            help="File that holds the key to the gateway in one line; "
+            "default: TRADEUL_API_KEY or TRADEUL_API_KEY_FILE.",
+        )
+        @functools.wraps(command)
+        def with_client(*args: Any, address: str | None, key_file: Path | None, **options: Any) -> Any:
+            # What it logs is shown by us, in a line; on the lists' screen its own lines would stay.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+            return command(*args, client=make_client(address, key_file, service), **options)
 
-    return with_client  # type: ignore[return-value]
+        return with_client  # type: ignore[return-value]
+
+    return add
 
 
-def make_client(address: str | None, key_file: Path | None) -> Client:
+client_options = client_options_of("scanner")
+
+
+def make_client(address: str | None, key_file: Path | None, service: str = "scanner") -> Client:
     """Returns the client of the options and settings; raises click.UsageError for a file that holds no key."""
     settings = Settings.load()
     api_key = settings.api_key if key_file is None else read_key(key_file)
     if address is None:
         if settings.tls.cert_file is not None and settings.tls.ca_file is None:
             # Whoever signed its certificate may not be among the authorities of this machine.
-            return Client(settings.address("scanner"), api_key)
+            return Client(settings.address(service), api_key)
         return Client(str(settings.address("gateway")), api_key, settings.tls if settings.tls.ca_file else None)
-    if address == str(settings.address("scanner")):
-        return Client(settings.address("scanner"), api_key)
+    if address == str(settings.address(service)):
+        return Client(settings.address(service), api_key)
     target = address.removeprefix("https://").removesuffix("/")
     if target == address and settings.tls.ca_file is None:
         return Client(address, api_key)
