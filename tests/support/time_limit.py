@@ -50,4 +50,4 @@ def _print_tasks(name: str) -> None:
     """What each task of the loop waits for."""
     with contextlib.suppress(RuntimeError):
         for task in asyncio.all_tasks(asyncio.get_running_loop()):
-            print(f"{name}: {task}", file=sys.stderr)  # noqa: T201
+            sys.stderr.write(f"{name}: {task}\n")
