@@ -13,7 +13,7 @@ from playwright.async_api import expect
 from services.cli.local.site import site_files
 from tests.e2e.test_dashboard_build import GATEWAY, SOURCES
 from tests.support import javascript
-from tests.support.browser import Looked, live, violations
+from tests.support.browser import Looked, live, rows_in, violations
 from tests.support.dashboard import check_rows, stopped
 from tests.support.gateway import Gateway, gateway_settings
 from tests.support.mesh import Mesh, service_pids
@@ -27,7 +27,7 @@ async def test_the_first_page_shows_the_lists_as_they_are(mesh: Mesh, browser: L
     page = await browser.open(mesh.url)
     await live(page)
     await expect(page.locator("header nav button")).to_have_text(["Gappers", "Momentum", "Halts"])
-    await expect(page.locator("[role=row][data-symbol]").first).to_be_visible()
+    await expect(rows_in(page).first).to_be_visible()
     # The market's time, its session with a countdown, and whose market it is.
     await expect(page.locator("footer")).to_contain_text(
         re.compile(r"Simulated market.*\d\d:\d\d:\d\d ET.*\d:\d\d:\d\d")
@@ -46,7 +46,7 @@ async def test_all_is_done_by_keys(mesh: Mesh, browser: Looked) -> None:
     await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_contain_text("Find a symbol")
     await page.keyboard.press("Escape")
     # A ticker, from anywhere by typing.
-    symbol = await page.locator("[role=row][data-symbol]").nth(2).get_attribute("data-symbol")
+    symbol = await rows_in(page).nth(2).get_attribute("data-symbol")
     assert symbol
     await page.keyboard.type(symbol)
     await expect(page.get_by_role("dialog", name="Find a symbol")).to_contain_text(symbol)
@@ -122,10 +122,10 @@ async def test_two_windows_share_a_connection(mesh: Mesh, browser: Looked) -> No
     await expect(other.locator("footer")).to_contain_text("2 windows")
     await check_rows(mesh, other)
     # A click in one turns the linked chart in both.
-    row = other.locator("[role=row][data-symbol]").nth(1)
+    row = rows_in(other).nth(1)
     symbol = await row.get_attribute("data-symbol")
     assert symbol
-    await other.locator(f"[role=row][data-symbol='{symbol}']").first.click()
+    await rows_in(other, symbol).first.click()
     for each in (page, other):
         await expect(each.locator(".dv-tab").filter(has_text=symbol).first).to_be_visible()
     await other.close()
@@ -175,7 +175,7 @@ async def test_the_scanner_is_killed_and_comes_back(mesh: Mesh, browser: Looked)
 async def test_a_phone_shows_one_panel_at_a_time(mesh: Mesh, browser: Looked) -> None:
     page = await browser.open(mesh.url, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     await live(page)
-    await expect(page.locator("[role=row][data-symbol]").first).to_be_visible()
+    await expect(rows_in(page).first).to_be_visible()
     assert await page.locator(".panel-content:visible").count() == 1
     assert await page.evaluate("() => document.documentElement.scrollWidth") <= 390
     await check_rows(mesh, page)
@@ -189,7 +189,7 @@ async def test_axe_finds_nothing(mesh: Mesh, browser: Looked) -> None:
     for scheme in ("dark", "light"):
         page = await browser.open(mesh.url, color_scheme=scheme)
         await live(page)
-        await expect(page.locator("[role=row][data-symbol]").first).to_be_visible()
+        await expect(rows_in(page).first).to_be_visible()
         assert await violations(page, axe) == [], scheme
         for key, name in (("?", "Keyboard shortcuts"), ("Alt+l", "Layouts"), ("Control+k", "Commands")):
             await page.keyboard.press(key)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.async_api import FloatRect, Locator, Page, expect
 
-from tests.support.browser import Looked, live
+from tests.support.browser import Looked, live, rows_in
 from tests.support.mesh import Mesh
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -53,7 +53,7 @@ async def shown(panel: Locator) -> list[str]:
 
 async def test_a_scan_is_found_filtered_saved_and_shared(mesh: Mesh, browser: Looked) -> None:
     page, panel = await open_scan(browser, mesh, title="Linked", filter="price > 20", order_by="price desc")
-    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await expect(rows_in(panel).first).to_be_visible()
     written = panel.get_by_label("Filter", exact=True)
     await expect(written).to_have_value("price > 20")
     # Fields, operators and values are completed by keys.
@@ -95,7 +95,7 @@ async def test_columns_sort_and_keys(mesh: Mesh, browser: Looked) -> None:
     page = await browser.open(mesh.url)
     await live(page)
     panel = page.locator(".list").first
-    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await expect(rows_in(panel).first).to_be_visible()
     price = panel.locator(".tl-th[data-field=price]")
     width = (await place(price))["width"]
     await price.focus()
@@ -116,7 +116,7 @@ async def test_columns_sort_and_keys(mesh: Mesh, browser: Looked) -> None:
     assert fields[-1] == "sector"
     assert (await place(price))["width"] == width + 32
     # The keyboard's row; Enter turns the linked symbol.
-    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await expect(rows_in(panel).first).to_be_visible()
     await panel.get_by_role("grid").focus()
     await page.keyboard.press("ArrowDown")
     await page.keyboard.press("ArrowDown")
@@ -130,7 +130,7 @@ async def test_columns_sort_and_keys(mesh: Mesh, browser: Looked) -> None:
 
 async def test_ranks_hold_still_under_the_pointer(mesh: Mesh, browser: Looked) -> None:
     page, panel = await open_scan(browser, mesh, filter="", order_by="updated_at desc", title="Newest")
-    await expect(panel.locator(".tl-row").nth(5)).to_be_visible()
+    await expect(rows_in(panel).nth(5)).to_be_visible()
     # Rows that move are never still enough for a click: the pointer goes to a place.
     box = await place(panel.locator(".tl-body"))
     await page.mouse.move(box["x"] + 60, box["y"] + 40)
@@ -152,14 +152,14 @@ async def test_symbols_are_watched_and_excluded_from_a_row(mesh: Mesh, browser: 
     page = await browser.open(mesh.url)
     await live(page)
     panel = page.locator(".list").first
-    await expect(panel.locator(".tl-row").nth(2)).to_be_visible()
+    await expect(rows_in(panel).nth(2)).to_be_visible()
     first, second = (await shown(panel))[:2]
-    await panel.locator(f".tl-row[data-symbol='{first}']").click(button="right")
+    await rows_in(panel, first).click(button="right")
     await page.get_by_role("menuitem", name="Put on the watch list").click()
     await expect(panel.locator(f".tl-row[data-symbol='{first}'].tl-starred")).to_be_visible()
-    await panel.locator(f".tl-row[data-symbol='{second}']").click(button="right")
+    await rows_in(panel, second).click(button="right")
     await page.get_by_role("menuitem", name="Exclude from all lists").click()
-    await expect(panel.locator(f".tl-row[data-symbol='{second}']:not(.tl-unused)")).to_have_count(0)
+    await expect(rows_in(panel, second)).to_have_count(0)
     await expect(panel.locator(".count")).to_contain_text("excluded")
     # The watch list is a list of its own, of the symbols as they are added.
     await panel.get_by_label("List", exact=True).select_option("watch")
@@ -179,7 +179,7 @@ async def test_alerts_are_spoken_with_a_cooldown(mesh: Mesh, browser: Looked) ->
     await live(page)
     panel = page.locator(".list").first
     await panel.get_by_label("List", exact=True).select_option("list:new_highs")
-    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await expect(rows_in(panel).first).to_be_visible()
     await panel.get_by_role("button", name="Alerts").click()
     alerts = page.get_by_role("dialog", name="Alerts")
     await alerts.get_by_label("Speech").check()
@@ -203,7 +203,7 @@ async def test_rows_are_exported(mesh: Mesh, browser: Looked) -> None:
     page = await browser.open(mesh.url, context=context)
     await live(page)
     panel = page.locator(".list").first
-    await expect(panel.locator(".tl-row").first).to_be_visible()
+    await expect(rows_in(panel).first).to_be_visible()
     await panel.get_by_role("button", name="Export").click()
     exports = page.get_by_role("dialog", name="Export")
     link = await exports.get_by_role("link").get_attribute("href")

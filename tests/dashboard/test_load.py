@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.support.browser import Looked, live
+from tests.support.browser import Looked, live, rows_in
 from tests.support.dashboard import TWELVE_LISTS, check_rows, load_of, show_lists
 from tests.support.mesh import Mesh
 
@@ -16,7 +16,7 @@ async def test_twelve_lists_stay_exact_and_add_nothing_to_the_document(mesh: Mes
     page = await browser.open(mesh.url, context=context)
     await live(page)
     await expect(page.locator(".list")).to_have_count(12)
-    await expect(page.locator("[role=row][data-symbol]").first).to_be_visible()
+    await expect(rows_in(page).first).to_be_visible()
     first = await load_of(page, 5)
     second = await load_of(page, 10)
     assert len(first.frames) > 1 and len(second.frames) > 1

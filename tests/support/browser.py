@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Locator, Page, async_playwright
 
 from tests.support import javascript
 
@@ -64,6 +64,12 @@ async def looked() -> AsyncIterator[Looked]:
 async def live(page: Page) -> None:
     """Waits until the page is connected."""
     await page.wait_for_selector("footer[data-state=open]")
+
+
+def rows_in(where: Page | Locator, symbol: str = "") -> Locator:
+    """The rows that are shown, of one symbol or all, in no order: their elements come from a pool, with unused ones."""
+    of_symbol = f"='{symbol}'" if symbol else ""
+    return where.locator(f"[role=row][data-symbol{of_symbol}]:not(.tl-unused, .tl-leaving)")
 
 
 async def shown_rows(page: Page) -> dict[str, dict[str, Any]]:
