@@ -94,6 +94,9 @@ class Market:
         With `as_built_in` the base filter and the scanner filters apply, too.
         """
 
+    def count(self, filter: Filter) -> int:
+        """How many rows match now."""
+
     def add_scan(self, filter: Filter, order: Order, limit: int) -> RankedList:
         """A custom scan that apply() and refresh_scan() refresh: its handle, whose `name` its ListUpdates carry.
 

@@ -200,6 +200,11 @@ cdef class Market:
         self.bring_to_now()
         return self.book.query(self.state, &moment, filter, order, limit, as_built_in)
 
+    def count(self, Filter filter not None):
+        """How many rows match now."""
+        self.bring_to_now()
+        return len(filter.match(self.state))
+
     def add_scan(self, Filter filter not None, Order order not None, int limit):
         """A custom scan that apply() and refresh_scan() refresh: its handle, whose `name` its ListUpdates carry.
 

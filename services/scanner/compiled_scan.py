@@ -18,7 +18,8 @@ from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, SCAN_TOO_
 # 12,000 rows about 10 us, at every refresh.
 MAX_STEPS: Final = 200
 NICENESS: Final = 10
-REASONS: Final = {reason.name: reason for reason in (INVALID_FILTER, INVALID_ORDER, SCAN_TOO_COSTLY)}
+# What can be wrong with a scan's texts.
+MISTAKES: Final = {reason.name: reason for reason in (INVALID_FILTER, INVALID_ORDER, SCAN_TOO_COSTLY)}
 # Before each message of the process and to it: how many bytes it has.
 LENGTH_BYTES: Final = 4
 
@@ -91,7 +92,7 @@ def scan_of(answer: bytes) -> CompiledScan:
     parts = pickle.loads(answer)
     if isinstance(parts[0], str):
         reason, message, metadata = parts
-        raise ServiceError(REASONS[reason], message, metadata)
+        raise ServiceError(MISTAKES[reason], message, metadata)
     return CompiledScan(*parts)
 
 

@@ -20,11 +20,12 @@ from services.kit.runtime.errors import (
     INVALID_POSITION,
     INVALID_REQUEST,
     UNKNOWN_LIST,
+    ServiceError,
 )
 from services.kit.runtime.nearest import nearest_hint, nearest_name
 from services.market.dates import trading_date
 from services.market.symbols import known_form
-from services.scanner.compiled_scan import CompiledScan
+from services.scanner.compiled_scan import MISTAKES, CompiledScan
 from services.scanner.core import SCAN, MarketSource, field_definitions, list_definitions
 from services.scanner.feed_line import FeedLine
 from services.scanner.list_events import ListEvents, last_event_position
@@ -93,6 +94,20 @@ class ScannerServicer:
 
     async def QueryScanFromJson(self, body: httpbody_pb2.HttpBody, context: Context) -> bytes:
         return await self._query(read_json(body, scanner_pb2.QueryScanRequest()), context, self._core.query_body)
+
+    async def CheckScan(self, request: scanner_pb2.CheckScanRequest, context: Context) -> scanner_pb2.ScanCheck:
+        market = self._core.market
+        name = key_name(RequestKey.of_context(context))
+        try:
+            scan = await self._requests.compile(request.filter, request.order_by, name)
+        except ServiceError as error:
+            if error.reason.name not in MISTAKES:
+                raise
+            return scanner_pb2.ScanCheck(mistake=scan_mistake(error))
+        return scanner_pb2.ScanCheck(matches=await self._requests.take_turn(lambda: market.count(scan.filter), name))
+
+    async def CheckScanFromJson(self, body: httpbody_pb2.HttpBody, context: Context) -> scanner_pb2.ScanCheck:
+        return await self.CheckScan(read_json(body, scanner_pb2.CheckScanRequest()), context)
 
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol), selected_fields(request.fields))
@@ -226,6 +241,17 @@ class ScannerServicer:
 
 def key_name(key: RequestKey | None) -> str:
     return key.name if key is not None else ""
+
+
+def scan_mistake(error: ServiceError) -> scanner_pb2.ScanMistake:
+    """Returns the mistake that compile_scan() raised."""
+    position = error.metadata.get("position")
+    return scanner_pb2.ScanMistake(
+        reason=error.reason.name,
+        message=error.message,
+        position=int(position) if position is not None else None,
+        suggestion=error.metadata.get("suggestion"),
+    )
 
 
 def known_list(name: str, names: Collection[str]) -> str:

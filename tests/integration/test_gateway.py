@@ -213,6 +213,24 @@ async def test_every_unary_route(gateway: Gateway) -> None:
     body = {"filter": "change_percent > 0", "order_by": "price", "limit": 1}
     answer = await gateway.client.post("/api/v1/scanner/scans:query", json=body)
     assert [row["symbol"] for row in answer.json()["rows"]] == ["S03"]
+    check = "/api/v1/scanner/scans:check"
+    matches = len(
+        (await gateway.client.post("/api/v1/scanner/scans:query", json={"filter": "price > 0"})).json()["rows"]
+    )
+    answer = await gateway.client.post(check, json={"filter": "price > 0"})
+    assert (answer.status_code, answer.json()) == (200, {"matches": matches})
+    answer = await gateway.client.post(check, json={"filter": "price > 0", "order_by": "rvoll desc"})
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "mistake": {
+            "reason": "INVALID_ORDER",
+            "message": "unknown field 'rvoll' at position 0; did you mean \"rvol\"?",
+            "position": 0,
+            "suggestion": "rvol",
+        }
+    }
+    answer = await gateway.client.post(check, json={"limit": 3})
+    assert answer.status_code == 400
 
 
 async def test_a_list_as_server_sent_events(behind: Behind, gateway: Gateway) -> None:

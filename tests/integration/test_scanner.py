@@ -776,6 +776,11 @@ async def test_wrong_filters(
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await scanner.watch_scan(*wrong).read()
     assert refusal(caught.value) == answer
+    checked = await scanner.stub.CheckScan(scanner_pb2.CheckScanRequest(filter=wrong[0], order_by=wrong[1]))
+    assert not checked.HasField("matches")
+    assert (checked.mistake.reason, checked.mistake.message) == (reason, answer.message)
+    assert checked.mistake.position == int(answer.metadata["position"])
+    assert checked.mistake.suggestion == answer.metadata.get("suggestion", "")
 
 
 async def test_wrong_gap_interval_and_position(scanner: RunningScanner) -> None:
@@ -864,6 +869,8 @@ async def test_what_a_scan_may_cost(scanner: RunningScanner) -> None:
     answer = await refused(scanner.stub.QueryScan(query))
     assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SCAN_TOO_COSTLY")
     assert answer.metadata == {"steps": str(MAX_STEPS + 1), "maximum": str(MAX_STEPS)}
+    checked = await scanner.stub.CheckScan(scanner_pb2.CheckScanRequest(filter=query.filter))
+    assert (checked.mistake.reason, checked.mistake.HasField("position")) == ("SCAN_TOO_COSTLY", False)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await scanner.watch_scan(query.filter).read()
     assert refusal(caught.value) == answer

@@ -193,6 +193,7 @@ def test_a_query_sees_the_state_of_now() -> None:
     watched.market.apply(tape.filters(("dear", "price > 101")))
     assert symbols_of(watched.market.query(*compiled("price > 0", ""), 9, as_built_in=True)) == ["B"]
     assert symbols_of(watched.market.query(*compiled("price > 0", ""), 9)) == ["A", "B", "C"]
+    assert [watched.market.count(compile_filter(text)) for text in ("", "price > 50", "price > 500")] == [3, 2, 0]
     with pytest.raises(ValueError, match="position 8"):
         compile_filter("price > prise")
     with pytest.raises(ValueError, match="at least 1"):

@@ -625,6 +625,105 @@ class QueryScanRequest(_message.Message):
 Global___QueryScanRequest: _TypeAlias = QueryScanRequest  # noqa: Y015
 
 @_typing.final
+class CheckScanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """Filter in the syntax of docs/filters.md; empty matches every symbol."""
+    order_by: _builtins.str
+    """Order in the syntax of docs/filters.md; empty orders by symbol."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckScanRequest: _TypeAlias = CheckScanRequest  # noqa: Y015
+
+@_typing.final
+class ScanCheck(_message.Message):
+    """What a custom scan matches, or why it cannot be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHES_FIELD_NUMBER: _builtins.int
+    MISTAKE_FIELD_NUMBER: _builtins.int
+    matches: _builtins.int
+    """Rows that match now, however many; absent with a mistake."""
+    @_builtins.property
+    def mistake(self) -> Global___ScanMistake:
+        """Absent if the scan can be used."""
+
+    def __init__(
+        self,
+        *,
+        matches: _builtins.int | None = ...,
+        mistake: Global___ScanMistake | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_matches", b"_matches", "matches", b"matches", "mistake", b"mistake"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_matches", b"_matches", "matches", b"matches", "mistake", b"mistake"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__matches: _TypeAlias = _typing.Literal["matches"]  # noqa: Y015
+    _WhichOneofArgType__matches: _TypeAlias = _typing.Literal["_matches", b"_matches"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__matches) -> _WhichOneofReturnType__matches | None: ...
+
+Global___ScanCheck: _TypeAlias = ScanCheck  # noqa: Y015
+
+@_typing.final
+class ScanMistake(_message.Message):
+    """The mistake in a custom scan; with several, the first one, in the filter before
+    the order.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    SUGGESTION_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """INVALID_FILTER, INVALID_ORDER or SCAN_TOO_COSTLY, as in docs/protocol.md."""
+    message: _builtins.str
+    """What was expected and what was found instead."""
+    position: _builtins.int
+    """Where it begins in the filter or the order: the first character is 0. Absent with
+    SCAN_TOO_COSTLY.
+    """
+    suggestion: _builtins.str
+    """The nearest name, when a name is misspelt."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        position: _builtins.int | None = ...,
+        suggestion: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_suggestion", b"_suggestion", "position", b"position", "suggestion", b"suggestion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_suggestion", b"_suggestion", "message", b"message", "position", b"position", "reason", b"reason", "suggestion", b"suggestion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    _WhichOneofReturnType__suggestion: _TypeAlias = _typing.Literal["suggestion"]  # noqa: Y015
+    _WhichOneofArgType__suggestion: _TypeAlias = _typing.Literal["_suggestion", b"_suggestion"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__suggestion) -> _WhichOneofReturnType__suggestion | None: ...
+
+Global___ScanMistake: _TypeAlias = ScanMistake  # noqa: Y015
+
+@_typing.final
 class WatchScanRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

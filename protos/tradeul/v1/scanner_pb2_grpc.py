@@ -96,6 +96,16 @@ class ScannerServiceStub:
                 request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.CheckScan = channel.unary_unary(
+                '/tradeul.v1.ScannerService/CheckScan',
+                request_serializer=tradeul_dot_v1_dot_scanner__pb2.CheckScanRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_scanner__pb2.ScanCheck.FromString,
+                _registered_method=True)
+        self.CheckScanFromJson = channel.unary_unary(
+                '/tradeul.v1.ScannerService/CheckScanFromJson',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_scanner__pb2.ScanCheck.FromString,
+                _registered_method=True)
         self.WatchScan = channel.unary_stream(
                 '/tradeul.v1.ScannerService/WatchScan',
                 request_serializer=tradeul_dot_v1_dot_scanner__pb2.WatchScanRequest.SerializeToString,
@@ -231,6 +241,21 @@ class ScannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckScan(self, request, context):
+        """Returns how many rows a custom scan matches now, or the mistake in it, which is
+        no error here: for texts that are still being written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckScanFromJson(self, request, context):
+        """CheckScan with its request as JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchScan(self, request, context):
         """Streams a custom scan: a snapshot, then its changes.
         """
@@ -351,6 +376,16 @@ def add_ScannerServiceServicer_to_server(servicer, server):
                     servicer.QueryScanFromJson,
                     request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'CheckScan': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckScan,
+                    request_deserializer=tradeul_dot_v1_dot_scanner__pb2.CheckScanRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_scanner__pb2.ScanCheck.SerializeToString,
+            ),
+            'CheckScanFromJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckScanFromJson,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=tradeul_dot_v1_dot_scanner__pb2.ScanCheck.SerializeToString,
             ),
             'WatchScan': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchScan,
@@ -717,6 +752,60 @@ class ScannerService:
             '/tradeul.v1.ScannerService/QueryScanFromJson',
             google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckScan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/CheckScan',
+            tradeul_dot_v1_dot_scanner__pb2.CheckScanRequest.SerializeToString,
+            tradeul_dot_v1_dot_scanner__pb2.ScanCheck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckScanFromJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.ScannerService/CheckScanFromJson',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            tradeul_dot_v1_dot_scanner__pb2.ScanCheck.FromString,
             options,
             channel_credentials,
             insecure,

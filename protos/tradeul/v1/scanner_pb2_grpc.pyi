@@ -67,6 +67,12 @@ class ScannerServiceStub:
     `...FromJson` methods for REST, so that the service names unknown fields of a
     body, which the gateway would drop.
     """
+    CheckScan: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.CheckScanRequest, _scanner_pb2.ScanCheck]
+    """Returns how many rows a custom scan matches now, or the mistake in it, which is
+    no error here: for texts that are still being written.
+    """
+    CheckScanFromJson: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _scanner_pb2.ScanCheck]
+    """CheckScan with its request as JSON."""
     WatchScan: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]
     """Streams a custom scan: a snapshot, then its changes."""
     WatchScanEvents: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _httpbody_pb2.HttpBody]
@@ -125,6 +131,12 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     `...FromJson` methods for REST, so that the service names unknown fields of a
     body, which the gateway would drop.
     """
+    CheckScan: _aio.UnaryUnaryMultiCallable[_scanner_pb2.CheckScanRequest, _scanner_pb2.ScanCheck]  # type: ignore[assignment]
+    """Returns how many rows a custom scan matches now, or the mistake in it, which is
+    no error here: for texts that are still being written.
+    """
+    CheckScanFromJson: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _scanner_pb2.ScanCheck]  # type: ignore[assignment]
+    """CheckScan with its request as JSON."""
     WatchScan: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """Streams a custom scan: a snapshot, then its changes."""
     WatchScanEvents: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchScanRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
@@ -252,6 +264,24 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         `...FromJson` methods for REST, so that the service names unknown fields of a
         body, which the gateway would drop.
         """
+
+    @_abc_1.abstractmethod
+    def CheckScan(
+        self,
+        request: _scanner_pb2.CheckScanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scanner_pb2.ScanCheck, _abc.Awaitable[_scanner_pb2.ScanCheck]]:
+        """Returns how many rows a custom scan matches now, or the mistake in it, which is
+        no error here: for texts that are still being written.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckScanFromJson(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scanner_pb2.ScanCheck, _abc.Awaitable[_scanner_pb2.ScanCheck]]:
+        """CheckScan with its request as JSON."""
 
     @_abc_1.abstractmethod
     def WatchScan(

@@ -1,9 +1,8 @@
 /** Counts what a scan matches while it is written, and places its mistake. */
 
 import { ApiError } from "../shared/api";
-import type { Row } from "../stream/types";
 import { indexOfPosition } from "./language";
-import { GREATEST_LIMIT, type OwnScan } from "./own_scans";
+import type { OwnScan } from "./own_scans";
 
 export interface Mistake {
   /** In which of the two texts it is, or "scan" for one of both. */
@@ -15,32 +14,30 @@ export interface Mistake {
   suggestion: string;
 }
 
-export type Check = { kind: "matches"; count: number; isAtLeast: boolean } | { kind: "mistake"; mistake: Mistake } | { kind: "unknown"; message: string };
+export type Check = { kind: "matches"; count: number } | { kind: "mistake"; mistake: Mistake } | { kind: "unknown"; message: string };
 
-/** Sends scans:query; throws ApiError. */
-export type Query = (body: object, signal: AbortSignal) => Promise<{ count?: number; rows?: Row[] }>;
+/** The answer of scans:check (docs/rest.md). A mistake is no error there: the browser would log each one that is written. */
+export interface ScanCheck {
+  matches?: number;
+  mistake?: { reason: string; message: string; position?: number; suggestion?: string };
+}
+
+/** Sends scans:check; throws ApiError. */
+export type Send = (body: object, signal: AbortSignal) => Promise<ScanCheck>;
 
 const PARTS: Record<string, Mistake["part"]> = { INVALID_FILTER: "filter", INVALID_ORDER: "order_by" };
 
-export async function check(scan: Pick<OwnScan, "filter" | "order_by">, query: Query, signal: AbortSignal): Promise<Check> {
-  const { filter, order_by } = scan;
+export async function check({ filter, order_by }: Pick<OwnScan, "filter" | "order_by">, send: Send, signal: AbortSignal): Promise<Check> {
   try {
-    // One field is enough to count rows.
-    const answer = await query({ filter, order_by, limit: GREATEST_LIMIT, fields: "symbol" }, signal);
-    const count = answer.count ?? answer.rows?.length ?? 0;
-    return { kind: "matches", count, isAtLeast: count >= GREATEST_LIMIT };
+    const { matches = 0, mistake } = await send({ filter, order_by }, signal);
+    if (!mistake) return { kind: "matches", count: matches };
+    const { message, position = -1, suggestion = "" } = mistake;
+    const part = PARTS[mistake.reason] ?? "scan";
+    const index = position >= 0 && part !== "scan" ? indexOfPosition(part === "filter" ? filter : order_by, position) : -1;
+    // The position is shown by its underline.
+    return { kind: "mistake", mistake: { part, message: message.replace(/ at position \d+/, ""), index, suggestion } };
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    const part = PARTS[error.reason];
-    if (part) return { kind: "mistake", mistake: mistakeOf(part, part === "filter" ? filter : order_by, error) };
-    if (error.status >= 400 && error.status < 500) return { kind: "mistake", mistake: { part: "scan", message: error.message, index: -1, suggestion: "" } };
     return { kind: "unknown", message: error.message };
   }
-}
-
-function mistakeOf(part: Mistake["part"], text: string, { message, metadata }: ApiError): Mistake {
-  const position = Number(metadata["position"]);
-  const index = Number.isInteger(position) ? indexOfPosition(text, position) : -1;
-  // The position is shown by its underline.
-  return { part, message: message.replace(/ at position \d+/, ""), index, suggestion: metadata["suggestion"] ?? "" };
 }
