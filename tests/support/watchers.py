@@ -166,4 +166,6 @@ KINDS: tuple[type[Watcher], ...] = (GrpcWatcher, EventWatcher, SocketWatcher)
 
 def shown(watchers: Sequence[Watcher]) -> str:
     """For a failed test."""
-    return json.dumps([{w.protocol: w.name, "kinds": w.kinds, "ends": w.ends} for w in watchers], indent=1)
+    return json.dumps(
+        [{w.protocol: w.name, "position": w.position, "kinds": w.kinds, "ends": w.ends} for w in watchers], indent=1
+    )
