@@ -14,6 +14,7 @@ from services.cli.signals import stop_event
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
+from services.kit.runtime.watchdog import notify
 from services.modules import GATEWAY_AFTER, GATEWAY_PORT, MODULES, REPLAY, Module, by_name
 
 if TYPE_CHECKING:
@@ -92,14 +93,15 @@ async def run(modules: Sequence[Module], settings: Settings) -> None:
             hosts.append(host)
         working = [asyncio.create_task(host.wait()) for host in hosts]
         stop = asyncio.create_task(stop_requested.wait())
+        notifying = asyncio.create_task(notify(), name="notify")
         try:
             done, _ = await asyncio.wait([*working, stop], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (*working, stop):
+            for task in (*working, stop, notifying):
                 task.cancel()
-            await asyncio.gather(*working, stop, return_exceptions=True)
+            await asyncio.gather(*working, stop, notifying, return_exceptions=True)
     finally:
         for host in reversed(hosts):
             await host.stop()

@@ -53,7 +53,7 @@ def up() -> None:
 
 async def run(settings: Settings, began: float) -> None:
     """Runs the mesh until a signal; raises StartError when it cannot start or continue, after all is stopped."""
-    supervisor = Supervisor(mesh.specs_of(settings), line_sink(settings))
+    supervisor = Supervisor(mesh.specs_of(settings), line_sink(settings), settings.hung_seconds)
     stop_requested = stop_event(supervisor)
     living = asyncio.create_task(_live(supervisor, settings, began), name="up.live")
     stop = asyncio.create_task(stop_requested.wait(), name="up.stop")

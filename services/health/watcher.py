@@ -1,17 +1,20 @@
 """Follows one service: its state, by a watch of grpc.health.v1 or else by polling /readyz, and its warnings."""
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, polygon_ws_pb2, polygon_ws_pb2_grpc
 
 from services.health.core import NOT_SERVING, SERVING, UNREACHABLE
 from services.kit.rpc.channel import open_channel
+from services.kit.runtime.clock import monotonic
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
@@ -25,6 +28,8 @@ POLL_SECONDS: Final = 2.0
 FEED: Final = "polygon_ws"
 SEQUENCER: Final = "data_ingest"
 ANSWER_SECONDS: Final = 2.0
+# With a question under way at its end, a hung service is UNREACHABLE within 15 s.
+SILENT_SECONDS: Final = 9.0
 # Enough to see the cause; GetFeedStatus has all of them.
 MAX_WARNINGS: Final = 10
 
@@ -34,24 +39,51 @@ FeedStatus = polygon_ws_pb2.FeedStatus
 async def watch(name: str, target: Address | str, on_change: Callable[[str, str], None]) -> None:
     """Calls `on_change(name, state)` with every state that the service at `target` reports, until cancelled.
 
-    A connection that is lost means UNREACHABLE; the channel looks for the service
-    again by itself, and its keep-alive notices one that hangs.
+    A connection that is lost means UNREACHABLE, and so does a service that answers no question for
+    SILENT_SECONDS, whose connection may stay open for minutes. The channel looks for the service again by itself.
     """
     async with open_channel(target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while True:
-            call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            following = asyncio.create_task(_follow(name, stub, on_change), name=f"health.{name}.states")
+            asking = asyncio.create_task(_until_silent(stub), name=f"health.{name}.answers")
             try:
-                async for response in call:
-                    on_change(name, health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
-                why = "the service ended the stream"
-            except grpc.aio.AioRpcError as error:
-                why = f"{error.code().name}: {error.details()}"
+                done, _ = await asyncio.wait({following, asking}, return_when=asyncio.FIRST_COMPLETED)
+                why = "it does not answer" if asking in done else following.result()
             finally:
-                call.cancel()
+                for task in (following, asking):
+                    task.cancel()
+                await asyncio.gather(following, asking, return_exceptions=True)
             log.debug("watch ended", name=name, reason=why)
             on_change(name, UNREACHABLE)
             await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.25, 1.0))
+
+
+async def _follow(name: str, stub: health_pb2_grpc.HealthStub, on_change: Callable[[str, str], None]) -> str:
+    """Follows one watch to its end, and returns the reason."""
+    call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+    try:
+        async for response in call:
+            on_change(name, health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+    except grpc.aio.AioRpcError as error:
+        return f"{error.code().name}: {error.details()}"
+    finally:
+        call.cancel()
+    return "the service ended the stream"
+
+
+async def _until_silent(stub: health_pb2_grpc.HealthStub) -> None:
+    """Returns when a service that has answered once has not done so for SILENT_SECONDS."""
+    answered_at = math.inf
+    while monotonic() - answered_at < SILENT_SECONDS:
+        try:
+            await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=ANSWER_SECONDS)
+            answered_at = monotonic()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                # That is an answer, or the end of the connection, which the watch sees, too.
+                answered_at = math.inf
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def poll(name: str, target: Address, on_change: Callable[[str, str], None]) -> None:

@@ -12,7 +12,12 @@ from tests.support import javascript
 from tests.support.browser import Looked, looked
 from tests.support.mesh import Mesh
 
-SETTINGS: Final = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
+SETTINGS: Final = {
+    "TRADEUL_SIM_SYMBOLS": "300",
+    "TRADEUL_SIM_START": "2026-03-10T09:35:00",
+    # Tests make services stand still.
+    "TRADEUL_HUNG_SECONDS": "0",
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -40,7 +40,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    return {"TRADEUL_SIM_SYMBOLS": str(SYMBOLS), "TRADEUL_SIM_START": START, "TRADEUL_SIM_SEED": "3"}
+    settings = {"TRADEUL_SIM_SYMBOLS": str(SYMBOLS), "TRADEUL_SIM_START": START, "TRADEUL_SIM_SEED": "3"}
+    return {**settings, "TRADEUL_HUNG_SECONDS": "5"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -352,16 +353,17 @@ async def test_the_documented_commands_print_their_lists(mesh: Mesh, client: htt
     assert await process.wait() == 130
 
 
-async def test_kill_9_of_any_service_heals(mesh: Mesh, client: httpx.AsyncClient) -> None:
+async def test_kill_9_and_standstill_of_any_service_heal(mesh: Mesh, client: httpx.AsyncClient) -> None:
     """Each service in turn: the supervisor starts it again, and the lists go on changing.
 
     The stream's numbering goes on, too: what clients know of positions holds.
     """
     assert mesh.process is not None
     epoch = (await client.get("/api/v1/scanner/status")).json()["position"]["epoch"]
-    for module in ("scanner", "data_ingest", "polygon_ws", "market_session"):
+    kills = [(module, signal.SIGKILL) for module in ("scanner", "data_ingest", "polygon_ws", "market_session")]
+    for module, how in (*kills, ("scanner", signal.SIGSTOP), ("data_ingest", signal.SIGSTOP)):
         (pid,) = service_pids(mesh.process.pid, module)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
         async with asyncio.timeout(60):
             while pid in (found := service_pids(mesh.process.pid, module)) or not found:
                 await asyncio.sleep(0.05)

@@ -4,14 +4,20 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from services.cli.local import watchdog
 from services.cli.local.process import ProcessSpec
 from services.cli.local.supervisor import Phase, Supervisor, check_order
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.watchdog import notify
 from tests.support.mesh import processes_below
 
 # Says when it starts and when it is asked to stop; `ready` is a file that it makes.
@@ -41,10 +47,10 @@ class Family:
     def __init__(self, directory: Path) -> None:
         self.journal = directory / "journal"
         self.lines: list[tuple[str, str]] = []
-        self._directory = directory
+        self.directory = directory
 
     def child(self, name: str, *needs: str) -> ProcessSpec:
-        ready = self._directory / f"{name}.ready"
+        ready = self.directory / f"{name}.ready"
 
         async def is_ready() -> bool:
             return ready.exists()
@@ -60,8 +66,8 @@ class Family:
     def script(self, name: str, code: str, *needs: str, once: bool = False) -> ProcessSpec:
         return ProcessSpec(name=name, command=(sys.executable, "-c", code), needs=needs, once=once, stop_seconds=0.2)
 
-    def supervisor(self, *specs: ProcessSpec) -> Supervisor:
-        return Supervisor(specs, lambda name, line: self.lines.append((name, line)))
+    def supervisor(self, *specs: ProcessSpec, hung_seconds: float = 0.0) -> Supervisor:
+        return Supervisor(specs, lambda name, line: self.lines.append((name, line)), hung_seconds)
 
     def events(self) -> list[str]:
         return self.journal.read_text().splitlines()
@@ -141,6 +147,87 @@ async def test_one_that_does_not_hear_is_killed(family: Family) -> None:
     pid = supervisor.pids["deaf"]
     await supervisor.stop()
     assert pid not in processes_below(os.getpid())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets without a path are Linux's")
+async def test_a_child_whose_loop_stands_still_is_started_again(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, or busy with something that never ends; one that lives is left alone, and one that has no watchdog."""
+    monkeypatch.setattr("services.cli.local.supervisor.WATCH_SECONDS", 0.05)
+    busy = family.directory / "busy"
+    loop = f"""
+import asyncio, pathlib
+from services.kit.runtime.watchdog import notify
+async def main():
+    notifying = asyncio.create_task(notify())
+    while not pathlib.Path({str(busy)!r}).exists():
+        await asyncio.sleep(0.01)
+    pathlib.Path({str(busy)!r}).unlink()
+    while True:
+        pass
+asyncio.run(main())
+"""
+    lively = "import asyncio; from services.kit.runtime.watchdog import notify; asyncio.run(notify())"
+    specs = [
+        replace(family.script("busy", loop), has_watchdog=True),
+        replace(family.script("lively", lively), has_watchdog=True),
+        replace(family.script("stopped", lively), has_watchdog=True),
+        family.script("unwatched", "import time; time.sleep(600)"),
+    ]
+    supervisor = family.supervisor(*specs, hung_seconds=2.0)
+    await supervisor.start()
+    # Long enough to have said something.
+    await asyncio.sleep(1.0)
+    pids = supervisor.pids
+    os.kill(pids["stopped"], signal.SIGSTOP)
+    busy.touch()
+    async with asyncio.timeout(60):
+        while supervisor.starts("stopped") < 2 or supervisor.starts("busy") < 2:
+            await asyncio.sleep(0.05)
+    assert {name: supervisor.starts(name) for name in ("lively", "unwatched")} == {"lively": 1, "unwatched": 1}
+    await supervisor.stop()
+    assert not set(pids.values()) & processes_below(os.getpid())
+
+
+async def test_who_waits_for_a_processor_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = 0.0
+    now = 100.0
+    monkeypatch.setattr(watchdog, "monotonic", lambda: now)
+    monkeypatch.setattr(watchdog, "processor_wait", lambda pid: waited)
+    with watchdog.Watchdog(10.0) as watched:
+        watched.watch(1)
+        now, waited = 115.0, 6.0
+        assert not watched.is_hung
+        now = 117.0
+        assert watched.is_hung
+        # A message begins a new silence.
+        await notify_once(watched.environment)
+        async with asyncio.timeout(10):
+            while watched.is_hung:
+                await asyncio.sleep(0.01)
+        now = 126.0
+        assert not watched.is_hung
+
+
+async def notify_once(environment: Mapping[str, str]) -> None:
+    await notify({**environment, "WATCHDOG_USEC": ""})
+
+
+def test_the_processor_wait_of_a_process_grows_while_it_waits() -> None:
+    """Two processes that compute, on one processor."""
+    processor = min(os.sched_getaffinity(0))
+    command = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{processor}])\nwhile True: pass"]
+    children = [subprocess.Popen(command) for _ in range(2)]
+    try:
+        deadline = time.monotonic() + 30
+        while not all(watchdog.processor_wait(child.pid) > 0.2 for child in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
 
 
 async def test_kill_ends_all_at_once(family: Family) -> None:

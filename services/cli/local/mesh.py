@@ -120,6 +120,7 @@ def _service_spec(module: Module, settings: Settings, environment: Mapping[str, 
         needs=needs,
         environment=environment,
         ready=readiness(module, settings.address(module.name)),
+        has_watchdog=True,
     )
 
 

@@ -27,7 +27,7 @@ class ProcessSpec:
 
     `environment` has those of our settings that it gets. `prepare` runs before
     each start. `identity` is child.py's. With `log_file` the program writes there
-    instead of to us.
+    instead of to us. With `has_watchdog` it shows that it lives (watchdog.py).
     """
 
     name: str
@@ -43,6 +43,7 @@ class ProcessSpec:
     # What ends it when we are gone: a service is just killed, a store closes its files.
     death_signal: signal.Signals = signal.SIGKILL
     log_file: Path | None = None
+    has_watchdog: bool = False
 
     def argv(self) -> list[str]:
         """The command line that ties the program to this process."""
@@ -70,15 +71,18 @@ class ChildProcess:
         self._reader = asyncio.create_task(self._read(sink)) if process.stdout is not None else None
 
     @classmethod
-    async def start(cls, spec: ProcessSpec, sink: LineSink) -> "ChildProcess":
-        """Starts it in a session of its own, so that a Ctrl-C in the terminal reaches only us."""
+    async def start(cls, spec: ProcessSpec, sink: LineSink, further: Mapping[str, str] | None = None) -> "ChildProcess":
+        """Starts it in a session of its own, so that a Ctrl-C in the terminal reaches only us.
+
+        `further` variables are for its environment.
+        """
         if spec.prepare is not None:
             await asyncio.to_thread(spec.prepare)
         output = None if spec.log_file is None else await asyncio.to_thread(spec.log_file.open, "ab")
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.argv(),
-                env=spec.environ(),
+                env={**spec.environ(), **(further or {})},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output or asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Runs the mesh's processes: ordered start, restart with back-off, stop in reverse.
+"""Runs the mesh's processes: ordered start, restart with back-off also of those that hang, stop in reverse.
 
 Each child starts when all it needs are ready, and is started again when it ends
 by itself. A child that was never ready and fails START_ATTEMPTS times, or that
@@ -9,6 +9,7 @@ by readiness, and would leave the children behind when it is killed.
 """
 
 import asyncio
+import contextlib
 import enum
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from services.cli.local.process import ChildProcess, LineSink, ProcessSpec
+from services.cli.local.watchdog import Watchdog, is_possible
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
@@ -28,6 +30,8 @@ EXIT_CONFIG: Final = 78
 START_ATTEMPTS: Final = 3
 READY_SECONDS: Final = 120.0
 READY_POLL_SECONDS: Final = 0.05
+# Interval at which a child is looked at that has to show that it lives.
+WATCH_SECONDS: Final = 1.0
 # After this long a child's next failure counts as its first again.
 STEADY_SECONDS: Final = 30.0
 LAST_LINES: Final = 15
@@ -67,11 +71,13 @@ def check_order(specs: Sequence[ProcessSpec]) -> None:
 class Supervisor:
     """`start()` returns when all are ready; `wait()` raises when the mesh cannot continue; `stop()` ends all.
 
-    `specs` come in an order in which each follows what it needs.
+    `specs` come in an order in which each follows what it needs. A child with `has_watchdog` whose event loop stands
+    still for `hung_seconds`, 0 for any time, is killed and started again.
     """
 
-    def __init__(self, specs: Sequence[ProcessSpec], sink: LineSink) -> None:
+    def __init__(self, specs: Sequence[ProcessSpec], sink: LineSink, hung_seconds: float = 0.0) -> None:
         check_order(specs)
+        self._hung_seconds = hung_seconds if is_possible() else 0.0
         self._sink = sink
         self._children = {spec.name: _Tended(spec) for spec in specs}
         self._tasks: list[asyncio.Task[None]] = []
@@ -161,16 +167,23 @@ class Supervisor:
         child.phase = Phase.STARTING
         child.starts += 1
         began = monotonic()
-        child.process = process = await ChildProcess.start(spec, self._lines(child))
-        ended = asyncio.create_task(process.wait())
-        try:
-            if not spec.once and await self._becomes_ready(child, ended):
-                child.phase = Phase.READY
-                child.ready_once.set()
-                log.info("ready", child=spec.name, seconds=round(monotonic() - began, 2))
-            status = await ended
-        finally:
-            ended.cancel()
+        with contextlib.ExitStack() as stack:
+            watchdog = None
+            if spec.has_watchdog and self._hung_seconds:
+                watchdog = stack.enter_context(Watchdog(self._hung_seconds))
+            further = watchdog.environment if watchdog is not None else {}
+            child.process = process = await ChildProcess.start(spec, self._lines(child), further)
+            ended = asyncio.create_task(process.wait())
+            try:
+                if not spec.once and await self._becomes_ready(child, ended):
+                    child.phase = Phase.READY
+                    child.ready_once.set()
+                    log.info("ready", child=spec.name, seconds=round(monotonic() - began, 2))
+                    if watchdog is not None:
+                        await _ended_or_hung(process, ended, watchdog)
+                status = await ended
+            finally:
+                ended.cancel()
         if spec.once and status == 0:
             child.phase = Phase.READY
             child.ready_once.set()
@@ -217,3 +230,14 @@ class Supervisor:
         assert self._failure is not None
         if not self._failure.done():
             self._failure.set_exception(error)
+
+
+async def _ended_or_hung(process: ChildProcess, ended: "asyncio.Task[int]", watchdog: Watchdog) -> None:
+    """Returns when the process has ended, or has been killed because it hangs."""
+    watchdog.watch(process.pid)
+    while not ended.done():
+        await asyncio.wait({ended}, timeout=WATCH_SECONDS)
+        if not ended.done() and watchdog.is_hung:
+            log.error("hung: its event loop stood still", child=process.spec.name, seconds=watchdog.seconds)
+            process.kill()
+            return

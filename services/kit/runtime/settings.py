@@ -122,6 +122,13 @@ class Settings(BaseModel):
     metrics_port_offset: int = Field(
         default=10_000, ge=0, le=50_000, description="TRADEUL_METRICS_PORT_OFFSET: metrics port = port + this; 0 = none"
     )
+    hung_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        description="TRADEUL_HUNG_SECONDS: `tradeul up` kills and starts again a service "
+        "whose event loop stands still for so long; 0 = never",
+    )
     subscriptions: CommaSeparated[str] = Field(
         default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: vendor subscriptions, by comma"
     )
