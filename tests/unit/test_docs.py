@@ -33,6 +33,7 @@ REFERENCE: Final = re.compile(r'docs/([\w/-]+\.md)(?:#([\w-]+))?(?:,[\s#/]+"([^"
 LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#+ (.+?) *$", re.MULTILINE)
 PATH: Final = re.compile(r"`((?:services|fastcore|tests|tools|bench|protos|gateway)/[\w./-]+)`")
+TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 TEST_FILE: Final = re.compile(r"`(test_\w+\.py)`")
 # A line of an indented block that runs tradeul; a synopsis, with its [--options], is none.
 COMMAND: Final = re.compile(r"^    (?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?tradeul (?!.*\[--)(.+)$", re.MULTILINE)
@@ -91,6 +92,12 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     missing = [path for path in PATH.findall(text(page)) if not (ROOT / path).exists()]
     tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert not missing + [name for name in TEST_FILE.findall(text(page)) if name not in tests]
+
+
+def test_every_promise_is_held_by_a_test_that_exists() -> None:
+    found = TEST.findall(text(ROOT / "docs/guarantees.md"))
+    assert len(found) > 40
+    assert [f"{file}::{name}" for file, name in found if f"def {name}(" not in text(ROOT / file)] == []
 
 
 def test_every_metric_in_the_docs_is_exported() -> None:
