@@ -62,35 +62,34 @@ class TopApp(App[None]):
     .box OptionList { height: auto; max-height: 1fr; background: $panel; border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        # The screen's own, which move the focus, would come first.
-        Binding("tab", "next_list(1)", priority=True),
-        Binding("shift+tab", "next_list(-1)", priority=True),
-        Binding("right_square_bracket", "next_list(1)"),
-        Binding("left_square_bracket", "next_list(-1)"),
-        *(Binding(str(number), f"show_list({number - 1})", show=False) for number in range(1, 10)),
-        Binding("up,k", "move(-1)"),
-        Binding("down,j", "move(1)"),
-        Binding("pageup", "page(-1)"),
-        Binding("pagedown", "page(1)"),
-        Binding("home,g", "move(-1000)"),
-        Binding("end,G", "move(1000)"),
-        Binding("left", "columns(-1)"),
-        Binding("right", "columns(1)"),
-        Binding("enter", "symbol"),
-        Binding("slash", "filter"),
-        Binding("escape", "clear_filter"),
-        Binding("n", "scan"),
-        Binding("x", "close_scan"),
-        Binding("less_than_sign,comma", "sort(-1)"),
-        Binding("greater_than_sign,full_stop", "sort(1)"),
-        Binding("r", "reverse"),
-        Binding("s", "own_order"),
-        Binding("c", "choose_columns"),
-        Binding("l", "log"),
-        Binding("space", "hold"),
-        Binding("t", "theme"),
-        Binding("question_mark,h", "help"),
-        Binding("q,ctrl+c", "quit", priority=False),
+        # Before those of the focused widget: keys that arrive together, as over a slow line, act in their order.
+        Binding("tab,right_square_bracket", "next_list(1)", priority=True),
+        Binding("shift+tab,left_square_bracket", "next_list(-1)", priority=True),
+        *(Binding(str(number), f"show_list({number - 1})", priority=True) for number in range(1, 10)),
+        Binding("up,k", "move(-1)", priority=True),
+        Binding("down,j", "move(1)", priority=True),
+        Binding("pageup", "page(-1)", priority=True),
+        Binding("pagedown", "page(1)", priority=True),
+        Binding("home,g", "move(-1000)", priority=True),
+        Binding("end,G", "move(1000)", priority=True),
+        Binding("left", "columns(-1)", priority=True),
+        Binding("right", "columns(1)", priority=True),
+        Binding("enter", "symbol", priority=True),
+        Binding("slash", "filter", priority=True),
+        Binding("escape", "clear_filter", priority=True),
+        Binding("n", "scan", priority=True),
+        Binding("x", "close_scan", priority=True),
+        Binding("less_than_sign,comma", "sort(-1)", priority=True),
+        Binding("greater_than_sign,full_stop", "sort(1)", priority=True),
+        Binding("r", "reverse", priority=True),
+        Binding("s", "own_order", priority=True),
+        Binding("c", "choose_columns", priority=True),
+        Binding("l", "log", priority=True),
+        Binding("space", "hold", priority=True),
+        Binding("t", "theme", priority=True),
+        Binding("question_mark,h", "help", priority=True),
+        Binding("q", "leave", priority=True),
+        Binding("ctrl+c", "quit", priority=True),
     ]
 
     def __init__(self, client: Client, sheets: Sequence[Sheet], path: Path, active: int = 0) -> None:
@@ -194,8 +193,8 @@ class TopApp(App[None]):
     # --- keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        # Tab completes a word in the prompt, and moves nothing below a box.
-        return action != "next_list" or not (self.prompt.display or len(self.screen_stack) > 1)
+        # The prompt and a box over the lists have keys of their own.
+        return action not in KEY_ACTIONS or not (len(self.screen_stack) > 1 or self.prompt.display)
 
     def action_show_list(self, index: int) -> None:
         """Shows the list with this index, if there is one."""
@@ -257,7 +256,7 @@ class TopApp(App[None]):
     def _order_of_scan(self, filter_text: str) -> None:
         label = f"Order of {filter_text or 'all symbols'}"
         purpose = Purpose(label, order_error, lambda order_by: self._open_scan(filter_text, order_by))
-        self.call_after_refresh(self.prompt.ask, purpose, DEFAULT_ORDER)
+        self.prompt.ask(purpose, DEFAULT_ORDER)
 
     def _open_scan(self, filter_text: str, order_by: str) -> None:
         self.sheets.append(scan_sheet(filter_text.strip(), order_by.strip(), MOST_ROWS))
@@ -320,12 +319,24 @@ class TopApp(App[None]):
         self.theme = "textual-light" if self.theme == "textual-dark" else "textual-dark"
         self.call_after_refresh(self.draw)
 
+    def action_leave(self) -> None:
+        self.exit()
+
     def action_help(self) -> None:
         self.push_screen(HelpScreen())
 
     def on_prompt_closed(self, event: Prompt.Closed) -> None:
-        self.table.focus()
+        # The order of a new scan follows its filter.
+        if not self.prompt.display:
+            self.table.focus()
         self.call_after_refresh(self.draw)
+
+
+KEY_ACTIONS: Final = frozenset(
+    binding.action.partition("(")[0]
+    for binding in TopApp.BINDINGS
+    if isinstance(binding, Binding) and binding.action != "quit"
+)
 
 
 def order_error(text: str) -> FilterError | None:

@@ -77,7 +77,8 @@ class Prompt(Vertical):
         self.display = True
         self.input.value = text
         self.input.cursor_position = len(text)
-        self.input.focus()
+        # Now: `Input.focus` would do it after the keys that have arrived.
+        self.screen.set_focus(self.input)
         self._check(text)
 
     def close(self) -> None:

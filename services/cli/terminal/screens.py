@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Final
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -99,13 +100,12 @@ def fact_lines(row: TickerRow, width: int) -> list[str]:
 
 
 class ColumnScreen(Sheetlike):
-    """Every field: the chosen ones in their order, then the others. Space chooses, + and - move."""
+    """Every field: the chosen ones in their order, then the others. Space chooses, + and - move, a letter finds."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "choose", "choose", priority=True),
         Binding("plus,right", "move(-1)", "forward"),
         Binding("minus,left", "move(1)", "back"),
-        Binding("c", "dismiss_box", "back", show=False),
     ]
 
     def __init__(self, chosen: Sequence[str], choose: Callable[[list[str]], None]) -> None:
@@ -116,8 +116,21 @@ class ColumnScreen(Sheetlike):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box"):
-            yield Static("Space chooses, + and - move a column, Escape goes back", markup=False)
+            yield Static("Space chooses, + and - move a column, a letter finds one, Escape goes back", markup=False)
             yield OptionList(*self._options(), markup=False, compact=True)
+
+    def on_key(self, event: events.Key) -> None:
+        """A letter moves to the next field that begins with it."""
+        letter = (event.character or "").lower()
+        options = self.query_one(OptionList)
+        if not letter.isalpha() or options.highlighted is None:
+            return
+        event.stop()
+        count, start = len(self._names), options.highlighted + 1
+        places = ((start + step) % count for step in range(count))
+        found = next((place for place in places if self._names[place].startswith(letter)), None)
+        if found is not None:
+            options.highlighted = found
 
     def _options(self) -> list[Option]:
         meanings = {field.name: field.meaning for field in FIELDS}
