@@ -3,7 +3,7 @@
 from typing import Final
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import FishComplete, add_completion_class, get_completion_class
 
 from services.cli.arguments import examples
 from services.kit.runtime.errors import StartError
@@ -16,6 +16,16 @@ EXAMPLES = examples(
     "tradeul completion zsh > ~/.zfunc/_tradeul     (with `fpath+=~/.zfunc` before compinit in ~/.zshrc)",
     "tradeul completion fish > ~/.config/fish/completions/tradeul.fish",
 )
+
+
+class WholeFishComplete(FishComplete):
+    """Fish's script as click makes it, for values and descriptions with commas: `price,rvol`."""
+
+    name = "fish"
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
+
+
+add_completion_class(WholeFishComplete)
 
 
 @click.command(epilog=EXAMPLES)

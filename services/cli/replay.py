@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from services.cli import up
 from services.cli.arguments import examples
@@ -22,6 +23,11 @@ from services.market.flat_files import TRADES_KIND, file_name, market_file_besid
 log = get_logger(__name__)
 
 
+def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leaves the names of files to the shell."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 @click.command(
     epilog=examples(
         "tradeul replay 2025-11-24",
@@ -29,7 +35,7 @@ log = get_logger(__name__)
         "tradeul replay us_stocks_sip/trades_v1/2025/11/2025-11-24.csv.gz --speed max",
     )
 )
-@click.argument("source", metavar="DATE|FILE")
+@click.argument("source", metavar="DATE|FILE", shell_complete=complete_files)
 @click.option("--speed", default="1", show_default=True, metavar="N|max", help="Speed relative to the original.")
 @click.option("--from", "start", metavar="TIME", help="Play everything before TIME as fast as possible.")
 @click.option("--until", metavar="TIME", help="Stop at TIME; the mesh stays up.")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from services.cli.arguments import examples
 from services.cli.signals import stop_event
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
+def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Returns the services whose names begin so."""
+    return [CompletionItem(each.name, help=each.does) for each in MODULES if each.name.startswith(incomplete)]
+
+
 @click.command(
     epilog=examples(
         "tradeul serve scanner",
         "TRADEUL_DATA_INGEST_ADDRESS=feed.example.com:8001 tradeul serve scanner websocket_server",
     )
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_names)
 def serve(names: tuple[str, ...]) -> None:
     """Run the named services in this process until SIGTERM or Ctrl-C."""
     modules = in_order(names)

@@ -300,6 +300,7 @@ def test_the_version_is_the_packages() -> None:
         (["query", "x", "--columns", "rvol,vol_1"], ["rvol,vol_1m", "rvol,vol_10m", "rvol,vol_15m"]),
         (["watch", "--order-by", "chg_5"], ["chg_5m"]),
         (["keys", "re"], ["revoke"]),
+        (["serve", "health", "scan"], ["scanner"]),
         (["top", "--key"], ["--key-file"]),
     ],
 )
