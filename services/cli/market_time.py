@@ -99,7 +99,7 @@ async def change_or_show(
             state: replay_pb2.Replay = await stub.UpdateReplay(change, metadata=client.metadata, timeout=ANSWER_SECONDS)
             return await arrival(client, stub, state) if is_waited and state.HasField("jumping_to") else state
         except grpc.aio.AioRpcError as error:
-            raise refusal(error) from error
+            raise refusal(error, client) from error
 
 
 async def get_state(client: Client, stub: "replay_pb2_grpc.ReplayServiceAsyncStub") -> "replay_pb2.Replay":

@@ -60,5 +60,5 @@ async def ask(client: Client, filter_text: str, order_by: str, limit: int) -> "s
                 request, metadata=client.metadata, timeout=ANSWER_SECONDS
             )
         except grpc.aio.AioRpcError as error:
-            raise refusal(error) from error
+            raise refusal(error, client) from error
     return ranked

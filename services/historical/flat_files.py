@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import re
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,15 @@ from services.kit.runtime.setting_groups import FlatFileSettings
 from services.market.flat_files import ROOT, date_of_file, file_name
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
+# Of obstore's error, the cause in Rust's own notation.
+_CERTIFICATE: Final = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_MESSAGE: Final = re.compile(r'message: "([^"]+)"')
+_WRONG_CERTIFICATES: Final = {
+    "UnknownIssuer": "no trusted authority has signed it",
+    "Expired": "it has expired",
+    "NotValidYet": "it is not valid yet",
+    "NotValidForName": "it is for another name",
+}
 
 
 class FlatFileError(Exception):
@@ -106,7 +116,7 @@ class Bucket:
         except FileNotFoundError:
             return None
         except obstore.exceptions.BaseError as error:
-            raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
+            raise FlatFileError(f"{self._url}: {_reason(error)}") from error
         return f"{head['e_tag']} {head['size']}"
 
     @contextlib.asynccontextmanager
@@ -120,7 +130,7 @@ class Bucket:
             yield None
             return
         except obstore.exceptions.BaseError as error:
-            raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
+            raise FlatFileError(f"{self._url}: {_reason(error)}") from error
         fingerprint = f"{answer.meta['e_tag']} {answer.meta['size']}"
         with tempfile.NamedTemporaryFile(suffix=f"-{day}.csv.gz") as file:
             try:
@@ -140,7 +150,7 @@ class Bucket:
                 days = [day for one in batch if (day := date_of_file(one["path"].rsplit("/", 1)[-1]))]
                 found = max([*days, *([found] if found else [])], default=None)
         except obstore.exceptions.BaseError as error:
-            raise FlatFileError(f"{self._url}: {reason_of(error)}") from error
+            raise FlatFileError(f"{self._url}: {_reason(error)}") from error
         return found
 
     def _key(self, kind: str, day: datetime.date) -> str:
@@ -159,3 +169,14 @@ def _below(kind: str, day: datetime.date) -> str:
 def _of_path(path: Path) -> str:
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _reason(error: Exception) -> str:
+    """Returns what obstore's error says, in one line, without the structures that it is made of."""
+    message, _, structure = str(error).partition("Debug source:")
+    if found := _CERTIFICATE.search(structure):
+        name = found[1].removesuffix("Context")
+        return f"the store's certificate is refused: {_WRONG_CERTIFICATES.get(name, name)}"
+    if found := _MESSAGE.search(structure):
+        message = f"{message.strip()}: {found[1]}"
+    return reason_of(FlatFileError(message))

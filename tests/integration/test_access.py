@@ -134,6 +134,18 @@ async def test_the_websocket_and_what_is_public(guarded: Guarded) -> None:
     assert (await guarded.grpc_call(newer, guarded.headers(Right.ADMIN)))[0] is grpc.StatusCode.OK
 
 
+async def test_strangers_are_refused_as_such_before_a_key_is_asked_for(guarded: Guarded) -> None:
+    client = guarded.gateway.client
+    asked = {"origin": "https://elsewhere.example", "access-control-request-method": "GET"}
+    answers = {
+        path: await client.get(path, headers={"host": "rebound.example"})
+        for path in ("/health", "/api/v1/scanner/lists", WS_PATH)
+    }
+    answers["preflight"] = await client.options("/api/v1/scanner/lists", headers=asked)
+    seen = {path: (answer.status_code, answer.json()["details"][0]["reason"]) for path, answer in answers.items()}
+    assert seen == dict.fromkeys(seen, (421, "HOST_NOT_ALLOWED")) | {"preflight": (403, "ORIGIN_NOT_ALLOWED")}
+
+
 async def test_what_the_services_receive(guarded: Guarded) -> None:
     """The key's name, which a client cannot set; never the key."""
     name, secret = await guarded.new_key(Right.READ)
@@ -190,6 +202,10 @@ async def test_a_ticket_for_browsers(guarded: Guarded) -> None:
         check_refusal(answer, 401, "KEY_EXPECTED")
     # A key in the URL is none.
     check_refusal(await client.get(watch, params={"ticket": guarded.secrets[Right.READ]}), 401, "INVALID_TICKET")
+    for name in ("x-api-key", "min_interval_ms"):
+        url = f"/api/v1/scanner/lists/{guarded.secrets[Right.READ]}:watch"
+        refused = await client.get(url, params={name: guarded.secrets[Right.ADMIN]})
+        assert refused.is_client_error and "tradeul_" not in refused.text.replace("tradeul_***", ""), refused.text
     await guarded.gateway.logged("min_interval_ms=10")
     await guarded.gateway.logged('"DELETE"')
     for secret in (first, second, third, *guarded.secrets.values()):

@@ -33,6 +33,7 @@ from services.kit.runtime.packaged import GATEWAY_TEMPLATE, OPENAPI
 from services.kit.runtime.settings import Address, Settings
 from services.scanner.service import ScannerService
 from tests.support.gateway import Gateway, gateway_settings
+from tests.support.raw_http2 import DATA, HEADERS, RawHttp2
 from tests.support.refusals import refusal
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 from tests.support.tape import EPOCH, Tape
@@ -621,6 +622,33 @@ async def test_pages_of_this_host_and_of_allowed_origins_may_write(gateway: Gate
     for origin in (ORIGIN, f"http://{gateway.address}", f"https://{gateway.address}"):
         check_error(await filters_of(gateway, json={}, headers={"origin": origin}), 503, errors.SERVICES_NOT_SERVING)
     check_error(await filters_of(gateway, json={}), 503, errors.SERVICES_NOT_SERVING)
+
+
+async def test_a_page_that_is_not_allowed_is_told_before_it_sends(gateway: Gateway) -> None:
+    asked = {"origin": "https://elsewhere.example", "access-control-request-method": "GET"}
+    for path in ("/api/session/current", "/tradeul.v1.ScannerService/GetList", "/nothing"):
+        answer = await gateway.client.options(path, headers=asked)
+        body = check_error(answer, 403, errors.ORIGIN_NOT_ALLOWED)
+        assert body["message"].startswith("a page of https://elsewhere.example may not do this")
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/nothing", "application/json"), ("/api/v1/filters", "text/plain"), ("/health", "application/json")],
+)
+async def test_a_refusal_over_http2_waits_for_the_body(gateway: Gateway, path: str, kind: str) -> None:
+    """Before it, the response would end with a reset of the request, for which some clients drop the response."""
+    host, _, port = gateway.address.partition(":")
+    async with await RawHttp2.connect(host, int(port)) as connection:
+        connection.headers(
+            method="POST", scheme="http", path=path, authority="localhost", content_type=kind, content_length="2"
+        )
+        assert await connection.until_pong() == []
+        connection.data(b"{}")
+        answer = [*await connection.until_answered(), *await connection.until_pong()]
+    assert {frame.kind for frame in answer} == {HEADERS, DATA}
+    assert b"ErrorInfo" in b"".join(frame.payload for frame in answer)
 
 
 @pytest.mark.parametrize("host", ["rebound.example", "localhost.rebound.example:8000", "127.0.0.1.rebound.example"])

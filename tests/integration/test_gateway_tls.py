@@ -14,8 +14,9 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.cli.check_config import wrong_files
-from services.cli.lists.client import make_client
+from services.cli.lists.client import follow, make_client, make_request
 from services.health.service import HealthService
+from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.server import Host
 from services.kit.runtime.certificates import check_certificate
 from services.kit.runtime.errors import SettingsError, StartError
@@ -212,6 +213,48 @@ async def test_commands_connect_with_a_setting(gateway: Gateway, authority: Auth
         patch.setenv("TRADEUL_TLS_CERT_FILE", "x")
         patch.setenv("TRADEUL_TLS_KEY_FILE", "x")
         assert make_client(None, None).target == ("127.0.0.1", 8001)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "scheme", "words"),
+    [
+        ("authority", "https://", "its certificate is refused: unable to get local issuer certificate; trusted "
+         "(TRADEUL_TLS_CA_FILE): {folder}/ca.crt"),
+        ("expired", "https://", "its certificate is refused: certificate has expired; trusted"),
+        ("name", "https://", "its certificate is not for the name 127.0.0.1"),
+        ("plain", "https://", "it speaks no TLS; expected --address http://127.0.0.1:"),
+        # A certificate of whomever: none is expected.
+        ("name", "http://", "Socket closed; if it speaks TLS: --address https://127.0.0.1:"),
+    ],
+)  # fmt: skip
+async def test_commands_say_why_there_is_no_connection(
+    wrong: str, scheme: str, words: str, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, address = grpc.aio.server(), "127.0.0.1:0"
+    if wrong == "plain":
+        port = server.add_insecure_port(address)
+    else:
+        pair = {
+            "authority": lambda: Authority(tmp_path, "other").certificate("foreign", NAMES),
+            "expired": lambda: authority.certificate("expired", NAMES, **PAST),
+            "name": lambda: authority.certificate("named", "DNS:elsewhere"),
+        }[wrong]()
+        credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.certificate.read_bytes())])
+        port = server.add_secure_port(address, credentials)
+    await server.start()
+    monkeypatch.setenv("TRADEUL_TLS_CA_FILE", str(authority.pair.certificate))
+    monkeypatch.setattr("services.cli.lists.client.FIRST_ANSWER_SECONDS", 0.0)
+    client = make_client(f"{scheme}127.0.0.1:{port}", None)
+    request = make_request("gappers_up", None, None, None)
+    line = ""
+    # On a busy machine a handshake may take longer than gRPC waits for it.
+    while words.format(folder=tmp_path) not in line:
+        with pytest.raises(StartError) as raised:
+            async for _ in follow(client, request, ListCopy()):
+                pass
+        (line,) = str(raised.value).splitlines()
+        assert line.startswith(f"no list from 127.0.0.1:{port}: ")
+    await server.stop(0)
 
 
 async def answer_to(address: str | None) -> str:

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import json
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from websockets.asyncio.client import connect
@@ -17,8 +19,10 @@ from websockets.asyncio.client import connect
 from services.health.service import HealthService
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
+from services.kit.runtime.address import ServiceAddress
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.http_probe import http_status
+from services.kit.runtime.metrics import MetricsServer
 from services.kit.runtime.settings import Address, Settings
 from services.websocket_server.service import WebSocketServer
 from tests.support.certificates import Authority, Pair, self_signed
@@ -191,6 +195,52 @@ async def updated(gateway: Gateway) -> AsyncIterator[None]:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await updates() == before:
             await asyncio.sleep(0.05)
+
+
+def test_metrics_are_for_those_whom_the_authority_knows(authority: Authority, pair: Pair, tmp_path: Path) -> None:
+    """Whoever scrapes them has a certificate with a name of its own, which no service accepts."""
+    ca = authority.pair.certificate
+    settings = gateway_settings(tmp_path / "data", {**mesh_tls(pair, ca), "TRADEUL_METRICS_PORT_OFFSET": "1"})
+    address = settings.metrics_address("scanner")
+    assert address is not None and address.tls == settings.mesh_tls
+    server = MetricsServer(ServiceAddress.of(Address("127.0.0.1", 0), address.tls), lambda: {"scanner": "running"})
+    try:
+        reader = authority.certificate("prometheus", "DNS:prometheus", usage="clientAuth")
+        # One that stays silent keeps nobody waiting.
+        with socket.create_connection(("127.0.0.1", server.port)):
+            for client in (pair, reader):
+                assert "tradeul_service_running" in scraped(server.port, ca, client), client
+        expired = authority.certificate("expired", "DNS:prometheus", usage="clientAuth", **PAST)
+        foreign = Authority(tmp_path, "other").certificate("foreign", "DNS:tradeul", usage=BOTH)
+        for wrong in (None, expired, foreign):
+            with pytest.raises(httpx.TransportError):
+                scraped(server.port, ca, wrong)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=20)
+        renewed = authority.certificate("renewed", "DNS:elsewhere,DNS:tradeul", usage=BOTH)
+        renewed.key.replace(pair.key)
+        renewed.certificate.replace(pair.certificate)
+        assert "tradeul_service_running" in scraped(server.port, ca, reader, name="elsewhere")
+    finally:
+        server.close()
+
+
+def scraped(port: int, ca: Path, client: Pair | None, name: str = "tradeul") -> str:
+    """The metrics; raises httpx.TransportError when the server, or its certificate's name, is refused."""
+    context = ssl.create_default_context(cafile=str(ca))
+    if client is not None:
+        context.load_cert_chain(*client)
+    with httpx.Client(verify=context, timeout=20) as http:
+        answer = http.get(f"https://127.0.0.1:{port}/metrics", extensions={"sni_hostname": name})
+    assert answer.status_code == httpx.codes.OK
+    return answer.text
+
+
+def test_metrics_can_stay_plain(pair: Pair, authority: Authority) -> None:
+    plain = {**mesh_tls(pair, authority.pair.certificate), "TRADEUL_MESH_TLS_METRICS": "off"}
+    for environment in ({}, plain):
+        address = Settings.load(environment).metrics_address("scanner")
+        assert address is not None and address.tls is None
 
 
 SIGNED = "TRADEUL_MESH_TLS_CERT_FILE: expected a certificate that services accept, but {folder}/"

@@ -189,7 +189,12 @@ async def test_a_running_mesh_shows_no_secret(stores: Stores, tmp_path: Path) ->
         shown = tradeul("check-config", **{**settings, "POLYGON_API_KEY": ""})
         assert shown.returncode == 0, shown.stderr
         assert not secrets_in(shown.stdout + shown.stderr)
-        async with Mesh(tmp_path / "mesh", settings) as mesh, httpx.AsyncClient(timeout=10) as client:
+        scraper = ssl.create_default_context(cafile=str(authority.pair.certificate))
+        scraper.load_cert_chain(*authority.certificate("prometheus", "DNS:prometheus", usage="clientAuth"))
+        async with (
+            Mesh(tmp_path / "mesh", settings) as mesh,
+            httpx.AsyncClient(timeout=10, verify=scraper) as client,
+        ):
             names = check_processes(mesh)
             assert {"envoy", "scanner", "historical", "data_ingest"} <= names
             await check_strangers(mesh, authority)
@@ -204,12 +209,12 @@ async def test_a_running_mesh_shows_no_secret(stores: Stores, tmp_path: Path) ->
             check_processes(mesh)
             pages = [f"http://127.0.0.1:{mesh.ports['gateway_admin']}/stats/prometheus"]
             pages += [
-                f"http://127.0.0.1:{mesh.ports[module.name] + METRICS_OFFSET}/metrics"
+                f"https://127.0.0.1:{mesh.ports[module.name] + METRICS_OFFSET}/metrics"
                 for module in MODULES
                 if module.name not in ("simulator", "access")
             ]
             for page in pages:
-                response = await client.get(page)
+                response = await client.get(page, extensions={"sni_hostname": "tradeul"})
                 assert response.status_code == httpx.codes.OK, page
                 assert not secrets_in(response.text), page
             for path in ("/health", "/nope", "/api/v1/scanner/lists/nope", "/api/v1/ticker/NOPE", "/api/v1/rvol/NOPE"):

@@ -1,16 +1,23 @@
-"""TLS to Redis, PostgreSQL and the vendor: by their URLs, and each wrong certificate in one line."""
+"""TLS to Redis, PostgreSQL and the vendors: by their URLs, and each wrong certificate in one line."""
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+import datetime
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from services.data_ingest.feed.halt_feed import HaltFeed, HaltFeedError
+from services.historical.flat_files import Bucket, FlatFileError
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.setting_groups import FlatFileSettings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient, VendorError
+from services.kit.vendor.fmp import FmpClient
 from tests.support.certificates import Authority, Pair
 from tests.support.feed import running_feed
 from tests.support.mesh import free_ports
@@ -22,6 +29,9 @@ WRONG = {
     "name": "IP address mismatch",
     "expired": "certificate has expired",
 }
+WRONG_OF_RUST = {
+    "authority": "no trusted authority has signed it", "name": "it is for another name", "expired": "it has expired"
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +111,54 @@ async def test_postgres_with_a_wrong_certificate(stores: Stores, authority: Auth
     (line,) = str(raised.value).splitlines()
     assert line.startswith(f"no database at postgresql://tradeul:***@127.0.0.1:{port}{database}")
     assert WRONG[wrong] in line
+
+
+@pytest.mark.parametrize("wrong", ["", *WRONG])
+async def test_other_sources(authority: Authority, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trade halts, the second source of companies, and flat files: not found, or refused in one line."""
+    pair, trusted = certificate(authority, wrong)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    async with https_server(pair) as url:
+        bucket = Bucket("s3://flat", FlatFileSettings(s3_endpoint=url))
+        async with FmpClient(url, "hunter2", attempts=1) as fmp:
+            halts = HaltFeed(url)
+            calls: dict[str, Callable[[], Awaitable[object]]] = {
+                "halts": halts.fetch,
+                "fmp": lambda: fmp.profile("AAPL"),
+                "flat files": lambda: bucket.fingerprint("day", datetime.date(2025, 11, 24)),
+            }
+            for name, call in calls.items():
+                answer: object
+                try:
+                    answer = await call()
+                except (HaltFeedError, VendorError, FlatFileError) as error:
+                    (answer,) = str(error).splitlines()
+                if wrong and name == "flat files":
+                    assert answer == f"s3://flat: the store's certificate is refused: {WRONG_OF_RUST[wrong]}"
+                elif wrong:
+                    assert WRONG[wrong] in str(answer), name
+                else:
+                    assert answer == ("expected status 200, was 404" if name == "halts" else None), name
+            await halts.close()
+
+
+@contextlib.asynccontextmanager
+async def https_server(pair: Pair) -> AsyncIterator[str]:
+    """One that has nothing: 404 for everything."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*pair)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            await writer.drain()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize("store", ["redis", "postgres"])

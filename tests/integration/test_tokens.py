@@ -259,10 +259,26 @@ async def test_keys_of_a_url_are_rotated_and_may_be_away(stores: Stores, tmp_pat
                 issuer.document = jwks(OTHER)
                 await until(guarded, OTHER.token(), 200)
                 await until(guarded, KEY.token(), 401)
-            # A certificate of nobody's authority.
-            patch.setenv("SSL_CERT_FILE", str(Authority(tmp_path, "other").pair.certificate))
-            async with guarded_gateway(stores, tmp_path / "other", settings) as guarded:
-                answer = await guarded.gateway.client.get(STATUS, headers=bearer(OTHER.token()))
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("wrong", ["authority", "name", "expired"])
+async def test_an_issuer_with_a_wrong_certificate_is_not_believed(stores: Stores, tmp_path: Path, wrong: str) -> None:
+    authority = Authority(tmp_path, "ca")
+    name = "DNS:elsewhere" if wrong == "name" else "DNS:localhost"
+    period = {"start": "20200101000000Z", "end": "20200201000000Z"} if wrong == "expired" else {}
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.certificate("issuer", name, **period))
+    issuer = JwksServer(jwks(KEY))
+    server = await asyncio.start_server(issuer.answer, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/jwks.json"
+    trusted = Authority(tmp_path, "other") if wrong == "authority" else authority
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSL_CERT_FILE", str(trusted.pair.certificate))
+            async with guarded_gateway(stores, tmp_path / "data", {**JWT, "TRADEUL_JWT_JWKS_URL": url}) as guarded:
+                answer = await guarded.gateway.client.get(STATUS, headers=bearer(KEY.token()))
                 check_refusal(answer, 503, "TOKEN_KEYS_UNAVAILABLE")
     finally:
         server.close()

@@ -212,7 +212,12 @@ def test_keys_are_required_as_soon_as_others_reach_the_gateway(environment: dict
 def test_what_others_reach_beside_the_gateway_is_named() -> None:
     assert open_services(Settings.load({"TRADEUL_GATEWAY_ADDRESS": "0.0.0.0:8000"})) == []
     names = open_services(Settings.load({"TRADEUL_HOST": "0.0.0.0"}))
-    assert {"ticker", "scanner", "access"} <= set(names)
+    assert {"ticker", "scanner", "access", "metrics"} <= set(names)
+    files = {f"TRADEUL_MESH_TLS_{name}_FILE": "x" for name in ("CERT", "KEY", "CA")}
+    assert open_services(Settings.load({"TRADEUL_HOST": "0.0.0.0", **files})) == ["simulator"]
+    plain = {"TRADEUL_HOST": "0.0.0.0", **files, "TRADEUL_MESH_TLS_METRICS": "off"}
+    assert open_services(Settings.load(plain)) == ["simulator", "metrics"]
+    assert "metrics" not in open_services(Settings.load({**plain, "TRADEUL_METRICS_PORT_OFFSET": "0"}))
 
 
 def test_a_wrong_setting_is_named() -> None:

@@ -8,10 +8,11 @@ import grpc.aio
 import pytest
 from tradeul.v1 import scanner_pb2
 
-from services.cli.lists.client import make_client, make_request, read_key, refusal
+from services.cli.lists.client import Client, make_client, make_request, read_key, refusal
 from services.kit.runtime.redaction import redact
 
 KEY = "tradeul_" + "k" * 43
+CLIENT = Client("localhost:8000", "")
 
 
 def an_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
@@ -54,13 +55,13 @@ def test_a_file_without_a_key_is_refused_without_showing_it(content: bytes, prob
 
 
 def test_the_senders_mistakes_are_wrong_arguments() -> None:
-    wrong = refusal(an_error(grpc.StatusCode.INVALID_ARGUMENT, "unknown field 'prise'"))
-    unknown = refusal(an_error(grpc.StatusCode.NOT_FOUND, "there is no list 'x'"))
+    wrong = refusal(an_error(grpc.StatusCode.INVALID_ARGUMENT, "unknown field 'prise'"), CLIENT)
+    unknown = refusal(an_error(grpc.StatusCode.NOT_FOUND, "there is no list 'x'"), CLIENT)
     assert [(each.exit_code, each.message) for each in (wrong, unknown)] == [
         (2, "unknown field 'prise'"),
         (2, "there is no list 'x'"),
     ]
-    refused = refusal(an_error(grpc.StatusCode.UNAUTHENTICATED, "expected a key"))
+    refused = refusal(an_error(grpc.StatusCode.UNAUTHENTICATED, "expected a key"), CLIENT)
     assert (refused.exit_code, "--key-file" in refused.message) == (1, True)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -26,6 +27,7 @@ FIRST_ANSWER_SECONDS: Final = 5.0
 INTERVAL_MS: Final = 250
 LONGEST_KEY_BYTES: Final = 1024
 EXIT_USAGE: Final = 2
+CERTIFICATE_REFUSED: Final = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -62,8 +64,8 @@ def client_options_of(service: str) -> Callable[[Command], Command]:
         @click.option(
             "--address",
             metavar="HOST:PORT",
-            help=f"Gateway or {service} to connect to, https://HOST:PORT for a gateway with TLS; "
-            "default: the mesh's gateway.",
+            help=f"Gateway or {service} to connect to, https://HOST:PORT for a gateway with TLS, "
+            "http://HOST:PORT for one without; default: the mesh's gateway.",
         )
         @click.option(
             "--key-file",
@@ -96,9 +98,10 @@ def make_client(address: str | None, key_file: Path | None, service: str = "scan
         return Client(str(settings.address("gateway")), api_key, settings.tls if settings.tls.ca_file else None)
     if address == str(settings.address(service)):
         return Client(settings.address(service), api_key)
-    target = address.removeprefix("https://").removesuffix("/")
-    if target == address and settings.tls.ca_file is None:
-        return Client(address, api_key)
+    target = address.removeprefix("https://").removeprefix("http://").removesuffix("/")
+    is_plain = address.startswith("http://") or (target == address and settings.tls.ca_file is None)
+    if is_plain:
+        return Client(target, api_key)
     return Client(target if ":" in target else f"{target}:443", api_key, settings.tls)
 
 
@@ -114,16 +117,33 @@ def read_key(path: Path) -> str:
     return key
 
 
-def refusal(error: "grpc.aio.AioRpcError") -> click.ClickException:
+def refusal(error: "grpc.aio.AioRpcError", client: Client) -> click.ClickException:
     """Returns a server's error as one line; the sender's mistakes have the status of wrong arguments."""
     import grpc
 
     code = error.code()
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
         return Refused(str(error.details()))
+    if wrong := unusable_tls(client, str(error.details())):
+        return click.ClickException(f"{client.target}: {wrong}")
     is_key_missing = code is grpc.StatusCode.UNAUTHENTICATED
     hint = "; TRADEUL_API_KEY or --key-file is the key that is sent" if is_key_missing else ""
     return click.ClickException(f"{code.name}: {error.details()}{hint}")
+
+
+def unusable_tls(client: Client, reason: str) -> str:
+    """Returns why TLS, or plain text, is not what the server speaks, given gRPC's reason; "" if that is another one."""
+    if client.tls is not None:
+        if refused := CERTIFICATE_REFUSED.search(reason):
+            trusted = client.tls.ca_file or "the usual authorities"
+            return f"its certificate is refused: {refused[1]}; trusted (TRADEUL_TLS_CA_FILE): {trusted}"
+        if "Hostname Verification" in reason:
+            return f"its certificate is not for the name {str(client.target).rpartition(':')[0]}"
+        if "WRONG_VERSION_NUMBER" in reason:
+            return f"it speaks no TLS; expected --address http://{client.target}"
+    elif "Socket closed" in reason:
+        return f"{reason}; if it speaks TLS: --address https://{client.target}"
+    return ""
 
 
 def make_request(
@@ -164,9 +184,9 @@ async def follow(client: Client, request: "ListRequest", copy: "ListCopy") -> As
             async for followed in responses:
                 was_loaded = was_loaded or copy.is_loaded
                 if not was_loaded and monotonic() - began > FIRST_ANSWER_SECONDS:
-                    raise StartError(
-                        f"no list from {client.target}: {copy.unhealthy_reason}; is the mesh running (tradeul up)?"
-                    )
+                    reason = copy.unhealthy_reason
+                    reason = unusable_tls(client, reason) or f"{reason}; is the mesh running (tradeul up)?"
+                    raise StartError(f"no list from {client.target}: {reason}")
                 yield followed
     except grpc.aio.AioRpcError as error:
-        raise refusal(error) from error
+        raise refusal(error, client) from error

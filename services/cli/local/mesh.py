@@ -43,12 +43,16 @@ def modules_of(settings: Settings) -> list[Module]:
 
 
 def open_services(settings: Settings) -> list[str]:
-    """Returns the services, without the gateway, that others than this machine can reach, and that check nothing."""
-    return [
-        module.name
-        for module in modules_of(settings)
-        if not is_loopback(settings.listen_address(module.name).host) and settings.address(module.name).tls is None
+    """Returns the services, without the gateway, that others than this machine can reach, and that check nothing.
+
+    The metrics ports of all services are "metrics".
+    """
+    reachable = [
+        module.name for module in modules_of(settings) if not is_loopback(settings.listen_address(module.name).host)
     ]
+    names = [name for name in reachable if settings.address(name).tls is None]
+    metrics = [settings.metrics_address(name) for name in reachable]
+    return names + ["metrics"] * any(address is not None and address.tls is None for address in metrics)
 
 
 def specs_of(settings: Settings) -> list[ProcessSpec]:

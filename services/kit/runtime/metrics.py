@@ -1,7 +1,8 @@
 """Prometheus metrics that all services share, and the port that shows them.
 
 The port serves /metrics, /livez (the process answers) and /readyz (every
-service in it is RUNNING; else 503 with their states).
+service in it is RUNNING; else 503 with their states). Where services have certificates, it
+wants one of the same authorities from its clients, with whatever name.
 """
 
 import json
@@ -15,10 +16,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from services.kit.runtime.address import ServiceAddress
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.settings import Address
+from services.kit.runtime.mesh_certificates import certificates_of
 
 log = get_logger(__name__)
 
@@ -26,6 +28,8 @@ log = get_logger(__name__)
 REPORT_SECONDS: Final = 10.0
 # A scrape is written by a thread: the event loop gets the interpreter back from it within this time.
 SWITCH_SECONDS: Final = 0.001
+# A client has so long for its request, and its handshake.
+REQUEST_SECONDS: Final = 10.0
 LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 FRAMES = Counter("tradeul_frames", "Frames or batches handled, by kind.", ["service", "kind"])
@@ -84,12 +88,19 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class _QuietHandler(WSGIRequestHandler):
+    timeout = REQUEST_SECONDS
+
     def log_message(self, format: str, *args: object) -> None:
         """Scrapes are not logged."""
 
 
 class _Server(ThreadingWSGIServer):
     daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away, says nothing, or has no certificate is no error of ours."""
+        if not isinstance(error := sys.exception(), OSError):
+            log.warning("a scrape failed", error=error)
 
 
 class MetricsServer:
@@ -98,7 +109,7 @@ class MetricsServer:
     `states` gives each service's state by name for /readyz.
     """
 
-    def __init__(self, address: Address, states: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, address: ServiceAddress, states: Callable[[], dict[str, str]]) -> None:
         sys.setswitchinterval(SWITCH_SECONDS)
         self._states = states
         self._metrics = make_wsgi_app(REGISTRY)
@@ -108,6 +119,12 @@ class MetricsServer:
             )
         except OSError as error:
             raise StartError(f"metrics: cannot listen on {address}: {error.strerror or error}") from error
+        if address.tls is not None:
+            # The handshake is left to each client's own thread: one that stays silent keeps nobody waiting.
+            context = certificates_of(address.tls).listening_context()
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
         self._thread.start()
 

@@ -167,6 +167,10 @@ class MeshTlsSettings(Group):
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$",
         description="TRADEUL_MESH_TLS_NAME: the DNS name that each certificate of the mesh has, and is checked for",
     )
+    metrics: Literal["on", "off"] = Field(
+        default="on",
+        description="TRADEUL_MESH_TLS_METRICS: whether metrics ports want a certificate of these authorities, too",
+    )
 
     @property
     def is_on(self) -> bool:

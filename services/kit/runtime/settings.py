@@ -329,12 +329,14 @@ class Settings(BaseModel):
         address = self.address(service)
         return Address(self.listen_host or address.host, address.port)
 
-    def metrics_address(self, service: str) -> Address | None:
+    def metrics_address(self, service: str) -> ServiceAddress | None:
         """Returns the address that /metrics, /livez and /readyz are bound to; None when they are off."""
         address = self.listen_address(service)
         if self.metrics_port_offset == 0:
             return None
-        return Address(address.host, address.port + self.metrics_port_offset if address.port else 0)
+        port = address.port + self.metrics_port_offset if address.port else 0
+        tls = self.mesh_tls if self.mesh_tls.is_on and self.mesh_tls.metrics == "on" else None
+        return ServiceAddress.of(Address(address.host, port), tls)
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None) -> Self:
