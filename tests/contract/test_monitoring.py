@@ -29,8 +29,13 @@ ENVOY: Final = {
     "envoy_http_downstream_rq_active": {"envoy_http_conn_manager_prefix"},
     "envoy_http_downstream_cx_active": {"envoy_http_conn_manager_prefix"},
 }
+# Of kube-state-metrics, which names a series' object by these labels.
+KUBERNETES: Final = {
+    "kube_cronjob_created": {"namespace", "cronjob"},
+    "kube_cronjob_status_last_successful_time": {"namespace", "cronjob"},
+}
 # A name that is compared with something, or grouped by, is a label's.
-METRIC: Final = re.compile(r"\b((?:tradeul|envoy_http_downstream|process)_\w+)(?:\{([^}]*)\})?")
+METRIC: Final = re.compile(r"\b((?:tradeul|envoy_http_downstream|process|kube)_\w+)(?:\{([^}]*)\})?")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -54,7 +59,7 @@ def exported() -> dict[str, set[str]]:
     for collector, names in REGISTRY._collector_to_names.items():
         labels = set(getattr(collector, "_labelnames", ()))
         found |= {name: labels | ({"le"} if name.endswith("_bucket") else set()) for name in names}
-    return found | OTHERS | ENVOY
+    return found | OTHERS | ENVOY | KUBERNETES
 
 
 def test_queries_name_metrics_and_labels_that_exist() -> None:

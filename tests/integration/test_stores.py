@@ -14,6 +14,8 @@ from services.kit.stores import database, redis
 from services.kit.stores.migrate import migrate
 from services.kit.stores.notifications import follow_notifications
 from services.kit.stores.redis import open_redis
+from tests.support.mesh import free_ports
+from tests.support.redis_server import RedisServer
 from tests.support.stores import Stores, module_stores
 
 
@@ -159,6 +161,18 @@ async def test_redis_holds_no_more_than_its_limit(stores: Stores) -> None:
         await client.config_set("maxmemory", 1 << 30)
         await client.delete(*await client.keys("lasting*"))
         await client.aclose()
+
+
+async def test_a_node_of_a_redis_cluster_is_refused(tmp_path: Path) -> None:
+    """It refuses commands on keys of several slots, which names of our contract cannot avoid."""
+    port, bus_port = free_ports(2)
+    cluster = ("--cluster-enabled", "yes", "--bind", "127.0.0.1", "--port", str(port), "--cluster-port", str(bus_port))
+    async with RedisServer(tmp_path, *cluster) as server:
+        await server.redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        with pytest.raises(StartError, match="was a node of a Redis Cluster"):
+            await redis.claim_market(server.url, "simulator")
+        with pytest.raises(StartError, match="was a node of a Redis Cluster"):
+            await open_redis(server.url)
 
 
 async def test_redis_answers(stores: Stores) -> None:

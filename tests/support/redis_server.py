@@ -1,28 +1,37 @@
 """A Redis of a test's own, to be killed and started again: with what it had, or empty."""
 
+import asyncio
+import dataclasses
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from services.cli.local.embedded import redis_spec, redis_url
 from services.cli.local.process import ChildProcess
-from services.kit.stores.redis import make_client, open_redis
+from services.kit.stores.redis import make_client
+
+START_SECONDS = 30
 
 
 class RedisServer:
-    """`async with RedisServer(tmp_path) as server`: it answers; `server.redis` is a client of it."""
+    """`async with RedisServer(tmp_path) as server`: it answers; `server.redis` is a client of it.
 
-    def __init__(self, data_dir: Path) -> None:
+    `options` are further ones of the server's command line.
+    """
+
+    def __init__(self, data_dir: Path, *options: str) -> None:
         self.url = redis_url(data_dir)
-        self._spec = redis_spec(data_dir)
+        spec = redis_spec(data_dir)
+        self._spec = dataclasses.replace(spec, command=(*spec.command, *options))
         self._process: ChildProcess | None = None
         # Its types say bytes or text, and it is text.
         self.redis: Any = make_client(self.url)
 
     async def start(self) -> None:
         self._process = await ChildProcess.start(self._spec, lambda _, __: None)
-        client = await open_redis(self.url)
-        await client.aclose()
+        async with asyncio.timeout(START_SECONDS):
+            while not await self._spec.ready():
+                await asyncio.sleep(0.02)
 
     async def kill(self) -> None:
         """As a crash does: nothing is saved but what was before."""

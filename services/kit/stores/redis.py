@@ -76,7 +76,8 @@ def make_client(url: str, *, decode_responses: bool = True) -> Redis:
 async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: float = 10.0) -> Redis:
     """A client whose server has answered, waiting up to `wait_seconds` for it to come.
 
-    Raises StartError when no server answers or no URL is set. `await client.aclose()`.
+    Raises StartError when no server answers, no URL is set, or the server is a node of a Redis Cluster.
+    `await client.aclose()`.
     """
     if not url:
         raise StartError("expected TRADEUL_REDIS_URL to be set, was empty")
@@ -84,7 +85,10 @@ async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: f
     deadline = monotonic() + wait_seconds
     while True:
         try:
-            await client.ping()
+            await check_keyspace(client, url)
+        except StartError:
+            await client.aclose()
+            raise
         except (RedisError, OSError) as error:
             if monotonic() >= deadline:
                 await client.aclose()
@@ -93,6 +97,15 @@ async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: f
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return client
+
+
+async def check_keyspace(redis: Redis, url: str) -> None:
+    """Raises StartError when the server is a node of a Redis Cluster, which refuses commands on keys of several slots.
+
+    Raises RedisError, OSError when it does not answer.
+    """
+    if (await redis.info("cluster")).get("cluster_enabled"):
+        raise StartError(f"expected one Redis that holds all keys at {redact(url)}, was a node of a Redis Cluster")
 
 
 async def contents_id(redis: Redis) -> str:
@@ -128,12 +141,13 @@ async def note_market(redis: Redis, market: str) -> str:
 
 
 async def claim_market(url: str, market: str) -> None:
-    """Notes that Redis's data are this market's; raises StartError when they are another's.
+    """Notes that Redis's data are this market's; raises StartError when they are another's, or it is a Redis Cluster.
 
     Redis being away is logged only: it holds copies, and the mesh starts without it.
     """
     client = make_client(url)
     try:
+        await check_keyspace(client, url)
         holder = await note_market(client, market)
     except (RedisError, OSError) as error:
         log.warning("redis is away: whose data it holds is unknown", error=reason_of(error))
