@@ -1,10 +1,17 @@
-"""How late a client is while another attacks (docs/security.md, "Nobody holds up the others")."""
+"""How late a client is while another attacks (docs/security.md, "Nobody holds up the others").
+
+As a module of its own it measures a mesh that is running already, and only some attacks:
+`python -m bench.attack_bench 127.0.0.1:8000 --attack "costly scans" --rounds 5`.
+"""
 
 import asyncio
+import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import numpy as np
 
 from bench.attacks import ATTACKS, Target, by_a_process
@@ -19,14 +26,21 @@ class Size(NamedTuple):
     seconds: float
     strength: str
     quiet_seconds: float
+    rounds: int
 
 
-FULL = Size(symbols=12_000, seconds=20, strength="FULL", quiet_seconds=10)
-SMALL = Size(symbols=100, seconds=2, strength="SMALL", quiet_seconds=0)
+class Round(NamedTuple):
+    """The p99 lags of one attack and of the quiet times before and after it, in ms."""
+
+    under_attack: float
+    quiet: float
+
+
+FULL = Size(symbols=12_000, seconds=20, strength="FULL", quiet_seconds=10, rounds=3)
+SMALL = Size(symbols=100, seconds=2, strength="SMALL", quiet_seconds=0, rounds=1)
 
 
 async def measure(report: Report, size: Size) -> None:
-    """Each attack is measured between two quiet times, because the machine is not the same all the time."""
     with tempfile.TemporaryDirectory() as directory:
         report.step("starting the mesh with the simulator")
         environment = {"TRADEUL_SIM_SYMBOLS": str(size.symbols), "TRADEUL_SIM_START": "2025-11-24T09:31"}
@@ -34,18 +48,31 @@ async def measure(report: Report, size: Size) -> None:
             if size.quiet_seconds:
                 report.step("loading reference data")
                 await settled(mesh, size.quiet_seconds)
-            target = Target("127.0.0.1", mesh.ports["gateway"])
-            async with watching(mesh.address("gateway")) as canary:
-                before = await quiet(canary, size.seconds)
-                for name in ATTACKS:
-                    report.step(name)
-                    canary.take_lags()
-                    outcome = await by_a_process(name, target, size.strength, size.seconds)
-                    during = canary.take_lags()
-                    after = await quiet(canary, size.seconds)
-                    report.step(f"{name}: {dict(outcome)}")
-                    add(report, name, during, before + after)
-                    before = after
+            await measure_gateway(report, mesh.address("gateway"), list(ATTACKS), size)
+
+
+async def measure_gateway(report: Report, address: str, names: Sequence[str], size: Size) -> None:
+    """Each attack is measured between two quiet times, because the machine is not the same all the time.
+
+    All attacks take turns, and come as often as there are rounds.
+    """
+    host, _, port = address.rpartition(":")
+    target = Target(host, int(port))
+    rounds: dict[str, list[Round]] = {name: [] for name in names}
+    async with watching(address) as canary:
+        before = await quiet(canary, size.seconds)
+        for _ in range(size.rounds):
+            for name in names:
+                canary.take_lags()
+                outcome = await by_a_process(name, target, size.strength, size.seconds)
+                during = canary.take_lags()
+                after = await quiet(canary, size.seconds)
+                rounds[name].append(compared(name, during, before + after))
+                last = rounds[name][-1]
+                report.step(f"{name}: {last.under_attack:.1f} ms, quiet {last.quiet:.1f}; {dict(outcome)}")
+                before = after
+    for name, measured in rounds.items():
+        add(report, name, measured)
 
 
 async def quiet(canary: Canary, seconds: float) -> list[float]:
@@ -56,20 +83,44 @@ async def quiet(canary: Canary, seconds: float) -> list[float]:
     return canary.take_lags()
 
 
-def add(report: Report, name: str, during: list[float], quiet_lags: list[float]) -> None:
-    """Adds the p99 lag under the attack, beside the one of the quiet times around it."""
+def compared(name: str, during: list[float], quiet_lags: list[float]) -> Round:
+    """The p99 lags, above the least that there was in the quiet times."""
     if not during or not quiet_lags:
         raise AssertionError(
             f"{name}: expected updates, was {len(during)} under attack, {len(quiet_lags)} before and after"
         )
     least = min(quiet_lags)
-    p99, quiet_p99 = ((float(np.percentile(lags, 99)) - least) * 1e3 for lags in (during, quiet_lags))
+    return Round(*((float(np.percentile(lags, 99)) - least) * 1e3 for lags in (during, quiet_lags)))
+
+
+def add(report: Report, name: str, rounds: Sequence[Round]) -> None:
+    """Adds the median of the rounds' lags, and of their ratios."""
+    ratios = [each.under_attack / each.quiet for each in rounds]
     report.add(
         {
             f"attack_{name.replace(' ', '_').lower()}_p99_ms": {
-                "value": round(p99, 1),
-                "unit": f"ms that updates of a list are later than the quickest, p99 of {len(during)}, under attack",
-                "peers": {"quiet": round(quiet_p99, 1)},
+                "value": round(statistics.median(each.under_attack for each in rounds), 1),
+                "unit": f"ms that updates of a list are later than the quickest, p99, median of {len(rounds)}; "
+                f"ratios to the quiet p99: {', '.join(f'{ratio:.2f}' for ratio in ratios)}",
+                "peers": {
+                    "quiet": round(statistics.median(each.quiet for each in rounds), 1),
+                    "ratio": round(statistics.median(ratios), 2),
+                },
             }
         }
     )
+
+
+@click.command()
+@click.argument("gateway")
+@click.option("--attack", "names", multiple=True, type=click.Choice(list(ATTACKS)), help="All of them by default.")
+@click.option("--rounds", default=FULL.rounds)
+@click.option("--seconds", default=FULL.seconds)
+def main(gateway: str, names: tuple[str, ...], rounds: int, seconds: float) -> None:
+    """Measure the mesh behind GATEWAY, HOST:PORT; no file is written."""
+    size = FULL._replace(rounds=rounds, seconds=seconds)
+    asyncio.run(measure_gateway(Report(), gateway, names or list(ATTACKS), size))
+
+
+if __name__ == "__main__":
+    main()

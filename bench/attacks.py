@@ -18,6 +18,7 @@ import httpx
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
+from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.runtime.clock import monotonic
 
@@ -47,12 +48,22 @@ class Strength(NamedTuple):
     bodies: int
     frames: int
     floods: int
+    streams: int
 
 
 FULL: Final = Strength(
-    scans=200, queries=16, name_bytes=30_000_000, connections=12_000, bodies=200, frames=200, floods=16
+    scans=200,
+    queries=16,
+    name_bytes=30_000_000,
+    connections=12_000,
+    bodies=200,
+    frames=200,
+    floods=16,
+    streams=200,
 )
-SMALL: Final = Strength(scans=30, queries=4, name_bytes=1_000_000, connections=60, bodies=5, frames=5, floods=2)
+SMALL: Final = Strength(
+    scans=30, queries=4, name_bytes=1_000_000, connections=60, bodies=5, frames=5, floods=2, streams=10
+)
 
 
 class Target(NamedTuple):
@@ -116,6 +127,73 @@ async def long_filters(target: Target, strength: Strength, seconds: float) -> Ou
                 outcome[str(answer.status_code)] += 1
 
         await for_seconds(seconds, [query] * strength.queries)
+    return outcome
+
+
+async def symbol_searches(target: Target, strength: Strength, seconds: float) -> Outcome:
+    """Searches for symbols by texts that match many names, as fast as it is answered."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return await reads(
+        target,
+        strength,
+        seconds,
+        lambda n: f"/api/v1/symbols?query={letters[n % 26]}%20{letters[n // 26 % 26]}&limit=100",
+    )
+
+
+async def least_gaps(target: Target, strength: Strength, seconds: float) -> Outcome:
+    """Reads the gappers, each time with another least gap, so that both sides are selected and ranked anew."""
+    return await reads(
+        target, strength, seconds, lambda n: f"/api/v1/scanner/gappers?min_gap=0.{n % 1_000_000:06}&limit=500"
+    )
+
+
+async def selected_fields(target: Target, strength: Strength, seconds: float) -> Outcome:
+    """Reads a list of 500 rows, each time with other fields of them."""
+    return await reads(
+        target, strength, seconds, lambda n: f"/api/v1/scanner/lists/filtered?limit=500&fields={selection(n)}"
+    )
+
+
+async def selecting_streams(target: Target, strength: Strength, seconds: float) -> Outcome:
+    """Watches a list in many streams, each with other fields of its rows."""
+    outcome: Outcome = Counter()
+    async with target.scanner() as stub:
+
+        async def watch(number: int) -> None:
+            request = scanner_pb2.WatchListRequest(list="filtered", fields=selection(number))
+            try:
+                async for message in stub.WatchList(request, metadata=tuple(target.headers.items())):
+                    outcome[str(message.WhichOneof("response"))] += 1
+            except grpc.aio.AioRpcError as error:
+                outcome[reason_of(error)] += 1
+
+        await for_seconds(seconds, [functools.partial(watch, n) for n in range(strength.streams)])
+    return outcome
+
+
+def selection(number: int) -> str:
+    """Most fields of a row, others for each number below 500,000."""
+    names = [field.name for field in TickerRow.DESCRIPTOR.fields]
+    left_out = {
+        names[number % len(names)],
+        names[number // len(names) % len(names)],
+        names[number // len(names) ** 2 % len(names)],
+    }
+    return ",".join(name for name in names if name not in left_out)
+
+
+async def reads(target: Target, strength: Strength, seconds: float, path: Callable[[int], str]) -> Outcome:
+    """Reads the path of each number, as fast as it is answered."""
+    outcome: Outcome = Counter()
+    numbers = counting()
+    async with target.client() as client:
+
+        async def read() -> None:
+            while True:
+                outcome[str((await client.get(path(next(numbers)))).status_code)] += 1
+
+        await for_seconds(seconds, [read] * strength.queries)
     return outcome
 
 
@@ -226,6 +304,10 @@ Attack = Callable[[Target, Strength, float], Coroutine[Any, Any, Outcome]]
 ATTACKS: Final[Mapping[str, Attack]] = {
     "costly scans": costly_scans,
     "filters of 985 terms": long_filters,
+    "symbol searches": symbol_searches,
+    "gappers": least_gaps,
+    "selected fields": selected_fields,
+    "streams of selected fields": selecting_streams,
     "names of 30 MB": long_names,
     "silent connections": silent_connections,
     "slow bodies": slow_bodies,
@@ -299,6 +381,8 @@ async def by_a_process(name: str, target: Target, strength: str, seconds: float)
 
 def main(name: str, host: str, port: str, strength: str, seconds: str) -> None:
     os.nice(NICENESS)
+    if os.environ.get("IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     attack = ATTACKS[name](Target(host, int(port)), {"FULL": FULL, "SMALL": SMALL}[strength], float(seconds))
     json.dump(asyncio.run(attack), sys.stdout)
 

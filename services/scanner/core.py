@@ -99,7 +99,7 @@ class ScannerCore:
     def ranked_list_body(self, name: str, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody, made once for all requests before the next frame."""
         return self._answer(
-            ("list", name, limit, selection),
+            (self.ranked_list_body.__name__, name, limit, selection),
             lambda: http_body(ranked_list_json(name, self.ranked_list(name, limit, selection))),
         )
 
@@ -144,7 +144,7 @@ class ScannerCore:
     def gappers_body(self, min_gap: float, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
-            ("gappers", min_gap, limit, selection),
+            (self.gappers_body.__name__, min_gap, limit, selection),
             lambda: http_body(gappers_json(*self._gapper_sides(min_gap, limit, selection))),
         )
 
@@ -203,7 +203,7 @@ class ScannerCore:
     def filtered_body(self, limit: int, selection: FieldSelection | None = None) -> bytes:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
-            ("filtered", limit, selection),
+            (self.filtered_body.__name__, limit, selection),
             lambda: http_body(filtered_json(self.ranked_list(FILTERED, limit, selection))),
         )
 
@@ -223,6 +223,10 @@ class ScannerCore:
             rows = memoryview(answer)[answer.index(b'{"') : answer.rindex(b'],"count":')]
             tag = self._etags[answer] = f'W/"{blake2b(rows, digest_size=12).hexdigest()}"'
         return tag
+
+    def held(self, body: Callable[..., bytes], *request: Hashable) -> bytes | None:
+        """The answer of a method above that makes JSON to an equal request since the last frame; None without one."""
+        return self._answers.get((body.__name__, *request))
 
     def _answer(self, request: Hashable, make: Callable[[], bytes]) -> bytes:
         """Equal requests have equal answers until the next frame."""

@@ -27,6 +27,7 @@ from services.scanner.crowd import MEASURE_SECONDS, MESSAGES_PER_SECOND, fair_in
 from services.scanner.custom_scans import MAX_SCANS, MAX_STEPS, CustomScans, Scan
 from services.scanner.list_stream import MAX_HELD, ListStream, ListSubscription
 from services.scanner.metrics import LagMeter, last_trade_ns
+from services.scanner.turns import Turns
 
 MAX_SUBSCRIBERS: Final = 10_000
 TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
@@ -72,6 +73,8 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         self._streams: dict[str, ListStream] = {}
         self._max_subscribers = max_subscribers
         self._max_held = max_held
+        # Those in which many changes of a list become one, for subscribers that are behind.
+        self._turns = Turns()
         self._closing: str | None = None
         self._scan_turn: asyncio.Handle | None = None
         self._scans_began = 0.0
@@ -231,7 +234,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
                 events.inc()
             gauge.inc(1 if is_slow else -1)
 
-        stream = ListStream(name, position, take_snapshot, on_slow, max_held=self._max_held)
+        stream = ListStream(name, position, take_snapshot, on_slow, max_held=self._max_held, turns=self._turns)
         if self._closing is not None:
             stream.close(self._closing)
         return stream

@@ -16,11 +16,14 @@ from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position, Ring
 from services.scanner.conflation import conflate
 from services.scanner.crowd import ChangeRate, Demand
+from services.scanner.turns import Turns
 
 MAX_HELD: Final = 4096
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
 # Deltas of more bytes than this are not conflated: a snapshot, made once for all, is cheaper.
 MAX_CONFLATED_BYTES: Final = 2 * 1024 * 1024
+# Deltas of more bytes than this are conflated in a turn: at 64 KiB it takes about a millisecond.
+MAX_AT_ONCE_BYTES: Final = 64 * 1024
 # So many conflated spans are kept for subscribers at the same position.
 MAX_CONFLATED: Final = 16
 HEARTBEAT_SECONDS: Final = 10.0
@@ -40,7 +43,7 @@ class ListStream:
 
     `name`: the list's in messages; `take_snapshot` returns the encoded RankedList
     as last published; `on_slow` is called for each subscriber that fell behind
-    (True) and has caught up or gone (False).
+    (True) and has caught up or gone (False); `turns`: those in which many changes are conflated, its own by default.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ListStream:
         max_held: int = MAX_HELD,
         max_held_bytes: int = MAX_HELD_BYTES,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        turns: Turns | None = None,
     ) -> None:
         self.name = name
         self.subscribers = 0
@@ -60,6 +64,7 @@ class ListStream:
         self.slow = 0
         self._take_snapshot = take_snapshot
         self._on_slow = on_slow
+        self._turns = turns or Turns()
         # Seconds between updates that every subscriber but those of the mesh gets at least.
         self.least_interval = 0.0
         # How many of those want which interval.
@@ -146,19 +151,28 @@ class ListStream:
         """True if the deltas `first` to `last` are held and few enough to be conflated."""
         return first >= self.ring.oldest and self.ring.span_bytes(first, last) <= MAX_CONFLATED_BYTES
 
-    def conflated(self, first: int, last: int) -> bytes:
+    async def conflated(self, first: int, last: int) -> bytes:
         """The held deltas `first` to `last` as one encoded response, made once for all subscribers there."""
+        ring = self.ring
         if first == last:
-            return self.ring.get(first)
-        key = (first, last)
-        message = self._conflated.get(key)
-        if message is None:
-            deltas = [bytes(LIST.read(self.ring.get(sequence))[1]) for sequence in range(first, last + 1)]
-            message = LIST.wrap("delta", conflate(deltas))
-            self._conflated[key] = message
-            if len(self._conflated) > MAX_CONFLATED:
-                self._conflated.popitem(last=False)
-        return message
+            return ring.get(first)
+        if (message := self._conflated.get((first, last))) is not None:
+            return message
+        deltas = [bytes(LIST.read(ring.get(sequence))[1]) for sequence in range(first, last + 1)]
+
+        def make() -> bytes:
+            key = (first, last)
+            # Meanwhile somebody else may have made it, or it is another list.
+            held = self._conflated if self.ring is ring else OrderedDict[tuple[int, int], bytes]()
+            if key not in held:
+                held[key] = LIST.wrap("delta", conflate(deltas))
+                if len(held) > MAX_CONFLATED:
+                    held.popitem(last=False)
+            return held[key]
+
+        if ring.span_bytes(first, last) <= MAX_AT_ONCE_BYTES:
+            return make()
+        return await self._turns.take(make)
 
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a subscriber that fell behind, until it has caught up."""
@@ -244,7 +258,7 @@ class ListSubscription(Cursor):
                     self._was_due = True
                     if not await self._wait_in(stream.pausing, time):
                         yield LIST.heartbeat(self.position)
-                elif (message := self._next_delta()) is not None:
+                elif (message := await self._next_delta()) is not None:
                     yield message
                 else:
                     # A long interval may outlast what is held: that is no fault of the subscriber's.
@@ -272,14 +286,15 @@ class ListSubscription(Cursor):
         is_early = self._interval and self._may_send_at > self._stream.timers.loop.time()
         return self._may_send_at if is_early else None
 
-    def _next_delta(self) -> bytes | None:
+    async def _next_delta(self) -> bytes | None:
         """Returns the next delta or several as one; None when only a snapshot can help."""
         first, newest = self.next_sequence, self.ring.newest
         if self._interval or (self.is_live and newest - first >= CONFLATE_BEHIND):
             if not self._stream.can_send(first, newest):
                 return None
-            message = self._stream.conflated(first, newest)
-            self.move(self.ring.position)
+            position = self.ring.position
+            message = await self._stream.conflated(first, newest)
+            self.move(position)
         elif self.lost_reason is None:
             message = self.take()
         else:

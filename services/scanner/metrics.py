@@ -30,6 +30,13 @@ SCAN_REQUEST_SECONDS = Histogram(
     "How long selecting and encoding a custom scan's rows held the event loop.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
+TURN_SECONDS = Histogram(
+    "tradeul_turn_seconds",
+    "How long making one answer held the event loop: rows selected, searched for, or encoded as JSON.",
+    buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+)
+TURNS_WAITING = Gauge("tradeul_turns_waiting", "Requests that wait for their turn to be answered, or are answered now.")
+LARGE_WAITING = Gauge("tradeul_large_messages_waiting", "Streams whose next message is large and waits for its turn.")
 SCAN_COMPILE_SECONDS = Histogram(
     "tradeul_scan_compile_seconds",
     "How long compiling the texts of a custom scan took in its process, which gives way to others.",

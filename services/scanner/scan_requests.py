@@ -1,11 +1,9 @@
 """Requests for custom scans: compiled by a process of its own, and let at the market one at a time.
 
 They must not hold up the built-in lists. Compiling the longest texts takes 10 ms, so a process with a lower priority
-does it. Selecting and encoding the rows takes up to 3 ms on the event loop; afterwards, the next request waits at least
-as long.
+does it. Selecting and encoding the rows takes up to 3 ms on the event loop, in a turn.
 """
 
-import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +13,7 @@ from services.kit.runtime.errors import TOO_MANY_SCANS
 from services.scanner import metrics
 from services.scanner.compiled_scan import CompiledScan
 from services.scanner.scan_compiler import ScanCompiler
+from services.scanner.turns import Turns
 
 # Requests that may wait, of all clients and of one key.
 MAX_WAITING: Final = 200
@@ -28,14 +27,15 @@ Answer = TypeVar("Answer")
 class ScanRequests:
     """The requests of one scanner, whose texts are compiled while run() runs."""
 
-    def __init__(self, max_waiting: int = MAX_WAITING, max_waiting_of_key: int = MAX_WAITING_OF_KEY) -> None:
+    def __init__(
+        self, turns: Turns, max_waiting: int = MAX_WAITING, max_waiting_of_key: int = MAX_WAITING_OF_KEY
+    ) -> None:
+        self._turns = turns
         self._max_waiting = max_waiting
         self._max_waiting_of_key = max_waiting_of_key
         self.compiler = ScanCompiler()
         self._compiled: OrderedDict[tuple[str, str], CompiledScan] = OrderedDict()
         self._waiting: Counter[str] = Counter()
-        self._turn = asyncio.Lock()
-        self._next_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -59,20 +59,17 @@ class ScanRequests:
         return scan
 
     async def take_turn(self, work: Callable[[], Answer], key: str = "") -> Answer:
-        """Returns what `work` returns, which runs on the event loop in its turn. Raises what it raises, TOO_MANY_SCANS.
+        """Returns what `work` returns, which runs on the event loop in its turn.
 
-        Half of the event loop's time, at least, is left to everything else.
+        Raises what it raises, TOO_MANY_SCANS, TOO_MANY_REQUESTS.
         """
-        loop = asyncio.get_running_loop()
-        async with self._counted(key), self._turn:
-            await asyncio.sleep(max(0.0, self._next_at - loop.time()))
-            began = loop.time()
-            try:
+
+        def measured() -> Answer:
+            with metrics.SCAN_REQUEST_SECONDS.time():
                 return work()
-            finally:
-                ended = loop.time()
-                self._next_at = 2 * ended - began
-                metrics.SCAN_REQUEST_SECONDS.observe(ended - began)
+
+        async with self._counted(key):
+            return await self._turns.take_counted(measured, key)
 
     @asynccontextmanager
     async def _counted(self, key: str) -> AsyncIterator[None]:

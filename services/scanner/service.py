@@ -20,6 +20,7 @@ from services.scanner.redis_lists import CHANNEL, RedisLists, SnapshotChannel
 from services.scanner.scan_requests import ScanRequests
 from services.scanner.scan_results import ScanRecorder, ScanWriter
 from services.scanner.servicer import ScannerServicer
+from services.scanner.turns import Turns
 
 log = get_logger(__name__)
 
@@ -34,7 +35,8 @@ class ScannerService(MarketCopyService):
         # Trades of a simulated or replayed feed are of another time than the wall's.
         limits = {"max_key_steps": settings.key.scan_steps, **limits}
         self.hub = ListHub(ScannerCore(load_lists()), measures_lag=settings.clock == "wall", **limits)
-        self.requests = ScanRequests()
+        self.turns = Turns()
+        self.requests = ScanRequests(self.turns)
         self.log = ListLog(self.hub.core)
         self.hub.listeners.append(self.log)
         self.line = FeedLine(settings.address("data_ingest"), self.hub.core)
@@ -65,7 +67,7 @@ class ScannerService(MarketCopyService):
         await self.follow(self.hub)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
-        servicer = ScannerServicer(self.hub, self.requests, self.log, market_of(self.settings), self.line)
+        servicer = ScannerServicer(self.hub, self.turns, self.requests, self.log, market_of(self.settings), self.line)
         service = scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"]
         return (add_servicer(server, service, servicer),)
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Collection
-from typing import Any, Final, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Hashable
+from typing import Any, Final, TypeVar, cast
 
 import grpc.aio
 from google.api import httpbody_pb2
@@ -28,11 +28,13 @@ from services.market.symbols import known_form
 from services.scanner.compiled_scan import MISTAKES, CompiledScan
 from services.scanner.core import SCAN, MarketSource, field_definitions, list_definitions
 from services.scanner.feed_line import FeedLine
+from services.scanner.large_messages import LargeMessages
 from services.scanner.list_events import ListEvents, last_event_position
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog, list_log_page, page_place
 from services.scanner.list_stream import ListSubscription
 from services.scanner.scan_requests import ScanRequests
+from services.scanner.turns import Turns
 
 # Of a text that a client sent, in what it is answered.
 LONGEST_SHOWN: Final = 100
@@ -46,6 +48,7 @@ MAX_SYMBOLS: Final = 100
 DEFAULT_SYMBOLS: Final = 20
 LONGEST_QUERY: Final = 100
 
+Answer = TypeVar("Answer")
 Context = grpc.aio.ServicerContext[Any, Any]
 WatchRequest = scanner_pb2.WatchListRequest | scanner_pb2.WatchScanRequest
 Subscribed = contextlib.AbstractAsyncContextManager[ListSubscription]
@@ -55,18 +58,20 @@ class ScannerServicer:
     """The methods answer with messages, or with the bytes of messages that the core has encoded."""
 
     def __init__(
-        self, hub: ListHub, requests: ScanRequests, log: ListLog, market: MarketSource, line: FeedLine
+        self, hub: ListHub, turns: Turns, requests: ScanRequests, log: ListLog, market: MarketSource, line: FeedLine
     ) -> None:
         self._hub = hub
         self._log = log
         self._market = market
         self._line = line
+        self._turns = turns
         self._requests = requests
         self._core = hub.core
         self._lists = list_definitions(list(hub.core.definitions.values()))
         self._fields = field_definitions()
         self._events = ListEvents()
         self._selected = SelectedMessages()
+        self._large = LargeMessages()
 
     async def ListLists(self, _: scanner_pb2.ListListsRequest, __: Context) -> scanner_pb2.ListListsResponse:
         return self._lists
@@ -75,19 +80,21 @@ class ScannerServicer:
         return self._core.ranked_list(*self._list_request(request))
 
     async def GetListJson(self, request: scanner_pb2.GetListRequest, context: Context) -> bytes:
-        return await self._tagged(self._core.ranked_list_body(*self._list_request(request)), context)
+        return await self._body(self._core.ranked_list_body, self._list_request(request), context)
 
-    async def GetGappers(self, request: scanner_pb2.GetGappersRequest, _: Context) -> bytes:
-        return self._core.gappers(*gappers_request(request))
+    async def GetGappers(self, request: scanner_pb2.GetGappersRequest, context: Context) -> bytes:
+        checked = gappers_request(request)
+        return await self._in_turn(lambda: self._core.gappers(*checked), context)
 
     async def GetGappersJson(self, request: scanner_pb2.GetGappersRequest, context: Context) -> bytes:
-        return await self._tagged(self._core.gappers_body(*gappers_request(request)), context)
+        return await self._body(self._core.gappers_body, gappers_request(request), context)
 
-    async def GetFiltered(self, request: scanner_pb2.GetFilteredRequest, _: Context) -> bytes:
-        return self._core.filtered(*filtered_request(request))
+    async def GetFiltered(self, request: scanner_pb2.GetFilteredRequest, context: Context) -> bytes:
+        checked = filtered_request(request)
+        return await self._in_turn(lambda: self._core.filtered(*checked), context)
 
     async def GetFilteredJson(self, request: scanner_pb2.GetFilteredRequest, context: Context) -> bytes:
-        return await self._tagged(self._core.filtered_body(*filtered_request(request)), context)
+        return await self._body(self._core.filtered_body, filtered_request(request), context)
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, context: Context) -> bytes:
         return await self._query(request, context, self._core.query)
@@ -112,16 +119,18 @@ class ScannerServicer:
     async def GetTickerRow(self, request: scanner_pb2.GetTickerRowRequest, _: Context) -> bytes:
         return self._core.ticker_row(known_form(request.symbol), selected_fields(request.fields))
 
-    async def GetListLog(self, request: scanner_pb2.GetListLogRequest, _: Context) -> scanner_pb2.ListLogPage:
+    async def GetListLog(self, request: scanner_pb2.GetListLogRequest, context: Context) -> scanner_pb2.ListLogPage:
         name = known_list(request.list, self._core.definitions) if request.list else ""
         symbol = self._core.known_symbol(request.symbol) if request.symbol else ""
         limit = rows_limit(optional(request, "limit"), maximum=MAX_LOGGED_CHANGES)
-        return list_log_page(self._log, name, symbol, limit, page_place(request.page_token))
+        before = page_place(request.page_token)
+        return await self._in_turn(lambda: list_log_page(self._log, name, symbol, limit, before), context)
 
     async def SearchSymbols(
-        self, request: scanner_pb2.SearchSymbolsRequest, _: Context
+        self, request: scanner_pb2.SearchSymbolsRequest, context: Context
     ) -> scanner_pb2.SearchSymbolsResponse:
-        return self._core.search(*search_request(request))
+        checked = search_request(request)
+        return await self._in_turn(lambda: self._core.search(*checked), context)
 
     async def GetBreadth(self, _: scanner_pb2.GetBreadthRequest, __: Context) -> scanner_pb2.MarketBreadth:
         return self._core.breadth()
@@ -161,12 +170,12 @@ class ScannerServicer:
     async def WatchList(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
         selection = selected_fields(request.fields)
         async with self._list(request, context) as subscription:
-            await write_all(self._selected.messages(subscription.messages(), selection), context)
+            await write_all(self._messages(subscription, selection, context), context)
 
     async def WatchScan(self, request: scanner_pb2.WatchScanRequest, context: Context) -> None:
         selection = selected_fields(request.fields)
         async with self._scan(request, context) as subscription:
-            await write_all(self._selected.messages(subscription.messages(), selection), context)
+            await write_all(self._messages(subscription, selection, context), context)
 
     async def WatchListEvents(self, request: scanner_pb2.WatchListRequest, context: Context) -> None:
         position = last_event_position(context)
@@ -181,28 +190,47 @@ class ScannerServicer:
         is_list = first.HasField("open")
         selection = selected_fields(first.open.fields if is_list else first.open_scan.fields)
         async with self._list(first.open, context) if is_list else self._scan(first.open_scan, context) as subscription:
-            await serve(self._selected.messages(subscription.messages(), selection), incoming, context)
+            await serve(self._messages(subscription, selection, context), incoming, context)
 
     def _list_request(self, request: scanner_pb2.GetListRequest) -> tuple[str, int, FieldSelection | None]:
         spec = self._core.definitions[known_list(request.list, self._core.definitions)]
         limit = rows_limit(optional(request, "limit"), spec.limit, spec.max_limit)
         return spec.name, limit, selected_fields(request.fields)
 
-    async def _tagged(self, answer: bytes, context: Context) -> bytes:
-        """The answer, whose ETag the gateway compares with a request's If-None-Match."""
-        await context.send_initial_metadata((("etag", self._core.etag(answer)), ("cache-control", "no-cache")))
+    async def _in_turn(self, work: Callable[[], Answer], context: Context) -> Answer:
+        """Returns what `work` returns, which takes the event loop a while, in its turn."""
+        return await self._turns.take_counted(work, key_name(RequestKey.of_context(context)))
+
+    async def _body(self, make: Callable[..., bytes], request: tuple[Hashable, ...], context: Context) -> bytes:
+        """The answer as JSON, whose ETag the gateway compares with a request's If-None-Match; made in its turn."""
+        core = self._core
+
+        def tagged() -> tuple[bytes, str]:
+            return (answer := make(*request)), core.etag(answer)
+
+        answer, tag = tagged() if core.held(make, *request) is not None else await self._in_turn(tagged, context)
+        await context.send_initial_metadata((("etag", tag), ("cache-control", "no-cache")))
         return answer
 
     async def _write_events(self, request: WatchRequest, subscribe: Callable[[], Subscribed], context: Context) -> None:
         selection = selected_fields(request.fields)
         async with subscribe() as subscription:
-            messages = self._selected.messages(subscription.messages(), selection)
+            messages = self._messages(subscription, selection, context)
             if isinstance(request, scanner_pb2.WatchListRequest):
                 events = self._events.messages(request.list, messages, lambda: subscription.position)
             else:
                 # It has no position to resume from.
                 events = self._events.messages(SCAN, messages, None)
             await write_all(events, context)
+
+    def _messages(
+        self, subscription: ListSubscription, selection: FieldSelection | None, context: Context
+    ) -> AsyncGenerator[bytes, None]:
+        """The messages to a subscriber. A service of the mesh, which passes them on to many, waits for no turn."""
+        messages = subscription.messages()
+        if is_through_gateway(context):
+            messages = self._large.messages(messages)
+        return self._selected.messages(messages, selection)
 
     async def _query(
         self,

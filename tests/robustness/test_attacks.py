@@ -29,7 +29,7 @@ from tests.support.tape import Tape
 
 SYMBOLS = [f"S{i:02}" for i in range(40)]
 CONNECTIONS = 40
-STRENGTH = Strength(scans=30, queries=4, name_bytes=1_000_000, connections=60, bodies=3, frames=4, floods=1)
+STRENGTH = Strength(scans=30, queries=4, name_bytes=1_000_000, connections=60, bodies=3, frames=4, floods=1, streams=4)
 # The gateway's limits that would take a test too long to reach.
 SHORTER = {
     "max_active_downstream_connections: 12000": f"max_active_downstream_connections: {CONNECTIONS}",

@@ -10,6 +10,7 @@ import pytest
 from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.ring import Position
 from services.scanner.list_stream import AFTER_LATE, ON_TIME, ListStream, ListSubscription, next_tick
+from services.scanner.turns import Turns
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
 
 
@@ -132,6 +133,40 @@ async def test_a_subscriber_beyond_what_is_held_gets_a_snapshot_and_counts_as_sl
     publisher.publish(("A", 0.5))
     assert await waiting == "delta"
     assert rows_of(reader.copy) == [("A", 0.5)]
+
+
+async def test_many_changes_become_one_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made once for all who are there, of the changes of then; a list that was replaced meanwhile begins anew."""
+    monkeypatch.setattr("services.scanner.list_stream.MAX_AT_ONCE_BYTES", 0)
+    turns = Turns()
+    publisher = Publisher(turns=turns)
+    readers = [Reader(ListSubscription(publisher.stream, None, 0.001)) for _ in range(2)]
+    for reader in readers:
+        await reader.read_until("current")
+    async with turns._turn:
+        for price in range(1, 5):
+            publisher.publish(("A", float(price)))
+        reading = [asyncio.create_task(reader.read()) for reader in readers]
+        await asyncio.sleep(0.02)
+        assert not any(task.done() for task in reading)
+        publisher.publish(("B", 9.0))
+    assert await asyncio.gather(*reading) == ["delta", "delta"]
+    assert [rows_of(reader.copy) for reader in readers] == [[("A", 4.0)]] * 2
+    for reader in readers:
+        await reader.read_until("delta")
+        assert rows_of(reader.copy) == [("B", 9.0)]
+
+    async with turns._turn:
+        publisher.publish(("A", 1.0))
+        publisher.publish(("A", 2.0))
+        reading = [asyncio.create_task(readers[0].read())]
+        await asyncio.sleep(0.02)
+        publisher.model.sequence = 0
+        publisher.stream.restart(Position(EPOCH + 1, 0), "another market")
+    assert await reading[0] == "delta"
+    assert rows_of(readers[0].copy) == [("A", 2.0)]
+    assert await readers[0].read() == "reset"
+    assert publisher.stream._conflated == {}
 
 
 async def test_a_least_interval_merges_what_comes_between() -> None:

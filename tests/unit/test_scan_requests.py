@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import itertools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from services.scanner.compiled_scan import CompiledScan, compile_scan
 from services.scanner.custom_scans import CustomScans, Scan
 from services.scanner.list_stream import ListStream
 from services.scanner.scan_requests import ScanRequests
+from services.scanner.turns import Turns
 from tests.support.tape import Tape, Watched, a_list
 
 # A process takes some tenths of a second to start; a loaded machine is given more.
@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 20.0
 
 @pytest_asyncio.fixture
 async def requests() -> AsyncIterator[ScanRequests]:
-    requests = ScanRequests(max_waiting=4, max_waiting_of_key=2)
+    requests = ScanRequests(Turns(), max_waiting=4, max_waiting_of_key=2)
     compiling = asyncio.create_task(requests.compiler.run())
     yield requests
     assert requests.waiting == 0
@@ -107,29 +107,6 @@ async def test_a_process_that_ends_is_replaced(requests: ScanRequests) -> None:
         await request
     assert (caught.value.reason.code, caught.value.reason.retryable) == ("UNAVAILABLE", True)
     assert (await requests.compile("price > 2", "")).steps == 1
-
-
-async def test_requests_take_turns_with_everything_else(requests: ScanRequests) -> None:
-    """However many come at once, the event loop does something else after each of them."""
-    order: list[str] = []
-
-    async def others() -> None:
-        while order.count("request") < 4:
-            order.append("other")
-            await asyncio.sleep(0)
-
-    def work() -> None:
-        order.append("request")
-
-    await asyncio.gather(*(requests.take_turn(work) for _ in range(4)), others())
-    indices = [index for index, name in enumerate(order) if name == "request"]
-    assert all(after - before > 1 for before, after in itertools.pairwise(indices)), order
-
-
-async def test_a_turn_ends_with_what_it_raises(requests: ScanRequests) -> None:
-    with pytest.raises(ZeroDivisionError):
-        await requests.take_turn(lambda: 1 // 0)
-    assert await requests.take_turn(lambda: 3) == 3
 
 
 async def test_waiting_requests_are_bounded(requests: ScanRequests) -> None:

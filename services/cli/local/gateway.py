@@ -4,6 +4,7 @@ The template (gateway/envoy.yaml) has names in braces. What they stand for follo
 from the settings and, for the methods that each REST path has, from the protos.
 """
 
+import base64
 import json
 import re
 import string
@@ -17,8 +18,9 @@ from services.cli.local.process import ProcessSpec, rotate
 from services.cli.local.rest_routes import document_with_keys, method_routes, query_replies, rest_filter
 from services.cli.local.site import document_routes, site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
+from services.kit.rpc.observed_rpcs import status_of
 from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
-from services.kit.runtime.errors import StartError
+from services.kit.runtime.errors import TOO_MANY_REQUESTS, StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.origins import origins_pattern
 from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI, TICKET_FILTER
@@ -87,6 +89,7 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "http3": settings.tls.http3 == "on",
         "mesh_tls": settings.mesh_tls.is_on,
         "plain": not is_tls,
+        "client_limit": bool(settings.client.requests_per_s),
     }
     template = _with_parts(_with_copy(template), parts)
     keys = settings.requires_keys
@@ -114,6 +117,8 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "METHOD_ROUTES": _as_list(method_routes()),
         "QUERY_REPLIES": _as_list(query_replies()),
         "SITE_ROUTES": _as_list([*site_routes(settings, place), *document_routes(body, document, keys)]),
+        "CLIENT_REQUESTS_PER_S": settings.client.requests_per_s,
+        "CLIENT_REFUSAL": client_refusal(settings),
         "JWT_PROVIDER": json.dumps(token_provider(jwt)),
         "JWKS_CLUSTER": _as_list([jwks_cluster(jwt, jwks_socket(settings))]),
         "JWKS_DIRECTORY": json.dumps(str(jwks_file.parent)),
@@ -128,6 +133,14 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         return string.Template(_with_lists(template, values)).substitute(values)
     except (KeyError, ValueError) as error:
         raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
+
+
+def client_refusal(settings: Settings) -> str:
+    """The grpc-status-details-bin of a client address that has sent too much."""
+    limit = settings.client.requests_per_s
+    message = f"limit reached: {limit} requests per second of one address"
+    status = status_of(TOO_MANY_REQUESTS, message, {"maximum": str(limit)})
+    return base64.b64encode(status.SerializeToString()).decode()
 
 
 def _with_copy(template: str) -> str:

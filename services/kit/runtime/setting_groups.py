@@ -148,6 +148,20 @@ class KeySettings(Group):
     )
 
 
+class ClientSettings(Group):
+    """The limits of each client address, with or without a key."""
+
+    prefix = "TRADEUL_CLIENT_"
+
+    requests_per_s: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="TRADEUL_CLIENT_REQUESTS_PER_S: requests per second of one client address, streams included, "
+        "0 = no limit; by default 0 where the gateway listens on a loopback address, otherwise 500",
+    )
+
+
 class MeshTlsSettings(Group):
     """Certificates of the services among themselves; without them they speak plain text."""
 

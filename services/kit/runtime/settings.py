@@ -31,6 +31,7 @@ from services.kit.runtime.environment import DATABASE_PASSWORD, read_secret_file
 from services.kit.runtime.errors import SettingsError
 from services.kit.runtime.redaction import keep_secret
 from services.kit.runtime.setting_groups import (
+    ClientSettings,
     CommaSeparated,
     FlatFileSettings,
     FmpSettings,
@@ -52,6 +53,8 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "gateway": GATEWAY_PORT,
     "gateway_admin": GATEWAY_ADMIN_PORT,
 }
+# Of an office behind one address, say.
+CLIENT_REQUESTS_PER_S = 500
 SIMULATOR_KEY = "simulator"
 SIMULATOR = "simulator"
 HALTS_PATH = "/rss.aspx?feed=tradehalts"
@@ -164,6 +167,7 @@ class Settings(BaseModel):
     mesh_tls: MeshTlsSettings = Field(default_factory=MeshTlsSettings)
     jwt: JwtSettings = Field(default_factory=JwtSettings)
     key: KeySettings = Field(default_factory=KeySettings)
+    client: ClientSettings = Field(default_factory=ClientSettings)
     sim: SimSettings = Field(default_factory=SimSettings)
     fmp: FmpSettings = Field(default_factory=FmpSettings)
     flat_files: FlatFileSettings = Field(default_factory=FlatFileSettings)
@@ -274,6 +278,14 @@ class Settings(BaseModel):
             object.__setattr__(self, "keys", "off" if is_open else "required")
         elif self.jwt.issuer and not self.requires_keys:
             raise ValueError("expected TRADEUL_KEYS=required with TRADEUL_JWT_ISSUER, was off")
+        return self
+
+    @model_validator(mode="after")
+    def _client_default(self) -> Self:
+        """Client addresses are limited as soon as there may be several."""
+        if self.client.requests_per_s is None:
+            limit = 0 if is_loopback(self.listen_address("gateway").host) else CLIENT_REQUESTS_PER_S
+            object.__setattr__(self, "client", self.client.model_copy(update={"requests_per_s": limit}))
         return self
 
     @model_validator(mode="after")
