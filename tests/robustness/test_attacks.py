@@ -32,6 +32,7 @@ CONNECTIONS = 40
 STRENGTH = Strength(scans=30, queries=4, name_bytes=1_000_000, connections=60, bodies=3, frames=4, floods=1, streams=4)
 # The gateway's limits that would take a test too long to reach.
 SHORTER = {
+    "listener_filters_timeout: 10s": "listener_filters_timeout: 0.5s",
     "max_active_downstream_connections: 12000": f"max_active_downstream_connections: {CONNECTIONS}",
     "max_stream_duration: &whole_request { max_stream_duration: 30s }": (
         "max_stream_duration: &whole_request { max_stream_duration: 1s }"
@@ -148,3 +149,21 @@ async def test_costly_connections(attacked: Attacked) -> None:
     assert outcome[SILENT] <= CONNECTIONS
     assert outcome[CLOSED] >= STRENGTH.connections - CONNECTIONS
     assert await attacked.envoy("envoy_listener_downstream_global_cx_overflow") >= STRENGTH.connections - CONNECTIONS
+
+
+async def test_silent_connections_do_not_close_the_port(attacked: Attacked) -> None:
+    """Those that fill it and send nothing are closed themselves, so that new clients come in again."""
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS + 5):
+            _, writer = await asyncio.open_connection(*attacked.target[:2])
+            stack.callback(writer.close)
+        async with asyncio.timeout(20), attacked.target.client() as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    response = await client.get("/api/v1/scanner/status")
+                    break
+                await asyncio.sleep(0.05)
+            assert response.status_code == httpx.codes.OK
+            while not await attacked.envoy("envoy_listener_downstream_pre_cx_timeout"):
+                await asyncio.sleep(0.05)
+    await attacked.canary.check()
