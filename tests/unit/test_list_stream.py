@@ -135,6 +135,13 @@ async def test_a_subscriber_beyond_what_is_held_gets_a_snapshot_and_counts_as_sl
     assert rows_of(reader.copy) == [("A", 0.5)]
 
 
+async def waiting_for(turns: Turns, count: int) -> None:
+    """Waits until so many wait for their turn."""
+    async with asyncio.timeout(10):
+        while len(turns._turn._waiters or ()) < count:
+            await asyncio.sleep(0.001)
+
+
 async def test_many_changes_become_one_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made once for all who are there, of the changes of then; a list that was replaced meanwhile begins anew."""
     monkeypatch.setattr("services.scanner.list_stream.MAX_AT_ONCE_BYTES", 0)
@@ -147,7 +154,7 @@ async def test_many_changes_become_one_in_a_turn(monkeypatch: pytest.MonkeyPatch
         for price in range(1, 5):
             publisher.publish(("A", float(price)))
         reading = [asyncio.create_task(reader.read()) for reader in readers]
-        await asyncio.sleep(0.02)
+        await waiting_for(turns, 2)
         assert not any(task.done() for task in reading)
         publisher.publish(("B", 9.0))
     assert await asyncio.gather(*reading) == ["delta", "delta"]
@@ -160,7 +167,7 @@ async def test_many_changes_become_one_in_a_turn(monkeypatch: pytest.MonkeyPatch
         publisher.publish(("A", 1.0))
         publisher.publish(("A", 2.0))
         reading = [asyncio.create_task(readers[0].read())]
-        await asyncio.sleep(0.02)
+        await waiting_for(turns, 1)
         publisher.model.sequence = 0
         publisher.stream.restart(Position(EPOCH + 1, 0), "another market")
     assert await reading[0] == "delta"
@@ -226,7 +233,7 @@ async def test_a_stream_is_paced_only_if_it_changes_more_often(monkeypatch: pyte
     stream.pace(1.0)
     assert stream.least_interval == 1.0
     for reader in (*readers, internal):
-        await reader.messages.aclose()  # type: ignore[attr-defined]
+        await reader.messages.aclose()
     assert (list(stream.demands(began + 2.0)), stream.subscribers) == ([], 0)
 
 
