@@ -233,7 +233,7 @@ async def test_a_stream_is_paced_only_if_it_changes_more_often(monkeypatch: pyte
     stream.pace(1.0)
     assert stream.least_interval == 1.0
     for reader in (*readers, internal):
-        await reader.messages.aclose()
+        await reader.messages.aclose()  # type: ignore[attr-defined]
     assert (list(stream.demands(began + 2.0)), stream.subscribers) == ([], 0)
 
 

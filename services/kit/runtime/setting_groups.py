@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 MAX_REPLAY_SPEED = 1_000_000
+# Of an office behind one address, say.
+CLIENT_REQUESTS_PER_S = 500
 Item = TypeVar("Item")
 
 
@@ -160,6 +162,11 @@ class ClientSettings(Group):
         description="TRADEUL_CLIENT_REQUESTS_PER_S: requests per second of one client address, streams included, "
         "0 = no limit; by default 0 where the gateway listens on a loopback address, otherwise 500",
     )
+
+    def completed(self, is_local: bool) -> Self:
+        """Returns them with a limit: by default one as soon as others than this machine can reach the gateway."""
+        default = 0 if is_local else CLIENT_REQUESTS_PER_S
+        return self if self.requests_per_s is not None else self.model_copy(update={"requests_per_s": default})
 
 
 class MeshTlsSettings(Group):

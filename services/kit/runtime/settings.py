@@ -53,8 +53,6 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "gateway": GATEWAY_PORT,
     "gateway_admin": GATEWAY_ADMIN_PORT,
 }
-# Of an office behind one address, say.
-CLIENT_REQUESTS_PER_S = 500
 SIMULATOR_KEY = "simulator"
 SIMULATOR = "simulator"
 HALTS_PATH = "/rss.aspx?feed=tradehalts"
@@ -273,19 +271,12 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _keys_default(self) -> Self:
         """Keys are required as soon as others can reach the gateway, or where tokens are accepted in their place."""
+        is_local = is_loopback(self.listen_address("gateway").host)
+        object.__setattr__(self, "client", self.client.completed(is_local))
         if self.keys is None:
-            is_open = is_loopback(self.listen_address("gateway").host) and not self.jwt.issuer
-            object.__setattr__(self, "keys", "off" if is_open else "required")
+            object.__setattr__(self, "keys", "off" if is_local and not self.jwt.issuer else "required")
         elif self.jwt.issuer and not self.requires_keys:
             raise ValueError("expected TRADEUL_KEYS=required with TRADEUL_JWT_ISSUER, was off")
-        return self
-
-    @model_validator(mode="after")
-    def _client_default(self) -> Self:
-        """Client addresses are limited as soon as there may be several."""
-        if self.client.requests_per_s is None:
-            limit = 0 if is_loopback(self.listen_address("gateway").host) else CLIENT_REQUESTS_PER_S
-            object.__setattr__(self, "client", self.client.model_copy(update={"requests_per_s": limit}))
         return self
 
     @model_validator(mode="after")
