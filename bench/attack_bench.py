@@ -43,7 +43,7 @@ class Round(NamedTuple):
 
 
 FULL = Size(symbols=12_000, seconds=20, strength="FULL", quiet_seconds=10, rounds=3)
-SMALL = Size(symbols=100, seconds=2, strength="SMALL", quiet_seconds=0, rounds=1)
+SMALL = Size(symbols=100, seconds=1, strength="SMALL", quiet_seconds=0, rounds=1)
 
 
 async def measure(report: Report, size: Size) -> None:
