@@ -45,8 +45,9 @@ async def watch(name: str, target: Address | str, on_change: Callable[[str, str]
     async with open_channel(target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while True:
-            following = asyncio.create_task(_follow(name, stub, on_change), name=f"health.{name}.states")
-            asking = asyncio.create_task(_until_silent(stub), name=f"health.{name}.answers")
+            answers = _Answers()
+            following = asyncio.create_task(_follow(name, stub, answers, on_change), name=f"health.{name}.states")
+            asking = asyncio.create_task(_until_silent(stub, answers), name=f"health.{name}.answers")
             try:
                 done, _ = await asyncio.wait({following, asking}, return_when=asyncio.FIRST_COMPLETED)
                 why = "it does not answer" if asking in done else following.result()
@@ -59,11 +60,21 @@ async def watch(name: str, target: Address | str, on_change: Callable[[str, str]
             await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.25, 1.0))
 
 
-async def _follow(name: str, stub: health_pb2_grpc.HealthStub, on_change: Callable[[str, str], None]) -> str:
+class _Answers:
+    """When a service has last said anything, by the monotonic clock; it is not silent before the first time."""
+
+    def __init__(self) -> None:
+        self.last_at = math.inf
+
+
+async def _follow(
+    name: str, stub: health_pb2_grpc.HealthStub, answers: _Answers, on_change: Callable[[str, str], None]
+) -> str:
     """Follows one watch to its end, and returns the reason."""
     call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
     try:
         async for response in call:
+            answers.last_at = monotonic()
             on_change(name, health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
     except grpc.aio.AioRpcError as error:
         return f"{error.code().name}: {error.details()}"
@@ -72,17 +83,16 @@ async def _follow(name: str, stub: health_pb2_grpc.HealthStub, on_change: Callab
     return "the service ended the stream"
 
 
-async def _until_silent(stub: health_pb2_grpc.HealthStub) -> None:
-    """Returns when a service that has answered once has not done so for SILENT_SECONDS."""
-    answered_at = math.inf
-    while monotonic() - answered_at < SILENT_SECONDS:
+async def _until_silent(stub: health_pb2_grpc.HealthStub, answers: _Answers) -> None:
+    """Asks again and again; returns when a service that has said something has not done so for SILENT_SECONDS."""
+    while monotonic() - answers.last_at < SILENT_SECONDS:
         try:
             await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=ANSWER_SECONDS)
-            answered_at = monotonic()
+            answers.last_at = monotonic()
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 # That is an answer, or the end of the connection, which the watch sees, too.
-                answered_at = math.inf
+                answers.last_at = math.inf
         await asyncio.sleep(POLL_SECONDS)
 
 
