@@ -39,7 +39,12 @@ export default defineConfig({
     // Everything is a file of its own: the page's content security policy has no data: scripts and no inline styles.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { input: { index: "index.html", popout: "popout.html" } },
+    rollupOptions: {
+      input: { index: "index.html", popout: "popout.html", "tradeul-list": "src/list.ts" },
+      // Other pages name the element's module: its address stays, and what it imports is hashed.
+      preserveEntrySignatures: "exports-only",
+      output: { entryFileNames: ({ name }) => (name === "tradeul-list" ? "[name].js" : "assets/[name]-[hash].js") },
+    },
   },
   worker: { format: "es" },
   server: {

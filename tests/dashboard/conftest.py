@@ -7,6 +7,7 @@ from typing import Final
 import httpx
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from tests.support import javascript
 from tests.support.browser import Looked, looked
@@ -18,6 +19,9 @@ SETTINGS: Final = {
     # Tests make services stand still.
     "TRADEUL_HUNG_SECONDS": "0",
 }
+
+# Nothing is measured: a busy machine may take its time.
+expect.set_options(timeout=60_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

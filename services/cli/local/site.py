@@ -45,6 +45,9 @@ HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+# For pages of every origin: what they may read of the market is up to TRADEUL_CORS_ORIGINS. The CORS filter ignores
+# direct responses.
+SHARED: Final = {"access-control-allow-origin": "*"}
 FOREVER: Final = "public, max-age=31536000, immutable"
 # Kept, and used again after a question with its ETag.
 CHECKED: Final = "no-cache"
@@ -78,10 +81,11 @@ def site_routes(settings: Settings, place: Callable[[Path], Path]) -> list[dict[
             "cache-control": FOREVER if HASHED.fullmatch(route.removeprefix("/")) else CHECKED,
             "etag": _etag(path.read_bytes()),
             **HEADERS,
+            **(SHARED if path.suffix == ".js" else {}),
         }
         routes += _routes(route, {"filename": str(place(path))}, headers, keys)
     known = {"keys": "required" if keys else "off", "market": settings.market, "clock": settings.clock}
-    headers = {"content-type": CONTENT_TYPES[".json"], "cache-control": CHECKED, **HEADERS}
+    headers = {"content-type": CONTENT_TYPES[".json"], "cache-control": CHECKED, **HEADERS, **SHARED}
     return routes + _routes("/site.json", {"inline_string": json.dumps(known)}, headers, keys)
 
 
@@ -91,8 +95,7 @@ def document_routes(body: dict[str, str], content: str, keys: bool) -> list[dict
         "content-type": CONTENT_TYPES[".json"],
         "cache-control": CHECKED,
         "etag": _etag(content.encode()),
-        # The CORS filter ignores direct responses; this one is for every origin.
-        "access-control-allow-origin": "*",
+        **SHARED,
     }
     return _routes("/openapi.json", body, headers, keys)
 
@@ -108,7 +111,7 @@ def _routes(path: str, body: dict[str, str], headers: dict[str, str], keys: bool
     if keys:
         kind = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
         filters[ACCESS] = {"@type": kind, "disabled": True}
-    allow = {"allow": ", ".join((*READ, "OPTIONS")), "access-control-allow-origin": "*"}
+    allow = {"allow": ", ".join((*READ, "OPTIONS")), **SHARED}
     answers: tuple[tuple[str, dict[str, Any], dict[str, str]], ...] = (
         ("|".join(READ), {"status": 200, "body": body}, headers),
         ("OPTIONS", {"status": 204}, allow),

@@ -15,6 +15,9 @@ export function titleOf(list: string): string {
   return text.slice(0, 1).toUpperCase() + text.slice(1);
 }
 
+/** What a leader's row is shown with. */
+export const LEADER_FIELDS = ["company_name", "price", "change_percent", "volume_today"] as const;
+
 export interface Facts {
   company: string;
   price: number | null;

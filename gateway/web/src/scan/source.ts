@@ -1,6 +1,7 @@
 /** What a panel or a notification follows: a built-in list, an own scan, or the watch list. */
 
 import type { Handlers, Stream } from "../stream/client";
+import { fieldsFor } from "../table/columns";
 import { parseScan, requestOf, streamIdOf, watchScan, type OwnScan } from "./own_scans";
 
 export type Source = { list: string } | { scan: OwnScan } | { watch: true };
@@ -20,10 +21,15 @@ export function keyOf(source: Source): string {
   return "scan" in source ? `scan:${source.scan.title}` : "watch";
 }
 
-/** Follows the source; returns what ends that. `watched` are the symbols of the watch list. */
-export function follow(stream: Stream, source: Source, watched: readonly string[], handlers: Handlers): () => void {
-  if ("list" in source) return stream.subscribeList(source.list, handlers);
+/**
+ * Follows the source; returns what ends that. `watched` are the symbols of the watch list. The rows have the fields
+ * `needed`, and those of badges, alerts and the log.
+ */
+export function follow(
+  stream: Stream, source: Source, watched: readonly string[], handlers: Handlers, needed: readonly string[] = [],
+): () => void { // prettier-ignore
+  if ("list" in source) return stream.subscribeList(source.list, handlers, fieldsFor(source.list, needed));
   if ("watch" in source && watched.length === 0) return () => {};
   const scan = "scan" in source ? source.scan : watchScan(watched);
-  return stream.subscribeScan(streamIdOf(scan), requestOf(scan), handlers);
+  return stream.subscribeScan(streamIdOf(scan), requestOf(scan), handlers, fieldsFor("", needed));
 }

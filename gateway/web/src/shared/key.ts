@@ -3,7 +3,14 @@
 const NAME = "tradeul.key";
 
 export const keyStore = {
-  get: (): string => localStorage.getItem(NAME) ?? "",
+  get: (): string => {
+    try {
+      return localStorage.getItem(NAME) ?? "";
+    } catch {
+      // A page that may not store anything.
+      return "";
+    }
+  },
   set: (key: string): void => {
     if (key) localStorage.setItem(NAME, key);
     else localStorage.removeItem(NAME);

@@ -2,6 +2,7 @@
 
 import { writable, type Readable } from "svelte/store";
 import { keyStore } from "../shared/key";
+import { covers, union, type Fields } from "./fields";
 import { ListCopy } from "./list_copy";
 import type { Aggregate, FromWindow, FromWorker, ListDelta, ListSnapshot, Refusal, Scan, Status } from "./types";
 
@@ -36,7 +37,10 @@ export class Stream {
   readonly status: Readable<Status>;
   private readonly setStatus: (status: Status) => void;
   private readonly copies = new Map<string, ListCopy>();
-  private readonly handlers = new Map<string, Set<Handlers>>();
+  /** By list, and what each of them needs. */
+  private readonly handlers = new Map<string, Map<Handlers, Fields>>();
+  /** By list, the fields that the worker has been asked for. */
+  private readonly requested = new Map<string, Fields>();
   private readonly refusals = new Map<string, Refusal>();
   private readonly observers = new Set<(marketTime: number) => void>();
   private readonly listeners = new Set<(aggregate: Aggregate) => void>();
@@ -50,14 +54,17 @@ export class Stream {
     this.hello();
   }
 
-  /** Calls `handlers` with a snapshot, then with every change; returns what ends that. */
-  subscribeList(list: string, handlers: Handlers): () => void {
-    return this.subscribe(list, undefined, handlers);
+  /**
+   * Calls `handlers` with a snapshot, then with every change; returns what ends that. The rows have at least `fields`,
+   * where all would be many times the bytes. Few different sets are better: the server encodes each of them.
+   */
+  subscribeList(list: string, handlers: Handlers, fields?: Fields): () => void {
+    return this.subscribe(list, undefined, handlers, fields);
   }
 
   /** The same for a custom scan, under an id of the caller's that no built-in list has; scans with one id are one scan. */
-  subscribeScan(id: string, scan: Scan, handlers: Handlers): () => void {
-    return this.subscribe(id, scan, handlers);
+  subscribeScan(id: string, scan: Scan, handlers: Handlers, fields?: Fields): () => void {
+    return this.subscribe(id, scan, handlers, fields);
   }
 
   /** Calls `handler` with bars of all symbols in the subscribed lists, at most one a second and symbol. */
@@ -91,13 +98,18 @@ export class Stream {
   /** Another key, for all windows. */
   setKey(key: string): void {
     keyStore.set(key);
+    this.useKey(key);
+  }
+
+  /** Another key, which the browser does not keep. */
+  useKey(key: string): void {
     this.channel.post({ type: "hello", key });
   }
 
   private hello(): void {
     const lock = `tradeul-window-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`;
     this.channel.post({ type: "hello", key: keyStore.get() });
-    if (typeof navigator !== "undefined" && "locks" in navigator) {
+    if (typeof navigator !== "undefined" && navigator.locks) {
       // Named only once it is held: the worker waits for the same lock, and would otherwise get it first.
       void navigator.locks.request(lock, () => {
         this.channel.post({ type: "lock", lock });
@@ -111,26 +123,37 @@ export class Stream {
     window.addEventListener("online", () => this.reconnect());
   }
 
-  private subscribe(list: string, scan: Scan | undefined, handlers: Handlers): () => void {
+  private subscribe(list: string, scan: Scan | undefined, handlers: Handlers, fields: Fields): () => void {
     let all = this.handlers.get(list);
     if (!all) {
-      all = new Set();
+      all = new Map();
       this.handlers.set(list, all);
       this.copies.set(list, new ListCopy(list));
-      this.channel.post(scan ? { type: "subscribe", list, scan } : { type: "subscribe", list });
+      this.request(list, scan, fields);
+    } else if (!covers(this.requested.get(list), fields)) {
+      this.request(list, scan, union(this.requested.get(list), fields));
     }
-    all.add(handlers);
+    all.set(handlers, fields);
     const copy = this.copies.get(list);
-    if (copy?.isCurrent) handlers.snapshot(copy.toSnapshot());
+    if (copy?.isCurrent && covers(copy.fields, fields)) handlers.snapshot(copy.toSnapshot());
     const refusal = this.refusals.get(list);
     if (refusal) handlers.refused?.(refusal.message, refusal);
     return () => {
       if (!all.delete(handlers) || all.size > 0 || this.handlers.get(list) !== all) return;
-      this.handlers.delete(list);
-      this.copies.delete(list);
-      this.refusals.delete(list);
+      for (const each of [this.handlers, this.copies, this.refusals, this.requested]) each.delete(list);
       this.channel.post({ type: "unsubscribe", list });
     };
+  }
+
+  private request(list: string, scan: Scan | undefined, fields: Fields): void {
+    this.requested.set(list, fields);
+    this.channel.post({ type: "subscribe", list, ...(scan && { scan }), ...(fields && { fields }) });
+  }
+
+  /** The handlers for which the rows that are here are enough; the others get the snapshot that is on the way. */
+  private handlersOf(list: string): Handlers[] {
+    const has = this.copies.get(list)?.fields;
+    return [...(this.handlers.get(list) ?? [])].filter(([, needed]) => covers(has, needed)).map(([handlers]) => handlers);
   }
 
   private take(message: FromWorker): void {
@@ -139,20 +162,20 @@ export class Stream {
     } else if (message.type === "snapshot") {
       this.copies.get(message.snapshot.list)?.snapshot(message.snapshot);
       this.refusals.delete(message.snapshot.list);
-      for (const handlers of this.handlers.get(message.snapshot.list) ?? []) handlers.snapshot(message.snapshot);
+      for (const handlers of this.handlersOf(message.snapshot.list)) handlers.snapshot(message.snapshot);
     } else if (message.type === "delta") {
       const { delta } = message;
       const copy = this.copies.get(delta.list);
       // What its snapshot contains already. A hole cannot be: the worker asks for a snapshot itself.
       if (!copy?.isCurrent || delta.sequence <= copy.sequence) return;
       if (!copy.apply(delta)) return;
-      for (const handlers of this.handlers.get(delta.list) ?? []) handlers.delta(delta);
+      for (const handlers of this.handlersOf(delta.list)) handlers.delta(delta);
       const time = Date.parse(delta.timestamp);
       if (time) for (const observer of this.observers) observer(time);
     } else if (message.type === "refused") {
       const { list, refusal } = message;
       this.refusals.set(list, refusal);
-      for (const handlers of this.handlers.get(list) ?? []) handlers.refused?.(refusal.message, refusal);
+      for (const handlers of this.handlers.get(list)?.keys() ?? []) handlers.refused?.(refusal.message, refusal);
     } else {
       for (const listener of this.listeners) listener(message.aggregate);
     }
@@ -160,6 +183,12 @@ export class Stream {
 }
 
 let opened: Stream | null = null;
+
+/** Makes the window's one stream another one than its own, before anybody has opened it. */
+export function useStream(other: Stream): void {
+  if (opened) throw new Error("expected to be called before the stream is opened");
+  opened = other;
+}
 
 /** The window's one stream, opened by the first caller. */
 export function stream(): Stream {

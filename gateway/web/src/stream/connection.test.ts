@@ -242,6 +242,68 @@ describe("a connection", () => {
     expect(network.newest.sent.at(-1)).toEqual({ action: "unsubscribe_scan", scan: "mine" });
   });
 
+  test("asks for the fields that are needed, and for a snapshot when more are", async () => {
+    connection.subscribe("winners", undefined, ["price"]);
+    const socket = await opened();
+    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners", fields: ["price"], aggregates: false }]);
+    socket.receive({ type: "subscribed_list", list: "winners" });
+    socket.receive(snapshot(4));
+    connection.subscribe("winners", undefined, ["price"]);
+    connection.subscribe("winners", undefined, ["rvol", "price"]);
+    expect(socket.sent.slice(1)).toEqual([
+      { action: "subscribe_list", list: "winners", fields: ["price", "rvol"], aggregates: false },
+    ]);
+    // What was on the way has the fields of before, a snapshot as well.
+    for (const message of [delta(5), snapshot(6)]) socket.receive(message);
+    socket.receive({ type: "subscribed_list", list: "winners" });
+    for (const message of [snapshot(6), delta(7)]) socket.receive(message);
+    expect(snapshots.map(({ fields }) => fields)).toEqual([["price"], ["price"], ["price", "rvol"]]);
+    expect(deltas.map(({ sequence }) => sequence)).toEqual([5, 7]);
+    connection.subscribe("winners");
+    expect(socket.sent.at(-1)).toEqual({ action: "subscribe_list", list: "winners", aggregates: false });
+    socket.receive({ type: "subscribed_list", list: "winners" });
+    socket.receive(snapshot(8));
+    expect(snapshots.at(-1)?.fields).toBeUndefined();
+  });
+
+  test("goes on from its position after a loss only if its rows have the fields that are needed", async () => {
+    connection.subscribe("winners", undefined, ["price"]);
+    const first = await opened();
+    for (const message of [{ type: "subscribed_list", list: "winners" }, snapshot(4)]) first.receive(message);
+    first.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+    connection.subscribe("winners", undefined, ["rvol"]);
+    await network.pass(300);
+    network.newest.onopen?.();
+    const subscription = { action: "subscribe_list", list: "winners", fields: ["price", "rvol"], aggregates: false };
+    expect(network.newest.sent).toEqual([subscription]);
+    for (const message of [{ type: "subscribed_list", list: "winners" }, snapshot(9)]) network.newest.receive(message);
+    network.newest.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+    await network.pass(300);
+    network.newest.onopen?.();
+    expect(network.newest.sent).toEqual([{ ...subscription, epoch: 7, sequence: 9 }]);
+  });
+
+  test("gives a scan with more fields another name, so that its rows are told apart", async () => {
+    const scan = { filter: "price < 5" };
+    connection.subscribe("mine", scan, ["price"]);
+    const socket = await opened();
+    connection.subscribe("mine", scan, ["rvol"]);
+    const [, ended, widened] = socket.sent as { action: string; scan: string; fields?: string[] }[];
+    expect(ended).toEqual({ action: "unsubscribe_scan", scan: "mine" });
+    expect(widened).toMatchObject({ action: "subscribe_scan", ...scan, fields: ["price", "rvol"] });
+    const rows = (list: string | undefined) => ({ type: "snapshot", list, epoch: 7, sequence: 1, rows: [], timestamp });
+    socket.receive(rows("mine"));
+    expect(snapshots).toEqual([]);
+    socket.receive(rows(widened?.scan));
+    socket.receive({ type: "delta", list: widened?.scan, sequence: 2, deltas: [], timestamp });
+    expect(snapshots).toMatchObject([{ list: "mine", fields: ["price", "rvol"] }]);
+    expect(deltas).toMatchObject([{ list: "mine", sequence: 2 }]);
+    socket.receive({ type: "error", message: "too costly", scan: widened?.scan });
+    expect(refusals).toEqual(["mine: too costly"]);
+    connection.unsubscribe("mine");
+    expect(socket.sent.at(-1)).toEqual({ action: "unsubscribe_scan", scan: widened?.scan });
+  });
+
   test("gets bars only while somebody wants them, without losing its position", async () => {
     connection.subscribe("winners");
     const socket = await opened();

@@ -4,6 +4,7 @@
  * Sockets, tickets, time and timers are passed in, so that tests can play a network.
  */
 
+import { covers, union, type Fields } from "./fields";
 import { ListCopy } from "./list_copy";
 import type { Aggregate, ListDelta, ListSnapshot, ListStatus, Refusal, Scan, Status } from "./types";
 
@@ -51,6 +52,10 @@ const SUBSCRIPTION_COST = 5;
 interface Wanted {
   copy: ListCopy;
   scan: Scan | undefined;
+  /** Those that somebody needs; they only become more while the list is wanted. */
+  fields: Fields;
+  /** Its name in messages: a scan with other fields has another one, so that rows with fewer fields can be told apart. */
+  wireName: string;
   received: number;
   holes: number;
   isResyncing: boolean;
@@ -62,10 +67,18 @@ type Message =
   | ({ type: "delta" } & ListDelta)
   | ({ type: "aggregate" } & Aggregate)
   | ({ type: "error"; list?: string; scan?: string } & Refusal)
-  | { type: "pong" | "subscribed_list" | "subscribed_scan" };
+  | { type: "subscribed_list"; list: string }
+  | { type: "pong" | "subscribed_scan" };
 
 export class Connection {
   private readonly wanted = new Map<string, Wanted>();
+  /** Of each list, the fields of the subscriptions that were sent and not answered yet: they are answered in order. */
+  private readonly unanswered = new Map<string, Fields[]>();
+  /** Of each list, the fields of the rows that come now. */
+  private readonly coming = new Map<string, Fields>();
+  /** Of names in messages that are not the list's own. */
+  private readonly listsByWireName = new Map<string, string>();
+  private widened = 0;
   private socket: Socket | null = null;
   private key = "";
   private wantsAggregates = false;
@@ -110,18 +123,36 @@ export class Connection {
     this.connect();
   }
 
-  subscribe(list: string, scan?: Scan): void {
+  /** For a list that is wanted already, `fields` are added to those that it has. */
+  subscribe(list: string, scan?: Scan, fields?: Fields): void {
     const known = this.wanted.get(list);
-    if (known && JSON.stringify(known.scan) === JSON.stringify(scan)) return;
+    if (known && JSON.stringify(known.scan) === JSON.stringify(scan)) {
+      if (!covers(known.fields, fields)) this.widen(list, known, fields);
+      return;
+    }
     if (known) this.unsubscribe(list);
-    this.wanted.set(list, { copy: new ListCopy(list), scan, received: 0, holes: 0, isResyncing: false });
+    this.wanted.set(list, { copy: new ListCopy(list), scan, fields, wireName: list, received: 0, holes: 0, isResyncing: false });
+    if (this.state === "open") this.sendSubscription(list);
+  }
+
+  /** The rows of before stay until the snapshot with more fields is there. */
+  private widen(list: string, wanted: Wanted, fields: Fields): void {
+    if (wanted.scan) {
+      if (this.state === "open") this.send({ action: "unsubscribe_scan", scan: wanted.wireName }, 1);
+      this.listsByWireName.delete(wanted.wireName);
+      this.widened += 1;
+      wanted.wireName = `${list}+${this.widened}`;
+      this.listsByWireName.set(wanted.wireName, list);
+    }
+    wanted.fields = union(wanted.fields, fields);
     if (this.state === "open") this.sendSubscription(list);
   }
 
   unsubscribe(list: string): void {
     const wanted = this.wanted.get(list);
+    if (wanted) this.listsByWireName.delete(wanted.wireName);
     if (!this.wanted.delete(list) || this.state !== "open" || !wanted) return;
-    if (wanted.scan) this.send({ action: "unsubscribe_scan", scan: list }, 1);
+    if (wanted.scan) this.send({ action: "unsubscribe_scan", scan: wanted.wireName }, 1);
     else this.send({ action: "unsubscribe_list", list }, 1);
   }
 
@@ -186,15 +217,19 @@ export class Connection {
 
   private take(message: Message): void {
     if (message.type === "snapshot" || message.type === "delta") {
-      const wanted = this.wanted.get(message.list);
+      const list = this.listOf(message.list);
+      const wanted = this.wanted.get(list);
       // Its unsubscription is on the way.
-      if (!wanted) return;
+      if (wanted?.wireName !== message.list) return;
+      message.list = list;
       wanted.received = this.received = this.lastMessageAt;
       const time = Date.parse(message.timestamp);
       // Undated messages (an empty list before the first event) say nothing about the market's time.
       if (time) this.time = time;
       if (message.type === "snapshot") {
         wanted.isResyncing = false;
+        const fields = wanted.scan ? wanted.fields : this.coming.get(list);
+        if (fields) message.fields = fields;
         wanted.copy.snapshot(message);
         this.events.snapshot(message);
       } else if (wanted.copy.apply(message)) {
@@ -202,8 +237,10 @@ export class Connection {
       } else if (!wanted.isResyncing) {
         wanted.isResyncing = true;
         wanted.holes += 1;
-        this.send({ action: "resync", [wanted.scan ? "scan" : "list"]: message.list }, SUBSCRIPTION_COST);
+        this.send({ action: "resync", [wanted.scan ? "scan" : "list"]: wanted.wireName }, SUBSCRIPTION_COST);
       }
+    } else if (message.type === "subscribed_list") {
+      this.coming.set(message.list, this.unanswered.get(message.list)?.shift());
     } else if (message.type === "aggregate") {
       this.events.aggregate(message);
     } else if (message.type === "connected") {
@@ -211,20 +248,34 @@ export class Connection {
       this.changed();
     } else if (message.type === "error") {
       const name = message.list ?? message.scan;
-      if (name) this.events.refused(name, message);
+      if (message.list) this.unanswered.get(message.list)?.shift();
+      if (name) this.events.refused(this.listOf(name), message);
       // Without a name it is about the connection: that it will be closed, and why.
       else this.reason = message.message;
     }
+  }
+
+  /** The list of a name in messages. */
+  private listOf(wireName: string): string {
+    return this.listsByWireName.get(wireName) ?? wireName;
   }
 
   private sendSubscription(list: string): void {
     const wanted = this.wanted.get(list);
     if (!wanted) return;
     wanted.isResyncing = false;
-    const aggregates = this.wantsAggregates;
+    const { copy, scan, fields, wireName } = wanted;
+    const options = { ...(fields && { fields }), aggregates: this.wantsAggregates };
     // A scan begins with a snapshot on every connection; only lists have positions to resume from.
-    if (wanted.scan) this.send({ action: "subscribe_scan", scan: list, ...wanted.scan, aggregates }, SUBSCRIPTION_COST);
-    else this.send({ action: "subscribe_list", list, ...wanted.copy.position, aggregates }, SUBSCRIPTION_COST);
+    if (scan) {
+      this.send({ action: "subscribe_scan", scan: wireName, ...scan, ...options }, SUBSCRIPTION_COST);
+      return;
+    }
+    const unanswered = this.unanswered.get(list) ?? [];
+    this.unanswered.set(list, [...unanswered, fields]);
+    // Changes lead to rows with these fields from rows with the same ones only.
+    const position = covers(copy.fields, fields) ? copy.position : null;
+    this.send({ action: "subscribe_list", list, ...position, ...options }, SUBSCRIPTION_COST);
   }
 
   private send(message: object, cost: number): void {
@@ -272,6 +323,8 @@ export class Connection {
     this.socket = null;
     this.attempt += 1;
     this.queue = [];
+    this.unanswered.clear();
+    this.coming.clear();
     for (const timer of ["retryTimer", "quietTimer", "sendTimer"] as const) this.clear(timer);
     if (this.state === "open") this.staleSince ??= this.network.now();
     if (socket) {

@@ -1,6 +1,7 @@
 /** Shares one connection among windows: each gets the lists that it has subscribed, and the status. */
 
 import { Connection, type Admission, type Network, type Socket } from "./connection";
+import type { Fields } from "./fields";
 import type { FromWindow, FromWorker, Scan } from "./types";
 
 /** A list without subscribers is kept for a while: a window that reloads or changes its layout wants it again. */
@@ -53,7 +54,7 @@ export class Hub {
     const window = this.windows.get(port);
     if (!window) return;
     if (message.type === "hello") this.hello(message.key);
-    else if (message.type === "subscribe") this.subscribe(port, window, message.list, message.scan);
+    else if (message.type === "subscribe") this.subscribe(port, window, message);
     else if (message.type === "aggregates") this.setAggregates(window, message.wanted);
     else if (message.type === "reconnect") this.connection.retry();
     else if (message.type === "bye") this.remove(port);
@@ -68,11 +69,13 @@ export class Hub {
     this.tick();
   }
 
-  private subscribe(port: Port, window: Window, list: string, scan: Scan | undefined): void {
+  private subscribe(port: Port, window: Window, { list, scan, fields }: { list: string; scan?: Scan; fields?: Fields }): void {
+    const isNew = !window.lists.has(list);
     window.lists.add(list);
-    this.connection.subscribe(list, scan);
+    this.connection.subscribe(list, scan, fields);
     const snapshot = this.connection.snapshotOf(list);
-    if (snapshot) port.postMessage({ type: "snapshot", snapshot });
+    // A window that needs more fields has the rows that are here.
+    if (snapshot && isNew) port.postMessage({ type: "snapshot", snapshot });
   }
 
   private setAggregates(window: Window, wanted: boolean): void {

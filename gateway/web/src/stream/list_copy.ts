@@ -1,5 +1,6 @@
 /** An exact copy of one list, kept by its snapshot and its deltas. */
 
+import type { Fields } from "./fields";
 import type { Change, ListDelta, ListSnapshot, Position, Row } from "./types";
 
 export class ListCopy {
@@ -7,6 +8,8 @@ export class ListCopy {
   epoch = 0;
   sequence = 0;
   timestamp = "";
+  /** Those that the rows have. */
+  fields: Fields = undefined;
   /** False until the first snapshot, and from a hole on until the next one. */
   isCurrent = false;
   private readonly rows = new Map<string, Row>();
@@ -30,6 +33,7 @@ export class ListCopy {
     this.epoch = snapshot.epoch;
     this.sequence = snapshot.sequence;
     this.timestamp = snapshot.timestamp;
+    this.fields = snapshot.fields;
     this.isCurrent = true;
   }
 
@@ -53,8 +57,8 @@ export class ListCopy {
   }
 
   toSnapshot(): ListSnapshot {
-    const { list, epoch, sequence, timestamp } = this;
-    return { list, epoch, sequence, timestamp, rows: this.sorted() };
+    const { list, epoch, sequence, timestamp, fields } = this;
+    return { list, epoch, sequence, timestamp, rows: this.sorted(), ...(fields && { fields }) };
   }
 
   private canApply(change: Change): boolean {

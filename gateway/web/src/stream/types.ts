@@ -1,5 +1,7 @@
 /** The messages of /ws/scanner (docs/websocket.md), and what the worker and the windows send each other. */
 
+import type { Fields } from "./fields";
+
 export type Value = number | string | boolean;
 export type Row = Record<string, Value> & { symbol: string; rank: number };
 
@@ -15,6 +17,8 @@ export interface ListSnapshot {
   sequence: number;
   rows: Row[];
   timestamp: string;
+  /** Those that the rows have; noted by the connection. */
+  fields?: Fields;
 }
 
 /** The changes that lead from `sequence` - 1 to `sequence`. */
@@ -89,7 +93,8 @@ export type FromWindow =
   | { type: "hello"; key: string }
   /** The window holds this lock for as long as it exists. */
   | { type: "lock"; lock: string }
-  | { type: "subscribe"; list: string; scan?: Scan }
+  /** Again for a list that the window has, if it needs more fields. */
+  | { type: "subscribe"; list: string; scan?: Scan; fields?: Fields }
   | { type: "unsubscribe"; list: string }
   | { type: "aggregates"; wanted: boolean }
   | { type: "reconnect" }

@@ -1,6 +1,8 @@
 /** The columns of a list: how each field is shown, which ones a list shows at first, and what the user has made of them. */
 
+import { covers, type Fields } from "../stream/fields";
 import type { Row, Value } from "../stream/types";
+import { BADGE_FIELDS } from "./badges";
 import {
   type Field,
   type Format,
@@ -198,6 +200,27 @@ const DEFAULT_FIELDS: Record<string, string[]> = {
 
 export function defaultFields(list: string): string[] {
   return [...(DEFAULT_FIELDS[list] ?? [...COMMON, ...SIZE, "chg_5m"])];
+}
+
+/** What badges, alerts and the log need of each row, whatever its columns. */
+const ALWAYS: readonly string[] = ["price", "change_percent", "intraday_high", ...BADGE_FIELDS];
+/** Rows always have them. */
+const IMPLIED: readonly string[] = ["rank", "symbol"];
+
+function selection(fields: readonly string[]): readonly string[] {
+  return [...new Set([...ALWAYS, ...fields])].filter((field) => !IMPLIED.includes(field));
+}
+
+const WIDE = selection(["company_name", "vwap", ...Object.values(DEFAULT_FIELDS).flat(), ...defaultFields("")]);
+
+/**
+ * Returns the fields that rows of the list are to have if `needed` are shown. There are few different sets, each part of
+ * the next one: the server encodes each of them.
+ */
+export function fieldsFor(list: string, needed: readonly string[]): Fields {
+  const rest = needed.filter((field) => !IMPLIED.includes(field));
+  const standard = selection(defaultFields(list));
+  return [standard, WIDE].find((fields) => covers(fields, rest));
 }
 
 export interface Storage {

@@ -1,12 +1,13 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Handlers } from "../stream/client";
+import type { Fields } from "../stream/fields";
 import type { Refusal, Row, Scan } from "../stream/types";
 import { TradeulList } from "./element";
 
-const opened: { list: string; scan?: Scan; handlers: Handlers; isEnded: boolean }[] = [];
+const opened: { list: string; scan?: Scan; fields: Fields; handlers: Handlers; isEnded: boolean }[] = [];
 
-function subscribe(list: string, handlers: Handlers, scan?: Scan): () => void {
-  const entry = { list, handlers, isEnded: false, ...(scan ? { scan } : {}) };
+function subscribe(list: string, handlers: Handlers, fields: Fields, scan?: Scan): () => void {
+  const entry = { list, handlers, fields, isEnded: false, ...(scan ? { scan } : {}) };
   opened.push(entry);
   return () => {
     entry.isEnded = true;
@@ -21,8 +22,8 @@ beforeEach(() => {
   vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(400);
   element = document.createElement("tradeul-list") as TradeulList;
   element.source = {
-    subscribeList: (list, handlers) => subscribe(list, handlers),
-    subscribeScan: (id, scan, handlers) => subscribe(id, handlers, scan),
+    subscribeList: (list, handlers, fields) => subscribe(list, handlers, fields),
+    subscribeScan: (id, scan, handlers, fields) => subscribe(id, handlers, fields, scan),
   };
 });
 
@@ -46,6 +47,7 @@ test("the element shows its list in the columns that it names, and passes its ev
   element.addEventListener("select", (event) => selected.push((event as CustomEvent<{ symbol: string }>).detail.symbol));
   connect({ list: "winners", columns: "rank, symbol, price" });
   expect(opened.map(({ list }) => list)).toEqual(["winners"]);
+  expect(opened[0]?.fields).toEqual(expect.arrayContaining(["price", "halted"]));
   const row = { symbol: "A", rank: 1, price: 2, change_percent: 3 } as unknown as Row;
   opened[0]?.handlers.snapshot({ list: "winners", epoch: 1, sequence: 1, rows: [row], timestamp: "" });
   expect(texts()).toEqual(["1A2.00"]);

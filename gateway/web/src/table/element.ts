@@ -1,16 +1,16 @@
 /**
- * `<tradeul-list>`: a live list in any page of this origin, without the dashboard.
+ * `<tradeul-list>`: a live list in any page, without the dashboard; other pages get it as /tradeul-list.js (list.ts).
  *
  *     <tradeul-list list="gappers_up" columns="rank,symbol,price,gap_percent"></tradeul-list>
  *     <tradeul-list filter="rvol > 3 AND price < 20" order-by="rvol desc" limit="20"></tradeul-list>
  *
  * It fills its place; give it a height. Events, with their `detail`: `select` {symbol, row}, `change` {entered, left, timestamp},
- * `columns` {fields, widths}.
+ * `columns` {fields, widths}. Rows have the fields of its columns, and those of badges.
  */
 
 import { parseScan, requestOf, streamIdOf } from "../scan/own_scans";
 import { stream, type Stream } from "../stream/client";
-import { defaultFields, parseChoice } from "./columns";
+import { defaultFields, fieldsFor, parseChoice } from "./columns";
 import { ListTable } from "./table";
 
 export type Source = Pick<Stream, "subscribeList" | "subscribeScan">;
@@ -71,7 +71,9 @@ export class TradeulList extends HTMLElement {
     table.setLabel(this.label());
     const list = this.getAttribute("list");
     const fields = this.getAttribute("columns")?.split(",").map((field) => field.trim());
-    table.setColumns(parseChoice({ fields: fields ?? defaultFields(list ?? ""), widths: {} }) ?? { fields: ["symbol"], widths: {} });
+    const choice = parseChoice({ fields: fields ?? defaultFields(list ?? ""), widths: {} }) ?? { fields: ["symbol"], widths: {} };
+    table.setColumns(choice);
+    const needed = fieldsFor(list ?? "", choice.fields);
     const handlers = {
       snapshot: (snapshot: Parameters<ListTable["snapshot"]>[0]) => {
         table.setEmptyText("No symbol matches now.");
@@ -82,13 +84,13 @@ export class TradeulList extends HTMLElement {
     };
     const source = this.source ?? stream();
     if (list) {
-      this.end = source.subscribeList(list, handlers);
+      this.end = source.subscribeList(list, handlers, needed);
       return;
     }
     const filter = this.getAttribute("filter");
     const scan = parseScan({ filter, order_by: this.getAttribute("order-by") ?? "", limit: this.getAttribute("limit") ?? undefined });
     if (filter === null || !scan) table.setEmptyText("expected an attribute list or filter");
-    else this.end = source.subscribeScan(streamIdOf(scan), requestOf(scan), handlers);
+    else this.end = source.subscribeScan(streamIdOf(scan), requestOf(scan), handlers, needed);
   }
 }
 

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { Row } from "../stream/types";
 import { badgesOf, isShortSaleRestricted } from "./badges";
-import { columnOf, defaultFields, loadChoice, parseChoice, presentedFields, saveChoice } from "./columns";
+import { columnOf, defaultFields, fieldsFor, loadChoice, parseChoice, presentedFields, saveChoice } from "./columns";
 import * as formats from "./formats";
 
 const plainSpaces = (text: string): string => text.replaceAll("\u202f", " ").replaceAll("\u2212", "-");
@@ -55,6 +55,17 @@ test("a field that is new to the page is shown by what the API says of it", () =
   const field = { name: "lit_volume", type: "number", unit: "shares", meaning: "shares on exchanges", values: [] };
   const column = columnOf("lit_volume", new Map([["lit_volume", field]]));
   expect([column.label, column.meaning, column.format(2_400_000, {} as Row)]).toEqual(["lit volume", "shares on exchanges", "2.4M"]);
+});
+
+test("rows have one of few sets of fields, each part of the next one, with what badges and alerts need", () => {
+  const standard = fieldsFor("winners", defaultFields("winners"));
+  expect(fieldsFor("winners", ["rank", "symbol", "price"])).toEqual(standard);
+  expect(standard).toEqual(expect.arrayContaining(["price", "rvol", "halted", "low", "intraday_high"]));
+  expect(standard).not.toContain("symbol");
+  const wide = fieldsFor("winners", ["price", "gap_percent"]);
+  expect(wide).toEqual(expect.arrayContaining([...(standard ?? []), "gap_percent", "company_name"]));
+  expect(fieldsFor("losers", ["company_name"])).toEqual(wide);
+  expect(fieldsFor("winners", ["price", "beta"])).toBeUndefined();
 });
 
 test("columns are remembered for each list, and what is stored wrongly is not used", () => {

@@ -3,6 +3,7 @@
 import type { Row } from "../stream/types";
 import type { MembershipChange } from "./entries";
 import { haltReason, percent, price, signTone, timeOfDay } from "./formats";
+import { paceOf, type Drawn, type Pace } from "./pace";
 import { ensureStyles } from "./styles";
 
 export interface LogEntry {
@@ -41,13 +42,13 @@ export function entryOf(row: Row, rank: number, time: string, entered: boolean):
   return entry;
 }
 
-export class LogView extends EventTarget {
+export class LogView extends EventTarget implements Drawn {
   readonly element: HTMLElement;
   /** Oldest first. */
   private entries: LogEntry[] = [];
   private pending: LogEntry[] = [];
   private active: HTMLElement | null = null;
-  private frame = 0;
+  private pace: Pace | null = null;
   private made = 0;
   /** How many entries may have elements now. */
   private shownLength = SHOWN_AT_ONCE;
@@ -67,6 +68,25 @@ export class LogView extends EventTarget {
     element.addEventListener("keydown", (event) => this.key(event));
     element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     ensureStyles(element);
+    this.follow();
+  }
+
+  /** Takes part in the frames of the window in which it is now. */
+  private follow(): void {
+    const window = this.element.ownerDocument.defaultView;
+    const pace = window && paceOf(window);
+    if (pace === this.pace) return;
+    this.pace?.remove(this);
+    this.pace = pace;
+    pace?.add(this);
+  }
+
+  draw(): void {
+    this.flush();
+  }
+
+  destroy(): void {
+    this.pace?.remove(this);
   }
 
   setLabel(label: string): void {
@@ -85,8 +105,8 @@ export class LogView extends EventTarget {
     this.pending.push(...shown);
     if (this.entries.length > LOG_LENGTH) this.entries = this.entries.slice(-LOG_LENGTH);
     if (this.pending.length > this.shownLength) this.pending = this.pending.slice(-this.shownLength);
-    if (this.frame !== 0) return;
-    this.frame = this.element.ownerDocument.defaultView?.requestAnimationFrame(() => this.flush()) ?? 0;
+    this.follow();
+    this.pace?.request(this);
   }
 
   /** Adds what was before the entries that are here, oldest first. */
@@ -111,8 +131,7 @@ export class LogView extends EventTarget {
 
   /** Shows now what the next frame would show. */
   flush(): void {
-    this.element.ownerDocument.defaultView?.cancelAnimationFrame(this.frame);
-    this.frame = 0;
+    this.pace?.cancel(this);
     ensureStyles(this.element);
     const fragment = this.element.ownerDocument.createDocumentFragment();
     for (const entry of this.pending.reverse()) fragment.append(this.item(entry));

@@ -98,6 +98,11 @@ export class RowView {
     this.setClass("tl-row tl-unused");
   }
 
+  /** True while a change is marked. */
+  get isLit(): boolean {
+    return this.flash > 0 || this.cells.some(({ flash }) => flash > 0);
+  }
+
   /** Ends marks that have been seen: an element that is shown again would begin its animations anew. */
   calm(): void {
     this.flash = 0;

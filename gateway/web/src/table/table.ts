@@ -1,7 +1,7 @@
 /**
  * A list as a live table, without a framework: `snapshot`, then `apply` for every delta.
  *
- * Messages change the entries at once; the elements follow once per animation frame, and of them only the rows in view.
+ * Messages change the entries at once; the elements follow once in a frame (pace.ts), and of them only the rows in view.
  */
 
 import type { ListDelta, ListSnapshot, Row } from "../stream/types";
@@ -9,6 +9,7 @@ import { type Column, type ColumnChoice, columnsOf, defaultFields, limitWidth } 
 import { Entries, type Entry, type MembershipChange, type Sort, type Waiting } from "./entries";
 import type { Field } from "./formats";
 import { Header } from "./header";
+import { paceOf, type Drawn, type Pace } from "./pace";
 import { RowView } from "./row_view";
 import { ensureStyles } from "./styles";
 
@@ -39,6 +40,8 @@ const OVERSCAN = 4;
 /** So long a row that left fades, and so many at once. */
 const LEAVING_MS = 260;
 const MOST_LEAVING = 6;
+/** Where nothing moves by itself, marks of changes last so long. */
+const LIT_MS = 400;
 /** A pointer that rests for so long no longer holds the ranks. */
 const REST_MS = 15_000;
 /** Texts are first, or rise, in ascending order. */
@@ -46,7 +49,7 @@ const ASCENDING_FIRST = new Set(["symbol", "company_name", "sector", "industry",
 
 let tables = 0;
 
-export class ListTable extends EventTarget {
+export class ListTable extends EventTarget implements Drawn {
   readonly element: HTMLElement;
   private readonly grid: HTMLElement;
   private readonly head: HTMLElement;
@@ -77,8 +80,10 @@ export class ListTable extends EventTarget {
   private readonly fresh: Entry[] = [];
   private readonly holds = new Set<string>();
   private restTimer = 0;
-  private frame = 0;
-  private frameWindow: Window | null = null;
+  private pace: Pace | null = null;
+  private isStill = false;
+  private readonly lit = new Map<RowView, number>();
+  private dimTimer = 0;
 
   constructor(element: HTMLElement, options: TableOptions) {
     super();
@@ -209,7 +214,9 @@ export class ListTable extends EventTarget {
     if (isHeld) this.holds.add(reason);
     else this.holds.delete(reason);
     this.entries.hold(this.holds.size > 0);
-    this.schedule();
+    // What is held is what is seen now: a frame later, it could be another row that the pointer is over.
+    if (isHeld) this.flush();
+    else this.schedule();
   }
 
   focus(): void {
@@ -218,14 +225,15 @@ export class ListTable extends EventTarget {
 
   /** Shows now what the next frame would show. */
   flush(): void {
-    this.cancelFrame();
+    this.pace?.cancel(this);
     this.render();
   }
 
   destroy(): void {
-    this.cancelFrame();
+    this.pace?.remove(this);
     this.observer.disconnect();
     this.dropViews();
+    this.element.ownerDocument.defaultView?.clearTimeout(this.dimTimer);
     this.element.ownerDocument.defaultView?.clearTimeout(this.restTimer);
     this.element.replaceChildren();
     this.element.classList.remove("tl");
@@ -250,19 +258,47 @@ export class ListTable extends EventTarget {
   }
 
   private schedule(): void {
-    if (this.frame !== 0) return;
+    const window = this.element.ownerDocument.defaultView;
+    if (!window) return;
     // A panel in a window of its own is drawn in that window's frames: the first one's stop when it is hidden.
-    this.frameWindow = this.element.ownerDocument.defaultView;
-    this.frame = this.frameWindow?.requestAnimationFrame(() => this.render()) ?? 0;
+    const pace = paceOf(window);
+    if (pace !== this.pace) {
+      this.pace?.remove(this);
+      this.pace = pace;
+      pace.add(this);
+    }
+    pace.request(this);
   }
 
-  private cancelFrame(): void {
-    if (this.frame !== 0) this.frameWindow?.cancelAnimationFrame(this.frame);
-    this.frame = 0;
+  draw(isSlow: boolean): void {
+    if (isSlow !== this.isStill) {
+      this.isStill = isSlow;
+      this.element.classList.toggle("tl-still", isSlow);
+    }
+    this.render();
+    if (this.isStill) this.dim();
+  }
+
+  /** Ends marks of changes that no animation ends. */
+  private dim(): void {
+    const window = this.element.ownerDocument.defaultView;
+    const now = performance.now();
+    for (const [view, since] of this.lit) {
+      if (now - since < LIT_MS) continue;
+      view.calm();
+      this.lit.delete(view);
+    }
+    for (const view of this.views.values()) if (view.isLit && !this.lit.has(view)) this.lit.set(view, now);
+    if (this.lit.size > 0 && this.dimTimer === 0) {
+      this.dimTimer =
+        window?.setTimeout(() => {
+          this.dimTimer = 0;
+          this.schedule();
+        }, LIT_MS) ?? 0;
+    }
   }
 
   private render(): void {
-    this.frame = 0;
     const shown = this.entries.shown();
     if (shown.length !== this.shownCount) this.showCount(shown.length);
     const top = Math.floor(this.scrollTop / this.rowHeight);
@@ -307,7 +343,7 @@ export class ListTable extends EventTarget {
 
   private fadeOut(view: RowView): void {
     const window = this.element.ownerDocument.defaultView;
-    if (!window || window.matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    if (!window || this.isStill || window.matchMedia("(prefers-reduced-motion: reduce)").matches) {
       this.unused.push(view);
       return;
     }
@@ -361,6 +397,7 @@ export class ListTable extends EventTarget {
   private dropViews(): void {
     for (const timer of this.leaving.values()) this.element.ownerDocument.defaultView?.clearTimeout(timer);
     this.leaving.clear();
+    this.lit.clear();
     this.views.clear();
     this.unused.length = 0;
     this.body.replaceChildren();
