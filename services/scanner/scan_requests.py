@@ -4,20 +4,16 @@ They must not hold up the built-in lists. Compiling the longest texts takes 10 m
 does it. Selecting and encoding the rows takes up to 3 ms on the event loop, in a turn.
 """
 
-from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from services.kit.runtime.errors import TOO_MANY_SCANS
 from services.scanner import metrics
 from services.scanner.compiled_scan import CompiledScan
 from services.scanner.scan_compiler import ScanCompiler
-from services.scanner.turns import Turns
+from services.scanner.turns import MAX_WAITING, MAX_WAITING_OF_KEY, Turns, Waiting
 
-# Requests that may wait, of all clients and of one key.
-MAX_WAITING: Final = 200
-MAX_WAITING_OF_KEY: Final = 20
 # The texts of recent requests, compiled: the same ones are often sent again.
 MAX_COMPILED: Final = 256
 
@@ -31,16 +27,14 @@ class ScanRequests:
         self, turns: Turns, max_waiting: int = MAX_WAITING, max_waiting_of_key: int = MAX_WAITING_OF_KEY
     ) -> None:
         self._turns = turns
-        self._max_waiting = max_waiting
-        self._max_waiting_of_key = max_waiting_of_key
+        self._under_way = Waiting(TOO_MANY_SCANS, "requests for custom scans at once", max_waiting, max_waiting_of_key)
         self.compiler = ScanCompiler()
         self._compiled: OrderedDict[tuple[str, str], CompiledScan] = OrderedDict()
-        self._waiting: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
         """Requests under way."""
-        return self._waiting.total()
+        return self._under_way.total
 
     async def compile(self, filter_text: str, order_by: str, key: str = "") -> CompiledScan:
         """Returns the compiled texts of a request of `key`.
@@ -51,7 +45,7 @@ class ScanRequests:
         if (scan := self._compiled.get(texts)) is not None:
             self._compiled.move_to_end(texts)
             return scan
-        async with self._counted(key):
+        with self._under_way.counted(key):
             scan = await self.compiler.compile(*texts)
         self._compiled[texts] = scan
         if len(self._compiled) > MAX_COMPILED:
@@ -68,24 +62,5 @@ class ScanRequests:
             with metrics.SCAN_REQUEST_SECONDS.time():
                 return work()
 
-        async with self._counted(key):
+        with self._under_way.counted(key):
             return await self._turns.take_counted(measured, key)
-
-    @asynccontextmanager
-    async def _counted(self, key: str) -> AsyncIterator[None]:
-        if self.waiting >= self._max_waiting:
-            raise TOO_MANY_SCANS.error(
-                f"limit reached: {self._max_waiting} requests for custom scans at once", maximum=self._max_waiting
-            )
-        if key and self._waiting[key] >= self._max_waiting_of_key:
-            most = self._max_waiting_of_key
-            raise TOO_MANY_SCANS.error(
-                f"limit reached: {most} requests for custom scans at once of the key {key!r}", maximum=most, key=key
-            )
-        self._waiting[key] += 1
-        try:
-            yield
-        finally:
-            self._waiting[key] -= 1
-            if not self._waiting[key]:
-                del self._waiting[key]

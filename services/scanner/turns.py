@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from services.kit.runtime.errors import TOO_MANY_REQUESTS
+from services.kit.runtime.errors import TOO_MANY_REQUESTS, Reason
 from services.scanner import metrics
 
 # Requests that may wait for their turn, of all clients and of one key.
@@ -22,30 +22,64 @@ PAUSE: Final = 2.0
 Answer = TypeVar("Answer")
 
 
+class Waiting:
+    """Counts the requests under way, of all clients and of each key, and refuses those beyond a limit.
+
+    Args:
+        reason, what: of the error of one that is refused.
+        maximum, maximum_of_key: so many at once.
+    """
+
+    def __init__(self, reason: Reason, what: str, maximum: int, maximum_of_key: int) -> None:
+        self._reason = reason
+        self._what = what
+        self._maximum = maximum
+        self._maximum_of_key = maximum_of_key
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        return self._counts.total()
+
+    @contextmanager
+    def counted(self, key: str) -> Iterator[None]:
+        """Counts a request of `key` meanwhile, "" for one without; raises the error of the limit that is reached."""
+        if self.total >= self._maximum:
+            raise self._reason.error(f"limit reached: {self._maximum} {self._what}", maximum=self._maximum)
+        if key and self._counts[key] >= (most := self._maximum_of_key):
+            message = f"limit reached: {most} {self._what} of the key {key!r}"
+            raise self._reason.error(message, maximum=most, key=key)
+        self._counts[key] += 1
+        try:
+            yield
+        finally:
+            self._counts[key] -= 1
+            if not self._counts[key]:
+                del self._counts[key]
+
+
 class Turns:
     """The turns of one event loop."""
 
     def __init__(
         self, max_waiting: int = MAX_WAITING, max_waiting_of_key: int = MAX_WAITING_OF_KEY, pause: float = PAUSE
     ) -> None:
-        self._max_waiting = max_waiting
-        self._max_waiting_of_key = max_waiting_of_key
+        self._waiting = Waiting(TOO_MANY_REQUESTS, "requests that wait to be answered", max_waiting, max_waiting_of_key)
         self._pause = pause
-        self._waiting: Counter[str] = Counter()
         self._turn = asyncio.Lock()
         self._next_at = 0.0
 
     @property
     def waiting(self) -> int:
         """Requests that wait or are answered now."""
-        return self._waiting.total()
+        return self._waiting.total
 
     async def take_counted(self, work: Callable[[], Answer], key: str = "") -> Answer:
         """Returns what `work` returns, which answers a request; `key`: the name of its key.
 
         Raises what `work` raises, and TOO_MANY_REQUESTS.
         """
-        with self._counted(key):
+        with self._waiting.counted(key), metrics.TURNS_WAITING.track_inprogress():
             return await self.take(work)
 
     async def take(self, work: Callable[[], Answer]) -> Answer:
@@ -60,24 +94,3 @@ class Turns:
                 took = loop.time() - began
                 self._next_at = began + took + self._pause * took
                 metrics.TURN_SECONDS.observe(took)
-
-    @contextmanager
-    def _counted(self, key: str) -> Iterator[None]:
-        if self.waiting >= self._max_waiting:
-            raise TOO_MANY_REQUESTS.error(
-                f"limit reached: {self._max_waiting} requests that wait to be answered", maximum=self._max_waiting
-            )
-        if key and self._waiting[key] >= self._max_waiting_of_key:
-            most = self._max_waiting_of_key
-            raise TOO_MANY_REQUESTS.error(
-                f"limit reached: {most} requests that wait to be answered, of the key {key!r}", maximum=most, key=key
-            )
-        self._waiting[key] += 1
-        metrics.TURNS_WAITING.inc()
-        try:
-            yield
-        finally:
-            metrics.TURNS_WAITING.dec()
-            self._waiting[key] -= 1
-            if not self._waiting[key]:
-                del self._waiting[key]

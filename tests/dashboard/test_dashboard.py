@@ -19,8 +19,6 @@ from tests.support.gateway import Gateway, gateway_settings
 from tests.support.mesh import Mesh, service_pids
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
-# Nothing is measured: a busy machine may take its time.
-expect.set_options(timeout=60_000)
 
 
 async def test_the_first_page_shows_the_lists_as_they_are(mesh: Mesh, browser: Looked) -> None:

@@ -10,7 +10,6 @@ from tests.support.browser import Looked, live
 from tests.support.mesh import Mesh
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
-expect.set_options(timeout=60_000)
 
 
 async def test_the_market_is_paused_sped_up_and_moved_ahead(mesh: Mesh, browser: Looked) -> None:
