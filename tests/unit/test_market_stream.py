@@ -138,6 +138,36 @@ async def test_a_second_sequencer_is_refused_until_the_first_has_been_gone_for_a
     await asyncio.gather(other.serving, return_exceptions=True)
 
 
+async def test_acknowledgements_of_a_subscriber_whose_place_was_taken_count_no_more() -> None:
+    requests: asyncio.Queue[Request] = asyncio.Queue()
+
+    class Late(Numbered):
+        def end(self, error: Exception | None = None) -> None:
+            super().end(error)
+            # On its way already.
+            requests.put_nowait(Request(ack=stream_pb2.StreamAck(position=Position(7, 3).message())))
+
+    class Queued(Client):
+        async def _send(self) -> AsyncIterator[Request]:
+            while True:
+                yield await requests.get()
+
+    gauge = Gauge("late", "1 while somebody is.", registry=CollectorRegistry())
+    stream: MarketStream[Numbered] = MarketStream(Late, gauge)
+    requests.put_nowait(opening(consumer="a", fencing_number=1))
+    older = Queued(stream)
+    await older.until_opened()
+    first = stream.subscription
+    newer = Client(stream, opening(Position(7, 1), "a", 2))
+    await newer.until_opened()
+    with pytest.raises(ServiceError, match="took this one's place"):
+        await older.serving
+    assert first is not None and stream.subscription is not None
+    assert requests.empty() and (first.acknowledged, stream.subscription.acknowledged) == ([], [])
+    newer.serving.cancel()
+    await asyncio.gather(newer.serving, return_exceptions=True)
+
+
 async def test_going_away_reaches_the_subscriber_and_those_that_come_later() -> None:
     stream, gauge = stream_of([])
     stream.wake()

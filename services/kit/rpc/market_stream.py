@@ -104,8 +104,14 @@ class MarketStream(Generic[SubscriptionT]):
         if self.subscription is not None:
             self.subscription.end(SUPERSEDED.error("a newer subscriber took this one's place"))
         self._change(subscription)
+
+        def acknowledge(position: Position) -> None:
+            # One that comes late, of a subscriber whose place was taken, would drop what the newer one needs.
+            if self.subscription is subscription:
+                subscription.acknowledge(position)
+
         try:
-            await serve(subscription.messages(), requests, context, subscription.acknowledge)
+            await serve(subscription.messages(), requests, context, acknowledge)
         finally:
             if self.subscription is subscription:
                 self._change(None)
