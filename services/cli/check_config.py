@@ -11,7 +11,7 @@ import click
 from pydantic import BaseModel
 
 from services.cli.arguments import examples
-from services.cli.local.tokens import check_jwks
+from services.cli.local.tokens import check_issuer, check_jwks
 from services.kit.runtime.certificates import check_authority, check_certificate, check_mesh_certificate
 from services.kit.runtime.environment import FILE_VARIABLES
 from services.kit.runtime.errors import SettingsError, StartError
@@ -96,7 +96,8 @@ def wrong_files(settings: Settings) -> list[str]:
 @click.option(
     "--connect",
     is_flag=True,
-    help="Also test the key and each subscription with the vendor, over a running mesh's connection if there is one.",
+    help="Also test the key and each subscription with the vendor, over a running mesh's connection if there is one,"
+    " and read the public keys of the tokens' issuer.",
 )
 def check_config(connect: bool) -> None:
     """Print the effective settings, or every error.
@@ -120,5 +121,7 @@ def check_config(connect: bool) -> None:
 
         # The outcome is a line of its own.
         configure(settings.model_copy(update={"log_level": "error"}), "check-config")
+        if url := settings.jwt.jwks_url:
+            asyncio.run(check_issuer(url))
         for line in asyncio.run(check_feed(settings)):
             click.echo(f"# {line}")

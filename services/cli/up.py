@@ -15,8 +15,10 @@ from services.cli.data_directory import locked, market_directory
 from services.cli.local import mesh
 from services.cli.local.process import LineSink
 from services.cli.local.supervisor import Phase, Supervisor
+from services.cli.local.tokens import check_issuer
 from services.cli.progress import LINE_SECONDS, LineBelow, start_line
 from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
 
@@ -77,14 +79,25 @@ def stay_below_logs() -> None:
 
 
 async def _live(supervisor: Supervisor, settings: Settings, began: float) -> None:
-    showing = asyncio.create_task(_show_start(supervisor), name="up.progress")
+    meanwhile = [asyncio.create_task(_show_start(supervisor), name="up.progress")]
+    if url := settings.jwt.jwks_url:
+        meanwhile.append(asyncio.create_task(_warn_of_issuer(url), name="up.issuer"))
     try:
         await supervisor.start()
     finally:
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
+        for task in meanwhile:
+            task.cancel()
+        await asyncio.gather(*meanwhile, return_exceptions=True)
     click.echo(welcome(settings, monotonic() - began))
     await supervisor.wait()
+
+
+async def _warn_of_issuer(url: str) -> None:
+    """Warns when tokens could not be verified now. The issuer may come later; what is wrong is then shown here only."""
+    try:
+        await check_issuer(url)
+    except StartError as error:
+        log.warning("tokens are refused until the public keys of their issuer can be read", problem=str(error))
 
 
 async def _show_start(supervisor: Supervisor) -> None:

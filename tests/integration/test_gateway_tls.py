@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import click
 import grpc
 import grpc.aio
 import httpx
@@ -18,6 +19,7 @@ from services.cli.lists.client import follow, make_client, make_request
 from services.health.service import HealthService
 from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.server import Host
+from services.kit.runtime import errors
 from services.kit.runtime.certificates import check_certificate
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.settings import Settings
@@ -102,9 +104,31 @@ async def test_versions_and_protocols(gateway: Gateway, authority: Authority) ->
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(ssl.SSLError):
         await asyncio.to_thread(handshake, gateway.address, old)
-    async with httpx.AsyncClient() as client:
-        with pytest.raises(httpx.TransportError):
-            await client.get(f"http://{gateway.address}/openapi.json")
+
+
+async def test_plain_http_is_told_to_use_tls_and_gets_nothing(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{gateway.address}") as client:
+        for method, path in (("GET", "/openapi.json"), ("POST", "/api/v1/filters"), ("GET", "/ws/scanner")):
+            response = await client.request(method, path)
+            assert response.status_code == httpx.codes.BAD_REQUEST
+            assert response.json() == {
+                "code": 3,
+                "message": "expected https://, was http://",
+                "details": [
+                    {
+                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                        "reason": errors.HTTPS_EXPECTED.name,
+                        "domain": "tradeul",
+                    }
+                ],
+            }
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert (refused.value.code(), refused.value.details()) == (
+            grpc.StatusCode.INTERNAL,
+            "expected https://, was http://",
+        )
 
 
 async def test_clients_refuse_another_authority_and_another_name(
@@ -197,7 +221,10 @@ async def test_commands_connect_with_a_setting(gateway: Gateway, authority: Auth
     with pytest.MonkeyPatch.context() as patch:
         for name, value in own.items():
             patch.setenv(name, value)
-        assert await answer_to(None) == "failed to connect"
+        assert await answer_to(None) == "expected https"
+        with pytest.raises((StartError, click.ClickException), match="it speaks TLS; expected --address https://127"):
+            async for _ in follow(make_client(None, None), make_request("gappers_up", None, None, None), ListCopy()):
+                pass
         patch.setenv("TRADEUL_TLS_CA_FILE", str(authority.pair.certificate))
         for address in (None, gateway.address, f"https://{gateway.address}/"):
             assert await answer_to(address) == "answered"
@@ -263,7 +290,8 @@ async def answer_to(address: str | None) -> str:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await get(b"", timeout=30)
     # gRPC's own words; the gateway has others, of the services that are not there.
-    return "failed to connect" if "failed to connect" in str(caught.value.details()) else "answered"
+    words = str(caught.value.details())
+    return next((known for known in ("failed to connect", "expected https") if known in words), "answered")
 
 
 def test_check_config_names_every_wrong_file(authority: Authority, pair: Pair, tmp_path: Path) -> None:

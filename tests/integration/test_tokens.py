@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from services.access.methods import Right
 from services.access.metrics import ALLOWED
+from services.cli.local.tokens import check_issuer
 from services.kit.rpc.key_streams import NAME_HEADER
 from services.kit.runtime.clock import NS_PER_SECOND, wall_ns
 from services.kit.runtime.errors import StartError
@@ -254,13 +255,19 @@ async def test_keys_of_a_url_are_rotated_and_may_be_away(stores: Stores, tmp_pat
                     code, status = await call(READ, bearer(KEY.token()))
                     assert (code, reason_of(status)) == (grpc.StatusCode.UNAVAILABLE, "TOKEN_KEYS_UNAVAILABLE")
                 assert (await client.get(STATUS, headers=guarded.headers(Right.READ))).status_code == 200
+                url = guarded.settings.jwt.jwks_url
+                with pytest.raises(StartError, match=r"TRADEUL_JWT_JWKS_URL: expected the status 200 from .*, was 500"):
+                    await check_issuer(url)
                 issuer.document = jwks(KEY)
+                await check_issuer(url)
                 await until(guarded, KEY.token(), 200)
                 issuer.document = jwks(OTHER)
                 await until(guarded, OTHER.token(), 200)
                 await until(guarded, KEY.token(), 401)
     finally:
         server.close()
+    with pytest.raises(StartError, match=rf"TRADEUL_JWT_JWKS_URL: cannot be read from {url}: .*"):
+        await check_issuer(url)
 
 
 @pytest.mark.parametrize("wrong", ["authority", "name", "expired"])
@@ -280,6 +287,13 @@ async def test_an_issuer_with_a_wrong_certificate_is_not_believed(stores: Stores
             async with guarded_gateway(stores, tmp_path / "data", {**JWT, "TRADEUL_JWT_JWKS_URL": url}) as guarded:
                 answer = await guarded.gateway.client.get(STATUS, headers=bearer(KEY.token()))
                 check_refusal(answer, 503, "TOKEN_KEYS_UNAVAILABLE")
+            words = {
+                "authority": "unable to get local issuer certificate",
+                "name": "Hostname mismatch",
+                "expired": "certificate has expired",
+            }
+            with pytest.raises(StartError, match=f"TRADEUL_JWT_JWKS_URL: cannot be read from .*{words[wrong]}"):
+                await check_issuer(url)
     finally:
         server.close()
 

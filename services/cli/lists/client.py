@@ -141,6 +141,8 @@ def unusable_tls(client: Client, reason: str) -> str:
             return f"its certificate is not for the name {str(client.target).rpartition(':')[0]}"
         if "WRONG_VERSION_NUMBER" in reason:
             return f"it speaks no TLS; expected --address http://{client.target}"
+    elif "expected https://" in reason:
+        return f"it speaks TLS; expected --address https://{client.target}"
     elif "Socket closed" in reason:
         return f"{reason}; if it speaks TLS: --address https://{client.target}"
     return ""

@@ -1,6 +1,7 @@
 """The parts of Envoy's configuration by which the gateway verifies tokens (JWT), and the check of the issuer's keys."""
 
 import json
+import ssl
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 from services.access.tokens import CLAIMS, FAILURE
 from services.kit.runtime.certificates import usual_authorities
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.redaction import reason_of, without_passwords
 from services.kit.runtime.setting_groups import JwtSettings
 
 JWKS: Final = "jwks"
@@ -79,11 +81,33 @@ def check_jwks(path: Path) -> None:
     """Raises StartError, in one line, when the file is not a set of public keys."""
     variable = "TRADEUL_JWT_JWKS_FILE"
     try:
-        keys = json.loads(path.read_bytes())["keys"]
-        is_set = isinstance(keys, list) and any(isinstance(key, dict) and key.get("kty") for key in keys)
+        content = path.read_bytes()
     except OSError as error:
         raise StartError(f"{variable}: expected a file that can be read, was {path}: {error.strerror}") from error
+    _check_key_set(variable, str(path), content)
+
+
+async def check_issuer(url: str) -> None:
+    """Raises StartError, in one line, when the public keys cannot be read from the issuer's URL, as Envoy does it."""
+    import httpx
+
+    variable, shown = "TRADEUL_JWT_JWKS_URL", without_passwords(url)
+    authorities = ssl.create_default_context(cafile=usual_authorities())
+    try:
+        async with httpx.AsyncClient(verify=authorities, timeout=FETCH_SECONDS, trust_env=False) as client:
+            answer = await client.get(url)
+    except httpx.HTTPError as error:
+        raise StartError(f"{variable}: cannot be read from {shown}: {reason_of(error)}") from error
+    if answer.status_code != httpx.codes.OK:
+        raise StartError(f"{variable}: expected the status 200 from {shown}, was {answer.status_code}")
+    _check_key_set(variable, shown, answer.content)
+
+
+def _check_key_set(variable: str, source: str, content: bytes) -> None:
+    try:
+        keys = json.loads(content)["keys"]
+        is_set = isinstance(keys, list) and any(isinstance(key, dict) and key.get("kty") for key in keys)
     except (ValueError, KeyError, TypeError):
         is_set = False
     if not is_set:
-        raise StartError(f"{variable}: expected a JSON Web Key Set with a key in 'keys', was {path}")
+        raise StartError(f"{variable}: expected a JSON Web Key Set with a key in 'keys', was {source}")
