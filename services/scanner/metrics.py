@@ -55,6 +55,7 @@ SCAN_WRITE_FAILURES = Counter("tradeul_scan_write_failures", "Times scan results
 SCAN_RECORDS_DROPPED = Counter(
     "tradeul_scan_records_dropped", "List changes and minutes that were not stored, by reason.", ["reason"]
 )
+SCAN_RECORDS_ON_DISK = Gauge("tradeul_scan_records_on_disk", "Such records that wait on disk for the database.")
 REDIS_LISTS_WRITING = Gauge("tradeul_redis_lists_writing", "1 for the scanner that writes the lists to Redis.")
 REDIS_LIST_WRITES = Counter("tradeul_redis_list_writes", "Times a list was written to Redis.", ["list"])
 REDIS_LIST_REFUSED = Counter("tradeul_redis_list_refused", "Writes that did not follow what another scanner wrote.")

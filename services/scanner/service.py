@@ -16,6 +16,7 @@ from services.scanner.core import MarketSource, ScannerCore
 from services.scanner.feed_line import FeedLine
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog
+from services.scanner.record_spool import RecordSpool
 from services.scanner.redis_lists import CHANNEL, RedisLists, SnapshotChannel
 from services.scanner.scan_requests import ScanRequests
 from services.scanner.scan_results import ScanRecorder, ScanWriter
@@ -58,7 +59,7 @@ class ScannerService(MarketCopyService):
         elif settings.database_url:
             recorder = ScanRecorder(self.hub.core)
             self.hub.listeners.append(recorder)
-            writer = ScanWriter(settings.database_url, recorder)
+            writer = ScanWriter(settings.database_url, recorder, RecordSpool(settings.market_dir / "scan_results"))
             self.begin("writing", writer.run(), writer.close)
         else:
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import asyncpg
@@ -13,6 +14,7 @@ from services.analytics.bar_writer import BarWriter
 from services.analytics.core import AnalyticsCore
 from services.kit.rpc.ring import Position
 from services.scanner import scan_results
+from services.scanner.record_spool import RecordSpool
 from services.scanner.scan_results import ScanWriter
 from tests.support.scripted_sequencer import POLL_SECONDS
 from tests.support.stopping import Moment, Stopped
@@ -90,7 +92,9 @@ async def stop_at(writer: Writer, number: int, moment: Moment) -> None:
         await writer.close()
 
 
-async def test_scan_results(stores: Stores, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scan_results(
+    stores: Stores, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     # Several batches, so that one is stopped between them, too.
     monkeypatch.setattr(scan_results, "BATCH_RECORDS", 2)
 
@@ -99,7 +103,7 @@ async def test_scan_results(stores: Stores, database: asyncpg.Connection, monkey
         replica.apply(*tape.opening())
         for symbol in SYMBOLS:
             replica.apply(tape.trades({symbol: 101.0}), tape.watermark())
-        return ScanWriter(stores.database_url, replica.recorder, HOUR)
+        return ScanWriter(stores.database_url, replica.recorder, RecordSpool(tmp_path), HOUR)
 
     async def stored() -> list[str]:
         return [row["symbol"] for row in await database.fetch("SELECT symbol FROM scan_results ORDER BY time")]

@@ -9,7 +9,8 @@ from prometheus_client import REGISTRY
 
 from services.kit.rpc.frames import next_frame
 from services.scanner.core import ScannerCore
-from services.scanner.scan_results import COLUMNS, Record, ScanRecorder, result_rows
+from services.scanner.record_spool import Record
+from services.scanner.scan_results import COLUMNS, ScanRecorder, result_rows
 from tests.support.tape import Tape, a_list, at
 
 SPECS = [a_list("risers"), a_list("fallers", "change_percent < 0", "change_percent asc")]
