@@ -9,7 +9,7 @@ from fastcore.halt_words cimport HaltWords
 from fastcore.recent_trades cimport RecentTrades
 from fastcore.suspects cimport Recent, SuspectCounts
 from fastcore.trade_rules cimport RuleMasks
-from fastcore.windows cimport Window
+from fastcore.windows cimport OlderSums, Window
 
 # Codes of fields.SESSIONS.
 cdef enum:
@@ -38,6 +38,11 @@ cdef struct StandInBars:
 cdef enum:
     CACHE_LINE = 64
     SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
+
+# Of a touched row.
+cdef enum:
+    DERIVED_BEFORE = 1          # its derived columns are from before the touch
+    NOT_MARKED = 2              # no watermark has come since
 
 cdef struct SymbolDay:
     double price
@@ -97,9 +102,14 @@ cdef struct SymbolDay:
 cdef struct DayTable:
     SymbolDay* rows
     uint32_t* revision
-    uint8_t* is_dirty           # touched since the derived columns were computed
-    int32_t* dirty
+    uint8_t* touches            # DERIVED_BEFORE and NOT_MARKED, of touched rows
+    int32_t* dirty              # the rows that are DERIVED_BEFORE
     int32_t dirty_count
+    int32_t* unmarked           # the rows that are NOT_MARKED
+    int32_t unmarked_count
+    int64_t* moments            # now of the last watermark that found the row touched
+    int64_t mark_ns             # now of the last watermark that began a second, -1 before the first
+    OlderSums* older_sums       # of the rows' windows
     int64_t* updated_at         # the rows', when the derived columns were computed
     int32_t active_count        # symbols with a trade or bar today
     int32_t halted_count        # symbols that are halted
@@ -114,10 +124,27 @@ cdef struct DayTable:
 
 cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:
     table.revision[symbol_id] += 1
-    if not table.is_dirty[symbol_id]:
-        table.is_dirty[symbol_id] = 1
-        table.dirty[table.dirty_count] = <int32_t>symbol_id
+    if table.touches[symbol_id] == DERIVED_BEFORE | NOT_MARKED:
+        return
+    if not table.touches[symbol_id] & NOT_MARKED:
+        table.unmarked[table.unmarked_count] = <int32_t>symbol_id
+        table.unmarked_count += 1
+    derive_again(table, <int32_t>symbol_id)
+    table.touches[symbol_id] = DERIVED_BEFORE | NOT_MARKED
+
+
+cdef inline void derive_again(DayTable* table, int32_t symbol_id) noexcept nogil:
+    if not table.touches[symbol_id] & DERIVED_BEFORE:
+        table.touches[symbol_id] |= DERIVED_BEFORE
+        table.dirty[table.dirty_count] = symbol_id
         table.dirty_count += 1
+
+
+cdef inline int64_t moment_ns_of(const DayTable* table, int32_t symbol_id) noexcept nogil:
+    """The time that the row's columns are of: now of its last watermark, or now when it was touched after that."""
+    if table.touches[symbol_id] & NOT_MARKED:
+        return table.now_ns
+    return max(table.moments[symbol_id], table.mark_ns)
 
 
 cdef inline int session_of(const DayBounds* day, int64_t time_ns) noexcept nogil:

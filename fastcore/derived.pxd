@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t
 from fastcore.baselines cimport Baselines
 from fastcore.day_table cimport DayTable
 
-# Now, as far as the columns need it.
+# A time as far as the columns need it.
 cdef struct Moment:
     int64_t now_ns
     int64_t grid                # number of the 10-second bucket of now
@@ -13,9 +13,14 @@ cdef struct Moment:
     double inside               # how much of the slot has passed, 0 to 1
     bint is_after_close
 
-cdef Moment moment_of(const DayTable* table) noexcept nogil
+cdef Moment moment_of(const DayTable* table) noexcept nogil       # now
+cdef Moment moment_at(const DayTable* table, int64_t time_ns) noexcept nogil
 cdef void derive_row(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
 cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
 cdef void derive_from_now(
     double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil
+cdef void derive_row_from_now(
+    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t i, const Moment* moment
+) noexcept nogil
+cdef double baseline_at(const Baselines* baselines, int kind, int32_t i, const Moment* moment) noexcept nogil

@@ -5,11 +5,13 @@ from libc.math cimport fabs, isnan
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.anchored_volume cimport is_told, priced_shares, total_dollars, total_shares
-from fastcore.baselines cimport SLOT_SECONDS, SLOTS, Baselines
+from fastcore.baselines cimport LEAST_DAYS, SLOT_SECONDS, SLOTS, Baselines
 from fastcore.day_table cimport DayTable, SymbolDay
-from fastcore.derived_kernels cimport age_of, round6, rvol_of, score_of, z_score_of
+from fastcore.derived_kernels cimport (
+    age_of, on_line, ratio6, round6, rvol_of, score6, score_of, seconds_since, z6, z_score_of,
+)
 from fastcore.field_numbers cimport *
-from fastcore.windows cimport WINDOWS, Window, WindowSums, grid_of, window_sums
+from fastcore.windows cimport NEWEST_CLASS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of, window_sums
 
 cdef double NAN = float("nan")
 cdef int64_t SLOT_NS = <int64_t>SLOT_SECONDS * 1_000_000_000
@@ -25,11 +27,15 @@ cdef inline double ratio(double value, double base) noexcept nogil:
 
 
 cdef Moment moment_of(const DayTable* table) noexcept nogil:
+    return moment_at(table, table.now_ns)
+
+
+cdef Moment moment_at(const DayTable* table, int64_t time_ns) noexcept nogil:
     cdef Moment moment
-    cdef int64_t since = table.now_ns - table.day.start
-    moment.now_ns = table.now_ns
-    moment.grid = grid_of(table.now_ns)
-    moment.is_after_close = table.now_ns >= table.day.close
+    cdef int64_t since = time_ns - table.day.start
+    moment.now_ns = time_ns
+    moment.grid = grid_of(time_ns)
+    moment.is_after_close = time_ns >= table.day.close
     if since <= 0:
         moment.slot = 0
         moment.inside = 0
@@ -137,37 +143,59 @@ cdef inline double gap_fill(double price, double open, double prev_close) noexce
 
 
 cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil:
-    cdef const SymbolDay* row = &table.rows[i]
-    cdef WindowSums sums, of_bars
-    cdef const Window* bars = NULL
-    cdef double volume = 0, before
-    cdef int64_t before_time
-    cdef int w, k
+    cdef SymbolDay* row = &table.rows[i]
+    cdef OlderSums* older = &table.older_sums[i]
+    cdef const Bucket* newest = NULL
+    cdef double volume = 0
+    cdef int w
     if not row.any_message:
         for w in range(WINDOWS):
             columns[F_CHG_1M + w][i] = columns[F_VOL_1M + w][i] = NAN
         return
-    window_sums(&row.window, moment.grid, &sums)
+    if row.trades > 0 and row.window.count:
+        newest = &row.window.buckets[row.window.head + row.window.count - 1]
+    if newest == NULL or newest.number < moment.grid - NEWEST_CLASS:
+        row.window.is_summed = 0
+        _sum_windows(row, row.window.count, moment.grid, older)
+    else:
+        if not row.window.is_summed or older.number != moment.grid:
+            _sum_windows(row, row.window.count - 1, moment.grid, older)
+            older.number = moment.grid
+            row.window.is_summed = 1
+        volume = newest.volume
+    # As if each class had been added up to its end: the newest bucket is the last of its class.
+    volume = older.volume[0] + volume
+    for w in range(WINDOWS):
+        if w > 0:
+            volume += older.volume[w]
+        columns[F_VOL_1M + w][i] = volume
+        columns[F_CHG_1M + w][i] = percent(row.price, older.before[w])
+
+
+cdef void _sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older) noexcept nogil:
+    """Of the first `count` buckets, and of bars where they stand in for trades."""
+    cdef WindowSums sums, of_bars
+    cdef const Window* bars = NULL
+    cdef double before = NAN
+    cdef int64_t before_time = -1
+    cdef int w, k
+    window_sums(&row.window, count, grid, &sums)
     if row.trades == 0:
         bars = row.second_bars.window if row.second_bars.window != NULL else row.minute_bars.window
     if bars != NULL:
-        window_sums(bars, moment.grid, &of_bars)
+        window_sums(bars, bars.count, grid, &of_bars)
         for k in range(WINDOWS + 1):
             sums.volume[k] += of_bars.volume[k]
             if of_bars.price_time[k] > sums.price_time[k]:
                 sums.price_time[k] = of_bars.price_time[k]
                 sums.price[k] = of_bars.price[k]
-    for w in range(WINDOWS):
-        volume += sums.volume[w]
-        columns[F_VOL_1M + w][i] = volume
     # The last price before a window is the newest of the classes beyond it.
-    before = NAN
-    before_time = -1
     for w in range(WINDOWS - 1, -1, -1):
         if sums.price_time[w + 1] > before_time:
             before_time = sums.price_time[w + 1]
             before = sums.price[w + 1]
-        columns[F_CHG_1M + w][i] = percent(row.price, before)
+        older.volume[w] = sums.volume[w]
+        older.before[w] = before
 
 
 cdef void derive_from_now(
@@ -184,3 +212,35 @@ cdef void derive_from_now(
     )
     score_of(columns[F_RVOL], columns[F_VOLUME_RATIO], columns[F_SCORE], count)
     age_of(moment.now_ns, updated_at, columns[F_AGE_SECONDS], count)
+
+
+cdef double baseline_at(const Baselines* baselines, int kind, int32_t i, const Moment* moment) noexcept nogil:
+    """A symbol's usual value at a time of day; NaN without a baseline."""
+    cdef const double* ends
+    if baselines.slot == moment.slot:
+        return on_line(baselines.begin[kind][i], baselines.finish[kind][i], moment.inside)
+    ends = baselines.blocks[i]
+    if ends == NULL or baselines.days[i] < LEAST_DAYS:
+        return NAN
+    ends += kind * SLOTS + moment.slot
+    # Nothing has been traded at 04:00.
+    return on_line((ends - 1)[0] if moment.slot else 0, ends[0], moment.inside)
+
+
+cdef void derive_row_from_now(
+    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t i, const Moment* moment
+) noexcept nogil:
+    """The same of one row."""
+    cdef double volume = columns[F_VOLUME_TODAY][i], finish = NAN, rvol
+    if baselines.slot == moment.slot:
+        finish = baselines.finish[0][i]
+    elif baselines.blocks[i] != NULL and baselines.days[i] >= LEAST_DAYS:
+        finish = baselines.blocks[i][moment.slot]
+    rvol = ratio6(volume, baseline_at(baselines, 0, i, moment))
+    columns[F_RVOL][i] = rvol
+    columns[F_RVOL_SLOT][i] = ratio6(volume, finish)
+    columns[F_TRADES_Z_SCORE][i] = z6(
+        columns[F_TRADES_TODAY][i], baseline_at(baselines, 1, i, moment), baseline_at(baselines, 2, i, moment)
+    )
+    columns[F_SCORE][i] = score6(rvol, columns[F_VOLUME_RATIO][i])
+    columns[F_AGE_SECONDS][i] = seconds_since(moment.now_ns, updated_at[i])

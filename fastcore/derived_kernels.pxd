@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 
-# The loops over all symbols in which derived columns follow now. They are plain
+# How derived columns follow now: of one row, and loops over all symbols. The loops are plain
 # so that the C compiler vectorises them, and compute before they choose, which
-# lets it do so with divisions; the bits are those of the functions in derived.pyx.
+# lets it do so with divisions; the bits are the same as of one row.
 
 from libc.stdint cimport int32_t, int64_t
 
@@ -38,17 +38,47 @@ cdef extern from *:
         return fabs(scaled) < 9007199254740992.0 ? rint(scaled) / 1e6 : value;
     }
 
+    /* A straight line from begin to finish, `inside` (0 to 1) of the way. */
+    static inline double tradeul_on_line(double begin, double finish, double inside)
+    {
+        double between = begin + (finish - begin) * inside;
+        return inside == 1 ? finish : between;
+    }
+
+    static inline double tradeul_ratio6(double value, double base)
+    {
+        double ratio = tradeul_round6(value / base);
+        return base > 0 ? ratio : NAN;
+    }
+
+    static inline double tradeul_z6(double value, double mean, double sd)
+    {
+        double z = tradeul_round6((value - mean) / sd);
+        return sd > 0 ? z : NAN;
+    }
+
+    static inline double tradeul_score6(double rvol, double volume_ratio)
+    {
+        double r = rvol == rvol ? rvol : 0;
+        double v = volume_ratio == volume_ratio ? volume_ratio : 0;
+        double sum = tradeul_round6(10 * r + 5 * v);
+        return ((rvol == rvol) | (volume_ratio == volume_ratio)) ? sum : NAN;
+    }
+
+    /* In whole nanoseconds first: a double is too coarse for the times themselves. An update ahead of now is now. */
+    static inline double tradeul_seconds(int64_t now_ns, int64_t updated_at)
+    {
+        double seconds = (double)(now_ns > updated_at ? now_ns - updated_at : 0) / 1e9;
+        return updated_at >= 0 ? seconds : NAN;
+    }
+
     TRADEUL_WIDE static void tradeul_rvol(
         const double *restrict volume, const double *restrict begin, const double *restrict finish, double inside,
         double *restrict rvol, double *restrict rvol_slot, int32_t n)
     {
         for (int32_t i = 0; i < n; i++) {
-            double between = begin[i] + (finish[i] - begin[i]) * inside;
-            double at = inside == 1 ? finish[i] : between;
-            double ratio = tradeul_round6(volume[i] / at);
-            double ratio_slot = tradeul_round6(volume[i] / finish[i]);
-            rvol[i] = at > 0 ? ratio : NAN;
-            rvol_slot[i] = finish[i] > 0 ? ratio_slot : NAN;
+            rvol[i] = tradeul_ratio6(volume[i], tradeul_on_line(begin[i], finish[i], inside));
+            rvol_slot[i] = tradeul_ratio6(volume[i], finish[i]);
         }
     }
 
@@ -58,12 +88,8 @@ cdef extern from *:
         double *restrict z_score, int32_t n)
     {
         for (int32_t i = 0; i < n; i++) {
-            double mean_between = begin[i] + (finish[i] - begin[i]) * inside;
-            double sd_between = sd_begin[i] + (sd_finish[i] - sd_begin[i]) * inside;
-            double mean = inside == 1 ? finish[i] : mean_between;
-            double sd = inside == 1 ? sd_finish[i] : sd_between;
-            double z = tradeul_round6((trades[i] - mean) / sd);
-            z_score[i] = sd > 0 ? z : NAN;
+            double mean = tradeul_on_line(begin[i], finish[i], inside);
+            z_score[i] = tradeul_z6(trades[i], mean, tradeul_on_line(sd_begin[i], sd_finish[i], inside));
         }
     }
 
@@ -71,26 +97,27 @@ cdef extern from *:
         const double *restrict rvol, const double *restrict volume_ratio, double *restrict score, int32_t n)
     {
         for (int32_t i = 0; i < n; i++) {
-            double r = rvol[i] == rvol[i] ? rvol[i] : 0;
-            double v = volume_ratio[i] == volume_ratio[i] ? volume_ratio[i] : 0;
-            double sum = tradeul_round6(10 * r + 5 * v);
-            score[i] = ((rvol[i] == rvol[i]) | (volume_ratio[i] == volume_ratio[i])) ? sum : NAN;
+            score[i] = tradeul_score6(rvol[i], volume_ratio[i]);
         }
     }
 
-    /* In whole nanoseconds first: a double is too coarse for the times themselves. An update ahead of now is now. */
     TRADEUL_WIDE static void tradeul_age(
         int64_t now_ns, const int64_t *restrict updated_at, double *restrict age, int32_t n)
     {
         for (int32_t i = 0; i < n; i++) {
-            double seconds = (double)(now_ns > updated_at[i] ? now_ns - updated_at[i] : 0) / 1e9;
-            age[i] = updated_at[i] >= 0 ? seconds : NAN;
+            age[i] = tradeul_seconds(now_ns, updated_at[i]);
         }
     }
     """
     double round6 "tradeul_round6"(double value) noexcept nogil
     # What is stored exactly, as it is shown: to 6 decimals.
     double shown6 "tradeul_shown6"(double value) noexcept nogil
+    # What the loops below compute, of one row.
+    double on_line "tradeul_on_line"(double begin, double finish, double inside) noexcept nogil
+    double ratio6 "tradeul_ratio6"(double value, double base) noexcept nogil
+    double z6 "tradeul_z6"(double value, double mean, double sd) noexcept nogil
+    double score6 "tradeul_score6"(double rvol, double volume_ratio) noexcept nogil
+    double seconds_since "tradeul_seconds"(int64_t now_ns, int64_t updated_at) noexcept nogil
     # Volume against the straight line from begin to finish, `inside` (0 to 1) of the way; and against finish.
     void rvol_of "tradeul_rvol"(
         const double* volume, const double* begin, const double* finish, double inside, double* rvol,

@@ -112,13 +112,19 @@ cdef inline void same_text(
         out[i] = (x[i] != 0) & (y[i] != 0) & ((x[i] == y[i]) != negated)
 
 cdef inline void in_symbols(
-    bint negated, int32_t first, const int32_t* wanted, int count, uint8_t* out, int32_t n
+    bint negated, const int32_t* ids, int32_t first, const int32_t* wanted, int count, uint8_t* out, int32_t n
 ) noexcept nogil:
-    # Row i is symbol first + i.
+    # Row i is symbol ids[first + i], or first + i itself.
     cdef int32_t i
     cdef int k
     for i in range(n):
         out[i] = negated
+    if ids != NULL:
+        for k in range(count):
+            for i in range(n):
+                if ids[first + i] == wanted[k]:
+                    out[i] = not negated
+        return
     for k in range(count):
         if first <= wanted[k] < first + n:
             out[wanted[k] - first] = not negated

@@ -12,7 +12,9 @@
 
 from libc.stdint cimport int32_t, uint8_t
 
+from fastcore.field_numbers cimport F_COUNT
 from fastcore.market_state cimport MarketState
+from fastcore.row_view cimport RowView
 
 cdef enum:
     BLOCK = 512                 # rows at a time, so that what is in between stays in the first cache
@@ -38,14 +40,18 @@ cdef class Program:
     cdef int32_t* codes         # codes or symbol ids of the texts, -1 for none, in this state
     cdef int loose_mask         # register of what a condition makes before it joins its target
     cdef tuple texts            # (text, whether it is a symbol)
+    cdef int[F_COUNT] reads     # numbers of the fields whose columns it reads
+    cdef int column_count       # of them
+    cdef int depends            # change_log.Depends
 
     cdef int bind(self, MarketState state) except -1
-    # Runs over n (at most BLOCK) rows: [first, first + n), or ids[first, first + n) unless NULL.
-    cdef void run(self, MarketState state, const int32_t* ids, int32_t first, int32_t n) noexcept nogil
+    cdef void _read(self, int field) noexcept
+    # Runs over n (at most BLOCK) rows: [first, first + n), or picks[first, first + n) unless NULL.
+    cdef void run(self, const RowView* rows, const int32_t* picks, int32_t first, int32_t n) noexcept nogil
     cdef void run_value(
-        self, const Instruction* step, MarketState state, const int32_t* ids, int32_t first, int32_t n
+        self, const Instruction* step, const RowView* rows, const int32_t* picks, int32_t first, int32_t n
     ) noexcept nogil
-    cdef void run_mask(self, const Instruction* step, MarketState state, int32_t first, int32_t n) noexcept nogil
+    cdef void run_mask(self, const Instruction* step, const RowView* rows, int32_t first, int32_t n) noexcept nogil
 
 cdef class Filter:
     cdef readonly str text
@@ -56,9 +62,9 @@ cdef class Filter:
 
     cdef int bind(self, MarketState state) except -1
     # match[i] = 1 where row i matches, else 0, for the rows [0, n).
-    cdef void evaluate(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil
+    cdef void evaluate(self, const RowView* rows, uint8_t* match, int32_t n) noexcept nogil
     # match[i] &= whether row i matches: base filter first, then the rest on the same bytes.
-    cdef void narrow(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil
+    cdef void narrow(self, const RowView* rows, uint8_t* match, int32_t n) noexcept nogil
 
 cdef class Order:
     cdef readonly str text
@@ -72,10 +78,10 @@ cdef class Order:
     cdef uint8_t* descending    # [key]
 
     cdef int bind(self, MarketState state) except -1
-    # keys[k * count + i] = key k of row ids[i] (of row i when ids is NULL), made so that
+    # keys[k * count + i] = key k of row picks[i] (of row i when picks is NULL), made so that
     # the smaller is the better: descending ones negated, absent +inf. Never NaN.
     # Equal keys are decided by state.symbol_order, ascending; that is the caller's to do.
-    cdef void evaluate(self, MarketState state, const int32_t* ids, int32_t count, double* keys) noexcept nogil
+    cdef void evaluate(self, const RowView* rows, const int32_t* picks, int32_t count, double* keys) noexcept nogil
 
 cpdef Filter compile_filter(str text)
 cpdef Order compile_order(str text)

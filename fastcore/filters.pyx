@@ -7,7 +7,10 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from fastcore cimport filter_kernels as kernels
+from fastcore.change_log cimport ON_SECONDS, ON_SYMBOLS, ON_WINDOWS
+from fastcore.field_numbers cimport *
 from fastcore.market_state cimport MarketState
+from fastcore.row_view cimport RowView
 
 from fastcore.filter_ast import And, FieldValue, FilterError
 from fastcore.filter_program import Combine, Op, lower_filter, lower_order
@@ -46,11 +49,11 @@ if [op.value for op in Op] != [*range(LOAD, NEGATE + 1), *range(COMPARE, MASK + 
     raise ImportError("expected filters to know the instructions of filter_program.py: build fastcore anew")
 
 
-cdef inline const double* values_at(Program program, MarketState state, int operand, int32_t first) noexcept nogil:
+cdef inline const double* values_at(Program program, const RowView* rows, int operand, int32_t first) noexcept nogil:
     """The block that an operand names: a register, or a part of a column."""
     if operand >= 0:
         return program.values + operand * <Py_ssize_t>BLOCK
-    return state.columns[-operand] + first
+    return rows.columns[-operand] + first
 
 
 # Of a filter or order that came from another process.
@@ -87,6 +90,12 @@ cdef class Program:
                 first=step.first,
                 length=step.length,
             )
+            if step.left < 0:
+                self._read(-step.left)
+            if step.right < 0:
+                self._read(-step.right)
+            if step.op == SYMBOL_ORDER:
+                self.depends |= ON_SYMBOLS
 
     def __dealloc__(self):
         PyMem_Free(self.instructions)
@@ -94,6 +103,18 @@ cdef class Program:
         PyMem_Free(self.masks)
         PyMem_Free(self.numbers)
         PyMem_Free(self.codes)
+
+    cdef void _read(self, int field) noexcept:
+        cdef int k
+        for k in range(self.column_count):
+            if self.reads[k] == field:
+                return
+        self.reads[self.column_count] = field
+        self.column_count += 1
+        if F_CHG_1M <= field <= F_VOL_30M:
+            self.depends |= ON_WINDOWS
+        elif field in (F_RVOL, F_RVOL_SLOT, F_TRADES_Z_SCORE, F_SCORE, F_AGE_SECONDS):
+            self.depends |= ON_SECONDS
 
     cdef int bind(self, MarketState state) except -1:
         cdef int i
@@ -109,42 +130,42 @@ cdef class Program:
             self.codes[i] = code
         return 0
 
-    cdef void run(self, MarketState state, const int32_t* ids, int32_t first, int32_t n) noexcept nogil:
+    cdef void run(self, const RowView* rows, const int32_t* picks, int32_t first, int32_t n) noexcept nogil:
         cdef int at
         for at in range(self.length):
             if self.instructions[at].op <= NEGATE:
-                self.run_value(&self.instructions[at], state, ids, first, n)
+                self.run_value(&self.instructions[at], rows, picks, first, n)
             else:
-                self.run_mask(&self.instructions[at], state, first, n)
+                self.run_mask(&self.instructions[at], rows, first, n)
 
     cdef void run_value(
-        self, const Instruction* step, MarketState state, const int32_t* ids, int32_t first, int32_t n
+        self, const Instruction* step, const RowView* rows, const int32_t* picks, int32_t first, int32_t n
     ) noexcept nogil:
         cdef double* out = self.values + step.target * <Py_ssize_t>BLOCK
         cdef const double* x
         cdef const double* y
         cdef int32_t i
         if step.op == LOAD:
-            if ids == NULL:
-                memcpy(out, state.columns[-step.left] + first, n * sizeof(double))
+            if picks == NULL:
+                memcpy(out, rows.columns[-step.left] + first, n * sizeof(double))
             else:
-                kernels.gather(state.columns[-step.left], ids + first, out, n)
+                kernels.gather(rows.columns[-step.left], picks + first, out, n)
             return
         if step.op == SYMBOL_ORDER:
             for i in range(n):
-                out[i] = state.symbol_order[first + i if ids == NULL else ids[first + i]]
+                out[i] = rows.symbol_order[first + i if picks == NULL else picks[first + i]]
             return
         if step.op == FILL:
             kernels.fill(step.constant, out, n)
             return
-        x = values_at(self, state, step.left, first)
+        x = values_at(self, rows, step.left, first)
         if step.op == ABS:
             kernels.absolute(x, out, n)
             return
         if step.op == NEGATE:
             kernels.negate(x, out, n)
             return
-        y = values_at(self, state, step.right, first)
+        y = values_at(self, rows, step.right, first)
         if step.op == ADD:
             kernels.add(x, y, out, n)
         elif step.op == SUBTRACT:
@@ -158,29 +179,29 @@ cdef class Program:
         else:
             kernels.greatest(x, y, out, n)
 
-    cdef void run_mask(self, const Instruction* step, MarketState state, int32_t first, int32_t n) noexcept nogil:
+    cdef void run_mask(self, const Instruction* step, const RowView* rows, int32_t first, int32_t n) noexcept nogil:
         cdef uint8_t* target = self.masks + step.target * <Py_ssize_t>BLOCK
         cdef uint8_t* out = target if step.combine == SET else self.masks + self.loose_mask * <Py_ssize_t>BLOCK
         if step.op == MASK:
             out = self.masks + step.left * <Py_ssize_t>BLOCK
         elif step.op == COMPARE_CONSTANT:
-            kernels.compare_constant(step.relation, values_at(self, state, step.left, first), step.constant, out, n)
+            kernels.compare_constant(step.relation, values_at(self, rows, step.left, first), step.constant, out, n)
         elif step.op == COMPARE:
             kernels.compare(
                 step.relation,
-                values_at(self, state, step.left, first),
-                values_at(self, state, step.right, first),
+                values_at(self, rows, step.left, first),
+                values_at(self, rows, step.right, first),
                 out,
                 n,
             )
         elif step.op == HAS:
-            kernels.has_number(step.relation, values_at(self, state, step.left, first), out, n)
+            kernels.has_number(step.relation, values_at(self, rows, step.left, first), out, n)
         elif step.op == HAS_TEXT:
-            kernels.has_text(step.relation, state.text_columns[-step.left] + first, out, n)
+            kernels.has_text(step.relation, rows.text_columns[-step.left] + first, out, n)
         elif step.op == IN_NUMBERS:
             kernels.in_numbers(
                 step.relation,
-                values_at(self, state, step.left, first),
+                values_at(self, rows, step.left, first),
                 self.numbers + step.first,
                 step.length,
                 out,
@@ -189,7 +210,7 @@ cdef class Program:
         elif step.op == IN_TEXTS:
             kernels.in_texts(
                 step.relation,
-                state.text_columns[-step.left] + first,
+                rows.text_columns[-step.left] + first,
                 self.codes + step.first,
                 step.length,
                 out,
@@ -198,13 +219,13 @@ cdef class Program:
         elif step.op == SAME_TEXT:
             kernels.same_text(
                 step.relation,
-                state.text_columns[-step.left] + first,
-                state.text_columns[-step.right] + first,
+                rows.text_columns[-step.left] + first,
+                rows.text_columns[-step.right] + first,
                 out,
                 n,
             )
         elif step.op == IN_SYMBOLS:
-            kernels.in_symbols(step.relation, first, self.codes + step.first, step.length, out, n)
+            kernels.in_symbols(step.relation, rows.ids, first, self.codes + step.first, step.length, out, n)
         else:
             memset(out, step.constant != 0, n)
         if step.combine == AND:
@@ -234,30 +255,31 @@ cdef class Filter:
     cdef int bind(self, MarketState state) except -1:
         return self.program.bind(state)
 
-    cdef void evaluate(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil:
-        cdef int32_t first = 0, rows
+    cdef void evaluate(self, const RowView* rows, uint8_t* match, int32_t n) noexcept nogil:
+        cdef int32_t first = 0, count
         while first < n:
-            rows = min(n - first, <int32_t>BLOCK)
-            self.program.run(state, NULL, first, rows)
-            memcpy(match + first, self.program.masks, rows)
-            first += rows
+            count = min(n - first, <int32_t>BLOCK)
+            self.program.run(rows, NULL, first, count)
+            memcpy(match + first, self.program.masks, count)
+            first += count
 
-    cdef void narrow(self, MarketState state, uint8_t* match, int32_t n) noexcept nogil:
-        cdef int32_t first = 0, rows
+    cdef void narrow(self, const RowView* rows, uint8_t* match, int32_t n) noexcept nogil:
+        cdef int32_t first = 0, count
         while first < n:
-            rows = min(n - first, <int32_t>BLOCK)
-            self.program.run(state, NULL, first, rows)
-            kernels.mask_and(self.program.masks, match + first, rows)
-            first += rows
+            count = min(n - first, <int32_t>BLOCK)
+            self.program.run(rows, NULL, first, count)
+            kernels.mask_and(self.program.masks, match + first, count)
+            first += count
 
     def match(self, MarketState state not None):
         """The ids of the rows that match, ascending."""
         cdef int32_t i, n = state.count
         cdef bytearray matches = bytearray(n)
         cdef uint8_t* match = <uint8_t*><char*>matches
+        cdef RowView rows = state.view()
         self.bind(state)
         with nogil:
-            self.evaluate(state, match, n)
+            self.evaluate(&rows, match, n)
         return [i for i in range(n) if match[i]]
 
 
@@ -285,41 +307,42 @@ cdef class Order:
     cdef int bind(self, MarketState state) except -1:
         return self.program.bind(state)
 
-    cdef void evaluate(self, MarketState state, const int32_t* ids, int32_t count, double* keys) noexcept nogil:
-        cdef int32_t first = 0, rows, i
+    cdef void evaluate(self, const RowView* rows, const int32_t* picks, int32_t count, double* keys) noexcept nogil:
+        cdef int32_t first = 0, n, i
         cdef int k
         cdef double key
         cdef double* out
         cdef const double* values
         while first < count:
-            rows = min(count - first, <int32_t>BLOCK)
-            self.program.run(state, ids, first, rows)
+            n = min(count - first, <int32_t>BLOCK)
+            self.program.run(rows, picks, first, n)
             for k in range(self.key_count):
                 out = keys + k * <Py_ssize_t>count + first
                 values = self.program.values + k * <Py_ssize_t>BLOCK
-                for i in range(rows):
+                for i in range(n):
                     key = -values[i] if self.descending[k] else values[i]
                     out[i] = key if key == key else INFINITY
-            first += rows
+            first += n
 
     def keys(self, MarketState state not None, ids=None):
         """The keys of the rows `ids` (all rows when None), a tuple a row: smaller is better, absent infinite."""
         cdef int32_t i, n, symbol_id
-        rows = range(state.count) if ids is None else list(ids)
-        n = len(rows)
+        cdef RowView rows = state.view()
+        requested = range(state.count) if ids is None else list(ids)
+        n = len(requested)
         cdef int32_t* wanted = <int32_t*>PyMem_Calloc(max(n, 1), sizeof(int32_t))
         cdef double* keys = <double*>PyMem_Calloc(max(n * self.key_count, 1), sizeof(double))
         try:
             if wanted == NULL or keys == NULL:
                 raise MemoryError("no memory for an order's keys")
             for i in range(n):
-                symbol_id = rows[i]
+                symbol_id = requested[i]
                 if not 0 <= symbol_id < state.count:
                     raise IndexError(f"expected ids in [0, {state.count}), was {symbol_id}")
                 wanted[i] = symbol_id
             self.bind(state)
             with nogil:
-                self.evaluate(state, wanted, n, keys)
+                self.evaluate(&rows, wanted, n, keys)
             return [tuple([keys[k * n + i] for k in range(self.key_count)]) for i in range(n)]
         finally:
             PyMem_Free(wanted)

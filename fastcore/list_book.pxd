@@ -1,23 +1,12 @@
 # The lists of a market: definitions, filters that apply now, published rows.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastcore.filters cimport Filter, Order
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
-from fastcore.ranked_list cimport ListUpdate, RankedList, Workspace
+from fastcore.ranked_list cimport Base, ListUpdate, RankedList, Workspace
 from fastcore.wire cimport Field, Writer
-
-
-# Filters that lists have in common, evaluated once for all of them.
-cdef class Base:
-    cdef Filter filter
-    cdef bint uses_scanner_filters
-    cdef uint8_t* match             # [symbol id]
-    cdef int32_t room
-    cdef uint64_t evaluated_at      # Workspace.generation
-
-    cdef const uint8_t* evaluate(self, MarketState state, Workspace work, list scanner_filters) except NULL
 
 
 cdef class ListBook:
@@ -35,6 +24,8 @@ cdef class ListBook:
     cdef Base built_in_base
     cdef bytes filters_message              # the last ListFilters, encoded
     cdef list scanner_filters               # (Filter, sessions as a bit mask, 0 for all)
+    cdef uint64_t filters_version           # grows whenever others apply
+    cdef int filters_session                # of the last refresh
     cdef object scan_numbers
 
     cdef Base base_of(self, str base_filter, bint uses_scanner_filters)

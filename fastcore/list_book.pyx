@@ -11,13 +11,12 @@ sequences are their own, and a snapshot does not hold them.
 import itertools
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastcore.filters cimport Filter, Order, compile_filter, compile_order
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
-from fastcore.ranked_list cimport ListUpdate, RankedList, Workspace
+from fastcore.ranked_list cimport Base, ListUpdate, RankedList, Workspace
 from fastcore.state_bytes cimport mixed
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field, read_varint,
@@ -28,39 +27,6 @@ from fastcore.filter_ast import FilterError
 
 # The name of custom scans in messages.
 cdef bytes SCAN = b"scan"
-
-
-cdef class Base:
-    """A base filter, with the scanner filters of now or without them."""
-
-    def __cinit__(self, Filter filter not None, bint uses_scanner_filters):
-        self.filter = filter
-        self.uses_scanner_filters = uses_scanner_filters
-
-    def __dealloc__(self):
-        free(self.match)
-
-    cdef const uint8_t* evaluate(self, MarketState state, Workspace work, list scanner_filters) except NULL:
-        """Which rows pass, [symbol id]; evaluated once in each generation of the workspace."""
-        cdef Filter filter
-        cdef int32_t count = state.count
-        if self.match != NULL and self.evaluated_at == work.generation and count <= self.room:
-            return self.match
-        if count > self.room or self.match == NULL:
-            free(self.match)
-            self.match = <uint8_t*>malloc(<size_t>count + 1024)
-            if self.match == NULL:
-                self.room = 0
-                raise MemoryError(f"no memory to filter {count} rows")
-            self.room = count + 1024
-        self.filter.bind(state)
-        self.filter.evaluate(state, self.match, count)
-        if self.uses_scanner_filters:
-            for filter in scanner_filters:
-                filter.bind(state)
-                filter.narrow(state, self.match, count)
-        self.evaluated_at = work.generation
-        return self.match
 
 
 cdef class ListBook:
@@ -129,6 +95,7 @@ cdef class ListBook:
         if status != WIRE_END:
             raise_wire_error(status, b"ListFilters")
         self.scanner_filters = filters
+        self.filters_version += 1
         self.ignored_filters = ignored
         self.filters_message = (<const char*>message)[:length]
         return 0
@@ -141,9 +108,12 @@ cdef class ListBook:
         cdef Base base
         cdef list updates = []
         cdef list filters = self.filters_now(state)
+        if self.filters_session != state.session:
+            self.filters_session = state.session
+            self.filters_version += 1
         for name, ranked in self.lists.items():
             base = <Base>self.list_bases[name]
-            update = ranked.refresh(state, self.work, base.evaluate(state, self.work, filters), take_all, moment,
+            update = ranked.refresh(state, self.work, base, filters, self.filters_version, take_all, moment,
                                     self.encode_deltas)
             if update is not None:
                 updates.append(update)
@@ -155,7 +125,7 @@ cdef class ListBook:
         """Publishes a custom scan anew; None when it is what it was."""
         cdef bint take_all = state.window_mark_ns != ranked.window_mark_ns
         ranked.window_mark_ns = state.window_mark_ns
-        return ranked.refresh(state, self.work, self.no_base.evaluate(state, self.work, []), take_all, moment, True)
+        return ranked.refresh(state, self.work, self.no_base, [], 0, take_all, moment, True)
 
     cdef RankedList add_scan(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit):
         """A custom scan, filled with the rows of now at its sequence 1 (0 when there are none)."""
@@ -163,7 +133,7 @@ cdef class ListBook:
         cdef str name = f"{SCAN.decode()}:{next(self.scan_numbers)}"
         ranked = RankedList(name, SCAN, filter, None, order, limit)
         ranked.window_mark_ns = state.window_mark_ns
-        ranked.refresh(state, self.work, self.no_base.evaluate(state, self.work, []), True, moment, False)
+        ranked.refresh(state, self.work, self.no_base, [], 0, True, moment, False)
         self.scans[name] = ranked
         return ranked
 
@@ -172,13 +142,12 @@ cdef class ListBook:
         """A custom scan once: an encoded RankedList at sequence 0."""
         cdef Base base = self.built_in_base if as_built_in else self.no_base
         cdef RankedList ranked = RankedList("scan", SCAN, filter, None, order, limit)
-        return ranked.fresh(state, self.work, base.evaluate(state, self.work, self.filters_now(state)), moment, limit)
+        return ranked.fresh(state, self.work, base, self.filters_now(state), moment, limit)
 
     cdef bytes fresh(self, MarketState state, const Moment* moment, str name, int limit):
         """A built-in list with the rows of now, more than it publishes."""
         cdef Base base = <Base>self.list_bases[name]
-        return self.get(name).fresh(state, self.work, base.evaluate(state, self.work, self.filters_now(state)),
-                                    moment, limit)
+        return self.get(name).fresh(state, self.work, base, self.filters_now(state), moment, limit)
 
     # --- snapshots: the message of write() has the fields
     # 1 window mark, 2 time and 3 stream sequence of the last refresh, 4 the last ListFilters, 5 lists, 6 their definitions

@@ -26,6 +26,7 @@ cdef int row_of(bytes encoded, Row* row) except -1
 cdef int write_removed(Writer* writer, Row row) except -1 nogil
 cdef int write_reranked(Writer* writer, Row row, uint32_t old_rank, uint32_t new_rank) except -1 nogil
 cdef int write_changed_row(Writer* writer, Action action, Row row, uint32_t rank) except -1 nogil
-cdef bytes list_delta(bytes label, const Moment* moment, uint32_t previous_sequence, uint32_t sequence,
-                      const Writer* changes, uint32_t change_count)
+cdef int begin_delta(Writer* writer, bytes label, const Moment* moment, uint32_t previous_sequence, uint32_t sequence
+                     ) except -1
+cdef bytes end_delta(Writer* writer, const Moment* moment, uint32_t change_count)
 cdef bytes ranked_list(bytes label, const Moment* moment, uint32_t sequence, list rows)

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastcore.wire cimport (
-    WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, write_length_field, write_raw,
+    WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, write_length_field,
     write_varint_field, writer_bytes, writer_free, writer_init,
 )
 
@@ -119,21 +119,19 @@ cdef int _write_moment(Writer* writer, const Moment* moment, uint32_t time_field
     return 0
 
 
-cdef bytes list_delta(bytes label, const Moment* moment, uint32_t previous_sequence, uint32_t sequence,
-                      const Writer* changes, uint32_t change_count):
-    """An encoded ListDelta; `changes` holds its `deltas` fields."""
-    cdef Writer writer
-    writer_init(&writer, changes.size + len(label) + 128)
-    try:
-        _write_head(&writer, label, moment)
-        _write_nonzero(&writer, 3, previous_sequence)
-        _write_nonzero(&writer, 4, sequence)
-        write_raw(&writer, changes.data, changes.size)
-        _write_nonzero(&writer, 6, change_count)
-        _write_moment(&writer, moment, 7, 8)
-        return writer_bytes(&writer)
-    finally:
-        writer_free(&writer)
+cdef int begin_delta(Writer* writer, bytes label, const Moment* moment, uint32_t previous_sequence, uint32_t sequence
+                     ) except -1:
+    """Begins an encoded ListDelta; its `deltas` follow, then end_delta()."""
+    _write_head(writer, label, moment)
+    _write_nonzero(writer, 3, previous_sequence)
+    _write_nonzero(writer, 4, sequence)
+    return 0
+
+
+cdef bytes end_delta(Writer* writer, const Moment* moment, uint32_t change_count):
+    _write_nonzero(writer, 6, change_count)
+    _write_moment(writer, moment, 7, 8)
+    return writer_bytes(writer)
 
 
 cdef bytes ranked_list(bytes label, const Moment* moment, uint32_t sequence, list rows):

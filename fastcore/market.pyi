@@ -62,6 +62,10 @@ class Market:
     def list_names(self) -> list[str]:
         """The names of the built-in lists, in the order of their definitions."""
 
+    @property
+    def ranked_rows(self) -> int:
+        """Rows that lists, scans and queries have looked at, in all: what ranking costs."""
+
     def list_sequence(self, name: str) -> int:
         """How often a list has changed in this epoch; 0 while it is empty from the start. KeyError for no list."""
 

@@ -135,6 +135,11 @@ cdef class Market:
         """The names of the built-in lists, in the order of their definitions."""
         return list(self.book.lists)
 
+    @property
+    def ranked_rows(self):
+        """Rows that lists, scans and queries have looked at, in all: what ranking costs."""
+        return self.book.work.ranked_rows
+
     def list_sequence(self, str name not None):
         """How often a list has changed in this epoch; 0 while it is empty from the start. KeyError for no list."""
         return self.book.get(name).sequence

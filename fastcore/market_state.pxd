@@ -8,15 +8,17 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastcore.baselines cimport Baselines
+from fastcore.change_log cimport ChangeLog
 from fastcore.day_table cimport DayTable
 from fastcore.reference_frames cimport Splits
+from fastcore.row_view cimport RowView
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport Cursor, Field, Writer
 
 cdef class MarketState:
     cdef readonly int32_t count               # rows, which is symbols
     cdef readonly int64_t now_ns              # newest event accepted or newest watermark
-    cdef readonly int64_t window_mark_ns      # now rounded down to 10 s: windows change when it moves
+    cdef readonly int64_t window_mark_ns      # rounded down to 10 s: windows change when it moves
     cdef readonly int session                 # code of the session of now, 0 before a trading day is known
     cdef double** columns                     # [field number][symbol id]; NULL for text fields
     cdef int32_t** text_columns               # [field number][symbol id]; NULL for others
@@ -38,12 +40,16 @@ cdef class MarketState:
     # What the derived columns were derived for.
     cdef bint is_all_dirty
     cdef bint derived_after_close
-    cdef int64_t derived_ns
+    cdef bint is_second_due                   # a second has begun that the columns do not show
+    cdef int64_t derived_ns                   # now, when the rows touched since the last watermark were brought to it
     cdef int64_t derived_grid
     cdef readonly int64_t derived_rows        # rows derived anew so far; nothing that decides what comes
+    cdef ChangeLog changes
 
     cpdef int apply(self, const unsigned char[::1] frame) except -1
-    cpdef int refresh(self) except -1         # brings all derived columns to now
+    cpdef int refresh(self) except -1         # brings all derived columns to the rows' moments
+    cdef RowView view(self) noexcept nogil
+    cdef int64_t moment_ns(self, int32_t symbol_id) noexcept nogil      # the time that a row's columns are of
     cpdef int32_t text_code(self, str text) except -2   # -1 when no row has had it
     cpdef int32_t symbol_id(self, str symbol) except -2 # -1 when there is none
     cpdef bytes encode_row(self, int32_t symbol_id)     # TickerRow without rank, as of the last refresh
@@ -59,6 +65,10 @@ cdef class MarketState:
     cdef int _forget_day(self, const Splits* splits) except -1
     cdef void _forget_history(self, uint32_t symbol_id) noexcept
     cdef void _take_now(self) noexcept
+    cdef void _take_mark(self) noexcept nogil
+    cdef void _begin_second(self) noexcept nogil
+    cdef void _derive_rows(self, const int32_t* ids, int32_t count) noexcept nogil
+    cdef int _read_moment(self, Cursor* cursor, int32_t i) except -1
     cdef int _write_head(self, Writer* writer) except -1
     cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1
     cdef int write(self, Writer* writer, bint with_baselines) except -1

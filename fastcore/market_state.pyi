@@ -68,7 +68,11 @@ class MarketState:
         """
 
     def refresh(self) -> int:
-        """Brings all derived columns to now; costs nothing when they are."""
+        """Brings all derived columns to the rows' moments; costs nothing when they are.
+
+        What moves with time alone is that of the last watermark that found the row touched or
+        that began a second, and of now while the row is touched and no watermark has come since.
+        """
 
     def symbol_id(self, symbol: str) -> int:
         """The id of a symbol; -1 when there is none."""

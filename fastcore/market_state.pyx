@@ -3,7 +3,9 @@
 
 A frame changes the symbols' days (symbol_day.pyx), their reference columns
 (reference_frames.pyx) or now. refresh() brings what follows from these to the
-columns: rows that were touched, and for all rows what moves with now.
+columns of rows that were touched. What moves with time alone is that of the row's
+moment: of the last watermark that found it touched or that began a second of event
+time, and of now while it is touched and no watermark has come since.
 """
 
 from array import array
@@ -19,13 +21,16 @@ from fastcore.baselines cimport (
     Baselines, fill_slot, forget_baseline, free_baselines, grow_baselines, move_baselines, read_baseline,
     write_baseline,
 )
+from fastcore.change_log cimport free_log, grow_log, next_place, note_rows
 from fastcore.columns cimport (
     BarSpans, HaltSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
     parse_halts, parse_limits, parse_quotes, parse_snapshot, parse_trades,
 )
 from fastcore.day_bytes cimport read_day, write_day
-from fastcore.day_table cimport CACHE_LINE, DayBounds, SymbolDay, session_of, touch
-from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_windows, moment_of
+from fastcore.day_table cimport (
+    CACHE_LINE, DERIVED_BEFORE, NOT_MARKED, DayBounds, SymbolDay, derive_again, moment_ns_of, session_of, touch,
+)
+from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_row_from_now, derive_windows, moment_at
 from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
 from fastcore.memory cimport aligned_block, grow_array, grow_block
@@ -35,6 +40,7 @@ from fastcore.reference_frames cimport (
     Splits, apply_baselines, apply_reference, parse_reasons, parse_symbols, parse_trading_day, parse_watermark,
 )
 from fastcore.row_encoder cimport encoded_row, row_dict
+from fastcore.row_view cimport RowView
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
 from fastcore.symbol_day cimport (
@@ -43,7 +49,7 @@ from fastcore.symbol_day cimport (
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
-from fastcore.windows cimport GRID_NS
+from fastcore.windows cimport GRID_NS, OlderSums, grid_of
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, Writer, cursor_of, load_u32, next_field, raise_wire_error,
     writer_bytes, writer_free, writer_init,
@@ -71,11 +77,12 @@ cdef enum:
     FEW_SYMBOLS = 16            # so many are put into the order one by one
 
 cdef double NAN = float("nan")
+cdef int64_t SECOND_NS = 1_000_000_000
 # Fields whose columns hold codes of texts, and those whose columns hold doubles; a symbol is its row's name.
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
 cdef list DOUBLE_NUMBERS = [field.number for field in fields.FIELDS if field.kind != "text"]
 # Begins every snapshot: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 7 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 8 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -113,7 +120,7 @@ cdef class MarketState:
         self.trading_date = ""
         self.next_trading_date = ""
         self.baselines.slot = -1
-        self.derived_grid = self.derived_ns = -1
+        self.derived_grid = self.derived_ns = self.table.mark_ns = -1
         self.table.halts_due = INT64_MAX
         builtin_rules(&self.table.rules)
         init_recent(&self.table.recent_trades)
@@ -133,8 +140,12 @@ cdef class MarketState:
         free(self.table.rows)
         free_recent(&self.table.recent_trades)
         free(self.table.revision)
-        free(self.table.is_dirty)
+        free(self.table.touches)
         free(self.table.dirty)
+        free(self.table.unmarked)
+        free(self.table.moments)
+        free(self.table.older_sums)
+        free_log(&self.changes)
         free(self.table.updated_at)
         free(self.symbol_order)
         free(self.block)
@@ -161,8 +172,12 @@ cdef class MarketState:
         grow_block(<void**>&self.table.rows, old * sizeof(SymbolDay), room * sizeof(SymbolDay))
         self._grow_columns(old, room)
         grow_array(<void**>&self.table.revision, room, sizeof(uint32_t))
-        grow_array(<void**>&self.table.is_dirty, room, sizeof(uint8_t))
+        grow_array(<void**>&self.table.touches, room, sizeof(uint8_t))
         grow_array(<void**>&self.table.dirty, room, sizeof(int32_t))
+        grow_array(<void**>&self.table.unmarked, room, sizeof(int32_t))
+        grow_array(<void**>&self.table.moments, room, sizeof(int64_t))
+        grow_array(<void**>&self.table.older_sums, room, sizeof(OlderSums))
+        grow_log(&self.changes, room)
         grow_array(<void**>&self.table.updated_at, room, sizeof(int64_t))
         grow_array(<void**>&self.symbol_order, room, sizeof(int32_t))
         self.revision = self.table.revision
@@ -173,7 +188,8 @@ cdef class MarketState:
         for i in range(old, room):
             init_day(&self.table.rows[i])
             self.table.revision[i] = 0
-            self.table.is_dirty[i] = 0
+            self.table.touches[i] = 0
+            self.table.moments[i] = -1
             self.table.updated_at[i] = -1
         self.capacity = room
         return 0
@@ -220,6 +236,7 @@ cdef class MarketState:
             self.ascending.sort()
             for i, symbol in enumerate(self.ascending):
                 self.symbol_order[<int32_t>self.ids[symbol]] = i
+        self.changes.symbols_moved = next_place(&self.changes)
         for i in range(first, self.count):
             touch(&self.table, <uint32_t>i)
         return 0
@@ -263,6 +280,8 @@ cdef class MarketState:
             raise ValueError("Frame: expected a body that is known, was none")
         self._apply_body(&body)
         settle_due(&self.table, self.count)
+        if body.number == WATERMARK:
+            self._take_mark()
         self._take_now()
         return 0
 
@@ -387,49 +406,103 @@ cdef class MarketState:
 
     cdef void _take_now(self) noexcept:
         self.now_ns = self.table.now_ns
-        self.window_mark_ns = self.now_ns - self.now_ns % (10 * <int64_t>GRID_NS)
+        # Of the rows' moments: now may be ahead of them until the next watermark.
+        self.window_mark_ns = grid_of(max(self.table.mark_ns, 0)) * (10 * <int64_t>GRID_NS)
         self.session = session_of(&self.table.day, self.now_ns)
 
-    cpdef int refresh(self) except -1:
-        """Brings all derived columns to now; costs nothing when they are."""
-        cdef Moment moment = moment_of(&self.table)
+    cdef void _take_mark(self) noexcept nogil:
+        """A watermark: gives the touched rows its moment, and all rows when it is the first in a second."""
         cdef DayTable* table = &self.table
         cdef int32_t i, k
-        if not table.dirty_count and not self.is_all_dirty and self.derived_ns == moment.now_ns:
+        if table.now_ns // SECOND_NS > table.mark_ns // SECOND_NS:
+            table.mark_ns = table.now_ns
+            self.is_second_due = True
+        for k in range(table.unmarked_count):
+            i = table.unmarked[k]
+            if self.derived_ns != table.now_ns:
+                derive_again(table, i)
+            table.touches[i] &= ~NOT_MARKED
+            table.moments[i] = table.now_ns
+        table.unmarked_count = 0
+
+    cpdef int refresh(self) except -1:
+        """Brings all derived columns to the rows' moments; costs nothing when they are."""
+        cdef DayTable* table = &self.table
+        cdef int32_t k
+        if self.derived_ns != table.now_ns:
+            for k in range(table.unmarked_count):
+                derive_again(table, table.unmarked[k])
+            self.derived_ns = table.now_ns
+        if not table.dirty_count and not self.is_all_dirty and not self.is_second_due:
             return 0
         with nogil:
-            if self.baselines.slot != moment.slot:
-                fill_slot(&self.baselines, moment.slot)
-            if self.is_all_dirty or moment.is_after_close != self.derived_after_close:
-                for i in range(self.count):
-                    derive_row(self.columns, table, i, &moment)
-                    self.text_columns[F_HALT_REASON][i] = <int32_t>table.rows[i].halt_reason
-                self.derived_rows += self.count
+            if self.is_second_due:
+                self._begin_second()
+            # In the order of ids, not of arrival: rows near each other share lines of every column.
+            order_dirty(table, self.count)
+            if self.is_all_dirty:
+                self._derive_rows(NULL, self.count)
+                self.changes.all_changed = next_place(&self.changes)
             else:
-                if moment.grid != self.derived_grid:
-                    for i in range(self.count):
-                        if not table.is_dirty[i] and table.rows[i].any_message:
-                            derive_windows(self.columns, table, i, &moment)
-                # In the order of ids, not of arrival: rows near each other share lines of every column.
-                order_dirty(table, self.count)
-                for k in range(table.dirty_count):
-                    if k + AHEAD < table.dirty_count:
-                        fetch_day(&table.rows[table.dirty[k + AHEAD]])
-                    if k + AHEAD // 2 < table.dirty_count:
-                        fetch_window(&table.rows[table.dirty[k + AHEAD // 2]])
-                    i = table.dirty[k]
-                    derive_row(self.columns, table, i, &moment)
-                    self.text_columns[F_HALT_REASON][i] = <int32_t>table.rows[i].halt_reason
-                self.derived_rows += table.dirty_count
+                self._derive_rows(table.dirty, table.dirty_count)
+                note_rows(&self.changes, table.dirty, table.dirty_count)
             for k in range(table.dirty_count):
-                table.is_dirty[table.dirty[k]] = 0
+                table.touches[table.dirty[k]] &= ~DERIVED_BEFORE
             table.dirty_count = 0
-            derive_from_now(self.columns, table.updated_at, &self.baselines, self.count, &moment)
-        self.is_all_dirty = False
-        self.derived_after_close = moment.is_after_close
-        self.derived_grid = moment.grid
-        self.derived_ns = moment.now_ns
+        self.is_all_dirty = self.is_second_due = False
         return 0
+
+    cdef void _begin_second(self) noexcept nogil:
+        """Brings what moves with time to the mark, but for rows that are derived as a whole."""
+        cdef DayTable* table = &self.table
+        cdef Moment mark = moment_at(table, table.mark_ns)
+        cdef int32_t i
+        if mark.is_after_close != self.derived_after_close:
+            self.is_all_dirty = True
+        if not self.is_all_dirty:
+            if self.baselines.slot != mark.slot:
+                fill_slot(&self.baselines, mark.slot)
+            if mark.grid != self.derived_grid:
+                for i in range(self.count):
+                    if not table.touches[i] & DERIVED_BEFORE and table.rows[i].any_message:
+                        derive_windows(self.columns, table, i, &mark)
+                self.changes.windows_moved = next_place(&self.changes)
+            derive_from_now(self.columns, table.updated_at, &self.baselines, self.count, &mark)
+            self.changes.second_began = next_place(&self.changes)
+        self.derived_after_close = mark.is_after_close
+        self.derived_grid = mark.grid
+
+    cdef void _derive_rows(self, const int32_t* ids, int32_t count) noexcept nogil:
+        """Everything of these rows, of rows 0 to `count` without ids."""
+        cdef DayTable* table = &self.table
+        cdef Moment moment = moment_at(table, table.now_ns)
+        cdef int32_t i, k
+        cdef int64_t moment_ns
+        for k in range(count):
+            if ids != NULL and k + AHEAD < count:
+                fetch_day(&table.rows[ids[k + AHEAD]])
+            if ids != NULL and k + AHEAD // 2 < count:
+                fetch_window(table, ids[k + AHEAD // 2])
+            i = k if ids == NULL else ids[k]
+            moment_ns = moment_ns_of(table, i)
+            if moment_ns != moment.now_ns:
+                moment = moment_at(table, moment_ns)
+            derive_row(self.columns, table, i, &moment)
+            derive_row_from_now(self.columns, table.updated_at, &self.baselines, i, &moment)
+            self.text_columns[F_HALT_REASON][i] = <int32_t>table.rows[i].halt_reason
+        self.derived_rows += count
+
+    cdef RowView view(self) noexcept nogil:
+        """All rows, for programs."""
+        cdef RowView rows
+        rows.columns = self.columns
+        rows.text_columns = self.text_columns
+        rows.symbol_order = self.symbol_order
+        rows.ids = NULL
+        return rows
+
+    cdef int64_t moment_ns(self, int32_t symbol_id) noexcept nogil:
+        return moment_ns_of(&self.table, symbol_id)
 
     # ---- readers ----
 
@@ -527,6 +600,7 @@ cdef class MarketState:
         write_block(writer, &self.table.day, sizeof(DayBounds))
         write_block(writer, &self.table.rules, sizeof(RuleMasks))
         write_block(writer, &self.table.now_ns, sizeof(int64_t))
+        write_block(writer, &self.table.mark_ns, sizeof(int64_t))
         write_block(writer, &self.table.suspects, sizeof(SuspectCounts))
         write_block(writer, &self.table.lowered_volumes, sizeof(int64_t))
         write_text(writer, self.trading_date.encode())
@@ -541,6 +615,8 @@ cdef class MarketState:
     cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1:
         cdef int k
         cdef int64_t no_baseline = 0
+        cdef int64_t moment_ns = -1 if self.table.touches[i] & NOT_MARKED else self.moment_ns(i)
+        write_block(writer, &moment_ns, sizeof(int64_t))
         for k in range(NUMBER_FIELDS):
             write_block(writer, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
         for k in range(TEXT_FIELDS):
@@ -603,12 +679,13 @@ cdef class MarketState:
         read_block(cursor, &table.day, sizeof(DayBounds))
         read_block(cursor, &table.rules, sizeof(RuleMasks))
         read_block(cursor, &table.now_ns, sizeof(int64_t))
+        read_block(cursor, &table.mark_ns, sizeof(int64_t))
         read_block(cursor, &table.suspects, sizeof(SuspectCounts))
         read_block(cursor, &table.lowered_volumes, sizeof(int64_t))
         self.trading_date = read_text(cursor)
         self.next_trading_date = read_text(cursor)
         if not (
-            is_time(table.now_ns) and is_time(table.day.end)
+            is_time(table.now_ns) and is_time(table.day.end) and -1 <= table.mark_ns <= table.now_ns
             and 0 <= table.day.start <= table.day.open <= table.day.close <= table.day.end
         ):
             raise ValueError("state: expected times of a day, was something else")
@@ -628,10 +705,25 @@ cdef class MarketState:
             raise ValueError("state: expected symbols of 1 to 127 bytes, was another")
         self._add_symbols(symbols)
         self.is_all_dirty = True
+        table.unmarked_count = 0
         read_recent(cursor, &table.recent_trades, <uint32_t>self.count)
         self._read_columns(cursor)
         if cursor.pos != cursor.end:
             raise ValueError(f"state: expected its end, was {cursor.end - cursor.pos} more bytes")
+        return 0
+
+    cdef int _read_moment(self, Cursor* cursor, int32_t i) except -1:
+        cdef DayTable* table = &self.table
+        cdef int64_t moment_ns
+        read_block(cursor, &moment_ns, sizeof(int64_t))
+        if not -1 <= moment_ns <= table.now_ns:
+            raise ValueError(f"state: expected the moment of a row by {table.now_ns}, was {moment_ns}")
+        if moment_ns < 0:
+            table.unmarked[table.unmarked_count] = i
+            table.unmarked_count += 1
+        else:
+            table.touches[i] &= ~NOT_MARKED
+            table.moments[i] = moment_ns
         return 0
 
     cdef int _read_columns(self, Cursor* cursor) except -1:
@@ -639,6 +731,7 @@ cdef class MarketState:
         cdef int k
         cdef SymbolDay* row
         for i in range(self.count):
+            self._read_moment(cursor, i)
             for k in range(NUMBER_FIELDS):
                 read_block(cursor, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
             if not (isnan(self.columns[F_IS_ETF][i]) or self.columns[F_IS_ETF][i] in (0, 1)):

@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from fastcore.baselines cimport LEAST_DAYS, SLOTS
 from fastcore.columns cimport is_time
 from fastcore.day_table cimport SymbolDay
-from fastcore.derived cimport Moment, moment_of
+from fastcore.derived cimport Moment, baseline_at, moment_at, moment_of
 from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
 from fastcore.market_state cimport MarketState
@@ -57,21 +57,17 @@ def measures(MarketState state not None, int32_t symbol_id):
     """Returns the measures of a symbol as of now; brings the state to now. IndexError when there is no such id."""
     cdef Moment moment
     cdef const SymbolDay* day
-    cdef double begin, finish, baseline
     if not 0 <= symbol_id < state.count:
         raise IndexError(f"expected an id in [0, {state.count}), was {symbol_id}")
     state.refresh()
-    moment = moment_of(&state.table)
+    # rvol is the quotient of the volume and this baseline.
+    moment = moment_at(&state.table, state.moment_ns(symbol_id))
     day = &state.table.rows[symbol_id]
-    begin = state.baselines.begin[0][symbol_id]
-    finish = state.baselines.finish[0][symbol_id]
-    # As in derived_kernels.pxd, to the bit.
-    baseline = finish if moment.inside == 1 else begin + (finish - begin) * moment.inside
     return Measures(
         known(state.columns[F_VOLUME_TODAY][symbol_id]),
         known(state.columns[F_RVOL][symbol_id]),
         known(state.columns[F_RVOL + 1][symbol_id]),
-        known(baseline),
+        known(baseline_at(&state.baselines, 0, symbol_id, &moment)),
         state.baselines.days[symbol_id] if state.baselines.blocks[symbol_id] != NULL else None,
         known(day.intraday_high),
         known_time(day.intraday_high_time),

@@ -6,6 +6,10 @@ entering, when its revision had changed, or with all rows when the window mark
 had moved. Its order value may move with time alone (rvol, score, z-score, age):
 then a row is also taken where the values shown would contradict the order. A list
 is empty at sequence 0, before its first change.
+
+Which rows are in it follows from the state alone. While only some rows have changed
+since it was selected (change_log.pxd), these are put in or taken out; otherwise it
+is selected from all rows, with the same result.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -14,11 +18,15 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from fastcore.change_log cimport is_all_changed
+from fastcore.changed_rows cimport ChangedRows
 from fastcore.filters cimport Filter, Order
 from fastcore.list_messages cimport (
-    Action, Moment, Row, list_delta, ranked_list, row_of, write_changed_row, write_removed, write_reranked,
+    Action, Moment, Row, begin_delta, end_delta, ranked_list, row_of, write_changed_row, write_removed, write_reranked,
 )
 from fastcore.market_state cimport MarketState
+from fastcore.row_view cimport RowView
+from fastcore.standing cimport MOST_KEYS, Standing
 from fastcore.state_bytes cimport mixed
 from fastcore.top_rows cimport Candidate, LaterKeys, best_rows
 from fastcore.wire cimport (
@@ -30,7 +38,6 @@ cdef extern from *:
     int lowest_bit "__builtin_ctzll"(unsigned long long) noexcept nogil
 
 cdef enum:
-    MOST_KEYS = 8
     KEPT = 1 << 30      # beside a rank: the member is one afterwards too
 
 
@@ -66,6 +73,7 @@ cdef class Workspace:
 
     def __cinit__(self):
         self.rows = []
+        self.changed = ChangedRows()
         writer_init(&self.changes, 1 << 16)
 
     def __dealloc__(self):
@@ -80,12 +88,11 @@ cdef class Workspace:
         free(self.candidates)
         free(self.places)
         free(self.selected)
-        free(self.selected_keys)
         free(self.old_rank)
         free(self.encoded_at)
         self.match = self.stays = NULL
         self.ids = self.places = self.selected = self.old_rank = NULL
-        self.keys = self.selected_keys = NULL
+        self.keys = NULL
         self.candidates = NULL
         self.encoded_at = NULL
         self.room = 0
@@ -105,11 +112,10 @@ cdef class Workspace:
         self.candidates = <Candidate*>malloc(room * sizeof(Candidate))
         self.places = <int32_t*>malloc(room * sizeof(int32_t))
         self.selected = <int32_t*>malloc(room * sizeof(int32_t))
-        self.selected_keys = <double*>malloc(room * sizeof(double))
         self.old_rank = <int32_t*>calloc(room, sizeof(int32_t))
         self.encoded_at = <uint64_t*>calloc(room, sizeof(uint64_t))
         if (self.match == NULL or self.stays == NULL or self.ids == NULL or self.keys == NULL
-                or self.candidates == NULL or self.places == NULL or self.selected == NULL or self.selected_keys == NULL
+                or self.candidates == NULL or self.places == NULL or self.selected == NULL
                 or self.old_rank == NULL or self.encoded_at == NULL):
             self._free()
             raise MemoryError(f"no memory to rank {room} rows")
@@ -127,64 +133,158 @@ cdef class Workspace:
         self.encoded_at[symbol_id] = self.generation
         return row
 
-    cdef int mark(self, Members members) except -1:
-        """Marks the members: old_rank holds their ranks until unmark()."""
+    cdef int mark(self, const int32_t* ids, int32_t count) except -1:
+        """Marks these rows: old_rank holds their ranks until unmark()."""
         cdef int32_t i
-        if members.count > self.room:
-            raise ValueError(f"expected at most {self.room} members, was {members.count}")
-        for i in range(members.count):
-            self.old_rank[members.ids[i]] = i + 1
+        if count > self.room:
+            raise ValueError(f"expected at most {self.room} members, was {count}")
+        for i in range(count):
+            self.old_rank[ids[i]] = i + 1
         return 0
 
-    cdef void unmark(self, Members members) noexcept:
+    cdef void unmark(self, const int32_t* ids, int32_t count) noexcept nogil:
         cdef int32_t i
-        for i in range(members.count):
-            self.old_rank[members.ids[i]] = 0
+        for i in range(count):
+            self.old_rank[ids[i]] = 0
 
-    cdef int32_t select(self, MarketState state, Order order, int32_t member_count, int32_t limit) noexcept nogil:
-        """Puts the best `limit` of the rows in `match` into `selected`; how many there are.
+    cdef void select(self, MarketState state, Order order, Standing standing) noexcept nogil:
+        """Puts the best of the rows in `match` into `standing`.
 
-        The members in hand decide nothing, but most rows that are no better than
-        the last of them need not be looked at.
+        Which rows it had, and which are marked, decides nothing, but most rows that are no
+        better than the last of them need not be looked at.
         """
+        cdef RowView rows = state.view()
         cdef int32_t n = _matching(self.match, state.count, self.ids)
-        cdef int32_t i, rank
+        cdef int32_t i, rank, kept, wanted
         cdef int32_t members = 0, others = 0
         cdef double worst = -INFINITY
         cdef LaterKeys later
         if order.key_count > 0:
-            order.evaluate(state, self.ids, n, self.keys)
+            order.evaluate(&rows, self.ids, n, self.keys)
         else:
             memset(self.keys, 0, n * sizeof(double))
         later.keys = self.keys
         later.stride = n
         later.count = order.key_count
-        for rank in range(member_count + 1):
+        for rank in range(standing.count + 1):
             self.places[rank] = -1
         for i in range(n):
             self.places[self.old_rank[self.ids[i]]] = i
-        for rank in range(1, member_count + 1):
+        for rank in range(1, standing.count + 1):
             i = self.places[rank]
             if i >= 0:
-                self._put(members, i, state)
+                self._put(members, i, self.ids[i], state)
                 members += 1
                 worst = max(worst, self.keys[i])
-        if members < limit:
+        # While enough are left that it had, no more are looked for.
+        wanted = members if members >= standing.limit + standing.limit // 4 else standing.room
+        if members < wanted:
             worst = INFINITY
         for i in range(n):
             if self.keys[i] <= worst and not self.old_rank[self.ids[i]]:
-                self._put(members + others, i, state)
+                self._put(members + others, i, self.ids[i], state)
                 others += 1
-        n = best_rows(self.candidates, members, self.candidates + members, others, limit, &later, self.selected)
-        for i in range(n):
-            self.selected_keys[i] = self.keys[self.selected[i]]
-            self.selected[i] = self.ids[self.selected[i]]
-        return n
+        kept = best_rows(
+            self.candidates, members, self.candidates + members, others, wanted, &later, self.selected
+        )
+        # Its rows are still marked.
+        self.unmark(standing.ids, standing.count)
+        standing.begin()
+        for i in range(kept):
+            standing.append(self.ids[self.selected[i]], self.keys + self.selected[i], n)
+        standing.end(kept == n)
 
-    cdef inline void _put(self, int32_t at, int32_t i, MarketState state) noexcept nogil:
+    cdef bint change(self, MarketState state, Order order, ChangedRows changed, Standing standing) noexcept nogil:
+        """Brings the changed rows, of which those in `match` match, to where they belong; see Standing.change()."""
+        cdef int32_t n = _matching(self.match, changed.count, self.ids)
+        cdef int32_t i, count = 0
+        cdef LaterKeys later
+        if order.key_count > 0:
+            order.evaluate(&changed.view, self.ids, n, self.keys)
+        else:
+            memset(self.keys, 0, n * sizeof(double))
+        later.keys = self.keys
+        later.stride = n
+        later.count = order.key_count
+        for i in range(n):
+            self.ids[i] = changed.ids[self.ids[i]]
+            if not standing.is_beyond(self.ids[i], self.keys + i, n, state.symbol_order):
+                self._put(count, i, self.ids[i], state)
+                count += 1
+        count = best_rows(self.candidates, 0, self.candidates, count, count, &later, self.selected)
+        return standing.change(changed.has, self.ids, &later, self.selected, count, state.symbol_order)
+
+    cdef inline void _put(self, int32_t at, int32_t i, int32_t symbol_id, MarketState state) noexcept nogil:
         self.candidates[at].key = self.keys[i]
-        self.candidates[at].place = <uint32_t>state.symbol_order[self.ids[i]]
+        self.candidates[at].place = <uint32_t>state.symbol_order[symbol_id]
         self.candidates[at].index = i
+
+
+cdef class Base:
+    """A base filter, with the scanner filters of now or without them."""
+
+    def __cinit__(self, Filter filter not None, bint uses_scanner_filters):
+        self.filter = filter
+        self.uses_scanner_filters = uses_scanner_filters
+
+    def __dealloc__(self):
+        free(self.match)
+        free(self.changed_match)
+
+    cdef void _set_depends(self, list scanner_filters) noexcept:
+        cdef Filter filter
+        self.depends = self.filter.program.depends
+        if self.uses_scanner_filters:
+            for filter in scanner_filters:
+                self.depends |= filter.program.depends
+
+    cdef const uint8_t* evaluate(self, MarketState state, Workspace work, list scanner_filters) except NULL:
+        """Which rows pass, [symbol id]; evaluated once in each generation of the workspace."""
+        cdef Filter filter
+        cdef RowView rows = state.view()
+        cdef int32_t count = state.count
+        if self.match != NULL and self.evaluated_at == work.generation and count <= self.room:
+            return self.match
+        if count > self.room or self.match == NULL:
+            free(self.match)
+            self.match = <uint8_t*>malloc(<size_t>count + 1024)
+            if self.match == NULL:
+                self.room = 0
+                raise MemoryError(f"no memory to filter {count} rows")
+            self.room = count + 1024
+        self.filter.bind(state)
+        self.filter.evaluate(&rows, self.match, count)
+        if self.uses_scanner_filters:
+            for filter in scanner_filters:
+                filter.bind(state)
+                filter.narrow(&rows, self.match, count)
+        self.evaluated_at = work.generation
+        return self.match
+
+    cdef const uint8_t* evaluate_changed(self, MarketState state, Workspace work, list scanner_filters) except NULL:
+        """Which of the changed rows pass; evaluated once for each set of them."""
+        cdef Filter filter
+        cdef ChangedRows changed = work.changed
+        cdef int32_t count = changed.count
+        if self.changed_match != NULL and self.changed_at == changed.serial:
+            return self.changed_match
+        if count > self.changed_room or self.changed_match == NULL:
+            free(self.changed_match)
+            self.changed_match = <uint8_t*>malloc(<size_t>count + 1024)
+            if self.changed_match == NULL:
+                self.changed_room = 0
+                raise MemoryError(f"no memory to filter {count} rows")
+            self.changed_room = count + 1024
+        self.filter.bind(state)
+        changed.gather(state, self.filter.program)
+        self.filter.evaluate(&changed.view, self.changed_match, count)
+        if self.uses_scanner_filters:
+            for filter in scanner_filters:
+                filter.bind(state)
+                changed.gather(state, filter.program)
+                filter.narrow(&changed.view, self.changed_match, count)
+        self.changed_at = changed.serial
+        return self.changed_match
 
 
 cdef class Members:
@@ -228,13 +328,12 @@ cdef inline bint _same(bytes a, bytes b):
 
 
 cdef int _write_changes(Members old, Members new, Workspace work, bint encode) except -1:
-    """Writes the changes from `old` to `new` into work.changes, removals first, then by rank; returns their number."""
+    """Appends the changes from `old` to `new` to work.changes, removals first, then by rank; returns their number."""
     cdef int32_t i, old_rank
     cdef int changes = 0
     cdef Row row
     cdef bytes encoded
     cdef int32_t* ranks = work.old_rank
-    work.changes.size = 0
     for i in range(new.count):
         if ranks[new.ids[i]]:
             ranks[new.ids[i]] |= KEPT
@@ -286,39 +385,85 @@ cdef class RankedList:
     def __repr__(self):
         return f"RankedList({self.name!r}, sequence={self.sequence}, count={self.members.count})"
 
-    cdef int32_t select(self, MarketState state, Workspace work, const uint8_t* base, int32_t limit) except -1:
-        """The rows that are in the list now into work.selected, best first; how many. Its members are in hand."""
+    cdef int select(self, MarketState state, Workspace work, Base base, list scanner_filters, Standing standing
+                    ) except -1:
+        """Puts the rows that are in the list now into `standing`, looking at all rows."""
+        cdef RowView rows = state.view()
         cdef int32_t count = state.count
         cdef int32_t i, symbol_id
+        cdef const uint8_t* passing = base.evaluate(state, work, scanner_filters)
         self.filter.bind(state)
         self.order.bind(state)
         if self.stay is not None:
             self.stay.bind(state)
+        work.mark(standing.ids, standing.count)
+        work.ranked_rows += count
         with nogil:
-            memcpy(work.match, base, count)
-            self.filter.narrow(state, work.match, count)
+            memcpy(work.match, passing, count)
+            self.filter.narrow(&rows, work.match, count)
             if self.stay is not None and self.members.count > 0:
-                memcpy(work.stays, base, count)
-                self.stay.narrow(state, work.stays, count)
+                memcpy(work.stays, passing, count)
+                self.stay.narrow(&rows, work.stays, count)
                 for i in range(self.members.count):
                     symbol_id = self.members.ids[i]
                     work.match[symbol_id] = work.stays[symbol_id]
-            count = work.select(state, self.order, self.members.count, limit)
-        return count
+            work.select(state, self.order, standing)
+        return 0
 
-    cdef ListUpdate refresh(self, MarketState state, Workspace work, const uint8_t* base, bint take_all,
-                            const Moment* moment, bint encode_delta):
+    cdef bint select_changed(self, MarketState state, Workspace work, Base base, list scanner_filters) except -1:
+        """The same, looking at no rows but those that have changed; False when that does not do."""
+        cdef ChangedRows changed = work.changed
+        cdef const uint8_t* passing
+        cdef bint is_known
+        # Who is a member decides what a row must pass to stay.
+        if self.standing is None or self.stay is not None or is_all_changed(
+            &state.changes, self.place, base.depends | self.filter.program.depends | self.order.program.depends
+        ):
+            return False
+        if 2 * (state.changes.end - self.place) > <uint64_t>state.count:
+            return False
+        changed.take(state, self.place)
+        passing = base.evaluate_changed(state, work, scanner_filters)
+        self.filter.bind(state)
+        self.order.bind(state)
+        changed.gather(state, self.filter.program)
+        changed.gather(state, self.order.program)
+        work.ranked_rows += changed.count
+        with nogil:
+            memcpy(work.match, passing, changed.count)
+            self.filter.narrow(&changed.view, work.match, changed.count)
+            is_known = work.change(state, self.order, changed, self.standing)
+        return is_known
+
+    cdef ListUpdate refresh(self, MarketState state, Workspace work, Base base, list scanner_filters,
+                            uint64_t filters_version, bint take_all, const Moment* moment, bint encode_delta):
         """Publishes what the list is now; None when that is what it was."""
         cdef Members old = self.members
         cdef Members new
         cdef int changes
-        work.mark(old)
+        base._set_depends(scanner_filters)
+        if self.filters_version == filters_version and self.select_changed(state, work, base, scanner_filters):
+            if not take_all and self._is_as_published(work):
+                self.place = state.changes.end
+                self.moment = moment[0]
+                return None
+        else:
+            if self.standing is None:
+                self.standing = Standing(self.limit, self.order.key_count)
+            self.place = 0
+            self.select(state, work, base, scanner_filters, self.standing)
+        self.place = state.changes.end
+        self.filters_version = filters_version
+        work.changes.size = 0
+        if encode_delta:
+            begin_delta(&work.changes, self.label, moment, self.sequence, self.sequence + 1)
+        new = Members(min(self.standing.count, self.limit))
+        work.mark(old.ids, old.count)
         try:
-            new = Members(self.select(state, work, base, self.limit))
             self._take_rows(old, new, state, work, take_all)
             changes = _write_changes(old, new, work, encode_delta)
         finally:
-            work.unmark(old)
+            work.unmark(old.ids, old.count)
         self.members = new
         self.moment = moment[0]
         if changes == 0:
@@ -326,20 +471,31 @@ cdef class RankedList:
         self.sequence += 1
         return ListUpdate(
             self.name, self.sequence - 1, self.sequence,
-            list_delta(self.label, moment, self.sequence - 1, self.sequence, &work.changes, changes)
-            if encode_delta else b"",
+            end_delta(&work.changes, moment, changes) if encode_delta else b"",
         )
+
+    cdef bint _is_as_published(self, Workspace work) noexcept:
+        """Returns whether the members are the same, in the same order, and none of them has changed."""
+        cdef Members members = self.members
+        cdef int32_t i
+        cdef int32_t count = min(self.standing.count, self.limit)
+        if count != members.count or memcmp(members.ids, self.standing.ids, count * sizeof(int32_t)) != 0:
+            return False
+        for i in range(count):
+            if work.changed.has[members.ids[i]]:
+                return False
+        return True
 
     cdef int _take_rows(self, Members old, Members new, MarketState state, Workspace work, bint take_all) except -1:
         """Fills in the rows selected: as they were taken before, or as they are now."""
         cdef int32_t i, symbol_id, old_place
         cdef bytes row
         for i in range(new.count):
-            symbol_id = work.selected[i]
+            symbol_id = self.standing.ids[i]
             old_place = work.old_rank[symbol_id] - 1
             if old_place < 0 or take_all or old.revisions[old_place] != state.revision[symbol_id]:
                 row = work.row(state, symbol_id)
-                new.keys[i] = work.selected_keys[i]
+                new.keys[i] = self.standing.keys[i * self.standing.width]
             else:
                 row = <bytes>old.rows[old_place]
                 new.keys[i] = old.keys[old_place]
@@ -352,13 +508,14 @@ cdef class RankedList:
     cdef int _take_disordered(self, Members new, MarketState state, Workspace work) except -1:
         """Takes neighbours anew whose first order values, as shown, contradict their ranks; as of now they never do."""
         cdef int32_t i, k
-        cdef int32_t last
+        cdef int32_t last, width = self.standing.width
+        cdef const double* keys = self.standing.keys
         for i in range(1, new.count):
             last = i
             while last > 0 and new.keys[last - 1] > new.keys[last]:
                 for k in range(last - 1, last + 1):
-                    if new.keys[k] != work.selected_keys[k]:
-                        new.keys[k] = work.selected_keys[k]
+                    if new.keys[k] != keys[k * width]:
+                        new.keys[k] = keys[k * width]
                         new.rows[k] = work.row(state, new.ids[k])
                 last -= 1
         return 0
@@ -367,27 +524,26 @@ cdef class RankedList:
         """The first `limit` rows as published: an encoded RankedList."""
         return ranked_list(self.label, &self.moment, self.sequence, self.members.rows[:limit])
 
-    cdef bytes fresh(self, MarketState state, Workspace work, const uint8_t* base, const Moment* moment,
+    cdef bytes fresh(self, MarketState state, Workspace work, Base base, list scanner_filters, const Moment* moment,
                      int32_t limit):
         """The first `limit` rows as they are now, published or not: an encoded RankedList."""
-        cdef int32_t i, count
-        work.mark(self.members)
-        try:
-            count = self.select(state, work, base, limit)
-        finally:
-            work.unmark(self.members)
+        cdef int32_t i
+        cdef Standing standing = Standing(limit, self.order.key_count)
+        self.select(state, work, base, scanner_filters, standing)
         return ranked_list(self.label, moment, self.sequence,
-                           [work.row(state, work.selected[i]) for i in range(count)])
+                           [work.row(state, standing.ids[i]) for i in range(min(standing.count, limit))])
 
     cdef bytes difference(self, RankedList old, Workspace work):
         """Returns the encoded ListDelta that turns `old`, an earlier state of this list, into this one."""
         cdef int changes
-        work.mark(old.members)
+        work.changes.size = 0
+        begin_delta(&work.changes, self.label, &self.moment, old.sequence, self.sequence)
+        work.mark(old.members.ids, old.members.count)
         try:
             changes = _write_changes(old.members, self.members, work, True)
         finally:
-            work.unmark(old.members)
-        return list_delta(self.label, &self.moment, old.sequence, self.sequence, &work.changes, changes)
+            work.unmark(old.members.ids, old.members.count)
+        return end_delta(&work.changes, &self.moment, changes)
 
     # --- snapshots: the message of write() has the fields
     # 1 name, 2 sequence, 3 packed ids, 4 one byte per row (1 where it changed since it was taken), 5 rows,
@@ -466,6 +622,7 @@ cdef class RankedList:
         if keys.length != 0:
             memcpy(members.keys, keys.data, keys.length)
         self.members = members
+        self.standing = None
         self.sequence = <uint32_t>sequence
         return 0
 

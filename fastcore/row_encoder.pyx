@@ -91,18 +91,11 @@ cdef inline int64_t time_of(const SymbolDay* day, int field) noexcept nogil:
     return day.resumes_at if field == F_RESUMES_AT else day.updated_at
 
 
-cdef inline unsigned char* put_value(unsigned char* pos, int field, double value, const SymbolDay* day) noexcept nogil:
-    if KINDS[field] == Kind.NUMBER or KINDS[field] == Kind.SUM:
-        if KINDS[field] == Kind.SUM:
-            value = shown6(value)
-        pos = put_tag(pos, field)
-        memcpy(pos, &value, 8)
-        return pos + 8
-    if KINDS[field] == Kind.CODE:
-        pos = put_tag(pos, field)
-        pos[0] = <unsigned char>value
-        return pos + 1
-    return put_time(pos, field, time_of(day, field))
+cdef inline unsigned char* put_number(unsigned char* pos, int field, double value) noexcept nogil:
+    # Written in any case and passed over when it is there: whether it is cannot be foreseen.
+    memcpy(pos, TAGS[field], 2)
+    memcpy(pos + TAG_SIZES[field], &value, 8)
+    return pos + (TAG_SIZES[field] + 8 if value == value else 0)
 
 
 cdef bytes encoded_row(
@@ -112,28 +105,42 @@ cdef bytes encoded_row(
     cdef unsigned char* pos
     cdef Py_ssize_t length = PyBytes_GET_SIZE(symbol)
     cdef int field
+    cdef Kind kind
     cdef double value
     cdef bytes text
     writer.size = 0
     reserve(writer, 2 + length + F_COUNT * LARGEST_VALUE)
-    writer.data[0] = SYMBOL_TAG
-    writer.data[1] = <unsigned char>length
-    memcpy(writer.data + 2, PyBytes_AS_STRING(symbol), length)
-    writer.size = 2 + length
+    pos = writer.data
+    pos[0] = SYMBOL_TAG
+    pos[1] = <unsigned char>length
+    memcpy(pos + 2, PyBytes_AS_STRING(symbol), length)
+    pos += 2 + length
     for field in range(F_SYMBOL + 1, F_COUNT):
-        pos = writer.data + writer.size
-        if KINDS[field] != Kind.TEXT:
+        kind = KINDS[field]
+        if kind == Kind.NUMBER:
+            pos = put_number(pos, field, columns[field][i])
+        elif kind == Kind.SUM:
+            pos = put_number(pos, field, shown6(columns[field][i]))
+        elif kind == Kind.TEXT:
+            if text_columns[field][i]:
+                text = <bytes>pool.encoded[text_columns[field][i]]
+                length = PyBytes_GET_SIZE(text)
+                writer.size = pos - writer.data
+                # What follows finds the room that it had before.
+                reserve(writer, length + F_COUNT * LARGEST_VALUE)
+                pos = put_varint(put_tag(writer.data + writer.size, field), length)
+                memcpy(pos, PyBytes_AS_STRING(text), length)
+                pos += length
+        else:
             value = columns[field][i]
             if value == value:
-                writer.size = put_value(pos, field, value, day) - writer.data
-        elif text_columns[field][i]:
-            text = <bytes>pool.encoded[text_columns[field][i]]
-            length = PyBytes_GET_SIZE(text)
-            # What follows finds the room that it had before.
-            reserve(writer, length + F_COUNT * LARGEST_VALUE)
-            pos = put_varint(put_tag(writer.data + writer.size, field), length)
-            memcpy(pos, PyBytes_AS_STRING(text), length)
-            writer.size = pos + length - writer.data
+                if kind == Kind.CODE:
+                    pos = put_tag(pos, field)
+                    pos[0] = <unsigned char>value
+                    pos += 1
+                else:
+                    pos = put_time(pos, field, time_of(day, field))
+    writer.size = pos - writer.data
     return writer_bytes(writer)
 
 

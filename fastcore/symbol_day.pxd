@@ -8,7 +8,7 @@ from fastcore.windows cimport Window
 
 # Ask for a row's lines, and later for its window's, before they are needed.
 cdef void fetch_day(const SymbolDay* row) noexcept nogil
-cdef void fetch_window(const SymbolDay* row) noexcept nogil
+cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil
 # Puts the ids of dirty rows into ascending order.
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil
 

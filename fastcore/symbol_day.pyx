@@ -9,7 +9,9 @@ from libc.string cimport memset
 from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, may_tell_more, tell_shares, total_shares,
 )
-from fastcore.day_table cimport CACHE_LINE, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch
+from fastcore.day_table cimport (
+    CACHE_LINE, DERIVED_BEFORE, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch,
+)
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
 from fastcore.recent_trades cimport keep_trade, shares_to_second
@@ -85,17 +87,20 @@ cdef void fetch_day(const SymbolDay* row) noexcept nogil:
         tradeul_prefetch_line(<const char*>row + line * CACHE_LINE)
 
 
-cdef void fetch_window(const SymbolDay* row) noexcept nogil:
-    if row.window.count:
-        tradeul_prefetch_line(&row.window.buckets[row.window.head])
-        tradeul_prefetch_line(&row.window.buckets[row.window.head + row.window.count - 1])
+cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
+    cdef const Window* window = &table.rows[i].window
+    tradeul_prefetch_line(&table.older_sums[i])
+    tradeul_prefetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
+    if window.count:
+        tradeul_prefetch_line(&window.buckets[window.head])
+        tradeul_prefetch_line(&window.buckets[window.head + window.count - 1])
 
 
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
     cdef int32_t i, n = 0
     for i in range(count):
         table.dirty[n] = i
-        n += table.is_dirty[i]
+        n += table.touches[i] & DERIVED_BEFORE
 
 
 cdef void free_day(SymbolDay* row) noexcept nogil:

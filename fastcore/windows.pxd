@@ -14,6 +14,7 @@ from fastcore.wire cimport Cursor, Writer
 cdef enum:
     BUCKETS = 192               # from the oldest kept to the newest, at least 181
     WINDOWS = 5                 # 1, 5, 10, 15 and 30 minutes
+    NEWEST_CLASS = 6            # buckets of the last minute are so many before that of now, at most
     GRID_NS = 1_000_000_000     # times 10, see grid_of: enums hold 32 bits
 
 cdef struct Bucket:
@@ -27,7 +28,7 @@ cdef struct Window:
     int32_t head
     int32_t count
     int32_t capacity
-    int32_t unused
+    int32_t is_summed           # OlderSums of it are known; no bucket but the newest has changed since
     double before_price         # the newest price older than the buckets
     int64_t before_time         # -1 without one
 
@@ -37,6 +38,14 @@ cdef struct WindowSums:
     double[WINDOWS + 1] volume
     double[WINDOWS + 1] price       # the newest of its class
     int64_t[WINDOWS + 1] price_time # -1 without one
+
+
+# Of all buckets but the newest, while that is of the last minute: a trade changes nothing of it as long as
+# it is of the same 10 seconds as the one before.
+cdef struct OlderSums:
+    int64_t number                  # of the bucket of now
+    double[WINDOWS] volume          # by class
+    double[WINDOWS] before          # the last price before each window, NaN without one
 
 
 cdef inline int64_t grid_of(int64_t time_ns) noexcept nogil:
@@ -71,6 +80,6 @@ cdef inline int window_add(
     return 0
 
 
-cdef void window_sums(const Window* window, int64_t now_number, WindowSums* sums) noexcept nogil
+cdef void window_sums(const Window* window, int32_t count, int64_t now_number, WindowSums* sums) noexcept nogil
 cdef int write_window(Writer* writer, const Window* window) except -1
 cdef int read_window(Cursor* cursor, Window* window) except -1

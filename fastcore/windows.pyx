@@ -19,7 +19,7 @@ cdef signed char[BUCKETS] class_of
 cdef int fill_classes() except -1:
     cdef int d
     for d in range(BUCKETS):
-        class_of[d] = 0 if d <= 6 else 1 if d <= 30 else 2 if d <= 60 else 3 if d <= 90 else 4 if d <= 180 else 5
+        class_of[d] = 0 if d <= NEWEST_CLASS else 1 if d <= 30 else 2 if d <= 60 else 3 if d <= 90 else 4 if d <= 180 else 5
     return 0
 
 
@@ -28,7 +28,7 @@ fill_classes()
 
 cdef void init_window(Window* window) noexcept nogil:
     window.buckets = NULL
-    window.head = window.count = window.capacity = window.unused = 0
+    window.head = window.count = window.capacity = window.is_summed = 0
     window.before_price = 0
     window.before_time = -1
 
@@ -70,6 +70,7 @@ cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil:
     cdef Bucket* first
     cdef Bucket* bucket
     cdef int64_t i
+    window.is_summed = 0
     if window.count and number <= window.buckets[window.head + window.count - 1].number - BUCKETS:
         return NULL
     make_room(window)
@@ -95,8 +96,8 @@ cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil:
     return bucket
 
 
-cdef void window_sums(const Window* window, int64_t now_number, WindowSums* sums) noexcept nogil:
-    """Adds up the buckets by class, always in their order, so the sums are the same in every copy."""
+cdef void window_sums(const Window* window, int32_t count, int64_t now_number, WindowSums* sums) noexcept nogil:
+    """Adds up the first `count` buckets by class, always in their order, so the sums are the same in every copy."""
     cdef int k
     cdef int64_t i, age
     cdef const Bucket* bucket
@@ -104,7 +105,7 @@ cdef void window_sums(const Window* window, int64_t now_number, WindowSums* sums
         sums.volume[k] = 0
         sums.price[k] = 0
         sums.price_time[k] = -1
-    for i in range(window.head, window.head + window.count):
+    for i in range(window.head, window.head + count):
         bucket = &window.buckets[i]
         age = now_number - bucket.number
         # Ahead of now only in bytes that no state has written.

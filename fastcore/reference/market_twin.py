@@ -22,7 +22,7 @@ from fastcore.reference.day_events import (
     SymbolDay,
     judge_trade,
 )
-from fastcore.reference.derived import SLOTS, Baseline, History, Value, row_of
+from fastcore.reference.derived import SECOND, SLOTS, Baseline, History, Value, row_of
 from fastcore.reference.facts import Facts, facts_of
 from fastcore.reference.halts_twin import HaltsTwin, Listed
 from fastcore.reference.suspects import settled
@@ -39,7 +39,8 @@ class MarketTwin:
     """Rows of all symbols after the frames applied so far.
 
     `touched[symbol]` grows with every accepted message and reference value of the
-    symbol. `filters` are the list filters in force as (expression, sessions' names).
+    symbol. A row is that of its symbol's moment(). `filters` are the list filters in force as
+    (expression, sessions' names).
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,11 @@ class MarketTwin:
         self._halts: dict[str, HaltsTwin] = {}
         # Per symbol the time of its newest limit message.
         self._newest_limit: dict[str, int] = {}
+        # Per symbol now of its last watermark, and who has been touched since there was one.
+        self._moments: dict[str, int] = {}
+        self._unmarked: set[str] = set()
+        # The second of the last watermark.
+        self._second = 0
         # Orders of the newest trades of today that count for volume.
         self._recent: deque[int] = deque(maxlen=RECENT_TRADES)
 
@@ -83,19 +89,33 @@ class MarketTwin:
         for symbol, halts in self._halts.items():
             if halts.is_due(before, self.now_ns):
                 halts.state_at(self.now_ns)
-                self.touched[symbol] = self.touched.get(symbol, 0) + 1
+                self._touch_symbol(symbol)
+        if body == "watermark":
+            self._mark()
         self.epoch, self.sequence = frame.position.epoch, frame.position.sequence
         return body
+
+    def _mark(self) -> None:
+        """The rows' moment is now: of all when a second has begun, else of those that were touched."""
+        second = self.now_ns // SECOND
+        for symbol in self.symbols if second > self._second else self._unmarked:
+            self._moments[symbol] = self.now_ns
+        self._second = second
+        self._unmarked.clear()
+
+    def moment(self, symbol: str) -> int:
+        """The time of what moves with time alone in the symbol's row."""
+        return self.now_ns if symbol in self._unmarked else self._moments[symbol]
 
     def row(self, symbol: str) -> dict[str, Value]:
         if symbol not in self._events:
             raise KeyError(symbol)
         events, history = self.events_of(symbol), self._history[symbol]
         if self.day is None:
-            return row_of(symbol, Facts(), events, history, None, self.now_ns)
+            return row_of(symbol, Facts(), events, history, None, self.moment(symbol))
         if symbol not in self._facts:
             self._facts[symbol] = facts_of(events, self.day)
-        row = row_of(symbol, self._facts[symbol], events, history, self.day, self.now_ns)
+        row = row_of(symbol, self._facts[symbol], events, history, self.day, self.moment(symbol))
         return row | self._halt_fields(symbol)
 
     def _halt_fields(self, symbol: str) -> dict[str, Value]:
@@ -137,8 +157,12 @@ class MarketTwin:
 
     def _touch(self, symbol_id: int) -> str:
         symbol = self.symbols[symbol_id]
-        self.touched[symbol] = self.touched.get(symbol, 0) + 1
+        self._touch_symbol(symbol)
         return symbol
+
+    def _touch_symbol(self, symbol: str) -> None:
+        self.touched[symbol] = self.touched.get(symbol, 0) + 1
+        self._unmarked.add(symbol)
 
     def _add(self, symbol_id: int, event: object, time: int) -> None:
         symbol = self._touch(symbol_id)
@@ -158,6 +182,7 @@ class MarketTwin:
             self.symbols.append(symbol)
             self._events[symbol] = SymbolDay()
             self._history[symbol] = History()
+            self._unmarked.add(symbol)
 
     def _apply_reference(self, reference: frame_pb2.ReferenceColumns) -> None:
         columns: list[frame_pb2.NumberColumn | frame_pb2.TextColumn] = [*reference.numbers, *reference.texts]
@@ -195,7 +220,7 @@ class MarketTwin:
                 self._events[symbol] = SymbolDay()
                 is_kept = not day.splits_unknown and symbol not in split
                 self._history[symbol] = self._yesterday(self._history[symbol], is_kept)
-                self.touched[symbol] = self.touched.get(symbol, 0) + 1
+                self._touch_symbol(symbol)
         self._settled.clear()
         self._facts.clear()
         self.day = Day(

@@ -19,7 +19,7 @@ def measures(twin: MarketTwin, symbol: str) -> dict[str, float | int]:
     if baseline is not None:
         result["days"] = baseline.days
         if baseline.days >= LEAST_DAYS and twin.day is not None:
-            result["baseline"] = at_time_of_day(baseline.volume, twin.day, twin.now_ns)
+            result["baseline"] = at_time_of_day(baseline.volume, twin.day, twin.moment(symbol))
     reached = _reached(twin, symbol)
     if reached:
         # The earliest to arrive of the highest, and of the lowest.

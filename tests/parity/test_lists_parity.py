@@ -158,6 +158,11 @@ def test_lists_with_odd_filters_and_orders(seed: int) -> None:
     follow(seed, OWN, length=1000)
 
 
+@pytest.mark.parametrize("seed", [30, 31])
+def test_lists_between_whole_seconds(seed: int) -> None:
+    follow(seed, load_lists() + OWN, length=400, symbols=150, pace=200, two_days=False)
+
+
 def test_small_and_large_batches_publish_the_same() -> None:
     definitions = load_lists() + OWN
     stream = MarketStream(20, length=1000)

@@ -68,7 +68,8 @@ RULES: Final = frame_pb2.TradeRules(
 class MarketStream:
     """`events` of kinds trade, bar, quote, limit, halt, snapshot and control, in order of arrival.
 
-    `length` events a day over `symbols` symbols; two days when `two_days`.
+    `length` events a day over `symbols` symbols; two days when `two_days`. `pace`: how much closer
+    they follow each other, so that seconds have many watermarks.
     """
 
     def __init__(
@@ -79,10 +80,11 @@ class MarketStream:
         two_days: bool = True,
         snapshots: bool = True,
         references: bool = True,
+        pace: int = 1,
     ) -> None:
         self.random = random.Random(seed)
         self.symbols = sorted({self._name() for _ in range(symbols)}, key=lambda _: self.random.random())
-        self.snapshots, self.references = snapshots, references
+        self.snapshots, self.references, self.pace = snapshots, references, pace
         count = len(self.symbols)
         # Some are so cheap that other tolerances hold.
         self.level = [
@@ -170,7 +172,7 @@ class MarketStream:
         self._watermark()
 
     def _pass(self, duration: int) -> None:
-        self.clock = min(self.clock + duration, self.day.post_market_end_ns - 1)
+        self.clock = min(self.clock + duration // self.pace, self.day.post_market_end_ns - 1)
 
     def _event(self, kind: str) -> None:
         rng = self.random

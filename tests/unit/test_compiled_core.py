@@ -29,7 +29,7 @@ fastcore\.admission\.REASONS
 fastcore\.columns\.KEPT_NAMES
 fastcore\.feed_decoder\.(KINDS|MALFORMED)
 fastcore\.filters\.Program
-fastcore\.ranked_list\.(Members|Workspace)
+fastcore\.ranked_list\.(Base|Members|Workspace)
 fastcore\.row_json\.FIELD(S|_COUNT)
 # Cython shows no signature of these.
 fastcore\.columns\.\w*Columns\.__init__
