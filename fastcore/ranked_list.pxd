@@ -7,7 +7,7 @@ from fastcore.filters cimport Filter, Order
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
 from fastcore.row_view cimport RowView
-from fastcore.standing cimport Standing
+from fastcore.ordered_rows cimport OrderedRows
 from fastcore.top_rows cimport Candidate
 from fastcore.wire cimport Field, Writer
 
@@ -38,8 +38,8 @@ cdef class Workspace:
     cdef bytes row(self, MarketState state, int32_t symbol_id)
     cdef int mark(self, const int32_t* ids, int32_t count) except -1
     cdef void unmark(self, const int32_t* ids, int32_t count) noexcept nogil
-    cdef void select(self, MarketState state, Order order, Standing standing) noexcept nogil
-    cdef bint change(self, MarketState state, Order order, ChangedRows changed, Standing standing) noexcept nogil
+    cdef void select(self, MarketState state, Order order, OrderedRows ordered) noexcept nogil
+    cdef bint change(self, MarketState state, Order order, ChangedRows changed, OrderedRows ordered) noexcept nogil
     cdef void _put(self, int32_t at, int32_t i, int32_t symbol_id, MarketState state) noexcept nogil
 
 
@@ -86,11 +86,11 @@ cdef class RankedList:
     cdef Members members            # as published
     cdef Moment moment              # when they were last compared with the state
     cdef int64_t window_mark_ns     # of the state at that time; kept of custom scans only
-    cdef Standing standing          # its rows as of `place`; None before they have been selected
+    cdef OrderedRows ordered          # its rows as of `place`; None before they have been selected
     cdef uint64_t place             # in the state's log of changes
     cdef uint64_t filters_version   # of the scanner filters at that place
 
-    cdef int select(self, MarketState state, Workspace work, Base base, list scanner_filters, Standing standing
+    cdef int select(self, MarketState state, Workspace work, Base base, list scanner_filters, OrderedRows ordered
                     ) except -1
     cdef bint select_changed(self, MarketState state, Workspace work, Base base, list scanner_filters) except -1
     cdef ListUpdate refresh(self, MarketState state, Workspace work, Base base, list scanner_filters,

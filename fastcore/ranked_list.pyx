@@ -26,7 +26,7 @@ from fastcore.list_messages cimport (
 )
 from fastcore.market_state cimport MarketState
 from fastcore.row_view cimport RowView
-from fastcore.standing cimport MOST_KEYS, Standing
+from fastcore.ordered_rows cimport MOST_KEYS, OrderedRows
 from fastcore.state_bytes cimport mixed
 from fastcore.top_rows cimport Candidate, LaterKeys, best_rows
 from fastcore.wire cimport (
@@ -147,8 +147,8 @@ cdef class Workspace:
         for i in range(count):
             self.old_rank[ids[i]] = 0
 
-    cdef void select(self, MarketState state, Order order, Standing standing) noexcept nogil:
-        """Puts the best of the rows in `match` into `standing`.
+    cdef void select(self, MarketState state, Order order, OrderedRows ordered) noexcept nogil:
+        """Puts the best of the rows in `match` into `ordered`.
 
         Which rows it had, and which are marked, decides nothing, but most rows that are no
         better than the last of them need not be looked at.
@@ -166,18 +166,18 @@ cdef class Workspace:
         later.keys = self.keys
         later.stride = n
         later.count = order.key_count
-        for rank in range(standing.count + 1):
+        for rank in range(ordered.count + 1):
             self.places[rank] = -1
         for i in range(n):
             self.places[self.old_rank[self.ids[i]]] = i
-        for rank in range(1, standing.count + 1):
+        for rank in range(1, ordered.count + 1):
             i = self.places[rank]
             if i >= 0:
                 self._put(members, i, self.ids[i], state)
                 members += 1
                 worst = max(worst, self.keys[i])
         # While enough are left that it had, no more are looked for.
-        wanted = members if members >= standing.limit + standing.limit // 4 else standing.room
+        wanted = members if members >= ordered.limit + ordered.limit // 4 else ordered.room
         if members < wanted:
             worst = INFINITY
         for i in range(n):
@@ -188,14 +188,14 @@ cdef class Workspace:
             self.candidates, members, self.candidates + members, others, wanted, &later, self.selected
         )
         # Its rows are still marked.
-        self.unmark(standing.ids, standing.count)
-        standing.begin()
+        self.unmark(ordered.ids, ordered.count)
+        ordered.begin()
         for i in range(kept):
-            standing.append(self.ids[self.selected[i]], self.keys + self.selected[i], n)
-        standing.end(kept == n)
+            ordered.append(self.ids[self.selected[i]], self.keys + self.selected[i], n)
+        ordered.end(kept == n)
 
-    cdef bint change(self, MarketState state, Order order, ChangedRows changed, Standing standing) noexcept nogil:
-        """Brings the changed rows, of which those in `match` match, to where they belong; see Standing.change()."""
+    cdef bint change(self, MarketState state, Order order, ChangedRows changed, OrderedRows ordered) noexcept nogil:
+        """Brings the changed rows, of which those in `match` match, to where they belong; see OrderedRows.change()."""
         cdef int32_t n = _matching(self.match, changed.count, self.ids)
         cdef int32_t i, count = 0
         cdef LaterKeys later
@@ -208,11 +208,11 @@ cdef class Workspace:
         later.count = order.key_count
         for i in range(n):
             self.ids[i] = changed.ids[self.ids[i]]
-            if not standing.is_beyond(self.ids[i], self.keys + i, n, state.symbol_order):
+            if not ordered.is_beyond(self.ids[i], self.keys + i, n, state.symbol_order):
                 self._put(count, i, self.ids[i], state)
                 count += 1
         count = best_rows(self.candidates, 0, self.candidates, count, count, &later, self.selected)
-        return standing.change(changed.has, self.ids, &later, self.selected, count, state.symbol_order)
+        return ordered.change(changed.has, self.ids, &later, self.selected, count, state.symbol_order)
 
     cdef inline void _put(self, int32_t at, int32_t i, int32_t symbol_id, MarketState state) noexcept nogil:
         self.candidates[at].key = self.keys[i]
@@ -385,9 +385,9 @@ cdef class RankedList:
     def __repr__(self):
         return f"RankedList({self.name!r}, sequence={self.sequence}, count={self.members.count})"
 
-    cdef int select(self, MarketState state, Workspace work, Base base, list scanner_filters, Standing standing
+    cdef int select(self, MarketState state, Workspace work, Base base, list scanner_filters, OrderedRows ordered
                     ) except -1:
-        """Puts the rows that are in the list now into `standing`, looking at all rows."""
+        """Puts the rows that are in the list now into `ordered`, looking at all rows."""
         cdef RowView rows = state.view()
         cdef int32_t count = state.count
         cdef int32_t i, symbol_id
@@ -396,7 +396,7 @@ cdef class RankedList:
         self.order.bind(state)
         if self.stay is not None:
             self.stay.bind(state)
-        work.mark(standing.ids, standing.count)
+        work.mark(ordered.ids, ordered.count)
         work.ranked_rows += count
         with nogil:
             memcpy(work.match, passing, count)
@@ -407,7 +407,7 @@ cdef class RankedList:
                 for i in range(self.members.count):
                     symbol_id = self.members.ids[i]
                     work.match[symbol_id] = work.stays[symbol_id]
-            work.select(state, self.order, standing)
+            work.select(state, self.order, ordered)
         return 0
 
     cdef bint select_changed(self, MarketState state, Workspace work, Base base, list scanner_filters) except -1:
@@ -416,7 +416,7 @@ cdef class RankedList:
         cdef const uint8_t* passing
         cdef bint is_known
         # Who is a member decides what a row must pass to stay.
-        if self.standing is None or self.stay is not None or is_all_changed(
+        if self.ordered is None or self.stay is not None or is_all_changed(
             &state.changes, self.place, base.depends | self.filter.program.depends | self.order.program.depends
         ):
             return False
@@ -432,7 +432,7 @@ cdef class RankedList:
         with nogil:
             memcpy(work.match, passing, changed.count)
             self.filter.narrow(&changed.view, work.match, changed.count)
-            is_known = work.change(state, self.order, changed, self.standing)
+            is_known = work.change(state, self.order, changed, self.ordered)
         return is_known
 
     cdef ListUpdate refresh(self, MarketState state, Workspace work, Base base, list scanner_filters,
@@ -448,16 +448,16 @@ cdef class RankedList:
                 self.moment = moment[0]
                 return None
         else:
-            if self.standing is None:
-                self.standing = Standing(self.limit, self.order.key_count)
+            if self.ordered is None:
+                self.ordered = OrderedRows(self.limit, self.order.key_count)
             self.place = 0
-            self.select(state, work, base, scanner_filters, self.standing)
+            self.select(state, work, base, scanner_filters, self.ordered)
         self.place = state.changes.end
         self.filters_version = filters_version
         work.changes.size = 0
         if encode_delta:
             begin_delta(&work.changes, self.label, moment, self.sequence, self.sequence + 1)
-        new = Members(min(self.standing.count, self.limit))
+        new = Members(min(self.ordered.count, self.limit))
         work.mark(old.ids, old.count)
         try:
             self._take_rows(old, new, state, work, take_all)
@@ -478,8 +478,8 @@ cdef class RankedList:
         """Returns whether the members are the same, in the same order, and none of them has changed."""
         cdef Members members = self.members
         cdef int32_t i
-        cdef int32_t count = min(self.standing.count, self.limit)
-        if count != members.count or memcmp(members.ids, self.standing.ids, count * sizeof(int32_t)) != 0:
+        cdef int32_t count = min(self.ordered.count, self.limit)
+        if count != members.count or memcmp(members.ids, self.ordered.ids, count * sizeof(int32_t)) != 0:
             return False
         for i in range(count):
             if work.changed.has[members.ids[i]]:
@@ -491,11 +491,11 @@ cdef class RankedList:
         cdef int32_t i, symbol_id, old_place
         cdef bytes row
         for i in range(new.count):
-            symbol_id = self.standing.ids[i]
+            symbol_id = self.ordered.ids[i]
             old_place = work.old_rank[symbol_id] - 1
             if old_place < 0 or take_all or old.revisions[old_place] != state.revision[symbol_id]:
                 row = work.row(state, symbol_id)
-                new.keys[i] = self.standing.keys[i * self.standing.width]
+                new.keys[i] = self.ordered.keys[i * self.ordered.width]
             else:
                 row = <bytes>old.rows[old_place]
                 new.keys[i] = old.keys[old_place]
@@ -508,8 +508,8 @@ cdef class RankedList:
     cdef int _take_disordered(self, Members new, MarketState state, Workspace work) except -1:
         """Takes neighbours anew whose first order values, as shown, contradict their ranks; as of now they never do."""
         cdef int32_t i, k
-        cdef int32_t last, width = self.standing.width
-        cdef const double* keys = self.standing.keys
+        cdef int32_t last, width = self.ordered.width
+        cdef const double* keys = self.ordered.keys
         for i in range(1, new.count):
             last = i
             while last > 0 and new.keys[last - 1] > new.keys[last]:
@@ -528,10 +528,10 @@ cdef class RankedList:
                      int32_t limit):
         """The first `limit` rows as they are now, published or not: an encoded RankedList."""
         cdef int32_t i
-        cdef Standing standing = Standing(limit, self.order.key_count)
-        self.select(state, work, base, scanner_filters, standing)
+        cdef OrderedRows ordered = OrderedRows(limit, self.order.key_count)
+        self.select(state, work, base, scanner_filters, ordered)
         return ranked_list(self.label, moment, self.sequence,
-                           [work.row(state, standing.ids[i]) for i in range(min(standing.count, limit))])
+                           [work.row(state, ordered.ids[i]) for i in range(min(ordered.count, limit))])
 
     cdef bytes difference(self, RankedList old, Workspace work):
         """Returns the encoded ListDelta that turns `old`, an earlier state of this list, into this one."""
@@ -622,7 +622,7 @@ cdef class RankedList:
         if keys.length != 0:
             memcpy(members.keys, keys.data, keys.length)
         self.members = members
-        self.standing = None
+        self.ordered = None
         self.sequence = <uint32_t>sequence
         return 0
 

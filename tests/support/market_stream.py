@@ -69,7 +69,7 @@ class MarketStream:
     """`events` of kinds trade, bar, quote, limit, halt, snapshot and control, in order of arrival.
 
     `length` events a day over `symbols` symbols; two days when `two_days`. `pace`: how much closer
-    they follow each other, so that seconds have many watermarks.
+    most of them follow each other, so that some seconds have many watermarks, and others none.
     """
 
     def __init__(
@@ -172,7 +172,9 @@ class MarketStream:
         self._watermark()
 
     def _pass(self, duration: int) -> None:
-        self.clock = min(self.clock + duration // self.pace, self.day.post_market_end_ns - 1)
+        if self.pace > 1 and self.random.random() < 0.95:
+            duration //= self.pace
+        self.clock = min(self.clock + duration, self.day.post_market_end_ns - 1)
 
     def _event(self, kind: str) -> None:
         rng = self.random

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import structlog
 from tradeul.v1 import frame_pb2, polygon_ws_pb2
 
 from fastcore.market import Market
@@ -356,7 +358,7 @@ async def test_after_the_machine_or_with_other_lists_the_rows_go_on(
     await rig.begin()
     for _ in range(40):
         rig.step()
-    # One more within the second then changes no row.
+    # It brings the rows touched last to its time: another one within the second then changes no row.
     rig.sequencer.add_watermark(0)
     rig.journal.close()
     assert isinstance(rig.sequencer.market, Market)
@@ -375,6 +377,26 @@ async def test_after_the_machine_or_with_other_lists_the_rows_go_on(
     after.add_watermark(0)
     assert (after.position, market.state.hash()) == (Position(EPOCH + 1, 1), rows)
     assert market.list_count("filtered") > 0
+
+
+async def test_a_state_of_another_version_is_refused_in_one_line(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    rig.step()
+    rig.journal.close()
+    for file in rig.directory.files("state"):
+        records = list(files.read_records(memoryview((home / file.name).read_bytes())))
+        layout = re.search(rb"tradeul state (\d+) ", bytes(records[0]))
+        assert layout is not None
+        before = layout[0].replace(layout[1], b"%d" % (int(layout[1]) - 1))
+        with (home / file.name).open("wb", buffering=0) as target:
+            for record in records:
+                files.write_record(target.fileno(), [bytes(record).replace(layout[0], before)])
+    with structlog.testing.capture_logs() as logs:
+        assert found_in(home) is None
+    (line,) = logs
+    assert line["event"] == "journal: state cannot be read"
+    assert "expected bytes that begin with" in line["reason"]
 
 
 async def test_what_cannot_be_written_stops_nothing_and_is_not_found(home: Path) -> None:

@@ -54,12 +54,17 @@ class Recovered(NamedTuple):
 def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Recovered | None:
     """The market of the newest state and the entries since; None when there is none that can be read."""
     for file in reversed(directory.files("state")):
-        for lists in (definitions, None):
-            try:
-                return _Reader(directory, file, lists).read()
-            except (OSError, ValueError) as error:
-                what = "numbering cannot continue" if lists is not None else "state cannot be read"
-                log.warning(f"journal: {what}", file=file.name, reason=reason_of(error))
+        try:
+            return _Reader(directory, file, definitions).read()
+        except (OSError, ValueError) as error:
+            reason = reason_of(error)
+        try:
+            found = _Reader(directory, file, None).read()
+        except (OSError, ValueError) as error:
+            log.warning("journal: state cannot be read", file=file.name, reason=reason_of(error))
+        else:
+            log.warning("journal: numbering cannot continue", file=file.name, reason=reason)
+            return found
     return None
 
 

@@ -19,7 +19,7 @@ cdef inline bint _before(
     return symbol_order[a] < symbol_order[b]
 
 
-cdef class Standing:
+cdef class OrderedRows:
     """Of a list of `limit` rows, ordered by `key_count` keys and the symbol."""
 
     def __cinit__(self, int32_t limit, int key_count):

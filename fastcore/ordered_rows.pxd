@@ -9,7 +9,7 @@ cdef enum:
     MOST_KEYS = 8
 
 
-cdef class Standing:
+cdef class OrderedRows:
     cdef int32_t limit          # so many are needed while there are as many
     cdef int32_t room           # so many are kept at most
     cdef int width              # keys of a row, at least 1
