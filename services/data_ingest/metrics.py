@@ -18,7 +18,7 @@ UNKNOWN_CONDITIONS = Counter(
 SUSPECT_PRINTS = Gauge(
     "tradeul_suspect_prints", "Today's prints that were held because of their price, by what came of them.", ["outcome"]
 )
-TRADING_DAYS = Counter("tradeul_sequencer_trading_days", "Trading days begun.")
+TRADING_DAYS = Counter("tradeul_sequencer_day_changes", "Trading days begun.")
 SNAPSHOTS = Counter("tradeul_vendor_snapshots", "Full-market snapshots of the vendor, by how they went.", ["result"])
 HALT_POLLS = Counter("tradeul_halt_polls", "Requests to the trade-halt feed, by how they went.", ["result"])
 HALTED_SYMBOLS = Gauge("tradeul_halted_symbols", "Symbols that are halted now.")

@@ -12,11 +12,13 @@ import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_health import FeedHealth, SetAsideWatch
 from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
 from services.data_ingest.feed.feed_reader import FeedReader
+from services.data_ingest.feed.frame_traces import FrameTraces
 from services.data_ingest.feed.gap_healer import GapHealer
 from services.data_ingest.feed.halt_feed import HaltFeed
 from services.data_ingest.feed.halts_follower import HaltsFollower, poll_seconds
@@ -48,6 +50,9 @@ from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
 from services.kit.vendor.client import VendorClient
 from services.market.calendar_client import CalendarClient
+
+if TYPE_CHECKING:
+    from services.kit.runtime.spans import Traces
 
 Background = dict[str, Callable[[], Coroutine[None, None, None]]]
 
@@ -87,10 +92,11 @@ def make_parts(
     vendor: VendorClient,
     calendars: CalendarClient,
     set_unhealthy_reason: Callable[[str | None], None],
+    traces: "Traces | None" = None,
 ) -> Parts:
     """Makes the parts, each with those that it needs; nothing is in the stream yet.
 
-    What is to be closed is added to `resources`.
+    What is to be closed is added to `resources`. `traces`: None where they are off.
     """
     stream, bars = FrameStream(sequencer, metrics.count_slow_reader), BarStream(sequencer)
     background: Background = {}
@@ -186,6 +192,7 @@ def make_parts(
         before_batch,
         Consumer(f"{socket.gethostname()}:{settings.market_dir.absolute()}", wall_ns()),
         gaps,
+        FrameTraces(traces, sequencer, feed) if traces is not None else None,
     ).run
     servicer = DataIngestServicer(sequencer, feed, stream, status)
     return Parts(sequencer, journal, feed, reference, trade_rules, filters, stream, bars, servicer, background)

@@ -66,7 +66,16 @@ class DataIngest(Service):
         if journal is not None:
             resources.callback(journal.close)
         self._parts = parts = make_parts(
-            settings, resources, self._sources, start, sequencer, journal, vendor, calendars, self.set_unhealthy_reason
+            settings,
+            resources,
+            self._sources,
+            start,
+            sequencer,
+            journal,
+            vendor,
+            calendars,
+            self.set_unhealthy_reason,
+            self.traces,
         )
         parts.feed.days.begin(start.calendar, start.day)
         await parts.trade_rules.load_first()

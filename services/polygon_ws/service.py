@@ -18,6 +18,7 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
 from services.polygon_ws import metrics
+from services.polygon_ws.batch_traces import BatchTraces
 from services.polygon_ws.connection import MAX_MESSAGE_BYTES, FeedConnection, FeedState, Timing
 from services.polygon_ws.core import MAX_HELD_BYTES, Backpressure, FeedBuffer
 from services.polygon_ws.feed_channels import CHANNELS, FeedChannels
@@ -57,6 +58,7 @@ class PolygonWs(Service):
         self._redis: Redis | None = None
         self._channels: RedisChannels | None = None
         self._feed_channels: FeedChannels | None = None
+        self._traces: BatchTraces | None = None
 
     async def start(self) -> None:
         subscriptions = Subscriptions(self.settings.subscriptions)
@@ -76,7 +78,9 @@ class PolygonWs(Service):
             self._timing,
             self._max_message_bytes,
         )
-        self._servicer = PolygonWsServicer(self.buffer, self.connection, self._on_progress)
+        if self.traces is not None:
+            self._traces = BatchTraces(self.traces, self._is_wall)
+        self._servicer = PolygonWsServicer(self.buffer, self.connection, self._on_progress, traces=self._traces)
         self._control = ReplayControl(polygon, self.settings.uses_simulator)
         if self.settings.redis_url:
             self._redis = make_client(self.settings.redis_url)
@@ -106,12 +110,16 @@ class PolygonWs(Service):
             await self._redis.aclose()
 
     def _receive(self, message: memoryview) -> list[Status]:
+        if self._traces is not None:
+            self._traces.received()
         statuses = self.buffer.decode(message)
         if self._feed_channels is not None:
             self._feed_channels.receive(message)
         return statuses
 
     def _on_batch(self) -> None:
+        if self._traces is not None:
+            self._traces.batched(self.buffer.position, self.buffer.decoder.last_trade_ns)
         self._servicer.market.wake()
         self._check_backpressure()
         metrics.BATCHES.inc()

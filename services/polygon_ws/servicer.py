@@ -13,6 +13,7 @@ from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import timestamp
 from services.kit.runtime.errors import INVALID_POSITION
 from services.polygon_ws import metrics
+from services.polygon_ws.batch_traces import BatchTraces
 from services.polygon_ws.connection import FeedConnection
 from services.polygon_ws.core import FeedBuffer
 
@@ -23,7 +24,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class PolygonWsServicer:
-    """`on_progress` is called when the sequencer has come, acknowledged something or gone."""
+    """`on_progress` is called when the sequencer has come, acknowledged something or gone.
+
+    `traces`: None where traces are off.
+    """
 
     def __init__(
         self,
@@ -31,7 +35,9 @@ class PolygonWsServicer:
         connection: FeedConnection,
         on_progress: Callable[[], None],
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        traces: BatchTraces | None = None,
     ) -> None:
+        self._traces = traces
         self._buffer = buffer
         self._connection = connection
         timers = Timers(heartbeat_seconds)
@@ -40,7 +46,7 @@ class PolygonWsServicer:
         )
 
     async def SubscribeMarket(self, requests: AsyncIterator[Request], context: Context) -> None:
-        await self.market.serve(requests, context)
+        await self.market.serve(requests if self._traces is None else _traced(requests, self._traces), context)
 
     async def UpdateSubscriptions(
         self, request: polygon_ws_pb2.UpdateSubscriptionsRequest, context: Context
@@ -70,6 +76,14 @@ class PolygonWsServicer:
         if connection.last_message_ns:
             status.last_message_time.CopyFrom(timestamp(connection.last_message_ns))
         return status
+
+
+async def _traced(requests: AsyncIterator[Request], traces: BatchTraces) -> AsyncIterator[Request]:
+    """The same requests, of which `traces` gets the batches that are traced."""
+    async for request in requests:
+        for batch in request.traced:
+            traces.traced(batch)
+        yield request
 
 
 def rejected(buffer: FeedBuffer, connection: FeedConnection) -> dict[str, int]:

@@ -16,7 +16,7 @@ from tradeul.v1 import frame_pb2
 from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.key_streams import RequestKey
-from services.kit.rpc.market_copy import MarketCopy
+from services.kit.rpc.market_copy import WATERMARK, MarketCopy
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.errors import TOO_MANY_STREAMS
@@ -31,7 +31,6 @@ from services.scanner.turns import Turns
 
 MAX_SUBSCRIBERS: Final = 10_000
 TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
-WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
 
 
 class ListListener(Protocol):

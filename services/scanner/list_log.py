@@ -14,9 +14,9 @@ from tradeul.v1 import scanner_pb2
 from fastcore.list_membership import membership_changes
 from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
+from services.kit.rpc.market_copy import WATERMARK
 from services.kit.rpc.page_tokens import decode_page_token, encode_page_token
 from services.scanner.core import ScannerCore
-from services.scanner.list_hub import WATERMARK
 
 # About 40 MB.
 MAX_HELD: Final = 100_000

@@ -17,6 +17,7 @@ from tradeul.v1 import scanner_pb2, session_pb2, ticker_row_pb2
 
 from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
+from services.kit.rpc.market_copy import WATERMARK
 from services.kit.runtime.clock import NS_PER_MINUTE, utc_time
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
@@ -24,7 +25,6 @@ from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.stores.merge_writer import UNUSABLE, MergeTable, keep_writing, write_last
 from services.scanner import metrics
 from services.scanner.core import ScannerCore
-from services.scanner.list_hub import WATERMARK
 from services.scanner.record_spool import SPOOL_ERRORS, Record, RecordSpool
 
 log = get_logger(__name__)

@@ -10,6 +10,7 @@ from tradeul.v1 import scanner_pb2, scanner_pb2_grpc, ticker_row_pb2
 from services.kit.runtime.clock import utc_time, wall_ns
 from services.kit.runtime.errors import CLOCK_UNKNOWN
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.tracing import outgoing
 from services.ticker import metrics
 
 log = get_logger(__name__)
@@ -30,7 +31,9 @@ class ScannerClient:
         """The row of exactly this symbol; None when the scanner does not know it, or does not answer."""
         request = scanner_pb2.GetTickerRowRequest(symbol=symbol)
         try:
-            row: ticker_row_pb2.TickerRow = await self._stub.GetTickerRow(request, timeout=ANSWER_SECONDS)
+            row: ticker_row_pb2.TickerRow = await self._stub.GetTickerRow(
+                request, timeout=ANSWER_SECONDS, metadata=outgoing()
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 self._is_away = False
@@ -53,7 +56,9 @@ class ScannerClient:
 
     async def _event_ns(self) -> int:
         try:
-            status = await self._stub.GetScannerStatus(scanner_pb2.GetScannerStatusRequest(), timeout=ANSWER_SECONDS)
+            status = await self._stub.GetScannerStatus(
+                scanner_pb2.GetScannerStatusRequest(), timeout=ANSWER_SECONDS, metadata=outgoing()
+            )
         except grpc.aio.AioRpcError as error:
             metrics.FAILURES.labels("scanner").inc()
             raise CLOCK_UNKNOWN.error(

@@ -17,6 +17,7 @@ from services.websocket_server import metrics
 from services.websocket_server.client_messages import Subject
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_feed import ListFeed
+from services.websocket_server.past_changes import PastChanges
 from services.websocket_server.sources import Source
 
 # After a flush that took long, so many times as long is left to everything else: one list never takes more than
@@ -101,9 +102,12 @@ class ListBroadcast:
         is_scan = source.scan is not None
         held_bytes = limits.held_bytes if source.is_plain else limits.custom_held_bytes
         self.feed = ListFeed(self.name, limits.held_changes, held_bytes, source.selection)
+        self.past = PastChanges(self.feed, limits.held_changes, self._past_came)
         # Why the list is not current, and since when; "" while it is, or has no subscription.
         self.unhealthy_reason = ""
         self.unhealthy_since = 0.0
+        # Is called when what has come was written to all that keep up.
+        self.on_flush: Callable[[], None] = lambda: None
         self._linger_seconds = limits.scan_linger_seconds if is_scan else limits.linger_seconds
         self._on_close = on_close
         self._limits = limits
@@ -114,6 +118,8 @@ class ListBroadcast:
         self._subscriptions: set[Subscription] = set()
         self._live: set[Subscription] = set()
         self._ahead: set[Subscription] = set()
+        # Those that wait for changes from before the list was followed here.
+        self._behind: set[Subscription] = set()
         self._flushed = 0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._may_flush_at = 0.0
@@ -183,6 +189,7 @@ class ListBroadcast:
             self._live.discard(subscription)
             subscription.sequence = self._flushed
             subscription.generation = self.feed.generation
+        self._behind.discard(subscription)
         self._end_wait_ahead(subscription)
 
     def catch_up(self, subscription: Subscription) -> None:
@@ -193,6 +200,10 @@ class ListBroadcast:
         requested = subscription.requested_position
         if requested is not None and requested > feed.position:
             self._wait_ahead(subscription)
+            return
+        if requested is not None and self.past.can_come(requested):
+            self._behind.add(subscription)
+            self.past.request(requested)
             return
         self.flush()
         if requested is not None:
@@ -267,9 +278,11 @@ class ListBroadcast:
             return
         self._flushed = newest
         if not self._live:
+            self.on_flush()
             return
         if not self.feed.holds_after(first):
             self._snapshot_to_all()
+            self.on_flush()
             return
         began = monotonic()
         # One for all, but for the names that clients give their scans.
@@ -290,6 +303,7 @@ class ListBroadcast:
     def _flushed_since(self, began: float) -> None:
         took = monotonic() - began
         metrics.FLUSH_SECONDS.observe(took)
+        self.on_flush()
         self._may_flush_at = self._loop.time() + max(self._limits.flush_seconds, BREATH * took)
         if self._flush_timer is None and self.pending:
             self._flush_timer = self._loop.call_at(self._may_flush_at, self.flush)
@@ -304,6 +318,7 @@ class ListBroadcast:
             self._following.cancel()
             self._following = None
             metrics.UPSTREAMS.dec()
+        self.past.close()
         self.feed.forget()
         self.set_unhealthy_reason("")
         self._on_close(self.source)
@@ -312,6 +327,7 @@ class ListBroadcast:
         """Writes a snapshot to all: the list was replaced, or made several steps in one."""
         self._flushed = self.feed.position.sequence
         self._snapshot_to_all()
+        self.on_flush()
 
     def _snapshot_to_all(self) -> None:
         self._live.clear()
@@ -319,6 +335,11 @@ class ListBroadcast:
             # One with a requested position keeps waiting for it.
             if subscription.requested_position is None:
                 subscription.sequence = NOTHING_SENT
+            self.catch_up(subscription)
+
+    def _past_came(self) -> None:
+        behind, self._behind = self._behind, set()
+        for subscription in behind:
             self.catch_up(subscription)
 
     def _wait_ahead(self, subscription: Subscription) -> None:

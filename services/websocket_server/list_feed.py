@@ -57,6 +57,11 @@ class ListFeed:
         return self._ring.oldest
 
     @property
+    def has_dropped(self) -> bool:
+        """True once older changes had to make room."""
+        return self._ring.has_dropped
+
+    @property
     def held_bytes(self) -> int:
         return self._ring.held_bytes
 
@@ -95,6 +100,22 @@ class ListFeed:
         self._snapshot = None
         self._ring.append(frame(*self._list.delta(encoded)))
         return True
+
+    def past_change(self, list_delta: bytes | memoryview) -> bytes:
+        """Returns the frame of an encoded ListDelta that is not applied here; raises ValueError for several in one."""
+        if self._selection is not None:
+            list_delta = self._selection.list_delta(list_delta)
+        return frame(*self._list.past_delta(list_delta))
+
+    def prepend(self, after: Position, frames: list[bytes]) -> None:
+        """Puts the frames of the changes after `after` before those held; does nothing if they do not end there."""
+        ring = self._ring
+        if (ring.epoch, ring.oldest) != (after.epoch, after.sequence + len(frames) + 1):
+            return
+        longer = Ring(ring.epoch, self._max_held, self._max_held_bytes, after.sequence)
+        for each in (*frames, *(ring.get(sequence) for sequence in range(ring.oldest, ring.newest + 1))):
+            longer.append(each)
+        self._ring = longer
 
     def forget(self) -> None:
         """Drops the list, which can no longer be trusted or is not wanted: the next response must be a snapshot."""

@@ -1,8 +1,7 @@
 """Follows one list at the scanner for all clients of this process, across broken connections."""
 
 import functools
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc.aio
 from tradeul.v1 import stream_pb2
@@ -17,6 +16,11 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.websocket_server import metrics
 from services.websocket_server.list_broadcast import ListBroadcast, Refusal
+from services.websocket_server.list_traces import ListTraces
+from services.websocket_server.past_changes import OpenStream, fetch_past
+
+if TYPE_CHECKING:
+    from services.kit.runtime.spans import Traces
 
 log = get_logger(__name__)
 
@@ -24,19 +28,23 @@ METHOD: Final = "/tradeul.v1.ScannerService/SubscribeList"
 # The scanner sends a heartbeat at least every 10 s.
 SILENCE_SECONDS: Final = 25.0
 
-OpenStream = Callable[..., "grpc.aio.StreamStreamCall[bytes, bytes]"]
-
 
 class ListFollower:
     """One subscription of ScannerService.SubscribeList, whose messages feed a ListBroadcast."""
 
-    def __init__(self, channel: grpc.aio.Channel, sink: ListBroadcast) -> None:
+    def __init__(self, channel: grpc.aio.Channel, sink: ListBroadcast, traces: "Traces | None" = None) -> None:
         # Requests and responses are bytes.
         method: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
         self._open = functools.partial(method, metadata=sink.source.metadata)
         self._sink = sink
         self._is_scan = sink.source.scan is not None
         self._backoff = Backoff()
+        if not self._is_scan:
+            sink.past.fetch = functools.partial(fetch_past, self._open, sink.source)
+        self._traces: ListTraces | None = None
+        if traces is not None and not self._is_scan:
+            self._traces = ListTraces(traces, sink.name, lambda: sink.subscribers)
+            sink.on_flush = self._traces.flushed
 
     async def run(self) -> None:
         """Follows until cancelled, or until the scanner refuses the list."""
@@ -88,6 +96,8 @@ class ListFollower:
         sink = self._sink
         if kind == "delta":
             self._backoff.reset()
+            if self._traces is not None:
+                self._traces.received(payload)
             sink.apply(payload)
         elif kind == "snapshot":
             self._backoff.reset()

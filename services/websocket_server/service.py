@@ -86,7 +86,8 @@ class WebSocketServer(Service):
 
     def _follow(self, sink: ListBroadcast) -> "asyncio.Task[None]":
         assert self._channel is not None, "start() first"
-        task = asyncio.create_task(ListFollower(self._channel, sink).run(), name=f"websocket_server.{sink.name}")
+        follower = ListFollower(self._channel, sink, self.traces)
+        task = asyncio.create_task(follower.run(), name=f"websocket_server.{sink.name}")
         self._followers.add(task)
         task.add_done_callback(self._follower_ended)
         return task

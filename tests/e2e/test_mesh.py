@@ -6,7 +6,9 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ import grpc.aio
 import httpx
 import pytest
 import pytest_asyncio
+import websockets
 from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -26,7 +29,9 @@ from tradeul.v1 import market_session_pb2, market_session_pb2_grpc, scanner_pb2,
 from services.kit.lists.list_client import ListCopy, follow_list
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.packaged import checkout
+from tests.support.javascript import leave_out
 from tests.support.mesh import TRADEUL, Mesh, service_pids
+from tests.support.otlp import Received, SpanReceiver
 
 SYMBOLS = 400
 START = "2026-03-10T09:45:00"
@@ -38,10 +43,19 @@ LISTS = [
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def spans() -> AsyncIterator[SpanReceiver]:
+    async with SpanReceiver() as receiver:
+        yield receiver
+
+
 @pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
+def environment(spans: SpanReceiver) -> dict[str, str]:
     settings = {"TRADEUL_SIM_SYMBOLS": str(SYMBOLS), "TRADEUL_SIM_START": START, "TRADEUL_SIM_SEED": "3"}
-    return {**settings, "TRADEUL_HUNG_SECONDS": "5"}
+    traces = {"TRADEUL_TRACE_OTLP_URL": spans.url, "TRADEUL_TRACE_REQUESTS": "1", "TRADEUL_TRACE_REFRESHES": "2"}
+    # Above it there are still ports.
+    metrics = {"TRADEUL_METRICS_PORT_OFFSET": "4000"}
+    return {**settings, **traces, **metrics, "TRADEUL_HUNG_SECONDS": "5"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -78,6 +92,20 @@ async def test_health_names_the_services(client: httpx.AsyncClient) -> None:
     body = (await client.get("/health")).json()
     assert body["status"] == "healthy"
     assert body["services"]["scanner"] == "SERVING"
+
+
+async def test_metrics_keep_to_the_conventions_of_prometheus(mesh: Mesh, client: httpx.AsyncClient) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        leave_out("promtool", "left out: promtool (Debian's package prometheus) is not installed")
+    services = (await client.get("/health")).json()["services"]
+    assert len(services) > 8
+    for name in (*services, "simulator", "websocket_server"):
+        text = (await client.get(f"http://127.0.0.1:{mesh.ports[name] + mesh.metrics_offset}/metrics")).text
+        assert "\ntradeul_service_running{" in text, name
+        command = [program, "check", "metrics"]
+        checked = await asyncio.to_thread(subprocess.run, command, input=text, capture_output=True, text=True)
+        assert checked.returncode == 0, f"{name}: {checked.stdout}{checked.stderr}"
 
 
 async def test_session(client: httpx.AsyncClient) -> None:
@@ -251,6 +279,59 @@ def documented_requests() -> list[DocumentedRequest]:
         method = given.get("-X", "GET" if body is None else "POST")
         requests.append(DocumentedRequest(method, urls[0].partition(":8000")[2], headers, body))
     return requests
+
+
+def parents(trace: list[Received]) -> set[tuple[str, str]]:
+    """The services of each span and of the one that it continues, "" for none."""
+    services = {span.id: span.service for span in trace} | {"": ""}
+    return {(span.service, services.get(span.parent, "missing")) for span in trace}
+
+
+async def test_a_refresh_is_traced_from_the_vendors_message_to_a_websocket_client(
+    mesh: Mesh, spans: SpanReceiver
+) -> None:
+    whole = {
+        ("polygon_ws", ""),
+        ("data_ingest", "polygon_ws"),
+        ("scanner", "data_ingest"),
+        ("analytics", "data_ingest"),
+        ("websocket_server", "data_ingest"),
+    }
+    async with websockets.connect(f"{mesh.url.replace('http', 'ws')}/ws/scanner", max_size=None) as socket:
+        await socket.send(json.dumps({"action": "subscribe_list", "list": "filtered"}))
+        reading = asyncio.create_task(read_all(socket))
+        trace = await spans.trace(lambda found: parents(found) == whole)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    by_service = {span.service: span for span in trace}
+    assert all(span.start_ns <= span.end_ns for span in trace)
+    assert by_service["polygon_ws"].attributes["tradeul.batch"] == by_service["data_ingest"].attributes["tradeul.batch"]
+    position = by_service["data_ingest"].attributes["tradeul.position"]
+    assert by_service["scanner"].attributes["tradeul.position"] == position
+    assert by_service["websocket_server"].attributes == {"tradeul.list": "filtered", "tradeul.subscribers": 1}
+
+
+async def read_all(socket: websockets.ClientConnection) -> None:
+    async for _ in socket:
+        pass
+
+
+async def test_a_request_is_traced_through_the_gateway_and_every_service(
+    client: httpx.AsyncClient, spans: SpanReceiver
+) -> None:
+    (row, *_) = (await with_rows(client, "/api/v1/scanner/lists/filtered"))["rows"]
+    # A client has no say in what is traced, nor under which id.
+    trace_id = "0123456789abcdef0123456789abcdef"
+    headers = {"traceparent": f"00-{trace_id}-0123456789abcdef-01"}
+    answer = await client.get(f"/api/v1/ticker/{row['symbol']}/bars?interval=15m", headers=headers)
+    assert answer.status_code == 200, answer.text
+    wanted = {"gateway", "ticker", "scanner"}
+    trace = await spans.trace(lambda found: {span.service for span in found} == wanted)
+    assert parents(trace) == {("gateway", ""), ("gateway", "gateway"), ("ticker", "gateway"), ("scanner", "ticker")}
+    (ticker,) = [span for span in trace if span.service == "ticker"]
+    assert ticker.name == "tradeul.v1.TickerService/ListBars"
+    assert ticker.attributes["rpc.response.status_code"] == "OK"
+    assert trace_id not in spans.traces
 
 
 async def test_every_curl_command_of_the_docs_works(client: httpx.AsyncClient) -> None:

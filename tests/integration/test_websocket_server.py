@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import copy
 import random
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -228,16 +230,61 @@ async def test_another_replica_goes_on_where_the_first_left_off(
             assert view.ranked == winners.json_rows
 
 
-async def test_a_replica_that_did_not_follow_the_list_gives_a_snapshot(
+@pytest.mark.parametrize("fields", ["", "price,rvol"])
+async def test_a_replica_that_did_not_follow_the_list_goes_on_for_everybody(
+    scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random, fields: str
+) -> None:
+    winners = scanner.lists["winners"]
+    wanted = {"fields": fields.split(",")} if fields else {}
+    async with ws_server(scanner.address) as replica, contextlib.AsyncExitStack() as stack:
+        views: list[ListView] = []
+        async with ws_client(server.port) as client:
+            await client.send(action="subscribe_list", list="winners", **wanted)
+            for sequence in range(1, 21):
+                await client.until("winners", (EPOCH, sequence - 1))
+                winners.shuffle(rng)
+                await client.until("winners", (EPOCH, sequence))
+                views.append(copy.deepcopy(client.lists["winners"]))
+        opened = winners.opened
+        clients = [await stack.enter_async_context(ws_client(replica.port)) for _ in views]
+        for view, client in zip(views, clients, strict=True):
+            client.lists["winners"] = view
+            position = {"epoch": view.epoch, "sequence": view.sequence}
+            await client.send(action="subscribe_list", list="winners", **wanted, **position)
+        winners.shuffle(rng)
+        for view, client in zip(views, clients, strict=True):
+            await client.until("winners", (EPOCH, 21))
+            assert "snapshot" not in client.heard[1:], client.heard
+            assert view.ranked == [selected(row, fields) for row in winners.json_rows]
+        # One stream of the list, and one of the changes before it for each position that came after one less far back.
+        assert winners.opened - opened <= 1 + len(views)
+        await eventually(lambda: len(winners.streams) == 2)
+
+
+def selected(row: dict[str, Any], fields: str) -> dict[str, Any]:
+    names = {"rank", "symbol", *fields.split(",")}
+    return {name: value for name, value in row.items() if name in names} if fields else row
+
+
+async def test_a_replica_that_did_not_follow_the_list_gives_a_snapshot_where_the_scanner_has_no_more(
     scanner: ScriptedScanner, server: WebSocketServer, rng: random.Random
 ) -> None:
     winners = scanner.lists["winners"]
     for _ in range(5):
         winners.shuffle(rng)
+    del winners.held[3]
     async with ws_client(server.port) as client:
+        await client.subscribe("winners", epoch=EPOCH, sequence=2)
+        assert (await client.expect("snapshot"))["sequence"] == 5
+    async with ws_client(server.port) as client:
+        client.lists["winners"] = ListView()
+        client.lists["winners"].sequence = 3
+        client.lists["winners"].rows = {row["symbol"]: row for row in winners.truth(EPOCH, 3)}
         await client.subscribe("winners", epoch=EPOCH, sequence=3)
-        view = await client.until("winners", (EPOCH, 5))
-        assert view.ranked == winners.json_rows
+        winners.shuffle(rng)
+        while client.lists["winners"].sequence < 6:
+            await client.expect("delta")
+        assert client.lists["winners"].ranked == winners.json_rows
 
 
 async def test_a_client_from_a_replica_that_is_ahead_waits_for_this_one(

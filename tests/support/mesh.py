@@ -1,6 +1,7 @@
 """The whole mesh as its user starts it: `tradeul up`, as a process of its own, on free ports."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -19,16 +20,28 @@ READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, all different; held open together while they are chosen."""
-    sockets = [socket.socket() for _ in range(count)]
+def free_ports(count: int, offset: int = 0) -> list[int]:
+    """Ports that nothing listens on, nor on those `offset` above, all different; held while they are chosen."""
+    held: list[socket.socket] = []
+    found: list[int] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        while len(found) < count:
+            port = _hold(held, 0)
+            with contextlib.suppress(OSError, OverflowError):
+                if offset:
+                    _hold(held, port + offset)
+                found.append(port)
+        return found
     finally:
-        for each in sockets:
+        for each in held:
             each.close()
+
+
+def _hold(held: list[socket.socket], port: int) -> int:
+    """Binds a port, 0 for any, and returns it; raises OSError, OverflowError."""
+    held.append(each := socket.socket())
+    each.bind(("127.0.0.1", port))
+    return int(each.getsockname()[1])
 
 
 def processes_below(pid: int) -> set[int]:
@@ -78,7 +91,8 @@ class Mesh:
     ) -> None:
         self._command = (*program, "up")
         self._folder = folder
-        ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
+        self.metrics_offset = int(environment.get("TRADEUL_METRICS_PORT_OFFSET", 0))
+        ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS), self.metrics_offset), strict=True))
         self.ports: Mapping[str, int] = ports
         self.log_path = data_dir / "mesh.log"
         self.environment = {

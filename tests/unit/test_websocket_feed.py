@@ -116,6 +116,38 @@ def test_changes_are_held_within_bounds_and_given_from_any_place() -> None:
         assert [json.loads(text)["sequence"] for text in texts_of(frames)] == list(range(after + 1, 31))
 
 
+def test_changes_from_before_are_those_of_a_feed_that_was_there() -> None:
+    rng = random.Random(19)
+    winners = ScriptedList("winners")
+    there, late = ListFeed("winners"), ListFeed("winners", max_held=30)
+    there.load(winners.snapshot().SerializeToString())
+    for sequence in range(1, 41):
+        winners.shuffle(rng)
+        there.apply(delta(winners))
+        if sequence == 30:
+            late.load(winners.snapshot().SerializeToString())
+        elif sequence > 30:
+            late.apply(delta(winners))
+    # A hole before what is held, and what is of another epoch, are left out.
+    frames = [late.past_change(winners.held[sequence]) for sequence in range(16, 31)]
+    late.prepend(Position(EPOCH, 14), frames)
+    late.prepend(Position(EPOCH - 1, 15), frames)
+    assert late.oldest == 31
+    late.prepend(Position(EPOCH, 15), frames)
+    assert (late.oldest, late.position) == (16, (EPOCH, 40))
+    assert late.changes_after(15) == there.changes_after(15)
+    assert not late.has_dropped
+    # More than may be held: the oldest make room.
+    late.prepend(Position(EPOCH, 0), [late.past_change(winners.held[sequence]) for sequence in range(1, 16)])
+    assert late.has_dropped
+    assert late.oldest == 11
+    assert late.changes_after(20) == there.changes_after(20)
+    message = winners.step([ticker_row(rng, "A")])
+    message.sequence += 1
+    with pytest.raises(ValueError, match="expected one step"):
+        late.past_change(message.SerializeToString())
+
+
 def test_a_step_over_several_changes_is_no_step_for_clients() -> None:
     rng = random.Random(18)
     winners = ScriptedList("winners")

@@ -29,6 +29,7 @@ class SubscribeMarketRequest(_message.Message):
     OPEN_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    TRACED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___SubscribeMarketOpen:
         """Must be the first message, and only that."""
@@ -39,22 +40,58 @@ class SubscribeMarketRequest(_message.Message):
 
     @_builtins.property
     def cancel(self) -> _stream_pb2.StreamCancel: ...
+    @_builtins.property
+    def traced(self) -> _containers.RepeatedCompositeFieldContainer[Global___TracedBatch]:
+        """Beside `ack`, where traces are on."""
+
     def __init__(
         self,
         *,
         open: Global___SubscribeMarketOpen | None = ...,
         ack: _stream_pb2.StreamAck | None = ...,
         cancel: _stream_pb2.StreamCancel | None = ...,
+        traced: _abc.Iterable[Global___TracedBatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel", b"cancel", "open", b"open", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel", b"cancel", "open", b"open", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel", b"cancel", "open", b"open", "request", b"request", "traced", b"traced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["open", "ack", "cancel"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
 Global___SubscribeMarketRequest: _TypeAlias = SubscribeMarketRequest  # noqa: Y015
+
+@_typing.final
+class TracedBatch(_message.Message):
+    """A refresh of the lists that is traced, and the first batch whose events it shows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TIME_NS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """Of the refresh: the epoch of the sequencer's stream, and the watermark's time in ns
+    since 1970 UTC.
+    """
+    time_ns: _builtins.int
+    @_builtins.property
+    def position(self) -> _stream_pb2.StreamPosition: ...
+    def __init__(
+        self,
+        *,
+        position: _stream_pb2.StreamPosition | None = ...,
+        epoch: _builtins.int = ...,
+        time_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "position", b"position", "time_ns", b"time_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TracedBatch: _TypeAlias = TracedBatch  # noqa: Y015
 
 @_typing.final
 class SubscribeMarketOpen(_message.Message):

@@ -18,6 +18,7 @@ from services.cli.local.process import ProcessSpec, rotate
 from services.cli.local.rest_routes import document_with_keys, method_routes, query_replies, rest_filter
 from services.cli.local.site import document_routes, site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
+from services.cli.local.traces import otlp_cluster, tracing
 from services.kit.rpc.observed_rpcs import status_of
 from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
 from services.kit.runtime.errors import TOO_MANY_REQUESTS, StartError
@@ -90,6 +91,7 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "mesh_tls": settings.mesh_tls.is_on,
         "plain": not is_tls,
         "client_limit": bool(settings.client.requests_per_s),
+        "traces": settings.trace.is_on,
     }
     template = _with_parts(_with_copy(template), parts)
     keys = settings.requires_keys
@@ -121,6 +123,8 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "CLIENT_REFUSAL": client_refusal(settings),
         "JWT_PROVIDER": json.dumps(token_provider(jwt)),
         "JWKS_CLUSTER": _as_list([jwks_cluster(jwt, jwks_socket(settings))]),
+        "TRACING": json.dumps(tracing(settings.trace)),
+        "OTLP_CLUSTER": _as_list([otlp_cluster(settings.trace)]),
         "JWKS_DIRECTORY": json.dumps(str(jwks_file.parent)),
         "JWKS_NAME": json.dumps(jwks_file.name),
         "JWKS_SOCKET": jwks_socket(settings),
@@ -164,7 +168,7 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
         lines = str(values[match["name"]]).splitlines()
         return "\n".join(match["indent"] + line.replace("$", "$$") for line in lines)
 
-    names = "METHOD_ROUTES|QUERY_REPLIES|SITE_ROUTES|JWKS_CLUSTER"
+    names = "METHOD_ROUTES|QUERY_REPLIES|SITE_ROUTES|JWKS_CLUSTER|OTLP_CLUSTER"
     return re.sub(rf"^(?P<indent> *)- \$\{{(?P<name>{names})\}}$", indented, template, flags=re.MULTILINE)
 
 

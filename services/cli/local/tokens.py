@@ -4,9 +4,9 @@ import json
 import ssl
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from services.access.tokens import CLAIMS, FAILURE
+from services.cli.local.clusters import socket_cluster, url_cluster
 from services.kit.runtime.certificates import usual_authorities
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import reason_of, without_passwords
@@ -17,7 +17,6 @@ FETCH_SECONDS: Final = 5
 # The path is all that matters; for how long what was read is used.
 FILE_URL: Final = "http://localhost/jwks"
 FILE_SECONDS: Final = 2
-CONNECT_SECONDS: Final = 2
 
 
 def token_provider(settings: JwtSettings) -> dict[str, Any]:
@@ -43,38 +42,9 @@ def token_provider(settings: JwtSettings) -> dict[str, Any]:
 
 def jwks_cluster(settings: JwtSettings, socket: Path) -> dict[str, Any]:
     """Returns the Envoy cluster of the URL's host, whose certificate is checked; or of the socket, for a file."""
-    url = urlsplit(settings.jwks_url)
-    host, is_tls = url.hostname or "", url.scheme == "https"
-    address: dict[str, Any] = {"pipe": {"path": str(socket)}}
-    if host:
-        address = {"socket_address": {"address": host, "port_value": url.port or (443 if is_tls else 80)}}
-    cluster: dict[str, Any] = {
-        "name": JWKS,
-        "connect_timeout": f"{CONNECT_SECONDS}s",
-        "type": "STRICT_DNS" if host else "STATIC",
-        "dns_lookup_family": "V4_PREFERRED",
-        "load_assignment": {
-            "cluster_name": JWKS,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-        },
-    }
-    if is_tls:
-        validation = {
-            # As for the vendor's certificate.
-            "trusted_ca": {"filename": str(usual_authorities())},
-            "match_typed_subject_alt_names": [
-                {"san_type": kind, "matcher": {"exact": host}} for kind in ("DNS", "IP_ADDRESS")
-            ],
-        }
-        cluster["transport_socket"] = {
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": host,
-                "common_tls_context": {"validation_context": validation},
-            },
-        }
-    return cluster
+    if settings.jwks_url:
+        return url_cluster(JWKS, settings.jwks_url)
+    return socket_cluster(JWKS, socket)
 
 
 def check_jwks(path: Path) -> None:

@@ -13,6 +13,7 @@ from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
 from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
+from services.data_ingest.feed.frame_traces import FrameTraces
 from services.data_ingest.feed.line_gaps import LineGaps
 from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reason_name, reconnecting
 from services.kit.rpc.envelope import MARKET
@@ -52,6 +53,7 @@ class FeedReader:
         before_batch: is awaited before each batch is sequenced, once the feed's symbols are known.
         consumer: identifies this sequencer to polygon_ws.
         gaps: gets every batch and every loss of the line; None for a replay.
+        traces: None where traces are off.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class FeedReader:
         before_batch: Callable[[], Awaitable[None]] | None = None,
         consumer: Consumer = UNNAMED,
         gaps: LineGaps | None = None,
+        traces: FrameTraces | None = None,
     ) -> None:
         self._target = target
         self._feed = feed
@@ -73,6 +76,7 @@ class FeedReader:
         self._before_batch = before_batch
         self._consumer = consumer
         self._gaps = gaps
+        self._traces = traces
         self._backoff = Backoff()
         self._progressed = False
         self._end_reason = ""
@@ -142,7 +146,7 @@ class FeedReader:
     def _handle(self, kind: str, content: Any) -> str | None:
         """Handles one response; returns why the connection is to be ended, None to continue."""
         if kind == "batch":
-            admitted = self._feed.sequence(content, wall_ns())
+            admitted = self._sequence(content)
             metrics.BATCHES.inc()
             self._sequenced.set()
             if self._gaps is not None:
@@ -168,6 +172,16 @@ class FeedReader:
             self._gap_reported(content)
         return None
 
+    def _sequence(self, batch: memoryview) -> int:
+        now_ns = wall_ns()
+        if self._traces is None:
+            return self._feed.sequence(batch, now_ns)
+        self._traces.received_ns = now_ns
+        try:
+            return self._feed.sequence(batch, now_ns)
+        finally:
+            self._traces.received_ns = 0
+
     def _observe_lag(self) -> None:
         newest_ns = self._feed.admission.newest_ns
         if self._feed.is_wall and newest_ns > self._newest_ns:
@@ -192,9 +206,11 @@ class FeedReader:
             if (position := self._feed.position) is None:
                 # Nothing but batches of which not even the position could be read.
                 continue
-            ack = stream_pb2.StreamAck(position=position.message())
+            request = polygon_ws_pb2.SubscribeMarketRequest(ack=stream_pb2.StreamAck(position=position.message()))
+            for batch, (epoch, time_ns) in self._traces.take_traced() if self._traces is not None else ():
+                request.traced.add(position=batch.message(), epoch=epoch, time_ns=time_ns)
             try:
-                await connection.write(polygon_ws_pb2.SubscribeMarketRequest(ack=ack).SerializeToString())
+                await connection.write(request.SerializeToString())
             except StreamEnded:
                 # The reading task gets it, too.
                 return

@@ -197,22 +197,27 @@ class ListRows:
         """
         epoch, sequence = self.position
         step = b"" if previous_sequence is None else b'"epoch":%d,"previous_sequence":%d,' % (epoch, previous_sequence)
-        return (
-            b'{"type":"delta","list":%b,%b"sequence":%d,"deltas":[' % (self.name_json, step, sequence),
-            b",".join(changes),
-            b'],"change_count":%d' % len(changes),
-            ending(self.timestamp),
-        )
+        return _delta_message(self.name_json, step, sequence, changes, self.timestamp)
+
+    def past_delta(self, list_delta: bytes | memoryview) -> Parts:
+        """The JSON of the message with an encoded ListDelta's changes, in parts, whatever the rows are now.
+
+        Raises ValueError when it cannot be read, or is several steps in one.
+        """
+        _, previous, sequence, timestamp, changes = read_list_delta(list_delta)
+        if sequence != previous + 1:
+            raise ValueError(f"list {self.name}: expected one step, was {previous} to {sequence}")
+        return _delta_message(self.name_json, b"", sequence, [_change_json(*each) for each in changes], timestamp)
 
     def _change(self, action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
         """Makes the change and returns its JSON, b"" for none; raises KeyError when it does not fit."""
         rows = self.rows
         if action == _REMOVE:
             del rows[symbol]
-            return b'{"action":"remove","symbol":%b}' % symbol
+            return _change_json(action, symbol, old_rank, rank, members)
         if action == _RERANK:
             rows[symbol] = (rank, rows[symbol][1])
-            return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
+            return _change_json(action, symbol, old_rank, rank, members)
         if action not in (_ADD, _UPDATE) or (action == _UPDATE and symbol not in rows):
             raise KeyError(symbol)
         if self._skips_equal and action == _UPDATE and rows[symbol][1] == members:
@@ -220,7 +225,24 @@ class ListRows:
             if rank == old_rank:
                 return b""
             rows[symbol] = (rank, members)
-            return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
+            return _change_json(_RERANK, symbol, old_rank, rank, members)
         rows[symbol] = (rank, members)
-        name = b"add" if action == _ADD else b"update"
-        return b'{"action":"%b","rank":%d,"symbol":%b,"data":%b}' % (name, rank, symbol, _row(rank, members))
+        return _change_json(action, symbol, old_rank, rank, members)
+
+
+def _change_json(action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
+    if action == _REMOVE:
+        return b'{"action":"remove","symbol":%b}' % symbol
+    if action == _RERANK:
+        return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
+    name = b"add" if action == _ADD else b"update"
+    return b'{"action":"%b","rank":%d,"symbol":%b,"data":%b}' % (name, rank, symbol, _row(rank, members))
+
+
+def _delta_message(name_json: bytes, step: bytes, sequence: int, changes: list[bytes], timestamp: bytes) -> Parts:
+    return (
+        b'{"type":"delta","list":%b,%b"sequence":%d,"deltas":[' % (name_json, step, sequence),
+        b",".join(changes),
+        b'],"change_count":%d' % len(changes),
+        ending(timestamp),
+    )

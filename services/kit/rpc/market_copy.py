@@ -6,17 +6,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from prometheus_client import Gauge
+from tradeul.v1 import frame_pb2
 
 from services.kit.rpc.frame_reader import FrameReader
 from services.kit.rpc.frames import Frame, FrameError
 from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import message_of
+from services.kit.runtime.clock import wall_ns
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.metrics import FRAMES
 from services.kit.runtime.settings import Settings
 
+if TYPE_CHECKING:
+    from services.kit.runtime.spans import Traces
+
+WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
 NEW_EPOCH = "the sequencer began a new epoch"
 AppliedT = TypeVar("AppliedT")
 AppliedT_co = TypeVar("AppliedT_co", covariant=True)
@@ -49,6 +56,7 @@ class MarketCopy(Generic[AppliedT]):
     def __init__(self, core: MarketCore[AppliedT], service: str, is_current: Gauge) -> None:
         # Why the copy does not follow the sequencer; "" while it does.
         self.unhealthy_reason = "not connected to data_ingest yet"
+        self.traces: CopyTraces | None = None
         self._core = core
         self._frames = FRAMES.labels(service, "frame")
         self._snapshots = FRAMES.labels(service, "snapshot")
@@ -70,6 +78,8 @@ class MarketCopy(Generic[AppliedT]):
         return self._core.position
 
     def apply(self, frame: Frame) -> None:
+        if self.traces is not None:
+            self.traces.received()
         try:
             applied = self._core.apply(frame)
         except ValueError as error:
@@ -78,6 +88,8 @@ class MarketCopy(Generic[AppliedT]):
         if frame.begins_market:
             self._replaced(NEW_EPOCH)
         self.frame_applied(frame, applied)
+        if self.traces is not None and frame.kind == WATERMARK:
+            self.traces.refreshed(frame)
 
     def load(self, data: bytes, position: Position) -> None:
         try:
@@ -108,6 +120,33 @@ class MarketCopy(Generic[AppliedT]):
             self._current.clear()
 
 
+class CopyTraces:
+    """A copy's part of traces: from the first frame after a watermark to the lists of the next."""
+
+    def __init__(self, traces: "Traces", service: str) -> None:
+        self._traces = traces
+        self._service = service
+        self._received_ns = 0
+        self._newest_ns = 0
+
+    def received(self) -> None:
+        """A frame has come."""
+        if not self._received_ns:
+            self._received_ns = wall_ns()
+
+    def refreshed(self, watermark: Frame) -> None:
+        """A watermark was applied."""
+        received_ns, self._received_ns = self._received_ns, 0
+        time_ns = message_of(frame_pb2.Watermark, watermark.body).event_time_ns
+        # While no time passes, a watermark changes nothing.
+        if time_ns == self._newest_ns:
+            return
+        self._newest_ns = time_ns
+        if (refresh := self._traces.sampled(watermark.position.epoch, time_ns)) is not None:
+            attributes = {"tradeul.position": str(watermark.position)}
+            self._traces.add(self._service, refresh, received_ns, wall_ns(), attributes, parent="frame")
+
+
 class MarketCopyService(Service):
     """Serves once its copy is current. `begin` what else it does, then `follow`, in start()."""
 
@@ -132,6 +171,8 @@ class MarketCopyService(Service):
 
     async def follow(self, copy: MarketCopy[Any]) -> None:
         """Begins to read the sequencer's stream into `copy`; returns when that is current."""
+        if self.traces is not None:
+            copy.traces = CopyTraces(self.traces, self.name)
         reader = FrameReader(self.settings.address("data_ingest"), copy, self.name)
         reading = self.begin("reading", reader.run())
         current = asyncio.create_task(copy.until_current(), name=f"{self.name}.until_current")

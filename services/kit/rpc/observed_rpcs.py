@@ -1,9 +1,9 @@
-"""Surrounds every RPC: metrics, the limits of keys, a log line for our defects, errors as google.rpc.Status."""
+"""Surrounds every RPC: metrics, spans, limits of keys, a log line for our defects, errors as google.rpc.Status."""
 
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -17,6 +17,9 @@ from services.kit.runtime.clock import NS_PER_SECOND, monotonic
 from services.kit.runtime.errors import DOMAIN, INTERNAL, Reason, ServiceError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.metrics import RPC_HANDLED, RPC_OPEN, RPC_SECONDS
+
+if TYPE_CHECKING:
+    from services.kit.runtime.spans import RequestSpan, Traces
 
 log = get_logger(__name__)
 
@@ -58,16 +61,18 @@ class ObservedServer(grpc.aio.Server):
     out, for what is registered is among the generic handlers, too: the server's main loop waits for a future of
     each of them at every RPC, whichever method it is of.
     `peer_name` is the name that the certificate of each client must have; empty where there are none.
+    `traces`: None where traces are off.
     """
 
-    def __init__(self, server: grpc.aio.Server, key_streams: KeyStreams, peer_name: str = "") -> None:
+    def __init__(
+        self, server: grpc.aio.Server, key_streams: KeyStreams, peer_name: str = "", traces: "Traces | None" = None
+    ) -> None:
         self._server = server
-        self._key_streams = key_streams
-        self._peer_name = peer_name
+        self._surroundings = _Surroundings(key_streams, peer_name, traces)
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: "Iterable[grpc.GenericRpcHandler[Any, Any]]") -> None:
         self._server.add_generic_rpc_handlers(
-            tuple(_ObservedHandlers(each, self._key_streams, self._peer_name) for each in generic_rpc_handlers)
+            tuple(_ObservedHandlers(each, self._surroundings) for each in generic_rpc_handlers)
         )
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
@@ -89,11 +94,18 @@ class ObservedServer(grpc.aio.Server):
         return await self._server.wait_for_termination(timeout)
 
 
+class _Surroundings(NamedTuple):
+    """Holds for all methods of a server; see ObservedServer."""
+
+    key_streams: KeyStreams
+    peer_name: str
+    traces: "Traces | None"
+
+
 class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its types only
-    def __init__(self, handlers: "grpc.GenericRpcHandler[Any, Any]", key_streams: KeyStreams, peer_name: str) -> None:
+    def __init__(self, handlers: "grpc.GenericRpcHandler[Any, Any]", surroundings: _Surroundings) -> None:
         self._handlers = handlers
-        self._key_streams = key_streams
-        self._peer_name = peer_name
+        self._surroundings = surroundings
         # By the method's full name.
         self._observed: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -102,7 +114,7 @@ class _ObservedHandlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # ge
         observed = self._observed.get(method)
         # Names that nobody has are not kept: there is no end of them.
         if observed is None and (handler := self._handlers.service(handler_call_details)) is not None:
-            observed = self._observed[method] = _wrap(handler, _Observed(method, self._key_streams, self._peer_name))
+            observed = self._observed[method] = _wrap(handler, _Observed(method, self._surroundings))
         return observed
 
 
@@ -123,14 +135,14 @@ def _unary(behaviour: Any, observed: "_Observed") -> Any:
 
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         began = monotonic()
-        observed.begin()
+        span = observed.begin(context)
         try:
             observed.check_peer(context)
             answer = await behaviour(request, context)
         except BaseException as error:
-            await observed.end_with(error, context)
+            await observed.end_with(error, context, span)
             raise
-        observed.end()
+        observed.end(span)
         seconds.observe(monotonic() - began)
         return answer
 
@@ -139,7 +151,7 @@ def _unary(behaviour: Any, observed: "_Observed") -> Any:
 
 def _streaming(behaviour: Any, observed: "_Observed") -> Any:
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        observed.begin()
+        span = observed.begin(context)
         ending = _Ending()
         try:
             observed.check_peer(context)
@@ -154,9 +166,9 @@ def _streaming(behaviour: Any, observed: "_Observed") -> Any:
                         async for message in answer:
                             await writer.write(message)
         except BaseException as error:
-            await observed.end_with(ending.reason_of(error), context)
+            await observed.end_with(ending.reason_of(error), context, span)
             raise
-        observed.end()
+        observed.end(span)
 
     return handle
 
@@ -207,12 +219,13 @@ class _Ending:
 
 
 class _Observed:
-    """One method's metrics, looked up once, and the statuses that its errors become."""
+    """One method's metrics, looked up once, its spans, and the statuses that its errors become."""
 
-    def __init__(self, method: str, key_streams: KeyStreams, peer_name: str) -> None:
+    def __init__(self, method: str, surroundings: _Surroundings) -> None:
         self.method = method
-        self.key_streams = key_streams
-        self._peer_name = peer_name
+        self.key_streams = surroundings.key_streams
+        self._peer_name = surroundings.peer_name
+        self._traces = surroundings.traces
         self._open = RPC_OPEN.labels(method)
         self._ok = RPC_HANDLED.labels(method, "OK")
 
@@ -221,14 +234,22 @@ class _Observed:
         if self._peer_name:
             check_peer(context, self._peer_name)
 
-    def begin(self) -> None:
+    def begin(self, context: grpc.aio.ServicerContext[Any, Any]) -> "RequestSpan | None":
+        """Counts an RPC; returns its span if it is traced."""
         self._open.inc()
+        if self._traces is None:
+            return None
+        return self._traces.begin_request(self.method, context.invocation_metadata() or ())
 
-    def end(self) -> None:
+    def end(self, span: "RequestSpan | None") -> None:
         self._open.dec()
         self._ok.inc()
+        if span is not None:
+            span.end("OK")
 
-    async def end_with(self, error: BaseException, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def end_with(
+        self, error: BaseException, context: grpc.aio.ServicerContext[Any, Any], span: "RequestSpan | None"
+    ) -> None:
         """Ends the RPC by the error's status, which raises AbortError; returns if the error propagates unchanged."""
         code = INTERNAL.code
         try:
@@ -246,6 +267,8 @@ class _Observed:
         finally:
             self._open.dec()
             RPC_HANDLED.labels(self.method, code).inc()
+            if span is not None:
+                span.end(code)
 
 
 def _name(code: grpc.StatusCode | int | None) -> str:

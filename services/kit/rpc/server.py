@@ -134,6 +134,10 @@ class Host:
             if (address := service.settings.metrics_address(service.name)) is not None:
                 self._metrics = MetricsServer(address, lambda: {service.name: service.condition})
                 self.metrics_port = self._metrics.port
+            if service.settings.trace.is_on:
+                from services.kit.runtime.spans import Traces
+
+                service.traces = Traces(service.settings.trace, service.name)
             await service.start()
             if self._serve_grpc:
                 await self._open_server()
@@ -175,7 +179,10 @@ class Host:
         service = self.service
         tls = service.settings.address(service.name).tls
         server = ObservedServer(
-            grpc.aio.server(options=SERVER_OPTIONS), self._key_streams, tls.name if tls is not None else ""
+            grpc.aio.server(options=SERVER_OPTIONS),
+            self._key_streams,
+            tls.name if tls is not None else "",
+            service.traces,
         )
         self._server = server
         self._names = service.add_to_server(server)
@@ -209,6 +216,8 @@ class Host:
         try:
             await self.service.stop()
         finally:
+            if self.service.traces is not None:
+                await self.service.traces.close()
             if self._metrics is not None:
                 self._metrics.close()
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
 from services.kit.runtime.setting_groups import MeshTlsSettings
 
@@ -25,6 +26,14 @@ class Address(NamedTuple):
         if not separator or not host or not port.isdecimal() or int(port) > HIGHEST_PORT:
             raise ValueError(f"expected host:port, was {text!r}")
         return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def check_port(url: str) -> None:
+    """Raises ValueError when the URL's port is none. The URL may hold a password, so it is not shown."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise ValueError(f"expected a port of 0 to {HIGHEST_PORT}: {error}") from error
 
 
 def is_loopback(host: str) -> bool:

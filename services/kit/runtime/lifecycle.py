@@ -19,6 +19,8 @@ from services.kit.runtime.settings import Settings
 if TYPE_CHECKING:
     import grpc.aio
 
+    from services.kit.runtime.spans import Traces
+
 
 class State(enum.Enum):
     NEW = "new"
@@ -46,6 +48,8 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        # From start() on; None where traces are off.
+        self.traces: Traces | None = None
         self._state = State.NEW
         self._listeners: list[Callable[[State], None]] = []
         self._unhealthy_reason: str | None = None

@@ -271,6 +271,32 @@ class JwtSettings(Group):
         return self
 
 
+class TraceSettings(Group):
+    """Spans of OpenTelemetry, of a part of the requests and of the refreshes of the lists; off without a receiver."""
+
+    prefix = "TRADEUL_TRACE_"
+
+    otlp_url: Annotated[BaseUrl, AfterValidator(_with_host)] = Field(
+        default="",
+        description="TRADEUL_TRACE_OTLP_URL: the receiver of spans by OTLP over gRPC, such as http://localhost:4317; "
+        "none = no traces",
+    )
+    requests: int = Field(
+        default=100,
+        ge=0,
+        description="TRADEUL_TRACE_REQUESTS: one of so many requests to the gateway is traced; 0 = none",
+    )
+    refreshes: int = Field(
+        default=1000,
+        ge=0,
+        description="TRADEUL_TRACE_REFRESHES: one of so many refreshes of the lists is traced; 0 = none",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.otlp_url)
+
+
 class SimSettings(Group):
     """The simulated market."""
 

@@ -23,9 +23,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from services.kit.runtime.address import HIGHEST_PORT
 from services.kit.runtime.address import Address as Address
 from services.kit.runtime.address import ServiceAddress as ServiceAddress
+from services.kit.runtime.address import check_port
 from services.kit.runtime.address import is_loopback as is_loopback
 from services.kit.runtime.environment import DATABASE_PASSWORD, read_secret_files
 from services.kit.runtime.errors import SettingsError
@@ -45,6 +45,7 @@ from services.kit.runtime.setting_groups import (
     ReplaySettings,
     SimSettings,
     TlsSettings,
+    TraceSettings,
 )
 from services.modules import GATEWAY_ADMIN_PORT, GATEWAY_PORT, MODULES
 
@@ -65,14 +66,6 @@ SUBSCRIPTION = re.compile(rf"({'|'.join(SUBSCRIPTION_KINDS)})\.(\*|[A-Za-z][A-Za
 # A page's origin, as browsers send it: no path, not even a slash.
 ORIGIN = re.compile(r"https?://(\*\.)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:([0-9]{1,5}|\*))?")
 HOST = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
-
-
-def _check_port(url: str) -> None:
-    """Raises ValueError when the URL's port is none. The URL may hold a password, so it is not shown."""
-    try:
-        _ = urlsplit(url).port
-    except ValueError as error:
-        raise ValueError(f"expected a port of 0 to {HIGHEST_PORT}: {error}") from error
 
 
 def _parse_address(value: object) -> object:
@@ -171,6 +164,7 @@ class Settings(BaseModel):
     flat_files: FlatFileSettings = Field(default_factory=FlatFileSettings)
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
+    trace: TraceSettings = Field(default_factory=TraceSettings)
 
     @field_validator("market", "clock", "log_format", "log_level", "suspect_prints", "keys", mode="before")
     @classmethod
@@ -182,7 +176,7 @@ class Settings(BaseModel):
     def _check_redis(cls, url: str) -> str:
         if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("expected a redis://, rediss:// or unix:// URL")
-        _check_port(url)
+        check_port(url)
         return url
 
     @field_validator("database_url")
@@ -190,7 +184,7 @@ class Settings(BaseModel):
     def _check_database(cls, url: str) -> str:
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("expected a postgresql:// URL")
-        _check_port(url)
+        check_port(url)
         return url
 
     @field_validator("subscriptions")
