@@ -1,4 +1,4 @@
-"""The dashboard's lists in a real Chromium: filters, columns, held ranks, own symbols, alerts, exports."""
+"""The dashboard's lists in a real Chromium: filters, columns, held ranks, own symbols, exports."""
 
 import asyncio
 import csv
@@ -16,14 +16,6 @@ from tests.support.mesh import Mesh
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 PATIENCE_MS = 60_000
-# Chromium without a screen has neither voices nor notifications: what the page would have said is noted instead.
-NOTED = """
-window.said = [];
-SpeechSynthesisUtterance = class { constructor(text) { this.text = text; } };
-Object.defineProperty(window, "speechSynthesis", { value: {
-    speak: (utterance) => { window.said.push(utterance.text); utterance.onend?.(); }, cancel() {},
-} });
-"""
 
 
 async def open_scan(browser: Looked, mesh: Mesh, **scan: str) -> tuple[Page, Locator]:
@@ -199,32 +191,6 @@ async def test_symbols_are_watched_and_excluded_from_a_row(mesh: Mesh, browser: 
     await panel.get_by_label("Add symbols: Watched").fill("nosuch aapl")
     await panel.get_by_role("button", name="Add").click()
     await expect(panel.get_by_role("button", name="Take AAPL off")).to_be_visible()
-    assert browser.errors == []
-
-
-async def test_alerts_are_spoken_with_a_cooldown(mesh: Mesh, browser: Looked) -> None:
-    context = await browser.browser.new_context(viewport={"width": 1500, "height": 900})
-    await context.add_init_script(NOTED)
-    page = await browser.open(mesh.url, context=context)
-    await live(page)
-    panel = page.locator(".list").first
-    await panel.get_by_label("List", exact=True).select_option("list:new_highs")
-    await expect(rows_in(panel).first).to_be_visible()
-    await panel.get_by_role("button", name="Alerts").click()
-    alerts = page.get_by_role("dialog", name="Alerts")
-    await alerts.get_by_label("Speech").check()
-    await alerts.get_by_label("Enters").check()
-    await alerts.get_by_role("button", name="Test").click()
-    await expect(alerts.get_by_role("status")).to_contain_text("Sent: sound, speech")
-    await page.wait_for_function("() => said.length >= 3", timeout=PATIENCE_MS)
-    said: list[str] = await page.evaluate("said.slice(1)")
-    single = [text.split(" enters")[0] for text in said if " enters" in text]
-    assert len(single) == len(set(single)), said
-    # The rule is the browser's: another window knows it, and does not say it, too.
-    other = await browser.open(mesh.url, context=context)
-    await live(other)
-    await page.wait_for_function(f"() => said.length > {len(said) + 1}", timeout=PATIENCE_MS)
-    assert await other.evaluate("said") == []
     assert browser.errors == []
 
 

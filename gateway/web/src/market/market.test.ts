@@ -45,11 +45,25 @@ describe("the market's time", () => {
 });
 
 describe("the session", () => {
-  it("is counted down from when it was received", () => {
-    const session = { seconds_until_next_session: 90.5 } as Session;
-    expect(untilNext({ session, received: 1000, error: "" }, 11_000)).toBe(80.5);
-    expect(untilNext({ session, received: 1000, error: "" }, 999_000)).toBe(0);
-    expect(untilNext({ session: null, received: 0, error: "" }, 1)).toBeNull();
+  const day = {
+    trading_date: "2025-11-24", market_open: "09:30:00", market_close: "16:00:00", post_market_end: "20:00:00",
+  } as Session; // prettier-ignore
+
+  it("is counted down by the market's time", () => {
+    const session = { ...day, next_session: "MARKET_OPEN", seconds_until_next_session: 90.5 } as Session;
+    const view = { session, received: 1000, error: "" };
+    const at = Date.parse("2025-11-24T14:29:00Z");
+    expect(untilNext(view, at, 11_000)).toBe(60);
+    expect(untilNext(view, at, 99_000)).toBe(60);
+    expect(untilNext(view, at + 90_000, 99_000)).toBe(0);
+  });
+
+  it("is counted down from when it was received where the next one's day is not known", () => {
+    const session = { ...day, next_session: "PRE_MARKET", seconds_until_next_session: 90.5 } as Session;
+    expect(untilNext({ session, received: 1000, error: "" }, 5, 11_000)).toBe(80.5);
+    expect(untilNext({ session, received: 1000, error: "" }, 5, 999_000)).toBe(0);
+    expect(untilNext({ session, received: 1000, error: "" }, null, 11_000)).toBe(80.5);
+    expect(untilNext({ session: null, received: 0, error: "" }, null, 1)).toBeNull();
   });
 
   it("has a trader's name", () => expect(sessionName("PRE_MARKET")).toBe("Premarket"));

@@ -29,9 +29,8 @@ export class MarketClock {
   }
 }
 
-/** Returns the time at which the session was read, in milliseconds since 1970; null where its text leaves that open. */
-export function sessionTime(session: Session): number | null {
-  const left = session.seconds_until_next_session;
+/** Returns when the next session begins, in milliseconds since 1970; null where the session's text leaves that open. */
+export function nextSessionTime(session: Session): number | null {
   const starts: Record<string, string> = {
     MARKET_OPEN: session.market_open,
     POST_MARKET: session.market_close,
@@ -39,6 +38,12 @@ export function sessionTime(session: Session): number | null {
   };
   // The next premarket's date may be another day's.
   const start = starts[session.next_session ?? ""];
-  if (left === undefined || start === undefined) return null;
-  return (newYorkTime(session.trading_date, start) - left) * 1000;
+  return start === undefined ? null : newYorkTime(session.trading_date, start) * 1000;
+}
+
+/** Returns the time at which the session was read, in milliseconds since 1970; null where its text leaves that open. */
+export function sessionTime(session: Session): number | null {
+  const left = session.seconds_until_next_session;
+  const next = nextSessionTime(session);
+  return left === undefined || next === null ? null : next - left * 1000;
 }

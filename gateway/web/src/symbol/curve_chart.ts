@@ -50,8 +50,8 @@ export class CurveChart {
     this.plot?.destroy();
   }
 
-  private data({ times, usual, today }: Curve): uPlot.AlignedData {
-    return [times, usual, today];
+  private data({ times, usual, today, estimated }: Curve): uPlot.AlignedData {
+    return [times, usual, today, estimated];
   }
 
   private size(): { width: number; height: number } {
@@ -97,6 +97,7 @@ export class CurveChart {
             fill: withAlpha(palette.accent, 0.12),
             points: { show: false },
           },
+          { label: "Estimated", stroke: palette.accent, width: 1.5, dash: [2, 4], points: { show: false } },
         ],
         hooks: {
           drawClear: [(plot) => this.shade(plot)],

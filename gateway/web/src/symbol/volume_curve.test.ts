@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { toWall } from "../shared/newyork";
 import type { Bar } from "./bars";
 import type { DayHours } from "./sessions";
-import { curveOf, shownUntil, todayByMinute, usualByMinute, type Slot } from "./volume_curve";
+import { curveOf, estimatedByMinute, shownUntil, todayByMinute, usualByMinute, type Slot } from "./volume_curve";
 
 const START = Date.parse("2025-11-24T09:00:00Z") / 1000;
 const HOURS: DayHours = {
@@ -39,13 +39,25 @@ describe("today's volume", () => {
 
   it("has the minute in progress, and what the bars lack before them", () => {
     const bars = [bar(1, 10), bar(2, 5)];
-    expect(todayByMinute([], bars, 115, HOURS, 4, START + 2 * 60 + 20)).toEqual([null, null, 110, 115, null]);
+    expect(todayByMinute([], bars, 115, HOURS, 4, START + 2 * 60 + 20)).toEqual([null, 100, 110, 115, null]);
+  });
+
+  it("is nothing before the first bar of a day that lacks none", () => {
+    expect(todayByMinute([], [bar(2, 10)], 10, HOURS, 4, START + 4 * 60)).toEqual([0, 0, 0, 10, 10]);
+  });
+
+  it("is estimated before the first minute that is known, as the usual volume rises or evenly", () => {
+    const today = [null, null, null, 60, 80];
+    expect(estimatedByMinute(today, [0, 10, 20, 40, 50])).toEqual([0, 15, 30, 60, null]);
+    expect(estimatedByMinute(today, [null, null, null, null, null])).toEqual([0, 20, 40, 60, null]);
+    expect(estimatedByMinute([0, 5, null], [0, 1, 2])).toEqual([null, null, null]);
+    expect(estimatedByMinute([null, null], [0, 1])).toEqual([null, null]);
   });
 
   it("is that of the slots where there are no bars", () => {
     const slots: Slot[] = [{ slot: 0, today: 70 }, { slot: 1 }];
     const at = (minute: number) => todayByMinute(slots, [bar(6, 30)], 120, HOURS, 10, START + 8 * 60)[minute];
-    expect([4, 5, 6, 7, 8, 9].map(at)).toEqual([null, 70, 70, 120, 120, null]);
+    expect([4, 5, 6, 7, 8, 9].map(at)).toEqual([null, 70, 90, 120, 120, null]);
   });
 });
 

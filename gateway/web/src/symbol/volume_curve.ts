@@ -9,6 +9,8 @@ export interface Curve {
   times: number[];
   usual: (number | null)[];
   today: (number | null)[];
+  /** Today before the first minute that is known: as the usual volume rises, or evenly. */
+  estimated: (number | null)[];
 }
 
 /** A slot of /api/v1/rvol/{symbol}/curve: both volumes are those at its end. */
@@ -20,6 +22,8 @@ export interface Slot {
 
 const MINUTE = 60;
 const SLOT_MINUTES = 5;
+/** Rounding leaves such a part of the day's shares where nothing is missing. */
+const NOTHING = 0.001;
 
 /** Returns the usual volume at each minute's end: that of the slots, linear within one, from 0. */
 export function usualByMinute(slots: readonly Slot[], minutes: number): (number | null)[] {
@@ -32,6 +36,18 @@ export function usualByMinute(slots: readonly Slot[], minutes: number): (number 
   });
 }
 
+/** Returns the shares at the ends of minutes, counted from the day's start, as far as they are known. */
+function knownEnds(slots: readonly Slot[], bars: readonly Bar[], total: number | undefined, hours: DayHours): Map<number, number> {
+  const ends = new Map<number, number>();
+  for (const { slot, today } of slots) if (today !== undefined) ends.set((slot + 1) * SLOT_MINUTES, today);
+  const first = bars[0];
+  // Bars say more, but of the time before the first of them only how much there was.
+  const values = cumulativeVolume(bars, total);
+  if (first && total !== undefined) ends.set((first.time - hours.start) / MINUTE, values[0]!.value - first.volume);
+  for (const { time, value } of values) ends.set((time - hours.start) / MINUTE + 1, value);
+  return ends;
+}
+
 /** Returns the shares at each minute's end, null before the first that is known and after `now`. */
 export function todayByMinute(
   slots: readonly Slot[],
@@ -41,17 +57,27 @@ export function todayByMinute(
   minutes: number,
   now: number,
 ): (number | null)[] {
-  const ends = new Map<number, number>();
-  for (const { slot, today } of slots) if (today !== undefined) ends.set((slot + 1) * SLOT_MINUTES, today);
-  // Bars say more, but not of the time before the first of them.
-  for (const { time, value } of cumulativeVolume(bars, total)) ends.set((time - hours.start) / MINUTE + 1, value);
+  const ends = knownEnds(slots, bars, total, hours);
+  // A first minute with nothing before it: nothing was traded until then.
+  const first = Math.min(...ends.keys());
+  let value: number | null = null;
+  if (first > 0 && ends.get(first)! <= NOTHING * (total ?? 0)) value = 0;
   // The minute in progress has not ended: its shares are at now.
   const reached = Math.min(minutes, Math.ceil((now - hours.start) / MINUTE));
-  let value: number | null = null;
   return Array.from({ length: minutes + 1 }, (_, minute) => {
     if (minute > reached) return null;
     value = ends.get(minute) ?? value;
     return value;
+  });
+}
+
+/** Returns what leads from 0 to the first minute that is known; nulls where that is the first. */
+export function estimatedByMinute(today: readonly (number | null)[], usual: readonly (number | null)[]): (number | null)[] {
+  const first = today.findIndex((value) => value !== null);
+  const [reached, usualThen] = [today[first] ?? 0, usual[first] ?? 0];
+  return today.map((_, minute) => {
+    if (first <= 0 || minute > first) return null;
+    return reached * (usualThen > 0 ? (usual[minute] ?? 0) / usualThen : minute / first);
   });
 }
 
@@ -64,10 +90,13 @@ export function curveOf(
 ): Curve {
   const minutes = Math.round((hours.end - hours.start) / MINUTE);
   const start = toWall(hours.start);
+  const usual = usualByMinute(slots, minutes);
+  const today = todayByMinute(slots, bars, total, hours, minutes, now);
   return {
     times: Array.from({ length: minutes + 1 }, (_, minute) => start + minute * MINUTE),
-    usual: usualByMinute(slots, minutes),
-    today: todayByMinute(slots, bars, total, hours, minutes, now),
+    usual,
+    today,
+    estimated: estimatedByMinute(today, usual),
   };
 }
 

@@ -34,6 +34,7 @@ export interface OpenOptions {
 export class Content implements IContentRenderer {
   readonly element = document.createElement("div");
   private mounted: Record<string, unknown> | null = null;
+  private shown: Promise<void> = Promise.resolve();
   private isDisposed = false;
   private readonly endings: (() => void)[] = [];
 
@@ -72,7 +73,16 @@ export class Content implements IContentRenderer {
       colour.subscribe((value) => save({ colour: value })),
     );
     isReady = true;
-    void this.show(panel);
+    this.shown = this.show(panel);
+  }
+
+  /** Moves the focus to what is written or chosen in the panel first, as soon as that is there. */
+  async focus(): Promise<void> {
+    await this.shown;
+    // A dialog that has just closed returns the focus to where it was before.
+    await new Promise((resolve) => setTimeout(resolve));
+    const first = ["textarea", "[role=grid]", "[tabindex='0']", "button"].map((each) => this.element.querySelector<HTMLElement>(each));
+    first.find((each) => each !== null)?.focus();
   }
 
   dispose(): void {

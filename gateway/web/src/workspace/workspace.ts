@@ -7,6 +7,7 @@ import { GroupActions } from "./group_actions";
 import { currentLayout, keepCurrent, parseLayout, type Layout } from "./layouts";
 import { panelKind, type PanelContext, type Parameters } from "./panels";
 import { PRESETS, type Preset } from "./presets";
+import { PanelTab } from "./tab";
 
 const SAVE_MS = 400;
 type Direction = "left" | "right" | "up" | "down";
@@ -18,6 +19,8 @@ export class Workspace implements Host {
   readonly menu = writable<{ beside: string | undefined } | undefined>(undefined);
   /** A line for the user: what could not be done. */
   readonly notice = writable("");
+  /** The groups that floating panels were in. */
+  private readonly floatedFrom = new Map<string, string>();
   private saveTimer = 0;
   private isLoading = false;
 
@@ -34,6 +37,8 @@ export class Workspace implements Host {
       scrollbars: "native",
       disableDnd: isNarrow,
       createComponent: ({ name }) => new Content(this, name),
+      defaultTabComponent: "tab",
+      createTabComponent: () => new PanelTab(),
       ...(!isNarrow && { createRightHeaderActionComponent: (group) => new GroupActions(this, group) }),
     });
     this.dock.onDidRemovePanel(({ id }) => this.contexts.delete(id));
@@ -136,8 +141,14 @@ export class Workspace implements Host {
 
   float(panel = this.active): void {
     if (!panel) return;
-    if (panel.api.location.type === "floating") panel.api.moveTo({ position: "right" });
-    else this.dock.addFloatingGroup(panel, { width: 560, height: 380 });
+    if (panel.api.location.type !== "floating") {
+      this.floatedFrom.set(panel.id, panel.group.id);
+      this.dock.addFloatingGroup(panel, { width: 560, height: 380 });
+      return;
+    }
+    // Back to its group, or to the right of all if that is gone.
+    const before = this.dock.getGroup(this.floatedFrom.get(panel.id) ?? "");
+    panel.api.moveTo({ group: before ?? this.dock.addGroup({ direction: "right" }) });
   }
 
   popOut(panel = this.active): void {
