@@ -21,6 +21,12 @@ cdef struct Baselines:
     int32_t slot
     column_ptr[BASELINE_KINDS] begin
     column_ptr[BASELINE_KINDS] finish
+    double* before              # mean shares at the begin of the slot before
+
+# The straight line that a symbol's mean shares follow within a slot.
+cdef struct SlotLine:
+    double begin
+    double finish
 
 cdef int grow_baselines(Baselines* baselines, int32_t capacity) except -1
 cdef void free_baselines(Baselines* baselines) noexcept
@@ -30,5 +36,7 @@ cdef void move_baselines(Baselines* baselines, Baselines* earlier, int32_t count
 cdef double* baseline_block(Baselines* baselines, uint32_t symbol_id) except NULL
 cdef void fill_slot(Baselines* baselines, int32_t slot) noexcept nogil
 cdef void fill_symbol(Baselines* baselines, int32_t symbol_id) noexcept nogil
+# Of slots 0 to 191; NaN without a baseline. The slot that is filled and the one before it cost nothing.
+cdef SlotLine volume_line(const Baselines* baselines, int32_t symbol_id, int32_t slot) noexcept nogil
 cdef int write_baseline(Writer* writer, const Baselines* baselines, int32_t symbol_id) except -1
 cdef int read_baseline(Cursor* cursor, Baselines* baselines, int32_t symbol_id) except -1

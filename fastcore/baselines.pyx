@@ -37,7 +37,12 @@ cdef int grow_baselines(Baselines* baselines, int32_t capacity) except -1:
         baselines.finish[kind] = <double*>larger
         for i in range(old, capacity):
             baselines.begin[kind][i] = baselines.finish[kind][i] = NAN
+    larger = realloc(baselines.before, capacity * sizeof(double))
+    if larger == NULL:
+        raise MemoryError("no memory for baselines")
+    baselines.before = <double*>larger
     for i in range(old, capacity):
+        baselines.before[i] = NAN
         baselines.blocks[i] = NULL
         baselines.days[i] = 0
     baselines.capacity = capacity
@@ -52,6 +57,7 @@ cdef void free_baselines(Baselines* baselines) noexcept:
     for kind in range(BASELINE_KINDS):
         free(baselines.begin[kind])
         free(baselines.finish[kind])
+    free(baselines.before)
     memset(baselines, 0, sizeof(Baselines))
 
 
@@ -102,6 +108,27 @@ cdef void fill_symbol(Baselines* baselines, int32_t symbol_id) noexcept nogil:
             # Nothing has been traded at 04:00.
             baselines.begin[kind][symbol_id] = block[kind * SLOTS + slot - 1] if slot else 0
             baselines.finish[kind][symbol_id] = block[kind * SLOTS + slot]
+    if block == NULL or baselines.days[symbol_id] < LEAST_DAYS or slot < 0:
+        baselines.before[symbol_id] = NAN
+    else:
+        baselines.before[symbol_id] = block[slot - 2] if slot > 1 else 0
+
+
+cdef SlotLine volume_line(const Baselines* baselines, int32_t symbol_id, int32_t slot) noexcept nogil:
+    cdef SlotLine line
+    cdef const double* block = baselines.blocks[symbol_id]
+    line.begin = line.finish = NAN
+    if slot == baselines.slot:
+        line.begin = baselines.begin[0][symbol_id]
+        line.finish = baselines.finish[0][symbol_id]
+    elif slot == baselines.slot - 1:
+        line.begin = baselines.before[symbol_id]
+        line.finish = baselines.begin[0][symbol_id]
+    elif block != NULL and baselines.days[symbol_id] >= LEAST_DAYS:
+        # Nothing has been traded at 04:00.
+        line.begin = block[slot - 1] if slot else 0
+        line.finish = block[slot]
+    return line
 
 
 cdef void fill_slot(Baselines* baselines, int32_t slot) noexcept nogil:

@@ -6,6 +6,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastcore.anchored_volume cimport AnchoredVolume
 from fastcore.halt_words cimport HaltWords
+from fastcore.opening_ranges cimport OpeningRange
 from fastcore.recent_trades cimport RecentTrades
 from fastcore.suspects cimport Recent, SuspectCounts
 from fastcore.trade_rules cimport RuleMasks
@@ -34,15 +35,19 @@ cdef struct StandInBars:
     double postmarket_volume
 
 # NaN is "absent", times of -1 are "never". What a trade in regular hours touches
-# comes first, in five lines of the cache when the rows are aligned to one.
+# comes first, in six lines of the cache when the rows are aligned to one.
 cdef enum:
     CACHE_LINE = 64
     SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
+
+    # What is the same in all rows: minutes_since_open and the spy_ fields, in the order of market_scalars.pyx.
+    SCALARS = 5
 
 # Of a touched row.
 cdef enum:
     DERIVED_BEFORE = 1          # its derived columns are from before the touch
     NOT_MARKED = 2              # no watermark has come since
+    RANGES_CHANGED = 4          # its opening ranges are others than its columns show
 
 cdef struct SymbolDay:
     double price
@@ -66,10 +71,12 @@ cdef struct SymbolDay:
     int64_t regular_time
     double open_trade           # see below
     Recent recent               # what a print is compared with
+    double last_size            # of the newest volume-eligible trade
+    int64_t last_size_time      # -1 before the first
+    double postmarket_volume
     double premarket_price
     double premarket_high
     double premarket_low
-    double postmarket_volume
     # Sources of the open, each the first to arrive: a bar's, the official print, a regular trade (above).
     double open_of_bar
     double open_print
@@ -77,6 +84,8 @@ cdef struct SymbolDay:
     int64_t close_print_time
     double bid
     double ask
+    double bid_size             # of the newest quote, whatever a snapshot has brought since
+    double ask_size
     int64_t quote_time
     double luld_upper
     double luld_lower
@@ -96,13 +105,13 @@ cdef struct SymbolDay:
     # When the intraday extremes were reached first; of a bar its end.
     int64_t intraday_high_time
     int64_t intraday_low_time
-    int64_t[1] unused           # to whole lines
+    int64_t[5] unused           # to whole lines
 
 # All symbols of a market.
 cdef struct DayTable:
     SymbolDay* rows
     uint32_t* revision
-    uint8_t* touches            # DERIVED_BEFORE and NOT_MARKED, of touched rows
+    uint8_t* touches            # DERIVED_BEFORE, NOT_MARKED and RANGES_CHANGED, of touched rows
     int32_t* dirty              # the rows that are DERIVED_BEFORE
     int32_t dirty_count
     int32_t* unmarked           # the rows that are NOT_MARKED
@@ -110,6 +119,9 @@ cdef struct DayTable:
     int64_t* moments            # now of the last watermark that found the row touched
     int64_t mark_ns             # now of the last watermark that began a second, -1 before the first
     OlderSums* older_sums       # of the rows' windows
+    OpeningRange* ranges        # of the rows
+    int64_t ranges_end          # of the longest of today's opening ranges
+    double[SCALARS] scalars     # the market's, as of mark_ns
     int64_t* updated_at         # the rows', when the derived columns were computed
     int32_t active_count        # symbols with a trade or bar today
     int32_t halted_count        # symbols that are halted
@@ -124,13 +136,13 @@ cdef struct DayTable:
 
 cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:
     table.revision[symbol_id] += 1
-    if table.touches[symbol_id] == DERIVED_BEFORE | NOT_MARKED:
+    if table.touches[symbol_id] & (DERIVED_BEFORE | NOT_MARKED) == DERIVED_BEFORE | NOT_MARKED:
         return
     if not table.touches[symbol_id] & NOT_MARKED:
         table.unmarked[table.unmarked_count] = <int32_t>symbol_id
         table.unmarked_count += 1
     derive_again(table, <int32_t>symbol_id)
-    table.touches[symbol_id] = DERIVED_BEFORE | NOT_MARKED
+    table.touches[symbol_id] |= DERIVED_BEFORE | NOT_MARKED
 
 
 cdef inline void derive_again(DayTable* table, int32_t symbol_id) noexcept nogil:

@@ -1,25 +1,34 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Derived columns. Percentages, ratios and vwap are rounded to 6 decimals where they are stored."""
 
-from libc.math cimport fabs, isnan
+from libc.math cimport INFINITY, NAN, fabs, isnan
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.anchored_volume cimport is_told, priced_shares, total_dollars, total_shares
-from fastcore.baselines cimport LEAST_DAYS, SLOT_SECONDS, SLOTS, Baselines
+from fastcore.baselines cimport LEAST_DAYS, SLOT_SECONDS, SLOTS, Baselines, SlotLine, volume_line
 from fastcore.day_table cimport DayTable, SymbolDay
 from fastcore.derived_kernels cimport (
-    age_of, on_line, ratio6, round6, rvol_of, score6, score_of, seconds_since, z6, z_score_of,
+    age_of, between6, between_of, on_line, ratio6, round6, rvol_of, score6, score_of, seconds_since, z6, z_score_of,
 )
 from fastcore.field_numbers cimport *
-from fastcore.windows cimport NEWEST_CLASS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of, window_sums
+from fastcore.opening_ranges cimport RANGES, OpeningRange
+from fastcore.windows cimport (
+    GRID_NS, NEWEST_CLASS, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of,
+    window_sums,
+)
 
-cdef double NAN = float("nan")
+# The decline from which short sales are restricted, percent.
+cdef double RESTRICTED = -10
 cdef int64_t SLOT_NS = <int64_t>SLOT_SECONDS * 1_000_000_000
-
-
-cdef inline double percent(double value, double base) noexcept nogil:
-    """How far value is from base, in percent of it."""
-    return round6(100 * (value - base) / base) if base != 0 else NAN
+cdef int[SHORT_WINDOWS] SHORT_MINUTES
+SHORT_MINUTES[:] = [1, 5]
+# The classes of WindowSums that the windows of highs and lows end with.
+cdef int[RANGE_WINDOWS] LAST_CLASS
+LAST_CLASS[:] = [1, 3, 4]
+cdef int[RANGE_WINDOWS] HIGH_COLUMNS
+cdef int[RANGE_WINDOWS] LOW_COLUMNS
+HIGH_COLUMNS[:] = [F_HIGH_5M, F_HIGH_15M, F_HIGH_30M]
+LOW_COLUMNS[:] = [F_LOW_5M, F_LOW_15M, F_LOW_30M]
 
 
 cdef inline double ratio(double value, double base) noexcept nogil:
@@ -30,21 +39,30 @@ cdef Moment moment_of(const DayTable* table) noexcept nogil:
     return moment_at(table, table.now_ns)
 
 
+cdef inline int32_t slot_at(const DayTable* table, int64_t time_ns, double* inside) noexcept nogil:
+    """The volume slot of a time, and how much of it has passed."""
+    cdef int64_t since = time_ns - table.day.start
+    if since <= 0:
+        inside[0] = 0
+        return 0
+    if since >= SLOTS * SLOT_NS:
+        inside[0] = 1
+        return SLOTS - 1
+    inside[0] = <double>(since % SLOT_NS) / <double>SLOT_NS
+    return <int32_t>(since // SLOT_NS)
+
+
 cdef Moment moment_at(const DayTable* table, int64_t time_ns) noexcept nogil:
     cdef Moment moment
-    cdef int64_t since = time_ns - table.day.start
+    cdef int w
     moment.now_ns = time_ns
     moment.grid = grid_of(time_ns)
     moment.is_after_close = time_ns >= table.day.close
-    if since <= 0:
-        moment.slot = 0
-        moment.inside = 0
-    elif since >= SLOTS * SLOT_NS:
-        moment.slot = SLOTS - 1
-        moment.inside = 1
-    else:
-        moment.slot = <int32_t>(since // SLOT_NS)
-        moment.inside = <double>(since % SLOT_NS) / <double>SLOT_NS
+    moment.slot = slot_at(table, time_ns, &moment.inside)
+    for w in range(SHORT_WINDOWS):
+        moment.mark_slot[w] = slot_at(
+            table, (moment.grid - 6 * SHORT_MINUTES[w]) * 10 * GRID_NS, &moment.mark_inside[w]
+        )
     return moment
 
 
@@ -117,6 +135,12 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     columns[F_LULD_LOWER][i] = row.luld_lower
     columns[F_SESSION][i] = <double>row.updated_session if row.updated_at >= 0 else NAN
     columns[F_UPDATED_AT][i] = <double>row.updated_at if row.updated_at >= 0 else NAN
+    columns[F_CHANGE_5D][i] = percent(price, columns[C_CLOSE_5D][i])
+    columns[F_CHANGE_20D][i] = percent(price, columns[C_CLOSE_20D][i])
+    columns[F_SSR][i] = restricted(row.low, prev_close, columns[C_PREV_SSR][i]) if table.day.end else NAN
+    columns[F_LAST_SIZE][i] = row.last_size
+    columns[F_BID_SIZE][i] = row.bid_size
+    columns[F_ASK_SIZE][i] = row.ask_size
     columns[F_SUSPECT_PRINTS][i] = row.suspect_prints if row.any_message else NAN
     columns[F_HALTED_AT][i] = <double>row.halted_at if row.halted_at >= 0 else NAN
     columns[F_RESUMES_AT][i] = <double>row.resumes_at if row.resumes_at >= 0 else NAN
@@ -133,6 +157,13 @@ cdef inline double postmarket_volume(const SymbolDay* row) noexcept nogil:
     return row.minute_bars.postmarket_volume
 
 
+cdef inline double restricted(double low, double prev_close, double was_restricted) noexcept nogil:
+    """True (1) if the regular session was a tenth below the close before it, today or on the day before."""
+    if isnan(prev_close):
+        return NAN
+    return was_restricted == 1 or percent(low, prev_close) <= RESTRICTED
+
+
 cdef inline double gap_fill(double price, double open, double prev_close) noexcept nogil:
     """Share of the gap that is given back; absent when there is no gap."""
     cdef double share
@@ -142,27 +173,44 @@ cdef inline double gap_fill(double price, double open, double prev_close) noexce
     return 0 if share < 0 else share
 
 
+cdef void derive_ranges(double** columns, const DayTable* table, int32_t i) noexcept nogil:
+    cdef const OpeningRange* range_ = &table.ranges[i]
+    cdef int k
+    for k in range(RANGES):
+        columns[F_OR1_HIGH + 2 * k][i] = range_.high[k]
+        columns[F_OR1_LOW + 2 * k][i] = range_.low[k]
+
+
 cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil:
     cdef SymbolDay* row = &table.rows[i]
     cdef OlderSums* older = &table.older_sums[i]
     cdef const Bucket* newest = NULL
-    cdef double volume = 0
+    cdef double volume = 0, dollars = 0, trades = 0, largest = 0, high = -INFINITY, low = INFINITY, most
     cdef int w
     if not row.any_message:
         for w in range(WINDOWS):
             columns[F_CHG_1M + w][i] = columns[F_VOL_1M + w][i] = NAN
+        for w in range(SHORT_WINDOWS):
+            columns[F_DOLLAR_VOLUME_1M + w][i] = columns[F_TRADES_1M + w][i] = columns[F_LARGEST_1M + w][i] = NAN
+        for w in range(RANGE_WINDOWS):
+            columns[HIGH_COLUMNS[w]][i] = columns[LOW_COLUMNS[w]][i] = NAN
         return
     if row.trades > 0 and row.window.count:
         newest = &row.window.buckets[row.window.head + row.window.count - 1]
     if newest == NULL or newest.number < moment.grid - NEWEST_CLASS:
         row.window.is_summed = 0
-        _sum_windows(row, row.window.count, moment.grid, older)
+        sum_windows(row, row.window.count, moment.grid, older)
     else:
         if not row.window.is_summed or older.number != moment.grid:
-            _sum_windows(row, row.window.count - 1, moment.grid, older)
+            sum_windows(row, row.window.count - 1, moment.grid, older)
             older.number = moment.grid
             row.window.is_summed = 1
         volume = newest.volume
+        dollars = newest.dollars
+        trades = newest.trades
+        largest = newest.largest
+        high = newest.high
+        low = newest.low
     # As if each class had been added up to its end: the newest bucket is the last of its class.
     volume = older.volume[0] + volume
     for w in range(WINDOWS):
@@ -170,15 +218,29 @@ cdef void derive_windows(double** columns, const DayTable* table, int32_t i, con
             volume += older.volume[w]
         columns[F_VOL_1M + w][i] = volume
         columns[F_CHG_1M + w][i] = percent(row.price, older.before[w])
+    dollars = older.dollars[0] + dollars
+    trades = older.trades[0] + trades
+    for w in range(SHORT_WINDOWS):
+        if w > 0:
+            dollars += older.dollars[w]
+            trades += older.trades[w]
+        most = max(largest, older.largest[w])
+        columns[F_DOLLAR_VOLUME_1M + w][i] = dollars
+        columns[F_TRADES_1M + w][i] = trades if row.trades > 0 else NAN
+        columns[F_LARGEST_1M + w][i] = most if most > 0 else NAN
+    for w in range(RANGE_WINDOWS):
+        most = max(high, older.high[w])
+        columns[HIGH_COLUMNS[w]][i] = most if most != -INFINITY else NAN
+        most = min(low, older.low[w])
+        columns[LOW_COLUMNS[w]][i] = most if most != INFINITY else NAN
 
 
-cdef void _sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older) noexcept nogil:
-    """Of the first `count` buckets, and of bars where they stand in for trades."""
+cdef void sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older) noexcept nogil:
     cdef WindowSums sums, of_bars
     cdef const Window* bars = NULL
-    cdef double before = NAN
+    cdef double before = NAN, largest = 0, high = -INFINITY, low = INFINITY
     cdef int64_t before_time = -1
-    cdef int w, k
+    cdef int w, k, first = 0
     window_sums(&row.window, count, grid, &sums)
     if row.trades == 0:
         bars = row.second_bars.window if row.second_bars.window != NULL else row.minute_bars.window
@@ -189,6 +251,11 @@ cdef void _sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderS
             if of_bars.price_time[k] > sums.price_time[k]:
                 sums.price_time[k] = of_bars.price_time[k]
                 sums.price[k] = of_bars.price[k]
+        for k in range(WINDOWS):
+            sums.high[k] = max(sums.high[k], of_bars.high[k])
+            sums.low[k] = min(sums.low[k], of_bars.low[k])
+        for k in range(SHORT_WINDOWS):
+            sums.dollars[k] += of_bars.dollars[k]
     # The last price before a window is the newest of the classes beyond it.
     for w in range(WINDOWS - 1, -1, -1):
         if sums.price_time[w + 1] > before_time:
@@ -196,12 +263,40 @@ cdef void _sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderS
             before = sums.price[w + 1]
         older.volume[w] = sums.volume[w]
         older.before[w] = before
+    for w in range(SHORT_WINDOWS):
+        older.dollars[w] = sums.dollars[w]
+        older.trades[w] = sums.trades[w]
+        largest = max(largest, sums.largest[w])
+        older.largest[w] = largest
+    for w in range(RANGE_WINDOWS):
+        for k in range(first, LAST_CLASS[w] + 1):
+            high = max(high, sums.high[k])
+            low = min(low, sums.low[k])
+        first = LAST_CLASS[w] + 1
+        older.high[w] = high
+        older.low[w] = low
+
+
+cdef double ratio_to_usual(
+    double shares, const Baselines* baselines, int32_t i, const Moment* moment, int w
+) noexcept nogil:
+    """The shares of a window against what is usual between its mark and now."""
+    cdef SlotLine at_mark = volume_line(baselines, i, moment.mark_slot[w])
+    cdef SlotLine at_now = volume_line(baselines, i, moment.slot)
+    return between6(
+        shares, on_line(at_mark.begin, at_mark.finish, moment.mark_inside[w]),
+        on_line(at_now.begin, at_now.finish, moment.inside),
+    )
 
 
 cdef void derive_from_now(
     double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil:
     """The columns that change while time passes: straight lines inside the slot, age, score."""
+    cdef const double* begin
+    cdef const double* finish
+    cdef int32_t i
+    cdef int w
     rvol_of(
         columns[F_VOLUME_TODAY], baselines.begin[0], baselines.finish[0], moment.inside, columns[F_RVOL],
         columns[F_RVOL_SLOT], count,
@@ -210,6 +305,22 @@ cdef void derive_from_now(
         columns[F_TRADES_TODAY], baselines.begin[1], baselines.finish[1], baselines.begin[2], baselines.finish[2],
         moment.inside, columns[F_TRADES_Z_SCORE], count,
     )
+    for w in range(SHORT_WINDOWS):
+        if moment.mark_slot[w] == moment.slot:
+            begin = baselines.begin[0]
+            finish = baselines.finish[0]
+        elif moment.mark_slot[w] == moment.slot - 1:
+            begin = baselines.before
+            finish = baselines.begin[0]
+        else:
+            # Of a day that does not begin on the windows' grid.
+            for i in range(count):
+                columns[F_VOL_1M_RATIO + w][i] = ratio_to_usual(columns[F_VOL_1M + w][i], baselines, i, moment, w)
+            continue
+        between_of(
+            columns[F_VOL_1M + w], begin, finish, moment.mark_inside[w], baselines.begin[0], baselines.finish[0],
+            moment.inside, columns[F_VOL_1M_RATIO + w], count,
+        )
     score_of(columns[F_RVOL], columns[F_VOLUME_RATIO], columns[F_SCORE], count)
     age_of(moment.now_ns, updated_at, columns[F_AGE_SECONDS], count)
 
@@ -232,6 +343,7 @@ cdef void derive_row_from_now(
 ) noexcept nogil:
     """The same of one row."""
     cdef double volume = columns[F_VOLUME_TODAY][i], finish = NAN, rvol
+    cdef int w
     if baselines.slot == moment.slot:
         finish = baselines.finish[0][i]
     elif baselines.blocks[i] != NULL and baselines.days[i] >= LEAST_DAYS:
@@ -242,5 +354,8 @@ cdef void derive_row_from_now(
     columns[F_TRADES_Z_SCORE][i] = z6(
         columns[F_TRADES_TODAY][i], baseline_at(baselines, 1, i, moment), baseline_at(baselines, 2, i, moment)
     )
+    for w in range(SHORT_WINDOWS):
+        # F_VOL_5M stands behind F_VOL_1M, and so do their ratios.
+        columns[F_VOL_1M_RATIO + w][i] = ratio_to_usual(columns[F_VOL_1M + w][i], baselines, i, moment, w)
     columns[F_SCORE][i] = score6(rvol, columns[F_VOLUME_RATIO][i])
     columns[F_AGE_SECONDS][i] = seconds_since(moment.now_ns, updated_at[i])

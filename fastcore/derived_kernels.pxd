@@ -51,6 +51,14 @@ cdef extern from *:
         return base > 0 ? ratio : NAN;
     }
 
+    /* Shares against what is usual between two times. */
+    static inline double tradeul_between6(double shares, double usual_at_begin, double usual_at_end)
+    {
+        double usual = usual_at_end - usual_at_begin;
+        double ratio = tradeul_round6(shares / usual);
+        return usual > 0 ? ratio : NAN;
+    }
+
     static inline double tradeul_z6(double value, double mean, double sd)
     {
         double z = tradeul_round6((value - mean) / sd);
@@ -79,6 +87,18 @@ cdef extern from *:
         for (int32_t i = 0; i < n; i++) {
             rvol[i] = tradeul_ratio6(volume[i], tradeul_on_line(begin[i], finish[i], inside));
             rvol_slot[i] = tradeul_ratio6(volume[i], finish[i]);
+        }
+    }
+
+    TRADEUL_WIDE static void tradeul_between(
+        const double *restrict shares, const double *restrict mark_begin, const double *restrict mark_finish,
+        double mark_inside, const double *restrict begin, const double *restrict finish, double inside,
+        double *restrict ratio, int32_t n)
+    {
+        for (int32_t i = 0; i < n; i++) {
+            ratio[i] = tradeul_between6(
+                shares[i], tradeul_on_line(mark_begin[i], mark_finish[i], mark_inside),
+                tradeul_on_line(begin[i], finish[i], inside));
         }
     }
 
@@ -115,6 +135,7 @@ cdef extern from *:
     # What the loops below compute, of one row.
     double on_line "tradeul_on_line"(double begin, double finish, double inside) noexcept nogil
     double ratio6 "tradeul_ratio6"(double value, double base) noexcept nogil
+    double between6 "tradeul_between6"(double shares, double usual_at_begin, double usual_at_end) noexcept nogil
     double z6 "tradeul_z6"(double value, double mean, double sd) noexcept nogil
     double score6 "tradeul_score6"(double rvol, double volume_ratio) noexcept nogil
     double seconds_since "tradeul_seconds"(int64_t now_ns, int64_t updated_at) noexcept nogil
@@ -122,6 +143,11 @@ cdef extern from *:
     void rvol_of "tradeul_rvol"(
         const double* volume, const double* begin, const double* finish, double inside, double* rvol,
         double* rvol_slot, int32_t n
+    ) noexcept nogil
+    # The shares of a window against two straight lines, that of its mark and that of now.
+    void between_of "tradeul_between"(
+        const double* shares, const double* mark_begin, const double* mark_finish, double mark_inside,
+        const double* begin, const double* finish, double inside, double* ratio, int32_t n
     ) noexcept nogil
     void z_score_of "tradeul_z_score"(
         const double* trades, const double* begin, const double* finish, const double* sd_begin,

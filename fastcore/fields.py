@@ -58,6 +58,10 @@ def _text(number: int, name: str, meaning: str) -> Field:
 
 
 WINDOW_MINUTES: Final = (1, 5, 10, 15, 30)
+# Of dollars, trades and the largest print; of highs and lows; of the opening ranges.
+SHORT_WINDOW_MINUTES: Final = (1, 5)
+RANGE_WINDOW_MINUTES: Final = (5, 15, 30)
+OPENING_MINUTES: Final = (1, 5, 15, 30, 60)
 
 FIELDS: Final = (
     _text(2, "symbol", "ticker symbol"),
@@ -147,14 +151,69 @@ FIELDS: Final = (
     Field(76, "halted_at", "time", "", "when today's newest halt began"),
     Field(77, "resumes_at", "time", "", "when trading resumes or resumed after that halt; absent until announced"),
     _number(78, "halts_today", "halts", "number of halts that began today"),
+    *(
+        _usd(
+            79 + 2 * i + k, f"or{n}_{edge}", f"{edge}est price of the first {n} min of the regular session, then fixed"
+        )
+        for i, n in enumerate(OPENING_MINUTES)
+        for k, edge in enumerate(("high", "low"))
+    ),
+    _number(89, "minutes_since_open", "minutes", "minutes since the market opened; the same in all rows"),
+    *(
+        _usd(90 + i, f"dollar_volume_{n}m", f"sum of price x size of the last {n} min, aligned to 10 seconds")
+        for i, n in enumerate(SHORT_WINDOW_MINUTES)
+    ),
+    *(
+        _number(92 + i, f"trades_{n}m", "trades", f"trades of the last {n} min, aligned to 10 seconds")
+        for i, n in enumerate(SHORT_WINDOW_MINUTES)
+    ),
+    *(
+        _shares(94 + i, f"largest_{n}m", f"size of the largest trade of the last {n} min, aligned to 10 seconds")
+        for i, n in enumerate(SHORT_WINDOW_MINUTES)
+    ),
+    *(
+        _usd(number, f"{edge}_{n}m", f"{edge}est price of the last {n} min, aligned to 10 seconds")
+        for numbers, n in zip(((96, 97), (98, 99), (101, 102)), RANGE_WINDOW_MINUTES, strict=True)
+        for number, edge in zip(numbers, ("high", "low"), strict=True)
+    ),
+    *(
+        _number(103 + i, f"vol_{n}m_ratio", "ratio", f"vol_{n}m / mean volume of the same minutes of the day")
+        for i, n in enumerate(SHORT_WINDOW_MINUTES)
+    ),
+    _shares(105, "last_size", "size of the newest trade that counts as volume"),
+    _shares(106, "bid_size", "shares bid for at the national best bid"),
+    _shares(107, "ask_size", "shares offered at the national best offer"),
+    _percent(108, "spy_change_percent", "change_percent of SPY; the same in all rows"),
+    *(
+        _percent(109 + i, f"spy_chg_{n}m", f"chg_{n}m of SPY; the same in all rows")
+        for i, n in enumerate(RANGE_WINDOW_MINUTES)
+    ),
+    _usd(112, "prev_open", "opening price of the previous trading day; like all levels split-adjusted"),
+    _usd(113, "prev_high", "highest price of the previous trading day's regular session"),
+    _usd(114, "prev_low", "lowest price of the previous trading day's regular session"),
+    _usd(115, "high_5d", "highest price of the last 5 days with trades before today"),
+    _usd(116, "low_5d", "lowest price of the last 5 days with trades before today"),
+    _usd(117, "high_20d", "highest price of the last 20 days with trades before today"),
+    _usd(118, "low_20d", "lowest price of the last 20 days with trades before today"),
+    _usd(119, "high_52w", "highest price of the days before today, since the same date a year ago"),
+    _usd(120, "low_52w", "lowest price of the days before today, since the same date a year ago"),
+    _usd(121, "sma_20d", "mean of the last 20 closes before today"),
+    _usd(122, "sma_50d", "mean of the last 50 closes before today"),
+    _usd(123, "sma_200d", "mean of the last 200 closes before today"),
+    _percent(124, "change_5d", "price compared with the close 5 days with trades back"),
+    _percent(125, "change_20d", "price compared with the close 20 days with trades back"),
+    Field(126, "ssr", "boolean", "", "true while short sales are restricted: down 10 % today, or on the day before"),
 )
 
 # Stored exactly, which is what filters and orders use, and displayed with 6 decimals: docs/semantics.md, "Rounding".
 SUMS: Final = frozenset(
     {"volume_today", "dollar_volume", "premarket_volume", "postmarket_volume"}
     | {"prev_volume", "avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"}
+    | {"sma_20d", "sma_50d", "sma_200d"}
     | {f"vol_{minutes}m" for minutes in WINDOW_MINUTES}
+    | {f"dollar_volume_{minutes}m" for minutes in SHORT_WINDOW_MINUTES}
 )
 
 BY_NAME: Final = {field.name: field for field in FIELDS}
-FIELD_COUNT: Final = 79  # columns are indexed by field number; 0 and 1 (rank) stay empty
+# Columns are indexed by field number; 0, 1 (rank) and 100 (TickerRow.last_day) stay empty.
+FIELD_COUNT: Final = 127

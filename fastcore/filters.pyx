@@ -111,9 +111,12 @@ cdef class Program:
                 return
         self.reads[self.column_count] = field
         self.column_count += 1
-        if F_CHG_1M <= field <= F_VOL_30M:
+        if F_CHG_1M <= field <= F_VOL_30M or F_DOLLAR_VOLUME_1M <= field <= F_VOL_5M_RATIO:
             self.depends |= ON_WINDOWS
-        elif field in (F_RVOL, F_RVOL_SLOT, F_TRADES_Z_SCORE, F_SCORE, F_AGE_SECONDS):
+        if field in (
+            F_RVOL, F_RVOL_SLOT, F_TRADES_Z_SCORE, F_SCORE, F_AGE_SECONDS, F_VOL_1M_RATIO, F_VOL_5M_RATIO,
+            F_MINUTES_SINCE_OPEN, F_SPY_CHANGE_PERCENT, F_SPY_CHG_5M, F_SPY_CHG_15M, F_SPY_CHG_30M,
+        ):
             self.depends |= ON_SECONDS
 
     cdef int bind(self, MarketState state) except -1:

@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastcore.baselines cimport Baselines
 from fastcore.change_log cimport ChangeLog
-from fastcore.day_table cimport DayTable
+from fastcore.day_table cimport SCALARS, DayTable
 from fastcore.reference_frames cimport Splits
 from fastcore.row_view cimport RowView
 from fastcore.text_pool cimport TextPool
@@ -20,7 +20,7 @@ cdef class MarketState:
     cdef readonly int64_t now_ns              # newest event accepted or newest watermark
     cdef readonly int64_t window_mark_ns      # rounded down to 10 s: windows change when it moves
     cdef readonly int session                 # code of the session of now, 0 before a trading day is known
-    cdef double** columns                     # [field number][symbol id]; NULL for text fields
+    cdef double** columns                     # [number of field_numbers.pxd][symbol id]; NULL for text fields
     cdef int32_t** text_columns               # [field number][symbol id]; NULL for others
     cdef uint32_t* revision                   # [symbol id], grows when a message or reference touches the row
     cdef int32_t* symbol_order                # [symbol id] -> place of its symbol in ascending order
@@ -43,6 +43,8 @@ cdef class MarketState:
     cdef bint is_second_due                   # a second has begun that the columns do not show
     cdef int64_t derived_ns                   # now, when the rows touched since the last watermark were brought to it
     cdef int64_t derived_grid
+    cdef double[SCALARS] shown_scalars        # what the columns of all rows have
+    cdef int32_t spy                          # SPY's id, -1 without one
     cdef readonly int64_t derived_rows        # rows derived anew so far; nothing that decides what comes
     cdef ChangeLog changes
 

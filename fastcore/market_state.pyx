@@ -28,12 +28,17 @@ from fastcore.columns cimport (
 )
 from fastcore.day_bytes cimport read_day, write_day
 from fastcore.day_table cimport (
-    CACHE_LINE, DERIVED_BEFORE, NOT_MARKED, DayBounds, SymbolDay, derive_again, moment_ns_of, session_of, touch,
+    CACHE_LINE, DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, SymbolDay, derive_again, moment_ns_of,
+    session_of, touch,
 )
-from fastcore.derived cimport Moment, derive_from_now, derive_row, derive_row_from_now, derive_windows, moment_at
+from fastcore.derived cimport (
+    Moment, derive_from_now, derive_ranges, derive_row, derive_row_from_now, derive_windows, moment_at,
+)
 from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
+from fastcore.market_scalars cimport forget_scalars, show_in_new_rows, show_scalars, take_scalars
 from fastcore.memory cimport aligned_block, grow_array, grow_block
+from fastcore.opening_ranges cimport OpeningRange, init_range, last_range_end
 from fastcore.recent_trades cimport free_recent, init_recent, read_recent, write_recent
 from fastcore.reference_frames cimport (
     DAY_BEFORE_FIELDS, HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS,
@@ -80,9 +85,11 @@ cdef double NAN = float("nan")
 cdef int64_t SECOND_NS = 1_000_000_000
 # Fields whose columns hold codes of texts, and those whose columns hold doubles; a symbol is its row's name.
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
-cdef list DOUBLE_NUMBERS = [field.number for field in fields.FIELDS if field.kind != "text"]
+cdef list DOUBLE_NUMBERS = [
+    *(field.number for field in fields.FIELDS if field.kind != "text"), *range(F_COUNT, COLUMN_COUNT),
+]
 # Begins every snapshot: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 8 {sizeof(SymbolDay)} {F_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 9 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -92,7 +99,9 @@ cdef int check_fields() except -1:
         "close": F_CLOSE, "vwap": F_VWAP, "rvol": F_RVOL, "trades_z_score": F_TRADES_Z_SCORE, "chg_1m": F_CHG_1M,
         "vol_1m": F_VOL_1M, "vol_30m": F_VOL_30M, "beta": F_BETA, "halted": F_HALTED, "session": F_SESSION,
         "updated_at": F_UPDATED_AT, "age_seconds": F_AGE_SECONDS, "score": F_SCORE, "security_type": F_SECURITY_TYPE,
-        "halts_today": F_HALTS_TODAY,
+        "halts_today": F_HALTS_TODAY, "or1_high": F_OR1_HIGH, "or60_low": F_OR60_LOW, "trades_1m": F_TRADES_1M,
+        "low_15m": F_LOW_15M, "low_30m": F_LOW_30M, "last_size": F_LAST_SIZE, "spy_chg_30m": F_SPY_CHG_30M,
+        "prev_open": F_PREV_OPEN, "sma_200d": F_SMA_200D, "ssr": F_SSR,
     }
     ours = {name: fields.BY_NAME[name].number for name in named}
     if ours != named or fields.FIELD_COUNT != F_COUNT:
@@ -122,9 +131,12 @@ cdef class MarketState:
         self.baselines.slot = -1
         self.derived_grid = self.derived_ns = self.table.mark_ns = -1
         self.table.halts_due = INT64_MAX
+        self.spy = -1
+        forget_scalars(&self.table)
+        memcpy(self.shown_scalars, self.table.scalars, sizeof(self.table.scalars))
         builtin_rules(&self.table.rules)
         init_recent(&self.table.recent_trades)
-        self.columns = <double**>calloc(F_COUNT, sizeof(double*))
+        self.columns = <double**>calloc(COLUMN_COUNT, sizeof(double*))
         self.text_columns = <int32_t**>calloc(F_COUNT, sizeof(int32_t*))
         if self.columns == NULL or self.text_columns == NULL:
             raise MemoryError("no memory for a market's columns")
@@ -145,6 +157,7 @@ cdef class MarketState:
         free(self.table.unmarked)
         free(self.table.moments)
         free(self.table.older_sums)
+        free(self.table.ranges)
         free_log(&self.changes)
         free(self.table.updated_at)
         free(self.symbol_order)
@@ -171,12 +184,14 @@ cdef class MarketState:
         room = max(room, 2 * old)
         grow_block(<void**>&self.table.rows, old * sizeof(SymbolDay), room * sizeof(SymbolDay))
         self._grow_columns(old, room)
+        show_in_new_rows(self.columns, self.shown_scalars, old, room)
         grow_array(<void**>&self.table.revision, room, sizeof(uint32_t))
         grow_array(<void**>&self.table.touches, room, sizeof(uint8_t))
         grow_array(<void**>&self.table.dirty, room, sizeof(int32_t))
         grow_array(<void**>&self.table.unmarked, room, sizeof(int32_t))
         grow_array(<void**>&self.table.moments, room, sizeof(int64_t))
         grow_array(<void**>&self.table.older_sums, room, sizeof(OlderSums))
+        grow_array(<void**>&self.table.ranges, room, sizeof(OpeningRange))
         grow_log(&self.changes, room)
         grow_array(<void**>&self.table.updated_at, room, sizeof(int64_t))
         grow_array(<void**>&self.symbol_order, room, sizeof(int32_t))
@@ -187,6 +202,7 @@ cdef class MarketState:
         grow_baselines(&self.baselines, room)
         for i in range(old, room):
             init_day(&self.table.rows[i])
+            init_range(&self.table.ranges[i])
             self.table.revision[i] = 0
             self.table.touches[i] = 0
             self.table.moments[i] = -1
@@ -237,6 +253,7 @@ cdef class MarketState:
             for i, symbol in enumerate(self.ascending):
                 self.symbol_order[<int32_t>self.ids[symbol]] = i
         self.changes.symbols_moved = next_place(&self.changes)
+        self.spy = self.ids.get("SPY", -1)
         for i in range(first, self.count):
             touch(&self.table, <uint32_t>i)
         return 0
@@ -372,6 +389,7 @@ cdef class MarketState:
         self.trading_date = trading_date
         self.next_trading_date = next_trading_date
         self.table.day = bounds
+        self.table.ranges_end = last_range_end(bounds.open)
         self.is_all_dirty = True
         # Where now stands in the volume slots is another matter.
         self.baselines.slot = -1
@@ -384,6 +402,7 @@ cdef class MarketState:
         cdef Py_ssize_t at
         for i in range(self.count):
             free_day(&self.table.rows[i])
+            init_range(&self.table.ranges[i])
             for k in range(DAY_BEFORE_FIELDS):
                 self.columns[HISTORY_COLUMNS[k]][i] = NAN
             if splits.is_unknown:
@@ -395,6 +414,7 @@ cdef class MarketState:
         self.table.halts_due = INT64_MAX
         memset(&self.table.suspects, 0, sizeof(SuspectCounts))
         self.table.recent_trades.count = 0
+        forget_scalars(&self.table)
         return 0
 
     cdef void _forget_history(self, uint32_t symbol_id) noexcept:
@@ -416,6 +436,7 @@ cdef class MarketState:
         cdef int32_t i, k
         if table.now_ns // SECOND_NS > table.mark_ns // SECOND_NS:
             table.mark_ns = table.now_ns
+            take_scalars(table, self.columns, self.spy)
             self.is_second_due = True
         for k in range(table.unmarked_count):
             i = table.unmarked[k]
@@ -436,6 +457,7 @@ cdef class MarketState:
         if not table.dirty_count and not self.is_all_dirty and not self.is_second_due:
             return 0
         with nogil:
+            show_scalars(table, self.columns, self.shown_scalars, self.capacity)
             if self.is_second_due:
                 self._begin_second()
             # In the order of ids, not of arrival: rows near each other share lines of every column.
@@ -447,7 +469,7 @@ cdef class MarketState:
                 self._derive_rows(table.dirty, table.dirty_count)
                 note_rows(&self.changes, table.dirty, table.dirty_count)
             for k in range(table.dirty_count):
-                table.touches[table.dirty[k]] &= ~DERIVED_BEFORE
+                table.touches[table.dirty[k]] &= ~(DERIVED_BEFORE | RANGES_CHANGED)
             table.dirty_count = 0
         self.is_all_dirty = self.is_second_due = False
         return 0
@@ -489,6 +511,8 @@ cdef class MarketState:
                 moment = moment_at(table, moment_ns)
             derive_row(self.columns, table, i, &moment)
             derive_row_from_now(self.columns, table.updated_at, &self.baselines, i, &moment)
+            if ids == NULL or table.touches[i] & RANGES_CHANGED:
+                derive_ranges(self.columns, table, i)
             self.text_columns[F_HALT_REASON][i] = <int32_t>table.rows[i].halt_reason
         self.derived_rows += count
 
@@ -601,6 +625,7 @@ cdef class MarketState:
         write_block(writer, &self.table.rules, sizeof(RuleMasks))
         write_block(writer, &self.table.now_ns, sizeof(int64_t))
         write_block(writer, &self.table.mark_ns, sizeof(int64_t))
+        write_block(writer, self.table.scalars, sizeof(self.table.scalars))
         write_block(writer, &self.table.suspects, sizeof(SuspectCounts))
         write_block(writer, &self.table.lowered_volumes, sizeof(int64_t))
         write_text(writer, self.trading_date.encode())
@@ -621,6 +646,7 @@ cdef class MarketState:
             write_block(writer, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
         for k in range(TEXT_FIELDS):
             write_block(writer, &self.text_columns[TEXT_COLUMNS[k]][i], sizeof(int32_t))
+        write_block(writer, &self.table.ranges[i], sizeof(OpeningRange))
         write_day(writer, &self.table.rows[i])
         if with_baselines:
             write_baseline(writer, &self.baselines, i)
@@ -680,6 +706,7 @@ cdef class MarketState:
         read_block(cursor, &table.rules, sizeof(RuleMasks))
         read_block(cursor, &table.now_ns, sizeof(int64_t))
         read_block(cursor, &table.mark_ns, sizeof(int64_t))
+        read_block(cursor, table.scalars, sizeof(table.scalars))
         read_block(cursor, &table.suspects, sizeof(SuspectCounts))
         read_block(cursor, &table.lowered_volumes, sizeof(int64_t))
         self.trading_date = read_text(cursor)
@@ -689,6 +716,7 @@ cdef class MarketState:
             and 0 <= table.day.start <= table.day.open <= table.day.close <= table.day.end
         ):
             raise ValueError("state: expected times of a day, was something else")
+        table.ranges_end = last_range_end(table.day.open)
         if table.rules.takes_suspects > 1:
             raise ValueError(f"state: expected suspect prints to be taken or not, was {table.rules.takes_suspects}")
         suspects = table.suspects
@@ -736,11 +764,14 @@ cdef class MarketState:
                 read_block(cursor, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
             if not (isnan(self.columns[F_IS_ETF][i]) or self.columns[F_IS_ETF][i] in (0, 1)):
                 raise ValueError(f"state: expected is_etf of 0 or 1, was {self.columns[F_IS_ETF][i]}")
+            if not (isnan(self.columns[C_PREV_SSR][i]) or self.columns[C_PREV_SSR][i] in (0, 1)):
+                raise ValueError(f"state: expected prev_ssr of 0 or 1, was {self.columns[C_PREV_SSR][i]}")
             for k in range(TEXT_FIELDS):
                 read_block(cursor, &code, sizeof(int32_t))
                 if not 0 <= code < codes:
                     raise ValueError(f"state: expected a text's code below {codes}, was {code}")
                 self.text_columns[TEXT_COLUMNS[k]][i] = code
+            read_block(cursor, &self.table.ranges[i], sizeof(OpeningRange))
             row = &self.table.rows[i]
             read_day(cursor, row, codes)
             if row.updated_at >= 0 and not is_time(row.updated_at):

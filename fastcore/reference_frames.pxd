@@ -9,12 +9,12 @@ from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport Field, bytes_ptr
 
 cdef enum:
-    NUMBER_FIELDS = 11
+    NUMBER_FIELDS = 26
     TEXT_FIELDS = 6
-    HISTORY_FIELDS = 6
-    DAY_BEFORE_FIELDS = 2
+    HISTORY_FIELDS = 21
+    DAY_BEFORE_FIELDS = 17
 
-# Columns that reference frames fill, and those of them that are history: of the day before the first
+# Columns that reference frames fill, and those of them that are history: as seen from the day of the load the first
 # DAY_BEFORE_FIELDS, which a new day makes absent, of many days the others, which a split does.
 cdef int[NUMBER_FIELDS] NUMBER_COLUMNS
 cdef int[TEXT_FIELDS] TEXT_COLUMNS

@@ -19,9 +19,10 @@ from fastcore.wire cimport (
 )
 
 cdef enum:
-    # ReferenceField of the first text column, and of the one number that is a yes or no.
+    # ReferenceField of the first text column, and of the numbers that are a yes or no.
     FIRST_TEXT = 32
     IS_ETF = 11
+    PREV_SSR = 26
     IDS = 16
     NUMBERS = 17
     TEXTS = 18
@@ -32,9 +33,15 @@ cdef enum:
 NUMBER_COLUMNS[:] = [
     F_PREV_CLOSE, F_PREV_VOLUME, F_AVG_VOLUME_10D, F_AVG_VOLUME_30D, F_AVG_PRICE_30D, F_ATR, F_FLOAT_SHARES,
     F_SHARES_OUTSTANDING, F_MARKET_CAP, F_BETA, F_IS_ETF,
+    F_PREV_OPEN, F_PREV_HIGH, F_PREV_LOW, F_HIGH_5D, F_LOW_5D, F_HIGH_20D, F_LOW_20D, F_HIGH_52W, F_LOW_52W, F_SMA_20D,
+    F_SMA_50D, F_SMA_200D, C_CLOSE_5D, C_CLOSE_20D, C_PREV_SSR,
 ]
 TEXT_COLUMNS[:] = [F_COMPANY_NAME, F_EXCHANGE, F_SECTOR, F_INDUSTRY, F_SECURITY_TYPE, F_LIST_DATE]
-HISTORY_COLUMNS[:] = [F_PREV_CLOSE, F_PREV_VOLUME, F_AVG_VOLUME_10D, F_AVG_VOLUME_30D, F_AVG_PRICE_30D, F_ATR]
+HISTORY_COLUMNS[:] = [
+    F_PREV_CLOSE, F_PREV_VOLUME, F_PREV_OPEN, F_PREV_HIGH, F_PREV_LOW, F_HIGH_5D, F_LOW_5D, F_HIGH_20D, F_LOW_20D,
+    F_HIGH_52W, F_LOW_52W, F_SMA_20D, F_SMA_50D, F_SMA_200D, C_CLOSE_5D, C_CLOSE_20D, C_PREV_SSR,
+    F_AVG_VOLUME_10D, F_AVG_VOLUME_30D, F_AVG_PRICE_30D, F_ATR,
+]
 
 
 cdef int expect_wire(const Field* field, uint32_t wire_type, str what) except -1:
@@ -230,7 +237,7 @@ cdef int apply_numbers(const Field* column, const Packed* ids, double** columns)
     target = columns[NUMBER_COLUMNS[reference - 1]]
     for i in range(ids.count):
         value = load_f64(values.data, i)
-        if reference == IS_ETF and not isnan(value):
+        if (reference == IS_ETF or reference == PREV_SSR) and not isnan(value):
             value = value != 0
         target[load_u32(ids.data, i)] = value
     return 0

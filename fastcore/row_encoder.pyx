@@ -131,7 +131,7 @@ cdef bytes encoded_row(
                 pos = put_varint(put_tag(writer.data + writer.size, field), length)
                 memcpy(pos, PyBytes_AS_STRING(text), length)
                 pos += length
-        else:
+        elif kind != Kind.NOTHING:
             value = columns[field][i]
             if value == value:
                 if kind == Kind.CODE:

@@ -10,10 +10,11 @@ from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, may_tell_more, tell_shares, total_shares,
 )
 from fastcore.day_table cimport (
-    CACHE_LINE, DERIVED_BEFORE, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch,
+    CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch,
 )
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
+from fastcore.opening_ranges cimport OpeningRange, widen_by_bar, widen_by_trade
 from fastcore.recent_trades cimport keep_trade, shares_to_second
 from fastcore.suspects cimport (
     MAX_HELD, Band, HeldPrint, confirm_by_bar, confirm_by_trade, expected_band, free_recent, hold, init_recent, is_calm,
@@ -22,7 +23,7 @@ from fastcore.suspects cimport (
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
 )
-from fastcore.windows cimport Window, free_window, init_window, window_add
+from fastcore.windows cimport Window, free_window, init_window, window_add, window_add_bar
 from fastcore.wire cimport load_f64, load_i64, load_u32, load_u64
 
 cdef extern from *:
@@ -67,7 +68,9 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     row.updated_session = row.any_message = row.any_trade = 0
     row.regular_price = row.premarket_price = row.premarket_high = row.premarket_low = NAN
     row.open_of_bar = row.open_print = row.open_trade = row.close_print = NAN
-    row.bid = row.ask = row.luld_upper = row.luld_lower = NAN
+    row.bid = row.ask = row.bid_size = row.ask_size = row.luld_upper = row.luld_lower = NAN
+    row.last_size = NAN
+    row.last_size_time = -1
     row.halted_at = row.resumes_at = -1
     row.halt_reason = 0
     row.halts = row.suspect_prints = 0
@@ -91,6 +94,7 @@ cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
     cdef const Window* window = &table.rows[i].window
     tradeul_prefetch_line(&table.older_sums[i])
     tradeul_prefetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
+    tradeul_prefetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
     if window.count:
         tradeul_prefetch_line(&window.buckets[window.head])
         tradeul_prefetch_line(&window.buckets[window.head + window.count - 1])
@@ -222,9 +226,9 @@ cdef inline int apply_trade(
     has_volume = (conditions & table.rules.forbids_volume) == 0
     may_set_price = permits.sets_price
     if not is_calm(&row.recent, price) and (permits.sets_price or permits.sets_high_low):
-        if is_held(table, row, time_ns, price, conditions, permits.is_in_hours):
+        if is_held(table, symbol_id, time_ns, price, conditions, permits.is_in_hours):
             permits.sets_price = permits.sets_high_low = False
-    set_prices(row, time_ns, price, &permits)
+    set_prices(table, symbol_id, time_ns, price, &permits)
     if may_set_price:
         # A print that is held has traded, too.
         if time_ns > row.trade_time:
@@ -237,11 +241,15 @@ cdef inline int apply_trade(
         if not permits.is_premarket and not permits.is_in_hours and conditions & COND_EXTENDED():
             row.postmarket_volume += size
     if permits.sets_price or has_volume:
-        window_add(&row.window, time_ns, size if has_volume else 0, permits.sets_price, price)
+        window_add(&row.window, time_ns, size, price * size, has_volume, permits.sets_price, price)
     return 0
 
 
-cdef inline void set_prices(SymbolDay* row, int64_t time_ns, double price, const Permits* permits) noexcept nogil:
+cdef inline void set_prices(
+    DayTable* table, uint32_t symbol_id, int64_t time_ns, double price, const Permits* permits
+) noexcept nogil:
+    cdef SymbolDay* row = &table.rows[symbol_id]
+    cdef int64_t newest = row.recent.prices[0].time
     if permits.sets_price:
         note_price(&row.recent, time_ns, price)
         if time_ns >= row.price_time:
@@ -261,21 +269,25 @@ cdef inline void set_prices(SymbolDay* row, int64_t time_ns, double price, const
             widen(&row.premarket_high, &row.premarket_low, price, price)
         elif permits.is_regular:
             widen(&row.high, &row.low, price, price)
+            if time_ns < table.ranges_end:
+                if widen_by_trade(&table.ranges[symbol_id], table.day.open, newest, time_ns, price):
+                    table.touches[symbol_id] |= RANGES_CHANGED
 
 
 # ---- suspect prints ----
 
 cdef int is_held(
-    DayTable* table, SymbolDay* row, int64_t time_ns, double price, uint64_t conditions, bint is_in_hours
+    DayTable* table, uint32_t symbol_id, int64_t time_ns, double price, uint64_t conditions, bint is_in_hours
 ) except -1 nogil:
     """True if a trade that may set something is suspect, and now held; one that confirms others is not."""
+    cdef SymbolDay* row = &table.rows[symbol_id]
     cdef HeldPrint[MAX_HELD] confirmed
     cdef Band band
     cdef double lower = NAN, upper = NAN
     cdef int count = confirm_by_trade(&row.recent, time_ns, price, confirmed)
     if count:
         table.suspects.confirmed_by_trade += count
-        take_confirmed(table, row, time_ns, confirmed, count)
+        take_confirmed(table, symbol_id, time_ns, confirmed, count)
     elif not table.rules.takes_suspects and row.halted != 1:
         if is_in_hours and row.bands_time >= 0 and row.bands_time >= time_ns - BANDS_NS:
             lower = row.luld_lower
@@ -292,27 +304,27 @@ cdef int is_held(
 
 
 cdef int take_confirmed(
-    DayTable* table, SymbolDay* row, int64_t time_ns, const HeldPrint* confirmed, int count
+    DayTable* table, uint32_t symbol_id, int64_t time_ns, const HeldPrint* confirmed, int count
 ) except -1 nogil:
     """They count as trades of this time; their shares have been counted."""
     cdef Permits permits
     cdef int i
     for i in range(count):
         permits = permits_of(table, time_ns, confirmed[i].conditions)
-        set_prices(row, time_ns, confirmed[i].price, &permits)
+        set_prices(table, symbol_id, time_ns, confirmed[i].price, &permits)
         if permits.sets_price:
-            window_add(&row.window, time_ns, 0, True, confirmed[i].price)
+            window_add(&table.rows[symbol_id].window, time_ns, 0, 0, False, True, confirmed[i].price)
     return 0
 
 
 cdef int confirm_held(
-    DayTable* table, SymbolDay* row, int64_t start_ns, int64_t end_ns, double high, double low
+    DayTable* table, uint32_t symbol_id, int64_t start_ns, int64_t end_ns, double high, double low
 ) except -1 nogil:
     """A bar confirms the prints of its minute that it reaches."""
     cdef HeldPrint[MAX_HELD] confirmed
-    cdef int count = confirm_by_bar(&row.recent, start_ns, high, low, confirmed)
+    cdef int count = confirm_by_bar(&table.rows[symbol_id].recent, start_ns, high, low, confirmed)
     table.suspects.confirmed_by_bar += count
-    return take_confirmed(table, row, end_ns - 1, confirmed, count)
+    return take_confirmed(table, symbol_id, end_ns - 1, confirmed, count)
 
 
 cdef inline int count_trade(
@@ -323,6 +335,9 @@ cdef inline int count_trade(
         free_bars(&row.second_bars)
         free_bars(&row.minute_bars)
     row.trades += 1
+    if time_ns >= row.last_size_time:
+        row.last_size = size
+        row.last_size_time = time_ns
     add_trade(&row.volume, time_ns, size, price * size)
     if is_premarket:
         add_trade(&row.premarket, time_ns, size, price * size)
@@ -355,9 +370,18 @@ cdef void free_bars(StandInBars* bars) noexcept nogil:
     init_bars(bars)
 
 
-cdef int stand_in(
-    StandInBars* bars, int64_t place, int64_t places, int64_t end_ns, double close, double volume, bint is_postmarket
-) except -1 nogil:
+# What of a bar stands in for trades.
+cdef struct BarShares:
+    int64_t end_ns
+    double close
+    double high
+    double low
+    double volume
+    double dollars
+    bint is_postmarket
+
+
+cdef int stand_in(StandInBars* bars, int64_t place, int64_t places, const BarShares* bar) except -1 nogil:
     """A bar of a symbol without trades; one that starts where another did changes nothing."""
     cdef uint64_t bit
     if bars.window == NULL:
@@ -372,10 +396,22 @@ cdef int stand_in(
         if bars.seen[place >> 6] & bit:
             return 0
         bars.seen[place >> 6] |= bit
-    window_add(bars.window, end_ns - 1, volume, True, close)
-    if is_postmarket:
-        bars.postmarket_volume += volume
+    window_add_bar(bars.window, bar.end_ns - 1, bar.volume, bar.dollars, bar.close, bar.high, bar.low)
+    if bar.is_postmarket:
+        bars.postmarket_volume += bar.volume
     return 0
+
+
+cdef void widen_range(DayTable* table, uint32_t symbol_id, int64_t start_ns, const BarShares* bar) noexcept nogil:
+    """The opening ranges of a symbol without trades, up to its first bar behind the last of them."""
+    cdef OpeningRange* range_ = &table.ranges[symbol_id]
+    if range_.bar_end > table.ranges_end:
+        return
+    if table.rows[symbol_id].trades == 0 and widen_by_bar(
+        range_, table.day.open, start_ns, bar.end_ns, bar.high, bar.low
+    ):
+        table.touches[symbol_id] |= RANGES_CHANGED
+    range_.bar_end = max(range_.bar_end, bar.end_ns)
 
 
 cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
@@ -383,8 +419,9 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
     cdef uint32_t symbol_id
     cdef SymbolDay* row
     cdef int64_t start, end, offset
-    cdef double close, volume, high, low, accumulated, day_vwap, official_open, before
+    cdef double close, volume, high, low, vwap, accumulated, day_vwap, official_open, before
     cdef bint is_premarket, is_regular, is_postmarket
+    cdef BarShares shares
     for i in range(spans.rows):
         symbol_id = load_u32(spans.symbol_id, i)
         row = &table.rows[symbol_id]
@@ -394,6 +431,7 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
         high = load_f64(spans.high, i)
         low = load_f64(spans.low, i)
         volume = load_f64(spans.volume, i)
+        vwap = load_f64(spans.vwap, i)
         accumulated = load_f64(spans.accumulated_volume, i)
         day_vwap = load_f64(spans.day_vwap, i)
         official_open = load_f64(spans.official_open, i)
@@ -407,7 +445,7 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
         if end > table.now_ns:
             table.now_ns = end
         if row.recent.held != NULL:
-            confirm_held(table, row, start, end, high, low)
+            confirm_held(table, symbol_id, start, end, high, low)
         if end > row.price_time:
             row.price = close
             row.price_time = end
@@ -430,19 +468,19 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
                 table.lowered_volumes += 1
             if end <= table.day.open:
                 anchor(&row.premarket, ceil_second(end), accumulated, day_vwap * accumulated)
+        shares = BarShares(
+            end, close, high, low, volume, volume * (close if isnan(vwap) else vwap), is_postmarket
+        )
+        widen_range(table, symbol_id, start, &shares)
         if row.trades == 0:
             offset = start - table.day.start
             if spans.span == SECOND_SPAN:
                 # Second bars, once there are any, stand in instead of minute bars.
                 free_bars(&row.minute_bars)
-                stand_in(
-                    &row.second_bars, offset // NS if offset >= 0 else -1, SECONDS_OF_DAY, end, close, volume,
-                    is_postmarket,
-                )
+                stand_in(&row.second_bars, offset // NS if offset >= 0 else -1, SECONDS_OF_DAY, &shares)
             elif row.second_bars.window == NULL:
                 stand_in(
-                    &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60, end, close,
-                    volume, is_postmarket,
+                    &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60, &shares
                 )
     return 0
 
@@ -465,6 +503,8 @@ cdef int apply_quotes(DayTable* table, const QuoteSpans* spans) except -1 nogil:
             row.quote_time = time_ns
             row.bid = load_f64(spans.bid, i)
             row.ask = load_f64(spans.ask, i)
+            row.bid_size = NAN if isnan(row.bid) else load_f64(spans.bid_size, i)
+            row.ask_size = NAN if isnan(row.ask) else load_f64(spans.ask_size, i)
     return 0
 
 

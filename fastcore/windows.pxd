@@ -1,27 +1,35 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 
-# Shares and prices of the last half hour on a grid of 10 seconds.
+# Shares, dollars, trades and prices of the last half hour on a grid of 10 seconds.
 #
 # A window at mark(n) = now rounded down to 10 s, minus n minutes, begins at a
 # bucket's edge, so buckets are all that has to be kept. There is one for each
 # 10 seconds with a trade, in order; what is more than 191 behind the newest is
 # older than every mark, and only its last price still counts.
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
     BUCKETS = 192               # from the oldest kept to the newest, at least 181
     WINDOWS = 5                 # 1, 5, 10, 15 and 30 minutes
+    SHORT_WINDOWS = 2           # 1 and 5 minutes: of dollars, trades and the largest print
+    RANGE_WINDOWS = 3           # 5, 15 and 30 minutes: of highs and lows
     NEWEST_CLASS = 6            # buckets of the last minute are so many before that of now, at most
     GRID_NS = 1_000_000_000     # times 10, see grid_of: enums hold 32 bits
 
+# One line of the cache, in which a trade changes all that it changes of its window.
 cdef struct Bucket:
-    int64_t number              # time / 10 s
+    int32_t number              # time / 10 s
+    uint32_t trades             # volume-eligible
     double volume
+    double dollars
+    double largest              # shares of the largest trade; 0 without one
     double price                # the newest price in it
     int64_t price_time          # -1 without one
+    double high                 # of the prices in it; -inf without one
+    double low                  # inf without one
 
 cdef struct Window:
     Bucket* buckets             # [head .. head + count), ascending; NULL before the first
@@ -38,6 +46,11 @@ cdef struct WindowSums:
     double[WINDOWS + 1] volume
     double[WINDOWS + 1] price       # the newest of its class
     int64_t[WINDOWS + 1] price_time # -1 without one
+    double[WINDOWS] high
+    double[WINDOWS] low
+    double[SHORT_WINDOWS] dollars
+    double[SHORT_WINDOWS] trades
+    double[SHORT_WINDOWS] largest
 
 
 # Of all buckets but the newest, while that is of the last minute: a trade changes nothing of it as long as
@@ -46,6 +59,12 @@ cdef struct OlderSums:
     int64_t number                  # of the bucket of now
     double[WINDOWS] volume          # by class
     double[WINDOWS] before          # the last price before each window, NaN without one
+    double[SHORT_WINDOWS] dollars   # by class
+    double[SHORT_WINDOWS] trades    # by class
+    # Of whole windows; 0 without a trade, -inf and inf without a price.
+    double[SHORT_WINDOWS] largest
+    double[RANGE_WINDOWS] high
+    double[RANGE_WINDOWS] low
 
 
 cdef inline int64_t grid_of(int64_t time_ns) noexcept nogil:
@@ -59,24 +78,55 @@ cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil
 cdef void add_price_outside(Window* window, int64_t time_ns, double price) noexcept nogil
 
 
-cdef inline int window_add(
-    Window* window, int64_t time_ns, double volume, bint sets_price, double price
-) except -1 nogil:
-    """Shares (0 for none) and, if it sets one, a price; late ones go where they belong."""
-    cdef int64_t number = grid_of(time_ns)
-    cdef Bucket* bucket = NULL
+cdef inline Bucket* bucket_at(Window* window, int64_t number) except? NULL nogil:
+    """The bucket, which is made where there is none; NULL for one that is older than all that are kept."""
+    cdef Bucket* bucket
     if window.count:
         bucket = &window.buckets[window.head + window.count - 1]
-    if bucket == NULL or bucket.number != number:
-        bucket = other_bucket(window, number)
-        if bucket == NULL:
-            if sets_price:
-                add_price_outside(window, time_ns, price)
-            return 0
-    bucket.volume += volume
-    if sets_price and time_ns >= bucket.price_time:
+        if bucket.number == number:
+            return bucket
+    return other_bucket(window, number)
+
+
+cdef inline void take_prices(Bucket* bucket, int64_t time_ns, double price, double high, double low) noexcept nogil:
+    if time_ns >= bucket.price_time:
         bucket.price = price
         bucket.price_time = time_ns
+    # Chosen, not branched to: which one it is cannot be foreseen.
+    bucket.high = high if high > bucket.high else bucket.high
+    bucket.low = low if low < bucket.low else bucket.low
+
+
+cdef inline int window_add(
+    Window* window, int64_t time_ns, double size, double dollars, bint has_volume, bint sets_price, double price
+) except -1 nogil:
+    """A trade; late ones go where they belong."""
+    cdef Bucket* bucket = bucket_at(window, grid_of(time_ns))
+    if bucket == NULL:
+        if sets_price:
+            add_price_outside(window, time_ns, price)
+        return 0
+    if has_volume:
+        bucket.volume += size
+        bucket.dollars += dollars
+        bucket.trades += 1
+        bucket.largest = size if size > bucket.largest else bucket.largest
+    if sets_price:
+        take_prices(bucket, time_ns, price, price, price)
+    return 0
+
+
+cdef inline int window_add_bar(
+    Window* window, int64_t time_ns, double volume, double dollars, double close, double high, double low
+) except -1 nogil:
+    """A bar that stands in for trades, the number and sizes of which are not known."""
+    cdef Bucket* bucket = bucket_at(window, grid_of(time_ns))
+    if bucket == NULL:
+        add_price_outside(window, time_ns, close)
+        return 0
+    bucket.volume += volume
+    bucket.dollars += dollars
+    take_prices(bucket, time_ns, close, high, low)
     return 0
 
 

@@ -1,10 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Sliding windows on a grid of 10 seconds; the way of most trades is inline in windows.pxd."""
 
-from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memmove
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memmove
 
+from fastcore.memory cimport aligned_block
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
 
@@ -56,11 +58,15 @@ cdef int make_room(Window* window) except -1 nogil:
         window.head = 0
         return 0
     capacity = 2 * window.capacity if window.capacity else FIRST_CAPACITY
-    larger = <Bucket*>realloc(window.buckets, capacity * sizeof(Bucket))
+    larger = <Bucket*>aligned_block(capacity * sizeof(Bucket))
     if larger == NULL:
         with gil:
             raise MemoryError(f"no memory for {capacity} buckets")
+    if window.count:
+        memcpy(larger, window.buckets + window.head, window.count * sizeof(Bucket))
+    free(window.buckets)
     window.buckets = larger
+    window.head = 0
     window.capacity = capacity
     return 0
 
@@ -82,10 +88,13 @@ cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil:
         return first + i - 1
     memmove(first + i + 1, first + i, (window.count - i) * sizeof(Bucket))
     bucket = first + i
-    bucket.number = number
-    bucket.volume = 0
+    bucket.number = <int32_t>number
+    bucket.trades = 0
+    bucket.volume = bucket.dollars = bucket.largest = 0
     bucket.price = 0
     bucket.price_time = -1
+    bucket.high = -INFINITY
+    bucket.low = INFINITY
     window.count += 1
     while first[0].number <= number - BUCKETS:
         if first[0].price_time >= 0:
@@ -105,6 +114,11 @@ cdef void window_sums(const Window* window, int32_t count, int64_t now_number, W
         sums.volume[k] = 0
         sums.price[k] = 0
         sums.price_time[k] = -1
+    for k in range(WINDOWS):
+        sums.high[k] = -INFINITY
+        sums.low[k] = INFINITY
+    for k in range(SHORT_WINDOWS):
+        sums.dollars[k] = sums.trades[k] = sums.largest[k] = 0
     for i in range(window.head, window.head + count):
         bucket = &window.buckets[i]
         age = now_number - bucket.number
@@ -114,6 +128,13 @@ cdef void window_sums(const Window* window, int32_t count, int64_t now_number, W
         if bucket.price_time > sums.price_time[k]:
             sums.price_time[k] = bucket.price_time
             sums.price[k] = bucket.price
+        if k < WINDOWS:
+            sums.high[k] = max(sums.high[k], bucket.high)
+            sums.low[k] = min(sums.low[k], bucket.low)
+        if k < SHORT_WINDOWS:
+            sums.dollars[k] += bucket.dollars
+            sums.trades[k] += bucket.trades
+            sums.largest[k] = max(sums.largest[k], bucket.largest)
     if window.before_time > sums.price_time[WINDOWS]:
         sums.price_time[WINDOWS] = window.before_time
         sums.price[WINDOWS] = window.before_price
@@ -140,7 +161,7 @@ cdef int read_window(Cursor* cursor, Window* window) except -1:
         raise ValueError(f"state: expected up to {BUCKETS} buckets in a window, was {count}")
     if count == 0:
         return 0
-    window.buckets = <Bucket*>malloc(count * sizeof(Bucket))
+    window.buckets = <Bucket*>aligned_block(count * sizeof(Bucket))
     if window.buckets == NULL:
         raise MemoryError(f"no memory for {count} buckets")
     window.capacity = <int32_t>count
@@ -148,7 +169,7 @@ cdef int read_window(Cursor* cursor, Window* window) except -1:
     for i in range(1, count):
         if window.buckets[i].number <= window.buckets[i - 1].number:
             raise ValueError("state: expected buckets in order, was another order")
-    if window.buckets[0].number < 0 or window.buckets[count - 1].number > <int64_t>1 << 40:
+    if window.buckets[0].number < 0 or window.buckets[count - 1].number > <int32_t>1 << 30:
         raise ValueError("state: expected buckets of times since 1970, was something else")
     window.count = <int32_t>count
     return 0

@@ -114,6 +114,7 @@ class Bar:
     accumulated: float
     day_vwap: float
     official_open: float
+    vwap: float
     premarket: bool
     regular: bool
     postmarket: bool
@@ -130,6 +131,8 @@ class Quote:
     time: int
     bid: float
     ask: float
+    bid_size: float
+    ask_size: float
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """A symbol's row at one time: what its messages add up to, its reference data, and now."""
 
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from fastcore.fields import WINDOW_MINUTES
+from fastcore.fields import BY_NAME, RANGE_WINDOW_MINUTES, SHORT_WINDOW_MINUTES, WINDOW_MINUTES
 from fastcore.reference.day_events import Day, SymbolDay
 from fastcore.reference.facts import Facts
 
@@ -70,17 +73,20 @@ def slot_of(day: Day, now: int) -> int:
 
 
 def row_of(
-    symbol: str, facts: Facts, events: SymbolDay, history: History, day: Day | None, now: int
+    symbol: str, facts: Facts, points: Sequence["Point"], history: History, day: Day | None, now: int
 ) -> dict[str, Value]:
-    """The row with every field that can be known, by name."""
-    row: dict[str, Value | None] = {"symbol": symbol, **history.values}
+    """The row with every field that can be known, by name; `points` are points_of() its events."""
+    shown = {name: value for name, value in history.values.items() if name in BY_NAME}
+    row: dict[str, Value | None] = {"symbol": symbol, **shown}
     if day is not None:
         _copy(row, facts)
         _closing(row, facts, day, now)
         _against_history(row, facts)
+        _against_days_before(row, facts, history)
         _against_day(row, facts)
         _baseline(row, history.baseline, day, now)
-        _windows(row, facts, events, now)
+        _windows(row, facts, points, now)
+        _against_usual(row, history.baseline, day, now)
     return {name: value for name, value in row.items() if value is not None}
 
 
@@ -89,6 +95,9 @@ def _copy(row: dict[str, Value | None], facts: Facts) -> None:
         price=facts.price,
         bid=facts.bid,
         ask=facts.ask,
+        bid_size=facts.bid_size,
+        ask_size=facts.ask_size,
+        last_size=facts.last_size,
         volume_today=facts.volume,
         trades_today=facts.trades,
         dollar_volume=facts.dollar_volume,
@@ -140,6 +149,16 @@ def _against_history(row: dict[str, Value | None], facts: Facts) -> None:
         row["atr_percent"] = stored(100 * atr / price)
 
 
+def _against_days_before(row: dict[str, Value | None], facts: Facts, history: History) -> None:
+    for days in (5, 20):
+        close = history.values.get(f"close_{days}d")
+        row[f"change_{days}d"] = None if close is None else percent(facts.price, float(close))
+    before = _number(row, "prev_close")
+    if before is not None:
+        decline = percent(facts.low, before)
+        row["ssr"] = (decline is not None and decline <= -10) or history.values.get("prev_ssr") is True
+
+
 def _against_day(row: dict[str, Value | None], facts: Facts) -> None:
     price = facts.price
     row["change_from_open"] = percent(price, facts.open)
@@ -168,21 +187,79 @@ def _baseline(row: dict[str, Value | None], baseline: Baseline | None, day: Day,
         row["score"] = stored(10 * (rvol or 0.0) + 5 * (volume_ratio or 0.0))
 
 
-def _windows(row: dict[str, Value | None], facts: Facts, events: SymbolDay, now: int) -> None:
+@dataclass(frozen=True)
+class Point:
+    """A trade, or a bar that stands in for trades: what it adds to the windows. `close` is None without a price."""
+
+    time: int
+    order: int
+    close: float | None
+    high: float
+    low: float
+    shares: float
+    dollars: float
+    is_trade: bool
+
+
+def points_of(events: SymbolDay) -> list[Point]:
+    """In the order of their times, then of arrival."""
+    points = [
+        Point(
+            trade.time,
+            trade.order,
+            trade.price if trade.sets_price else None,
+            trade.price,
+            trade.price,
+            trade.size * trade.has_volume,
+            trade.price * trade.size * trade.has_volume,
+            trade.has_volume,
+        )
+        for trade in events.trades
+    ]
+    if events.bars_only:
+        for bar in events.stand_in_bars():
+            price = bar.close if math.isnan(bar.vwap) else bar.vwap
+            points.append(
+                Point(bar.end - 1, bar.order, bar.close, bar.high, bar.low, bar.volume, price * bar.volume, False)
+            )
+    return sorted(points, key=lambda point: (point.time, point.order))
+
+
+def _windows(row: dict[str, Value | None], facts: Facts, points: Sequence[Point], now: int) -> None:
     if facts.updated_at is not None:
         row["age_seconds"] = max(0, now - facts.updated_at) / SECOND
-    # (time, order, price or None, shares)
-    points = [(t.time, t.order, t.price if t.sets_price else None, t.size * t.has_volume) for t in events.trades]
-    if events.bars_only:
-        points += [(bar.end - 1, bar.order, bar.close, bar.volume) for bar in events.stand_in_bars()]
-    points.sort(key=lambda point: point[:2])
-    for minutes in WINDOW_MINUTES:
-        mark = now // GRID * GRID - minutes * MINUTE
+    # By window the number of points that are older.
+    older = {
+        minutes: bisect_left(points, now // GRID * GRID - minutes * MINUTE, key=lambda point: point.time)
+        for minutes in WINDOW_MINUTES
+    }
+    for minutes, first in older.items():
         if facts.traded:
-            row[f"vol_{minutes}m"] = sum((shares for time, _, _, shares in points if time >= mark), 0.0)
-        earlier = [price for time, _, price, _ in points if time < mark and price is not None]
-        if earlier:
-            row[f"chg_{minutes}m"] = percent(facts.price, earlier[-1])
+            row[f"vol_{minutes}m"] = sum((point.shares for point in points[first:]), 0.0)
+        earlier = next((point.close for point in reversed(points[:first]) if point.close is not None), None)
+        if earlier is not None:
+            row[f"chg_{minutes}m"] = percent(facts.price, earlier)
+    for minutes in SHORT_WINDOW_MINUTES:
+        inside = points[older[minutes] :]
+        if facts.traded:
+            row[f"dollar_volume_{minutes}m"] = sum((point.dollars for point in inside), 0.0)
+        if facts.trades is not None:
+            row[f"trades_{minutes}m"] = float(sum(point.is_trade for point in inside))
+        row[f"largest_{minutes}m"] = max((point.shares for point in inside if point.is_trade), default=None)
+    for minutes in RANGE_WINDOW_MINUTES:
+        prices = [point for point in points[older[minutes] :] if point.close is not None]
+        row[f"high_{minutes}m"] = max((point.high for point in prices), default=None)
+        row[f"low_{minutes}m"] = min((point.low for point in prices), default=None)
+
+
+def _against_usual(row: dict[str, Value | None], baseline: Baseline | None, day: Day, now: int) -> None:
+    """The windows' volumes against those of the same minutes of other days."""
+    if baseline is None or baseline.days < LEAST_DAYS:
+        return
+    for minutes in SHORT_WINDOW_MINUTES:
+        mark = now // GRID * GRID - minutes * MINUTE
+        usual = at_time_of_day(baseline.volume, day, now) - at_time_of_day(baseline.volume, day, mark)
+        row[f"vol_{minutes}m_ratio"] = ratio(_number(row, f"vol_{minutes}m"), usual)
 
 
 def _number(row: dict[str, Value | None], name: str) -> float | None:

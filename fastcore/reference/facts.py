@@ -28,8 +28,11 @@ class Facts:
     premarket_volume: float | None = None
     postmarket_volume: float | None = None
     trades: float | None = None
+    last_size: float | None = None
     bid: float | None = None
     ask: float | None = None
+    bid_size: float | None = None
+    ask_size: float | None = None
     halts: float | None = None
     suspect_prints: float | None = None
     upper: float | None = None
@@ -138,6 +141,7 @@ def _volumes(facts: Facts, events: SymbolDay, day: Day) -> None:
             facts.postmarket_volume = math.fsum(bar.volume for bar in events.stand_in_bars() if bar.postmarket)
     if trades:
         facts.trades = float(len(trades))
+        facts.last_size = max(trades, key=lambda trade: (trade.time, trade.order)).size
 
 
 def quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot]) -> None:
@@ -145,6 +149,9 @@ def quotes_and_limits(facts: Facts, events: SymbolDay, snapshots: list[Snapshot]
     for event in events.arrivals:
         if isinstance(event, Quote) and event.time >= quoted:
             quoted = event.time
+            has_bid, has_ask = present(event.bid), present(event.ask)
+            facts.bid_size = event.bid_size if has_bid and present(event.bid_size) else None
+            facts.ask_size = event.ask_size if has_ask and present(event.ask_size) else None
         elif isinstance(event, Snapshot) and event in snapshots and event.updated > quoted:
             if not present(event.bid) and not present(event.ask):
                 continue

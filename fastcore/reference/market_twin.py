@@ -10,6 +10,7 @@ from typing import Final
 
 from tradeul.v1 import frame_pb2, market_data_pb2
 
+from fastcore.fields import RANGE_WINDOW_MINUTES
 from fastcore.reference.day_events import (
     HALT,
     RESUME,
@@ -22,13 +23,29 @@ from fastcore.reference.day_events import (
     SymbolDay,
     judge_trade,
 )
-from fastcore.reference.derived import SECOND, SLOTS, Baseline, History, Value, row_of
+from fastcore.reference.derived import (
+    MINUTE,
+    SECOND,
+    SLOTS,
+    Baseline,
+    History,
+    Point,
+    Value,
+    points_of,
+    row_of,
+    stored,
+)
 from fastcore.reference.facts import Facts, facts_of
 from fastcore.reference.halts_twin import HaltsTwin, Listed
+from fastcore.reference.opening_ranges import opening_ranges
 from fastcore.reference.suspects import settled
 
-# Of the day before alone, and of many days before.
-_DAY_BEFORE = frozenset({"prev_close", "prev_volume"})
+# As seen from today, and of many days before.
+_LEVELS = frozenset(
+    {"prev_open", "prev_high", "prev_low", "high_5d", "low_5d", "high_20d", "low_20d", "high_52w", "low_52w"}
+    | {"sma_20d", "sma_50d", "sma_200d", "close_5d", "close_20d", "prev_ssr"}
+)
+_DAY_BEFORE = frozenset({"prev_close", "prev_volume"}) | _LEVELS
 _DAYS_BEFORE = frozenset({"avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr"})
 
 # So many of the market's newest volume-eligible trades are distinguished within one second.
@@ -58,6 +75,8 @@ class MarketTwin:
         # Made from the events when they are read.
         self._settled: dict[str, SymbolDay] = {}
         self._facts: dict[str, Facts] = {}
+        self._points: dict[str, list[Point]] = {}
+        self._ranges: dict[str, dict[str, float]] = {}
         self._halts: dict[str, HaltsTwin] = {}
         # Per symbol the time of its newest limit message.
         self._newest_limit: dict[str, int] = {}
@@ -66,6 +85,8 @@ class MarketTwin:
         self._unmarked: set[str] = set()
         # The second of the last watermark.
         self._second = 0
+        # What all rows have in common, as of that watermark.
+        self._scalars: dict[str, Value] = {}
         # Orders of the newest trades of today that count for volume.
         self._recent: deque[int] = deque(maxlen=RECENT_TRADES)
 
@@ -100,8 +121,21 @@ class MarketTwin:
         second = self.now_ns // SECOND
         for symbol in self.symbols if second > self._second else self._unmarked:
             self._moments[symbol] = self.now_ns
-        self._second = second
         self._unmarked.clear()
+        if second > self._second and self.day is not None:
+            self._scalars = self._market_scalars(self.day)
+        self._second = second
+
+    def _market_scalars(self, day: Day) -> dict[str, Value]:
+        """As of a watermark that begins a second."""
+        scalars: dict[str, Value] = {}
+        if self.now_ns >= day.open:
+            scalars["minutes_since_open"] = stored((self.now_ns - day.open) / MINUTE)
+        spy = self.row("SPY") if "SPY" in self._events else {}
+        for name in ("change_percent", *(f"chg_{minutes}m" for minutes in RANGE_WINDOW_MINUTES)):
+            if name in spy:
+                scalars[f"spy_{name}"] = spy[name]
+        return scalars
 
     def moment(self, symbol: str) -> int:
         """The time of what moves with time alone in the symbol's row."""
@@ -112,11 +146,13 @@ class MarketTwin:
             raise KeyError(symbol)
         events, history = self.events_of(symbol), self._history[symbol]
         if self.day is None:
-            return row_of(symbol, Facts(), events, history, None, self.moment(symbol))
+            return row_of(symbol, Facts(), (), history, None, self.moment(symbol)) | self._scalars
         if symbol not in self._facts:
             self._facts[symbol] = facts_of(events, self.day)
-        row = row_of(symbol, self._facts[symbol], events, history, self.day, self.moment(symbol))
-        return row | self._halt_fields(symbol)
+            self._points[symbol] = points_of(events)
+            self._ranges[symbol] = opening_ranges(events, self.day)
+        row = row_of(symbol, self._facts[symbol], self._points[symbol], history, self.day, self.moment(symbol))
+        return row | self._ranges[symbol] | self._scalars | self._halt_fields(symbol)
 
     def _halt_fields(self, symbol: str) -> dict[str, Value]:
         halts = self._halts.get(symbol)
@@ -195,7 +231,7 @@ class MarketTwin:
                 if absent:
                     values.pop(name, None)
                 else:
-                    values[name] = bool(value) if column.field == frame_pb2.IS_ETF else value
+                    values[name] = bool(value) if column.field in (frame_pb2.IS_ETF, frame_pb2.PREV_SSR) else value
         for symbol_id in reference.symbol_id:
             self._touch(symbol_id)
 
@@ -214,6 +250,7 @@ class MarketTwin:
         if self.day is not None and day.trading_date != self.day.date:
             self._halts.clear()
             self._newest_limit.clear()
+            self._scalars.clear()
             split = {self.symbols[symbol_id] for symbol_id in day.split_symbol_id}
             self._recent.clear()
             for symbol in self.symbols:
@@ -274,6 +311,7 @@ class MarketTwin:
                 accumulated=batch.accumulated_volume[i],
                 day_vwap=batch.day_vwap[i],
                 official_open=batch.official_open[i],
+                vwap=batch.vwap[i],
                 premarket=start < day.open,
                 regular=day.open <= start < day.close,
                 postmarket=start >= day.close,
@@ -283,7 +321,9 @@ class MarketTwin:
 
     def _apply_quotes(self, batch: market_data_pb2.QuoteBatch) -> None:
         for i, symbol_id in enumerate(batch.symbol_id):
-            quote = Quote(self._next(), batch.time_ns[i], batch.bid[i], batch.ask[i])
+            quote = Quote(
+                self._next(), batch.time_ns[i], batch.bid[i], batch.ask[i], batch.bid_size[i], batch.ask_size[i]
+            )
             self._add(symbol_id, quote, quote.time)
 
     def _apply_limits(self, batch: market_data_pb2.LimitBatch) -> None:

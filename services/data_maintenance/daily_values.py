@@ -117,7 +117,7 @@ class CalculateATR:
         set_aside: Counter[str] = Counter()
         for index, day in enumerate(days):
             bars = await stored_bars(self._pool, day, splits.factors(day), set_aside)
-            high, low, close, _ = dense(bars, columns)
+            _, high, low, close, _ = dense(bars, columns)
             wilder.add(high, low, close, is_hole=not bars.symbols)
             has_bar = ~np.isnan(close)
             last_close[has_bar], last[has_bar] = close[has_bar], index

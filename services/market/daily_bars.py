@@ -28,6 +28,7 @@ class DayBars(NamedTuple):
     """One day's bars of `symbols`: prices in USD, volume in shares."""
 
     symbols: list[str]
+    open: Floats
     high: Floats
     low: Floats
     close: Floats
@@ -47,12 +48,13 @@ class DayBars(NamedTuple):
     def in_new_shares(self, factors: Mapping[str, float]) -> "DayBars":
         """The bars with prices divided, and volumes multiplied, by the symbols' factors; 1 for those not there."""
         factor = np.array([factors.get(symbol, 1.0) for symbol in self.symbols])
-        return DayBars(self.symbols, self.high / factor, self.low / factor, self.close / factor, self.volume * factor)
+        open_, high, low, close = (column / factor for column in (self.open, self.high, self.low, self.close))
+        return DayBars(self.symbols, open_, high, low, close, self.volume * factor)
 
 
 def no_bars() -> DayBars:
     """A day without bars."""
-    return DayBars([], *(np.empty(0) for _ in range(4)))
+    return DayBars([], *(np.empty(0) for _ in range(5)))
 
 
 def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_aside: Counter[str]) -> DayBars:
@@ -62,7 +64,7 @@ def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_asi
     if not kept.all():
         set_aside["daily_bar"] += int((~kept).sum())
     names = [symbol for symbol, is_kept in zip(symbols, kept.tolist(), strict=True) if is_kept]
-    return DayBars(names, high[kept], low[kept], close[kept], volume[kept])
+    return DayBars(names, open_[kept], high[kept], low[kept], close[kept], volume[kept])
 
 
 def usable(open_: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> Flags:
@@ -149,13 +151,13 @@ class DayTable:
         index = {symbol: i for i, symbol in enumerate(symbols)}
         self.hole: Flags = np.array(hole, dtype=bool)
         columns = [dense(bars, index) for bars in days]
-        self.high, self.low, self.close, self.volume = (
-            np.array([column[kind] for column in columns]).reshape(len(columns), len(symbols)) for kind in range(4)
+        self.open, self.high, self.low, self.close, self.volume = (
+            np.array([column[kind] for column in columns]).reshape(len(columns), len(symbols)) for kind in range(5)
         )
 
 
-def dense(bars: DayBars, index: dict[str, int]) -> tuple[Floats, Floats, Floats, Floats]:
-    """high, low, close, volume [symbols of the index], NaN where there is no bar."""
+def dense(bars: DayBars, index: dict[str, int]) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """open, high, low, close, volume [symbols of the index], NaN where there is no bar."""
     columns = np.array([index.get(symbol, -1) for symbol in bars.symbols], dtype=np.int64)
     known = columns >= 0
     filled = []
@@ -163,5 +165,5 @@ def dense(bars: DayBars, index: dict[str, int]) -> tuple[Floats, Floats, Floats,
         column = np.full(len(index), np.nan)
         column[columns[known]] = values[known]
         filled.append(column)
-    high, low, close, volume = filled
-    return high, low, close, volume
+    open_, high, low, close, volume = filled
+    return open_, high, low, close, volume

@@ -25,13 +25,15 @@ from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
 from services.market.calendar import Calendar, TradingDay, nyse_calendar
+from services.market.levels import LEVELS
 from tests.support.scripted_day import DAY
 from tests.support.split_market import SplitMarket
 from tests.support.stores import Stores, module_stores
 from tests.support.vendor_server import VendorServer
 
 SEEDS = range(3)
-NUMBERS = ("PREV_CLOSE", "PREV_VOLUME", "AVG_VOLUME_10D", "AVG_VOLUME_30D", "AVG_PRICE_30D", "ATR")
+NUMBERS = ("PREV_CLOSE", "PREV_VOLUME", "AVG_VOLUME_10D", "AVG_VOLUME_30D", "AVG_PRICE_30D", "ATR",
+           *(name.upper() for name in LEVELS))  # fmt: skip
 
 
 @pytest.fixture(scope="module")

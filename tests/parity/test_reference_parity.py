@@ -14,14 +14,17 @@ import pytest
 
 from services.kit.vendor.models import Split
 from services.market.daily_bars import DayBars, DayTable, WilderATR, dense, latest, mean_of_last
+from services.market.levels import LEVELS, Levels, year_before
 from services.market.splits import SplitTable
 from services.market.volume_slots import SlotGrid
+from tests.support.plain_levels import Prices, plain_levels
 
 NEW_YORK = ZoneInfo("America/New_York")
 SYMBOLS = [f"S{i}" for i in range(12)]
 
 
 class Bar(NamedTuple):
+    open: float
     high: float
     low: float
     close: float
@@ -42,13 +45,14 @@ def random_history(rng: random.Random, days: int) -> History:
             level *= rng.uniform(0.9, 1.1)
             if rng.random() >= missing:
                 low, high = level * rng.uniform(0.9, 1.0), level * rng.uniform(1.0, 1.1)
-                history[symbol][day] = Bar(high, low, rng.uniform(low, high), float(rng.randint(0, 10**7)))
+                open_, close = rng.uniform(low, high), rng.uniform(low, high)
+                history[symbol][day] = Bar(open_, high, low, close, float(rng.randint(0, 10**7)))
     return history
 
 
 def columns(history: History, day: int) -> DayBars:
     rows = [(symbol, bars[day]) for symbol, bars in history.items() if day in bars]
-    values = (np.array([bar[kind] for _, bar in rows], dtype=np.float64) for kind in range(4))
+    values = (np.array([bar[kind] for _, bar in rows], dtype=np.float64) for kind in range(5))
     return DayBars([symbol for symbol, _ in rows], *values)
 
 
@@ -109,7 +113,7 @@ def test_daily_values_equal_the_plain_ones(seed: int) -> None:
     wilder = WilderATR(len(SYMBOLS))
     index = {symbol: i for i, symbol in enumerate(SYMBOLS)}
     for day in range(days):
-        wilder.add(*dense(bars[day], index)[:3], is_hole=hole[day])
+        wilder.add(*dense(bars[day], index)[1:4], is_hole=hole[day])
     atr = wilder.values()
     for i, symbol in enumerate(SYMBOLS):
         mine = history[symbol]
@@ -121,6 +125,52 @@ def test_daily_values_equal_the_plain_ones(seed: int) -> None:
         assert same(volume_30[i], plain_mean(volumes, days, holes, 30))
         assert same(price_30[i], plain_mean({day: bar.close for day, bar in mine.items()}, days, holes, 30))
         assert same(atr[i], plain_atr(mine, days, holes)), symbol
+
+
+def levels_of(
+    bars: dict[int, Bar], dates: list[datetime.date], holes: set[int], today: datetime.date
+) -> dict[str, float]:
+    """From a symbol's bars by the number of their day."""
+    newest_hole = max((day for day in holes if day not in bars), default=-1)
+    known = [Prices(*bars[day][:4]) for day in sorted(bars) if day > newest_hole]
+    a_year_ago = today.replace(year=today.year - 1)
+    year = [day for day, date in enumerate(dates) if date > a_year_ago]
+    is_whole = dates[0] <= a_year_ago and not any(day in holes and day not in bars for day in year)
+    within = [Prices(*bars[day][:4]) for day in year if day in bars] if is_whole else None
+    return plain_levels(known, within, is_cut=newest_hole >= 0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_levels_equal_the_plain_ones(seed: int) -> None:
+    rng = random.Random(seed)
+    days = rng.choice([1, 5, 21, 80, 253, 254, 270])
+    today = datetime.date(2026, 7, 1)
+    weekdays = [date for back in range(400, 0, -1) if (date := today - datetime.timedelta(days=back)).weekday() < 5]
+    dates = weekdays[-days:]
+    history = random_history(rng, days)
+    holes = {day for day in range(days) if rng.random() < rng.choice([0.0, 0.0, 0.02])}
+    levels = Levels(len(SYMBOLS), today, dates[0])
+    index = {symbol: i for i, symbol in enumerate(SYMBOLS)}
+    for day, date in enumerate(dates):
+        open_, high, low, close, _ = dense(columns(history, day), index)
+        levels.add(date, open_, high, low, close, day in holes)
+    found = levels.values()
+    assert set(found) == set(LEVELS)
+    for i, symbol in enumerate(SYMBOLS):
+        expected = levels_of(history[symbol], dates, holes, today)
+        for name in LEVELS:
+            assert same(float(found[name][i]), expected.get(name.upper())), (symbol, name)
+
+
+def test_a_year_begins_after_its_own_date() -> None:
+    assert year_before(datetime.date(2026, 11, 27)) == datetime.date(2025, 11, 27)
+    assert year_before(datetime.date(2028, 2, 29)) == datetime.date(2027, 2, 28)
+    day = datetime.date(2026, 11, 27)
+    levels = Levels(1, day, datetime.date(2025, 11, 26))
+    for date, price in ((datetime.date(2025, 11, 27), 90.0), (datetime.date(2025, 11, 28), 50.0), (day, 10.0)):
+        column = np.array([price])
+        levels.add(date, column, column, column, column)
+    assert levels.values()["high_52w"][0] == 50.0
 
 
 def test_atr_needs_fourteen_true_ranges() -> None:

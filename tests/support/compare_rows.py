@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fastcore.fields import FIELDS, WINDOW_MINUTES
+from fastcore.fields import FIELDS, SHORT_WINDOW_MINUTES, WINDOW_MINUTES
 
 # Sums may be taken in another order: equal to nine digits.
 SUMS: Final = frozenset(
     {"volume_today", "dollar_volume", "premarket_volume", "postmarket_volume"}
     | {f"vol_{minutes}m" for minutes in WINDOW_MINUTES}
+    | {f"dollar_volume_{minutes}m" for minutes in SHORT_WINDOW_MINUTES}
 )
 # Rounded to 6 decimals after a division by or of such sums: the last decimal may fall the other way.
 FROM_SUMS: Final = {
@@ -18,6 +19,8 @@ FROM_SUMS: Final = {
     "rvol_slot": 1e-6,
     "volume_ratio": 1e-6,
     "score": 1.6e-5,
+    "vol_1m_ratio": 1e-6,
+    "vol_5m_ratio": 1e-6,
 }
 _FIELDS: Final = frozenset(field.name for field in FIELDS)
 

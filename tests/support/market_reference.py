@@ -27,7 +27,7 @@ def reference_columns(
 ) -> frame_pb2.ReferenceColumns:
     """Most of the columns for the symbols of `ids`; `level` is the price each trades at."""
     numbers = []
-    for field in range(frame_pb2.PREV_CLOSE, frame_pb2.IS_ETF + 1):
+    for field in range(frame_pb2.PREV_CLOSE, frame_pb2.PREV_SSR + 1):
         if rng.random() < 0.8:
             values = [_number(rng, field, level[i]) for i in ids]
             numbers.append(frame_pb2.NumberColumn(field=frame_pb2.ReferenceField.ValueType(field), values=values))
@@ -42,9 +42,9 @@ def reference_columns(
 def _number(rng: random.Random, field: int, level: float) -> float:
     if rng.random() < 0.05:
         return math.nan
-    if field == frame_pb2.IS_ETF:
+    if field in (frame_pb2.IS_ETF, frame_pb2.PREV_SSR):
         return float(rng.random() < 0.2)
-    if field in (frame_pb2.PREV_CLOSE, frame_pb2.AVG_PRICE_30D):
+    if field in (frame_pb2.PREV_CLOSE, frame_pb2.AVG_PRICE_30D) or frame_pb2.PREV_OPEN <= field <= frame_pb2.CLOSE_20D:
         return round(level * rng.uniform(0.8, 1.2), 2)
     if field == frame_pb2.ATR:
         return level * 0.03

@@ -84,6 +84,8 @@ class MarketStream:
     ) -> None:
         self.random = random.Random(seed)
         self.symbols = sorted({self._name() for _ in range(symbols)}, key=lambda _: self.random.random())
+        # The market-wide fields are of this one.
+        self.symbols[0] = "SPY"
         self.snapshots, self.references, self.pace = snapshots, references, pace
         count = len(self.symbols)
         # Some are so cheap that other tolerances hold.
@@ -298,7 +300,8 @@ class MarketStream:
         bid = self._price(symbol)
         ask = bid + self.random.choice((0.0, 0.01, 0.05, -0.01))
         values = [NAN if self.random.random() < 0.05 else value for value in (bid, ask)]
-        return Event("quote", (symbol, self._time(), *values, 1.0, 2.0))
+        sizes = (bid * 100 // 1 % 900, NAN if bid * 100 // 1 % 7 == 0 else ask * 100 // 1 % 800)
+        return Event("quote", (symbol, self._time(), *values, *sizes))
 
     def _limit(self, symbol: int) -> Event:
         price = self._price(symbol)

@@ -18,6 +18,8 @@ from zoneinfo import ZoneInfo
 
 import exchange_calendars
 
+from tests.support.plain_levels import Prices, plain_levels
+
 NEW_YORK = ZoneInfo("America/New_York")
 DAY = date(2026, 3, 10)
 HISTORY_DAYS = 22
@@ -257,8 +259,8 @@ def inside(start_ms: int, day: date, first: str, last: str) -> bool:
 # ---- what follows from the history, computed the obvious way
 
 
-def reference_numbers(symbol: Symbol, history: Sequence[date]) -> dict[str, float]:
-    """The reference values of a symbol, by ReferenceField name."""
+def reference_numbers(symbol: Symbol, history: Sequence[date], is_year: bool = False) -> dict[str, float]:
+    """The reference values of a symbol, by ReferenceField name; `is_year`: there is nothing else in the last year."""
     if not symbol.daily:
         return {}
     last = symbol.daily[-1]
@@ -277,7 +279,8 @@ def reference_numbers(symbol: Symbol, history: Sequence[date]) -> dict[str, floa
         for each in ranges[14:]:
             atr = (atr * 13 + each) / 14
         values["ATR"] = atr
-    return values
+    bars = [Prices(bar.open, bar.high, bar.low, bar.close) for bar in symbol.daily]
+    return values | plain_levels(bars, bars if is_year else None)
 
 
 def baselines(symbol: Symbol, history: Sequence[date]) -> tuple[int, list[float], list[float], list[float]]:

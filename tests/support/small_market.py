@@ -1,6 +1,7 @@
 """A market of a few symbols, fed by hand: for examples with the result worked out on paper."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tradeul.v1 import frame_pb2, market_data_pb2, stream_pb2
@@ -21,12 +22,14 @@ class State(Protocol):
 
 
 class SmallMarket:
-    """Times are New York times of day "HH:MM:SS[.fff]" of `day`; symbols A, B, C."""
+    """Times are New York times of day "HH:MM:SS[.fff]" of `day`; symbols A, B, C unless others are given."""
 
-    def __init__(self, state: State, day: TradingDay = DAYS[0], rules: bool = True) -> None:
+    def __init__(
+        self, state: State, day: TradingDay = DAYS[0], rules: bool = True, symbols: Sequence[str] = ("A", "B", "C")
+    ) -> None:
         self.state = state
         self.sequence = 0
-        self.symbols = ["A", "B", "C"]
+        self.symbols = list(symbols)
         self.new_day(day)
         self.frame(symbols=frame_pb2.SymbolTable(first_id=0, symbols=self.symbols))
         if rules:
@@ -72,6 +75,7 @@ class SmallMarket:
         av: float = NAN,
         a: float = NAN,
         op: float = NAN,
+        vwap: float | None = None,
         symbol: str = "A",
     ) -> None:
         """A bar that starts at `clock`."""
@@ -90,7 +94,7 @@ class SmallMarket:
                 accumulated_volume=[av],
                 day_vwap=[a],
                 official_open=[op],
-                vwap=[close],
+                vwap=[close if vwap is None else vwap],
                 average_size=[NAN],
             )
         )
@@ -131,9 +135,9 @@ class SmallMarket:
             )
         )
 
-    def quote(self, clock: str, bid: float, ask: float) -> None:
+    def quote(self, clock: str, bid: float, ask: float, bid_size: float = 100, ask_size: float = 100) -> None:
         batch = market_data_pb2.QuoteBatch(
-            symbol_id=[0], time_ns=[self.at(clock)], bid=[bid], ask=[ask], bid_size=[1], ask_size=[1]
+            symbol_id=[0], time_ns=[self.at(clock)], bid=[bid], ask=[ask], bid_size=[bid_size], ask_size=[ask_size]
         )
         self.frame(quotes=batch)
 

@@ -11,6 +11,7 @@ from datetime import date
 from typing import Any
 
 from services.data_ingest.reference.load import HistoryDays
+from tests.support.plain_levels import Prices, plain_levels
 from tests.support.scripted_day import DAY, SLOT_MS, inside, ms_at
 
 # Prices and volumes of a day: open, high, low, close, volume.
@@ -69,7 +70,7 @@ class SplittingSymbol:
         atr = self.atr(history[-1])
         if atr is not None:
             values["ATR"] = atr / self.factor(history[-1])
-        return values
+        return values | plain_levels([Prices(*bars[day][:4]) for day in days])
 
     def baseline(self, history: list[date], until: date = DAY) -> list[float]:
         """Mean shares since 04:00 at the end of each slot, in the shares of `until`."""

@@ -52,7 +52,7 @@ class TwinFeed:
         for symbol in self._day.symbols:
             numbers = [
                 frame_pb2.NumberColumn(field=frame_pb2.ReferenceField.Value(name), values=[value])
-                for name, value in reference_numbers(symbol, self._day.history).items()
+                for name, value in reference_numbers(symbol, self._day.history, is_year=True).items()
             ]
             symbol_id = [self._ids[symbol.name]]
             yield self.frame(reference=frame_pb2.ReferenceColumns(symbol_id=symbol_id, numbers=numbers))

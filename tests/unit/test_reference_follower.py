@@ -45,7 +45,10 @@ class Source:
         kinds: Sequence[Kind] | None = None,
     ) -> AsyncIterator[ReferenceBatch]:
         await self.allowed.wait()
-        numbers = {name: np.full(3, 10.0) for name in ("prev_close", "prev_volume", "avg_volume_30d", "atr", "beta")}
+        numbers = {
+            name: np.full(3, 10.0)
+            for name in ("prev_close", "prev_volume", "high_20d", "avg_volume_30d", "atr", "beta")
+        }
         yield ReferenceBatch(SYMBOLS, numbers, {"industry": ["Mining"] * 3})
         curve = np.ones((3, SLOTS))
         yield ReferenceBatch(SYMBOLS, baselines=Baselines(np.full(3, 30, np.uint32), curve, curve, curve))
@@ -120,7 +123,8 @@ async def test_history_of_many_days_holds_but_for_symbols_that_split() -> None:
         rig.source.loaded.clear()
         rig.source.allowed.set()
         await rig.source.loaded.wait()
-        assert rig.row("A") == {"symbol": "A", **COMPANY, **HELD, "prev_close": 10.0, "prev_volume": 10.0}
+        day_before = {"prev_close": 10.0, "prev_volume": 10.0, "high_20d": 10.0, "ssr": False}
+        assert rig.row("A") == {"symbol": "A", **COMPANY, **HELD, **day_before}
 
 
 async def test_a_split_that_was_announced_late_takes_its_symbols_history() -> None:

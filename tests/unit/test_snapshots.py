@@ -255,8 +255,8 @@ def test_minutes_of_trades_are_kept_and_no_more() -> None:
                 market.trade(f"{hour}:{minute:02}:{second:02}", 10.0, 1)
                 trades += 1
         market.snapshot(f"{hour}:59:30", minute=f"{hour}:59:00", av=1)
-        # Twenty minutes of a trade every ten seconds beside the rest; the market's newest trades are a ring.
-        assert len(state.to_bytes()) - 24 * trades < 12_000
+        # Twenty minutes of seconds and half an hour of windows beside the rest; the market's newest trades are a ring.
+        assert len(state.to_bytes()) - 24 * trades < 18_000
     expect(market, volume_today=6 * 30 * 12.0, dollar_volume=6 * 30 * 120.0, vwap=10.0)
     # So old a bar says nothing any more; a newer one everything.
     market.bar("15:30:00", 10.0, av=7, a=10.0)

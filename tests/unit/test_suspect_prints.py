@@ -69,7 +69,8 @@ def test_a_print_that_is_held_changes_nothing_else(market: SmallMarket) -> None:
     changed = {name for name in row.keys() | before.keys() if row.get(name) != before.get(name)}
     assert changed == {
         "volume_today", "trades_today", "dollar_volume", "vwap", "price_vs_vwap", "volume_ratio", "score",
-        "suspect_prints", "updated_at", *(f"vol_{n}m" for n in (1, 5, 10, 15, 30)),
+        "suspect_prints", "updated_at", *(f"vol_{n}m" for n in (1, 5, 10, 15, 30)), "last_size",
+        *(f"{name}_{n}m" for name in ("dollar_volume", "trades", "largest") for n in (1, 5)),
     }  # fmt: skip
 
 

@@ -44,6 +44,26 @@ class _ReferenceFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refere
     BETA: _ReferenceField.ValueType  # 10
     IS_ETF: _ReferenceField.ValueType  # 11
     """1 for an ETF, otherwise 0."""
+    PREV_OPEN: _ReferenceField.ValueType  # 12
+    """Levels of the days before today."""
+    PREV_HIGH: _ReferenceField.ValueType  # 13
+    PREV_LOW: _ReferenceField.ValueType  # 14
+    HIGH_5D: _ReferenceField.ValueType  # 15
+    LOW_5D: _ReferenceField.ValueType  # 16
+    HIGH_20D: _ReferenceField.ValueType  # 17
+    LOW_20D: _ReferenceField.ValueType  # 18
+    HIGH_52W: _ReferenceField.ValueType  # 19
+    LOW_52W: _ReferenceField.ValueType  # 20
+    SMA_20D: _ReferenceField.ValueType  # 21
+    SMA_50D: _ReferenceField.ValueType  # 22
+    SMA_200D: _ReferenceField.ValueType  # 23
+    CLOSE_5D: _ReferenceField.ValueType  # 24
+    """The closes 5 and 20 bars back."""
+    CLOSE_20D: _ReferenceField.ValueType  # 25
+    PREV_SSR: _ReferenceField.ValueType  # 26
+    """1 if the low of the day before was 10 percent or more below the close before
+    it, otherwise 0.
+    """
     COMPANY_NAME: _ReferenceField.ValueType  # 32
     """Texts."""
     EXCHANGE: _ReferenceField.ValueType  # 33
@@ -71,6 +91,26 @@ MARKET_CAP: ReferenceField.ValueType  # 9
 BETA: ReferenceField.ValueType  # 10
 IS_ETF: ReferenceField.ValueType  # 11
 """1 for an ETF, otherwise 0."""
+PREV_OPEN: ReferenceField.ValueType  # 12
+"""Levels of the days before today."""
+PREV_HIGH: ReferenceField.ValueType  # 13
+PREV_LOW: ReferenceField.ValueType  # 14
+HIGH_5D: ReferenceField.ValueType  # 15
+LOW_5D: ReferenceField.ValueType  # 16
+HIGH_20D: ReferenceField.ValueType  # 17
+LOW_20D: ReferenceField.ValueType  # 18
+HIGH_52W: ReferenceField.ValueType  # 19
+LOW_52W: ReferenceField.ValueType  # 20
+SMA_20D: ReferenceField.ValueType  # 21
+SMA_50D: ReferenceField.ValueType  # 22
+SMA_200D: ReferenceField.ValueType  # 23
+CLOSE_5D: ReferenceField.ValueType  # 24
+"""The closes 5 and 20 bars back."""
+CLOSE_20D: ReferenceField.ValueType  # 25
+PREV_SSR: ReferenceField.ValueType  # 26
+"""1 if the low of the day before was 10 percent or more below the close before
+it, otherwise 0.
+"""
 COMPANY_NAME: ReferenceField.ValueType  # 32
 """Texts."""
 EXCHANGE: ReferenceField.ValueType  # 33
@@ -317,7 +357,8 @@ Global___VolumeBaselines: _TypeAlias = VolumeBaselines  # noqa: Y015
 @_typing.final
 class TradingDay(_message.Message):
     """The trading day of the frames that follow. A new date resets all day fields and
-    makes prev_close and prev_volume absent, because they belong to another day.
+    makes prev_close, prev_volume and the levels absent, because they belong to
+    another day.
     Averages, ATR and baselines stay until reference frames replace them, except
     for symbols that have split.
     """

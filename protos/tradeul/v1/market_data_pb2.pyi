@@ -208,7 +208,9 @@ class QuoteBatch(_message.Message):
     def ask(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property
     def bid_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Round lots, as the vendor sends them."""
+        """Shares (in recordings of before November 3, 2025 round lots, as the vendor sent
+        them).
+        """
 
     @_builtins.property
     def ask_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...

@@ -128,6 +128,53 @@ class TickerRow(_message.Message):
     HALTED_AT_FIELD_NUMBER: _builtins.int
     RESUMES_AT_FIELD_NUMBER: _builtins.int
     HALTS_TODAY_FIELD_NUMBER: _builtins.int
+    OR1_HIGH_FIELD_NUMBER: _builtins.int
+    OR1_LOW_FIELD_NUMBER: _builtins.int
+    OR5_HIGH_FIELD_NUMBER: _builtins.int
+    OR5_LOW_FIELD_NUMBER: _builtins.int
+    OR15_HIGH_FIELD_NUMBER: _builtins.int
+    OR15_LOW_FIELD_NUMBER: _builtins.int
+    OR30_HIGH_FIELD_NUMBER: _builtins.int
+    OR30_LOW_FIELD_NUMBER: _builtins.int
+    OR60_HIGH_FIELD_NUMBER: _builtins.int
+    OR60_LOW_FIELD_NUMBER: _builtins.int
+    MINUTES_SINCE_OPEN_FIELD_NUMBER: _builtins.int
+    DOLLAR_VOLUME_1M_FIELD_NUMBER: _builtins.int
+    DOLLAR_VOLUME_5M_FIELD_NUMBER: _builtins.int
+    TRADES_1M_FIELD_NUMBER: _builtins.int
+    TRADES_5M_FIELD_NUMBER: _builtins.int
+    LARGEST_1M_FIELD_NUMBER: _builtins.int
+    LARGEST_5M_FIELD_NUMBER: _builtins.int
+    HIGH_5M_FIELD_NUMBER: _builtins.int
+    LOW_5M_FIELD_NUMBER: _builtins.int
+    HIGH_15M_FIELD_NUMBER: _builtins.int
+    LOW_15M_FIELD_NUMBER: _builtins.int
+    HIGH_30M_FIELD_NUMBER: _builtins.int
+    LOW_30M_FIELD_NUMBER: _builtins.int
+    VOL_1M_RATIO_FIELD_NUMBER: _builtins.int
+    VOL_5M_RATIO_FIELD_NUMBER: _builtins.int
+    LAST_SIZE_FIELD_NUMBER: _builtins.int
+    BID_SIZE_FIELD_NUMBER: _builtins.int
+    ASK_SIZE_FIELD_NUMBER: _builtins.int
+    SPY_CHANGE_PERCENT_FIELD_NUMBER: _builtins.int
+    SPY_CHG_5M_FIELD_NUMBER: _builtins.int
+    SPY_CHG_15M_FIELD_NUMBER: _builtins.int
+    SPY_CHG_30M_FIELD_NUMBER: _builtins.int
+    PREV_OPEN_FIELD_NUMBER: _builtins.int
+    PREV_HIGH_FIELD_NUMBER: _builtins.int
+    PREV_LOW_FIELD_NUMBER: _builtins.int
+    HIGH_5D_FIELD_NUMBER: _builtins.int
+    LOW_5D_FIELD_NUMBER: _builtins.int
+    HIGH_20D_FIELD_NUMBER: _builtins.int
+    LOW_20D_FIELD_NUMBER: _builtins.int
+    HIGH_52W_FIELD_NUMBER: _builtins.int
+    LOW_52W_FIELD_NUMBER: _builtins.int
+    SMA_20D_FIELD_NUMBER: _builtins.int
+    SMA_50D_FIELD_NUMBER: _builtins.int
+    SMA_200D_FIELD_NUMBER: _builtins.int
+    CHANGE_5D_FIELD_NUMBER: _builtins.int
+    CHANGE_20D_FIELD_NUMBER: _builtins.int
+    SSR_FIELD_NUMBER: _builtins.int
     LAST_DAY_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Rank in the list, from 1; present only in lists."""
@@ -211,6 +258,62 @@ class TickerRow(_message.Message):
     (absent until announced). halts_today counts the halts that began today.
     """
     halts_today: _builtins.float
+    or1_high: _builtins.float
+    """Opening ranges: high and low of the first 1, 5, 15, 30 and 60 minutes of the
+    regular session.
+    """
+    or1_low: _builtins.float
+    or5_high: _builtins.float
+    or5_low: _builtins.float
+    or15_high: _builtins.float
+    or15_low: _builtins.float
+    or30_high: _builtins.float
+    or30_low: _builtins.float
+    or60_high: _builtins.float
+    or60_low: _builtins.float
+    minutes_since_open: _builtins.float
+    """The same in all rows."""
+    dollar_volume_1m: _builtins.float
+    """Of the last minutes, aligned to ten seconds."""
+    dollar_volume_5m: _builtins.float
+    trades_1m: _builtins.float
+    trades_5m: _builtins.float
+    largest_1m: _builtins.float
+    largest_5m: _builtins.float
+    high_5m: _builtins.float
+    low_5m: _builtins.float
+    high_15m: _builtins.float
+    low_15m: _builtins.float
+    high_30m: _builtins.float
+    low_30m: _builtins.float
+    vol_1m_ratio: _builtins.float
+    vol_5m_ratio: _builtins.float
+    last_size: _builtins.float
+    bid_size: _builtins.float
+    """Of the newest quote, in shares."""
+    ask_size: _builtins.float
+    spy_change_percent: _builtins.float
+    """Of SPY, the same in all rows."""
+    spy_chg_5m: _builtins.float
+    spy_chg_15m: _builtins.float
+    spy_chg_30m: _builtins.float
+    prev_open: _builtins.float
+    """Levels of the days before today, split-adjusted."""
+    prev_high: _builtins.float
+    prev_low: _builtins.float
+    high_5d: _builtins.float
+    low_5d: _builtins.float
+    high_20d: _builtins.float
+    low_20d: _builtins.float
+    high_52w: _builtins.float
+    low_52w: _builtins.float
+    sma_20d: _builtins.float
+    sma_50d: _builtins.float
+    sma_200d: _builtins.float
+    change_5d: _builtins.float
+    change_20d: _builtins.float
+    ssr: _builtins.bool
+    """Short sales are restricted."""
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -304,16 +407,65 @@ class TickerRow(_message.Message):
         halted_at: _timestamp_pb2.Timestamp | None = ...,
         resumes_at: _timestamp_pb2.Timestamp | None = ...,
         halts_today: _builtins.float | None = ...,
+        or1_high: _builtins.float | None = ...,
+        or1_low: _builtins.float | None = ...,
+        or5_high: _builtins.float | None = ...,
+        or5_low: _builtins.float | None = ...,
+        or15_high: _builtins.float | None = ...,
+        or15_low: _builtins.float | None = ...,
+        or30_high: _builtins.float | None = ...,
+        or30_low: _builtins.float | None = ...,
+        or60_high: _builtins.float | None = ...,
+        or60_low: _builtins.float | None = ...,
+        minutes_since_open: _builtins.float | None = ...,
+        dollar_volume_1m: _builtins.float | None = ...,
+        dollar_volume_5m: _builtins.float | None = ...,
+        trades_1m: _builtins.float | None = ...,
+        trades_5m: _builtins.float | None = ...,
+        largest_1m: _builtins.float | None = ...,
+        largest_5m: _builtins.float | None = ...,
+        high_5m: _builtins.float | None = ...,
+        low_5m: _builtins.float | None = ...,
+        high_15m: _builtins.float | None = ...,
+        low_15m: _builtins.float | None = ...,
+        high_30m: _builtins.float | None = ...,
+        low_30m: _builtins.float | None = ...,
+        vol_1m_ratio: _builtins.float | None = ...,
+        vol_5m_ratio: _builtins.float | None = ...,
+        last_size: _builtins.float | None = ...,
+        bid_size: _builtins.float | None = ...,
+        ask_size: _builtins.float | None = ...,
+        spy_change_percent: _builtins.float | None = ...,
+        spy_chg_5m: _builtins.float | None = ...,
+        spy_chg_15m: _builtins.float | None = ...,
+        spy_chg_30m: _builtins.float | None = ...,
+        prev_open: _builtins.float | None = ...,
+        prev_high: _builtins.float | None = ...,
+        prev_low: _builtins.float | None = ...,
+        high_5d: _builtins.float | None = ...,
+        low_5d: _builtins.float | None = ...,
+        high_20d: _builtins.float | None = ...,
+        low_20d: _builtins.float | None = ...,
+        high_52w: _builtins.float | None = ...,
+        low_52w: _builtins.float | None = ...,
+        sma_20d: _builtins.float | None = ...,
+        sma_50d: _builtins.float | None = ...,
+        sma_200d: _builtins.float | None = ...,
+        change_5d: _builtins.float | None = ...,
+        change_20d: _builtins.float | None = ...,
+        ssr: _builtins.bool | None = ...,
         last_day: Global___LastDay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_change", b"_change", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halt_reason", b"_halt_reason", "_halted", b"_halted", "_halted_at", b"_halted_at", "_halts_today", b"_halts_today", "_high", b"_high", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_last_day", b"_last_day", "_list_date", b"_list_date", "_low", b"_low", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_open", b"_open", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_resumes_at", b"_resumes_at", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_security_type", b"_security_type", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_spread_percent", b"_spread_percent", "_suspect_prints", b"_suspect_prints", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "change", b"change", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halt_reason", b"halt_reason", "halted", b"halted", "halted_at", b"halted_at", "halts_today", b"halts_today", "high", b"high", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "last_day", b"last_day", "list_date", b"list_date", "low", b"low", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "open", b"open", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "resumes_at", b"resumes_at", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "security_type", b"security_type", "session", b"session", "shares_outstanding", b"shares_outstanding", "spread_percent", b"spread_percent", "suspect_prints", b"suspect_prints", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_ask_size", b"_ask_size", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_bid_size", b"_bid_size", "_change", b"_change", "_change_20d", b"_change_20d", "_change_5d", b"_change_5d", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_dollar_volume_1m", b"_dollar_volume_1m", "_dollar_volume_5m", b"_dollar_volume_5m", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halt_reason", b"_halt_reason", "_halted", b"_halted", "_halted_at", b"_halted_at", "_halts_today", b"_halts_today", "_high", b"_high", "_high_15m", b"_high_15m", "_high_20d", b"_high_20d", "_high_30m", b"_high_30m", "_high_52w", b"_high_52w", "_high_5d", b"_high_5d", "_high_5m", b"_high_5m", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_largest_1m", b"_largest_1m", "_largest_5m", b"_largest_5m", "_last_day", b"_last_day", "_last_size", b"_last_size", "_list_date", b"_list_date", "_low", b"_low", "_low_15m", b"_low_15m", "_low_20d", b"_low_20d", "_low_30m", b"_low_30m", "_low_52w", b"_low_52w", "_low_5d", b"_low_5d", "_low_5m", b"_low_5m", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_minutes_since_open", b"_minutes_since_open", "_open", b"_open", "_or15_high", b"_or15_high", "_or15_low", b"_or15_low", "_or1_high", b"_or1_high", "_or1_low", b"_or1_low", "_or30_high", b"_or30_high", "_or30_low", b"_or30_low", "_or5_high", b"_or5_high", "_or5_low", b"_or5_low", "_or60_high", b"_or60_high", "_or60_low", b"_or60_low", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_high", b"_prev_high", "_prev_low", b"_prev_low", "_prev_open", b"_prev_open", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_resumes_at", b"_resumes_at", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_security_type", b"_security_type", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_sma_200d", b"_sma_200d", "_sma_20d", b"_sma_20d", "_sma_50d", b"_sma_50d", "_spread_percent", b"_spread_percent", "_spy_change_percent", b"_spy_change_percent", "_spy_chg_15m", b"_spy_chg_15m", "_spy_chg_30m", b"_spy_chg_30m", "_spy_chg_5m", b"_spy_chg_5m", "_ssr", b"_ssr", "_suspect_prints", b"_suspect_prints", "_trades_1m", b"_trades_1m", "_trades_5m", b"_trades_5m", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_1m_ratio", b"_vol_1m_ratio", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_vol_5m_ratio", b"_vol_5m_ratio", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "ask_size", b"ask_size", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "bid_size", b"bid_size", "change", b"change", "change_20d", b"change_20d", "change_5d", b"change_5d", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "dollar_volume_1m", b"dollar_volume_1m", "dollar_volume_5m", b"dollar_volume_5m", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halt_reason", b"halt_reason", "halted", b"halted", "halted_at", b"halted_at", "halts_today", b"halts_today", "high", b"high", "high_15m", b"high_15m", "high_20d", b"high_20d", "high_30m", b"high_30m", "high_52w", b"high_52w", "high_5d", b"high_5d", "high_5m", b"high_5m", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "largest_1m", b"largest_1m", "largest_5m", b"largest_5m", "last_day", b"last_day", "last_size", b"last_size", "list_date", b"list_date", "low", b"low", "low_15m", b"low_15m", "low_20d", b"low_20d", "low_30m", b"low_30m", "low_52w", b"low_52w", "low_5d", b"low_5d", "low_5m", b"low_5m", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "minutes_since_open", b"minutes_since_open", "open", b"open", "or15_high", b"or15_high", "or15_low", b"or15_low", "or1_high", b"or1_high", "or1_low", b"or1_low", "or30_high", b"or30_high", "or30_low", b"or30_low", "or5_high", b"or5_high", "or5_low", b"or5_low", "or60_high", b"or60_high", "or60_low", b"or60_low", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_high", b"prev_high", "prev_low", b"prev_low", "prev_open", b"prev_open", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "resumes_at", b"resumes_at", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "security_type", b"security_type", "session", b"session", "shares_outstanding", b"shares_outstanding", "sma_200d", b"sma_200d", "sma_20d", b"sma_20d", "sma_50d", b"sma_50d", "spread_percent", b"spread_percent", "spy_change_percent", b"spy_change_percent", "spy_chg_15m", b"spy_chg_15m", "spy_chg_30m", b"spy_chg_30m", "spy_chg_5m", b"spy_chg_5m", "ssr", b"ssr", "suspect_prints", b"suspect_prints", "trades_1m", b"trades_1m", "trades_5m", b"trades_5m", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_1m_ratio", b"vol_1m_ratio", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "vol_5m_ratio", b"vol_5m_ratio", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_change", b"_change", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halt_reason", b"_halt_reason", "_halted", b"_halted", "_halted_at", b"_halted_at", "_halts_today", b"_halts_today", "_high", b"_high", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_last_day", b"_last_day", "_list_date", b"_list_date", "_low", b"_low", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_open", b"_open", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_resumes_at", b"_resumes_at", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_security_type", b"_security_type", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_spread_percent", b"_spread_percent", "_suspect_prints", b"_suspect_prints", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "change", b"change", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halt_reason", b"halt_reason", "halted", b"halted", "halted_at", b"halted_at", "halts_today", b"halts_today", "high", b"high", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "last_day", b"last_day", "list_date", b"list_date", "low", b"low", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "open", b"open", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "resumes_at", b"resumes_at", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "security_type", b"security_type", "session", b"session", "shares_outstanding", b"shares_outstanding", "spread_percent", b"spread_percent", "suspect_prints", b"suspect_prints", "symbol", b"symbol", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_ask", b"_ask", "_ask_size", b"_ask_size", "_atr", b"_atr", "_atr_percent", b"_atr_percent", "_avg_price_30d", b"_avg_price_30d", "_avg_volume_10d", b"_avg_volume_10d", "_avg_volume_30d", b"_avg_volume_30d", "_beta", b"_beta", "_bid", b"_bid", "_bid_size", b"_bid_size", "_change", b"_change", "_change_20d", b"_change_20d", "_change_5d", b"_change_5d", "_change_from_open", b"_change_from_open", "_change_percent", b"_change_percent", "_chg_10m", b"_chg_10m", "_chg_15m", b"_chg_15m", "_chg_1m", b"_chg_1m", "_chg_30m", b"_chg_30m", "_chg_5m", b"_chg_5m", "_close", b"_close", "_company_name", b"_company_name", "_dollar_volume", b"_dollar_volume", "_dollar_volume_1m", b"_dollar_volume_1m", "_dollar_volume_5m", b"_dollar_volume_5m", "_exchange", b"_exchange", "_float_shares", b"_float_shares", "_gap_fill_percent", b"_gap_fill_percent", "_gap_percent", b"_gap_percent", "_gap_size", b"_gap_size", "_halt_reason", b"_halt_reason", "_halted", b"_halted", "_halted_at", b"_halted_at", "_halts_today", b"_halts_today", "_high", b"_high", "_high_15m", b"_high_15m", "_high_20d", b"_high_20d", "_high_30m", b"_high_30m", "_high_52w", b"_high_52w", "_high_5d", b"_high_5d", "_high_5m", b"_high_5m", "_industry", b"_industry", "_intraday_high", b"_intraday_high", "_intraday_low", b"_intraday_low", "_is_etf", b"_is_etf", "_largest_1m", b"_largest_1m", "_largest_5m", b"_largest_5m", "_last_day", b"_last_day", "_last_size", b"_last_size", "_list_date", b"_list_date", "_low", b"_low", "_low_15m", b"_low_15m", "_low_20d", b"_low_20d", "_low_30m", b"_low_30m", "_low_52w", b"_low_52w", "_low_5d", b"_low_5d", "_low_5m", b"_low_5m", "_luld_lower", b"_luld_lower", "_luld_upper", b"_luld_upper", "_market_cap", b"_market_cap", "_minutes_since_open", b"_minutes_since_open", "_open", b"_open", "_or15_high", b"_or15_high", "_or15_low", b"_or15_low", "_or1_high", b"_or1_high", "_or1_low", b"_or1_low", "_or30_high", b"_or30_high", "_or30_low", b"_or30_low", "_or5_high", b"_or5_high", "_or5_low", b"_or5_low", "_or60_high", b"_or60_high", "_or60_low", b"_or60_low", "_position_in_range", b"_position_in_range", "_postmarket_change_percent", b"_postmarket_change_percent", "_postmarket_volume", b"_postmarket_volume", "_premarket_change_percent", b"_premarket_change_percent", "_premarket_high", b"_premarket_high", "_premarket_low", b"_premarket_low", "_premarket_volume", b"_premarket_volume", "_prev_close", b"_prev_close", "_prev_high", b"_prev_high", "_prev_low", b"_prev_low", "_prev_open", b"_prev_open", "_prev_volume", b"_prev_volume", "_price", b"_price", "_price_from_high", b"_price_from_high", "_price_from_intraday_high", b"_price_from_intraday_high", "_price_from_intraday_low", b"_price_from_intraday_low", "_price_from_low", b"_price_from_low", "_price_vs_vwap", b"_price_vs_vwap", "_rank", b"_rank", "_resumes_at", b"_resumes_at", "_rvol", b"_rvol", "_rvol_slot", b"_rvol_slot", "_score", b"_score", "_sector", b"_sector", "_security_type", b"_security_type", "_session", b"_session", "_shares_outstanding", b"_shares_outstanding", "_sma_200d", b"_sma_200d", "_sma_20d", b"_sma_20d", "_sma_50d", b"_sma_50d", "_spread_percent", b"_spread_percent", "_spy_change_percent", b"_spy_change_percent", "_spy_chg_15m", b"_spy_chg_15m", "_spy_chg_30m", b"_spy_chg_30m", "_spy_chg_5m", b"_spy_chg_5m", "_ssr", b"_ssr", "_suspect_prints", b"_suspect_prints", "_trades_1m", b"_trades_1m", "_trades_5m", b"_trades_5m", "_trades_today", b"_trades_today", "_trades_z_score", b"_trades_z_score", "_updated_at", b"_updated_at", "_vol_10m", b"_vol_10m", "_vol_15m", b"_vol_15m", "_vol_1m", b"_vol_1m", "_vol_1m_ratio", b"_vol_1m_ratio", "_vol_30m", b"_vol_30m", "_vol_5m", b"_vol_5m", "_vol_5m_ratio", b"_vol_5m_ratio", "_volume_ratio", b"_volume_ratio", "_volume_today", b"_volume_today", "_vwap", b"_vwap", "age_seconds", b"age_seconds", "ask", b"ask", "ask_size", b"ask_size", "atr", b"atr", "atr_percent", b"atr_percent", "avg_price_30d", b"avg_price_30d", "avg_volume_10d", b"avg_volume_10d", "avg_volume_30d", b"avg_volume_30d", "beta", b"beta", "bid", b"bid", "bid_size", b"bid_size", "change", b"change", "change_20d", b"change_20d", "change_5d", b"change_5d", "change_from_open", b"change_from_open", "change_percent", b"change_percent", "chg_10m", b"chg_10m", "chg_15m", b"chg_15m", "chg_1m", b"chg_1m", "chg_30m", b"chg_30m", "chg_5m", b"chg_5m", "close", b"close", "company_name", b"company_name", "dollar_volume", b"dollar_volume", "dollar_volume_1m", b"dollar_volume_1m", "dollar_volume_5m", b"dollar_volume_5m", "exchange", b"exchange", "float_shares", b"float_shares", "gap_fill_percent", b"gap_fill_percent", "gap_percent", b"gap_percent", "gap_size", b"gap_size", "halt_reason", b"halt_reason", "halted", b"halted", "halted_at", b"halted_at", "halts_today", b"halts_today", "high", b"high", "high_15m", b"high_15m", "high_20d", b"high_20d", "high_30m", b"high_30m", "high_52w", b"high_52w", "high_5d", b"high_5d", "high_5m", b"high_5m", "industry", b"industry", "intraday_high", b"intraday_high", "intraday_low", b"intraday_low", "is_etf", b"is_etf", "largest_1m", b"largest_1m", "largest_5m", b"largest_5m", "last_day", b"last_day", "last_size", b"last_size", "list_date", b"list_date", "low", b"low", "low_15m", b"low_15m", "low_20d", b"low_20d", "low_30m", b"low_30m", "low_52w", b"low_52w", "low_5d", b"low_5d", "low_5m", b"low_5m", "luld_lower", b"luld_lower", "luld_upper", b"luld_upper", "market_cap", b"market_cap", "minutes_since_open", b"minutes_since_open", "open", b"open", "or15_high", b"or15_high", "or15_low", b"or15_low", "or1_high", b"or1_high", "or1_low", b"or1_low", "or30_high", b"or30_high", "or30_low", b"or30_low", "or5_high", b"or5_high", "or5_low", b"or5_low", "or60_high", b"or60_high", "or60_low", b"or60_low", "position_in_range", b"position_in_range", "postmarket_change_percent", b"postmarket_change_percent", "postmarket_volume", b"postmarket_volume", "premarket_change_percent", b"premarket_change_percent", "premarket_high", b"premarket_high", "premarket_low", b"premarket_low", "premarket_volume", b"premarket_volume", "prev_close", b"prev_close", "prev_high", b"prev_high", "prev_low", b"prev_low", "prev_open", b"prev_open", "prev_volume", b"prev_volume", "price", b"price", "price_from_high", b"price_from_high", "price_from_intraday_high", b"price_from_intraday_high", "price_from_intraday_low", b"price_from_intraday_low", "price_from_low", b"price_from_low", "price_vs_vwap", b"price_vs_vwap", "rank", b"rank", "resumes_at", b"resumes_at", "rvol", b"rvol", "rvol_slot", b"rvol_slot", "score", b"score", "sector", b"sector", "security_type", b"security_type", "session", b"session", "shares_outstanding", b"shares_outstanding", "sma_200d", b"sma_200d", "sma_20d", b"sma_20d", "sma_50d", b"sma_50d", "spread_percent", b"spread_percent", "spy_change_percent", b"spy_change_percent", "spy_chg_15m", b"spy_chg_15m", "spy_chg_30m", b"spy_chg_30m", "spy_chg_5m", b"spy_chg_5m", "ssr", b"ssr", "suspect_prints", b"suspect_prints", "symbol", b"symbol", "trades_1m", b"trades_1m", "trades_5m", b"trades_5m", "trades_today", b"trades_today", "trades_z_score", b"trades_z_score", "updated_at", b"updated_at", "vol_10m", b"vol_10m", "vol_15m", b"vol_15m", "vol_1m", b"vol_1m", "vol_1m_ratio", b"vol_1m_ratio", "vol_30m", b"vol_30m", "vol_5m", b"vol_5m", "vol_5m_ratio", b"vol_5m_ratio", "volume_ratio", b"volume_ratio", "volume_today", b"volume_today", "vwap", b"vwap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_seconds: _TypeAlias = _typing.Literal["age_seconds"]  # noqa: Y015
     _WhichOneofArgType__age_seconds: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds"]  # noqa: Y015
     _WhichOneofReturnType__ask: _TypeAlias = _typing.Literal["ask"]  # noqa: Y015
     _WhichOneofArgType__ask: _TypeAlias = _typing.Literal["_ask", b"_ask"]  # noqa: Y015
+    _WhichOneofReturnType__ask_size: _TypeAlias = _typing.Literal["ask_size"]  # noqa: Y015
+    _WhichOneofArgType__ask_size: _TypeAlias = _typing.Literal["_ask_size", b"_ask_size"]  # noqa: Y015
     _WhichOneofReturnType__atr: _TypeAlias = _typing.Literal["atr"]  # noqa: Y015
     _WhichOneofArgType__atr: _TypeAlias = _typing.Literal["_atr", b"_atr"]  # noqa: Y015
     _WhichOneofReturnType__atr_percent: _TypeAlias = _typing.Literal["atr_percent"]  # noqa: Y015
@@ -328,8 +480,14 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
     _WhichOneofReturnType__bid: _TypeAlias = _typing.Literal["bid"]  # noqa: Y015
     _WhichOneofArgType__bid: _TypeAlias = _typing.Literal["_bid", b"_bid"]  # noqa: Y015
+    _WhichOneofReturnType__bid_size: _TypeAlias = _typing.Literal["bid_size"]  # noqa: Y015
+    _WhichOneofArgType__bid_size: _TypeAlias = _typing.Literal["_bid_size", b"_bid_size"]  # noqa: Y015
     _WhichOneofReturnType__change: _TypeAlias = _typing.Literal["change"]  # noqa: Y015
     _WhichOneofArgType__change: _TypeAlias = _typing.Literal["_change", b"_change"]  # noqa: Y015
+    _WhichOneofReturnType__change_20d: _TypeAlias = _typing.Literal["change_20d"]  # noqa: Y015
+    _WhichOneofArgType__change_20d: _TypeAlias = _typing.Literal["_change_20d", b"_change_20d"]  # noqa: Y015
+    _WhichOneofReturnType__change_5d: _TypeAlias = _typing.Literal["change_5d"]  # noqa: Y015
+    _WhichOneofArgType__change_5d: _TypeAlias = _typing.Literal["_change_5d", b"_change_5d"]  # noqa: Y015
     _WhichOneofReturnType__change_from_open: _TypeAlias = _typing.Literal["change_from_open"]  # noqa: Y015
     _WhichOneofArgType__change_from_open: _TypeAlias = _typing.Literal["_change_from_open", b"_change_from_open"]  # noqa: Y015
     _WhichOneofReturnType__change_percent: _TypeAlias = _typing.Literal["change_percent"]  # noqa: Y015
@@ -350,6 +508,10 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__company_name: _TypeAlias = _typing.Literal["_company_name", b"_company_name"]  # noqa: Y015
     _WhichOneofReturnType__dollar_volume: _TypeAlias = _typing.Literal["dollar_volume"]  # noqa: Y015
     _WhichOneofArgType__dollar_volume: _TypeAlias = _typing.Literal["_dollar_volume", b"_dollar_volume"]  # noqa: Y015
+    _WhichOneofReturnType__dollar_volume_1m: _TypeAlias = _typing.Literal["dollar_volume_1m"]  # noqa: Y015
+    _WhichOneofArgType__dollar_volume_1m: _TypeAlias = _typing.Literal["_dollar_volume_1m", b"_dollar_volume_1m"]  # noqa: Y015
+    _WhichOneofReturnType__dollar_volume_5m: _TypeAlias = _typing.Literal["dollar_volume_5m"]  # noqa: Y015
+    _WhichOneofArgType__dollar_volume_5m: _TypeAlias = _typing.Literal["_dollar_volume_5m", b"_dollar_volume_5m"]  # noqa: Y015
     _WhichOneofReturnType__exchange: _TypeAlias = _typing.Literal["exchange"]  # noqa: Y015
     _WhichOneofArgType__exchange: _TypeAlias = _typing.Literal["_exchange", b"_exchange"]  # noqa: Y015
     _WhichOneofReturnType__float_shares: _TypeAlias = _typing.Literal["float_shares"]  # noqa: Y015
@@ -370,6 +532,18 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__halts_today: _TypeAlias = _typing.Literal["_halts_today", b"_halts_today"]  # noqa: Y015
     _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
     _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__high_15m: _TypeAlias = _typing.Literal["high_15m"]  # noqa: Y015
+    _WhichOneofArgType__high_15m: _TypeAlias = _typing.Literal["_high_15m", b"_high_15m"]  # noqa: Y015
+    _WhichOneofReturnType__high_20d: _TypeAlias = _typing.Literal["high_20d"]  # noqa: Y015
+    _WhichOneofArgType__high_20d: _TypeAlias = _typing.Literal["_high_20d", b"_high_20d"]  # noqa: Y015
+    _WhichOneofReturnType__high_30m: _TypeAlias = _typing.Literal["high_30m"]  # noqa: Y015
+    _WhichOneofArgType__high_30m: _TypeAlias = _typing.Literal["_high_30m", b"_high_30m"]  # noqa: Y015
+    _WhichOneofReturnType__high_52w: _TypeAlias = _typing.Literal["high_52w"]  # noqa: Y015
+    _WhichOneofArgType__high_52w: _TypeAlias = _typing.Literal["_high_52w", b"_high_52w"]  # noqa: Y015
+    _WhichOneofReturnType__high_5d: _TypeAlias = _typing.Literal["high_5d"]  # noqa: Y015
+    _WhichOneofArgType__high_5d: _TypeAlias = _typing.Literal["_high_5d", b"_high_5d"]  # noqa: Y015
+    _WhichOneofReturnType__high_5m: _TypeAlias = _typing.Literal["high_5m"]  # noqa: Y015
+    _WhichOneofArgType__high_5m: _TypeAlias = _typing.Literal["_high_5m", b"_high_5m"]  # noqa: Y015
     _WhichOneofReturnType__industry: _TypeAlias = _typing.Literal["industry"]  # noqa: Y015
     _WhichOneofArgType__industry: _TypeAlias = _typing.Literal["_industry", b"_industry"]  # noqa: Y015
     _WhichOneofReturnType__intraday_high: _TypeAlias = _typing.Literal["intraday_high"]  # noqa: Y015
@@ -378,20 +552,60 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__intraday_low: _TypeAlias = _typing.Literal["_intraday_low", b"_intraday_low"]  # noqa: Y015
     _WhichOneofReturnType__is_etf: _TypeAlias = _typing.Literal["is_etf"]  # noqa: Y015
     _WhichOneofArgType__is_etf: _TypeAlias = _typing.Literal["_is_etf", b"_is_etf"]  # noqa: Y015
+    _WhichOneofReturnType__largest_1m: _TypeAlias = _typing.Literal["largest_1m"]  # noqa: Y015
+    _WhichOneofArgType__largest_1m: _TypeAlias = _typing.Literal["_largest_1m", b"_largest_1m"]  # noqa: Y015
+    _WhichOneofReturnType__largest_5m: _TypeAlias = _typing.Literal["largest_5m"]  # noqa: Y015
+    _WhichOneofArgType__largest_5m: _TypeAlias = _typing.Literal["_largest_5m", b"_largest_5m"]  # noqa: Y015
     _WhichOneofReturnType__last_day: _TypeAlias = _typing.Literal["last_day"]  # noqa: Y015
     _WhichOneofArgType__last_day: _TypeAlias = _typing.Literal["_last_day", b"_last_day"]  # noqa: Y015
+    _WhichOneofReturnType__last_size: _TypeAlias = _typing.Literal["last_size"]  # noqa: Y015
+    _WhichOneofArgType__last_size: _TypeAlias = _typing.Literal["_last_size", b"_last_size"]  # noqa: Y015
     _WhichOneofReturnType__list_date: _TypeAlias = _typing.Literal["list_date"]  # noqa: Y015
     _WhichOneofArgType__list_date: _TypeAlias = _typing.Literal["_list_date", b"_list_date"]  # noqa: Y015
     _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
     _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    _WhichOneofReturnType__low_15m: _TypeAlias = _typing.Literal["low_15m"]  # noqa: Y015
+    _WhichOneofArgType__low_15m: _TypeAlias = _typing.Literal["_low_15m", b"_low_15m"]  # noqa: Y015
+    _WhichOneofReturnType__low_20d: _TypeAlias = _typing.Literal["low_20d"]  # noqa: Y015
+    _WhichOneofArgType__low_20d: _TypeAlias = _typing.Literal["_low_20d", b"_low_20d"]  # noqa: Y015
+    _WhichOneofReturnType__low_30m: _TypeAlias = _typing.Literal["low_30m"]  # noqa: Y015
+    _WhichOneofArgType__low_30m: _TypeAlias = _typing.Literal["_low_30m", b"_low_30m"]  # noqa: Y015
+    _WhichOneofReturnType__low_52w: _TypeAlias = _typing.Literal["low_52w"]  # noqa: Y015
+    _WhichOneofArgType__low_52w: _TypeAlias = _typing.Literal["_low_52w", b"_low_52w"]  # noqa: Y015
+    _WhichOneofReturnType__low_5d: _TypeAlias = _typing.Literal["low_5d"]  # noqa: Y015
+    _WhichOneofArgType__low_5d: _TypeAlias = _typing.Literal["_low_5d", b"_low_5d"]  # noqa: Y015
+    _WhichOneofReturnType__low_5m: _TypeAlias = _typing.Literal["low_5m"]  # noqa: Y015
+    _WhichOneofArgType__low_5m: _TypeAlias = _typing.Literal["_low_5m", b"_low_5m"]  # noqa: Y015
     _WhichOneofReturnType__luld_lower: _TypeAlias = _typing.Literal["luld_lower"]  # noqa: Y015
     _WhichOneofArgType__luld_lower: _TypeAlias = _typing.Literal["_luld_lower", b"_luld_lower"]  # noqa: Y015
     _WhichOneofReturnType__luld_upper: _TypeAlias = _typing.Literal["luld_upper"]  # noqa: Y015
     _WhichOneofArgType__luld_upper: _TypeAlias = _typing.Literal["_luld_upper", b"_luld_upper"]  # noqa: Y015
     _WhichOneofReturnType__market_cap: _TypeAlias = _typing.Literal["market_cap"]  # noqa: Y015
     _WhichOneofArgType__market_cap: _TypeAlias = _typing.Literal["_market_cap", b"_market_cap"]  # noqa: Y015
+    _WhichOneofReturnType__minutes_since_open: _TypeAlias = _typing.Literal["minutes_since_open"]  # noqa: Y015
+    _WhichOneofArgType__minutes_since_open: _TypeAlias = _typing.Literal["_minutes_since_open", b"_minutes_since_open"]  # noqa: Y015
     _WhichOneofReturnType__open: _TypeAlias = _typing.Literal["open"]  # noqa: Y015
     _WhichOneofArgType__open: _TypeAlias = _typing.Literal["_open", b"_open"]  # noqa: Y015
+    _WhichOneofReturnType__or15_high: _TypeAlias = _typing.Literal["or15_high"]  # noqa: Y015
+    _WhichOneofArgType__or15_high: _TypeAlias = _typing.Literal["_or15_high", b"_or15_high"]  # noqa: Y015
+    _WhichOneofReturnType__or15_low: _TypeAlias = _typing.Literal["or15_low"]  # noqa: Y015
+    _WhichOneofArgType__or15_low: _TypeAlias = _typing.Literal["_or15_low", b"_or15_low"]  # noqa: Y015
+    _WhichOneofReturnType__or1_high: _TypeAlias = _typing.Literal["or1_high"]  # noqa: Y015
+    _WhichOneofArgType__or1_high: _TypeAlias = _typing.Literal["_or1_high", b"_or1_high"]  # noqa: Y015
+    _WhichOneofReturnType__or1_low: _TypeAlias = _typing.Literal["or1_low"]  # noqa: Y015
+    _WhichOneofArgType__or1_low: _TypeAlias = _typing.Literal["_or1_low", b"_or1_low"]  # noqa: Y015
+    _WhichOneofReturnType__or30_high: _TypeAlias = _typing.Literal["or30_high"]  # noqa: Y015
+    _WhichOneofArgType__or30_high: _TypeAlias = _typing.Literal["_or30_high", b"_or30_high"]  # noqa: Y015
+    _WhichOneofReturnType__or30_low: _TypeAlias = _typing.Literal["or30_low"]  # noqa: Y015
+    _WhichOneofArgType__or30_low: _TypeAlias = _typing.Literal["_or30_low", b"_or30_low"]  # noqa: Y015
+    _WhichOneofReturnType__or5_high: _TypeAlias = _typing.Literal["or5_high"]  # noqa: Y015
+    _WhichOneofArgType__or5_high: _TypeAlias = _typing.Literal["_or5_high", b"_or5_high"]  # noqa: Y015
+    _WhichOneofReturnType__or5_low: _TypeAlias = _typing.Literal["or5_low"]  # noqa: Y015
+    _WhichOneofArgType__or5_low: _TypeAlias = _typing.Literal["_or5_low", b"_or5_low"]  # noqa: Y015
+    _WhichOneofReturnType__or60_high: _TypeAlias = _typing.Literal["or60_high"]  # noqa: Y015
+    _WhichOneofArgType__or60_high: _TypeAlias = _typing.Literal["_or60_high", b"_or60_high"]  # noqa: Y015
+    _WhichOneofReturnType__or60_low: _TypeAlias = _typing.Literal["or60_low"]  # noqa: Y015
+    _WhichOneofArgType__or60_low: _TypeAlias = _typing.Literal["_or60_low", b"_or60_low"]  # noqa: Y015
     _WhichOneofReturnType__position_in_range: _TypeAlias = _typing.Literal["position_in_range"]  # noqa: Y015
     _WhichOneofArgType__position_in_range: _TypeAlias = _typing.Literal["_position_in_range", b"_position_in_range"]  # noqa: Y015
     _WhichOneofReturnType__postmarket_change_percent: _TypeAlias = _typing.Literal["postmarket_change_percent"]  # noqa: Y015
@@ -408,6 +622,12 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__premarket_volume: _TypeAlias = _typing.Literal["_premarket_volume", b"_premarket_volume"]  # noqa: Y015
     _WhichOneofReturnType__prev_close: _TypeAlias = _typing.Literal["prev_close"]  # noqa: Y015
     _WhichOneofArgType__prev_close: _TypeAlias = _typing.Literal["_prev_close", b"_prev_close"]  # noqa: Y015
+    _WhichOneofReturnType__prev_high: _TypeAlias = _typing.Literal["prev_high"]  # noqa: Y015
+    _WhichOneofArgType__prev_high: _TypeAlias = _typing.Literal["_prev_high", b"_prev_high"]  # noqa: Y015
+    _WhichOneofReturnType__prev_low: _TypeAlias = _typing.Literal["prev_low"]  # noqa: Y015
+    _WhichOneofArgType__prev_low: _TypeAlias = _typing.Literal["_prev_low", b"_prev_low"]  # noqa: Y015
+    _WhichOneofReturnType__prev_open: _TypeAlias = _typing.Literal["prev_open"]  # noqa: Y015
+    _WhichOneofArgType__prev_open: _TypeAlias = _typing.Literal["_prev_open", b"_prev_open"]  # noqa: Y015
     _WhichOneofReturnType__prev_volume: _TypeAlias = _typing.Literal["prev_volume"]  # noqa: Y015
     _WhichOneofArgType__prev_volume: _TypeAlias = _typing.Literal["_prev_volume", b"_prev_volume"]  # noqa: Y015
     _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
@@ -440,10 +660,30 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__session: _TypeAlias = _typing.Literal["_session", b"_session"]  # noqa: Y015
     _WhichOneofReturnType__shares_outstanding: _TypeAlias = _typing.Literal["shares_outstanding"]  # noqa: Y015
     _WhichOneofArgType__shares_outstanding: _TypeAlias = _typing.Literal["_shares_outstanding", b"_shares_outstanding"]  # noqa: Y015
+    _WhichOneofReturnType__sma_200d: _TypeAlias = _typing.Literal["sma_200d"]  # noqa: Y015
+    _WhichOneofArgType__sma_200d: _TypeAlias = _typing.Literal["_sma_200d", b"_sma_200d"]  # noqa: Y015
+    _WhichOneofReturnType__sma_20d: _TypeAlias = _typing.Literal["sma_20d"]  # noqa: Y015
+    _WhichOneofArgType__sma_20d: _TypeAlias = _typing.Literal["_sma_20d", b"_sma_20d"]  # noqa: Y015
+    _WhichOneofReturnType__sma_50d: _TypeAlias = _typing.Literal["sma_50d"]  # noqa: Y015
+    _WhichOneofArgType__sma_50d: _TypeAlias = _typing.Literal["_sma_50d", b"_sma_50d"]  # noqa: Y015
     _WhichOneofReturnType__spread_percent: _TypeAlias = _typing.Literal["spread_percent"]  # noqa: Y015
     _WhichOneofArgType__spread_percent: _TypeAlias = _typing.Literal["_spread_percent", b"_spread_percent"]  # noqa: Y015
+    _WhichOneofReturnType__spy_change_percent: _TypeAlias = _typing.Literal["spy_change_percent"]  # noqa: Y015
+    _WhichOneofArgType__spy_change_percent: _TypeAlias = _typing.Literal["_spy_change_percent", b"_spy_change_percent"]  # noqa: Y015
+    _WhichOneofReturnType__spy_chg_15m: _TypeAlias = _typing.Literal["spy_chg_15m"]  # noqa: Y015
+    _WhichOneofArgType__spy_chg_15m: _TypeAlias = _typing.Literal["_spy_chg_15m", b"_spy_chg_15m"]  # noqa: Y015
+    _WhichOneofReturnType__spy_chg_30m: _TypeAlias = _typing.Literal["spy_chg_30m"]  # noqa: Y015
+    _WhichOneofArgType__spy_chg_30m: _TypeAlias = _typing.Literal["_spy_chg_30m", b"_spy_chg_30m"]  # noqa: Y015
+    _WhichOneofReturnType__spy_chg_5m: _TypeAlias = _typing.Literal["spy_chg_5m"]  # noqa: Y015
+    _WhichOneofArgType__spy_chg_5m: _TypeAlias = _typing.Literal["_spy_chg_5m", b"_spy_chg_5m"]  # noqa: Y015
+    _WhichOneofReturnType__ssr: _TypeAlias = _typing.Literal["ssr"]  # noqa: Y015
+    _WhichOneofArgType__ssr: _TypeAlias = _typing.Literal["_ssr", b"_ssr"]  # noqa: Y015
     _WhichOneofReturnType__suspect_prints: _TypeAlias = _typing.Literal["suspect_prints"]  # noqa: Y015
     _WhichOneofArgType__suspect_prints: _TypeAlias = _typing.Literal["_suspect_prints", b"_suspect_prints"]  # noqa: Y015
+    _WhichOneofReturnType__trades_1m: _TypeAlias = _typing.Literal["trades_1m"]  # noqa: Y015
+    _WhichOneofArgType__trades_1m: _TypeAlias = _typing.Literal["_trades_1m", b"_trades_1m"]  # noqa: Y015
+    _WhichOneofReturnType__trades_5m: _TypeAlias = _typing.Literal["trades_5m"]  # noqa: Y015
+    _WhichOneofArgType__trades_5m: _TypeAlias = _typing.Literal["_trades_5m", b"_trades_5m"]  # noqa: Y015
     _WhichOneofReturnType__trades_today: _TypeAlias = _typing.Literal["trades_today"]  # noqa: Y015
     _WhichOneofArgType__trades_today: _TypeAlias = _typing.Literal["_trades_today", b"_trades_today"]  # noqa: Y015
     _WhichOneofReturnType__trades_z_score: _TypeAlias = _typing.Literal["trades_z_score"]  # noqa: Y015
@@ -456,10 +696,14 @@ class TickerRow(_message.Message):
     _WhichOneofArgType__vol_15m: _TypeAlias = _typing.Literal["_vol_15m", b"_vol_15m"]  # noqa: Y015
     _WhichOneofReturnType__vol_1m: _TypeAlias = _typing.Literal["vol_1m"]  # noqa: Y015
     _WhichOneofArgType__vol_1m: _TypeAlias = _typing.Literal["_vol_1m", b"_vol_1m"]  # noqa: Y015
+    _WhichOneofReturnType__vol_1m_ratio: _TypeAlias = _typing.Literal["vol_1m_ratio"]  # noqa: Y015
+    _WhichOneofArgType__vol_1m_ratio: _TypeAlias = _typing.Literal["_vol_1m_ratio", b"_vol_1m_ratio"]  # noqa: Y015
     _WhichOneofReturnType__vol_30m: _TypeAlias = _typing.Literal["vol_30m"]  # noqa: Y015
     _WhichOneofArgType__vol_30m: _TypeAlias = _typing.Literal["_vol_30m", b"_vol_30m"]  # noqa: Y015
     _WhichOneofReturnType__vol_5m: _TypeAlias = _typing.Literal["vol_5m"]  # noqa: Y015
     _WhichOneofArgType__vol_5m: _TypeAlias = _typing.Literal["_vol_5m", b"_vol_5m"]  # noqa: Y015
+    _WhichOneofReturnType__vol_5m_ratio: _TypeAlias = _typing.Literal["vol_5m_ratio"]  # noqa: Y015
+    _WhichOneofArgType__vol_5m_ratio: _TypeAlias = _typing.Literal["_vol_5m_ratio", b"_vol_5m_ratio"]  # noqa: Y015
     _WhichOneofReturnType__volume_ratio: _TypeAlias = _typing.Literal["volume_ratio"]  # noqa: Y015
     _WhichOneofArgType__volume_ratio: _TypeAlias = _typing.Literal["_volume_ratio", b"_volume_ratio"]  # noqa: Y015
     _WhichOneofReturnType__volume_today: _TypeAlias = _typing.Literal["volume_today"]  # noqa: Y015
@@ -470,6 +714,8 @@ class TickerRow(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__age_seconds) -> _WhichOneofReturnType__age_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ask) -> _WhichOneofReturnType__ask | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ask_size) -> _WhichOneofReturnType__ask_size | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__atr) -> _WhichOneofReturnType__atr | None: ...
     @_typing.overload
@@ -485,7 +731,13 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bid) -> _WhichOneofReturnType__bid | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bid_size) -> _WhichOneofReturnType__bid_size | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__change) -> _WhichOneofReturnType__change | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__change_20d) -> _WhichOneofReturnType__change_20d | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__change_5d) -> _WhichOneofReturnType__change_5d | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__change_from_open) -> _WhichOneofReturnType__change_from_open | None: ...
     @_typing.overload
@@ -507,6 +759,10 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dollar_volume) -> _WhichOneofReturnType__dollar_volume | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dollar_volume_1m) -> _WhichOneofReturnType__dollar_volume_1m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dollar_volume_5m) -> _WhichOneofReturnType__dollar_volume_5m | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exchange) -> _WhichOneofReturnType__exchange | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__float_shares) -> _WhichOneofReturnType__float_shares | None: ...
@@ -527,6 +783,18 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_15m) -> _WhichOneofReturnType__high_15m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_20d) -> _WhichOneofReturnType__high_20d | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_30m) -> _WhichOneofReturnType__high_30m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_52w) -> _WhichOneofReturnType__high_52w | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_5d) -> _WhichOneofReturnType__high_5d | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high_5m) -> _WhichOneofReturnType__high_5m | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__industry) -> _WhichOneofReturnType__industry | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__intraday_high) -> _WhichOneofReturnType__intraday_high | None: ...
@@ -535,11 +803,29 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__is_etf) -> _WhichOneofReturnType__is_etf | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_1m) -> _WhichOneofReturnType__largest_1m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_5m) -> _WhichOneofReturnType__largest_5m | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_day) -> _WhichOneofReturnType__last_day | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_size) -> _WhichOneofReturnType__last_size | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__list_date) -> _WhichOneofReturnType__list_date | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_15m) -> _WhichOneofReturnType__low_15m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_20d) -> _WhichOneofReturnType__low_20d | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_30m) -> _WhichOneofReturnType__low_30m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_52w) -> _WhichOneofReturnType__low_52w | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_5d) -> _WhichOneofReturnType__low_5d | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low_5m) -> _WhichOneofReturnType__low_5m | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__luld_lower) -> _WhichOneofReturnType__luld_lower | None: ...
     @_typing.overload
@@ -547,7 +833,29 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__market_cap) -> _WhichOneofReturnType__market_cap | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minutes_since_open) -> _WhichOneofReturnType__minutes_since_open | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__open) -> _WhichOneofReturnType__open | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or15_high) -> _WhichOneofReturnType__or15_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or15_low) -> _WhichOneofReturnType__or15_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or1_high) -> _WhichOneofReturnType__or1_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or1_low) -> _WhichOneofReturnType__or1_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or30_high) -> _WhichOneofReturnType__or30_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or30_low) -> _WhichOneofReturnType__or30_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or5_high) -> _WhichOneofReturnType__or5_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or5_low) -> _WhichOneofReturnType__or5_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or60_high) -> _WhichOneofReturnType__or60_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__or60_low) -> _WhichOneofReturnType__or60_low | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__position_in_range) -> _WhichOneofReturnType__position_in_range | None: ...
     @_typing.overload
@@ -564,6 +872,12 @@ class TickerRow(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__premarket_volume) -> _WhichOneofReturnType__premarket_volume | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prev_close) -> _WhichOneofReturnType__prev_close | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prev_high) -> _WhichOneofReturnType__prev_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prev_low) -> _WhichOneofReturnType__prev_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prev_open) -> _WhichOneofReturnType__prev_open | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prev_volume) -> _WhichOneofReturnType__prev_volume | None: ...
     @_typing.overload
@@ -597,9 +911,29 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shares_outstanding) -> _WhichOneofReturnType__shares_outstanding | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sma_200d) -> _WhichOneofReturnType__sma_200d | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sma_20d) -> _WhichOneofReturnType__sma_20d | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sma_50d) -> _WhichOneofReturnType__sma_50d | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__spread_percent) -> _WhichOneofReturnType__spread_percent | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spy_change_percent) -> _WhichOneofReturnType__spy_change_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spy_chg_15m) -> _WhichOneofReturnType__spy_chg_15m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spy_chg_30m) -> _WhichOneofReturnType__spy_chg_30m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spy_chg_5m) -> _WhichOneofReturnType__spy_chg_5m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ssr) -> _WhichOneofReturnType__ssr | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__suspect_prints) -> _WhichOneofReturnType__suspect_prints | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trades_1m) -> _WhichOneofReturnType__trades_1m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trades_5m) -> _WhichOneofReturnType__trades_5m | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__trades_today) -> _WhichOneofReturnType__trades_today | None: ...
     @_typing.overload
@@ -613,9 +947,13 @@ class TickerRow(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vol_1m) -> _WhichOneofReturnType__vol_1m | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vol_1m_ratio) -> _WhichOneofReturnType__vol_1m_ratio | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vol_30m) -> _WhichOneofReturnType__vol_30m | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__vol_5m) -> _WhichOneofReturnType__vol_5m | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vol_5m_ratio) -> _WhichOneofReturnType__vol_5m_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__volume_ratio) -> _WhichOneofReturnType__volume_ratio | None: ...
     @_typing.overload

@@ -38,13 +38,17 @@ HEADINGS: Final = {
     "avg_volume_30d": "avg 30d", "avg_price_30d": "avg $ 30d", "volume_ratio": "vol ratio", "atr_percent": "atr %",
     "shares_outstanding": "shares", "security_type": "type", "age_seconds": "age s", "updated_at": "updated",
     "gap_fill_percent": "filled %", "position_in_range": "in range", "price_from_high": "high %",
+    "vol_1m_ratio": "1m vol x", "vol_5m_ratio": "5m vol x", "dollar_volume_1m": "1m $ vol",
+    "dollar_volume_5m": "5m $ vol",
+    "minutes_since_open": "min", "spy_change_percent": "SPY %", "spy_chg_5m": "SPY 5m %", "spy_chg_15m": "SPY 15m %",
+    "spy_chg_30m": "SPY 30m %",
     "price_from_low": "low %", "luld_upper": "luld up", "luld_lower": "luld low", "suspect_prints": "suspect",
 }  # fmt: skip
 WINDOWS: Final = {"chg": "%", "vol": "vol"}
 # Percentages that have no direction.
 PLAIN_PERCENTS: Final = frozenset({"spread_percent", "position_in_range", "atr_percent", "gap_fill_percent"})
 # Amounts of dollars that are no prices.
-SUMS: Final = frozenset({"dollar_volume", "market_cap"})
+SUMS: Final = frozenset({"dollar_volume", "dollar_volume_1m", "dollar_volume_5m", "market_cap"})
 WIDTHS: Final = {"company_name": 24, "industry": 24, "sector": 18, "symbol": 8, "halt_reason": 6, "list_date": 10}
 WIDTH_OF_TEXT: Final = 8
 ENUMS: Final = {"gap_size": GapSize, "session": Session}

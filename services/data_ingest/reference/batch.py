@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tradeul.v1 import frame_pb2
 
 from fastcore.wire import write_fields
+from services.market.levels import LEVELS
 from services.market.volume_slots import SLOTS, SymbolBaseline
 
 # Frames of 10-100 KB travel best; a symbol's baselines are 4.6 KB.
@@ -28,6 +29,7 @@ NUMBER_FIELDS: Final[Mapping[str, int]] = {
     "market_cap": frame_pb2.MARKET_CAP,
     "beta": frame_pb2.BETA,
     "is_etf": frame_pb2.IS_ETF,
+    **{name: frame_pb2.ReferenceField.Value(name.upper()) for name in LEVELS},
 }
 TEXT_FIELDS: Final[Mapping[str, int]] = {
     "company_name": frame_pb2.COMPANY_NAME,

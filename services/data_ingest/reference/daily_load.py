@@ -1,4 +1,4 @@
-"""Loads the values of daily bars: the newest day at once, then the averages, then ATR over the long history."""
+"""Loads the values of daily bars: the newest day at once, then the averages, then ATR and levels over the year."""
 
 import asyncio
 import datetime
@@ -16,6 +16,7 @@ from services.data_ingest.reference.stores import stored_atr
 from services.kit.runtime.logging import get_logger
 from services.market.companies import AVERAGES
 from services.market.daily_bars import (
+    ATR_HISTORY_DAYS,
     AVERAGE_DAYS,
     SHORT_AVERAGE_DAYS,
     DayTable,
@@ -25,11 +26,34 @@ from services.market.daily_bars import (
     latest,
     mean_of_last,
 )
+from services.market.levels import Levels
 
 log = get_logger(__name__)
 
 DAYS_AT_ONCE: Final = 4
 ATTEMPTS: Final = 2
+
+
+class _History:
+    """Values that are computed day by day, from the oldest day on."""
+
+    def __init__(self, load: Load, symbols: Sequence[str]) -> None:
+        days = load.days.before
+        self._index = {symbol: i for i, symbol in enumerate(symbols)}
+        self._first_of_atr = days[-ATR_HISTORY_DAYS:][0]
+        self.wilder = WilderATR(len(symbols))
+        self.levels = Levels(len(symbols), load.day, days[0])
+        self.prev_close, self.prev_volume = np.full(len(symbols), np.nan), np.full(len(symbols), np.nan)
+        self.has_holes = False
+
+    def add(self, day: Day) -> None:
+        open_, high, low, close, volume = dense(day.bars, self._index)
+        if day.date >= self._first_of_atr:
+            self.wilder.add(high, low, close, day.is_hole)
+        self.levels.add(day.date, open_, high, low, close, day.is_hole)
+        changed = np.full(len(close), True) if day.is_hole else ~np.isnan(close)
+        self.prev_close[changed], self.prev_volume[changed] = close[changed], volume[changed]
+        self.has_holes |= day.is_hole
 
 
 class DailyLoad:
@@ -68,27 +92,28 @@ class DailyLoad:
         await self._emit_stored_atr(table, symbols)
 
     async def load_history(self) -> None:
-        """ATR of those whose stores do not hold it, and prev_close of those without a bar for long."""
-        symbols = self._load.by_activity(self._load.universe - self._has_atr)
-        if not symbols:
+        """Levels of all; ATR of those whose stores do not hold it; prev_close of those without a bar for long."""
+        symbols = self._load.by_activity(self._load.universe)
+        if not symbols or not self._load.days.before:
             return
         await self._refill()
-        index = {symbol: i for i, symbol in enumerate(symbols)}
-        wilder = WilderATR(len(symbols))
-        prev_close, prev_volume = np.full(len(symbols), np.nan), np.full(len(symbols), np.nan)
+        history = _History(self._load, symbols)
+        await self._read_history(history)
+        close, volume = history.prev_close, history.prev_volume
+        rows = [i for i, value in enumerate(close) if value > 0 and symbols[i] not in self._has_prev_close]
+        await self._emit_prev_close([symbols[i] for i in rows], close[rows], volume[rows])
+        await self._load.emit(ReferenceBatch(symbols, history.levels.values()))
+        rows = [i for i, symbol in enumerate(symbols) if symbol not in self._has_atr]
+        await self._load.emit(ReferenceBatch([symbols[i] for i in rows], {"atr": history.wilder.values()[rows]}))
+
+    async def _read_history(self, history: "_History") -> None:
         async with aclosing(self._all_days()) as days:
             async for day in days:
-                high, low, close, volume = dense(day.bars, index)
-                wilder.add(high, low, close, day.is_hole)
-                changed = np.full(len(symbols), True) if day.is_hole else ~np.isnan(close)
-                prev_close[changed], prev_volume[changed] = close[changed], volume[changed]
+                history.add(day)
                 await asyncio.sleep(0)
-        rows = [i for i, value in enumerate(prev_close) if value > 0 and symbols[i] not in self._has_prev_close]
-        await self._emit_prev_close([symbols[i] for i in rows], prev_close[rows], prev_volume[rows])
-        await self._load.emit(ReferenceBatch(symbols, {"atr": wilder.values()}))
 
     async def refresh(self) -> None:
-        """prev_close, averages and stored ATR once more; nothing of them when a day cannot be read."""
+        """prev_close, averages, stored ATR and levels once more; nothing of them when a day cannot be read."""
         dates = self._load.days.before[-AVERAGE_DAYS:]
         if not dates:
             return
@@ -104,6 +129,11 @@ class DailyLoad:
             return
         self._load.activity.update(zip(newest.bars.symbols, newest.bars.volume.tolist(), strict=True))
         await self._emit_stored_atr(*await self._emit_recent())
+        symbols = self._load.by_activity(self.symbols)
+        history = _History(self._load, symbols)
+        await self._read_history(history)
+        if not history.has_holes:
+            await self._load.emit(ReferenceBatch(symbols, history.levels.values()))
 
     async def retry_recent(self) -> None:
         """Reads the recent days that failed once more, and logs what is missing in the end."""

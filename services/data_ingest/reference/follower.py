@@ -18,6 +18,7 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.stores.notifications import KINDS, Kind, ReferenceChange
 from services.market.calendar import Calendar, TradingDay
+from services.market.levels import LEVELS
 
 log = get_logger(__name__)
 
@@ -178,7 +179,7 @@ class ReferenceFollower:
         symbols = sorted(late.intersection(self._sequencer.symbols.texts))
         if symbols and self._sequencer.day.date == day.date:
             log.warning("splits that were not announced before the day began", symbols=symbols)
-            nothing = {name: np.full(len(symbols), np.nan) for name in DAYS_BEFORE}
+            nothing = {name: np.full(len(symbols), np.nan) for name in (*DAYS_BEFORE, *LEVELS)}
             self._add(ReferenceBatch(symbols, nothing))
             self._add(ReferenceBatch(symbols, baselines=no_baselines(len(symbols))))
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.data_ingest.reference.batch import Baselines, ReferenceBatch
+from services.market.levels import LEVELS
 
 # The state forgets the former with the day, the latter with the shares that they count; metadata outlast both.
-DAY_BEFORE: Final = frozenset({"prev_close", "prev_volume"})
+DAY_BEFORE: Final = frozenset({"prev_close", "prev_volume", *LEVELS})
 DAYS_BEFORE: Final = ("avg_volume_10d", "avg_volume_30d", "avg_price_30d", "atr")
 
 Floats = NDArray[np.float64]

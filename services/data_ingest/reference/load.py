@@ -16,8 +16,8 @@ from services.kit.runtime.redaction import reason_of
 from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorClient
 from services.market.calendar import TradingDay, nyse_calendar
-from services.market.daily_bars import ATR_HISTORY_DAYS
 from services.market.dates import ONE_DAY
+from services.market.levels import YEAR_DAYS
 from services.market.splits import SplitTable
 
 Answer = TypeVar("Answer")
@@ -27,14 +27,14 @@ log = get_logger(__name__)
 STORE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
 # Up to so many symbols are requested one by one, more by whole days and pages.
 FEW_SYMBOLS: Final = 100
-# 250 trading days are less than that.
+# A year's trading days are less than that.
 HISTORY_SPAN: Final = datetime.timedelta(days=400)
 
 
 class HistoryDays(NamedTuple):
     """The trading days before the day of a load.
 
-    `before`: the newest 250 or as many as there are, ascending; `early_closes`: those of them that close at 13:00.
+    `before`: the newest 254 or as many as there are, ascending; `early_closes`: those of them that close at 13:00.
     """
 
     before: tuple[datetime.date, ...]
@@ -43,7 +43,7 @@ class HistoryDays(NamedTuple):
     @classmethod
     def of(cls, before: Sequence[TradingDay]) -> "HistoryDays":
         """The newest of these days, which are ascending."""
-        days = before[-ATR_HISTORY_DAYS:]
+        days = before[-YEAR_DAYS:]
         return cls(tuple(day.date for day in days), frozenset(day.date for day in days if day.is_early_close))
 
     @classmethod
@@ -74,8 +74,8 @@ class ReferenceSource(Protocol):
     ) -> AsyncIterator[ReferenceBatch]:
         """The batches for trading day `day`, those that lists need most first.
 
-        First prev_close and prev_volume, then averages, ATR, metadata, and
-        baselines with the symbols that traded most on the day before first. Later
+        First prev_close and prev_volume, then averages, metadata, baselines with
+        the symbols that traded most on the day before first, levels and ATR. Later
         batches may correct earlier ones. A batch is small enough to be encoded and
         applied in less than a millisecond or two.
 
