@@ -147,7 +147,7 @@ export class Workspace implements Host {
       return;
     }
     // Back to its group, or to the right of all if that is gone.
-    const before = this.dock.getGroup(this.floatedFrom.get(panel.id) ?? "");
+    const before = this.dock.groups.find(({ id }) => id === this.floatedFrom.get(panel.id));
     panel.api.moveTo({ group: before ?? this.dock.addGroup({ direction: "right" }) });
   }
 
