@@ -297,7 +297,10 @@ def test_the_version_is_the_packages() -> None:
         (["lo"], ["load"]),
         (["top", "gap"], ["gappers_up", "gappers_down"]),
         (["query", "gap_si"], ["gap_size"]),
-        (["query", "x", "--columns", "rvol,vol_1"], ["rvol,vol_1m", "rvol,vol_10m", "rvol,vol_15m"]),
+        (
+            ["query", "x", "--columns", "rvol,vol_1"],
+            ["rvol,vol_1m", "rvol,vol_10m", "rvol,vol_15m", "rvol,vol_1m_ratio"],
+        ),
         (["watch", "--order-by", "chg_5"], ["chg_5m"]),
         (["keys", "re"], ["revoke"]),
         (["serve", "health", "scan"], ["scanner"]),

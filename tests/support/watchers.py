@@ -33,6 +33,8 @@ class Watcher(ABC):
         self.address = address
         self.name = name
         self.kinds: Counter[str] = Counter()
+        # Why the copy began anew, and at which position.
+        self.resets: list[str] = []
         self.ends: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -75,6 +77,8 @@ class _CopyWatcher(Watcher):
         """Applies a message; False when the server is going away."""
         kind = str(response.WhichOneof("response"))
         self.kinds[kind] += 1
+        if kind == "reset":
+            self.resets.append(f"at {self.position}: {response.reset.reason}")
         self.copy.apply(response)
         return kind != "going_away"
 
@@ -167,5 +171,9 @@ KINDS: tuple[type[Watcher], ...] = (GrpcWatcher, EventWatcher, SocketWatcher)
 def shown(watchers: Sequence[Watcher]) -> str:
     """For a failed test."""
     return json.dumps(
-        [{w.protocol: w.name, "position": w.position, "kinds": w.kinds, "ends": w.ends} for w in watchers], indent=1
+        [
+            {w.protocol: w.name, "position": w.position, "kinds": w.kinds, "resets": w.resets, "ends": w.ends}
+            for w in watchers
+        ],
+        indent=1,
     )
