@@ -94,8 +94,7 @@ def with_replicas(service: str, ports: list[int], template: str) -> str:
 @asynccontextmanager
 async def replicated(folder: Path) -> AsyncIterator[tuple[Mesh, Gateway, list[Replica]]]:
     """A mesh with a second gateway, which has two scanners and two WebSocket servers of its own."""
-    # Few, so that the watchers, which are one process with the test, keep up on a busy machine.
-    settings = {"TRADEUL_SIM_SYMBOLS": "120", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
+    settings = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(Mesh(folder / "mesh", settings))
         ports = free_ports(6)

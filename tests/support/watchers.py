@@ -20,6 +20,9 @@ from tests.support.ws_client import PATH, ListView, WsClient
 AGAIN_SECONDS = 0.1
 LOST = (grpc.aio.AioRpcError, EOFError, OSError, httpx.HTTPError, WebSocketException, TimeoutError)
 
+# As people read. Watchers that are one process with a test, and decode each row there, have to keep up.
+INTERVAL_MS = 250
+
 
 class Watcher(ABC):
     """Watches `name` at the gateway `address` until cancelled.
@@ -96,7 +99,7 @@ class GrpcWatcher(_CopyWatcher):
 
     async def watch(self) -> None:
         epoch, sequence = self.position
-        request = scanner_pb2.WatchListRequest(list=self.name)
+        request = scanner_pb2.WatchListRequest(list=self.name, min_interval_ms=INTERVAL_MS)
         if epoch:
             request.epoch, request.sequence = epoch, sequence
         async with grpc.aio.insecure_channel(self.address) as channel:
@@ -117,7 +120,7 @@ class EventWatcher(_CopyWatcher):
         self._last_id = ""
 
     async def watch(self) -> None:
-        url = f"http://{self.address}/api/v1/scanner/lists/{self.name}:watch"
+        url = f"http://{self.address}/api/v1/scanner/lists/{self.name}:watch?min_interval_ms={INTERVAL_MS}"
         headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
         async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", url, headers=headers) as answer:
             answer.raise_for_status()
