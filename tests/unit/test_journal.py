@@ -24,7 +24,9 @@ from services.data_ingest.stream.epochs import renewed
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
+from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import only_field
 from services.kit.runtime.errors import StartError
 from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, TOMORROW, Feed
 
@@ -286,6 +288,26 @@ async def test_what_cannot_be_read_is_passed_over(home: Path) -> None:
     assert found_in(home) is None
 
 
+async def test_who_is_ended_while_the_market_is_written_leaves_the_one_before(home: Path) -> None:
+    """Whatever the last frame before the new files was."""
+    rig = Rig(home)
+    await rig.begin()
+    rig.step()
+    await rig.journal.write_market()
+    copy = copies(home)
+    last: set[int] = set()
+    for _ in range(120):
+        rig.step()
+        before = rig.sequencer.position
+        await rig.journal.write_market()
+        left = next(copy)
+        (left / files.JournalFile(before, "state").name).unlink()
+        assert moment_of(found_in(left)) == rig.now
+        last.add(read_frame(only_field(rig.sequencer.ring.get(before.sequence))[1]).kind)
+    assert frame_pb2.Frame.DESCRIPTOR.fields_by_name["baselines"].number in last and len(last) > 3
+    rig.journal.close()
+
+
 async def test_a_file_that_is_missing_is_a_hole(home: Path) -> None:
     rig = Rig(home)
     await rig.begin()
@@ -441,7 +463,9 @@ async def test_the_market_is_written_anew_when_there_is_much_to_read(
     for _ in range(400):
         rig.step()
         await asyncio.sleep(0.001)
-    running.cancel()
+    # Not while a thread writes or removes files that are to be read here.
+    async with rig.journal.beginning:
+        running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     rig.journal.close()
     found = found_in(home)

@@ -177,6 +177,8 @@ class _Reader:
 
     def _apply_entries(self) -> None:
         for file in self._later("frames", self._first):
+            # The last frames before the file was begun may have been baselines.
+            self._apply_baselines_before(file.position.sequence + 1)
             if file.position.sequence != self._sequence:
                 raise Damaged(f"expected the frames after {self._sequence}, the next file is {file.name}")
             for entry in _records(self._directory.path_of(file)):
