@@ -137,7 +137,8 @@ class AccessControl:
         self._keys = {key.hash: key for key in keys}
         self._by_name = {key.name: key for key in self._keys.values()}
         gone = dict.fromkeys((*revoked, *(name for name in before if name not in self._by_name)))
-        self.revoked += [name for name in gone if name not in set(self.revoked)]
+        known = set(self.revoked)
+        self.revoked += [name for name in gone if name not in known]
         self._buckets = {
             name: bucket
             for name, bucket in self._buckets.items()
