@@ -63,9 +63,14 @@ local function is_whole(value)
   return value:find("^%d+$") and #value <= 10 and tonumber(value) <= 4294967295
 end
 
+local function is_number(value)
+  local number = value:find("^[%d.eE+-]+$") and tonumber(value)
+  return number and math.abs(number) < math.huge
+end
+
 local KINDS = {
   whole = { "a whole number of 0 to 4294967295", is_whole },
-  number = { "a number", function(value) return value:find("^[%d.eE+-]+$") and tonumber(value) end },
+  number = { "a number", is_number },
   given = { "a value", function(value) return value ~= "" end },
   boolean = { "true or false", function(value) return value == "true" or value == "false" end },
 }

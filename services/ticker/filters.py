@@ -37,7 +37,9 @@ def checked_name(name: str) -> str:
     """`name`, if it is valid; raises INVALID_REQUEST."""
     if NAME.fullmatch(name) is None:
         raise INVALID_REQUEST.error(
-            f"expected a name of small letters, digits and underscores, was {name[:80]!r}", field="name"
+            "expected a name of at most 63 lower-case letters, digits and underscores that begins with a letter, was"
+            f" {name[:80]!r}",
+            field="name",
         )
     return name
 

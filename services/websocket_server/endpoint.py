@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -32,6 +33,8 @@ BACKLOG: Final = 1024
 # Clients send little; a buffer grows when a request's headers are longer.
 READ_BUFFER_BYTES: Final = 2048
 ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
+# RFC 6455, 4.1.
+KEY: Final = re.compile("[A-Za-z0-9+/]{22}==")
 JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 Answer = WSListener | WSUpgradeResponseWithListener | None
@@ -84,6 +87,9 @@ class Endpoint:
             metrics.rejected("origin_not_allowed")
             message = f"expected a page of TRADEUL_CORS_ORIGINS, was one of {headers['Origin'][:200]}"
             return _refusal(403, ORIGIN_NOT_ALLOWED, message)
+        if KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")) is None:
+            metrics.rejected("no_websocket_key")
+            return _refusal(400, INVALID_REQUEST, "expected a Sec-WebSocket-Key of 16 bytes in base64")
         if self._hub.is_closing:
             metrics.rejected("stopping")
             return _refusal(503, GOING_AWAY, "the server is about to stop", {"Retry-After": "1"})

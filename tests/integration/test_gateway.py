@@ -383,6 +383,7 @@ async def test_selected_fields(behind: Behind, gateway: Gateway) -> None:
         ("/api/v1/scanner/lists/winners?limit.x=2", 400, errors.INVALID_REQUEST, 'no parameter "limit.x"'),
         ("/api/v1/scanner/lists/?limit=2", 400, errors.INVALID_REQUEST, "this route has none"),
         ("/api/v1/scanner/gappers?min_gap=0x10", 400, errors.INVALID_REQUEST, "min_gap: expected a number"),
+        ("/api/v1/scanner/gappers?min_gap=1e999", 400, errors.INVALID_REQUEST, "min_gap: expected a number"),
         ("/api/v1/scanner/gappers?m%C3%A9" + "%C3%A9" * 60, 400, errors.INVALID_REQUEST, "é..."),
         ("/api/v1/ticker/%00", 400, errors.INVALID_REQUEST, "path_normalization_failed"),
         ("/api/v1/scanner/lists/winners?colour=red", 400, errors.INVALID_REQUEST, '"colour"'),
@@ -689,6 +690,7 @@ async def test_one_host_is_named(gateway: Gateway, hosts: tuple[str, ...]) -> No
         ("QUERY", "/api/v1/filters?limit=1", "GET, POST, HEAD, OPTIONS"),
         ("QUERY", "/health", "GET, HEAD, OPTIONS"),
         ("PROPFIND", "/health", "GET, HEAD, OPTIONS"),
+        ("POST", "/ws/scanner", "GET, HEAD, OPTIONS"),
     ],
 )
 async def test_other_methods_of_a_path_are_named(gateway: Gateway, method: str, path: str, allow: str) -> None:
@@ -753,6 +755,9 @@ async def test_large_json_is_compressed(gateway: Gateway, coding: str) -> None:
     async with gateway.client.stream("GET", "/api/v1/scanner/lists/filtered:watch", headers=accepts) as answer:
         assert "content-encoding" not in answer.headers
         assert "opened" in await anext(events(answer))
+    # As browsers do, which have no preference.
+    taken = await gateway.client.head("/openapi.json", headers={"accept-encoding": "gzip, deflate, br, zstd"})
+    assert taken.headers["content-encoding"] == "zstd"
     plain = await gateway.client.get("/openapi.json", headers={"accept-encoding": "identity"})
     assert ("content-encoding" in plain.headers, plain.content) == (False, OPENAPI.path().read_bytes())
 

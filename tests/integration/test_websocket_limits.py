@@ -383,6 +383,15 @@ async def test_a_websocket_on_another_path_is_404(server: WebSocketServer) -> No
         assert b" 404 " in await client.upgrade(path="/ws/other")
 
 
+@pytest.mark.parametrize("key", ["", "short", "dGhlIHNhbXBsZSBub25jZQ"])
+async def test_a_websocket_without_a_key_gets_an_error_in_our_form(server: WebSocketServer, key: str) -> None:
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http:
+        refused = await http.get("/ws/scanner", headers={**upgrade, **({"sec-websocket-key": key} if key else {})})
+    assert (refused.status_code, refused.json()["details"][0]["reason"]) == (400, "INVALID_REQUEST")
+    assert refused.json()["message"] == "expected a Sec-WebSocket-Key of 16 bytes in base64"
+
+
 @pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade, keep-alive"])
 async def test_browsers_write_the_upgrade_in_several_ways(server: WebSocketServer, connection: str) -> None:
     async with raw_client(server.port) as client:

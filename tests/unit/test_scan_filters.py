@@ -64,7 +64,7 @@ def test_sessions_once_each() -> None:
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
-        ({"min_prise": 1}, "expected one of min_rvol, max_rvol, min_price"),
+        ({"min_prise": 1}, "the nearest is 'min_price'"),
         ({"min_prise": 1, "max_price": "x"}, "; "),
         ({"min_price": "1"}, "min_price: input should be a valid number, was '1'"),
         ({"min_price": True}, "min_price: input should be a valid number, was True"),

@@ -11,6 +11,8 @@ from typing import Any, Final
 from services.cli.local.site import TRANSCODER
 from services.kit.runtime.packaged import OPENAPI, REST_FILTER
 
+# A path beside those of the document, and its methods.
+WEBSOCKET: Final = {"/ws/scanner": ("GET",)}
 HTTP_METHODS: Final = ("get", "put", "post", "delete", "patch")
 
 
@@ -25,7 +27,7 @@ def method_routes() -> list[dict[str, Any]]:
     OPTIONS gets 204, the rest 405.
     """
     routes = []
-    for path, methods in methods_by_path().items():
+    for path, methods in {**methods_by_path(), **WEBSOCKET}.items():
         pattern, allowed = _regex(path), _allowed(methods)
         # A preflight is answered by the CORS filter.
         preflight = {"name": "access-control-request-method", "present_match": True, "invert_match": True}
@@ -61,7 +63,7 @@ def query_replies() -> list[dict[str, Any]]:
     error = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "METHOD_NOT_ALLOWED", "domain": "tradeul"}
     content = {"code": 12, "message": "QUERY is not a method of %REQ(:PATH)%", "details": [error]}
     replies = []
-    for path, methods in methods_by_path().items():
+    for path, methods in {**methods_by_path(), **WEBSOCKET}.items():
         header = {"name": ":path", "string_match": {"safe_regex": {"regex": _regex(path) + "([?].*)?"}}}
         filters = [{"header_filter": {"header": header}}, {"extension_filter": details}]
         replies.append(

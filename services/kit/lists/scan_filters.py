@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fastcore.filter_ast import FilterError
 from fastcore.filter_types import check_filter
+from services.kit.runtime.nearest import nearest_hint, nearest_name
 
 # A type checker has to see the names: a test compares them with fastcore.fields.SECTORS.
 Sector = Literal[
@@ -167,7 +168,8 @@ def _check(what: str, text: str) -> None:
 def _problem(detail: Any) -> str:
     name = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return f"expected one of {', '.join(ScanFilterParameters.model_fields)}, was {name!r}"
+        names = ScanFilterParameters.model_fields
+        return f"expected one of {', '.join(names)}, was {name[:80]!r}{nearest_hint(nearest_name(name[:80], names))}"
     message = detail["msg"][:1].lower() + detail["msg"][1:]
     shown = repr(detail["input"])
     return f"{name or 'parameters'}: {message}, was {shown if len(shown) <= 80 else shown[:80] + '...'}"
