@@ -1,14 +1,18 @@
 -- Moves a ticket from the query into a header, and leaves the rest of the URL as it was: a mutation of query parameters by
--- Envoy's own filter would decode all of them. A key in the URL is none, and is hidden before anything logs it.
+-- Envoy's own filter would decode all of them. A key or a token in the URL is none, and is hidden before anything logs it.
 
 local PREFIX = "ticket="
 -- As services/access/core.py makes them: 32 bytes in base64.
 local KEY = "tradeul_" .. ("[%w_%-]"):rep(43)
+-- A parameter's value that is an object of JSON in base64, as a token begins.
+local TOKEN = "=eyJ[%w_%.%-]*"
 
 function envoy_on_request(handle)
   local headers = handle:headers()
   local url, keys = (headers:get(":path") or ""):gsub(KEY, "tradeul_***")
-  if keys > 0 then headers:replace(":path", url) end
+  local tokens
+  url, tokens = url:gsub(TOKEN, "=***")
+  if keys + tokens > 0 then headers:replace(":path", url) end
   local path, query = url:match("^([^?]*)%?(.*)$")
   if not query or not query:find(PREFIX, 1, true) then return end
   local kept, ticket = {}, nil

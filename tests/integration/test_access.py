@@ -206,9 +206,13 @@ async def test_a_ticket_for_browsers(guarded: Guarded) -> None:
         url = f"/api/v1/scanner/lists/{guarded.secrets[Right.READ]}:watch"
         refused = await client.get(url, params={name: guarded.secrets[Right.ADMIN]})
         assert refused.is_client_error and "tradeul_" not in refused.text.replace("tradeul_***", ""), refused.text
+    # Nor is a token, by the name that OAuth has for it.
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
+    check_refusal(await client.get(WS_PATH, params={"access_token": token}, headers=WEBSOCKET), 401, "KEY_EXPECTED")
     await guarded.gateway.logged("min_interval_ms=10")
     await guarded.gateway.logged('"DELETE"')
-    for secret in (first, second, third, *guarded.secrets.values()):
+    await guarded.gateway.logged("access_token=***")
+    for secret in (first, second, third, token, *guarded.secrets.values()):
         assert secret not in guarded.gateway.log
 
 
