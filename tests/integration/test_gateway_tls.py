@@ -122,6 +122,9 @@ async def test_plain_http_is_told_to_use_tls_and_gets_nothing(gateway: Gateway) 
                     }
                 ],
             }
+        # Nor is what its parser refuses anything else.
+        response = await client.request("PURGE-ALL", "/")
+        assert (response.status_code, response.json()["message"]) == (400, "expected https://, was http://")
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
