@@ -4,8 +4,8 @@
 local PREFIX = "ticket="
 -- As services/access/core.py makes them: 32 bytes in base64.
 local KEY = "tradeul_" .. ("[%w_%-]"):rep(43)
--- A parameter's value that is an object of JSON in base64, as a token begins.
-local TOKEN = "=eyJ[%w_%.%-]*"
+-- A parameter's value of parts in base64 of which the first is an object of JSON.
+local TOKEN = "=eyJ[%w_%-]+%.[%w_%-]+%.[%w_%.%-]*"
 
 function envoy_on_request(handle)
   local headers = handle:headers()
