@@ -145,7 +145,9 @@ def test_keys_are_checked_only_where_they_are_required(tmp_path: Path) -> None:
         order = [filters.index(name) for name in ("header_mutation", "grpc_web", "grpc_json_transcoder", "ext_authz")]
         assert "jwt" not in required.replace("envoy.filters.http.jwt_authn", "")
         assert order == sorted(order)
-        assert filters[filters.index("ext_authz") + 1] == "router"
+        # Only then is a body awaited.
+        after = filters[filters.index("ext_authz") + 1 :]
+        assert set(after[: after.index("router")]) == {"buffer"}
     assert "ext_authz" not in render_gateway(
         Settings.load({"TRADEUL_HOST": "0.0.0.0", "TRADEUL_KEYS": "off"}), template
     )
@@ -174,6 +176,18 @@ def test_streams_are_not_cut_off(rendered: str) -> None:
     idle = re.search(r"stream_idle_timeout: (\d+)s", rendered)
     assert idle is not None
     assert int(idle[1]) > 3 * HEARTBEAT_SECONDS
+
+
+def test_requests_are_awaited_unless_clients_go_on_sending(rendered: str) -> None:
+    """All that a client sends at once is awaited, and refused when it is too large; the rest is passed on in parts."""
+    descriptors = descriptor_pb2.FileDescriptorSet.FromString((GATEWAY / "tradeul.binpb").read_bytes())
+    skipped = re.search(r'regex: "/grpc\[\.\]reflection\[\.\]\.\*\|(.+)" \} \}', rendered)
+    assert skipped is not None
+    for file in descriptors.file:
+        for service in file.service:
+            for method in service.method if f"- {file.package}.{service.name}\n" in rendered else ():
+                path = f"/{file.package}.{service.name}/{method.name}"
+                assert bool(re.fullmatch(skipped[1], path)) == method.client_streaming, path
 
 
 def test_a_request_that_is_no_stream_has_a_limit_of_time(rendered: str) -> None:

@@ -270,8 +270,10 @@ async def test_without_the_access_service_nobody_is_let_through(guarded: Guarded
         body = answer.json()
         assert (body["code"], body["details"][0]["reason"]) == (14, "SERVICES_NOT_SERVING")
         assert body["details"][0]["metadata"] == {"service": "access"}
-    code, _ = await guarded.grpc_call("/tradeul.v1.ScannerService/GetList", guarded.headers(Right.ADMIN))
-    assert code is grpc.StatusCode.UNAVAILABLE
+    code, status = await guarded.grpc_call("/tradeul.v1.ScannerService/GetList", guarded.headers(Right.ADMIN))
+    assert (code, reason_of(status)) == (grpc.StatusCode.UNAVAILABLE, "SERVICES_NOT_SERVING")
+    assert status is not None
+    assert status.message.startswith("the access service")
     assert not guarded.echo.received
 
 

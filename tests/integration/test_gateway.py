@@ -17,6 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import (
     data_ingest_pb2,
     data_ingest_pb2_grpc,
+    filters_pb2,
+    filters_pb2_grpc,
     market_session_pb2,
     market_session_pb2_grpc,
     scanner_pb2,
@@ -26,7 +28,7 @@ from tradeul.v1 import (
 from services.cli.local.gateway import admin_socket
 from services.health.service import HealthService
 from services.kit.lists.list_client import ListCopy, follow_list
-from services.kit.rpc.server import Host, add_servicer
+from services.kit.rpc.server import MAX_REQUEST_BYTES, Host, add_servicer
 from services.kit.runtime import errors
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.packaged import GATEWAY_TEMPLATE, OPENAPI
@@ -512,6 +514,56 @@ async def test_what_is_not_public_is_unimplemented(gateway: Gateway, channel: gr
         await stub.GetSequencerStatus(data_ingest_pb2.GetSequencerStatusRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert caught.value.details() == "there is no such method"
+    assert refusal(caught.value).reason == "UNKNOWN_ROUTE"
+
+
+async def test_the_gateways_own_refusals_are_complete_over_grpc(gateway: Gateway, channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await filters_pb2_grpc.FiltersServiceStub(channel).ListFilters(filters_pb2.ListFiltersRequest())
+    away = "the service behind this method is not answering"
+    assert refusal(caught.value)[:3] == (grpc.StatusCode.UNAVAILABLE, "SERVICES_NOT_SERVING", away)
+    elsewhere = (("grpc.default_authority", "elsewhere.example"),)
+    async with grpc.aio.insecure_channel(gateway.address, options=elsewhere) as other:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await list_named(other, 1)
+    assert refusal(caught.value)[:2] == (grpc.StatusCode.PERMISSION_DENIED, "HOST_NOT_ALLOWED")
+    assert "expected a host of TRADEUL_ALLOWED_HOSTS (localhost, " in refusal(caught.value).message
+
+
+async def test_large_grpc_requests_are_refused_and_counted(gateway: Gateway, channel: grpc.aio.Channel) -> None:
+    # A tag and a size of three bytes stand before the name.
+    largest = MAX_REQUEST_BYTES - 4
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await list_named(channel, largest)
+    assert refusal(caught.value).reason == "UNKNOWN_LIST"
+    for size in (largest + 1, 4 * largest):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await list_named(channel, size)
+        message = f"expected a request of at most {MAX_REQUEST_BYTES} bytes"
+        assert refusal(caught.value)[:3] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE", message)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await (
+                scanner_pb2_grpc.ScannerServiceStub(channel)
+                .WatchList(scanner_pb2.WatchListRequest(list="x" * size))
+                .read()
+            )
+        assert refusal(caught.value).reason == "REQUEST_TOO_LARGE"
+    # A stream's requests pass on by one, and the service's library has no details.
+    stub: Any = scanner_pb2_grpc.ScannerServiceStub(channel)
+    stream = stub.SubscribeList()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.write(scanner_pb2.SubscribeListRequest(open=scanner_pb2.WatchListRequest(list="x" * 2 * largest)))
+        await stream.read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    async with httpx.AsyncClient() as client:
+        lines = (await client.get(f"http://{gateway.metrics}/stats/prometheus")).text.splitlines()
+    counted = [line for line in lines if "downstream_rq_too_large{" in line and '"gateway"' in line]
+    assert [float(line.split()[-1]) for line in counted] == [4.0]
+
+
+async def list_named(channel: grpc.aio.Channel, size: int) -> None:
+    """A request for a list whose name has `size` letters."""
+    await scanner_pb2_grpc.ScannerServiceStub(channel).GetList(scanner_pb2.GetListRequest(list="x" * size))
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -616,6 +668,14 @@ async def test_a_page_of_another_origin_changes_nothing(gateway: Gateway, origin
     headers = {"origin": origin, "content-type": "application/json"}
     body = check_error(await gateway.client.request(method, path, headers=headers), 403, errors.ORIGIN_NOT_ALLOWED)
     assert "TRADEUL_CORS_ORIGINS" in body["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/grpc-web+proto", "application/grpc-web-text"])
+async def test_grpc_web_of_another_origin_is_refused_alike(gateway: Gateway, kind: str) -> None:
+    headers = {"origin": "https://elsewhere.example", "content-type": kind, "x-grpc-web": "1"}
+    answer = await gateway.client.post("/tradeul.v1.FiltersService/DeleteFilter", content=bytes(5), headers=headers)
+    body = check_error(answer, 403, errors.ORIGIN_NOT_ALLOWED)
+    assert body["message"].startswith("a page of https://elsewhere.example may not do this")
 
 
 async def test_pages_of_this_host_and_of_allowed_origins_may_write(gateway: Gateway) -> None:
@@ -811,6 +871,13 @@ async def test_another_websocket_version_is_told_ours(gateway: Gateway, version:
     answer = await gateway.client.get("/ws/scanner", headers={**upgrade, **version})
     check_error(answer, 426, errors.INVALID_REQUEST)
     assert answer.headers["sec-websocket-version"] == "13"
+    assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "Upgrade")
+
+
+async def test_a_request_for_no_websocket_is_refused(gateway: Gateway) -> None:
+    """Not with 426, which needs the header `Upgrade`: Envoy passes that on only to who asked for an upgrade."""
+    body = check_error(await gateway.client.get("/ws/scanner"), 400, errors.INVALID_REQUEST)
+    assert body["message"] == "expected a WebSocket upgrade at /ws/scanner"
 
 
 async def test_a_body_that_takes_its_time_is_not_waited_for(behind: Behind) -> None:
@@ -857,8 +924,8 @@ async def test_a_service_that_hangs_is_not_waited_for(behind: Behind) -> None:
             stub = market_session_pb2_grpc.MarketSessionServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.GetCurrentSession(market_session_pb2.GetCurrentSessionRequest())
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert caught.value.details() == "upstream request timeout"
+            late = "the service behind this method did not answer in time"
+            assert refusal(caught.value)[:3] == (grpc.StatusCode.DEADLINE_EXCEEDED, "TIMED_OUT", late)
     for writer in writers:
         writer.close()
 

@@ -4,7 +4,6 @@ The template (gateway/envoy.yaml) has names in braces. What they stand for follo
 from the settings and, for the methods that each REST path has, from the protos.
 """
 
-import base64
 import json
 import re
 import string
@@ -14,14 +13,14 @@ from typing import Any, Final
 
 from services.cli.local.certificates import certificate_resource, mesh_resources
 from services.cli.local.embedded import package_directory, private_directory, socket_directory
+from services.cli.local.grpc_replies import client_refusal, grpc_replies, largest_request
 from services.cli.local.process import ProcessSpec, rotate
 from services.cli.local.rest_routes import document_with_keys, method_routes, query_replies, rest_filter
 from services.cli.local.site import document_routes, site_routes
 from services.cli.local.tokens import check_jwks, jwks_cluster, token_provider
 from services.cli.local.traces import otlp_cluster, tracing
-from services.kit.rpc.observed_rpcs import status_of
 from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
-from services.kit.runtime.errors import TOO_MANY_REQUESTS, StartError
+from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.origins import origins_pattern
 from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI, TICKET_FILTER
@@ -117,6 +116,8 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         "REST_FILTER": json.dumps(rest_filter()),
         "TICKET_FILTER": json.dumps(TICKET_FILTER.path().read_text(encoding="utf-8")),
         "METHOD_ROUTES": _as_list(method_routes()),
+        "GRPC_REPLIES": _as_list(grpc_replies(", ".join(hosts))),
+        "GRPC_REQUEST_BYTES": largest_request(),
         "QUERY_REPLIES": _as_list(query_replies()),
         "SITE_ROUTES": _as_list([*site_routes(settings, place), *document_routes(body, document, keys)]),
         "CLIENT_REQUESTS_PER_S": settings.client.requests_per_s,
@@ -137,14 +138,6 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
         return string.Template(_with_lists(template, values)).substitute(values)
     except (KeyError, ValueError) as error:
         raise StartError(f"gateway/envoy.yaml: expected names among {', '.join(values)}, was {error}") from error
-
-
-def client_refusal(settings: Settings) -> str:
-    """The grpc-status-details-bin of a client address that has sent too much."""
-    limit = settings.client.requests_per_s
-    message = f"limit reached: {limit} requests per second of one address"
-    status = status_of(TOO_MANY_REQUESTS, message, {"maximum": str(limit)})
-    return base64.b64encode(status.SerializeToString()).decode()
 
 
 def _with_copy(template: str) -> str:
@@ -168,7 +161,7 @@ def _with_lists(template: str, values: dict[str, object]) -> str:
         lines = str(values[match["name"]]).splitlines()
         return "\n".join(match["indent"] + line.replace("$", "$$") for line in lines)
 
-    names = "METHOD_ROUTES|QUERY_REPLIES|SITE_ROUTES|JWKS_CLUSTER|OTLP_CLUSTER"
+    names = "METHOD_ROUTES|GRPC_REPLIES|QUERY_REPLIES|SITE_ROUTES|JWKS_CLUSTER|OTLP_CLUSTER"
     return re.sub(rf"^(?P<indent> *)- \$\{{(?P<name>{names})\}}$", indented, template, flags=re.MULTILINE)
 
 
