@@ -172,6 +172,21 @@ async def test_authorities_that_are_not_there(store: str, tmp_path: Path) -> Non
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://:hunter2@127.0.0.1:1/0?ssl_ca_certs=/ca.crt", "no parameter 'ssl_ca_certs' with redis://"),
+        ("rediss://:hunter2@127.0.0.1:1/0?ssl_ca_cert=/ca.crt", "no parameter 'ssl_ca_cert' with rediss://"),
+        ("redis://:hunter2@127.0.0.1:1/0?max_connections=many", "Invalid value for 'max_connections'"),
+    ],
+)
+async def test_a_wrong_parameter_of_redis_is_named(url: str, words: str) -> None:
+    with pytest.raises(StartError, match=words) as raised:
+        await open_redis(url)
+    assert str(raised.value).startswith("TRADEUL_REDIS_URL ")
+    assert "hunter2" not in str(raised.value)
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_the_vendor_with_a_wrong_certificate(
     stores: Stores, authority: Authority, wrong: str, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails
 
 from services.kit.runtime.address import Address as Address
 from services.kit.runtime.address import ServiceAddress as ServiceAddress
-from services.kit.runtime.address import check_port
+from services.kit.runtime.address import check_database_url, check_redis_url
 from services.kit.runtime.address import is_loopback as is_loopback
 from services.kit.runtime.environment import DATABASE_PASSWORD, read_secret_files
 from services.kit.runtime.errors import SettingsError
@@ -174,17 +174,15 @@ class Settings(BaseModel):
     @field_validator("redis_url")
     @classmethod
     def _check_redis(cls, url: str) -> str:
-        if url and not url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("expected a redis://, rediss:// or unix:// URL")
-        check_port(url)
+        if url:
+            check_redis_url(url)
         return url
 
     @field_validator("database_url")
     @classmethod
     def _check_database(cls, url: str) -> str:
-        if url and not url.startswith(("postgresql://", "postgres://")):
-            raise ValueError("expected a postgresql:// URL")
-        check_port(url)
+        if url:
+            check_database_url(url)
         return url
 
     @field_validator("subscriptions")

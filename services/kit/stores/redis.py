@@ -1,6 +1,7 @@
 """Redis or Valkey: the one way to connect, whose market's data it holds, and many small values in one command."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Final
@@ -61,16 +62,26 @@ Value = str | bytes
 def make_client(url: str, *, decode_responses: bool = True) -> Redis:
     """A client that connects when it is first used. A command that meets a broken connection is tried again
     three times, then raises RedisError. `await client.aclose()`.
+
+    Raises StartError for a URL with a parameter that the client does not have, or with a wrong value of one.
     """
-    return Redis.from_url(
-        url,
-        decode_responses=decode_responses,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
-        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
-    )
+    try:
+        client = Redis.from_url(
+            url,
+            decode_responses=decode_responses,
+            socket_timeout=5,
+            socket_connect_timeout=5,
+            health_check_interval=30,
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
+            retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
+        )
+        # Makes an object, which has the parameters, and connects it nowhere.
+        client.connection_pool.make_connection()
+    except (TypeError, ValueError) as error:
+        named = re.search("argument '(.+)'", str(error))
+        problem = f"there is no parameter {named[1]!r} with {url.partition(':')[0]}://" if named else str(error)
+        raise StartError(f"TRADEUL_REDIS_URL {redact(url)}: {problem}") from error
+    return client
 
 
 async def open_redis(url: str, *, decode_responses: bool = True, wait_seconds: float = 10.0) -> Redis:
