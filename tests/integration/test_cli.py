@@ -388,8 +388,8 @@ def test_an_error_is_a_line(arguments: tuple[str, ...], settings: dict[str, str]
         ("TRADEUL_SUBSCRIPTIONS", "T.*,trades", "with KIND one of T, A, AM, LULD, Q, was 'trades'"),
         ("TRADEUL_DATABASE_URL", "postgresql://me:hunter2@host:port/x", "expected a port of 0 to 65535"),
         ("TRADEUL_REDIS_URL", "redis://host:99999", "expected a port of 0 to 65535"),
-        ("TRADEUL_REDIS_URL", "redis://:hunter2@host/lists", "expected the number of a database behind the host, was 'lists'"),
-        ("TRADEUL_DATABASE_URL", "postgresql://me:hunter2@host/x?sslmode=on", "expected sslmode to be one of disable, "),
+        ("TRADEUL_REDIS_URL", "redis://:hunter2@host/lists", "expected the number of a database behind"),
+        ("TRADEUL_DATABASE_URL", "postgresql://me:hunter2@host/x?sslmode=on", "expected sslmode to be one of disable"),
         ("TRADEUL_REPLAY_SPEED", "fast", "expected a number or max, was 'fast'"),
     ],
 )  # fmt: skip

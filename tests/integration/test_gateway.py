@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import httpx
 import pytest
+from google.api import httpbody_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import (
     data_ingest_pb2,
@@ -559,6 +560,27 @@ async def test_large_grpc_requests_are_refused_and_counted(gateway: Gateway, cha
         lines = (await client.get(f"http://{gateway.metrics}/stats/prometheus")).text.splitlines()
     counted = [line for line in lines if "downstream_rq_too_large{" in line and '"gateway"' in line]
     assert [float(line.split()[-1]) for line in counted] == [4.0]
+
+
+async def test_large_answers_are_transcoded(tmp_path: Path) -> None:
+    """Also where the request is awaited, whose limit is less."""
+    content = json.dumps("x" * 4 * MAX_REQUEST_BYTES).encode()
+
+    async def get_list(_: bytes, __: Any) -> bytes:
+        return bytes(httpbody_pb2.HttpBody(content_type="application/json", data=content).SerializeToString())
+
+    handlers = {"GetListJson": grpc.unary_unary_rpc_method_handler(get_list)}
+    settings = gateway_settings(tmp_path)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tradeul.v1.ScannerService", handlers),))
+    server.add_insecure_port(str(settings.address("scanner")))
+    await server.start()
+    try:
+        async with Gateway(settings) as gateway:
+            answer = await gateway.client.get("/api/v1/scanner/lists/filtered")
+            assert (answer.status_code, answer.content) == (200, content)
+    finally:
+        await server.stop(0)
 
 
 async def list_named(channel: grpc.aio.Channel, size: int) -> None:

@@ -76,7 +76,7 @@ def make_client(url: str, *, decode_responses: bool = True) -> Redis:
             retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
         )
         # Makes an object, which has the parameters, and connects it nowhere.
-        client.connection_pool.make_connection()
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         named = re.search("argument '(.+)'", str(error))
         problem = f"there is no parameter {named[1]!r} with {url.partition(':')[0]}://" if named else str(error)
