@@ -43,8 +43,8 @@ test-cluster: $(CORE) $(DEV)  ## Build the image and run the Pods of k8s/overlay
 
 # The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \
-	$(addprefix tests/unit/test_,compiled_core.py feed_decoder.py filter_parser.py filters.py market.py ranked_list.py \
-	rounding.py suspect_prints.py wire.py)
+	$(addprefix tests/unit/test_,alert_rules.py alert_stories.py compiled_core.py feed_decoder.py filter_parser.py \
+	filters.py market.py ranked_list.py rounding.py suspect_prints.py wire.py)
 
 # A copy of the tree with its own core: $(call copy_to,FOLDER)
 TREE := $(wildcard fastcore services tests bench tools gateway protos docs) setup.py pyproject.toml README.md

@@ -28,5 +28,8 @@ cdef class ChangedRows:
     cdef uint64_t order_gathered
 
     cdef void _free(self) noexcept
+    cdef int _make_room(self, MarketState state) except -1
     cdef int take(self, MarketState state, uint64_t begin) except -1
+    # These rows, whatever has changed of them.
+    cdef int take_ids(self, MarketState state, const int32_t* ids, int32_t count) except -1
     cdef int gather(self, MarketState state, Program program) except -1

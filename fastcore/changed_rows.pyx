@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
 from fastcore.change_log cimport NO_ROW, ON_SYMBOLS, ChangeLog
 from fastcore.field_numbers cimport F_COUNT
@@ -43,14 +44,7 @@ cdef class ChangedRows:
         cdef int32_t i
         if self.serial and self.begin == begin and self.end == log.end and self.room >= state.count:
             return 0
-        if self.room < state.count:
-            self._free()
-            self.ids = <int32_t*>malloc((<size_t>state.count + 1024) * sizeof(int32_t))
-            self.has = <uint8_t*>calloc(<size_t>state.count + 1024, 1)
-            if self.ids == NULL or self.has == NULL:
-                self._free()
-                raise MemoryError(f"no memory for the changes of {state.count} rows")
-            self.room = state.count + 1024
+        self._make_room(state)
         for i in range(self.count):
             self.has[self.ids[i]] = 0
         self.count = 0
@@ -63,6 +57,28 @@ cdef class ChangedRows:
         self.view.ids = self.ids
         self.begin = begin
         self.end = log.end
+        self.serial += 1
+        return 0
+
+    cdef int _make_room(self, MarketState state) except -1:
+        if self.room >= state.count:
+            return 0
+        self._free()
+        self.ids = <int32_t*>malloc((<size_t>state.count + 1024) * sizeof(int32_t))
+        self.has = <uint8_t*>calloc(<size_t>state.count + 1024, 1)
+        if self.ids == NULL or self.has == NULL:
+            self._free()
+            raise MemoryError(f"no memory for the changes of {state.count} rows")
+        self.room = state.count + 1024
+        return 0
+
+    cdef int take_ids(self, MarketState state, const int32_t* ids, int32_t count) except -1:
+        """Takes these rows, each of them once."""
+        self._make_room(state)
+        if count:
+            memcpy(self.ids, ids, <size_t>count * sizeof(int32_t))
+        self.count = count
+        self.view.ids = self.ids
         self.serial += 1
         return 0
 

@@ -12,6 +12,9 @@ from fastcore.suspects cimport Recent, SuspectCounts
 from fastcore.trade_rules cimport RuleMasks
 from fastcore.windows cimport OlderSums, Window
 
+cdef extern from "math.h" nogil:
+    double NO_PRICE "NAN"
+
 # Codes of fields.SESSIONS.
 cdef enum:
     NO_SESSION = 0
@@ -107,6 +110,11 @@ cdef struct SymbolDay:
     int64_t intraday_low_time
     int64_t[5] unused           # to whole lines
 
+# The highest and the lowest value that the price has moved to since the last watermark, NaN without one.
+cdef struct PriceSpan:
+    double high
+    double low
+
 # All symbols of a market.
 cdef struct DayTable:
     SymbolDay* rows
@@ -116,6 +124,9 @@ cdef struct DayTable:
     int32_t dirty_count
     int32_t* unmarked           # the rows that are NOT_MARKED
     int32_t unmarked_count
+    int32_t* marked             # the rows that the last watermark found touched
+    int32_t marked_count
+    PriceSpan* spans            # of the rows that have been touched since the last watermark, or before it
     int64_t* moments            # now of the last watermark that found the row touched
     int64_t mark_ns             # now of the last watermark that began a second, -1 before the first
     OlderSums* older_sums       # of the rows' windows
@@ -141,8 +152,20 @@ cdef inline void touch(DayTable* table, uint32_t symbol_id) noexcept nogil:
     if not table.touches[symbol_id] & NOT_MARKED:
         table.unmarked[table.unmarked_count] = <int32_t>symbol_id
         table.unmarked_count += 1
+        table.spans[symbol_id].high = table.spans[symbol_id].low = NO_PRICE
     derive_again(table, <int32_t>symbol_id)
     table.touches[symbol_id] |= DERIVED_BEFORE | NOT_MARKED
+
+
+cdef inline void widen_span(DayTable* table, uint32_t symbol_id) noexcept nogil:
+    """The price has moved to what it is now."""
+    cdef double price = table.rows[symbol_id].price
+    cdef PriceSpan* span = &table.spans[symbol_id]
+    if price == price:
+        if not (span.high >= price):
+            span.high = price
+        if not (span.low <= price):
+            span.low = price
 
 
 cdef inline void derive_again(DayTable* table, int32_t symbol_id) noexcept nogil:

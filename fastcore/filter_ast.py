@@ -2,7 +2,7 @@
 
 The parser's tree has `Name` and `Literal` leaves; in the checked tree they have
 become `FieldValue` and `Constant` of a known kind. Everything else is shared.
-Positions are 0-based offsets into the text.
+Positions are 0-based offsets into the text. `Word` and `Event` are of alert rules only (docs/alerts.md).
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,11 @@ from fastcore.fields import Field, Kind
 CompareOp = Literal["=", "!=", "<", "<=", ">", ">="]
 ArithmeticOp = Literal["+", "-", "*", "/"]
 FunctionName = Literal["abs", "min", "max"]
+# They see more than the row of now: docs/alerts.md.
+WORDS = (
+    "rises", "falls", "crosses_above", "crosses_below", "grows", "shrinks", "steps", "held", "after", "count", "enters",
+    "leaves",
+)  # fmt: skip
 
 
 class FilterError(ValueError):
@@ -138,6 +143,25 @@ class HasName:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word of an alert rule: what it looks at, its numbers (times in ns) and, of enters and leaves, its list."""
+
+    name: str
+    arguments: tuple["Node", ...]
+    numbers: tuple[float, ...]
+    list: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A checked word, by its number among the rule's words."""
+
+    number: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class And:
     items: tuple["Node", ...]
     position: int
@@ -177,8 +201,10 @@ Node = (
     | Between
     | Has
     | HasName
+    | Word
+    | Event
     | And
     | Or
     | Not
 )
-Condition = (Compare, Membership, Between, Has, HasName, And, Or, Not)
+Condition = (Compare, Membership, Between, Has, HasName, Word, Event, And, Or, Not)

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn, cast
 
 from fastcore.filter_ast import (
+    WORDS,
     And,
     Arithmetic,
     ArithmeticOp,
@@ -49,7 +50,8 @@ COMPARISONS: Final = ("=", "!=", "<", "<=", ">", ">=")
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:
-      (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
+      (?P<duration>[0-9]+[smh]\b)
+    | (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
     | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<text>"(?:[^"\\]|\\.)*")
     | (?P<sign><=|>=|!=|[=<>()+\-*/,])
@@ -61,15 +63,18 @@ _KEYWORDS: Final = frozenset({"AND", "OR", "NOT", "IN", "BETWEEN"})
 
 
 class Token(NamedTuple):
-    """`kind`: number, name, text, sign, a keyword in capitals, or end."""
+    """`kind`: number, duration, name, text, sign, a keyword in capitals, or end."""
 
     kind: str
     text: str
     position: int
 
 
-def tokens(text: str) -> list[Token]:
-    """The tokens of `text`, an `end` token last; FilterError for a sign that has no meaning."""
+def tokens(text: str, with_durations: bool = False) -> list[Token]:
+    """The tokens of `text`, an `end` token last; FilterError for a sign that has no meaning.
+
+    Durations, as in 30s, 5m or 1h, have one where there are words of alert rules.
+    """
     if len(text) > MAX_LENGTH:
         raise FilterError(f"expected at most {MAX_LENGTH} characters, was {len(text)}", MAX_LENGTH)
     found: list[Token] = []
@@ -83,6 +88,8 @@ def tokens(text: str) -> list[Token]:
         word, start = match.group(kind), match.start(kind)
         if kind == "name" and word.upper() in _KEYWORDS:
             kind = word.upper()
+        if kind == "duration" and not with_durations:
+            raise FilterError(f"expected a number, was {word!r}", match.end() - 1)
         if kind == "number" and text[match.end() : match.end() + 1].isidentifier():
             raise FilterError(f"expected a number, was {text[start : match.end() + 1]!r}", match.end())
         found.append(Token(kind, word, start))
@@ -103,7 +110,7 @@ def _strange(rest: str) -> str:
 
 def parse_filter(text: str) -> Node | None:
     """The tree of a filter, None for an empty one; FilterError when it does not follow the grammar."""
-    parser = _Parser(text)
+    parser = Parser(text)
     if parser.next.kind == "end":
         return None
     node = parser.condition()
@@ -113,7 +120,7 @@ def parse_filter(text: str) -> Node | None:
 
 def parse_order(text: str) -> list[OrderKey]:
     """The keys of an order, the most important first; none for an empty text."""
-    parser = _Parser(text)
+    parser = Parser(text)
     keys: list[OrderKey] = []
     if parser.next.kind == "end":
         return keys
@@ -138,13 +145,13 @@ def parse_order(text: str) -> list[OrderKey]:
             return keys
 
 
-class _Parser:
+class Parser:
     """Recursive descent over the tokens; `depth` counts what is open around the current token."""
 
-    def __init__(self, text: str) -> None:
-        self._tokens = tokens(text)
+    def __init__(self, text: str, with_durations: bool = False) -> None:
+        self._tokens = tokens(text, with_durations)
         self._at = 0
-        self._depth = 0
+        self.depth = 0
 
     @property
     def next(self) -> Token:
@@ -163,20 +170,20 @@ class _Parser:
         return None
 
     def expect(self, sign: str) -> Token:
-        return self.take(sign) or self._fail(repr(sign) if len(sign) == 1 else sign)
+        return self.take(sign) or self.fail(repr(sign) if len(sign) == 1 else sign)
 
     def expect_end(self, expected: str) -> None:
         if self.next.kind != "end":
-            self._fail(expected)
+            self.fail(expected)
 
-    def _fail(self, expected: str) -> NoReturn:
+    def fail(self, expected: str) -> NoReturn:
         token = self.next
         was = "the end" if token.kind == "end" else repr(token.text)
         raise FilterError(f"expected {expected}, was {was}", token.position)
 
-    def _enter(self, position: int) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
+    def enter(self, position: int) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
             raise FilterError(f"expected at most {MAX_DEPTH} levels, was deeper", position)
 
     def condition(self) -> Node:
@@ -197,9 +204,9 @@ class _Parser:
         token = self.take("NOT")
         if token is None:
             return self._comparison()
-        self._enter(token.position)
+        self.enter(token.position)
         node = Not(self._negation(), token.position)
-        self._depth -= 1
+        self.depth -= 1
         return node
 
     def _comparison(self) -> Node:
@@ -215,7 +222,7 @@ class _Parser:
         token = self.take("IN", "BETWEEN")
         if token is None:
             if negated is not None:
-                self._fail("IN or BETWEEN")
+                self.fail("IN or BETWEEN")
             return left
         node_: Node
         if token.kind == "IN":
@@ -237,9 +244,9 @@ class _Parser:
     def _literal(self) -> Node:
         minus = self.take("-")
         if minus is not None and self.next.kind != "number":
-            self._fail("a number")
+            self.fail("a number")
         if self.next.kind not in ("number", "text", "name"):
-            self._fail("a value")
+            self.fail("a value")
         node = self._primary()
         return node if minus is None else Written(-cast(float, cast(Written, node).value), minus.position)
 
@@ -261,9 +268,9 @@ class _Parser:
         token = self.take("-")
         if token is None:
             return self._primary()
-        self._enter(token.position)
+        self.enter(token.position)
         operand = self._unary()
-        self._depth -= 1
+        self.depth -= 1
         if isinstance(operand, Written) and isinstance(operand.value, float):
             return Written(-operand.value, token.position)
         return Negative(operand, token.position)
@@ -282,18 +289,20 @@ class _Parser:
         if token.kind == "name":
             self.advance()
             if self.next.text == "(" and self.next.kind == "sign":
-                return self._call(token)
+                return self.call(token)
             return Name(token.text, token.position)
         if self.take("("):
-            self._enter(token.position)
+            self.enter(token.position)
             node = self.condition()
-            self._depth -= 1
+            self.depth -= 1
             self.expect(")")
             return node
-        self._fail("a field or a value")
+        self.fail("a field or a value")
 
-    def _call(self, name: Token) -> Node:
+    def call(self, name: Token) -> Node:
         function = name.text.lower()
+        if function in WORDS:
+            raise FilterError(f"expected {function}() only in when and rearm of an alert rule", name.position)
         if function != "has" and function not in ARGUMENTS:
             nearest = difflib.get_close_matches(function, ("has", *ARGUMENTS), n=1)
             raise FilterError(f"unknown function {name.text!r}", name.position, nearest[0] if nearest else None)
@@ -301,15 +310,15 @@ class _Parser:
         if function == "has":
             token = self.next
             if token.kind != "name":
-                self._fail("a field")
+                self.fail("a field")
             self.advance()
             self.expect(")")
             return HasName(Name(token.text, token.position), name.position)
-        self._enter(name.position)
+        self.enter(name.position)
         arguments = [self.sum()]
         while self.take(","):
             arguments.append(self.sum())
-        self._depth -= 1
+        self.depth -= 1
         self.expect(")")
         if len(arguments) != ARGUMENTS[function]:
             raise FilterError(

@@ -17,6 +17,7 @@ from fastcore.filter_ast import (
     Call,
     Compare,
     Constant,
+    Event,
     FieldValue,
     Has,
     Membership,
@@ -52,6 +53,7 @@ class Op(IntEnum):
     IN_SYMBOLS = 27  # the symbol is one of the texts
     SAME_TEXT = 28  # text columns `-left` and `-right`
     MASK = 29  # mask register `left`
+    EVENT = 30  # word number `first` of an alert rule
 
 
 class Relation(IntEnum):
@@ -255,6 +257,8 @@ class _Lowering:
                     self._compare(relation, left, right, target, combine)
             case Membership(operand, values):
                 self._membership(operand, values, negated, target, combine)
+            case Event(number):
+                self._mask_step(Step(Op.EVENT, target, combine=combine, first=number))
             case _:
                 raise AssertionError(f"expected a checked condition, was {node!r}")
 

@@ -59,7 +59,17 @@ class _Value(NamedTuple):
 def check_filter(text: str) -> Node | None:
     """The checked tree of a filter, None for an empty one; FilterError when it cannot be used."""
     tree = parse_filter(text)
-    return None if tree is None else _condition(tree)
+    return None if tree is None else checked_condition(tree)
+
+
+def check_number(text: str) -> Node | None:
+    """The checked tree of a number's expression, None for an empty one; FilterError when it cannot be used."""
+    keys = parse_order(text)
+    if not keys:
+        return None
+    if len(keys) > 1 or keys[0].descending:
+        raise FilterError("expected one number, was an order", keys[-1].position)
+    return checked_number(keys[0].value)
 
 
 def check_order(text: str) -> list[OrderKey]:
@@ -77,14 +87,15 @@ def check_order(text: str) -> list[OrderKey]:
     return keys
 
 
-def _condition(node: Node) -> Node:
+def checked_condition(node: Node) -> Node:
+    """The checked tree of a condition without words; FilterError when it cannot be used."""
     match node:
         case And(items, position):
-            return And(tuple(_condition(item) for item in items), position)
+            return And(tuple(checked_condition(item) for item in items), position)
         case Or(items, position):
-            return Or(tuple(_condition(item) for item in items), position)
+            return Or(tuple(checked_condition(item) for item in items), position)
         case Not(item, position):
-            return Not(_condition(item), position)
+            return Not(checked_condition(item), position)
         case HasName(name, position):
             return Has(_field(name), position)
         case Compare(op, left, right, position):
@@ -164,18 +175,19 @@ def _value(node: Node) -> _Value:
         case Written():
             return _Value(node, None)
         case Negative(operand, position):
-            return _Value(Negative(_number(operand), position), "number")
+            return _Value(Negative(checked_number(operand), position), "number")
         case Arithmetic(first, rest, position):
-            checked = tuple((op, _number(operand)) for op, operand in rest)
-            return _Value(Arithmetic(_number(first), checked, position), "number")
+            checked = tuple((op, checked_number(operand)) for op, operand in rest)
+            return _Value(Arithmetic(checked_number(first), checked, position), "number")
         case Call(function, arguments, position):
-            return _Value(Call(function, tuple(_number(item) for item in arguments), position), "number")
+            return _Value(Call(function, tuple(checked_number(item) for item in arguments), position), "number")
         case _:
             assert isinstance(node, Condition), node
             raise FilterError("expected a value, was a condition", node.position)
 
 
-def _number(node: Node) -> Node:
+def checked_number(node: Node) -> Node:
+    """The checked tree of a number; FilterError when it cannot be used."""
     value = _value(node)
     if value.kind is None:
         raise _not_a_field(value.node)

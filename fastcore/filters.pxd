@@ -18,6 +18,7 @@ from fastcore.row_view cimport RowView
 
 cdef enum:
     BLOCK = 512                 # rows at a time, so that what is in between stays in the first cache
+    MOST_EVENTS = 8             # words of an alert rule
 
 # A Step of filter_program.py.
 cdef struct Instruction:
@@ -31,6 +32,9 @@ cdef struct Instruction:
     int first                   # the constants of IN: [first, first + length)
     int length
 
+ctypedef const uint8_t* mask_ptr
+
+
 cdef class Program:
     cdef Instruction* instructions
     cdef int length
@@ -43,6 +47,7 @@ cdef class Program:
     cdef int[F_COUNT] reads     # numbers of the fields whose columns it reads
     cdef int column_count       # of them
     cdef int depends            # change_log.Depends
+    cdef mask_ptr[MOST_EVENTS] events   # of an alert rule's words: where they are true in the block that is run
 
     cdef int bind(self, MarketState state) except -1
     cdef void _read(self, int field) noexcept

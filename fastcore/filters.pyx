@@ -39,13 +39,14 @@ cdef enum:
     IN_SYMBOLS = 27
     SAME_TEXT = 28
     MASK = 29
+    EVENT = 30
 
 cdef enum:
     SET = 0
     AND = 1
     OR = 2
 
-if [op.value for op in Op] != [*range(LOAD, NEGATE + 1), *range(COMPARE, MASK + 1)] or list(Combine) != [SET, AND, OR]:
+if [op.value for op in Op] != [*range(LOAD, NEGATE + 1), *range(COMPARE, EVENT + 1)] or list(Combine) != [SET, AND, OR]:
     raise ImportError("expected filters to know the instructions of filter_program.py: build fastcore anew")
 
 
@@ -96,6 +97,8 @@ cdef class Program:
                 self._read(-step.right)
             if step.op == SYMBOL_ORDER:
                 self.depends |= ON_SYMBOLS
+            if step.op == EVENT and not 0 <= step.first < MOST_EVENTS:
+                raise ValueError(f"expected a word below {MOST_EVENTS}, was {step.first}")
 
     def __dealloc__(self):
         PyMem_Free(self.instructions)
@@ -227,6 +230,8 @@ cdef class Program:
                 out,
                 n,
             )
+        elif step.op == EVENT:
+            memcpy(out, self.events[step.first], n)
         elif step.op == IN_SYMBOLS:
             kernels.in_symbols(step.relation, rows.ids, first, self.codes + step.first, step.length, out, n)
         else:

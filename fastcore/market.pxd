@@ -1,5 +1,6 @@
 # The market: its state and its lists, moved on by the frames of the stream.
 
+from fastcore.alert_book cimport AlertBook
 from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
@@ -11,6 +12,8 @@ cdef class Market:
     cdef readonly unsigned int epoch
     cdef readonly unsigned int sequence     # of the last frame applied, 0 before the first
     cdef ListBook book
+    cdef AlertBook alert_book
+    cdef readonly list alert_events         # of the last refresh, in order
     cdef bint is_now                        # derived columns and workspace are those of the last frame
 
     cpdef bint take(self, const unsigned char[::1] frame) except -1

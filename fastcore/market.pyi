@@ -3,6 +3,8 @@ from typing import Protocol, type_check_only
 
 from typing_extensions import disjoint_base
 
+from fastcore.alert_book import AlertEvent
+from fastcore.alert_rules import AlertRule
 from fastcore.filters import Filter, Order
 from fastcore.market_state import MarketState
 from fastcore.ranked_list import ListUpdate, RankedList
@@ -41,6 +43,8 @@ class Market:
     state: MarketState
     epoch: int
     sequence: int
+    # Of the last watermark, in order; none with `encode_deltas=False`.
+    alert_events: list[AlertEvent]
     def __init__(self, definitions: Iterable[ListDefinition], epoch: int, encode_deltas: bool = True) -> None: ...
     def apply(self, frame: _Buffer) -> list[ListUpdate]:
         """Applies the next encoded Frame; the updates of the lists that it changed, scans last.
@@ -87,6 +91,22 @@ class Market:
 
     def row(self, symbol: str) -> bytes | None:
         """A symbol's row as of now: an encoded TickerRow without rank; None when there is no such symbol."""
+
+    @property
+    def alert_sequence(self) -> int:
+        """The sequence of the last alert of this epoch, 0 before the first."""
+
+    @property
+    def alert_rules(self) -> list[AlertRule]:
+        """The alert rules in force."""
+
+    @property
+    def alert_looks(self) -> int:
+        """Rows that the alert rules have looked at, in all: what alerts cost."""
+
+    @property
+    def ignored_alert_rules(self) -> dict[str, str]:
+        """Alert rules that are left out: name -> the mistake in it."""
 
     @property
     def ignored_filters(self) -> dict[str, str]:

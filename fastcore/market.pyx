@@ -3,6 +3,7 @@
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
+from fastcore.alert_book cimport AlertBook
 from fastcore.filters cimport Filter, Order
 from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
@@ -12,6 +13,8 @@ from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field,
     raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_free, writer_init,
 )
+
+from fastcore.alert_rules import read_rules
 
 cdef enum:
     # Of Frame.
@@ -33,6 +36,8 @@ cdef class Market:
         self.state = MarketState()
         self.epoch = epoch
         self.book = ListBook(definitions, encode_deltas)
+        self.alert_book = AlertBook()
+        self.alert_events = []
         self.book.refreshed = self.moment()
         for ranked in self.book.lists.values():
             (<RankedList>ranked).moment = self.book.refreshed
@@ -103,11 +108,17 @@ cdef class Market:
         return is_watermark
 
     cpdef list refresh(self):
-        """Publishes the built-in lists anew, as apply() does at a watermark: list[ListUpdate] of those that changed."""
+        """Publishes the built-in lists anew, as apply() does at a watermark: list[ListUpdate] of those that changed.
+
+        `alert_events` are then those of this watermark.
+        """
         cdef Moment moment
+        cdef list updates
         self.bring_to_now()
         moment = self.moment()
-        return self.book.refresh(self.state, &moment)
+        updates = self.book.refresh(self.state, &moment)
+        self.alert_events = self.alert_book.refresh(self.state, self.book, self.book.encode_deltas)
+        return updates
 
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1:
         cdef Cursor cursor = cursor_of(data, length)
@@ -180,6 +191,26 @@ cdef class Market:
             )
         self.bring_to_now()
         return ours.difference(theirs, self.book.work)
+
+    @property
+    def alert_sequence(self):
+        """The sequence of the last alert of this epoch, 0 before the first."""
+        return self.state.alerts.sequence
+
+    @property
+    def alert_rules(self):
+        """The rules in force: list[AlertRule] of fastcore/alert_rules.py."""
+        return read_rules(self.state.alerts.rules)
+
+    @property
+    def alert_looks(self):
+        """Rows that the alert rules have looked at, in all: what alerts cost."""
+        return self.alert_book.looks
+
+    @property
+    def ignored_alert_rules(self):
+        """Alert rules that are left out: name -> the mistake in it."""
+        return dict(self.alert_book.ignored)
 
     @property
     def ignored_filters(self):
@@ -302,9 +333,13 @@ cdef class Market:
 
     @staticmethod
     def of_state(definitions, unsigned int epoch, MarketState state not None, bint encode_deltas=True):
-        """A market of a new epoch that goes on with these rows, its lists empty until the next watermark."""
+        """A market of a new epoch that goes on with these rows, its lists empty until the next watermark.
+
+        Alert rules remember what they did; the alerts' numbering begins again.
+        """
         cdef Market market = Market(definitions, epoch, encode_deltas)
         market.state = state
+        state.alerts.sequence = 0
         return market
 
     def hash(self):

@@ -7,6 +7,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
+from fastcore.alert_memory cimport AlertMemory
 from fastcore.baselines cimport Baselines
 from fastcore.change_log cimport ChangeLog
 from fastcore.day_table cimport SCALARS, DayTable
@@ -36,6 +37,7 @@ cdef class MarketState:
     cdef dict ids                             # symbol -> symbol id
     cdef list ascending                       # symbols in ascending order
     cdef TextPool pool
+    cdef AlertMemory alerts                   # what alert rules remember; alert_book.pyx
     cdef Writer scratch
     # What the derived columns were derived for.
     cdef bint is_all_dirty

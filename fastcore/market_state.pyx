@@ -17,6 +17,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastcore.alert_memory cimport AlertMemory
 from fastcore.baselines cimport (
     Baselines, fill_slot, forget_baseline, free_baselines, grow_baselines, move_baselines, read_baseline,
     write_baseline,
@@ -28,8 +29,8 @@ from fastcore.columns cimport (
 )
 from fastcore.day_bytes cimport read_day, write_day
 from fastcore.day_table cimport (
-    CACHE_LINE, DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, SymbolDay, derive_again, moment_ns_of,
-    session_of, touch,
+    CACHE_LINE, DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, PriceSpan, SymbolDay, derive_again,
+    moment_ns_of, session_of, touch,
 )
 from fastcore.derived cimport (
     Moment, derive_from_now, derive_ranges, derive_row, derive_row_from_now, derive_windows, moment_at,
@@ -77,6 +78,7 @@ cdef enum:
     LIMITS = 12
     WATERMARK = 13
     HALTS = 14
+    ALERT_RULES = 15
     LEAST_ROOM = 1024
     AHEAD = 16                  # rows ahead that are fetched
     FEW_SYMBOLS = 16            # so many are put into the order one by one
@@ -89,7 +91,7 @@ cdef list DOUBLE_NUMBERS = [
     *(field.number for field in fields.FIELDS if field.kind != "text"), *range(F_COUNT, COLUMN_COUNT),
 ]
 # Begins every snapshot: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 9 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
+cdef bytes FORMAT = f"tradeul state 10 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
 
 
 cdef int check_fields() except -1:
@@ -126,6 +128,7 @@ cdef class MarketState:
         self.ids = {}
         self.ascending = []
         self.pool = TextPool()
+        self.alerts = AlertMemory()
         self.trading_date = ""
         self.next_trading_date = ""
         self.baselines.slot = -1
@@ -155,6 +158,8 @@ cdef class MarketState:
         free(self.table.touches)
         free(self.table.dirty)
         free(self.table.unmarked)
+        free(self.table.marked)
+        free(self.table.spans)
         free(self.table.moments)
         free(self.table.older_sums)
         free(self.table.ranges)
@@ -189,6 +194,8 @@ cdef class MarketState:
         grow_array(<void**>&self.table.touches, room, sizeof(uint8_t))
         grow_array(<void**>&self.table.dirty, room, sizeof(int32_t))
         grow_array(<void**>&self.table.unmarked, room, sizeof(int32_t))
+        grow_array(<void**>&self.table.marked, room, sizeof(int32_t))
+        grow_array(<void**>&self.table.spans, room, sizeof(PriceSpan))
         grow_array(<void**>&self.table.moments, room, sizeof(int64_t))
         grow_array(<void**>&self.table.older_sums, room, sizeof(OlderSums))
         grow_array(<void**>&self.table.ranges, room, sizeof(OpeningRange))
@@ -206,6 +213,7 @@ cdef class MarketState:
             self.table.revision[i] = 0
             self.table.touches[i] = 0
             self.table.moments[i] = -1
+            self.table.spans[i].high = self.table.spans[i].low = NAN
             self.table.updated_at[i] = -1
         self.capacity = room
         return 0
@@ -284,7 +292,7 @@ cdef class MarketState:
         cdef int status = next_field(&cursor, &field)
         body.number = 0
         while status == WIRE_FIELD:
-            if SYMBOLS <= field.number <= HALTS:
+            if SYMBOLS <= field.number <= ALERT_RULES:
                 if field.wire_type != WIRE_LENGTH:
                     raise ValueError(f"Frame, field {field.number}: expected a message, was type {field.wire_type}")
                 if body.number:
@@ -320,6 +328,8 @@ cdef class MarketState:
             apply_baselines(body, &self.table, &self.baselines, self.count)
         elif body.number == TRADING_DAY:
             self._begin_day(body)
+        elif body.number == ALERT_RULES:
+            self.alerts.set_rules((<const char*>body.data)[:body.length])
         elif body.number == TRADE_RULES:
             parse_rules(body.data, body.length, &rules)
             self.table.rules = rules
@@ -403,6 +413,7 @@ cdef class MarketState:
         for i in range(self.count):
             free_day(&self.table.rows[i])
             init_range(&self.table.ranges[i])
+            self.table.spans[i].high = self.table.spans[i].low = NAN
             for k in range(DAY_BEFORE_FIELDS):
                 self.columns[HISTORY_COLUMNS[k]][i] = NAN
             if splits.is_unknown:
@@ -415,6 +426,7 @@ cdef class MarketState:
         memset(&self.table.suspects, 0, sizeof(SuspectCounts))
         self.table.recent_trades.count = 0
         forget_scalars(&self.table)
+        self.alerts.forget_day()
         return 0
 
     cdef void _forget_history(self, uint32_t symbol_id) noexcept:
@@ -444,6 +456,8 @@ cdef class MarketState:
                 derive_again(table, i)
             table.touches[i] &= ~NOT_MARKED
             table.moments[i] = table.now_ns
+        table.marked, table.unmarked = table.unmarked, table.marked
+        table.marked_count = table.unmarked_count
         table.unmarked_count = 0
 
     cpdef int refresh(self) except -1:
@@ -635,6 +649,7 @@ cdef class MarketState:
         for name in self.encoded_names:
             write_text(writer, name)
         write_recent(writer, &self.table.recent_trades)
+        self.alerts.write(writer, self.count)
         return 0
 
     cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1:
@@ -642,6 +657,8 @@ cdef class MarketState:
         cdef int64_t no_baseline = 0
         cdef int64_t moment_ns = -1 if self.table.touches[i] & NOT_MARKED else self.moment_ns(i)
         write_block(writer, &moment_ns, sizeof(int64_t))
+        if moment_ns < 0:
+            write_block(writer, &self.table.spans[i], sizeof(PriceSpan))
         for k in range(NUMBER_FIELDS):
             write_block(writer, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
         for k in range(TEXT_FIELDS):
@@ -735,6 +752,7 @@ cdef class MarketState:
         self.is_all_dirty = True
         table.unmarked_count = 0
         read_recent(cursor, &table.recent_trades, <uint32_t>self.count)
+        self.alerts.read(cursor, self.count)
         self._read_columns(cursor)
         if cursor.pos != cursor.end:
             raise ValueError(f"state: expected its end, was {cursor.end - cursor.pos} more bytes")
@@ -747,6 +765,7 @@ cdef class MarketState:
         if not -1 <= moment_ns <= table.now_ns:
             raise ValueError(f"state: expected the moment of a row by {table.now_ns}, was {moment_ns}")
         if moment_ns < 0:
+            read_block(cursor, &table.spans[i], sizeof(PriceSpan))
             table.unmarked[table.unmarked_count] = i
             table.unmarked_count += 1
         else:

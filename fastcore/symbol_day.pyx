@@ -11,6 +11,7 @@ from fastcore.anchored_volume cimport (
 )
 from fastcore.day_table cimport (
     CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch,
+    widen_span,
 )
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
@@ -204,6 +205,7 @@ cdef inline int apply_trade(
     cdef SymbolDay* row = &table.rows[symbol_id]
     cdef Permits permits
     cdef bint has_volume, may_set_price
+    cdef double price_before = row.price
 
     touch(table, symbol_id)
     mark_active(table, row)
@@ -242,6 +244,8 @@ cdef inline int apply_trade(
             row.postmarket_volume += size
     if permits.sets_price or has_volume:
         window_add(&row.window, time_ns, size, price * size, has_volume, permits.sets_price, price)
+    if row.price != price_before:
+        widen_span(table, symbol_id)
     return 0
 
 
@@ -419,7 +423,7 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
     cdef uint32_t symbol_id
     cdef SymbolDay* row
     cdef int64_t start, end, offset
-    cdef double close, volume, high, low, vwap, accumulated, day_vwap, official_open, before
+    cdef double close, volume, high, low, vwap, accumulated, day_vwap, official_open, before, price_before
     cdef bint is_premarket, is_regular, is_postmarket
     cdef BarShares shares
     for i in range(spans.rows):
@@ -427,6 +431,7 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
         row = &table.rows[symbol_id]
         start = load_i64(spans.start_ns, i)
         end = load_i64(spans.end_ns, i)
+        price_before = row.price
         close = load_f64(spans.close, i)
         high = load_f64(spans.high, i)
         low = load_f64(spans.low, i)
@@ -454,6 +459,8 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
         if is_regular and end > row.regular_time:
             row.regular_price = close
             row.regular_time = end
+        if row.price != price_before:
+            widen_span(table, symbol_id)
         widen_intraday(row, high, low, end)
         if is_premarket:
             widen(&row.premarket_high, &row.premarket_low, high, low)
@@ -548,7 +555,7 @@ cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans, uint32_t sy
     cdef uint32_t symbol_id
     cdef const SymbolDay* row
     cdef int64_t until
-    cdef double shares
+    cdef double shares, price_before
     cdef int64_t* since         # where inside its second a row's volume stands, where that matters
     cdef double* later
     cdef void* block = malloc(spans.rows * (sizeof(int64_t) + sizeof(double)))
@@ -573,7 +580,10 @@ cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans, uint32_t sy
         for i in range(spans.rows):
             symbol_id = load_u32(spans.symbol_id, i)
             touch(table, symbol_id)
+            price_before = table.rows[symbol_id].price
             apply_snapshot_row(table, &table.rows[symbol_id], spans, i, later[i])
+            if table.rows[symbol_id].price != price_before:
+                widen_span(table, symbol_id)
     finally:
         free(block)
     return 0

@@ -32,12 +32,12 @@ _CALLS: Final[dict[str, Callable[..., float]]] = {"abs": abs, "min": min, "max":
 
 def matches(text: str, row: Row) -> bool:
     """True if the row passes; every row passes the empty filter."""
-    return not text.strip() or _Parser(text).whole(_Parser.condition)(row) is True
+    return not text.strip() or TermParser(text).whole(TermParser.condition)(row) is True
 
 
 def order_keys(text: str) -> list[tuple[Term, bool]]:
     """The order's expressions, each with whether it descends."""
-    return _Parser(text).order() if text.strip() else []
+    return TermParser(text).order() if text.strip() else []
 
 
 def ranked(text: str, rows: list[Row]) -> list[Row]:
@@ -81,7 +81,7 @@ def first_key(text: str, row: Row) -> float | None:
     return -number if descending else number
 
 
-def _number(value: Any) -> Any:
+def known_number(value: Any) -> Any:
     """A result that is no finite number is absent."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -103,12 +103,12 @@ def _apply(function: Callable[..., Any], *terms: Term) -> Term:
 
     def value(row: Row) -> Any:
         values = [term(row) for term in terms]
-        return None if any(item is None for item in values) else _number(function(*values))
+        return None if any(item is None for item in values) else known_number(function(*values))
 
     return value
 
 
-class _Parser:
+class TermParser:
     """Recursive descent over the tokens (kind, text)."""
 
     def __init__(self, text: str) -> None:
@@ -137,7 +137,7 @@ class _Parser:
         if self.take(text) is None:
             raise ValueError(f"expected {text}, was {self.peek()[1]!r}")
 
-    def whole(self, rule: "Callable[[_Parser], Term]") -> Term:
+    def whole(self, rule: "Callable[[TermParser], Term]") -> Term:
         result = rule(self)
         if self.peek()[0] != "end":
             raise ValueError(f"expected the end, was {self.peek()[1]!r}")

@@ -83,6 +83,8 @@ class MarketTwin:
         # Per symbol now of its last watermark, and who has been touched since there was one.
         self._moments: dict[str, int] = {}
         self._unmarked: set[str] = set()
+        # Those that the last watermark found touched.
+        self.marked: set[str] = set()
         # The second of the last watermark.
         self._second = 0
         # What all rows have in common, as of that watermark.
@@ -121,7 +123,7 @@ class MarketTwin:
         second = self.now_ns // SECOND
         for symbol in self.symbols if second > self._second else self._unmarked:
             self._moments[symbol] = self.now_ns
-        self._unmarked.clear()
+        self.marked, self._unmarked = self._unmarked, set()
         if second > self._second and self.day is not None:
             self._scalars = self._market_scalars(self.day)
         self._second = second
@@ -277,6 +279,9 @@ class MarketTwin:
 
     def _apply_trade_rules(self, rules: frame_pb2.TradeRules) -> None:
         self.rules = Rules(rules.forbids_last, rules.forbids_high_low, rules.forbids_volume, rules.take_suspect_prints)
+
+    def _apply_alert_rules(self, message: frame_pb2.AlertRules) -> None:
+        """They change no row."""
 
     def _apply_list_filters(self, message: frame_pb2.ListFilters) -> None:
         names = {1: "PRE_MARKET", 2: "MARKET_OPEN", 3: "POST_MARKET", 4: "CLOSED"}

@@ -66,6 +66,8 @@ REDIS_LIST_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
 
+ALERTS = Counter("tradeul_alerts", "Alerts by rule.", ["rule"])
+
 LIST_LAG = LAG_SECONDS.labels(SERVICE, "list")
 _TRADE_TIMES: Final = market_data_pb2.TradeBatch.DESCRIPTOR.fields_by_name["time_ns"].number
 

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import grpc.aio
-from tradeul.v1 import scanner_pb2
+from tradeul.v1 import alerts_pb2, scanner_pb2
 
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.market_copy import MarketCopyService
@@ -12,6 +12,9 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
+from services.scanner.alert_log import AlertLog
+from services.scanner.alert_servicer import AlertsServicer
+from services.scanner.alert_stream import AlertStreams
 from services.scanner.core import MarketSource, ScannerCore
 from services.scanner.feed_line import FeedLine
 from services.scanner.list_hub import ListHub
@@ -40,6 +43,10 @@ class ScannerService(MarketCopyService):
         self.requests = ScanRequests(self.turns)
         self.log = ListLog(self.hub.core)
         self.hub.listeners.append(self.log)
+        self.alerts = AlertLog(self.hub.core)
+        self.hub.listeners.append(self.alerts)
+        # Made on the event loop, when there is a server.
+        self.alert_streams: AlertStreams | None = None
         self.line = FeedLine(settings.address("data_ingest"), self.hub.core)
 
     async def start(self) -> None:
@@ -69,11 +76,17 @@ class ScannerService(MarketCopyService):
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         servicer = ScannerServicer(self.hub, self.turns, self.requests, self.log, market_of(self.settings), self.line)
-        service = scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"]
-        return (add_servicer(server, service, servicer),)
+        self.alert_streams = AlertStreams(self.alerts)
+        alerts = AlertsServicer(self.hub.core, self.alerts, self.alert_streams, self.turns, self.requests)
+        return (
+            add_servicer(server, scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"], servicer),
+            add_servicer(server, alerts_pb2.DESCRIPTOR.services_by_name["AlertsService"], alerts),
+        )
 
     async def drain(self) -> None:
         self.hub.close("the scanner is stopping")
+        if self.alert_streams is not None:
+            self.alert_streams.close("the scanner is stopping")
 
 
 def market_of(settings: Settings) -> MarketSource:

@@ -17,6 +17,8 @@ from services.data_ingest.feed.feed_health import SetAsideWatch
 from services.data_ingest.stream.epochs import FILE, read_last
 from services.data_ingest.vendor_snapshot import poller as snapshot_poller
 from services.health.watcher import follow_warnings
+from services.kit.alerts.definitions import load_alerts
+from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import default_filters
 from services.kit.runtime.settings import Settings
 from tests.support.running_scanner import running_scanner
@@ -142,14 +144,17 @@ async def test_the_stream_begins_with_day_rules_and_filters(sequencer: RunningSe
     async with sequencer.reader((epoch, 0)) as reader:
         await reader.until_kind("current")
         kinds = [frame.WhichOneof("body") for frame in reader.frames]
-        assert kinds[:4] == ["trading_day", "trade_rules", "list_filters", "watermark"]
+        assert kinds[:5] == ["trading_day", "trade_rules", "list_filters", "alert_rules", "watermark"]
         day = reader.frames[0].trading_day
         assert day.trading_date == str(DAY)
         assert day.pre_market_start_ns == ms_at("04:00:00") * MS
         assert day.post_market_end_ns == ms_at("20:00:00") * MS
         assert [each.name for each in reader.frames[2].list_filters.filters] == [f.name for f in default_filters()]
         # The time is that of the vendor until its first event.
-        assert reader.frames[3].watermark.event_time_ns == ms_at("04:00:00") * MS
+        assert [rule.name for rule in reader.frames[3].alert_rules.rules] == [
+            rule.name for rule in load_alerts([spec.name for spec in load_lists()])
+        ]
+        assert reader.frames[4].watermark.event_time_ns == ms_at("04:00:00") * MS
         # Nothing comes, and the stream is seen to live.
         await reader.until(lambda: len(reader.bodies("watermark")) > 1)
 

@@ -26,6 +26,7 @@ from tradeul.v1 import (
     scanner_pb2_grpc,
 )
 
+from fastcore.alert_rules import AlertRule
 from services.cli.local.gateway import admin_socket
 from services.health.service import HealthService
 from services.kit.lists.list_client import ListCopy, follow_list
@@ -268,6 +269,44 @@ async def test_events_have_the_position_from_which_they_are_resumed(behind: Behi
         first, delta, last = [await anext(resuming) for _ in range(3)]
         assert (delta["delta"]["previous_sequence"], delta["delta"]["sequence"]) == (2, 3)
         assert ("opened" in first, "current" in last) == (True, True)
+
+
+async def test_alerts_as_pages_and_server_sent_events(behind: Behind, gateway: Gateway) -> None:
+    api = "/api/v1/alerts"
+
+    async def apply(*frames: bytes) -> None:
+        behind.sequencer.send(*frames)
+        await behind.until_applied()
+
+    async def trade(price: float) -> None:
+        await apply(behind.sequencer.tape.trades({"S01": price}), behind.sequencer.tape.watermark())
+
+    await apply(behind.sequencer.tape.alert_rules(AlertRule("up", "Up", "grows(price)", text="up to {price}")))
+    for price in (106.0, 107.0, 108.0):
+        await trade(price)
+    rules = (await gateway.client.get(f"{api}/rules")).json()
+    assert (rules["count"], rules["rules"][0]["rule"]["name"], rules["rules"][0]["alerts_today"]) == (1, "up", 2)
+    first = (await gateway.client.get(f"{api}?rules=up&symbol=s01&limit=1&filter=price > 1")).json()
+    alert = first["alerts"][0]
+    assert (alert["epoch"], alert["sequence"], alert["symbol"], alert["text"]) == (EPOCH, 2, "S01", "up to 108")
+    assert (alert["row"]["price"], "quality" in alert, first["position"]["sequence"]) == (108, False, 2)
+    rest = (await gateway.client.get(f"{api}?limit=1&page_token={first['next_page_token']}")).json()
+    assert ([each["sequence"] for each in rest["alerts"]], rest["next_page_token"]) == ([1], "")
+    check_error(await gateway.client.get(f"{api}?rules=upp"), 404, errors.UNKNOWN_ALERT_RULE)
+    check_error(await gateway.client.get(f"{api}?limit=501"), 400, errors.INVALID_LIMIT)
+    async with gateway.client.stream("GET", f"{api}:watch?filter=price > 108") as answer:
+        stream = whole_events(answer)
+        opened, current = await anext(stream), await anext(stream)
+        assert (opened["retry"], "id" in opened, current["id"]) == ("1000", False, f"{EPOCH}/2")
+        await trade(109.0)
+        event = await anext(stream)
+        assert (event["id"], json.loads(event["data"])["alert"]["text"]) == (f"{EPOCH}/3", "up to 109")
+    await trade(110.0)
+    resumed = {"last-event-id": f"{EPOCH}/3"}
+    async with gateway.client.stream("GET", f"{api}:watch?epoch={EPOCH}&sequence=1", headers=resumed) as answer:
+        resuming = events(answer)
+        first, missed, last = [await anext(resuming) for _ in range(3)]
+    assert ("opened" in first, missed["alert"]["sequence"], "current" in last) == (True, 4, True)
 
 
 async def test_an_event_id_of_another_epoch_is_reset(gateway: Gateway) -> None:

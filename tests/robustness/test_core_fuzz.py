@@ -15,6 +15,7 @@ from fastcore.market import Market
 from fastcore.market_state import MarketState
 from fastcore.trade_rules import read_rules
 from services.kit.lists.definitions import load_lists
+from tests.support.alert_frames import RULES, numbered
 from tests.support.market_stream import EPOCH, MarketStream
 from tests.support.mutations import DOUBLES, INTEGERS, mutated, structured
 
@@ -22,7 +23,7 @@ Apply = Callable[[bytes], object]
 
 
 def frames_of(seed: int, length: int = 250, batch_size: int = 8) -> list[bytes]:
-    return list(MarketStream(seed, length=length, symbols=20).frames(batch_size))
+    return numbered(MarketStream(seed, length=length, symbols=20).frames(batch_size), {0: RULES})
 
 
 def refuses_or_takes(apply: Apply, data: bytes) -> bool:
@@ -80,7 +81,7 @@ def test_every_truncation_of_every_kind_of_frame(seed: int) -> None:
     for frame in frames_of(seed, length=1000, batch_size=3):
         kinds.setdefault(str(frame_pb2.Frame.FromString(frame).WhichOneof("body")), frame)
         state.apply(frame)
-    assert len(kinds) == 13
+    assert len(kinds) == 14
     for frame in kinds.values():
         for length in range(0, len(frame), max(1, len(frame) // 300)):
             refuses_or_takes(MarketState.from_bytes(state.to_bytes()).apply if length % 50 == 0 else state.apply,

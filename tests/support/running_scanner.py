@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc.aio
 from prometheus_client import REGISTRY
-from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
+from tradeul.v1 import alerts_pb2_grpc, scanner_pb2, scanner_pb2_grpc
 
 from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.channel import open_channel
@@ -50,8 +50,11 @@ class RunningScanner:
     """A scanner that serves, with a client."""
 
     def __init__(self, service: ScannerService, port: int, channel: grpc.aio.Channel) -> None:
+        self.service = service
         self.hub = service.hub
         self.address = f"127.0.0.1:{port}"
+        self.alerts = alerts_pb2_grpc.AlertsServiceStub(channel)
+        self.alert_log = service.alerts
         self.stub = scanner_pb2_grpc.ScannerServiceStub(channel)
 
     def watch(self, name: str, copy: ListCopy | None = None, *, is_outside: bool = False, **request: Any) -> ListReader:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from tradeul.v1 import frame_pb2, market_data_pb2, scanner_pb2, stream_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from fastcore.alert_rules import AlertRule, rule_message
 from fastcore.market import Market
 from fastcore.ranked_list import ListUpdate
 from services.kit.lists.definitions import ListSpec
@@ -111,6 +112,10 @@ class Tape:
                 ]
             )
         )
+
+    def alert_rules(self, *rules: AlertRule) -> bytes:
+        """All alert rules from now on."""
+        return self.frame(alert_rules=frame_pb2.AlertRules(rules=map(rule_message, rules)))
 
     def watermark(self, seconds: float = 0.0) -> bytes:
         """A watermark so many seconds on."""

@@ -26,6 +26,7 @@ NOT_IN_STUBS = r"""
 fastcore\..*\.__(test|pyx_capi)__
 fastcore\..*\.__(reduce|setstate)_cython__
 fastcore\.admission\.REASONS
+fastcore\.alert_book\.(AlertBook|Rule)
 fastcore\.columns\.KEPT_NAMES
 fastcore\.feed_decoder\.(KINDS|MALFORMED)
 fastcore\.filters\.Program

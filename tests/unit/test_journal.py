@@ -410,7 +410,7 @@ async def test_a_state_of_another_version_is_refused_in_one_line(home: Path) -> 
         records = list(files.read_records(memoryview((home / file.name).read_bytes())))
         layout = re.search(rb"tradeul state (\d+) ", bytes(records[0]))
         assert layout is not None
-        before = layout[0].replace(layout[1], b"%d" % (int(layout[1]) - 1))
+        before = layout[0].replace(layout[1], b"%0*d" % (len(layout[1]), int(layout[1]) - 1))
         with (home / file.name).open("wb", buffering=0) as target:
             for record in records:
                 files.write_record(target.fileno(), [bytes(record).replace(layout[0], before)])

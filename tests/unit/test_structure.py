@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "services.kit.rpc": ("services.kit.rpc", "services.kit.runtime"),
     **{
         f"services.kit.{name}": (f"services.kit.{name}", "services.kit.runtime", "services.kit.rpc", "services.market")
-        for name in ("stores", "vendor", "lists")
+        for name in ("stores", "vendor", "lists", "alerts")
     },
 }
 SHARED = ("services.kit", "services.market")

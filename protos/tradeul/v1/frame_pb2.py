@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from tradeul.v1 import alert_rule_pb2 as tradeul_dot_v1_dot_alert__rule__pb2
 from tradeul.v1 import market_data_pb2 as tradeul_dot_v1_dot_market__data__pb2
 from tradeul.v1 import session_pb2 as tradeul_dot_v1_dot_session__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tradeul/v1/frame.proto\x12\ntradeul.v1\x1a\x1ctradeul/v1/market_data.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\"\x8c\x05\n\x05\x46rame\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12*\n\x07symbols\x18\x02 \x01(\x0b\x32\x17.tradeul.v1.SymbolTableH\x00\x12\x31\n\treference\x18\x03 \x01(\x0b\x32\x1c.tradeul.v1.ReferenceColumnsH\x00\x12\x30\n\tbaselines\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.VolumeBaselinesH\x00\x12-\n\x0btrading_day\x18\x05 \x01(\x0b\x32\x16.tradeul.v1.TradingDayH\x00\x12-\n\x0btrade_rules\x18\x06 \x01(\x0b\x32\x16.tradeul.v1.TradeRulesH\x00\x12/\n\x0clist_filters\x18\x07 \x01(\x0b\x32\x17.tradeul.v1.ListFiltersH\x00\x12\x35\n\x0fvendor_snapshot\x18\x08 \x01(\x0b\x32\x1a.tradeul.v1.VendorSnapshotH\x00\x12(\n\x06trades\x18\t \x01(\x0b\x32\x16.tradeul.v1.TradeBatchH\x00\x12$\n\x04\x62\x61rs\x18\n \x01(\x0b\x32\x14.tradeul.v1.BarBatchH\x00\x12(\n\x06quotes\x18\x0b \x01(\x0b\x32\x16.tradeul.v1.QuoteBatchH\x00\x12(\n\x06limits\x18\x0c \x01(\x0b\x32\x16.tradeul.v1.LimitBatchH\x00\x12*\n\twatermark\x18\r \x01(\x0b\x32\x15.tradeul.v1.WatermarkH\x00\x12&\n\x05halts\x18\x0e \x01(\x0b\x32\x15.tradeul.v1.HaltBatchH\x00\x42\x06\n\x04\x62ody\"0\n\x0bSymbolTable\x12\x10\n\x08\x66irst_id\x18\x01 \x01(\x07\x12\x0f\n\x07symbols\x18\x02 \x03(\t\"{\n\x10ReferenceColumns\x12\x15\n\tsymbol_id\x18\x10 \x03(\x07\x42\x02\x10\x01\x12)\n\x07numbers\x18\x11 \x03(\x0b\x32\x18.tradeul.v1.NumberColumn\x12%\n\x05texts\x18\x12 \x03(\x0b\x32\x16.tradeul.v1.TextColumn\"M\n\x0cNumberColumn\x12)\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x1a.tradeul.v1.ReferenceField\x12\x12\n\x06values\x18\x02 \x03(\x01\x42\x02\x10\x01\"G\n\nTextColumn\x12)\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x1a.tradeul.v1.ReferenceField\x12\x0e\n\x06values\x18\x02 \x03(\t\"\x81\x01\n\x0fVolumeBaselines\x12\x15\n\tsymbol_id\x18\x10 \x03(\x07\x42\x02\x10\x01\x12\x10\n\x04\x64\x61ys\x18\x11 \x03(\x07\x42\x02\x10\x01\x12\x16\n\navg_volume\x18\x12 \x03(\x01\x42\x02\x10\x01\x12\x16\n\navg_trades\x18\x13 \x03(\x01\x42\x02\x10\x01\x12\x15\n\tsd_trades\x18\x14 \x03(\x01\x42\x02\x10\x01\"\xf4\x01\n\nTradingDay\x12\x14\n\x0ctrading_date\x18\x01 \x01(\t\x12\x1b\n\x13pre_market_start_ns\x18\x02 \x01(\x10\x12\x16\n\x0emarket_open_ns\x18\x03 \x01(\x10\x12\x17\n\x0fmarket_close_ns\x18\x04 \x01(\x10\x12\x1a\n\x12post_market_end_ns\x18\x05 \x01(\x10\x12\x16\n\x0eis_early_close\x18\x06 \x01(\x08\x12\x19\n\x11next_trading_date\x18\x07 \x01(\t\x12\x1b\n\x0fsplit_symbol_id\x18\x08 \x03(\x07\x42\x02\x10\x01\x12\x16\n\x0esplits_unknown\x18\t \x01(\x08\"\x80\x01\n\nTradeRules\x12\r\n\x05known\x18\x01 \x01(\x06\x12\x14\n\x0c\x66orbids_last\x18\x02 \x01(\x06\x12\x18\n\x10\x66orbids_high_low\x18\x03 \x01(\x06\x12\x16\n\x0e\x66orbids_volume\x18\x04 \x01(\x06\x12\x1b\n\x13take_suspect_prints\x18\x05 \x01(\x08\"6\n\x0bListFilters\x12\'\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x16.tradeul.v1.ListFilter\"U\n\nListFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexpression\x18\x02 \x01(\t\x12%\n\x08sessions\x18\x03 \x03(\x0e\x32\x13.tradeul.v1.Session\"\"\n\tWatermark\x12\x15\n\revent_time_ns\x18\x01 \x01(\x10*\x90\x04\n\x0eReferenceField\x12\x1f\n\x1bREFERENCE_FIELD_UNSPECIFIED\x10\x00\x12\x0e\n\nPREV_CLOSE\x10\x01\x12\x0f\n\x0bPREV_VOLUME\x10\x02\x12\x12\n\x0e\x41VG_VOLUME_10D\x10\x03\x12\x12\n\x0e\x41VG_VOLUME_30D\x10\x04\x12\x11\n\rAVG_PRICE_30D\x10\x05\x12\x07\n\x03\x41TR\x10\x06\x12\x10\n\x0c\x46LOAT_SHARES\x10\x07\x12\x16\n\x12SHARES_OUTSTANDING\x10\x08\x12\x0e\n\nMARKET_CAP\x10\t\x12\x08\n\x04\x42\x45TA\x10\n\x12\n\n\x06IS_ETF\x10\x0b\x12\r\n\tPREV_OPEN\x10\x0c\x12\r\n\tPREV_HIGH\x10\r\x12\x0c\n\x08PREV_LOW\x10\x0e\x12\x0b\n\x07HIGH_5D\x10\x0f\x12\n\n\x06LOW_5D\x10\x10\x12\x0c\n\x08HIGH_20D\x10\x11\x12\x0b\n\x07LOW_20D\x10\x12\x12\x0c\n\x08HIGH_52W\x10\x13\x12\x0b\n\x07LOW_52W\x10\x14\x12\x0b\n\x07SMA_20D\x10\x15\x12\x0b\n\x07SMA_50D\x10\x16\x12\x0c\n\x08SMA_200D\x10\x17\x12\x0c\n\x08\x43LOSE_5D\x10\x18\x12\r\n\tCLOSE_20D\x10\x19\x12\x0c\n\x08PREV_SSR\x10\x1a\x12\x10\n\x0c\x43OMPANY_NAME\x10 \x12\x0c\n\x08\x45XCHANGE\x10!\x12\n\n\x06SECTOR\x10\"\x12\x0c\n\x08INDUSTRY\x10#\x12\x11\n\rSECURITY_TYPE\x10$\x12\r\n\tLIST_DATE\x10%b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tradeul/v1/frame.proto\x12\ntradeul.v1\x1a\x1btradeul/v1/alert_rule.proto\x1a\x1ctradeul/v1/market_data.proto\x1a\x18tradeul/v1/session.proto\x1a\x17tradeul/v1/stream.proto\"\xbb\x05\n\x05\x46rame\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12*\n\x07symbols\x18\x02 \x01(\x0b\x32\x17.tradeul.v1.SymbolTableH\x00\x12\x31\n\treference\x18\x03 \x01(\x0b\x32\x1c.tradeul.v1.ReferenceColumnsH\x00\x12\x30\n\tbaselines\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.VolumeBaselinesH\x00\x12-\n\x0btrading_day\x18\x05 \x01(\x0b\x32\x16.tradeul.v1.TradingDayH\x00\x12-\n\x0btrade_rules\x18\x06 \x01(\x0b\x32\x16.tradeul.v1.TradeRulesH\x00\x12/\n\x0clist_filters\x18\x07 \x01(\x0b\x32\x17.tradeul.v1.ListFiltersH\x00\x12\x35\n\x0fvendor_snapshot\x18\x08 \x01(\x0b\x32\x1a.tradeul.v1.VendorSnapshotH\x00\x12(\n\x06trades\x18\t \x01(\x0b\x32\x16.tradeul.v1.TradeBatchH\x00\x12$\n\x04\x62\x61rs\x18\n \x01(\x0b\x32\x14.tradeul.v1.BarBatchH\x00\x12(\n\x06quotes\x18\x0b \x01(\x0b\x32\x16.tradeul.v1.QuoteBatchH\x00\x12(\n\x06limits\x18\x0c \x01(\x0b\x32\x16.tradeul.v1.LimitBatchH\x00\x12*\n\twatermark\x18\r \x01(\x0b\x32\x15.tradeul.v1.WatermarkH\x00\x12&\n\x05halts\x18\x0e \x01(\x0b\x32\x15.tradeul.v1.HaltBatchH\x00\x12-\n\x0b\x61lert_rules\x18\x0f \x01(\x0b\x32\x16.tradeul.v1.AlertRulesH\x00\x42\x06\n\x04\x62ody\"0\n\x0bSymbolTable\x12\x10\n\x08\x66irst_id\x18\x01 \x01(\x07\x12\x0f\n\x07symbols\x18\x02 \x03(\t\"{\n\x10ReferenceColumns\x12\x15\n\tsymbol_id\x18\x10 \x03(\x07\x42\x02\x10\x01\x12)\n\x07numbers\x18\x11 \x03(\x0b\x32\x18.tradeul.v1.NumberColumn\x12%\n\x05texts\x18\x12 \x03(\x0b\x32\x16.tradeul.v1.TextColumn\"M\n\x0cNumberColumn\x12)\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x1a.tradeul.v1.ReferenceField\x12\x12\n\x06values\x18\x02 \x03(\x01\x42\x02\x10\x01\"G\n\nTextColumn\x12)\n\x05\x66ield\x18\x01 \x01(\x0e\x32\x1a.tradeul.v1.ReferenceField\x12\x0e\n\x06values\x18\x02 \x03(\t\"\x81\x01\n\x0fVolumeBaselines\x12\x15\n\tsymbol_id\x18\x10 \x03(\x07\x42\x02\x10\x01\x12\x10\n\x04\x64\x61ys\x18\x11 \x03(\x07\x42\x02\x10\x01\x12\x16\n\navg_volume\x18\x12 \x03(\x01\x42\x02\x10\x01\x12\x16\n\navg_trades\x18\x13 \x03(\x01\x42\x02\x10\x01\x12\x15\n\tsd_trades\x18\x14 \x03(\x01\x42\x02\x10\x01\"\xf4\x01\n\nTradingDay\x12\x14\n\x0ctrading_date\x18\x01 \x01(\t\x12\x1b\n\x13pre_market_start_ns\x18\x02 \x01(\x10\x12\x16\n\x0emarket_open_ns\x18\x03 \x01(\x10\x12\x17\n\x0fmarket_close_ns\x18\x04 \x01(\x10\x12\x1a\n\x12post_market_end_ns\x18\x05 \x01(\x10\x12\x16\n\x0eis_early_close\x18\x06 \x01(\x08\x12\x19\n\x11next_trading_date\x18\x07 \x01(\t\x12\x1b\n\x0fsplit_symbol_id\x18\x08 \x03(\x07\x42\x02\x10\x01\x12\x16\n\x0esplits_unknown\x18\t \x01(\x08\"\x80\x01\n\nTradeRules\x12\r\n\x05known\x18\x01 \x01(\x06\x12\x14\n\x0c\x66orbids_last\x18\x02 \x01(\x06\x12\x18\n\x10\x66orbids_high_low\x18\x03 \x01(\x06\x12\x16\n\x0e\x66orbids_volume\x18\x04 \x01(\x06\x12\x1b\n\x13take_suspect_prints\x18\x05 \x01(\x08\"6\n\x0bListFilters\x12\'\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x16.tradeul.v1.ListFilter\"U\n\nListFilter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexpression\x18\x02 \x01(\t\x12%\n\x08sessions\x18\x03 \x03(\x0e\x32\x13.tradeul.v1.Session\"2\n\nAlertRules\x12$\n\x05rules\x18\x01 \x03(\x0b\x32\x15.tradeul.v1.AlertRule\"\"\n\tWatermark\x12\x15\n\revent_time_ns\x18\x01 \x01(\x10*\x90\x04\n\x0eReferenceField\x12\x1f\n\x1bREFERENCE_FIELD_UNSPECIFIED\x10\x00\x12\x0e\n\nPREV_CLOSE\x10\x01\x12\x0f\n\x0bPREV_VOLUME\x10\x02\x12\x12\n\x0e\x41VG_VOLUME_10D\x10\x03\x12\x12\n\x0e\x41VG_VOLUME_30D\x10\x04\x12\x11\n\rAVG_PRICE_30D\x10\x05\x12\x07\n\x03\x41TR\x10\x06\x12\x10\n\x0c\x46LOAT_SHARES\x10\x07\x12\x16\n\x12SHARES_OUTSTANDING\x10\x08\x12\x0e\n\nMARKET_CAP\x10\t\x12\x08\n\x04\x42\x45TA\x10\n\x12\n\n\x06IS_ETF\x10\x0b\x12\r\n\tPREV_OPEN\x10\x0c\x12\r\n\tPREV_HIGH\x10\r\x12\x0c\n\x08PREV_LOW\x10\x0e\x12\x0b\n\x07HIGH_5D\x10\x0f\x12\n\n\x06LOW_5D\x10\x10\x12\x0c\n\x08HIGH_20D\x10\x11\x12\x0b\n\x07LOW_20D\x10\x12\x12\x0c\n\x08HIGH_52W\x10\x13\x12\x0b\n\x07LOW_52W\x10\x14\x12\x0b\n\x07SMA_20D\x10\x15\x12\x0b\n\x07SMA_50D\x10\x16\x12\x0c\n\x08SMA_200D\x10\x17\x12\x0c\n\x08\x43LOSE_5D\x10\x18\x12\r\n\tCLOSE_20D\x10\x19\x12\x0c\n\x08PREV_SSR\x10\x1a\x12\x10\n\x0c\x43OMPANY_NAME\x10 \x12\x0c\n\x08\x45XCHANGE\x10!\x12\n\n\x06SECTOR\x10\"\x12\x0c\n\x08INDUSTRY\x10#\x12\x11\n\rSECURITY_TYPE\x10$\x12\r\n\tLIST_DATE\x10%b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,28 +51,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOLUMEBASELINES'].fields_by_name['sd_trades']._serialized_options = b'\020\001'
   _globals['_TRADINGDAY'].fields_by_name['split_symbol_id']._loaded_options = None
   _globals['_TRADINGDAY'].fields_by_name['split_symbol_id']._serialized_options = b'\020\001'
-  _globals['_REFERENCEFIELD']._serialized_start=1791
-  _globals['_REFERENCEFIELD']._serialized_end=2319
-  _globals['_FRAME']._serialized_start=120
-  _globals['_FRAME']._serialized_end=772
-  _globals['_SYMBOLTABLE']._serialized_start=774
-  _globals['_SYMBOLTABLE']._serialized_end=822
-  _globals['_REFERENCECOLUMNS']._serialized_start=824
-  _globals['_REFERENCECOLUMNS']._serialized_end=947
-  _globals['_NUMBERCOLUMN']._serialized_start=949
-  _globals['_NUMBERCOLUMN']._serialized_end=1026
-  _globals['_TEXTCOLUMN']._serialized_start=1028
-  _globals['_TEXTCOLUMN']._serialized_end=1099
-  _globals['_VOLUMEBASELINES']._serialized_start=1102
-  _globals['_VOLUMEBASELINES']._serialized_end=1231
-  _globals['_TRADINGDAY']._serialized_start=1234
-  _globals['_TRADINGDAY']._serialized_end=1478
-  _globals['_TRADERULES']._serialized_start=1481
-  _globals['_TRADERULES']._serialized_end=1609
-  _globals['_LISTFILTERS']._serialized_start=1611
-  _globals['_LISTFILTERS']._serialized_end=1665
-  _globals['_LISTFILTER']._serialized_start=1667
-  _globals['_LISTFILTER']._serialized_end=1752
-  _globals['_WATERMARK']._serialized_start=1754
-  _globals['_WATERMARK']._serialized_end=1788
+  _globals['_REFERENCEFIELD']._serialized_start=1919
+  _globals['_REFERENCEFIELD']._serialized_end=2447
+  _globals['_FRAME']._serialized_start=149
+  _globals['_FRAME']._serialized_end=848
+  _globals['_SYMBOLTABLE']._serialized_start=850
+  _globals['_SYMBOLTABLE']._serialized_end=898
+  _globals['_REFERENCECOLUMNS']._serialized_start=900
+  _globals['_REFERENCECOLUMNS']._serialized_end=1023
+  _globals['_NUMBERCOLUMN']._serialized_start=1025
+  _globals['_NUMBERCOLUMN']._serialized_end=1102
+  _globals['_TEXTCOLUMN']._serialized_start=1104
+  _globals['_TEXTCOLUMN']._serialized_end=1175
+  _globals['_VOLUMEBASELINES']._serialized_start=1178
+  _globals['_VOLUMEBASELINES']._serialized_end=1307
+  _globals['_TRADINGDAY']._serialized_start=1310
+  _globals['_TRADINGDAY']._serialized_end=1554
+  _globals['_TRADERULES']._serialized_start=1557
+  _globals['_TRADERULES']._serialized_end=1685
+  _globals['_LISTFILTERS']._serialized_start=1687
+  _globals['_LISTFILTERS']._serialized_end=1741
+  _globals['_LISTFILTER']._serialized_start=1743
+  _globals['_LISTFILTER']._serialized_end=1828
+  _globals['_ALERTRULES']._serialized_start=1830
+  _globals['_ALERTRULES']._serialized_end=1880
+  _globals['_WATERMARK']._serialized_start=1882
+  _globals['_WATERMARK']._serialized_end=1916
 # @@protoc_insertion_point(module_scope)

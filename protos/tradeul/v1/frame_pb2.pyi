@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from tradeul.v1 import alert_rule_pb2 as _alert_rule_pb2
 from tradeul.v1 import market_data_pb2 as _market_data_pb2
 from tradeul.v1 import session_pb2 as _session_pb2
 from tradeul.v1 import stream_pb2 as _stream_pb2
@@ -142,6 +143,7 @@ class Frame(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     HALTS_FIELD_NUMBER: _builtins.int
+    ALERT_RULES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
     @_builtins.property
@@ -170,6 +172,8 @@ class Frame(_message.Message):
     def watermark(self) -> Global___Watermark: ...
     @_builtins.property
     def halts(self) -> _market_data_pb2.HaltBatch: ...
+    @_builtins.property
+    def alert_rules(self) -> Global___AlertRules: ...
     def __init__(
         self,
         *,
@@ -187,12 +191,13 @@ class Frame(_message.Message):
         limits: _market_data_pb2.LimitBatch | None = ...,
         watermark: Global___Watermark | None = ...,
         halts: _market_data_pb2.HaltBatch | None = ...,
+        alert_rules: Global___AlertRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "baselines", b"baselines", "body", b"body", "halts", b"halts", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert_rules", b"alert_rules", "bars", b"bars", "baselines", b"baselines", "body", b"body", "halts", b"halts", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "baselines", b"baselines", "body", b"body", "halts", b"halts", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_rules", b"alert_rules", "bars", b"bars", "baselines", b"baselines", "body", b"body", "halts", b"halts", "limits", b"limits", "list_filters", b"list_filters", "position", b"position", "quotes", b"quotes", "reference", b"reference", "symbols", b"symbols", "trade_rules", b"trade_rules", "trades", b"trades", "trading_day", b"trading_day", "vendor_snapshot", b"vendor_snapshot", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["symbols", "reference", "baselines", "trading_day", "trade_rules", "list_filters", "vendor_snapshot", "trades", "bars", "quotes", "limits", "watermark", "halts"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["symbols", "reference", "baselines", "trading_day", "trade_rules", "list_filters", "vendor_snapshot", "trades", "bars", "quotes", "limits", "watermark", "halts", "alert_rules"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -501,6 +506,30 @@ class ListFilter(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFilter: _TypeAlias = ListFilter  # noqa: Y015
+
+@_typing.final
+class AlertRules(_message.Message):
+    """All enabled alert rules: a new message replaces the previous one. A rule that
+    stays as it was keeps its memory.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]: ...
+    def __init__(
+        self,
+        *,
+        rules: _abc.Iterable[_alert_rule_pb2.AlertRule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertRules: _TypeAlias = AlertRules  # noqa: Y015
 
 @_typing.final
 class Watermark(_message.Message):

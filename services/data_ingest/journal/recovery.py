@@ -84,7 +84,9 @@ class _Reader:
         self._first = self._sequence = file.position.sequence
         self._market = self._market_of(state, definitions) if definitions is not None else None
         self._rows = self._market.state if self._market is not None else state_of(state.market)
-        self._apply: Callable[[memoryview], object] = (self._market or self._rows).apply
+        # Without lists, too, alert rules remember what they did, but for those that name lists.
+        market = self._market or Market.of_state((), self._epoch, self._rows, encode_deltas=False)
+        self._apply: Callable[[memoryview], object] = market.apply
         self._messages: list[bytes] = []
         self._day = TradingDay.of_frame(state.trading_day) if state.HasField("trading_day") else None
         self._feed = Position.of(state.feed) if state.HasField("feed") else None

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from tradeul.v1 import frame_pb2, session_pb2
 
+from fastcore.alert_rules import AlertRule, rules_message
 from services.data_ingest.journal import Journal, MarketAt
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
 from services.kit.lists.scan_filters import ScanFilter
@@ -215,6 +216,10 @@ class Sequencer:
         )
         self._append("list_filters", message.SerializeToString())
         return True
+
+    def set_alert_rules(self, rules: Sequence[AlertRule]) -> None:
+        """The enabled alert rules, all of them."""
+        self._append("alert_rules", rules_message(rules))
 
     def add_events(self, body: str, batch: bytes) -> None:
         """`batch`: an admitted batch for the frame's body `trades`, `bars`, `quotes`, `limits` or `halts`."""

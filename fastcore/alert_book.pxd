@@ -1,0 +1,62 @@
+# The alert rules of a market: which of them are true at a watermark.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from fastcore.alert_memory cimport AlertMemory, Slot
+from fastcore.alert_words cimport Looks, Word
+from fastcore.changed_rows cimport ChangedRows
+from fastcore.filters cimport Program
+from fastcore.list_book cimport ListBook
+from fastcore.market_state cimport MarketState
+
+
+cdef class AlertEvent:
+    cdef readonly unsigned int sequence
+    cdef readonly str rule
+    cdef readonly int32_t symbol_id
+    cdef readonly str symbol
+    cdef readonly int64_t time_ns
+    cdef readonly object quality        # None when the rule has none, or the row has no value
+    cdef readonly object quality_rank   # None for the first ones
+    cdef readonly object level          # None without steps
+
+
+cdef class Rule:
+    cdef str name
+    cdef Slot slot
+    cdef Program when
+    cdef Program rearm                  # None when it has none
+    cdef Program where
+    cdef Program quality                # None when it has none
+    cdef list words                     # of `when`
+    cdef Word steps                     # the first that has a level; None without one
+    cdef uint32_t sessions              # bit i for code i, 0 for all
+    cdef double cooldown_ns
+    cdef bint is_once_a_day
+    cdef double min_quality             # NaN for none
+
+    cdef int look(self, const Looks* looks, int32_t first, int32_t n, uint32_t session, int number,
+                  const int32_t* symbol_order, list found) except -1
+    cdef void _rearm(self, const Looks* looks, int32_t first, int32_t n) noexcept
+    cdef object _rank(self, double quality)
+    cdef AlertEvent take(self, int32_t symbol_id, double quality, double level, double now)
+
+
+cdef class AlertBook:
+    cdef AlertMemory memory             # that the rules are bound to
+    cdef uint64_t version               # of its rules
+    cdef list rules
+    cdef list words                     # each after those that it uses
+    cdef list programs
+    cdef dict ignored                   # rules that are left out: name -> why
+    cdef ChangedRows rows
+    cdef uint8_t* flags                 # [symbol id] alert_words.IS_...
+    cdef int32_t* ids
+    cdef int32_t room
+    cdef int64_t looks                  # rows looked at so far; nothing that decides what comes
+
+    cdef list refresh(self, MarketState state, ListBook lists, bint make_events)
+    cdef int _build(self, MarketState state, ListBook lists) except -1
+    cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, ListBook lists)
+    cdef int32_t _select(self, MarketState state, bint is_moved) except -1
+    cdef int _bind(self, MarketState state) except -1

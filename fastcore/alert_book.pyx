@@ -1,0 +1,303 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Alerts: at every watermark each rule looks at the rows that were touched, and at all active ones when the windows moved.
+
+What is remembered between looks is the state's (alert_memory.pyx), so that alerts are a function of the stream.
+"""
+
+from libc.math cimport isnan
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free
+from libc.string cimport memmove, memset
+
+from fastcore.alert_memory cimport AlertMemory, Slot
+from fastcore.alert_words cimport IS_LOOKED_AT, IS_TOUCHED, Looks, Word, numbers_of
+from fastcore.changed_rows cimport ChangedRows
+from fastcore.filters cimport BLOCK, Program
+from fastcore.list_book cimport ListBook
+from fastcore.market_state cimport MarketState
+from fastcore.memory cimport grow_array
+
+from fastcore.alert_rules import AlertRuleError, compile_rule, read_rules
+
+cdef enum:
+    LEAST_RANKED = 10           # earlier alerts of a rule that a quality is compared with, at least
+    WAITS = 1                   # state of a symbol that a rule's `rearm` has not matched since its alert
+
+cdef double NAN = float("nan")
+cdef double NS = 1e9
+
+
+cdef class Rule:
+    """A rule with its programs; `slot`: the time of each symbol's last alert, and the qualities of the day in order."""
+
+    def __init__(self, compiled, Slot slot, list words, list rearm_words):
+        cdef int k
+        cdef Word word
+        rule = compiled.rule
+        self.name = rule.name
+        self.slot = slot
+        self.words = words
+        self.when = Program(compiled.when.program)
+        for k, word in enumerate(words):
+            self.when.events[k] = word.mask
+        if compiled.rearm is not None:
+            self.rearm = Program(compiled.rearm.program)
+            for k, word in enumerate(rearm_words):
+                self.rearm.events[k] = word.mask
+        self.where = Program(compiled.where)
+        if compiled.quality is not None:
+            self.quality = Program(compiled.quality)
+        for word, lowered in zip(words, compiled.when.words):
+            if self.steps is None and lowered.kind.name == "STEPS":
+                self.steps = word
+        self.sessions = compiled.sessions
+        self.cooldown_ns = rule.cooldown_seconds * NS
+        self.is_once_a_day = rule.once_a_day
+        self.min_quality = NAN if rule.min_quality is None else rule.min_quality
+
+    cdef void _rearm(self, const Looks* looks, int32_t first, int32_t n) noexcept:
+        cdef int32_t i
+        self.rearm.run(looks.rows, NULL, first, n)
+        for i in range(n):
+            if self.rearm.masks[i]:
+                self.slot.states[looks.ids[first + i]] = 0
+
+    cdef int look(
+        self, const Looks* looks, int32_t first, int32_t n, uint32_t session, int number, const int32_t* symbol_order,
+        list found,
+    ) except -1:
+        """Adds (number, index in symbol order, symbol id, quality, level) for every alert in the rows [first, first + n)."""
+        cdef Word word
+        cdef bint is_any = False
+        cdef int32_t i, symbol_id
+        cdef double quality, last
+        if self.rearm is not None:
+            self._rearm(looks, first, n)
+        if self.sessions and not self.sessions & session:
+            return 0
+        for word in self.words:
+            is_any |= word.is_any
+        if not is_any:
+            return 0
+        self.when.run(looks.rows, NULL, first, n)
+        is_any = False
+        for i in range(n):
+            is_any |= self.when.masks[i]
+        if not is_any:
+            return 0
+        self.where.run(looks.rows, NULL, first, n)
+        if self.quality is not None:
+            self.quality.run(looks.rows, NULL, first, n)
+        for i in range(n):
+            if not (self.when.masks[i] and self.where.masks[i]):
+                continue
+            symbol_id = looks.ids[first + i]
+            last = self.slot.numbers[0][symbol_id]
+            if self.slot.states[symbol_id] == WAITS:
+                continue
+            if not isnan(last) and (self.is_once_a_day or looks.now - last < self.cooldown_ns):
+                continue
+            quality = NAN if self.quality is None else self.quality.values[i]
+            if not isnan(self.min_quality) and not quality >= self.min_quality:
+                continue
+            found.append((
+                number, symbol_order[symbol_id], symbol_id, quality,
+                self.steps.level[i] if self.steps is not None and self.steps.mask[i] else NAN,
+            ))
+        return 0
+
+    cdef object _rank(self, double quality):
+        """The percentage of the day's earlier qualities that are lower; the quality is one of them from now on."""
+        cdef Py_ssize_t low = 0, count = self.slot.other_count, high = count, middle
+        if isnan(quality):
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            if self.slot.others[middle] < quality:
+                low = middle + 1
+            else:
+                high = middle
+        self.slot.reserve_others(count + 1)
+        memmove(self.slot.others + low + 1, self.slot.others + low, (count - low) * sizeof(double))
+        self.slot.others[low] = quality
+        self.slot.other_count = count + 1
+        return 100.0 * low / count if count >= LEAST_RANKED else None
+
+    cdef AlertEvent take(self, int32_t symbol_id, double quality, double level, double now):
+        """Remembers an alert."""
+        cdef AlertEvent event = AlertEvent.__new__(AlertEvent)
+        event.rule = self.name
+        event.symbol_id = symbol_id
+        event.quality = None if isnan(quality) else quality
+        event.quality_rank = self._rank(quality)
+        event.level = None if isnan(level) else level
+        self.slot.numbers[0][symbol_id] = now
+        if self.rearm is not None:
+            self.slot.states[symbol_id] = WAITS
+        return event
+
+
+cdef class AlertEvent:
+    """One alert: the rule's name, the symbol's id, event time in ns; quality_rank in percent."""
+
+    def __repr__(self):
+        return f"AlertEvent({self.sequence}, {self.rule!r}, {self.symbol!r}, {self.time_ns})"
+
+
+cdef class AlertBook:
+    """The rules of the state that is refreshed."""
+
+    def __cinit__(self):
+        self.rules = []
+        self.words = []
+        self.programs = []
+        self.ignored = {}
+        self.rows = ChangedRows()
+
+    def __dealloc__(self):
+        free(self.flags)
+        free(self.ids)
+
+    cdef list refresh(self, MarketState state, ListBook lists, bint make_events):
+        """Looks at the rows of a watermark, with lists as they are published at it; returns the AlertEvents."""
+        cdef AlertMemory memory = state.alerts
+        cdef bint is_moved = memory.window_mark_ns != state.window_mark_ns
+        cdef Looks looks
+        cdef Rule rule
+        cdef Word word
+        cdef AlertEvent event
+        cdef Slot slot
+        cdef int32_t first = 0, n, count
+        cdef int number
+        cdef list found = [], events = []
+        if self.memory is not memory or self.version != memory.version:
+            self._build(state, lists)
+        if not self.rules or not state.table.day.end:
+            memory.window_mark_ns = -1
+            return events
+        memory.window_mark_ns = state.window_mark_ns
+        for slot in memory.slots.values():
+            slot.reserve(state.count)
+        for word in self.words:
+            if word.ranked is not None:
+                word.compare(state.count)
+        count = self._select(state, is_moved)
+        self._bind(state)
+        looks.rows = &self.rows.view
+        looks.ids = self.rows.ids
+        looks.flags = self.flags
+        looks.now = <double>(state.now_ns - state.table.day.start)
+        while first < count:
+            n = min(count - first, <int32_t>BLOCK)
+            for word in self.words:
+                word.look(state, &looks, first, n)
+            for number, rule in enumerate(self.rules):
+                rule.look(&looks, first, n, <uint32_t>1 << state.session, number, state.symbol_order, found)
+            first += n
+        for first in range(count):
+            self.flags[self.rows.ids[first]] = 0
+        self.looks += count
+        found.sort()
+        for number, _, symbol_id, quality, level in found:
+            rule = self.rules[number]
+            event = rule.take(symbol_id, quality, level, looks.now)
+            memory.sequence += 1
+            event.sequence = memory.sequence
+            event.symbol = state.names[symbol_id]
+            event.time_ns = state.now_ns
+            if make_events:
+                events.append(event)
+        return events
+
+    cdef int32_t _select(self, MarketState state, bint is_moved) except -1:
+        """Takes the rows to look at, by id; returns their number."""
+        cdef int32_t i, k, count = 0
+        cdef Word word
+        if self.room < state.count:
+            grow_array(<void**>&self.flags, state.count + 1024, 1)
+            grow_array(<void**>&self.ids, state.count + 1024, sizeof(int32_t))
+            memset(self.flags + self.room, 0, state.count + 1024 - self.room)
+            self.room = state.count + 1024
+        for k in range(state.table.marked_count):
+            self.flags[state.table.marked[k]] = IS_LOOKED_AT | IS_TOUCHED
+        for word in self.words:
+            for i in word.moved:
+                self.flags[i] |= IS_LOOKED_AT
+        for i in range(state.count):
+            if self.flags[i] or (is_moved and state.table.rows[i].any_message):
+                self.ids[count] = i
+                count += 1
+        self.rows.take_ids(state, self.ids, count)
+        return count
+
+    cdef int _bind(self, MarketState state) except -1:
+        cdef Program program
+        for program in self.programs:
+            program.bind(state)
+            self.rows.gather(state, program)
+        return 0
+
+    cdef int _build(self, MarketState state, ListBook lists) except -1:
+        """Makes the programs of the memory's rules; what stays as it was keeps its slot, the other slots go."""
+        cdef AlertMemory memory = state.alerts
+        cdef dict slots = {}
+        cdef dict words = {}
+        cdef set names = set()
+        cdef Rule rule
+        cdef Word word
+        self.rules = []
+        self.ignored = {}
+        for spec in read_rules(memory.rules):
+            if spec.name in names:
+                self.ignored[spec.name] = "expected one rule of that name, was another one"
+                continue
+            names.add(spec.name)
+            try:
+                rule = self._rule(compile_rule(spec), memory, slots, words, lists)
+                self.rules.append(rule)
+            except AlertRuleError as error:
+                self.ignored[spec.name] = str(error)
+            except KeyError as error:
+                self.ignored[spec.name] = f"when: {error.args[0]}"
+        self.words = list(words.values())
+        self.programs = []
+        for word in self.words:
+            self.programs += [each for each in (word.first, word.second, word.values) if each is not None]
+        for rule in self.rules:
+            self.programs += [
+                each for each in (rule.when, rule.rearm, rule.where, rule.quality) if each is not None
+            ]
+        memory.slots = slots
+        self.memory = memory
+        self.version = memory.version
+        return 0
+
+    cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, ListBook lists):
+        """A rule with its words; words that are there already are the same objects. KeyError for no such list."""
+        cdef Slot slot
+        cdef list found
+        cdef list parts = []
+        for events in (compiled.when, compiled.rearm):
+            for lowered in events.words if events is not None else ():
+                if lowered.list:
+                    lists.get(lowered.list)
+        for events in (compiled.when, compiled.rearm):
+            found = []
+            for lowered in events.words if events is not None else ():
+                if lowered.key not in words:
+                    slot = memory.slots.get(lowered.key)
+                    if slot is None or slot.number_count != numbers_of(lowered):
+                        slot = Slot(lowered.key, numbers_of(lowered))
+                    slots[lowered.key] = slot
+                    words[lowered.key] = Word(
+                        lowered, slot, [words[key] for key in lowered.uses],
+                        lists.get(lowered.list) if lowered.list else None,
+                    )
+                found.append(words[lowered.key])
+            parts.append(found)
+        key = compiled.key
+        slot = memory.slots.get(key)
+        if slot is None or slot.number_count != 1:
+            slot = Slot(key, 1)
+        slots[key] = slot
+        return Rule(compiled, slot, *parts)

@@ -1,0 +1,44 @@
+# What alert rules remember of each symbol: part of a market's state, so that a copy of it goes on with the same.
+#
+# A slot belongs to one word of a rule, or to one rule: a byte and some doubles per symbol, and some doubles
+# for all of them. 0 and NaN are "nothing yet". Times are ns since the trading day began, which doubles hold exactly.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from fastcore.wire cimport Cursor, Writer
+
+cdef enum:
+    MOST_NUMBERS = 16
+    MOST_STATES = 4
+
+ctypedef double* numbers_ptr
+
+
+cdef class Slot:
+    cdef str key
+    cdef int number_count
+    cdef int32_t room               # symbol ids there is room for
+    cdef uint8_t* states            # [symbol id] below MOST_STATES
+    cdef numbers_ptr[MOST_NUMBERS] numbers      # [number][symbol id]
+    cdef double* others             # of no one symbol
+    cdef Py_ssize_t other_count
+    cdef Py_ssize_t other_room
+
+    cdef int reserve(self, int32_t count) except -1
+    cdef int reserve_others(self, Py_ssize_t count) except -1
+    cdef void forget(self) noexcept nogil
+    cdef int write(self, Writer* writer, int32_t count) except -1
+    cdef int read(self, Cursor* cursor, int32_t count) except -1
+
+
+cdef class AlertMemory:
+    cdef readonly bytes rules       # the last AlertRules message
+    cdef uint64_t version           # grows with every one; nothing that decides what comes
+    cdef readonly unsigned int sequence         # of the last alert of the epoch, 0 before the first
+    cdef int64_t window_mark_ns     # of the last watermark, -1 while there are no rules
+    cdef dict slots                 # key -> Slot
+
+    cdef int set_rules(self, bytes message) except -1
+    cdef void forget_day(self) noexcept
+    cdef int write(self, Writer* writer, int32_t count) except -1
+    cdef int read(self, Cursor* cursor, int32_t count) except -1

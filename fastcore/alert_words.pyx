@@ -1,0 +1,294 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Words of alert rules; docs/alerts.md says what each of them means."""
+
+from libc.math cimport floor, isnan, rint
+from libc.stdint cimport int32_t, uint8_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from fastcore.alert_memory cimport Slot
+from fastcore.day_table cimport PriceSpan
+from fastcore.filters cimport BLOCK, Program
+from fastcore.market_state cimport MarketState
+from fastcore.memory cimport grow_array
+
+from fastcore.alert_program import Kind
+
+# The same numbers as in alert_program.py; checked below.
+cdef enum:
+    RISES = 0
+    FALLS = 1
+    CROSSES_ABOVE = 2
+    CROSSES_BELOW = 3
+    GROWS = 4
+    SHRINKS = 5
+    STEPS = 6
+    HELD = 7
+    AFTER = 8
+    COUNT = 9
+    ENTERS = 10
+    LEAVES = 11
+
+# States of a symbol. 0: nothing is known yet.
+cdef enum:
+    WAS_FALSE = 1
+    WAS_TRUE = 2
+    WAS_HELD = 3                # true, and for so long that it has been noted
+
+cdef enum:
+    LEFT = 1
+    CAME = 2
+
+if [kind.value for kind in Kind] != [*range(RISES, LEAVES + 1)]:
+    raise ImportError("expected the words of alert_program.py: build fastcore anew")
+
+cdef double NAN = float("nan")
+# What division leaves behind does not keep a level from being reached.
+cdef double ALMOST = 1e-9
+
+
+cdef int numbers_of(object lowered) except -1:
+    cdef int kind = lowered.kind
+    if kind == COUNT:
+        return <int>lowered.numbers[0] - 1
+    return 1 if kind in (GROWS, SHRINKS, STEPS, HELD, AFTER) else 0
+
+
+cdef class Word:
+    """`lowered`: of alert_program.py; `uses`: the words of the same rule before it."""
+
+    def __init__(self, lowered, Slot slot, list uses, ranked):
+        cdef int k
+        cdef Word used
+        self.kind = lowered.kind
+        self.slot = slot
+        self.uses = uses
+        self.ranked = ranked
+        self.moved = []
+        self.looks_at_price = lowered.looks_at_price
+        for k, number in enumerate(lowered.numbers):
+            self.numbers[k] = number
+        if lowered.conditions:
+            self.first = Program(lowered.conditions[0])
+        if len(lowered.conditions) > 1:
+            self.second = Program(lowered.conditions[1])
+        if lowered.values is not None:
+            self.values = Program(lowered.values)
+        for program in (self.first, self.second):
+            if program is not None:
+                for k, used in enumerate(uses):
+                    (<Program>program).events[k] = used.mask
+
+    def __dealloc__(self):
+        free(self.moves)
+
+    cdef int compare(self, int32_t count) except -1:
+        """Notes who came into the list or left it since the last watermark; nobody when that is not known."""
+        cdef int32_t rank, symbol_id, n = 0
+        cdef Py_ssize_t at
+        cdef int32_t most = <int32_t>self.numbers[0]
+        cdef double member
+        for symbol_id in self.moved:
+            self.moves[symbol_id] = 0
+        self.moved = []
+        if self.move_room < count:
+            grow_array(<void**>&self.moves, count + 1024, 1)
+            memset(self.moves + self.move_room, 0, count + 1024 - self.move_room)
+            self.move_room = count + 1024
+        if self.ranked.members is not None:
+            n = min(self.ranked.members.count, most)
+        if self.slot.other_count:
+            for at in range(1, self.slot.other_count):
+                member = self.slot.others[at]
+                if 0 <= member < count:
+                    self.moves[<int32_t>member] = LEFT
+                    self.moved.append(<int32_t>member)
+            for rank in range(n):
+                symbol_id = self.ranked.members.ids[rank]
+                if self.moves[symbol_id] == LEFT:
+                    self.moves[symbol_id] = 0
+                else:
+                    self.moves[symbol_id] = CAME
+                    self.moved.append(symbol_id)
+            self.moved = [symbol_id for symbol_id in self.moved if self.moves[symbol_id]]
+        self.slot.reserve_others(n + 1)
+        self.slot.others[0] = n
+        for rank in range(n):
+            self.slot.others[rank + 1] = self.ranked.members.ids[rank]
+        self.slot.other_count = n + 1
+        return 0
+
+    cdef void look(self, MarketState state, const Looks* looks, int32_t first, int32_t n) noexcept:
+        """Looks at the rows [first, first + n), at most BLOCK."""
+        cdef const int32_t* ids = looks.ids + first
+        if self.first is not None:
+            self.first.run(looks.rows, NULL, first, n)
+        if self.second is not None:
+            self.second.run(looks.rows, NULL, first, n)
+        if self.values is not None:
+            self.values.run(looks.rows, NULL, first, n)
+        if self.kind == RISES or self.kind == FALLS:
+            self.is_any = self._change(ids, n, self.kind == RISES)
+        elif self.kind == CROSSES_ABOVE or self.kind == CROSSES_BELOW:
+            self.is_any = self._cross(state, ids, looks.flags, n)
+        elif self.kind == GROWS or self.kind == SHRINKS:
+            self.is_any = self._grow(ids, n)
+        elif self.kind == STEPS:
+            self.is_any = self._step(ids, n)
+        elif self.kind == HELD:
+            self.is_any = self._hold(ids, n, looks.now)
+        elif self.kind == AFTER:
+            self.is_any = self._follow(ids, n, looks.now)
+        elif self.kind == COUNT:
+            self.is_any = self._count(ids, n, looks.now)
+        else:
+            self.is_any = self._move(ids, n)
+
+    cdef bint _change(self, const int32_t* ids, int32_t n, bint is_rise) noexcept:
+        cdef const uint8_t* is_true = self.first.masks
+        cdef const uint8_t* is_false = self.second.masks
+        cdef uint8_t* states = self.slot.states
+        cdef uint8_t before
+        cdef bint is_any = False
+        cdef int32_t i
+        for i in range(n):
+            before = states[ids[i]]
+            self.mask[i] = (is_true[i] and before == WAS_FALSE) if is_rise else (is_false[i] and before == WAS_TRUE)
+            is_any |= self.mask[i]
+            if is_true[i]:
+                states[ids[i]] = WAS_TRUE
+            elif is_false[i]:
+                states[ids[i]] = WAS_FALSE
+        return is_any
+
+    cdef bint _cross(self, MarketState state, const int32_t* ids, const uint8_t* flags, int32_t n) noexcept:
+        cdef const double* a = self.values.values
+        cdef const double* b = a + BLOCK
+        cdef bint is_above = self.kind == CROSSES_ABOVE
+        cdef uint8_t* states = self.slot.states
+        cdef const PriceSpan* span
+        cdef double extreme
+        cdef bint is_any = False
+        cdef int32_t i
+        for i in range(n):
+            self.mask[i] = 0
+            if isnan(a[i]) or isnan(b[i]):
+                continue
+            extreme = a[i]
+            if self.looks_at_price and flags[ids[i]] & IS_TOUCHED:
+                span = &state.table.spans[ids[i]]
+                if is_above and span.high > extreme:
+                    extreme = span.high
+                elif not is_above and span.low < extreme:
+                    extreme = span.low
+            if states[ids[i]] == WAS_FALSE:
+                self.mask[i] = extreme > b[i] if is_above else extreme < b[i]
+                is_any |= self.mask[i]
+            states[ids[i]] = WAS_TRUE if (a[i] > b[i] if is_above else a[i] < b[i]) else WAS_FALSE
+        return is_any
+
+    cdef bint _grow(self, const int32_t* ids, int32_t n) noexcept:
+        cdef const double* x = self.values.values
+        cdef double* last = self.slot.numbers[0]
+        cdef bint is_any = False
+        cdef int32_t i
+        for i in range(n):
+            self.mask[i] = x[i] > last[ids[i]] if self.kind == GROWS else x[i] < last[ids[i]]
+            is_any |= self.mask[i]
+            if not isnan(x[i]):
+                last[ids[i]] = x[i]
+        return is_any
+
+    cdef bint _step(self, const int32_t* ids, int32_t n) noexcept:
+        """Remembers the greatest step that has been reached, -1 for none."""
+        cdef const double* x = self.values.values
+        cdef double* greatest = self.slot.numbers[0]
+        cdef double step
+        cdef bint is_any = False
+        cdef int32_t i
+        for i in range(n):
+            self.mask[i] = 0
+            if isnan(x[i]):
+                continue
+            step = max(floor((x[i] - self.numbers[0]) / self.numbers[1] + ALMOST), -1.0)
+            if step > greatest[ids[i]]:
+                self.mask[i] = 1
+                is_any = True
+                self.level[i] = rint((self.numbers[0] + step * self.numbers[1]) * 1e6) / 1e6
+            if not (step <= greatest[ids[i]]):
+                greatest[ids[i]] = step
+        return is_any
+
+    cdef bint _hold(self, const int32_t* ids, int32_t n, double now) noexcept:
+        """Remembers when, or at which volume, the condition became true."""
+        cdef const uint8_t* is_true = self.first.masks
+        cdef const uint8_t* is_false = self.second.masks
+        cdef bint is_volume = self.values is not None
+        cdef uint8_t* states = self.slot.states
+        cdef double* since = self.slot.numbers[0]
+        cdef double place, enough
+        cdef bint is_any = False
+        cdef int32_t i, k
+        for i in range(n):
+            k = ids[i]
+            self.mask[i] = 0
+            place = self.values.values[i] if is_volume else now
+            enough = self.values.values[BLOCK + i] if is_volume else self.numbers[0]
+            if is_false[i]:
+                states[k] = WAS_FALSE
+                since[k] = NAN
+            elif is_true[i] and states[k] != WAS_HELD:
+                states[k] = WAS_TRUE
+                if isnan(since[k]):
+                    since[k] = place
+                elif place - since[k] >= enough:
+                    self.mask[i] = 1
+                    is_any = True
+                    states[k] = WAS_HELD
+        return is_any
+
+    cdef bint _follow(self, const int32_t* ids, int32_t n, double now) noexcept:
+        """Remembers when the first event was last."""
+        cdef const uint8_t* is_first = self.first.masks
+        cdef const uint8_t* is_second = self.second.masks
+        cdef double* when = self.slot.numbers[0]
+        cdef bint is_any = False
+        cdef int32_t i
+        for i in range(n):
+            self.mask[i] = is_second[i] and now - when[ids[i]] <= self.numbers[0]
+            is_any |= self.mask[i]
+            if is_first[i]:
+                when[ids[i]] = now
+        return is_any
+
+    cdef bint _count(self, const int32_t* ids, int32_t n, double now) noexcept:
+        """Remembers the last times, the newest last; none of those that have been counted."""
+        cdef const uint8_t* is_event = self.first.masks
+        cdef int earlier = self.slot.number_count
+        cdef double** times = <double**>self.slot.numbers
+        cdef bint is_any = False
+        cdef int32_t i
+        cdef int k
+        for i in range(n):
+            self.mask[i] = 0
+            if not is_event[i]:
+                continue
+            if now - times[0][ids[i]] <= self.numbers[1]:
+                self.mask[i] = 1
+                is_any = True
+                for k in range(earlier):
+                    times[k][ids[i]] = NAN
+                continue
+            for k in range(earlier - 1):
+                times[k][ids[i]] = times[k + 1][ids[i]]
+            times[earlier - 1][ids[i]] = now
+        return is_any
+
+    cdef bint _move(self, const int32_t* ids, int32_t n) noexcept:
+        cdef uint8_t move = CAME if self.kind == ENTERS else LEFT
+        cdef bint is_any = False
+        cdef int32_t i
+        for i in range(n):
+            self.mask[i] = self.moves[ids[i]] == move
+            is_any |= self.mask[i]
+        return is_any

@@ -1,0 +1,1 @@
+"""Alert rules as the services use them."""
