@@ -1,4 +1,7 @@
-"""A mesh on the simulator with lists that have rows, one for each file of tests, and a browser for each test."""
+"""One mesh on the simulator for all files, with lists that have rows, and one Chromium with contexts for each test.
+
+The market goes on from file to file, and never back: the first one jumps to a halt, the last one through the day.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,6 +12,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from tests.e2e.test_dashboard_build import GATEWAY, SOURCES
 from tests.support import javascript
 from tests.support.browser import Looked, looked
 from tests.support.mesh import Mesh
@@ -24,7 +28,7 @@ SETTINGS: Final = {
 expect.set_options(timeout=60_000)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     javascript.chromium()
     async with Mesh(tmp_path_factory.mktemp("dashboard"), SETTINGS) as running:
@@ -34,7 +38,24 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def browser() -> AsyncIterator[Looked]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Looked]:
     async with looked() as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(chromium: Looked) -> AsyncIterator[Looked]:
+    """Without pages, and without errors so far."""
+    opened = Looked(chromium.browser)
+    yield opened
+    for context in chromium.browser.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def axe() -> str:
+    """The script of axe-core."""
+    javascript.node()
+    await javascript.install(SOURCES, GATEWAY / "web")
+    return (GATEWAY / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")

@@ -9,12 +9,27 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.browser import Looked, live, rows_in
+from tests.support.gateway import Gateway, gateway_settings
 from tests.support.mesh import TRADEUL, Mesh
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 SETTINGS = {
     "TRADEUL_SIM_SYMBOLS": "100", "TRADEUL_SIM_START": "2026-03-10T09:35:00", "TRADEUL_KEYS": "required",
 }  # fmt: skip
+
+
+async def test_a_page_asks_for_the_key_that_is_required(browser: Looked, tmp_path: Path) -> None:
+    async with Gateway(gateway_settings(tmp_path, {"TRADEUL_KEYS": "required"})) as gateway:
+        page = await browser.open(f"http://{gateway.address}/")
+        dialog = page.get_by_role("dialog", name="API key")
+        await expect(dialog).to_contain_text("This gateway requires a key")
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_be_visible()
+        # Nothing behind this gateway can check it; the page says so, and does not ask again.
+        await dialog.get_by_label("Key").fill("tradeul_wrong")
+        await dialog.get_by_role("button", name="Use this key").click()
+        await expect(dialog).not_to_be_visible()
+        assert await page.evaluate("() => localStorage['tradeul.key']") == "tradeul_wrong"
 
 
 async def keys(mesh: Mesh, *arguments: str) -> str:

@@ -1,6 +1,6 @@
 """Alerts in a real Chromium: what happens in a list is spoken, played and shown, once, and not in quiet hours.
 
-The market moves to the day's first halt, and past its end.
+The first file: it moves the market to the day's first halt, and past its end.
 """
 
 import datetime
@@ -16,7 +16,7 @@ from tests.support.browser import Looked, live, rows_in
 from tests.support.halts import MINUTE_NS, change_time, halts_of, jump
 from tests.support.mesh import Mesh
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 # Chromium without a screen has neither voices nor notifications, and nobody hears its tones: what the page would have
 # made of them is noted instead.
 NOTED = """

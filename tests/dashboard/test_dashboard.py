@@ -4,21 +4,17 @@ import asyncio
 import os
 import re
 import signal
-from pathlib import Path
 
 import httpx
 import pytest
 from playwright.async_api import expect
 
 from services.cli.local.site import site_files
-from tests.e2e.test_dashboard_build import GATEWAY, SOURCES
-from tests.support import javascript
-from tests.support.browser import Looked, live, rows_in, violations
+from tests.support.browser import Looked, live, rows_in
 from tests.support.dashboard import check_rows, stopped
-from tests.support.gateway import Gateway, gateway_settings
 from tests.support.mesh import Mesh, service_pids
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 
 async def test_the_first_page_shows_the_lists_as_they_are(mesh: Mesh, browser: Looked) -> None:
@@ -74,8 +70,43 @@ async def test_all_is_done_by_keys(mesh: Mesh, browser: Looked) -> None:
     await expect(page.get_by_role("dialog")).to_have_count(0)
     # Panels: another one, larger, and closed.
     count = await page.locator(".dv-tab").count()
+    await page.keyboard.press("Alt+n")
+    await page.keyboard.type("scan")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".dv-tab")).to_have_count(count + 1)
+    # What is typed next is its filter.
+    written = page.get_by_label("Filter", exact=True)
+    await expect(written).to_be_focused()
+    await page.keyboard.type("rvol > 1")
+    await expect(written).to_have_value("rvol > 1")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Enter")
+    await page.locator(".dv-active-group .dv-active-tab").focus()
+    await page.keyboard.press("Alt+w")
+    await expect(page.locator(".dv-tab")).to_have_count(count)
+    await page.keyboard.press("Alt+n")
+    await page.keyboard.type("connection")
+    await page.keyboard.press("Enter")
+    positions = page.locator(".connection tbody tr")
+    await expect(positions.filter(has_text="momentum_up")).to_contain_text(re.compile(r"\d+/\d+"))
+    # From group to group, and from tab to tab.
+    for key in ("Alt+ArrowLeft", "Alt+ArrowRight", "Alt+ArrowUp", "Alt+ArrowDown", "Alt+PageDown", "Alt+PageUp"):
+        await page.keyboard.press(key)
+    await page.keyboard.press("Alt+1")
+    await expect(page.locator(".dv-active-group .dv-active-tab")).to_contain_text("Momentum up")
+    # The mouse's way to close a panel.
+    await page.locator(".dv-tab").filter(has_text="Connection").hover()
+    await page.get_by_title("Close Connection (Alt W)").click()
+    await expect(page.locator(".dv-tab")).to_have_count(count)
     await page.keyboard.press("Alt+h")
-    await expect(page.get_by_role("region", name="Leaders of each list in turn")).to_be_visible()
+    leaders = page.get_by_role("region", name="Leaders of each list in turn")
+    await expect(leaders).to_be_visible()
+    await leaders.get_by_role("button", name="Pause").click()
+    before = await leaders.get_by_role("heading").inner_text()
+    await leaders.get_by_role("button", name="Next list").click()
+    await expect(leaders.get_by_role("heading")).not_to_have_text(before)
+    await leaders.get_by_role("button", name="Previous list").click()
+    await expect(leaders.get_by_role("heading")).to_have_text(before)
     await page.keyboard.press("Alt+h")
     await expect(page.locator(".dv-tab")).to_have_count(count)
     for theme in ("dark", "light"):
@@ -178,37 +209,6 @@ async def test_a_phone_shows_one_panel_at_a_time(mesh: Mesh, browser: Looked) ->
     assert await page.evaluate("() => document.documentElement.scrollWidth") <= 390
     await check_rows(mesh, page)
     assert browser.errors == []
-
-
-async def test_axe_finds_nothing(mesh: Mesh, browser: Looked) -> None:
-    javascript.node()
-    await javascript.install(SOURCES, GATEWAY / "web")
-    axe = (GATEWAY / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
-    for scheme in ("dark", "light"):
-        page = await browser.open(mesh.url, color_scheme=scheme)
-        await live(page)
-        await expect(rows_in(page).first).to_be_visible()
-        assert await violations(page, axe) == [], scheme
-        for key, name in (("?", "Keyboard shortcuts"), ("Alt+l", "Layouts"), ("Control+k", "Commands")):
-            await page.keyboard.press(key)
-            await expect(page.get_by_role("dialog", name=name)).to_be_visible()
-            assert await violations(page, axe) == [], (scheme, name)
-            await page.keyboard.press("Escape")
-        await page.context.close()
-
-
-async def test_a_page_asks_for_the_key_that_is_required(browser: Looked, tmp_path: Path) -> None:
-    async with Gateway(gateway_settings(tmp_path, {"TRADEUL_KEYS": "required"})) as gateway:
-        page = await browser.open(f"http://{gateway.address}/")
-        dialog = page.get_by_role("dialog", name="API key")
-        await expect(dialog).to_contain_text("This gateway requires a key")
-        await page.keyboard.press("Escape")
-        await expect(dialog).to_be_visible()
-        # Nothing behind this gateway can check it; the page says so, and does not ask again.
-        await dialog.get_by_label("Key").fill("tradeul_wrong")
-        await dialog.get_by_role("button", name="Use this key").click()
-        await expect(dialog).not_to_be_visible()
-        assert await page.evaluate("() => localStorage['tradeul.key']") == "tradeul_wrong"
 
 
 async def test_nothing_of_the_page_names_another_host() -> None:

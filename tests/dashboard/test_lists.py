@@ -12,9 +12,10 @@ import pytest
 from playwright.async_api import FloatRect, Locator, Page, expect
 
 from tests.support.browser import Looked, live, rows_in
+from tests.support.dashboard import show_lists
 from tests.support.mesh import Mesh
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 PATIENCE_MS = 60_000
 
 
@@ -157,9 +158,10 @@ async def test_ranks_hold_still_under_the_pointer(mesh: Mesh, browser: Looked) -
     box = await place(panel.locator(".tl-body"))
     await page.mouse.move(box["x"] + 60, box["y"] + 40)
     await page.mouse.move(box["x"] + 60, box["y"] + 50)
-    await asyncio.sleep(0.5)
-    held = await shown(panel)
+    # From the first change that waits on, what is shown is what was held.
     waiting = panel.locator(".tl-waiting")
+    await expect(waiting).to_be_visible(timeout=PATIENCE_MS)
+    held = await shown(panel)
     await expect(waiting).to_contain_text("moved", timeout=PATIENCE_MS)
     assert await shown(panel) == held
     await panel.get_by_label("Filter", exact=True).hover()
@@ -191,6 +193,62 @@ async def test_symbols_are_watched_and_excluded_from_a_row(mesh: Mesh, browser: 
     await panel.get_by_label("Add symbols: Watched").fill("nosuch aapl")
     await panel.get_by_role("button", name="Add").click()
     await expect(panel.get_by_role("button", name="Take AAPL off")).to_be_visible()
+    assert browser.errors == []
+
+
+async def test_changes_are_marked_and_logged(mesh: Mesh, browser: Looked) -> None:
+    context = await browser.browser.new_context(viewport={"width": 900, "height": 500})
+    await show_lists(context, ["new_highs"], columns=1)
+    page = await browser.open(mesh.url, context=context)
+    await live(page)
+    panel = page.locator(".list")
+    await expect(rows_in(panel).first).to_be_visible()
+    await page.wait_for_function("() => document.querySelector('.tl-flash-a, .tl-flash-b')")
+    await page.wait_for_function("() => document.querySelector('.tl-enter-a, .tl-enter-b')")
+    # Where frames are slow, a row that leaves does not fade.
+    await page.wait_for_function("() => document.querySelector('.tl-leaving, .tl-still')")
+    log = page.get_by_role("listbox", name="Log of New highs")
+    entry = re.compile(r"^\d\d:\d\d:\d\d(in|out)[A-Z.]+#\d+\d+\.\d\d")
+    await expect(log.get_by_role("option").first).to_have_text(entry)
+    for way in ("in", "out"):
+        await expect(log.locator(".tl-log-what").filter(has_text=way).first).to_be_attached()
+    # By keys: an entry, and its symbol in the row's panels.
+    await log.focus()
+    await page.keyboard.press("End")
+    last = await log.get_by_role("option").last.get_attribute("data-symbol")
+    assert last
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".dv-tab").filter(has_text=last)).to_be_visible()
+    height = (await place(log))["height"]
+    await page.get_by_role("separator", name="Height of the log").press("ArrowUp")
+    assert (await place(log))["height"] == height + 20
+    await panel.get_by_role("button", name="Log").click()
+    await expect(log).to_be_hidden()
+    assert browser.errors == []
+
+
+async def test_the_log_of_a_scan_outlives_the_page(mesh: Mesh, browser: Looked) -> None:
+    page, _ = await open_scan(browser, mesh, filter="price_from_intraday_high >= -0.1", title="High")
+    log = page.get_by_role("listbox", name="Log of High")
+    newest = log.get_by_role("option").first
+    await expect(newest).to_be_visible()
+    await page.wait_for_function("() => sessionStorage['tradeul.layout'].includes('price_from_intraday_high')")
+    time, symbol = await newest.evaluate("(entry) => [entry.firstElementChild.textContent, entry.dataset.symbol]")
+    await page.reload()
+    await expect(log.locator(f"[data-symbol='{symbol}']").filter(has_text=time).first).to_be_attached()
+    assert browser.errors == []
+
+
+async def test_an_empty_list_says_why_and_badges_say_what(mesh: Mesh, browser: Looked) -> None:
+    page, panel = await open_scan(browser, mesh, filter="price > 1000000", order_by="symbol", title="None")
+    await expect(panel).to_contain_text("No symbol matches now: price > 1000000.")
+    await panel.get_by_label("Filter", exact=True).fill("is_etf")
+    await panel.get_by_role("button", name="Run").click()
+    fund = rows_in(panel).first.locator(".tl-badge-type")
+    await expect(fund).to_have_text("ETF")
+    await expect(fund).to_have_attribute("title", "exchange-traded fund")
+    await panel.get_by_label("List", exact=True).select_option("list:post_market")
+    await expect(page.locator(".list").filter(has_text="This list fills after the regular close.")).to_be_visible()
     assert browser.errors == []
 
 

@@ -7,7 +7,7 @@ from tests.support.browser import Looked, live, rows_in
 from tests.support.dashboard import TWELVE_LISTS, check_rows, load_of, show_lists
 from tests.support.mesh import Mesh
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 
 async def test_twelve_lists_stay_exact_and_add_nothing_to_the_document(mesh: Mesh, browser: Looked) -> None:

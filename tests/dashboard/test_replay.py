@@ -1,5 +1,6 @@
 """The replay bar in a real Chromium: the simulator's market is paused, sped up and moved ahead, by mouse and keys."""
 
+import datetime
 import re
 
 import httpx
@@ -9,7 +10,7 @@ from playwright.async_api import expect
 from tests.support.browser import Looked, live
 from tests.support.mesh import Mesh
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 
 async def test_the_market_is_paused_sped_up_and_moved_ahead(mesh: Mesh, browser: Looked) -> None:
@@ -35,22 +36,27 @@ async def test_the_market_is_paused_sped_up_and_moved_ahead(mesh: Mesh, browser:
         await page.keyboard.press("Alt+,")
         await expect(bar.get_by_label("Speed", exact=True)).to_have_value("1")
         await bar.get_by_label("Speed", exact=True).select_option("10")
+        # A minute further is on the slider; what is shown is New York's time, 4 hours behind UTC in March.
+        now = datetime.datetime.fromisoformat(str(paused["now"])).replace(second=0, microsecond=0)
+        target, further = (now + datetime.timedelta(hours=-4, minutes=minutes) for minutes in (3, 4))
         await page.keyboard.press("Alt+j")
-        await page.keyboard.type("09:45")
+        await page.keyboard.type(f"{target:%H:%M}")
         await page.keyboard.press("Enter")
-        await expect(bar.locator("strong")).to_have_text("09:45:00")
-        # On the slider, a minute further.
+        await expect(bar.locator("strong")).to_have_text(f"{target:%H:%M:00}")
         slider = bar.get_by_role("slider", name="Time of the day")
-        await expect(slider).to_have_attribute("aria-valuetext", "09:45")
+        await expect(slider).to_have_attribute("aria-valuetext", f"{target:%H:%M}")
         await slider.focus()
         await page.keyboard.press("ArrowRight")
-        await expect(bar.locator("strong")).to_have_text("09:46:00")
+        await expect(bar.locator("strong")).to_have_text(f"{further:%H:%M:00}")
         # Back it does not go: nothing is requested.
         await page.keyboard.press("ArrowLeft")
-        await expect(bar.locator("strong")).to_have_text("09:46:00")
+        await expect(bar.locator("strong")).to_have_text(f"{further:%H:%M:00}")
         assert ((await state())["paused"], (await state())["speed"]) == (True, 10)
-        # The page shows the market of that time.
-        await expect(page.locator("footer")).to_contain_text(re.compile(r"09:4[56]:\d\d ET"))
+        # The page shows the market of that time; the countdown stands still with it.
+        left = further.replace(hour=16, minute=0) - further
+        await expect(page.locator("footer")).to_contain_text(re.compile(rf"{further:%H:%M}:\d\d ET"))
+        for where in (page.locator("footer"), page.locator(".session")):
+            await expect(where).to_contain_text(str(left))
         # Keys work on the slider, too.
         await page.keyboard.press("Alt+p")
         await expect(bar.get_by_role("button", name="Pause")).to_be_visible()
