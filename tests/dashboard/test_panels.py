@@ -67,6 +67,8 @@ async def test_the_market_has_breadth_and_a_heat_map(mesh: Mesh, browser: Looked
     await page.get_by_role("button", name="Table", exact=True).click()
     table = page.get_by_role("region", name="The heat map as a table")
     await expect(table.get_by_role("columnheader", name="Market value")).to_be_visible()
+    # Funds have no market value.
+    sector = await table.locator("tr.group").get_by_role("button").first.inner_text()
     await table.get_by_role("button", name=sector, exact=True).click()
     await expect(page.get_by_role("navigation", name="Part of the market")).to_contain_text(sector)
     await expect(table.locator("tr.group").first).not_to_contain_text(sector)
@@ -105,7 +107,9 @@ async def test_a_symbol_has_a_chart_levels_and_facts(mesh: Mesh, browser: Looked
         level = facts.get_by_role("row").filter(has=page.get_by_role("rowheader", name=re.compile(rf"\b{title}\b")))
         await expect(level).to_contain_text(f"{row[field]:.2f}" if row[field] >= 1 else f"{row[field]:.4f}")
     await expect(facts).to_contain_text(re.compile(r"Moves.*Gap.*Volume.*Range.*Levels.*Lists today.*Company", re.S))
-    await expect(facts.get_by_role("listitem").filter(has_text="Gappers up")).to_contain_text(re.compile(r"\d\d:\d\d"))
+    # Of the lists that it was in, which ones is the market's choice.
+    member = re.compile(r"[A-Z].*\d\s(s|min|h).*\d\d:\d\d", re.S)
+    await expect(facts.get_by_role("listitem").first).to_contain_text(member)
     await page.get_by_role("button", name="5m", exact=True).click()
     chart = page.get_by_role("img", name=re.compile("^Chart of .*, 5-minute candles"))
     await expect(chart).to_be_visible()
@@ -115,7 +119,8 @@ async def test_a_symbol_has_a_chart_levels_and_facts(mesh: Mesh, browser: Looked
     await expect(volume).to_contain_text(re.compile(r"today.*usual.*\d.*mean of \d+ days", re.S))
     await volume.get_by_role("button", name="Day").click()
     await expect(volume.get_by_role("button", name="Day")).to_have_attribute("aria-pressed", "true")
-    assert browser.errors == []
+    # This test itself reads the canvas again and again.
+    assert [error for error in browser.errors if "getImageData" not in error] == []
 
 
 async def test_panels_are_floated_maximized_and_moved_to_windows(mesh: Mesh, browser: Looked) -> None:
