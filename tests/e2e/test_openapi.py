@@ -118,6 +118,8 @@ async def test_the_documented_page_follows_with_tickets(mesh: Mesh, key: str, cl
         )
         # The page is any page of the origin; its own policy forbids the waiting functions of the test.
         page = await browser.new_page(bypass_csp=True)
+        # It starts a scanner anew, which takes a while on a busy machine.
+        page.set_default_timeout(120_000)
         await page.goto(f"{mesh.url}/docs")
         await page.evaluate(page_code, key)
         assert await page.evaluate("connected") == "connected"

@@ -1,5 +1,6 @@
 """The compiled core's sources and its face to Python: directives, stubs, refused arguments."""
 
+import os
 import re
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def test_stubs_say_what_the_modules_are(tmp_path: Path) -> None:
     modules = [f"fastcore.{path.stem}" for path in (ROOT / "fastcore").glob("*.pyi")]
     assert modules
     command = (sys.executable, "-m", "mypy.stubtest", "--concise", "--allowlist", str(allowed), *modules)
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    environment = {**os.environ, "MYPYPATH": "protos"}
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
