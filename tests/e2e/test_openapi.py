@@ -59,6 +59,35 @@ async def client(mesh: Mesh, key: str) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
+# First: what the requests of the next test make of the market and its filters, nobody knows.
+async def test_the_documented_page_follows_with_tickets(mesh: Mesh, key: str, client: httpx.AsyncClient) -> None:
+    """The code of docs/clients.md in Chromium; after kill -9 of the scanner it goes on, with another ticket."""
+    code = (REPOSITORY / "docs" / "clients.md").read_text(encoding="utf-8")
+    code = code[code.index("    const gateway = ") : code.index("    follow();") + len("    follow();")]
+    code = code.replace("localhost:8000", mesh.address("gateway"))
+    code = code.replace("console.log(JSON.parse(data))", "seen.push(...Object.keys(JSON.parse(data)))")
+    listening = "window.connected = new Promise((done) => (socket.onmessage = (e) => done(JSON.parse(e.data).type)));"
+    page_code = f"async (key) => {{ const seen = (window.seen = []);\n{code}\n{listening} }}"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=javascript.chromium(), args=list(javascript.CHROMIUM_FLAGS)
+        )
+        # The page is any page of the origin; its own policy forbids the waiting functions of the test.
+        page = await browser.new_page(bypass_csp=True)
+        # It starts a scanner anew, which takes a while on a busy machine.
+        page.set_default_timeout(120_000)
+        await page.goto(f"{mesh.url}/docs")
+        await page.evaluate(page_code, key)
+        assert await page.evaluate("connected") == "connected"
+        await page.wait_for_function("seen.includes('snapshot') && seen.includes('delta')")
+        assert mesh.process is not None
+        (pid,) = service_pids(mesh.process.pid, "scanner")
+        os.kill(pid, signal.SIGKILL)
+        deltas = "seen.slice(seen.lastIndexOf('opened')).includes('delta')"
+        await page.wait_for_function(f"seen.filter((kind) => kind === 'opened').length > 1 && {deltas}", timeout=60_000)
+        await browser.close()
+
+
 async def test_the_gateway_and_its_document_agree(
     mesh: Mesh, key: str, client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
@@ -102,31 +131,3 @@ async def test_the_first_event_of_every_stream_is_as_documented(client: httpx.As
                 line = await anext(line async for line in answer.aiter_lines() if line.startswith("data: "))
         (kind,) = json.loads(line.removeprefix("data: "))
         assert kind in schemas[name]["properties"]
-
-
-async def test_the_documented_page_follows_with_tickets(mesh: Mesh, key: str, client: httpx.AsyncClient) -> None:
-    """The code of docs/clients.md in Chromium; after kill -9 of the scanner it goes on, with another ticket."""
-    code = (REPOSITORY / "docs" / "clients.md").read_text(encoding="utf-8")
-    code = code[code.index("    const gateway = ") : code.index("    follow();") + len("    follow();")]
-    code = code.replace("localhost:8000", mesh.address("gateway"))
-    code = code.replace("console.log(JSON.parse(data))", "seen.push(...Object.keys(JSON.parse(data)))")
-    listening = "window.connected = new Promise((done) => (socket.onmessage = (e) => done(JSON.parse(e.data).type)));"
-    page_code = f"async (key) => {{ const seen = (window.seen = []);\n{code}\n{listening} }}"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=javascript.chromium(), args=list(javascript.CHROMIUM_FLAGS)
-        )
-        # The page is any page of the origin; its own policy forbids the waiting functions of the test.
-        page = await browser.new_page(bypass_csp=True)
-        # It starts a scanner anew, which takes a while on a busy machine.
-        page.set_default_timeout(120_000)
-        await page.goto(f"{mesh.url}/docs")
-        await page.evaluate(page_code, key)
-        assert await page.evaluate("connected") == "connected"
-        await page.wait_for_function("seen.includes('snapshot') && seen.includes('delta')")
-        assert mesh.process is not None
-        (pid,) = service_pids(mesh.process.pid, "scanner")
-        os.kill(pid, signal.SIGKILL)
-        deltas = "seen.slice(seen.lastIndexOf('opened')).includes('delta')"
-        await page.wait_for_function(f"seen.filter((kind) => kind === 'opened').length > 1 && {deltas}", timeout=60_000)
-        await browser.close()
