@@ -7,7 +7,7 @@ What is remembered between looks is the state's (alert_memory.pyx), so that aler
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free
-from libc.string cimport memmove, memset
+from libc.string cimport memmove
 
 from fastcore.alert_memory cimport AlertMemory, Slot
 from fastcore.alert_words cimport IS_LOOKED_AT, IS_TOUCHED, Looks, Word, numbers_of
@@ -15,7 +15,7 @@ from fastcore.changed_rows cimport ChangedRows
 from fastcore.filters cimport BLOCK, Program
 from fastcore.list_book cimport ListBook
 from fastcore.market_state cimport MarketState
-from fastcore.memory cimport grow_array
+from fastcore.memory cimport grow_array, grow_zeroed
 
 from fastcore.alert_rules import AlertRuleError, compile_rule, read_rules
 
@@ -214,9 +214,8 @@ cdef class AlertBook:
         cdef int32_t i, k, count = 0
         cdef Word word
         if self.room < state.count:
-            grow_array(<void**>&self.flags, state.count + 1024, 1)
+            grow_zeroed(<void**>&self.flags, self.room, state.count + 1024)
             grow_array(<void**>&self.ids, state.count + 1024, sizeof(int32_t))
-            memset(self.flags + self.room, 0, state.count + 1024 - self.room)
             self.room = state.count + 1024
         for k in range(state.table.marked_count):
             self.flags[state.table.marked[k]] = IS_LOOKED_AT | IS_TOUCHED

@@ -5,9 +5,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from fastcore.memory cimport grow_array
+from fastcore.memory cimport grow_array, grow_zeroed
 from fastcore.state_bytes cimport read_block, write_block
-from fastcore.text_pool cimport read_text, write_text
+from fastcore.text_pool cimport read_bytes, read_text, write_text
 from fastcore.wire cimport Cursor, Writer, reserve
 
 from fastcore.alert_rules import read_rules
@@ -47,8 +47,7 @@ cdef class Slot:
             grow_array(<void**>&self.numbers[k], room, sizeof(double))
             for i in range(self.room, room):
                 self.numbers[k][i] = NAN
-        grow_array(<void**>&self.states, room, 1)
-        memset(self.states + self.room, 0, room - self.room)
+        grow_zeroed(<void**>&self.states, self.room, room)
         self.room = room
         return 0
 
@@ -130,18 +129,6 @@ cdef class Slot:
         return 0
 
 
-cdef bytes _read_bytes(Cursor* cursor):
-    """Reads what write_text() wrote, whether or not it is UTF-8."""
-    cdef int64_t length
-    cdef bytes found
-    read_block(cursor, &length, sizeof(int64_t))
-    if not 0 <= length <= cursor.end - cursor.pos:
-        raise ValueError(f"state: expected a message of {length} bytes, the bytes end before")
-    found = (<const char*>cursor.pos)[:length]
-    cursor.pos += length
-    return found
-
-
 cdef class AlertMemory:
     """Of no rules."""
 
@@ -177,7 +164,7 @@ cdef class AlertMemory:
         cdef Slot slot
         cdef uint32_t sequence, slots, k
         cdef int number_count
-        self.set_rules(_read_bytes(cursor))
+        self.set_rules(read_bytes(cursor))
         read_block(cursor, &sequence, sizeof(uint32_t))
         self.sequence = sequence
         read_block(cursor, &self.window_mark_ns, sizeof(int64_t))

@@ -29,6 +29,11 @@ VOLUME: Final = "volume"
 Read = TypeVar("Read")
 
 
+def seconds_of(duration: str) -> int:
+    """Seconds of a time like 30s, 5m or 1h."""
+    return int(duration[:-1]) * _SECONDS[duration[-1]]
+
+
 def parse_events(text: str) -> Node | None:
     """The tree of a `when` or `rearm`, None for an empty one; FilterError when it does not follow the grammar."""
     parser = _EventParser(text, with_durations=True)
@@ -105,7 +110,7 @@ class _EventParser(Parser):
         if token.kind != "duration":
             self.fail("a time like 30s, 5m or 1h")
         self.advance()
-        seconds = int(token.text[:-1]) * _SECONDS[token.text[-1]]
+        seconds = seconds_of(token.text)
         if not 1 <= seconds <= LONGEST_SECONDS:
             raise FilterError(f"expected a time of 1s to 16h, was {token.text}", token.position)
         return float(seconds * _NS)

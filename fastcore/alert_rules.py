@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from tradeul.v1 import alert_rule_pb2, frame_pb2, session_pb2
 
+from fastcore.alert_parser import LONGEST_SECONDS
 from fastcore.alert_program import LoweredEvents, lower_events
 from fastcore.alert_text import AlertText
 from fastcore.alert_types import check_rearm, check_when
@@ -16,7 +17,6 @@ from fastcore.filter_program import Lowered, lower_filter, lower_order
 from fastcore.filter_types import check_filter, check_number, nearest
 
 MOST_RULES: Final = 200
-LONGEST_COOLDOWN: Final = 16 * 3600
 
 
 class AlertRule(NamedTuple):
@@ -81,8 +81,8 @@ def compile_rule(rule: AlertRule) -> CompiledRule:
         part = "text"
         AlertText(rule.text)
         part = "cooldown"
-        if not 0 <= rule.cooldown_seconds <= LONGEST_COOLDOWN:
-            raise FilterError(f"expected 0 to {LONGEST_COOLDOWN} seconds, was {rule.cooldown_seconds}", 0)
+        if not 0 <= rule.cooldown_seconds <= LONGEST_SECONDS:
+            raise FilterError(f"expected 0 to {LONGEST_SECONDS} seconds, was {rule.cooldown_seconds}", 0)
         part = "sessions"
         sessions = _session_bits(rule.sessions)
     except FilterError as error:

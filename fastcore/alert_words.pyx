@@ -4,13 +4,12 @@
 from libc.math cimport floor, isnan, rint
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport free
-from libc.string cimport memset
 
 from fastcore.alert_memory cimport Slot
 from fastcore.day_table cimport PriceSpan
 from fastcore.filters cimport BLOCK, Program
 from fastcore.market_state cimport MarketState
-from fastcore.memory cimport grow_array
+from fastcore.memory cimport grow_zeroed
 
 from fastcore.alert_program import Kind
 
@@ -92,8 +91,7 @@ cdef class Word:
             self.moves[symbol_id] = 0
         self.moved = []
         if self.move_room < count:
-            grow_array(<void**>&self.moves, count + 1024, 1)
-            memset(self.moves + self.move_room, 0, count + 1024 - self.move_room)
+            grow_zeroed(<void**>&self.moves, self.move_room, count + 1024)
             self.move_room = count + 1024
         if self.ranked.members is not None:
             n = min(self.ranked.members.count, most)

@@ -32,5 +32,7 @@ cdef extern from *:
 
 # Room for `count` elements of `width` bytes, those that are there kept; MemoryError when there is none.
 cdef int grow_array(void** data, size_t count, size_t width) except -1
+# The same for bytes, from `old` to `size` of them; new ones are 0.
+cdef int grow_zeroed(void** data, size_t old, size_t size) except -1
 # The same for an aligned block, which realloc would not keep aligned: from `old` bytes to `size`.
 cdef int grow_block(void** data, size_t old, size_t size) except -1

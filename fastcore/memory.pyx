@@ -2,7 +2,7 @@
 """Arrays and blocks that grow."""
 
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 
 cdef int grow_array(void** data, size_t count, size_t width) except -1:
@@ -10,6 +10,12 @@ cdef int grow_array(void** data, size_t count, size_t width) except -1:
     if larger == NULL:
         raise MemoryError(f"no memory for {count} rows")
     data[0] = larger
+    return 0
+
+
+cdef int grow_zeroed(void** data, size_t old, size_t size) except -1:
+    grow_array(data, size, 1)
+    memset(<char*>data[0] + old, 0, size - old)
     return 0
 
 

@@ -17,4 +17,6 @@ cdef class TextPool:
 # The text of a length-delimited field, ValueError naming `what` when it is no UTF-8.
 cdef str decoded(const Field* field, str what)
 cdef int write_text(Writer* writer, bytes encoded) except -1
+# What write_text() wrote, whether or not it is UTF-8.
+cdef bytes read_bytes(Cursor* cursor)
 cdef str read_text(Cursor* cursor)

@@ -64,13 +64,20 @@ cdef int write_text(Writer* writer, bytes encoded) except -1:
     return 0
 
 
-cdef str read_text(Cursor* cursor):
+cdef bytes read_bytes(Cursor* cursor):
     cdef int64_t length
-    cdef Field field
+    cdef bytes found
     read_block(cursor, &length, sizeof(int64_t))
     if not 0 <= length <= cursor.end - cursor.pos:
         raise ValueError(f"state: expected a text of {length} bytes, the bytes end before")
-    field.data = cursor.pos
-    field.length = length
+    found = (<const char*>cursor.pos)[:length]
     cursor.pos += length
+    return found
+
+
+cdef str read_text(Cursor* cursor):
+    cdef bytes encoded = read_bytes(cursor)
+    cdef Field field
+    field.data = <const unsigned char*>PyBytes_AS_STRING(encoded)
+    field.length = PyBytes_GET_SIZE(encoded)
     return decoded(&field, "state")

@@ -5,13 +5,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, Final
 
 import grpc.aio
-import msgspec
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import alerts_pb2
 
 from fastcore.alert_rules import rule_message
-from services.kit.lists.list_json import events_body
 from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.page_tokens import decode_page_token, encode_page_token
 from services.kit.rpc.ring import Position
@@ -22,7 +19,7 @@ from services.scanner import metrics
 from services.scanner.alert_log import AlertLog
 from services.scanner.alert_stream import AlertStreams, Selection, Wanted
 from services.scanner.core import ScannerCore
-from services.scanner.list_events import last_event_position
+from services.scanner.list_events import event_body, last_event_position, message_json
 from services.scanner.list_hub import MAX_SUBSCRIBERS
 from services.scanner.scan_requests import ScanRequests
 from services.scanner.servicer import key_name, optional, resume_position, rows_limit
@@ -166,14 +163,12 @@ async def _events(messages: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes
         async for message in messages:
             response = alerts_pb2.WatchAlertsResponse.FromString(message)
             kind = response.WhichOneof("response")
-            head = b""
+            position = None
             if kind == "alert":
-                head = b"id: %d/%d\n" % (response.alert.epoch, response.alert.sequence)
+                position = Position(response.alert.epoch, response.alert.sequence)
             elif kind in _OF_POSITION:
-                position = getattr(response, str(kind)).position
-                head = b"id: %d/%d\n" % (position.epoch, position.sequence)
-            data = MessageToDict(response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-            yield events_body(b"%bdata: %b\n\n" % (head, msgspec.json.encode(data)))
+                position = Position.of(getattr(response, str(kind)).position)
+            yield event_body(message_json(response), position)
 
 
 def _time_ns(request: alerts_pb2.ListAlertsRequest, field: str) -> int | None:

@@ -13,13 +13,11 @@ from tradeul.v1 import alerts_pb2
 from fastcore.row_filter import row_filter
 from services.kit.rpc.cursor import Broadcast, Subscription
 from services.kit.rpc.envelope import Envelope
-from services.kit.rpc.ring import Position
+from services.kit.rpc.ring import Position, lost_reason
 from services.scanner.alert_log import AlertLog, HeldAlert
+from services.scanner.list_stream import AHEAD_SECONDS, HEARTBEAT_SECONDS
 
 ALERTS: Final = Envelope(alerts_pb2.WatchAlertsResponse)
-HEARTBEAT_SECONDS: Final = 10.0
-# A subscriber that comes from a replica that was ahead waits so long for this one.
-AHEAD_SECONDS: Final = 2.0
 # So many held alerts are compared before others get the event loop.
 COMPARED_AT_ONCE: Final = 50
 
@@ -101,7 +99,7 @@ class AlertStreams(Broadcast[AlertSubscription]):
                 yield ALERTS.opened(log.position)
                 current_at: int | None = log.position.sequence
                 while True:
-                    reason = self._lost(mine)
+                    reason = lost_reason(mine.position, log.position, log.oldest)
                     if reason is not None:
                         is_ahead = mine.epoch == log.position.epoch and mine.next_sequence > log.position.sequence
                         mine.epoch = log.position.epoch
@@ -133,17 +131,6 @@ class AlertStreams(Broadcast[AlertSubscription]):
             if mine.closing is not None or loop.time() >= deadline:
                 return
             await mine.wait(deadline)
-
-    def _lost(self, mine: AlertSubscription) -> str | None:
-        """Why the subscriber's next alert cannot be sent; None when it can, or does not exist yet."""
-        newest, oldest = self._log.position, self._log.oldest
-        if mine.epoch != newest.epoch:
-            return f"position {mine.position} is of another epoch, this one is {newest.epoch}"
-        if mine.next_sequence > newest.sequence + 1:
-            return f"position {mine.position} is ahead of the newest, {newest.sequence}"
-        if mine.next_sequence < oldest:
-            return f"position {mine.position} is older than the oldest held, {oldest}"
-        return None
 
     def _next_match(self, mine: AlertSubscription, selection: Selection) -> HeldAlert | None:
         """The next alert that is selected among a few; None when none of these is."""

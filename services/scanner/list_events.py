@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc.aio
 import msgspec
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2
 
 from services.kit.lists.list_json import events_body, list_delta_json, ranked_list_json
@@ -55,13 +56,12 @@ class ListEvents:
                 if kind in _CHANGES:
                     yield self._change(name, kind, message, payload, position() if position else None)
                 else:
-                    yield events_body(_event(_message_json(message)))
+                    yield event_body(message_json(scanner_pb2.WatchListResponse.FromString(message)))
 
     def _change(self, name: str, kind: str, message: bytes, payload: memoryview, position: Position | None) -> bytes:
         event = self._held.get(message)
         if event is None:
-            head = b"" if position is None else b"id: %d/%d\n" % position
-            event = events_body(_event(b'{"%b":%b}' % (kind.encode(), _CHANGES[kind](name, payload)), head))
+            event = event_body(b'{"%b":%b}' % (kind.encode(), _CHANGES[kind](name, payload)), position)
             self._held[message] = event
             self._held_bytes += len(message) + len(event)
             while self._held_bytes > self._max_held_bytes:
@@ -88,13 +88,14 @@ def _metadata(context: Context) -> dict[str, str | bytes]:
     return {key: value for key, value in context.invocation_metadata() or ()}
 
 
-def _message_json(message: bytes) -> bytes:
-    """The small messages, in the form that Envoy's transcoder gives them."""
-    response = scanner_pb2.WatchListResponse.FromString(message)
+def message_json(response: Message) -> bytes:
+    """A small message, in the form that Envoy's transcoder gives it."""
     return msgspec.json.encode(
         MessageToDict(response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     )
 
 
-def _event(data: bytes, head: bytes = b"") -> bytes:
-    return b"%bdata: %b\n\n" % (head, data)
+def event_body(data: bytes, position: Position | None = None) -> bytes:
+    """An encoded HttpBody of one event; its id is the position, if there is one."""
+    head = b"" if position is None else b"id: %d/%d\n" % position
+    return events_body(b"%bdata: %b\n\n" % (head, data))

@@ -21,13 +21,17 @@ def methods_by_path() -> dict[str, tuple[str, ...]]:
     return {path: tuple(name.upper() for name in HTTP_METHODS if name in item) for path, item in _paths().items()}
 
 
+def _gateway_methods() -> dict[str, tuple[str, ...]]:
+    return {**methods_by_path(), **WEBSOCKET}
+
+
 def method_routes() -> list[dict[str, Any]]:
     """Envoy routes that answer a known path's other methods, with Allow.
 
     OPTIONS gets 204, the rest 405.
     """
     routes = []
-    for path, methods in {**methods_by_path(), **WEBSOCKET}.items():
+    for path, methods in _gateway_methods().items():
         pattern, allowed = _regex(path), _allowed(methods)
         # A preflight is answered by the CORS filter.
         preflight = {"name": "access-control-request-method", "present_match": True, "invert_match": True}
@@ -63,7 +67,7 @@ def query_replies() -> list[dict[str, Any]]:
     error = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "METHOD_NOT_ALLOWED", "domain": "tradeul"}
     content = {"code": 12, "message": "QUERY is not a method of %REQ(:PATH)%", "details": [error]}
     replies = []
-    for path, methods in {**methods_by_path(), **WEBSOCKET}.items():
+    for path, methods in _gateway_methods().items():
         header = {"name": ":path", "string_match": {"safe_regex": {"regex": _regex(path) + "([?].*)?"}}}
         filters = [{"header_filter": {"header": header}}, {"extension_filter": details}]
         replies.append(

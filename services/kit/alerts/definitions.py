@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fastcore.alert_parser import seconds_of
 from fastcore.alert_rules import MOST_RULES, AlertRule, AlertRuleError, CompiledRule, compile_rule
 from services.kit.runtime.nearest import nearest_hint, nearest_name
 from services.kit.runtime.packaged import ALERTS
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_COOLDOWN: Final = re.compile(r"([0-9]{1,6})([smh])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
+_COOLDOWN: Final = re.compile(r"[0-9]{1,6}[smh]")
 _TEXTS: Final = ("name", "title", "when", "where", "quality", "once", "cooldown", "rearm", "text")
 _KEYS: Final[Mapping[str, tuple[type, ...]]] = {
     **{name: (str,) for name in _TEXTS},
@@ -110,7 +110,6 @@ def _rule(where: str, row: Mapping[str, Any]) -> AlertRule:
 
 
 def _cooldown(where: str, text: str) -> int:
-    match = _COOLDOWN.fullmatch(text)
-    if match is None:
+    if _COOLDOWN.fullmatch(text) is None:
         raise AlertsError(f"{where}: expected a cooldown like 30s, 5m or 1h, was {text!r}")
-    return int(match[1]) * _SECONDS[match[2]]
+    return seconds_of(text)

@@ -27,6 +27,20 @@ class Position(NamedTuple):
         return f"{self.epoch}/{self.sequence}"
 
 
+def lost_reason(requested: Position, newest: Position, oldest: int) -> str | None:
+    """Returns why a reader whose last message is `requested` cannot get the next one; None when it can, or will.
+
+    `newest`: of the last message; `oldest`: the sequence of the oldest that is held.
+    """
+    if requested.epoch != newest.epoch:
+        return f"position {requested} is of another epoch, this one is {newest.epoch}"
+    if requested.sequence > newest.sequence:
+        return f"position {requested} is ahead of the newest, {newest.sequence}"
+    if requested.sequence + 1 < oldest:
+        return f"position {requested} is older than the oldest held, {oldest}"
+    return None
+
+
 class ResumePlan(NamedTuple):
     """`next_sequence` is the reader's next message. With a reason its position is gone: a snapshot comes first."""
 
@@ -103,15 +117,8 @@ class Ring:
 
         After a reset the next message is the one after the newest, that is after a snapshot of now.
         """
-        if requested.epoch != self.epoch:
-            reason = f"position {requested} is of another epoch, this one is {self.epoch}"
-        elif requested.sequence > self._newest:
-            reason = f"position {requested} is ahead of the newest, {self._newest}"
-        elif requested.sequence + 1 < self._oldest:
-            reason = f"position {requested} is older than the oldest held, {self._oldest}"
-        else:
-            return ResumePlan(requested.sequence + 1, None)
-        return ResumePlan(self._newest + 1, reason)
+        reason = lost_reason(requested, self.position, self._oldest)
+        return ResumePlan((requested.sequence if reason is None else self._newest) + 1, reason)
 
     def hold(self, reader: Hashable, sequence: int) -> None:
         """Keeps the messages from `sequence` on for a reader, in place of what it held before, while there is room."""
