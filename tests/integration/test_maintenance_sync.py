@@ -186,6 +186,9 @@ async def test_redis_that_lost_everything_gets_it_again(stores: Stores) -> None:
             async with asyncio.timeout(WAIT_SECONDS):
                 while await redis.exists(*keys) < len(keys):
                     await asyncio.sleep(0.05)
+            # The keys are there before the run that writes them has ended; another is refused until then.
+            runs = await replica.until(lambda runs: runs[0].state != Message.RUNNING, "sync_redis")
+            assert len(runs) == 3 and runs[0].state == Message.SUCCEEDED
             # One more changes, one is no more.
             await database.execute("UPDATE ticker_metadata SET market_cap = 3 WHERE symbol = 'ONE'")
             await database.execute("DELETE FROM ticker_metadata WHERE symbol = 'TWO'")
