@@ -91,7 +91,17 @@ cdef list DOUBLE_NUMBERS = [
     *(field.number for field in fields.FIELDS if field.kind != "text"), *range(F_COUNT, COLUMN_COUNT),
 ]
 # Begins every snapshot: another layout is another text.
-cdef bytes FORMAT = f"tradeul state 10 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
+cdef bytes FORMAT_NAME = b"tradeul state "
+cdef bytes FORMAT = FORMAT_NAME + f"10 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
+
+
+cdef str format_error(bytes found):
+    """Says how the first bytes of a state differ from FORMAT."""
+    if found.startswith(FORMAT_NAME) and b"\n" in found:
+        expected = FORMAT.removeprefix(FORMAT_NAME).decode().strip()
+        was = found.removeprefix(FORMAT_NAME).split(b"\n")[0].decode(errors="replace")
+        return f"expected format {expected!r}, was {was!r}, which another version of Tradeul writes"
+    return f"expected bytes that begin with {FORMAT!r}, was {found!r}"
 
 
 cdef int check_fields() except -1:
@@ -717,7 +727,8 @@ cdef class MarketState:
         cdef SuspectCounts suspects
         cdef size_t length = len(FORMAT)
         if <size_t>(cursor.end - cursor.pos) < length or (<const char*>cursor.pos)[:length] != FORMAT:
-            raise ValueError(f"state: expected bytes that begin with {FORMAT!r}, was another format")
+            found = (<const char*>cursor.pos)[:min(<size_t>(cursor.end - cursor.pos), length + 8)]
+            raise ValueError(f"state: {format_error(found)}")
         cursor.pos += length
         read_block(cursor, &table.day, sizeof(DayBounds))
         read_block(cursor, &table.rules, sizeof(RuleMasks))
