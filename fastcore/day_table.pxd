@@ -6,7 +6,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastcore.anchored_volume cimport AnchoredVolume
 from fastcore.halt_words cimport HaltWords
-from fastcore.opening_ranges cimport OpeningRange
+from fastcore.opening_ranges cimport RANGES, OpeningRange
 from fastcore.recent_trades cimport RecentTrades
 from fastcore.suspects cimport Recent, SuspectCounts
 from fastcore.trade_rules cimport RuleMasks
@@ -131,7 +131,7 @@ cdef struct DayTable:
     int64_t mark_ns             # now of the last watermark that began a second, -1 before the first
     OlderSums* older_sums       # of the rows' windows
     OpeningRange* ranges        # of the rows
-    int64_t ranges_end          # of the longest of today's opening ranges
+    int64_t[RANGES] range_ends  # of today's opening ranges
     double[SCALARS] scalars     # the market's, as of mark_ns
     int64_t* updated_at         # the rows', when the derived columns were computed
     int32_t active_count        # symbols with a trade or bar today

@@ -177,8 +177,8 @@ cdef void derive_ranges(double** columns, const DayTable* table, int32_t i) noex
     cdef const OpeningRange* range_ = &table.ranges[i]
     cdef int k
     for k in range(RANGES):
-        columns[F_OR1_HIGH + 2 * k][i] = range_.high[k]
-        columns[F_OR1_LOW + 2 * k][i] = range_.low[k]
+        columns[F_OR1_HIGH + 2 * k][i] = range_.minutes[k].high
+        columns[F_OR1_LOW + 2 * k][i] = range_.minutes[k].low
 
 
 cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil:

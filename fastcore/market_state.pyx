@@ -39,7 +39,7 @@ from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
 from fastcore.market_scalars cimport forget_scalars, show_in_new_rows, show_scalars, take_scalars
 from fastcore.memory cimport aligned_block, grow_array, grow_block
-from fastcore.opening_ranges cimport OpeningRange, init_range, last_range_end
+from fastcore.opening_ranges cimport OpeningRange, find_range_ends, init_range
 from fastcore.recent_trades cimport free_recent, init_recent, read_recent, write_recent
 from fastcore.reference_frames cimport (
     DAY_BEFORE_FIELDS, HISTORY_COLUMNS, HISTORY_FIELDS, NUMBER_COLUMNS, NUMBER_FIELDS, TEXT_COLUMNS, TEXT_FIELDS,
@@ -92,7 +92,7 @@ cdef list DOUBLE_NUMBERS = [
 ]
 # Begins every snapshot: another layout is another text.
 cdef bytes FORMAT_NAME = b"tradeul state "
-cdef bytes FORMAT = FORMAT_NAME + f"10 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
+cdef bytes FORMAT = FORMAT_NAME + f"11 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
 
 
 cdef str format_error(bytes found):
@@ -409,7 +409,7 @@ cdef class MarketState:
         self.trading_date = trading_date
         self.next_trading_date = next_trading_date
         self.table.day = bounds
-        self.table.ranges_end = last_range_end(bounds.open)
+        find_range_ends(bounds.open, self.table.range_ends)
         self.is_all_dirty = True
         # Where now stands in the volume slots is another matter.
         self.baselines.slot = -1
@@ -744,7 +744,7 @@ cdef class MarketState:
             and 0 <= table.day.start <= table.day.open <= table.day.close <= table.day.end
         ):
             raise ValueError("state: expected times of a day, was something else")
-        table.ranges_end = last_range_end(table.day.open)
+        find_range_ends(table.day.open, table.range_ends)
         if table.rules.takes_suspects > 1:
             raise ValueError(f"state: expected suspect prints to be taken or not, was {table.rules.takes_suspects}")
         suspects = table.suspects

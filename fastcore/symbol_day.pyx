@@ -15,7 +15,7 @@ from fastcore.day_table cimport (
 )
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
-from fastcore.opening_ranges cimport OpeningRange, widen_by_bar, widen_by_trade
+from fastcore.opening_ranges cimport RANGES, OpeningRange, widen_by_bar, widen_by_trade
 from fastcore.recent_trades cimport keep_trade, shares_to_second
 from fastcore.suspects cimport (
     MAX_HELD, Band, HeldPrint, confirm_by_bar, confirm_by_trade, expected_band, free_recent, hold, init_recent, is_calm,
@@ -32,7 +32,7 @@ cdef extern from *:
     #define tradeul_prefetch_row(address) \\
         __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1), \\
         __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1), \\
-        __builtin_prefetch((const char*)(address) + 256, 1)
+        __builtin_prefetch((const char*)(address) + 256, 1), __builtin_prefetch((const char*)(address) + 320, 1)
     #define tradeul_prefetch_line(address) __builtin_prefetch((const char*)(address), 1)
     """
     void tradeul_prefetch_row(const void* address) noexcept nogil
@@ -157,13 +157,19 @@ cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
     cdef Py_ssize_t i, n = spans.rows
     cdef SymbolDay* ahead
     cdef uint32_t symbol_id
+    # Later only late trades look at the opening ranges.
+    cdef bint is_first_hour = table.day.open <= table.now_ns < table.range_ends[RANGES - 1]
     for i in range(min(n, <Py_ssize_t>FAR)):
         tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i)])
     for i in range(n):
         if i + FAR < n:
             tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i + FAR)])
         if i + NEAR < n:
-            ahead = &table.rows[load_u32(spans.symbol_id, i + NEAR)]
+            symbol_id = load_u32(spans.symbol_id, i + NEAR)
+            ahead = &table.rows[symbol_id]
+            if is_first_hour:
+                # Where its end lies, there are the ranges that are not yet over.
+                tradeul_prefetch_line(&table.ranges[symbol_id].minutes[RANGES - 2])
             if ahead.window.count:
                 tradeul_prefetch_line(&ahead.window.buckets[ahead.window.head + ahead.window.count - 1])
             if ahead.volume.count:
@@ -273,8 +279,8 @@ cdef inline void set_prices(
             widen(&row.premarket_high, &row.premarket_low, price, price)
         elif permits.is_regular:
             widen(&row.high, &row.low, price, price)
-            if time_ns < table.ranges_end:
-                if widen_by_trade(&table.ranges[symbol_id], table.day.open, newest, time_ns, price):
+            if time_ns < table.range_ends[RANGES - 1]:
+                if widen_by_trade(&table.ranges[symbol_id], table.range_ends, newest, time_ns, price):
                     table.touches[symbol_id] |= RANGES_CHANGED
 
 
@@ -409,10 +415,10 @@ cdef int stand_in(StandInBars* bars, int64_t place, int64_t places, const BarSha
 cdef void widen_range(DayTable* table, uint32_t symbol_id, int64_t start_ns, const BarShares* bar) noexcept nogil:
     """The opening ranges of a symbol without trades, up to its first bar behind the last of them."""
     cdef OpeningRange* range_ = &table.ranges[symbol_id]
-    if range_.bar_end > table.ranges_end:
+    if range_.bar_end > table.range_ends[RANGES - 1]:
         return
     if table.rows[symbol_id].trades == 0 and widen_by_bar(
-        range_, table.day.open, start_ns, bar.end_ns, bar.high, bar.low
+        range_, table.day.open, table.range_ends, start_ns, bar.end_ns, bar.high, bar.low
     ):
         table.touches[symbol_id] |= RANGES_CHANGED
     range_.bar_end = max(range_.bar_end, bar.end_ns)

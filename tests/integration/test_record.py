@@ -158,7 +158,7 @@ async def test_a_recorded_market_of_another_version_is_refused_in_one_line(tmp_p
     state = Market(load_lists(), 1).to_bytes()
     for change, problem in (
         (state.replace(b"tradeul state ", b"tradeul stale "), "expected bytes that begin with b'tradeul state "),
-        (state.replace(b"tradeul state 1", b"tradeul state 0"), "which another version of Tradeul writes"),
+        (state.replace(b"tradeul state 11", b"tradeul state 10"), "which another version of Tradeul writes"),
         (state[:-1], ""),
         (state, "expected the market of 2025-11-24, was of no day"),
     ):
