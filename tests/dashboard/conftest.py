@@ -20,6 +20,7 @@ from tests.support.mesh import Mesh
 SETTINGS: Final = {
     "TRADEUL_SIM_SYMBOLS": "300",
     "TRADEUL_SIM_START": "2026-03-10T09:35:00",
+    "TRADEUL_METRICS_PORT_OFFSET": "4000",
     # Tests make services stand still.
     "TRADEUL_HUNG_SECONDS": "0",
 }

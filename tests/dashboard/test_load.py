@@ -17,8 +17,9 @@ async def test_twelve_lists_stay_exact_and_add_nothing_to_the_document(mesh: Mes
     await live(page)
     await expect(page.locator(".list")).to_have_count(12)
     await expect(rows_in(page).first).to_be_visible()
-    first = await load_of(page, 5)
-    second = await load_of(page, 10)
+    first = await load_of(mesh, page, 5)
+    second = await load_of(mesh, page, 10)
+    assert second.messages > 10 and second.bytes > 1000
     assert len(first.frames) > 1 and len(second.frames) > 1
     # Rows and log entries come and go; what has gone is not kept.
     assert second.elements < len(TWELVE_LISTS) * 1000

@@ -157,6 +157,22 @@ async def test_those_that_traded_most_come_first() -> None:
     assert min(volumes.get(name, 0) for name in first) > max(volumes.get(name, 0) for name in last)
 
 
+async def test_details_of_the_largest_companies_come_first() -> None:
+    day = ScriptedDay(5, 30)
+    _, _, requests = await from_vendor(day.rest)
+    newest = {s.name: bar for s in day.symbols for bar in s.daily if bar.day == day.history[-1]}
+    details = [path.rpartition("/")[2] for path in requests if path.startswith("/v3/reference/tickers/")]
+    first = [symbol for symbol in details if symbol in newest]
+
+    def farthest_from(amount: Callable[[Any], float]) -> int:
+        """How many places from its own one, by amount, a symbol was requested at most."""
+        order = sorted(first, key=lambda symbol: amount(newest[symbol]), reverse=True)
+        return max(abs(order.index(symbol) - first.index(symbol)) for symbol in first)
+
+    # Two requests are on the way at a time, and either may arrive first.
+    assert farthest_from(lambda bar: bar.close * bar.volume) <= 2 < farthest_from(lambda bar: bar.volume)
+
+
 async def test_batches_are_the_messages_of_the_stream() -> None:
     day = ScriptedDay(1, 9)
     ids: dict[str, int] = {}

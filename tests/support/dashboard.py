@@ -1,16 +1,21 @@
 """A mesh and a page that shows it: the one is stopped, the other measured, and both are compared."""
 
 import asyncio
+import csv
+import io
 import json
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import BrowserContext, Locator, Page
+from prometheus_client.parser import text_string_to_metric_families
 
+from services.kit.runtime.clock import monotonic
 from tests.support.browser import differences, shown_rows
 from tests.support.mesh import Mesh, service_pids
 
@@ -41,13 +46,17 @@ class PageLoad(NamedTuple):
     """What was measured in a stretch of time.
 
     frames: milliseconds between one frame and the next. tasks: durations of those over 50 ms. elements: of the
-    document. heap: bytes of the page's JavaScript after a garbage collection.
+    document. heap: bytes of the page's JavaScript after a garbage collection. messages, bytes: that the WebSocket server
+    wrote in `seconds`, to this page if it has no other client.
     """
 
     frames: list[float]
     tasks: list[float]
     elements: int
     heap: int
+    messages: float
+    bytes: float
+    seconds: float
 
 
 @asynccontextmanager
@@ -70,20 +79,67 @@ async def symbols_of(client: httpx.AsyncClient, lists: list[str]) -> dict[str, l
     return {name: [row["symbol"] for row in found] for name, found in zip(lists, rows, strict=True)}
 
 
+async def rows_of(client: httpx.AsyncClient, lists: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    return {name: (await client.get(f"/api/v1/scanner/lists/{name}")).json().get("rows", []) for name in lists}
+
+
 async def check_rows(mesh: Mesh, page: Page) -> int:
-    """The tables show the rows of the REST API, while the market stands still; returns how many rows were compared."""
+    """Lists show the rows of the REST API, and have all of them with its values, while the market stands still.
+
+    Returns how many rows were compared.
+    """
     async with stopped(mesh, "simulator"), httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
-        found, shown = ["not yet compared"], {}
+        found, shown, rows = ["not yet compared"], {}, {}
         try:
             async with asyncio.timeout(COMPARE_SECONDS):
                 while found:
                     await asyncio.sleep(0.25)
                     shown = await shown_rows(page)
-                    found = differences(shown, await symbols_of(client, list(shown))) if shown else ["no table"]
+                    rows = await rows_of(client, list(shown))
+                    symbols = {name: [row["symbol"] for row in each] for name, each in rows.items()}
+                    found = differences(shown, symbols) if shown else ["no table"]
         except TimeoutError:
             pass
         assert not found, found
-        return sum(len(table["rows"]) for table in shown.values())
+        for panel in await page.locator(".list").all():
+            name = (await panel.locator("select").input_value()).removeprefix("list:")
+            fields, saved = await saved_rows(page, panel)
+            expected = [[plain(row.get(field)) for field in fields] for row in rows[name]]
+            assert saved == expected, name
+        return sum(map(len, rows.values()))
+
+
+async def saved_rows(page: Page, panel: Locator) -> tuple[list[str], list[list[str | float]]]:
+    """Returns the fields and rows of the CSV file that a list is saved as."""
+    await panel.get_by_role("button", name="Export").click()
+    async with page.expect_download() as download:
+        await page.get_by_role("dialog", name="Export").get_by_role("button", name="Download CSV").click()
+    path = await (await download.value).path()
+    fields, *rows = csv.reader(io.StringIO(await asyncio.to_thread(Path(path).read_text)))
+    return fields, [[plain(cell) for cell in row] for row in rows]
+
+
+def plain(value: Any) -> str | float:
+    """A value of JSON or CSV: both write numbers in their own ways, and JSON has 64-bit integers as strings."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value or ""
+
+
+async def written(mesh: Mesh) -> tuple[float, float]:
+    """Returns how many messages and bytes the WebSocket server has written so far."""
+    async with httpx.AsyncClient(timeout=10) as client:
+        port = mesh.ports["websocket_server"] + mesh.metrics_offset
+        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    sums = {"tradeul_ws_messages_total": 0.0, "tradeul_ws_bytes_total": 0.0}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name in sums:
+                sums[sample.name] += sample.value
+    return sums["tradeul_ws_messages_total"], sums["tradeul_ws_bytes_total"]
 
 
 async def show_lists(context: BrowserContext, lists: Sequence[str], columns: int) -> None:
@@ -109,17 +165,21 @@ async def show_lists(context: BrowserContext, lists: Sequence[str], columns: int
     await context.add_init_script(f"sessionStorage['tradeul.layout'] ??= {json.dumps(layout)}")
 
 
-async def load_of(page: Page, seconds: float) -> PageLoad:
+async def load_of(mesh: Mesh, page: Page, seconds: float) -> PageLoad:
     """Measures the page for that long; the first call begins."""
     if not await page.evaluate("() => 'record' in window"):
         await page.evaluate(RECORDER)
     await page.evaluate(TAKE)
+    began, before = monotonic(), await written(mesh)
     await asyncio.sleep(seconds)
     taken: dict[str, Any] = await page.evaluate(TAKE)
+    messages, size = (now - then for now, then in zip(await written(mesh), before, strict=True))
+    took = monotonic() - began
     session = await page.context.new_cdp_session(page)
     try:
         await session.send("HeapProfiler.collectGarbage")
         usage = await session.send("Runtime.getHeapUsage")
     finally:
         await session.detach()
-    return PageLoad(taken["frames"], taken["tasks"], taken["elements"], round(usage["usedSize"]))
+    heap = round(usage["usedSize"])
+    return PageLoad(taken["frames"], taken["tasks"], taken["elements"], heap, messages, size, took)

@@ -81,7 +81,7 @@ class DailyLoad:
             return
         newest = await self._source.read(dates[-1])
         bars = newest.bars
-        self._load.activity.update(zip(bars.symbols, bars.volume.tolist(), strict=True))
+        self._load.add_activity(bars)
         order = np.argsort(-bars.volume, kind="stable").tolist()
         await self._emit_prev_close([bars.symbols[row] for row in order], bars.close[order], bars.volume[order])
         slots = asyncio.Semaphore(DAYS_AT_ONCE)
@@ -127,7 +127,7 @@ class DailyLoad:
             self._load.failed["days"] += len(holes)
             log.error("daily bars missing: what was loaded before stays", days=holes)
             return
-        self._load.activity.update(zip(newest.bars.symbols, newest.bars.volume.tolist(), strict=True))
+        self._load.add_activity(newest.bars)
         await self._emit_stored_atr(*await self._emit_recent())
         symbols = self._load.by_activity(self.symbols)
         history = _History(self._load, symbols)
@@ -165,8 +165,7 @@ class DailyLoad:
             self._recent[index] = await self._source.read(self._recent[index].date)
         if any(not self._recent[index].is_hole for index in holes):
             if not self._recent[-1].is_hole:
-                bars = self._recent[-1].bars
-                self._load.activity.update(zip(bars.symbols, bars.volume.tolist(), strict=True))
+                self._load.add_activity(self._recent[-1].bars)
             self._has_prev_close.clear()
             await self._emit_recent()
 

@@ -16,6 +16,7 @@ from services.kit.runtime.redaction import reason_of
 from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorClient
 from services.market.calendar import TradingDay, nyse_calendar
+from services.market.daily_bars import DayBars
 from services.market.dates import ONE_DAY
 from services.market.levels import YEAR_DAYS
 from services.market.splits import SplitTable
@@ -114,8 +115,9 @@ class Load:
     retry_pause_s: float
     # The day is played again: what is known now need not be what was known then.
     is_replay: bool = False
-    # Shares traded on the newest day: the symbols with most come first.
+    # Shares and dollars traded on the newest day: the symbols with most come first.
     activity: dict[str, float] = field(default_factory=dict)
+    dollars: dict[str, float] = field(default_factory=dict)
     # All there are, once metadata have been read.
     universe: frozenset[str] = frozenset()
 
@@ -124,9 +126,18 @@ class Load:
         """True if requests for each symbol cost less than requests for all there are."""
         return self.symbols is not None and len(self.symbols) <= FEW_SYMBOLS
 
+    def add_activity(self, bars: DayBars) -> None:
+        """Adds what was traded on the newest day."""
+        self.activity.update(zip(bars.symbols, bars.volume.tolist(), strict=True))
+        self.dollars.update(zip(bars.symbols, (bars.close * bars.volume).tolist(), strict=True))
+
     def by_activity(self, symbols: Set[str]) -> list[str]:
-        """Those that traded most on the day before first, the others by name."""
+        """Those of which most shares were traded on the day before first, the others by name."""
         return sorted(symbols, key=lambda symbol: (-self.activity.get(symbol, 0.0), symbol))
+
+    def by_dollars(self, symbols: Set[str]) -> list[str]:
+        """Those for which most dollars were paid on the day before first, the others by name: the large companies."""
+        return sorted(symbols, key=lambda symbol: (-self.dollars.get(symbol, 0.0), symbol))
 
     async def read(self, store: str, query: Awaitable[Answer], nothing: Answer) -> Answer:
         """Returns the answer of a store; `nothing` when it cannot be read, which is logged and counted."""

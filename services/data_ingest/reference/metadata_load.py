@@ -101,10 +101,10 @@ class MetadataLoad:
         await self._emit_known(list(self._values))
 
     async def load_details(self) -> None:
-        """Fills in what only the vendor's details have, a bounded number of symbols a second."""
+        """Fills in what only the vendor's details have, a bounded number of symbols a second, large companies first."""
         missing = [
             symbol
-            for symbol in self._load.by_activity(self._load.universe)
+            for symbol in self._load.by_dollars(self._load.universe)
             if symbol not in self._of_day and needs_details(self._values.get(symbol, {}))
         ]
         failed = await self._all_details(missing)

@@ -36,8 +36,8 @@ export function balances(breadth: Breadth): Balance[] {
       about: "stocks within 0.1 % of the day's high and low",
       up: breadth.new_highs,
       down: breadth.new_lows,
-      upLabel: "at the high",
-      downLabel: "at the low",
+      upLabel: "highs",
+      downLabel: "lows",
     },
     {
       label: "Up and down volume",

@@ -8,6 +8,10 @@ import type { Row, Value } from "../stream/types";
 /** Two names of one animation: the other one starts it anew without a forced layout. */
 const FLASHES = ["tl-flash-a", "tl-flash-b"] as const;
 
+/** More than a digit of the table's font is wide, and a column's padding: longer texts are clipped. */
+const LETTER_WIDTH = 8;
+const PADDING = 12;
+
 interface Cell {
   readonly element: HTMLElement;
   readonly text: Text;
@@ -26,7 +30,7 @@ export interface RowMarks {
 export class RowView {
   readonly element: HTMLElement;
   entry: Entry | null = null;
-  private readonly columns: readonly Column[];
+  private columns: readonly Column[];
   private readonly cells: Cell[] = [];
   private readonly badges: HTMLElement;
   private badgeRow: Row | null = null;
@@ -77,13 +81,19 @@ export class RowView {
     }
     if (this.top !== top) {
       this.top = top;
-      this.element.style.transform = `translateY(${top}px)`;
+      this.element.style.top = `${top}px`;
     }
     if (entry.isNew) this.flash = this.flash === 1 ? 2 : 1;
     else if (!isSame) this.flash = 0;
     entry.isNew = false;
     this.setClass(this.classOf(entry, isSame, marks));
     if (this.row !== entry.row || this.rank !== entry.rank || !isSame) this.fill(entry, isSame);
+  }
+
+  /** Other widths of the same columns. */
+  resize(columns: readonly Column[]): void {
+    this.columns = columns;
+    this.repaint();
   }
 
   /** Fades the row out where it is. */
@@ -106,10 +116,8 @@ export class RowView {
   /** Ends marks that have been seen: an element that is shown again would begin its animations anew. */
   calm(): void {
     this.flash = 0;
-    this.cells.forEach((cell, at) => {
-      cell.flash = 0;
-      this.paint(cell, this.columns[at] as Column, cell.tone);
-    });
+    for (const cell of this.cells) cell.flash = 0;
+    this.repaint();
   }
 
   private classOf(entry: Entry, isSame: boolean, marks: RowMarks): string {
@@ -163,10 +171,21 @@ export class RowView {
     this.showBadges(row);
   }
 
+  private repaint(): void {
+    this.cells.forEach((cell, at) => this.paint(cell, this.columns[at] as Column, cell.tone));
+  }
+
+  /** True if the cell's content may be wider than its column. */
+  private isLong(cell: Cell, column: Column): boolean {
+    if (column.field === "symbol" && this.badges.childElementCount > 0) return true;
+    return cell.text.length * LETTER_WIDTH + PADDING > column.width;
+  }
+
   private paint(cell: Cell, column: Column, tone: string): void {
     cell.tone = tone;
     let name = column.align === "end" ? "tl-cell tl-end" : "tl-cell";
     if (column.field === "symbol") name += " tl-symbol";
+    if (this.isLong(cell, column)) name += " tl-clipped";
     if (tone !== "") name += ` tl-${tone}`;
     if (column.flashes) name += " tl-tick";
     if (cell.flash > 0) name += ` ${FLASHES[cell.flash - 1]}`;
@@ -180,6 +199,7 @@ export class RowView {
     this.badgeRow = row;
     if (before && BADGE_FIELDS.every((field) => before[field] === row[field])) return;
     this.badges.replaceChildren(...badgesOf(row).map((badge) => this.badge(badge)));
+    this.repaint();
   }
 
   private badge({ kind, text, meaning }: Badge): HTMLElement {

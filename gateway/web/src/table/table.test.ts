@@ -40,7 +40,7 @@ function apply(...deltas: Change[]): void {
 
 function rowElements(): HTMLElement[] {
   const isShown = (element: HTMLElement) => !/tl-unused|tl-leaving/.test(element.className);
-  const top = (element: HTMLElement) => Number(/translateY\((\d+)px\)/.exec(element.style.transform)?.[1]);
+  const top = (element: HTMLElement) => Number.parseInt(element.style.top);
   return [...host.querySelectorAll<HTMLElement>(".tl-row")].filter(isShown).sort((a, b) => top(a) - top(b));
 }
 
@@ -102,7 +102,7 @@ describe("the rows", () => {
     const element = rowOf("B");
     apply({ action: "rerank", symbol: "B", old_rank: 2, new_rank: 1 }, { action: "rerank", symbol: "A", old_rank: 1, new_rank: 2 });
     expect(rowOf("B")).toBe(element);
-    expect(element.style.transform).toBe("translateY(0px)");
+    expect(element.style.top).toBe("0px");
   });
 
   test("that are out of view have no elements, and scrolling brings them", () => {
@@ -119,6 +119,23 @@ describe("the rows", () => {
     expect(symbols()).not.toContain("S0");
     expect(host.querySelectorAll(".tl-row").length).toBeLessThan(40);
     expect((host.querySelector(".tl-body") as HTMLElement).style.height).toBe(`${200 * 22}px`);
+  });
+
+  test("clip only what may be wider than its column", () => {
+    const clipped = () => [...rowOf("A").querySelectorAll(".tl-clipped")].map((cell) => cell.textContent);
+    snapshot(row("A", 1, { change_percent: 123_456.7 }));
+    expect(clipped()).toEqual([expect.stringContaining("+123")]);
+    apply({ action: "update", symbol: "A", rank: 1, data: row("A", 1, { price: 9 }) });
+    expect(clipped()).toEqual([]);
+    apply({ action: "update", symbol: "A", rank: 1, data: row("A", 1, { price: 9, halted: true, halt_reason: "LUDP" }) });
+    expect(clipped()).toContain("ALUDP");
+    apply({ action: "update", symbol: "A", rank: 1, data: row("A", 1, { price: 9 }) });
+    expect(clipped()).toEqual([]);
+    header("volume_today").focus();
+    for (let step = 0; step < 4; step += 1) {
+      header("volume_today").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", shiftKey: true, bubbles: true }));
+    }
+    expect(clipped()).toEqual(["1.0K"]);
   });
 
   test("are drawn once a frame, however many deltas have arrived", async () => {

@@ -441,6 +441,7 @@ export class ListTable extends EventTarget implements Drawn {
     // Rows follow the widths by a property of the table: their elements stay.
     this.columns = columnsOf(this.choice, this.fields);
     this.header.resize(this.columns);
+    for (const view of [...this.views.values(), ...this.unused]) view.resize(this.columns);
     this.showWidths();
     this.emit("columns", this.choice);
   }

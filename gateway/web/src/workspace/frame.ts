@@ -49,6 +49,10 @@ export function frameActions(workspace: Workspace, open: (dialog: Opened) => voi
       id: "add", group: "Panels", title: "Add a panel", keys: ["Alt+n"],
       run: () => workspace.requestPanel(workspace.active?.id),
     },
+    {
+      id: "scan", group: "Panels", title: "New scan: a filter of your own", keys: ["Alt+s"],
+      run: () => workspace.add("scan", { colour: "blue" }),
+    },
     { id: "close", group: "Panels", title: "Close the panel", keys: ["Alt+w"], run: () => workspace.close() },
     { id: "maximize", group: "Panels", title: "Maximize or restore the panel", keys: ["Alt+m"], run: () => workspace.maximize() },
     { id: "float", group: "Panels", title: "Float or dock the panel", keys: ["Alt+f"], run: () => workspace.float() },

@@ -123,6 +123,11 @@ export class Workspace implements Host {
     });
   }
 
+  /** Adds a panel, and moves the focus to what is written or chosen in it first. */
+  add(kind: string, options?: OpenOptions): void {
+    void (this.open(kind, {}, options).view.content as Content).focus();
+  }
+
   /** Opens the menu of panels, which adds one beside `beside`. */
   requestPanel(beside: string | undefined): void {
     this.menu.set({ beside });
