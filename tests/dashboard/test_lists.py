@@ -92,6 +92,9 @@ async def test_a_scan_is_found_filtered_saved_and_shared(mesh: Mesh, browser: Lo
     await page.wait_for_function("() => /.title.:.Tech./.test(sessionStorage['tradeul.layout'])")
     await page.reload()
     await expect(panel.get_by_label("List", exact=True)).to_have_value("scan:Tech")
+    # Another one is written from anywhere, at once.
+    await page.keyboard.press("Alt+s")
+    await expect(page.locator("textarea:focus")).to_have_attribute("aria-label", "Filter")
     assert browser.errors == []
 
 
