@@ -132,6 +132,7 @@ cdef class Rule:
         event.quality_rank = self._rank(quality)
         event.level = None if isnan(level) else level
         self.slot.numbers[0][symbol_id] = now
+        self.slot.event_count += 1
         if self.rearm is not None:
             self.slot.states[symbol_id] = WAITS
         return event

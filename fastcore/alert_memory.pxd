@@ -23,6 +23,7 @@ cdef class Slot:
     cdef double* others             # of no one symbol
     cdef Py_ssize_t other_count
     cdef Py_ssize_t other_room
+    cdef int64_t event_count        # of a rule: its alerts of the day
 
     cdef int reserve(self, int32_t count) except -1
     cdef int reserve_others(self, Py_ssize_t count) except -1
@@ -39,6 +40,7 @@ cdef class AlertMemory:
     cdef dict slots                 # key -> Slot
 
     cdef int set_rules(self, bytes message) except -1
+    cdef int64_t count_of(self, str key) except -1
     cdef void forget_day(self) noexcept
     cdef int write(self, Writer* writer, int32_t count) except -1
     cdef int read(self, Cursor* cursor, int32_t count) except -1

@@ -67,6 +67,7 @@ cdef class Slot:
         if self.room:
             memset(self.states, 0, self.room)
         self.other_count = 0
+        self.event_count = 0
 
     cdef int write(self, Writer* writer, int32_t count) except -1:
         """Of most symbols there is nothing: numbers are written with their symbols' ids."""
@@ -92,6 +93,7 @@ cdef class Slot:
                     memcpy(pos + sizeof(int32_t), &self.numbers[k][i], sizeof(double))
                     pos += ENTRY
             writer.size += <size_t>known * ENTRY
+        write_block(writer, &self.event_count, sizeof(int64_t))
         write_block(writer, &others, sizeof(int64_t))
         if others:
             write_block(writer, self.others, others * sizeof(double))
@@ -119,6 +121,9 @@ cdef class Slot:
                     raise ValueError(f"state: expected an id after {last} and below {count}, was {i}")
                 read_block(cursor, &self.numbers[k][i], sizeof(double))
                 last = i
+        read_block(cursor, &self.event_count, sizeof(int64_t))
+        if self.event_count < 0:
+            raise ValueError(f"state: expected a number of alerts, was {self.event_count}")
         read_block(cursor, &others, sizeof(int64_t))
         if not 0 <= others <= (cursor.end - cursor.pos) // <int64_t>sizeof(double) or others > MOST_OTHERS:
             raise ValueError(f"state: expected {others} numbers of alerts, the bytes end before")
@@ -143,6 +148,11 @@ cdef class AlertMemory:
         self.rules = message
         self.version += 1
         return 0
+
+    cdef int64_t count_of(self, str key) except -1:
+        """Alerts of the day of the rule with that key."""
+        cdef Slot slot = self.slots.get(key)
+        return slot.event_count if slot is not None else 0
 
     cdef void forget_day(self) noexcept:
         cdef Slot slot

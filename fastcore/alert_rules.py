@@ -17,13 +17,15 @@ from fastcore.filter_program import Lowered, lower_filter, lower_order
 from fastcore.filter_types import check_filter, check_number, nearest
 
 MOST_RULES: Final = 200
+_SESSION_NAMES: Final = dict(enumerate(SESSIONS, 1))
 
 
 class AlertRule(NamedTuple):
     """A rule as docs/alerts.md defines it.
 
     `min_quality` of None takes any quality, and none. `once_a_day` and `cooldown_seconds` (0 for none) limit the events
-    of a symbol; `sessions` are those of now in which it has events, all when there are none.
+    of a symbol; `sessions` are those of now in which it has events, all when there are none. `owner`: the key that
+    created it; `version` grows with every change of it, and is 0 for a shipped rule.
     """
 
     name: str
@@ -37,6 +39,8 @@ class AlertRule(NamedTuple):
     rearm: str = ""
     sessions: tuple[str, ...] = ()
     text: str = ""
+    owner: str = ""
+    version: int = 0
 
 
 class AlertRuleError(ValueError):
@@ -87,7 +91,7 @@ def compile_rule(rule: AlertRule) -> CompiledRule:
         sessions = _session_bits(rule.sessions)
     except FilterError as error:
         raise AlertRuleError(part, error) from error
-    content = repr(rule._replace(title="", text="")).encode()
+    content = repr(alert_key(rule)).encode()
     return CompiledRule(
         rule,
         f"rule:{blake2b(content, digest_size=12).hexdigest()}",
@@ -97,6 +101,11 @@ def compile_rule(rule: AlertRule) -> CompiledRule:
         lower_order([OrderKey(number, False, 0)]) if number is not None else None,
         sessions,
     )
+
+
+def alert_key(rule: AlertRule) -> AlertRule:
+    """Rules with the same key have the same alerts, and the same memory."""
+    return rule._replace(title="", text="", owner="", version=0)
 
 
 def _session_bits(sessions: tuple[str, ...]) -> int:
@@ -123,41 +132,51 @@ def rule_message(rule: AlertRule) -> alert_rule_pb2.AlertRule:
         rearm=rule.rearm,
         sessions=[session_pb2.Session.Value(session) for session in rule.sessions],
         text=rule.text,
+        owner=rule.owner,
+        version=rule.version,
     )
 
 
-def rules_message(rules: Iterable[AlertRule]) -> bytes:
-    """An encoded AlertRules."""
-    message = frame_pb2.AlertRules(rules=map(rule_message, rules))
+def rule_of_message(message: alert_rule_pb2.AlertRule) -> AlertRule:
+    """The rule of a message; an unknown session is left out."""
+    return AlertRule(
+        name=message.name,
+        title=message.title,
+        when=message.when,
+        where=message.where,
+        quality=message.quality,
+        min_quality=message.min_quality if message.HasField("min_quality") else None,
+        once_a_day=message.once_a_day,
+        cooldown_seconds=message.cooldown_seconds,
+        rearm=message.rearm,
+        sessions=tuple(_SESSION_NAMES[session] for session in message.sessions if session in _SESSION_NAMES),
+        text=message.text,
+        owner=message.owner,
+        version=message.version,
+    )
+
+
+def rules_message(rules: Iterable[AlertRule], disabled: Iterable[AlertRule] = ()) -> bytes:
+    """An encoded AlertRules: the rules in force, and those that are switched off."""
+    message = frame_pb2.AlertRules(rules=map(rule_message, rules), disabled=map(rule_message, disabled))
     return message.SerializeToString(deterministic=True)
 
 
 def read_rules(message: bytes) -> list[AlertRule]:
-    """The rules of an encoded AlertRules; ValueError when it is none. An unknown session is left out."""
-    return list(_decoded(message))
+    """The rules in force of an encoded AlertRules; ValueError when it is none. An unknown session is left out."""
+    return list(_decoded(message)[0])
+
+
+def read_disabled_rules(message: bytes) -> list[AlertRule]:
+    """The rules of an encoded AlertRules that are switched off; ValueError when it is none."""
+    return list(_decoded(message)[1])
 
 
 # Each copy of a market decodes the same message.
 @lru_cache(16)
-def _decoded(message: bytes) -> tuple[AlertRule, ...]:
+def _decoded(message: bytes) -> tuple[tuple[AlertRule, ...], tuple[AlertRule, ...]]:
     try:
         decoded = frame_pb2.AlertRules.FromString(message)
     except Exception as error:
         raise ValueError("expected an encoded AlertRules, was something else") from error
-    names = dict(enumerate(SESSIONS, 1))
-    return tuple(
-        AlertRule(
-            name=rule.name,
-            title=rule.title,
-            when=rule.when,
-            where=rule.where,
-            quality=rule.quality,
-            min_quality=rule.min_quality if rule.HasField("min_quality") else None,
-            once_a_day=rule.once_a_day,
-            cooldown_seconds=rule.cooldown_seconds,
-            rearm=rule.rearm,
-            sessions=tuple(names[session] for session in rule.sessions if session in names),
-            text=rule.text,
-        )
-        for rule in decoded.rules
-    )
+    return tuple(map(rule_of_message, decoded.rules)), tuple(map(rule_of_message, decoded.disabled))

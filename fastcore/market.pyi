@@ -101,6 +101,22 @@ class Market:
         """The alert rules in force."""
 
     @property
+    def disabled_alert_rules(self) -> list[AlertRule]:
+        """The alert rules that are switched off."""
+
+    @property
+    def alert_rules_message(self) -> bytes:
+        """The last AlertRules of the stream, encoded; b"" before the first."""
+
+    @property
+    def alert_counts(self) -> dict[str, int]:
+        """How many alerts the rules in force have had today: name -> number."""
+
+    @property
+    def list_filters_message(self) -> bytes:
+        """The last ListFilters of the stream, encoded; b"" before the first."""
+
+    @property
     def alert_looks(self) -> int:
         """Rows that the alert rules have looked at, in all: what alerts cost."""
 

@@ -14,7 +14,7 @@ from fastcore.wire cimport (
     raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_free, writer_init,
 )
 
-from fastcore.alert_rules import read_rules
+from fastcore.alert_rules import AlertRuleError, compile_rule, read_disabled_rules, read_rules
 
 cdef enum:
     # Of Frame.
@@ -201,6 +201,32 @@ cdef class Market:
     def alert_rules(self):
         """The rules in force: list[AlertRule] of fastcore/alert_rules.py."""
         return read_rules(self.state.alerts.rules)
+
+    @property
+    def disabled_alert_rules(self):
+        """The rules that are switched off: list[AlertRule]."""
+        return read_disabled_rules(self.state.alerts.rules)
+
+    @property
+    def alert_rules_message(self):
+        """The last AlertRules of the stream, encoded; b"" before the first."""
+        return self.state.alerts.rules
+
+    @property
+    def alert_counts(self):
+        """How many alerts the rules in force have had today: name -> number."""
+        counts = {}
+        for rule in read_rules(self.state.alerts.rules):
+            try:
+                counts.setdefault(rule.name, self.state.alerts.count_of(compile_rule(rule).key))
+            except AlertRuleError:
+                counts.setdefault(rule.name, 0)
+        return counts
+
+    @property
+    def list_filters_message(self):
+        """The last ListFilters of the stream, encoded; b"" before the first."""
+        return self.book.filters_message
 
     @property
     def alert_looks(self):

@@ -194,7 +194,7 @@ class AlertsTwin:
 
 def _key(rule: AlertRule) -> AlertRule:
     """Rules with the same key have the same alerts."""
-    return rule._replace(title="", text="")
+    return rule._replace(title="", text="", owner="", version=0)
 
 
 def _single_events(frame: frame_pb2.Frame) -> Iterator[frame_pb2.Frame]:

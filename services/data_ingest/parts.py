@@ -33,6 +33,7 @@ from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.servicer import DataIngestServicer
 from services.data_ingest.startup import StartingPoint
 from services.data_ingest.status import SetAside, Status
+from services.data_ingest.stream.alert_rules import AlertRulesFollower
 from services.data_ingest.stream.bar_stream import BarStream
 from services.data_ingest.stream.epochs import EpochRenewal
 from services.data_ingest.stream.frame_stream import FrameStream
@@ -43,6 +44,8 @@ from services.data_ingest.vendor_snapshot.channel import CHANNEL, SnapshotChanne
 from services.data_ingest.vendor_snapshot.poller import SnapshotPoller
 from services.data_ingest.vendor_snapshot.rows import SnapshotRules
 from services.data_ingest.vendor_snapshot.source import SnapshotProcess, SnapshotSource
+from services.kit.alerts.definitions import load_alerts
+from services.kit.lists.definitions import load_lists
 from services.kit.rpc.market_stream import Consumer
 from services.kit.runtime.clock import WallClock, wall_ns
 from services.kit.runtime.settings import Settings
@@ -67,6 +70,7 @@ class Parts:
     reference: ReferenceFollower
     trade_rules: TradeRulesFollower
     filters: FiltersFollower
+    alert_rules: AlertRulesFollower
     stream: FrameStream
     bars: BarStream
     servicer: DataIngestServicer
@@ -123,6 +127,8 @@ def make_parts(
     filters = FiltersFollower(
         settings.database_url, sequencer, lambda: settings.is_replay and feed.position is not None
     )
+    shipped_rules = load_alerts([spec.name for spec in load_lists()])
+    alert_rules = AlertRulesFollower(settings.database_url, sequencer, shipped_rules)
     if (snapshot_source := sources.snapshots) is None:
         snapshot_source = process = SnapshotProcess(settings)
         resources.push_async_callback(process.close)
@@ -155,6 +161,7 @@ def make_parts(
 
     set_aside: list[SetAside] = [
         ("", lambda: filters.set_aside),
+        ("", lambda: alert_rules.set_aside),
         ("", lambda: notices.set_aside),
         ("", lambda: snapshot_source.set_aside),
         ("reference_", lambda: reference_source.set_aside),
@@ -168,6 +175,7 @@ def make_parts(
     status = Status(sequencer, journal, stream, feed, health, reference, set_aside, gaps)
 
     background["filters"] = filters.run
+    background["alert_rules"] = alert_rules.run
     background["epochs"] = epochs.run
     background["status"] = status.run
     background["calendar"] = lambda: feed.days.follow_calendar(calendars)
@@ -195,4 +203,6 @@ def make_parts(
         FrameTraces(traces, sequencer, feed) if traces is not None else None,
     ).run
     servicer = DataIngestServicer(sequencer, feed, stream, status)
-    return Parts(sequencer, journal, feed, reference, trade_rules, filters, stream, bars, servicer, background)
+    return Parts(
+        sequencer, journal, feed, reference, trade_rules, filters, alert_rules, stream, bars, servicer, background
+    )

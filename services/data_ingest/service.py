@@ -13,8 +13,6 @@ from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.startup import open_directory, open_sequencer, starting_point
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE
 from services.data_ingest.vendor_snapshot.source import SnapshotSource
-from services.kit.alerts.definitions import load_alerts
-from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.lifecycle import Service
@@ -82,7 +80,7 @@ class DataIngest(Service):
         parts.feed.days.begin(start.calendar, start.day)
         await parts.trade_rules.load_first()
         await parts.filters.load_first()
-        sequencer.set_alert_rules(load_alerts([spec.name for spec in load_lists()]))
+        await parts.alert_rules.load_first()
         sequencer.add_watermark(start.first_watermark_ns)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 They follow from the frames alone, as the lists do: the same positions in every replica.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -55,7 +54,6 @@ class AlertLog:
     def __init__(self, core: ScannerCore, max_held: int = MAX_HELD) -> None:
         # The event time since which every alert is held; None before there is a market.
         self.since_ns: int | None = None
-        self.counts: Counter[str] = Counter()
         self.added: Callable[[], None] = lambda: None
         self._core = core
         self._max_held = max_held
@@ -79,7 +77,7 @@ class AlertLog:
 
     @property
     def rules(self) -> dict[str, AlertRule]:
-        """The rules in the stream, by name."""
+        """The rules in the stream, those in force and those that are switched off, by name."""
         return self._rules
 
     def get(self, sequence: int) -> HeldAlert:
@@ -108,7 +106,6 @@ class AlertLog:
         while len(self._held) > self._max_held:
             dropped = self._held.pop(self.oldest)
             self.since_ns = dropped.time_ns + 1
-            self.counts[dropped.rule] -= 1
         self.added()
 
     def market_replaced(self) -> None:
@@ -122,14 +119,14 @@ class AlertLog:
         self.added()
 
     def _read_rules(self) -> None:
-        self._rules = {rule.name: rule for rule in self._core.market.alert_rules}
+        market = self._core.market
+        self._rules = {rule.name: rule for rule in (*market.disabled_alert_rules, *market.alert_rules)}
         self._texts = {name: AlertText(rule.text) for name, rule in self._rules.items()}
 
     def _begin_day(self) -> None:
         state = self._core.market.state
         self._trading_date = state.trading_date
         self.since_ns = state.now_ns
-        self.counts.clear()
         self._held.clear()
 
     def _add(self, event: AlertEvent) -> None:
@@ -151,7 +148,6 @@ class AlertLog:
         self._held[event.sequence] = HeldAlert(
             event.sequence, event.time_ns, event.rule, event.symbol, event.quality, encoded
         )
-        self.counts[event.rule] += 1
         metrics.ALERTS.labels(event.rule).inc()
 
 

@@ -55,10 +55,14 @@ class AlertsServicer:
     async def ListAlertRules(
         self, _: alerts_pb2.ListAlertRulesRequest, __: Context
     ) -> alerts_pb2.ListAlertRulesResponse:
-        mistakes = self._core.market.ignored_alert_rules
+        market = self._core.market
+        mistakes, counts = market.ignored_alert_rules, market.alert_counts
         rules = [
             alerts_pb2.AlertRuleStatus(
-                rule=rule_message(rule), alerts_today=self._log.counts[name], mistake=mistakes.get(name, "")
+                rule=rule_message(rule),
+                alerts_today=counts.get(name, 0),
+                mistake=mistakes.get(name, ""),
+                enabled=name in counts,
             )
             for name, rule in sorted(self._log.rules.items())
         ]

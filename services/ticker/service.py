@@ -1,12 +1,13 @@
-"""The ticker service: TickerService and FiltersService over Redis, PostgreSQL, the scanner and the vendor."""
+"""The ticker service: three services of the API over Redis, PostgreSQL, the scanner and the vendor."""
 
 import asyncio
 from contextlib import AsyncExitStack
 from typing import ClassVar
 
 import grpc.aio
-from tradeul.v1 import filters_pb2, ticker_pb2
+from tradeul.v1 import alert_rules_pb2, filters_pb2, ticker_pb2
 
+from services.kit.alerts.definitions import load_alerts
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import add_servicer
@@ -15,6 +16,8 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
+from services.ticker.alert_rules import AlertRuleStore
+from services.ticker.alert_rules_servicer import AlertRulesServicer
 from services.ticker.companies import Companies
 from services.ticker.filters import FilterStore
 from services.ticker.minute_fill import MinuteFill
@@ -68,11 +71,14 @@ class TickerService(Service):
         lists = frozenset(spec.name for spec in load_lists())
         self._servicer = TickerServicer(tickers, store, scanner, lists, fill)
         self._filters = FiltersServicer(FilterStore(queries))
+        shipped = {rule.name: rule for rule in load_alerts(lists)}
+        self._alert_rules = AlertRulesServicer(AlertRuleStore(queries, shipped), lists)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         return (
             add_servicer(server, ticker_pb2.DESCRIPTOR.services_by_name["TickerService"], self._servicer),
             add_servicer(server, filters_pb2.DESCRIPTOR.services_by_name["FiltersService"], self._filters),
+            add_servicer(server, alert_rules_pb2.DESCRIPTOR.services_by_name["AlertRulesService"], self._alert_rules),
         )
 
     async def run(self) -> None:

@@ -38,6 +38,9 @@ TABLES = {
         "symbol": TEXT, "slot_number": NUMBER, "avg_volume": NUMBER, "avg_trades": NUMBER, "sd_trades": NUMBER,
         "days": NUMBER, "data_date": DATE,
     },
+    "alert_rules": {
+        "name": TEXT, "enabled": BOOLEAN, "owner": TEXT, "version": NUMBER, "definition": JSON, "updated_at": TIME,
+    },
     "scanner_filters": {
         "name": TEXT, "enabled": BOOLEAN, "priority": NUMBER, "parameters": JSON, "updated_at": TIME,
     },
@@ -51,6 +54,7 @@ KEYS = {
     "ticker_atr": {"symbol", "date", "period"},
     "volume_slots": {"symbol", "slot_number"},
     "scanner_filters": {"name"},
+    "alert_rules": {"name"},
 }
 
 

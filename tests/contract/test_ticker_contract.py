@@ -240,6 +240,29 @@ async def test_filter_refusals(gateway: httpx.AsyncClient) -> None:
     await refused(gateway, f"{path}/price_range", 400, "INVALID_REQUEST", "PATCH", json={"enable": False})
 
 
+async def test_alert_rules_are_created_changed_switched_and_deleted(gateway: httpx.AsyncClient) -> None:
+    path = "/api/v1/alerts/rules"
+    rule = {"name": "mine", "title": "Mine", "when": "grows(high)", "sessions": ["MARKET_OPEN"], "min_quality": 2}
+    made = await ok(gateway, path, "POST", json={"rule": rule | {"quality": "rvol"}})
+    assert (made["enabled"], made["shipped"], made["rule"]["version"]) == (True, False, 1)
+    assert (made["rule"]["sessions"], made["rule"]["min_quality"]) == (["MARKET_OPEN"], 2)
+    assert datetime.fromisoformat(made["updated_at"]).tzinfo is not None
+    changed = await ok(gateway, f"{path}/mine", "PATCH", json={"rule": {**made["rule"], "where": "price > 1"}})
+    assert changed["rule"] == {**made["rule"], "where": "price > 1", "version": 2}
+    await refused(gateway, f"{path}/mine", 409, "ALERT_RULE_CHANGED", "PATCH", json={"rule": made["rule"]})
+    assert (await ok(gateway, f"{path}/mine", "PATCH", json={"enabled": False}))["enabled"] is False
+    await refused(gateway, path, 409, "ALERT_RULE_EXISTS", "POST", json={"rule": rule | {"quality": "rvol"}})
+    said = await refused(gateway, path, 400, "INVALID_ALERT_RULE", "POST", json={"rule": rule | {"when": "grow(high)"}})
+    assert "when: " in said and "position 0" in said and "grows" in said
+    said = await refused(gateway, path, 400, "INVALID_REQUEST", "POST", json={"rule": {"wen": "grows(high)"}})
+    assert "rule.wen" in said and "when" in said
+    assert await ok(gateway, f"{path}/mine", "DELETE") == {}
+    await refused(gateway, f"{path}/mine", 404, "UNKNOWN_ALERT_RULE")
+    shipped = await ok(gateway, f"{path}/high_of_day")
+    assert (shipped["shipped"], shipped["enabled"], shipped["rule"]["version"]) == (True, True, 0)
+    await refused(gateway, f"{path}/high_of_day", 400, "ALERT_RULE_SHIPPED", "DELETE")
+
+
 async def test_browsers_of_the_dashboard_may_change_filters(gateway: httpx.AsyncClient) -> None:
     headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "PATCH"}
     answer = await gateway.options("/api/v1/filters/price_range", headers=headers)

@@ -236,6 +236,16 @@ async def test_rules_change_while_it_runs(sequencer: ScriptedSequencer, scanner:
     rules = await scanner.alerts.ListAlertRules(alerts_pb2.ListAlertRulesRequest())
     assert [(each.rule.name, each.alerts_today) for each in rules.rules] == [("up", 1), ("wrong", 0)]
     assert "unknown field 'pric'" in rules.rules[1].mistake
+    sequencer.send(tape.alert_rules(DOWN, disabled=[UP]))
+    await move(scanner, sequencer, {"AA": 102.0})
+    await move(scanner, sequencer, {"AA": 101.0})
+    rules = await scanner.alerts.ListAlertRules(alerts_pb2.ListAlertRulesRequest())
+    assert [(each.rule.name, each.enabled, each.alerts_today) for each in rules.rules] == [
+        ("down", True, 1),
+        ("up", False, 0),
+    ]
+    # Its alerts of before can still be selected.
+    assert names((await page(scanner, rules="up")).alerts) == [(1, "up", "AA")]
 
 
 async def test_a_day_begins_without_alerts(sequencer: ScriptedSequencer, scanner: RunningScanner) -> None:
@@ -262,6 +272,12 @@ async def test_slow_clients_are_told_what_they_lost(sequencer: ScriptedSequencer
         assert "older than the oldest held, 4" in found[1].reset.reason
         assert [each.alert.sequence for each in found if each.HasField("alert")] == [4, 5, 6]
         assert (await page(scanner)).since.ToNanoseconds() > 0
+        rules = await scanner.alerts.ListAlertRules(alerts_pb2.ListAlertRulesRequest())
+        assert [each.alerts_today for each in rules.rules] == [0, 6], "the day's, not only those held"
+        sequencer.send(sequencer.tape.next_day())
+        await move(scanner, sequencer, {"AA": 200.0})
+        rules = await scanner.alerts.ListAlertRules(alerts_pb2.ListAlertRulesRequest())
+        assert [each.alerts_today for each in rules.rules] == [0, 0]
 
 
 async def test_streams_end_with_going_away(sequencer: ScriptedSequencer) -> None:

@@ -540,6 +540,74 @@ async def test_scanner_filters_change_while_running(sequencer: RunningSequencer,
         await connection.close()
 
 
+async def test_alert_rules_change_while_running(sequencer: RunningSequencer, stores: Stores) -> None:
+    connection = await asyncpg.connect(stores.database_url)
+    try:
+        async with sequencer.reader() as reader:
+            await reader.until_kind("current")
+
+            async def changed(statement: str) -> tuple[dict[str, Any], list[str]]:
+                before = len(reader.bodies("alert_rules"))
+                await connection.execute(statement)
+                await reader.until(lambda: len(reader.bodies("alert_rules")) > before)
+                message = reader.bodies("alert_rules")[-1]
+                return {rule.name: rule for rule in message.rules}, [rule.name for rule in message.disabled]
+
+            rules, disabled = await changed("INSERT INTO alert_rules (name, enabled) VALUES ('high_of_day', false)")
+            assert ("high_of_day" in rules, "low_of_day" in rules, disabled) == (False, True, ["high_of_day"])
+            rules, _ = await changed(
+                """INSERT INTO alert_rules (name, owner, definition)
+                VALUES ('own', 'desk', '{"title": "", "when": "grows(high)", "min_quality": 0, "quality": "rvol"}')"""
+            )
+            own = rules["own"]
+            assert (own.when, own.owner, own.version, own.HasField("min_quality")) == ("grows(high)", "desk", 1, True)
+            # A row that cannot be used is left out alone.
+            rules, _ = await changed("""UPDATE alert_rules SET definition = '{"wen": 1}' WHERE name = 'own'""")
+            assert "own" not in rules
+            assert dict((await sequencer.status()).rejected) == {"alert_rule": 1}
+            rules, disabled = await changed("DELETE FROM alert_rules")
+            assert ("high_of_day" in rules, disabled) == (True, [])
+    finally:
+        await connection.execute("DELETE FROM alert_rules")
+        await connection.close()
+
+
+async def test_a_restart_adds_rules_and_filters_only_if_they_have_changed(
+    vendor: VendorServer, feed: ScriptedPolygonWs, tmp_path: Path, stores: Stores
+) -> None:
+    connection = await asyncpg.connect(stores.database_url)
+
+    async def added() -> tuple[dict[str, int], Any]:
+        """Frames of rules and filters that a start adds, and the market then."""
+        async with running_sequencer(vendor, feed, tmp_path, stores) as sequencer:
+            counts = sequencer.service.parts.sequencer.frames
+            return {kind: counts[kind] for kind in ("alert_rules", "list_filters")}, sequencer.service.parts.sequencer
+
+    try:
+        assert (await added())[0] == {"alert_rules": 1, "list_filters": 1}
+        assert (await added())[0] == {"alert_rules": 0, "list_filters": 0}
+        await connection.execute(
+            """INSERT INTO alert_rules (name, definition) VALUES ('own', '{"title": "Own", "when": "grows(high)"}')"""
+        )
+        await connection.execute("UPDATE scanner_filters SET enabled = true WHERE name = 'rvol_high'")
+        assert (await added())[0] == {"alert_rules": 1, "list_filters": 1}
+        # With the database away, those of before hold: own rules keep their memory, lists their rows.
+        gone = {"TRADEUL_DATABASE_URL": f"postgresql://nobody@/none?host={tmp_path}"}
+        async with running_sequencer(vendor, feed, tmp_path, stores, gone) as sequencer:
+            stream = sequencer.service.parts.sequencer
+            assert (stream.frames["alert_rules"], stream.frames["list_filters"]) == (0, 0)
+            async with sequencer.reader() as reader:
+                await reader.until_kind("current")
+                assert reader.market is not None
+                assert "own" in [rule.name for rule in reader.market.alert_rules]
+                filters = frame_pb2.ListFilters.FromString(reader.market.list_filters_message).filters
+                assert "rvol_high" in [each.name for each in filters]
+    finally:
+        await connection.execute("DELETE FROM alert_rules")
+        await connection.execute("UPDATE scanner_filters SET enabled = false WHERE name = 'rvol_high'")
+        await connection.close()
+
+
 async def test_without_a_database_the_default_filters_hold(
     vendor: VendorServer, feed: ScriptedPolygonWs, tmp_path: Path
 ) -> None:

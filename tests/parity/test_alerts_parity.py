@@ -116,6 +116,7 @@ def test_a_copy_made_in_the_middle_repeats_none_and_loses_none() -> None:
         alerts = alerts_of(market, frame)
         for copy in copies:
             assert alerts_of(copy, frame) == alerts
+            assert copy.alert_counts == market.alert_counts
     assert market.alert_sequence > 500
     assert {copy.hash() for copy in copies} == {market.hash()}
     assert {copy.to_bytes() for copy in copies} == {market.to_bytes()}
@@ -139,6 +140,46 @@ def test_a_new_epoch_goes_on_with_what_is_remembered() -> None:
         renamed.append(message.SerializeToString())
     # Lists begin empty in a new epoch, and are filled at its first watermark.
     assert all_alerts(other, renamed) == [each._replace(sequence=each.sequence - before) for each in expected]
+
+
+def test_a_rule_keeps_its_memory_while_others_change() -> None:
+    """Others come, go, change, are switched off and on; its own title and text, owner and version change, too."""
+    frames = list(MarketStream(34, length=1500, symbols=6).frames(10))
+    others = RULES[::2]
+    kept = RULES[1::2]
+    renamed = [each._replace(title="x", text="{price}", owner="desk", version=7) for each in kept]
+    changed = [each._replace(when=each.when.replace("vwap", "open"), where="price > 1") for each in others]
+    plans = {
+        0: (others + kept, []),
+        len(frames) // 4: (kept, others),
+        len(frames) // 3: (changed + renamed, []),
+        len(frames) // 2: (renamed + LATER[-1:], others),
+        len(frames) * 2 // 3: (kept + others, []),
+    }
+    alone = all_alerts(Market(LISTS, EPOCH), numbered(frames, dict.fromkeys(plans, kept)))
+    market = Market(LISTS, EPOCH)
+    in_force = {at: rules for at, (rules, _) in plans.items()}
+    disabled = {at: rules for at, (_, rules) in plans.items()}
+    found = all_alerts(market, numbered(frames, in_force, disabled))
+    names = {each.name for each in kept}
+    mine = [each._replace(sequence=0) for each in found if each.rule in names]
+    assert len(mine) > 300
+    assert mine == [each._replace(sequence=0) for each in alone]
+    assert market.alert_counts.keys() == {each.name for each in RULES}
+
+
+def test_a_rule_that_was_switched_off_begins_anew() -> None:
+    frames = list(MarketStream(35, length=900, symbols=6, two_days=False).frames(10))
+    once = [rule("once", "grows(intraday_high)", once_a_day=True)]
+    market = Market(LISTS, EPOCH)
+    half = len(frames) // 2
+    messages = numbered(frames, {0: once, half: [], half + 20: once}, {half: once})
+    first = [alert.symbol for alert in all_alerts(market, messages[: half + 1])]
+    assert all_alerts(market, messages[half + 1 : half + 20]) == []
+    assert [each.name for each in market.disabled_alert_rules] == ["once"]
+    again = [alert.symbol for alert in all_alerts(market, messages[half + 20 :])]
+    assert set(first) & set(again), "once a day, and once more after it was switched on"
+    assert len(set(again)) == len(again) == market.alert_counts["once"]
 
 
 def test_rules_that_cannot_be_used_are_left_out() -> None:

@@ -1,6 +1,7 @@
 """Alert rules with every word there is, and streams that carry them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from tradeul.v1 import frame_pb2
 
@@ -44,11 +45,15 @@ LATER = [each for each in RULES if each.name not in ("above", "enter", "steps")]
 ]
 
 
-def numbered(frames: Iterable[bytes], rules: dict[int, list[AlertRule]]) -> list[bytes]:
-    """The frames, with the rules in force from each index on."""
+def numbered(
+    frames: Iterable[bytes],
+    rules: dict[int, list[AlertRule]],
+    disabled: Mapping[int, list[AlertRule]] = MappingProxyType({}),
+) -> list[bytes]:
+    """The frames, with the rules in force from each index on, and those that are switched off then."""
     messages = [frame_pb2.Frame.FromString(frame) for frame in frames]
     for index in sorted(rules, reverse=True):
-        body = frame_pb2.AlertRules.FromString(rules_message(rules[index]))
+        body = frame_pb2.AlertRules.FromString(rules_message(rules[index], disabled.get(index, ())))
         messages.insert(index, frame_pb2.Frame(alert_rules=body))
     for sequence, message in enumerate(messages, 1):
         message.position.epoch, message.position.sequence = EPOCH, sequence

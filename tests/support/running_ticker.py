@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import grpc.aio
 from redis.asyncio import Redis
-from tradeul.v1 import filters_pb2_grpc, ticker_pb2_grpc
+from tradeul.v1 import alert_rules_pb2_grpc, filters_pb2_grpc, ticker_pb2_grpc
 
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
@@ -86,11 +86,12 @@ def bar(symbol: str, when: Any, prices: Sequence[float], volume: float = 100.0, 
 
 
 class RunningTicker:
-    """A ticker service that serves, with clients of both its services and of its stores."""
+    """A ticker service that serves, with clients of its services and of its stores."""
 
     def __init__(self, host: Host, channel: grpc.aio.Channel, redis: Redis, database: asyncpg.Connection) -> None:
         self.host = host
         self.tickers = ticker_pb2_grpc.TickerServiceStub(channel)
+        self.alert_rules = alert_rules_pb2_grpc.AlertRulesServiceStub(channel)
         self.filters = filters_pb2_grpc.FiltersServiceStub(channel)
         self.redis = redis
         self.database = database

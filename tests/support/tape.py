@@ -113,9 +113,10 @@ class Tape:
             )
         )
 
-    def alert_rules(self, *rules: AlertRule) -> bytes:
+    def alert_rules(self, *rules: AlertRule, disabled: Iterable[AlertRule] = ()) -> bytes:
         """All alert rules from now on."""
-        return self.frame(alert_rules=frame_pb2.AlertRules(rules=map(rule_message, rules)))
+        message = frame_pb2.AlertRules(rules=map(rule_message, rules), disabled=map(rule_message, disabled))
+        return self.frame(alert_rules=message)
 
     def watermark(self, seconds: float = 0.0) -> bytes:
         """A watermark so many seconds on."""

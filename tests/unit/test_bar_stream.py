@@ -20,6 +20,7 @@ class NoMarket:
 
     state = SimpleNamespace(now_ns=0, session=1, symbols=[])
     sequence = 0
+    list_filters_message = alert_rules_message = b""
 
     def take(self, frame: memoryview) -> bool:
         return False

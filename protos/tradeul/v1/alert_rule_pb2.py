@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tradeul.v1 import session_pb2 as tradeul_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/alert_rule.proto\x12\ntradeul.v1\x1a\x18tradeul/v1/session.proto\"\xf2\x01\n\tAlertRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04when\x18\x03 \x01(\t\x12\r\n\x05where\x18\x04 \x01(\t\x12\x0f\n\x07quality\x18\x05 \x01(\t\x12\x18\n\x0bmin_quality\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nonce_a_day\x18\x07 \x01(\x08\x12\x18\n\x10\x63ooldown_seconds\x18\x08 \x01(\r\x12\r\n\x05rearm\x18\t \x01(\t\x12%\n\x08sessions\x18\n \x03(\x0e\x32\x13.tradeul.v1.Session\x12\x0c\n\x04text\x18\x0b \x01(\tB\x0e\n\x0c_min_qualityb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/alert_rule.proto\x12\ntradeul.v1\x1a\x18tradeul/v1/session.proto\"\x92\x02\n\tAlertRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04when\x18\x03 \x01(\t\x12\r\n\x05where\x18\x04 \x01(\t\x12\x0f\n\x07quality\x18\x05 \x01(\t\x12\x18\n\x0bmin_quality\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nonce_a_day\x18\x07 \x01(\x08\x12\x18\n\x10\x63ooldown_seconds\x18\x08 \x01(\r\x12\r\n\x05rearm\x18\t \x01(\t\x12%\n\x08sessions\x18\n \x03(\x0e\x32\x13.tradeul.v1.Session\x12\x0c\n\x04text\x18\x0b \x01(\t\x12\r\n\x05owner\x18\x0c \x01(\t\x12\x0f\n\x07version\x18\r \x01(\rB\x0e\n\x0c_min_qualityb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.alert_rule_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ALERTRULE']._serialized_start=70
-  _globals['_ALERTRULE']._serialized_end=312
+  _globals['_ALERTRULE']._serialized_end=344
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,8 @@ class AlertRule(_message.Message):
     REARM_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """a-z, 0-9 and _, beginning with a letter."""
     title: _builtins.str
@@ -58,6 +60,14 @@ class AlertRule(_message.Message):
     """
     text: _builtins.str
     """The text of an alert, with fields of the row in braces."""
+    owner: _builtins.str
+    """The name of the key that created it; empty for a shipped rule, and where keys are
+    not required.
+    """
+    version: _builtins.int
+    """Grows by 1 with every change of a rule of one's own, from 1 on; 0 for a shipped
+    rule.
+    """
     @_builtins.property
     def sessions(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.Session.ValueType]:
         """The sessions in which there are alerts; empty means all."""
@@ -76,10 +86,12 @@ class AlertRule(_message.Message):
         rearm: _builtins.str = ...,
         sessions: _abc.Iterable[_session_pb2.Session.ValueType] | None = ...,
         text: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_quality", b"_min_quality", "min_quality", b"min_quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_quality", b"_min_quality", "cooldown_seconds", b"cooldown_seconds", "min_quality", b"min_quality", "name", b"name", "once_a_day", b"once_a_day", "quality", b"quality", "rearm", b"rearm", "sessions", b"sessions", "text", b"text", "title", b"title", "when", b"when", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_quality", b"_min_quality", "cooldown_seconds", b"cooldown_seconds", "min_quality", b"min_quality", "name", b"name", "once_a_day", b"once_a_day", "owner", b"owner", "quality", b"quality", "rearm", b"rearm", "sessions", b"sessions", "text", b"text", "title", b"title", "version", b"version", "when", b"when", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_quality: _TypeAlias = _typing.Literal["min_quality"]  # noqa: Y015
     _WhichOneofArgType__min_quality: _TypeAlias = _typing.Literal["_min_quality", b"_min_quality"]  # noqa: Y015

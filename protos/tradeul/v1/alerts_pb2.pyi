@@ -67,10 +67,15 @@ class AlertRuleStatus(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     ALERTS_TODAY_FIELD_NUMBER: _builtins.int
     MISTAKE_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
     alerts_today: _builtins.int
-    """Alerts of the rule among those held; see AlertPage.since."""
+    """Alerts of the rule since the day began, or since the rule changed or was switched
+    on.
+    """
     mistake: _builtins.str
-    """Why the rule is left out; empty if it is in force."""
+    """Why an enabled rule is left out; empty if it is in force."""
+    enabled: _builtins.bool
+    """False for a rule that is switched off."""
     @_builtins.property
     def rule(self) -> _alert_rule_pb2.AlertRule: ...
     def __init__(
@@ -79,10 +84,11 @@ class AlertRuleStatus(_message.Message):
         rule: _alert_rule_pb2.AlertRule | None = ...,
         alerts_today: _builtins.int = ...,
         mistake: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts_today", b"alerts_today", "mistake", b"mistake", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts_today", b"alerts_today", "enabled", b"enabled", "mistake", b"mistake", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,7 +68,8 @@ class AlertsServiceServicer:
     """
 
     def ListAlertRules(self, request, context):
-        """Returns the rules in force, by name, and how often each has fired today.
+        """Returns all rules by name, those in force and those that are switched off, and how
+        often each has fired today.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,9 @@ class AlertsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AlertsServiceAsyncStub: ...
     ListAlertRules: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertRulesRequest, _alerts_pb2.ListAlertRulesResponse]
-    """Returns the rules in force, by name, and how often each has fired today."""
+    """Returns all rules by name, those in force and those that are switched off, and how
+    often each has fired today.
+    """
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.AlertPage]
     """Returns today's alerts that the scanner holds, newest first."""
     WatchAlerts: _grpc.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]
@@ -55,7 +57,9 @@ class AlertsServiceAsyncStub(AlertsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAlertRules: _aio.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertRulesRequest, _alerts_pb2.ListAlertRulesResponse]  # type: ignore[assignment]
-    """Returns the rules in force, by name, and how often each has fired today."""
+    """Returns all rules by name, those in force and those that are switched off, and how
+    often each has fired today.
+    """
     ListAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.AlertPage]  # type: ignore[assignment]
     """Returns today's alerts that the scanner holds, newest first."""
     WatchAlerts: _aio.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]  # type: ignore[assignment]
@@ -78,7 +82,9 @@ class AlertsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alerts_pb2.ListAlertRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alerts_pb2.ListAlertRulesResponse, _abc.Awaitable[_alerts_pb2.ListAlertRulesResponse]]:
-        """Returns the rules in force, by name, and how often each has fired today."""
+        """Returns all rules by name, those in force and those that are switched off, and how
+        often each has fired today.
+        """
 
     @_abc_1.abstractmethod
     def ListAlerts(

@@ -509,23 +509,31 @@ Global___ListFilter: _TypeAlias = ListFilter  # noqa: Y015
 
 @_typing.final
 class AlertRules(_message.Message):
-    """All enabled alert rules: a new message replaces the previous one. A rule that
-    stays as it was keeps its memory.
+    """All alert rules: a new message replaces the previous one. A rule that stays as it
+    was keeps its memory.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RULES_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def rules(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]: ...
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]:
+        """Those in force."""
+
+    @_builtins.property
+    def disabled(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]:
+        """Those that are switched off, which have no alerts and no memory."""
+
     def __init__(
         self,
         *,
         rules: _abc.Iterable[_alert_rule_pb2.AlertRule] | None = ...,
+        disabled: _abc.Iterable[_alert_rule_pb2.AlertRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disabled", b"disabled", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

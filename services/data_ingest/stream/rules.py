@@ -1,19 +1,16 @@
 """The rules that the stream carries: which trades count, from the vendor, and the lists' filters, from PostgreSQL."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
-from typing import Final
-
-import asyncpg
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from fastcore.trade_rules import fallback_rules, read_rules, rules_from_conditions
 from services.data_ingest.stream.sequencer import Sequencer
+from services.data_ingest.stream.table_follower import TableFollower
 from services.kit.lists.scan_filters import ScanFilter, ScanFilterError, default_filters, scan_filter
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
-from services.kit.stores.database import DATABASE_ERRORS
-from services.kit.stores.notifications import CONNECT_SECONDS, SCANNER_FILTERS, follow_notifications
+from services.kit.stores.notifications import SCANNER_FILTERS
 from services.kit.vendor.client import VendorClient, VendorError
 
 log = get_logger(__name__)
@@ -25,8 +22,6 @@ RETRY_SECONDS: Final = 300.0
 FILTERS_QUERY: Final = (
     "SELECT name, parameters::text AS parameters FROM scanner_filters WHERE enabled ORDER BY priority, name"
 )
-# A notification may be lost with its connection.
-REREAD_SECONDS: Final = 3.0
 
 
 class TradeRulesFollower:
@@ -76,44 +71,27 @@ class TradeRulesFollower:
         self._apply(rules)
 
 
-class FiltersFollower:
-    """The enabled rows of scanner_filters: those read last; before the first reading, the default ones.
+class FiltersFollower(TableFollower):
+    """The enabled rows of scanner_filters: those read last; before the first reading of a new stream, the default ones.
 
-    Rows with wrong parameters are left out, logged and counted in `set_aside`. `stands_still`: True while no
-    watermark may come, so that the lists have to be ranked by the new filters at once.
+    `stands_still`: True while no watermark may come, so that the lists have to be ranked by the new filters at once.
     """
 
+    table: ClassVar = SCANNER_FILTERS
+    query: ClassVar = FILTERS_QUERY
+    what: ClassVar = "scanner filter"
+
     def __init__(self, url: str, sequencer: Sequencer, stands_still: Callable[[], bool] = lambda: False) -> None:
-        self.set_aside: Counter[str] = Counter()
-        self._url = url
+        super().__init__(url)
         self._sequencer = sequencer
         self._stands_still = stands_still
-        # Rows left out, and why.
-        self._left_out: dict[str, str] = {}
 
-    async def load_first(self) -> None:
-        """Reads them once, or applies the default ones when that cannot be done now."""
-        if not self._url:
-            self._apply(default_filters())
-            return
-        try:
-            connection = await asyncpg.connect(self._url, timeout=CONNECT_SECONDS)
-            try:
-                await self._read(connection)
-            finally:
-                await connection.close(timeout=CONNECT_SECONDS)
-        except DATABASE_ERRORS as error:
-            log.warning("scanner_filters cannot be read, the default ones hold", reason=described(error))
+    def begin(self, is_alone: bool) -> None:
+        """Adds the default filters; where there are filters already, those stay until the rows can be read."""
+        if is_alone or not self._sequencer.market.list_filters_message:
             self._apply(default_filters())
 
-    async def run(self) -> None:
-        """Follows them until cancelled."""
-        await follow_notifications(
-            self._url, SCANNER_FILTERS, lambda _: None, check=self._read, check_seconds=REREAD_SECONDS
-        )
-
-    async def _read(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        rows = await connection.fetch(FILTERS_QUERY, timeout=CONNECT_SECONDS)
+    def take(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         filters: list[ScanFilter] = []
         left_out: dict[str, str] = {}
         for row in rows:
@@ -121,12 +99,8 @@ class FiltersFollower:
                 filters.append(scan_filter(row["name"], row["parameters"]))
             except ScanFilterError as error:
                 left_out[row["name"]] = reason_of(error)
-        for name, reason in left_out.items():
-            if self._left_out.get(name) != reason:
-                self.set_aside["scanner_filter"] += 1
-                log.warning("scanner filter left out", reason=reason)
-        self._left_out = left_out
         self._apply(filters)
+        return left_out
 
     def _apply(self, filters: list[ScanFilter]) -> None:
         if self._sequencer.set_list_filters(filters):

@@ -60,6 +60,10 @@ class MarketCopy(Protocol):
     def state(self) -> StateView: ...
     @property
     def sequence(self) -> int: ...
+    @property
+    def list_filters_message(self) -> bytes: ...
+    @property
+    def alert_rules_message(self) -> bytes: ...
     def take(self, frame: memoryview) -> bool: ...
     def refresh(self) -> object: ...
     def to_bytes(self, with_baselines: bool = True) -> bytes: ...
@@ -121,7 +125,8 @@ class Sequencer:
         # The lists of the last watermark are still to be ranked.
         self._is_refresh_due = False
         self._day = day
-        self._filters: list[ScanFilter] | None = None
+        # Of the epoch before, until they are announced.
+        self._filters_message = b""
         self._listeners: list[FrameListener] = []
 
     def listen(self, listener: FrameListener) -> None:
@@ -185,14 +190,14 @@ class Sequencer:
         if epoch <= self.ring.epoch or self._is_in_entry:
             raise ValueError(f"expected an epoch after {self.ring.epoch} between two entries, was {epoch}")
         self._refresh()
+        self._filters_message = self.market.list_filters_message
         self.market = renew(epoch)
         self.ring = self._new_ring(epoch)
 
     def announce_epoch(self) -> None:
         """Adds the frames that a new epoch needs beside its rows: the filters, and a watermark."""
-        filters, self._filters = self._filters, None
-        if filters is not None:
-            self.set_list_filters(filters)
+        if self._filters_message:
+            self._append("list_filters", self._filters_message)
         self.add_watermark(0)
 
     def set_trade_rules(self, rules: bytes) -> None:
@@ -201,9 +206,6 @@ class Sequencer:
 
     def set_list_filters(self, filters: Sequence[ScanFilter]) -> bool:
         """The enabled scanner filters, all of them; False when they are as before."""
-        if self._filters == list(filters):
-            return False
-        self._filters = list(filters)
         message = frame_pb2.ListFilters(
             filters=[
                 frame_pb2.ListFilter(
@@ -214,12 +216,11 @@ class Sequencer:
                 for each in filters
             ]
         )
-        self._append("list_filters", message.SerializeToString())
-        return True
+        return self._append_changed("list_filters", self.market.list_filters_message, message.SerializeToString())
 
-    def set_alert_rules(self, rules: Sequence[AlertRule]) -> None:
-        """The enabled alert rules, all of them."""
-        self._append("alert_rules", rules_message(rules))
+    def set_alert_rules(self, rules: Sequence[AlertRule], disabled: Sequence[AlertRule] = ()) -> bool:
+        """The alert rules in force and those that are switched off, all of them; False when they are as before."""
+        return self._append_changed("alert_rules", self.market.alert_rules_message, rules_message(rules, disabled))
 
     def add_events(self, body: str, batch: bytes) -> None:
         """`batch`: an admitted batch for the frame's body `trades`, `bars`, `quotes`, `limits` or `halts`."""
@@ -274,6 +275,13 @@ class Sequencer:
     def _publish_symbols(self) -> None:
         if table := self.symbols.unpublished():
             self._append("symbols", table)
+
+    def _append_changed(self, body: str, before: bytes, content: bytes) -> bool:
+        """Adds a frame unless the market has its content from one before, also from before a restart."""
+        if content == before:
+            return False
+        self._append(body, content)
+        return True
 
     def _append(self, body: str, content: bytes) -> None:
         if body != "symbols":

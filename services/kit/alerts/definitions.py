@@ -1,5 +1,6 @@
 """The shipped alert rules, read from services/kit/alerts/alerts.toml or a file of the same shape."""
 
+import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -68,10 +69,11 @@ def _rules(content: dict[str, Any], list_names: Collection[str]) -> list[AlertRu
 
 def check_rule(rule: AlertRule, list_names: Collection[str]) -> CompiledRule:
     """The programs of a rule; raises AlertRuleError, and AlertsError for its name or a list that it names."""
-    if _NAME.fullmatch(rule.name) is None:
-        raise AlertsError(f"name: expected a-z, 0-9 and _, a letter first, at most 63, was {rule.name[:80]!r}")
+    check_name(rule.name)
     if not 1 <= len(rule.title) <= 100:
         raise AlertsError(f"title: expected 1 to 100 characters, was {len(rule.title)}")
+    if rule.min_quality is not None and not math.isfinite(rule.min_quality):
+        raise AlertsError(f"min_quality: expected a number, was {rule.min_quality}")
     compiled = compile_rule(rule)
     for part, events in (("when", compiled.when), ("rearm", compiled.rearm)):
         for word in events.words if events is not None else ():
@@ -79,6 +81,13 @@ def check_rule(rule: AlertRule, list_names: Collection[str]) -> CompiledRule:
                 hint = nearest_hint(nearest_name(word.list, list_names))
                 raise AlertsError(f"{part}: there is no list {word.list!r}{hint}")
     return compiled
+
+
+def check_name(name: str) -> str:
+    """`name`, if a rule can have it; raises AlertsError."""
+    if _NAME.fullmatch(name) is None:
+        raise AlertsError(f"name: expected a-z, 0-9 and _, a letter first, at most 63, was {name[:80]!r}")
+    return name
 
 
 def _rule(where: str, row: Mapping[str, Any]) -> AlertRule:

@@ -35,22 +35,31 @@ def read_json(body: httpbody_pb2.HttpBody, message: M, *, takes_null: bool = Tru
     null sets nothing, or with `takes_null` False is refused.
     Raises INVALID_REQUEST, which names the field; an unknown one comes with the nearest name.
     """
-    for name, value in _object(body.data).items():
-        field = _field(name, message)
+    _fill(message, _object(body.data), "", takes_null)
+    return message
+
+
+def _fill(message: Message, values: dict[str, Any], path: str, takes_null: bool) -> None:
+    """Fills a message, which the body has at `path`."""
+    for name, value in values.items():
+        field = _field(name, message, path)
+        where = path + field.name
         if value is None and takes_null:
             continue
         if field.type == FieldDescriptor.TYPE_BOOL and isinstance(value, str):
             value = _TRUTH.get(value, value)
+        if isinstance(value, dict) and _is_ours(field):
+            getattr(message, field.name).SetInParent()
+            _fill(getattr(message, field.name), value, f"{where}.", takes_null)
+            continue
         try:
             if value is None:
                 raise ValueError("null")
             json_format.ParseDict({field.name: value}, message)
         except (json_format.ParseError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            expected = _EXPECTED.get(field.type, "another value")
             raise INVALID_REQUEST.error(
-                f"{field.name}: expected {expected}, was {_shown(value)}", field=field.name
+                f"{where}: expected {_expected(field)}, was {_shown(value)}", field=where
             ) from error
-    return message
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -65,7 +74,20 @@ def _object(data: bytes) -> dict[str, Any]:
     return content
 
 
-def _field(name: str, message: Message) -> Any:
+def _is_ours(field: Any) -> bool:
+    """True for one message whose fields can be named; false for protobuf's own, such as Struct."""
+    message = field.message_type
+    return message is not None and not field.is_repeated and not message.full_name.startswith("google.")
+
+
+def _expected(field: Any) -> str:
+    if field.enum_type is not None:
+        names = ", ".join(value.name for value in field.enum_type.values if value.number)
+        return f"a list with any of {names}" if field.is_repeated else f"one of {names}"
+    return _EXPECTED.get(field.type, "another value")
+
+
+def _field(name: str, message: Message, path: str) -> Any:
     """Returns the descriptor of the field; raises INVALID_REQUEST when there is none."""
     fields = message.DESCRIPTOR.fields_by_name
     # Both spellings are protobuf's.
@@ -74,7 +96,9 @@ def _field(name: str, message: Message) -> Any:
         return field
     shown = name[:_SHOWN]
     nearest = nearest_name(shown, fields) if shown else ""
-    raise INVALID_REQUEST.error(f"the body has no field {shown!r}{nearest_hint(nearest)}", field=shown, nearest=nearest)
+    raise INVALID_REQUEST.error(
+        f"the body has no field {path + shown!r}{nearest_hint(nearest)}", field=path + shown, nearest=nearest
+    )
 
 
 def _shown(value: object) -> str:

@@ -16,8 +16,9 @@ from services.kit.stores.database import DATABASE_ERRORS
 
 log = get_logger(__name__)
 
-# The tables' triggers notify the first three, whoever has written reference data the fourth.
+# The tables' triggers notify the first four, whoever has written reference data the fifth.
 SCANNER_FILTERS: Final = "scanner_filters"
+ALERT_RULES: Final = "alert_rules"
 MAINTENANCE_RUNS: Final = "maintenance_runs"
 API_KEYS: Final = "api_keys"
 REFERENCE_DATA: Final = "reference_data"
