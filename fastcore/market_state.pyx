@@ -91,9 +91,8 @@ cdef list DOUBLE_NUMBERS = [
     *(field.number for field in fields.FIELDS if field.kind != "text"), *range(F_COUNT, COLUMN_COUNT),
 ]
 # Begins every snapshot: another layout is another text.
-<<<<<<< HEAD
 cdef bytes FORMAT_NAME = b"tradeul state "
-cdef bytes FORMAT = FORMAT_NAME + f"11 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
+cdef bytes FORMAT = FORMAT_NAME + f"12 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
 
 
 cdef str format_error(bytes found):
@@ -103,9 +102,6 @@ cdef str format_error(bytes found):
         was = found.removeprefix(FORMAT_NAME).split(b"\n")[0].decode(errors="replace")
         return f"expected format {expected!r}, was {was!r}, which another version of Tradeul writes"
     return f"expected bytes that begin with {FORMAT!r}, was {found!r}"
-=======
-cdef bytes FORMAT = f"tradeul state 11 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
->>>>>>> ac9461f (Alert rules of one's own: created, changed, switched and deleted live; a day's alerts are counted in the market's state)
 
 
 cdef int check_fields() except -1:

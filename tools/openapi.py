@@ -31,6 +31,8 @@ ANY: Final = "*"
 # Security schemes of gateway/openapi.toml: of any request, and of those that a page opens without headers.
 KEYS: Final = ("key", "bearer")
 TICKET: Final = "ticket"
+# In the table: the body has an object with the fields of the message.
+INPUT: Final = "input"
 # The format of a text that is comma-separated names of fields.
 FIELD_NAMES: Final = "field-names"
 HTTP_BODY: Final = ".google.api.HttpBody"
@@ -194,8 +196,11 @@ class _Document:
         extras = dict(self._extras.get((message, field.name)) or self._extras.get((ANY, field.name), {}))
         required = bool(extras.pop("required", False))
         example = extras.pop("example", None)
-        if extras.pop("schema", "") == ScanFilterParameters.__name__:
+        model = extras.pop("schema", "")
+        if model == ScanFilterParameters.__name__:
             schema = self.schemas.add_model(ScanFilterParameters)
+        elif model == INPUT:
+            schema = self._body(field.type_name, list(self._source.messages[field.type_name].field))
         else:
             schema = self.schemas.of_field(field)
         return {**schema, **extras}, required, example

@@ -58,7 +58,8 @@ def update_rule_request(
     request: alert_rules_pb2.UpdateAlertRuleFromJsonRequest,
 ) -> alert_rules_pb2.UpdateAlertRuleRequest:
     """The request of a path's name and a body, which may repeat the name; raises INVALID_REQUEST."""
-    update = read_json(request.body, alert_rules_pb2.UpdateAlertRuleRequest())
+    # In a change, null might as well mean "without a definition".
+    update = read_json(request.body, alert_rules_pb2.UpdateAlertRuleRequest(), takes_null=False)
     if update.name and update.name != request.name:
         raise INVALID_REQUEST.error(
             f"expected the name {request.name[:80]!r} of the path, was {update.name[:80]!r}", field="name"

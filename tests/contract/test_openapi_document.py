@@ -9,6 +9,7 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from openapi_spec_validator import validate
 
+from fastcore.alert_parser import LONGEST_SECONDS
 from fastcore.feed_elements import SYMBOL
 from services.kit.lists import field_selection
 from services.kit.lists.definitions import load_lists
@@ -115,12 +116,16 @@ def test_bodies_have_no_other_fields_and_say_where_null_is_no_value() -> None:
         for (verb, path), operation in ROUTES.items()
         if "requestBody" in operation
     }
-    assert [body["additionalProperties"] for body in bodies.values()] == [False] * 6
+    assert [body["additionalProperties"] for body in bodies.values()] == [False] * 8
     change = bodies["patch /api/v1/filters/{name}"]
     assert (change["minProperties"], change["properties"]["enabled"]["type"]) == (1, "boolean")
     create = bodies["post /api/v1/filters"]
     assert (create["required"], create["properties"]["name"]["type"]) == (["name", "parameters"], "string")
     assert create["properties"]["enabled"]["type"] == ["boolean", "null"]
+    rule = bodies["post /api/v1/alerts/rules"]["properties"]["rule"]
+    assert (rule["required"], rule["additionalProperties"]) == (["name", "title", "when"], False)
+    assert rule["properties"]["cooldown_seconds"]["maximum"] == LONGEST_SECONDS
+    assert rule["properties"]["name"]["pattern"] == f"^{filters.NAME.pattern}$"
     assert SCHEMAS["ScanFilterParameters"]["properties"]["sectors"]["type"] == ["array", "null"]
 
 

@@ -260,7 +260,7 @@ async def test_alert_rules_are_created_changed_switched_and_deleted(gateway: htt
     await refused(gateway, f"{path}/mine", 404, "UNKNOWN_ALERT_RULE")
     shipped = await ok(gateway, f"{path}/high_of_day")
     assert (shipped["shipped"], shipped["enabled"], shipped["rule"]["version"]) == (True, True, 0)
-    await refused(gateway, f"{path}/high_of_day", 400, "ALERT_RULE_SHIPPED", "DELETE")
+    await refused(gateway, f"{path}/high_of_day", 403, "ALERT_RULE_SHIPPED", "DELETE")
 
 
 async def test_browsers_of_the_dashboard_may_change_filters(gateway: httpx.AsyncClient) -> None:

@@ -129,7 +129,7 @@ async def test_rules_are_switched_shipped_ones_too(ticker: RunningTicker) -> Non
     assert (own.keys(), disabled) == ({"mine"}, set())
     for call in (update(ticker, name="high_of_day", rule=MINE | {"name": "high_of_day"}), delete(ticker, "low_of_day")):
         answer = await refused(call)
-        assert (answer.code, answer.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ALERT_RULE_SHIPPED")
+        assert (answer.code, answer.reason) == (grpc.StatusCode.PERMISSION_DENIED, "ALERT_RULE_SHIPPED")
 
 
 @pytest.mark.parametrize(

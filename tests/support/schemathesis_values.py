@@ -34,8 +34,19 @@ BETWEEN_VALUES: Final = {
     ("POST", "/api/v1/replay"): re.compile(r"jump_to: expected a time (of|after) \d\d:\d\d:\d\d.*"),
     # The order of two numbers, one of which may be stored.
     ("POST", "/api/v1/filters"): re.compile(r"scanner filter '\w+': expected min_\w+ to be at most max_\w+ .*"),
+    # A least value of what the rule does not have; and how many rules there are.
+    ("POST", "/api/v1/alerts/rules"): re.compile(
+        r"min_quality: expected a quality .*|limit reached: 200 alert rules.*"
+    ),
+    ("PATCH", "/api/v1/alerts/rules/{name}"): re.compile(
+        r"min_quality: expected a quality .*|expected the name '\w+', which cannot be changed, was .*"
+    ),
     ("PATCH", "/api/v1/filters/{name}"): re.compile(r"scanner filter '\w+': expected min_\w+ to be at most max_\w+ .*"),
 }
+EVENTS: Final = (
+    "grows(high)", "rvol >= 2", "crosses_above(price, vwap)", 'enters("winners", 10) AND price > 1', "rises(halted)",
+    "after(grows(high), price < high * 0.99, 10m)", "held(price > open, 30s)", "count(shrinks(low), 3, 5m)",
+)  # fmt: skip
 # Operations with pages.
 PAGED: Final = ("/api/v1/scanner/changes", "/api/v1/scanner/lists/{list}/changes", "/api/v1/history/scans")
 
@@ -59,6 +70,8 @@ def second_page(path: str) -> str:
 
 schemathesis.openapi.format("filter", texts(lambda source: source.filter(2)))
 schemathesis.openapi.format("order", texts(lambda source: source.order()))
+schemathesis.openapi.format("event", st.sampled_from(EVENTS))
+schemathesis.openapi.format("expression", st.sampled_from(("", "rvol", "abs(chg_1m) + rvol", "(high - low) / low")))
 schemathesis.openapi.format("field-names", st.lists(st.sampled_from(list(NAMES)), max_size=5).map(",".join))
 schemathesis.openapi.format("page-token", st.just(""))
 schemathesis.openapi.format("date", st.dates(date(FIRST_YEAR, 1, 1), date(LAST_YEAR, 12, 31)).map(str))

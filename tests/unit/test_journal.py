@@ -418,7 +418,9 @@ async def test_a_state_of_another_version_is_refused_in_one_line(home: Path) -> 
         assert found_in(home) is None
     (line,) = logs
     assert line["event"] == "journal: state cannot be read"
-    assert re.search(r"expected format '11 .*', was '10 .*', which another version of Tradeul writes", line["reason"])
+    formats = (layout[1].decode(), before.split()[2].decode())
+    says = "expected format '{} .*', was '{} .*', which another version of Tradeul writes".format(*formats)
+    assert re.search(says, line["reason"])
 
 
 async def test_what_cannot_be_written_stops_nothing_and_is_not_found(home: Path) -> None:

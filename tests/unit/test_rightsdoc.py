@@ -9,6 +9,11 @@ from tools import rightsdoc
 
 # What changes something for others, by method: a new one belongs into this list, or it is open to every reader.
 ADMIN = {
+    "/tradeul.v1.AlertRulesService/CreateAlertRule",
+    "/tradeul.v1.AlertRulesService/CreateAlertRuleFromJson",
+    "/tradeul.v1.AlertRulesService/DeleteAlertRule",
+    "/tradeul.v1.AlertRulesService/UpdateAlertRule",
+    "/tradeul.v1.AlertRulesService/UpdateAlertRuleFromJson",
     "/tradeul.v1.DataMaintenanceService/CancelRun",
     "/tradeul.v1.DataMaintenanceService/RunTask",
     "/tradeul.v1.FiltersService/CreateFilter",

@@ -96,7 +96,7 @@ class AlertRulesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAlertRule(self, request, context):
-        """Replaces the definition of a rule of one's own, switches any rule on or off, or
+        """Updates a rule: replaces the definition of one's own, switches any on or off, or
         does both.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -47,7 +47,7 @@ class AlertRulesServiceStub:
     CreateAlertRuleFromJson: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _alert_rules_pb2.StoredAlertRule]
     """CreateAlertRule with its request as JSON."""
     UpdateAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rules_pb2.UpdateAlertRuleRequest, _alert_rules_pb2.StoredAlertRule]
-    """Replaces the definition of a rule of one's own, switches any rule on or off, or
+    """Updates a rule: replaces the definition of one's own, switches any on or off, or
     does both.
     """
     UpdateAlertRuleFromJson: _grpc.UnaryUnaryMultiCallable[_alert_rules_pb2.UpdateAlertRuleFromJsonRequest, _alert_rules_pb2.StoredAlertRule]
@@ -70,7 +70,7 @@ class AlertRulesServiceAsyncStub(AlertRulesServiceStub):
     CreateAlertRuleFromJson: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _alert_rules_pb2.StoredAlertRule]  # type: ignore[assignment]
     """CreateAlertRule with its request as JSON."""
     UpdateAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rules_pb2.UpdateAlertRuleRequest, _alert_rules_pb2.StoredAlertRule]  # type: ignore[assignment]
-    """Replaces the definition of a rule of one's own, switches any rule on or off, or
+    """Updates a rule: replaces the definition of one's own, switches any on or off, or
     does both.
     """
     UpdateAlertRuleFromJson: _aio.UnaryUnaryMultiCallable[_alert_rules_pb2.UpdateAlertRuleFromJsonRequest, _alert_rules_pb2.StoredAlertRule]  # type: ignore[assignment]
@@ -114,7 +114,7 @@ class AlertRulesServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_rules_pb2.UpdateAlertRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rules_pb2.StoredAlertRule, _abc.Awaitable[_alert_rules_pb2.StoredAlertRule]]:
-        """Replaces the definition of a rule of one's own, switches any rule on or off, or
+        """Updates a rule: replaces the definition of one's own, switches any on or off, or
         does both.
         """
 

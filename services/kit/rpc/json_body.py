@@ -32,7 +32,7 @@ _TRUTH: Final = {"true": True, "false": False}
 def read_json(body: httpbody_pb2.HttpBody, message: M, *, takes_null: bool = True) -> M:
     """Fills `message` from an object with its fields; returns it. An empty body and absent fields set nothing.
 
-    null sets nothing, or with `takes_null` False is refused.
+    null sets nothing, or with `takes_null` False is refused; inside a field that is an object, it sets nothing.
     Raises INVALID_REQUEST, which names the field; an unknown one comes with the nearest name.
     """
     _fill(message, _object(body.data), "", takes_null)
@@ -50,7 +50,7 @@ def _fill(message: Message, values: dict[str, Any], path: str, takes_null: bool)
             value = _TRUTH.get(value, value)
         if isinstance(value, dict) and _is_ours(field):
             getattr(message, field.name).SetInParent()
-            _fill(getattr(message, field.name), value, f"{where}.", takes_null)
+            _fill(getattr(message, field.name), value, f"{where}.", takes_null=True)
             continue
         try:
             if value is None:
