@@ -114,6 +114,7 @@ def days_kept(keep: KeepSettings) -> dict[str, int]:
     return {
         "aggregates_1min": keep.minute_bars,
         "scan_results": keep.scan_results,
+        "alert_events": keep.alerts,
         "daily_ohlc": keep.daily_bars,
         "slot_days": keep.slot_days,
         "load_jobs": keep.loads,

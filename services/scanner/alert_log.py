@@ -48,13 +48,14 @@ class HeldAlert(NamedTuple):
 class AlertLog:
     """A listener of the hub, which holds at most `max_held` alerts of the day.
 
-    `added` is called when there are new ones, or other ones.
+    `listeners` are called when there are new ones, or other ones; `store` with each new one, an encoded Alert.
     """
 
     def __init__(self, core: ScannerCore, max_held: int = MAX_HELD) -> None:
         # The event time since which every alert is held; None before there is a market.
         self.since_ns: int | None = None
-        self.added: Callable[[], None] = lambda: None
+        self.listeners: list[Callable[[], object]] = []
+        self.store: Callable[[bytes], object] = lambda encoded: None
         self._core = core
         self._max_held = max_held
         self._epoch = 0
@@ -106,7 +107,7 @@ class AlertLog:
         while len(self._held) > self._max_held:
             dropped = self._held.pop(self.oldest)
             self.since_ns = dropped.time_ns + 1
-        self.added()
+        self._notify()
 
     def market_replaced(self) -> None:
         """Goes on where the market's alerts are the next ones, and begins anew where some were not seen."""
@@ -116,7 +117,11 @@ class AlertLog:
             return
         self._epoch, self._newest = market.epoch, market.alert_sequence
         self._begin_day()
-        self.added()
+        self._notify()
+
+    def _notify(self) -> None:
+        for listener in self.listeners:
+            listener()
 
     def _read_rules(self) -> None:
         market = self._core.market
@@ -148,6 +153,7 @@ class AlertLog:
         self._held[event.sequence] = HeldAlert(
             event.sequence, event.time_ns, event.rule, event.symbol, event.quality, encoded
         )
+        self.store(encoded)
         metrics.ALERTS.labels(event.rule).inc()
 
 

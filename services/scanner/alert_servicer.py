@@ -10,14 +10,24 @@ from tradeul.v1 import alerts_pb2
 
 from fastcore.alert_rules import rule_message
 from services.kit.rpc.key_streams import RequestKey
-from services.kit.rpc.page_tokens import decode_page_token, encode_page_token
+from services.kit.rpc.page_tokens import decode_page_token
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, serve, write_all
-from services.kit.runtime.errors import INVALID_REQUEST, INVALID_TIME, TOO_MANY_STREAMS, UNKNOWN_ALERT_RULE
+from services.kit.runtime.errors import (
+    INVALID_REQUEST,
+    INVALID_TIME,
+    TOO_MANY_STREAMS,
+    UNKNOWN_ALERT_RULE,
+    UNKNOWN_SYMBOL,
+    ServiceError,
+)
 from services.kit.runtime.nearest import nearest_hint, nearest_name
+from services.market.symbols import spellings
 from services.scanner import metrics
+from services.scanner.alert_events import AlertHistory
 from services.scanner.alert_log import AlertLog
-from services.scanner.alert_stream import AlertStreams, Selection, Wanted
+from services.scanner.alert_pages import AlertPages, PageRequest, page_mark
+from services.scanner.alert_stream import AlertStreams, Wanted
 from services.scanner.core import ScannerCore
 from services.scanner.list_events import event_body, last_event_position, message_json
 from services.scanner.list_hub import MAX_SUBSCRIBERS
@@ -27,14 +37,12 @@ from services.scanner.turns import Turns
 
 Context = grpc.aio.ServicerContext[Any, Any]
 MAX_ALERTS: Final = 500
-# So many rows of alerts are compared with a filter for one page, which takes some 20 ms.
-MOST_COMPARED: Final = 300
 # After these messages a client has seen all alerts up to the position that is the event's id.
 _OF_POSITION: Final = frozenset({"current", "heartbeat", "reset"})
 
 
 class AlertsServicer:
-    """`max_streams`: alert streams at once."""
+    """`history`: the stored alerts, None where there are none; `max_streams`: alert streams at once."""
 
     def __init__(
         self,
@@ -43,12 +51,13 @@ class AlertsServicer:
         streams: AlertStreams,
         turns: Turns,
         requests: ScanRequests,
+        history: AlertHistory | None = None,
         max_streams: int = MAX_SUBSCRIBERS,
     ) -> None:
         self._core = core
         self._log = log
         self._streams = streams
-        self._turns = turns
+        self._pages = AlertPages(log, turns, history)
         self._requests = requests
         self._max_streams = max_streams
 
@@ -69,17 +78,17 @@ class AlertsServicer:
         return alerts_pb2.ListAlertRulesResponse(rules=rules, count=len(rules))
 
     async def ListAlerts(self, request: alerts_pb2.ListAlertsRequest, context: Context) -> alerts_pb2.AlertPage:
-        symbol = self._core.known_symbol(request.symbol) if request.symbol else ""
-        limit = rows_limit(optional(request, "limit"), maximum=MAX_ALERTS)
-        before = decode_page_token(request.page_token, _position)
-        wanted = await self._wanted(request.rules, request.filter, optional(request, "min_quality"), context)
-        selection = Selection(wanted)
         from_ns, to_ns = _time_ns(request, "from"), _time_ns(request, "to")
-
-        def page() -> alerts_pb2.AlertPage:
-            return self._page(selection, symbol, from_ns or 0, to_ns, limit, before)
-
-        return await self._turns.take_counted(page, key_name(RequestKey.of_context(context)))
+        is_past = from_ns is not None and self._pages.reaches_back(from_ns)
+        limit = rows_limit(optional(request, "limit"), maximum=MAX_ALERTS)
+        mark = decode_page_token(request.page_token, page_mark)
+        wanted = await self._wanted(
+            request.rules, request.filter, optional(request, "min_quality"), context, may_be_gone=is_past
+        )
+        symbol = self._symbol(request.symbol, may_be_gone=is_past) if request.symbol else ""
+        return await self._pages.page(
+            PageRequest(wanted, symbol, from_ns, to_ns, limit, mark), key_name(RequestKey.of_context(context))
+        )
 
     async def WatchAlerts(self, request: alerts_pb2.WatchAlertsRequest, context: Context) -> None:
         messages = await self._messages(request, context, None)
@@ -107,12 +116,17 @@ class AlertsServicer:
         wanted = await self._wanted(request.rules, request.filter, optional(request, "min_quality"), context)
         return self._streams.messages(wanted, position)
 
-    async def _wanted(self, rules: str, filter_text: str, min_quality: float | None, context: Context) -> Wanted:
-        """The alerts that a request selects. Raises NOT_READY, UNKNOWN_ALERT_RULE, and what compiling raises."""
+    async def _wanted(
+        self, rules: str, filter_text: str, min_quality: float | None, context: Context, may_be_gone: bool = False
+    ) -> Wanted:
+        """The alerts that a request selects. Raises NOT_READY, UNKNOWN_ALERT_RULE, and what compiling raises.
+
+        `may_be_gone`: the rules may be those of days before.
+        """
         self._core.market  # noqa: B018  NOT_READY while there is none
         names = frozenset(name.strip() for name in rules.split(",") if name.strip())
         for name in names:
-            if name not in self._log.rules:
+            if name not in self._log.rules and not may_be_gone:
                 shown = name[:100]
                 nearest = nearest_name(shown, self._log.rules)
                 raise UNKNOWN_ALERT_RULE.error(
@@ -124,28 +138,14 @@ class AlertsServicer:
             await self._requests.compile(filter_text, "", key_name(RequestKey.of_context(context)))
         return Wanted(names, filter_text.strip(), min_quality)
 
-    def _page(
-        self, selection: Selection, symbol: str, from_ns: int, to_ns: int | None, limit: int, before: Position | None
-    ) -> alerts_pb2.AlertPage:
-        log = self._log
-        page = alerts_pb2.AlertPage(position=log.position.message())
-        if log.since_ns is not None:
-            page.since.FromNanoseconds(log.since_ns)
-        newest = before.sequence if before is not None and before.epoch == log.position.epoch else None
-        compared = 0
-        for alert in log.newest_first(newest):
-            if alert.time_ns < from_ns:
-                break
-            if (symbol and alert.symbol != symbol) or (to_ns is not None and alert.time_ns >= to_ns):
-                continue
-            if len(page.alerts) == limit or compared == MOST_COMPARED:
-                page.next_page_token = encode_page_token((log.position.epoch, alert.sequence + 1))
-                break
-            compared += selection.is_costly
-            if selection.matches(alert):
-                page.alerts.append(alerts_pb2.Alert.FromString(alert.encoded))
-        page.count = len(page.alerts)
-        return page
+    def _symbol(self, symbol: str, may_be_gone: bool) -> str:
+        """The market's spelling of a symbol; of one that it does not have today, in capitals. Raises UNKNOWN_SYMBOL."""
+        try:
+            return self._core.known_symbol(symbol)
+        except ServiceError as error:
+            if not may_be_gone or error.reason is not UNKNOWN_SYMBOL:
+                raise
+            return spellings(symbol)[-1]
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -188,9 +188,3 @@ def _time_ns(request: alerts_pb2.ListAlertsRequest, field: str) -> int | None:
             f"{field}: expected a time like 2026-01-05T14:30:00Z, was {text[:50]!r}", field=field
         ) from error
     return time.ToNanoseconds()
-
-
-def _position(*numbers: int) -> Position:
-    if len(numbers) != 2 or not all(type(number) is int for number in numbers):
-        raise ValueError("not a position")
-    return Position(*numbers)

@@ -84,7 +84,7 @@ class AlertStreams(Broadcast[AlertSubscription]):
         self._ahead_seconds = ahead_seconds
         self._log = log
         self._selections: dict[Wanted, tuple[Selection, int]] = {}
-        log.added = self.wake
+        log.listeners.append(self.wake)
 
     async def messages(self, wanted: Wanted, requested: Position | None) -> AsyncGenerator[bytes, None]:
         """Yields encoded WatchAlertsResponses until close(); alerts after `requested`, new ones without it.

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 from tradeul.v1 import market_data_pb2
@@ -56,6 +56,27 @@ SCAN_RECORDS_DROPPED = Counter(
     "tradeul_scan_records_dropped", "List changes and minutes that were not stored, by reason.", ["reason"]
 )
 SCAN_RECORDS_ON_DISK = Gauge("tradeul_scan_records_on_disk", "Such records that wait on disk for the database.")
+ALERT_ROWS_STORED = Counter("tradeul_alert_rows_stored", "Rows written to alert_events.")
+ALERT_WRITE_FAILURES = Counter("tradeul_alert_write_failures", "Times alerts could not be written; tried again.")
+ALERT_RECORDS_DROPPED = Counter("tradeul_alert_records_dropped", "Alerts that were not stored, by reason.", ["reason"])
+ALERT_RECORDS_ON_DISK = Gauge("tradeul_alert_records_on_disk", "Alerts that wait on disk for the database.")
+
+
+class WriterMetrics(NamedTuple):
+    """The metrics of what is written to one table."""
+
+    stored: Counter
+    failures: Counter
+    dropped: Counter
+    on_disk: Gauge
+
+
+SCAN_WRITING: Final = WriterMetrics(SCAN_ROWS_STORED, SCAN_WRITE_FAILURES, SCAN_RECORDS_DROPPED, SCAN_RECORDS_ON_DISK)
+ALERT_WRITING: Final = WriterMetrics(
+    ALERT_ROWS_STORED, ALERT_WRITE_FAILURES, ALERT_RECORDS_DROPPED, ALERT_RECORDS_ON_DISK
+)
+REDIS_ALERT_WRITES = Counter("tradeul_redis_alert_writes", "Alerts written to Redis.")
+REDIS_ALERTS_MISSED = Counter("tradeul_redis_alerts_missed", "Alerts that were gone when Redis could be written.")
 REDIS_LISTS_WRITING = Gauge("tradeul_redis_lists_writing", "1 for the scanner that writes the lists to Redis.")
 REDIS_LIST_WRITES = Counter("tradeul_redis_list_writes", "Times a list was written to Redis.", ["list"])
 REDIS_LIST_REFUSED = Counter("tradeul_redis_list_refused", "Writes that did not follow what another scanner wrote.")

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import uuid
 from array import array
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Final
 
 from redis.asyncio import Redis
@@ -87,7 +87,9 @@ class RedisLists:
         hub: ListHub,
         write_every: float = WRITE_EVERY_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
+        also_write: Sequence[Callable[[], Coroutine[None, None, None]]] = (),
     ) -> None:
+        """`also_write`: what else the scanner that writes the lists writes, until cancelled."""
         self._redis = redis
         self._hub = hub
         self._write_every = write_every
@@ -96,6 +98,7 @@ class RedisLists:
         self._lease = redis.register_script(_LEASE)
         self._release = redis.register_script(_RELEASE)
         self._write = redis.register_script(_WRITE)
+        self._also_write = also_write
         self._is_away = False
 
     async def run(self) -> None:
@@ -124,6 +127,7 @@ class RedisLists:
             writers = [
                 tasks.create_task(self._follow(name), name=f"redis.{name}") for name in self._hub.core.definitions
             ]
+            writers += [tasks.create_task(write(), name="redis.also") for write in self._also_write]
             try:
                 # A server that was started again has perhaps lost what was written, one that was emptied all of it.
                 while await self._hold() and await contents_id(self._redis) == contents:

@@ -12,6 +12,8 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
+from services.scanner import metrics
+from services.scanner.alert_events import AlertHistory, alert_writer
 from services.scanner.alert_log import AlertLog
 from services.scanner.alert_servicer import AlertsServicer
 from services.scanner.alert_stream import AlertStreams
@@ -19,7 +21,9 @@ from services.scanner.core import MarketSource, ScannerCore
 from services.scanner.feed_line import FeedLine
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog
-from services.scanner.record_spool import RecordSpool
+from services.scanner.record_queue import RecordQueue
+from services.scanner.record_spool import Record, RecordSpool
+from services.scanner.redis_alerts import RedisAlerts
 from services.scanner.redis_lists import CHANNEL, RedisLists, SnapshotChannel
 from services.scanner.scan_requests import ScanRequests
 from services.scanner.scan_results import ScanRecorder, ScanWriter
@@ -45,6 +49,8 @@ class ScannerService(MarketCopyService):
         self.hub.listeners.append(self.log)
         self.alerts = AlertLog(self.hub.core)
         self.hub.listeners.append(self.alerts)
+        # Of a replay, there are no stored alerts.
+        self.history: AlertHistory | None = None
         # Made on the event loop, when there is a server.
         self.alert_streams: AlertStreams | None = None
         self.line = FeedLine(settings.address("data_ingest"), self.hub.core)
@@ -54,7 +60,7 @@ class ScannerService(MarketCopyService):
         if settings.redis_url:
             redis = make_client(settings.redis_url)
             self.close_at_stop(redis.aclose)
-            lists = RedisLists(redis, self.hub)
+            lists = RedisLists(redis, self.hub, also_write=[RedisAlerts(redis, self.alerts).follow])
             channels = RedisChannels(redis, (CHANNEL,))
             self.begin("redis", lists.run(), lists.close)
             self.begin("channels", channels.run())
@@ -68,6 +74,12 @@ class ScannerService(MarketCopyService):
             self.hub.listeners.append(recorder)
             writer = ScanWriter(settings.database_url, recorder, RecordSpool(settings.market_dir / "scan_results"))
             self.begin("writing", writer.run(), writer.close)
+            alerts = RecordQueue(metrics.ALERT_RECORDS_DROPPED)
+            self.alerts.store = lambda encoded: alerts.keep(Record(0, encoded))
+            alerts_writer = alert_writer(settings.database_url, alerts, RecordSpool(settings.market_dir / "alerts"))
+            self.begin("alerts", alerts_writer.run(), alerts_writer.close)
+            self.history = AlertHistory(settings.database_url)
+            self.close_at_stop(self.history.close)
         else:
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
         self.begin("line", self.line.run())
@@ -77,7 +89,7 @@ class ScannerService(MarketCopyService):
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         servicer = ScannerServicer(self.hub, self.turns, self.requests, self.log, market_of(self.settings), self.line)
         self.alert_streams = AlertStreams(self.alerts)
-        alerts = AlertsServicer(self.hub.core, self.alerts, self.alert_streams, self.turns, self.requests)
+        alerts = AlertsServicer(self.hub.core, self.alerts, self.alert_streams, self.turns, self.requests, self.history)
         return (
             add_servicer(server, scanner_pb2.DESCRIPTOR.services_by_name["ScannerService"], servicer),
             add_servicer(server, alerts_pb2.DESCRIPTOR.services_by_name["AlertsService"], alerts),

@@ -13,6 +13,7 @@ TIME = {"timestamp with time zone"}
 DATE = {"date"}
 BOOLEAN = {"boolean"}
 JSON = {"jsonb"}
+BYTES = {"bytea"}
 # Columns that consumers of the older system read; there may be more.
 TABLES = {
     "scan_results": {
@@ -41,6 +42,11 @@ TABLES = {
     "alert_rules": {
         "name": TEXT, "enabled": BOOLEAN, "owner": TEXT, "version": NUMBER, "definition": JSON, "updated_at": TIME,
     },
+    "alert_events": {
+        "time": TIME, "epoch": NUMBER, "sequence": NUMBER, "rule": TEXT, "symbol": TEXT, "quality": NUMBER,
+        "quality_rank": NUMBER, "level": NUMBER, "text": TEXT, "price": NUMBER, "volume_today": NUMBER,
+        "change_percent": NUMBER, "rvol": NUMBER, "alert": BYTES,
+    },
     "scanner_filters": {
         "name": TEXT, "enabled": BOOLEAN, "priority": NUMBER, "parameters": JSON, "updated_at": TIME,
     },
@@ -55,6 +61,7 @@ KEYS = {
     "volume_slots": {"symbol", "slot_number"},
     "scanner_filters": {"name"},
     "alert_rules": {"name"},
+    "alert_events": {"time", "epoch", "sequence"},
 }
 
 

@@ -11,7 +11,7 @@ from google.api import httpbody_pb2
 from tradeul.v1 import alerts_pb2, stream_pb2
 
 from fastcore.alert_rules import AlertRule
-from services.scanner import alert_servicer
+from services.scanner import alert_pages
 from tests.support.refusals import refusal
 from tests.support.running_scanner import RunningScanner, running_scanner
 from tests.support.scripted_sequencer import ScriptedSequencer
@@ -183,7 +183,7 @@ async def test_a_replica_that_is_behind_is_waited_for(sequencer: ScriptedSequenc
 async def test_a_filter_is_compared_in_parts(
     sequencer: ScriptedSequencer, scanner: RunningScanner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alert_servicer, "MOST_COMPARED", 2)
+    monkeypatch.setattr(alert_pages, "MOST_COMPARED", 2)
     for price in (100.0, 101.0, 102.0, 103.0, 104.0):
         await move(scanner, sequencer, {"AA": price})
     pages = [await page(scanner, filter="price < 102")]

@@ -56,7 +56,7 @@ def bar(symbol: str, time: datetime, close: float = 10.0, volume: float = 100.0)
 
 
 async def test_series_are_hypertables_or_partitioned(database: asyncpg.Connection) -> None:
-    names = {"aggregates_1min", "scan_results", "daily_ohlc"}
+    names = {"aggregates_1min", "scan_results", "daily_ohlc", "alert_events"}
     if not await has_timescale(database):
         query = "SELECT relname FROM pg_partitioned_table JOIN pg_class ON pg_class.oid = partrelid"
         assert {row["relname"] for row in await database.fetch(query)} == names

@@ -194,8 +194,8 @@ class ListAlertsRequest(_message.Message):
     filter: _builtins.str
     """Filter over the alert's row, in the syntax of docs/filters.md."""
     limit: _builtins.int
-    """Maximum number of alerts, 1-500; default 100. With a filter a page may have
-    fewer although others follow.
+    """Maximum number of alerts, 1-500; default 100. With a filter, and where the stored
+    alerts begin, a page may have fewer although others follow.
     """
     page_token: _builtins.str
     """From the previous page."""
@@ -249,8 +249,9 @@ class AlertPage(_message.Message):
     def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alert]: ...
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Event time since which every alert is held: the scanner's start, the beginning
-        of the day, or the oldest of the 50,000 that it holds at most.
+        """Event time since which every alert is held in memory: the scanner's start, the
+        beginning of the day, or the oldest of the 50,000 that it holds at most. Earlier
+        ones are on pages of their own, from the database.
         """
 
     @_builtins.property

@@ -76,7 +76,7 @@ class AlertsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAlerts(self, request, context):
-        """Returns today's alerts that the scanner holds, newest first.
+        """Returns alerts, newest first: those that the scanner holds, then the stored ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

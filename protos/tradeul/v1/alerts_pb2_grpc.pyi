@@ -39,7 +39,7 @@ class AlertsServiceStub:
     often each has fired today.
     """
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.AlertPage]
-    """Returns today's alerts that the scanner holds, newest first."""
+    """Returns alerts, newest first: those that the scanner holds, then the stored ones."""
     WatchAlerts: _grpc.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]
     """Streams the alerts that match: those after the requested position, then new
     ones.
@@ -61,7 +61,7 @@ class AlertsServiceAsyncStub(AlertsServiceStub):
     often each has fired today.
     """
     ListAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.AlertPage]  # type: ignore[assignment]
-    """Returns today's alerts that the scanner holds, newest first."""
+    """Returns alerts, newest first: those that the scanner holds, then the stored ones."""
     WatchAlerts: _aio.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _alerts_pb2.WatchAlertsResponse]  # type: ignore[assignment]
     """Streams the alerts that match: those after the requested position, then new
     ones.
@@ -92,7 +92,7 @@ class AlertsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alerts_pb2.ListAlertsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alerts_pb2.AlertPage, _abc.Awaitable[_alerts_pb2.AlertPage]]:
-        """Returns today's alerts that the scanner holds, newest first."""
+        """Returns alerts, newest first: those that the scanner holds, then the stored ones."""
 
     @_abc_1.abstractmethod
     def WatchAlerts(

@@ -373,6 +373,7 @@ class KeepSettings(Group):
 
     minute_bars: int = Field(default=90, ge=0, description="TRADEUL_KEEP_MINUTE_BARS: days of aggregates_1min; 0 = all")
     scan_results: int = Field(default=180, ge=0, description="TRADEUL_KEEP_SCAN_RESULTS: days of scan_results; 0 = all")
+    alerts: int = Field(default=90, ge=0, description="TRADEUL_KEEP_ALERTS: days of alert_events; 0 = all")
     daily_bars: int = Field(default=0, ge=0, description="TRADEUL_KEEP_DAILY_BARS: days of daily_ohlc; 0 = all")
     slot_days: int = Field(default=90, ge=0, description="TRADEUL_KEEP_SLOT_DAYS: days of slot_days; 0 = all")
     loads: int = Field(default=180, ge=0, description="TRADEUL_KEEP_LOADS: days of load_jobs that ended; 0 = all")
