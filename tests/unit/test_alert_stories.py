@@ -26,6 +26,17 @@ NUMBERS: Final = {
     "ATR": 1.0,
     "FLOAT_SHARES": 5e6,
     "MARKET_CAP": 1e9,
+    "PREV_HIGH": 10.3,
+    "PREV_LOW": 9.7,
+    "HIGH_5D": 10.5,
+    "LOW_5D": 9.5,
+    "HIGH_20D": 10.8,
+    "LOW_20D": 9.2,
+    "HIGH_52W": 11.0,
+    "LOW_52W": 9.0,
+    "SMA_20D": 9.9,
+    "SMA_50D": 9.8,
+    "SMA_200D": 9.6,
 }
 SLOTS: Final = 192
 
@@ -59,9 +70,9 @@ def rules_body() -> frame_pb2.AlertRules:
     return frame_pb2.AlertRules.FromString(rules_message(list(RULES.values())))
 
 
-def alerts_of(lines: list[str], usual: float) -> list[tuple[str, str]]:
+def alerts_of(lines: list[str], usual: float, per_slot: float = 0) -> list[tuple[str, str]]:
     alerting = AlertingMarket()
-    story = SmallMarket(alerting)
+    story = SmallMarket(alerting, symbols=("A", "B", "C", "SPY"))
     numbers = [
         frame_pb2.NumberColumn(field=frame_pb2.ReferenceField.Value(name), values=[value])
         for name, value in NUMBERS.items()
@@ -71,7 +82,7 @@ def alerts_of(lines: list[str], usual: float) -> list[tuple[str, str]]:
         baselines=frame_pb2.VolumeBaselines(
             symbol_id=[0],
             days=[30],
-            avg_volume=[usual] * SLOTS,
+            avg_volume=[usual + per_slot * slot for slot in range(SLOTS)],
             avg_trades=[1.0] * SLOTS,
             sd_trades=[1.0] * SLOTS,
         )
@@ -110,6 +121,11 @@ def tell(story: SmallMarket, clock: str, words: list[str]) -> None:
                 symbol_id=[0], time_ns=[time], bid=[float(bid)], ask=[float(ask)], bid_size=[1.0], ask_size=[1.0]
             )
             story.frame(quotes=quotes)
+        case ["spy", price, size]:
+            story.trade(clock, float(price), float(size), symbol="SPY")
+        case [price, size, times]:
+            for _ in range(int(times.removeprefix("x"))):
+                story.trade(clock, float(price), float(size))
         case [price, size]:
             story.trade(clock, float(price), float(size))
         case _:
@@ -124,9 +140,9 @@ def test_every_rule_has_its_stories() -> None:
 @pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
 def test_stories(rule: AlertRule) -> None:
     story = STORIES[rule.name]
-    usual = float(story.get("usual", 20_000))
-    fired = [text for name, text in alerts_of(story["fires"], usual) if name == rule.name]
+    volumes = float(story.get("usual", 20_000)), float(story.get("per_slot", 0))
+    fired = [text for name, text in alerts_of(story["fires"], *volumes) if name == rule.name]
     assert len(fired) == 1, fired
     assert "n/a" not in fired[0], "a text shows what is known when the rule fires"
-    quiet = [text for name, text in alerts_of(story["quiet"], usual) if name == rule.name]
+    quiet = [text for name, text in alerts_of(story["quiet"], *volumes) if name == rule.name]
     assert quiet == []

@@ -406,11 +406,13 @@ async def test_a_state_of_another_version_is_refused_in_one_line(home: Path) -> 
     await rig.begin()
     rig.step()
     rig.journal.close()
+    formats: tuple[str, str] | None = None
     for file in rig.directory.files("state"):
         records = list(files.read_records(memoryview((home / file.name).read_bytes())))
         layout = re.search(rb"tradeul state (\d+) ", bytes(records[0]))
         assert layout is not None
         before = layout[0].replace(layout[1], b"%0*d" % (len(layout[1]), int(layout[1]) - 1))
+        formats = (layout[1].decode(), before.split()[2].decode())
         with (home / file.name).open("wb", buffering=0) as target:
             for record in records:
                 files.write_record(target.fileno(), [bytes(record).replace(layout[0], before)])
@@ -418,7 +420,7 @@ async def test_a_state_of_another_version_is_refused_in_one_line(home: Path) -> 
         assert found_in(home) is None
     (line,) = logs
     assert line["event"] == "journal: state cannot be read"
-    formats = (layout[1].decode(), before.split()[2].decode())
+    assert formats is not None
     says = "expected format '{} .*', was '{} .*', which another version of Tradeul writes".format(*formats)
     assert re.search(says, line["reason"])
 
