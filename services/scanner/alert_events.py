@@ -72,7 +72,7 @@ class AlertMark(NamedTuple):
 
 
 class PastAlerts(NamedTuple):
-    """What a page of stored alerts is selected by; none of an optional one selects all."""
+    """The selection of stored alerts for a page; empty rules or an empty symbol select all."""
 
     rules: Sequence[str]
     symbol: str

@@ -52,19 +52,19 @@ class RedisAlerts:
     async def follow(self) -> None:
         """Writes until cancelled. Raises RedisError, OSError."""
         while True:
-            check_cancelled()
             newest = await self._newest()
+            check_cancelled()
             while True:
                 self._has_more.clear()
                 batch = self._next(newest)
                 if not batch:
                     await self._has_more.wait()
-                    check_cancelled()
                     continue
-                if not await self._write(newest, batch):
+                is_written = await self._write(newest, batch)
+                check_cancelled()
+                if not is_written:
                     break
                 newest = batch[-1]
-                check_cancelled()
             await asyncio.sleep(REFUSED_PAUSE)
 
     async def _newest(self) -> Position | None:

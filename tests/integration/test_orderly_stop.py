@@ -13,7 +13,7 @@ from services.analytics.bar_queue import BarQueue, Mark
 from services.analytics.bar_writer import BarWriter
 from services.analytics.core import AnalyticsCore
 from services.kit.rpc.ring import Position
-from services.scanner import scan_results
+from services.scanner import record_writer
 from services.scanner.record_spool import RecordSpool
 from services.scanner.scan_results import ScanWriter
 from tests.support.scripted_sequencer import POLL_SECONDS
@@ -96,7 +96,7 @@ async def test_scan_results(
     stores: Stores, database: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Several batches, so that one is stopped between them, too.
-    monkeypatch.setattr(scan_results, "BATCH_RECORDS", 2)
+    monkeypatch.setattr(record_writer, "BATCH_RECORDS", 2)
 
     def accepted() -> ScanWriter:
         tape, replica = Tape(SYMBOLS), Replica()
