@@ -52,6 +52,9 @@ class ClientHost(Protocol):
     def scan_refusal(self, client: "Client") -> str:
         """Why it may open no more scans; "" while it may."""
 
+    def follow_alerts(self, client: "Client", request: Request | None) -> None:
+        """Sends it the alerts of a request in place of those before; None for none."""
+
     def joined(self, client: "Client") -> None:
         """The connection is open."""
 
@@ -237,13 +240,17 @@ class Client(WSListener):
             if self._may_send(LIGHT):
                 self._reject(error.reason, str(error), error.subject)
             return
-        if self._may_send(WHOLE_LIST if request.source is not None or request.action == "resync" else LIGHT):
+        is_whole = request.source is not None or request.action in ("resync", "subscribe_alerts")
+        if self._may_send(WHOLE_LIST if is_whole else LIGHT):
             self._do(request)
 
     def _do(self, request: Request) -> None:
         subject = request.subject
         if subject is None:
-            self._send("pong", client_messages.pong())
+            if request.action == "ping":
+                self._send("pong", client_messages.pong())
+            else:
+                self._hub.follow_alerts(self, request if request.action == "subscribe_alerts" else None)
             return
         subscription = self.subscriptions.get(subject.name)
         if request.source is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -11,7 +11,9 @@ from services.kit.runtime.clock import wall_ns
 from services.kit.runtime.errors import INVALID_KEY, ServiceError
 from services.kit.runtime.logging import get_logger
 from services.websocket_server import client_messages, metrics
+from services.websocket_server.alert_follower import AlertFollower, AlertsWanted
 from services.websocket_server.client import Client
+from services.websocket_server.client_messages import Request
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_broadcast import FollowList, ListBroadcast
 from services.websocket_server.sources import Source
@@ -28,10 +30,23 @@ GOING_AWAY_NOTICE: Final = "the server is about to stop: connect again with your
 UNHEALTHY_AFTER_SECONDS: Final = 5.0
 
 
-class ClientHub:
-    """`lists`: the names that can be subscribed to. `follow`: see ListBroadcast. `key_streams` counts connections."""
+FollowAlerts = Callable[[Client, AlertsWanted, Callable[[], object]], AlertFollower]
 
-    def __init__(self, lists: Sequence[str], limits: Limits, follow: FollowList, key_streams: KeyStreams) -> None:
+
+class ClientHub:
+    """`lists`: the names that can be subscribed to. `follow`: see ListBroadcast; `follow_alerts`: see AlertFollower.
+
+    `key_streams` counts connections.
+    """
+
+    def __init__(
+        self,
+        lists: Sequence[str],
+        limits: Limits,
+        follow: FollowList,
+        follow_alerts: FollowAlerts,
+        key_streams: KeyStreams,
+    ) -> None:
         self.lists: Sequence[str] = tuple(lists)
         self.limits = limits
         self.loop = asyncio.get_running_loop()
@@ -40,6 +55,8 @@ class ClientHub:
         self.closing: set[Client] = set()
         self.is_closing = False
         self._follow = follow
+        self._follow_alerts = follow_alerts
+        self._alerts: dict[Client, AlertFollower] = {}
         self._key_streams = key_streams
         # The clients with keys, by the names of these, and what ends their being counted.
         self._of_key: dict[str, dict[Client, ExitStack]] = defaultdict(dict)
@@ -157,6 +174,15 @@ class ClientHub:
         if not clients:
             del self._of_key[key.name]
 
+    # --- alerts
+
+    def follow_alerts(self, client: Client, request: Request | None) -> None:
+        if (before := self._alerts.pop(client, None)) is not None:
+            before.close()
+        if request is not None:
+            wanted = AlertsWanted(request.rules, request.filter, request.min_quality, request.position)
+            self._alerts[client] = self._follow_alerts(client, wanted, lambda: self._alerts.pop(client, None))
+
     # --- what the clients report
 
     def joined(self, client: Client) -> None:
@@ -180,6 +206,7 @@ class ClientHub:
         for subscription in client.subscriptions.values():
             subscription.broadcast.unsubscribe(subscription)
         client.subscriptions.clear()
+        self.follow_alerts(client, None)
         if client.key is not None:
             self._uncount(client, client.key)
 
@@ -192,6 +219,8 @@ class ClientHub:
         if client in self._blocked:
             self._blocked.discard(client)
             metrics.SLOW.dec()
+        if (alerts := self._alerts.get(client)) is not None:
+            alerts.unblock()
 
     # --- what the service does
 
@@ -211,7 +240,9 @@ class ClientHub:
             self._send_away(client)
 
     def close(self) -> None:
-        """Stops following lists."""
+        """Stops following lists and alerts."""
+        for client in list(self._alerts):
+            self.follow_alerts(client, None)
         for broadcast in list(self._broadcasts.values()):
             broadcast.close()
 

@@ -19,7 +19,12 @@ from services.websocket_server.sources import ScanText, Source, source_of_scan
 
 # --- requests
 
-ACTIONS: Final = ("subscribe_list", "unsubscribe_list", "subscribe_scan", "unsubscribe_scan", "resync", "ping")
+ACTIONS: Final = (
+    *("subscribe_list", "unsubscribe_list", "subscribe_scan", "unsubscribe_scan"),
+    *("subscribe_alerts", "unsubscribe_alerts", "resync", "ping"),
+)
+# Those about no list or scan.
+OF_NO_LIST: Final = ("ping", "subscribe_alerts", "unsubscribe_alerts")
 # Characters of a wrong text that its error shows.
 SHOWN: Final = 100
 # Characters of the name that a client gives a custom scan.
@@ -60,16 +65,25 @@ class _Raw(msgspec.Struct):
     limit: _Number | None = None
     fields: Sequence[str] = ()
     aggregates: bool = True
+    rules: Sequence[str] = ()
+    min_quality: float | None = None
 
 
 class Request(NamedTuple):
-    """`subject` is None for a ping; `source`: what a subscription is to; `position`: the one that the client has."""
+    """`subject` is None for a ping and for alerts; `source`: what a subscription is to.
+
+    `position`: the one that the client has.
+    """
 
     action: str
     subject: Subject | None = None
     position: Position | None = None
     source: Source | None = None
     wants_aggregates: bool = True
+    # Of a subscription to alerts: names of rules, a filter, the least quality.
+    rules: str = ""
+    filter: str = ""
+    min_quality: float | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Raw)
@@ -89,8 +103,11 @@ def parse(message: bytes, lists: Collection[str]) -> Request:
         raise RequestError(
             "unknown_action", f"expected action to be one of {', '.join(ACTIONS)}, was {raw.action[:SHOWN]!r}"
         )
-    if raw.action == "ping":
-        return Request(raw.action)
+    if raw.action in OF_NO_LIST:
+        position = _position(raw, None)
+        return Request(
+            raw.action, None, position, rules=",".join(raw.rules), filter=raw.filter, min_quality=raw.min_quality
+        )
     subject = _subject(raw, lists)
     source = _source(raw, subject) if raw.action.startswith("subscribe") else None
     return Request(raw.action, subject, _position(raw, subject), source, raw.aggregates)
@@ -129,10 +146,10 @@ def _source(raw: _Raw, subject: Subject) -> Source:
     return Source(subject.name, None, selection)
 
 
-def _position(raw: _Raw, subject: Subject) -> Position | None:
+def _position(raw: _Raw, subject: Subject | None) -> Position | None:
     if (raw.epoch is None) != (raw.sequence is None):
         raise RequestError("invalid_position", "expected epoch and sequence or neither, was one of them", subject)
-    if subject.is_scan:
+    if subject is not None and subject.is_scan:
         return None
     return Position(raw.epoch, raw.sequence) if raw.epoch and raw.sequence is not None else None
 
@@ -197,6 +214,23 @@ def error(
     if reason:
         content |= {"reason": reason, "metadata": metadata or {}}
     return frame(msgspec.json.encode(content))
+
+
+def alerts_error(message: str, reason: str, metadata: Mapping[str, str]) -> bytes:
+    """Why the scanner refuses a subscription to alerts."""
+    content = {"type": "error", "message": message, "alerts": True, "reason": reason, "metadata": metadata}
+    return frame(msgspec.json.encode(content))
+
+
+def alerts_reset(position: Position, reason: str) -> bytes:
+    """Alerts up to `position` are lost; what follows comes after it."""
+    content = {"type": "alerts_reset", "epoch": position.epoch, "sequence": position.sequence, "reason": reason}
+    return frame(msgspec.json.encode(content))
+
+
+def alerts_current(position: Position) -> bytes:
+    """All alerts up to `position` that were subscribed to have been sent."""
+    return frame(b'{"type":"alerts_current","epoch":%d,"sequence":%d}' % position)
 
 
 def pong() -> bytes:

@@ -1,6 +1,7 @@
 """The WebSocket endpoint as a service of the mesh."""
 
 import asyncio
+import functools
 from typing import ClassVar
 
 import grpc.aio
@@ -13,6 +14,7 @@ from services.kit.runtime.mesh_certificates import certificates_of
 from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Settings
 from services.websocket_server.aggregates import BarBook, BarFollower
+from services.websocket_server.alert_follower import AlertFollower
 from services.websocket_server.client_hub import ClientHub
 from services.websocket_server.endpoint import listen
 from services.websocket_server.limits import Limits
@@ -39,7 +41,9 @@ class WebSocketServer(Service):
     async def start(self) -> None:
         self._defect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel = open_channel(self.settings.address("scanner"))
-        self.hub = ClientHub([spec.name for spec in load_lists()], self.limits, self._follow, self._key_streams)
+        lists = [spec.name for spec in load_lists()]
+        follow_alerts = functools.partial(AlertFollower, self._channel)
+        self.hub = ClientHub(lists, self.limits, self._follow, follow_alerts, self._key_streams)
         self._bars = BarFollower(
             self.settings.address("data_ingest"),
             BarBook(self.hub.listed),
