@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from prometheus_client import REGISTRY
 from tradeul.v1 import alerts_pb2
 
 from fastcore.alert_rules import AlertRule
@@ -15,7 +16,7 @@ from services.websocket_server.service import WebSocketServer
 from tests.support.running_scanner import RunningScanner, running_scanner
 from tests.support.scripted_sequencer import ScriptedSequencer
 from tests.support.tape import EPOCH, Tape
-from tests.support.ws_client import WsClient, ws_client, ws_server
+from tests.support.ws_client import WsClient, eventually, ws_client, ws_server
 
 SYMBOLS = ["AA", "BB"]
 UP = AlertRule("up", "Up", "grows(price)", quality="change_percent", text="up to {price}")
@@ -67,6 +68,10 @@ async def alerts(client: WsClient, count: int) -> list[tuple[int, str, str]]:
         if message["type"] == "alert":
             found.append(message)
     return [(each["sequence"], each["rule"], each["symbol"]) for each in found]
+
+
+def sent_alerts() -> float:
+    return REGISTRY.get_sample_value("tradeul_ws_messages_total", {"type": "alert"}) or 0.0
 
 
 async def test_alerts_are_selected_and_say_what_the_scanner_says(
@@ -152,10 +157,15 @@ async def test_a_slow_client_gets_everything_in_order(
         await client.expect("alerts_current")
         (peer,) = server.hub.clients
         peer.pause_writing()
+        before = sent_alerts()
         for step in range(300):
             move(sequencer, AA=101.0 + step / 10)
         await scanner.until_at(sequencer)
+        assert scanner.service.alert_streams is not None
+        readers = scanner.service.alert_streams.readers
+        await eventually(lambda: any(reader.position.sequence > 20 for reader in readers))
         assert peer.is_blocked
+        assert sent_alerts() == before, "nothing is written to a full buffer"
         peer.resume_writing()
         assert await alerts(client, 300) == [(number, "up", "AA") for number in range(1, 301)]
 
