@@ -29,7 +29,7 @@ SUBSCRIBED: Final = client_messages.frame(b'{"type":"subscribed_alerts"}')
 
 
 class AlertsWanted(NamedTuple):
-    """What a client subscribes to: `position`, the one after which it continues."""
+    """A subscription to alerts; `position`: the one after which the client continues."""
 
     rules: str
     filter: str
