@@ -46,8 +46,8 @@ class PageLoad(NamedTuple):
     """What was measured in a stretch of time.
 
     frames: milliseconds between one frame and the next. tasks: durations of those over 50 ms. elements: of the
-    document. heap: bytes of the page's JavaScript after a garbage collection. messages, bytes: that the WebSocket server
-    wrote in `seconds`, to this page if it has no other client.
+    document. heap: bytes of the page's JavaScript after a garbage collection. messages, bytes: what the WebSocket
+    server wrote in `seconds`, to this page if it has no other client.
     """
 
     frames: list[float]
