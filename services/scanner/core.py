@@ -53,6 +53,8 @@ class ScannerCore:
         self.list_numbers = {name: number for number, name in enumerate(self.definitions)}
         # The last frame applied; None when a snapshot is needed.
         self.position: Position | None = None
+        # As of the newest note_stale().
+        self._stale_seconds = 0.0
         self._specs = list(definitions)
         self._market: Market | None = None
         self._search = SymbolSearch()
@@ -92,6 +94,16 @@ class ScannerCore:
         """Drops the position, so that a snapshot comes next; answers continue from what there is."""
         self.position = None
 
+    def note_stale(self, seconds: float) -> None:
+        """From now on answers say that nothing has come for so long although something should have."""
+        if seconds != self._stale_seconds:
+            self._stale_seconds = seconds
+            self._forget_answers()
+
+    def answered(self, ranked_list: bytes) -> bytes:
+        """An encoded RankedList as an answer of its own: it says whether the vendor's line is silent."""
+        return ranked_list + scanner_pb2.RankedList(stale_seconds=self._stale_seconds).SerializeToString()
+
     def ranked_list(self, name: str, limit: int | None = None, selection: FieldSelection | None = None) -> bytes:
         """A built-in list as last published: an encoded RankedList, with the selected fields of its rows."""
         return _selected(self.market.snapshot(name, limit), selection)
@@ -100,7 +112,7 @@ class ScannerCore:
         """The same as JSON: an encoded HttpBody, made once for all requests before the next frame."""
         return self._answer(
             (self.ranked_list_body.__name__, name, limit, selection),
-            lambda: http_body(ranked_list_json(name, self.ranked_list(name, limit, selection))),
+            lambda: http_body(ranked_list_json(name, self.ranked_list(name, limit, selection), self._stale_seconds)),
         )
 
     def list_position(self, name: str) -> Position:
@@ -124,7 +136,7 @@ class ScannerCore:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
             ("query", scan.filter.text, scan.order.text, limit, selection),
-            lambda: http_body(ranked_list_json(SCAN, self.query(scan, limit, selection))),
+            lambda: http_body(ranked_list_json(SCAN, self.query(scan, limit, selection), self._stale_seconds)),
         )
 
     def gappers(self, min_gap: float, limit: int, selection: FieldSelection | None = None) -> bytes:
@@ -136,7 +148,7 @@ class ScannerCore:
             rows = _payloads(ranked, _RANKED_ROWS)
             count += len(rows)
             parts += [wrap(_GAPPERS[side], row) for row in rows]
-        parts.append(scanner_pb2.Gappers(count=count).SerializeToString())
+        parts.append(scanner_pb2.Gappers(count=count, stale_seconds=self._stale_seconds).SerializeToString())
         parts += [wrap(_GAPPERS["timestamp"], time) for time in _payloads(up, _RANKED_TIMESTAMP)]
         parts += [wrap(_GAPPERS["position"], position) for position in _payloads(up, _RANKED_POSITION)]
         return b"".join(parts)
@@ -145,7 +157,7 @@ class ScannerCore:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
             (self.gappers_body.__name__, min_gap, limit, selection),
-            lambda: http_body(gappers_json(*self._gapper_sides(min_gap, limit, selection))),
+            lambda: http_body(gappers_json(*self._gapper_sides(min_gap, limit, selection), self._stale_seconds)),
         )
 
     def ticker_row(self, symbol: str, selection: FieldSelection | None = None) -> bytes:
@@ -196,7 +208,8 @@ class ScannerCore:
         ranked = self.ranked_list(FILTERED, limit, selection)
         rows = _payloads(ranked, _RANKED_ROWS)
         parts = [wrap(_FILTERED["tickers"], row) for row in rows]
-        parts.append(scanner_pb2.FilteredTickers(count=len(rows)).SerializeToString())
+        plain = scanner_pb2.FilteredTickers(count=len(rows), stale_seconds=self._stale_seconds)
+        parts.append(plain.SerializeToString())
         parts += [wrap(_FILTERED["timestamp"], time) for time in _payloads(ranked, _RANKED_TIMESTAMP)]
         return b"".join(parts)
 
@@ -204,7 +217,7 @@ class ScannerCore:
         """The same as JSON: an encoded HttpBody."""
         return self._answer(
             (self.filtered_body.__name__, limit, selection),
-            lambda: http_body(filtered_json(self.ranked_list(FILTERED, limit, selection))),
+            lambda: http_body(filtered_json(self.ranked_list(FILTERED, limit, selection), self._stale_seconds)),
         )
 
     def _gapper_sides(self, min_gap: float, limit: int, selection: FieldSelection | None) -> tuple[bytes, bytes]:
@@ -216,12 +229,15 @@ class ScannerCore:
     def etag(self, answer: bytes) -> str:
         """The ETag of one of the HttpBodies above, made once as the answer is.
 
-        A weak one, of all before the count: that the same rows hold at a later position is no change.
+        A weak one, of all before the count, and of how long nothing has come: that the same rows hold at a later
+        position is no change.
         """
         tag = self._etags.get(answer)
         if tag is None:
             rows = memoryview(answer)[answer.index(b'{"') : answer.rindex(b'],"count":')]
-            tag = self._etags[answer] = f'W/"{blake2b(rows, digest_size=12).hexdigest()}"'
+            digest = blake2b(rows, digest_size=12)
+            digest.update(b"%g" % self._stale_seconds)
+            tag = self._etags[answer] = f'W/"{digest.hexdigest()}"'
         return tag
 
     def held(self, body: Callable[..., bytes], *request: Hashable) -> bytes | None:

@@ -53,4 +53,5 @@ class FeedLine:
                 # The stream of frames says why it does not answer; stale_seconds counts on.
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     self.take(await stub.GetSequencerStatus(request, timeout=ANSWER_SECONDS))
+                self._core.note_stale(self.stale_seconds())
                 await asyncio.sleep(POLL_SECONDS)

@@ -77,7 +77,7 @@ class ScannerServicer:
         return self._lists
 
     async def GetList(self, request: scanner_pb2.GetListRequest, _: Context) -> bytes:
-        return self._core.ranked_list(*self._list_request(request))
+        return self._core.answered(self._core.ranked_list(*self._list_request(request)))
 
     async def GetListJson(self, request: scanner_pb2.GetListRequest, context: Context) -> bytes:
         return await self._body(self._core.ranked_list_body, self._list_request(request), context)
@@ -97,7 +97,8 @@ class ScannerServicer:
         return await self._body(self._core.filtered_body, filtered_request(request), context)
 
     async def QueryScan(self, request: scanner_pb2.QueryScanRequest, context: Context) -> bytes:
-        return await self._query(request, context, self._core.query)
+        core = self._core
+        return await self._query(request, context, lambda *scan: core.answered(core.query(*scan)))
 
     async def QueryScanFromJson(self, body: httpbody_pb2.HttpBody, context: Context) -> bytes:
         return await self._query(read_json(body, scanner_pb2.QueryScanRequest()), context, self._core.query_body)

@@ -98,7 +98,7 @@ async def test_current_session(gateway: httpx.AsyncClient, path: str) -> None:
 
 async def test_gappers(gateway: httpx.AsyncClient) -> None:
     body = await once(gateway, "/api/v1/scanner/gappers", "gappers_up")
-    assert body.keys() == {"gappers_up", "gappers_down", "count", "timestamp", "position"}
+    assert body.keys() == {"gappers_up", "gappers_down", "count", "timestamp", "position", "stale_seconds"}
     assert body["count"] == len(body["gappers_up"]) + len(body["gappers_down"])
     assert body["position"].keys() == {"epoch", "sequence"}
     assert datetime.fromisoformat(body["timestamp"]).tzinfo is not None
@@ -115,7 +115,7 @@ async def test_gappers(gateway: httpx.AsyncClient) -> None:
 
 async def test_filtered(gateway: httpx.AsyncClient) -> None:
     body = await once(gateway, FILTERED, "tickers")
-    assert body.keys() == {"tickers", "count", "timestamp"}
+    assert body.keys() == {"tickers", "count", "timestamp", "stale_seconds"}
     # limit is 100 when it is left out.
     assert body["count"] == len(body["tickers"]) <= 100
     scores = [row["score"] for row in body["tickers"] if "score" in row]

@@ -912,6 +912,23 @@ async def test_the_same_rows_at_a_later_position_are_304(behind: Behind, gateway
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("path", ["lists/halts", "gappers", "filtered"])
+async def test_a_list_says_how_long_nothing_has_come(behind: Behind, gateway: Gateway, path: str) -> None:
+    path = f"/api/v1/scanner/{path}"
+    first = await gateway.client.get(path)
+    assert first.json()["stale_seconds"] == 0
+    behind.sequencer.status.stale_seconds = 21.5
+    try:
+        async with asyncio.timeout(20):
+            while (await gateway.client.get(path)).json()["stale_seconds"] != 21.5:
+                await asyncio.sleep(0.1)
+        # Nothing else has changed.
+        again = await gateway.client.get(path, headers={"if-none-match": first.headers["etag"]})
+        assert (again.status_code, again.json() | {"stale_seconds": 0}) == (200, first.json())
+    finally:
+        behind.sequencer.status.stale_seconds = 0
+
+
 @pytest.mark.parametrize("text", ["%ff", "%C3", "%C0%80", "%ED%A0%80", "%F4%90%80%80", "a%E2%82", "%E0%80%80x", "%80"])
 @pytest.mark.parametrize("path", ["/api/v1/scanner/lists/{}", "/api/v1/scanner/scans:watch?filter={}"])
 async def test_what_is_not_utf8_is_named(gateway: Gateway, path: str, text: str) -> None:

@@ -54,7 +54,7 @@ def body(answer: bytes) -> Any:
 @pytest.mark.parametrize("name", ["gappers_up", "filtered", "halts"])
 @pytest.mark.parametrize("limit", [1, 3, 500])
 def test_a_list(core: ScannerCore, name: str, limit: int) -> None:
-    expected = scanner_pb2.RankedList.FromString(core.ranked_list(name, limit))
+    expected = scanner_pb2.RankedList.FromString(core.answered(core.ranked_list(name, limit)))
     assert body(core.ranked_list_body(name, limit)) == plain(expected)
 
 
@@ -67,7 +67,9 @@ def test_the_other_answers(core: ScannerCore) -> None:
     assert filtered.count == 2
     assert body(core.filtered_body(2)) == plain(filtered)
     query = (compile_scan("price > 100", "price desc"), 2)
-    assert body(core.query_body(*query)) == plain(scanner_pb2.RankedList.FromString(core.query(*query)))
+    assert body(core.query_body(*query)) == plain(
+        scanner_pb2.RankedList.FromString(core.answered(core.query(*query)))
+    )
 
 
 def test_deltas(core: ScannerCore, tape: Tape) -> None:
@@ -92,9 +94,31 @@ def test_an_answer_is_made_once_until_the_next_frame(core: ScannerCore, tape: Ta
     assert core.ranked_list_body("filtered", 2) != first
     feed(core, tape, {"S01": 106.0})
     assert body(core.ranked_list_body("filtered", 3)) == plain(
-        scanner_pb2.RankedList.FromString(core.ranked_list("filtered", 3))
+        scanner_pb2.RankedList.FromString(core.answered(core.ranked_list("filtered", 3)))
     )
     assert core.ranked_list_body("filtered", 3) != first
+
+
+def test_every_answer_says_how_long_nothing_has_come(core: ScannerCore) -> None:
+    query = (compile_scan("price > 100", "price desc"), 2)
+
+    def answers() -> list[bytes]:
+        lists = (core.ranked_list_body("filtered", 3), core.query_body(*query))
+        return [*lists, core.gappers_body(2.0, 1), core.filtered_body(2)]
+
+    before = answers()
+    tags = [core.etag(each) for each in before]
+    assert {body(each)["stale_seconds"] for each in before} == {0}
+    core.note_stale(17.5)
+    after = answers()
+    assert {body(each)["stale_seconds"] for each in after} == {17.5}
+    # Who polls with the tag of a fresh answer is told, too.
+    assert all(core.etag(each) != tag for each, tag in zip(after, tags, strict=True))
+    assert body(after[0]) == plain(scanner_pb2.RankedList.FromString(core.answered(core.ranked_list("filtered", 3))))
+    assert body(after[2]) == plain(scanner_pb2.Gappers.FromString(core.gappers(2.0, 1)))
+    assert body(after[3]) == plain(scanner_pb2.FilteredTickers.FromString(core.filtered(2)))
+    core.note_stale(0.0)
+    assert answers() == before and [core.etag(each) for each in answers()] == tags
 
 
 def test_a_snapshot_makes_answers_anew(core: ScannerCore) -> None:

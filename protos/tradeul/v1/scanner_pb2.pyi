@@ -154,6 +154,7 @@ class RankedList(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    STALE_SECONDS_FIELD_NUMBER: _builtins.int
     list: _builtins.str
     """The list's name; "scan" for a custom scan."""
     epoch: _builtins.int
@@ -162,6 +163,11 @@ class RankedList(_message.Message):
     """
     sequence: _builtins.int
     count: _builtins.int
+    stale_seconds: _builtins.float
+    """How long nothing has come from the vendor although something should have, in
+    seconds; 0 otherwise. Absent in streams, whose snapshots are the same in every
+    replica: see GetScannerStatus.
+    """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_ticker_row_pb2.TickerRow]:
         """By rank, ascending."""
@@ -184,12 +190,15 @@ class RankedList(_message.Message):
         count: _builtins.int = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
         position: _stream_pb2.StreamPosition | None = ...,
+        stale_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stale_seconds", b"_stale_seconds", "position", b"position", "stale_seconds", b"stale_seconds", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "epoch", b"epoch", "list", b"list", "position", b"position", "rows", b"rows", "sequence", b"sequence", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stale_seconds", b"_stale_seconds", "count", b"count", "epoch", b"epoch", "list", b"list", "position", b"position", "rows", b"rows", "sequence", b"sequence", "stale_seconds", b"stale_seconds", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stale_seconds: _TypeAlias = _typing.Literal["stale_seconds"]  # noqa: Y015
+    _WhichOneofArgType__stale_seconds: _TypeAlias = _typing.Literal["_stale_seconds", b"_stale_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stale_seconds) -> _WhichOneofReturnType__stale_seconds | None: ...
 
 Global___RankedList: _TypeAlias = RankedList  # noqa: Y015
 
@@ -506,8 +515,13 @@ class Gappers(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    STALE_SECONDS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """Number of rows on both sides."""
+    stale_seconds: _builtins.float
+    """How long nothing has come from the vendor although something should have, in
+    seconds; 0 otherwise.
+    """
     @_builtins.property
     def gappers_up(self) -> _containers.RepeatedCompositeFieldContainer[_ticker_row_pb2.TickerRow]: ...
     @_builtins.property
@@ -524,10 +538,11 @@ class Gappers(_message.Message):
         count: _builtins.int = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
         position: _stream_pb2.StreamPosition | None = ...,
+        stale_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "gappers_down", b"gappers_down", "gappers_up", b"gappers_up", "position", b"position", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "gappers_down", b"gappers_down", "gappers_up", b"gappers_up", "position", b"position", "stale_seconds", b"stale_seconds", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,7 +583,12 @@ class FilteredTickers(_message.Message):
     TICKERS_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
+    STALE_SECONDS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
+    stale_seconds: _builtins.float
+    """How long nothing has come from the vendor although something should have, in
+    seconds; 0 otherwise.
+    """
     @_builtins.property
     def tickers(self) -> _containers.RepeatedCompositeFieldContainer[_ticker_row_pb2.TickerRow]: ...
     @_builtins.property
@@ -579,10 +599,11 @@ class FilteredTickers(_message.Message):
         tickers: _abc.Iterable[_ticker_row_pb2.TickerRow] | None = ...,
         count: _builtins.int = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
+        stale_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "tickers", b"tickers", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "stale_seconds", b"stale_seconds", "tickers", b"tickers", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

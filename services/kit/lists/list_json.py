@@ -55,11 +55,16 @@ def events_body(text: bytes) -> bytes:
     return b"".join((_EVENTS, wrap(_DATA, text)))
 
 
-def ranked_list_json(name: str, message: bytes | memoryview) -> bytes:
-    """An encoded RankedList called `name`."""
+def ranked_list_json(name: str, message: bytes | memoryview, stale_seconds: float | None = None) -> bytes:
+    """An encoded RankedList called `name`; `stale_seconds` is None in streams."""
     epoch, sequence, timestamp, rows = read_ranked_list(message)
     head = b'{"list":%b,"epoch":%d,"sequence":%d,"rows":[' % (text_json(name), epoch, sequence)
-    tail = b'],"count":%d%b%b}' % (len(rows), _timestamp(timestamp), _position(message, _RANKED_POSITION))
+    tail = b'],"count":%d%b%b%b}' % (
+        len(rows),
+        _timestamp(timestamp),
+        _position(message, _RANKED_POSITION),
+        _stale(stale_seconds),
+    )
     return b"".join((head, _rows(rows), tail))
 
 
@@ -81,18 +86,24 @@ def _list_change(action: int, symbol: bytes, old_rank: int, rank: int, members: 
     return b'{"action":"%b","symbol":%b,"rank":%d,"data":%b}' % (name, symbol, rank, _row(rank, members))
 
 
-def filtered_json(message: bytes) -> bytes:
+def filtered_json(message: bytes, stale_seconds: float) -> bytes:
     """FilteredTickers, from the encoded RankedList."""
     _, _, timestamp, rows = read_ranked_list(message)
-    return b'{"tickers":[%b],"count":%d%b}' % (_rows(rows), len(rows), _timestamp(timestamp))
+    tail = _timestamp(timestamp) + _stale(stale_seconds)
+    return b'{"tickers":[%b],"count":%d%b}' % (_rows(rows), len(rows), tail)
 
 
-def gappers_json(up: bytes, down: bytes) -> bytes:
+def gappers_json(up: bytes, down: bytes, stale_seconds: float) -> bytes:
     """Gappers, from the encoded RankedLists of the two sides."""
     _, _, timestamp, rows_up = read_ranked_list(up)
     _, _, _, rows_down = read_ranked_list(down)
     count = len(rows_up) + len(rows_down)
-    tail = b'],"count":%d%b%b}' % (count, _timestamp(timestamp), _position(up, _RANKED_POSITION))
+    tail = b'],"count":%d%b%b%b}' % (
+        count,
+        _timestamp(timestamp),
+        _position(up, _RANKED_POSITION),
+        _stale(stale_seconds),
+    )
     return b"".join((b'{"gappers_up":[', _rows(rows_up), b'],"gappers_down":[', _rows(rows_down), tail))
 
 
@@ -108,6 +119,10 @@ def _rows(rows: list[tuple[bytes, int, bytes]]) -> bytes:
 
 def _timestamp(timestamp: bytes) -> bytes:
     return b',"timestamp":' + timestamp if timestamp else b""
+
+
+def _stale(seconds: float | None) -> bytes:
+    return b',"stale_seconds":%g' % seconds if seconds is not None else b""
 
 
 def _position(message: bytes | memoryview, wanted: int) -> bytes:
