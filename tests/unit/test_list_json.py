@@ -67,9 +67,7 @@ def test_the_other_answers(core: ScannerCore) -> None:
     assert filtered.count == 2
     assert body(core.filtered_body(2)) == plain(filtered)
     query = (compile_scan("price > 100", "price desc"), 2)
-    assert body(core.query_body(*query)) == plain(
-        scanner_pb2.RankedList.FromString(core.answered(core.query(*query)))
-    )
+    assert body(core.query_body(*query)) == plain(scanner_pb2.RankedList.FromString(core.answered(core.query(*query))))
 
 
 def test_deltas(core: ScannerCore, tape: Tape) -> None:
