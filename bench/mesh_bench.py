@@ -6,14 +6,14 @@ import statistics
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
-from tradeul.v1 import scanner_pb2
+from tradeul.v1 import alerts_pb2, scanner_pb2
 
 from bench.observer import (
     CHECKED_SYMBOLS,
@@ -28,6 +28,9 @@ from bench.report import Figures, Report
 from bench.vendor import PROBE_BASE, probe_symbols
 from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
+
+# Prices of probes only rise.
+PROBE_RULE = {"name": "probe", "title": "A probe", "when": "grows(price)", "where": f"price >= {PROBE_BASE}"}
 
 
 class Size(NamedTuple):
@@ -122,8 +125,9 @@ async def throughput(vendor: Vendor, observer: Observer, size: Size) -> Figures:
 
 
 async def latency(vendor: Vendor, observer: Observer, size: Size) -> Figures:
-    """Probe trades among 50,000 a second: from the send to the update that shows the probe's price."""
-    seen: dict[float, float] = {}
+    """Probe trades among 50,000 a second: from the send to the update with the probe's price, and to its alert."""
+    listed: dict[float, float] = {}
+    alerted: dict[float, float] = {}
     probes = set(probe_symbols())
     request = scanner_pb2.WatchScanRequest(filter=f"price >= {PROBE_BASE}", order_by="symbol", limit=100)
 
@@ -132,31 +136,54 @@ async def latency(vendor: Vendor, observer: Observer, size: Size) -> Figures:
             now = monotonic()
             for change in response.delta.deltas:
                 if change.symbol in probes and change.HasField("data"):
-                    seen.setdefault(change.data.price, now)
+                    listed.setdefault(change.data.price, now)
 
-    watching = asyncio.create_task(watch())
+    async def watch_alerts() -> None:
+        async for response in observer.alerts.WatchAlerts(alerts_pb2.WatchAlertsRequest(rules=PROBE_RULE["name"])):
+            if response.HasField("alert"):
+                alerted.setdefault(response.alert.row.price, monotonic())
+
+    await add_probe_rule(observer)
+    watching = [asyncio.create_task(watch()), asyncio.create_task(watch_alerts())]
     try:
         result = await vendor.ask(f"pace {size.paced_seconds}")
         await asyncio.sleep(1)
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
     first = size.warm_seconds * len(result["sent"]) // size.paced_seconds
-    delays, missed = [], 0
-    for index, sent in enumerate(result["sent"][first:], first):
-        arrived = seen.get(PROBE_BASE + (result["first_tick"] + index) / 100)
-        if arrived is None:
-            missed += 1
-        else:
-            delays.append((arrived - sent) * 1e3)
-    if len(delays) < 100:
-        raise AssertionError(f"only {len(delays)} of {len(result['sent'])} probes were seen")
-    unit = f"ms from a trade's send to the list update at a gRPC client, 50,000 trades/s, {len(delays)} probes"
-    # A probe is overtaken when its symbol's next one comes before a refresh.
-    extra = {"overtaken": missed, "max": round(max(delays), 2)}
+    prices = {
+        PROBE_BASE + (result["first_tick"] + index) / 100: sent
+        for index, sent in enumerate(result["sent"][first:], first)
+    }
     return {
-        "mesh_latency_p50_ms": {"value": round(statistics.median(delays), 2), "unit": unit, "peers": {}, **extra},
-        "mesh_latency_p99_ms": {"value": round(float(np.percentile(delays, 99)), 2), "unit": unit, "peers": {}},
+        **delay_figures("mesh_latency", "the list update", prices, listed),
+        **delay_figures("alert_latency", "the alert", prices, alerted),
+    }
+
+
+async def add_probe_rule(observer: Observer) -> None:
+    """Creates a rule that every probe's next price is an alert of, and waits until it is in force."""
+    async with httpx.AsyncClient(base_url=observer.mesh.url, timeout=20) as client:
+        answer = await client.post("/api/v1/alerts/rules", json={"rule": PROBE_RULE})
+        answer.raise_for_status()
+        async with asyncio.timeout(20):
+            while PROBE_RULE["name"] not in (await client.get("/api/v1/alerts/rules")).text:
+                await asyncio.sleep(0.1)
+
+
+def delay_figures(name: str, what: str, sent: Mapping[float, float], arrived: Mapping[float, float]) -> Figures:
+    """The median and the 99th percentile from the sending of each price to its arrival, ms."""
+    delays = [(arrived[price] - began) * 1e3 for price, began in sent.items() if price in arrived]
+    if len(delays) < 100:
+        raise AssertionError(f"only {len(delays)} of {len(sent)} probes were seen in {what}")
+    unit = f"ms from a trade's send to {what} at a gRPC client, 50,000 trades/s, {len(delays)} probes"
+    # A probe is overtaken when its symbol's next one comes before a refresh.
+    extra = {"overtaken": len(sent) - len(delays), "max": round(max(delays), 2)}
+    return {
+        f"{name}_p50_ms": {"value": round(statistics.median(delays), 2), "unit": unit, "peers": {}, **extra},
+        f"{name}_p99_ms": {"value": round(float(np.percentile(delays, 99)), 2), "unit": unit, "peers": {}},
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc.aio
-from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, scanner_pb2, scanner_pb2_grpc
+from tradeul.v1 import alerts_pb2_grpc, data_ingest_pb2, data_ingest_pb2_grpc, scanner_pb2, scanner_pb2_grpc
 
 from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
@@ -24,6 +24,7 @@ class Observer:
         self.mesh = mesh
         self.sequencer = data_ingest_pb2_grpc.DataIngestServiceStub(sequencer)
         self.scanner = scanner_pb2_grpc.ScannerServiceStub(scanner)
+        self.alerts = alerts_pb2_grpc.AlertsServiceStub(scanner)
 
     async def sequencer_status(self) -> data_ingest_pb2.SequencerStatus:
         return await self.sequencer.GetSequencerStatus(data_ingest_pb2.GetSequencerStatusRequest())
