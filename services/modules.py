@@ -64,7 +64,8 @@ MODULES: Final = (
         "services.data_ingest.service:create",
         "the sequencer: admits and orders events, adds reference data, retains frames and a snapshot",
         secrets=("redis", "postgres", "vendor"),
-        calls=("simulator",),
+        # A standby follows the one that leads.
+        calls=("simulator", "data_ingest"),
     ),
     Module(
         "scanner",

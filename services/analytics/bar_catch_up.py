@@ -1,6 +1,7 @@
 """Reads the minute bars again that were missed since an earlier process stored bars last."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from services.analytics import metrics
@@ -20,7 +21,7 @@ CATCH_UP_SECONDS: Final = 60.0
 class BarCatchUp:
     """Reads from `target`, once, what lies between the mark and the first snapshot."""
 
-    def __init__(self, core: AnalyticsCore, target: Address | str) -> None:
+    def __init__(self, core: AnalyticsCore, target: Address | str | Sequence[Address]) -> None:
         self._core = core
         self._target = target
         self._mark: Mark | None = None
@@ -96,7 +97,7 @@ def is_behind(mark: Mark, position: Position) -> bool:
     return mark.position.epoch == position.epoch and mark.position.sequence < position.sequence
 
 
-async def catch_up(core: AnalyticsCore, target: Address | str, mark: Mark, end: Position) -> None:
+async def catch_up(core: AnalyticsCore, target: Address | str | Sequence[Address], mark: Mark, end: Position) -> None:
     """Reads what lies between `mark` and `end`, as far as the sequencer still holds it."""
     generation = core.generation
     beginnings = [] if mark.whole_position is None else [(mark.whole_position, mark.whole_from_ns)]
@@ -124,7 +125,9 @@ async def catch_up(core: AnalyticsCore, target: Address | str, mark: Mark, end: 
             core.end_catch_up(is_whole)
 
 
-async def _read_again(core: AnalyticsCore, target: Address | str, begin: Position, end: Position) -> bool:
+async def _read_again(
+    core: AnalyticsCore, target: Address | str | Sequence[Address], begin: Position, end: Position
+) -> bool:
     replay = _Replay(core, begin, end)
     reading = asyncio.create_task(FrameReader(target, replay, "analytics_catch_up").run(), name="analytics.catch_up")
     try:

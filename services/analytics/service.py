@@ -55,7 +55,7 @@ class AnalyticsService(MarketCopyService):
         super().__init__(settings)
         self.core = AnalyticsCore(BarQueue())
         self.broadcast = MetricsBroadcast(self.core)
-        self._catch_up = BarCatchUp(self.core, settings.address("data_ingest"))
+        self._catch_up = BarCatchUp(self.core, settings.sequencer_addresses)
         self.copy = AnalyticsCopy(self.core, self.broadcast, self._catch_up)
 
     async def start(self) -> None:

@@ -61,7 +61,7 @@ async def run(settings: Settings, folder: Path) -> None:
 
     stop_requested = stop_event()
     recording = Recording(folder)
-    reader = FrameReader(settings.address("data_ingest"), recording, "record", wants_newest_state=True)
+    reader = FrameReader(settings.sequencer_addresses, recording, "record", wants_newest_state=True)
     reading = asyncio.create_task(reader.run(), name="record.reading")
     flushing = asyncio.create_task(keep_flushing(recording), name="record.flushing")
     stop = asyncio.create_task(stop_requested.wait(), name="record.stop")

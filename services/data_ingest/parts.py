@@ -2,7 +2,7 @@
 
 The rooms' arrows, all of them one way:
 
-    feed, vendor_snapshot, reference  ->  stream  ->  journal
+    feed, vendor_snapshot, reference  ->  standby  ->  stream  ->  journal
 
 A batch goes feed_reader -> feed_input -> sequencer -> journal, ring; then readers get it by frame_stream.
 """
@@ -31,6 +31,8 @@ from services.data_ingest.reference.changes import KnownSplits, ReferenceNotices
 from services.data_ingest.reference.follower import ReferenceFollower
 from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.servicer import DataIngestServicer
+from services.data_ingest.standby.journal_feed import JournalFeed
+from services.data_ingest.standby.lease import LEASE_CONSUMER, Leadership
 from services.data_ingest.startup import StartingPoint
 from services.data_ingest.status import SetAside, Status
 from services.data_ingest.stream.alert_rules import AlertRulesFollower
@@ -74,6 +76,8 @@ class Parts:
     stream: FrameStream
     bars: BarStream
     servicer: DataIngestServicer
+    # For those who stand by; None for the only sequencer.
+    journal_feed: JournalFeed | None
     background: Background
 
 
@@ -84,6 +88,11 @@ class Sources:
     reference: ReferenceSource | None = None
     snapshots: SnapshotSource | None = None
     set_aside: SetAsideWatch = field(default_factory=SetAsideWatch)
+
+
+def sequencer_name(settings: Settings) -> str:
+    """Names this sequencer to others: its host and data directory."""
+    return f"{socket.gethostname()}:{settings.market_dir.absolute()}"
 
 
 def make_parts(
@@ -97,12 +106,17 @@ def make_parts(
     calendars: CalendarClient,
     set_unhealthy_reason: Callable[[str | None], None],
     traces: "Traces | None" = None,
+    leadership: Leadership | None = None,
 ) -> Parts:
     """Makes the parts, each with those that it needs; nothing is in the stream yet.
 
-    What is to be closed is added to `resources`. `traces`: None where they are off.
+    What is to be closed is added to `resources`. `traces`: None where they are off. `leadership`: the lease under which
+    this sequencer leads, None for the only one.
     """
     stream, bars = FrameStream(sequencer, metrics.count_slow_reader), BarStream(sequencer)
+    if leadership is not None:
+        stream.fencing_number, stream.may_show = leadership.fencing_number, leadership.is_sure
+        leadership.on_sure = stream.wake
     background: Background = {}
     channels: RedisChannels | None = None
     if journal is not None:
@@ -191,18 +205,46 @@ def make_parts(
         background["trade_rules"] = trade_rules.run
         if settings.halts_url:
             background["halts"] = halts.run
-    background["feed"] = FeedReader(
+    journal_feed: JournalFeed | None = None
+    consumer = Consumer(sequencer_name(settings), wall_ns())
+    if leadership is not None:
+        consumer = Consumer(LEASE_CONSUMER, leadership.fencing_number, is_leased=True)
+        journal_feed = JournalFeed(
+            sequencer,
+            leadership.fencing_number,
+            lambda: feed.position,
+            gaps.kept if gaps is not None else bytes,
+            lambda: leadership.renewed_at,
+            lambda: reader.acknowledge_soon(),
+            start.found.trade_identities if start.found is not None else b"",
+        )
+        background["journal_feed"] = journal_feed.run
+    reader = FeedReader(
         settings.address("polygon_ws"),
         feed,
         (lambda events: None) if settings.is_replay else watermarks.events_came,
         snapshots.request_after_loss,
         health.set_line,
         before_batch,
-        Consumer(f"{socket.gethostname()}:{settings.market_dir.absolute()}", wall_ns()),
+        consumer,
         gaps,
         FrameTraces(traces, sequencer, feed) if traces is not None else None,
-    ).run
+        leadership,
+        journal_feed.acknowledgeable if journal_feed is not None else None,
+    )
+    background["feed"] = reader.run
     servicer = DataIngestServicer(sequencer, feed, stream, status)
     return Parts(
-        sequencer, journal, feed, reference, trade_rules, filters, alert_rules, stream, bars, servicer, background
+        sequencer,
+        journal,
+        feed,
+        reference,
+        trade_rules,
+        filters,
+        alert_rules,
+        stream,
+        bars,
+        servicer,
+        journal_feed,
+        background,
     )

@@ -1,22 +1,28 @@
 """The service: one feed in, one sequenced stream out; parts.py makes its parts."""
 
 import asyncio
+import contextlib
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, NoReturn
 
 import grpc.aio
 from tradeul.v1 import bars_pb2, data_ingest_pb2, market_session_pb2_grpc
 
 from services.data_ingest.feed.feed_health import SetAsideWatch
-from services.data_ingest.parts import Parts, Sources, make_parts
+from services.data_ingest.parts import Parts, Sources, make_parts, sequencer_name
 from services.data_ingest.reference import ReferenceSource
-from services.data_ingest.startup import open_directory, open_sequencer, starting_point
-from services.data_ingest.stream.sequencer import LAST_SEQUENCE
+from services.data_ingest.standby.candidate import Candidate, TakenOver
+from services.data_ingest.standby.door import Door, Servicers
+from services.data_ingest.standby.lease import Leadership, LeaseStore
+from services.data_ingest.startup import keep_gaps, open_directory, open_sequencer, starting_point, taken_over
+from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
 from services.data_ingest.vendor_snapshot.source import SnapshotSource
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import add_servicer
+from services.kit.runtime.errors import StartError
 from services.kit.runtime.lifecycle import Service
 from services.kit.runtime.settings import Settings
+from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.vendor.client import VendorClient
 from services.market.calendar_client import CalendarClient
 
@@ -43,47 +49,90 @@ class DataIngest(Service):
         self._last_sequence = last_sequence
         self._resources = AsyncExitStack()
         self._parts: Parts | None = None
+        self._sequencer: Sequencer | None = None
+        # Of several sequencers: all None or unused for the only one.
+        self._candidate: Candidate | None = None
+        self._door = Door()
+        self._leadership: Leadership | None = None
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def parts(self) -> Parts:
-        """RuntimeError before start()."""
+        """RuntimeError before start(), and while this sequencer stands by."""
         if self._parts is None:
-            raise RuntimeError("expected start() to have been called, was not")
+            raise RuntimeError("expected this sequencer to lead, did not")
         return self._parts
 
     async def start(self) -> None:
         settings, resources = self.settings, self._resources
         if (directory := open_directory(settings)) is not None:
             resources.callback(directory.close)
+        self._directory = directory
         polygon = settings.polygon
-        vendor = await resources.enter_async_context(
+        self._vendor = await resources.enter_async_context(
             VendorClient(polygon.rest_url, polygon.api_key, attempts=VENDOR_ATTEMPTS, retry_max_s=VENDOR_PAUSE_SECONDS)
         )
         channel = await resources.enter_async_context(open_channel(settings.address("market_session")))
-        calendars = CalendarClient(market_session_pb2_grpc.MarketSessionServiceStub(channel))
-        start = await starting_point(settings, directory, calendars, vendor)
-        sequencer, journal = await open_sequencer(settings, directory, start, self._last_sequence)
+        self._calendars = CalendarClient(market_session_pb2_grpc.MarketSessionServiceStub(channel))
+        if len(settings.sequencers) < 2 or settings.is_replay:
+            await self._lead()
+            return
+        self._store = store = LeaseStore(settings.database_url, sequencer_name(settings))
+        resources.callback(store.close)
+        self._candidate = Candidate(settings, store, self._calendars, self._vendor, self.set_unhealthy_reason)
+        if (claimed := await self._candidate.claim_first()) is not None:
+            await self._lead(TakenOver(claimed, None, b"", None, None))
+        else:
+            self.set_unhealthy_reason("no leader is followed yet")
+
+    async def _lead(self, taken: TakenOver | None = None) -> None:
+        """Begins the stream, or goes on with it; `taken`: where there is a lease, with which to lead."""
+        settings, resources = self.settings, self._resources
+        leadership: Leadership | None = None
+        after_epoch: int | None = None
+        if taken is not None:
+            self._leadership = leadership = Leadership(self._store, taken.claimed, self._epoch)
+            self._renewing = asyncio.create_task(leadership.run(), name="data_ingest.lease")
+            # Of one that led before readers may have had what is not here.
+            is_another = not taken.claimed.was_ours or taken.copied is not None
+            after_epoch = taken.claimed.epoch if is_another else None
+        if taken is not None and taken.copied is not None:
+            keep_gaps(settings, taken.gaps)
+            start = await taken_over(taken.copied, self._calendars, taken.calendar)
+        else:
+            start = await starting_point(settings, self._directory, self._calendars, self._vendor)
+        sequencer, journal = await open_sequencer(settings, self._directory, start, self._last_sequence, after_epoch)
+        self._sequencer = sequencer
         if journal is not None:
             resources.callback(journal.close)
-        self._parts = parts = make_parts(
+        parts = make_parts(
             settings,
             resources,
             self._sources,
             start,
             sequencer,
             journal,
-            vendor,
-            calendars,
+            self._vendor,
+            self._calendars,
             self.set_unhealthy_reason,
             self.traces,
+            leadership,
         )
         parts.feed.days.begin(start.calendar, start.day)
-        await parts.trade_rules.load_first()
+        await parts.trade_rules.load_first(taken.conditions if taken is not None else None)
         await parts.filters.load_first()
         await parts.alert_rules.load_first()
         sequencer.add_watermark(start.first_watermark_ns)
+        self._parts = parts
+        if leadership is not None and parts.journal_feed is not None:
+            self._door.open(Servicers(parts.servicer, parts.bars, parts.journal_feed, leadership.is_sure))
+
+    def _epoch(self) -> int:
+        return self._sequencer.position.epoch if self._sequencer is not None else 0
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
+        if self._candidate is not None:
+            return self._door.add_to(server)
         service = data_ingest_pb2.DESCRIPTOR.services_by_name["DataIngestService"]
         bars = bars_pb2.DESCRIPTOR.services_by_name["BarService"]
         return (
@@ -92,16 +141,48 @@ class DataIngest(Service):
         )
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for name, run in self.parts.background.items():
-                tasks.create_task(run(), name=f"data_ingest.{name}")
+        if self._parts is None:
+            assert self._candidate is not None, "it stands by"
+            await self._lead(await self._candidate.stand_by())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name, run in self.parts.background.items():
+                    tasks.create_task(run(), name=f"data_ingest.{name}")
+                if self._leadership is not None:
+                    tasks.create_task(_until_lost(self._leadership), name="data_ingest.until_lost")
+        except BaseExceptionGroup as errors:
+            # What ends the process is the loss, whatever else comes of it.
+            if (lost := errors.subgroup(StartError)) is not None:
+                raise lost.exceptions[0] from None
+            raise
 
     async def drain(self) -> None:
-        self.parts.servicer.close("data_ingest is stopping")
-        self.parts.bars.close("data_ingest is stopping")
+        if self._parts is not None:
+            self.parts.servicer.close("data_ingest is stopping")
+            self.parts.bars.close("data_ingest is stopping")
+            if self.parts.journal_feed is not None:
+                self.parts.journal_feed.close("data_ingest is stopping")
 
     async def stop(self) -> None:
-        await self._resources.aclose()
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+        try:
+            await self._resources.aclose()
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        """Lets another sequencer take over at once, now that nothing more comes of this one."""
+        if self._leadership is not None and not self._leadership.lost.done():
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self._store.release(self._leadership.fencing_number)
+            self._store.close()
+
+
+async def _until_lost(leadership: Leadership) -> NoReturn:
+    """Raises StartError when another sequencer leads: this process ends, and stands by when it is started again."""
+    raise StartError(f"this sequencer does not lead any more: {await leadership.lost}")
 
 
 def create(settings: Settings) -> Service:

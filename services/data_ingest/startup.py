@@ -9,6 +9,7 @@ from fastcore.market import Market
 from fastcore.market_state import MarketState
 from fastcore.measures import measures
 from services.data_ingest.feed.day_in_force import AHEAD_NS
+from services.data_ingest.feed.line_gaps import FILE as GAPS_FILE
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
 from services.data_ingest.stream.epochs import FILE, next_epoch, read_last
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
@@ -58,6 +59,23 @@ class StartingPoint:
     def has_reference(self) -> bool:
         """True if the market begins with all its reference data."""
         return self.recorded is not None and has_reference(self.recorded, self.day)
+
+
+def keep_gaps(settings: Settings, gaps: bytes) -> None:
+    """Keeps the gaps of the vendor's line, as another sequencer had them, as those of an earlier process."""
+    if not gaps:
+        return
+    try:
+        (settings.market_dir / GAPS_FILE).write_bytes(gaps)
+    except OSError as error:
+        log.warning("the gaps of the vendor's line cannot be kept", error=reason_of(error))
+
+
+async def taken_over(copied: Recovered, calendars: CalendarClient, known: Calendar | None) -> StartingPoint:
+    """The beginning of a standby that takes over with this copy; `known`: the newest calendar that it has."""
+    if known is None or known.find(copied.day.date) is None:
+        known = await calendars.calendar(copied.day.date)
+    return StartingPoint(known, known.find(copied.day.date) or copied.day, copied.rows.now_ns, copied, None)
 
 
 async def starting_point(
@@ -138,19 +156,24 @@ async def open_sequencer(
     directory: JournalDirectory | None,
     start: StartingPoint,
     last_sequence: int = LAST_SEQUENCE,
+    after_epoch: int | None = None,
 ) -> tuple[Sequencer, Journal | None]:
-    """Returns the sequencer, which has added no frame yet, and the journal that it keeps from here on."""
+    """Returns the sequencer, which has added no frame yet, and the journal that it keeps from here on.
+
+    `after_epoch`: the last epoch of another sequencer, which led before this one: its numbering does not continue.
+    """
     found, recorded = start.found, start.recorded
     sequencer: Sequencer
     messages: list[bytes] = []
-    if found is not None and found.position.epoch < read_last(settings.market_dir / FILE):
-        # Ended while a new epoch began: readers may have had something of it.
+    if found is not None and (after_epoch is not None or found.position.epoch < read_last(settings.market_dir / FILE)):
+        # Readers may have had something that is not in it: of another sequencer, or of an epoch that began at the end.
         found = found._replace(market=None)
     if found is not None and found.market is not None:
         market, messages = found.market, found.messages
         log.info("journal: the stream goes on", position=str(found.position), frames=len(messages))
     else:
-        epoch = await next_epoch(settings.market_dir)
+        last = max(after_epoch, found.position.epoch if found is not None else 0) if after_epoch is not None else 0
+        epoch = await next_epoch(settings.market_dir, last)
         if found is not None:
             market = Market.of_state(load_lists(), epoch, found.rows, encode_deltas=False)
             log.info("journal: the market goes on in a new epoch", epoch=epoch, was=str(found.position))

@@ -110,7 +110,7 @@ class DataMaintenance(Service):
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             if isinstance(self._clock, FeedClock):
-                follower = ClockFollower(self.settings.address("data_ingest"), self._clock, self._time_known.set)
+                follower = ClockFollower(self.settings.sequencer_addresses, self._clock, self._time_known.set)
                 tasks.create_task(follower.run(), name="data_maintenance.clock")
             else:
                 self._time_known.set()

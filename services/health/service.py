@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 from tradeul.v1 import health_pb2
 
 from services.health.core import NOT_SERVING, SERVING, MeshHealth
-from services.health.watcher import SOURCES, follow_warnings, poll, watch
+from services.health.watcher import SEQUENCER, SOURCES, follow_warnings, poll, watch
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.logging import get_logger
@@ -65,7 +65,9 @@ class HealthService(Service):
                     follow = watch if by_name(name).protocol == "grpc" else poll
                     tasks.create_task(follow(name, address, self._set_state), name=f"health.{name}")
             for name in SOURCES:
-                follow_texts = follow_warnings(name, self.settings.address(name), self._set_warnings)
+                address = self.settings.address(name)
+                targets = self.settings.sequencer_addresses if name == SEQUENCER else address
+                follow_texts = follow_warnings(name, targets, self._set_warnings)
                 tasks.create_task(follow_texts, name=f"health.warnings.{name}")
 
     def _set_state(self, name: str, state: str) -> None:

@@ -72,7 +72,7 @@ class MarketSession(Service):
             tasks.create_task(self._copy.run(), name="market_session.redis")
             tasks.create_task(self._watch_closures(), name="market_session.closures")
             if isinstance(self._clock, FeedClock):
-                follower = ClockFollower(self.settings.address("data_ingest"), self._clock, self._moved.set)
+                follower = ClockFollower(self.settings.sequencer_addresses, self._clock, self._moved.set)
                 tasks.create_task(follower.run(), name="market_session.clock")
 
     async def drain(self) -> None:

@@ -1,14 +1,13 @@
 """The state of the vendor's line, from the sequencer: today's gaps, and how long nothing has come."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import grpc.aio
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, session_pb2, stream_pb2
 
-from services.kit.rpc.channel import open_channel
+from services.kit.rpc.sequencers import Sequencers
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.settings import Address
 from services.scanner.core import ScannerCore
@@ -22,9 +21,11 @@ SILENCE_SECONDS: Final = 15.0
 class FeedLine:
     """Polls the sequencer. `now`: monotonic seconds."""
 
-    def __init__(self, target: Address | str, core: ScannerCore, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, target: Address | str | Sequence[Address], core: ScannerCore, now: Callable[[], float] = monotonic
+    ) -> None:
         self.gaps: Sequence[stream_pb2.FeedLineGap] = ()
-        self._target = target
+        self._sequencers = Sequencers(target)
         self._core = core
         self._now = now
         self._stale_seconds = 0.0
@@ -46,12 +47,14 @@ class FeedLine:
 
     async def run(self) -> None:
         """Polls until cancelled."""
-        async with open_channel(self._target) as channel:
-            stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
-            request = data_ingest_pb2.GetSequencerStatusRequest()
+        async with self._sequencers as sequencers:
             while True:
+                stub = data_ingest_pb2_grpc.DataIngestServiceStub(sequencers.channel)
+                request = data_ingest_pb2.GetSequencerStatusRequest()
                 # The stream of frames says why it does not answer; stale_seconds counts on.
-                with contextlib.suppress(grpc.aio.AioRpcError):
+                try:
                     self.take(await stub.GetSequencerStatus(request, timeout=ANSWER_SECONDS))
+                except grpc.aio.AioRpcError:
+                    sequencers.next()
                 self._core.note_stale(self.stale_seconds())
                 await asyncio.sleep(POLL_SECONDS)

@@ -53,7 +53,7 @@ class ScannerService(MarketCopyService):
         self.history: AlertHistory | None = None
         # Made on the event loop, when there is a server.
         self.alert_streams: AlertStreams | None = None
-        self.line = FeedLine(settings.address("data_ingest"), self.hub.core)
+        self.line = FeedLine(settings.sequencer_addresses, self.hub.core)
 
     async def start(self) -> None:
         settings = self.settings

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Final, NamedTuple
 
 import msgspec
@@ -10,8 +10,8 @@ from tradeul.v1 import bars_pb2, bars_pb2_grpc, frame_pb2, market_data_pb2
 
 from fastcore.row_json import instant_json
 from services.kit.lists.list_json import text_json
-from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
-from services.kit.runtime.backoff import Backoff
+from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
+from services.kit.rpc.sequencers import Sequencers
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 from services.websocket_server import client_messages, metrics
@@ -110,18 +110,18 @@ class BarFollower:
 
     def __init__(
         self,
-        target: Address,
+        target: Address | Sequence[Address],
         book: BarBook,
         is_needed: Callable[[], bool],
         show: Callable[[dict[bytes, bytes]], None],
         limits: Limits,
     ) -> None:
-        self._target = target
+        self._sequencers = Sequencers(target)
         self._book = book
         self._is_needed = is_needed
         self._show = show
         self._limits = limits
-        self._backoff = Backoff()
+        self._backoff = self._sequencers.backoff()
 
     async def run(self) -> None:
         """Follows and shows until cancelled."""
@@ -150,23 +150,25 @@ class BarFollower:
                 await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self) -> None:
-        async with open_channel(self._target) as channel:
-            self._watch = bars_pb2_grpc.BarServiceStub(channel).WatchBars
+        async with self._sequencers:
             await reconnecting(self._read_bars, self._ended, self._backoff)
 
     def _ended(self, reason: str, pause: float) -> None:
-        log.warning("stream of bars ended", reason=reason, again_in=pause)
+        is_usual = self._sequencers.are_several
+        (log.info if is_usual else log.warning)("stream of bars ended", reason=reason, again_in=pause)
 
     async def _read_bars(self) -> str:
         """Reads one connection to its end; returns why it ended."""
         self._book.forget()
-        call = self._watch(bars_pb2.WatchBarsRequest(watcher=metrics.SERVICE))
+        stub = bars_pb2_grpc.BarServiceStub(self._sequencers.channel)
+        call = stub.WatchBars(bars_pb2.WatchBarsRequest(watcher=metrics.SERVICE))
         try:
             with Connection[bars_pb2.WatchBarsResponse](call, SILENCE_SECONDS) as connection:
                 while True:
                     self._take(await connection.read())
                     self._backoff.reset()
         except StreamEnded as ended:
+            self._sequencers.next(ended.is_silence)
             return str(ended)
         except ValueError as error:
             metrics.rejected("invalid_bars")

@@ -45,7 +45,7 @@ class WebSocketServer(Service):
         follow_alerts = functools.partial(AlertFollower, self._channel)
         self.hub = ClientHub(lists, self.limits, self._follow, follow_alerts, self._key_streams)
         self._bars = BarFollower(
-            self.settings.address("data_ingest"),
+            self.settings.sequencer_addresses,
             BarBook(self.hub.listed),
             lambda: self.hub.is_watched,
             self.hub.show,

@@ -104,7 +104,7 @@ async def test_trades_become_frames_and_are_acknowledged(sequencer: RunningSeque
         assert status.readers == 1
         assert reader.market is not None
         await reader.until(lambda: reader.market.sequence == sequencer.service.parts.sequencer.position.sequence)
-        assert reader.market.hash() == sequencer.service.parts.sequencer.market.hash()  # type: ignore[attr-defined]
+        assert reader.market.hash() == sequencer.service.parts.sequencer.market.hash()
 
 
 async def test_a_symbol_known_from_garbage_only_is_not_found(
@@ -433,7 +433,7 @@ async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch(
             assert (reader.price("B"), reader.price("C")) == (4.0, 5.0)
             assert reader.market is not None and reader.market.state.row("A")["volume_today"] == 200.0
             await reader.until(lambda: reader.market.sequence == sequencer.service.parts.sequencer.position.sequence)
-            assert reader.market.hash() == sequencer.service.parts.sequencer.market.hash()  # type: ignore[attr-defined]
+            assert reader.market.hash() == sequencer.service.parts.sequencer.market.hash()
         epoch = (await sequencer.status()).position.epoch
         assert epoch > first
         journal = sequencer.service.settings.market_dir / startup.DIRECTORY

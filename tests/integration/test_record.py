@@ -50,7 +50,7 @@ def arrived(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "arrived" / "2025-11-24.csv.gz", TRADE_COLUMNS, rows)
 
 
-async def same_epoch(_: Path) -> int:
+async def same_epoch(_: Path, after: int = 0) -> int:
     return 1_764_000_000
 
 

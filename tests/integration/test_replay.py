@@ -72,7 +72,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def same_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """What differs between two replays is the number of the epoch, and nothing else."""
 
-    async def epoch(_: Path) -> int:
+    async def epoch(_: Path, after: int = 0) -> int:
         return 1_764_000_000
 
     monkeypatch.setattr(startup, "next_epoch", epoch)
@@ -92,7 +92,7 @@ async def test_two_replays_are_the_same_byte_for_byte(vendor: VendorServer, tmp_
     assert sum(len(updates) for updates in fast.recorder.updates.values()) > 1000
     assert {"gappers_up", "winners", "new_highs", "high_volume", "filtered"} <= fast.recorder.updates.keys()
     assert fast.recorder.updates == paced.recorder.updates
-    assert fast.data_ingest.parts.sequencer.market.hash() == paced.data_ingest.parts.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert fast.data_ingest.parts.sequencer.market.hash() == paced.data_ingest.parts.sequencer.market.hash()
     # No reader lost its place: every change was published.
     assert fast.recorder.replaced_times == paced.recorder.replaced_times == 0
     assert fast.data_ingest.parts.feed.admission.accepted["trades"] == fast.replay.day.manifest.rows

@@ -97,7 +97,7 @@ async def test_a_new_reader_gets_the_whole_state_then_frames() -> None:
     await reader.read()
     await reader.read()
     assert reader.market is not None
-    assert reader.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert reader.market.hash() == publisher.sequencer.market.hash()
     assert publisher.stream.readers == {reader.subscription}
     await reader.messages.aclose()
     assert not publisher.stream.readers
@@ -116,7 +116,7 @@ async def test_a_whole_state_in_several_chunks_is_made_once(monkeypatch: pytest.
     await second.until("current")
     assert second.sequences == [sequence for sequence in range(publisher.sequencer.position.sequence - 2, 99)][:3]
     assert second.market is not None
-    assert second.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert second.market.hash() == publisher.sequencer.market.hash()
 
 
 async def test_a_reader_may_want_the_newest_state() -> None:
@@ -168,7 +168,7 @@ async def test_a_reader_behind_the_ring_gets_a_fresh_state_and_counts_as_slow() 
     assert reader.kinds[-3:] == ["reset", "snapshot", "current"]
     assert (publisher.slow, publisher.stream.slow) == ([True], 1)
     assert reader.market is not None
-    assert reader.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert reader.market.hash() == publisher.sequencer.market.hash()
     waiting = asyncio.create_task(reader.read())
     while publisher.stream.slow:
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ async def test_a_reader_that_loads_for_longer_than_the_ring_lasts_gets_there(mon
     while reader.sequences[-1] < publisher.sequencer.position.sequence:
         await reader.read()
     assert reader.market is not None and reader.kinds.count("reset") == 0
-    assert reader.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert reader.market.hash() == publisher.sequencer.market.hash()
     ring = publisher.stream.ring
     assert (ring.holders, ring.newest + 1 - ring.oldest) == (0, 8)
 
@@ -217,7 +217,7 @@ async def test_what_is_kept_for_a_reader_that_loads_is_bounded(monkeypatch: pyte
     await stuck.until("current")
     assert (len(stuck.reasons), ring.holders) == (1, 0)
     assert stuck.market is not None
-    assert stuck.market.hash() == publisher.sequencer.market.hash()  # type: ignore[attr-defined]
+    assert stuck.market.hash() == publisher.sequencer.market.hash()
 
 
 async def test_a_numbering_that_comes_to_its_end_goes_on_in_a_new_epoch() -> None:

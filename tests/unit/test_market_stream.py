@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
+from services.kit.rpc import market_stream
 from services.kit.rpc.cursor import Subscription, Timers
 from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.market_stream import CLAIM_SECONDS, MarketStream
@@ -63,8 +64,11 @@ class Client:
                 await asyncio.sleep(0)
 
 
-def opening(position: Position | None = None, consumer: str = "", fencing_number: int = 0) -> Request:
-    request = Request(open=polygon_ws_pb2.SubscribeMarketOpen(consumer=consumer, fencing_number=fencing_number))
+def opening(
+    position: Position | None = None, consumer: str = "", fencing_number: int = 0, is_leased: bool = False
+) -> Request:
+    opened = polygon_ws_pb2.SubscribeMarketOpen(consumer=consumer, fencing_number=fencing_number, is_leased=is_leased)
+    request = Request(open=opened)
     if position is not None:
         request.open.position.CopyFrom(position.message())
     return request
@@ -193,3 +197,25 @@ async def test_a_client_that_does_not_open_takes_nobodys_place() -> None:
     assert stream.has_subscriber and changes == [True]
     client.serving.cancel()
     await asyncio.gather(client.serving, return_exceptions=True)
+
+
+async def test_who_led_earlier_is_refused_for_good_and_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(market_stream.log, "error", lambda text, **values: lines.append(text))
+    stream, _ = stream_of([])
+    older = Client(stream, opening(consumer="lease", fencing_number=7, is_leased=True))
+    await older.until_opened()
+    newer = Client(stream, opening(consumer="lease", fencing_number=8, is_leased=True))
+    await newer.until_opened()
+    with pytest.raises(ServiceError, match="a newer subscriber took this one's place"):
+        await older.serving
+    newer.serving.cancel()
+    await asyncio.gather(newer.serving, return_exceptions=True)
+    # However long nobody is there.
+    monkeypatch.setattr(market_stream, "CLAIM_SECONDS", 0.0)
+    for _ in range(3):
+        again = Client(stream, opening(consumer="lease", fencing_number=7, is_leased=True))
+        with pytest.raises(ServiceError, match="expected a fencing number of at least 8, was 7"):
+            await again.serving
+    assert lines == ["a sequencer that led earlier is refused"]
+    await Client(stream, opening(consumer="lease", fencing_number=8, is_leased=True)).until_opened()

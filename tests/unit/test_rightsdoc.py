@@ -26,6 +26,7 @@ ADMIN = {
     "/tradeul.v1.PolygonWsService/SubscribeMarket",
     "/tradeul.v1.PolygonWsService/UpdateSubscriptions",
     "/tradeul.v1.ReplayService/UpdateReplay",
+    "/tradeul.v1.StandbyService/FollowJournal",
     "/tradeul.v1.ReplayService/UpdateReplayFromJson",
     "/tradeul.v1.RevocationService/WatchRevocations",
 }

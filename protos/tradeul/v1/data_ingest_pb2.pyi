@@ -143,16 +143,22 @@ class FramesOpened(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POSITION_FIELD_NUMBER: _builtins.int
+    FENCING_NUMBER_FIELD_NUMBER: _builtins.int
+    fencing_number: _builtins.int
+    """Of the lease under which the sequencer leads; 0 where there is only one. A
+    reader that has seen a greater number refuses the stream.
+    """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
     def __init__(
         self,
         *,
         position: _stream_pb2.StreamPosition | None = ...,
+        fencing_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_number", b"fencing_number", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/polygon_ws.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctradeul/v1/market_data.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"\xcf\x01\n\x16SubscribeMarketRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.SubscribeMarketOpenH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x12\'\n\x06traced\x18\x04 \x03(\x0b\x32\x17.tradeul.v1.TracedBatchB\t\n\x07request\"[\n\x0bTracedBatch\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0f\n\x07time_ns\x18\x03 \x01(\x10\"m\n\x13SubscribeMarketOpen\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x16\n\x0e\x66\x65ncing_number\x18\x03 \x01(\x10\"\xe1\x02\n\x17SubscribeMarketResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.tradeul.v1.MarketOpenedH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.tradeul.v1.MarketBatchH\x00\x12,\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x05 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x12\'\n\x08\x66\x65\x65\x64_gap\x18\x07 \x01(\x0b\x32\x13.tradeul.v1.FeedGapH\x00\x42\n\n\x08response\"v\n\x07\x46\x65\x65\x64Gap\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x10\x12\x12\n\x05to_ns\x18\x03 \x01(\x10H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\x08\n\x06_to_ns\"M\n\x0cMarketOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07symbols\x18\x02 \x03(\t\"\xe3\x02\n\x0bMarketBatch\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x17\n\x0f\x66irst_symbol_id\x18\x02 \x01(\r\x12\x13\n\x0bnew_symbols\x18\x03 \x03(\t\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.tradeul.v1.LimitBatch\x12&\n\x06quotes\x18\x05 \x01(\x0b\x32\x16.tradeul.v1.QuoteBatch\x12)\n\x0bminute_bars\x18\x06 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12)\n\x0bsecond_bars\x18\x07 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12&\n\x06trades\x18\x08 \x01(\x0b\x32\x16.tradeul.v1.TradeBatch\x12\x19\n\x0cwatermark_ns\x18\t \x01(\x10H\x00\x88\x01\x01\x42\x0f\n\r_watermark_ns\"D\n\x1aUpdateSubscriptionsRequest\x12\x11\n\tsubscribe\x18\x01 \x03(\t\x12\x13\n\x0bunsubscribe\x18\x02 \x03(\t\"4\n\x1bUpdateSubscriptionsResponse\x12\x15\n\rsubscriptions\x18\x01 \x03(\t\"\x16\n\x14GetFeedStatusRequest\"\x81\x05\n\nFeedStatus\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.tradeul.v1.FeedStatus.State\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x15\n\rsubscriptions\x18\x03 \x03(\t\x12\x10\n\x08messages\x18\x04 \x01(\x01\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x01\x12\x36\n\x08rejected\x18\x06 \x03(\x0b\x32$.tradeul.v1.FeedStatus.RejectedEntry\x12\x1e\n\x16unacknowledged_batches\x18\x07 \x01(\x01\x12\x12\n\nreconnects\x18\x08 \x01(\x01\x12\x35\n\x11last_message_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12O\n\x15refused_subscriptions\x18\n \x03(\x0b\x32\x30.tradeul.v1.FeedStatus.RefusedSubscriptionsEntry\x12)\n\x07notices\x18\x0b \x03(\x0b\x32\x18.tradeul.v1.VendorNotice\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a;\n\x19RefusedSubscriptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nCONNECTING\x10\x01\x12\x12\n\x0e\x41UTHENTICATING\x10\x02\x12\x0e\n\nSUBSCRIBED\x10\x03\x12\x0f\n\x0b\x42\x41\x43KING_OFF\x10\x04\x12\x0b\n\x07REFUSED\x10\x05\"c\n\x0cVendorNotice\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xb7\x02\n\x10PolygonWsService\x12\x64\n\x0fSubscribeMarket\x12\".tradeul.v1.SubscribeMarketRequest\x1a#.tradeul.v1.SubscribeMarketResponse\"\x04\xf8\x8c\x19\x03(\x01\x30\x01\x12l\n\x13UpdateSubscriptions\x12&.tradeul.v1.UpdateSubscriptionsRequest\x1a\'.tradeul.v1.UpdateSubscriptionsResponse\"\x04\xf8\x8c\x19\x03\x12O\n\rGetFeedStatus\x12 .tradeul.v1.GetFeedStatusRequest\x1a\x16.tradeul.v1.FeedStatus\"\x04\xf8\x8c\x19\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btradeul/v1/polygon_ws.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctradeul/v1/market_data.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"\xcf\x01\n\x16SubscribeMarketRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.SubscribeMarketOpenH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x12\'\n\x06traced\x18\x04 \x03(\x0b\x32\x17.tradeul.v1.TracedBatchB\t\n\x07request\"[\n\x0bTracedBatch\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0f\n\x07time_ns\x18\x03 \x01(\x10\"\x80\x01\n\x13SubscribeMarketOpen\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x10\n\x08\x63onsumer\x18\x02 \x01(\t\x12\x16\n\x0e\x66\x65ncing_number\x18\x03 \x01(\x10\x12\x11\n\tis_leased\x18\x04 \x01(\x08\"\xe1\x02\n\x17SubscribeMarketResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.tradeul.v1.MarketOpenedH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.tradeul.v1.MarketBatchH\x00\x12,\n\x07\x63urrent\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x04 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x05 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x12\'\n\x08\x66\x65\x65\x64_gap\x18\x07 \x01(\x0b\x32\x13.tradeul.v1.FeedGapH\x00\x42\n\n\x08response\"v\n\x07\x46\x65\x65\x64Gap\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x10\x12\x12\n\x05to_ns\x18\x03 \x01(\x10H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x04 \x01(\tB\x08\n\x06_to_ns\"M\n\x0cMarketOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07symbols\x18\x02 \x03(\t\"\xe3\x02\n\x0bMarketBatch\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x17\n\x0f\x66irst_symbol_id\x18\x02 \x01(\r\x12\x13\n\x0bnew_symbols\x18\x03 \x03(\t\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.tradeul.v1.LimitBatch\x12&\n\x06quotes\x18\x05 \x01(\x0b\x32\x16.tradeul.v1.QuoteBatch\x12)\n\x0bminute_bars\x18\x06 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12)\n\x0bsecond_bars\x18\x07 \x01(\x0b\x32\x14.tradeul.v1.BarBatch\x12&\n\x06trades\x18\x08 \x01(\x0b\x32\x16.tradeul.v1.TradeBatch\x12\x19\n\x0cwatermark_ns\x18\t \x01(\x10H\x00\x88\x01\x01\x42\x0f\n\r_watermark_ns\"D\n\x1aUpdateSubscriptionsRequest\x12\x11\n\tsubscribe\x18\x01 \x03(\t\x12\x13\n\x0bunsubscribe\x18\x02 \x03(\t\"4\n\x1bUpdateSubscriptionsResponse\x12\x15\n\rsubscriptions\x18\x01 \x03(\t\"\x16\n\x14GetFeedStatusRequest\"\x81\x05\n\nFeedStatus\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.tradeul.v1.FeedStatus.State\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x15\n\rsubscriptions\x18\x03 \x03(\t\x12\x10\n\x08messages\x18\x04 \x01(\x01\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x01\x12\x36\n\x08rejected\x18\x06 \x03(\x0b\x32$.tradeul.v1.FeedStatus.RejectedEntry\x12\x1e\n\x16unacknowledged_batches\x18\x07 \x01(\x01\x12\x12\n\nreconnects\x18\x08 \x01(\x01\x12\x35\n\x11last_message_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12O\n\x15refused_subscriptions\x18\n \x03(\x0b\x32\x30.tradeul.v1.FeedStatus.RefusedSubscriptionsEntry\x12)\n\x07notices\x18\x0b \x03(\x0b\x32\x18.tradeul.v1.VendorNotice\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a;\n\x19RefusedSubscriptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nCONNECTING\x10\x01\x12\x12\n\x0e\x41UTHENTICATING\x10\x02\x12\x0e\n\nSUBSCRIBED\x10\x03\x12\x0f\n\x0b\x42\x41\x43KING_OFF\x10\x04\x12\x0b\n\x07REFUSED\x10\x05\"c\n\x0cVendorNotice\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xb7\x02\n\x10PolygonWsService\x12\x64\n\x0fSubscribeMarket\x12\".tradeul.v1.SubscribeMarketRequest\x1a#.tradeul.v1.SubscribeMarketResponse\"\x04\xf8\x8c\x19\x03(\x01\x30\x01\x12l\n\x13UpdateSubscriptions\x12&.tradeul.v1.UpdateSubscriptionsRequest\x1a\'.tradeul.v1.UpdateSubscriptionsResponse\"\x04\xf8\x8c\x19\x03\x12O\n\rGetFeedStatus\x12 .tradeul.v1.GetFeedStatusRequest\x1a\x16.tradeul.v1.FeedStatus\"\x04\xf8\x8c\x19\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,32 +49,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEMARKETREQUEST']._serialized_end=364
   _globals['_TRACEDBATCH']._serialized_start=366
   _globals['_TRACEDBATCH']._serialized_end=457
-  _globals['_SUBSCRIBEMARKETOPEN']._serialized_start=459
-  _globals['_SUBSCRIBEMARKETOPEN']._serialized_end=568
-  _globals['_SUBSCRIBEMARKETRESPONSE']._serialized_start=571
-  _globals['_SUBSCRIBEMARKETRESPONSE']._serialized_end=924
-  _globals['_FEEDGAP']._serialized_start=926
-  _globals['_FEEDGAP']._serialized_end=1044
-  _globals['_MARKETOPENED']._serialized_start=1046
-  _globals['_MARKETOPENED']._serialized_end=1123
-  _globals['_MARKETBATCH']._serialized_start=1126
-  _globals['_MARKETBATCH']._serialized_end=1481
-  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_start=1483
-  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_end=1551
-  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_start=1553
-  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_end=1605
-  _globals['_GETFEEDSTATUSREQUEST']._serialized_start=1607
-  _globals['_GETFEEDSTATUSREQUEST']._serialized_end=1629
-  _globals['_FEEDSTATUS']._serialized_start=1632
-  _globals['_FEEDSTATUS']._serialized_end=2273
-  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_start=2051
-  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_end=2098
-  _globals['_FEEDSTATUS_REFUSEDSUBSCRIPTIONSENTRY']._serialized_start=2100
-  _globals['_FEEDSTATUS_REFUSEDSUBSCRIPTIONSENTRY']._serialized_end=2159
-  _globals['_FEEDSTATUS_STATE']._serialized_start=2161
-  _globals['_FEEDSTATUS_STATE']._serialized_end=2273
-  _globals['_VENDORNOTICE']._serialized_start=2275
-  _globals['_VENDORNOTICE']._serialized_end=2374
-  _globals['_POLYGONWSSERVICE']._serialized_start=2377
-  _globals['_POLYGONWSSERVICE']._serialized_end=2688
+  _globals['_SUBSCRIBEMARKETOPEN']._serialized_start=460
+  _globals['_SUBSCRIBEMARKETOPEN']._serialized_end=588
+  _globals['_SUBSCRIBEMARKETRESPONSE']._serialized_start=591
+  _globals['_SUBSCRIBEMARKETRESPONSE']._serialized_end=944
+  _globals['_FEEDGAP']._serialized_start=946
+  _globals['_FEEDGAP']._serialized_end=1064
+  _globals['_MARKETOPENED']._serialized_start=1066
+  _globals['_MARKETOPENED']._serialized_end=1143
+  _globals['_MARKETBATCH']._serialized_start=1146
+  _globals['_MARKETBATCH']._serialized_end=1501
+  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_start=1503
+  _globals['_UPDATESUBSCRIPTIONSREQUEST']._serialized_end=1571
+  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_start=1573
+  _globals['_UPDATESUBSCRIPTIONSRESPONSE']._serialized_end=1625
+  _globals['_GETFEEDSTATUSREQUEST']._serialized_start=1627
+  _globals['_GETFEEDSTATUSREQUEST']._serialized_end=1649
+  _globals['_FEEDSTATUS']._serialized_start=1652
+  _globals['_FEEDSTATUS']._serialized_end=2293
+  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_start=2071
+  _globals['_FEEDSTATUS_REJECTEDENTRY']._serialized_end=2118
+  _globals['_FEEDSTATUS_REFUSEDSUBSCRIPTIONSENTRY']._serialized_start=2120
+  _globals['_FEEDSTATUS_REFUSEDSUBSCRIPTIONSENTRY']._serialized_end=2179
+  _globals['_FEEDSTATUS_STATE']._serialized_start=2181
+  _globals['_FEEDSTATUS_STATE']._serialized_end=2293
+  _globals['_VENDORNOTICE']._serialized_start=2295
+  _globals['_VENDORNOTICE']._serialized_end=2394
+  _globals['_POLYGONWSSERVICE']._serialized_start=2397
+  _globals['_POLYGONWSSERVICE']._serialized_end=2708
 # @@protoc_insertion_point(module_scope)

@@ -100,6 +100,7 @@ class SubscribeMarketOpen(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     CONSUMER_FIELD_NUMBER: _builtins.int
     FENCING_NUMBER_FIELD_NUMBER: _builtins.int
+    IS_LEASED_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     """The sequencer's host and data directory. While one consumer is connected, and
     for 15 s after that, every other one is refused with ANOTHER_CONSUMER.
@@ -107,6 +108,10 @@ class SubscribeMarketOpen(_message.Message):
     fencing_number: _builtins.int
     """Of two processes of one consumer the one with the greater number is served; the
     other ends with SUPERSEDED.
+    """
+    is_leased: _builtins.bool
+    """True if the number is that of a lease, which sequencers share under one name
+    of a consumer: a smaller number than any before is refused for good.
     """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
@@ -118,10 +123,11 @@ class SubscribeMarketOpen(_message.Message):
         position: _stream_pb2.StreamPosition | None = ...,
         consumer: _builtins.str = ...,
         fencing_number: _builtins.int = ...,
+        is_leased: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "fencing_number", b"fencing_number", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "fencing_number", b"fencing_number", "is_leased", b"is_leased", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

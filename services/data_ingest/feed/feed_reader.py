@@ -15,6 +15,7 @@ from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedHole, FeedInput
 from services.data_ingest.feed.frame_traces import FrameTraces
 from services.data_ingest.feed.line_gaps import LineGaps
+from services.data_ingest.standby.lease import Leadership
 from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reason_name, reconnecting
 from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.market_stream import UNNAMED, Consumer
@@ -54,6 +55,8 @@ class FeedReader:
         consumer: identifies this sequencer to polygon_ws.
         gaps: gets every batch and every loss of the line; None for a replay.
         traces: None where traces are off.
+        leadership: the lease under which it reads; None for the only sequencer.
+        acknowledgeable: gives the last batch that polygon_ws may forget, None for none; by default the last sequenced.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class FeedReader:
         consumer: Consumer = UNNAMED,
         gaps: LineGaps | None = None,
         traces: FrameTraces | None = None,
+        leadership: Leadership | None = None,
+        acknowledgeable: Callable[[], Position | None] | None = None,
     ) -> None:
         self._target = target
         self._feed = feed
@@ -77,6 +82,8 @@ class FeedReader:
         self._consumer = consumer
         self._gaps = gaps
         self._traces = traces
+        self._leadership = leadership
+        self._acknowledgeable = acknowledgeable or (lambda: feed.position)
         self._backoff = Backoff()
         self._progressed = False
         self._end_reason = ""
@@ -90,6 +97,10 @@ class FeedReader:
             # Bytes in, bytes out: batches are read where they are.
             self._open: Any = channel.stream_stream(METHOD)  # type: ignore[call-arg]
             await reconnecting(self._follow, self._ended, self._backoff)
+
+    def acknowledge_soon(self) -> None:
+        """More may be acknowledged than before."""
+        self._sequenced.set()
 
     def _ended(self, reason: str, pause: float) -> None:
         self._set_unhealthy_reason(f"polygon_ws at {self._target}: {reason}")
@@ -119,6 +130,8 @@ class FeedReader:
             end = str(ended)
             if ended.error is not None and reason_name(ended.error) in (SUPERSEDED.name, ANOTHER_CONSUMER.name):
                 self._backoff.at_least(REFUSED_PAUSE)
+                if self._leadership is not None and reason_name(ended.error) == SUPERSEDED.name:
+                    self._leadership.superseded(f"polygon_ws serves another sequencer: {ended}")
         except FeedHole as hole:
             metrics.FEED_HOLES.inc()
             end = str(hole)
@@ -138,6 +151,10 @@ class FeedReader:
                 content = message_of(CONTENTS[kind], payload) if kind in CONTENTS else payload
             except ValueError as error:
                 return f"response cannot be read: {error}"
+            if (leadership := self._leadership) is not None:
+                leadership.served()
+                if kind == "batch" and not leadership.is_sure():
+                    await leadership.until_sure()
             if kind == "batch" and self._before_batch is not None:
                 await self._before_batch()
             if (end := self._handle(kind, content)) is not None:
@@ -203,8 +220,10 @@ class FeedReader:
         while True:
             await self._sequenced.wait()
             self._sequenced.clear()
-            if (position := self._feed.position) is None:
-                # Nothing but batches of which not even the position could be read.
+            if self._leadership is not None:
+                await self._leadership.until_sure()
+            if (position := self._acknowledgeable()) is None:
+                # Nothing but batches of which not even the position could be read, or that the standby does not have.
                 continue
             request = polygon_ws_pb2.SubscribeMarketRequest(ack=stream_pb2.StreamAck(position=position.message()))
             for batch, (epoch, time_ns) in self._traces.take_traced() if self._traces is not None else ():
@@ -218,7 +237,9 @@ class FeedReader:
 
     def _open_request(self) -> bytes:
         request = polygon_ws_pb2.SubscribeMarketOpen(
-            consumer=self._consumer.name, fencing_number=self._consumer.fencing_number
+            consumer=self._consumer.name,
+            fencing_number=self._consumer.fencing_number,
+            is_leased=self._consumer.is_leased,
         )
         if (position := self._feed.position) is not None:
             request.position.CopyFrom(position.message())

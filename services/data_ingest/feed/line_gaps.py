@@ -105,6 +105,10 @@ class LineGaps:
         """The gap that has not ended."""
         return self.gaps[-1] if self.gaps and self.gaps[-1].to_ns is None else None
 
+    def kept(self) -> bytes:
+        """Today's gaps as the file holds them."""
+        return msgspec.json.encode(_Kept(self._date, self.gaps))
+
     def day_began(self) -> None:
         """Forgets the gaps of another day, and takes over those that an earlier process kept of this one."""
         date = str(self._sequencer.day.date)
@@ -225,7 +229,7 @@ class LineGaps:
             return
         fresh = self._path.with_suffix(".new")
         try:
-            fresh.write_bytes(msgspec.json.encode(_Kept(self._date, self.gaps)))
+            fresh.write_bytes(self.kept())
             os.replace(fresh, self._path)
         except OSError as error:
             log.warning("the gaps cannot be kept", path=str(self._path), error=reason_of(error))

@@ -47,8 +47,8 @@ class Recovered(NamedTuple):
     feed: Position | None
     # By what duplicates of its last trades are recognised.
     trade_identities: bytes
-    # The state it was read from.
-    state: JournalFile
+    # The state it was read from; None for what a standby has of the leader.
+    state: JournalFile | None
 
 
 def recover(directory: JournalDirectory, definitions: Sequence[ListSpec]) -> Recovered | None:

@@ -115,7 +115,9 @@ class Journal:
                 if baselines:
                     self._write(self._open_baselines(), baselines)
                 if frames or feed is not None:
-                    self._bytes_since += self._write(self._files["frames"], [*frames, *_notes(feed, trade_identities)])
+                    self._bytes_since += self._write(
+                        self._files["frames"], [*frames, *entry_notes(feed, trade_identities)]
+                    )
                     self._frames_since += len(frames)
             except OSError as error:
                 self._give_up(error)
@@ -304,8 +306,8 @@ class Journal:
             os.close(file)
 
 
-def _notes(feed: Position | None, trade_identities: bytes) -> list[bytes]:
-    """The fields of an entry behind its frames, encoded."""
+def entry_notes(feed: Position | None, trade_identities: bytes) -> list[bytes]:
+    """Returns the fields of an entry behind its frames, encoded."""
     notes = []
     if feed is not None:
         notes.append(wrap(_ENTRY["feed"], feed.message().SerializeToString()))

@@ -11,7 +11,7 @@ from services.data_ingest.journal import Journal
 from services.data_ingest.stream.sequencer import MarketCopy, Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.ring import Position
-from services.kit.runtime.clock import fresh_epoch
+from services.kit.runtime.clock import fresh_epoch, wall_seconds
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 
@@ -20,13 +20,15 @@ log = get_logger(__name__)
 FILE: Final = "sequencer.epoch"
 
 
-async def next_epoch(data_dir: Path) -> int:
+async def next_epoch(data_dir: Path, after: int = 0) -> int:
     """Returns the wall clock's next second, or one more than the last epoch when that is later.
 
-    The last one is kept in `data_dir`; where nothing can be kept the clock alone decides.
+    The last one is kept in `data_dir`; where nothing can be kept the clock alone decides. `after`: the last epoch by
+    the lease of several sequencers, which nobody else follows with another one, so that no second has to pass.
     """
     path = data_dir / FILE
-    epoch = max(await fresh_epoch(), read_last(path) + 1)
+    epoch = max(after + 1, wall_seconds()) if after else await fresh_epoch()
+    epoch = max(epoch, read_last(path) + 1)
     try:
         write_last(path, epoch)
     except OSError as error:

@@ -45,15 +45,23 @@ class Snapshot:
 
 
 class FrameStream(Broadcast["FrameSubscription"]):
-    """`on_slow` is called with True when a reader has fallen behind, with False when it has caught up or gone."""
+    """`on_slow` is called with True when a reader has fallen behind, with False when it has caught up or gone.
+
+    `fencing_number`: of the lease under which this sequencer leads, 0 for the only one; `may_show`: False while another
+    one may lead.
+    """
 
     def __init__(
         self,
         sequencer: Sequencer,
         on_slow: Callable[[bool], None] = lambda is_slow: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        fencing_number: int = 0,
+        may_show: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(heartbeat_seconds)
+        self.fencing_number = fencing_number
+        self.may_show = may_show
         # Readers that have fallen behind and not caught up.
         self.slow = 0
         self._sequencer = sequencer
@@ -148,14 +156,17 @@ class FrameSubscription(Cursor):
         stream = self._stream
         with stream.joined(self):
             self.move(stream.ring.position, stream.ring)
-            yield FRAMES.opened(self.ring.position)
+            yield FRAMES.opened(self.ring.position, fencing_number=stream.fencing_number)
             needs_snapshot, reset_reason = self._requested_position is None, None
             if self._requested_position is not None:
                 reset_reason = self.resume(self._requested_position)
                 self._acknowledged = self.position.sequence
             self.catch_up()
             while not self.is_over:
-                if reset_reason is not None:
+                if not stream.may_show() and self.closing is None:
+                    # Without heartbeats, so that the reader looks for who leads.
+                    await self.wait()
+                elif reset_reason is not None:
                     yield FRAMES.reset(self.ring.position, reset_reason)
                     needs_snapshot, reset_reason = True, None
                 elif needs_snapshot:

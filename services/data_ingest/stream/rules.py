@@ -12,6 +12,7 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
 from services.kit.stores.notifications import SCANNER_FILTERS
 from services.kit.vendor.client import VendorClient, VendorError
+from services.kit.vendor.models import Condition
 
 log = get_logger(__name__)
 
@@ -40,11 +41,14 @@ class TradeRulesFollower:
         self._take_suspect_prints = take_suspect_prints
         self._is_fallback = True
 
-    async def load_first(self) -> None:
-        """Applies the vendor's rules, or the built-in ones when the vendor does not give any soon."""
+    async def load_first(self, known: Sequence[Condition] | None = None) -> None:
+        """Applies the vendor's rules, or the built-in ones when the vendor does not give any soon.
+
+        `known`: the vendor's conditions, where they are known already.
+        """
         try:
             async with asyncio.timeout(FIRST_SECONDS):
-                await self._load()
+                await self._load(known)
         except (VendorError, ValueError, TimeoutError) as error:
             log.warning("the built-in trade rules hold", reason=described(error))
             self._set(fallback_rules(self._take_suspect_prints))
@@ -59,8 +63,9 @@ class TradeRulesFollower:
                 log.warning("the built-in trade rules still hold", reason=described(error))
         await asyncio.get_running_loop().create_future()
 
-    async def _load(self) -> None:
-        rules = rules_from_conditions(await self._vendor.conditions(), self._take_suspect_prints)
+    async def _load(self, known: Sequence[Condition] | None = None) -> None:
+        conditions = known if known is not None else await self._vendor.conditions()
+        rules = rules_from_conditions(conditions, self._take_suspect_prints)
         self._set(rules)
         self._is_fallback = False
         log.info("trade rules from the vendor")

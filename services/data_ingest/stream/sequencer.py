@@ -66,7 +66,15 @@ class MarketCopy(Protocol):
     def alert_rules_message(self) -> bytes: ...
     def take(self, frame: memoryview) -> bool: ...
     def refresh(self) -> object: ...
+    def hash(self) -> int: ...
     def to_bytes(self, with_baselines: bool = True) -> bytes: ...
+
+
+class EntrySink(Protocol):
+    """Gets what the journal gets."""
+
+    def add(self, body: str, message: bytes) -> None: ...
+    def commit(self, feed: Position | None = None, trade_identities: bytes = b"") -> None: ...
 
 
 class EntryNotes:
@@ -120,6 +128,7 @@ class Sequencer:
         # Frames so far, by what they hold.
         self.frames: Counter[str] = Counter()
         self._journal = journal
+        self._entry_sinks: list[EntrySink] = [] if journal is None else [journal]
         self._is_in_entry = False
         self._defer = defer
         # The lists of the last watermark are still to be ranked.
@@ -132,6 +141,10 @@ class Sequencer:
     def listen(self, listener: FrameListener) -> None:
         """Calls `listener` after each frame from now on."""
         self._listeners.append(listener)
+
+    def follow_entries(self, sink: EntrySink) -> None:
+        """Gives `sink` all entries of the journal from now on."""
+        self._entry_sinks.append(sink)
 
     @property
     def position(self) -> Position:
@@ -254,6 +267,11 @@ class Sequencer:
         day = self._day.frame().SerializeToString() if self._day is not None else None
         return MarketAt(self.position, day, self.market.to_bytes(with_baselines))
 
+    def hash(self) -> tuple[Position, int]:
+        """The newest frame's position, and the hash that any copy of the market has there."""
+        self._refresh()
+        return self.position, self.market.hash()
+
     @contextlib.contextmanager
     def journal_entry(self) -> Iterator[EntryNotes]:
         """Makes all that is added inside one entry of the journal, with these notes: kept as a whole, or not at all.
@@ -266,8 +284,8 @@ class Sequencer:
             yield notes
         finally:
             self._is_in_entry = False
-            if self._journal is not None:
-                self._journal.commit(notes.feed, notes.trade_identities)
+            for sink in self._entry_sinks:
+                sink.commit(notes.feed, notes.trade_identities)
 
     def _next_position(self) -> Position:
         return Position(self.ring.epoch, self.ring.newest + 1)
@@ -299,10 +317,10 @@ class Sequencer:
             raise
         self.ring.append(message)
         self.frames[body] += 1
-        if self._journal is not None:
-            self._journal.add(body, message)
+        for sink in self._entry_sinks:
+            sink.add(body, message)
             if not self._is_in_entry:
-                self._journal.commit()
+                sink.commit()
         for listener in self._listeners:
             listener(body, content)
         if self._is_refresh_due:

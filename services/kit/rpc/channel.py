@@ -80,10 +80,12 @@ def reason_name(error: grpc.aio.AioRpcError) -> str:
 class StreamEnded(Exception):
     """The connection has ended, for the reason that the message says."""
 
-    def __init__(self, reason: str, error: grpc.aio.AioRpcError | None = None) -> None:
+    def __init__(self, reason: str, error: grpc.aio.AioRpcError | None = None, *, is_silence: bool = False) -> None:
         super().__init__(reason)
         # What the server ended it with, if that was an error.
         self.error = error
+        # True if nothing was received for too long.
+        self.is_silence = is_silence
 
     @property
     def is_refusal(self) -> bool:
@@ -118,7 +120,7 @@ class Connection(Generic[ResponseT]):
         except StopAsyncIteration:
             raise StreamEnded(f"ended by the server: {await self._call.details() or 'no details'}") from None
         except TimeoutError:
-            raise StreamEnded(f"nothing was received for {self._patience:g} s") from None
+            raise self._silence() from None
         except grpc.aio.AioRpcError as error:
             raise _ended_by(error) from error
         self._patience = self._silence_seconds
@@ -127,13 +129,20 @@ class Connection(Generic[ResponseT]):
     async def write(self, request: Any) -> None:
         """Sends a request; raises StreamEnded."""
         try:
-            await self._call.write(request)
+            # A peer that stands still accepts connections, and no call comes to it.
+            async with asyncio.timeout(self._patience):
+                await self._call.write(request)
+        except TimeoutError:
+            raise self._silence() from None
         except grpc.aio.AioRpcError as error:
             raise _ended_by(error) from error
         except asyncio.InvalidStateError:
             # The call had ended before.
             code, details = await self._call.code(), await self._call.details()
             raise StreamEnded(f"ended with {code.name}: {details or 'no details'}") from None
+
+    def _silence(self) -> StreamEnded:
+        return StreamEnded(f"nothing was received for {self._patience:g} s", is_silence=True)
 
 
 async def reconnecting(

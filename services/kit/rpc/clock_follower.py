@@ -1,16 +1,20 @@
 """The feed's time: follows the sequencer's clock, and finds it again whenever it is back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
-from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
-from services.kit.runtime.backoff import Backoff
+from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
+from services.kit.rpc.sequencers import Sequencers
 from services.kit.runtime.clock import FeedClock
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 
 log = get_logger(__name__)
+
+# A clock that stands still for so long may be that of a sequencer that does.
+SEVERAL_SILENCE_SECONDS: Final = 5.0
 
 
 class ClockFollower:
@@ -19,17 +23,18 @@ class ClockFollower:
     While the sequencer is away the clock stands still.
     """
 
-    def __init__(self, target: Address | str, clock: FeedClock, on_time: Callable[[], None]) -> None:
-        self._target = target
+    def __init__(
+        self, target: Address | str | Sequence[Address], clock: FeedClock, on_time: Callable[[], None]
+    ) -> None:
+        self._sequencers = Sequencers(target)
         self._clock = clock
         self._on_time = on_time
         self._epoch = 0
-        self._backoff = Backoff()
+        self._backoff = self._sequencers.backoff()
 
     async def run(self) -> None:
         """Follows until cancelled."""
-        async with open_channel(self._target) as channel:
-            self._stub = data_ingest_pb2_grpc.DataIngestServiceStub(channel)
+        async with self._sequencers:
             await reconnecting(self._follow, self._ended, self._backoff)
 
     def _ended(self, reason: str, _: float) -> None:
@@ -38,13 +43,18 @@ class ClockFollower:
     async def _follow(self) -> str:
         """Follows one connection to its end; returns why it ended."""
         # The sequencer starts after us: it needs our calendar. Its clock may stand still for long.
-        call = self._stub.WatchClock(data_ingest_pb2.WatchClockRequest(), wait_for_ready=True)
+        # Of several, one that is away or stands still is not waited for.
+        sequencers, are_several = self._sequencers, self._sequencers.are_several
+        stub = data_ingest_pb2_grpc.DataIngestServiceStub(sequencers.channel)
+        call = stub.WatchClock(data_ingest_pb2.WatchClockRequest(), wait_for_ready=not are_several)
+        silence_seconds = SEVERAL_SILENCE_SECONDS if are_several else None
         try:
-            with Connection[data_ingest_pb2.WatchClockResponse](call, None) as connection:
+            with Connection[data_ingest_pb2.WatchClockResponse](call, silence_seconds) as connection:
                 while True:
                     self._take(await connection.read())
                     self._backoff.reset()
         except StreamEnded as ended:
+            sequencers.next(ended.is_silence)
             return str(ended)
 
     def _take(self, answer: data_ingest_pb2.WatchClockResponse) -> None:

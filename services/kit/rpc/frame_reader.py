@@ -5,21 +5,20 @@ ends is opened again with the last position, after a jittered pause that grows
 while nothing comes of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-import grpc
-import grpc.aio
 from google.protobuf.message import Message
 from prometheus_client import Counter
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
-from services.kit.rpc.channel import Connection, StreamEnded, open_channel, reconnecting
+from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
+from services.kit.rpc.sequencers import Sequencers
 from services.kit.rpc.wire import message_of
-from services.kit.runtime.backoff import Backoff
+from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 
@@ -39,14 +38,13 @@ ACK_EVERY: Final = 128
 
 # Of the responses that are read as messages.
 CONTENTS: Final[dict[str, type[Message]]] = {
+    "opened": data_ingest_pb2.FramesOpened,
     "snapshot": data_ingest_pb2.SnapshotChunk,
     "current": stream_pb2.StreamCurrent,
     "heartbeat": stream_pb2.StreamHeartbeat,
     "reset": stream_pb2.StreamReset,
     "going_away": stream_pb2.StreamGoingAway,
 }
-
-OpenStream = Callable[[None], "grpc.aio.StreamStreamCall[bytes, bytes]"]
 
 
 class FrameSink(Protocol):
@@ -72,53 +70,72 @@ class FrameSink(Protocol):
 class FrameReader:
     """One reader of DataIngestService.SubscribeFrames; `name` is what logs and metrics call it.
 
+    `target`: the address of the sequencer, or those of several, of which one leads.
     `wants_newest_state`: a snapshot is to be one of now, whatever it costs the sequencer.
     """
 
-    def __init__(self, target: Address | str, sink: FrameSink, name: str, *, wants_newest_state: bool = False) -> None:
-        self._target = target
+    def __init__(
+        self,
+        target: Address | str | Sequence[Address],
+        sink: FrameSink,
+        name: str,
+        *,
+        wants_newest_state: bool = False,
+    ) -> None:
+        self._sequencers = Sequencers(target)
         self._sink = sink
         self._name = name
         self._wants_newest_state = wants_newest_state
         self._chunks: list[bytes] = []
         self._chunks_of = Position(0, 0)
         self._unacknowledged = 0
-        self._backoff = Backoff()
+        self._backoff = self._sequencers.backoff()
         # True once the connection brought anything of use: then the pause starts small again.
         self._progressed = False
+        self._has_warned = False
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        async with open_channel(self._target) as channel:
-            # Requests and responses are bytes.
-            self._open: OpenStream = channel.stream_stream(METHOD)  # type: ignore[call-arg]
+        async with self._sequencers:
             await reconnecting(self._follow, self._ended, self._backoff)
 
     def _ended(self, reason: str, pause: float) -> None:
-        self._sink.set_unhealthy_reason(f"data_ingest at {self._target}: {reason}")
-        log.warning("stream of data_ingest ended", reason=reason, again_in=pause)
+        # While nobody leads, each is asked again and again.
+        is_repeated = self._sequencers.are_several and not self._progressed and self._has_warned
+        self._has_warned = True
+        (log.debug if is_repeated else log.warning)("stream of data_ingest ended", reason=reason, again_in=pause)
 
     async def _follow(self) -> str:
-        """Follows one connection to its end; returns why it ended."""
-        self._sink.set_unhealthy_reason(f"connecting to data_ingest at {self._target}")
+        """Follows one connection to its end, after which it is the next sequencer's turn; returns why it ended."""
+        sequencers = self._sequencers
+        address = sequencers.address
+        self._sink.set_unhealthy_reason(f"connecting to data_ingest at {address}")
         RECONNECTS.labels(self._name).inc()
         self._progressed = False
         self._chunks.clear()
         self._unacknowledged = 0
+        was_silent = False
+        # Requests and responses are bytes.
+        call: Any = sequencers.channel.stream_stream(METHOD)  # type: ignore[call-arg]
+        seconds, first_seconds = map(sequencers.silence_seconds, (SILENCE_SECONDS, OPEN_SECONDS))
         try:
-            with Connection[bytes](self._open(None), SILENCE_SECONDS, OPEN_SECONDS) as connection:
+            with Connection[bytes](call(), seconds, first_seconds) as connection:
                 await connection.write(self._open_request())
                 while (end := self._take(await connection.read())) is None:
                     if self._unacknowledged >= ACK_EVERY:
                         self._unacknowledged = 0
                         await connection.write(self._ack_request())
-        except (StreamEnded, StreamHole) as error:
+        except StreamEnded as ended:
+            end, was_silent = str(ended), ended.is_silence
+        except (StreamHole, ServiceError) as error:
             end = str(error)
         except FrameError as error:
             # Going on would leave a copy that differs from all others. What cannot
             # be read will not be readable at once, so that the pauses grow.
             self._sink.forget()
-            return str(error)
+            end, self._progressed = str(error), False
+        self._sink.set_unhealthy_reason(f"data_ingest at {address}: {end}")
+        sequencers.next(was_silent)
         if self._progressed:
             self._backoff.reset()
         return end
@@ -133,12 +150,14 @@ class FrameReader:
         if kind == "frame":
             self._sink.apply(next_frame(payload, self._sink.position))
             self._unacknowledged += 1
+        elif kind == "opened":
+            self._sequencers.check(content.fencing_number)
         elif kind == "snapshot":
             self._take_chunk(content)
         elif kind == "current":
             self._check_position(content.position)
             self._sink.set_unhealthy_reason("")
-            self._progressed = True
+            self._progressed, self._has_warned = True, False
         elif kind == "reset":
             log.info("data_ingest reset the stream", reason=content.reason)
             self._sink.set_unhealthy_reason(f"waiting for a snapshot: {content.reason}")

@@ -173,7 +173,7 @@ class MarketCopyService(Service):
         """Begins to read the sequencer's stream into `copy`; returns when that is current."""
         if self.traces is not None:
             copy.traces = CopyTraces(self.traces, self.name)
-        reader = FrameReader(self.settings.address("data_ingest"), copy, self.name)
+        reader = FrameReader(self.settings.sequencer_addresses, copy, self.name)
         reading = self.begin("reading", reader.run())
         current = asyncio.create_task(copy.until_current(), name=f"{self.name}.until_current")
         try:

@@ -12,7 +12,7 @@ from tradeul.v1 import polygon_ws_pb2
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import Context, first_request, requested_position, serve
 from services.kit.runtime.clock import monotonic
-from services.kit.runtime.errors import ANOTHER_CONSUMER, SUPERSEDED
+from services.kit.runtime.errors import ANOTHER_CONSUMER, SUPERSEDED, ServiceError
 from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
@@ -22,10 +22,14 @@ CLAIM_SECONDS: Final = 15.0
 
 
 class Consumer(NamedTuple):
-    """Who subscribes: the sequencer's name, and the number of its process."""
+    """Who subscribes: the sequencer's name, and the number of its process.
+
+    `is_leased`: the name is a lease's, which several sequencers share, and so is the number.
+    """
 
     name: str
     fencing_number: int
+    is_leased: bool = False
 
 
 UNNAMED: Final = Consumer("", 0)
@@ -75,6 +79,8 @@ class MarketStream(Generic[SubscriptionT]):
         self._gone_at = 0.0
         # Of these one line is enough.
         self._refused: set[str] = set()
+        # By lease, the greatest number.
+        self._leased: dict[str, int] = {}
 
     @property
     def has_subscriber(self) -> bool:
@@ -97,7 +103,7 @@ class MarketStream(Generic[SubscriptionT]):
         Raises ANOTHER_CONSUMER while another consumer has the stream, SUPERSEDED when a newer process of this one has.
         """
         opening = (await first_request(requests)).open
-        self._claim(Consumer(opening.consumer, opening.fencing_number))
+        self._claim(Consumer(opening.consumer, opening.fencing_number, opening.is_leased))
         subscription = self._subscribe(requested_position(opening))
         if self._closing is not None:
             subscription.go_away(self._closing)
@@ -119,6 +125,8 @@ class MarketStream(Generic[SubscriptionT]):
     def _claim(self, consumer: Consumer) -> None:
         """Makes `consumer` the one that is served; raises ANOTHER_CONSUMER, SUPERSEDED."""
         served = self._consumer
+        if consumer.is_leased:
+            self._check_lease(consumer)
         if served is not None and (self.has_subscriber or self._now() - self._gone_at < CLAIM_SECONDS):
             if consumer.name != served.name:
                 if consumer.name not in self._refused:
@@ -126,14 +134,28 @@ class MarketStream(Generic[SubscriptionT]):
                     log.error("a second sequencer is refused", refused=consumer.name, served=served.name)
                 raise ANOTHER_CONSUMER.error(f"expected the sequencer {served.name!r}, was {consumer.name!r}")
             if consumer.fencing_number < served.fencing_number:
-                raise SUPERSEDED.error(
-                    f"expected a fencing number of at least {served.fencing_number}, was {consumer.fencing_number}"
-                )
+                raise _superseded(served.fencing_number, consumer)
+        if consumer.is_leased:
+            self._leased[consumer.name] = consumer.fencing_number
         self._consumer = consumer
         self._refused.discard(consumer.name)
+
+    def _check_lease(self, consumer: Consumer) -> None:
+        """Raises SUPERSEDED for a sequencer that led earlier, however long that is ago."""
+        newest = self._leased.get(consumer.name, 0)
+        if consumer.fencing_number >= newest:
+            return
+        if (refused := f"{consumer.name} {consumer.fencing_number}") not in self._refused:
+            self._refused.add(refused)
+            log.error("a sequencer that led earlier is refused", number=consumer.fencing_number, newest=newest)
+        raise _superseded(newest, consumer)
 
     def _change(self, subscription: SubscriptionT | None) -> None:
         self.subscription = subscription
         self._gone_at = self._now()
         self._subscribed.set(subscription is not None)
         self._on_change()
+
+
+def _superseded(newest: int, consumer: Consumer) -> ServiceError:
+    return SUPERSEDED.error(f"expected a fencing number of at least {newest}, was {consumer.fencing_number}")

@@ -92,6 +92,14 @@ async def _is_cancelled(requests: AsyncIterator[Any], acknowledge: Callable[[Pos
     return False
 
 
+def is_cancel(request: Any) -> bool:
+    """True if the client ends its stream; raises INVALID_REQUEST for anything else than that and an ack."""
+    kind = _kind(request)
+    if kind not in ("ack", "cancel"):
+        raise INVALID_REQUEST.error(f"expected ack or cancel, was {kind or 'an empty message'}")
+    return kind == "cancel"
+
+
 def _kind(request: Any) -> str | None:
     kind: str | None = request.WhichOneof("request")
     return kind

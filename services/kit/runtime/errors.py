@@ -114,6 +114,8 @@ TOO_MANY_STREAMS: Final = Reason("TOO_MANY_STREAMS", "RESOURCE_EXHAUSTED", True)
 SUPERSEDED: Final = Reason("SUPERSEDED", "ABORTED", False)
 # Batches are acknowledged by one sequencer, which is another one.
 ANOTHER_CONSUMER: Final = Reason("ANOTHER_CONSUMER", "FAILED_PRECONDITION", True)
+# A sequencer that stands by, or that led earlier: another one leads.
+NOT_LEADING: Final = Reason("NOT_LEADING", "FAILED_PRECONDITION", True)
 # A defect of ours, logged on the server with the file and line.
 INTERNAL: Final = Reason("INTERNAL", "INTERNAL", False)
 

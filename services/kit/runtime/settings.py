@@ -153,6 +153,9 @@ class Settings(BaseModel):
     addresses: dict[str, AddressField] = Field(
         default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port a service binds and is found at"
     )
+    sequencers: CommaSeparated[AddressField] = Field(
+        default=(), description="TRADEUL_SEQUENCERS: host:port of all data_ingest, by comma, where others stand by"
+    )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
     mesh_tls: MeshTlsSettings = Field(default_factory=MeshTlsSettings)
@@ -318,6 +321,12 @@ class Settings(BaseModel):
         # The simulator plays the vendor, who has no certificate of ours; the gateway has one of its own.
         is_within = self.mesh_tls.is_on and service not in (SIMULATOR, "gateway", "gateway_admin")
         return ServiceAddress.of(address, self.mesh_tls if is_within else None)
+
+    @property
+    def sequencer_addresses(self) -> tuple[ServiceAddress, ...]:
+        """Returns where readers look for the sequencer that leads."""
+        own = self.address("data_ingest")
+        return tuple(ServiceAddress.of(each, own.tls) for each in self.sequencers) or (own,)
 
     def listen_address(self, service: str) -> Address:
         """Returns the address that `service` binds: its own, on TRADEUL_LISTEN_HOST where that is set."""

@@ -1,0 +1,264 @@
+"""The leader's side: what goes into the journal also goes to the sequencers that stand by, and they acknowledge it.
+
+A standby that is too slow, or does not acknowledge, is cut off: it begins again with the market of then.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc.aio
+from tradeul.v1 import journal_pb2, standby_pb2
+
+from services.data_ingest.journal.writer import entry_notes
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.rpc.cursor import Broadcast, Subscription
+from services.kit.rpc.envelope import Envelope
+from services.kit.rpc.ring import Position
+from services.kit.rpc.subscribing import first_request, is_cancel, write_all
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import INVALID_REQUEST
+from services.kit.runtime.logging import get_logger
+
+log = get_logger(__name__)
+
+ENVELOPE: Final = Envelope(standby_pb2.FollowJournalResponse)
+PIECE_BYTES: Final = 1 << 20
+HEARTBEAT_SECONDS: Final = 0.5
+# What may wait for a standby, and how long its acknowledgement may take: then it is cut off, and batches are
+# acknowledged without it.
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+PATIENCE_SECONDS: Final = 3.0
+# One that has gone may be taking over: so long, where the store does not say that it has not.
+GONE_SECONDS: Final = 5.0
+# So much longer for the first, which comes when the market has been loaded.
+LOADING_SECONDS: Final = 12.0
+# Of the newest trades, for who joins: by these a standby recognises duplicates.
+MAX_IDENTITY_BYTES: Final = 16 * 1024 * 1024
+HASH_SECONDS: Final = 30.0
+
+Request = standby_pb2.FollowJournalRequest
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RecentIdentities:
+    """By what duplicates of the newest trades are recognised, the oldest making room."""
+
+    def __init__(self, max_bytes: int = MAX_IDENTITY_BYTES) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+        self._max_bytes = max_bytes
+
+    def add(self, identities: bytes) -> None:
+        if not identities:
+            return
+        self._chunks.append(identities)
+        self._bytes += len(identities)
+        while self._bytes > self._max_bytes and len(self._chunks) > 1:
+            self._bytes -= len(self._chunks.popleft())
+
+    def joined(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+class Follower(Subscription):
+    """One standby: the encoded responses that wait for it, and what it has acknowledged."""
+
+    def __init__(self, feed: "JournalFeed", name: str) -> None:
+        super().__init__(feed.timers)
+        self.name = name
+        self.waiting: deque[bytes] = deque()
+        self.waiting_bytes = 0
+        # The last batch of polygon_ws that it has.
+        self.acknowledged: Position | None = None
+        # Since when an acknowledgement is due; None when it has everything.
+        self.due_since: float | None = monotonic() + LOADING_SECONDS
+        self.newest = Position(0, 0)
+
+    def add(self, response: bytes, position: Position) -> None:
+        self.waiting.append(response)
+        self.waiting_bytes += len(response)
+        self.newest = position
+        if self.due_since is None:
+            self.due_since = monotonic()
+        self.wake()
+
+    def take(self) -> bytes:
+        response = self.waiting.popleft()
+        self.waiting_bytes -= len(response)
+        self.sent()
+        return response
+
+
+class JournalFeed(Broadcast[Follower]):
+    """StandbyService of a leader.
+
+    Args:
+        feed_position: gives the last batch of polygon_ws that is in the stream.
+        gaps: gives today's gaps as they are kept; empty for none.
+        renewed_at: gives the time, monotonic, at which the lease was last ours.
+        identities: by what duplicates are recognised of the trades before.
+        on_acknowledged: is called when more may be acknowledged to polygon_ws.
+    """
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        fencing_number: int,
+        feed_position: Callable[[], Position | None],
+        gaps: Callable[[], bytes],
+        renewed_at: Callable[[], float],
+        on_acknowledged: Callable[[], None] = lambda: None,
+        identities: bytes = b"",
+    ) -> None:
+        super().__init__(HEARTBEAT_SECONDS)
+        self._sequencer = sequencer
+        self._fencing_number = fencing_number
+        self._feed_position = feed_position
+        self._gaps = gaps
+        self._renewed_at = renewed_at
+        # Those who have gone, perhaps to take over: what they had acknowledged, and when they went.
+        self._gone: list[tuple[Position, float]] = []
+        self._on_acknowledged = on_acknowledged
+        self._identities = RecentIdentities()
+        self._identities.add(identities)
+        self._parts: list[bytes] = []
+        self._shown_gaps = b""
+        self._hash_at = 0.0
+        self._epoch = sequencer.ring.epoch
+        sequencer.follow_entries(self)
+
+    # --- what the sequencer writes down
+
+    def add(self, body: str, message: bytes) -> None:
+        """A frame, as SubscribeFrames sends it, which is also how an entry holds it."""
+        if self.readers:
+            self._parts.append(message)
+
+    def commit(self, feed: Position | None = None, trade_identities: bytes = b"") -> None:
+        """Sends what was added since the last call as one entry."""
+        self._identities.add(trade_identities)
+        if self._sequencer.ring.epoch != self._epoch:
+            self._epoch = self._sequencer.ring.epoch
+            for follower in self.readers:
+                follower.go_away("a new epoch began: begin again with its market")
+        parts = [*self._parts, *entry_notes(feed, trade_identities)]
+        self._parts.clear()
+        if parts and self.readers:
+            self._send(ENVELOPE.wrap("entry", *parts))
+
+    # --- what polygon_ws may forget
+
+    def acknowledgeable(self) -> Position | None:
+        """The last batch that everybody has who may take over; None for none."""
+        newest = self._feed_position()
+        if newest is None:
+            return None
+        positions = [newest, *(each.acknowledged or Position(0, 0) for each in self.readers)]
+        # One that has gone and not taken over since is waited for no more.
+        now, renewed_at = monotonic(), self._renewed_at()
+        self._gone = [each for each in self._gone if renewed_at <= each[1] and now - each[1] < GONE_SECONDS]
+        positions += [position for position, _ in self._gone]
+        least = min(positions)
+        return least if least.epoch == newest.epoch else None
+
+    async def run(self) -> None:
+        """Cuts off who does not acknowledge, and sends what is due now and then; until cancelled."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS / 2)
+            now = monotonic()
+            for follower in tuple(self.readers):
+                is_late = follower.due_since is not None and now - follower.due_since > PATIENCE_SECONDS
+                if is_late or follower.waiting_bytes > MAX_WAITING_BYTES:
+                    log.error("the standby is cut off", standby=follower.name, waiting_bytes=follower.waiting_bytes)
+                    self._leave(follower)
+                    follower.end(INVALID_REQUEST.error("expected acknowledgements, had none for too long"))
+            if self._gone:
+                self._on_acknowledged()
+            if not self.readers:
+                continue
+            if (gaps := self._gaps()) != self._shown_gaps:
+                self._shown_gaps = gaps
+                self._send(ENVELOPE.message("gaps", json=gaps))
+            if now >= self._hash_at:
+                self._hash_at = now + HASH_SECONDS
+                position, number = self._sequencer.hash()
+                self._send(ENVELOPE.message("hash", position=position.message(), hash=number))
+
+    # --- StandbyService
+
+    async def FollowJournal(self, requests: AsyncIterator[Request], context: Context) -> None:
+        name = (await first_request(requests)).open.standby
+        follower = Follower(self, name)
+        log.info("a standby follows", standby=name)
+        writing = asyncio.create_task(write_all(self._messages(follower), context), name="data_ingest.standby_write")
+        reading = asyncio.create_task(self._read(requests, follower), name="data_ingest.standby_read")
+        try:
+            done, _ = await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (writing, reading):
+                task.cancel()
+            await asyncio.gather(writing, reading, return_exceptions=True)
+            log.warning("a standby follows no more", standby=name)
+
+    async def _read(self, requests: AsyncIterator[Request], follower: Follower) -> None:
+        """Takes acknowledgements until the standby cancels or goes."""
+        async for request in requests:
+            if is_cancel(request):
+                return
+            ack = request.ack
+            if ack.HasField("feed"):
+                follower.acknowledged = Position.of(ack.feed)
+            has_all = Position.of(ack.position) >= follower.newest and not follower.waiting
+            follower.due_since = None if has_all else monotonic()
+            self._on_acknowledged()
+
+    async def _messages(self, follower: Follower) -> AsyncGenerator[bytes, None]:
+        yield ENVELOPE.message("opened", fencing_number=self._fencing_number)
+        # No frame may come between the market and the entries that follow it.
+        state = memoryview(self._state())
+        follower.newest = self._sequencer.position
+        follower.add(ENVELOPE.message("gaps", json=self._gaps()), follower.newest)
+        with self.joined(follower), contextlib.ExitStack() as leaving:
+            leaving.callback(self._leave, follower)
+            for start in range(0, len(state), PIECE_BYTES):
+                piece = bytes(state[start : start + PIECE_BYTES])
+                yield ENVELOPE.message("state", data=piece, is_last=start + PIECE_BYTES >= len(state))
+            while not follower.is_over:
+                if follower.waiting:
+                    yield follower.take()
+                elif follower.closing is not None:
+                    yield ENVELOPE.going_away(self._sequencer.position, follower.closing)
+                    return
+                elif not await follower.wait():
+                    yield ENVELOPE.heartbeat(self._sequencer.position)
+            follower.raise_error()
+
+    def _leave(self, follower: Follower) -> None:
+        """It may have gone in order to take over: polygon_ws keeps what it lacks until that is known."""
+        if follower in self.readers:
+            self.readers.discard(follower)
+            self._gone.append((follower.acknowledged or Position(0, 0), monotonic()))
+
+    def _state(self) -> bytes:
+        """An encoded JournalState of now, baselines included."""
+        now = self._sequencer.market_at(True)
+        feed = self._feed_position()
+        state = journal_pb2.JournalState(
+            head=journal_pb2.JournalHead(position=now.position.message()),
+            feed=feed.message() if feed is not None else None,
+            trade_identities=self._identities.joined(),
+            market=now.data,
+        )
+        if now.trading_day is not None:
+            state.trading_day.ParseFromString(now.trading_day)
+        return state.SerializeToString()
+
+    def _send(self, response: bytes) -> None:
+        for follower in self.readers:
+            if follower.closing is None:
+                follower.add(response, self._sequencer.position)

@@ -1,0 +1,96 @@
+"""A copy of the leader: its market, and what the journal notes beside frames, for a takeover to go on with."""
+
+from collections import deque
+from typing import Final
+
+from tradeul.v1 import frame_pb2, journal_pb2
+
+from fastcore.market import Market
+from services.data_ingest.journal import Recovered
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc.frames import read_frame
+from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import fields, message_of, only_field
+from services.market.calendar import TradingDay
+
+_ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}
+_TRADING_DAY: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trading_day"].number
+# Messages for readers who are behind, and identities of the newest trades.
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_IDENTITY_BYTES: Final = 32 * 1024 * 1024
+
+
+class Newest:
+    """The newest pieces of bytes, up to `max_bytes` of them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.pieces: deque[bytes] = deque()
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    def add(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        self._bytes += len(piece)
+        while self._bytes > self._max_bytes and len(self.pieces) > 1:
+            self._bytes -= len(self.pieces.popleft())
+
+
+class StandbyCopy:
+    """The leader's market of now. ValueError of any method: this copy is of no more use."""
+
+    def __init__(self, state: bytes) -> None:
+        head = message_of(journal_pb2.JournalState, state)
+        self.position = Position.of(head.head.position)
+        self.feed = Position.of(head.feed) if head.HasField("feed") else None
+        self._market = Market.from_bytes(load_lists(), head.market, encode_deltas=False)
+        self._day = TradingDay.of_frame(head.trading_day) if head.HasField("trading_day") else None
+        self._messages = Newest(MAX_MESSAGE_BYTES)
+        self._identities = Newest(MAX_IDENTITY_BYTES)
+        self._identities.add(head.trade_identities)
+
+    @property
+    def day(self) -> TradingDay | None:
+        """The trading day in force; None before the first."""
+        return self._day
+
+    def add(self, entry: memoryview) -> None:
+        """Takes the next entry of the journal."""
+        for number, first, start, end in fields(entry):
+            if number == _ENTRY["frames"]:
+                self._apply(bytes(entry[first:end]))
+            elif number == _ENTRY["feed"]:
+                self.feed = Position.of(message_of(journal_pb2.JournalEntry, entry[first:end]).feed)
+            elif number == _ENTRY["trade_identities"]:
+                self._identities.add(bytes(entry[start:end]))
+
+    def check(self, position: Position, number: int) -> None:
+        """Compares the copy with the leader's market at `position`."""
+        if position != self.position:
+            raise ValueError(f"expected to be at {position}, was at {self.position}")
+        if (own := self._market.hash()) != number:
+            raise ValueError(f"expected the hash {number:016x} at {position}, was {own:016x}")
+
+    def recovered(self) -> Recovered | None:
+        """The market that a takeover continues with, its numbering included; None when no day had begun."""
+        if self._day is None:
+            return None
+        return Recovered(
+            self.position,
+            self._market.state,
+            self._market,
+            list(self._messages.pieces),
+            self._day,
+            self.feed,
+            b"".join(self._identities.pieces),
+            None,
+        )
+
+    def _apply(self, message: bytes) -> None:
+        frame = read_frame(only_field(message)[1])
+        if frame.position != (self.position.epoch, self.position.sequence + 1):
+            raise ValueError(f"expected the frame after {self.position}, was {frame.position}")
+        self._market.apply(frame.encoded)
+        if frame.kind == _TRADING_DAY:
+            self._day = TradingDay.of_frame(message_of(frame_pb2.TradingDay, frame.body))
+        self.position = frame.position
+        self._messages.add(message)

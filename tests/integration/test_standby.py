@@ -1,0 +1,150 @@
+"""Two sequencers: one leads, the other takes over when the first dies, stands still or loses its lease."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.feed import RunningFeed
+from tests.support.store_line import store_line
+from tests.support.stores import Stores, fresh_database, module_stores
+from tests.support.two_sequencers import Copy, Tape, TwoSequencers, two_sequencers, until
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
+    with module_stores(tmp_path_factory.mktemp("stores")) as stores:
+        yield stores
+
+
+@pytest.fixture
+async def stores(servers: Stores) -> AsyncIterator[Stores]:
+    async with fresh_database(servers.database_url) as url:
+        yield Stores(servers.redis_url, url)
+
+
+async def until_another_epoch(copy: Copy, before: int) -> None:
+    await until(lambda: copy.position is not None and copy.position.epoch > before)
+
+
+async def settle(tape: Tape, copy: Copy, feed: RunningFeed) -> None:
+    """Waits until the copy has all trades, each once, and polygon_ws was told so."""
+    tape.stop()
+    await tape.until_decoded()
+
+    def has_all() -> bool:
+        if copy.market is None:
+            return False
+        copy.market.state.refresh()
+        return sum(count for count in copy.market.state.column("trades_today") if count == count) >= tape.sent
+
+    await until(has_all)
+    assert copy.market is not None
+    tape.check(copy.market)
+    await until(lambda: feed.service.buffer.held_batches == 0)
+
+
+async def take_over(two: TwoSequencers, copy: Copy, old: str, new: str, how: str) -> None:
+    """Takes the lead from `old`; waits until the reader has a frame of `new`."""
+    assert copy.position is not None
+    epoch = copy.position.epoch
+    if how == "lost":
+        await two.lease("UPDATE sequencer_lease SET holder = 'somebody', fencing_number = fencing_number + 1")
+    else:
+        two.send(old, signal.Signals[how])
+    await until_another_epoch(copy, epoch)
+    await two.until_leads(new)
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP", "lost"])
+async def test_the_standby_takes_over_and_every_trade_counts_once(tmp_path: Path, stores: Stores, how: str) -> None:
+    async with two_sequencers(tmp_path, stores) as (two, tape, copy, feed):
+        old, new = "a", "b"
+        for _ in range(2):
+            await asyncio.sleep(1)
+            await take_over(two, copy, old, new, how)
+            if how == "SIGSTOP":
+                two.send(old, signal.SIGCONT)
+            assert await two.until_ended(old) == (-signal.SIGKILL if how == "SIGKILL" else 1)
+            seen = len(two.log(old))
+            await two.start(old)
+            await two.until_stands_by(old, seen)
+            old, new = new, old
+        await asyncio.sleep(0.5)
+        await settle(tape, copy, feed)
+        assert "this sequencer does not lead any more" in two.log("a") + two.log("b") or how == "SIGKILL"
+
+
+async def test_nobody_notices_that_the_store_of_the_lease_is_away(tmp_path: Path, stores: Stores) -> None:
+    """For longer than a lease lasts: nobody can take it, and polygon_ws goes on to serve the leader."""
+    async with store_line(stores.database_url) as line:
+        both = {name: {"TRADEUL_DATABASE_URL": line.url} for name in ("a", "b")}
+        async with two_sequencers(tmp_path, stores, both) as (two, tape, copy, feed):
+            assert copy.position is not None
+            epoch, loads = copy.position.epoch, len(copy.loads)
+            line.cut()
+            await two.until_log("a", "the store does not answer")
+            for _ in range(5):
+                await asyncio.sleep(1)
+                before = copy.position
+                await until(lambda before=before: copy.position != before)  # type: ignore[misc]
+            line.mend()
+            await asyncio.sleep(2)
+            await settle(tape, copy, feed)
+            assert (copy.position.epoch, len(copy.loads)) == (epoch, loads)
+            assert (await two.status("a")).position.epoch == epoch
+
+
+async def test_a_leader_that_alone_is_cut_from_the_store_gives_way(tmp_path: Path, stores: Stores) -> None:
+    async with store_line(stores.database_url) as line:
+        async with two_sequencers(tmp_path, stores, {"a": {"TRADEUL_DATABASE_URL": line.url}}) as running:
+            two, tape, copy, feed = running
+            assert copy.position is not None
+            epoch = copy.position.epoch
+            line.cut()
+            assert await two.until_ended("a") == 1
+            assert "polygon_ws serves another sequencer" in two.log("a")
+            await until_another_epoch(copy, epoch)
+            await settle(tape, copy, feed)
+            await two.until_leads("b")
+
+
+async def test_an_orderly_stop_hands_the_lease_over(tmp_path: Path, stores: Stores) -> None:
+    async with two_sequencers(tmp_path, stores) as (two, tape, copy, feed):
+        assert copy.position is not None
+        epoch = copy.position.epoch
+        two.send("a", signal.SIGTERM)
+        assert await two.until_ended("a") == 0
+        await until_another_epoch(copy, epoch)
+        await settle(tape, copy, feed)
+
+
+async def test_a_leader_that_is_back_before_its_lease_ran_out_goes_on_in_its_epoch(
+    tmp_path: Path, stores: Stores
+) -> None:
+    """Where nobody stands by, a restart is what it is for the only sequencer."""
+    async with two_sequencers(tmp_path, stores) as (two, tape, copy, feed):
+        two.send("b", signal.SIGKILL)
+        await two.until_ended("b")
+        assert copy.position is not None
+        epoch, loads = copy.position.epoch, len(copy.loads)
+        two.send("a", signal.SIGKILL)
+        await two.until_ended("a")
+        await two.start("a")
+        await two.until_leads("a")
+        await settle(tape, copy, feed)
+        assert (copy.position.epoch, len(copy.loads)) == (epoch, loads)
+
+
+async def test_a_sequencer_that_the_settings_do_not_name_refuses_to_start(tmp_path: Path, stores: Stores) -> None:
+    async with two_sequencers(tmp_path, stores) as (two, *_):
+        two.send("b", signal.SIGKILL)
+        await two.until_ended("b")
+        two.environments["b"]["TRADEUL_DATA_INGEST_ADDRESS"] = "127.0.0.1:1"
+        await two.start("b")
+        assert await two.until_ended("b") == 1
+        assert "expected TRADEUL_SEQUENCERS to name TRADEUL_DATA_INGEST_ADDRESS, 127.0.0.1:1" in two.log("b")

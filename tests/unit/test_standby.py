@@ -1,0 +1,302 @@
+"""The lease as its holder sees it, what readers make of several sequencers, and a standby's copy of the market."""
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator
+
+import pytest
+from tradeul.v1 import standby_pb2
+
+from fastcore.market import Market
+from services.data_ingest.standby import journal_feed
+from services.data_ingest.standby.journal_feed import ENVELOPE, JournalFeed
+from services.data_ingest.standby.lease import (
+    ANSWER_SECONDS,
+    AWAY_SECONDS,
+    LEASE_SECONDS,
+    WITNESS_SECONDS,
+    Claimed,
+    Leadership,
+)
+from services.data_ingest.standby.market_copy import StandbyCopy
+from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.lists.definitions import load_lists
+from services.kit.rpc import sequencers
+from services.kit.rpc.ring import Position
+from services.kit.rpc.sequencers import Sequencers
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.errors import ServiceError
+from services.kit.runtime.settings import Address
+from services.market.calendar import TradingDay
+
+EPOCH = 1_780_000_000
+HALF_HOUR = 1_800_000_000_000
+FOUR_OCLOCK = 1_773_129_600_000_000_000  # 2026-03-10T04:00:00-04:00
+TIMES = (FOUR_OCLOCK, FOUR_OCLOCK + 11 * HALF_HOUR, FOUR_OCLOCK + 24 * HALF_HOUR, FOUR_OCLOCK + 32 * HALF_HOUR)
+DAY = TradingDay(datetime.date(2026, 3, 10), *TIMES, is_early_close=False, next_date=datetime.date(2026, 3, 11))
+FEED = 1_780_000_500
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Store:
+    """Answers renewals as it is told; each takes `seconds` of the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.answer: bool | Exception = True
+        self.seconds = 0.0
+        self.holder = "us"
+        self._clock = clock
+
+    async def renew(self, fencing_number: int, epoch: int) -> bool:
+        self._clock.now += self.seconds
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> Store:
+    return Store(clock)
+
+
+@pytest.fixture
+async def leadership(clock: Clock, store: Store) -> Leadership:
+    return Leadership(store, Claimed(7, clock.now, 0, False), lambda: EPOCH, clock)  # type: ignore[arg-type]
+
+
+async def renew_once(leadership: Leadership) -> None:
+    running = asyncio.create_task(leadership.run())
+    await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_lease_that_was_not_renewed_in_time_is_doubtful_until_it_is(
+    leadership: Leadership, clock: Clock
+) -> None:
+    assert leadership.is_sure()
+    clock.now += LEASE_SECONDS
+    # As after a standstill: nobody has tried to renew it.
+    leadership.served()
+    assert not leadership.is_sure()
+    await renew_once(leadership)
+    assert leadership.is_sure() and not leadership.lost.done()
+
+
+async def test_a_lease_counts_from_before_its_renewal_was_sent(
+    leadership: Leadership, clock: Clock, store: Store
+) -> None:
+    store.seconds = 1.5
+    await renew_once(leadership)
+    clock.now += LEASE_SECONDS - 1.5
+    assert not leadership.is_sure()
+
+
+async def test_without_the_store_polygon_ws_is_the_witness(leadership: Leadership, clock: Clock, store: Store) -> None:
+    store.answer, store.seconds = OSError("away"), ANSWER_SECONDS
+    leadership.served()
+    await renew_once(leadership)
+    clock.now += LEASE_SECONDS
+    assert leadership.is_sure()
+    clock.now += AWAY_SECONDS
+    assert not leadership.is_sure(), "the store has not been asked for too long"
+    await renew_once(leadership)
+    assert clock.now - 100 > WITNESS_SECONDS and not leadership.is_sure(), "polygon_ws has said nothing for too long"
+    leadership.served()
+    assert leadership.is_sure()
+    leadership.superseded("polygon_ws serves another one")
+    assert not leadership.is_sure() and leadership.lost.result() == "polygon_ws serves another one"
+
+
+async def test_a_timeout_after_a_standstill_says_nothing_about_the_store(
+    leadership: Leadership, clock: Clock, store: Store
+) -> None:
+    store.answer, store.seconds = TimeoutError(), 10.0
+    await renew_once(leadership)
+    leadership.served()
+    assert not leadership.is_sure()
+
+
+async def test_a_lease_that_another_one_has_is_lost(leadership: Leadership, store: Store) -> None:
+    store.answer = False
+    await renew_once(leadership)
+    assert leadership.lost.result() == "another sequencer has taken the lease" and not leadership.is_sure()
+
+
+def test_readers_ask_the_next_sequencer_and_leave_a_silent_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(sequencers, "monotonic", clock)
+    three = Sequencers([Address("h", port) for port in (1, 2, 3)])
+    assert str(three.address) == "h:1"
+    three.next(was_silent=True)
+    asked = []
+    for _ in range(4):
+        asked.append(str(three.address))
+        three.next()
+    assert asked == ["h:2", "h:3", "h:2", "h:3"]
+    clock.now += sequencers.SILENT_SECONDS + 0.1
+    three.next()
+    three.next()
+    assert str(three.address) == "h:1"
+
+
+def test_a_reader_refuses_who_led_earlier() -> None:
+    readers = Sequencers("h:1")
+    for number in (0, 5, 5, 6):
+        readers.check(number)
+    with pytest.raises(ServiceError, match="expected a fencing number of at least 6, was 5: it led earlier"):
+        readers.check(5)
+
+
+# --- the journal's way to a standby
+
+
+class Standby:
+    """A client of FollowJournal whose requests a test sends."""
+
+    def __init__(self, feed: JournalFeed) -> None:
+        self.copy: StandbyCopy | None = None
+        self.going_away = False
+        self._pieces: list[bytes] = []
+        self._requests: asyncio.Queue[standby_pb2.FollowJournalRequest] = asyncio.Queue()
+        self._requests.put_nowait(standby_pb2.FollowJournalRequest(open=standby_pb2.FollowJournalOpen(standby="b")))
+        self.serving = asyncio.create_task(feed.FollowJournal(self._send(), self))  # type: ignore[arg-type]
+
+    async def _send(self) -> AsyncIterator[standby_pb2.FollowJournalRequest]:
+        while True:
+            yield await self._requests.get()
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    async def write(self, message: bytes) -> None:
+        response = standby_pb2.FollowJournalResponse.FromString(message)
+        kind = response.WhichOneof("response")
+        if kind == "state":
+            self._pieces.append(response.state.data)
+            if response.state.is_last:
+                self.copy = StandbyCopy(b"".join(self._pieces))
+        elif kind == "entry":
+            assert self.copy is not None
+            self.copy.add(ENVELOPE.read(message)[1])
+        elif kind == "going_away":
+            self.going_away = True
+
+    async def ack(self) -> None:
+        assert self.copy is not None
+        ack = standby_pb2.FollowJournalAck(position=self.copy.position.message())
+        if self.copy.feed is not None:
+            ack.feed.CopyFrom(self.copy.feed.message())
+        self._requests.put_nowait(standby_pb2.FollowJournalRequest(ack=ack))
+        await asyncio.sleep(0.01)
+
+    async def end(self) -> None:
+        self.serving.cancel()
+        await asyncio.gather(self.serving, return_exceptions=True)
+
+
+class Leader:
+    """A sequencer with a feed of batches, each of one watermark."""
+
+    def __init__(self) -> None:
+        self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False))
+        self.batch: Position | None = None
+        self.renewed_at = 0.0
+        self.feed = JournalFeed(self.sequencer, 7, lambda: self.batch, lambda: b"{}", lambda: self.renewed_at)
+        self.sequencer.begin_day(DAY)
+
+    def take(self, sequence: int, identities: bytes = b"") -> None:
+        with self.sequencer.journal_entry() as notes:
+            self.batch = notes.feed = Position(FEED, sequence)
+            notes.trade_identities = identities
+            self.sequencer.add_symbols([f"S{sequence}"])
+            self.sequencer.add_watermark(DAY.market_open_ns + sequence)
+
+
+async def joined(leader: Leader) -> Standby:
+    standby = Standby(leader.feed)
+    async with asyncio.timeout(5):
+        while standby.copy is None:
+            await asyncio.sleep(0)
+    return standby
+
+
+async def test_the_copy_of_a_standby_is_the_leaders_market() -> None:
+    leader = Leader()
+    leader.take(1, b"before..")
+    standby = await joined(leader)
+    leader.take(2, b"since...")
+    await asyncio.sleep(0.01)
+    copy = standby.copy
+    assert copy is not None
+    copy.check(*leader.sequencer.hash())
+    found = copy.recovered()
+    assert found is not None
+    assert (found.position, found.feed) == (leader.sequencer.position, Position(FEED, 2))
+    assert found.trade_identities == b"before..since..." and found.day.date == DAY.date
+    assert len(found.messages) == 2, "the frames since it joined"
+    position, number = leader.sequencer.hash()
+    with pytest.raises(ValueError, match="expected the hash"):
+        copy.check(position, number ^ 1)
+    await standby.end()
+
+
+async def test_polygon_ws_keeps_what_a_standby_does_not_have() -> None:
+    leader = Leader()
+    assert leader.feed.acknowledgeable() is None
+    leader.take(1)
+    assert leader.feed.acknowledgeable() == Position(FEED, 1), "nobody stands by"
+    standby = await joined(leader)
+    assert leader.feed.acknowledgeable() is None
+    await standby.ack()
+    leader.take(2)
+    assert leader.feed.acknowledgeable() == Position(FEED, 1)
+    await asyncio.sleep(0.01)
+    await standby.ack()
+    assert leader.feed.acknowledgeable() == Position(FEED, 2)
+    leader.take(3)
+    await standby.end()
+    assert leader.feed.acknowledgeable() == Position(FEED, 2), "it has gone, perhaps to take over"
+    leader.renewed_at = monotonic()
+    assert leader.feed.acknowledgeable() == Position(FEED, 3), "it has not"
+
+
+async def test_a_standby_that_acknowledges_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_feed, "PATIENCE_SECONDS", 0.2)
+    leader = Leader()
+    standby = await joined(leader)
+    await standby.ack()
+    leader.take(1)
+    running = asyncio.create_task(leader.feed.run())
+    with pytest.raises(ServiceError, match="expected acknowledgements"):
+        async with asyncio.timeout(5):
+            await standby.serving
+    leader.renewed_at = monotonic()
+    assert leader.feed.acknowledgeable() == Position(FEED, 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_new_epoch_begins_with_another_copy() -> None:
+    leader = Leader()
+    standby = await joined(leader)
+    leader.sequencer.begin_epoch(EPOCH + 1, lambda epoch: Market(load_lists(), epoch, encode_deltas=False))
+    leader.sequencer.begin_day(DAY)
+    async with asyncio.timeout(5):
+        await standby.serving
+    assert standby.going_away
+    again = await joined(leader)
+    assert again.copy is not None and again.copy.position == Position(EPOCH + 1, 1)
+    await again.end()
