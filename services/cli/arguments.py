@@ -32,6 +32,24 @@ class ListName(click.ParamType[str]):
         return [CompletionItem(each.name, help=each.title) for each in load_lists() if each.name.startswith(incomplete)]
 
 
+class RuleNames(click.ParamType[str]):
+    """Names of alert rules, by comma. The scanner knows which there are; completion offers the built-in ones."""
+
+    name = "rules"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from services.kit.alerts.definitions import load_alerts
+        from services.kit.lists.definitions import load_lists
+
+        begun, comma, word = incomplete.rpartition(",")
+        rules = load_alerts([each.name for each in load_lists()])
+        return [
+            CompletionItem(f"{begun}{comma}{rule.name}", help=rule.title)
+            for rule in rules
+            if rule.name.startswith(word)
+        ]
+
+
 class FieldNames(click.ParamType[list[str]]):
     """Fields of a row, by comma: price,rvol; `all` for every one."""
 

@@ -40,6 +40,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "top": Entry("services.cli.top:top", LISTS, "Show the lists live in the terminal, or one of them once."),
     "query": Entry("services.cli.query:query", LISTS, "Print the symbols that match a filter now."),
     "watch": Entry("services.cli.watch:watch", LISTS, "Print a list's changes as they happen, a line each."),
+    "alerts": Entry("services.cli.alerts:alerts", LISTS, "Print what has just happened, a line for each alert."),
     "up": Entry("services.cli.up:up", MESH, "Run the whole mesh (stores, services and gateway) until Ctrl-C."),
     "serve": Entry("services.cli.serve:serve", MESH, "Run the named services in this process until SIGTERM or Ctrl-C."),
     "list-targets": Entry("services.cli.serve:list_targets", MESH, "Print the services, their ports and purposes."),

@@ -9,11 +9,9 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 import grpc.aio
-import msgspec
-from google.protobuf.json_format import MessageToDict
 from tradeul.v1 import alerts_pb2, alerts_pb2_grpc
 
-from services.kit.lists.list_json import unranked_rows_json
+from services.kit.lists.alert_json import alert_json
 from services.kit.rpc.channel import Connection, StreamEnded, error_info, reconnecting
 from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.ring import Position
@@ -136,11 +134,4 @@ class AlertFollower:
 
 @lru_cache(1024)
 def _alert_frame(encoded: bytes) -> bytes:
-    alert = alerts_pb2.Alert.FromString(encoded)
-    row = unranked_rows_json([alert.row.SerializeToString()])[1:-1]
-    alert.ClearField("row")
-    head = msgspec.json.encode(
-        {"type": "alert"}
-        | MessageToDict(alert, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    )
-    return client_messages.frame(head[:-1], b',"row":', row, b"}")
+    return client_messages.frame(b'{"type":"alert",', alert_json(encoded)[1:])
