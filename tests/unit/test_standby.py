@@ -8,8 +8,9 @@ import pytest
 from tradeul.v1 import standby_pb2
 
 from fastcore.market import Market
-from services.data_ingest.standby import journal_feed
+from services.data_ingest.standby import journal_feed, journal_follower
 from services.data_ingest.standby.journal_feed import ENVELOPE, JournalFeed
+from services.data_ingest.standby.journal_follower import WARM_SECONDS, JournalFollower
 from services.data_ingest.standby.lease import (
     ANSWER_SECONDS,
     AWAY_SECONDS,
@@ -28,6 +29,7 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.settings import Address
 from services.market.calendar import TradingDay
+from tests.support.mesh import free_ports
 
 EPOCH = 1_780_000_000
 HALF_HOUR = 1_800_000_000_000
@@ -287,6 +289,34 @@ async def test_a_standby_that_acknowledges_nothing_is_cut_off(monkeypatch: pytes
     assert leader.feed.acknowledgeable() == Position(FEED, 1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_copy_of_an_earlier_connection_is_not_warm(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """While it is made anew, it lacks batches that polygon_ws has forgotten."""
+    monkeypatch.setattr(journal_follower, "monotonic", clock)
+    leader = Leader()
+    (port,) = free_ports(1)
+    follower = JournalFollower([Address("127.0.0.1", port)], "b", lambda reason: None)
+    market = leader.feed._state()
+    half = len(market) // 2
+    assert follower._take(ENVELOPE.message("state", data=market[:half])) is None
+    assert not follower.is_warm
+    follower._take(ENVELOPE.message("state", data=market[half:], is_last=True))
+    assert follower.is_warm
+    clock.now += WARM_SECONDS - 1
+    follower._take(ENVELOPE.message("gaps", json=b"{}"))
+    clock.now += WARM_SECONDS - 1
+    # The leader has just gone: it may have died.
+    async with follower._sequencers:
+        await follower._follow()
+    assert follower.is_warm
+    # It is there again, and sends its market.
+    clock.now += 2
+    follower._take(ENVELOPE.message("gaps", json=b"{}"))
+    follower._take(ENVELOPE.message("state", data=market[:half]))
+    assert follower.copy is not None and not follower.is_warm
+    follower._take(ENVELOPE.message("state", data=market[half:], is_last=True))
+    assert follower.is_warm
 
 
 async def test_a_new_epoch_begins_with_another_copy() -> None:

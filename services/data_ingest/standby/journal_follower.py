@@ -54,11 +54,14 @@ class JournalFollower:
         self._pieces: list[bytes] = []
         self._progressed = asyncio.Event()
         self._end_reason = ""
+        # Whether the copy is of this connection, and when such a one was last kept up.
+        self._is_kept_up = False
         self._heard_at = float("-inf")
 
     @property
     def is_warm(self) -> bool:
-        """True if the copy is that of a leader who was there a moment ago."""
+        """True if the copy was kept up a moment ago. That of an earlier connection lacks what the leader, alone
+        meanwhile, has had forgotten."""
         return self.copy is not None and monotonic() - self._heard_at < WARM_SECONDS
 
     async def run(self) -> None:
@@ -75,7 +78,7 @@ class JournalFollower:
     async def _follow(self) -> str:
         """Follows one connection to its end; returns why it ended."""
         sequencers = self._sequencers
-        was_silent = False
+        was_silent = self._is_kept_up = False
         self._pieces.clear()
         call: Any = sequencers.channel.stream_stream(METHOD)  # type: ignore[call-arg]
         acks: asyncio.Task[None] | None = None
@@ -106,7 +109,8 @@ class JournalFollower:
     def _take(self, message: bytes) -> str | None:
         """Takes one response; returns why to end the connection, None to continue. Raises ValueError."""
         kind, payload = ENVELOPE.read(message)
-        self._heard_at = monotonic()
+        if self._is_kept_up:
+            self._heard_at = monotonic()
         if kind == "entry":
             if self.copy is None or self._pieces:
                 raise ValueError("expected the market before entries")
@@ -121,6 +125,8 @@ class JournalFollower:
             if content.is_last:
                 self.copy = StandbyCopy(b"".join(self._pieces))
                 self._pieces.clear()
+                self._is_kept_up = True
+                self._heard_at = monotonic()
                 self._progressed.set()
                 self._end_reason = ""
                 self._backoff.reset()
