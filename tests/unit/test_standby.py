@@ -3,12 +3,13 @@
 import asyncio
 import datetime
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from tradeul.v1 import standby_pb2
 
 from fastcore.market import Market
-from services.data_ingest.standby import journal_feed, journal_follower
+from services.data_ingest.standby import candidate, journal_feed, journal_follower
 from services.data_ingest.standby.journal_feed import ENVELOPE, JournalFeed
 from services.data_ingest.standby.journal_follower import WARM_SECONDS, JournalFollower
 from services.data_ingest.standby.lease import (
@@ -27,7 +28,7 @@ from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import Sequencers
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import ServiceError
-from services.kit.runtime.settings import Address
+from services.kit.runtime.settings import Address, Settings
 from services.market.calendar import TradingDay
 from tests.support.mesh import free_ports
 
@@ -135,6 +136,51 @@ async def test_a_lease_that_another_one_has_is_lost(leadership: Leadership, stor
     store.answer = False
     await renew_once(leadership)
     assert leadership.lost.result() == "another sequencer has taken the lease" and not leadership.is_sure()
+
+
+class AwayStore:
+    """Fails `failures` times, then answers that the lease can be had, and by when it was asked."""
+
+    def __init__(self, clock: Clock, failures: int) -> None:
+        self.holder = "b"
+        self.claims: list[float] = []
+        self._clock = clock
+        self._failures = failures
+
+    async def ping(self) -> None:
+        self._clock.now += 0.2
+        if self._failures:
+            self._failures -= 1
+            raise OSError("away")
+
+    async def claim(self, patience_seconds: float) -> Claimed:
+        if self._failures:
+            self._failures -= 1
+            raise OSError("away")
+        self.claims.append(self._clock.now)
+        return Claimed(8, self._clock.now, EPOCH, was_ours=False)
+
+
+async def test_after_an_outage_of_the_store_the_leader_may_renew_first(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr(candidate, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(candidate, "monotonic", clock)
+    environment = {
+        "TRADEUL_SEQUENCERS": "127.0.0.1:9002,127.0.0.1:9102",
+        "TRADEUL_DATA_INGEST_ADDRESS": "127.0.0.1:9102",
+    }
+    anything: Any = None
+    store: Any = AwayStore(clock, failures=5)
+    standby = candidate.Candidate(Settings.load(environment), store, anything, anything, lambda reason: None)
+    began = clock.now
+    claiming = asyncio.create_task(standby._until_claimed([]))
+    while not claiming.done():
+        clock.now += 0.01
+        await asyncio.sleep(0)
+    back = began + 5 * 0.2
+    assert store.claims[0] >= back + candidate.GRACE_SECONDS
+    assert (await claiming).fencing_number == 8
 
 
 def test_readers_ask_the_next_sequencer_and_leave_a_silent_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:

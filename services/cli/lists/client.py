@@ -143,7 +143,8 @@ def unusable_tls(client: Client, reason: str) -> str:
             return f"it speaks no TLS; expected --address http://{client.target}"
     elif "expected https://" in reason:
         return f"it speaks TLS; expected --address https://{client.target}"
-    elif "Socket closed" in reason:
+    elif "Socket closed" in reason or "Internal error from Core" in reason:
+        # The second one when the request could not even be written.
         return f"{reason}; if it speaks TLS: --address https://{client.target}"
     return ""
 

@@ -20,6 +20,8 @@ from services.market.calendar_client import CalendarClient
 
 log = get_logger(__name__)
 
+# A store that was away finds the lease run out; whoever leads has so long to renew it.
+GRACE_SECONDS: Final = 2.0
 # How often what a takeover needs from others is made sure of.
 PREPARE_SECONDS: Final = 5.0
 
@@ -93,6 +95,7 @@ class Candidate:
 
     async def _until_claimed(self, tasks: "list[asyncio.Task[None]]") -> Claimed:
         is_away = False
+        not_before = float("-inf")
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for task in tasks:
@@ -100,13 +103,17 @@ class Candidate:
                     # Neither ends without a defect.
                     task.result()
             try:
+                if is_away:
+                    await self._store.ping()
+                    is_away, not_before = False, monotonic() + GRACE_SECONDS
+                if monotonic() < not_before:
+                    continue
                 claimed = await self._store.claim(0.0 if self._follower.is_warm else COLD_SECONDS)
             except DATABASE_ERRORS as error:
                 if not is_away:
                     log.warning("the store of the lease does not answer: nobody can take over", reason=described(error))
                 is_away = True
                 continue
-            is_away = False
             if claimed is not None:
                 return claimed
 

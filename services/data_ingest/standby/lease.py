@@ -100,6 +100,11 @@ class LeaseStore:
             tag = await connection.execute(RENEW, NAME, fencing_number, LEASE_SECONDS, epoch)
         return bool(tag == "UPDATE 1")
 
+    async def ping(self) -> None:
+        """Returns when the store answers."""
+        async with self._opened() as connection:
+            await connection.execute("SELECT 1")
+
     async def release(self, fencing_number: int) -> None:
         """Lets another one take it at once."""
         async with self._opened() as connection:
