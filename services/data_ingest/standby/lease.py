@@ -25,8 +25,8 @@ log = get_logger(__name__)
 NAME: Final = "sequencer"
 # What polygon_ws knows the leader by, whichever it is.
 LEASE_CONSUMER: Final = "the holder of the sequencers' lease"
-LEASE_SECONDS: Final = 2.0
-RENEW_SECONDS: Final = 0.5
+LEASE_SECONDS: Final = 1.5
+RENEW_SECONDS: Final = 0.4
 # How often a standby looks whether the lease has run out.
 LOOK_SECONDS: Final = 0.2
 # A statement that takes longer has failed.

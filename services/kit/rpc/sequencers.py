@@ -19,7 +19,7 @@ from services.kit.runtime.errors import NOT_LEADING
 from services.kit.runtime.settings import Address
 
 # With several sequencers a takeover is noticed by silence: the stream has a watermark at least once a second.
-SILENCE_SECONDS: Final = 2.0
+SILENCE_SECONDS: Final = 1.75
 LONGEST_PAUSE_SECONDS: Final = 0.2
 # One that said nothing is left alone for so long, while the others are asked.
 SILENT_SECONDS: Final = 1.5
