@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.observer import SETTLED_FOR_SECONDS, settled
 from bench.report import Report
 from tests.support.browser import live, looked
 from tests.support.dashboard import TWELVE_LISTS, PageLoad, check_rows, load_of, show_lists
@@ -25,11 +24,10 @@ class Size(NamedTuple):
     symbols: int
     parts: int
     part_seconds: int
-    quiet_seconds: float
 
 
-FULL: Final = Size(symbols=12_000, parts=10, part_seconds=60, quiet_seconds=SETTLED_FOR_SECONDS)
-SMALL: Final = Size(symbols=300, parts=2, part_seconds=3, quiet_seconds=0)
+FULL: Final = Size(symbols=12_000, parts=10, part_seconds=60)
+SMALL: Final = Size(symbols=300, parts=2, part_seconds=3)
 
 
 async def measure(report: Report, size: Size) -> None:
@@ -48,9 +46,6 @@ async def measure(report: Report, size: Size) -> None:
             await show_lists(context, TWELVE_LISTS, columns=4)
             page = await browser.open(mesh.url, context=context)
             await live(page)
-            if size.quiet_seconds:
-                report.step("waiting for reference data, which a day begins with")
-                await settled(mesh, size.quiet_seconds)
             parts: list[PageLoad] = []
             for number in range(size.parts):
                 parts.append(await load_of(mesh, page, size.part_seconds))

@@ -7,6 +7,11 @@ from tests.support.browser import Looked, live, rows_in
 from tests.support.dashboard import TWELVE_LISTS, check_rows, load_of, show_lists
 from tests.support.mesh import Mesh
 
+# In the rows of all lists: the cells, and the elements that clip.
+CELLS = "() => document.querySelectorAll('.tl-row:not(.tl-unused) .tl-cell').length"
+CLIPPING = """() => [...document.querySelectorAll(".tl-row:not(.tl-unused), .tl-row:not(.tl-unused) *")]
+    .filter((each) => getComputedStyle(each).overflowX !== "visible").length"""
+
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 
 
@@ -23,5 +28,8 @@ async def test_twelve_lists_stay_exact_and_add_nothing_to_the_document(mesh: Mes
     assert len(first.frames) > 1 and len(second.frames) > 1
     # Rows and log entries come and go; what has gone is not kept.
     assert second.elements < len(TWELVE_LISTS) * 1000
+    # Each element that clips costs time in every frame, so few do.
+    assert await page.evaluate(CELLS) > 500
+    assert await page.evaluate(CLIPPING) < 50
     assert await check_rows(mesh, page) >= 60
     assert browser.errors == []

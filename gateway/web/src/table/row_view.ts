@@ -11,6 +11,9 @@ const FLASHES = ["tl-flash-a", "tl-flash-b"] as const;
 /** More than a digit of the table's font is wide, and a column's padding: longer texts are clipped. */
 const LETTER_WIDTH = 8;
 const PADDING = 12;
+/** The same of a badge, whose letters are smaller; with its border and what separates it. */
+const BADGE_LETTER_WIDTH = 7;
+const BADGE_PADDING = 13;
 
 interface Cell {
   readonly element: HTMLElement;
@@ -34,6 +37,7 @@ export class RowView {
   private readonly cells: Cell[] = [];
   private readonly badges: HTMLElement;
   private badgeRow: Row | null = null;
+  private shownBadges: readonly Badge[] = [];
   private row: object | null = null;
   private rank = 0;
   private top = -1;
@@ -177,8 +181,9 @@ export class RowView {
 
   /** True if the cell's content may be wider than its column. */
   private isLong(cell: Cell, column: Column): boolean {
-    if (column.field === "symbol" && this.badges.childElementCount > 0) return true;
-    return cell.text.length * LETTER_WIDTH + PADDING > column.width;
+    let width = cell.text.length * LETTER_WIDTH + PADDING;
+    if (column.field === "symbol") for (const { text } of this.shownBadges) width += text.length * BADGE_LETTER_WIDTH + BADGE_PADDING;
+    return width > column.width;
   }
 
   private paint(cell: Cell, column: Column, tone: string): void {
@@ -198,7 +203,8 @@ export class RowView {
     const before = this.badgeRow;
     this.badgeRow = row;
     if (before && BADGE_FIELDS.every((field) => before[field] === row[field])) return;
-    this.badges.replaceChildren(...badgesOf(row).map((badge) => this.badge(badge)));
+    this.shownBadges = badgesOf(row);
+    this.badges.replaceChildren(...this.shownBadges.map((badge) => this.badge(badge)));
     this.repaint();
   }
 

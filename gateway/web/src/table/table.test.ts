@@ -128,7 +128,10 @@ describe("the rows", () => {
     apply({ action: "update", symbol: "A", rank: 1, data: row("A", 1, { price: 9 }) });
     expect(clipped()).toEqual([]);
     apply({ action: "update", symbol: "A", rank: 1, data: row("A", 1, { price: 9, halted: true, halt_reason: "LUDP" }) });
-    expect(clipped()).toContain("ALUDP");
+    expect(clipped()).toEqual([]);
+    const many = { halted: true, halt_reason: "LUDP", halts_today: 3, suspect_prints: 12, security_type: "PFD" };
+    apply({ action: "update", symbol: "A", rank: 1, data: row("A", 1, { price: 9, ...many }) });
+    expect(clipped()).toEqual([expect.stringContaining("LUDP")]);
     apply({ action: "update", symbol: "A", rank: 1, data: row("A", 1, { price: 9 }) });
     expect(clipped()).toEqual([]);
     header("volume_today").focus();
