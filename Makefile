@@ -70,7 +70,7 @@ test-sanitized: $(CORE) $(DEV)  ## Run the core's tests on a build with the addr
 	@echo "Compiling the core with sanitizers: about 3 minutes for all of it"
 	@cd build/sanitized && FASTCORE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
 	cd build/sanitized && LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		PYTHONMALLOC=malloc $(CURDIR)/$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -o timeout=600 $(or $(ARGS),$(CORE_TESTS))
+		PYTHONMALLOC=malloc $(CURDIR)/$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -o timeout=1500 $(or $(ARGS),$(CORE_TESTS))
 
 test-newest:  ## Run the unit tests with the newest versions instead of those of constraints.txt, in build/newest
 	$(MAKE) VENV=build/newest CONSTRAINTS=/dev/null test ARGS='$(or $(ARGS),tests/unit)'
