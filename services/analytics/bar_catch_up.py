@@ -1,7 +1,6 @@
 """Reads the minute bars again that were missed since an earlier process stored bars last."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
 from services.analytics import metrics
@@ -10,8 +9,8 @@ from services.analytics.core import AnalyticsCore
 from services.kit.rpc.frame_reader import FrameReader
 from services.kit.rpc.frames import Frame, FrameError
 from services.kit.rpc.ring import Position
+from services.kit.rpc.sequencers import SequencerTarget
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.settings import Address
 
 log = get_logger(__name__)
 
@@ -21,7 +20,7 @@ CATCH_UP_SECONDS: Final = 60.0
 class BarCatchUp:
     """Reads from `target`, once, what lies between the mark and the first snapshot."""
 
-    def __init__(self, core: AnalyticsCore, target: Address | str | Sequence[Address]) -> None:
+    def __init__(self, core: AnalyticsCore, target: SequencerTarget) -> None:
         self._core = core
         self._target = target
         self._mark: Mark | None = None
@@ -97,7 +96,7 @@ def is_behind(mark: Mark, position: Position) -> bool:
     return mark.position.epoch == position.epoch and mark.position.sequence < position.sequence
 
 
-async def catch_up(core: AnalyticsCore, target: Address | str | Sequence[Address], mark: Mark, end: Position) -> None:
+async def catch_up(core: AnalyticsCore, target: SequencerTarget, mark: Mark, end: Position) -> None:
     """Reads what lies between `mark` and `end`, as far as the sequencer still holds it."""
     generation = core.generation
     beginnings = [] if mark.whole_position is None else [(mark.whole_position, mark.whole_from_ns)]
@@ -125,9 +124,7 @@ async def catch_up(core: AnalyticsCore, target: Address | str | Sequence[Address
             core.end_catch_up(is_whole)
 
 
-async def _read_again(
-    core: AnalyticsCore, target: Address | str | Sequence[Address], begin: Position, end: Position
-) -> bool:
+async def _read_again(core: AnalyticsCore, target: SequencerTarget, begin: Position, end: Position) -> bool:
     replay = _Replay(core, begin, end)
     reading = asyncio.create_task(FrameReader(target, replay, "analytics_catch_up").run(), name="analytics.catch_up")
     try:

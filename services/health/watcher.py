@@ -14,7 +14,7 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, polygon_ws_pb2, po
 
 from services.health.core import NOT_SERVING, SERVING, UNREACHABLE
 from services.kit.rpc.channel import open_channel
-from services.kit.rpc.sequencers import Sequencers
+from services.kit.rpc.sequencers import Sequencers, SequencerTarget
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.http_probe import http_status
 from services.kit.runtime.logging import get_logger
@@ -135,9 +135,7 @@ SOURCES: Final[dict[str, Callable[[grpc.aio.Channel], Awaitable[list[str]]]]] = 
 }
 
 
-async def follow_warnings(
-    name: str, target: Address | str | Sequence[Address], on_change: Callable[[str, Sequence[str]], None]
-) -> None:
+async def follow_warnings(name: str, target: SequencerTarget, on_change: Callable[[str, Sequence[str]], None]) -> None:
     """Calls `on_change(name, warnings)` repeatedly until cancelled; with none while the service does not answer.
 
     `target`: its address, or those of several of which one answers.

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import alerts_pb2
 
 from fastcore.alert_rules import rule_message
+from services.kit.lists.list_json import message_json
 from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.page_tokens import decode_page_token
 from services.kit.rpc.ring import Position
@@ -29,7 +30,7 @@ from services.scanner.alert_log import AlertLog
 from services.scanner.alert_pages import AlertPages, PageRequest, page_mark
 from services.scanner.alert_stream import AlertStreams, Wanted
 from services.scanner.core import ScannerCore
-from services.scanner.list_events import event_body, last_event_position, message_json
+from services.scanner.list_events import event_body, last_event_position
 from services.scanner.list_hub import MAX_SUBSCRIBERS
 from services.scanner.scan_requests import ScanRequests
 from services.scanner.servicer import key_name, optional, resume_position, rows_limit

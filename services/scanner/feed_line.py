@@ -7,9 +7,8 @@ from typing import Final
 import grpc.aio
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, session_pb2, stream_pb2
 
-from services.kit.rpc.sequencers import Sequencers
+from services.kit.rpc.sequencers import Sequencers, SequencerTarget
 from services.kit.runtime.clock import monotonic
-from services.kit.runtime.settings import Address
 from services.scanner.core import ScannerCore
 
 POLL_SECONDS: Final = 1.0
@@ -21,9 +20,7 @@ SILENCE_SECONDS: Final = 15.0
 class FeedLine:
     """Polls the sequencer. `now`: monotonic seconds."""
 
-    def __init__(
-        self, target: Address | str | Sequence[Address], core: ScannerCore, now: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, target: SequencerTarget, core: ScannerCore, now: Callable[[], float] = monotonic) -> None:
         self.gaps: Sequence[stream_pb2.FeedLineGap] = ()
         self._sequencers = Sequencers(target)
         self._core = core

@@ -10,12 +10,9 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
 import grpc.aio
-import msgspec
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2
 
-from services.kit.lists.list_json import events_body, list_delta_json, ranked_list_json
+from services.kit.lists.list_json import events_body, list_delta_json, message_json, ranked_list_json
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_POSITION
@@ -86,13 +83,6 @@ def last_event_position(context: Context) -> Position | None:
 
 def _metadata(context: Context) -> dict[str, str | bytes]:
     return {key: value for key, value in context.invocation_metadata() or ()}
-
-
-def message_json(response: Message) -> bytes:
-    """A small message, in the form that Envoy's transcoder gives it."""
-    return msgspec.json.encode(
-        MessageToDict(response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    )
 
 
 def event_body(data: bytes, position: Position | None = None) -> bytes:

@@ -10,12 +10,12 @@ from typing import Final
 from redis.asyncio import Redis
 from tradeul.v1 import alerts_pb2
 
+from services.kit.lists.list_json import message_json
 from services.kit.rpc.ring import Position
 from services.kit.runtime.logging import get_logger
 from services.kit.stores.redis import check_cancelled
 from services.scanner import metrics
 from services.scanner.alert_log import AlertLog
-from services.scanner.list_events import message_json
 
 log = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from tradeul.v1 import alert_rules_pb2
 from fastcore.alert_rules import MOST_RULES, AlertRule, AlertRuleError, rule_message
 from services.kit.alerts.definitions import AlertsError, check_name, check_rule
 from services.kit.alerts.stored import COLUMNS, rule_json, rule_of_row
-from services.kit.rpc.json_body import read_json
+from services.kit.rpc.json_body import read_change
 from services.kit.runtime.errors import (
     ALERT_RULE_CHANGED,
     ALERT_RULE_EXISTS,
@@ -58,14 +58,7 @@ def update_rule_request(
     request: alert_rules_pb2.UpdateAlertRuleFromJsonRequest,
 ) -> alert_rules_pb2.UpdateAlertRuleRequest:
     """The request of a path's name and a body, which may repeat the name; raises INVALID_REQUEST."""
-    # In a change, null might as well mean "without a definition".
-    update = read_json(request.body, alert_rules_pb2.UpdateAlertRuleRequest(), takes_null=False)
-    if update.name and update.name != request.name:
-        raise INVALID_REQUEST.error(
-            f"expected the name {request.name[:80]!r} of the path, was {update.name[:80]!r}", field="name"
-        )
-    update.name = request.name
-    return update
+    return read_change(request.name, request.body, alert_rules_pb2.UpdateAlertRuleRequest())
 
 
 class AlertRuleStore:

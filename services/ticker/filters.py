@@ -9,7 +9,7 @@ from google.protobuf import json_format, struct_pb2
 from tradeul.v1 import filters_pb2
 
 from services.kit.lists.scan_filters import ScanFilterError, scan_filter
-from services.kit.rpc.json_body import read_json
+from services.kit.rpc.json_body import read_change
 from services.kit.runtime.errors import (
     FILTER_EXISTS,
     INVALID_FILTER,
@@ -60,14 +60,7 @@ def new_filter(request: filters_pb2.CreateFilterRequest) -> FilterValues:
 
 def update_request(request: filters_pb2.UpdateFilterFromJsonRequest) -> filters_pb2.UpdateFilterRequest:
     """The request of a path's name and a body, which may repeat the name; raises INVALID_REQUEST."""
-    # In a change, null might as well mean "back to the default".
-    update = read_json(request.body, filters_pb2.UpdateFilterRequest(), takes_null=False)
-    if update.name and update.name != request.name:
-        raise INVALID_REQUEST.error(
-            f"expected the name {request.name[:80]!r} of the path, was {update.name[:80]!r}", field="name"
-        )
-    update.name = request.name
-    return update
+    return read_change(request.name, request.body, filters_pb2.UpdateFilterRequest())
 
 
 def changed_filter(request: filters_pb2.UpdateFilterRequest, now: FilterValues) -> FilterValues:

@@ -13,6 +13,7 @@ import grpc.aio
 from tradeul.v1 import journal_pb2, standby_pb2
 
 from services.data_ingest.journal.writer import entry_notes
+from services.data_ingest.standby.newest_bytes import NewestBytes
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.cursor import Broadcast, Subscription
 from services.kit.rpc.envelope import Envelope
@@ -41,26 +42,6 @@ HASH_SECONDS: Final = 30.0
 
 Request = standby_pb2.FollowJournalRequest
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class RecentIdentities:
-    """By what duplicates of the newest trades are recognised, the oldest making room."""
-
-    def __init__(self, max_bytes: int = MAX_IDENTITY_BYTES) -> None:
-        self._chunks: deque[bytes] = deque()
-        self._bytes = 0
-        self._max_bytes = max_bytes
-
-    def add(self, identities: bytes) -> None:
-        if not identities:
-            return
-        self._chunks.append(identities)
-        self._bytes += len(identities)
-        while self._bytes > self._max_bytes and len(self._chunks) > 1:
-            self._bytes -= len(self._chunks.popleft())
-
-    def joined(self) -> bytes:
-        return b"".join(self._chunks)
 
 
 class Follower(Subscription):
@@ -122,7 +103,7 @@ class JournalFeed(Broadcast[Follower]):
         # Those who have gone, perhaps to take over: what they had acknowledged, and when they went.
         self._gone: list[tuple[Position, float]] = []
         self._on_acknowledged = on_acknowledged
-        self._identities = RecentIdentities()
+        self._identities = NewestBytes(MAX_IDENTITY_BYTES)
         self._identities.add(identities)
         self._parts: list[bytes] = []
         self._shown_gaps = b""

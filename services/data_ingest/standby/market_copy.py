@@ -1,12 +1,12 @@
 """A copy of the leader: its market, and what the journal notes beside frames, for a takeover to go on with."""
 
-from collections import deque
 from typing import Final
 
 from tradeul.v1 import frame_pb2, journal_pb2
 
 from fastcore.market import Market
 from services.data_ingest.journal import Recovered
+from services.data_ingest.standby.newest_bytes import NewestBytes
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
@@ -20,21 +20,6 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_IDENTITY_BYTES: Final = 32 * 1024 * 1024
 
 
-class Newest:
-    """The newest pieces of bytes, up to `max_bytes` of them."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.pieces: deque[bytes] = deque()
-        self._max_bytes = max_bytes
-        self._bytes = 0
-
-    def add(self, piece: bytes) -> None:
-        self.pieces.append(piece)
-        self._bytes += len(piece)
-        while self._bytes > self._max_bytes and len(self.pieces) > 1:
-            self._bytes -= len(self.pieces.popleft())
-
-
 class StandbyCopy:
     """The leader's market of now. ValueError of any method: this copy is of no more use."""
 
@@ -44,8 +29,8 @@ class StandbyCopy:
         self.feed = Position.of(head.feed) if head.HasField("feed") else None
         self._market = Market.from_bytes(load_lists(), head.market, encode_deltas=False)
         self._day = TradingDay.of_frame(head.trading_day) if head.HasField("trading_day") else None
-        self._messages = Newest(MAX_MESSAGE_BYTES)
-        self._identities = Newest(MAX_IDENTITY_BYTES)
+        self._messages = NewestBytes(MAX_MESSAGE_BYTES)
+        self._identities = NewestBytes(MAX_IDENTITY_BYTES)
         self._identities.add(head.trade_identities)
 
     @property
@@ -81,7 +66,7 @@ class StandbyCopy:
             list(self._messages.pieces),
             self._day,
             self.feed,
-            b"".join(self._identities.pieces),
+            self._identities.joined(),
             None,
         )
 

@@ -56,12 +56,10 @@ class FrameStream(Broadcast["FrameSubscription"]):
         sequencer: Sequencer,
         on_slow: Callable[[bool], None] = lambda is_slow: None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
-        fencing_number: int = 0,
-        may_show: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(heartbeat_seconds)
-        self.fencing_number = fencing_number
-        self.may_show = may_show
+        self.fencing_number = 0
+        self.may_show: Callable[[], bool] = lambda: True
         # Readers that have fallen behind and not caught up.
         self.slow = 0
         self._sequencer = sequencer

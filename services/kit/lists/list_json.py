@@ -8,6 +8,8 @@ from typing import Final, cast
 
 import msgspec
 from google.api import httpbody_pb2
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2, stream_pb2
 
 from fastcore.row_json import read_list_delta, read_ranked_list
@@ -53,6 +55,13 @@ def http_body(json: bytes) -> bytes:
 def events_body(text: bytes) -> bytes:
     """An encoded google.api.HttpBody with this part of a stream of server-sent events."""
     return b"".join((_EVENTS, wrap(_DATA, text)))
+
+
+def message_json(message: Message) -> bytes:
+    """A small message, in the form that Envoy's transcoder gives it."""
+    return msgspec.json.encode(
+        MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    )
 
 
 def ranked_list_json(name: str, message: bytes | memoryview, stale_seconds: float | None = None) -> bytes:

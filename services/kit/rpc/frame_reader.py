@@ -5,7 +5,6 @@ ends is opened again with the last position, after a jittered pause that grows
 while nothing comes of it.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
@@ -16,11 +15,10 @@ from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.sequencers import Sequencers
+from services.kit.rpc.sequencers import Sequencers, SequencerTarget
 from services.kit.rpc.wire import message_of
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.settings import Address
 
 log = get_logger(__name__)
 
@@ -76,7 +74,7 @@ class FrameReader:
 
     def __init__(
         self,
-        target: Address | str | Sequence[Address],
+        target: SequencerTarget,
         sink: FrameSink,
         name: str,
         *,

@@ -39,6 +39,20 @@ def read_json(body: httpbody_pb2.HttpBody, message: M, *, takes_null: bool = Tru
     return message
 
 
+def read_change(path_name: str, body: httpbody_pb2.HttpBody, message: M) -> M:
+    """Fills `message` as read_json() does, and its name with that of the path, which the body may repeat.
+
+    null is refused: in a change it might as well mean "back to the default". Raises INVALID_REQUEST.
+    """
+    change: Any = read_json(body, message, takes_null=False)
+    if change.name and change.name != path_name:
+        raise INVALID_REQUEST.error(
+            f"expected the name {path_name[:80]!r} of the path, was {change.name[:80]!r}", field="name"
+        )
+    change.name = path_name
+    return message
+
+
 def _fill(message: Message, values: dict[str, Any], path: str, takes_null: bool) -> None:
     """Fills a message, which the body has at `path`."""
     for name, value in values.items():

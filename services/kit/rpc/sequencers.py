@@ -8,7 +8,7 @@ not believed any more.
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import grpc.aio
 
@@ -17,6 +17,9 @@ from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import NOT_LEADING
 from services.kit.runtime.settings import Address
+
+# The address of the only sequencer, or those of several.
+SequencerTarget: TypeAlias = Address | str | Sequence[Address]
 
 # With several sequencers a takeover is noticed by silence: the stream has a watermark at least once a second.
 SILENCE_SECONDS: Final = 1.75
@@ -28,7 +31,7 @@ SILENT_SECONDS: Final = 1.5
 class Sequencers:
     """The addresses in turn; `async with` opens a channel to each, and closes them."""
 
-    def __init__(self, target: "Address | str | Sequence[Address]") -> None:
+    def __init__(self, target: SequencerTarget) -> None:
         # An address is a tuple, too.
         self._addresses: tuple[Address | str, ...] = (target,) if isinstance(target, str | Address) else tuple(target)
         self._turn = 0
@@ -60,11 +63,6 @@ class Sequencers:
     def channel(self) -> grpc.aio.Channel:
         """To the one whose turn it is."""
         return self._channels[self._turn]
-
-    @property
-    def channels(self) -> Sequence[grpc.aio.Channel]:
-        """To each of them."""
-        return self._channels
 
     def backoff(self) -> Backoff:
         """The pauses between attempts: short ones where another sequencer takes over within seconds."""

@@ -81,22 +81,19 @@ async def write_all(messages: AsyncGenerator[bytes, None], context: Context) -> 
 async def _is_cancelled(requests: AsyncIterator[Any], acknowledge: Callable[[Position], None]) -> bool:
     """Takes acknowledgements; True when the client cancels, False when it only stops sending."""
     async for request in requests:
-        kind = _kind(request)
-        if kind == "cancel":
+        if is_cancel(request):
             return True
-        if kind is None:
-            raise INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")
-        if kind != "ack":
-            raise OPEN_REPEATED.error("expected open as the first message only")
         acknowledge(Position.of(request.ack.position))
     return False
 
 
 def is_cancel(request: Any) -> bool:
-    """True if the client ends its stream; raises INVALID_REQUEST for anything else than that and an ack."""
+    """True if the client ends its stream, False for an ack; raises INVALID_REQUEST, OPEN_REPEATED for anything else."""
     kind = _kind(request)
+    if kind is None:
+        raise INVALID_REQUEST.error("expected open, ack or cancel, was an empty message")
     if kind not in ("ack", "cancel"):
-        raise INVALID_REQUEST.error(f"expected ack or cancel, was {kind or 'an empty message'}")
+        raise OPEN_REPEATED.error("expected open as the first message only")
     return kind == "cancel"
 
 
