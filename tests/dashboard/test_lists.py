@@ -238,7 +238,7 @@ async def test_the_log_of_a_scan_outlives_the_page(mesh: Mesh, browser: Looked) 
     log = page.get_by_role("listbox", name="Log of High")
     newest = log.get_by_role("option").first
     await expect(newest).to_be_visible()
-    await page.wait_for_function("() => sessionStorage['tradeul.layout'].includes('price_from_intraday_high')")
+    await page.wait_for_function("() => sessionStorage['tradeul.layout']?.includes('price_from_intraday_high')")
     time, symbol = await newest.evaluate("(entry) => [entry.firstElementChild.textContent, entry.dataset.symbol]")
     await page.reload()
     await expect(log.locator(f"[data-symbol='{symbol}']").filter(has_text=time).first).to_be_attached()

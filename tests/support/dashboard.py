@@ -86,10 +86,11 @@ async def rows_of(client: httpx.AsyncClient, lists: Sequence[str]) -> dict[str, 
 async def check_rows(mesh: Mesh, page: Page) -> int:
     """Lists show the rows of the REST API, and have all of them with its values, while the market stands still.
 
-    Returns how many rows were compared.
+    What was on its way when the market stopped may still arrive, and the second's mark still moves values of windows:
+    both are read until they agree. Returns how many rows were compared.
     """
     async with stopped(mesh, "simulator"), httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
-        found, shown, rows = ["not yet compared"], {}, {}
+        found, rows = ["not yet compared"], {}
         try:
             async with asyncio.timeout(COMPARE_SECONDS):
                 while found:
@@ -103,10 +104,37 @@ async def check_rows(mesh: Mesh, page: Page) -> int:
         assert not found, found
         for panel in await page.locator(".list").all():
             name = (await panel.locator("select").input_value()).removeprefix("list:")
-            fields, saved = await saved_rows(page, panel)
-            expected = [[plain(row.get(field)) for field in fields] for row in rows[name]]
-            assert saved == expected, name
+            await check_saved(client, page, panel, name)
         return sum(map(len, rows.values()))
+
+
+async def check_saved(client: httpx.AsyncClient, page: Page, panel: Locator, name: str) -> None:
+    """The CSV file of a list has the rows of the REST API, with its values."""
+    wrong = ["not yet compared"]
+    try:
+        async with asyncio.timeout(COMPARE_SECONDS):
+            while wrong:
+                fields, saved = await saved_rows(page, panel)
+                rows = (await rows_of(client, [name]))[name]
+                expected = [[plain(row.get(field)) for field in fields] for row in rows]
+                wrong = saved_differences(fields, saved, expected)
+    except TimeoutError:
+        pass
+    assert not wrong, (name, wrong)
+
+
+def saved_differences(
+    fields: list[str], saved: list[list[str | float]], expected: list[list[str | float]]
+) -> list[str]:
+    """Returns where the saved rows are others than expected: each row's number, field and both values."""
+    if len(saved) != len(expected):
+        return [f"{len(saved)} rows saved, expected {len(expected)}"]
+    return [
+        f"row {number} {field}: {was!r}, expected {right!r}"
+        for number, (row, wanted) in enumerate(zip(saved, expected, strict=True), 1)
+        for field, was, right in zip(fields, row, wanted, strict=True)
+        if was != right
+    ]
 
 
 async def saved_rows(page: Page, panel: Locator) -> tuple[list[str], list[list[str | float]]]:
