@@ -18,7 +18,7 @@ import pytest
 from services.kit.runtime.environment import PREFIXES
 from services.modules import MODULES, by_name
 from tests.support.certificates import Authority
-from tests.support.mesh import Mesh, free_ports, processes_below
+from tests.support.mesh import Mesh, command_words, free_ports, processes_below
 from tests.support.redis_server import RedisServer
 from tests.support.running_simulator import running_simulator
 from tests.support.stores import Stores, module_stores
@@ -139,7 +139,7 @@ def check_processes(mesh: Mesh) -> set[str]:
     names = set()
     for pid in processes_below(mesh.process.pid):
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            words = [word.decode() for word in command_words(pid)]
             environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -251,8 +251,7 @@ def crash(mesh: Mesh, service: str) -> int:
     """Aborts the service's process, as a fault of compiled code would; returns its id."""
     assert mesh.process is not None
     for pid in processes_below(mesh.process.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        if "serve" in words and service in words:
+        if {b"serve", service.encode()} <= set(command_words(pid)):
             os.kill(pid, signal.SIGABRT)
             return pid
     raise AssertionError(f"expected a process of {service}, was none")

@@ -62,12 +62,17 @@ def processes_below(pid: int) -> set[int]:
     return found
 
 
+def command_words(pid: int) -> list[bytes]:
+    """The command line of a process. A forked service has it as one text."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").split()
+
+
 def service_pids(parent: int, module: str) -> set[int]:
     """The processes below `parent` that serve `module`."""
     found = set()
     for pid in processes_below(parent):
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            words = command_words(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue
         if b"serve" in words and module.encode() in words:

@@ -1,13 +1,16 @@
 """The processes of the whole mesh on one machine, as the supervisor gets them."""
 
+import asyncio
 import importlib.util
 import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
-from services.cli.local import embedded
+from services.cli.local import embedded, forked
+from services.cli.local.forked import Fork
 from services.cli.local.gateway import envoy_spec
 from services.cli.local.process import ProcessSpec, Ready
 from services.kit.runtime.environment import SECRETS, settings_for
@@ -19,13 +22,21 @@ from services.kit.runtime.settings import STANDS_FOR, Address, Settings, is_loop
 from services.modules import ACCESS, GATEWAY_AFTER, LIVE_ONLY, MODULES, REPLAY, Module, Secret
 
 MIGRATE: Final = "migrate"
+FORK_SERVER: Final = "fork_server"
 # -P: the folder that it is started in holds no code.
-PROGRAM: Final = (sys.executable, "-P", "-m", "services.cli.main")
+PYTHON: Final = (sys.executable, "-P", "-m")
+PROGRAM: Final = (*PYTHON, "services.cli.main")
 # The health check gives up so long before the supervisor looks whether the child still lives.
 HEALTH_SECONDS: Final = 1.0
 ENVIRONMENT: Final = {
     # glibc keeps freed memory in an arena per thread; a service has few threads that matter.
     "MALLOC_ARENA_MAX": "2",
+}
+FORK_SERVER_ENVIRONMENT: Final = {
+    # To be known before gRPC is loaded (main.py).
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+    # numpy's linear algebra, which nobody uses, would start a thread for each processor when it is imported.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 
@@ -84,8 +95,12 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
         )
     )
     names = {*stores, *(module.name for module in modules_of(settings))}
+    forks = None
+    if forked.is_possible():
+        forks = _fork_socket(settings)
+        specs.insert(0, _fork_server_spec(forks, modules_of(settings)))
     for module in modules_of(settings):
-        specs.append(_service_spec(module, settings, environment_of(settings, module.secrets, urls), names))
+        specs.append(_service_spec(module, settings, environment_of(settings, module.secrets, urls), names, forks))
     specs.append(envoy_spec(settings, (*GATEWAY_AFTER, ACCESS) if settings.requires_keys else GATEWAY_AFTER))
     return specs
 
@@ -113,18 +128,46 @@ def stores_of(settings: Settings) -> str:
     return f"{whose}, in {', '.join([str(settings.market_dir), *urls])}"
 
 
-def _service_spec(module: Module, settings: Settings, environment: Mapping[str, str], names: set[str]) -> ProcessSpec:
+def _fork_socket(settings: Settings) -> Path:
+    return embedded.socket_directory(settings.market_dir.resolve() / "services") / "fork.sock"
+
+
+def _fork_server_spec(path: Path, modules: Sequence[Module]) -> ProcessSpec:
+    def prepare() -> None:
+        embedded.private_directory(path.parent)
+        path.unlink(missing_ok=True)
+
+    async def listens() -> bool:
+        return await asyncio.to_thread(path.exists)
+
+    return ProcessSpec(
+        name=FORK_SERVER,
+        command=(*PYTHON, "services.cli.local.fork_server", str(path), *(module.name for module in modules)),
+        # It has none of our settings: each service brings its own.
+        environment={**ENVIRONMENT, **FORK_SERVER_ENVIRONMENT},
+        ready=listens,
+        prepare=prepare,
+    )
+
+
+def _service_spec(
+    module: Module, settings: Settings, environment: Mapping[str, str], names: set[str], forks: Path | None
+) -> ProcessSpec:
+    arguments = ("serve", module.name)
     replaced = {STANDS_FOR[name]: name for name in names if name in STANDS_FOR}
     needs = tuple(need for need in (replaced.get(need, need) for need in module.needs) if need in names)
     if "postgres" in module.needs:
         needs += (MIGRATE,)
+    if forks is not None:
+        needs += (FORK_SERVER,)
     return ProcessSpec(
         name=module.name,
-        command=(*PROGRAM, "serve", module.name),
+        command=(*PROGRAM, *arguments),
         needs=needs,
         environment=environment,
         ready=readiness(module, settings.address(module.name)),
         has_watchdog=True,
+        fork=Fork(forks, arguments) if forks is not None else None,
     )
 
 

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from services.cli.local.forked import Fork, Forked
 from services.kit.runtime.environment import without_settings
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.workers import SAME, dying_with_us
+
+log = get_logger(__name__)
 
 LONGEST_LINE: Final = 16_384
 
@@ -27,7 +32,8 @@ class ProcessSpec:
 
     `environment` has those of our settings that it gets. `prepare` runs before
     each start. `identity` is child.py's. With `log_file` the program writes there
-    instead of to us. With `has_watchdog` it shows that it lives (watchdog.py).
+    instead of to us. With `has_watchdog` it shows that it lives (watchdog.py). With `fork` it comes from a fork server,
+    and from its command line only while there is none.
     """
 
     name: str
@@ -44,6 +50,7 @@ class ProcessSpec:
     death_signal: signal.Signals = signal.SIGKILL
     log_file: Path | None = None
     has_watchdog: bool = False
+    fork: Fork | None = None
 
     def argv(self) -> list[str]:
         """The command line that ties the program to this process."""
@@ -64,11 +71,16 @@ def rotate(path: Path) -> None:
 class ChildProcess:
     """A running child. Its lines go to `sink(name, line)`."""
 
-    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, sink: LineSink) -> None:
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        process: asyncio.subprocess.Process | Forked,
+        sink: LineSink,
+    ) -> None:
         self.spec = spec
         self.pid = process.pid
         self._process = process
-        self._reader = asyncio.create_task(self._read(sink)) if process.stdout is not None else None
+        self._reader = asyncio.create_task(self._read(process.stdout, sink)) if process.stdout is not None else None
 
     @classmethod
     async def start(cls, spec: ProcessSpec, sink: LineSink, further: Mapping[str, str] | None = None) -> "ChildProcess":
@@ -78,11 +90,17 @@ class ChildProcess:
         """
         if spec.prepare is not None:
             await asyncio.to_thread(spec.prepare)
+        environment = {**spec.environ(), **(further or {})}
+        if spec.fork is not None:
+            try:
+                return cls(spec, await spec.fork.start(environment), sink)
+            except (OSError, TimeoutError) as error:
+                log.warning("not forked: started by itself", child=spec.name, problem=reason_of(error))
         output = None if spec.log_file is None else await asyncio.to_thread(spec.log_file.open, "ab")
         try:
             process = await asyncio.create_subprocess_exec(
                 *spec.argv(),
-                env={**spec.environ(), **(further or {})},
+                env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output or asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -129,16 +147,14 @@ class ChildProcess:
         except ProcessLookupError:
             return
 
-    async def _read(self, sink: LineSink) -> None:
-        stream = self._process.stdout
-        assert stream is not None
+    async def _read(self, lines: asyncio.StreamReader, sink: LineSink) -> None:
         rest = b""
-        while chunk := await stream.read(65_536):
-            *lines, rest = (rest + chunk).split(b"\n")
+        while chunk := await lines.read(65_536):
+            *whole, rest = (rest + chunk).split(b"\n")
             if len(rest) > LONGEST_LINE:
-                lines.append(rest)
+                whole.append(rest)
                 rest = b""
-            for line in lines:
+            for line in whole:
                 sink(self.spec.name, line.decode(errors="replace").rstrip("\r"))
         if rest:
             sink(self.spec.name, rest.decode(errors="replace"))
