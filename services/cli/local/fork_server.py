@@ -40,7 +40,7 @@ CHUNK: Final = 1 << 16
 
 
 class Request(NamedTuple):
-    """What a child is to do; `output` is a file descriptor."""
+    """A child to start. `output` is a file descriptor."""
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
