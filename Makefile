@@ -16,7 +16,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-dashboard test-cluster test-checked test-sanitized test-newest bench bench-small
-.PHONY: lint fix protos check-protos
+.PHONY: lint fix protos check-protos robustness robustness-small
 .PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
 .NOTPARALLEL:
@@ -40,6 +40,12 @@ test-cluster: $(CORE) $(DEV)  ## Build the image and run the Pods of k8s/overlay
 	@echo "Building the images: about 5 minutes, most of them to compile the core"
 	@$(BIN)/python -m tests.cluster.images
 	$(BIN)/python -m pytest $(or $(ARGS),tests/cluster)
+
+robustness: $(CORE) $(DEV)  ## Inflict faults on the real mesh for 30 minutes: nothing may be lost; ARGS='--seed 7 --only redis'
+	$(BIN)/python -m tests.robustness.faults $(ARGS)
+
+robustness-small: $(CORE) $(DEV)  ## Inflict some of the faults, once each: 4 minutes
+	$(BIN)/python -m tests.robustness.faults --small --seed 1 $(ARGS)
 
 # The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \

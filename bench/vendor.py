@@ -11,7 +11,6 @@ Times are of the monotonic clock, which all processes of a machine share.
 
 import asyncio
 import json
-import struct
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 
 from bench.workload import DAY, SECOND, Workload, at
 from services.kit.runtime.clock import monotonic
-from tests.support.vendor_server import VendorServer
+from tests.support.vendor_server import VendorServer, text_frame
 
 PER_FRAME = 500
 PER_TICK = 250
@@ -30,16 +29,6 @@ TICKS_PER_SECOND = 200
 PROBE_SYMBOLS = 20
 PROBE_BASE = 1_000
 WRITE_AHEAD = 1 << 20
-
-
-def text_frame(payload: bytes) -> bytes:
-    """A WebSocket text frame as a server sends it."""
-    size = len(payload)
-    if size < 126:
-        return bytes((0x81, size)) + payload
-    if size < 1 << 16:
-        return struct.pack("!BBH", 0x81, 126, size) + payload
-    return struct.pack("!BBQ", 0x81, 127, size) + payload
 
 
 def trade(symbol: str, trade_id: int, price: float, size: int, conditions: str, time_ns: int) -> str:

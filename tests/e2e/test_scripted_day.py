@@ -1,20 +1,17 @@
 """A scripted day through a vendor's WebSocket and the whole mesh: every list at every moment is the twin's."""
 
-import asyncio
 import json
 import random
 from pathlib import Path
-from typing import Any
 
-import grpc.aio
 import pytest
-from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, scanner_pb2, scanner_pb2_grpc
 
 from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import load_lists
 from tests.support.mesh import Mesh
-from tests.support.scripted_day import Event, ScriptedDay, baselines, ms_at, reference_numbers
+from tests.support.mesh_view import assert_rows_equal, mesh_view
+from tests.support.scripted_day import Event, ScriptedDay, baselines, reference_numbers
 from tests.support.twin_frames import TwinFeed, default_filters, row_values
 from tests.support.vendor_server import VendorServer
 
@@ -32,32 +29,6 @@ PARTS = [
 pytestmark = pytest.mark.timeout(300)
 
 
-class MeshView:
-    """What is asked of the mesh."""
-
-    def __init__(self, sequencer: grpc.aio.Channel, scanner: grpc.aio.Channel) -> None:
-        self._sequencer = data_ingest_pb2_grpc.DataIngestServiceStub(sequencer)
-        self._scanner = scanner_pb2_grpc.ScannerServiceStub(scanner)
-
-    async def sequencer(self) -> data_ingest_pb2.SequencerStatus:
-        return await self._sequencer.GetSequencerStatus(data_ingest_pb2.GetSequencerStatusRequest())
-
-    async def until_reference(self, kind: str, symbols: int) -> None:
-        async with asyncio.timeout(60):
-            while (await self.sequencer()).reference.get(kind, 0) < symbols:
-                await asyncio.sleep(0.05)
-
-    async def until_shown(self, clock: str) -> None:
-        """Waits until lists stand at that event time."""
-        wanted = ms_at(clock) * 1_000_000
-        async with asyncio.timeout(60):
-            while (await self.rows("filtered")).timestamp.ToNanoseconds() < wanted:
-                await asyncio.sleep(0.02)
-
-    async def rows(self, name: str) -> scanner_pb2.RankedList:
-        return await self._scanner.GetList(scanner_pb2.GetListRequest(list=name))
-
-
 async def send(vendor: VendorServer, events: list[Event], rng: random.Random) -> None:
     """The events in arrays of any size, with frames among them that are no JSON at all."""
     at = 0
@@ -67,16 +38,6 @@ async def send(vendor: VendorServer, events: list[Event], rng: random.Random) ->
         at += size
         if rng.random() < 0.02:
             await vendor.send('[{"ev":"T","sym":')
-
-
-def assert_rows_equal(found: list[dict[str, Any]], expected: list[dict[str, Any]], where: str) -> None:
-    assert [row["symbol"] for row in found] == [row["symbol"] for row in expected], where
-    for ours, twins in zip(found, expected, strict=True):
-        assert ours.keys() == twins.keys(), f"{where} {ours['symbol']}: {ours.keys() ^ twins.keys()}"
-        for name, value in ours.items():
-            assert value == (pytest.approx(twins[name], rel=1e-9) if isinstance(value, float) else twins[name]), (
-                f"{where} {ours['symbol']}.{name}"
-            )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -90,11 +51,7 @@ async def test_every_list_equals_the_twins(seed: int, tmp_path: Path) -> None:
     good = compared = bad = 0
     async with VendorServer(day.rest) as vendor:
         async with Mesh(tmp_path, {**vendor.environment, "TRADEUL_CLOCK": "feed"}) as mesh:
-            async with (
-                grpc.aio.insecure_channel(mesh.address("data_ingest")) as sequencer,
-                grpc.aio.insecure_channel(mesh.address("gateway")) as scanner,
-            ):
-                view = MeshView(sequencer, scanner)
+            async with mesh_view(mesh) as view:
                 await vendor.joined()
                 await view.until_reference("prev_close", len(day.symbols))
                 with_baseline = sum(baselines(symbol, day.history) is not None for symbol in day.symbols)

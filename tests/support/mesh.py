@@ -119,8 +119,13 @@ class Mesh:
         return f"127.0.0.1:{self.ports[service]}"
 
     async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def start(self) -> None:
+        """Starts it, at the same ports as before, and waits until it is healthy."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("wb") as log:
+        with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self._command, cwd=self._folder, env=self.environment,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -130,7 +135,14 @@ class Mesh:
         except BaseException as error:
             await self._end()
             raise RuntimeError(f"the mesh did not become healthy:\n{self.log_tail()}") from error
-        return self
+
+    async def kill(self) -> None:
+        """kill -9 of `tradeul up` and of every process below it, at once."""
+        assert self.process is not None
+        for pid in (self.process.pid, *processes_below(self.process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self.process.wait()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

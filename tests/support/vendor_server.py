@@ -6,6 +6,7 @@ answers and sends the WebSocket frames itself.
 
 import asyncio
 import json
+import struct
 from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from types import TracebackType
@@ -17,7 +18,20 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+# Of a client that does not read, before it is cut off.
+MOST_UNREAD_BYTES = 4 << 20
+
 Answer = Callable[[str, dict[str, str]], Any]
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A WebSocket text frame as a server sends it."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x81, 126, size) + payload
+    return struct.pack("!BBQ", 0x81, 127, size) + payload
 
 
 class VendorServer:
@@ -101,6 +115,14 @@ class VendorServer:
         """Sends one text frame to every subscribed client, waiting for the slowest."""
         for feed in list(self._feeds):
             await feed.send(frame)
+
+    def push(self, frame: bytes) -> None:
+        """Sends one encoded frame to every subscribed client, waiting for none: who reads too slowly is cut off."""
+        for feed in list(self._feeds):
+            if feed.transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+                feed.transport.abort()
+            elif not feed.transport.is_closing():
+                feed.transport.write(frame)
 
     def transports(self) -> list[asyncio.Transport]:
         """The subscribed clients' connections, for senders of frames that are encoded already."""

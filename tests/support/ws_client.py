@@ -43,9 +43,14 @@ class ListView:
             self.rows = {row["symbol"]: row for row in message["rows"]}
             self.snapshots += 1
             return
-        assert message["sequence"] == self.sequence + 1, "a hole"
+        sequence = message["sequence"]
+        # Only Redis, where several changes may have become one, says what it follows.
+        assert sequence > self.sequence, f"a repeat: {sequence} after {self.sequence}"
+        assert message.get("previous_sequence", sequence - 1) == self.sequence, (
+            f"a hole: {sequence} after {self.sequence}"
+        )
         assert message["change_count"] == len(message["deltas"])
-        self.sequence += 1
+        self.sequence = sequence
         self.deltas += 1
         for change in message["deltas"]:
             self._change(change)
@@ -60,8 +65,10 @@ class ListView:
                 assert symbol in self.rows
                 self.rows[symbol] = change["data"]
             case "remove":
+                assert symbol in self.rows
                 del self.rows[symbol]
             case "rerank":
+                assert symbol in self.rows
                 assert self.rows[symbol]["rank"] == change["old_rank"]
                 self.rows[symbol]["rank"] = change["new_rank"]
             case other:

@@ -1,0 +1,80 @@
+"""`python -m tests.robustness.faults`: the real mesh under faults; see docs/guarantees.md."""
+
+import asyncio
+import json
+import logging
+import secrets
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from services.kit.runtime.clock import monotonic
+from services.kit.runtime.logging import configure
+from services.kit.runtime.settings import Settings
+from tests.robustness.faults.report import text_of
+from tests.robustness.faults.run import Outcome, run_round
+from tests.robustness.faults.table import FAULTS
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--seed", type=int, help="Of the market, and of the faults' order and times; by default a random one.")
+@click.option("--minutes", type=float, default=30.0, show_default=True)
+@click.option("--only", multiple=True, help="A fault's name, or a part of it; several are allowed.")
+@click.option("--small", is_flag=True, help="Once the faults of the short run.")
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), default=Path("build/robustness.json"), show_default=True
+)
+@click.option("--list", "is_list", is_flag=True, help="Print the faults and end.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Where data and logs are; by default removed at the end."
+)
+def main(
+    seed: int | None, minutes: float, only: tuple[str, ...], small: bool, path: Path, is_list: bool, folder: Path | None
+) -> None:
+    """Inflicts faults on the mesh, and checks that nothing is lost, repeated or wrong; exit code 1 if something was."""
+    faults = [each for each in FAULTS if not only or any(part in each.name for part in only)]
+    if small:
+        faults = [each for each in faults if each.is_small]
+    if is_list:
+        for each in faults:
+            click.echo(f"{each.name:28} {each.does}")
+        return
+    if not faults:
+        raise click.UsageError(f"expected --only to name a fault, was {', '.join(only)}")
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    configure(Settings(), "robustness")
+    for name in ("websockets", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    click.echo(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="tradeul-faults-") as temporary:
+        outcomes: list[Outcome] = []
+        try:
+            asyncio.run(_run(faults, seed, minutes, folder or Path(temporary), outcomes))
+        finally:
+            click.echo(text_of(outcomes))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            report = {"seed": seed, "outcomes": [asdict(outcome) for outcome in outcomes]}
+            path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if any(outcome.problems for outcome in outcomes):
+        sys.exit(1)
+
+
+async def _run(faults, seed: int, minutes: float, folder: Path, outcomes: list[Outcome]) -> None:  # type: ignore[no-untyped-def]
+    until = monotonic() + 60 * minutes
+    number = 0
+    while monotonic() < until:
+        for is_pair in (False, True):
+            chosen = [each for each in faults if each.is_pair == is_pair]
+            if chosen and monotonic() < until:
+                number += 1
+                await run_round(chosen, seed + number - 1, folder / f"round-{number}", until, outcomes, is_pair=is_pair)
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The faults, as data: what is done to the mesh, how it is undone, and what may be lost by it."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from tests.robustness.faults import steps
+from tests.robustness.faults.steps import Change, Step, kill, on_clients, on_line, redis_command
+from tests.support.fault_proxy import FaultProxy
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`inject`, then `hold` seconds (a range), then `heal`.
+
+    `loses`: trades may be lost on their way; the mesh then has what they came to from the vendor's snapshot and bars,
+    and only sums, highs and lows can be compared. `rewinds`: rows may show less than before for a moment. `ends`:
+    services whose processes have to be others afterwards. `is_pair`: with a standby sequencer.
+    """
+
+    name: str
+    does: str
+    inject: Step
+    heal: Step = steps.nothing
+    hold: tuple[float, float] = (0.0, 0.0)
+    loses: bool = False
+    rewinds: bool = False
+    ends: tuple[str, ...] = ()
+    is_pair: bool = False
+
+    @property
+    def is_small(self) -> bool:
+        """True if it is in the short run, too."""
+        return self.name in SMALL
+
+
+# Nothing that the vendor sent is lost by what happens to these.
+LOSSLESS_SERVICES: Final = (
+    "data_ingest", "scanner", "analytics", "websocket_server", "market_session", "ticker", "historical",
+    "data_maintenance", "health", "gateway",
+)  # fmt: skip
+STORES: Final = ("redis", "postgres")
+SMALL: Final = frozenset(
+    {
+        "kill -9 data_ingest", "kill -9 scanner", "kill -9 polygon_ws", "kill -9 redis", "SIGSTOP websocket_server",
+        "line cut", "repeated minutes", "yesterday", "clients truncated", "all at once",
+    }
+)  # fmt: skip
+
+
+def _of_processes() -> Iterator[Fault]:
+    for name in (*LOSSLESS_SERVICES, *STORES, "polygon_ws"):
+        loses = name == "polygon_ws"
+        yield Fault(f"kill -9 {name}", f"{name} dies", kill(name), loses=loses, ends=(name,))
+        pause = (2.0, 9.0)
+        yield Fault(
+            f"SIGSTOP {name}", f"{name} stands still", steps.stand_still(name), steps.go_on(name), pause, loses=loses
+        )
+        if name not in STORES:
+            stop = kill(name, signal.SIGTERM)
+            yield Fault(f"SIGTERM {name}", f"{name} is stopped, and started again", stop, loses=loses, ends=(name,))
+
+
+def _of_the_line() -> Iterator[Fault]:
+    changes: tuple[tuple[str, str, Change, tuple[float, float], bool], ...] = (
+        ("cut", "it is cut", FaultProxy.cut, (1, 12), True),
+        ("silent", "it stays open, and nothing comes", FaultProxy.hold, (4, 20), True),
+        ("late", "all comes 0.8 s later", lambda proxy: proxy.delay(0.8), (4, 8), False),
+        ("slow", "8 KB/s pass", lambda proxy: proxy.throttle(8_000), (4, 8), False),
+        ("truncated", "it ends in the middle of a message", FaultProxy.truncate, (1, 3), True),
+        ("reordered", "it ends, and connections get ahead of each other", lambda proxy: proxy.reorder(2), (3, 6), True),
+    )
+    for name, does, change, hold, loses in changes:
+        heal = on_line(FaultProxy.heal)
+        yield Fault(f"line {name}", f"the vendor's line: {does}", on_line(change), heal, hold, loses=loses)
+        heal = on_clients(FaultProxy.heal)
+        yield Fault(f"clients {name}", f"the clients' line: {does}", on_clients(change), heal, hold)
+
+
+VENDOR: Final = (
+    Fault("closed every 2 s", "the vendor closes each connection after 2 s", steps.close_every_2_s, loses=True),
+    Fault("flood", "the line ends; then all that was missed comes at once", steps.withhold, steps.release, (2, 6)),
+    Fault("repeated minutes", "the vendor sends its newest 3,000 events again", steps.repeat_minutes),
+    Fault("yesterday", "trades of the day before, and what is no message", steps.yesterday_and_garbage),
+    Fault(
+        "log-in fails",
+        "the key is refused, and accepted later",
+        steps.refuse_log_in,
+        steps.allow_log_in,
+        (2, 8),
+        loses=True,
+    ),
+    Fault(
+        "max_connections",
+        "another connection has the key; polygon_ws is restarted",
+        steps.evict,
+        kill("polygon_ws", signal.SIGTERM),
+        (2, 5),
+        loses=True,
+        ends=("polygon_ws",),
+    ),
+)
+OTHERS: Final = (
+    Fault(
+        "redis read-only",
+        "Redis refuses to write",
+        redis_command("REPLICAOF", "127.0.0.1", "1"),
+        redis_command("REPLICAOF", "NO", "ONE"),
+        (2, 8),
+    ),
+    Fault("redis emptied", "Redis loses all keys", redis_command("FLUSHALL")),
+    Fault("postgres read-only", "PostgreSQL refuses to write", steps.read_only(True), steps.read_only(False), (2, 8)),
+    Fault("slow readers", "20 clients subscribe, and never read", steps.open_slow_readers),
+)
+ALL: Final = (*LOSSLESS_SERVICES, *STORES, "polygon_ws")
+TOGETHER: Final = (
+    Fault("all at once", "every process dies", steps.kill_everything, loses=True, ends=ALL),
+    Fault("tradeul up killed", "the supervisor and every process die; it is started again", steps.kill_up, loses=True),
+    Fault(
+        "power loss",
+        "the mesh begins again with a copy of its data, of a random moment",
+        steps.lose_power,
+        loses=True,
+        rewinds=True,
+    ),
+)
+
+
+def _of_a_pair() -> Iterator[Fault]:
+    pause = (2.0, 9.0)
+    for is_leader, name in ((True, "leader"), (False, "standby")):
+        stop = steps.to_sequencer(is_leader, signal.SIGSTOP)
+        yield Fault(f"SIGSTOP {name}", f"the {name} stands still", stop, steps.pair_again, pause, is_pair=True)
+        for word, how in (("kill -9", signal.SIGKILL), ("SIGTERM", signal.SIGTERM)):
+            end = steps.to_sequencer(is_leader, how)
+            # Its end takes a moment.
+            yield Fault(f"{word} {name}", f"the {name} ends", end, steps.pair_again, (1.0, 1.0), is_pair=True)
+    for store in STORES:
+        stop, go_on = steps.stand_still(store), steps.go_on(store)
+        yield Fault(f"SIGSTOP {store} of a pair", f"{store} stands still", stop, go_on, pause, is_pair=True)
+    # What it keeps for whoever leads is lost.
+    yield Fault("kill -9 polygon_ws of a pair", "polygon_ws dies", kill("polygon_ws"), loses=True, is_pair=True)
+
+
+FAULTS: Final[tuple[Fault, ...]] = (*_of_processes(), *_of_the_line(), *VENDOR, *OTHERS, *TOGETHER, *_of_a_pair())
