@@ -137,12 +137,17 @@ class Mesh:
             raise RuntimeError(f"the mesh did not become healthy:\n{self.log_tail()}") from error
 
     async def kill(self) -> None:
-        """kill -9 of `tradeul up` and of every process below it, at once."""
+        """kill -9 of `tradeul up` and of every process below it, at once; returns when they are gone."""
         assert self.process is not None
-        for pid in (self.process.pid, *processes_below(self.process.pid)):
+        pids = {self.process.pid, *processes_below(self.process.pid)}
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         await self.process.wait()
+        async with asyncio.timeout(STOP_SECONDS):
+            # Whose parent has died waits for init.
+            while any(map(_is_there, pids)):
+                await asyncio.sleep(0.05)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -203,6 +208,10 @@ class Mesh:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         return left
+
+
+def _is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _is_running(pid: int) -> bool:

@@ -208,8 +208,6 @@ class Rig:
     def running(self) -> dict[int, str]:
         """All processes of the mesh, with the service, store or "gateway" that each is of."""
         assert self.mesh.process is not None
-        if self.mesh.process.returncode is not None:
-            raise RuntimeError(f"`tradeul up` ended with {self.mesh.process.returncode}:\n{self.mesh.log_tail()}")
         names = {pid: name_of(pid) for pid in processes_below(self.mesh.process.pid)}
         return {pid: name for pid, name in names.items() if name}
 
@@ -242,7 +240,10 @@ class Rig:
             self.tasks.append(asyncio.create_task(watcher.run()))
 
     def check_tasks(self) -> None:
-        """Raises what ended a watcher or the feed, which nothing may."""
+        """Raises what ended a watcher or the feed, which nothing may; RuntimeError when the supervisor has ended."""
+        assert self.mesh.process is not None
+        if self.mesh.process.returncode is not None:
+            raise RuntimeError(f"`tradeul up` ended with {self.mesh.process.returncode}:\n{self.mesh.log_tail()}")
         for task in self.tasks:
             if task.done():
                 task.result()

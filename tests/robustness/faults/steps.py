@@ -68,7 +68,9 @@ async def kill_everything(rig: Rig, rng: random.Random) -> None:
 
 
 async def kill_up(rig: Rig, rng: random.Random) -> None:
-    await rig.mesh.kill()
+    assert rig.mesh.process is not None
+    rig.mesh.process.kill()
+    await rig.mesh.process.wait()
     await rig.mesh.start()
 
 

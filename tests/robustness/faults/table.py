@@ -116,7 +116,7 @@ OTHERS: Final = (
 ALL: Final = (*LOSSLESS_SERVICES, *STORES, "polygon_ws")
 TOGETHER: Final = (
     Fault("all at once", "every process dies", steps.kill_everything, loses=True, ends=ALL),
-    Fault("tradeul up killed", "the supervisor and every process die; it is started again", steps.kill_up, loses=True),
+    Fault("tradeul up killed", "`tradeul up` dies, and is started again at once", steps.kill_up, loses=True),
     Fault(
         "power loss",
         "the mesh begins again with a copy of its data, of a random moment",
@@ -140,7 +140,9 @@ def _of_a_pair() -> Iterator[Fault]:
         stop, go_on = steps.stand_still(store), steps.go_on(store)
         yield Fault(f"SIGSTOP {store} of a pair", f"{store} stands still", stop, go_on, pause, is_pair=True)
     # What it keeps for whoever leads is lost.
-    yield Fault("kill -9 polygon_ws of a pair", "polygon_ws dies", kill("polygon_ws"), loses=True, is_pair=True)
+    yield Fault(
+        "kill -9 polygon_ws of a pair", "it dies", kill("polygon_ws"), loses=True, ends=("polygon_ws",), is_pair=True
+    )
 
 
 FAULTS: Final[tuple[Fault, ...]] = (*_of_processes(), *_of_the_line(), *VENDOR, *OTHERS, *TOGETHER, *_of_a_pair())
