@@ -53,10 +53,12 @@ def main(
     click.echo(f"seed {seed}")
     with tempfile.TemporaryDirectory(prefix="tradeul-faults-") as temporary:
         outcomes: list[Outcome] = []
+        is_whole = False
         try:
             asyncio.run(_run(faults, seed, minutes, folder or Path(temporary), outcomes))
+            is_whole = True
         finally:
-            click.echo(text_of(outcomes))
+            click.echo(text_of(outcomes, is_whole=is_whole))
             path.parent.mkdir(parents=True, exist_ok=True)
             report = {"seed": seed, "outcomes": [asdict(outcome) for outcome in outcomes]}
             path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

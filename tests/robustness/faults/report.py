@@ -7,13 +7,13 @@ from tests.robustness.faults.run import Outcome
 HEADINGS = ("fault", "held s", "recovery s", "wrong, s", "holes", "repeats", "false highs", "bars", "differences")
 
 
-def text_of(outcomes: Sequence[Outcome]) -> str:
-    """A line for each fault, then what was broken."""
+def text_of(outcomes: Sequence[Outcome], *, is_whole: bool = True) -> str:
+    """A line for each fault, then what was broken; not `is_whole` of a run that was ended by an error."""
     rows = [HEADINGS, *(_cells(outcome) for outcome in outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     broken = [f"{outcome.fault}: {problem}" for outcome in outcomes for problem in outcome.problems]
-    if outcomes and not broken:
+    if is_whole and not broken:
         broken = ["No promise was broken."]
     return "\n".join([*lines, "", *broken])
 

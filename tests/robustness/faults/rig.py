@@ -20,7 +20,7 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from tests.support.fault_proxy import FaultProxy
 from tests.support.known_market import Body, KnownMarket
-from tests.support.mesh import TRADEUL, Mesh, free_ports, processes_below
+from tests.support.mesh import TRADEUL, Mesh, command_words, free_ports, processes_below
 from tests.support.mesh_view import mesh_view
 from tests.support.scripted_day import ScriptedDay, baselines, reference_numbers
 from tests.support.vendor_server import VendorServer, text_frame
@@ -37,6 +37,8 @@ WHOLE_LIST: Final = "filtered"
 OTHER_LIST: Final = "gappers_up"
 HUNG_SECONDS: Final = 5
 MARKET: Final = "vendor"
+# The process from which services are forked.
+FORK_SERVER: Final = "fork_server"
 # What no price or volume of the market may be beyond by.
 TOLERANCE: Final = 1e-6
 # Programs of the processes that are none of ours.
@@ -267,15 +269,17 @@ class Rig:
 
 
 def name_of(pid: int) -> str:
-    """The service, store or "gateway" that a process is of; empty for another one, such as a worker of a service."""
+    """The service, store, "gateway" or FORK_SERVER that a process is; empty for others, such as a service's worker."""
     try:
         program = Path(f"/proc/{pid}/exe").resolve().name
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = command_words(pid)
     except OSError:
         return ""
     for name, programs in PROGRAMS.items():
         if program in programs:
             return name
+    if words[1:] == [b"fork", b"server"]:
+        return FORK_SERVER
     return words[words.index(b"serve") + 1].decode() if b"serve" in words else ""
 
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from redis.asyncio import Redis
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
-from tests.robustness.faults.rig import WHOLE_LIST, Rig, frames, signal_all
+from tests.robustness.faults.rig import FORK_SERVER, WHOLE_LIST, Rig, frames, signal_all
 from tests.support.fault_proxy import FaultProxy
 from tests.support.known_market import Body
 from tests.support.mesh import processes_below
@@ -65,6 +65,11 @@ def go_on(name: str) -> Step:
 async def kill_everything(rig: Rig, rng: random.Random) -> None:
     assert rig.mesh.process is not None
     signal_all(processes_below(rig.mesh.process.pid), signal.SIGKILL)
+
+
+async def stop_fork_server(rig: Rig, rng: random.Random) -> None:
+    rig.send(FORK_SERVER, signal.SIGSTOP)
+    rig.send("scanner", signal.SIGKILL)
 
 
 async def kill_up(rig: Rig, rng: random.Random) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.robustness.faults import steps
+from tests.robustness.faults.rig import FORK_SERVER
 from tests.robustness.faults.steps import Change, Step, kill, on_clients, on_line, redis_command
 from tests.support.fault_proxy import FaultProxy
 
@@ -113,8 +114,18 @@ OTHERS: Final = (
     Fault("postgres read-only", "PostgreSQL refuses to write", steps.read_only(True), steps.read_only(False), (2, 8)),
     Fault("slow readers", "20 clients subscribe, and never read", steps.open_slow_readers),
 )
-ALL: Final = (*LOSSLESS_SERVICES, *STORES, "polygon_ws")
+FORKED: Final = (*(name for name in LOSSLESS_SERVICES if name != "gateway"), "polygon_ws", FORK_SERVER)
+ALL: Final = (*FORKED, *STORES, "gateway")
 TOGETHER: Final = (
+    Fault(f"kill -9 {FORK_SERVER}", "it dies, and all services with it", kill(FORK_SERVER), loses=True, ends=FORKED),
+    Fault(
+        f"SIGSTOP {FORK_SERVER}",
+        "it stands still, and a service dies meanwhile",
+        steps.stop_fork_server,
+        steps.go_on(FORK_SERVER),
+        (2, 8),
+        ends=("scanner",),
+    ),
     Fault("all at once", "every process dies", steps.kill_everything, loses=True, ends=ALL),
     Fault("tradeul up killed", "`tradeul up` dies, and is started again at once", steps.kill_up, loses=True),
     Fault(
