@@ -2,10 +2,11 @@
 
 import { haltReason, price } from "../table/formats";
 import type { Kind, Notice } from "./detect";
+import type { Tone } from "./tones";
 import { Cooldowns, isQuiet, type Preferences, type Rule } from "./rules";
 
 export interface Outputs {
-  sound(kind: Kind, volume: number): void;
+  sound(tone: Tone, volume: number): void;
   speak(text: string, volume: number): void;
   /** A later one with the same tag replaces the earlier. */
   desktop(title: string, body: string, tag: string, symbol: string): void;

@@ -1,9 +1,10 @@
-/** Follows the lists that have rules, whether a panel shows them or not. Of all windows, one announces. */
+/** Follows what is to be announced, lists and alerts, whether a panel shows it or not. Of all windows, one announces. */
 
 import { get } from "svelte/store";
 import { exclusionList, watchList } from "../scan/own_scans";
 import { follow } from "../scan/source";
 import type { Stream } from "../stream/client";
+import { AlertNotifier } from "./alert_notifier";
 import { Announcer, type Outputs } from "./announce";
 import { Detector, type Notice } from "./detect";
 import { isActive, preferences, rules, type Rule } from "./rules";
@@ -52,6 +53,7 @@ class Followed {
 export class Notifier {
   private readonly followed = new Map<string, Followed>();
   private readonly announcer: Announcer;
+  private readonly alerts: AlertNotifier;
   private isLeading = false;
   private readonly endings: (() => void)[];
 
@@ -61,17 +63,20 @@ export class Notifier {
     now: () => number = () => Date.now(),
   ) {
     this.announcer = new Announcer(outputs, now);
+    this.alerts = new AlertNotifier(stream, outputs, now);
     this.endings = [rules.subscribe(() => this.update()), watchList.subscribe(() => this.update())];
   }
 
   /** Begins or ends announcing in this window. */
   lead(isLeading: boolean): void {
     this.isLeading = isLeading;
+    this.alerts.lead(isLeading);
     this.update();
   }
 
   stop(): void {
     for (const end of this.endings) end();
+    this.alerts.stop();
     this.lead(false);
   }
 

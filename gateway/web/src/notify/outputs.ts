@@ -1,11 +1,11 @@
 /** Sound, speech and desktop notifications of the browser, and what it permits. */
 
 import { writable, type Readable } from "svelte/store";
-import type { Kind } from "./detect";
 import type { Outputs } from "./announce";
+import type { Tone } from "./tones";
 
 /** Tones as frequency in Hz, start and length in seconds: rising for good news, falling for leaving, low for a halt. */
-const TONES: Record<Kind, [number, number, number][]> = {
+const TONES: Record<Tone, [number, number, number][]> = {
   enter: [
     [660, 0, 0.09],
     [880, 0.09, 0.14],
@@ -15,6 +15,10 @@ const TONES: Record<Kind, [number, number, number][]> = {
     [440, 0.09, 0.14],
   ],
   high: [[1320, 0, 0.12]],
+  alert: [
+    [990, 0, 0.09],
+    [1320, 0.11, 0.16],
+  ],
   halt: [
     [220, 0, 0.18],
     [220, 0.24, 0.18],
@@ -53,7 +57,7 @@ export async function allowSound(): Promise<void> {
 }
 
 /** Plays the kind's tones; returns false if the browser does not allow it yet. */
-function play(kind: Kind, volume: number): boolean {
+function play(kind: Tone, volume: number): boolean {
   const opened = audio();
   if (!opened || opened.state !== "running") return false;
   const master = opened.createGain();

@@ -4,13 +4,19 @@ import { writable, type Readable } from "svelte/store";
 import { keyStore } from "../shared/key";
 import { covers, union, type Fields } from "./fields";
 import { ListCopy } from "./list_copy";
-import type { Aggregate, FromWindow, FromWorker, ListDelta, ListSnapshot, Refusal, Scan, Status } from "./types";
+import type { Aggregate, Alert, FromWindow, FromWorker, ListDelta, ListSnapshot, Refusal, Scan, Status } from "./types";
 
 export interface Handlers {
   snapshot(snapshot: ListSnapshot): void;
   delta(delta: ListDelta): void;
   /** The server refused the subscription: an unknown list, an invalid filter. */
   refused?(message: string, refusal: Refusal): void;
+}
+
+export interface AlertHandlers {
+  alert(alert: Alert): void;
+  /** Alerts were missed: the REST API has them. */
+  reset?(): void;
 }
 
 interface Channel {
@@ -44,6 +50,7 @@ export class Stream {
   private readonly refusals = new Map<string, Refusal>();
   private readonly observers = new Set<(marketTime: number) => void>();
   private readonly listeners = new Set<(aggregate: Aggregate) => void>();
+  private readonly alerted = new Set<AlertHandlers>();
   private readonly channel: Channel;
 
   constructor(open: (take: (message: FromWorker) => void) => Channel = openChannel) {
@@ -75,6 +82,15 @@ export class Stream {
       if (this.listeners.delete(handler) && this.listeners.size === 0) {
         this.channel.post({ type: "aggregates", wanted: false });
       }
+    };
+  }
+
+  /** Calls `handlers` with each alert of any rule, from now on. */
+  subscribeAlerts(handlers: AlertHandlers): () => void {
+    this.alerted.add(handlers);
+    if (this.alerted.size === 1) this.channel.post({ type: "alerts", wanted: true });
+    return () => {
+      if (this.alerted.delete(handlers) && this.alerted.size === 0) this.channel.post({ type: "alerts", wanted: false });
     };
   }
 
@@ -176,6 +192,10 @@ export class Stream {
       const { list, refusal } = message;
       this.refusals.set(list, refusal);
       for (const handlers of this.handlers.get(list)?.keys() ?? []) handlers.refused?.(refusal.message, refusal);
+    } else if (message.type === "alert") {
+      for (const handlers of this.alerted) handlers.alert(message.alert);
+    } else if (message.type === "alerts_reset") {
+      for (const handlers of this.alerted) handlers.reset?.();
     } else {
       for (const listener of this.listeners) listener(message.aggregate);
     }

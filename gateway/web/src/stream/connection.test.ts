@@ -90,17 +90,20 @@ let network: FakeNetwork;
 let snapshots: ListSnapshot[];
 let deltas: ListDelta[];
 let refusals: string[];
+let alerts: string[];
 let connection: Connection;
 const status = (): Status => connection.status(1);
 const subscriptions = (socket: FakeSocket): unknown[] => socket.sent.filter(({ action }) => action !== "ping");
 
 beforeEach(() => {
   network = new FakeNetwork();
-  [snapshots, deltas, refusals] = [[], [], []];
+  [snapshots, deltas, refusals, alerts] = [[], [], [], []];
   connection = new Connection(network, {
     snapshot: (snapshot) => snapshots.push(snapshot),
     delta: (delta) => deltas.push(delta),
     aggregate: () => {},
+    alert: ({ symbol, sequence }) => alerts.push(`${symbol} ${sequence}`),
+    alertsReset: () => alerts.push("reset"),
     refused: (list, { message }) => refusals.push(`${list}: ${message}`),
     status: () => {},
   });
@@ -302,6 +305,37 @@ describe("a connection", () => {
     expect(refusals).toEqual(["mine: too costly"]);
     connection.unsubscribe("mine");
     expect(socket.sent.at(-1)).toEqual({ action: "unsubscribe_scan", scan: widened?.scan });
+  });
+
+  test("gets alerts while somebody wants them, and goes on after the newest", async () => {
+    const alert = (sequence: number): object => ({ type: "alert", epoch: 7, sequence, rule: "halt", symbol: "A", time: timestamp, text: "", row: {} });
+    const socket = await opened();
+    socket.receive(alert(3));
+    connection.wantAlerts(true);
+    connection.wantAlerts(true);
+    expect(subscriptions(socket)).toEqual([{ action: "subscribe_alerts" }]);
+    socket.receive({ type: "subscribed_alerts" });
+    socket.receive({ type: "alerts_current", epoch: 7, sequence: 3 });
+    socket.receive(alert(4));
+    socket.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+    await network.pass(1_000);
+    network.newest.onopen?.();
+    expect(subscriptions(network.newest)).toEqual([{ action: "subscribe_alerts", epoch: 7, sequence: 4 }]);
+    network.newest.receive({ type: "alerts_reset", epoch: 8, sequence: 9, reason: "another day" });
+    network.newest.receive(alert(10));
+    expect(alerts).toEqual(["A 4", "reset", "A 10"]);
+    connection.wantAlerts(false);
+    expect(network.newest.sent.at(-1)).toEqual({ action: "unsubscribe_alerts" });
+    network.newest.receive(alert(11));
+    expect(alerts.length).toBe(3);
+  });
+
+  test("says nothing of the connection when alerts are refused", async () => {
+    const socket = await opened();
+    connection.wantAlerts(true);
+    socket.receive({ type: "error", alerts: true, message: "too many subscriptions" });
+    socket.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
+    expect(status().reason).toBe("the connection was lost");
   });
 
   test("gets bars only while somebody wants them, without losing its position", async () => {

@@ -6,7 +6,7 @@
 
 import { covers, union, type Fields } from "./fields";
 import { ListCopy } from "./list_copy";
-import type { Aggregate, ListDelta, ListSnapshot, ListStatus, Refusal, Scan, Status } from "./types";
+import type { Aggregate, Alert, ListDelta, ListSnapshot, ListStatus, Position, Refusal, Scan, Status } from "./types";
 
 export interface Socket {
   onopen: (() => void) | null;
@@ -35,6 +35,9 @@ export interface Events {
   snapshot(snapshot: ListSnapshot): void;
   delta(delta: ListDelta): void;
   aggregate(aggregate: Aggregate): void;
+  alert(alert: Alert): void;
+  /** Alerts were missed, which the REST API has. */
+  alertsReset(): void;
   refused(list: string, refusal: Refusal): void;
   status(status: Status): void;
 }
@@ -66,9 +69,11 @@ type Message =
   | ({ type: "snapshot" } & ListSnapshot)
   | ({ type: "delta" } & ListDelta)
   | ({ type: "aggregate" } & Aggregate)
-  | ({ type: "error"; list?: string; scan?: string } & Refusal)
+  | ({ type: "alert" } & Alert)
+  | ({ type: "alerts_current" | "alerts_reset" } & Position)
+  | ({ type: "error"; list?: string; scan?: string; alerts?: boolean } & Refusal)
   | { type: "subscribed_list"; list: string }
-  | { type: "pong" | "subscribed_scan" };
+  | { type: "pong" | "subscribed_scan" | "subscribed_alerts" };
 
 export class Connection {
   private readonly wanted = new Map<string, Wanted>();
@@ -82,6 +87,9 @@ export class Connection {
   private socket: Socket | null = null;
   private key = "";
   private wantsAggregates = false;
+  private wantsAlerts = false;
+  /** Of the newest alert, so that a new connection begins after it. */
+  private alertPosition: Position | null = null;
   private state: Status["state"] = "connecting";
   private reason = "";
   private lists: string[] = [];
@@ -164,6 +172,20 @@ export class Connection {
     if (this.state === "open") for (const list of this.wanted.keys()) this.sendSubscription(list);
   }
 
+  /** All alerts, from now on; a connection has one subscription of them, so each reader chooses its own. */
+  wantAlerts(wanted: boolean): void {
+    if (wanted === this.wantsAlerts) return;
+    this.wantsAlerts = wanted;
+    this.alertPosition = null;
+    if (this.state !== "open") return;
+    if (wanted) this.subscribeAlerts();
+    else this.send({ action: "unsubscribe_alerts" }, 1);
+  }
+
+  private subscribeAlerts(): void {
+    this.send({ action: "subscribe_alerts", ...this.alertPosition }, SUBSCRIPTION_COST);
+  }
+
   /** The list as it is here, or null before its first snapshot and after a hole. */
   snapshotOf(list: string): ListSnapshot | null {
     const copy = this.wanted.get(list)?.copy;
@@ -202,6 +224,7 @@ export class Connection {
       this.staleSince = null;
       this.set("open", "");
       for (const list of this.wanted.keys()) this.sendSubscription(list);
+      if (this.wantsAlerts) this.subscribeAlerts();
       this.watch();
     };
     socket.onmessage = ({ data }) => {
@@ -243,6 +266,8 @@ export class Connection {
       this.coming.set(message.list, this.unanswered.get(message.list)?.shift());
     } else if (message.type === "aggregate") {
       this.events.aggregate(message);
+    } else if (message.type === "alert" || message.type === "alerts_current" || message.type === "alerts_reset") {
+      this.takeAlerts(message);
     } else if (message.type === "connected") {
       this.lists = message.lists;
       this.changed();
@@ -251,8 +276,16 @@ export class Connection {
       if (message.list) this.unanswered.get(message.list)?.shift();
       if (name) this.events.refused(this.listOf(name), message);
       // Without a name it is about the connection: that it will be closed, and why.
-      else this.reason = message.message;
+      else if (!message.alerts) this.reason = message.message;
     }
+  }
+
+  private takeAlerts(message: Extract<Message, Position & { type: `alert${string}` }>): void {
+    // The end of the subscription is on the way.
+    if (!this.wantsAlerts) return;
+    this.alertPosition = { epoch: message.epoch, sequence: message.sequence };
+    if (message.type === "alert") this.events.alert(message);
+    else if (message.type === "alerts_reset") this.events.alertsReset();
   }
 
   /** The list of a name in messages. */

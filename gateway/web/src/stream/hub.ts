@@ -15,6 +15,7 @@ export interface Port {
 interface Window {
   lists: Set<string>;
   aggregates: boolean;
+  alerts: boolean;
 }
 
 export class Hub {
@@ -30,6 +31,8 @@ export class Hub {
       aggregate: (aggregate) => {
         for (const [port, window] of this.windows) if (window.aggregates) port.postMessage({ type: "aggregate", aggregate });
       },
+      alert: (alert) => this.toAlerted({ type: "alert", alert }),
+      alertsReset: () => this.toAlerted({ type: "alerts_reset" }),
       refused: (list, { message, reason, metadata }) =>
         this.toSubscribers(list, { type: "refused", list, refusal: { message, ...(reason && { reason }), ...(metadata && { metadata }) } }),
       status: () => this.sendStatus(),
@@ -37,7 +40,7 @@ export class Hub {
   }
 
   add(port: Port): void {
-    this.windows.set(port, { lists: new Set(), aggregates: false });
+    this.windows.set(port, { lists: new Set(), aggregates: false, alerts: false });
     this.sendStatus();
   }
 
@@ -47,6 +50,7 @@ export class Hub {
     this.windows.delete(port);
     for (const list of window.lists) this.release(list);
     this.setAggregates(window, false);
+    this.setAlerts(window, false);
     this.sendStatus();
   }
 
@@ -56,6 +60,7 @@ export class Hub {
     if (message.type === "hello") this.hello(message.key);
     else if (message.type === "subscribe") this.subscribe(port, window, message);
     else if (message.type === "aggregates") this.setAggregates(window, message.wanted);
+    else if (message.type === "alerts") this.setAlerts(window, message.wanted);
     else if (message.type === "reconnect") this.connection.retry();
     else if (message.type === "bye") this.remove(port);
     else if (window.lists.delete(message.list)) this.release(message.list);
@@ -81,6 +86,15 @@ export class Hub {
   private setAggregates(window: Window, wanted: boolean): void {
     window.aggregates = wanted;
     this.connection.wantAggregates([...this.windows.values()].some(({ aggregates }) => aggregates));
+  }
+
+  private setAlerts(window: Window, wanted: boolean): void {
+    window.alerts = wanted;
+    this.connection.wantAlerts([...this.windows.values()].some(({ alerts }) => alerts));
+  }
+
+  private toAlerted(message: FromWorker): void {
+    for (const [port, window] of this.windows) if (window.alerts) port.postMessage(message);
   }
 
   private release(list: string): void {

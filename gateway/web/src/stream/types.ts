@@ -41,6 +41,20 @@ export interface Position {
   sequence: number;
 }
 
+/** What has happened to a symbol (docs/alerts.md). */
+export interface Alert extends Position {
+  rule: string;
+  symbol: string;
+  time: string;
+  quality?: number;
+  /** The percentage of the rule's earlier alerts of the day that were worse. */
+  quality_rank?: number;
+  level?: number;
+  text: string;
+  /** The symbol's row at that moment. */
+  row: Partial<Row>;
+}
+
 /** A custom scan, as docs/websocket.md describes it. */
 export interface Scan {
   filter: string;
@@ -97,6 +111,7 @@ export type FromWindow =
   | { type: "subscribe"; list: string; scan?: Scan; fields?: Fields }
   | { type: "unsubscribe"; list: string }
   | { type: "aggregates"; wanted: boolean }
+  | { type: "alerts"; wanted: boolean }
   | { type: "reconnect" }
   | { type: "bye" };
 
@@ -104,5 +119,7 @@ export type FromWorker =
   | { type: "snapshot"; snapshot: ListSnapshot }
   | { type: "delta"; delta: ListDelta }
   | { type: "aggregate"; aggregate: Aggregate }
+  | { type: "alert"; alert: Alert }
+  | { type: "alerts_reset" }
   | { type: "refused"; list: string; refusal: Refusal }
   | { type: "status"; status: Status };

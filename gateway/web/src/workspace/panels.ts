@@ -66,6 +66,13 @@ export const PANELS: PanelKind[] = [
     defaults: { watch: true },
   },
   {
+    kind: "alerts",
+    title: "Alerts",
+    about: "What has just happened, live; sounds by rule, and rules of your own",
+    load: () => import("../alerts/AlertPanel.svelte"),
+    defaults: {},
+  },
+  {
     kind: "symbol",
     title: "Symbol",
     about: "A symbol's chart, its volume against the usual, facts and company",
