@@ -204,6 +204,7 @@ cdef void derive_windows(double** columns, const DayTable* table, int32_t i, con
         if not row.window.is_summed or older.number != moment.grid:
             sum_windows(row, row.window.count - 1, moment.grid, older)
             older.number = moment.grid
+            older.until = min(older.until, newest.number + NEWEST_CLASS + 1)
             row.window.is_summed = 1
         volume = newest.volume
         dollars = newest.dollars
@@ -254,8 +255,10 @@ cdef void sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSu
         for k in range(WINDOWS):
             sums.high[k] = max(sums.high[k], of_bars.high[k])
             sums.low[k] = min(sums.low[k], of_bars.low[k])
+        sums.until = min(sums.until, of_bars.until)
         for k in range(SHORT_WINDOWS):
             sums.dollars[k] += of_bars.dollars[k]
+    older.until = sums.until
     # The last price before a window is the newest of the classes beyond it.
     for w in range(WINDOWS - 1, -1, -1):
         if sums.price_time[w + 1] > before_time:

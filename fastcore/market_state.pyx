@@ -510,7 +510,11 @@ cdef class MarketState:
                 fill_slot(&self.baselines, mark.slot)
             if mark.grid != self.derived_grid:
                 for i in range(self.count):
-                    if not table.touches[i] & DERIVED_BEFORE and table.rows[i].any_message:
+                    # Most rows have nothing of which these ten seconds are the end of a window.
+                    if (
+                        not table.touches[i] & DERIVED_BEFORE and table.rows[i].any_message
+                        and mark.grid >= table.older_sums[i].until
+                    ):
                         derive_windows(self.columns, table, i, &mark)
                 self.changes.windows_moved = next_place(&self.changes)
             derive_from_now(self.columns, table.updated_at, &self.baselines, self.count, &mark)

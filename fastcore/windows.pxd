@@ -17,6 +17,7 @@ cdef enum:
     SHORT_WINDOWS = 2           # 1 and 5 minutes: of dollars, trades and the largest print
     RANGE_WINDOWS = 3           # 5, 15 and 30 minutes: of highs and lows
     NEWEST_CLASS = 6            # buckets of the last minute are so many before that of now, at most
+    NEVER = 2147483647          # no bucket of now
     GRID_NS = 1_000_000_000     # times 10, see grid_of: enums hold 32 bits
 
 # One line of the cache, in which a trade changes all that it changes of its window.
@@ -51,6 +52,7 @@ cdef struct WindowSums:
     double[SHORT_WINDOWS] dollars
     double[SHORT_WINDOWS] trades
     double[SHORT_WINDOWS] largest
+    int64_t until                   # the number of the bucket of now from which on a bucket is of another class
 
 
 # Of all buckets but the newest, while that is of the last minute: a trade changes nothing of it as long as
@@ -65,6 +67,9 @@ cdef struct OlderSums:
     double[SHORT_WINDOWS] largest
     double[RANGE_WINDOWS] high
     double[RANGE_WINDOWS] low
+    # The bucket of now from which on the windows are others although nothing has come: until then a bucket of now
+    # makes no difference. Of all buckets, the newest as well.
+    int64_t until
 
 
 cdef inline int64_t grid_of(int64_t time_ns) noexcept nogil:

@@ -16,12 +16,16 @@ cdef enum:
 # class_of[d] of a bucket that is d buckets before the one of now: a window of n minutes
 # begins 6 n buckets before it.
 cdef signed char[BUCKETS] class_of
+# By class, how far before that of now a bucket is not of it any more.
+cdef int[WINDOWS] class_ends
 
 
 cdef int fill_classes() except -1:
     cdef int d
-    for d in range(BUCKETS):
+    for d in range(BUCKETS - 1, -1, -1):
         class_of[d] = 0 if d <= NEWEST_CLASS else 1 if d <= 30 else 2 if d <= 60 else 3 if d <= 90 else 4 if d <= 180 else 5
+        if class_of[d] < WINDOWS and class_of[d] != class_of[d + 1]:
+            class_ends[class_of[d]] = d + 1
     return 0
 
 
@@ -110,6 +114,7 @@ cdef void window_sums(const Window* window, int32_t count, int64_t now_number, W
     cdef int k
     cdef int64_t i, age
     cdef const Bucket* bucket
+    sums.until = NEVER
     for k in range(WINDOWS + 1):
         sums.volume[k] = 0
         sums.price[k] = 0
@@ -129,6 +134,7 @@ cdef void window_sums(const Window* window, int32_t count, int64_t now_number, W
             sums.price_time[k] = bucket.price_time
             sums.price[k] = bucket.price
         if k < WINDOWS:
+            sums.until = min(sums.until, bucket.number + class_ends[k])
             sums.high[k] = max(sums.high[k], bucket.high)
             sums.low[k] = min(sums.low[k], bucket.low)
         if k < SHORT_WINDOWS:
