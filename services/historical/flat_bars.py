@@ -20,13 +20,14 @@ import numpy as np
 
 from fastcore.feed_elements import SYMBOL
 from services.historical.core import Problem
-from services.historical.slots import UNKNOWN_TRADES, DayGrid, SymbolSlots
+from services.historical.slots import DayGrid, SymbolSlots
 from services.kit.runtime.clock import NS_PER_MINUTE, new_york_date, ns_of
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay
 from services.market.daily_bars import PRICE_LIMIT, VOLUME_LIMIT
 from services.market.dates import day_bounds
 from services.market.flat_files import BAR_COLUMNS
+from services.market.slot_days import UNKNOWN_TRADES
 
 CHUNK_BYTES: Final = 1024 * 1024
 THREADS: Final = 2

@@ -19,6 +19,8 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.database import DATABASE_ERRORS
+from services.kit.stores.slot_days import days_with_slots, slot_rows
+from services.market.slot_days import SlotRow
 from services.market.volume_slots import SLOTS, SymbolBaseline
 
 log = get_logger(__name__)
@@ -209,16 +211,9 @@ class HistoryStore(Patient):
         ]
 
     @patiently
-    async def slot_rows(
-        self, days: Sequence[datetime.date], symbols: Sequence[str]
-    ) -> Sequence[tuple[str, datetime.date, bytes, bytes, bytes]]:
+    async def slot_rows(self, days: Sequence[datetime.date], symbols: Sequence[str]) -> Sequence[SlotRow]:
         """Rows of slot_days of some symbols: symbol, day, slots, volume, trades."""
-        query = (
-            "SELECT symbol, date, slots, volume, trades FROM slot_days"
-            " WHERE date = ANY($1::date[]) AND symbol = ANY($2::text[])"
-        )
-        rows: Sequence[Any] = await self.pool.fetch(query, list(days), list(symbols))
-        return rows
+        return await slot_rows(self.pool, days, symbols)
 
     @patiently
     async def slot_symbols(self, days: Sequence[datetime.date]) -> list[str]:
@@ -229,8 +224,7 @@ class HistoryStore(Patient):
     @patiently
     async def slot_days(self, days: Sequence[datetime.date]) -> set[datetime.date]:
         """Those of `days` that have slots."""
-        query = "SELECT day FROM unnest($1::date[]) AS day WHERE EXISTS (SELECT FROM slot_days WHERE date = day)"
-        return {row["day"] for row in await self.pool.fetch(query, list(days))}
+        return await days_with_slots(self.pool, days)
 
     @patiently
     async def replace_baselines(self, source: Callable[[], AsyncIterator[bytes]]) -> int:

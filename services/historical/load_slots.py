@@ -13,11 +13,12 @@ from services.historical.core import REST, Kind, Problem, baseline_days
 from services.historical.flat_bars import BrokenFile, read_minutes
 from services.historical.flat_files import FlatFileError, FlatFiles
 from services.historical.history_store import Unit, baseline_records
-from services.historical.slots import UNKNOWN_TRADES, SymbolSlots, baselines, pack
+from services.historical.slots import SymbolSlots, pack
 from services.kit.runtime.redaction import reason_of
 from services.kit.vendor.client import VendorError
 from services.market.calendar import TradingDay
 from services.market.flat_files import MINUTE_BARS_KIND
+from services.market.slot_days import UNKNOWN_TRADES, SlotRow, baselines_of
 from services.market.splits import SplitTable
 from services.market.volume_slots import SlotGrid, bar_columns
 
@@ -180,28 +181,17 @@ async def _records(
     splits: SplitTable,
     day: datetime.date,
 ) -> AsyncIterator[bytes]:
-    numbers = {each: number for number, each in enumerate(days)}
     for chunk in chunks:
-        index = {symbol: number for number, symbol in enumerate(chunk)}
         rows = await context.store.slot_rows(days, chunk)
-        yield await asyncio.to_thread(_chunk_records, rows, index, numbers, splits, day)
+        yield await asyncio.to_thread(_chunk_records, rows, chunk, days, splits, day)
 
 
 def _chunk_records(
-    rows: Sequence[tuple[str, datetime.date, bytes, bytes, bytes]],
-    index: dict[str, int],
-    numbers: dict[datetime.date, int],
+    rows: Sequence[SlotRow],
+    chunk: Sequence[str],
+    days: Sequence[datetime.date],
     splits: SplitTable,
     day: datetime.date,
 ) -> bytes:
-    if not rows:
-        return b""
-    names, dates, slots, volume, trades = zip(*rows, strict=True)
-    positions = np.array([index[name] * len(numbers) + numbers[date] for name, date in zip(names, dates, strict=True)])
-    factors = np.array([splits.factor(name, date) for name, date in zip(names, dates, strict=True)])
-    found = baselines(positions, factors, slots, volume, trades, len(index), len(numbers))
-    return b"".join(
-        baseline_records(symbol, baseline, day)
-        for symbol, baseline in zip(index, found, strict=True)
-        if baseline is not None
-    )
+    found = baselines_of(rows, chunk, days, splits)
+    return b"".join(baseline_records(symbol, baseline, day) for symbol, baseline in found)

@@ -1,7 +1,4 @@
-"""A day's minute bars to 5-minute slots, and some days' slots to baselines. Pure.
-
-services/market/volume_slots.py does the same for one symbol at a time; this module takes all symbols at once.
-"""
+"""A day's minute bars to 5-minute slots of all symbols at once. Pure."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -9,12 +6,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from services.market.volume_slots import LEAST_DAYS, SLOTS, SymbolBaseline
+from services.market.slot_days import UNKNOWN_TRADES
+from services.market.volume_slots import SLOTS
 
 MINUTES: Final = 960
 SLOT_MINUTES: Final = 5
-# In place of an unknown number of trades.
-UNKNOWN_TRADES: Final = 0xFFFFFFFF
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.uint32]
@@ -67,43 +63,3 @@ def pack(symbols: Sequence[str], has_bar: NDArray[np.bool_], volume: Floats, tra
             rows.append(SymbolSlots(symbol, slot[start:end], shares[8 * start : 8 * end], counts[4 * start : 4 * end]))
         start = end
     return rows
-
-
-def baselines(
-    positions: NDArray[np.int64],
-    factors: Floats,
-    slots: Sequence[bytes],
-    volume: Sequence[bytes],
-    trades: Sequence[bytes],
-    symbols: int,
-    days: int,
-) -> list[SymbolBaseline | None]:
-    """The baselines of some symbols from rows of slot_days; None with fewer than 3 days.
-
-    Args:
-        positions: of each row, symbol * days + day.
-        factors: of each row, what its shares are multiplied by for later splits.
-        slots, volume, trades: the rows' columns.
-    """
-    lengths = np.fromiter(map(len, slots), np.int64, len(slots))
-    index = np.repeat(positions, lengths) * SLOTS + np.frombuffer(b"".join(slots), np.uint8)
-    counts = np.frombuffer(b"".join(trades), "<u4")
-    shape = (symbols, days, SLOTS)
-    shares = np.zeros(symbols * days * SLOTS)
-    shares[index] = np.frombuffer(b"".join(volume), "<f8") * np.repeat(factors, lengths)
-    known = np.zeros(symbols * days * SLOTS)
-    known[index] = np.where(counts == UNKNOWN_TRADES, np.nan, counts)
-    has_day = np.zeros((symbols, days), dtype=np.bool_)
-    has_day.ravel()[positions] = True
-    cumulative, cumulative_trades = shares.reshape(shape).cumsum(axis=2), known.reshape(shape).cumsum(axis=2)
-    found: list[SymbolBaseline | None] = []
-    for symbol in range(symbols):
-        held = has_day[symbol]
-        if (count := int(held.sum())) < LEAST_DAYS:
-            found.append(None)
-            continue
-        each = cumulative_trades[symbol, held]
-        found.append(
-            SymbolBaseline(count, cumulative[symbol, held].mean(axis=0), each.mean(axis=0), each.std(axis=0, ddof=1))
-        )
-    return found

@@ -47,6 +47,8 @@ class DayBars(NamedTuple):
 
     def in_new_shares(self, factors: Mapping[str, float]) -> "DayBars":
         """The bars with prices divided, and volumes multiplied, by the symbols' factors; 1 for those not there."""
+        if not factors:
+            return self
         factor = np.array([factors.get(symbol, 1.0) for symbol in self.symbols])
         open_, high, low, close = (column / factor for column in (self.open, self.high, self.low, self.close))
         return DayBars(self.symbols, open_, high, low, close, self.volume * factor)
@@ -57,7 +59,7 @@ def no_bars() -> DayBars:
     return DayBars([], *(np.empty(0) for _ in range(5)))
 
 
-def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float]], set_aside: Counter[str]) -> DayBars:
+def day_bars(symbols: Sequence[str], columns: Sequence[Sequence[float] | Floats], set_aside: Counter[str]) -> DayBars:
     """A day's usable bars from open, high, low, close and volume; the others are counted as "daily_bar"."""
     open_, high, low, close, volume = (np.array(column, dtype=np.float64) for column in columns)
     kept = usable(open_, high, low, close, volume)

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 import asyncpg
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 from tradeul.v1 import frame_pb2
@@ -20,11 +21,13 @@ from services.data_ingest.reference.batch import NUMBER_FIELDS, TEXT_FIELDS, Ref
 from services.data_ingest.reference.load import HistoryDays, ReferenceSource
 from services.data_ingest.reference.loader import ReferenceLoader
 from services.data_ingest.reference.process import ReferenceProcess
+from services.data_ingest.reference.stored_load import DailyBars, StoredLoader
+from services.historical.slots import pack
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
-from services.market.volume_slots import SLOTS
+from services.market.volume_slots import LEAST_DAYS, SLOTS, SlotGrid, bar_columns
 from tests.support.scripted_day import DAY, ScriptedDay, baselines, reference_numbers
 from tests.support.stores import Stores, module_stores
 from tests.support.vendor_server import VendorServer
@@ -509,3 +512,59 @@ async def test_ending_early_leaves_no_process() -> None:
             assert pid is not None
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def store_history(vendor: VendorClient, pool: asyncpg.Pool, day: ScriptedDay) -> None:
+    """The daily bars and slots of the days before, as `tradeul load` stores them."""
+    days = calendar(20).before
+    for date in days:
+        bars = [(date, bar.symbol, bar.o, bar.h, bar.l, bar.c, bar.v) for bar in await vendor.grouped_daily(date)]
+        await pool.executemany("INSERT INTO daily_ohlc VALUES ($1, $2, $3, $4, $5, $6, $7)", bars)
+    grid = SlotGrid([date for date in days[-30:] if date not in calendar(20).early_closes])
+    for symbol in (each.name for each in day.symbols):
+        minutes = await vendor.volume_bars(symbol, 5, "minute", days[0], days[-1], adjusted=False)
+        has_bar, values, _ = grid.fill(*bar_columns(minutes)[:3])
+        for number, date in enumerate(grid.days):
+            one = slice(number, number + 1)
+            packed = pack([symbol], has_bar[one], values[0][one], values[1][one].astype(np.uint32))
+            await pool.executemany(
+                "INSERT INTO slot_days VALUES ($1, $2, $3, $4, $5)", [(date, *row) for row in packed]
+            )
+
+
+async def test_a_past_day_comes_from_the_stores_alone(stores: Stores) -> None:
+    day = ScriptedDay(9)
+    settings = Settings.load({"TRADEUL_REPLAY_DATE": str(DAY)})
+    async with VendorServer(day.rest) as server, vendor_of(server) as vendor, open_stores(stores) as (pool, _):
+        await pool.execute("TRUNCATE slot_days")
+        expected = await loaded(ReferenceLoader(settings, None, None, vendor, retry_pause_s=0.01), None, 20)
+        await store_history(vendor, pool, day)
+        server.requests.clear()
+        bars = DailyBars()
+        loader = StoredLoader(settings, pool, vendor, bars)
+        found = await loaded(loader, None, 20)
+        # Nothing but the splits is asked for.
+        assert {request.partition("?")[0] for request in server.requests} == {"/v3/reference/splits"}
+        assert not loader.lacks and not loader.failed
+        names = ("PREV_CLOSE", "PREV_VOLUME", "AVG_VOLUME_10D", "AVG_VOLUME_30D", "AVG_PRICE_30D", "ATR", "HIGH_20D")
+        for symbol in (each.name for each in day.symbols):
+            assert [repr(found.numbers[symbol][name]) for name in names] == [
+                repr(expected.numbers[symbol][name]) for name in names
+            ]
+        held = {symbol: repr(slots) for symbol, slots in expected.slots.items() if slots[0] >= LEAST_DAYS}
+        assert len(held) > 20
+        assert {symbol: repr(slots) for symbol, slots in found.slots.items()} == held
+        # A replay takes the same baselines, without asking for them symbol by symbol.
+        server.requests.clear()
+        replayed = await loaded(ReferenceLoader(settings, pool, None, vendor, retry_pause_s=0.01), None, 20)
+        assert {symbol: repr(slots) for symbol, slots in replayed.slots.items()} == held
+        assert not [request for request in server.requests if "/range/5/minute" in request]
+        # What is not stored is absent, and named.
+        await pool.execute("DELETE FROM daily_ohlc WHERE date = $1", calendar(20).before[0])
+        await pool.execute("DELETE FROM slot_days WHERE date = $1", calendar(20).before[-2])
+        late = StoredLoader(settings, pool, vendor, DailyBars())
+        await loaded(late, None, 20)
+        assert late.lacks == [
+            "daily bars of 1 of the 20 days before it are not stored",
+            "volume by time of day of 1 of the 20 days before it is not stored",
+        ]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from services.historical.flat_bars import BrokenFile, read_days, read_minutes
-from services.historical.slots import SymbolSlots, baselines
+from services.historical.slots import SymbolSlots
 from services.kit.vendor.models import Split
 from services.market.calendar import TradingDay
+from services.market.slot_days import baselines
 from services.market.splits import SplitTable
 from tests.support.flat_history import (
     SLOTS,

@@ -1,15 +1,22 @@
 """Loads volume-slot baselines: those the stores hold, the others from the vendor's 5-minute bars."""
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from services.data_ingest.reference.batch import BASELINE_SYMBOLS, ReferenceBatch, stack
 from services.data_ingest.reference.load import STORE_ERRORS, Load
-from services.data_ingest.reference.stores import redis_baselines, stored_baseline_symbols, stored_baselines
+from services.data_ingest.reference.stores import (
+    redis_baselines,
+    slot_day_baselines,
+    stored_baseline_symbols,
+    stored_baselines,
+)
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.slot_days import days_with_slots
 from services.kit.vendor.client import VendorError
 from services.market.volume_slots import (
     BASELINE_DAYS,
@@ -43,6 +50,13 @@ class BaselineLoad:
         self._emitted = monotonic()
         self._refused = False
         self._in_a_row = 0
+        # Of a past day: those of its days of which no volume by time of day is stored.
+        self.missing_days: set[datetime.date] = set()
+
+    @property
+    def day_count(self) -> int:
+        """How many days make a baseline."""
+        return len(self._grid.days)
 
     async def load_stored(self, symbols: Sequence[str]) -> list[str]:
         """Sends what the stores hold; returns those that PostgreSQL has no baseline of this day for.
@@ -55,11 +69,28 @@ class BaselineLoad:
             previous = self._span[-1]
             rows = stored_baselines(load.pool, symbols, previous, load.day, load.splits, load.set_aside)
             held = await self._pass_on("postgres", rows)
+        if load.pool is not None and load.is_replay and len(held) < len(symbols):
+            held |= await self._load_from_slots([symbol for symbol in symbols if symbol not in held])
         rest = [symbol for symbol in symbols if symbol not in held]
         if load.redis is not None and rest:
             self._copied = await self._pass_on("redis", redis_baselines(load.redis, rest, load.set_aside))
         await self._flush()
         return rest
+
+    async def _load_from_slots(self, symbols: Sequence[str]) -> set[str]:
+        """Sends the baselines that the stored days before a past day make: volume_slots has those of the newest day.
+
+        Where all days are stored, that is everybody's: symbols with too few days have none.
+        """
+        load, days = self._load, sorted(self._grid.days)
+        assert load.pool is not None, "there are stored days"
+        stored = await load.read("postgres", days_with_slots(load.pool, days), set())
+        self.missing_days = {day for day in days if day not in stored}
+        if len(stored) < LEAST_DAYS:
+            return set()
+        rows = slot_day_baselines(load.pool, symbols, sorted(stored), load.splits)
+        held = await self._pass_on("postgres", rows)
+        return held if self.missing_days else set(symbols)
 
     async def refresh(self) -> None:
         """Sends what PostgreSQL holds of this day now."""

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
+from services.kit.stores.slot_days import slot_rows
 from services.market.companies import NUMBERS, TEXTS, Values, metadata_key, usable_values
 from services.market.daily_bars import ATR_DAYS, PRICE_LIMIT, VOLUME_LIMIT
+from services.market.slot_days import baselines_of
 from services.market.splits import SplitTable
 from services.market.volume_slots import LEAST_DAYS, SLOTS, SymbolBaseline
 
@@ -20,6 +22,7 @@ METADATA_KEYS: Final = 500
 # A symbol has 192 keys.
 SLOT_SYMBOLS: Final = 25
 SLOT_ROWS_SYMBOLS: Final = 200
+SLOT_DAY_SYMBOLS: Final = 500
 # What a writer's rounding may take from a sum that else only grows.
 ROUNDING: Final = 1e-6
 
@@ -188,3 +191,17 @@ async def stored_baselines(
                 continue
             factor = splits.factor(row["symbol"], row["data_date"])
             yield row["symbol"], SymbolBaseline(row["days"], volume * factor, trades, sd)
+
+
+async def slot_day_baselines(
+    pool: asyncpg.Pool, symbols: Sequence[str], days: Sequence[datetime.date], splits: SplitTable
+) -> AsyncIterator[tuple[str, SymbolBaseline]]:
+    """The baselines of slot_days' rows of `days`, as `tradeul load slots` stores those of the newest day."""
+    unknown = np.full(SLOTS, np.nan)
+    for start in range(0, len(symbols), SLOT_DAY_SYMBOLS):
+        chunk = symbols[start : start + SLOT_DAY_SYMBOLS]
+        for symbol, baseline in baselines_of(await slot_rows(pool, days, chunk), chunk, days, splits):
+            # Trades are stored all or not at all.
+            if np.isnan(baseline.avg_trades).any() or np.isnan(baseline.sd_trades).any():
+                baseline = baseline._replace(avg_trades=unknown, sd_trades=unknown)
+            yield symbol, baseline
