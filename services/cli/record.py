@@ -25,7 +25,9 @@ LOG_SECONDS: Final = 30.0
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Default: flat in the market's data directory."
 )
-def record(out: Path | None) -> None:
+@click.option("--stream", "keeps_stream", is_flag=True,
+              help="Keep the stream itself, too, for exact dry runs of alert rules.")  # fmt: skip
+def record(out: Path | None, keeps_stream: bool) -> None:
     """Record the running mesh's trades and minute bars as flat files for `tradeul replay`, until Ctrl-C.
 
     Continues where it stopped, even after a crash.
@@ -39,7 +41,7 @@ def record(out: Path | None) -> None:
     folder = out or market_directory(settings) / "flat"
     try:
         check_folder(folder)
-        uvloop.run(run(settings, folder))
+        uvloop.run(run(settings, folder, keeps_stream))
     except OSError as error:
         raise StartError(
             f"cannot record to {folder.absolute()}: {error.strerror or error}; --out names another folder"
@@ -53,14 +55,14 @@ def check_folder(folder: Path) -> None:
         pass
 
 
-async def run(settings: Settings, folder: Path) -> None:
+async def run(settings: Settings, folder: Path, keeps_stream: bool) -> None:
     """Records until a signal; raises StartError when there is a file in the way, OSError when writing fails."""
     from services.cli.signals import stop_event
     from services.kit.rpc.frame_reader import FrameReader
     from services.record.core import Recording
 
     stop_requested = stop_event()
-    recording = Recording(folder)
+    recording = Recording(folder, keeps_stream)
     reader = FrameReader(settings.sequencer_addresses, recording, "record", wants_newest_state=True)
     reading = asyncio.create_task(reader.run(), name="record.reading")
     flushing = asyncio.create_task(keep_flushing(recording), name="record.flushing")

@@ -39,6 +39,8 @@ BAR_COLUMNS: Final = {
     "window_start": "BIGINT",
     "transactions": "BIGINT",
 }
+# Nor is this: the stream itself, see services/market/recorded_stream.py.
+STREAM_SUFFIX: Final = ".stream.gz"
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -60,3 +62,8 @@ def date_in_name(name: str) -> datetime.date | None:
 def market_file_beside(trades: Path) -> Path:
     """The file with the market that a recorded file of trades began with."""
     return trades.with_name(trades.name.split(".")[0] + MARKET_SUFFIX)
+
+
+def stream_file_beside(trades: Path) -> Path:
+    """The file with the stream of which a recorded file of trades has the trades."""
+    return trades.with_name(trades.name.split(".")[0] + STREAM_SUFFIX)

@@ -10,10 +10,12 @@ from fastcore.market import state_of
 from services.kit.rpc.frames import Frame, FrameError
 from services.kit.rpc.ring import Position
 from services.kit.runtime.logging import get_logger
+from services.market import recorded_stream
 from services.market.flat_files import MINUTE_BARS_KIND, TRADES_KIND
 from services.market.recorded_market import VERSION, RecordedMarket
-from services.record.files import DayRecording, read_state
+from services.record.files import STREAM_KIND, DayRecording, read_state
 from services.record.rows import RowWriter
+from services.record.stream import StreamCopy
 
 log = get_logger(__name__)
 
@@ -27,9 +29,11 @@ class Recording:
 
     Continues with the recording under way there, and where the sequencer still has
     what came since, nothing is missing and nothing is there twice.
+
+    `keeps_stream`: the stream itself is recorded, too; a recording under way goes on as it began.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keeps_stream: bool = False) -> None:
         self.gaps = 0
         self.unhealthy_reason = ""
         self._folder = folder
@@ -45,6 +49,11 @@ class Recording:
             self._symbols = state.symbols
             self._rows = RowWriter(state.trade_number)
             self.gaps = state.gaps
+            if keeps_stream != (keeps_stream := STREAM_KIND in state.sizes):
+                log.warning("the recording under way goes on as it began", keeps_stream=keeps_stream)
+        self._stream = StreamCopy() if keeps_stream else None
+        if self._stream is not None and self._day is not None:
+            self._stream.read(self._day.stream_path)
 
     @property
     def day(self) -> DayRecording | None:
@@ -59,8 +68,15 @@ class Recording:
         if frame.begins_market:
             self._symbols = []
             self._position = frame.position._replace(sequence=frame.position.sequence - 1)
+            if self._stream is not None:
+                self._stream.begin(frame.position.epoch)
+                self._keep_market()
         try:
             self._take(frame.kind, frame.body)
+            if self._stream is not None:
+                self._stream.apply(frame)
+                if self._day is not None:
+                    self._day.add_to_stream(recorded_stream.entry(recorded_stream.FRAME, frame.encoded))
         except (ValueError, IndexError, KeyError) as error:
             raise FrameError(f"frame {frame.position} cannot be recorded: {error}") from error
         self._position = frame.position
@@ -74,6 +90,10 @@ class Recording:
             raise FrameError(f"snapshot at {position} cannot be read: {error}") from error
         # In order: what is queued comes before the new position.
         self.flush()
+        if self._stream is not None:
+            self._stream.load(data)
+            if self._day is not None and state.trading_date == str(self._day.date):
+                self._keep_market()
         # With another day another stream begins, and nothing of this day is missing.
         if self._position is not None and (self._day is None or state.trading_date == str(self._day.date)):
             self.gaps += 1
@@ -98,6 +118,11 @@ class Recording:
             self._day.flush(self._position, self._rows.sequence, self._symbols, self.gaps)
             self._written = self._position
 
+    def _keep_market(self) -> None:
+        """The day's file of the stream goes on from the market as it is."""
+        if self._stream is not None and self._day is not None:
+            self._day.add_to_stream(self._stream.entry())
+
     def _take(self, kind: int, body: memoryview) -> None:
         if kind == _FRAME["trades"] and self._day is not None:
             self._day.add(TRADES_KIND, self._rows.trades(body, self._symbols))
@@ -120,6 +145,7 @@ class Recording:
         self._day = DayRecording(self._folder, date)
         self._day.begin(head, market)
         self._rows = RowWriter()
+        self._keep_market()
         assert self._position is not None, "there is a frame or a state"
         # From here on these files are ours.
         self._day.flush(self._position, 0, self._symbols, self.gaps)

@@ -25,12 +25,15 @@ from services.market.flat_files import (
     TRADES_KIND,
     file_name,
     market_file_beside,
+    stream_file_beside,
 )
 from services.market.recorded_market import RecordedMarket
 
 log = get_logger(__name__)
 
 HEADERS: Final = {TRADES_KIND: TRADE_COLUMNS, MINUTE_BARS_KIND: BAR_COLUMNS}
+# The kind of the stream itself, which is no table.
+STREAM_KIND: Final = "stream"
 STATE: Final = "recording.json"
 # Fast enough for the busiest second, and within a few percent of the best size.
 LEVEL: Final = 4
@@ -57,8 +60,10 @@ class DayRecording:
         self.rows = {kind: 0 for kind in HEADERS}
         self._folder = folder
         self._paths = {kind: folder / file_name(kind, date) for kind in HEADERS}
-        self._waiting: dict[str, list[str]] = {kind: [] for kind in HEADERS}
+        self._paths[STREAM_KIND] = stream_file_beside(self._paths[TRADES_KIND])
+        self._waiting: dict[str, list[bytes]] = {kind: [] for kind in self._paths}
         self.waiting_bytes = 0
+        # The stream's is there where it is kept.
         self._sizes = {kind: 0 for kind in HEADERS}
         self._market = market_file_beside(self._paths[TRADES_KIND])
 
@@ -92,16 +97,29 @@ class DayRecording:
     def add(self, kind: str, lines: list[str]) -> None:
         """Keeps lines for the next flush()."""
         if lines:
-            self._waiting[kind].extend(lines)
-            self.waiting_bytes += sum(map(len, lines))
+            self._wait(kind, "".join(lines).encode())
             self.rows[kind] += len(lines)
+
+    def add_to_stream(self, entry: bytes) -> None:
+        """Keeps an entry of the recorded stream for the next flush()."""
+        self._sizes.setdefault(STREAM_KIND, 0)
+        self._wait(STREAM_KIND, entry)
+
+    @property
+    def stream_path(self) -> Path:
+        """Of the recorded stream, where it is kept."""
+        return self._paths[STREAM_KIND]
+
+    def _wait(self, kind: str, data: bytes) -> None:
+        self._waiting[kind].append(data)
+        self.waiting_bytes += len(data)
 
     def flush(self, position: Position, trade_number: int, symbols: list[str], gaps: int) -> None:
         """Writes what waits, and then that all up to `position` is written."""
-        for kind, lines in self._waiting.items():
-            if lines:
-                self._append(kind, "".join(lines).encode())
-                lines.clear()
+        for kind, pieces in self._waiting.items():
+            if pieces:
+                self._append(kind, b"".join(pieces))
+                pieces.clear()
         self.waiting_bytes = 0
         state = RecordingState(
             self.date, position.epoch, position.sequence, trade_number, dict(self._sizes), symbols, gaps
@@ -112,7 +130,8 @@ class DayRecording:
         path = self._paths[kind]
         if not self._sizes[kind]:
             path.parent.mkdir(parents=True, exist_ok=True)
-            data = ",".join(HEADERS[kind]).encode() + b"\n" + data
+            if kind in HEADERS:
+                data = ",".join(HEADERS[kind]).encode() + b"\n" + data
         compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, _GZIP)
         member = compressor.compress(data) + compressor.flush()
         with path.open("ab") as file:
