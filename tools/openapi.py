@@ -155,7 +155,8 @@ class _Document:
         operation["responses"] = self._responses(method)
         if method.options.Extensions[rights_pb2.right] == rights_pb2.RIGHT_PUBLIC:
             operation["security"] = []
-        elif method.server_streaming:
+        elif method.server_streaming and not rule.body:
+            # A ticket is for EventSource, which sends no body.
             operation["security"] = [{}, *({name: []} for name in (*KEYS, TICKET))]
         return operation
 

@@ -53,6 +53,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "services.cli.market_time:market_time", DATA, "Show, pause, speed up or move ahead the market's time."
     ),
     "record": Entry("services.cli.record:record", DATA, "Record the running mesh's day for `tradeul replay`."),
+    "dry-run": Entry(
+        "services.cli.dry_run:dry_run", DATA, "Print the alerts that a rule would have had on past days."
+    ),
     "load": Entry("services.cli.load:load", DATA, "Load historical data into the database."),
     "simulate-flat-files": Entry(
         "services.cli.simulate_flat_files:simulate_flat_files", DATA, "Write simulated days in the vendor's layout."

@@ -56,6 +56,15 @@ def prepare(source: Path, cache: Path, on_step: Callable[[str], None] = lambda s
     return DayFile(directory)
 
 
+def prepared(source: Path, cache: Path) -> DayFile | None:
+    """The day of a flat file, if it was prepared before; else None. Raises StartError when there is no file."""
+    directory = cache / _key(source)
+    try:
+        return DayFile(directory)
+    except StartError:
+        return None
+
+
 def _key(source: Path) -> str:
     """Differs when the file does."""
     try:

@@ -14,17 +14,16 @@ from fastcore.alert_rules import AlertRule
 from fastcore.alert_text import AlertText
 from fastcore.fields import BY_NAME
 from fastcore.ranked_list import ListUpdate
+from services.kit.alerts.encoding import encoded_alert
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.market_copy import WATERMARK
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import wrap
 from services.scanner import metrics
 from services.scanner.core import ScannerCore
 
 # About 50 MB.
 MAX_HELD: Final = 50_000
 ALERT_RULES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["alert_rules"].number
-_ROW: Final = alerts_pb2.Alert.DESCRIPTOR.fields_by_name["row"].number
 
 Row = dict[str, Any]
 
@@ -135,20 +134,7 @@ class AlertLog:
         self._held.clear()
 
     def _add(self, event: AlertEvent) -> None:
-        state = self._core.market.state
-        values = state.row(event.symbol) | {"quality": event.quality, "level": event.level}
-        alert = alerts_pb2.Alert(
-            epoch=self._epoch,
-            sequence=event.sequence,
-            rule=event.rule,
-            symbol=event.symbol,
-            quality=event.quality,
-            quality_rank=event.quality_rank,
-            level=event.level,
-            text=self._texts[event.rule].of(values),
-        )
-        alert.time.FromNanoseconds(event.time_ns)
-        encoded = alert.SerializeToString() + wrap(_ROW, state.encode_row(event.symbol_id))
+        encoded = encoded_alert(event, self._core.market.state, self._texts[event.rule], self._epoch)
         self._newest = event.sequence
         self._held[event.sequence] = HeldAlert(
             event.sequence, event.time_ns, event.rule, event.symbol, event.quality, encoded

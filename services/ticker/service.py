@@ -19,6 +19,7 @@ from services.kit.vendor.client import VendorClient
 from services.ticker.alert_rules import AlertRuleStore
 from services.ticker.alert_rules_servicer import AlertRulesServicer
 from services.ticker.companies import Companies
+from services.ticker.dry_runs import DryRuns
 from services.ticker.filters import FilterStore
 from services.ticker.minute_fill import MinuteFill
 from services.ticker.redis_cache import RedisCache
@@ -31,6 +32,8 @@ from services.ticker.tickers import Tickers
 VENDOR_CONCURRENCY = 4
 VENDOR_ATTEMPTS = 2
 VENDOR_TIMEOUT_SECONDS = 4.0
+# Where `tradeul record` writes.
+RECORDINGS = "flat"
 
 
 class TickerService(Service):
@@ -72,7 +75,11 @@ class TickerService(Service):
         self._servicer = TickerServicer(tickers, store, scanner, lists, fill)
         self._filters = FiltersServicer(FilterStore(queries))
         shipped = {rule.name: rule for rule in load_alerts(lists)}
-        self._alert_rules = AlertRulesServicer(AlertRuleStore(queries, shipped), lists)
+        self._dry_runs = DryRuns(settings)
+        await asyncio.to_thread(self._dry_runs.remove_leftovers)
+        self._alert_rules = AlertRulesServicer(
+            AlertRuleStore(queries, shipped), lists, self._dry_runs, queries, settings.market_dir / RECORDINGS
+        )
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         return (
@@ -83,6 +90,9 @@ class TickerService(Service):
 
     async def run(self) -> None:
         await self._cache.run()
+
+    async def drain(self) -> None:
+        self._dry_runs.end_all("ticker is stopping")
 
     async def stop(self) -> None:
         async with asyncio.timeout(10):

@@ -55,7 +55,7 @@ def test_every_route_of_the_protos_is_there() -> None:
 def test_streams_are_server_sent_events() -> None:
     for (_, path), operation in ROUTES.items():
         (kind,) = operation["responses"]["200"]["content"]
-        assert kind == ("text/event-stream" if path.endswith(":watch") else "application/json"), path
+        assert kind == ("text/event-stream" if path.endswith((":watch", ":dryRun")) else "application/json"), path
 
 
 def test_limits_are_the_services() -> None:
@@ -116,7 +116,7 @@ def test_bodies_have_no_other_fields_and_say_where_null_is_no_value() -> None:
         for (verb, path), operation in ROUTES.items()
         if "requestBody" in operation
     }
-    assert [body["additionalProperties"] for body in bodies.values()] == [False] * 8
+    assert [body["additionalProperties"] for body in bodies.values()] == [False] * 9
     change = bodies["patch /api/v1/filters/{name}"]
     assert (change["minProperties"], change["properties"]["enabled"]["type"]) == (1, "boolean")
     create = bodies["post /api/v1/filters"]

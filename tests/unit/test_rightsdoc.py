@@ -12,6 +12,8 @@ ADMIN = {
     "/tradeul.v1.AlertRulesService/CreateAlertRule",
     "/tradeul.v1.AlertRulesService/CreateAlertRuleFromJson",
     "/tradeul.v1.AlertRulesService/DeleteAlertRule",
+    "/tradeul.v1.AlertRulesService/DryRunAlertRule",
+    "/tradeul.v1.AlertRulesService/DryRunAlertRuleFromJson",
     "/tradeul.v1.AlertRulesService/UpdateAlertRule",
     "/tradeul.v1.AlertRulesService/UpdateAlertRuleFromJson",
     "/tradeul.v1.DataMaintenanceService/CancelRun",

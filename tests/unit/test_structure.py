@@ -22,8 +22,8 @@ MAY_IMPORT = {
     },
 }
 SHARED = ("services.kit", "services.market")
-# The command line puts the services together.
-COMPOSITION = ("services.cli",)
+# The command line puts the services together; a dry run plays a day of the replay into the sequencer of data_ingest.
+COMPOSITION = ("services.cli", "services.dry_run")
 # The table of the services, which imports nothing: anybody of services may read it.
 TABLE = "services.modules"
 Imports = Mapping[str, frozenset[str]]

@@ -26,10 +26,11 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tradeul.v1 import alert_rule_pb2 as tradeul_dot_v1_dot_alert__rule__pb2
+from tradeul.v1 import dry_run_pb2 as tradeul_dot_v1_dot_dry__run__pb2
 from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctradeul/v1/alert_rules.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btradeul/v1/alert_rule.proto\x1a\x17tradeul/v1/rights.proto\"\x88\x01\n\x0fStoredAlertRule\x12#\n\x04rule\x18\x01 \x01(\x0b\x32\x15.tradeul.v1.AlertRule\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x0f\n\x07shipped\x18\x03 \x01(\x08\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"#\n\x13GetAlertRuleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"_\n\x16\x43reateAlertRuleRequest\x12#\n\x04rule\x18\x01 \x01(\x0b\x32\x15.tradeul.v1.AlertRule\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"m\n\x16UpdateAlertRuleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x04rule\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.AlertRule\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"R\n\x1eUpdateAlertRuleFromJsonRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"&\n\x16\x44\x65leteAlertRuleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteAlertRuleResponse2\xcb\x05\n\x11\x41lertRulesService\x12u\n\x0cGetAlertRule\x12\x1f.tradeul.v1.GetAlertRuleRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"\'\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/v1/alerts/rules/{name}\x12X\n\x0f\x43reateAlertRule\x12\".tradeul.v1.CreateAlertRuleRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"\x04\xf8\x8c\x19\x03\x12q\n\x17\x43reateAlertRuleFromJson\x12\x14.google.api.HttpBody\x1a\x1b.tradeul.v1.StoredAlertRule\"#\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/alerts/rules:\x01*\x12X\n\x0fUpdateAlertRule\x12\".tradeul.v1.UpdateAlertRuleRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"\x04\xf8\x8c\x19\x03\x12\x91\x01\n\x17UpdateAlertRuleFromJson\x12*.tradeul.v1.UpdateAlertRuleFromJsonRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"-\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02#2\x1b/api/v1/alerts/rules/{name}:\x04\x62ody\x12\x83\x01\n\x0f\x44\x65leteAlertRule\x12\".tradeul.v1.DeleteAlertRuleRequest\x1a#.tradeul.v1.DeleteAlertRuleResponse\"\'\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x1d*\x1b/api/v1/alerts/rules/{name}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctradeul/v1/alert_rules.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1btradeul/v1/alert_rule.proto\x1a\x18tradeul/v1/dry_run.proto\x1a\x17tradeul/v1/rights.proto\"\x88\x01\n\x0fStoredAlertRule\x12#\n\x04rule\x18\x01 \x01(\x0b\x32\x15.tradeul.v1.AlertRule\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x0f\n\x07shipped\x18\x03 \x01(\x08\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"#\n\x13GetAlertRuleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"_\n\x16\x43reateAlertRuleRequest\x12#\n\x04rule\x18\x01 \x01(\x0b\x32\x15.tradeul.v1.AlertRule\x12\x14\n\x07\x65nabled\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"m\n\x16UpdateAlertRuleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12#\n\x04rule\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.AlertRule\x12\x14\n\x07\x65nabled\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled\"R\n\x1eUpdateAlertRuleFromJsonRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\"&\n\x16\x44\x65leteAlertRuleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteAlertRuleResponse2\x9e\x07\n\x11\x41lertRulesService\x12u\n\x0cGetAlertRule\x12\x1f.tradeul.v1.GetAlertRuleRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"\'\xf8\x8c\x19\x02\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/v1/alerts/rules/{name}\x12X\n\x0f\x43reateAlertRule\x12\".tradeul.v1.CreateAlertRuleRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"\x04\xf8\x8c\x19\x03\x12q\n\x17\x43reateAlertRuleFromJson\x12\x14.google.api.HttpBody\x1a\x1b.tradeul.v1.StoredAlertRule\"#\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/alerts/rules:\x01*\x12X\n\x0fUpdateAlertRule\x12\".tradeul.v1.UpdateAlertRuleRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"\x04\xf8\x8c\x19\x03\x12\x91\x01\n\x17UpdateAlertRuleFromJson\x12*.tradeul.v1.UpdateAlertRuleFromJsonRequest\x1a\x1b.tradeul.v1.StoredAlertRule\"-\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02#2\x1b/api/v1/alerts/rules/{name}:\x04\x62ody\x12\x83\x01\n\x0f\x44\x65leteAlertRule\x12\".tradeul.v1.DeleteAlertRuleRequest\x1a#.tradeul.v1.DeleteAlertRuleResponse\"\'\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x1d*\x1b/api/v1/alerts/rules/{name}\x12\x62\n\x0f\x44ryRunAlertRule\x12\".tradeul.v1.DryRunAlertRuleRequest\x1a#.tradeul.v1.DryRunAlertRuleResponse\"\x04\xf8\x8c\x19\x03\x30\x01\x12m\n\x17\x44ryRunAlertRuleFromJson\x12\x14.google.api.HttpBody\x1a\x14.google.api.HttpBody\"$\xf8\x8c\x19\x03\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/alerts:dryRun:\x01*0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,20 +49,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALERTRULESSERVICE'].methods_by_name['UpdateAlertRuleFromJson']._serialized_options = b'\370\214\031\003\202\323\344\223\002#2\033/api/v1/alerts/rules/{name}:\004body'
   _globals['_ALERTRULESSERVICE'].methods_by_name['DeleteAlertRule']._loaded_options = None
   _globals['_ALERTRULESSERVICE'].methods_by_name['DeleteAlertRule']._serialized_options = b'\370\214\031\003\202\323\344\223\002\035*\033/api/v1/alerts/rules/{name}'
-  _globals['_STOREDALERTRULE']._serialized_start=189
-  _globals['_STOREDALERTRULE']._serialized_end=325
-  _globals['_GETALERTRULEREQUEST']._serialized_start=327
-  _globals['_GETALERTRULEREQUEST']._serialized_end=362
-  _globals['_CREATEALERTRULEREQUEST']._serialized_start=364
-  _globals['_CREATEALERTRULEREQUEST']._serialized_end=459
-  _globals['_UPDATEALERTRULEREQUEST']._serialized_start=461
-  _globals['_UPDATEALERTRULEREQUEST']._serialized_end=570
-  _globals['_UPDATEALERTRULEFROMJSONREQUEST']._serialized_start=572
-  _globals['_UPDATEALERTRULEFROMJSONREQUEST']._serialized_end=654
-  _globals['_DELETEALERTRULEREQUEST']._serialized_start=656
-  _globals['_DELETEALERTRULEREQUEST']._serialized_end=694
-  _globals['_DELETEALERTRULERESPONSE']._serialized_start=696
-  _globals['_DELETEALERTRULERESPONSE']._serialized_end=721
-  _globals['_ALERTRULESSERVICE']._serialized_start=724
-  _globals['_ALERTRULESSERVICE']._serialized_end=1439
+  _globals['_ALERTRULESSERVICE'].methods_by_name['DryRunAlertRule']._loaded_options = None
+  _globals['_ALERTRULESSERVICE'].methods_by_name['DryRunAlertRule']._serialized_options = b'\370\214\031\003'
+  _globals['_ALERTRULESSERVICE'].methods_by_name['DryRunAlertRuleFromJson']._loaded_options = None
+  _globals['_ALERTRULESSERVICE'].methods_by_name['DryRunAlertRuleFromJson']._serialized_options = b'\370\214\031\003\202\323\344\223\002\032\"\025/api/v1/alerts:dryRun:\001*'
+  _globals['_STOREDALERTRULE']._serialized_start=215
+  _globals['_STOREDALERTRULE']._serialized_end=351
+  _globals['_GETALERTRULEREQUEST']._serialized_start=353
+  _globals['_GETALERTRULEREQUEST']._serialized_end=388
+  _globals['_CREATEALERTRULEREQUEST']._serialized_start=390
+  _globals['_CREATEALERTRULEREQUEST']._serialized_end=485
+  _globals['_UPDATEALERTRULEREQUEST']._serialized_start=487
+  _globals['_UPDATEALERTRULEREQUEST']._serialized_end=596
+  _globals['_UPDATEALERTRULEFROMJSONREQUEST']._serialized_start=598
+  _globals['_UPDATEALERTRULEFROMJSONREQUEST']._serialized_end=680
+  _globals['_DELETEALERTRULEREQUEST']._serialized_start=682
+  _globals['_DELETEALERTRULEREQUEST']._serialized_end=720
+  _globals['_DELETEALERTRULERESPONSE']._serialized_start=722
+  _globals['_DELETEALERTRULERESPONSE']._serialized_end=747
+  _globals['_ALERTRULESSERVICE']._serialized_start=750
+  _globals['_ALERTRULESSERVICE']._serialized_end=1676
 # @@protoc_insertion_point(module_scope)

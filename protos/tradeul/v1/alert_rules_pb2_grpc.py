@@ -5,6 +5,7 @@ import warnings
 
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from tradeul.v1 import alert_rules_pb2 as tradeul_dot_v1_dot_alert__rules__pb2
+from tradeul.v1 import dry_run_pb2 as tradeul_dot_v1_dot_dry__run__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -66,6 +67,16 @@ class AlertRulesServiceStub:
                 request_serializer=tradeul_dot_v1_dot_alert__rules__pb2.DeleteAlertRuleRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_alert__rules__pb2.DeleteAlertRuleResponse.FromString,
                 _registered_method=True)
+        self.DryRunAlertRule = channel.unary_stream(
+                '/tradeul.v1.AlertRulesService/DryRunAlertRule',
+                request_serializer=tradeul_dot_v1_dot_dry__run__pb2.DryRunAlertRuleRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_dry__run__pb2.DryRunAlertRuleResponse.FromString,
+                _registered_method=True)
+        self.DryRunAlertRuleFromJson = channel.unary_stream(
+                '/tradeul.v1.AlertRulesService/DryRunAlertRuleFromJson',
+                request_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
 
 
 class AlertRulesServiceServicer:
@@ -117,6 +128,23 @@ class AlertRulesServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DryRunAlertRule(self, request, context):
+        """Streams the alerts that a rule would have had on past days, with progress. Fails
+        with INVALID_ARGUMENT as CreateAlertRule does, and with RESOURCE_EXHAUSTED
+        (TOO_MANY_DRY_RUNS) while others run. The end of the stream ends the work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DryRunAlertRuleFromJson(self, request, context):
+        """DryRunAlertRule with its request as JSON, and server-sent events: `data` is a
+        DryRunAlertRuleResponse as JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AlertRulesServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -149,6 +177,16 @@ def add_AlertRulesServiceServicer_to_server(servicer, server):
                     servicer.DeleteAlertRule,
                     request_deserializer=tradeul_dot_v1_dot_alert__rules__pb2.DeleteAlertRuleRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_alert__rules__pb2.DeleteAlertRuleResponse.SerializeToString,
+            ),
+            'DryRunAlertRule': grpc.unary_stream_rpc_method_handler(
+                    servicer.DryRunAlertRule,
+                    request_deserializer=tradeul_dot_v1_dot_dry__run__pb2.DryRunAlertRuleRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_dry__run__pb2.DryRunAlertRuleResponse.SerializeToString,
+            ),
+            'DryRunAlertRuleFromJson': grpc.unary_stream_rpc_method_handler(
+                    servicer.DryRunAlertRuleFromJson,
+                    request_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -314,6 +352,60 @@ class AlertRulesService:
             '/tradeul.v1.AlertRulesService/DeleteAlertRule',
             tradeul_dot_v1_dot_alert__rules__pb2.DeleteAlertRuleRequest.SerializeToString,
             tradeul_dot_v1_dot_alert__rules__pb2.DeleteAlertRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DryRunAlertRule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tradeul.v1.AlertRulesService/DryRunAlertRule',
+            tradeul_dot_v1_dot_dry__run__pb2.DryRunAlertRuleRequest.SerializeToString,
+            tradeul_dot_v1_dot_dry__run__pb2.DryRunAlertRuleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DryRunAlertRuleFromJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tradeul.v1.AlertRulesService/DryRunAlertRuleFromJson',
+            google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

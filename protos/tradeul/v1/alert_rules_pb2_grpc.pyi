@@ -10,6 +10,7 @@ from collections import abc as _abc
 from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from tradeul.v1 import alert_rules_pb2 as _alert_rules_pb2
+from tradeul.v1 import dry_run_pb2 as _dry_run_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -54,6 +55,15 @@ class AlertRulesServiceStub:
     """UpdateAlertRule with its request as JSON."""
     DeleteAlertRule: _grpc.UnaryUnaryMultiCallable[_alert_rules_pb2.DeleteAlertRuleRequest, _alert_rules_pb2.DeleteAlertRuleResponse]
     """Deletes a rule of one's own. Shipped rules can only be switched off."""
+    DryRunAlertRule: _grpc.UnaryStreamMultiCallable[_dry_run_pb2.DryRunAlertRuleRequest, _dry_run_pb2.DryRunAlertRuleResponse]
+    """Streams the alerts that a rule would have had on past days, with progress. Fails
+    with INVALID_ARGUMENT as CreateAlertRule does, and with RESOURCE_EXHAUSTED
+    (TOO_MANY_DRY_RUNS) while others run. The end of the stream ends the work.
+    """
+    DryRunAlertRuleFromJson: _grpc.UnaryStreamMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]
+    """DryRunAlertRule with its request as JSON, and server-sent events: `data` is a
+    DryRunAlertRuleResponse as JSON.
+    """
 
 @_typing.type_check_only
 class AlertRulesServiceAsyncStub(AlertRulesServiceStub):
@@ -77,6 +87,15 @@ class AlertRulesServiceAsyncStub(AlertRulesServiceStub):
     """UpdateAlertRule with its request as JSON."""
     DeleteAlertRule: _aio.UnaryUnaryMultiCallable[_alert_rules_pb2.DeleteAlertRuleRequest, _alert_rules_pb2.DeleteAlertRuleResponse]  # type: ignore[assignment]
     """Deletes a rule of one's own. Shipped rules can only be switched off."""
+    DryRunAlertRule: _aio.UnaryStreamMultiCallable[_dry_run_pb2.DryRunAlertRuleRequest, _dry_run_pb2.DryRunAlertRuleResponse]  # type: ignore[assignment]
+    """Streams the alerts that a rule would have had on past days, with progress. Fails
+    with INVALID_ARGUMENT as CreateAlertRule does, and with RESOURCE_EXHAUSTED
+    (TOO_MANY_DRY_RUNS) while others run. The end of the stream ends the work.
+    """
+    DryRunAlertRuleFromJson: _aio.UnaryStreamMultiCallable[_httpbody_pb2.HttpBody, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """DryRunAlertRule with its request as JSON, and server-sent events: `data` is a
+    DryRunAlertRuleResponse as JSON.
+    """
 
 class AlertRulesServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by the ticker service."""
@@ -133,5 +152,26 @@ class AlertRulesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_alert_rules_pb2.DeleteAlertRuleResponse, _abc.Awaitable[_alert_rules_pb2.DeleteAlertRuleResponse]]:
         """Deletes a rule of one's own. Shipped rules can only be switched off."""
+
+    @_abc_1.abstractmethod
+    def DryRunAlertRule(
+        self,
+        request: _dry_run_pb2.DryRunAlertRuleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dry_run_pb2.DryRunAlertRuleResponse], _abc.AsyncIterator[_dry_run_pb2.DryRunAlertRuleResponse]]:
+        """Streams the alerts that a rule would have had on past days, with progress. Fails
+        with INVALID_ARGUMENT as CreateAlertRule does, and with RESOURCE_EXHAUSTED
+        (TOO_MANY_DRY_RUNS) while others run. The end of the stream ends the work.
+        """
+
+    @_abc_1.abstractmethod
+    def DryRunAlertRuleFromJson(
+        self,
+        request: _httpbody_pb2.HttpBody,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """DryRunAlertRule with its request as JSON, and server-sent events: `data` is a
+        DryRunAlertRuleResponse as JSON.
+        """
 
 def add_AlertRulesServiceServicer_to_server(servicer: AlertRulesServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
