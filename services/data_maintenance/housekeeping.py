@@ -30,6 +30,7 @@ _RUNS: Final = """
     DELETE FROM maintenance_runs
     WHERE state <> 'RUNNING' AND (task = 'sync_redis') = $1 AND ended_at < clock_timestamp() - $2::interval
 """
+_ATTEMPTS: Final = "DELETE FROM webhook_attempts WHERE time < clock_timestamp() - $1::interval"
 
 Step = Callable[[asyncpg.Connection], Awaitable[None]]
 
@@ -54,6 +55,8 @@ class Housekeeping:
             await self._in_order(job, self._part(job, as_of, keep, table))
         job.progress.step = "dropping what is old of maintenance_runs"
         await self._in_order(job, self._runs(job))
+        job.progress.step = "dropping what is old of webhook_attempts"
+        await self._in_order(job, self._attempts(job))
         job.progress.step = "compressing"
         for record in await self._pool.fetch("SELECT chunks_to_compress($1) AS chunk", as_of):
             await self._in_order(job, self._compress(job, record["chunk"]))
@@ -98,6 +101,14 @@ class Housekeeping:
                 if days:
                     status = await connection.execute(_RUNS, is_sync, timedelta(days=days))
                     job.progress.count("maintenance_runs: rows deleted", int(status.rsplit(" ", 1)[-1]))
+
+        return step
+
+    def _attempts(self, job: Job) -> Step:
+        async def step(connection: asyncpg.Connection) -> None:
+            if days := self._keep.webhook_attempts:
+                status = await connection.execute(_ATTEMPTS, timedelta(days=days))
+                job.progress.count("webhook_attempts: rows deleted", int(status.rsplit(" ", 1)[-1]))
 
         return step
 

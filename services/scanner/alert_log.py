@@ -4,16 +4,15 @@ They follow from the frames alone, as the lists do: the same positions in every 
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tradeul.v1 import alerts_pb2, frame_pb2
 
 from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule
 from fastcore.alert_text import AlertText
-from fastcore.fields import BY_NAME
 from fastcore.ranked_list import ListUpdate
+from services.kit.alerts.alert_rows import Row, row_of
 from services.kit.alerts.encoding import encoded_alert
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.market_copy import WATERMARK
@@ -24,8 +23,6 @@ from services.scanner.core import ScannerCore
 # About 50 MB.
 MAX_HELD: Final = 50_000
 ALERT_RULES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["alert_rules"].number
-
-Row = dict[str, Any]
 
 
 class HeldAlert(NamedTuple):
@@ -41,7 +38,7 @@ class HeldAlert(NamedTuple):
     @property
     def row(self) -> Row:
         """The symbol's row at that moment, as row_filter() takes it."""
-        return _row_of(self.encoded)
+        return row_of(self.encoded)
 
 
 class AlertLog:
@@ -141,17 +138,3 @@ class AlertLog:
         )
         self.store(encoded)
         metrics.ALERTS.labels(event.rule).inc()
-
-
-@lru_cache(256)
-def _row_of(encoded: bytes) -> Row:
-    row: Row = {}
-    for field, value in alerts_pb2.Alert.FromString(encoded).row.ListFields():
-        known = BY_NAME.get(field.name)
-        if known is None:
-            continue
-        if known.kind == "enum":
-            row[field.name] = known.values[value - 1]
-        else:
-            row[field.name] = value.ToNanoseconds() if known.kind == "time" else value
-    return row

@@ -1,11 +1,11 @@
-"""The ticker service: three services of the API over Redis, PostgreSQL, the scanner and the vendor."""
+"""The ticker service: four services of the API over Redis, PostgreSQL, the scanner and the vendor; and webhooks."""
 
 import asyncio
 from contextlib import AsyncExitStack
 from typing import ClassVar
 
 import grpc.aio
-from tradeul.v1 import alert_rules_pb2, filters_pb2, ticker_pb2
+from tradeul.v1 import alert_rules_pb2, alerts_pb2_grpc, filters_pb2, ticker_pb2, webhooks_pb2
 
 from services.kit.alerts.definitions import load_alerts
 from services.kit.lists.definitions import load_lists
@@ -27,6 +27,11 @@ from services.ticker.scanner_client import ScannerClient
 from services.ticker.servicer import FiltersServicer, TickerServicer
 from services.ticker.store import Queries, TickerStore
 from services.ticker.tickers import Tickers
+from services.ticker.webhooks.addresses import Resolver
+from services.ticker.webhooks.deliverer import Deliverer
+from services.ticker.webhooks.sender import Sender
+from services.ticker.webhooks.servicer import WebhooksServicer
+from services.ticker.webhooks.store import WebhookStore
 
 # A client is waiting: better no answer than a late one.
 VENDOR_CONCURRENCY = 4
@@ -44,6 +49,8 @@ class TickerService(Service):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._resources = AsyncExitStack()
+        # Of a replay, whose alerts are of another day, nothing is sent.
+        self._deliverer: Deliverer | None = None
 
     async def start(self) -> None:
         settings, resources = self.settings, self._resources
@@ -80,16 +87,26 @@ class TickerService(Service):
         self._alert_rules = AlertRulesServicer(
             AlertRuleStore(queries, shipped), lists, self._dry_runs, queries, settings.market_dir / RECORDINGS
         )
+        resolver = Resolver(settings.webhook.allows_private)
+        sender = await resources.enter_async_context(Sender(resolver))
+        alerts = alerts_pb2_grpc.AlertsServiceStub(channel)
+        self._webhooks = WebhooksServicer(WebhookStore(queries), resolver, sender, alerts, shipped)
+        if not settings.is_replay:
+            self._deliverer = Deliverer(settings.database_url, alerts.WatchAlerts, queries, sender)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         return (
+            add_servicer(server, webhooks_pb2.DESCRIPTOR.services_by_name["WebhooksService"], self._webhooks),
             add_servicer(server, ticker_pb2.DESCRIPTOR.services_by_name["TickerService"], self._servicer),
             add_servicer(server, filters_pb2.DESCRIPTOR.services_by_name["FiltersService"], self._filters),
             add_servicer(server, alert_rules_pb2.DESCRIPTOR.services_by_name["AlertRulesService"], self._alert_rules),
         )
 
     async def run(self) -> None:
-        await self._cache.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._cache.run(), name="ticker.cache")
+            if self._deliverer is not None:
+                tasks.create_task(self._deliverer.run(), name="ticker.webhooks")
 
     async def drain(self) -> None:
         self._dry_runs.end_all("ticker is stopping")

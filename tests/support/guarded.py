@@ -43,7 +43,10 @@ DECLARED = {
 STREAMED = {path for path, method in DECLARED.items() if method.server_streaming}
 CLIENT_STREAMED = {path for path, method in DECLARED.items() if method.client_streaming}
 # Behind the gateway as gateway/envoy.yaml routes them; the access service answers for itself.
-ROUTED = ("Scanner", "Alerts", "AlertRules", "MarketSession", "Analytics", "Ticker", "Filters", "Replay", "Health")
+ROUTED = (
+    *("Scanner", "Alerts", "AlertRules", "Webhooks", "MarketSession", "Analytics", "Ticker", "Filters", "Replay"),
+    "Health",
+)
 
 
 class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its types only

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import grpc.aio
 from redis.asyncio import Redis
-from tradeul.v1 import alert_rules_pb2_grpc, filters_pb2_grpc, ticker_pb2_grpc
+from tradeul.v1 import alert_rules_pb2_grpc, filters_pb2_grpc, ticker_pb2_grpc, webhooks_pb2_grpc
 
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
@@ -92,6 +92,7 @@ class RunningTicker:
         self.host = host
         self.tickers = ticker_pb2_grpc.TickerServiceStub(channel)
         self.alert_rules = alert_rules_pb2_grpc.AlertRulesServiceStub(channel)
+        self.webhooks = webhooks_pb2_grpc.WebhooksServiceStub(channel)
         self.filters = filters_pb2_grpc.FiltersServiceStub(channel)
         self.redis = redis
         self.database = database

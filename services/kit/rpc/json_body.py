@@ -39,17 +39,19 @@ def read_json(body: httpbody_pb2.HttpBody, message: M, *, takes_null: bool = Tru
     return message
 
 
-def read_change(path_name: str, body: httpbody_pb2.HttpBody, message: M) -> M:
+def read_change(path_name: str, body: httpbody_pb2.HttpBody, message: M, field: str = "name") -> M:
     """Fills `message` as read_json() does, and its name with that of the path, which the body may repeat.
 
-    null is refused: in a change it might as well mean "back to the default". Raises INVALID_REQUEST.
+    `field`: of the name. null is refused: in a change it might as well mean "back to the default". Raises
+    INVALID_REQUEST.
     """
-    change: Any = read_json(body, message, takes_null=False)
-    if change.name and change.name != path_name:
+    read_json(body, message, takes_null=False)
+    given = getattr(message, field)
+    if given and given != path_name:
         raise INVALID_REQUEST.error(
-            f"expected the name {path_name[:80]!r} of the path, was {change.name[:80]!r}", field="name"
+            f"expected the {field} {path_name[:80]!r} of the path, was {given[:80]!r}", field=field
         )
-    change.name = path_name
+    setattr(message, field, path_name)
     return message
 
 

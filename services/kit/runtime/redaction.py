@@ -27,6 +27,8 @@ _PARAMETER: Final = re.compile(
 )
 # A key to the gateway, wherever it turns up: services/access/core.py makes them.
 _GATEWAY_KEY: Final = re.compile(r"\btradeul_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+# The secret of a webhook: services/ticker/webhooks/messages.py makes them.
+_WEBHOOK_SECRET: Final = re.compile(r"\bwhsec_[A-Za-z0-9+/]{24,88}={0,2}")
 _secrets: dict[str, re.Pattern[str]] = {}
 
 
@@ -41,7 +43,7 @@ def redact(text: str) -> str:
     """Returns the text with *** in place of passwords and keys."""
     for pattern in _secrets.values():
         text = pattern.sub(HIDDEN, text)
-    text = _GATEWAY_KEY.sub(HIDDEN, _USER_INFO.sub(rf"\1{HIDDEN}@", text))
+    text = _WEBHOOK_SECRET.sub(HIDDEN, _GATEWAY_KEY.sub(HIDDEN, _USER_INFO.sub(rf"\1{HIDDEN}@", text)))
     return redact_parameters(text)
 
 

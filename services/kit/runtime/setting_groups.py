@@ -381,3 +381,6 @@ class KeepSettings(Group):
     sync_runs: int = Field(
         default=7, ge=0, description="TRADEUL_KEEP_SYNC_RUNS: days of sync_redis's maintenance_runs; 0 = all"
     )
+    webhook_attempts: int = Field(
+        default=7, ge=0, description="TRADEUL_KEEP_WEBHOOK_ATTEMPTS: days of webhook_attempts; 0 = all"
+    )

@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from services.kit.runtime.address import Address as Address
@@ -47,6 +39,7 @@ from services.kit.runtime.setting_groups import (
     TlsSettings,
     TraceSettings,
 )
+from services.kit.runtime.webhook_settings import WebhookSettings
 from services.modules import GATEWAY_ADMIN_PORT, GATEWAY_PORT, MODULES
 
 DEFAULT_PORTS: Mapping[str, int] = {
@@ -168,6 +161,7 @@ class Settings(BaseModel):
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
     keep: KeepSettings = Field(default_factory=KeepSettings)
     trace: TraceSettings = Field(default_factory=TraceSettings)
+    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
 
     @field_validator("market", "clock", "log_format", "log_level", "suspect_prints", "keys", mode="before")
     @classmethod

@@ -1,0 +1,1 @@
+"""Alerts sent to URLs: who gets which, what is sent, and its delivery."""
