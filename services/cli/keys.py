@@ -1,7 +1,7 @@
 """`tradeul keys`: who may use the gateway where keys are required (docs/security.md)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,9 +71,7 @@ def list_keys() -> None:
             str(defaults.scans if key.scans is None else key.scans),
         )
         rows.append((key.name, key.access_right, *limits, time_text(key.created_at), time_text(key.revoked_at)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(rows)
 
 
 @keys.command()
@@ -84,6 +82,13 @@ def revoke(name: str) -> None:
 
     revoked = on_database(lambda connection: key_store.revoke(connection, name))
     click.echo(f"The key {name!r} is revoked since {time_text(revoked)}.")
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Prints rows, the first of which is the heading, in columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def time_text(time: datetime | None) -> str:

@@ -61,6 +61,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "services.cli.simulate_flat_files:simulate_flat_files", DATA, "Write simulated days in the vendor's layout."
     ),
     "keys": Entry("services.cli.keys:keys", STORES, "Create, list and revoke keys to the gateway."),
+    "webhooks": Entry("services.cli.webhooks:webhooks", STORES, "Create, list and test webhooks, which get alerts."),
     "migrate": Entry("services.cli.stores:migrate", STORES, "Migrate the tables of TRADEUL_DATABASE_URL."),
     "adopt-data": Entry("services.cli.stores:adopt_data", STORES, "Move the data of an earlier version to a market."),
     "psql": Entry("services.cli.stores:psql", STORES, "Run psql on the mesh's database."),

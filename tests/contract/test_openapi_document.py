@@ -16,6 +16,8 @@ from services.kit.lists.definitions import load_lists
 from services.scanner import servicer as scanner
 from services.ticker import filters
 from services.ticker import requests as ticker
+from services.ticker.webhooks import requests as webhooks
+from services.ticker.webhooks.addresses import LONGEST_URL
 from tools import openapi, protogen
 
 CONTENT = (protogen.ROOT / protogen.OPENAPI).read_bytes()
@@ -81,6 +83,15 @@ def test_limits_are_the_services() -> None:
     bars = parameters("/api/v1/ticker/{symbol}/bars")
     assert bars["interval"]["enum"] == list(ticker.INTERVALS)
     assert bounds(bars["limit"]) == (1, ticker.MAX_BARS, None)
+    attempts = parameters("/api/v1/alerts/webhooks/{id}/attempts")
+    assert bounds(attempts["limit"]) == (1, webhooks.MAX_ATTEMPTS, webhooks.DEFAULT_ATTEMPTS)
+    keep = parameters("/api/v1/alerts/webhooks/{id}:rotate", "post")["keep_seconds"]
+    assert bounds(keep) == (0, webhooks.MOST_KEEP_SECONDS, webhooks.DAY_SECONDS)
+    webhook = ROUTES["post", "/api/v1/alerts/webhooks"]["requestBody"]["content"]["application/json"]["schema"]
+    definition = webhook["properties"]["webhook"]["properties"]
+    assert definition["url"]["maxLength"] == LONGEST_URL
+    assert definition["filter"]["maxLength"] == webhooks.LONGEST_FILTER
+    assert definition["rules"]["maxItems"] == webhooks.MOST_RULES
     years = "^(19|20|21)[0-9]{2}-"
     assert {bars["from"]["pattern"], bars["to"]["pattern"], history["date"]["pattern"]} == {years}
     assert re.match(years, f"{ticker.FIRST_YEAR}-") and re.match(years, f"{ticker.LAST_YEAR}-")

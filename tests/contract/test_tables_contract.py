@@ -47,6 +47,19 @@ TABLES = {
         "quality_rank": NUMBER, "level": NUMBER, "text": TEXT, "price": NUMBER, "volume_today": NUMBER,
         "change_percent": NUMBER, "rvol": NUMBER, "alert": BYTES,
     },
+    "webhooks": {
+        "id": TEXT, "enabled": BOOLEAN, "disabled_reason": TEXT, "owner": TEXT, "version": NUMBER, "url": TEXT,
+        "rules": {"ARRAY"}, "filter": TEXT, "min_quality": NUMBER, "shape": TEXT, "secret": BYTES,
+        "former_secret": BYTES, "former_until": TIME, "created_at": TIME, "updated_at": TIME,
+    },
+    "webhook_progress": {
+        "webhook_id": TEXT, "epoch": NUMBER, "sequence": NUMBER, "failing_since": TIME, "failures": NUMBER,
+        "next_attempt_at": TIME, "problem": TEXT, "begun": NUMBER,
+    },
+    "webhook_attempts": {
+        "id": NUMBER, "webhook_id": TEXT, "message_id": TEXT, "time": TIME, "attempt": NUMBER, "outcome": TEXT,
+        "status": NUMBER, "duration_ms": NUMBER, "error": TEXT, "next_attempt_at": TIME, "alerts": NUMBER,
+    },
     "scanner_filters": {
         "name": TEXT, "enabled": BOOLEAN, "priority": NUMBER, "parameters": JSON, "updated_at": TIME,
     },
@@ -62,6 +75,9 @@ KEYS = {
     "scanner_filters": {"name"},
     "alert_rules": {"name"},
     "alert_events": {"time", "epoch", "sequence"},
+    "webhooks": {"id"},
+    "webhook_progress": {"webhook_id"},
+    "webhook_attempts": {"webhook_id", "id"},
 }
 
 

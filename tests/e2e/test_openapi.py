@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     environment = {
         "TRADEUL_SIM_SYMBOLS": "300", "TRADEUL_SIM_START": "2026-03-10T09:45:00", "TRADEUL_SIM_SEED": "5",
-        "TRADEUL_KEYS": "required", "TRADEUL_KEY_REQUESTS_PER_S": "100000",
+        "TRADEUL_KEYS": "required", "TRADEUL_WEBHOOK_PRIVATE": "allow", "TRADEUL_KEY_REQUESTS_PER_S": "100000",
     }  # fmt: skip
     async with Mesh(tmp_path_factory.mktemp("mesh"), environment) as running:
         yield running

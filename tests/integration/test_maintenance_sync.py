@@ -253,10 +253,16 @@ async def test_housekeeping_is_the_schemas(stores: Stores) -> None:
             " VALUES ('sync_redis', '2026-01-01', 'SUCCEEDED', 'x', now(), now() - interval '8 days'),"
             " ('load_ohlc', '2026-01-01', 'SUCCEEDED', 'x', now(), now() - interval '8 days')"
         )
+        await database.execute(
+            "INSERT INTO webhook_attempts (webhook_id, message_id, time, attempt, outcome, duration_ms, alerts)"
+            " SELECT 'wh_a', 'msg_a', now() - make_interval(days => age), 1, 'DELIVERED', 5, 1"
+            " FROM unnest(ARRAY[0, 6, 8, 9]) AS age"
+        )
         settings = settings_of(stores, calendar, vendor.environment)
         async with running_replica(settings, SetClock(NOW), catch_up=False) as replica:
             run = await succeeded(replica, "housekeeping", DAY)
             assert run.counts["maintenance_runs: rows deleted"] == 1
+            assert run.counts["webhook_attempts: rows deleted"] == 2
             assert [each.task for each in await replica.runs()] == ["housekeeping", "load_ohlc"]
         times = [record["time"] for record in await database.fetch("SELECT time FROM aggregates_1min")]
         assert times == [datetime(2026, 3, 9, 15, tzinfo=UTC)]

@@ -125,7 +125,7 @@ async def test_a_webhook_is_created_read_changed_and_deleted(ticker: RunningTick
         ({"rules": ["hlat"]}, "rules", "there is no alert rule 'hlat'"),
         ({"filter": "pricee > 1"}, "filter", "price"),
         ({"filter": "grows(high)"}, "filter", "only in when and rearm"),
-        ({"filter": "price > 1 OR " * 400 + "price > 1"}, "filter", "expected at most 4000 characters"),
+        ({"filter": "price > 1 OR " * 400 + "price > 1"}, "filter", "expected at most 2000 characters"),
         ({"min_quality": "NaN"}, "min_quality", "expected a number"),
         ({"shape": 9}, "shape", "expected JSON, DISCORD or SLACK"),
     ],

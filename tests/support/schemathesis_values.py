@@ -41,6 +41,11 @@ BETWEEN_VALUES: Final = {
     ("PATCH", "/api/v1/alerts/rules/{name}"): re.compile(
         r"min_quality: expected a quality .*|expected the name '\w+', which cannot be changed, was .*"
     ),
+    # How many webhooks there are; and values that say something together only.
+    ("POST", "/api/v1/alerts/webhooks"): re.compile(r"limit reached: 100 webhooks"),
+    ("PATCH", "/api/v1/alerts/webhooks/{id}"): re.compile(
+        r"expected webhook or enabled, was none of them|expected skip_missed with enabled true only"
+    ),
     ("PATCH", "/api/v1/filters/{name}"): re.compile(r"scanner filter '\w+': expected min_\w+ to be at most max_\w+ .*"),
 }
 EVENTS: Final = (
@@ -73,6 +78,9 @@ schemathesis.openapi.format("order", texts(lambda source: source.order()))
 schemathesis.openapi.format("event", st.sampled_from(EVENTS))
 schemathesis.openapi.format("expression", st.sampled_from(("", "rvol", "abs(chg_1m) + rvol", "(high - low) / low")))
 schemathesis.openapi.format("field-names", st.lists(st.sampled_from(list(NAMES)), max_size=5).map(",".join))
+# Where nobody listens; the mesh is told that it may call private addresses.
+schemathesis.openapi.format("webhook-url", st.sampled_from(("https://127.0.0.1:9/", "http://127.0.0.1:9/hook?a=b")))
+schemathesis.openapi.format("alert-rule", st.sampled_from(("halt", "resume", "high_of_day")))
 schemathesis.openapi.format("page-token", st.just(""))
 schemathesis.openapi.format("date", st.dates(date(FIRST_YEAR, 1, 1), date(LAST_YEAR, 12, 31)).map(str))
 schemathesis.openapi.format("date-time", instants())

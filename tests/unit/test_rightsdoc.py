@@ -31,6 +31,13 @@ ADMIN = {
     "/tradeul.v1.StandbyService/FollowJournal",
     "/tradeul.v1.ReplayService/UpdateReplayFromJson",
     "/tradeul.v1.RevocationService/WatchRevocations",
+    *(
+        f"/tradeul.v1.WebhooksService/{method}"
+        for method in (
+            *("ListWebhooks", "GetWebhook", "CreateWebhook", "CreateWebhookFromJson", "UpdateWebhook"),
+            *("UpdateWebhookFromJson", "DeleteWebhook", "TestWebhook", "RotateWebhookSecret", "ListWebhookAttempts"),
+        )
+    ),
 }
 PUBLIC = {"/tradeul.v1.HealthService/GetHealth"}
 

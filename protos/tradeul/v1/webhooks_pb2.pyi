@@ -243,6 +243,7 @@ class GetWebhookRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The webhook's id."""
     def __init__(
         self,
         *,
@@ -293,6 +294,7 @@ class UpdateWebhookRequest(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     SKIP_MISSED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The webhook's id."""
     enabled: _builtins.bool
     """One that is switched on continues after the last alert that was delivered."""
     skip_missed: _builtins.bool
@@ -328,6 +330,7 @@ class UpdateWebhookFromJsonRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     BODY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The webhook's id."""
     @_builtins.property
     def body(self) -> _httpbody_pb2.HttpBody:
         """The other fields of UpdateWebhookRequest."""
@@ -352,6 +355,7 @@ class DeleteWebhookRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The webhook's id."""
     def __init__(
         self,
         *,
@@ -386,6 +390,7 @@ class TestWebhookRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The webhook's id."""
     def __init__(
         self,
         *,
@@ -406,6 +411,7 @@ class RotateWebhookSecretRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     KEEP_SECONDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The webhook's id."""
     keep_seconds: _builtins.int
     """For how long messages are signed with the former secret, too: 0-604800 seconds;
     default 86400.
@@ -434,6 +440,7 @@ class ListWebhookAttemptsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The webhook's id."""
     limit: _builtins.int
     """Maximum number of attempts, 1-500; default 100."""
     page_token: _builtins.str

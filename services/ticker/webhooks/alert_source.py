@@ -49,7 +49,7 @@ _STORED: Final = """
 
 
 class Item(NamedTuple):
-    """What comes next for a webhook: an alert, or alerts that are missed, or nothing up to a position."""
+    """The next one for a webhook: an alert, or alerts that are missed, or nothing up to a position."""
 
     position: Position
     content: alerts_pb2.Alert | Missed | None

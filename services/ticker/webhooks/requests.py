@@ -17,7 +17,7 @@ MAX_ATTEMPTS: Final = 500
 DEFAULT_ATTEMPTS: Final = 100
 DAY_SECONDS: Final = 86_400
 MOST_KEEP_SECONDS: Final = 7 * DAY_SECONDS
-LONGEST_FILTER: Final = 4000
+LONGEST_FILTER: Final = 2000
 MOST_RULES: Final = 200
 _ID: Final = re.compile(r"wh_[a-z2-7]{16}")
 

@@ -29,7 +29,7 @@ _HEADERS: Final = (("content-type", "application/json"), ("user-agent", "tradeul
 
 
 class Answer(NamedTuple):
-    """What came of a POST: `error` is empty if it was accepted, with a status of 200 to 299.
+    """The result of a POST: `error` is empty if it was accepted, with a status of 200 to 299.
 
     `status` is None without an answer; `retry_after`: the seconds that the receiver asks to wait, 0 without.
     """
@@ -155,7 +155,7 @@ def _refusal(response: httpcore.Response, body: bytes) -> str:
 
 
 def _failure(error: Exception) -> str:
-    """What failed, in words: some errors of httpcore have no message."""
+    """The failure in words: some errors of httpcore have no message."""
     if isinstance(error, httpcore.ConnectTimeout):
         return f"not connected within {CONNECT_SECONDS:g} s"
     if isinstance(error, httpcore.ConnectError):
