@@ -85,7 +85,8 @@ def test_limits_are_the_services() -> None:
     assert bounds(bars["limit"]) == (1, ticker.MAX_BARS, None)
     attempts = parameters("/api/v1/alerts/webhooks/{id}/attempts")
     assert bounds(attempts["limit"]) == (1, webhooks.MAX_ATTEMPTS, webhooks.DEFAULT_ATTEMPTS)
-    keep = parameters("/api/v1/alerts/webhooks/{id}:rotate", "post")["keep_seconds"]
+    rotate = ROUTES["post", "/api/v1/alerts/webhooks/{id}:rotate"]["requestBody"]["content"]["application/json"]
+    keep = rotate["schema"]["properties"]["keep_seconds"]
     assert bounds(keep) == (0, webhooks.MOST_KEEP_SECONDS, webhooks.DAY_SECONDS)
     webhook = ROUTES["post", "/api/v1/alerts/webhooks"]["requestBody"]["content"]["application/json"]["schema"]
     definition = webhook["properties"]["webhook"]["properties"]

@@ -180,6 +180,11 @@ async def test_by_json_it_belongs_to_the_key_that_created_it(ticker: RunningTick
     request.body.data = b'{"enabled":false}'
     off = await ticker.webhooks.UpdateWebhookFromJson(request, metadata=((NAME_HEADER, "other"),))
     assert (off.webhook.owner, off.webhook.version, off.enabled) == ("desk", 2, False)
+    rotate = webhooks_pb2.RotateWebhookSecretFromJsonRequest(id=made.id)
+    rotate.body.data = b'{"keep_seconds":0}'
+    assert not (await ticker.webhooks.RotateWebhookSecretFromJson(rotate)).HasField("former_until")
+    test = await ticker.webhooks.TestWebhookFromJson(webhooks_pb2.TestWebhookFromJsonRequest(id=made.id))
+    assert test.outcome in (webhooks_pb2.WebhookAttempt.GIVEN_UP, webhooks_pb2.WebhookAttempt.DELIVERED)
     for wrong in (b'{"id":"wh_other"}', b'{"webhook":{"shape":"TEAMS"}}', b'{"secret":"x"}', b'{"enabled":null}'):
         request.body.data = wrong
         assert (await refused(ticker.webhooks.UpdateWebhookFromJson(request))).reason == "INVALID_REQUEST"

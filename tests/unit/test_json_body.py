@@ -5,7 +5,7 @@ import json
 import pytest
 from google.api import httpbody_pb2
 from google.protobuf import json_format
-from tradeul.v1 import filters_pb2, scanner_pb2
+from tradeul.v1 import alert_rules_pb2, filters_pb2, scanner_pb2, webhooks_pb2
 
 from services.kit.rpc.json_body import read_json
 from services.kit.runtime.errors import INVALID_REQUEST, ServiceError
@@ -100,3 +100,20 @@ def test_the_path_names_what_is_updated() -> None:
             update_request(request)
     with pytest.raises(ServiceError, match="expected the name 'x' of the path, was 'y'"):
         update_request(filters_pb2.UpdateFilterFromJsonRequest(name="x", body=body(b'{"name": "y"}')))
+
+
+@pytest.mark.parametrize("value", ["false", "0", "1", '"1"', '"SHAPE_UNSPECIFIED"', '"json"', '["JSON"]', "{}"])
+def test_enums_are_names_only(value: str) -> None:
+    message = webhooks_pb2.CreateWebhookRequest()
+    with pytest.raises(ServiceError) as caught:
+        read_json(body(b'{"webhook": {"shape": %b}}' % value.encode()), message)
+    assert "webhook.shape: expected one of JSON, DISCORD, SLACK, was" in caught.value.message
+    read_json(body(b'{"webhook": {"shape": "SLACK"}}'), message)
+    assert message.webhook.shape == webhooks_pb2.Webhook.SLACK
+
+
+@pytest.mark.parametrize("value", ["[1]", "[false]", '["PRE_MARKET", "SESSION_UNSPECIFIED"]', '"PRE_MARKET"'])
+def test_lists_of_enums_are_names_only(value: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        read_json(body(b'{"rule": {"sessions": %b}}' % value.encode()), alert_rules_pb2.CreateAlertRuleRequest())
+    assert "rule.sessions: expected a list with any of PRE_MARKET" in caught.value.message

@@ -35,7 +35,8 @@ ADMIN = {
         f"/tradeul.v1.WebhooksService/{method}"
         for method in (
             *("ListWebhooks", "GetWebhook", "CreateWebhook", "CreateWebhookFromJson", "UpdateWebhook"),
-            *("UpdateWebhookFromJson", "DeleteWebhook", "TestWebhook", "RotateWebhookSecret", "ListWebhookAttempts"),
+            *("UpdateWebhookFromJson", "DeleteWebhook", "TestWebhook", "TestWebhookFromJson", "RotateWebhookSecret"),
+            *("RotateWebhookSecretFromJson", "ListWebhookAttempts"),
         )
     ),
 }

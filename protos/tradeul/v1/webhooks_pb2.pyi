@@ -405,6 +405,58 @@ class TestWebhookRequest(_message.Message):
 Global___TestWebhookRequest: _TypeAlias = TestWebhookRequest  # noqa: Y015
 
 @_typing.final
+class TestWebhookFromJsonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The webhook's id."""
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """The other fields of TestWebhookRequest."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TestWebhookFromJsonRequest: _TypeAlias = TestWebhookFromJsonRequest  # noqa: Y015
+
+@_typing.final
+class RotateWebhookSecretFromJsonRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The webhook's id."""
+    @_builtins.property
+    def body(self) -> _httpbody_pb2.HttpBody:
+        """The other fields of RotateWebhookSecretRequest."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        body: _httpbody_pb2.HttpBody | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateWebhookSecretFromJsonRequest: _TypeAlias = RotateWebhookSecretFromJsonRequest  # noqa: Y015
+
+@_typing.final
 class RotateWebhookSecretRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -76,9 +76,19 @@ class WebhooksServiceStub:
                 request_serializer=tradeul_dot_v1_dot_webhooks__pb2.TestWebhookRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookAttempt.FromString,
                 _registered_method=True)
+        self.TestWebhookFromJson = channel.unary_unary(
+                '/tradeul.v1.WebhooksService/TestWebhookFromJson',
+                request_serializer=tradeul_dot_v1_dot_webhooks__pb2.TestWebhookFromJsonRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookAttempt.FromString,
+                _registered_method=True)
         self.RotateWebhookSecret = channel.unary_unary(
                 '/tradeul.v1.WebhooksService/RotateWebhookSecret',
                 request_serializer=tradeul_dot_v1_dot_webhooks__pb2.RotateWebhookSecretRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookSecret.FromString,
+                _registered_method=True)
+        self.RotateWebhookSecretFromJson = channel.unary_unary(
+                '/tradeul.v1.WebhooksService/RotateWebhookSecretFromJson',
+                request_serializer=tradeul_dot_v1_dot_webhooks__pb2.RotateWebhookSecretFromJsonRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookSecret.FromString,
                 _registered_method=True)
         self.ListWebhookAttempts = channel.unary_unary(
@@ -151,9 +161,23 @@ class WebhooksServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TestWebhookFromJson(self, request, context):
+        """TestWebhook with its request as JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateWebhookSecret(self, request, context):
         """Gives a webhook a new secret and returns it, this once. Messages are signed with the
         former one, too, until its time is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateWebhookSecretFromJson(self, request, context):
+        """RotateWebhookSecret with its request as JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,9 +233,19 @@ def add_WebhooksServiceServicer_to_server(servicer, server):
                     request_deserializer=tradeul_dot_v1_dot_webhooks__pb2.TestWebhookRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookAttempt.SerializeToString,
             ),
+            'TestWebhookFromJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestWebhookFromJson,
+                    request_deserializer=tradeul_dot_v1_dot_webhooks__pb2.TestWebhookFromJsonRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookAttempt.SerializeToString,
+            ),
             'RotateWebhookSecret': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateWebhookSecret,
                     request_deserializer=tradeul_dot_v1_dot_webhooks__pb2.RotateWebhookSecretRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookSecret.SerializeToString,
+            ),
+            'RotateWebhookSecretFromJson': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateWebhookSecretFromJson,
+                    request_deserializer=tradeul_dot_v1_dot_webhooks__pb2.RotateWebhookSecretFromJsonRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_webhooks__pb2.WebhookSecret.SerializeToString,
             ),
             'ListWebhookAttempts': grpc.unary_unary_rpc_method_handler(
@@ -448,6 +482,33 @@ class WebhooksService:
             _registered_method=True)
 
     @staticmethod
+    def TestWebhookFromJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.WebhooksService/TestWebhookFromJson',
+            tradeul_dot_v1_dot_webhooks__pb2.TestWebhookFromJsonRequest.SerializeToString,
+            tradeul_dot_v1_dot_webhooks__pb2.WebhookAttempt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RotateWebhookSecret(request,
             target,
             options=(),
@@ -463,6 +524,33 @@ class WebhooksService:
             target,
             '/tradeul.v1.WebhooksService/RotateWebhookSecret',
             tradeul_dot_v1_dot_webhooks__pb2.RotateWebhookSecretRequest.SerializeToString,
+            tradeul_dot_v1_dot_webhooks__pb2.WebhookSecret.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateWebhookSecretFromJson(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.WebhooksService/RotateWebhookSecretFromJson',
+            tradeul_dot_v1_dot_webhooks__pb2.RotateWebhookSecretFromJsonRequest.SerializeToString,
             tradeul_dot_v1_dot_webhooks__pb2.WebhookSecret.FromString,
             options,
             channel_credentials,

@@ -57,10 +57,14 @@ class WebhooksServiceStub:
     """Sends a message of the type `test` once, also to a webhook that is switched off, and
     returns what came of it.
     """
+    TestWebhookFromJson: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookFromJsonRequest, _webhooks_pb2.WebhookAttempt]
+    """TestWebhook with its request as JSON."""
     RotateWebhookSecret: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.RotateWebhookSecretRequest, _webhooks_pb2.WebhookSecret]
     """Gives a webhook a new secret and returns it, this once. Messages are signed with the
     former one, too, until its time is over.
     """
+    RotateWebhookSecretFromJson: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.RotateWebhookSecretFromJsonRequest, _webhooks_pb2.WebhookSecret]
+    """RotateWebhookSecret with its request as JSON."""
     ListWebhookAttempts: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.ListWebhookAttemptsRequest, _webhooks_pb2.WebhookAttemptPage]
     """Returns the attempts to deliver to a webhook, newest first."""
 
@@ -90,10 +94,14 @@ class WebhooksServiceAsyncStub(WebhooksServiceStub):
     """Sends a message of the type `test` once, also to a webhook that is switched off, and
     returns what came of it.
     """
+    TestWebhookFromJson: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.TestWebhookFromJsonRequest, _webhooks_pb2.WebhookAttempt]  # type: ignore[assignment]
+    """TestWebhook with its request as JSON."""
     RotateWebhookSecret: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.RotateWebhookSecretRequest, _webhooks_pb2.WebhookSecret]  # type: ignore[assignment]
     """Gives a webhook a new secret and returns it, this once. Messages are signed with the
     former one, too, until its time is over.
     """
+    RotateWebhookSecretFromJson: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.RotateWebhookSecretFromJsonRequest, _webhooks_pb2.WebhookSecret]  # type: ignore[assignment]
+    """RotateWebhookSecret with its request as JSON."""
     ListWebhookAttempts: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.ListWebhookAttemptsRequest, _webhooks_pb2.WebhookAttemptPage]  # type: ignore[assignment]
     """Returns the attempts to deliver to a webhook, newest first."""
 
@@ -170,6 +178,14 @@ class WebhooksServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def TestWebhookFromJson(
+        self,
+        request: _webhooks_pb2.TestWebhookFromJsonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhooks_pb2.WebhookAttempt, _abc.Awaitable[_webhooks_pb2.WebhookAttempt]]:
+        """TestWebhook with its request as JSON."""
+
+    @_abc_1.abstractmethod
     def RotateWebhookSecret(
         self,
         request: _webhooks_pb2.RotateWebhookSecretRequest,
@@ -178,6 +194,14 @@ class WebhooksServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives a webhook a new secret and returns it, this once. Messages are signed with the
         former one, too, until its time is over.
         """
+
+    @_abc_1.abstractmethod
+    def RotateWebhookSecretFromJson(
+        self,
+        request: _webhooks_pb2.RotateWebhookSecretFromJsonRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhooks_pb2.WebhookSecret, _abc.Awaitable[_webhooks_pb2.WebhookSecret]]:
+        """RotateWebhookSecret with its request as JSON."""
 
     @_abc_1.abstractmethod
     def ListWebhookAttempts(

@@ -71,11 +71,21 @@ def _fill(message: Message, values: dict[str, Any], path: str, takes_null: bool)
         try:
             if value is None:
                 raise ValueError("null")
+            if field.enum_type is not None:
+                _check_names(field.enum_type, value)
             json_format.ParseDict({field.name: value}, message)
         except (json_format.ParseError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise INVALID_REQUEST.error(
                 f"{where}: expected {_expected(field)}, was {_shown(value)}", field=where
             ) from error
+
+
+def _check_names(enum: Any, value: Any) -> None:
+    """Raises ValueError for anything but names: protobuf also takes numbers, and false for the value that is not set."""
+    for name in value if isinstance(value, list) else [value]:
+        known = enum.values_by_name.get(name) if isinstance(name, str) else None
+        if known is None or not known.number:
+            raise ValueError("not a name")
 
 
 def _object(data: bytes) -> dict[str, Any]:

@@ -96,10 +96,23 @@ class WebhooksServicer:
         outcome = "DELIVERED" if answer.is_accepted else "GIVEN_UP"
         return await self._store.add_attempt(hook.id, attempt_of(message_id, 1, outcome, answer, None, 0))
 
+    async def TestWebhookFromJson(
+        self, request: webhooks_pb2.TestWebhookFromJsonRequest, context: Context
+    ) -> webhooks_pb2.WebhookAttempt:
+        return await self.TestWebhook(
+            read_change(request.id, request.body, webhooks_pb2.TestWebhookRequest(), "id"), context
+        )
+
     async def RotateWebhookSecret(
         self, request: webhooks_pb2.RotateWebhookSecretRequest, _: Context
     ) -> webhooks_pb2.WebhookSecret:
         return _with_secret(*await self._store.rotate(checked_id(request.id), keep_seconds(request)))
+
+    async def RotateWebhookSecretFromJson(
+        self, request: webhooks_pb2.RotateWebhookSecretFromJsonRequest, context: Context
+    ) -> webhooks_pb2.WebhookSecret:
+        message = webhooks_pb2.RotateWebhookSecretRequest()
+        return await self.RotateWebhookSecret(read_change(request.id, request.body, message, "id"), context)
 
     async def ListWebhookAttempts(
         self, request: webhooks_pb2.ListWebhookAttemptsRequest, _: Context
