@@ -112,6 +112,13 @@ def test_enums_are_names_only(value: str) -> None:
     assert message.webhook.shape == webhooks_pb2.Webhook.SLACK
 
 
+def test_truth_is_no_number() -> None:
+    for value in (b"true", b"false"):
+        with pytest.raises(ServiceError) as caught:
+            read_json(body(b'{"webhook": {"min_quality": %b}}' % value), webhooks_pb2.CreateWebhookRequest())
+        assert caught.value.message == f"webhook.min_quality: expected a number, was {value.decode()}"
+
+
 @pytest.mark.parametrize("value", ["[1]", "[false]", '["PRE_MARKET", "SESSION_UNSPECIFIED"]', '"PRE_MARKET"'])
 def test_lists_of_enums_are_names_only(value: str) -> None:
     with pytest.raises(ServiceError) as caught:

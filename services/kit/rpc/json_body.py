@@ -26,6 +26,8 @@ _EXPECTED: Final = {
     FieldDescriptor.TYPE_STRING: "a text",
     FieldDescriptor.TYPE_MESSAGE: "an object",
 }
+# Protobuf takes true and false for 1 and 0.
+_OF_TRUTH: Final = (FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_MESSAGE)
 _TRUTH: Final = {"true": True, "false": False}
 
 
@@ -73,6 +75,8 @@ def _fill(message: Message, values: dict[str, Any], path: str, takes_null: bool)
                 raise ValueError("null")
             if field.enum_type is not None:
                 _check_names(field.enum_type, value)
+            elif isinstance(value, bool) and field.type not in _OF_TRUTH:
+                raise ValueError("not a number")
             json_format.ParseDict({field.name: value}, message)
         except (json_format.ParseError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise INVALID_REQUEST.error(
@@ -81,7 +85,7 @@ def _fill(message: Message, values: dict[str, Any], path: str, takes_null: bool)
 
 
 def _check_names(enum: Any, value: Any) -> None:
-    """Raises ValueError for anything but names: protobuf also takes numbers, and false for the value that is not set."""
+    """Raises ValueError for anything but names: protobuf also takes numbers, and false for the one that is not set."""
     for name in value if isinstance(value, list) else [value]:
         known = enum.values_by_name.get(name) if isinstance(name, str) else None
         if known is None or not known.number:
