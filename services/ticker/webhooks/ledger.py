@@ -7,7 +7,7 @@ that stood still, or was cut off, until another one took over can write nothing 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -31,11 +31,13 @@ COMMAND_SECONDS: Final = 10.0
 
 _HERE: Final = "WHERE webhook_id = $1 AND begun = $2"
 _ADVANCE: Final = f"UPDATE webhook_progress SET epoch = $3, sequence = $4 {_HERE}"
+# In one statement, which is one way to the database and back for each message.
+_NOTED: Final = f"WITH noted AS ({ADD_ATTEMPT}) UPDATE webhook_progress"
+_AND_HERE: Final = "WHERE webhook_id = $1 AND begun = $10"
 _ACCEPTED: Final = f"""
-    UPDATE webhook_progress
-    SET epoch = $3, sequence = $4, failing_since = NULL, failures = 0, next_attempt_at = NULL {_HERE}
+    {_NOTED} SET epoch = $11, sequence = $12, failing_since = NULL, failures = 0, next_attempt_at = NULL {_AND_HERE}
 """
-_REFUSED: Final = f"UPDATE webhook_progress SET failing_since = $3, failures = $4, next_attempt_at = $5 {_HERE}"
+_REFUSED: Final = f"{_NOTED} SET failing_since = $11, failures = $12, next_attempt_at = $13 {_AND_HERE}"
 _PROBLEM: Final = f"UPDATE webhook_progress SET problem = $3 {_HERE}"
 _SWITCH_OFF: Final = "UPDATE webhooks SET enabled = FALSE, disabled_reason = $2 WHERE id = $1 AND version = $3"
 
@@ -98,11 +100,13 @@ class Ledger:
 
     async def accepted(self, hook: Hook, attempt: Attempt, position: Position) -> None:
         """Notes that everything up to a position is delivered."""
-        await self._both(hook, attempt, _ACCEPTED, *position)
+        values = (hook.id, *attempt, hook.begun, *position)
+        await self._do(lambda: self._connection.execute(_ACCEPTED, *values))
 
     async def refused(self, hook: Hook, attempt: Attempt, failing: Failing) -> None:
         """Notes that a message waits."""
-        await self._both(hook, attempt, _REFUSED, *failing)
+        values = (hook.id, *attempt, hook.begun, *failing)
+        await self._do(lambda: self._connection.execute(_REFUSED, *values))
 
     async def problem(self, hook: Hook, problem: str) -> None:
         """Notes what keeps alerts from a webhook; empty for nothing."""
@@ -115,18 +119,9 @@ class Ledger:
             async with self._connection.transaction():
                 # First, as whoever changes it does.
                 await self._connection.execute(_SWITCH_OFF, hook.id, reason, hook.version)
-                await self._connection.execute(_REFUSED, hook.id, hook.begun, *failing)
-                await self._connection.execute(ADD_ATTEMPT, hook.id, *attempt)
+                await self._connection.execute(_REFUSED, hook.id, *attempt, hook.begun, *failing)
 
         await self._do(all_of_it)
-
-    async def _both(self, hook: Hook, attempt: Attempt, update: str, *values: Any) -> None:
-        async def both() -> None:
-            async with self._connection.transaction():
-                await self._connection.execute(update, hook.id, hook.begun, *values)
-                await self._connection.execute(ADD_ATTEMPT, hook.id, *attempt)
-
-        await self._do(both)
 
     async def _do(self, action: Callable[[], Awaitable[Result]]) -> Result:
         async with self._turn:
