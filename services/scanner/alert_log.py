@@ -6,7 +6,7 @@ They follow from the frames alone, as the lists do: the same positions in every 
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from tradeul.v1 import alerts_pb2, frame_pb2
+from tradeul.v1 import frame_pb2
 
 from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule

@@ -128,7 +128,7 @@ def test_bodies_have_no_other_fields_and_say_where_null_is_no_value() -> None:
         for (verb, path), operation in ROUTES.items()
         if "requestBody" in operation
     }
-    assert [body["additionalProperties"] for body in bodies.values()] == [False] * 9
+    assert [body["additionalProperties"] for body in bodies.values()] == [False] * 13
     change = bodies["patch /api/v1/filters/{name}"]
     assert (change["minProperties"], change["properties"]["enabled"]["type"]) == (1, "boolean")
     create = bodies["post /api/v1/filters"]
