@@ -283,7 +283,11 @@ class FeedConnection:
             reason = self.notices.clean(str(error)) or type(error).__name__
             self._add_notice("connect", reason)
             raise FeedLost(f"cannot connect: {reason}") from error
-        assert isinstance(listener, _Listener)
+        if not isinstance(listener, _Listener):
+            # picows has none, and raises nothing, where a connection ends before its handshake does.
+            reason = "the connection ended before the WebSocket was open"
+            self._add_notice("connect", reason)
+            raise FeedLost(f"cannot connect: {reason}")
         self._transport = transport
         try:
             if self.is_paused:

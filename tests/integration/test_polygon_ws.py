@@ -405,6 +405,39 @@ async def test_vendor_that_comes_later() -> None:
             await until_state(feed, FeedState.SUBSCRIBED)
 
 
+@pytest.mark.parametrize("passed", [-1, 0, 20, 200])
+async def test_connections_that_end_while_they_are_opened_are_tried_again(vendor: VendorServer, passed: int) -> None:
+    """Of what the vendor answers, so many bytes come; -1: the connection ends at once."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if passed >= 0:
+            request = await reader.readuntil(b"\r\n\r\n")
+            vendor_reader, vendor_writer = await asyncio.open_connection("127.0.0.1", vendor.port)
+            vendor_writer.write(request)
+            if passed:
+                writer.write(await vendor_reader.readexactly(passed))
+                await writer.drain()
+            vendor_writer.transport.abort()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    environment = {
+        **vendor.environment,
+        "POLYGON_WS_URL": f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stocks",
+    }
+    async with running_feed(environment) as feed:
+        async with asyncio.timeout(10):
+            while connections < 3:
+                await asyncio.sleep(0.01)
+        status = await feed.status()
+        assert status.state in (FeedState.BACKING_OFF, FeedState.CONNECTING, FeedState.AUTHENTICATING)
+        assert status.reconnects >= 2
+    server.close()
+
+
 async def test_going_away(vendor: VendorServer) -> None:
     async with running_feed(vendor) as feed, feed.sequencer() as sequencer:
         await vendor.joins(1)

@@ -1,11 +1,13 @@
 """`python -m tests.robustness.faults`: the real mesh under faults; see docs/guarantees.md."""
 
 import asyncio
+import itertools
 import json
 import logging
 import secrets
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,15 +18,15 @@ from services.kit.runtime.logging import configure
 from services.kit.runtime.settings import Settings
 from tests.robustness.faults.report import text_of
 from tests.robustness.faults.run import Outcome, run_round
-from tests.robustness.faults.table import FAULTS
+from tests.robustness.faults.table import FAULTS, Fault
 
 PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.option("--seed", type=int, help="Of the market, and of the faults' order and times; by default a random one.")
-@click.option("--minutes", type=float, default=30.0, show_default=True)
-@click.option("--only", multiple=True, help="A fault's name, or a part of it; several are allowed.")
+@click.option("--minutes", type=float, default=30.0, show_default=True, help="No fault begins after that.")
+@click.option("--only", multiple=True, help="Faults whose names contain this, once each; several are allowed.")
 @click.option("--small", is_flag=True, help="Once the faults of the short run.")
 @click.option(
     "--json", "path", type=click.Path(path_type=Path), default=Path("build/robustness.json"), show_default=True
@@ -55,7 +57,8 @@ def main(
         outcomes: list[Outcome] = []
         is_whole = False
         try:
-            asyncio.run(_run(faults, seed, minutes, folder or Path(temporary), outcomes))
+            is_once = small or bool(only)
+            asyncio.run(_run(faults, seed, minutes, folder or Path(temporary), outcomes, is_once=is_once))
             is_whole = True
         finally:
             click.echo(text_of(outcomes, is_whole=is_whole))
@@ -66,16 +69,18 @@ def main(
         sys.exit(1)
 
 
-async def _run(faults, seed: int, minutes: float, folder: Path, outcomes: list[Outcome]) -> None:  # type: ignore[no-untyped-def]
+async def _run(
+    faults: Sequence[Fault], seed: int, minutes: float, folder: Path, outcomes: list[Outcome], *, is_once: bool
+) -> None:
+    """Rounds of faults, each with a mesh of its own, in turn of those with one sequencer and of those with two."""
     until = monotonic() + 60 * minutes
-    number = 0
-    while monotonic() < until:
-        for is_pair in (False, True):
-            chosen = [each for each in faults if each.is_pair == is_pair]
-            if chosen and monotonic() < until:
-                number += 1
-                await run_round(chosen, seed + number - 1, folder / f"round-{number}", until, outcomes, is_pair=is_pair)
-        return
+    kinds = [kind for kind in (False, True) if any(fault.is_pair == kind for fault in faults)]
+    for number in itertools.count():
+        is_pair = kinds[number % len(kinds)]
+        chosen = [fault for fault in faults if fault.is_pair == is_pair]
+        await run_round(chosen, seed + number, folder / f"round-{number + 1}", until, outcomes, is_pair=is_pair)
+        if monotonic() > until or (is_once and number + 1 == len(kinds)):
+            return
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from tests.support.watchers import Watcher
 SHOWN_SECONDS: Final = 6.0
 EQUAL_SECONDS: Final = 6.0
 STORED_SECONDS: Final = 30.0
+# The last minute of a gap has to end.
+HEALED_SECONDS: Final = 40.0
 # Of the market's time: so long after its end a minute's bar has to be stored.
 STORED_WITHIN_MS: Final = 8 * 1000 * SPEED
 
@@ -193,6 +195,20 @@ def bar_problems(market: KnownMarket, bars: Iterable[Mapping[str, Any]], ended_m
     return problems
 
 
+async def compare_gaps(rig: Rig) -> list[str]:
+    """Waits until every gap of the vendor's line is healed; returns those that are not."""
+    problems = ["not compared"]
+    deadline = monotonic() + HEALED_SECONDS
+    while problems and monotonic() < deadline:
+        try:
+            status = (await rig.http.get("/api/v1/scanner/status")).json()
+            problems = [str(gap) for gap in status.get("gaps", ()) if gap["state"] != "HEALED"]
+        except (httpx.HTTPError, ValueError) as error:
+            problems = [f"no status: {type(error).__name__}"]
+        await asyncio.sleep(0.5)
+    return problems
+
+
 async def compare_all(rig: Rig, twin: Twin) -> dict[str, list[str]]:
     """Everything at a moment at which the vendor stands still, and the stored bars while it goes on; by what it was."""
     async with mesh_view(rig.mesh) as view:
@@ -206,4 +222,5 @@ async def compare_all(rig: Rig, twin: Twin) -> dict[str, list[str]]:
             rig.feed.unchecked.clear()
     rig.feed.is_paused = False
     found["bars"] = await compare_bars(rig)
+    found["gaps"] = await compare_gaps(rig)
     return found

@@ -25,6 +25,10 @@ AGAIN_TIMES: Final = 8
 MOST_NAMED: Final = 5
 
 
+# Without a fault everything has to be equal, too.
+QUIET: Final = Fault("none", "nothing happens", nothing)
+
+
 @dataclass
 class Outcome:
     """What one fault did. Seconds; `problems` are broken promises."""
@@ -104,11 +108,9 @@ async def run_round(
     async with running_rig(seed, folder, is_pair=is_pair) as rig:
         twin, monitor = Twin(rig), Monitor(rig)
         rig.tasks.append(asyncio.create_task(monitor.run()))
-        quiet = Fault("none", "nothing", nothing)
-        for fault in (quiet, *order(faults, rng)):
+        for fault in (QUIET, *order(faults, rng)):
             if monotonic() > until:
                 return
             await asyncio.sleep(rng.uniform(1, 3))
-            outcome = await inflict(rig, twin, monitor, fault, rng)
+            report.append(outcome := await inflict(rig, twin, monitor, fault, rng))
             log.info("done", fault=fault.name, recovery=outcome.recovery, problems=len(outcome.problems))
-            report.append(outcome)
