@@ -372,6 +372,8 @@ async def test_a_rule_that_is_gone_keeps_only_its_own_alerts_away(market: Webhoo
             while not (problem := (await get(ticker, webhook.id)).problem):
                 await asyncio.sleep(POLL_SECONDS)
         assert problem == "there is no alert rule 'premarket_high_break'"
+        alone, _ = await create(ticker, {"url": receiver.url, "rules": ["premarket_high_break"]})
+        await market.until("SELECT problem FROM webhook_progress WHERE webhook_id = $1", problem, alone.id)
 
 
 async def test_chats_get_several_alerts_in_a_message(market: Webhooks, receiver: Receiver) -> None:

@@ -83,6 +83,9 @@ class AlertSource:
                 reason = str(ended)
                 if ended.is_refusal and ended.error is not None:
                     if not self._without_absent(ended.error):
+                        if position is not None:
+                            # Whoever reads this learns of the problem.
+                            yield Item(position, None)
                         await asyncio.sleep(REFUSED_SECONDS)
                     continue
             except ServiceError as error:
