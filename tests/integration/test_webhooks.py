@@ -20,7 +20,7 @@ from tests.support.running_webhooks import Webhooks, attempts, create, ids, runn
 from tests.support.scripted_sequencer import POLL_SECONDS
 from tests.support.stores import Stores, module_stores
 from tests.support.tape import EPOCH
-from tests.support.webhook_receiver import Receiver, floods, hangs, hangs_up, status
+from tests.support.webhook_receiver import Receiver, floods, hangs, hangs_up, hesitates, status
 
 DELIVERED, RETRIED, GIVEN_UP = (webhooks_pb2.WebhookAttempt.Outcome.Value(name) for name in ("DELIVERED", "RETRIED",
                                                                                               "GIVEN_UP"))  # fmt: skip
@@ -378,16 +378,17 @@ async def test_a_rule_that_is_gone_keeps_only_its_own_alerts_away(market: Webhoo
 
 async def test_chats_get_several_alerts_in_a_message(market: Webhooks, receiver: Receiver) -> None:
     async with market.ticker() as ticker:
-        receiver.answers.append(status(429, retry_after="0.5"))
+        # Behind the third message, so many alerts wait.
+        receiver.answers.extend([status(429, retry_after="0.5"), status(204), hesitates])
         discord, _ = await create(ticker, {"url": receiver.url, "shape": "DISCORD"})
-        for step in range(25):
+        for step in range(60):
             market.move(AA=101.0 + step)
-        await market.until("SELECT sequence FROM webhook_progress WHERE webhook_id = $1", 25, discord.id)
+        await market.until("SELECT sequence FROM webhook_progress WHERE webhook_id = $1", 60, discord.id)
         await update(ticker, discord.id, enabled=False)
         bodies = [each.json for each in receiver.received[1:]]
         embeds = [embed for body in bodies for embed in body["embeds"]]
         assert [embed["footer"]["text"] for embed in embeds] == [
-            f"high_of_day · {EPOCH}/{sequence}" for sequence in range(1, 26)
+            f"high_of_day · {EPOCH}/{sequence}" for sequence in range(1, 61)
         ]
         assert max(len(body["embeds"]) for body in bodies) == 10
         assert all(body["allowed_mentions"] == {"parse": []} for body in bodies)
@@ -395,7 +396,7 @@ async def test_chats_get_several_alerts_in_a_message(market: Webhooks, receiver:
         receiver.received.clear()
         slack, _ = await create(ticker, {"url": receiver.url, "shape": "SLACK"})
         market.move(BB=99.0, CC=101.0)
-        await market.until("SELECT sequence FROM webhook_progress WHERE webhook_id = $1", 27, slack.id)
+        await market.until("SELECT sequence FROM webhook_progress WHERE webhook_id = $1", 62, slack.id)
         blocks = [block["text"]["text"] for each in receiver.received for block in each.json["blocks"]]
         assert len(blocks) == 2
         assert blocks[0].startswith("*CC* up to 101 &lt;b&gt;\n101 · +1.0 % · ")

@@ -54,6 +54,12 @@ def status(code: int, body: bytes = b"", **headers: str) -> Answer:
     return answer
 
 
+async def hesitates(writer: asyncio.StreamWriter) -> None:
+    """Accepts after half a second."""
+    await asyncio.sleep(0.5)
+    await status(204)(writer)
+
+
 async def hangs(writer: asyncio.StreamWriter) -> None:
     """Nothing, for longer than anybody waits."""
     await asyncio.sleep(600)
