@@ -16,7 +16,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-dashboard test-cluster test-checked test-sanitized test-newest bench bench-small
-.PHONY: lint fix protos check-protos robustness robustness-small
+.PHONY: lint fix protos check-protos robustness robustness-small soak
 .PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
 .NOTPARALLEL:
@@ -46,6 +46,11 @@ robustness: $(CORE) $(DEV)  ## Inflict faults on the real mesh for 30 minutes: n
 
 robustness-small: $(CORE) $(DEV)  ## Inflict some of the faults, once each: 4 minutes
 	$(BIN)/python -m tests.robustness.faults --small --seed 1 $(ARGS)
+
+HOURS ?= 2
+
+soak: $(CORE) $(DEV)  ## Run the mesh for HOURS, 2 by default: memory, files and lag in build/soak.csv and build/soak.svg
+	$(BIN)/python -m tests.robustness.faults.soak --hours $(HOURS) $(ARGS)
 
 # The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \
