@@ -1,6 +1,7 @@
 """The panel of alerts in a real Chromium: its log is that of the API, rules are written in it, and a rule is heard."""
 
 import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -63,6 +64,20 @@ async def check_log(mesh: Mesh, page: Page, **query: Any) -> None:
         assert found[0] == found[1]
 
 
+async def check_trial(editor: Locator) -> None:
+    """The rule has alerts over the minute bars of the day, as soon as some are stored."""
+    day = editor.get_by_role("row").filter(has_text="2026-03-10")
+    async with asyncio.timeout(120):
+        while True:
+            await editor.get_by_role("button", name="Try on past days").click()
+            await expect(editor.get_by_role("button", name="Stop")).to_have_count(0)
+            if await day.count():
+                break
+            await asyncio.sleep(2)
+    await expect(day.get_by_role("cell").first).to_have_text(re.compile(r"^[1-9]"))
+    await expect(day).to_contain_text("minute bars")
+
+
 async def test_a_rule_is_written_and_its_alerts_are_shown_and_heard(mesh: Mesh, browser: Looked, axe: str) -> None:
     page = await noted_page(mesh, browser)
     await add_panel(page)
@@ -71,6 +86,9 @@ async def test_a_rule_is_written_and_its_alerts_are_shown_and_heard(mesh: Mesh, 
     await expect(editor.locator("mark")).to_have_text("volume_toda")
     assert await violations(page, axe) == []
     await editor.get_by_label("When", exact=True).fill("grows(volume_today)")
+    await editor.get_by_label("Title").focus()
+    await check_trial(editor)
+    await editor.get_by_label("When", exact=True).focus()
     await page.keyboard.press("Enter")
     await expect(editor).to_have_count(0)
     own = page.get_by_role("row").filter(has=page.get_by_role("button", name=TITLE, exact=True))

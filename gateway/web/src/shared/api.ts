@@ -35,24 +35,46 @@ export function apiUrl(path: string, query: Query = {}): string {
 }
 
 /** Returns the answer's JSON; throws ApiError, and AbortError when `signal` ends it. */
-export async function api<T>(path: string, { method = "GET", query = {}, body, signal }: Options = {}): Promise<T> {
+export async function api<T>(path: string, options: Options = {}): Promise<T> {
+  const answer = await request(path, options);
+  return (await answer.json()) as T;
+}
+
+/** Yields the JSON of each server-sent event; throws as `api` does. */
+export async function* eventsOf<T>(path: string, options: Options = {}): AsyncGenerator<T, void, undefined> {
+  const answer = await request(path, options);
+  const reader = (answer.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) if (line.startsWith("data:")) yield JSON.parse(line.slice("data:".length)) as T;
+    }
+  } finally {
+    await reader.cancel().catch(() => {});
+  }
+}
+
+async function request(path: string, { method = "GET", query = {}, body, signal }: Options): Promise<Response> {
   const headers: Record<string, string> = {};
   const key = keyStore.get();
   if (key) headers["x-api-key"] = key;
   if (body !== undefined) headers["content-type"] = "application/json";
-  const request: RequestInit = { method, headers };
-  if (body !== undefined) request.body = JSON.stringify(body);
-  if (signal) request.signal = signal;
+  const sent: RequestInit = { method, headers };
+  if (body !== undefined) sent.body = JSON.stringify(body);
+  if (signal) sent.signal = signal;
   let answer: Response;
   try {
-    answer = await fetch(apiUrl(path, query), request);
+    answer = await fetch(apiUrl(path, query), sent);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, "UNREACHABLE", "the gateway does not answer");
   }
-  const text = await answer.text();
-  if (answer.ok) return JSON.parse(text) as T;
-  throw toError(answer.status, text);
+  if (!answer.ok) throw toError(answer.status, await answer.text());
+  return answer;
 }
 
 function toError(status: number, text: string): ApiError {
