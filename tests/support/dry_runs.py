@@ -8,7 +8,9 @@ from pathlib import Path
 from tradeul.v1 import alerts_pb2
 
 from fastcore.alert_rules import AlertRule
+from fastcore.trade_rules import fallback_rules
 from services.data_ingest.reference.follower import ReferenceFollower
+from services.data_ingest.stream.sequencer import FrameListener
 from services.dry_run.core import DayMarket, RuleRun
 from services.dry_run.recording import RecordedMarket
 from services.kit.lists.definitions import load_lists
@@ -45,24 +47,26 @@ def recorded_alerts(rule: AlertRule, path: Path) -> tuple[list[bytes], RecordedM
     return canonical(found), market
 
 
-async def loaded_market(rule: AlertRule, calendar: Calendar, reference: ScriptedReference) -> DayMarket:
+async def loaded_market(
+    rule: AlertRule, events: DayFile, calendar: Calendar, listener: FrameListener | None = None
+) -> DayMarket:
     """The market of the replay's day before its first event, as data_ingest makes it there."""
-    from fastcore.trade_rules import fallback_rules
-
     market = DayMarket(rule, LISTS, calendar, calendar.on(DAY))
+    if listener is not None:
+        market.sequencer.listen(listener)
     market.begin()
     market.feed.set_trade_rules(fallback_rules(False))
     market.sequencer.set_list_filters(default_filters())
     market.install(is_empty=True)
-    return market
-
-
-async def played_alerts(rule: AlertRule, events: DayFile, calendar: Calendar) -> list[bytes]:
-    market = await loaded_market(rule, calendar, ScriptedReference(1))
     reference = ScriptedReference(1)
     reference.opened.set()
     market.feed.set_symbols(events.manifest.symbols)
     await ReferenceFollower(reference, market.sequencer, lambda: calendar).load_all(market.feed.names)
+    return market
+
+
+async def played_alerts(rule: AlertRule, events: DayFile, calendar: Calendar) -> list[bytes]:
+    market = await loaded_market(rule, events, calendar)
     found: list[bytes] = []
     for _ in market.play(events, RuleRun(rule, found.append, EVERYTHING, frozenset())):
         await asyncio.sleep(0)
