@@ -242,3 +242,66 @@ async def test_a_gap_that_cannot_be_refilled_whole_is_partial() -> None:
     assert (gap.state, gap.symbols_refilled) == ("PARTIAL", 1)
     gap = await healed(Pipeline([DAY]), Bars(AAPL=[], MSFT=[]), max_symbols=1)
     assert (gap.state, gap.symbols_refilled) == ("PARTIAL", 1)
+
+
+@pytest.mark.parametrize("is_refilling", [False, True])
+async def test_a_gap_that_goes_on_while_it_is_refilled_is_healed_when_all_of_it_is(
+    is_refilling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line is lost again, and back, before the last minute is over, or while bars are requested."""
+    monkeypatch.setattr(gap_healer, "POLL_SECONDS", 0.001)
+    pipeline = Pipeline([DAY])
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow(Bars):
+        async def aggs(self, ticker: str, n: int, unit: str, start: int, end: int) -> list[AggregateBar]:
+            asked.set()
+            await answer.wait()
+            return await super().aggs(ticker, n, unit, start, end)
+
+    bars = Slow(AAPL=[bar("08:00:00", 12.0, 9.0)])
+    healer = GapHealer(bars, pipeline.sequencer, pipeline.feed.admission, lambda rows: None)
+
+    def newest_ns() -> int:
+        return pipeline.feed.admission.newest_ns
+
+    gaps = LineGaps(pipeline.sequencer, newest_ns, newest_ns, healer.gap_opened, healer.gap_ended)
+    gaps.day_began()
+    states: list[tuple[str, int]] = []
+    report = gaps.healed
+
+    def healed(gap: Gap, symbols: int, is_whole: bool) -> None:
+        report(gap, symbols, is_whole)
+        states.append((gap.state, len(bars.requests)))
+
+    monkeypatch.setattr(gaps, "healed", healed)
+
+    def come(clock: str) -> None:
+        pipeline.send(trade("AAPL", clock, DAY, 10.0, 900))
+        gaps.events_came(1, 0.0)
+        pipeline.row("AAPL")
+
+    come("08:00:20")
+    gaps.line_lost("closed", is_away=False)
+    come("08:00:30")
+    running = asyncio.create_task(healer.run(gaps))
+    if is_refilling:
+        come("08:01:06")
+        await asyncio.wait_for(asked.wait(), 10)
+    else:
+        await asyncio.sleep(0.02)
+    # What follows within 30 s is the same gap.
+    gaps.gaps[0].to_ns = newest_ns()
+    gaps.line_lost("closed", is_away=False)
+    come("08:01:10")
+    answer.set()
+    await asyncio.sleep(0.02)
+    assert states == []
+    come("08:02:06")
+    async with asyncio.timeout(10):
+        while not states:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert states == [("HEALED", 1 + is_refilling)]
+    assert bars.requests[-1] == ("AAPL", 1, "minute", ms_at("08:00:00"), ms_at("08:02:00") - 1)

@@ -71,11 +71,14 @@ class GapHealer:
         """Refills the gaps that have ended, until cancelled."""
         while True:
             gap = await self._ended.get()
-            symbols, is_whole = await self._heal(gap)
-            gaps.healed(gap, symbols, is_whole)
+            if (healed := await self._heal(gap)) is not None:
+                gaps.healed(gap, *healed)
 
-    async def _heal(self, gap: Gap) -> tuple[int, bool]:
-        """Returns how many symbols were refilled, and False when some could not be."""
+    async def _heal(self, gap: Gap) -> tuple[int, bool] | None:
+        """Returns how many symbols were refilled, and False when some could not be.
+
+        None when the line was lost again meanwhile: the gap ends later, and is refilled then.
+        """
         to_ns = gap.to_ns
         assert to_ns is not None, "it has ended"
         start, end = gap.from_ns // NS_PER_MINUTE, -(-to_ns // NS_PER_MINUTE)
@@ -84,8 +87,7 @@ class GapHealer:
                 break
             await asyncio.sleep(POLL_SECONDS)
         if gap.to_ns != to_ns:
-            # The line was lost again; the gap ends later.
-            return gap.symbols_refilled, False
+            return None
         moved = self._moved()
         chosen = moved[: self._max_symbols]
         symbols = self._sequencer.market.state.symbols
@@ -99,7 +101,7 @@ class GapHealer:
         async with asyncio.TaskGroup() as tasks:
             for worker in range(WORKERS):
                 tasks.create_task(work(worker), name=f"data_ingest.gap_{worker}")
-        return sum(refilled), sum(refilled) == len(moved)
+        return (sum(refilled), sum(refilled) == len(moved)) if gap.to_ns == to_ns else None
 
     def _moved(self) -> list[int]:
         """The symbols that have traded since the gap opened, those of the most shares first."""
