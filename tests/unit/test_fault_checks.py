@@ -1,5 +1,7 @@
 """The checks of the robustness runs notice what they are there for."""
 
+import asyncio
+import contextlib
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,6 +10,7 @@ from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.lists.list_json import ListHole
+from tests.robustness.faults import rig
 from tests.robustness.faults.checks import bar_problems, compare_truth
 from tests.robustness.faults.rig import Ledger, Rig
 from tests.robustness.faults.table import FAULTS, SMALL
@@ -191,6 +194,23 @@ def test_bars_that_are_missing_different_or_stored_twice_are_named(market: Known
     wrong = {**first, "volume": first["volume"] - 1}
     (problem,) = bar_problems(market, [wrong, *bars[1:]], market.now_ms)
     assert f"volume {wrong['volume']}, expected {first['volume']}" in problem
+
+
+async def test_a_task_that_takes_a_cancellation_for_something_else_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig, "AGAIN_SECONDS", 0.01)
+    began = asyncio.Event()
+
+    async def swallow() -> None:
+        for _ in range(2):
+            began.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(swallow())
+    await began.wait()
+    await asyncio.wait_for(rig.end_tasks([task]), 10)
+    assert task.cancelled()
 
 
 def test_faults_have_names_of_their_own() -> None:

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,8 @@ log = get_logger(__name__)
 SPEED: Final = 4
 TICK_SECONDS: Final = 0.05
 FRAME_EVENTS: Final = 40
+# After which a task that has not ended is cancelled again.
+AGAIN_SECONDS: Final = 1.0
 # A list in which every symbol of the market is.
 WHOLE_LIST: Final = "filtered"
 OTHER_LIST: Final = "gappers_up"
@@ -342,7 +344,7 @@ async def running_rig(seed: int, folder: Path, *, is_pair: bool = False) -> Asyn
         await stack.enter_async_context(rig.mesh)
         rig.clients = await stack.enter_async_context(FaultProxy("127.0.0.1", rig.mesh.ports["gateway"], seed + 1))
         rig.http = await stack.enter_async_context(httpx.AsyncClient(base_url=rig.mesh.url, timeout=2))
-        stack.push_async_callback(_end, rig.tasks)
+        stack.push_async_callback(end_tasks, rig.tasks)
         if rig.standby is not None:
             rig.tasks.append(asyncio.create_task(rig.standby.run()))
         await vendor.joined()
@@ -367,7 +369,9 @@ def _add_standby(rig: Rig) -> None:
     rig.standby = Standby(address, {**environment, **own}, rig.folder / "standby.log")
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels tasks until all have ended: redis-py takes a cancellation that meets its own timeout for that."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=AGAIN_SECONDS)
