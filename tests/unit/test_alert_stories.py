@@ -116,11 +116,8 @@ def tell(story: SmallMarket, clock: str, words: list[str]) -> None:
                 symbol_id=[0], time_ns=[time], upper=[11.0], lower=[9.0], indicators=[1 << 18]
             )
             story.frame(limits=limits)
-        case ["quote", bid, ask]:
-            quotes = market_data_pb2.QuoteBatch(
-                symbol_id=[0], time_ns=[time], bid=[float(bid)], ask=[float(ask)], bid_size=[1.0], ask_size=[1.0]
-            )
-            story.frame(quotes=quotes)
+        case ["quote", bid, ask, *sizes]:
+            story.quote(clock, float(bid), float(ask), *map(float, sizes))
         case ["spy", price, size]:
             story.trade(clock, float(price), float(size), symbol="SPY")
         case [price, size, times]:
