@@ -1,8 +1,8 @@
 /** The buttons at the right of each group's tabs: link colour, a window of its own, the whole workspace, another panel. */
 
-import type { DockviewGroupPanel, IHeaderActionsRenderer } from "dockview";
+import type { DockviewGroupPanel, IDockviewPanel, IHeaderActionsRenderer } from "dockview";
 import { COLOURS } from "./link";
-import type { Workspace } from "./workspace";
+import type { PanelContext } from "./panels";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
@@ -22,6 +22,14 @@ function icon(path: string): SVGSVGElement {
   return svg;
 }
 
+/** What the buttons do, to the panel that is in front. */
+export interface GroupHost {
+  readonly contexts: ReadonlyMap<string, PanelContext>;
+  requestPanel(beside: string | undefined): void;
+  popOut(panel: IDockviewPanel | undefined): void;
+  maximize(panel: IDockviewPanel | undefined): void;
+}
+
 export class GroupActions implements IHeaderActionsRenderer {
   readonly element = document.createElement("div");
   private readonly colour: HTMLButtonElement;
@@ -29,7 +37,7 @@ export class GroupActions implements IHeaderActionsRenderer {
   private endColour = (): void => {};
 
   constructor(
-    private readonly workspace: Workspace,
+    private readonly workspace: GroupHost,
     private readonly group: DockviewGroupPanel,
   ) {
     this.element.className = "group-actions";

@@ -3,7 +3,7 @@
 import { createDockview, type DockviewApi, type IDockviewPanel } from "dockview";
 import { writable } from "svelte/store";
 import { Content, type Host, type OpenOptions, type Saved } from "./content";
-import { GroupActions } from "./group_actions";
+import { GroupActions, type GroupHost } from "./group_actions";
 import { currentLayout, keepCurrent, parseLayout, type Layout } from "./layouts";
 import { panelKind, type PanelContext, type Parameters } from "./panels";
 import { PRESETS, type Preset } from "./presets";
@@ -12,7 +12,7 @@ import { PanelTab } from "./tab";
 const SAVE_MS = 400;
 type Direction = "left" | "right" | "up" | "down";
 
-export class Workspace implements Host {
+export class Workspace implements Host, GroupHost {
   readonly dock: DockviewApi;
   readonly contexts = new Map<string, PanelContext>();
   /** The panel beside which the menu of panels is open; undefined while it is closed. */
