@@ -42,6 +42,8 @@ CUSTOM_GROUPS = ("cert-manager.io", "gateway.networking.k8s.io", "monitoring.cor
 STORES = {"redis": 6379, "postgres": 5432}
 # By their component, not by the table of services.
 BACKUP = ("backup", "restore")
+# Of each sequencer, where there are several.
+POD_NAME, OWN_ADDRESS = "POD_NAME", "TRADEUL_DATA_INGEST_ADDRESS"
 SERVICES = K8S.parent / "services"
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -180,8 +182,9 @@ def test_every_variable_is_a_setting(overlay: str) -> None:
     for name, workload in workloads(overlay).items():
         if name not in STORES:
             given = {variable["name"] for container in containers(workload) for variable in container.get("env", ())}
-            # The scripts' own.
-            assert given - ({"BACKUP_DIRECTORY", "BACKUP_KEEP"} if name in BACKUP else set()) <= known, name
+            # The scripts' own, and what an address is made of.
+            own = {"BACKUP_DIRECTORY", "BACKUP_KEEP"} if name in BACKUP else {POD_NAME}
+            assert given - own <= known, name
 
 
 def test_each_service_gets_the_secrets_that_it_uses_and_no_others(overlay: str) -> None:
@@ -197,7 +200,8 @@ def test_each_service_gets_the_secrets_that_it_uses_and_no_others(overlay: str) 
             continue
         used = set[str]().union(*(variables[name] for name in module.secrets if name not in left_out))
         (container,) = pod(workload)["containers"]
-        given = {variable["name"]: variable["value"] for variable in container.get("env", ())}
+        environment = (each for each in container.get("env", ()) if each["name"] not in (POD_NAME, OWN_ADDRESS))
+        given = {variable["name"]: variable["value"] for variable in environment}
         assert given.keys() == used, module.name
         folders = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         files = {f"{folders[volume]}/{file}" for volume, file in _secret_files(pod(workload))}
@@ -271,7 +275,25 @@ def test_singletons_are_one_and_end_before_they_begin(overlay: str) -> None:
     assert running["polygon-ws"]["spec"]["replicas"] == 1
     assert running["polygon-ws"]["spec"]["strategy"] == {"type": "Recreate"}
     # A StatefulSet never has two Pods of one name.
-    assert running["data-ingest"]["kind"] == "StatefulSet" and running["data-ingest"]["spec"]["replicas"] == 1
+    assert running["data-ingest"]["kind"] == "StatefulSet"
+
+
+def test_sequencers_are_one_or_those_of_the_settings(overlay: str) -> None:
+    sequencer = workloads(overlay)["data-ingest"]["spec"]
+    (container,) = pod(workloads(overlay)["data-ingest"])["containers"]
+    sequencers = settings_of(overlay).get("TRADEUL_SEQUENCERS")
+    assert (sequencers is not None) is (overlay == EVERYTHING)
+    if sequencers is None:
+        assert sequencer["replicas"] == 1
+        return
+    pods = [f"data-ingest-{number}" for number in range(sequencer["replicas"])]
+    (port,) = (each["containerPort"] for each in container["ports"] if each["name"] == "grpc")
+    assert len(pods) == 2
+    assert sequencers.split(",") == [f"{name}.{sequencer['serviceName']}:{port}" for name in pods]
+    (own,) = (each["value"] for each in container["env"] if each["name"] == OWN_ADDRESS)
+    assert sequencers.split(",") == [own.replace(f"$({POD_NAME})", name) for name in pods]
+    # After a restart of both neither is waited for: the one that led last has the newest journal.
+    assert sequencer["podManagementPolicy"] == "Parallel"
 
 
 def test_disruption_budgets_can_be_met(overlay: str) -> None:
