@@ -46,7 +46,8 @@ class Looked:
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self.errors.append(f"{message.type}: {message.text}")
+            # Of a request that failed, the text has no address.
+            self.errors.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
     def _error(self, error: Error) -> None:
         self.errors.append(f"uncaught: {error}")
