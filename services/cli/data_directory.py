@@ -20,11 +20,12 @@ from services.cli.local.embedded import is_postgres_another_user
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Settings
+from services.market.flat_files import RECORDINGS
 
 log = get_logger(__name__)
 
 # What is kept from run to run. Logs and the gateway's configuration are created each time.
-KEPT: Final = ("postgres", "redis", "journal", "sequencer.epoch", "flat", "replay")
+KEPT: Final = ("postgres", "redis", "journal", "sequencer.epoch", RECORDINGS, "replay")
 
 
 def market_directory(settings: Settings) -> Path:

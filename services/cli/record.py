@@ -37,8 +37,9 @@ def record(out: Path | None, keeps_stream: bool) -> None:
     import uvloop
 
     from services.cli.data_directory import market_directory
+    from services.market.flat_files import RECORDINGS
 
-    folder = out or market_directory(settings) / "flat"
+    folder = out or market_directory(settings) / RECORDINGS
     try:
         check_folder(folder)
         uvloop.run(run(settings, folder, keeps_stream))

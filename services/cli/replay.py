@@ -18,7 +18,7 @@ from services.kit.runtime.clock import monotonic, new_york_time
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.settings import Settings
-from services.market.flat_files import TRADES_KIND, file_name, market_file_beside
+from services.market.flat_files import RECORDINGS, TRADES_KIND, file_name, market_file_beside
 
 log = get_logger(__name__)
 
@@ -49,7 +49,7 @@ def replay(source: str, speed: str, start: str | None, until: str | None, folder
     began = monotonic()
     live = Settings.load()
     configure(live, "replay")
-    date, path = find(source, folder or market_directory(live) / "flat")
+    date, path = find(source, folder or market_directory(live) / RECORDINGS)
     if path is not None:
         date = _prepared_date(path, live)
     assert date is not None, "a day or a file"

@@ -7,6 +7,8 @@ from typing import Final
 
 from services.market.dates import iso_date
 
+# Where recordings are, in a market's directory.
+RECORDINGS: Final = "flat"
 ROOT: Final = "us_stocks_sip"
 TRADES_KIND: Final = "trades_v1"
 MINUTE_BARS_KIND: Final = "minute_aggs_v1"

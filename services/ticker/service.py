@@ -16,6 +16,7 @@ from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
+from services.market.flat_files import RECORDINGS
 from services.ticker.alert_rules import AlertRuleStore
 from services.ticker.alert_rules_servicer import AlertRulesServicer
 from services.ticker.companies import Companies
@@ -37,8 +38,6 @@ from services.ticker.webhooks.store import WebhookStore
 VENDOR_CONCURRENCY = 4
 VENDOR_ATTEMPTS = 2
 VENDOR_TIMEOUT_SECONDS = 4.0
-# Where `tradeul record` writes.
-RECORDINGS = "flat"
 
 
 class TickerService(Service):

@@ -6,6 +6,8 @@ import random
 from types import TracebackType
 from typing import Final, Self
 
+from tests.support.first_to_end import first_to_end
+
 READ_BYTES: Final = 65_536
 SLICES_PER_SECOND: Final = 10
 
@@ -110,16 +112,7 @@ class FaultProxy:
         target_reader, target_writer = await asyncio.open_connection(*self._target)
         self._writers.add(target_writer)
         try:
-            copies = [
-                asyncio.create_task(self._copy(reader, target_writer)),
-                asyncio.create_task(self._copy(target_reader, writer)),
-            ]
-            try:
-                await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for each in copies:
-                    each.cancel()
-                await asyncio.gather(*copies, return_exceptions=True)
+            await first_to_end(self._copy(reader, target_writer), self._copy(target_reader, writer))
         finally:
             self._writers.discard(target_writer)
             # What has been passed on arrives.

@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from tests.support.first_to_end import first_to_end
+
 SOCKET = ".s.PGSQL.5432"
 
 
@@ -49,16 +51,7 @@ async def store_line(url: str) -> AsyncIterator[StoreLine]:
             with contextlib.suppress(OSError), contextlib.closing(writer):
                 store_reader, store_writer = await asyncio.open_unix_connection(str(target))
                 with contextlib.closing(store_writer):
-                    copies = [
-                        asyncio.create_task(line.copy(reader, store_writer)),
-                        asyncio.create_task(line.copy(store_reader, writer)),
-                    ]
-                    try:
-                        await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-                    finally:
-                        for each in copies:
-                            each.cancel()
-                        await asyncio.gather(*copies, return_exceptions=True)
+                    await first_to_end(line.copy(reader, store_writer), line.copy(store_reader, writer))
             tasks.discard(task)
 
         server = await asyncio.start_unix_server(serve, str(Path(folder) / SOCKET))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.support.certificates import Pair
+from tests.support.first_to_end import first_to_end
 
 # What a PostgreSQL client asks first, and the answer "yes".
 SSL_REQUEST, WITH_TLS = bytes.fromhex("0000000804d2162f"), b"S"
@@ -30,14 +31,7 @@ async def tls_proxy(socket: Path, pair: Pair, *, postgres: bool = False) -> Asyn
                 await writer.start_tls(context)
             store_reader, store_writer = await asyncio.open_unix_connection(str(socket))
             with contextlib.closing(store_writer):
-                copies = [
-                    asyncio.create_task(copy(reader, store_writer)),
-                    asyncio.create_task(copy(store_reader, writer)),
-                ]
-                await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-                for each in copies:
-                    each.cancel()
-                await asyncio.gather(*copies, return_exceptions=True)
+                await first_to_end(copy(reader, store_writer), copy(store_reader, writer))
         tasks.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=None if postgres else context)

@@ -51,7 +51,6 @@ class ForkServer:
     """`run()` serves until the process is ended; in each child it returns what that child is to do."""
 
     def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen()

@@ -191,8 +191,8 @@ class WebhookStore:
             wanted = now if webhook is None else _values(webhook)
             is_enabled = row["enabled"] if enabled is None else enabled
             reason = "" if enabled else row["disabled_reason"]
-            is_begun_anew = bool(enabled) and (not row["enabled"] or wanted[0] != now[0])
-            if skip_missed or is_begun_anew or (wanted[0] != now[0]):
+            is_switched_on = bool(enabled) and not row["enabled"]
+            if skip_missed or is_switched_on or (webhook is not None and webhook.url != row["url"]):
                 # A waiting message is tried again at once, and has its whole time again.
                 forgotten = ", epoch = NULL, sequence = NULL, begun = begun + 1" if skip_missed else ""
                 await connection.execute(

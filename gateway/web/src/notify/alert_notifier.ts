@@ -2,24 +2,18 @@
 
 import { get } from "svelte/store";
 import { exclusionList } from "../scan/own_scans";
+import { Gather } from "../shared/gather";
 import type { Stream } from "../stream/client";
 import type { Alert } from "../stream/types";
 import { alertWays, type AlertWays } from "./alert_rules";
-import { spelled, type Outputs } from "./announce";
+import { MOST_SINGLE, spelled, TOGETHER_MS, type Outputs, type Tone } from "./announce";
 import { isQuiet, preferences } from "./rules";
-import type { Tone } from "./tones";
-
-/** What happens within this time is announced together. */
-const TOGETHER_MS = 300;
-/** More alerts of one rule at once are announced as a number. */
-const MOST_SINGLE = 3;
 
 const TONES: Record<string, Tone> = { halt: "halt", resume: "resume" };
 
 export class AlertNotifier {
   private isLeading = false;
-  private waiting: Alert[] = [];
-  private timer = 0;
+  private readonly gather = new Gather<Alert>(TOGETHER_MS, (alerts) => this.announce(alerts));
   private end: (() => void) | null = null;
   private readonly endWatching: () => void;
 
@@ -50,21 +44,12 @@ export class AlertNotifier {
     }
     this.end?.();
     this.end = null;
-    clearTimeout(this.timer);
-    this.timer = 0;
-    this.waiting = [];
+    this.gather.stop();
   }
 
   private take(alert: Alert): void {
     if (!get(alertWays)[alert.rule] || get(exclusionList).includes(alert.symbol)) return;
-    this.waiting.push(alert);
-    if (this.timer) return;
-    this.timer = setTimeout(() => {
-      this.timer = 0;
-      const together = this.waiting;
-      this.waiting = [];
-      this.announce(together);
-    }, TOGETHER_MS) as unknown as number;
+    this.gather.add(alert);
   }
 
   private announce(alerts: readonly Alert[]): void {

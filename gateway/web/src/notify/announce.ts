@@ -2,8 +2,10 @@
 
 import { haltReason, price } from "../table/formats";
 import type { Kind, Notice } from "./detect";
-import type { Tone } from "./tones";
 import { Cooldowns, isQuiet, type Preferences, type Rule } from "./rules";
+
+/** The sound of a list's notice, or of an alert. */
+export type Tone = Kind | "alert";
 
 export interface Outputs {
   sound(tone: Tone, volume: number): void;
@@ -14,8 +16,10 @@ export interface Outputs {
 
 /** The most urgent first: a halt is heard before an entry. */
 const URGENCY: readonly Kind[] = ["halt", "resume", "high", "enter", "leave"];
-/** More notices of one kind at once are announced as a number. */
-const MOST_SINGLE = 3;
+/** What happens within this time in a list, or by alert rules, is announced together. */
+export const TOGETHER_MS = 300;
+/** More of one kind at once, of notices or of a rule's alerts, are announced as a number. */
+export const MOST_SINGLE = 3;
 
 const VERBS: Record<Kind, [string, string]> = {
   enter: ["enters", "enter"],

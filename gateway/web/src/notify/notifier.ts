@@ -3,21 +3,19 @@
 import { get } from "svelte/store";
 import { exclusionList, watchList } from "../scan/own_scans";
 import { follow } from "../scan/source";
+import { Gather } from "../shared/gather";
 import type { Stream } from "../stream/client";
 import { AlertNotifier } from "./alert_notifier";
-import { Announcer, type Outputs } from "./announce";
+import { Announcer, TOGETHER_MS, type Outputs } from "./announce";
 import { Detector, type Notice } from "./detect";
 import { isActive, preferences, rules, type Rule } from "./rules";
 import { allowSound } from "./outputs";
 
 const LOCK = "tradeul-notify";
-/** What happens within this time in a list is announced together. */
-const TOGETHER_MS = 300;
 
 class Followed {
   private readonly detector: Detector;
-  private notices: Notice[] = [];
-  private timer = 0;
+  private readonly gather: Gather<Notice>;
   private readonly end: () => void;
 
   constructor(
@@ -27,25 +25,15 @@ class Followed {
     announce: (notices: readonly Notice[]) => void,
   ) {
     this.detector = new Detector("list" in rule.source && rule.source.list === "halts");
-    const collect = (notices: Notice[]): void => {
-      if (notices.length === 0) return;
-      this.notices.push(...notices);
-      if (this.timer) return;
-      this.timer = window.setTimeout(() => {
-        this.timer = 0;
-        const together = this.notices;
-        this.notices = [];
-        announce(together);
-      }, TOGETHER_MS);
-    };
+    this.gather = new Gather(TOGETHER_MS, announce);
     this.end = follow(stream, rule.source, watched, {
-      snapshot: (snapshot) => collect(this.detector.snapshot(snapshot)),
-      delta: (delta) => collect(this.detector.delta(delta)),
+      snapshot: (snapshot) => this.gather.add(...this.detector.snapshot(snapshot)),
+      delta: (delta) => this.gather.add(...this.detector.delta(delta)),
     });
   }
 
   stop(): void {
-    clearTimeout(this.timer);
+    this.gather.stop();
     this.end();
   }
 }

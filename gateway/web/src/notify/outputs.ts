@@ -1,8 +1,7 @@
 /** Sound, speech and desktop notifications of the browser, and what it permits. */
 
 import { writable, type Readable } from "svelte/store";
-import type { Outputs } from "./announce";
-import type { Tone } from "./tones";
+import type { Outputs, Tone } from "./announce";
 
 /** Tones as frequency in Hz, start and length in seconds: rising for good news, falling for leaving, low for a halt. */
 const TONES: Record<Tone, [number, number, number][]> = {
