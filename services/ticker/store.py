@@ -10,7 +10,7 @@ import asyncpg
 from tradeul.v1 import ticker_pb2
 
 from services.kit.runtime.clock import NEW_YORK, utc_time
-from services.kit.stores.database import store_unavailable
+from services.kit.stores.database import DATABASE_AWAY, store_unavailable
 from services.kit.vendor.models import AggregateBar
 from services.market.companies import METADATA_COLUMNS
 from services.market.dates import ONE_DAY, day_bounds, midnight
@@ -21,16 +21,6 @@ Record = Mapping[str, Any]
 
 # A client of the gateway does not wait longer.
 QUERY_SECONDS: Final = 5.0
-# The server is away, too slow, or out of resources; other errors are defects of the query.
-_AWAY: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-)
 
 _MINUTE: Final = timedelta(minutes=1)
 # Of the day, in New York.
@@ -121,7 +111,7 @@ _SCANS: Final = """
 @asynccontextmanager
 async def answering() -> AsyncIterator[None]:
     """Raises STORE_UNAVAILABLE for a database that is away or too slow."""
-    with store_unavailable(_AWAY):
+    with store_unavailable(DATABASE_AWAY):
         async with asyncio.timeout(QUERY_SECONDS):
             yield
 

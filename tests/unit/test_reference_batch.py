@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from redis.exceptions import RedisError
 
 from services.data_ingest.reference import Baselines, HistoryDays, ReferenceBatch
 from services.data_ingest.reference.baseline_load import BaselineLoad
 from services.data_ingest.reference.batch import pack, unpack
 from services.data_ingest.reference.load import Load
+from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.vendor.client import VendorError
 from services.kit.vendor.companies import details_values, summary_values
 from services.kit.vendor.models import TickerDetails, TickerSummary
@@ -119,17 +121,33 @@ class Refusing:
 
 @pytest.mark.parametrize(("status", "most"), [(403, 8), (500, 3 * 32)])
 async def test_a_vendor_that_refuses_or_is_down_is_not_asked_for_every_symbol(status: int, most: int) -> None:
-    day = datetime.date(2026, 3, 10)
-    days = HistoryDays(tuple(day - datetime.timedelta(days=i) for i in range(30, 0, -1)), frozenset())
     failed: Counter[str] = Counter()
     vendor: Any = Refusing(status)
+    await BaselineLoad(a_load(vendor, failed)).load_from_vendor([f"S{i}" for i in range(5000)])
+    assert 0 < vendor.requests <= most
+    assert failed == {"baselines": 5000}
+
+
+def a_load(vendor: Any, failed: Counter[str]) -> Load:
+    """A load that must emit nothing."""
+    day = datetime.date(2026, 3, 10)
+    days = HistoryDays(tuple(day - datetime.timedelta(days=i) for i in range(30, 0, -1)), frozenset())
 
     async def emit(batch: ReferenceBatch) -> None:
         raise AssertionError("expected no batch")
 
-    load = Load(
+    return Load(
         day, days, None, None, None, vendor, SplitTable((), day, Counter()), emit, Counter(), failed, retry_pause_s=0.0
     )
-    await BaselineLoad(load).load_from_vendor([f"S{i}" for i in range(5000)])
-    assert 0 < vendor.requests <= most
-    assert failed == {"baselines": 5000}
+
+
+@pytest.mark.parametrize("error", [*DATABASE_ERRORS, RedisError], ids=lambda error: error.__name__)
+async def test_a_store_that_cannot_be_read_is_counted_and_the_load_goes_on(error: type[Exception]) -> None:
+    """However a connection was cut: asyncpg says it in several ways."""
+
+    async def query() -> list[int]:
+        raise error("gone")
+
+    failed: Counter[str] = Counter()
+    assert await a_load(None, failed).read("daily_ohlc", query(), [0]) == [0]
+    assert failed == {"daily_ohlc": 1}

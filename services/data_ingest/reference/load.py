@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from services.data_ingest.reference.batch import ReferenceBatch
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
+from services.kit.stores.database import DATABASE_ERRORS
 from services.kit.stores.notifications import Kind
 from services.kit.vendor.client import VendorClient
 from services.market.calendar import TradingDay, nyse_calendar
@@ -25,7 +26,7 @@ Answer = TypeVar("Answer")
 
 log = get_logger(__name__)
 
-STORE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError, TimeoutError)
+STORE_ERRORS: Final = (*DATABASE_ERRORS, RedisError)
 # Up to so many symbols are requested one by one, more by whole days and pages.
 FEW_SYMBOLS: Final = 100
 # A year's trading days are less than that.

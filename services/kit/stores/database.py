@@ -24,8 +24,16 @@ DATABASE_ERRORS: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
-
-
+# The server is away, too slow, or out of resources; its other answers are about the statement.
+DATABASE_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
 # A server that is away, begins, ends or has no connection to spare: it may soon be there.
 _NOT_YET: Final = (
     OSError,

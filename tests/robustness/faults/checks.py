@@ -13,6 +13,7 @@ from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import load_lists
 from services.kit.runtime.clock import monotonic, ns_of
+from services.kit.stores.database import DATABASE_ERRORS
 from tests.robustness.faults.rig import SPEED, TOLERANCE, Rig
 from tests.support.compare_rows import differences
 from tests.support.known_market import MINUTE_MS, KnownMarket
@@ -160,7 +161,7 @@ async def compare_bars(rig: Rig) -> list[str]:
                 )
             finally:
                 await connection.close(timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             problems = [f"the database does not answer: {type(error).__name__}"]
         else:
             bars = [{**record, "start_ms": ns_of(record["time"]) // 1_000_000} for record in records]
