@@ -48,6 +48,7 @@ cdef class AlertBook:
     cdef list rules
     cdef list words                     # each after those that it uses
     cdef list programs
+    cdef dict scans                     # key -> RankedList, those that words name
     cdef dict ignored                   # rules that are left out: name -> why
     cdef ChangedRows rows
     cdef uint8_t* flags                 # [symbol id] alert_words.IS_...
@@ -57,6 +58,7 @@ cdef class AlertBook:
 
     cdef list refresh(self, MarketState state, ListBook lists, bint make_events)
     cdef int _build(self, MarketState state, ListBook lists) except -1
-    cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, ListBook lists)
+    cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, dict scans, ListBook lists)
+    cdef object _ranked(self, object lowered, dict scans, ListBook lists)
     cdef int32_t _select(self, MarketState state, bint is_moved) except -1
     cdef int _bind(self, MarketState state) except -1

@@ -16,6 +16,7 @@ from fastcore.filters cimport BLOCK, Program
 from fastcore.list_book cimport ListBook
 from fastcore.market_state cimport MarketState
 from fastcore.memory cimport grow_array, grow_zeroed
+from fastcore.ranked_list cimport RankedList
 
 from fastcore.alert_rules import AlertRuleError, compile_rule, read_rules
 
@@ -152,6 +153,7 @@ cdef class AlertBook:
         self.rules = []
         self.words = []
         self.programs = []
+        self.scans = {}
         self.ignored = {}
         self.rows = ChangedRows()
 
@@ -170,6 +172,7 @@ cdef class AlertBook:
         cdef Slot slot
         cdef int32_t first = 0, n, count
         cdef int number
+        cdef RankedList ranked
         cdef list found = [], events = []
         if self.memory is not memory or self.version != memory.version:
             self._build(state, lists)
@@ -179,6 +182,8 @@ cdef class AlertBook:
         memory.window_mark_ns = state.window_mark_ns
         for slot in memory.slots.values():
             slot.reserve(state.count)
+        for ranked in self.scans.values():
+            lists.rank_scan(state, ranked)
         for word in self.words:
             if word.ranked is not None:
                 word.compare(state.count)
@@ -242,6 +247,7 @@ cdef class AlertBook:
         cdef AlertMemory memory = state.alerts
         cdef dict slots = {}
         cdef dict words = {}
+        cdef dict scans = {}
         cdef set names = set()
         cdef Rule rule
         cdef Word word
@@ -253,7 +259,7 @@ cdef class AlertBook:
                 continue
             names.add(spec.name)
             try:
-                rule = self._rule(compile_rule(spec), memory, slots, words, lists)
+                rule = self._rule(compile_rule(spec), memory, slots, words, scans, lists)
                 self.rules.append(rule)
             except AlertRuleError as error:
                 self.ignored[spec.name] = str(error)
@@ -268,11 +274,12 @@ cdef class AlertBook:
                 each for each in (rule.when, rule.rearm, rule.where, rule.quality) if each is not None
             ]
         memory.slots = slots
+        self.scans = scans
         self.memory = memory
         self.version = memory.version
         return 0
 
-    cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, ListBook lists):
+    cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, dict scans, ListBook lists):
         """A rule with its words; words that are there already are the same objects. KeyError for no such list."""
         cdef Slot slot
         cdef list found
@@ -291,7 +298,7 @@ cdef class AlertBook:
                     slots[lowered.key] = slot
                     words[lowered.key] = Word(
                         lowered, slot, [words[key] for key in lowered.uses],
-                        lists.get(lowered.list) if lowered.list else None,
+                        self._ranked(lowered, scans, lists),
                     )
                 found.append(words[lowered.key])
             parts.append(found)
@@ -301,3 +308,15 @@ cdef class AlertBook:
             slot = Slot(key, 1)
         slots[key] = slot
         return Rule(compiled, slot, *parts)
+
+    cdef object _ranked(self, object lowered, dict scans, ListBook lists):
+        """What a word's symbols come into or leave: None, a list, or a scan, which words may share."""
+        if lowered.list:
+            return lists.get(lowered.list)
+        scan = lowered.scan
+        if scan is None:
+            return None
+        if scan.key not in scans:
+            scans[scan.key] = self.scans.get(scan.key) or lists.scan_of_rules(
+                scan.key, scan.filter, scan.order_by, scan.limit)
+        return scans[scan.key]

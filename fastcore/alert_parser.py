@@ -7,7 +7,8 @@ word     = rises | falls "(" condition ")"
          | held "(" condition "," ( duration | volume sum ) ")"
          | after "(" condition "," condition "," duration ")"
          | count "(" condition "," number "," duration ")"
-         | enters | leaves "(" text [ "," number ] ")"
+         | enters | leaves "(" ( text | scan ) [ "," number ] ")"
+scan     = scan "(" condition "," order "," number ")"
 duration = digits ( s | m | h )
 """
 
@@ -15,7 +16,7 @@ import difflib
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from fastcore.filter_ast import WORDS, FilterError, Node, Word
+from fastcore.filter_ast import WORDS, FilterError, Node, OrderKey, Scan, Word
 from fastcore.filter_parser import ARGUMENTS, Parser, Token
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
@@ -25,6 +26,8 @@ MOST_COUNTED: Final = 16
 MOST_RANKS: Final = 1000
 # Before the shares of held().
 VOLUME: Final = "volume"
+# In the place of a list.
+SCAN: Final = "scan"
 
 Read = TypeVar("Read")
 
@@ -94,11 +97,37 @@ class _EventParser(Parser):
         return Word("held", (held,), (self._duration(),), "", position)
 
     def _list(self, word: str, position: int) -> Node:
-        if self.next.kind != "text":
-            self.fail("the name of a list in double quotes")
-        name = self.advance().text[1:-1]
+        name, scan = "", None
+        if self.next.kind == "name" and self.next.text.lower() == SCAN:
+            scan = self._scan()
+        elif self.next.kind == "text":
+            name = self.advance().text[1:-1]
+        else:
+            self.fail("the name of a list in double quotes, or scan(condition, order, rows)")
         rank = self._whole(1, MOST_RANKS) if self.take(",") else float(MOST_RANKS)
-        return Word(word, (), (rank,), name, position)
+        return Word(word, (), (rank,), name, position, scan)
+
+    def _scan(self) -> Scan:
+        position = self.advance().position
+        self.expect("(")
+        self.enter(position)
+        start = self.next.position
+        condition = self.condition()
+        filter_text = self.written_since(start)
+        self.expect(",")
+        start = self.next.position
+        keys: list[OrderKey] = []
+        order_by = ""
+        # A number with nothing behind it is that of the rows; 2 * price is a key.
+        while not keys or self.next.kind != "number" or self.second.text != ")":
+            self.add_order_key(keys)
+            order_by = self.written_since(start)
+            if not self.take(","):
+                self.fail("asc, desc, or a comma and the number of rows")
+        limit = int(self._whole(1, MOST_RANKS))
+        self.depth -= 1
+        self.expect(")")
+        return Scan(condition, tuple(keys), limit, filter_text, order_by, position)
 
     def _next(self, read: Callable[[], Read]) -> Read:
         self.expect(",")

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from fastcore.alert_types import CheckedEvents, CheckedWord
-from fastcore.filter_ast import OrderKey
+from fastcore.filter_ast import OrderKey, Scan
 from fastcore.filter_program import Lowered, lower_filter, lower_order
 
 
@@ -30,8 +30,20 @@ class Kind(IntEnum):
     LEAVES = 11
 
 
+class LoweredScan(NamedTuple):
+    """The best `limit` rows of a filter in an order; `key`: the same for the same rows."""
+
+    key: str
+    filter: str
+    order_by: str
+    limit: int
+
+
 class LoweredWord(NamedTuple):
-    """`conditions` and `values`: programs; `uses`: keys of the words that number n in the conditions stands for."""
+    """`conditions` and `values`: programs; `uses`: keys of the words that number n in the conditions stands for.
+
+    `list` and `scan`: of enters and leaves, which have one of them.
+    """
 
     kind: Kind
     key: str
@@ -41,6 +53,7 @@ class LoweredWord(NamedTuple):
     list: str
     looks_at_price: bool
     uses: tuple[str, ...]
+    scan: LoweredScan | None = None
 
 
 class LoweredEvents(NamedTuple):
@@ -66,9 +79,24 @@ def _lower_word(word: CheckedWord, earlier: tuple[str, ...]) -> LoweredWord:
     values = lower_order([OrderKey(value, False, 0) for value in word.values]) if word.values else None
     programs = [*conditions, *([values] if values is not None else [])]
     uses = earlier if word.name in ("after", "count") else ()
-    content = repr((word.name, [_plain(program) for program in programs], word.numbers, word.list, uses))
-    key = f"{word.name}:{blake2b(content.encode(), digest_size=12).hexdigest()}"
-    return LoweredWord(KINDS[word.name], key, conditions, values, word.numbers, word.list, word.looks_at_price, uses)
+    scan = _lower_scan(word.scan) if word.scan is not None else None
+    place = scan.key if scan is not None else word.list
+    content = repr((word.name, [_plain(program) for program in programs], word.numbers, place, uses))
+    return LoweredWord(
+        KINDS[word.name], _key(word.name, content), conditions, values, word.numbers, word.list, word.looks_at_price,
+        uses, scan,
+    )  # fmt: skip
+
+
+def _lower_scan(scan: Scan) -> LoweredScan:
+    directions = [key.descending for key in scan.keys]
+    programs = lower_filter(scan.condition), lower_order(scan.keys)
+    content = repr(([_plain(program) for program in programs], directions, scan.limit))
+    return LoweredScan(_key("scan", content), scan.filter, scan.order_by, scan.limit)
+
+
+def _key(name: str, content: str) -> str:
+    return f"{name}:{blake2b(content.encode(), digest_size=12).hexdigest()}"
 
 
 def _plain(lowered: Lowered) -> Sequence[object]:

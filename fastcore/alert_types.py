@@ -4,15 +4,18 @@ An event is a word, or several conditions of which one is a word at least. Where
 stands for the moment when it becomes true.
 """
 
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from fastcore.alert_parser import parse_events
 from fastcore.fields import BY_NAME
-from fastcore.filter_ast import And, Event, FieldValue, FilterError, Node, Not, Or, Word
+from fastcore.filter_ast import And, Event, FieldValue, FilterError, Node, Not, Or, Scan, Word
 from fastcore.filter_program import folded
-from fastcore.filter_types import checked_condition, checked_number
+from fastcore.filter_types import checked_condition, checked_number, checked_order
 
 MOST_WORDS: Final = 8
+# Different ones in a `when` or a `rearm`: each is ranked at every watermark.
+MOST_SCANS: Final = 2
 
 
 class CheckedWord(NamedTuple):
@@ -27,6 +30,7 @@ class CheckedWord(NamedTuple):
     numbers: tuple[float, ...]
     list: str
     looks_at_price: bool
+    scan: Scan | None = None
 
 
 class CheckedEvents(NamedTuple):
@@ -57,6 +61,7 @@ def check_rearm(text: str) -> CheckedEvents | None:
 class _Checker:
     def __init__(self) -> None:
         self.words: list[CheckedWord] = []
+        self.scans: set[tuple[str, str, int]] = set()
 
     def event(self, node: Node) -> Node:
         """A condition that is true at single looks only."""
@@ -111,9 +116,21 @@ class _Checker:
                     raise FilterError(f"expected steps of more than 0, was {step:g}", arguments[2].position)
                 return self._add("steps", (), (checked_number(arguments[0]),), (first, step), position)
             case "enters" | "leaves":
-                return self._add(word.name, (), (), numbers, position, word.list)
+                return self._add(word.name, (), (), numbers, position, word.list, self._scan(word.scan))
             case _:
                 return self._add(word.name, (), tuple(checked_number(item) for item in arguments), (), position)
+
+    def _scan(self, scan: Scan | None) -> Scan | None:
+        """A scan with its condition and keys checked."""
+        if scan is None:
+            return None
+        if has_word(scan.condition):
+            raise FilterError("expected a condition without words in scan(), was one with a word", scan.position)
+        checked = replace(scan, condition=checked_condition(scan.condition), keys=tuple(checked_order(scan.keys)))
+        self.scans.add((scan.filter, scan.order_by, scan.limit))
+        if len(self.scans) > MOST_SCANS:
+            raise FilterError(f"limit reached: {MOST_SCANS} scans", scan.position)
+        return checked
 
     def _states(self, node: Node, word: str) -> tuple[Node, Node]:
         """A condition and its opposite: where it is unknown, neither is true."""
@@ -136,12 +153,13 @@ class _Checker:
         numbers: tuple[float, ...],
         position: int,
         list_name: str = "",
+        scan: Scan | None = None,
     ) -> Node:
         if len(self.words) == MOST_WORDS:
             raise FilterError(f"limit reached: {MOST_WORDS} words", position)
         first = values[0] if name.startswith("crosses") else None
         looks_at_price = isinstance(first, FieldValue) and first.field.name == "price"
-        self.words.append(CheckedWord(name, conditions, values, numbers, list_name, looks_at_price))
+        self.words.append(CheckedWord(name, conditions, values, numbers, list_name, looks_at_price, scan))
         return Event(len(self.words) - 1, position)
 
 

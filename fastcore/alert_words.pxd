@@ -30,7 +30,7 @@ cdef class Word:
     cdef Program values         # its values in the first registers; None when it has none
     cdef Slot slot
     cdef list uses              # words that its conditions use
-    cdef RankedList ranked      # of enters and leaves; None for others
+    cdef RankedList ranked      # the list or scan of enters and leaves; None for others
     cdef uint8_t* moves         # [symbol id] 1 left, 2 came into the list
     cdef int32_t move_room
     cdef list moved             # symbol ids

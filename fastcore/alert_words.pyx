@@ -82,8 +82,11 @@ cdef class Word:
         free(self.moves)
 
     cdef int compare(self, int32_t count) except -1:
-        """Notes who came into the list or left it since the last watermark; nobody when that is not known."""
-        cdef int32_t rank, symbol_id, n = 0
+        """Notes who came into the list or left it since the last watermark; nobody when that is not known.
+
+        The list has been ranked at this watermark.
+        """
+        cdef int32_t rank, symbol_id, n
         cdef Py_ssize_t at
         cdef int32_t most = <int32_t>self.numbers[0]
         cdef double member
@@ -93,8 +96,7 @@ cdef class Word:
         if self.move_room < count:
             grow_zeroed(<void**>&self.moves, self.move_room, count + 1024)
             self.move_room = count + 1024
-        if self.ranked.members is not None:
-            n = min(self.ranked.members.count, most)
+        n = min(self.ranked.ordered.count, min(self.ranked.limit, most))
         if self.slot.other_count:
             for at in range(1, self.slot.other_count):
                 member = self.slot.others[at]
@@ -102,7 +104,7 @@ cdef class Word:
                     self.moves[<int32_t>member] = LEFT
                     self.moved.append(<int32_t>member)
             for rank in range(n):
-                symbol_id = self.ranked.members.ids[rank]
+                symbol_id = self.ranked.ordered.ids[rank]
                 if self.moves[symbol_id] == LEFT:
                     self.moves[symbol_id] = 0
                 else:
@@ -112,7 +114,7 @@ cdef class Word:
         self.slot.reserve_others(n + 1)
         self.slot.others[0] = n
         for rank in range(n):
-            self.slot.others[rank + 1] = self.ranked.members.ids[rank]
+            self.slot.others[rank + 1] = self.ranked.ordered.ids[rank]
         self.slot.other_count = n + 1
         return 0
 

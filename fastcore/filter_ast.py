@@ -144,12 +144,25 @@ class HasName:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of an alert rule: what it looks at, its numbers (times in ns) and, of enters and leaves, its list."""
+    """A word of an alert rule: what it looks at, its numbers (times in ns), and its list or scan."""
 
     name: str
     arguments: tuple["Node", ...]
     numbers: tuple[float, ...]
     list: str
+    position: int
+    scan: "Scan | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """The best `limit` rows that match a condition. `filter` and `order_by`: the condition and the keys as written."""
+
+    condition: "Node"
+    keys: tuple["OrderKey", ...]
+    limit: int
+    filter: str
+    order_by: str
     position: int
 
 

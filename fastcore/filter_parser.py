@@ -125,21 +125,7 @@ def parse_order(text: str) -> list[OrderKey]:
     if parser.next.kind == "end":
         return keys
     while True:
-        position = parser.next.position
-        value = parser.sum()
-        direction = parser.next.text.lower() if parser.next.kind == "name" else ""
-        if direction in ("asc", "desc"):
-            parser.advance()
-        elif direction:
-            nearest = difflib.get_close_matches(direction, ("asc", "desc"), n=1)
-            raise FilterError(
-                f"expected asc, desc, a comma or the end, was {parser.next.text!r}",
-                parser.next.position,
-                nearest[0] if nearest else None,
-            )
-        keys.append(OrderKey(value, direction == "desc", position))
-        if len(keys) > MAX_ORDER_KEYS:
-            raise FilterError(f"expected at most {MAX_ORDER_KEYS} order values, was more", position)
+        parser.add_order_key(keys)
         if not parser.take(","):
             parser.expect_end("asc, desc, a comma or the end")
             return keys
@@ -149,6 +135,7 @@ class Parser:
     """Recursive descent over the tokens; `depth` counts what is open around the current token."""
 
     def __init__(self, text: str, with_durations: bool = False) -> None:
+        self._text = text
         self._tokens = tokens(text, with_durations)
         self._at = 0
         self.depth = 0
@@ -156,6 +143,16 @@ class Parser:
     @property
     def next(self) -> Token:
         return self._tokens[self._at]
+
+    @property
+    def second(self) -> Token:
+        """The token after the next one; the end has none after it but itself."""
+        return self._tokens[min(self._at + 1, len(self._tokens) - 1)]
+
+    def written_since(self, position: int) -> str:
+        """The text from `position` to the end of the last token that was taken."""
+        last = self._tokens[self._at - 1]
+        return self._text[position : last.position + len(last.text)]
 
     def advance(self) -> Token:
         token = self.next
@@ -185,6 +182,24 @@ class Parser:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise FilterError(f"expected at most {MAX_DEPTH} levels, was deeper", position)
+
+    def add_order_key(self, keys: list[OrderKey]) -> None:
+        """Reads an order's next key."""
+        position = self.next.position
+        value = self.sum()
+        direction = self.next.text.lower() if self.next.kind == "name" else ""
+        if direction in ("asc", "desc"):
+            self.advance()
+        elif direction:
+            nearest = difflib.get_close_matches(direction, ("asc", "desc"), n=1)
+            raise FilterError(
+                f"expected asc, desc, a comma or the end, was {self.next.text!r}",
+                self.next.position,
+                nearest[0] if nearest else None,
+            )
+        keys.append(OrderKey(value, direction == "desc", position))
+        if len(keys) > MAX_ORDER_KEYS:
+            raise FilterError(f"expected at most {MAX_ORDER_KEYS} order values, was more", position)
 
     def condition(self) -> Node:
         position = self.next.position

@@ -74,8 +74,13 @@ def check_number(text: str) -> Node | None:
 
 def check_order(text: str) -> list[OrderKey]:
     """The checked keys of an order; FilterError when it cannot be used."""
+    return checked_order(parse_order(text))
+
+
+def checked_order(written: Sequence[OrderKey]) -> list[OrderKey]:
+    """The checked keys of an order's keys; FilterError when they cannot be used."""
     keys = []
-    for key in parse_order(text):
+    for key in written:
         value = _value(key.value)
         if value.kind is None:
             raise _not_a_field(value.node)

@@ -34,6 +34,8 @@ cdef class ListBook:
     cdef list refresh(self, MarketState state, const Moment* moment)
     cdef RankedList get(self, str name)
     cdef ListUpdate refresh_scan(self, MarketState state, const Moment* moment, RankedList ranked)
+    cdef RankedList scan_of_rules(self, str name, str filter, str order_by, int limit)
+    cdef int rank_scan(self, MarketState state, RankedList ranked) except -1
     cdef RankedList add_scan(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit)
     cdef bytes query(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit,
                      bint as_built_in)

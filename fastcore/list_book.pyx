@@ -127,6 +127,15 @@ cdef class ListBook:
         ranked.window_mark_ns = state.window_mark_ns
         return ranked.refresh(state, self.work, self.no_base, [], 0, take_all, moment, True)
 
+    cdef RankedList scan_of_rules(self, str name, str filter, str order_by, int limit):
+        """A scan that is not published, but ranked by rank_scan(): a function of the state, like the built-in lists."""
+        return RankedList(name, SCAN, compile_filter(filter), None, compile_order(order_by), limit)
+
+    cdef int rank_scan(self, MarketState state, RankedList ranked) except -1:
+        """Brings such a scan's rows to now; they stand in its `ordered`."""
+        ranked.rank(state, self.work, self.no_base, [], 0)
+        return 0
+
     cdef RankedList add_scan(self, MarketState state, const Moment* moment, Filter filter, Order order, int limit):
         """A custom scan, filled with the rows of now at its sequence 1 (0 when there are none)."""
         cdef RankedList ranked

@@ -93,6 +93,8 @@ cdef class RankedList:
     cdef int select(self, MarketState state, Workspace work, Base base, list scanner_filters, OrderedRows ordered
                     ) except -1
     cdef bint select_changed(self, MarketState state, Workspace work, Base base, list scanner_filters) except -1
+    cdef int rank(self, MarketState state, Workspace work, Base base, list scanner_filters, uint64_t filters_version
+                  ) except -1
     cdef ListUpdate refresh(self, MarketState state, Workspace work, Base base, list scanner_filters,
                             uint64_t filters_version, bint take_all, const Moment* moment, bint encode_delta)
     cdef bint _is_as_published(self, Workspace work) noexcept

@@ -435,25 +435,31 @@ cdef class RankedList:
             is_known = work.change(state, self.order, changed, self.ordered)
         return is_known
 
-    cdef ListUpdate refresh(self, MarketState state, Workspace work, Base base, list scanner_filters,
-                            uint64_t filters_version, bint take_all, const Moment* moment, bint encode_delta):
-        """Publishes what the list is now; None when that is what it was."""
-        cdef Members old = self.members
-        cdef Members new
-        cdef int changes
+    cdef int rank(self, MarketState state, Workspace work, Base base, list scanner_filters, uint64_t filters_version
+                  ) except -1:
+        """Brings `ordered` to now; returns 1 when it was enough to look at the rows that have changed."""
+        cdef bint is_known
         base._set_depends(scanner_filters)
-        if self.filters_version == filters_version and self.select_changed(state, work, base, scanner_filters):
-            if not take_all and self._is_as_published(work):
-                self.place = state.changes.end
-                self.moment = moment[0]
-                return None
-        else:
+        is_known = self.filters_version == filters_version and self.select_changed(state, work, base, scanner_filters)
+        if not is_known:
             if self.ordered is None:
                 self.ordered = OrderedRows(self.limit, self.order.key_count)
             self.place = 0
             self.select(state, work, base, scanner_filters, self.ordered)
         self.place = state.changes.end
         self.filters_version = filters_version
+        return is_known
+
+    cdef ListUpdate refresh(self, MarketState state, Workspace work, Base base, list scanner_filters,
+                            uint64_t filters_version, bint take_all, const Moment* moment, bint encode_delta):
+        """Publishes what the list is now; None when that is what it was."""
+        cdef Members old = self.members
+        cdef Members new
+        cdef int changes
+        if self.rank(state, work, base, scanner_filters, filters_version) and not take_all \
+                and self._is_as_published(work):
+            self.moment = moment[0]
+            return None
         work.changes.size = 0
         if encode_delta:
             begin_delta(&work.changes, self.label, moment, self.sequence, self.sequence + 1)

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from tradeul.v1 import frame_pb2
 
 from fastcore.alert_rules import AlertRule, read_rules
-from fastcore.reference.filters_twin import Row, Term, TermParser, matches, order_keys
+from fastcore.reference.filters_twin import Row, Term, TermParser, matches, order_keys, ranked
 from fastcore.reference.lists_twin import ListsTwin
 
 _BATCHES: Final = ("trades", "bars", "vendor_snapshot")
@@ -19,11 +19,19 @@ _WORDS: Final = frozenset(
 )
 
 
+class TwinScan(NamedTuple):
+    """Of scan()."""
+
+    filter: str
+    order_by: str
+    limit: int
+
+
 class Place(NamedTuple):
     """Of enters() and leaves()."""
 
     word: str
-    list: str
+    list: str | TwinScan
     rank: int
 
 
@@ -185,11 +193,18 @@ class AlertsTwin:
             for place in (*when.lists, *(rearm.lists if rearm else ())):
                 if place in moves:
                     continue
-                now = set(self.lists.published[place.list].members[: place.rank])
+                now = set(self._rows(place.list)[: place.rank])
                 before = self._members.get(place, now)
                 moves[place] = {s: "enters" for s in now - before} | {s: "leaves" for s in before - now}
                 self._members[place] = now
         return moves
+
+    def _rows(self, place: str | TwinScan) -> list[str]:
+        """The symbols of a list or scan by rank."""
+        if isinstance(place, str):
+            return self.lists.published[place].members
+        matching = [row for row in self.market.rows().values() if matches(place.filter, row)]
+        return [str(row["symbol"]) for row in ranked(place.order_by, matching)[: place.limit]]
 
 
 def _key(rule: AlertRule) -> AlertRule:
@@ -454,8 +469,10 @@ class _EventParser(TermParser):
         return lambda text: self._noted(text, value)
 
     def _moves(self, word: str) -> Callable[[str], Term]:
-        name = self.tokens[self.at][1]
+        name: str | TwinScan = self.tokens[self.at][1]
         self.at += 1
+        if name == "scan" and self.take("("):
+            name = self._scan()
         rank = 1000
         if self.take(","):
             rank = int(self.tokens[self.at][1])
@@ -463,6 +480,22 @@ class _EventParser(TermParser):
         place = Place(word, name, rank)
         self.lists.append(place)
         return lambda text: self._noted(text, lambda look, _: (look.moves.get(place) == word, None))
+
+    def _scan(self) -> TwinScan:
+        """What is between the parentheses of a scan, by its commas: filter, keys of an order, number of rows."""
+        parts: list[list[str]] = [[]]
+        depth = 0
+        while depth or self.peek()[1] != ")":
+            kind, token = self.tokens[self.at]
+            self.at += 1
+            depth += {"(": 1, ")": -1}.get(token, 0)
+            if token == "," and not depth:
+                parts.append([])
+            else:
+                parts[-1].append(f'"{token}"' if kind == "text" else token)
+        self.expect(")")
+        texts = [" ".join(part) for part in parts]
+        return TwinScan(texts[0], ", ".join(texts[1:-1]), int(texts[-1]))
 
 
 def _of_look(term: Term) -> Term:

@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from tradeul.v1 import frame_pb2
+from tradeul.v1 import frame_pb2, scanner_pb2
 
+from fastcore.filters import compile_filter, compile_order
 from fastcore.market import Market
 from fastcore.market_state import MarketState
 from fastcore.reference.alerts_twin import AlertsTwin, TwinAlert
@@ -191,3 +192,27 @@ def test_rules_that_cannot_be_used_are_left_out() -> None:
     assert market.ignored_alert_rules.keys() == {"list", "word", "good"}
     assert "nowhere" in market.ignored_alert_rules["list"]
     assert "did you mean" in market.ignored_alert_rules["word"]
+
+
+def test_a_scans_entries_and_exits_are_the_differences_of_its_rows() -> None:
+    where, order, limit = "price > 2", "change_percent desc", 4
+    scan = f"scan({where}, {order}, {limit})"
+    market = Market(LISTS, EPOCH)
+    members: set[str] | None = None
+    date, moves = "", 0
+    rules = [rule("in", f"enters({scan})"), rule("out", f"leaves({scan}, {limit})")]
+    for frame in numbered(MarketStream(34, length=400).frames(10), {0: rules}):
+        if not market.take(frame):
+            continue
+        market.refresh()
+        if not market.state.trading_date:
+            continue
+        message = market.query(compile_filter(where), compile_order(order), limit)
+        now = {row.symbol for row in scanner_pb2.RankedList.FromString(message).rows}
+        # A new day forgets everything.
+        before = members if members is not None and market.state.trading_date == date else now
+        expected = {("in", symbol) for symbol in now - before} | {("out", symbol) for symbol in before - now}
+        assert {(alert.rule, alert.symbol) for alert in market.alert_events} == expected
+        moves += len(expected)
+        members, date = now, market.state.trading_date
+    assert moves > 20

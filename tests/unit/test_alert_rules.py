@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastcore.alert_program import Kind
 from fastcore.alert_rules import AlertRule, AlertRuleError, compile_rule, read_rules, rules_message
 from fastcore.alert_text import AlertText
-from fastcore.alert_types import MOST_WORDS, check_rearm, check_when
+from fastcore.alert_types import MOST_SCANS, MOST_WORDS, check_rearm, check_when
 from fastcore.filter_ast import WORDS, And, Event, FilterError, Or
 from fastcore.filter_types import check_filter
 from services.kit.alerts.definitions import AlertsError, load_alerts
@@ -40,6 +40,8 @@ def error_of(text: str) -> FilterError:
         ("held(price > vwap, volume avg_volume_30d * 0.05)", ["held"]),
         ("count(crosses_above(price, vwap), 3, 5m)", ["crosses_above", "count"]),
         ('enters("gappers_up") OR leaves("gappers_up", 10)', ["enters", "leaves"]),
+        ("enters(scan(price > 5, rvol desc, 20)) OR leaves(Scan(price > 5, rvol desc, 20), 10)", ["enters", "leaves"]),
+        ("leaves(scan(has(rvol), 2 * price, -gap_percent, symbol desc, 5))", ["leaves"]),
         # A plain condition stands for the moment when it becomes true, as a whole or in each part of an OR.
         ("price > 5 AND rvol > 2", ["rises"]),
         ("price > 5 OR rvol > 2 OR grows(high)", ["rises", "rises", "grows"]),
@@ -51,6 +53,26 @@ def error_of(text: str) -> FilterError:
 )  # fmt: skip
 def test_words(text: str, words: list[str]) -> None:
     assert words_of(text) == words
+
+
+def test_a_scan_is_the_same_however_it_is_written() -> None:
+    def scans(text: str) -> set[str]:
+        return {
+            word.scan.key for word in compile_rule(AlertRule("a", "a", when=text)).when.words if word.scan is not None
+        }
+
+    one = scans("enters(scan(price > 5 AND rvol > 2, rvol desc, 20), 10)")
+    assert len(one) == 1
+    assert scans("LEAVES(scan( price>5 and rvol>2.0,rvol DESC,20 ))") == one
+    others = [
+        "price > 6 AND rvol > 2, rvol desc, 20",
+        "price > 5 AND rvol > 2, rvol, 20",
+        "price > 5, rvol desc, 20",
+        "price > 5 AND rvol > 2, rvol desc, 21",
+        "price > 5 AND rvol > 2, rvol desc, symbol desc, 20",
+    ]
+    keys = [scans(f"enters(scan({text}))") for text in others]
+    assert len(set.union(one, *keys)) == len(others) + 1
 
 
 def test_the_tree_names_its_words() -> None:
@@ -93,6 +115,21 @@ def test_rearm_is_a_condition_with_words_or_without() -> None:
         ("count(grows(high), 2.5, 5m)", 19, "expected a whole number of 2 to 16", None),
         ("enters(gappers_up)", 7, "expected the name of a list in double quotes", None),
         ('enters("gappers_up", 0)', 21, "expected a whole number of 1 to 1000", None),
+        ("enters(scan(price > 5))", 21, "expected ',', was ')'", None),
+        ("enters(scan(price > 5, rvol))", 27, "expected asc, desc, or a comma and the number of rows, was ')'", None),
+        ("enters(scan(price > 5, 20))", 25, "expected asc, desc, or a comma and the number of rows, was ')'", None),
+        ("enters(scan(price > 5, rvol dsc, 20))", 28, "expected asc, desc, a comma or the end, was 'dsc'", "desc"),
+        ("enters(scan(price > 5, rvol, 0))", 29, "expected a whole number of 1 to 1000", None),
+        ("enters(scan(prices > 5, rvol, 20))", 12, "unknown field 'prices'", "price"),
+        ("enters(scan(price > 5, sector, 20))", 23, "expected a number, a time, an enum or symbol to order by", None),
+        ("enters(scan(grows(high), rvol, 20))", 7, "expected a condition without words in scan()", None),
+        ("grows(high) AND scan(price > 5, rvol, 20)", 16, "unknown function or word 'scan'", None),
+        (
+            " OR ".join(f"enters(scan(price > {k}, rvol, 20))" for k in range(MOST_SCANS + 1)),
+            81,
+            "limit reached: 2 scans",
+            None,
+        ),
         ("price > 5m", 8, "expected a field or a value", None),
         (" OR ".join(["grows(high)"] * (MOST_WORDS + 1)), 15 * MOST_WORDS, f"limit reached: {MOST_WORDS} words", None),
     ],
