@@ -29,6 +29,7 @@ cdef class Rule:
     cdef Program where
     cdef Program quality                # None when it has none
     cdef list words                     # of `when`
+    cdef list moves                     # words of enters and leaves, of `when` and `rearm`
     cdef Word steps                     # the first that has a level; None without one
     cdef uint32_t sessions              # bit i for code i, 0 for all
     cdef double cooldown_ns
@@ -37,7 +38,7 @@ cdef class Rule:
 
     cdef int look(self, const Looks* looks, int32_t first, int32_t n, uint32_t session, int number,
                   const int32_t* symbol_order, list found) except -1
-    cdef void _rearm(self, const Looks* looks, int32_t first, int32_t n) noexcept
+    cdef void rearm_where(self, const Looks* looks, int32_t first, int32_t n, bint is_move_only) noexcept
     cdef object _rank(self, double quality)
     cdef AlertEvent take(self, int32_t symbol_id, double quality, double level, double now)
 
@@ -52,8 +53,9 @@ cdef class AlertBook:
     cdef dict ignored                   # rules that are left out: name -> why
     cdef ChangedRows rows
     cdef uint8_t* flags                 # [symbol id] alert_words.IS_...
-    cdef int32_t* ids
+    cdef int32_t* ids                   # rows to look at: those of all rules, then those that only moved
     cdef int32_t room
+    cdef int32_t common                 # how many of them are of all rules
     cdef int64_t looks                  # rows looked at so far; nothing that decides what comes
 
     cdef list refresh(self, MarketState state, ListBook lists, bint make_events)

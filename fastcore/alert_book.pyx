@@ -38,6 +38,7 @@ cdef class Rule:
         self.name = rule.name
         self.slot = slot
         self.words = words
+        self.moves = [word for word in words + rearm_words if (<Word>word).ranked is not None]
         self.when = Program(compiled.when.program)
         for k, word in enumerate(words):
             self.when.events[k] = word.mask
@@ -56,11 +57,19 @@ cdef class Rule:
         self.is_once_a_day = rule.once_a_day
         self.min_quality = NAN if rule.min_quality is None else rule.min_quality
 
-    cdef void _rearm(self, const Looks* looks, int32_t first, int32_t n) noexcept:
+    cdef void rearm_where(self, const Looks* looks, int32_t first, int32_t n, bint is_move_only) noexcept:
+        """Ends the wait of symbols that `rearm` matches; with `is_move_only` only of those that moved in the rule's lists."""
+        cdef Word word
+        cdef bint is_seen
         cdef int32_t i
+        if self.rearm is None:
+            return
         self.rearm.run(looks.rows, NULL, first, n)
         for i in range(n):
-            if self.rearm.masks[i]:
+            is_seen = not is_move_only
+            for word in self.moves:
+                is_seen |= word.mask[i]
+            if is_seen and self.rearm.masks[i]:
                 self.slot.states[looks.ids[first + i]] = 0
 
     cdef int look(
@@ -72,8 +81,6 @@ cdef class Rule:
         cdef bint is_any = False
         cdef int32_t i, symbol_id
         cdef double quality, last
-        if self.rearm is not None:
-            self._rearm(looks, first, n)
         if self.sessions and not self.sessions & session:
             return 0
         for word in self.words:
@@ -165,6 +172,7 @@ cdef class AlertBook:
         """Looks at the rows of a watermark, with lists as they are published at it; returns the AlertEvents."""
         cdef AlertMemory memory = state.alerts
         cdef bint is_moved = memory.window_mark_ns != state.window_mark_ns
+        cdef bint is_move_only
         cdef Looks looks
         cdef Rule rule
         cdef Word word
@@ -194,10 +202,18 @@ cdef class AlertBook:
         looks.flags = self.flags
         looks.now = <double>(state.now_ns - state.table.day.start)
         while first < count:
-            n = min(count - first, <int32_t>BLOCK)
+            is_move_only = first >= self.common
+            n = min((count if is_move_only else self.common) - first, <int32_t>BLOCK)
             for word in self.words:
-                word.look(state, &looks, first, n)
+                # What a rule looks at is the same whatever other rules there are.
+                if is_move_only and not word.is_moving:
+                    word.skip()
+                else:
+                    word.look(state, &looks, first, n)
             for number, rule in enumerate(self.rules):
+                if is_move_only and not rule.moves:
+                    continue
+                rule.rearm_where(&looks, first, n, is_move_only)
                 rule.look(&looks, first, n, <uint32_t>1 << state.session, number, state.symbol_order, found)
             first += n
         for first in range(count):
@@ -216,7 +232,7 @@ cdef class AlertBook:
         return events
 
     cdef int32_t _select(self, MarketState state, bint is_moved) except -1:
-        """Takes the rows to look at, by id; returns their number."""
+        """Takes the rows to look at; returns their number."""
         cdef int32_t i, k, count = 0
         cdef Word word
         if self.room < state.count:
@@ -225,13 +241,18 @@ cdef class AlertBook:
             self.room = state.count + 1024
         for k in range(state.table.marked_count):
             self.flags[state.table.marked[k]] = IS_LOOKED_AT | IS_TOUCHED
-        for word in self.words:
-            for i in word.moved:
-                self.flags[i] |= IS_LOOKED_AT
         for i in range(state.count):
             if self.flags[i] or (is_moved and state.table.rows[i].any_message):
+                self.flags[i] |= IS_LOOKED_AT
                 self.ids[count] = i
                 count += 1
+        self.common = count
+        for word in self.words:
+            for i in word.moved:
+                if not self.flags[i]:
+                    self.flags[i] = IS_LOOKED_AT
+                    self.ids[count] = i
+                    count += 1
         self.rows.take_ids(state, self.ids, count)
         return count
 
@@ -310,7 +331,7 @@ cdef class AlertBook:
         return Rule(compiled, slot, *parts)
 
     cdef object _ranked(self, object lowered, dict scans, ListBook lists):
-        """What a word's symbols come into or leave: None, a list, or a scan, which words may share."""
+        """Returns what a word's symbols come into or leave: None, a list, or a scan, which words may share."""
         if lowered.list:
             return lists.get(lowered.list)
         scan = lowered.scan

@@ -30,6 +30,7 @@ cdef class Word:
     cdef Program values         # its values in the first registers; None when it has none
     cdef Slot slot
     cdef list uses              # words that its conditions use
+    cdef bint is_moving         # it is enters or leaves, or uses one of them
     cdef RankedList ranked      # the list or scan of enters and leaves; None for others
     cdef uint8_t* moves         # [symbol id] 1 left, 2 came into the list
     cdef int32_t move_room
@@ -39,6 +40,7 @@ cdef class Word:
     cdef bint is_any            # whether it is true anywhere in that block
 
     cdef int compare(self, int32_t count) except -1
+    cdef void skip(self) noexcept
     cdef void look(self, MarketState state, const Looks* looks, int32_t first, int32_t n) noexcept
     cdef bint _change(self, const int32_t* ids, int32_t n, bint is_rise) noexcept
     cdef bint _cross(self, MarketState state, const int32_t* ids, const uint8_t* flags, int32_t n) noexcept

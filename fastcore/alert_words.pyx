@@ -4,6 +4,7 @@
 from libc.math cimport floor, isnan, rint
 from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport free
+from libc.string cimport memset
 
 from fastcore.alert_memory cimport Slot
 from fastcore.day_table cimport PriceSpan
@@ -63,6 +64,9 @@ cdef class Word:
         self.slot = slot
         self.uses = uses
         self.ranked = ranked
+        self.is_moving = ranked is not None
+        for used in uses:
+            self.is_moving |= used.is_moving
         self.moved = []
         self.looks_at_price = lowered.looks_at_price
         for k, number in enumerate(lowered.numbers):
@@ -117,6 +121,11 @@ cdef class Word:
             self.slot.others[rank + 1] = self.ranked.ordered.ids[rank]
         self.slot.other_count = n + 1
         return 0
+
+    cdef void skip(self) noexcept:
+        """Is true nowhere in the next block, and remembers nothing of it."""
+        memset(self.mask, 0, sizeof(self.mask))
+        self.is_any = False
 
     cdef void look(self, MarketState state, const Looks* looks, int32_t first, int32_t n) noexcept:
         """Looks at the rows [first, first + n), at most BLOCK."""

@@ -51,6 +51,7 @@ class Look(NamedTuple):
     """All that a word may see of a symbol: its row, now, the extremes of its price since the last look, its moves.
 
     `moves`: "enters" or "leaves" by Place; `done`: what words of this look have come to, by their texts.
+    `is_move_only`: nothing but a move is a reason to look, so that only words of moves do.
     """
 
     row: Row
@@ -59,6 +60,7 @@ class Look(NamedTuple):
     low: float | None
     moves: "dict[Place, str]"
     done: dict[str, tuple[bool, float | None]]
+    is_move_only: bool
 
 
 Event = Callable[[Look], bool | None]
@@ -134,19 +136,22 @@ class AlertsTwin:
             return []
         rules = [(rule, *_events(rule, self.memory)) for rule in self.rules]
         moves = self._list_moves(rules)
-        looked = set(market.marked) | {symbol for found in moves.values() for symbol in found}
+        looked = set(market.marked)
         if moved:
             looked |= {symbol for symbol in market.symbols if "suspect_prints" in market.row(symbol)}
         found: list[tuple[int, str, float | None, float | None]] = []
-        for symbol in sorted(looked):
+        for symbol in sorted(looked | {symbol for found in moves.values() for symbol in found}):
             prices = self._prices.get(symbol, [])
             row = market.row(symbol)
             mine = {place: symbols[symbol] for place, symbols in moves.items() if symbol in symbols}
-            look = Look(row, market.now_ns, max(prices, default=None), min(prices, default=None), mine, {})
+            look = Look(row, market.now_ns, max(prices, default=None), min(prices, default=None), mine, {},
+                        symbol not in looked)  # fmt: skip
             # Words first, each of them once, whether or not its rule wants to know.
             for number, (rule, when, rearm) in enumerate(rules):
                 is_now = when.term(look)
                 is_rearmed = rearm.term(look) if rearm else None
+                if look.is_move_only and not any(place.word == mine.get(place) for place in _places(when, rearm)):
+                    continue
                 alert = self._alert(rule, symbol, look, is_now is True, is_rearmed is True)
                 if alert is not None:
                     levels = [look.done[text][1] for text in when.words if text.startswith("steps ")]
@@ -190,7 +195,7 @@ class AlertsTwin:
         """Who came into a list's first rows or left them."""
         moves: dict[Place, dict[str, str]] = {}
         for _, when, rearm in rules:
-            for place in (*when.lists, *(rearm.lists if rearm else ())):
+            for place in _places(when, rearm):
                 if place in moves:
                     continue
                 now = set(self._rows(place.list)[: place.rank])
@@ -203,8 +208,12 @@ class AlertsTwin:
         """The symbols of a list or scan by rank."""
         if isinstance(place, str):
             return self.lists.published[place].members
-        matching = [row for row in self.market.rows().values() if matches(place.filter, row)]
+        matching: list[Row] = [row for row in self.market.rows().values() if matches(place.filter, row)]
         return [str(row["symbol"]) for row in ranked(place.order_by, matching)[: place.limit]]
+
+
+def _places(when: "_Parsed", rearm: "_Parsed | None") -> list[Place]:
+    return [*when.lists, *(rearm.lists if rearm else ())]
 
 
 def _key(rule: AlertRule) -> AlertRule:
@@ -314,11 +323,15 @@ class _EventParser(TermParser):
     def _text(self, start: int) -> str:
         return " ".join(token for _, token in self.tokens[start : self.at])
 
-    def _noted(self, text: str, value: Callable[[Look, Memory], tuple[bool, float | None]]) -> Term:
+    def _noted(
+        self, text: str, value: Callable[[Look, Memory], tuple[bool, float | None]], is_of_moves: bool = False
+    ) -> Term:
         """A word: once a look, with the memory of its text and the symbol."""
         self.words.append(text)
 
         def term(look: Look) -> bool:
+            if look.is_move_only and not is_of_moves:
+                return False
             if text not in look.done:
                 memory = self.memory.setdefault(text, {}).setdefault(str(look.row["symbol"]), {})
                 look.done[text] = value(look, memory)
@@ -435,6 +448,7 @@ class _EventParser(TermParser):
         return lambda text: self._noted(text, value)
 
     def _after(self) -> Callable[[str], Term]:
+        lists = len(self.lists)
         first = self.event()
         self.expect(",")
         second = self.event()
@@ -447,9 +461,11 @@ class _EventParser(TermParser):
                 memory["when"] = look.now
             return is_second is True and when is not None and look.now - when <= span, None
 
-        return lambda text: self._noted(text, value)
+        is_of_moves = len(self.lists) > lists
+        return lambda text: self._noted(text, value, is_of_moves)
 
     def _count(self) -> Callable[[str], Term]:
+        lists = len(self.lists)
         counted = self.event()
         self.expect(",")
         times = int(self.tokens[self.at][1])
@@ -466,7 +482,8 @@ class _EventParser(TermParser):
                 return True, None
             return False, None
 
-        return lambda text: self._noted(text, value)
+        is_of_moves = len(self.lists) > lists
+        return lambda text: self._noted(text, value, is_of_moves)
 
     def _moves(self, word: str) -> Callable[[str], Term]:
         name: str | TwinScan = self.tokens[self.at][1]
@@ -479,10 +496,10 @@ class _EventParser(TermParser):
             self.at += 1
         place = Place(word, name, rank)
         self.lists.append(place)
-        return lambda text: self._noted(text, lambda look, _: (look.moves.get(place) == word, None))
+        return lambda text: self._noted(text, lambda look, _: (look.moves.get(place) == word, None), True)
 
     def _scan(self) -> TwinScan:
-        """What is between the parentheses of a scan, by its commas: filter, keys of an order, number of rows."""
+        """Reads what is between the parentheses of a scan, by its commas: filter, keys of an order, number of rows."""
         parts: list[list[str]] = [[]]
         depth = 0
         while depth or self.peek()[1] != ")":

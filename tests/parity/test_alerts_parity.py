@@ -5,6 +5,7 @@ import math
 import pytest
 from tradeul.v1 import frame_pb2, scanner_pb2
 
+from fastcore.alert_rules import AlertRule
 from fastcore.filters import compile_filter, compile_order
 from fastcore.market import Market
 from fastcore.market_state import MarketState
@@ -192,6 +193,22 @@ def test_rules_that_cannot_be_used_are_left_out() -> None:
     assert market.ignored_alert_rules.keys() == {"list", "word", "good"}
     assert "nowhere" in market.ignored_alert_rules["list"]
     assert "did you mean" in market.ignored_alert_rules["word"]
+
+
+@pytest.mark.parametrize("seed", [31, 32])
+def test_a_rules_alerts_do_not_depend_on_the_other_rules(seed: int) -> None:
+    frames = list(MarketStream(seed, length=1000).frames(10))
+
+    def alerts(rules: list[AlertRule]) -> dict[str, list[object]]:
+        found: dict[str, list[object]] = {each.name: [] for each in rules}
+        for alert in all_alerts(Market(LISTS, EPOCH), numbered(frames, {0: rules})):
+            found[alert.rule].append((alert.symbol, alert.time_ns, alert.quality, alert.quality_rank, alert.level))
+        return found
+
+    together = alerts(RULES)
+    assert len(together) == len(RULES)
+    for each in RULES:
+        assert alerts([each])[each.name] == together[each.name], each.name
 
 
 def test_a_scans_entries_and_exits_are_the_differences_of_its_rows() -> None:

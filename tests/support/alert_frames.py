@@ -27,6 +27,13 @@ RULES = [
     rule("enter_scan", 'enters(scan(price > 2 AND NOT symbol = "S3", change_percent desc, 3))'),
     rule("leave_scan", 'leaves(scan(price>2 AND NOT symbol = "S3" , change_percent desc, 3), 1)', where="price > 1"),
     rule("scan_by_time", "enters(scan(has(price), min(age_seconds, 60), -1 * volume_today, symbol desc, 5), 4)"),
+    rule("enter_counted", "count(enters(scan(has(price), change_percent, 3)), 2, 60m)", rearm='leaves("losers", 5)'),
+    rule(
+        "enter_after",
+        "after(leaves(scan(has(price), change_percent, 3)), grows(high), 60m)",
+        rearm="leaves(scan(has(price), age_seconds, 3)) OR age_seconds > 30",
+    ),
+    rule("after_enter", "after(grows(high), enters(scan(has(price), age_seconds, 2)), 60m) OR rises(halted)"),
     rule("enter_all", 'enters("high_volume")', once_a_day=True),
     rule("falls", "falls(price > vwap)", sessions=("MARKET_OPEN", "POST_MARKET")),
     rule("grows", "grows(intraday_high)", where="volume_today > 1000", quality="change_percent"),
