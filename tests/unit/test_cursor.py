@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -46,27 +46,65 @@ async def test_a_wait_ends_when_woken_and_else_with_a_heartbeat() -> None:
     assert timers.waiting == 0
 
 
+class SetLoop:
+    """An event loop whose clock is set: its timers are called when the clock reaches them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.create_future = loop.create_future
+        self.now = 1000.0
+        self._timers: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., None], *args: Any) -> None:
+        self._timers.append((when, callback, args))
+
+    async def waited(self, subscription: Subscription, until: float) -> bool:
+        """What a wait returns that begins now, when the clock goes to the first time at which it can end."""
+        waiting = asyncio.create_task(subscription.wait(until))
+        await asyncio.sleep(0)
+        while not waiting.done():
+            timer = min(self._timers, key=lambda timer: timer[0])
+            self._timers.remove(timer)
+            when, callback, args = timer
+            self.now = max(self.now, when)
+            callback(*args)
+            await asyncio.sleep(0)
+        return await waiting
+
+
+def timers_of(loop: SetLoop, heartbeat_seconds: float) -> Timers:
+    timers = Timers(heartbeat_seconds)
+    timers.loop = loop  # type: ignore[assignment]
+    return timers
+
+
 async def test_a_wait_until_a_time_is_no_heartbeat() -> None:
-    subscription = Subscription(Timers(60.0))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    assert await subscription.wait(began + 0.01)
-    assert await subscription.wait(began - 1.0)
-    assert loop.time() - began < 30
+    loop = SetLoop(asyncio.get_running_loop())
+    subscription = Subscription(timers_of(loop, 60.0))
+    assert await loop.waited(subscription, 1001.0)
+    assert loop.now == 1001.0
+    assert await loop.waited(subscription, 900.0)
+    assert loop.now == 1001.0
 
 
 async def test_heartbeats_are_counted_from_the_last_message() -> None:
     """Waits that end early for whatever reason do not put the heartbeat off; a message does."""
-    loop = asyncio.get_running_loop()
-    timers = Timers(0.2)
+    loop = SetLoop(asyncio.get_running_loop())
+    timers = timers_of(loop, 10.0)
     subscription = Subscription(timers)
     due = timers.heartbeat_due()
-    assert 0.2 * (1 - 1 / HEARTBEAT_STEPS) - 0.01 <= due - loop.time() <= 0.2
-    while await subscription.wait(loop.time() + 0.02):
-        pass
-    assert due <= loop.time() + 0.002
+    assert 1000 + 10 * (1 - 1 / HEARTBEAT_STEPS) <= due <= 1010
+    while await loop.waited(subscription, loop.now + 0.7):
+        assert loop.now < due
+    assert loop.now == due
+    assert await loop.waited(subscription, loop.now + 0.7)
     subscription.sent()
-    assert await subscription.wait(loop.time() + 0.01)
+    sent, later = loop.now, timers.heartbeat_due()
+    while await loop.waited(subscription, loop.now + 0.7):
+        pass
+    assert loop.now == later >= sent + 10 * (1 - 1 / HEARTBEAT_STEPS)
 
 
 async def test_many_waits_share_timers(monkeypatch: pytest.MonkeyPatch) -> None:
