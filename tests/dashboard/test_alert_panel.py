@@ -109,6 +109,38 @@ async def test_a_rule_is_written_and_its_alerts_are_shown_and_heard(mesh: Mesh, 
     await expect(own).to_have_count(0)
 
 
+async def test_an_event_is_written_with_what_is_offered(mesh: Mesh, browser: Looked) -> None:
+    page = await browser.open(mesh.url)
+    await add_panel(page)
+    await page.get_by_role("button", name="Rules", exact=True).click()
+    await page.get_by_role("button", name="New rule").click()
+    when = page.get_by_role("form", name="New rule").get_by_label("When", exact=True)
+    offered = page.get_by_role("listbox", name="When: what can follow").get_by_role("option")
+    await when.focus()
+    for typed, taken in [
+        ("ent", "enters("),
+        ("sca", "enters(scan("),
+        ("hal", "enters(scan(halted "),
+        (", gap_p", "enters(scan(halted , gap_percent "),
+        ("des", "enters(scan(halted , gap_percent desc "),
+    ]:
+        await page.keyboard.type(typed)
+        await expect(offered.first).to_be_visible()
+        await page.keyboard.press("Enter")
+        await expect(when).to_have_value(taken)
+    await page.keyboard.type(", 20)) or lea")
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("gap")
+    await expect(offered).to_have_text([re.compile("Gappers up"), re.compile("Gappers down")])
+    await page.keyboard.press("Enter")
+    await page.keyboard.type(", 5")
+    await expect(when).to_have_value('enters(scan(halted , gap_percent desc , 20)) or leaves("gappers_up" , 5')
+    # A parenthesis is missing: the mistake is marked where it is noticed.
+    await page.get_by_label("Title").fill("Written")
+    await page.get_by_role("button", name="Create").click()
+    await expect(page.get_by_role("form", name="New rule").get_by_role("alert")).to_contain_text("expected ')'")
+
+
 async def test_a_shipped_rule_is_switched_off_and_on(mesh: Mesh, browser: Looked) -> None:
     page = await browser.open(mesh.url)
     await add_panel(page)

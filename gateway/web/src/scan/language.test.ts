@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Field } from "../table/formats";
-import { complete, completionsAt, errorSpan, indexOfPosition } from "./language";
+import { complete, completionsAt, errorSpan, indexOfPosition, type Mode } from "./language";
 
 function field(name: string, type: string, values: string[] = [], meaning = ""): [string, Field] {
   return [name, { name, type, values, meaning, unit: type === "number" ? "USD" : "" }];
@@ -17,11 +17,16 @@ const FIELDS = new Map([
   field("halted_at", "time"),
 ]);
 
+const LISTS = new Map([
+  ["winners", "Winners"],
+  ["gappers_up", "Gappers up"],
+]);
+
 /** The bar is the caret. */
-function labels(written: string, mode: "filter" | "order" = "filter"): string[] {
+function labels(written: string, mode: Mode = "filter"): string[] {
   const caret = written.indexOf("|");
   const text = written.replace("|", "");
-  return completionsAt(text, caret, FIELDS, mode).options.map((option) => option.label);
+  return completionsAt(text, caret, FIELDS, mode, LISTS).options.map((option) => option.label);
 }
 
 describe("a filter is completed with", () => {
@@ -88,6 +93,55 @@ test("an order is completed with what can be ordered, then its direction", () =>
   expect(labels("rvol |", "order").slice(0, 3)).toEqual(["desc", "asc", ","]);
   expect(labels("rvol desc |", "order")).toEqual([","]);
   expect(labels("rvol desc, |", "order")).toContain("price");
+});
+
+describe("an event is completed with", () => {
+  test("words, and what a condition begins with", () => {
+    for (const text of ["|", "grows(rvol) AND |", "after(|", "after(grows(rvol), |", "count(|", "(|"]) {
+      expect(labels(text, "event")).toEqual(expect.arrayContaining(["crosses_above(", "enters(", "price", "has(", "NOT"]));
+    }
+    expect(labels("cro|", "event")).toEqual(["crosses_above(", "crosses_below("]);
+    expect(labels("price > |", "event")).not.toContain("grows(");
+    expect(labels("|")).not.toContain("grows(");
+  });
+
+  test("no word in the condition of another one", () => {
+    for (const text of ["rises(|", "held(|", "rises(price > 1 AND |", "enters(scan(|"]) {
+      expect(labels(text, "event")).toContain("halted");
+      expect(labels(text, "event")).not.toContain("grows(");
+    }
+  });
+
+  test("numbers where a word compares them", () => {
+    for (const text of ["crosses_above(|", "crosses_above(price, |", "steps(price, 1, |", "grows(abs(|"]) {
+      expect(labels(text, "event")).toContain("rvol");
+      expect(labels(text, "event")).not.toContain("sector");
+      expect(labels(text, "event")).not.toContain("has(");
+    }
+    expect(labels("crosses_above(price |", "event")).toEqual([",", "+", "-", "*", "/"]);
+    expect(labels("grows(price |", "event")).toEqual([")", "+", "-", "*", "/"]);
+  });
+
+  test("times, numbers of events and of rows", () => {
+    expect(labels("after(grows(rvol), grows(price), |", "event")).toEqual(["30s", "1m", "5m", "10m", "1h"]);
+    expect(labels("held(halted, |", "event")).toEqual(["30s", "1m", "5m", "10m", "volume"]);
+    expect(labels("held(halted, 30s |", "event")).toContain(")");
+    expect(labels("count(grows(price), |", "event")).toEqual(["2", "3", "5"]);
+    expect(labels("count(grows(price), 3, 5m) |", "event")).toEqual(["AND", "OR"]);
+  });
+
+  test("lists, and scans in their place", () => {
+    expect(labels("enters(|", "event")).toEqual(["winners", "gappers_up", "scan("]);
+    expect(labels('enters("ga|', "event")).toEqual(["gappers_up"]);
+    expect(labels('leaves("winners" |', "event")).toEqual([",", ")"]);
+    expect(labels('leaves("winners", |', "event")).toEqual(["10", "20", "50", "100"]);
+    expect(labels("enters(scan(price > 1 |", "event")).toEqual(["AND", "OR", ","]);
+    expect(labels("enters(scan(price > 1, |", "event")).not.toContain("sector");
+    expect(labels("enters(scan(price > 1, rvol |", "event").slice(0, 3)).toEqual(["desc", "asc", ","]);
+    expect(labels("enters(scan(price > 1, rvol desc, |", "event")).toEqual(["10", "20", "50", "100"]);
+    expect(labels("enters(scan(price > 1, rvol desc, 20) |", "event")).toEqual([",", ")"]);
+    expect(labels("enters(scan(price > 1, rvol desc, 20), 10) |", "event")).toEqual(["AND", "OR"]);
+  });
 });
 
 describe("a completion", () => {

@@ -1,8 +1,12 @@
-/** What can be written next in a filter or an order (docs/filters.md). Whether a text is valid is the scanner's to say. */
+/**
+ * What can be written next in a filter, an order (docs/filters.md) or an alert rule's event (docs/alerts.md). Whether a text
+ * is valid is the scanner's to say.
+ */
 
 import type { Field } from "../table/formats";
+import { EVENT_WORDS, PART_VALUES, SCAN, type Part } from "./event_words";
 
-export type Mode = "filter" | "order";
+export type Mode = "filter" | "order" | "event";
 
 export interface Completion {
   /** What replaces `from` to `to`. */
@@ -25,7 +29,7 @@ interface Token {
   to: number;
 }
 
-const TOKEN = /\s*(?:((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|("(?:[^"\\]|\\.)*")|("(?:[^"\\]|\\.)*$)|(<=|>=|!=|[=<>()+\-*/,]))/y;
+const TOKEN = /\s*(?:((?:\d+[smh]\b|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)|([A-Za-z_]\w*)|("(?:[^"\\]|\\.)*")|("(?:[^"\\]|\\.)*$)|(<=|>=|!=|[=<>()+\-*/,]))/y;
 const KINDS: Token["kind"][] = ["number", "name", "text", "open-text", "sign"];
 const COMPARISONS = new Set(["=", "!=", "<", "<=", ">", ">="]);
 const ARITHMETIC = new Set(["+", "-", "*", "/"]);
@@ -67,10 +71,25 @@ class State {
   isList = false;
   isInFunction = false;
   isHas = false;
+  /** Of the word whose parentheses these are, and which of them this is. */
+  parts: readonly Part[] | null = null;
+  partAt = 0;
   readonly outer: State | null;
+  readonly #part: Part;
 
-  constructor(outer: State | null = null) {
+  constructor(outer: State | null, part: Part = outer?.part ?? "condition") {
     this.outer = outer;
+    this.#part = part;
+  }
+
+  /** What is written here. */
+  get part(): Part {
+    if (this.isInFunction && !this.isHas) return "number";
+    return this.parts ? (this.parts[Math.min(this.partAt, this.parts.length - 1)] as Part) : this.#part;
+  }
+
+  get isOrder(): boolean {
+    return this.part === "order";
   }
 
   restart(): void {
@@ -85,8 +104,16 @@ class State {
   }
 }
 
-function read(found: readonly Token[], fields: ReadonlyMap<string, Field>): State {
-  let state = new State();
+const ROOTS: Record<Mode, Part> = { filter: "condition", order: "order", event: "event" };
+
+/** Returns the parts of a word, or null for another name. */
+function partsOf(name: string, state: State): readonly Part[] | null {
+  if (state.part === "list") return name === "scan" ? SCAN.parts : null;
+  return state.part === "event" ? (EVENT_WORDS[name]?.parts ?? null) : null;
+}
+
+function read(found: readonly Token[], fields: ReadonlyMap<string, Field>, mode: Mode): State {
+  let state = new State(null, ROOTS[mode]);
   let called = "";
   for (const { kind, text } of found) {
     const word = text.toUpperCase();
@@ -103,7 +130,7 @@ function read(found: readonly Token[], fields: ReadonlyMap<string, Field>): Stat
       state.expected = word === "IN" ? "list" : "operand";
     } else if (word === "ASC" || word === "DESC") state.expected = "connective";
     else state.operand(fields.get(text) ?? null);
-    called = kind === "name" && text.toLowerCase() in FUNCTIONS ? text.toLowerCase() : "";
+    called = kind === "name" ? text.toLowerCase() : "";
   }
   return state;
 }
@@ -115,7 +142,8 @@ function readSign(state: State, sign: string, called: string): State {
   } else if (sign === "(") {
     const inner = new State(state);
     inner.isList = state.expected === "list";
-    inner.isInFunction = called !== "";
+    inner.parts = partsOf(called, state);
+    inner.isInFunction = called in FUNCTIONS;
     inner.isHas = called === "has";
     if (inner.isList) {
       inner.left = state.left;
@@ -123,15 +151,18 @@ function readSign(state: State, sign: string, called: string): State {
     }
     return inner;
   } else if (sign === ")") {
-    const outer = state.outer ?? new State();
-    if (state.isList || state.isHas) outer.expected = "connective";
+    const outer = state.outer ?? state;
+    if (state.isList || state.isHas || state.parts) outer.expected = "connective";
     else if (state.isInFunction) outer.operand(null);
     else outer.expected = outer.isCompared || state.isCompared ? "connective" : "operator";
     if (!state.isList) outer.left = outer.isCompared ? outer.left : null;
     return outer;
   } else if (sign === ",") {
     if (state.isList || state.isInFunction) state.expected = "operand";
-    else state.restart();
+    else {
+      state.restart();
+      state.partAt += 1;
+    }
   } else if (ARITHMETIC.has(sign)) {
     // A value of an enum or a text is not calculated with.
     if (!state.isCompared) state.left = null;
@@ -151,24 +182,37 @@ const EQUAL = ["=", "!="].map((sign) => option(sign, "operator"));
 const SETS = [option("IN", "operator", "one of a list"), option("NOT IN", "operator", "none of a list")];
 const RANGES = [option("BETWEEN", "operator", "from ... to, both included"), option("NOT BETWEEN", "operator")];
 
-function operators(state: State, mode: Mode): Completion[] {
-  const { left } = state;
+/** What ends a part of a word, or a parenthesis. */
+function closing({ parts, partAt, part, outer }: State): Completion[] {
+  const comma = option(",", "operator");
+  const end = option(")", "operator");
+  if (parts === null) return outer ? [end] : [];
+  if (part === "list") return [comma, end];
+  return partAt < parts.length - 1 ? [comma] : [end];
+}
+
+function operators(state: State): Completion[] {
+  const { left, part } = state;
   if (state.isInFunction) return [...CALCULATIONS, option(")", "operator"), option(",", "operator")];
-  if (mode === "order") {
+  if (part === "number") return [...closing(state), ...CALCULATIONS];
+  if (part === "shares-or-time") return [...closing(state), ...CALCULATIONS];
+  if (part === "list" || part in PART_VALUES) return closing(state);
+  if (part === "order") {
     return [option("desc", "operator", "largest first"), option("asc", "operator", "smallest first"), option(",", "operator", "then by"), ...CALCULATIONS];
   }
-  if (left?.type === "boolean") return [...AND_OR, ...EQUAL];
+  if (left?.type === "boolean") return [...AND_OR, ...EQUAL, ...(state.parts ? closing(state) : [])];
   if (left?.type === "text") return [...EQUAL, ...SETS];
   if (left?.type === "enum") return [...LARGER, ...SETS];
   if (left?.type === "time") return [...LARGER, ...RANGES];
   return [...LARGER, ...RANGES, ...CALCULATIONS];
 }
 
-function connectives(state: State, mode: Mode): Completion[] {
-  if (mode === "order") return [option(",", "operator", "then by")];
+function connectives(state: State): Completion[] {
+  if (state.isOrder) return [option(",", "operator", "then by")];
   if (state.isList) return [option(",", "operator"), option(")", "operator")];
   if (state.isBetween) return [option("AND", "operator", "and at most")];
-  return state.outer ? [...AND_OR, option(")", "operator")] : AND_OR;
+  if (state.part === "list") return closing(state);
+  return [...AND_OR, ...closing(state)];
 }
 
 function quoted(value: string): string {
@@ -181,17 +225,31 @@ function values(field: Field): Completion[] {
   return field.values.map((value) => option(quoted(value), "value", field.name, value));
 }
 
-function operands(state: State, mode: Mode, fields: ReadonlyMap<string, Field>): Completion[] {
+/** What stands in the place of a list. */
+function places(lists: ReadonlyMap<string, string>): Completion[] {
+  const named = [...lists].map(([name, title]) => option(quoted(name), "value", title, name));
+  return [...named, option("scan(", "function", SCAN.meaning)];
+}
+
+function operands(state: State, fields: ReadonlyMap<string, Field>, lists: ReadonlyMap<string, string>): Completion[] {
+  const { part } = state;
+  if (part === "list") return places(lists);
+  const written = (PART_VALUES[part] ?? []).map((value) => option(value, "value"));
+  if (part === "shares-or-time") return [...written, option("volume", "operator", "and a number of shares")];
+  if (written.length > 0) return written;
+  const isCondition = !state.isCompared && !state.isInFunction && (part === "condition" || part === "event");
   if (state.left && state.isCompared && state.left.type !== "number" && state.left.type !== "time") return values(state.left);
   const all = [...fields.values()];
   const isNumber = ({ type, name }: Field): boolean => type !== "text" || name === "symbol";
-  const usable = mode === "order" || (state.isInFunction && !state.isHas) || state.isCompared ? all.filter(isNumber) : all;
+  const usable = isCondition || state.isHas ? all : all.filter(isNumber);
   const named = usable.map((field) => option(field.name, "field", field.unit ? `${field.meaning} (${field.unit})` : field.meaning));
   const functions = Object.entries(FUNCTIONS)
-    .filter(([name]) => name !== "has" || (mode === "filter" && !state.isCompared && !state.isInFunction))
+    .filter(([name]) => name !== "has" || isCondition)
     .map(([name, meaning]) => option(`${name}(`, "function", meaning));
-  const not = mode === "filter" && !state.isCompared && !state.isInFunction ? [option("NOT", "operator", "the opposite")] : [];
-  return [...named, ...functions, ...not];
+  const not = isCondition ? [option("NOT", "operator", "the opposite")] : [];
+  const events = part === "event" && isCondition ? Object.entries(EVENT_WORDS) : [];
+  const words = events.map(([name, { meaning }]) => option(`${name}(`, "function", meaning));
+  return [...words, ...named, ...functions, ...not];
 }
 
 /** How well a word fits: the smaller the better, -1 for not at all. */
@@ -204,19 +262,25 @@ function fit(word: string, { label, detail, kind }: Completion): number {
   return kind === "field" && word.length > 2 && detail.toLowerCase().includes(word) ? 3 : -1;
 }
 
-/** Returns what can be written at `caret`, best first. */
-export function completionsAt(text: string, caret: number, fields: ReadonlyMap<string, Field>, mode: Mode = "filter"): Completions {
+/** Returns what can be written at `caret`, best first. `lists`: titles by name, for events. */
+export function completionsAt(
+  text: string,
+  caret: number,
+  fields: ReadonlyMap<string, Field>,
+  mode: Mode = "filter",
+  lists: ReadonlyMap<string, string> = new Map(),
+): Completions {
   const all = tokens(text);
   const touched = all.find(({ kind, from, to }) => kind !== "sign" && kind !== "number" && from < caret && caret <= to && !(kind === "text" && caret === to));
   const from = touched?.from ?? caret;
-  const state = read(all.filter((token) => token.to <= from), fields);
+  const state = read(all.filter((token) => token.to <= from), fields, mode);
   const word = text.slice(from, caret).replace(/^"/, "").toLowerCase();
   const isText = touched?.kind === "text" || touched?.kind === "open-text";
   let options: Completion[];
-  if (state.expected === "operand") options = operands(state, mode, fields);
+  if (state.expected === "operand") options = operands(state, fields, lists);
   else if (state.expected === "list") options = [option("(", "operator")];
   else if (state.expected === "in-or-between") options = [option("IN", "operator"), option("BETWEEN", "operator")];
-  else options = state.expected === "operator" ? operators(state, mode) : connectives(state, mode);
+  else options = state.expected === "operator" ? operators(state) : connectives(state);
   if (isText) options = options.filter(({ kind }) => kind === "value");
   const ranked = options
     .map((each, at) => ({ each, at, fit: fit(word, each) }))
