@@ -8,13 +8,14 @@ from fastcore.feed_decoder import FeedDecoder
 from fastcore.feed_elements import Status
 from services.kit.rpc.envelope import MARKET
 from services.kit.rpc.ring import Position, Ring
+from services.kit.runtime.clock import monotonic
 
 # About 1.3 million trades: half a minute of a busy market.
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_BATCHES: Final = 1 << 16
 # A position has 32 bits: beyond this sequence the batches are renumbered as soon as all were acknowledged.
 LAST_SEQUENCE: Final = 1 << 31
-# Events wait at most so long for company; a batch costs every reader the same, full or not.
+# A batch costs every reader the same, full or not: events wait for company until the batch before is so old.
 FLUSH_SECONDS: Final = 0.003
 MAX_BATCH_ROWS: Final = 4096
 # A vendor drops a reader that stalls, and then more is lost than our oldest batches.
@@ -40,12 +41,13 @@ class Gap(NamedTuple):
 class FeedBuffer:
     """The feed's events, from the vendor's message to the ring of batches.
 
-    A batch is closed at `max_rows` events, or FLUSH_SECONDS after its first one.
+    A batch is closed at `max_rows` events; with fewer, as soon as the one before it is FLUSH_SECONDS old.
 
     Args:
         epoch: numbers the batches' positions; greater than that of any earlier process.
         on_batch: is called after each batch.
         call_later: the event loop's; without one only rows close a batch, and flush().
+        now: the seconds of the event loop's clock.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class FeedBuffer:
         epoch: int,
         on_batch: Callable[[], None] = lambda: None,
         call_later: Callable[[float, Callable[[], None]], Timer] | None = None,
+        now: Callable[[], float] = monotonic,
         max_batches: int = MAX_HELD_BATCHES,
         max_bytes: int = MAX_HELD_BYTES,
         max_rows: int = MAX_BATCH_ROWS,
@@ -68,6 +71,8 @@ class FeedBuffer:
         self.gaps = 0
         self._on_batch = on_batch
         self._call_later = call_later
+        self._now = now
+        self._flushed_at = float("-inf")
         self._flush_timer: Timer | None = None
         self._max_rows = max_rows
         # Events of each batch in the ring, so that those of a dropped one can be counted.
@@ -91,7 +96,10 @@ class FeedBuffer:
         if rows >= self._max_rows:
             self.flush()
         elif rows and self._flush_timer is None and self._call_later is not None:
-            self._flush_timer = self._call_later(FLUSH_SECONDS, self.flush)
+            if (pause := self._flushed_at + FLUSH_SECONDS - self._now()) > 0:
+                self._flush_timer = self._call_later(pause, self.flush)
+            else:
+                self.flush()
         return statuses
 
     def flush(self) -> None:
@@ -103,6 +111,7 @@ class FeedBuffer:
         body = self.decoder.take()
         if not body:
             return
+        self._flushed_at = self._now()
         if self.ring.newest >= self._last_sequence and not self.held_batches:
             self.ring = self._new_ring(self.ring.epoch + 1)
         ring = self.ring

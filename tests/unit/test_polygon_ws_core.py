@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 from tradeul.v1 import polygon_ws_pb2
@@ -190,22 +191,43 @@ def test_backpressure() -> None:
     assert not pressure.update(2000, has_reader=False, now=106.0)
 
 
-async def test_a_batch_is_closed_by_time_or_by_rows() -> None:
-    closed = asyncio.Event()
-    buffer = FeedBuffer(EPOCH, closed.set, asyncio.get_running_loop().call_later, max_rows=3)
+def test_a_batch_is_closed_at_once_by_time_or_by_rows() -> None:
+    now = 7.0
+    timers: list[tuple[float, Callable[[], None]]] = []
+
+    class Timer:
+        def cancel(self) -> None:
+            timers.clear()
+
+    def call_later(seconds: float, function: Callable[[], None]) -> Timer:
+        timers.append((seconds, function))
+        return Timer()
+
+    buffer = FeedBuffer(EPOCH, call_later=call_later, now=lambda: now, max_rows=3)
     feed(buffer, "AAPL")
-    assert buffer.position.sequence == 0
-    async with asyncio.timeout(5):
-        await closed.wait()
-    assert buffer.position.sequence == 1
-    closed.clear()
+    assert (buffer.position.sequence, timers) == (1, [])
+    now += 0.001
+    feed(buffer, "AAPL")
+    feed(buffer, "MSFT")
+    ((seconds, close),) = timers
+    assert (buffer.position.sequence, seconds) == (1, pytest.approx(0.002))
+    now += seconds
+    close()
+    assert (buffer.position.sequence, timers) == (2, [])
     # Full before its time: the timer of the first event closes nothing of the next batch.
     feed(buffer, "AAPL")
     feed(buffer, "MSFT", 2)
-    assert buffer.position.sequence == 2
+    assert (buffer.position.sequence, timers) == (3, [])
+    now += 0.01
     feed(buffer, "TSLA")
+    assert (buffer.position.sequence, timers) == (4, [])
+    assert [len(read(buffer, sequence).trades.symbol_id) for sequence in (1, 2, 3, 4)] == [1, 2, 3, 1]
+
+
+async def test_the_event_loop_closes_a_batch() -> None:
+    buffer = FeedBuffer(EPOCH, call_later=asyncio.get_running_loop().call_later)
+    feed(buffer, "AAPL")
+    feed(buffer, "AAPL")
     async with asyncio.timeout(5):
-        while buffer.position.sequence < 3:
-            closed.clear()
-            await closed.wait()
-    assert [len(read(buffer, sequence).trades.symbol_id) for sequence in (1, 2, 3)] == [1, 3, 1]
+        while buffer.position.sequence < 2:
+            await asyncio.sleep(0.001)
