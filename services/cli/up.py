@@ -14,6 +14,7 @@ from services.cli.check_config import unknown_variables
 from services.cli.data_directory import locked, market_directory
 from services.cli.local import mesh
 from services.cli.local.process import LineSink
+from services.cli.local.standby import name_standby
 from services.cli.local.supervisor import Phase, Supervisor
 from services.cli.local.tokens import check_issuer
 from services.cli.progress import LINE_SECONDS, LineBelow, start_line
@@ -32,13 +33,21 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     epilog=examples(
         "tradeul up",
         "TRADEUL_SIM_START=2025-11-24T09:31 tradeul up",
+        "TRADEUL_STANDBY=sync tradeul up --standby",
         "POLYGON_API_KEY_FILE=/run/secrets/polygon tradeul up",
     )
 )
-def up() -> None:
+@click.option(
+    "--standby",
+    is_flag=True,
+    help="Run a second sequencer, too, which takes over when the first one dies; TRADEUL_STANDBY says how.",
+)
+def up(standby: bool) -> None:
     """Run the whole mesh (stores, services and gateway) until Ctrl-C; a second Ctrl-C kills it."""
     began = monotonic()
     settings = Settings.load()
+    if standby:
+        settings = name_standby(settings)
     stay_below_logs()
     configure(settings, "up")
     for problem in unknown_variables(os.environ):
@@ -49,13 +58,14 @@ def up() -> None:
             open=", ".join(names),
         )
     with locked(market_directory(settings)):
-        mesh.check_ports(settings)
-        asyncio.run(run(settings, began))
+        mesh.check_ports(settings, has_standby=standby)
+        asyncio.run(run(settings, began, has_standby=standby))
 
 
-async def run(settings: Settings, began: float) -> None:
+async def run(settings: Settings, began: float, *, has_standby: bool = False) -> None:
     """Runs the mesh until a signal; raises StartError when it cannot start or continue, after all is stopped."""
-    supervisor = Supervisor(mesh.specs_of(settings), line_sink(settings), settings.hung_seconds)
+    specs = mesh.specs_of(settings, has_standby=has_standby)
+    supervisor = Supervisor(specs, line_sink(settings), settings.hung_seconds)
     stop_requested = stop_event(supervisor)
     living = asyncio.create_task(_live(supervisor, settings, began), name="up.live")
     stop = asyncio.create_task(stop_requested.wait(), name="up.stop")

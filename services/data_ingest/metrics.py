@@ -43,6 +43,12 @@ STALE_SECONDS = Gauge(
     "tradeul_stale_seconds", "How long nothing has come from the vendor although something should have; else 0."
 )
 REFILLED_BARS = Counter("tradeul_refilled_bars", "Minute bars that refilled gaps of the vendor's line.")
+STANDBY_IN_SYNC = Gauge("tradeul_standby_in_sync", "1 while readers get frames when the standby has them, else 0.")
+STANDBY_SECONDS = Histogram(
+    "tradeul_standby_seconds",
+    "How long the standby took to acknowledge an entry of the journal.",
+    buckets=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 4.096),
+)
 FEED_GAPS = Counter("tradeul_feed_gaps", "Gaps of the vendor's line.")
 
 BATCHES = FRAMES.labels(SERVICE, "batch")

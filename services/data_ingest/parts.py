@@ -33,6 +33,7 @@ from services.data_ingest.reference.process import ReferenceProcess
 from services.data_ingest.servicer import DataIngestServicer
 from services.data_ingest.standby.journal_feed import JournalFeed
 from services.data_ingest.standby.lease import LEASE_CONSUMER, Leadership
+from services.data_ingest.standby.synchronous import Synchronous
 from services.data_ingest.startup import StartingPoint
 from services.data_ingest.status import SetAside, Status
 from services.data_ingest.stream.alert_rules import AlertRulesFollower
@@ -107,11 +108,12 @@ def make_parts(
     set_unhealthy_reason: Callable[[str | None], None],
     traces: "Traces | None" = None,
     leadership: Leadership | None = None,
+    synchronous: Synchronous | None = None,
 ) -> Parts:
     """Makes the parts, each with those that it needs; nothing is in the stream yet.
 
     What is to be closed is added to `resources`. `traces`: None where they are off. `leadership`: the lease under which
-    this sequencer leads, None for the only one.
+    this sequencer leads, None for the only one. `synchronous`: None where readers do not wait for a standby.
     """
     stream, bars = FrameStream(sequencer, metrics.count_slow_reader), BarStream(sequencer)
     if leadership is not None:
@@ -127,7 +129,7 @@ def make_parts(
         resources.push_async_callback(binary.aclose)
         channels = RedisChannels(text, (CHANNEL,))
         background["channels"] = channels.run
-        background["journal_stream"] = JournalStream(binary, lambda: sequencer.ring).run
+        background["journal_stream"] = JournalStream(binary, lambda: sequencer.ring, sequencer.committed.newest).run
 
     reference_source = sources.reference or ReferenceProcess(settings)
     reference = ReferenceFollower(reference_source, sequencer, lambda: feed.days.calendar, KnownSplits(vendor.splits))
@@ -217,6 +219,7 @@ def make_parts(
             lambda: leadership.renewed_at,
             lambda: reader.acknowledge_soon(),
             start.found.trade_identities if start.found is not None else b"",
+            synchronous,
         )
         background["journal_feed"] = journal_feed.run
     reader = FeedReader(

@@ -14,6 +14,8 @@ from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.standby.candidate import Candidate, TakenOver
 from services.data_ingest.standby.door import Door, Servicers
 from services.data_ingest.standby.lease import Leadership, LeaseStore
+from services.data_ingest.standby.synchronous import Synchronous
+from services.data_ingest.standby.takeover import goes_on, note_lease
 from services.data_ingest.startup import keep_gaps, open_directory, open_sequencer, starting_point, taken_over
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
 from services.data_ingest.vendor_snapshot.source import SnapshotSource
@@ -65,6 +67,9 @@ class DataIngest(Service):
 
     async def start(self) -> None:
         settings, resources = self.settings, self._resources
+        if settings.standby == "sync" and len(settings.sequencers) < 2:
+            named = ",".join(map(str, settings.sequencers)) or "none"
+            raise StartError(f"expected TRADEUL_SEQUENCERS to name two with TRADEUL_STANDBY=sync, was {named}")
         if (directory := open_directory(settings)) is not None:
             resources.callback(directory.close)
         self._directory = directory
@@ -80,8 +85,9 @@ class DataIngest(Service):
         self._store = store = LeaseStore(settings.database_url, sequencer_name(settings))
         resources.callback(store.close)
         self._candidate = Candidate(settings, store, self._calendars, self._vendor, self.set_unhealthy_reason)
+        self._door.standing_by = self._candidate.role
         if (claimed := await self._candidate.claim_first()) is not None:
-            await self._lead(TakenOver(claimed, None, b"", None, None))
+            await self._lead(TakenOver(claimed, None, False, b"", None, None))
         else:
             self.set_unhealthy_reason("no leader is followed yet")
 
@@ -93,9 +99,7 @@ class DataIngest(Service):
         if taken is not None:
             self._leadership = leadership = Leadership(self._store, taken.claimed, self._epoch)
             self._renewing = asyncio.create_task(leadership.run(), name="data_ingest.lease")
-            # Of one that led before readers may have had what is not here.
-            is_another = not taken.claimed.was_ours or taken.copied is not None
-            after_epoch = taken.claimed.epoch if is_another else None
+            after_epoch = None if goes_on(settings, taken) else taken.claimed.epoch
         if taken is not None and taken.copied is not None:
             keep_gaps(settings, taken.gaps)
             start = await taken_over(taken.copied, self._calendars, taken.calendar)
@@ -103,6 +107,8 @@ class DataIngest(Service):
             start = await starting_point(settings, self._directory, self._calendars, self._vendor)
         sequencer, journal = await open_sequencer(settings, self._directory, start, self._last_sequence, after_epoch)
         self._sequencer = sequencer
+        if taken is not None:
+            note_lease(settings, taken.claimed.fencing_number)
         if journal is not None:
             resources.callback(journal.close)
         parts = make_parts(
@@ -117,6 +123,7 @@ class DataIngest(Service):
             self.set_unhealthy_reason,
             self.traces,
             leadership,
+            self._synchronous(sequencer, leadership),
         )
         parts.feed.days.begin(start.calendar, start.day)
         await parts.trade_rules.load_first(taken.conditions if taken is not None else None)
@@ -126,6 +133,11 @@ class DataIngest(Service):
         self._parts = parts
         if leadership is not None and parts.journal_feed is not None:
             self._door.open(Servicers(parts.servicer, parts.bars, parts.journal_feed, leadership.is_sure))
+
+    def _synchronous(self, sequencer: Sequencer, leadership: Leadership | None) -> Synchronous | None:
+        if leadership is None or self.settings.standby != "sync":
+            return None
+        return Synchronous(sequencer, self._store, leadership.fencing_number, leadership.superseded)
 
     def _epoch(self) -> int:
         return self._sequencer.position.epoch if self._sequencer is not None else 0

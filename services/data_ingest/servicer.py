@@ -73,11 +73,12 @@ class DataIngestServicer:
         shown: tuple[int, str] | None = None
         with metrics.CLOCK_WATCHERS.track_inprogress():
             while not self._closing.is_set():
-                now = (sequencer.now_ns, self._trading_date())
+                now, position = (sequencer.now_ns, self._trading_date()), sequencer.position
                 if now != shown:
                     shown = now
+                    await sequencer.committed.until_covered(position)
                     yield data_ingest_pb2.WatchClockResponse(
-                        event_time=timestamp(now[0]), position=sequencer.position.message(), trading_date=now[1]
+                        event_time=timestamp(now[0]), position=position.message(), trading_date=now[1]
                     )
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CLOCK_SECONDS):
@@ -92,7 +93,7 @@ class DataIngestServicer:
     ) -> data_ingest_pb2.SequencerStatus:
         sequencer, stream = self._sequencer, self._stream
         return data_ingest_pb2.SequencerStatus(
-            position=sequencer.position.message(),
+            position=sequencer.committed.position.message(),
             oldest=Position(stream.ring.epoch, stream.ring.oldest).message(),
             event_time=timestamp(sequencer.now_ns),
             trading_date=self._trading_date(),

@@ -11,9 +11,11 @@ from fastcore.measures import measures
 from services.data_ingest.feed.day_in_force import AHEAD_NS
 from services.data_ingest.feed.line_gaps import FILE as GAPS_FILE
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
-from services.data_ingest.stream.epochs import FILE, next_epoch, read_last
+from services.data_ingest.journal.files import remove
+from services.data_ingest.stream.epochs import FILE, next_epoch, read_last, write_last
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
 from services.kit.lists.definitions import load_lists
+from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import new_york_date, ns_of, wall_ns
 from services.kit.runtime.errors import StartError
@@ -171,6 +173,8 @@ async def open_sequencer(
     if found is not None and found.market is not None:
         market, messages = found.market, found.messages
         log.info("journal: the stream goes on", position=str(found.position), frames=len(messages))
+        if found.state is None:
+            await _make_way(settings, directory, found.position)
     else:
         last = max(after_epoch, found.position.epoch if found is not None else 0) if after_epoch is not None else 0
         epoch = await next_epoch(settings.market_dir, last)
@@ -194,6 +198,20 @@ async def open_sequencer(
     if journal is not None:
         await begin_journal(journal, found)
     return sequencer, journal
+
+
+async def _make_way(settings: Settings, directory: JournalDirectory | None, position: Position) -> None:
+    """Before this sequencer goes on with another one's numbering: what its own journal has of later numbers is void.
+
+    It had led before, and its last frames were shown to nobody.
+    """
+    if directory is not None:
+        await asyncio.to_thread(remove, directory.not_before(position))
+    if read_last(path := settings.market_dir / FILE) < position.epoch:
+        try:
+            write_last(path, position.epoch)
+        except OSError as error:
+            log.warning("the epoch cannot be kept, the clock must not go back", path=str(path), error=reason_of(error))
 
 
 async def begin_journal(journal: Journal, found: Recovered | None) -> None:

@@ -1,7 +1,7 @@
 """The service: one watch on every other service of the mesh, and its answer to GetHealth."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import grpc.aio
@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 from tradeul.v1 import health_pb2
 
 from services.health.core import NOT_SERVING, SERVING, MeshHealth
+from services.health.sequencers import Role, Sequencer, follow_sequencers, state_of, warnings_of
 from services.health.watcher import SEQUENCER, SOURCES, follow_warnings, poll, watch
 from services.kit.rpc.server import add_servicer
 from services.kit.runtime.lifecycle import Service, State
@@ -30,13 +31,16 @@ STAND_IN: Final = "simulator"
 class HealthServicer:
     """The mesh's health as a message, or SERVICES_NOT_SERVING."""
 
-    def __init__(self, health: MeshHealth) -> None:
+    def __init__(self, health: MeshHealth, sequencers: Callable[[], list[health_pb2.SequencerHealth]]) -> None:
         self._health = health
+        self._sequencers = sequencers
 
     async def GetHealth(self, _: health_pb2.GetHealthRequest, __: Context) -> health_pb2.Health:
         self._health.check()
         health = self._health
-        return health_pb2.Health(status="healthy", services=health.states, warnings=health.warnings)
+        return health_pb2.Health(
+            status="healthy", services=health.states, warnings=health.warnings, sequencers=self._sequencers()
+        )
 
 
 class HealthService(Service):
@@ -50,25 +54,47 @@ class HealthService(Service):
         if not settings.requires_keys:
             names.remove(ACCESS)
         self.health = MeshHealth(names, needed)
+        # Of several, by address.
+        self._sequencers: Mapping[str, Sequencer] = {}
         # Its own state needs no connection.
         self.on_state(lambda state: self._set_state(self.name, SERVING if state is State.RUNNING else NOT_SERVING))
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = health_pb2.DESCRIPTOR.services_by_name["HealthService"]
-        return (add_servicer(server, service, HealthServicer(self.health)),)
+        return (add_servicer(server, service, HealthServicer(self.health, self._sequencer_health)),)
 
     async def run(self) -> None:
+        settings = self.settings
         async with asyncio.TaskGroup() as tasks:
             for name in self.health.states:
-                if name != self.name:
-                    address = self.settings.address(name)
+                if name == SEQUENCER and len(settings.sequencers) > 1 and not settings.is_replay:
+                    follow_all = follow_sequencers(settings.sequencer_addresses, self._set_sequencers)
+                    tasks.create_task(follow_all, name=f"health.{name}")
+                elif name != self.name:
+                    address = settings.address(name)
                     follow = watch if by_name(name).protocol == "grpc" else poll
                     tasks.create_task(follow(name, address, self._set_state), name=f"health.{name}")
             for name in SOURCES:
-                address = self.settings.address(name)
-                targets = self.settings.sequencer_addresses if name == SEQUENCER else address
+                address = settings.address(name)
+                targets = settings.sequencer_addresses if name == SEQUENCER else address
                 follow_texts = follow_warnings(name, targets, self._set_warnings)
                 tasks.create_task(follow_texts, name=f"health.warnings.{name}")
+
+    def _set_sequencers(self, sequencers: Mapping[str, Sequencer]) -> None:
+        self._sequencers = sequencers
+        self._set_state(SEQUENCER, state_of(sequencers))
+        self._set_warnings("sequencers", warnings_of(sequencers))
+
+    def _sequencer_health(self) -> list[health_pb2.SequencerHealth]:
+        return [
+            health_pb2.SequencerHealth(
+                address=address,
+                state=state,
+                role=Role.Role.Name(role.role) if role is not None and role.role else "",
+                lag_seconds=role.lag_seconds if role is not None and role.HasField("lag_seconds") else None,
+            )
+            for address, (state, role) in self._sequencers.items()
+        ]
 
     def _set_state(self, name: str, state: str) -> None:
         if self.health.set_state(name, state):

@@ -83,7 +83,8 @@ def service_pids(parent: int, module: str) -> set[int]:
 class Mesh:
     """`async with Mesh(data_dir, environment)`: running and healthy inside, gone without a trace after.
 
-    `program` is the `tradeul` command, `folder` where it is called: by default those of the tests.
+    `program` is the `tradeul` command, `folder` where it is called: by default those of the tests. `options`: those of
+    `tradeul up`.
     """
 
     def __init__(
@@ -93,8 +94,9 @@ class Mesh:
         *,
         program: Sequence[str] = TRADEUL,
         folder: Path | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        self._command = (*program, "up")
+        self._command = (*program, "up", *options)
         self._folder = folder
         self.metrics_offset = int(environment.get("TRADEUL_METRICS_PORT_OFFSET", 0))
         ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS), self.metrics_offset), strict=True))

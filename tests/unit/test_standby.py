@@ -3,12 +3,15 @@
 import asyncio
 import datetime
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tradeul.v1 import standby_pb2
 
 from fastcore.market import Market
+from services.cli.local import mesh
+from services.cli.local.standby import name_standby
 from services.data_ingest.standby import candidate, journal_feed, journal_follower
 from services.data_ingest.standby.journal_feed import ENVELOPE, JournalFeed
 from services.data_ingest.standby.journal_follower import WARM_SECONDS, JournalFollower
@@ -20,14 +23,14 @@ from services.data_ingest.standby.lease import (
     Claimed,
     Leadership,
 )
-from services.data_ingest.standby.market_copy import StandbyCopy
+from services.data_ingest.standby.market_copy import StandbyCopy, frames_of
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc import sequencers
 from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import Sequencers
 from services.kit.runtime.clock import monotonic
-from services.kit.runtime.errors import ServiceError
+from services.kit.runtime.errors import ServiceError, StartError
 from services.kit.runtime.settings import Address, Settings
 from services.market.calendar import TradingDay
 from tests.support.mesh import free_ports
@@ -153,7 +156,7 @@ class AwayStore:
             self._failures -= 1
             raise OSError("away")
 
-    async def claim(self, patience_seconds: float) -> Claimed:
+    async def claim(self, patience_seconds: float, session: str | None, *, is_leader_gone: bool) -> Claimed:
         if self._failures:
             self._failures -= 1
             raise OSError("away")
@@ -218,6 +221,7 @@ class Standby:
         self.copy: StandbyCopy | None = None
         self.going_away = False
         self._pieces: list[bytes] = []
+        self._earlier: list[bytes] = []
         self._requests: asyncio.Queue[standby_pb2.FollowJournalRequest] = asyncio.Queue()
         self._requests.put_nowait(standby_pb2.FollowJournalRequest(open=standby_pb2.FollowJournalOpen(standby="b")))
         self.serving = asyncio.create_task(feed.FollowJournal(self._send(), self))  # type: ignore[arg-type]
@@ -235,7 +239,9 @@ class Standby:
         if kind == "state":
             self._pieces.append(response.state.data)
             if response.state.is_last:
-                self.copy = StandbyCopy(b"".join(self._pieces))
+                self.copy = StandbyCopy(b"".join(self._pieces), self._earlier)
+        elif kind == "earlier":
+            self._earlier += frames_of(ENVELOPE.read(message)[1])
         elif kind == "entry":
             assert self.copy is not None
             self.copy.add(ENVELOPE.read(message)[1])
@@ -294,7 +300,8 @@ async def test_the_copy_of_a_standby_is_the_leaders_market() -> None:
     assert found is not None
     assert (found.position, found.feed) == (leader.sequencer.position, Position(FEED, 2))
     assert found.trade_identities == b"before..since..." and found.day.date == DAY.date
-    assert len(found.messages) == 2, "the frames since it joined"
+    ring = leader.sequencer.ring
+    assert found.messages == [ring.get(sequence) for sequence in range(1, 6)], "those before it joined, too"
     position, number = leader.sequencer.hash()
     with pytest.raises(ValueError, match="expected the hash"):
         copy.check(position, number ^ 1)
@@ -376,3 +383,28 @@ async def test_a_new_epoch_begins_with_another_copy() -> None:
     again = await joined(leader)
     assert again.copy is not None and again.copy.position == Position(EPOCH + 1, 1)
     await again.end()
+
+
+# --- `tradeul up --standby`
+
+
+def test_a_mesh_on_one_machine_can_have_two_sequencers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRADEUL_SEQUENCERS", "")
+    monkeypatch.setenv("TRADEUL_DATA_DIR", str(tmp_path))
+    settings = name_standby(Settings.load())
+    assert [str(each) for each in settings.sequencers] == ["127.0.0.1:9002", "127.0.0.1:9012"]
+    specs = {spec.name: spec for spec in mesh.specs_of(settings, has_standby=True)}
+    first, second = specs["data_ingest"], specs["standby"]
+    assert "data_ingest" in second.needs and second.command == first.command
+    own = {name: value for name, value in second.environment.items() if first.environment.get(name) != value}
+    assert own == {"TRADEUL_DATA_INGEST_ADDRESS": "127.0.0.1:9012", "TRADEUL_DATA_DIR": str(tmp_path / "standby")}
+    assert second.environment["TRADEUL_SEQUENCERS"] == "127.0.0.1:9002,127.0.0.1:9012"
+    ports = mesh.ports_of(settings, has_standby=True)
+    assert [ports[name].port for name in ("standby", "standby's metrics")] == [9012, 19012]
+    with pytest.raises(StartError, match="expected TRADEUL_SEQUENCERS to be unset, was 127"):
+        name_standby(settings)
+
+
+def test_a_replay_has_no_standby() -> None:
+    with pytest.raises(StartError, match="expected a live market, was a replay"):
+        name_standby(Settings.load({"TRADEUL_REPLAY_DATE": "2026-03-10", "TRADEUL_REPLAY_FILE": "day.trades"}))

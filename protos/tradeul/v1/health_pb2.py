@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/health.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17tradeul/v1/rights.proto\"\x12\n\x10GetHealthRequest\"\x8f\x01\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x32\n\x08services\x18\x02 \x03(\x0b\x32 .tradeul.v1.Health.ServicesEntry\x12\x10\n\x08warnings\x18\x03 \x03(\t\x1a/\n\rServicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x63\n\rHealthService\x12R\n\tGetHealth\x12\x1c.tradeul.v1.GetHealthRequest\x1a\x12.tradeul.v1.Health\"\x13\xf8\x8c\x19\x01\x82\xd3\xe4\x93\x02\t\x12\x07/healthb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tradeul/v1/health.proto\x12\ntradeul.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17tradeul/v1/rights.proto\"\x12\n\x10GetHealthRequest\"\xc0\x01\n\x06Health\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x32\n\x08services\x18\x02 \x03(\x0b\x32 .tradeul.v1.Health.ServicesEntry\x12\x10\n\x08warnings\x18\x03 \x03(\t\x12/\n\nsequencers\x18\x04 \x03(\x0b\x32\x1b.tradeul.v1.SequencerHealth\x1a/\n\rServicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x0fSequencerHealth\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x18\n\x0blag_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_lag_seconds2c\n\rHealthService\x12R\n\tGetHealth\x12\x1c.tradeul.v1.GetHealthRequest\x1a\x12.tradeul.v1.Health\"\x13\xf8\x8c\x19\x01\x82\xd3\xe4\x93\x02\t\x12\x07/healthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,9 +40,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHEALTHREQUEST']._serialized_start=94
   _globals['_GETHEALTHREQUEST']._serialized_end=112
   _globals['_HEALTH']._serialized_start=115
-  _globals['_HEALTH']._serialized_end=258
-  _globals['_HEALTH_SERVICESENTRY']._serialized_start=211
-  _globals['_HEALTH_SERVICESENTRY']._serialized_end=258
-  _globals['_HEALTHSERVICE']._serialized_start=260
-  _globals['_HEALTHSERVICE']._serialized_end=359
+  _globals['_HEALTH']._serialized_end=307
+  _globals['_HEALTH_SERVICESENTRY']._serialized_start=260
+  _globals['_HEALTH_SERVICESENTRY']._serialized_end=307
+  _globals['_SEQUENCERHEALTH']._serialized_start=309
+  _globals['_SEQUENCERHEALTH']._serialized_end=414
+  _globals['_HEALTHSERVICE']._serialized_start=416
+  _globals['_HEALTHSERVICE']._serialized_end=515
 # @@protoc_insertion_point(module_scope)

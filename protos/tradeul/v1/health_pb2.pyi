@@ -60,6 +60,7 @@ class Health(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     SERVICES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    SEQUENCERS_FIELD_NUMBER: _builtins.int
     status: _builtins.str
     """Always "healthy"; an unhealthy mesh is an error."""
     @_builtins.property
@@ -74,17 +75,58 @@ class Health(_message.Message):
         "polygon_ws: the vendor refuses T.*: not authorized to subscribe to T.*".
         """
 
+    @_builtins.property
+    def sequencers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequencerHealth]:
+        """The sequencers, where there are several."""
+
     def __init__(
         self,
         *,
         status: _builtins.str = ...,
         services: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        sequencers: _abc.Iterable[Global___SequencerHealth] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services", "status", b"status", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequencers", b"sequencers", "services", b"services", "status", b"status", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Health: _TypeAlias = Health  # noqa: Y015
+
+@_typing.final
+class SequencerHealth(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    LAG_SECONDS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """HOST:PORT, as in TRADEUL_SEQUENCERS."""
+    state: _builtins.str
+    """As in `services`."""
+    role: _builtins.str
+    """"LEADER", "STANDBY", or empty for one that does not answer."""
+    lag_seconds: _builtins.float
+    """Of a standby: how old its copy of the market may be, in seconds; left out
+    while it has none.
+    """
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        state: _builtins.str = ...,
+        role: _builtins.str = ...,
+        lag_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "lag_seconds", b"lag_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "address", b"address", "lag_seconds", b"lag_seconds", "role", b"role", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lag_seconds: _TypeAlias = _typing.Literal["lag_seconds"]  # noqa: Y015
+    _WhichOneofArgType__lag_seconds: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_seconds) -> _WhichOneofReturnType__lag_seconds | None: ...
+
+Global___SequencerHealth: _TypeAlias = SequencerHealth  # noqa: Y015

@@ -27,7 +27,7 @@ from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/standby.proto\x12\ntradeul.v1\x1a\x18tradeul/v1/journal.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"\xa9\x01\n\x14\x46ollowJournalRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.tradeul.v1.FollowJournalOpenH\x00\x12+\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1c.tradeul.v1.FollowJournalAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"$\n\x11\x46ollowJournalOpen\x12\x0f\n\x07standby\x18\x01 \x01(\t\"j\n\x10\x46ollowJournalAck\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12(\n\x04\x66\x65\x65\x64\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\xdd\x02\n\x15\x46ollowJournalResponse\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.tradeul.v1.JournalOpenedH\x00\x12)\n\x05state\x18\x02 \x01(\x0b\x32\x18.tradeul.v1.JournalPieceH\x00\x12)\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.JournalEntryH\x00\x12\'\n\x04gaps\x18\x04 \x01(\x0b\x32\x17.tradeul.v1.JournalGapsH\x00\x12\'\n\x04hash\x18\x05 \x01(\x0b\x32\x17.tradeul.v1.JournalHashH\x00\x12\x30\n\theartbeat\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x07 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x42\n\n\x08response\"\'\n\rJournalOpened\x12\x16\n\x0e\x66\x65ncing_number\x18\x01 \x01(\x10\"-\n\x0cJournalPiece\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0f\n\x07is_last\x18\x02 \x01(\x08\"\x1b\n\x0bJournalGaps\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"I\n\x0bJournalHash\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0c\n\x04hash\x18\x02 \x01(\x06\x32p\n\x0eStandbyService\x12^\n\rFollowJournal\x12 .tradeul.v1.FollowJournalRequest\x1a!.tradeul.v1.FollowJournalResponse\"\x04\xf8\x8c\x19\x03(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/standby.proto\x12\ntradeul.v1\x1a\x18tradeul/v1/journal.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"\x19\n\x17GetSequencerRoleRequest\"\xf8\x01\n\rSequencerRole\x12,\n\x04role\x18\x01 \x01(\x0e\x32\x1e.tradeul.v1.SequencerRole.Role\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x16\n\x0eis_synchronous\x18\x03 \x01(\x08\x12\x12\n\nis_in_sync\x18\x04 \x01(\x08\x12\x18\n\x0blag_seconds\x18\x05 \x01(\x01H\x00\x88\x01\x01\"5\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\n\n\x06LEADER\x10\x01\x12\x0b\n\x07STANDBY\x10\x02\x42\x0e\n\x0c_lag_seconds\"\xa9\x01\n\x14\x46ollowJournalRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.tradeul.v1.FollowJournalOpenH\x00\x12+\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1c.tradeul.v1.FollowJournalAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"5\n\x11\x46ollowJournalOpen\x12\x0f\n\x07standby\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\"j\n\x10\x46ollowJournalAck\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12(\n\x04\x66\x65\x65\x64\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\"\x8a\x03\n\x15\x46ollowJournalResponse\x12+\n\x06opened\x18\x01 \x01(\x0b\x32\x19.tradeul.v1.JournalOpenedH\x00\x12)\n\x05state\x18\x02 \x01(\x0b\x32\x18.tradeul.v1.JournalPieceH\x00\x12)\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.JournalEntryH\x00\x12\'\n\x04gaps\x18\x04 \x01(\x0b\x32\x17.tradeul.v1.JournalGapsH\x00\x12\'\n\x04hash\x18\x05 \x01(\x0b\x32\x17.tradeul.v1.JournalHashH\x00\x12\x30\n\theartbeat\x18\x06 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12\x31\n\ngoing_away\x18\x07 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x12+\n\x07\x65\x61rlier\x18\x08 \x01(\x0b\x32\x18.tradeul.v1.JournalEntryH\x00\x42\n\n\x08response\"?\n\rJournalOpened\x12\x16\n\x0e\x66\x65ncing_number\x18\x01 \x01(\x10\x12\x16\n\x0eis_synchronous\x18\x02 \x01(\x08\"-\n\x0cJournalPiece\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0f\n\x07is_last\x18\x02 \x01(\x08\"\x1b\n\x0bJournalGaps\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"I\n\x0bJournalHash\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0c\n\x04hash\x18\x02 \x01(\x06\x32\xca\x01\n\x0eStandbyService\x12^\n\rFollowJournal\x12 .tradeul.v1.FollowJournalRequest\x1a!.tradeul.v1.FollowJournalResponse\"\x04\xf8\x8c\x19\x03(\x01\x30\x01\x12X\n\x10GetSequencerRole\x12#.tradeul.v1.GetSequencerRoleRequest\x1a\x19.tradeul.v1.SequencerRole\"\x04\xf8\x8c\x19\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STANDBYSERVICE'].methods_by_name['FollowJournal']._loaded_options = None
   _globals['_STANDBYSERVICE'].methods_by_name['FollowJournal']._serialized_options = b'\370\214\031\003'
-  _globals['_FOLLOWJOURNALREQUEST']._serialized_start=117
-  _globals['_FOLLOWJOURNALREQUEST']._serialized_end=286
-  _globals['_FOLLOWJOURNALOPEN']._serialized_start=288
-  _globals['_FOLLOWJOURNALOPEN']._serialized_end=324
-  _globals['_FOLLOWJOURNALACK']._serialized_start=326
-  _globals['_FOLLOWJOURNALACK']._serialized_end=432
-  _globals['_FOLLOWJOURNALRESPONSE']._serialized_start=435
-  _globals['_FOLLOWJOURNALRESPONSE']._serialized_end=784
-  _globals['_JOURNALOPENED']._serialized_start=786
-  _globals['_JOURNALOPENED']._serialized_end=825
-  _globals['_JOURNALPIECE']._serialized_start=827
-  _globals['_JOURNALPIECE']._serialized_end=872
-  _globals['_JOURNALGAPS']._serialized_start=874
-  _globals['_JOURNALGAPS']._serialized_end=901
-  _globals['_JOURNALHASH']._serialized_start=903
-  _globals['_JOURNALHASH']._serialized_end=976
-  _globals['_STANDBYSERVICE']._serialized_start=978
-  _globals['_STANDBYSERVICE']._serialized_end=1090
+  _globals['_STANDBYSERVICE'].methods_by_name['GetSequencerRole']._loaded_options = None
+  _globals['_STANDBYSERVICE'].methods_by_name['GetSequencerRole']._serialized_options = b'\370\214\031\002'
+  _globals['_GETSEQUENCERROLEREQUEST']._serialized_start=116
+  _globals['_GETSEQUENCERROLEREQUEST']._serialized_end=141
+  _globals['_SEQUENCERROLE']._serialized_start=144
+  _globals['_SEQUENCERROLE']._serialized_end=392
+  _globals['_SEQUENCERROLE_ROLE']._serialized_start=323
+  _globals['_SEQUENCERROLE_ROLE']._serialized_end=376
+  _globals['_FOLLOWJOURNALREQUEST']._serialized_start=395
+  _globals['_FOLLOWJOURNALREQUEST']._serialized_end=564
+  _globals['_FOLLOWJOURNALOPEN']._serialized_start=566
+  _globals['_FOLLOWJOURNALOPEN']._serialized_end=619
+  _globals['_FOLLOWJOURNALACK']._serialized_start=621
+  _globals['_FOLLOWJOURNALACK']._serialized_end=727
+  _globals['_FOLLOWJOURNALRESPONSE']._serialized_start=730
+  _globals['_FOLLOWJOURNALRESPONSE']._serialized_end=1124
+  _globals['_JOURNALOPENED']._serialized_start=1126
+  _globals['_JOURNALOPENED']._serialized_end=1189
+  _globals['_JOURNALPIECE']._serialized_start=1191
+  _globals['_JOURNALPIECE']._serialized_end=1236
+  _globals['_JOURNALGAPS']._serialized_start=1238
+  _globals['_JOURNALGAPS']._serialized_end=1265
+  _globals['_JOURNALHASH']._serialized_start=1267
+  _globals['_JOURNALHASH']._serialized_end=1340
+  _globals['_STANDBYSERVICE']._serialized_start=1343
+  _globals['_STANDBYSERVICE']._serialized_end=1545
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ first writes to its journal, it also sends to those that follow it.
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tradeul.v1 import journal_pb2 as _journal_pb2
 from tradeul.v1 import stream_pb2 as _stream_pb2
 import builtins as _builtins
@@ -19,6 +20,79 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class GetSequencerRoleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSequencerRoleRequest: _TypeAlias = GetSequencerRoleRequest  # noqa: Y015
+
+@_typing.final
+class SequencerRole(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Role:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SequencerRole._Role.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ROLE_UNSPECIFIED: SequencerRole._Role.ValueType  # 0
+        LEADER: SequencerRole._Role.ValueType  # 1
+        STANDBY: SequencerRole._Role.ValueType  # 2
+
+    class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
+    ROLE_UNSPECIFIED: SequencerRole.Role.ValueType  # 0
+    LEADER: SequencerRole.Role.ValueType  # 1
+    STANDBY: SequencerRole.Role.ValueType  # 2
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    IS_SYNCHRONOUS_FIELD_NUMBER: _builtins.int
+    IS_IN_SYNC_FIELD_NUMBER: _builtins.int
+    LAG_SECONDS_FIELD_NUMBER: _builtins.int
+    role: Global___SequencerRole.Role.ValueType
+    is_synchronous: _builtins.bool
+    """TRADEUL_STANDBY=sync at the leader."""
+    is_in_sync: _builtins.bool
+    """Of a synchronous leader: a standby has every frame that is shown."""
+    lag_seconds: _builtins.float
+    """Of a standby: since when its copy may be behind, in seconds; left out for one
+    that has no copy of the leader's market of now.
+    """
+    @_builtins.property
+    def position(self) -> _stream_pb2.StreamPosition:
+        """Of the leader's last frame that is shown, or the last one of the standby's
+        copy; left out for none.
+        """
+
+    def __init__(
+        self,
+        *,
+        role: Global___SequencerRole.Role.ValueType = ...,
+        position: _stream_pb2.StreamPosition | None = ...,
+        is_synchronous: _builtins.bool = ...,
+        is_in_sync: _builtins.bool = ...,
+        lag_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "lag_seconds", b"lag_seconds", "position", b"position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "is_in_sync", b"is_in_sync", "is_synchronous", b"is_synchronous", "lag_seconds", b"lag_seconds", "position", b"position", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lag_seconds: _TypeAlias = _typing.Literal["lag_seconds"]  # noqa: Y015
+    _WhichOneofArgType__lag_seconds: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_seconds) -> _WhichOneofReturnType__lag_seconds | None: ...
+
+Global___SequencerRole: _TypeAlias = SequencerRole  # noqa: Y015
 
 @_typing.final
 class FollowJournalRequest(_message.Message):
@@ -57,16 +131,22 @@ class FollowJournalOpen(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STANDBY_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     standby: _builtins.str
     """The follower's name as a holder of the lease: its host and data directory."""
+    session: _builtins.str
+    """Names this connection, as no other was ever named: where the lease names it,
+    its copy has every frame that was shown.
+    """
     def __init__(
         self,
         *,
         standby: _builtins.str = ...,
+        session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["standby", b"standby"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "standby", b"standby"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,7 +155,8 @@ Global___FollowJournalOpen: _TypeAlias = FollowJournalOpen  # noqa: Y015
 @_typing.final
 class FollowJournalAck(_message.Message):
     """The follower has everything up to here. A batch of polygon_ws is acknowledged
-    once all followers have acknowledged it.
+    once all followers have acknowledged it; where the leader is synchronous, a
+    frame is shown to readers once the follower that the lease names has.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -115,6 +196,7 @@ class FollowJournalResponse(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     GOING_AWAY_FIELD_NUMBER: _builtins.int
+    EARLIER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___JournalOpened: ...
     @_builtins.property
@@ -139,6 +221,10 @@ class FollowJournalResponse(_message.Message):
     def heartbeat(self) -> _stream_pb2.StreamHeartbeat: ...
     @_builtins.property
     def going_away(self) -> _stream_pb2.StreamGoingAway: ...
+    @_builtins.property
+    def earlier(self) -> _journal_pb2.JournalEntry:
+        """Before the market: frames that led to it, for readers who still need them."""
+
     def __init__(
         self,
         *,
@@ -149,12 +235,13 @@ class FollowJournalResponse(_message.Message):
         hash: Global___JournalHash | None = ...,
         heartbeat: _stream_pb2.StreamHeartbeat | None = ...,
         going_away: _stream_pb2.StreamGoingAway | None = ...,
+        earlier: _journal_pb2.JournalEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "gaps", b"gaps", "going_away", b"going_away", "hash", b"hash", "heartbeat", b"heartbeat", "opened", b"opened", "response", b"response", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "entry", b"entry", "gaps", b"gaps", "going_away", b"going_away", "hash", b"hash", "heartbeat", b"heartbeat", "opened", b"opened", "response", b"response", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "gaps", b"gaps", "going_away", b"going_away", "hash", b"hash", "heartbeat", b"heartbeat", "opened", b"opened", "response", b"response", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earlier", b"earlier", "entry", b"entry", "gaps", b"gaps", "going_away", b"going_away", "hash", b"hash", "heartbeat", b"heartbeat", "opened", b"opened", "response", b"response", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "state", "entry", "gaps", "hash", "heartbeat", "going_away"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "state", "entry", "gaps", "hash", "heartbeat", "going_away", "earlier"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
@@ -165,16 +252,22 @@ class JournalOpened(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FENCING_NUMBER_FIELD_NUMBER: _builtins.int
+    IS_SYNCHRONOUS_FIELD_NUMBER: _builtins.int
     fencing_number: _builtins.int
     """Of the leader's lease."""
+    is_synchronous: _builtins.bool
+    """TRADEUL_STANDBY=sync: each entry is to be acknowledged at once, and who is
+    not named by the lease leaves it to the leader to come back.
+    """
     def __init__(
         self,
         *,
         fencing_number: _builtins.int = ...,
+        is_synchronous: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_number", b"fencing_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_number", b"fencing_number", "is_synchronous", b"is_synchronous"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,11 @@ class StandbyServiceStub:
                 request_serializer=tradeul_dot_v1_dot_standby__pb2.FollowJournalRequest.SerializeToString,
                 response_deserializer=tradeul_dot_v1_dot_standby__pb2.FollowJournalResponse.FromString,
                 _registered_method=True)
+        self.GetSequencerRole = channel.unary_unary(
+                '/tradeul.v1.StandbyService/GetSequencerRole',
+                request_serializer=tradeul_dot_v1_dot_standby__pb2.GetSequencerRoleRequest.SerializeToString,
+                response_deserializer=tradeul_dot_v1_dot_standby__pb2.SequencerRole.FromString,
+                _registered_method=True)
 
 
 class StandbyServiceServicer:
@@ -52,6 +57,13 @@ class StandbyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSequencerRole(self, request, context):
+        """Returns whether this sequencer leads or stands by, and how well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StandbyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +71,11 @@ def add_StandbyServiceServicer_to_server(servicer, server):
                     servicer.FollowJournal,
                     request_deserializer=tradeul_dot_v1_dot_standby__pb2.FollowJournalRequest.FromString,
                     response_serializer=tradeul_dot_v1_dot_standby__pb2.FollowJournalResponse.SerializeToString,
+            ),
+            'GetSequencerRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSequencerRole,
+                    request_deserializer=tradeul_dot_v1_dot_standby__pb2.GetSequencerRoleRequest.FromString,
+                    response_serializer=tradeul_dot_v1_dot_standby__pb2.SequencerRole.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +105,33 @@ class StandbyService:
             '/tradeul.v1.StandbyService/FollowJournal',
             tradeul_dot_v1_dot_standby__pb2.FollowJournalRequest.SerializeToString,
             tradeul_dot_v1_dot_standby__pb2.FollowJournalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSequencerRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tradeul.v1.StandbyService/GetSequencerRole',
+            tradeul_dot_v1_dot_standby__pb2.GetSequencerRoleRequest.SerializeToString,
+            tradeul_dot_v1_dot_standby__pb2.SequencerRole.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class StandbyServiceStub:
     """Streams the market of now, then every entry of the journal. Ends with
     NOT_LEADING at a sequencer that does not hold the lease.
     """
+    GetSequencerRole: _grpc.UnaryUnaryMultiCallable[_standby_pb2.GetSequencerRoleRequest, _standby_pb2.SequencerRole]
+    """Returns whether this sequencer leads or stands by, and how well."""
 
 @_typing.type_check_only
 class StandbyServiceAsyncStub(StandbyServiceStub):
@@ -45,6 +47,8 @@ class StandbyServiceAsyncStub(StandbyServiceStub):
     """Streams the market of now, then every entry of the journal. Ends with
     NOT_LEADING at a sequencer that does not hold the lease.
     """
+    GetSequencerRole: _aio.UnaryUnaryMultiCallable[_standby_pb2.GetSequencerRoleRequest, _standby_pb2.SequencerRole]  # type: ignore[assignment]
+    """Returns whether this sequencer leads or stands by, and how well."""
 
 class StandbyServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -56,5 +60,13 @@ class StandbyServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the market of now, then every entry of the journal. Ends with
         NOT_LEADING at a sequencer that does not hold the lease.
         """
+
+    @_abc_1.abstractmethod
+    def GetSequencerRole(
+        self,
+        request: _standby_pb2.GetSequencerRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_standby_pb2.SequencerRole, _abc.Awaitable[_standby_pb2.SequencerRole]]:
+        """Returns whether this sequencer leads or stands by, and how well."""
 
 def add_StandbyServiceServicer_to_server(servicer: StandbyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,6 +13,7 @@ from services.cli.local import embedded, forked
 from services.cli.local.forked import Fork
 from services.cli.local.gateway import envoy_spec
 from services.cli.local.process import ProcessSpec, Ready
+from services.cli.local.standby import standby_ports, standby_spec
 from services.kit.runtime.environment import SECRETS, settings_for
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
@@ -66,9 +67,10 @@ def open_services(settings: Settings) -> list[str]:
     return names + ["metrics"] * any(address is not None and address.tls is None for address in metrics)
 
 
-def specs_of(settings: Settings) -> list[ProcessSpec]:
+def specs_of(settings: Settings, *, has_standby: bool = False) -> list[ProcessSpec]:
     """Stores (unless settings name others), migrations, services and gateway, each after what it needs.
 
+    `has_standby`: with the second of two sequencers, too.
     Raises StartError when a file of the installation, or a package or program for an embedded part, is missing.
     """
     check_installed()
@@ -101,6 +103,8 @@ def specs_of(settings: Settings) -> list[ProcessSpec]:
         specs.insert(0, _fork_server_spec(forks, modules_of(settings)))
     for module in modules_of(settings):
         specs.append(_service_spec(module, settings, environment_of(settings, module.secrets, urls), names, forks))
+        if has_standby and module.name == "data_ingest":
+            specs.append(standby_spec(specs[-1], settings, readiness(module, settings.sequencer_addresses[1])))
     specs.append(envoy_spec(settings, (*GATEWAY_AFTER, ACCESS) if settings.requires_keys else GATEWAY_AFTER))
     return specs
 
@@ -197,7 +201,7 @@ def readiness(module: Module, address: Address) -> Ready:
     return http_ready if module.protocol == "http" else grpc_ready
 
 
-def ports_of(settings: Settings) -> dict[str, Address]:
+def ports_of(settings: Settings, *, has_standby: bool = False) -> dict[str, Address]:
     """Everything that will be listened on."""
     ports = {
         "gateway": settings.address("gateway"),
@@ -207,12 +211,14 @@ def ports_of(settings: Settings) -> dict[str, Address]:
         ports[module.name] = settings.address(module.name)
         if (metrics := settings.metrics_address(module.name)) is not None:
             ports[f"{module.name}'s metrics"] = metrics
+    if has_standby:
+        ports.update(standby_ports(settings))
     return ports
 
 
-def check_ports(settings: Settings) -> None:
+def check_ports(settings: Settings, *, has_standby: bool = False) -> None:
     """Raises StartError naming every port that is taken, or that cannot be listened on."""
-    ports = ports_of(settings)
+    ports = ports_of(settings, has_standby=has_standby)
     lines = [f"{name}: {problem}" for name, address in ports.items() if (problem := _port_problem(address))]
     if settings.tls.http3 == "on" and (problem := _port_problem(ports["gateway"], socket.SOCK_DGRAM)):
         lines.append(f"gateway's HTTP/3 (UDP): {problem}")

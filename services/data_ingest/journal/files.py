@@ -64,6 +64,15 @@ class JournalDirectory:
                 found.append(JournalFile(Position(int(epoch), int(sequence)), kind))
         return sorted(found)
 
+    def not_before(self, position: Position) -> list[Path]:
+        """The files of this epoch that begin at `position` or later, states first."""
+        return [
+            self.path_of(file)
+            for kind in KINDS
+            for file in self.files(kind)
+            if file.position.epoch == position.epoch and file.position >= position
+        ]
+
     def others(self, keep: Container[JournalFile] = ()) -> list[Path]:
         """All files but those to keep, states first: without one nobody continues from the others."""
         names = [self.path_of(file) for kind in KINDS for file in self.files(kind) if file not in keep]

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from tradeul.v1 import standby_pb2
+
 from services.data_ingest.journal import Recovered
 from services.data_ingest.standby.journal_follower import JournalFollower
 from services.data_ingest.standby.lease import COLD_SECONDS, LOOK_SECONDS, Claimed, LeaseStore
@@ -27,10 +29,14 @@ PREPARE_SECONDS: Final = 5.0
 
 
 class TakenOver(NamedTuple):
-    """The beginning of a takeover; `copied` is None for one without a copy of the leader's market."""
+    """The beginning of a takeover; `copied` is None for one without a copy of the leader's market.
+
+    `has_all`: nobody was shown a frame that the copy lacks.
+    """
 
     claimed: Claimed
     copied: Recovered | None
+    has_all: bool
     gaps: bytes
     calendar: Calendar | None
     # The vendor's sale conditions; None where they could not be had.
@@ -60,6 +66,15 @@ class Candidate:
         self._calendar: Calendar | None = None
         self._conditions: Sequence[Condition] | None = None
 
+    def role(self) -> standby_pb2.SequencerRole:
+        """Returns this sequencer's role while it stands by."""
+        copy = self._follower.copy
+        return standby_pb2.SequencerRole(
+            role=standby_pb2.SequencerRole.STANDBY,
+            position=copy.position.message() if copy is not None else None,
+            lag_seconds=self._follower.lag_seconds,
+        )
+
     async def claim_first(self) -> Claimed | None:
         """Takes the lease if nobody has it; None if somebody has. Waits for a store that is away."""
         is_away = False
@@ -84,14 +99,16 @@ class Candidate:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        copy = self._follower.copy
+        copy, session = self._follower.copy, self._follower.session
+        has_all = copy is not None and session is not None and claimed.synced == session
         log.warning(
             "takes over: another sequencer's lease has run out",
             fencing_number=claimed.fencing_number,
             position=str(copy.position) if copy is not None else None,
+            has_all=has_all,
         )
         copied = copy.recovered() if copy is not None else None
-        return TakenOver(claimed, copied, self._follower.gaps, self._calendar, self._conditions)
+        return TakenOver(claimed, copied, has_all, self._follower.gaps, self._calendar, self._conditions)
 
     async def _until_claimed(self, tasks: "list[asyncio.Task[None]]") -> Claimed:
         is_away = False
@@ -108,7 +125,7 @@ class Candidate:
                     is_away, not_before = False, monotonic() + GRACE_SECONDS
                 if monotonic() < not_before:
                     continue
-                claimed = await self._store.claim(0.0 if self._follower.is_warm else COLD_SECONDS)
+                claimed = await self._claim()
             except DATABASE_ERRORS as error:
                 if not is_away:
                     log.warning("the store of the lease does not answer: nobody can take over", reason=described(error))
@@ -116,6 +133,15 @@ class Candidate:
                 continue
             if claimed is not None:
                 return claimed
+
+    async def _claim(self) -> Claimed | None:
+        follower = self._follower
+        # A synchronous leader records whether somebody has what it shows, and what polygon_ws forgets. Without that
+        # record it is better to wait for it.
+        is_warm = follower.is_warm and not follower.is_synchronous
+        return await self._store.claim(
+            0.0 if is_warm else COLD_SECONDS, follower.session, is_leader_gone=follower.is_leader_gone
+        )
 
     async def _prepare(self) -> None:
         """Has what would keep a takeover waiting: the calendar of the leader's day, and the sale conditions."""

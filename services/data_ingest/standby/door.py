@@ -34,6 +34,8 @@ class Door:
 
     def __init__(self) -> None:
         self._servicers: Servicers | None = None
+        # Gives the role until it leads.
+        self.standing_by: Callable[[], standby_pb2.SequencerRole] = standby_pb2.SequencerRole
 
     def open(self, servicers: Servicers) -> None:
         """From now on its RPCs are these."""
@@ -67,6 +69,11 @@ class Door:
     async def WatchBars(self, request: bars_pb2.WatchBarsRequest, context: Context) -> AsyncIterator[bytes]:
         async for response in self._leading().bars.WatchBars(request, context):
             yield response
+
+    async def GetSequencerRole(self, _: standby_pb2.GetSequencerRoleRequest, __: Context) -> standby_pb2.SequencerRole:
+        if self._servicers is None:
+            return self.standing_by()
+        return self._servicers.journal.role() if self._servicers.may_lead() else standby_pb2.SequencerRole()
 
     async def FollowJournal(self, requests: AsyncIterator[Any], context: Context) -> None:
         await self._leading().journal.FollowJournal(requests, context)

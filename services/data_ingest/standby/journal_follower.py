@@ -1,14 +1,16 @@
 """The standby's side: follows the sequencer that leads, and keeps a copy of its market."""
 
 import asyncio
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import grpc
 from google.protobuf.message import Message
 from tradeul.v1 import standby_pb2, stream_pb2
 
 from services.data_ingest.standby.journal_feed import ENVELOPE
-from services.data_ingest.standby.market_copy import StandbyCopy
+from services.data_ingest.standby.market_copy import StandbyCopy, frames_of
 from services.kit.rpc.channel import Connection, StreamEnded, reason_name, reconnecting
 from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import Sequencers
@@ -46,17 +48,31 @@ class JournalFollower:
     ) -> None:
         # What came last, also while the leader is away.
         self.copy: StandbyCopy | None = None
+        # Of the connection that it is of; and whether its leader shows nothing that its standby lacks.
+        self.session: str | None = None
+        self.is_synchronous = False
         self.gaps = b""
         self._sequencers = Sequencers(others)
         self._name = name
         self._set_unhealthy_reason = set_unhealthy_reason
         self._backoff = self._sequencers.backoff()
         self._pieces: list[bytes] = []
+        self._earlier: list[bytes] = []
         self._progressed = asyncio.Event()
         self._end_reason = ""
+        self._opening_session = ""
+        self._has_opened = False
+        # Who was followed last, and whether nobody listens there any more.
+        self._leader: Address | str | None = None
+        self.is_leader_gone = False
         # Whether the copy is of this connection, and when such a one was last kept up.
         self._is_kept_up = False
         self._heard_at = float("-inf")
+
+    @property
+    def lag_seconds(self) -> float | None:
+        """How old the copy may be; None while there is none of this connection."""
+        return monotonic() - self._heard_at if self.copy is not None and self._is_kept_up else None
 
     @property
     def is_warm(self) -> bool:
@@ -78,13 +94,15 @@ class JournalFollower:
     async def _follow(self) -> str:
         """Follows one connection to its end; returns why it ended."""
         sequencers = self._sequencers
-        was_silent = self._is_kept_up = False
+        was_silent = self._is_kept_up = self._has_opened = False
+        self._opening_session = f"{self._name} {uuid.uuid4().hex}"
         self._pieces.clear()
+        self._earlier.clear()
         call: Any = sequencers.channel.stream_stream(METHOD)  # type: ignore[call-arg]
         acks: asyncio.Task[None] | None = None
         try:
             with Connection[bytes](call(), SILENCE_SECONDS) as connection:
-                opening = standby_pb2.FollowJournalOpen(standby=self._name)
+                opening = standby_pb2.FollowJournalOpen(standby=self._name, session=self._opening_session)
                 await connection.write(standby_pb2.FollowJournalRequest(open=opening).SerializeToString())
                 acks = asyncio.create_task(self._acknowledge(connection), name="data_ingest.standby_acks")
                 while (end := self._take(await connection.read())) is None:
@@ -94,9 +112,11 @@ class JournalFollower:
             end, was_silent = str(ended), ended.is_silence
             if ended.error is not None and reason_name(ended.error) == NOT_LEADING.name:
                 end = f"{sequencers.address} does not lead"
+            elif not self._has_opened and sequencers.address == self._leader:
+                self.is_leader_gone = ended.error is not None and ended.error.code() is grpc.StatusCode.UNAVAILABLE
         except ValueError as error:
             log.error("the copy of the leader's market is of no use, and made again", reason=reason_of(error))
-            self.copy = None
+            self.copy = self.session = None
             end = str(error)
         finally:
             if acks is not None:
@@ -116,14 +136,20 @@ class JournalFollower:
                 raise ValueError("expected the market before entries")
             self.copy.add(payload)
             self._progressed.set()
+            # Behind the acknowledgement, for which readers may wait.
+            asyncio.get_running_loop().call_soon(self.copy.refresh)
             return None
+        if kind == "earlier":
+            self._earlier += frames_of(payload)
         if kind not in CONTENTS:
             return None
         content: Any = message_of(CONTENTS[kind], payload)
         if kind == "state":
             self._pieces.append(content.data)
             if content.is_last:
-                self.copy = StandbyCopy(b"".join(self._pieces))
+                self.copy = StandbyCopy(b"".join(self._pieces), self._earlier)
+                self._earlier = []
+                self.session = self._opening_session
                 self._pieces.clear()
                 self._is_kept_up = True
                 self._heard_at = monotonic()
@@ -134,6 +160,8 @@ class JournalFollower:
                 log.info("stands by", position=str(self.copy.position), feed=str(self.copy.feed))
         elif kind == "opened":
             self._sequencers.check(content.fencing_number)
+            self.is_synchronous = content.is_synchronous
+            self._leader, self._has_opened, self.is_leader_gone = self._sequencers.address, True, False
         elif kind == "gaps":
             self.gaps = content.json
         elif kind == "hash" and self.copy is not None:
@@ -147,7 +175,8 @@ class JournalFollower:
         while True:
             await self._progressed.wait()
             self._progressed.clear()
-            if (copy := self.copy) is None:
+            if (copy := self.copy) is None or not self._is_kept_up:
+                # What is left of an earlier connection says nothing about this one.
                 continue
             ack = standby_pb2.FollowJournalAck(
                 position=copy.position.message(), feed=copy.feed.message() if copy.feed is not None else None
@@ -157,4 +186,5 @@ class JournalFollower:
             except StreamEnded:
                 # The reading task gets it, too.
                 return
-            await asyncio.sleep(ACK_SECONDS)
+            if not self.is_synchronous:
+                await asyncio.sleep(ACK_SECONDS)

@@ -38,26 +38,38 @@ WITNESS_SECONDS: Final = 6.0
 # One that has no copy of the leader's market leaves it so long to come back to its journal.
 COLD_SECONDS: Final = 15.0
 
-# True while another one holds it; no row where nobody ever did.
-IS_HELD: Final = """
-    SELECT holder <> $2 AND expires_at >= clock_timestamp() - $3 * interval '1 second'
-    FROM sequencer_lease WHERE name = $1
+# A row that nobody has held yet; it begins high, so that the number does not go back with a new database.
+CREATE: Final = """
+    INSERT INTO sequencer_lease (name, holder, fencing_number, expires_at)
+    VALUES ($1, '', extract(epoch FROM clock_timestamp())::bigint, '-infinity')
+    ON CONFLICT (name) DO NOTHING
+"""
+# Who may take it: its holder, who finds it run out for long enough, or the standby that it names.
+MAY_CLAIM: Final = """
+    SELECT holder, epoch, synced
+    FROM sequencer_lease
+    WHERE name = $1 AND (
+        holder IN ('', $2)
+        OR expires_at < clock_timestamp() - $3 * interval '1 second'
+        OR synced = $4 AND (expires_at < clock_timestamp() OR $5)
+    )
 """
 CLAIM: Final = """
-    WITH earlier AS (SELECT holder FROM sequencer_lease WHERE name = $1 FOR UPDATE)
-    INSERT INTO sequencer_lease AS lease (name, holder, fencing_number, expires_at)
-    VALUES ($1, $2, extract(epoch FROM clock_timestamp())::bigint, clock_timestamp() + $3 * interval '1 second')
-    ON CONFLICT (name) DO UPDATE SET
-        holder = excluded.holder,
-        fencing_number = lease.fencing_number + 1,
-        expires_at = excluded.expires_at
-    WHERE lease.holder = excluded.holder OR lease.expires_at < clock_timestamp() - $4 * interval '1 second'
-    RETURNING fencing_number, epoch, (SELECT holder FROM earlier) AS earlier
+    UPDATE sequencer_lease
+    SET holder = $2, fencing_number = fencing_number + 1, synced = NULL, sync_change = 0,
+        expires_at = clock_timestamp() + $3 * interval '1 second'
+    WHERE name = $1
+    RETURNING fencing_number
 """
 RENEW: Final = """
     UPDATE sequencer_lease
     SET expires_at = clock_timestamp() + $3 * interval '1 second', epoch = greatest(epoch, $4)
     WHERE name = $1 AND fencing_number = $2
+"""
+NAME_STANDBY: Final = """
+    UPDATE sequencer_lease
+    SET synced = $3, sync_change = $4, epoch = greatest(epoch, $5)
+    WHERE name = $1 AND fencing_number = $2 AND sync_change < $4
 """
 RELEASE: Final = "UPDATE sequencer_lease SET expires_at = clock_timestamp() WHERE name = $1 AND fencing_number = $2"
 
@@ -66,13 +78,16 @@ class Claimed(NamedTuple):
     """A lease that was taken.
 
     `at`: monotonic seconds before it was. `epoch`: the last one of those who led before. `was_ours`: nobody else led
-    since an earlier process of ours.
+    since an earlier process of ours, or ever. `synced`: the session of the standby that had all that was shown; None
+    for none. `is_first`: nobody ever led.
     """
 
     fencing_number: int
     at: float
     epoch: int
     was_ours: bool
+    synced: str | None = None
+    is_first: bool = False
 
 
 class LeaseStore:
@@ -82,22 +97,44 @@ class LeaseStore:
         self.holder = holder
         self._url = url
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        # A connection does one thing at a time.
+        self._lock = asyncio.Lock()
 
-    async def claim(self, patience_seconds: float) -> Claimed | None:
-        """Takes a lease that ran out `patience_seconds` ago, or is ours by an earlier process; None otherwise."""
+    async def claim(
+        self, patience_seconds: float, session: str | None = None, *, is_leader_gone: bool = False
+    ) -> Claimed | None:
+        """Takes a lease that ran out `patience_seconds` ago, or is ours by an earlier process; None otherwise.
+
+        `session`: under which we stand by; if the lease names it, nobody has been shown what we lack, and it is ours as
+        soon as it has run out, or at once where the leader is known to be gone.
+        """
         began = monotonic()
+        asked = (NAME, self.holder, patience_seconds, session, is_leader_gone)
         async with self._opened() as connection:
-            if await connection.fetchval(IS_HELD, NAME, self.holder, patience_seconds):
-                return None
-            row = await connection.fetchrow(CLAIM, NAME, self.holder, LEASE_SECONDS, patience_seconds)
-        if row is None:
-            return None
-        return Claimed(row["fencing_number"], began, row["epoch"], row["earlier"] in (None, self.holder))
+            if await connection.fetchrow(MAY_CLAIM, *asked) is None:
+                if await connection.execute(CREATE, NAME) != "INSERT 0 1":
+                    return None
+            async with connection.transaction():
+                if (before := await connection.fetchrow(f"{MAY_CLAIM} FOR UPDATE", *asked)) is None:
+                    return None
+                number = await connection.fetchval(CLAIM, NAME, self.holder, LEASE_SECONDS)
+        holder = before["holder"]
+        was_ours = holder in ("", self.holder)
+        return Claimed(number, began, before["epoch"], was_ours, before["synced"], is_first=not holder)
 
     async def renew(self, fencing_number: int, epoch: int) -> bool:
         """False if another one has taken it."""
         async with self._opened() as connection:
             tag = await connection.execute(RENEW, NAME, fencing_number, LEASE_SECONDS, epoch)
+        return bool(tag == "UPDATE 1")
+
+    async def name_standby(self, fencing_number: int, session: str | None, change: int, epoch: int) -> bool:
+        """Names the standby without which nothing is shown, None for none; False if another one leads.
+
+        `change` numbers the calls of one leader. After an error it may or may not have been done.
+        """
+        async with self._opened() as connection:
+            tag = await connection.execute(NAME_STANDBY, NAME, fencing_number, session, change, epoch)
         return bool(tag == "UPDATE 1")
 
     async def ping(self) -> None:
@@ -118,14 +155,15 @@ class LeaseStore:
 
     @contextlib.asynccontextmanager
     async def _opened(self) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await asyncpg.connect(self._url, timeout=ANSWER_SECONDS)
-                yield self._connection
-        except BaseException:
-            self.close()
-            raise
+        async with self._lock:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await asyncpg.connect(self._url, timeout=ANSWER_SECONDS)
+                    yield self._connection
+            except BaseException:
+                self.close()
+                raise
 
 
 class Leadership:

@@ -1,5 +1,6 @@
 """A copy of the leader: its market, and what the journal notes beside frames, for a takeover to go on with."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from tradeul.v1 import frame_pb2, journal_pb2
@@ -20,16 +21,27 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 MAX_IDENTITY_BYTES: Final = 32 * 1024 * 1024
 
 
-class StandbyCopy:
-    """The leader's market of now. ValueError of any method: this copy is of no more use."""
+def frames_of(entry: memoryview) -> list[bytes]:
+    """Returns the messages of an entry's frames."""
+    return [bytes(entry[first:end]) for number, first, _, end in fields(entry) if number == _ENTRY["frames"]]
 
-    def __init__(self, state: bytes) -> None:
+
+class StandbyCopy:
+    """The leader's market of now. ValueError of any method: this copy is of no more use.
+
+    `earlier`: messages of the frames before it, as far as they are known.
+    """
+
+    def __init__(self, state: bytes, earlier: Sequence[bytes] = ()) -> None:
         head = message_of(journal_pb2.JournalState, state)
         self.position = Position.of(head.head.position)
         self.feed = Position.of(head.feed) if head.HasField("feed") else None
         self._market = Market.from_bytes(load_lists(), head.market, encode_deltas=False)
+        self._is_refresh_due = False
         self._day = TradingDay.of_frame(head.trading_day) if head.HasField("trading_day") else None
         self._messages = NewestBytes(MAX_MESSAGE_BYTES)
+        for message in earlier:
+            self._messages.add(message)
         self._identities = NewestBytes(MAX_IDENTITY_BYTES)
         self._identities.add(head.trade_identities)
 
@@ -48,10 +60,17 @@ class StandbyCopy:
             elif number == _ENTRY["trade_identities"]:
                 self._identities.add(bytes(entry[start:end]))
 
+    def refresh(self) -> None:
+        """Ranks the lists of the last watermark, if they are not; the next entry does it otherwise."""
+        if self._is_refresh_due:
+            self._is_refresh_due = False
+            self._market.refresh()
+
     def check(self, position: Position, number: int) -> None:
         """Compares the copy with the leader's market at `position`."""
         if position != self.position:
             raise ValueError(f"expected to be at {position}, was at {self.position}")
+        self.refresh()
         if (own := self._market.hash()) != number:
             raise ValueError(f"expected the hash {number:016x} at {position}, was {own:016x}")
 
@@ -59,6 +78,7 @@ class StandbyCopy:
         """The market that a takeover continues with, its numbering included; None when no day had begun."""
         if self._day is None:
             return None
+        self.refresh()
         return Recovered(
             self.position,
             self._market.state,
@@ -74,7 +94,8 @@ class StandbyCopy:
         frame = read_frame(only_field(message)[1])
         if frame.position != (self.position.epoch, self.position.sequence + 1):
             raise ValueError(f"expected the frame after {self.position}, was {frame.position}")
-        self._market.apply(frame.encoded)
+        self.refresh()
+        self._is_refresh_due = self._market.take(memoryview(frame.encoded))
         if frame.kind == _TRADING_DAY:
             self._day = TradingDay.of_frame(message_of(frame_pb2.TradingDay, frame.body))
         self.position = frame.position

@@ -12,6 +12,7 @@ from services.data_ingest import metrics
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.cursor import Broadcast, Subscription, Timers
 from services.kit.rpc.envelope import Envelope
+from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_REQUEST
 from services.kit.runtime.logging import get_logger
 
@@ -43,12 +44,22 @@ class BarStream(Broadcast[_Watcher]):
     def __init__(self, sequencer: Sequencer, heartbeat_seconds: float = HEARTBEAT_SECONDS) -> None:
         super().__init__(heartbeat_seconds)
         self._sequencer = sequencer
+        # Responses that may not be shown yet, with their frames' positions.
+        self._held: deque[tuple[Position, bytes]] = deque()
         sequencer.listen(self._on_frame)
+        sequencer.committed.listen(self._show)
 
     def _on_frame(self, body: str, content: bytes) -> None:
         if body != "bars" or not self.readers:
             return
-        response = ENVELOPE.wrap("bars", content)
+        self._held.append((self._sequencer.position, ENVELOPE.wrap("bars", content)))
+        self._show()
+
+    def _show(self) -> None:
+        while self._held and self._sequencer.committed.covers(self._held[0][0]):
+            self._give(self._held.popleft()[1])
+
+    def _give(self, response: bytes) -> None:
         for watcher in self.readers:
             if len(watcher.waiting) == MAX_WAITING:
                 metrics.DROPPED_BARS.inc()
@@ -72,8 +83,8 @@ class BarStream(Broadcast[_Watcher]):
                     watcher.sent()
                     yield watcher.waiting.popleft()
                 elif not await watcher.wait():
-                    yield ENVELOPE.heartbeat(self._sequencer.position)
-            yield ENVELOPE.going_away(self._sequencer.position, watcher.closing)
+                    yield ENVELOPE.heartbeat(self._sequencer.committed.position)
+            yield ENVELOPE.going_away(self._sequencer.committed.position, watcher.closing)
 
     def _new_names(self, watcher: _Watcher) -> bytes | None:
         texts = self._sequencer.symbols.texts

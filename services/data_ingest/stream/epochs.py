@@ -43,7 +43,7 @@ def read_last(path: Path) -> int:
     except FileNotFoundError:
         return 0
     except (OSError, ValueError) as error:
-        log.warning("the last epoch cannot be read", path=str(path), error=reason_of(error))
+        log.warning("the last number cannot be read", path=str(path), error=reason_of(error))
         return 0
 
 

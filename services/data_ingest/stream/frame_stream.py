@@ -9,6 +9,7 @@ from typing import Final
 from tradeul.v1 import data_ingest_pb2
 
 from services.data_ingest import metrics
+from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.cursor import Broadcast, Cursor
 from services.kit.rpc.envelope import FRAMES
@@ -67,11 +68,17 @@ class FrameStream(Broadcast["FrameSubscription"]):
         self._snapshot: Snapshot | None = None
         self._snapshot_used_at = 0.0
         sequencer.listen(lambda body, content: self.wake())
+        sequencer.committed.listen(self.wake)
 
     @property
     def ring(self) -> Ring:
         """Of the epoch in force."""
         return self._sequencer.ring
+
+    @property
+    def committed(self) -> Committed:
+        """The part of the stream that readers may have."""
+        return self._sequencer.committed
 
     def subscribe(
         self, requested_position: Position | None, reader: str, credit: int, wants_newest_state: bool = False
@@ -135,6 +142,12 @@ class FrameSubscription(Cursor):
         self._credit = credit
         self._wants_newest_state = wants_newest_state
         self._acknowledged = 0
+        # What is to be sent once it may be shown.
+        self._snapshot: Snapshot | None = None
+
+    @property
+    def newest(self) -> int:
+        return self._stream.committed.newest(self.ring)
 
     def acknowledge(self, position: Position) -> None:
         """The reader has applied what came up to `position`; raises INVALID_POSITION when that was not sent.
@@ -153,8 +166,8 @@ class FrameSubscription(Cursor):
         """Encoded SubscribeFramesResponses; ends after end() or going_away, raising what end() was given."""
         stream = self._stream
         with stream.joined(self):
-            self.move(stream.ring.position, stream.ring)
-            yield FRAMES.opened(self.ring.position, fencing_number=stream.fencing_number)
+            self.move(Position(stream.ring.epoch, stream.committed.newest(stream.ring)), stream.ring)
+            yield FRAMES.opened(self.position, fencing_number=stream.fencing_number)
             needs_snapshot, reset_reason = self._requested_position is None, None
             if self._requested_position is not None:
                 reset_reason = self.resume(self._requested_position)
@@ -165,13 +178,20 @@ class FrameSubscription(Cursor):
                     # Without heartbeats, so that the reader looks for who leads.
                     await self.wait()
                 elif reset_reason is not None:
-                    yield FRAMES.reset(self.ring.position, reset_reason)
+                    yield FRAMES.reset(Position(self.ring.epoch, self.newest), reset_reason)
                     needs_snapshot, reset_reason = True, None
+                elif needs_snapshot and not self._has_snapshot():
+                    # It is of a frame that may not be shown yet.
+                    if self.closing is not None:
+                        yield FRAMES.going_away(None, self.closing)
+                        return
+                    if not await self.wait():
+                        yield FRAMES.heartbeat(None)
                 elif needs_snapshot:
                     needs_snapshot = False
                     for chunk in self._snapshot_chunks():
                         yield chunk
-                elif not self.has_next and self.ring is not stream.ring:
+                elif self._has_ended() and stream.committed.begins(stream.ring):
                     self.move(Position(stream.ring.epoch, 0), stream.ring)
                     reset_reason = f"epoch {stream.ring.epoch} began"
                 elif (reset_reason := self.lost_reason) is not None:
@@ -191,13 +211,24 @@ class FrameSubscription(Cursor):
                         yield FRAMES.heartbeat(self.position)
             self.raise_error()
 
+    def _has_ended(self) -> bool:
+        """True if all of an epoch was sent that is over."""
+        return self.ring is not self._stream.ring and self.next_sequence > self.ring.newest
+
+    def _has_snapshot(self) -> bool:
+        """True if there is a snapshot that may be shown. What follows it is held, since loading may take long."""
+        if self._snapshot is None:
+            self._snapshot = self._stream.snapshot(self._wants_newest_state)
+            self.move(self._snapshot.position, self._stream.ring)
+            self.hold()
+        return self._stream.committed.covers(self._snapshot.position)
+
     def _snapshot_chunks(self) -> Iterator[bytes]:
-        """The reader continues after the snapshot; what follows it is held meanwhile, since loading may take long."""
-        snapshot = self._stream.snapshot(self._wants_newest_state)
-        self.move(snapshot.position, self._stream.ring)
+        """The reader continues after the snapshot."""
+        snapshot, self._snapshot = self._snapshot, None
+        assert snapshot is not None, "there is one"
         # The credit is for what follows.
         self._acknowledged = snapshot.position.sequence
-        self.hold()
         for index in range(snapshot.count):
             if self.is_over:
                 return

@@ -34,12 +34,16 @@ class JournalStream:
     Args:
         redis: one that does not decode what it reads.
         ring: gives the ring of the epoch in force.
+        newest: gives the sequence of the last of its messages that may be shown.
     """
 
-    def __init__(self, redis: Redis, ring: Callable[[], Ring]) -> None:
+    def __init__(
+        self, redis: Redis, ring: Callable[[], Ring], newest: Callable[[Ring], int] = lambda ring: ring.newest
+    ) -> None:
         # Its types leave no room for a mix of texts, numbers and bytes.
         self._redis: Any = redis
         self._ring_in_force = ring
+        self._newest = newest
         self._ring = ring()
         # The newest frame that is in Redis; None when Redis is to be read for it.
         self._sent: int | None = None
@@ -59,7 +63,7 @@ class JournalStream:
             try:
                 if self._sent is None:
                     self._sent = await self._newest_sent()
-                if self._sent < self._ring.newest:
+                if self._sent < self._newest(self._ring):
                     await self._send(self._sent)
             except (RedisError, OSError) as error:
                 if not self._is_away:
@@ -100,7 +104,7 @@ class JournalStream:
     def _entries(self, after: int) -> Iterator[tuple[int, int, bytes]]:
         """The first and the last frame and the payload of each entry that is due."""
         ring = self._ring
-        first, newest = max(after + 1, ring.oldest), ring.newest
+        first, newest = max(after + 1, ring.oldest), self._newest(ring)
         while first <= newest:
             last = first
             while last < newest and ring.span_bytes(first, last + 1) <= ENTRY_BYTES:

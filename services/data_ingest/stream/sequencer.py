@@ -10,6 +10,7 @@ from tradeul.v1 import frame_pb2, session_pb2
 
 from fastcore.alert_rules import AlertRule, rules_message
 from services.data_ingest.journal import Journal, MarketAt
+from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.envelope import FRAMES
@@ -137,6 +138,8 @@ class Sequencer:
         # The lists of the last watermark are still to be ranked.
         self._is_refresh_due = False
         self._day = day
+        # What readers may have of it.
+        self.committed = Committed(lambda: self.ring.position)
         # Of the epoch before, until they are announced.
         self._filters_message = b""
         self._listeners: list[FrameListener] = []

@@ -192,9 +192,14 @@ class Cursor(Subscription):
         return Position(self.ring.epoch, self.next_sequence - 1)
 
     @property
+    def newest(self) -> int:
+        """Sequence of the last message that may be sent."""
+        return self.ring.newest
+
+    @property
     def has_next(self) -> bool:
-        """False when everything was sent."""
-        return self.next_sequence <= self.ring.newest
+        """False when everything was sent that may be."""
+        return self.next_sequence <= self.newest
 
     @property
     def lost_reason(self) -> str | None:
@@ -228,7 +233,7 @@ class Cursor(Subscription):
 
     def catch_up(self) -> None:
         """It is current once it has what is in the ring now."""
-        self._current_at = self.ring.newest
+        self._current_at = self.newest
 
     @property
     def is_live(self) -> bool:

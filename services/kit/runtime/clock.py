@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal, Protocol
 from zoneinfo import ZoneInfo
@@ -17,6 +18,25 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def wall_ns() -> int:
     """Nanoseconds since 1970 UTC, by the wall clock."""
     return time.time_ns()
+
+
+class RunningClock:
+    """Seconds for which this process has run; look at it a few times a second.
+
+    A standstill, which is nobody else's fault, counts as `most_seconds`.
+    """
+
+    def __init__(self, most_seconds: float = 0.25, now: Callable[[], float] = time.monotonic) -> None:
+        self._most_seconds = most_seconds
+        self._now = now
+        self._looked_at = now()
+        self._seconds = 0.0
+
+    def __call__(self) -> float:
+        now = self._now()
+        self._seconds += min(now - self._looked_at, self._most_seconds)
+        self._looked_at = now
+        return self._seconds
 
 
 def wall_seconds() -> int:

@@ -149,6 +149,11 @@ class Settings(BaseModel):
     sequencers: CommaSeparated[AddressField] = Field(
         default=(), description="TRADEUL_SEQUENCERS: host:port of all data_ingest, by comma, where others stand by"
     )
+    standby: Literal["async", "sync"] = Field(
+        default="async",
+        description="TRADEUL_STANDBY: sync = readers get a frame when the standby has it, too, and a takeover goes "
+        "on in the same epoch; async = they do not wait for the standby",
+    )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)
     mesh_tls: MeshTlsSettings = Field(default_factory=MeshTlsSettings)
@@ -163,7 +168,7 @@ class Settings(BaseModel):
     trace: TraceSettings = Field(default_factory=TraceSettings)
     webhook: WebhookSettings = Field(default_factory=WebhookSettings)
 
-    @field_validator("market", "clock", "log_format", "log_level", "suspect_prints", "keys", mode="before")
+    @field_validator("market", "clock", "log_format", "log_level", "suspect_prints", "keys", "standby", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
