@@ -179,6 +179,8 @@ class Tape:
         self.highs: dict[str, float] = {}
         self._vendor = vendor
         self._feed = feed
+        # When each trade was sent, by monotonic seconds.
+        self.sent_at: list[float] = []
         self._rng = random.Random(seed)
         self._start_ms = ms_at("10:00:00")
         self._is_stopped = False
@@ -190,8 +192,14 @@ class Tape:
         """Sends some thousand trades a second, until stop()."""
         while not self._is_stopped:
             trades = [self._next() for _ in range(10)]
+            self.sent_at += [monotonic()] * len(trades)
             await self._vendor.send(message(*trades))
             await asyncio.sleep(0.005)
+
+    def seconds_since_sent(self, market: Market) -> float:
+        """How long ago the newest trade was sent that the market has; inf for none."""
+        index = market.state.now_ns // 1_000_000 - self._start_ms - 1
+        return monotonic() - self.sent_at[index] if 0 <= index < len(self.sent_at) else math.inf
 
     async def until_decoded(self) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
