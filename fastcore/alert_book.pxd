@@ -58,7 +58,7 @@ cdef class AlertBook:
     cdef int32_t common                 # how many of them are of all rules
     cdef int64_t looks                  # rows looked at so far; nothing that decides what comes
 
-    cdef list refresh(self, MarketState state, ListBook lists, bint make_events)
+    cdef list refresh(self, MarketState state, ListBook lists)
     cdef int _build(self, MarketState state, ListBook lists) except -1
     cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, dict scans, ListBook lists)
     cdef object _ranked(self, object lowered, dict scans, ListBook lists)

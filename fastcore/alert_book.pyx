@@ -168,7 +168,7 @@ cdef class AlertBook:
         free(self.flags)
         free(self.ids)
 
-    cdef list refresh(self, MarketState state, ListBook lists, bint make_events):
+    cdef list refresh(self, MarketState state, ListBook lists):
         """Looks at the rows of a watermark, with lists as they are published at it; returns the AlertEvents."""
         cdef AlertMemory memory = state.alerts
         cdef bint is_moved = memory.window_mark_ns != state.window_mark_ns
@@ -227,8 +227,7 @@ cdef class AlertBook:
             event.sequence = memory.sequence
             event.symbol = state.names[symbol_id]
             event.time_ns = state.now_ns
-            if make_events:
-                events.append(event)
+            events.append(event)
         return events
 
     cdef int32_t _select(self, MarketState state, bint is_moved) except -1:

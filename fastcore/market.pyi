@@ -43,7 +43,7 @@ class Market:
     state: MarketState
     epoch: int
     sequence: int
-    # Of the last watermark, in order; none with `encode_deltas=False`.
+    # Of the last watermark, in order.
     alert_events: list[AlertEvent]
     def __init__(self, definitions: Iterable[ListDefinition], epoch: int, encode_deltas: bool = True) -> None: ...
     def apply(self, frame: _Buffer) -> list[ListUpdate]:

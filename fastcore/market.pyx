@@ -117,7 +117,7 @@ cdef class Market:
         self.bring_to_now()
         moment = self.moment()
         updates = self.book.refresh(self.state, &moment)
-        self.alert_events = self.alert_book.refresh(self.state, self.book, self.book.encode_deltas)
+        self.alert_events = self.alert_book.refresh(self.state, self.book)
         return updates
 
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1:

@@ -57,7 +57,9 @@ class DataIngestServicer:
         if (length := len(request.reader)) > LONGEST_NAME:
             raise INVALID_REQUEST.error(f"reader: expected at most {LONGEST_NAME} characters, was {length}")
         position = requested_position(request)
-        subscription = self._stream.subscribe(position, request.reader, request.credit, request.wants_newest_state)
+        subscription = self._stream.subscribe(
+            position, request.reader, request.credit, request.wants_newest_state, request.wants_alerts
+        )
         log.info("reader connected", reader=request.reader, requested_position=str(position))
         try:
             with metrics.READERS.track_inprogress():

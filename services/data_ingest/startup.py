@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from services.data_ingest.journal import Journal, JournalDirectory, Recovered, r
 from services.data_ingest.journal.files import remove
 from services.data_ingest.stream.epochs import FILE, next_epoch, read_last, write_last
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
+from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
@@ -43,7 +45,7 @@ WITH_ATR: Final = 0.9
 class StartingPoint:
     """The beginning of the stream: its first day, the journal's market of that day, or the recorded one.
 
-    `now_ns`: the feed's time.
+    `now_ns`: the feed's time; `alerts`: the newest ones before, also of another day.
     """
 
     calendar: Calendar
@@ -51,6 +53,7 @@ class StartingPoint:
     now_ns: int
     found: Recovered | None
     recorded: MarketState | None
+    alerts: Sequence[bytes] = ()
 
     @property
     def first_watermark_ns(self) -> int:
@@ -77,7 +80,9 @@ async def taken_over(copied: Recovered, calendars: CalendarClient, known: Calend
     """The beginning of a standby that takes over with this copy; `known`: the newest calendar that it has."""
     if known is None or known.find(copied.day.date) is None:
         known = await calendars.calendar(copied.day.date)
-    return StartingPoint(known, known.find(copied.day.date) or copied.day, copied.rows.now_ns, copied, None)
+    return StartingPoint(
+        known, known.find(copied.day.date) or copied.day, copied.rows.now_ns, copied, None, copied.alerts
+    )
 
 
 async def starting_point(
@@ -97,8 +102,10 @@ async def starting_point(
     if day is None:
         raise StartError(f"expected market_session to know the trading day of {date}, knew none")
     now_ns = now_ns or day.pre_market_start_ns
-    found = await find(directory, day, now_ns) if directory is not None else None
-    return StartingPoint(calendar, day, now_ns, found, await recorded_market(settings))
+    left = await asyncio.to_thread(recover, directory, load_lists()) if directory is not None else None
+    found = left if left is not None and is_of_now(left, day, now_ns) else None
+    alerts = left.alerts if left is not None else ()
+    return StartingPoint(calendar, day, now_ns, found, await recorded_market(settings), alerts)
 
 
 def open_directory(settings: Settings) -> JournalDirectory | None:
@@ -106,19 +113,16 @@ def open_directory(settings: Settings) -> JournalDirectory | None:
     return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
 
 
-async def find(directory: JournalDirectory, day: TradingDay, now_ns: int) -> Recovered | None:
-    """Returns what the journal holds, when it is about this day; `now_ns` is the feed's time."""
-    found = await asyncio.to_thread(recover, directory, load_lists())
-    if found is None:
-        return None
+def is_of_now(found: Recovered, day: TradingDay, now_ns: int) -> bool:
+    """True if the journal's market is of this day, and not ahead of the feed's time, `now_ns`."""
     if found.day.date != day.date:
         log.info("journal is of another day", date=str(found.day.date), today=str(day.date))
-        return None
+        return False
     if found.rows.now_ns > now_ns + AHEAD_NS:
         # A simulated market that began again.
         log.warning("journal is ahead of the feed's clock", seconds=(found.rows.now_ns - now_ns) / 1e9)
-        return None
-    return found
+        return False
+    return True
 
 
 async def recorded_market(settings: Settings) -> MarketState | None:
@@ -192,6 +196,7 @@ async def open_sequencer(
         journal=journal,
         day=found.day if found is not None else None,
         messages=messages,
+        alerts=RecentAlerts(start.alerts),
         defer=asyncio.get_running_loop().call_soon,
         last_sequence=last_sequence,
     )

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from tradeul.v1 import alerts_pb2
 
+from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import NS_PER_SECOND, utc_time
 from services.kit.stores.database import DATABASE_ERRORS, store_unavailable
 from services.kit.stores.merge_writer import MergeTable
@@ -122,6 +123,12 @@ class AlertHistory:
             for row in rows
             for alert in (alerts_pb2.Alert.FromString(row["alert"]),)
         ]
+
+    async def newest_before(self, position: Position) -> int:
+        """The sequence of the newest stored alert before a position, of its epoch; 0 for none. STORE_UNAVAILABLE."""
+        query = "SELECT max(sequence) FROM alert_events WHERE epoch = $1 AND sequence < $2"
+        async with self._connection() as connection:
+            return await connection.fetchval(query, *position, timeout=QUERY_SECONDS) or 0
 
     async def close(self) -> None:
         """Closes the connections."""

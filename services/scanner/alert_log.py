@@ -1,24 +1,26 @@
-"""Today's alerts as this process has seen them: encoded once, held in order, for pages and for streams.
+"""Today's alerts: encoded once, held in order, for pages and for streams.
 
-They follow from the frames alone, as the lists do: the same positions in every replica.
+They follow from the frames alone, as the lists do: the same positions in every replica. Those that came before the
+snapshot with which this process begins, or goes on, are the sequencer's, which holds the newest ones.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from tradeul.v1 import frame_pb2
+from tradeul.v1 import alerts_pb2, frame_pb2
 
-from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule
-from fastcore.alert_text import AlertText
 from fastcore.ranked_list import ListUpdate
 from services.kit.alerts.alert_rows import Row, row_of
-from services.kit.alerts.encoding import encoded_alert
+from services.kit.alerts.encoding import AlertEncoder
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.market_copy import WATERMARK
 from services.kit.rpc.ring import Position
+from services.kit.runtime.logging import get_logger
 from services.scanner import metrics
 from services.scanner.core import ScannerCore
+
+log = get_logger(__name__)
 
 # About 50 MB.
 MAX_HELD: Final = 50_000
@@ -44,7 +46,8 @@ class HeldAlert(NamedTuple):
 class AlertLog:
     """A listener of the hub, which holds at most `max_held` alerts of the day.
 
-    `listeners` are called when there are new ones, or other ones; `store` with each new one, an encoded Alert.
+    `listeners` are called when there are new ones, or other ones; `store` with each new one, an encoded Alert; `began`
+    when alerts before a position have not been seen.
     """
 
     def __init__(self, core: ScannerCore, max_held: int = MAX_HELD) -> None:
@@ -52,6 +55,9 @@ class AlertLog:
         self.since_ns: int | None = None
         self.listeners: list[Callable[[], object]] = []
         self.store: Callable[[bytes], object] = lambda encoded: None
+        self.began: Callable[[Position], object] = lambda position: None
+        # Of earlier epochs, by position, ascending: the last ones, which a store may lack.
+        self.earlier: dict[Position, HeldAlert] = {}
         self._core = core
         self._max_held = max_held
         self._epoch = 0
@@ -59,7 +65,9 @@ class AlertLog:
         self._trading_date = ""
         # By sequence, ascending and without a hole.
         self._held: dict[int, HeldAlert] = {}
-        self._texts: dict[str, AlertText] = {}
+        self._encoder = AlertEncoder()
+        # Of the sequencer, for the snapshot that is loaded next.
+        self._recent: list[bytes] = []
         self._rules: dict[str, AlertRule] = {}
 
     @property
@@ -81,6 +89,10 @@ class AlertLog:
         """Raises KeyError when it is not held."""
         return self._held[sequence]
 
+    def at(self, position: Position) -> HeldAlert:
+        """The alert at a position of any epoch. Raises KeyError when it is not held."""
+        return self._held[position.sequence] if position.epoch == self._epoch else self.earlier[position]
+
     def newest_first(self, before: int | None = None) -> Iterator[HeldAlert]:
         """Yields the alerts before a sequence, all of them without one, the newest first."""
         first = self._newest if before is None else min(before - 1, self._newest)
@@ -98,21 +110,43 @@ class AlertLog:
             self._begin_day()
         if not market.alert_events:
             return
-        for event in market.alert_events:
-            self._add(event)
-        while len(self._held) > self._max_held:
-            dropped = self._held.pop(self.oldest)
-            self.since_ns = dropped.time_ns + 1
+        for event, encoded in self._encoder.encode(market):
+            self._add(HeldAlert(event.sequence, event.time_ns, event.rule, event.symbol, event.quality, encoded))
+            self.store(encoded)
+            metrics.ALERTS.labels(event.rule).inc()
+        self._drop_oldest()
         self._notify()
 
+    def take_recent(self, alerts: list[bytes]) -> None:
+        """Takes the newest alerts before the snapshot that is loaded next, encoded and in order."""
+        self._recent = alerts
+
     def market_replaced(self) -> None:
-        """Goes on where the market's alerts are the next ones, and begins anew where some were not seen."""
-        market = self._core.market
+        """Goes on where the market's alerts are the next ones, or the sequencer has those between; else begins anew."""
+        market, seen = self._core.market, self.position
         self._read_rules()
-        if (market.epoch, market.alert_sequence) == self.position and self.since_ns is not None:
+        recent, self._recent = dict(map(_held, self._recent)), []
+        newest = Position(market.epoch, market.alert_sequence)
+        if newest == seen and self.since_ns is not None:
             return
-        self._epoch, self._newest = market.epoch, market.alert_sequence
-        self._begin_day()
+        unseen = [alert for position, alert in recent.items() if position > seen]
+        of_epoch = _up_to(newest, recent)
+        first = of_epoch[0].sequence if of_epoch else newest.sequence + 1
+        if seen.epoch == newest.epoch and first <= seen.sequence + 1 <= newest.sequence + 1:
+            self._trading_date = market.state.trading_date
+            self._add_all(alert for alert in of_epoch if alert.sequence > seen.sequence)
+        else:
+            self._epoch, self._newest = newest.epoch, first - 1
+            self._begin_day()
+            self.earlier = {position: alert for position, alert in recent.items() if position.epoch < newest.epoch}
+            if of_epoch:
+                # Others of the first one's time may have made room.
+                self.since_ns = of_epoch[0].time_ns + 1
+            self._add_all(of_epoch)
+            self.began(next(iter(recent), Position(newest.epoch, first)))
+        for alert in unseen:
+            self.store(alert.encoded)
+        metrics.ALERTS_CAUGHT_UP.inc(len(unseen))
         self._notify()
 
     def _notify(self) -> None:
@@ -122,7 +156,6 @@ class AlertLog:
     def _read_rules(self) -> None:
         market = self._core.market
         self._rules = {rule.name: rule for rule in (*market.disabled_alert_rules, *market.alert_rules)}
-        self._texts = {name: AlertText(rule.text) for name, rule in self._rules.items()}
 
     def _begin_day(self) -> None:
         state = self._core.market.state
@@ -130,11 +163,33 @@ class AlertLog:
         self.since_ns = state.now_ns
         self._held.clear()
 
-    def _add(self, event: AlertEvent) -> None:
-        encoded = encoded_alert(event, self._core.market.state, self._texts[event.rule], self._epoch)
-        self._newest = event.sequence
-        self._held[event.sequence] = HeldAlert(
-            event.sequence, event.time_ns, event.rule, event.symbol, event.quality, encoded
-        )
-        self.store(encoded)
-        metrics.ALERTS.labels(event.rule).inc()
+    def _add_all(self, alerts: Iterable[HeldAlert]) -> None:
+        for alert in alerts:
+            self._add(alert)
+        self._drop_oldest()
+
+    def _add(self, alert: HeldAlert) -> None:
+        self._newest = alert.sequence
+        self._held[alert.sequence] = alert
+
+    def _drop_oldest(self) -> None:
+        while len(self._held) > self._max_held:
+            dropped = self._held.pop(self.oldest)
+            self.since_ns = dropped.time_ns + 1
+
+
+def _up_to(newest: Position, alerts: dict[Position, HeldAlert]) -> list[HeldAlert]:
+    """Those of an epoch, which are to end with its newest one and have no hole; none of them otherwise."""
+    found = [alert for position, alert in alerts.items() if position.epoch == newest.epoch]
+    if found and (found[-1].sequence, found[0].sequence) != (newest.sequence, newest.sequence - len(found) + 1):
+        log.error("alerts of the sequencer are left out", expected_up_to=str(newest), found=len(found))
+        return []
+    return found
+
+
+def _held(encoded: bytes) -> tuple[Position, HeldAlert]:
+    """An encoded Alert by its position."""
+    alert = alerts_pb2.Alert.FromString(encoded)
+    quality = alert.quality if alert.HasField("quality") else None
+    held = HeldAlert(alert.sequence, alert.time.ToNanoseconds(), alert.rule, alert.symbol, quality, encoded)
+    return Position(alert.epoch, alert.sequence), held

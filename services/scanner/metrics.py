@@ -88,6 +88,12 @@ REDIS_LIST_SECONDS = Histogram(
 )
 
 ALERTS = Counter("tradeul_alerts", "Alerts by rule.", ["rule"])
+ALERTS_CAUGHT_UP = Counter(
+    "tradeul_alerts_caught_up", "Alerts of before this scanner came, or while it was away, which the sequencer had."
+)
+ALERTS_MISSED = Counter(
+    "tradeul_alerts_missed", "Alerts that are not stored, and that neither a scanner nor the sequencer has any more."
+)
 
 LIST_LAG = LAG_SECONDS.labels(SERVICE, "list")
 _TRADE_TIMES: Final = market_data_pb2.TradeBatch.DESCRIPTOR.fields_by_name["time_ns"].number

@@ -58,6 +58,11 @@ class RecordWriter:
         self._spilling: list[Record] = []
         self._disk = ThreadPoolExecutor(1, what.replace(" ", "-"))
 
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing waits to be written."""
+        return not (len(self._queue) or self._batch or self._spilling or self._spool.count)
+
     async def run(self) -> None:
         """Writes until cancelled."""
         try:

@@ -84,18 +84,26 @@ class RedisAlerts:
             if newest.epoch > epoch:
                 # Of a later sequencer, whose market this scanner does not have yet.
                 return []
+            if newest.epoch < epoch and (earlier := [each for each in held.earlier if each > newest]):
+                self._note_missed(newest, earlier[0])
+                return earlier[:BATCH]
+            self._note_missed(newest, Position(epoch, first))
             if newest.epoch == epoch:
-                if newest.sequence < first - 1:
-                    metrics.REDIS_ALERTS_MISSED.inc(first - 1 - newest.sequence)
-                    log.warning("alerts are missing in redis", after=str(newest), before=first)
                 first = max(first, newest.sequence + 1)
         first = max(first, last - STREAM_ENTRIES + 1)
         return [Position(epoch, sequence) for sequence in range(first, min(first + BATCH, last + 1))]
 
+    def _note_missed(self, newest: Position, following: Position) -> None:
+        """Says that nobody has alerts between two any more, as far as it is known: where an epoch ended is not."""
+        after = newest.sequence if newest.epoch == following.epoch else 0
+        if (missed := following.sequence - 1 - after) > 0 and following <= self._log.position:
+            metrics.REDIS_ALERTS_MISSED.inc(missed)
+            log.error("alerts are missing in redis", after=str(newest), before=str(following))
+
     async def _write(self, newest: Position | None, batch: list[Position]) -> bool:
         arguments: list[str | bytes | int] = [STREAM_ENTRIES, _id(newest) if newest is not None else ""]
         for position in batch:
-            alert = self._log.get(position.sequence)
+            alert = self._log.at(position)
             payload = message_json(alerts_pb2.Alert.FromString(alert.encoded))
             arguments += [_id(position), alert.rule, alert.symbol, *position, payload]
         if not await self._add(keys=[STREAM], args=arguments):

@@ -21,6 +21,7 @@ from services.scanner.core import MarketSource, ScannerCore
 from services.scanner.feed_line import FeedLine
 from services.scanner.list_hub import ListHub
 from services.scanner.list_log import ListLog
+from services.scanner.missed_alerts import MissedAlerts
 from services.scanner.record_queue import RecordQueue
 from services.scanner.record_spool import Record, RecordSpool
 from services.scanner.redis_alerts import RedisAlerts
@@ -80,11 +81,14 @@ class ScannerService(MarketCopyService):
             self.begin("alerts", alerts_writer.run(), alerts_writer.close)
             self.history = AlertHistory(settings.database_url)
             self.close_at_stop(self.history.close)
+            missed = MissedAlerts(self.history, lambda: alerts_writer.is_idle)
+            self.alerts.began = missed.look_before
+            self.begin("missed_alerts", missed.run())
         else:
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
         self.begin("line", self.line.run())
         self.begin("compiling", self.requests.compiler.run())
-        await self.follow(self.hub)
+        await self.follow(self.hub, self.alerts.take_recent)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         servicer = ScannerServicer(self.hub, self.turns, self.requests, self.log, market_of(self.settings), self.line)

@@ -10,12 +10,14 @@ from typing import Any
 import asyncpg
 import grpc.aio
 import pytest
+import structlog
 from google.protobuf import json_format
 from tradeul.v1 import alerts_pb2
 
 from fastcore.alert_rules import AlertRule
 from services.cli.local.embedded import postgres_url
-from services.scanner import redis_alerts
+from services.scanner import missed_alerts, redis_alerts
+from services.scanner.metrics import ALERTS_MISSED
 from services.scanner.redis_alerts import STREAM
 from services.scanner.redis_lists import LEASE_KEY
 from tests.support.redis_server import RedisServer
@@ -127,6 +129,7 @@ async def test_pages_reach_back_beyond_what_is_in_memory(
         await before.until_at(sequencer)
         await until_stored(database, 15)
         assert sequences(await all_pages(before)) == list(range(15, 0, -1))
+    sequencer.keep_alerts(0)
     async with running_scanner(sequencer, stores.environment()) as scanner:
         # It has seen nothing yet, and so the first page is of the history.
         assert sequences(await all_pages(scanner)) == list(range(15, 0, -1))
@@ -159,6 +162,7 @@ async def test_gone_rules_and_symbols_are_found_in_the_past_only(
     await database.execute(
         "UPDATE alert_events SET rule = 'gone', symbol = 'GONE', alert = $1", alert.SerializeToString()
     )
+    sequencer.keep_alerts(0)
     async with running_scanner(sequencer, stores.environment()) as scanner:
         past = {"from": "2026-03-01T00:00:00Z"}
         assert sequences(await all_pages(scanner, rules="gone", **past)) == [1]
@@ -197,6 +201,98 @@ async def test_what_came_while_the_database_was_away_is_stored_later(
     async with running_scanner(sequencer, back):
         rows = await until_stored(database, 5)
     assert [row["sequence"] for row in rows] == [1, 2, 3, 4, 5]
+
+
+async def test_what_fired_while_no_scanner_ran_is_stored_and_streamed(
+    stores: Stores, database: asyncpg.Connection, server: RedisServer, sequencer: ScriptedSequencer
+) -> None:
+    environment = {**stores.environment(), "TRADEUL_REDIS_URL": server.url}
+    async with running_scanner(sequencer, environment) as before:
+        move(sequencer, AA=101.0, BB=99.0)
+        await before.until_at(sequencer)
+        await until_stored(database, 2)
+        await until_entries(server, 2)
+        # A process that is killed takes with it what it has not stored yet.
+        before.alert_log.store = lambda encoded: None
+        move(sequencer, AA=102.0)
+        assert await until_entries(server, 3) == [1, 2, 3]
+    move(sequencer, AA=103.0, BB=98.0)
+    move(sequencer, AA=104.0)
+    async with running_scanner(sequencer, environment) as scanner:
+        call: Any = scanner.alerts.WatchAlerts(alerts_pb2.WatchAlertsRequest(epoch=EPOCH, sequence=2))
+        move(sequencer, CC=101.0)
+        seen: list[int] = []
+        while len(seen) < 5:
+            response = await call.read()
+            assert response.WhichOneof("response") != "reset"
+            if response.HasField("alert"):
+                seen.append(response.alert.sequence)
+        call.cancel()
+        assert seen == [3, 4, 5, 6, 7]
+        assert sequences(await all_pages(scanner)) == [7, 6, 5, 4, 3, 2, 1]
+        rows = await until_stored(database, 7)
+        assert await until_entries(server, 7) == [1, 2, 3, 4, 5, 6, 7]
+        streamed = [json.loads(fields["payload"]) for _, fields in await server.redis.xrange(STREAM)]
+    assert [row["sequence"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    stored = [alerts_pb2.Alert.FromString(row["alert"]) for row in rows]
+    assert [(alert.rule, alert.symbol, alert.text) for alert in stored[2:6]] == [
+        ("up", "AA", "up to 102"),
+        ("down", "BB", "down to 98"),
+        ("up", "AA", "up to 103"),
+        ("up", "AA", "up to 104"),
+    ]
+    assert [json_format.ParseDict(each, alerts_pb2.Alert()) for each in streamed] == stored
+
+
+async def test_a_new_epoch_leaves_out_nothing_of_the_one_before(
+    stores: Stores, database: asyncpg.Connection, server: RedisServer, sequencer: ScriptedSequencer
+) -> None:
+    environment = {**stores.environment(), "TRADEUL_REDIS_URL": server.url}
+    async with running_scanner(sequencer, environment) as scanner:
+        move(sequencer, AA=101.0)
+        await until_entries(server, 1)
+        # The scanner does not see the end of the epoch.
+        sequencer.is_lossy = True
+        move(sequencer, AA=102.0)
+        move(sequencer, AA=103.0)
+        await sequencer.die()
+        sequencer.is_lossy = False
+        tape = Tape(SYMBOLS, epoch=EPOCH + 1)
+        await sequencer.start(tape)
+        sequencer.send(*tape.opening(), tape.alert_rules(DOWN, UP), tape.trades(dict.fromkeys(SYMBOLS, 100.0)))
+        sequencer.send(tape.watermark())
+        move(sequencer, BB=98.0)
+        await scanner.until_at(sequencer)
+        rows = await until_stored(database, 4)
+        expected = [(EPOCH, 1), (EPOCH, 2), (EPOCH, 3), (EPOCH + 1, 1)]
+        assert [(row["epoch"], row["sequence"]) for row in rows] == expected
+        async with asyncio.timeout(30):
+            while await server.redis.xlen(STREAM) < 4:
+                await asyncio.sleep(POLL_SECONDS)
+        found = await server.redis.xrange(STREAM)
+        assert [entry_id for entry_id, _ in found] == [f"{epoch}-{sequence}" for epoch, sequence in expected]
+
+
+async def test_alerts_that_nobody_has_any_more_are_counted_and_named(
+    stores: Stores, database: asyncpg.Connection, sequencer: ScriptedSequencer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed_alerts, "SETTLING_SECONDS", 0.1)
+    async with running_scanner(sequencer, stores.environment()) as before:
+        move(sequencer, AA=101.0)
+        await before.until_at(sequencer)
+        await until_stored(database, 1)
+    for step in range(5):
+        move(sequencer, AA=102.0 + step)
+    sequencer.keep_alerts(2)
+    counted = ALERTS_MISSED._value.get()
+    with structlog.testing.capture_logs() as logs:
+        async with running_scanner(sequencer, stores.environment()), asyncio.timeout(30):
+            while ALERTS_MISSED._value.get() == counted:
+                await asyncio.sleep(POLL_SECONDS)
+    assert ALERTS_MISSED._value.get() - counted == 3
+    said = [each for each in logs if each["event"] == "alerts are not stored"]
+    assert [(each["after"], each["before"]) for each in said] == [(f"{EPOCH}/1", f"{EPOCH}/5")]
+    assert [row["sequence"] for row in await until_stored(database, 3)] == [1, 5, 6]
 
 
 async def entries(server: RedisServer) -> list[int]:

@@ -645,7 +645,7 @@ async def test_an_epoch_without_a_frame_yet_is_waited_for() -> None:
     tape = Tape(SYMBOLS)
 
     class Empty(ScriptedSequencer):
-        def _catch_up(self, asked: tuple[int, int] | None) -> list[Response]:
+        def _catch_up(self, asked: tuple[int, int] | None, wants_alerts: bool) -> list[Response]:
             nothing = stream_pb2.StreamPosition(epoch=tape.epoch)
             return [
                 Response(opened=data_ingest_pb2.FramesOpened(position=nothing)),

@@ -5,8 +5,12 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
+from tradeul.v1 import alerts_pb2
 
+from services.kit.rpc.frame_reader import FrameReader
+from services.kit.rpc.ring import Position
 from tests.support.feed import RunningFeed
 from tests.support.store_line import store_line
 from tests.support.stores import Stores, fresh_database, module_stores
@@ -77,6 +81,42 @@ async def test_the_standby_takes_over_and_every_trade_counts_once(tmp_path: Path
         await asyncio.sleep(0.5)
         await settle(tape, copy, feed)
         assert "this sequencer does not lead any more" in two.log("a") + two.log("b") or how == "SIGKILL"
+
+
+async def test_whoever_comes_after_takeovers_gets_the_alerts_of_before(tmp_path: Path, stores: Stores) -> None:
+    connection = await asyncpg.connect(stores.database_url)
+    definition = '{"title": "Own", "when": "steps(trades_today, 20, 20)"}'
+    await connection.execute("INSERT INTO alert_rules (name, definition) VALUES ('own', $1)", definition)
+    await connection.close()
+    async with two_sequencers(tmp_path, stores) as (two, tape, copy, feed):
+        ends: list[Position] = []
+        for old, new in (("a", "b"), ("b", "a")):
+            await asyncio.sleep(1)
+            ends.append(max(copy.alerts))
+            # What a leader sent to readers as its last, its standby may never have had.
+            await asyncio.sleep(0.3)
+            seen = len(two.log(old))
+            await take_over(two, copy, old, new, "SIGKILL")
+            await two.until_ended(old)
+            await two.start(old)
+            await two.until_stands_by(old, seen)
+        await settle(tape, copy, feed)
+        later = Copy()
+        got: list[bytes] = []
+        reading = asyncio.create_task(FrameReader(two.reader_addresses, later, "later", take_alerts=got.extend).run())
+        await until(lambda: later.market is not None)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    read = [alerts_pb2.Alert.FromString(alert) for alert in got]
+    alerts = {Position(alert.epoch, alert.sequence): encoded for alert, encoded in zip(read, got, strict=True)}
+    assert list(alerts) == sorted(alerts)
+    for epoch in (epochs := {position.epoch for position in copy.alerts}):
+        of_epoch = [position for position in alerts if position.epoch == epoch]
+        assert of_epoch == [Position(epoch, n + 1) for n in range(len(of_epoch))]
+        assert len(of_epoch) > 10
+    assert len(epochs) == 3
+    assert set(ends) < set(alerts)
+    assert all(alerts[position] == copy.alerts[position] for position in set(alerts) & set(copy.alerts))
 
 
 async def test_nobody_notices_that_the_store_of_the_lease_is_away(tmp_path: Path, stores: Stores) -> None:

@@ -8,7 +8,10 @@ import grpc.aio
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
 from fastcore.market import Market
+from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
+from services.kit.rpc.frames import read_frame
+from services.kit.rpc.market_copy import WATERMARK
 from services.kit.rpc.server import SERVER_OPTIONS, add_servicer
 from tests.support.tape import Tape
 
@@ -46,6 +49,8 @@ class ScriptedSequencer:
         self.readers: list[FrameReaderSeen] = []
         # Whether frames reach the readers that are connected.
         self.is_lossy = False
+        # Of all epochs, for readers who want them.
+        self.recent = RecentAlerts()
         self._begin(tape)
         self._server: grpc.aio.Server | None = None
 
@@ -89,6 +94,8 @@ class ScriptedSequencer:
         """The next frames, applied to its own market and given to all readers."""
         for frame in frames:
             self.market.apply(frame)
+            if read_frame(memoryview(frame)).kind == WATERMARK:
+                self.recent.take(self.market)
             self.frames[self.market.sequence] = frame
             if not self.is_lossy:
                 self.say(frame_response(frame))
@@ -107,6 +114,11 @@ class ScriptedSequencer:
         """The whole state of now, unasked."""
         for chunk in self.chunks():
             self.say(chunk)
+
+    def keep_alerts(self, most: int) -> None:
+        """Keeps the newest alerts only, at most so many."""
+        kept = self.recent.all()
+        self.recent = RecentAlerts(kept[max(0, len(kept) - most) :])
 
     def hang_up(self) -> None:
         """Ends all streams with OK."""
@@ -139,7 +151,7 @@ class ScriptedSequencer:
         first = await anext(aiter(requests))
         assert first.WhichOneof("request") == "open"
         reader = FrameReaderSeen(first.open)
-        for response in self._catch_up(reader.asked):
+        for response in self._catch_up(reader.asked, first.open.wants_alerts):
             reader.outgoing.put_nowait(response.SerializeToString())
         self.readers.append(reader)
         self.connected.append(reader)
@@ -152,7 +164,7 @@ class ScriptedSequencer:
             if reader in self.connected:
                 self.connected.remove(reader)
 
-    def _catch_up(self, asked: tuple[int, int] | None) -> list[Response]:
+    def _catch_up(self, asked: tuple[int, int] | None, wants_alerts: bool) -> list[Response]:
         now = self.position
         responses = [Response(opened=data_ingest_pb2.FramesOpened(position=now))]
         if asked is not None and asked[0] == self.tape.epoch and self.oldest <= asked[1] + 1 <= now.sequence + 1:
@@ -161,6 +173,11 @@ class ScriptedSequencer:
         else:
             if asked is not None:
                 responses.append(Response(reset=stream_pb2.StreamReset(position=now, reason="position is gone")))
+            if wants_alerts:
+                # In several, as they come when there are many.
+                for alert in self.recent.all():
+                    responses.append(Response(alerts=data_ingest_pb2.RecentAlerts()))
+                    responses[-1].alerts.alerts.add().ParseFromString(alert)
             responses += self.chunks()
         return [*responses, Response(current=stream_pb2.StreamCurrent(position=now))]
 

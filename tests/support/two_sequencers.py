@@ -17,10 +17,12 @@ import grpc.aio
 from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
 from fastcore.market import Market
+from services.kit.alerts.encoding import AlertEncoder
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.frame_reader import FrameReader
 from services.kit.rpc.frames import Frame
+from services.kit.rpc.market_copy import WATERMARK
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.settings import Address, Settings
@@ -51,6 +53,9 @@ class Copy:
         # The longest time between two frames, and when the newest was applied.
         self.longest_seconds = 0.0
         self.applied_at = monotonic()
+        # Of all frames that were applied, encoded, by position.
+        self.alerts: dict[Position, bytes] = {}
+        self._encoder = AlertEncoder()
         # By epoch, when its first frame was applied.
         self.epochs: dict[int, float] = {}
         self.unhealthy_reason = ""
@@ -60,6 +65,9 @@ class Copy:
             self.market = Market(load_lists(), frame.position.epoch)
         assert self.market is not None
         self.market.apply(frame.encoded)
+        if frame.kind == WATERMARK:
+            for event, encoded in self._encoder.encode(self.market):
+                self.alerts[Position(self.market.epoch, event.sequence)] = encoded
         self._moved(frame.position)
 
     def load(self, data: bytes, position: Position) -> None:

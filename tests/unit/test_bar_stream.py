@@ -2,11 +2,13 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tradeul.v1 import bars_pb2, market_data_pb2
 
+from fastcore.alert_book import AlertEvent
+from fastcore.alert_rules import AlertRule
 from services.data_ingest.stream import bar_stream
 from services.data_ingest.stream.bar_stream import BarStream
 from services.data_ingest.stream.sequencer import Sequencer
@@ -19,7 +21,9 @@ class NoMarket:
     """A market copy that takes everything."""
 
     state = SimpleNamespace(now_ns=0, session=1, symbols=[])
-    sequence = 0
+    epoch, sequence = 7, 0
+    alert_events: ClassVar[list[AlertEvent]] = []
+    alert_rules: ClassVar[list[AlertRule]] = []
     list_filters_message = alert_rules_message = b""
 
     def take(self, frame: memoryview) -> bool:

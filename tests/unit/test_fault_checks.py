@@ -6,11 +6,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from tradeul.v1 import scanner_pb2
+from tradeul.v1 import alerts_pb2, scanner_pb2, stream_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.lists.list_json import ListHole
 from tests.robustness.faults import rig
+from tests.robustness.faults.alerts import Alert, AlertWatcher, alert_problems
 from tests.robustness.faults.checks import bar_problems, compare_truth
 from tests.robustness.faults.rig import Ledger, Rig
 from tests.robustness.faults.table import FAULTS, SMALL
@@ -194,6 +195,46 @@ def test_bars_that_are_missing_different_or_stored_twice_are_named(market: Known
     wrong = {**first, "volume": first["volume"] - 1}
     (problem,) = bar_problems(market, [wrong, *bars[1:]], market.now_ms)
     assert f"volume {wrong['volume']}, expected {first['volume']}" in problem
+
+
+def test_alerts_that_are_missing_different_or_stored_twice_are_named() -> None:
+    up, down = Alert("up", "AA"), Alert("down", "AA")
+    table = [((1, 1), up), ((1, 2), down), ((2, 1), up), ((2, 2), up)]
+    seen = {(1, 2): down, (2, 1): up}
+    assert alert_problems(table, table[1:], (2, 2), seen) == []
+    assert alert_problems(table, [], (2, 2), seen) == ["the stream lacks 1 alerts, the first is (2, 2)"]
+    assert alert_problems(table[1:], table, (2, 2), seen) == ["the table lacks 1 alerts, the first is (1, 1)"]
+    assert alert_problems(table, [table[0], *table[2:]], (2, 2), seen) == [
+        "the stream lacks 1 alerts, the first is (1, 2)"
+    ]
+    # A client has seen the end of an epoch that no store has.
+    assert alert_problems(table, table, (2, 2), {(1, 3): up}) == [
+        f"the {where} lacks 1 alerts, the first is (1, 3)" for where in ("table", "stream")
+    ]
+    assert alert_problems([*table, table[0]], table, (2, 2), seen) == ["(1, 1) is stored 2 times"]
+    assert alert_problems(table, [*table, table[0]], (2, 2), seen) == ["the stream has alerts twice, or not in order"]
+    (problem,) = alert_problems(table, table, (2, 2), {(1, 1): down})
+    assert problem.startswith("(1, 1): ")
+
+
+def test_a_client_that_follows_alerts_notices_a_hole_and_a_repeat() -> None:
+    broken: list[str] = []
+    watcher = AlertWatcher("", broken.append)
+
+    def alert(sequence: int, epoch: int = 1) -> alerts_pb2.WatchAlertsResponse:
+        return alerts_pb2.WatchAlertsResponse(alert=alerts_pb2.Alert(epoch=epoch, sequence=sequence, rule="up"))
+
+    opened = alerts_pb2.AlertsOpened(position=stream_pb2.StreamPosition(epoch=1, sequence=4))
+    watcher.take(alerts_pb2.WatchAlertsResponse(opened=opened))
+    for sequence in (5, 6):
+        watcher.take(alert(sequence))
+    reset = stream_pb2.StreamReset(position=stream_pb2.StreamPosition(epoch=2, sequence=0), reason="another epoch")
+    watcher.take(alerts_pb2.WatchAlertsResponse(reset=reset))
+    watcher.take(alert(1, 2))
+    assert (broken, len(watcher.seen), watcher.resets) == ([], 3, ["another epoch"])
+    watcher.take(alert(3, 2))
+    watcher.take(alert(3, 2))
+    assert broken == ["alerts: a hole: 2/3 after 2/1", "alerts: a repeat: 2/3 after 2/3"]
 
 
 async def test_a_task_that_takes_a_cancellation_for_something_else_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

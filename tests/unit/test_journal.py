@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import pytest
 import structlog
-from tradeul.v1 import frame_pb2, polygon_ws_pb2
+from tradeul.v1 import alerts_pb2, frame_pb2, polygon_ws_pb2
 
+from fastcore.alert_rules import AlertRule
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
@@ -22,6 +23,7 @@ from services.data_ingest.journal import Journal, JournalDirectory, Recovered, f
 from services.data_ingest.startup import begin_journal
 from services.data_ingest.stream.epochs import renewed
 from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.frames import read_frame
@@ -54,13 +56,19 @@ class Rig:
         )
         self.source = Feed()
         self.rng = random.Random(7)
+        self.alerts = RecentAlerts(found.alerts if found is not None else ())
         if found is None:
             market = Market(load_lists(), EPOCH, encode_deltas=False)
-            self.sequencer = Sequencer(EPOCH, market, journal=self.journal)
+            self.sequencer = Sequencer(EPOCH, market, journal=self.journal, alerts=self.alerts)
         else:
             assert found.market is not None
             self.sequencer = Sequencer(
-                EPOCH, found.market, journal=self.journal, day=found.day, messages=found.messages
+                EPOCH,
+                found.market,
+                journal=self.journal,
+                day=found.day,
+                messages=found.messages,
+                alerts=self.alerts,
             )
         self.feed = FeedInput(self.sequencer, "feed", splits=lambda day: split)
         if found is not None:
@@ -183,6 +191,37 @@ async def test_the_stream_that_goes_on_is_the_one_that_was_not_ended(home: Path)
         rig.feed.set_symbols(rig.source.symbols)
     rig.journal.close()
     whole.journal.close()
+
+
+async def test_the_next_process_has_the_newest_alerts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of before the journal's market as those since, also when the process is ended again and again."""
+    rig, known, copy = Rig(home), 0, copies(home)
+    for _ in range(3):
+        await rig.begin()
+        rig.sequencer.set_alert_rules([AlertRule("up", "Up", "grows(price)", text="{price}")])
+        for step in range(40):
+            rig.step()
+            if step == 20:
+                await rig.journal.write_market()
+            if step % 10 == 5:
+                found = found_in(next(copy))
+                assert found is not None and found.alerts == rig.alerts.all()
+        rig.journal.close()
+        found = found_in(home)
+        assert found is not None and found.alerts == rig.alerts.all()
+        alerts = [alerts_pb2.Alert.FromString(alert) for alert in found.alerts]
+        assert [(alert.epoch, alert.sequence) for alert in alerts] == [(EPOCH, n + 1) for n in range(len(alerts))]
+        assert len(alerts) > known + 10
+        known = len(alerts)
+        ended, rig = rig, Rig(home, found)
+        rig.source, rig.rng = ended.source, ended.rng
+        rig.feed.set_symbols(rig.source.symbols)
+    await rig.begin()
+    rig.journal.close()
+    # After the machine was started again, rules may have been others: none is made up since the journal's market.
+    monkeypatch.setattr("services.data_ingest.journal.recovery.boot_id", lambda: "another")
+    found = found_in(home)
+    assert found is not None and (found.market, found.alerts) == (None, rig.alerts.all())
 
 
 async def test_a_record_that_was_not_finished_was_never_there(home: Path) -> None:

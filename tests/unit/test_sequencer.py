@@ -157,7 +157,7 @@ def test_the_stream_is_what_any_copy_makes_the_same_of() -> None:
     for frame in rig.frames():
         copy.apply(frame.SerializeToString())
         twin.apply(frame.SerializeToString())
-    position, whole = rig.sequencer.snapshot()
+    position, whole, _ = rig.sequencer.snapshot()
     assert (position.epoch, position.sequence) == (copy.epoch, copy.sequence)
     assert Market.from_bytes(load_lists(), whole).hash() == copy.hash()
     assert {s: copy.state.row(s)["volume_today"] for s in twin.symbols} == {

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from tradeul.v1 import standby_pb2
 
+from fastcore.alert_rules import AlertRule
 from fastcore.market import Market
 from services.cli.local import mesh
 from services.cli.local.standby import name_standby
+from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.standby import candidate, journal_feed, journal_follower
 from services.data_ingest.standby.journal_feed import ENVELOPE, JournalFeed
 from services.data_ingest.standby.journal_follower import WARM_SECONDS, JournalFollower
@@ -25,6 +27,7 @@ from services.data_ingest.standby.lease import (
 )
 from services.data_ingest.standby.market_copy import StandbyCopy, frames_of
 from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc import sequencers
 from services.kit.rpc.ring import Position
@@ -34,6 +37,7 @@ from services.kit.runtime.errors import ServiceError, StartError
 from services.kit.runtime.settings import Address, Settings
 from services.market.calendar import TradingDay
 from tests.support.mesh import free_ports
+from tests.unit.test_sequencer import CALENDAR, HOUR, SECOND, TODAY, Feed
 
 EPOCH = 1_780_000_000
 HALF_HOUR = 1_800_000_000_000
@@ -265,7 +269,8 @@ class Leader:
     """A sequencer with a feed of batches, each of one watermark."""
 
     def __init__(self) -> None:
-        self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False))
+        self.alerts = RecentAlerts()
+        self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False), alerts=self.alerts)
         self.batch: Position | None = None
         self.renewed_at = 0.0
         self.feed = JournalFeed(self.sequencer, 7, lambda: self.batch, lambda: b"{}", lambda: self.renewed_at)
@@ -306,6 +311,30 @@ async def test_the_copy_of_a_standby_is_the_leaders_market() -> None:
     with pytest.raises(ValueError, match="expected the hash"):
         copy.check(position, number ^ 1)
     await standby.end()
+
+
+async def test_a_standby_has_the_newest_alerts_of_before_it_came_and_since() -> None:
+    leader = Leader()
+    trades = Feed()
+    feed = FeedInput(leader.sequencer, "feed", splits=lambda day: None)
+    feed.days.begin(CALENDAR, TODAY)
+    leader.sequencer.set_alert_rules([AlertRule("up", "Up", "grows(price)", text="{price}")])
+
+    def rise(price: float) -> None:
+        feed.sequence(trades.batch(("AAPL", 6 * HOUR + int(price) * SECOND, price)), 0)
+        leader.take(int(price))
+
+    for price in (10.0, 11.0, 12.0):
+        rise(price)
+    assert len(leader.alerts.all()) == 2
+    standby = await joined(leader)
+    rise(13.0)
+    await asyncio.sleep(0.01)
+    assert standby.copy is not None
+    found = standby.copy.recovered()
+    assert found is not None
+    assert found.alerts == leader.alerts.all()
+    assert len(found.alerts) == 3
 
 
 async def test_polygon_ws_keeps_what_a_standby_does_not_have() -> None:

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from tradeul.v1 import alerts_pb2 as _alerts_pb2
 from tradeul.v1 import frame_pb2 as _frame_pb2
 from tradeul.v1 import stream_pb2 as _stream_pb2
 import builtins as _builtins
@@ -61,6 +62,7 @@ class SubscribeFramesOpen(_message.Message):
     READER_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
     WANTS_NEWEST_STATE_FIELD_NUMBER: _builtins.int
+    WANTS_ALERTS_FIELD_NUMBER: _builtins.int
     reader: _builtins.str
     """The reader's name in logs and metrics: "scanner-0"."""
     credit: _builtins.int
@@ -71,6 +73,10 @@ class SubscribeFramesOpen(_message.Message):
     """True to get a snapshot as of now, if one is needed. Otherwise the server may
     send one made for another reader up to half a minute ago, followed by the
     frames since.
+    """
+    wants_alerts: _builtins.bool
+    """True to get, before a snapshot, the newest alerts up to it: those that came
+    while the reader was away are in no frame that follows.
     """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
@@ -83,10 +89,11 @@ class SubscribeFramesOpen(_message.Message):
         reader: _builtins.str = ...,
         credit: _builtins.int = ...,
         wants_newest_state: _builtins.bool = ...,
+        wants_alerts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "position", b"position", "reader", b"reader", "wants_newest_state", b"wants_newest_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "position", b"position", "reader", b"reader", "wants_alerts", b"wants_alerts", "wants_newest_state", b"wants_newest_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,6 +110,7 @@ class SubscribeFramesResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
     GOING_AWAY_FIELD_NUMBER: _builtins.int
+    ALERTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___FramesOpened: ...
     @_builtins.property
@@ -117,6 +125,8 @@ class SubscribeFramesResponse(_message.Message):
     def reset(self) -> _stream_pb2.StreamReset: ...
     @_builtins.property
     def going_away(self) -> _stream_pb2.StreamGoingAway: ...
+    @_builtins.property
+    def alerts(self) -> Global___RecentAlerts: ...
     def __init__(
         self,
         *,
@@ -127,12 +137,13 @@ class SubscribeFramesResponse(_message.Message):
         heartbeat: _stream_pb2.StreamHeartbeat | None = ...,
         reset: _stream_pb2.StreamReset | None = ...,
         going_away: _stream_pb2.StreamGoingAway | None = ...,
+        alerts: Global___RecentAlerts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "frame", "snapshot", "current", "heartbeat", "reset", "going_away"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "frame", "snapshot", "current", "heartbeat", "reset", "going_away", "alerts"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
@@ -195,6 +206,31 @@ class SnapshotChunk(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotChunk: _TypeAlias = SnapshotChunk  # noqa: Y015
+
+@_typing.final
+class RecentAlerts(_message.Message):
+    """Some of the newest alerts before the snapshot that follows, in order and without
+    a hole, but for what is unknown of the end of an epoch. As many as fit into 16 MB
+    are held, of this epoch and of those before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[_alerts_pb2.Alert]: ...
+    def __init__(
+        self,
+        *,
+        alerts: _abc.Iterable[_alerts_pb2.Alert] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecentAlerts: _TypeAlias = RecentAlerts  # noqa: Y015
 
 @_typing.final
 class WatchClockRequest(_message.Message):

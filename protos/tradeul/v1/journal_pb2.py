@@ -22,21 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from tradeul.v1 import alerts_pb2 as tradeul_dot_v1_dot_alerts__pb2
 from tradeul.v1 import frame_pb2 as tradeul_dot_v1_dot_frame__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/journal.proto\x12\ntradeul.v1\x1a\x16tradeul/v1/frame.proto\x1a\x17tradeul/v1/stream.proto\"]\n\x0bJournalHead\x12\x0f\n\x07version\x18\x01 \x01(\r\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\"u\n\x0cJournalEntry\x12!\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x11.tradeul.v1.Frame\x12(\n\x04\x66\x65\x65\x64\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x18\n\x10trade_identities\x18\x04 \x01(\x0c\"\xfb\x01\n\x0cJournalState\x12%\n\x04head\x18\x01 \x01(\x0b\x32\x17.tradeul.v1.JournalHead\x12+\n\x0btrading_day\x18\x02 \x01(\x0b\x32\x16.tradeul.v1.TradingDay\x12(\n\x04\x66\x65\x65\x64\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x18\n\x10trade_identities\x18\x04 \x01(\x0c\x12\x19\n\x0c\x62\x61selines_in\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0f\x62\x61selines_after\x18\x06 \x01(\r\x12\x0e\n\x06market\x18\x07 \x01(\x0c\x42\x0f\n\r_baselines_inb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18tradeul/v1/journal.proto\x12\ntradeul.v1\x1a\x17tradeul/v1/alerts.proto\x1a\x16tradeul/v1/frame.proto\x1a\x17tradeul/v1/stream.proto\"]\n\x0bJournalHead\x12\x0f\n\x07version\x18\x01 \x01(\r\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\"u\n\x0cJournalEntry\x12!\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x11.tradeul.v1.Frame\x12(\n\x04\x66\x65\x65\x64\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x18\n\x10trade_identities\x18\x04 \x01(\x0c\"\x9e\x02\n\x0cJournalState\x12%\n\x04head\x18\x01 \x01(\x0b\x32\x17.tradeul.v1.JournalHead\x12+\n\x0btrading_day\x18\x02 \x01(\x0b\x32\x16.tradeul.v1.TradingDay\x12(\n\x04\x66\x65\x65\x64\x18\x03 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x18\n\x10trade_identities\x18\x04 \x01(\x0c\x12\x19\n\x0c\x62\x61selines_in\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0f\x62\x61selines_after\x18\x06 \x01(\r\x12\x0e\n\x06market\x18\x07 \x01(\x0c\x12!\n\x06\x61lerts\x18\x08 \x03(\x0b\x32\x11.tradeul.v1.AlertB\x0f\n\r_baselines_inb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tradeul.v1.journal_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JOURNALHEAD']._serialized_start=89
-  _globals['_JOURNALHEAD']._serialized_end=182
-  _globals['_JOURNALENTRY']._serialized_start=184
-  _globals['_JOURNALENTRY']._serialized_end=301
-  _globals['_JOURNALSTATE']._serialized_start=304
-  _globals['_JOURNALSTATE']._serialized_end=555
+  _globals['_JOURNALHEAD']._serialized_start=114
+  _globals['_JOURNALHEAD']._serialized_end=207
+  _globals['_JOURNALENTRY']._serialized_start=209
+  _globals['_JOURNALENTRY']._serialized_end=326
+  _globals['_JOURNALSTATE']._serialized_start=329
+  _globals['_JOURNALSTATE']._serialized_end=615
 # @@protoc_insertion_point(module_scope)

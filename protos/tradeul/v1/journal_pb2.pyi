@@ -10,6 +10,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from tradeul.v1 import alerts_pb2 as _alerts_pb2
 from tradeul.v1 import frame_pb2 as _frame_pb2
 from tradeul.v1 import stream_pb2 as _stream_pb2
 import builtins as _builtins
@@ -103,6 +104,7 @@ class JournalState(_message.Message):
     BASELINES_IN_FIELD_NUMBER: _builtins.int
     BASELINES_AFTER_FIELD_NUMBER: _builtins.int
     MARKET_FIELD_NUMBER: _builtins.int
+    ALERTS_FIELD_NUMBER: _builtins.int
     trade_identities: _builtins.bytes
     """As in JournalEntry, for the trades before this position."""
     baselines_in: _builtins.int
@@ -121,6 +123,10 @@ class JournalState(_message.Message):
     def feed(self) -> _stream_pb2.StreamPosition:
         """The last polygon_ws batch that the market includes."""
 
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[_alerts_pb2.Alert]:
+        """The newest alerts before this position, for scanners that were away."""
+
     def __init__(
         self,
         *,
@@ -131,10 +137,11 @@ class JournalState(_message.Message):
         baselines_in: _builtins.int | None = ...,
         baselines_after: _builtins.int = ...,
         market: _builtins.bytes = ...,
+        alerts: _abc.Iterable[_alerts_pb2.Alert] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_baselines_in", b"_baselines_in", "baselines_in", b"baselines_in", "feed", b"feed", "head", b"head", "trading_day", b"trading_day"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baselines_in", b"_baselines_in", "baselines_after", b"baselines_after", "baselines_in", b"baselines_in", "feed", b"feed", "head", b"head", "market", b"market", "trade_identities", b"trade_identities", "trading_day", b"trading_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baselines_in", b"_baselines_in", "alerts", b"alerts", "baselines_after", b"baselines_after", "baselines_in", b"baselines_in", "feed", b"feed", "head", b"head", "market", b"market", "trade_identities", b"trade_identities", "trading_day", b"trading_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__baselines_in: _TypeAlias = _typing.Literal["baselines_in"]  # noqa: Y015
     _WhichOneofArgType__baselines_in: _TypeAlias = _typing.Literal["_baselines_in", b"_baselines_in"]  # noqa: Y015

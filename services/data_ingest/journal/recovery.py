@@ -17,6 +17,7 @@ from services.data_ingest.journal.files import (
     boot_id,
     read_records,
 )
+from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import ListSpec
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
@@ -29,6 +30,7 @@ log = get_logger(__name__)
 
 _ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}
 _TRADING_DAY: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trading_day"].number
+_WATERMARK: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["watermark"].number
 
 
 class Recovered(NamedTuple):
@@ -47,6 +49,8 @@ class Recovered(NamedTuple):
     feed: Position | None
     # By what duplicates of its last trades are recognised.
     trade_identities: bytes
+    # The newest alerts, encoded. Where the numbering cannot continue, those since the state are unknown.
+    alerts: Sequence[bytes]
     # The state it was read from; None for what a standby has of the leader.
     state: JournalFile | None
 
@@ -87,6 +91,7 @@ class _Reader:
         # Without lists, too, alert rules remember what they did, but for those that name lists.
         market = self._market or Market.of_state((), self._epoch, self._rows, encode_deltas=False)
         self._apply: Callable[[memoryview], object] = market.apply
+        self._alerts = RecentAlerts(alert.SerializeToString() for alert in state.alerts)
         self._messages: list[bytes] = []
         self._day = TradingDay.of_frame(state.trading_day) if state.HasField("trading_day") else None
         self._feed = Position.of(state.feed) if state.HasField("feed") else None
@@ -113,6 +118,7 @@ class _Reader:
             self._day,
             self._feed,
             b"".join(self._identities),
+            self._alerts.all(),
             self._file,
         )
 
@@ -202,6 +208,8 @@ class _Reader:
         if frame.position != (self._epoch, self._sequence + 1):
             raise Damaged(f"expected frame {self._epoch}/{self._sequence + 1}, was {frame.position}")
         self._apply(frame.encoded)
+        if frame.kind == _WATERMARK and self._market is not None:
+            self._alerts.take(self._market)
         if frame.kind == _TRADING_DAY:
             self._day = TradingDay.of_frame(message_of(frame_pb2.TradingDay, frame.body))
         self._sequence = frame.position.sequence

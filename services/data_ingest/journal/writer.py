@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -28,7 +28,7 @@ RETRY_SECONDS: Final = 60.0
 MAX_PARTS: Final = 512
 
 _ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}
-_MARKET: Final = journal_pb2.JournalState.DESCRIPTOR.fields_by_name["market"].number
+_STATE: Final = {name: field.number for name, field in journal_pb2.JournalState.DESCRIPTOR.fields_by_name.items()}
 
 
 class MarketAt(NamedTuple):
@@ -38,6 +38,8 @@ class MarketAt(NamedTuple):
     # The encoded TradingDay; None before the first.
     trading_day: bytes | None
     data: bytes
+    # The newest alerts before, encoded.
+    alerts: Sequence[bytes] = ()
 
 
 class Written(NamedTuple):
@@ -199,14 +201,19 @@ class Journal:
         except OSError as error:
             self._give_up(error)
             return asyncio.sleep(0)
-        return self._store(written, [*message, now.data], before, goes_on_from)
+        return self._store(written, [*message, now.data], now.alerts, before, goes_on_from)
 
     async def _store(
-        self, written: Written, parts: list[bytes], before: Written | None, goes_on_from: JournalFile | None
+        self,
+        written: Written,
+        parts: list[bytes],
+        alerts: Sequence[bytes],
+        before: Written | None,
+        goes_on_from: JournalFile | None,
     ) -> None:
         """Writes a copied state, and removes what nobody continues from any more."""
         try:
-            await asyncio.to_thread(self._write_state, written.state, parts)
+            await asyncio.to_thread(self._write_state, written.state, parts, alerts)
             if not self._files:
                 # Abandoned meanwhile.
                 remove(self._directory.others())
@@ -239,11 +246,12 @@ class Journal:
         )
         if now.trading_day is not None:
             message.trading_day.ParseFromString(now.trading_day)
-        prefix = varint(_MARKET << 3 | LENGTH_DELIMITED) + varint(len(now.data))
+        prefix = varint(_STATE["market"] << 3 | LENGTH_DELIMITED) + varint(len(now.data))
         return [message.SerializeToString(), prefix]
 
-    def _write_state(self, file: JournalFile, parts: list[bytes]) -> None:
+    def _write_state(self, file: JournalFile, parts: list[bytes], alerts: Sequence[bytes]) -> None:
         """Writes by one rename, so that the file is complete or not there."""
+        parts = [*parts, b"".join(wrap(_STATE["alerts"], alert) for alert in alerts)]
         path = self._directory.path_of(file)
         fresh = path.with_suffix(".new")
         with fresh.open("wb", buffering=0) as target:

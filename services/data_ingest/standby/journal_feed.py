@@ -21,6 +21,7 @@ from services.kit.rpc.cursor import Broadcast, Subscription, Timers
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, is_cancel, write_all
+from services.kit.rpc.wire import wrap
 from services.kit.runtime.clock import RunningClock, monotonic
 from services.kit.runtime.errors import INVALID_REQUEST, NOT_LEADING
 from services.kit.runtime.logging import get_logger
@@ -44,6 +45,7 @@ EARLIER_AT_ONCE: Final = 64
 # Of the newest trades, for who joins: by these a standby recognises duplicates.
 MAX_IDENTITY_BYTES: Final = 16 * 1024 * 1024
 HASH_SECONDS: Final = 30.0
+_ALERTS: Final = journal_pb2.JournalState.DESCRIPTOR.fields_by_name["alerts"].number
 
 Request = standby_pb2.FollowJournalRequest
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -301,7 +303,7 @@ class JournalFeed(Broadcast[Follower]):
         )
         if now.trading_day is not None:
             state.trading_day.ParseFromString(now.trading_day)
-        return state.SerializeToString()
+        return state.SerializeToString() + b"".join(wrap(_ALERTS, alert) for alert in now.alerts)
 
     def _earlier(self) -> list[bytes]:
         """The newest frames until now, which readers may need who are behind."""

@@ -8,6 +8,7 @@ from tradeul.v1 import frame_pb2, journal_pb2
 from fastcore.market import Market
 from services.data_ingest.journal import Recovered
 from services.data_ingest.standby.newest_bytes import NewestBytes
+from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
@@ -44,6 +45,7 @@ class StandbyCopy:
             self._messages.add(message)
         self._identities = NewestBytes(MAX_IDENTITY_BYTES)
         self._identities.add(head.trade_identities)
+        self._alerts = RecentAlerts(alert.SerializeToString() for alert in head.alerts)
 
     @property
     def day(self) -> TradingDay | None:
@@ -65,6 +67,7 @@ class StandbyCopy:
         if self._is_refresh_due:
             self._is_refresh_due = False
             self._market.refresh()
+            self._alerts.take(self._market)
 
     def check(self, position: Position, number: int) -> None:
         """Compares the copy with the leader's market at `position`."""
@@ -87,6 +90,7 @@ class StandbyCopy:
             self._day,
             self.feed,
             self._identities.joined(),
+            self._alerts.all(),
             None,
         )
 

@@ -3,7 +3,8 @@
 The sequencer never waits for a reader.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+import itertools
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Final
 
 from tradeul.v1 import data_ingest_pb2
@@ -14,7 +15,7 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.cursor import Broadcast, Cursor
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
-from services.kit.rpc.wire import LENGTH_DELIMITED, varint
+from services.kit.rpc.wire import LENGTH_DELIMITED, varint, wrap
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import INVALID_POSITION
 from services.kit.runtime.logging import get_logger
@@ -25,16 +26,18 @@ CHUNK_BYTES: Final = 1 << 20
 HEARTBEAT_SECONDS: Final = 2.0
 # A snapshot that nobody has used for so long is thrown away.
 SNAPSHOT_SECONDS: Final = 30.0
+_ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
 _DATA_TAG: Final = varint(
     data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number << 3 | LENGTH_DELIMITED
 )
 
 
 class Snapshot:
-    """The market at a position, in chunks that are encoded as they are sent."""
+    """The market at a position, in chunks that are encoded as they are sent; `alerts`: the newest ones before."""
 
-    def __init__(self, position: Position, data: bytes) -> None:
+    def __init__(self, position: Position, data: bytes, alerts: Sequence[bytes] = ()) -> None:
         self.position = position
+        self._alerts = alerts
         self._data = memoryview(data)
         self.count = max(1, -(-len(data) // CHUNK_BYTES))
 
@@ -43,6 +46,19 @@ class Snapshot:
         data = self._data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
         head = data_ingest_pb2.SnapshotChunk(position=self.position.message(), index=index, count=self.count)
         return FRAMES.wrap("snapshot", head.SerializeToString(), _DATA_TAG, varint(len(data)), data)
+
+    def alert_chunks(self) -> Iterator[bytes]:
+        """The encoded responses with the alerts."""
+        chunk: list[bytes] = []
+        size = 0
+        for alert in self._alerts:
+            chunk.append(wrap(_ALERT, alert))
+            size += len(alert)
+            if size >= CHUNK_BYTES:
+                yield FRAMES.wrap("alerts", *chunk)
+                chunk, size = [], 0
+        if chunk:
+            yield FRAMES.wrap("alerts", *chunk)
 
 
 class FrameStream(Broadcast["FrameSubscription"]):
@@ -81,10 +97,15 @@ class FrameStream(Broadcast["FrameSubscription"]):
         return self._sequencer.committed
 
     def subscribe(
-        self, requested_position: Position | None, reader: str, credit: int, wants_newest_state: bool = False
+        self,
+        requested_position: Position | None,
+        reader: str,
+        credit: int,
+        wants_newest_state: bool = False,
+        wants_alerts: bool = False,
     ) -> "FrameSubscription":
         """A reader whose last frame is at `requested_position`, None for one that has none. It counts once it reads."""
-        return FrameSubscription(self, requested_position, reader, credit, wants_newest_state)
+        return FrameSubscription(self, requested_position, reader, credit, wants_newest_state, wants_alerts)
 
     def snapshot(self, of_now: bool = False) -> Snapshot:
         """A snapshot from which the ring continues; made once for all who need one at about the same time.
@@ -95,8 +116,8 @@ class FrameStream(Broadcast["FrameSubscription"]):
         snapshot = self._snapshot
         if snapshot is None or self._is_behind(snapshot) or (of_now and snapshot.position != self.ring.position):
             began = monotonic()
-            position, data = self._sequencer.snapshot()
-            self._snapshot = snapshot = Snapshot(position, data)
+            position, data, alerts = self._sequencer.snapshot()
+            self._snapshot = snapshot = Snapshot(position, data, alerts)
             seconds = monotonic() - began
             metrics.STATE_SECONDS.observe(seconds)
             log.info("snapshot made", position=str(position), bytes=len(data), seconds=round(seconds, 4))
@@ -133,6 +154,7 @@ class FrameSubscription(Cursor):
         reader: str,
         credit: int,
         wants_newest_state: bool = False,
+        wants_alerts: bool = False,
     ) -> None:
         # The ring stays that of an epoch that has ended until all of it was sent.
         super().__init__(stream.ring, stream.timers, stream.mark_slow)
@@ -141,6 +163,7 @@ class FrameSubscription(Cursor):
         self._reader = reader
         self._credit = credit
         self._wants_newest_state = wants_newest_state
+        self._wants_alerts = wants_alerts
         self._acknowledged = 0
         # What is to be sent once it may be shown.
         self._snapshot: Snapshot | None = None
@@ -229,11 +252,12 @@ class FrameSubscription(Cursor):
         assert snapshot is not None, "there is one"
         # The credit is for what follows.
         self._acknowledged = snapshot.position.sequence
-        for index in range(snapshot.count):
+        alerts = snapshot.alert_chunks() if self._wants_alerts else iter(())
+        for chunk in itertools.chain(alerts, map(snapshot.chunk, range(snapshot.count))):
             if self.is_over:
                 return
             self.sent()
-            yield snapshot.chunk(index)
+            yield chunk
         self.catch_up()
         self.let_go_if_safe()
 

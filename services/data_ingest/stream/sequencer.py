@@ -8,10 +8,12 @@ from typing import Final, Protocol
 
 from tradeul.v1 import frame_pb2, session_pb2
 
+from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule, rules_message
 from services.data_ingest.journal import Journal, MarketAt
 from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
+from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
@@ -53,6 +55,8 @@ class StateView(Protocol):
     @property
     def lowered_volumes(self) -> int: ...
     def column(self, name: str) -> "array[float]": ...
+    def row(self, symbol: str) -> dict[str, float | str | bool | int]: ...
+    def encode_row(self, symbol_id: int) -> bytes: ...
 
 
 class MarketCopy(Protocol):
@@ -61,7 +65,13 @@ class MarketCopy(Protocol):
     @property
     def state(self) -> StateView: ...
     @property
+    def epoch(self) -> int: ...
+    @property
     def sequence(self) -> int: ...
+    @property
+    def alert_events(self) -> list[AlertEvent]: ...
+    @property
+    def alert_rules(self) -> list[AlertRule]: ...
     @property
     def list_filters_message(self) -> bytes: ...
     @property
@@ -102,6 +112,7 @@ class Sequencer:
         journal: where frames are written down.
         day: in force already, of a market that continues.
         messages: of the newest frames in that market, for readers who are behind.
+        alerts: gets the alerts of each watermark; without it they are not kept.
         defer: calls a function when readers have been given what there is for them; by default at once.
             Ranking this copy's lists takes a millisecond, for which no reader has to wait.
     """
@@ -114,6 +125,7 @@ class Sequencer:
         journal: Journal | None = None,
         day: TradingDay | None = None,
         messages: Sequence[bytes] = (),
+        alerts: RecentAlerts | None = None,
         defer: Callable[[Callable[[], None]], object] = lambda function: function(),
         max_frames: int = MAX_HELD_FRAMES,
         max_bytes: int = MAX_HELD_BYTES,
@@ -134,6 +146,7 @@ class Sequencer:
         self._journal = journal
         self._entry_sinks: list[EntrySink] = [] if journal is None else [journal]
         self._is_in_entry = False
+        self._alerts = alerts
         self._defer = defer
         # The lists of the last watermark are still to be ranked.
         self._is_refresh_due = False
@@ -262,16 +275,16 @@ class Sequencer:
         message = frame_pb2.Watermark(event_time_ns=max(time_ns, self.now_ns))
         self._append("watermark", message.SerializeToString())
 
-    def snapshot(self) -> tuple[Position, bytes]:
-        """The market as of the newest frame, as fastcore's Market writes it."""
+    def snapshot(self) -> tuple[Position, bytes, tuple[bytes, ...]]:
+        """The market as of the newest frame, as fastcore's Market writes it, and the newest alerts before."""
         self._refresh()
-        return self.position, self.market.to_bytes()
+        return self.position, self.market.to_bytes(), self._recent_alerts()
 
     def market_at(self, with_baselines: bool) -> MarketAt:
         """The market as of the newest frame, for the journal."""
         self._refresh()
         day = self._day.frame().SerializeToString() if self._day is not None else None
-        return MarketAt(self.position, day, self.market.to_bytes(with_baselines))
+        return MarketAt(self.position, day, self.market.to_bytes(with_baselines), self._recent_alerts())
 
     def hash(self) -> tuple[Position, int]:
         """The newest frame's position, and the hash that any copy of the market has there."""
@@ -339,3 +352,8 @@ class Sequencer:
             self.market.refresh()
             self._is_refresh_due = False
             self.ranking_seconds = thread_seconds() - began
+            if self._alerts is not None:
+                self._alerts.take(self.market)
+
+    def _recent_alerts(self) -> tuple[bytes, ...]:
+        return self._alerts.all() if self._alerts is not None else ()

@@ -5,6 +5,7 @@ ends is opened again with the last position, after a jittered pause that grows
 while nothing comes of it.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
@@ -16,7 +17,7 @@ from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import Sequencers, SequencerTarget
-from services.kit.rpc.wire import message_of
+from services.kit.rpc.wire import fields, message_of
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.logging import get_logger
 
@@ -33,6 +34,7 @@ SILENCE_SECONDS: Final = 10.0
 OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024
 ACK_EVERY: Final = 128
+_ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
 
 # Of the responses that are read as messages.
 CONTENTS: Final[dict[str, type[Message]]] = {
@@ -70,6 +72,7 @@ class FrameReader:
 
     `target`: the address of the sequencer, or those of several, of which one leads.
     `wants_newest_state`: a snapshot is to be one of now, whatever it costs the sequencer.
+    `take_alerts`: gets the newest alerts before each snapshot, encoded and in order, just before it is loaded.
     """
 
     def __init__(
@@ -79,11 +82,14 @@ class FrameReader:
         name: str,
         *,
         wants_newest_state: bool = False,
+        take_alerts: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self._sequencers = Sequencers(target)
         self._sink = sink
         self._name = name
         self._wants_newest_state = wants_newest_state
+        self._take_alerts = take_alerts
+        self._alerts: list[bytes] = []
         self._chunks: list[bytes] = []
         self._chunks_of = Position(0, 0)
         self._unacknowledged = 0
@@ -111,6 +117,7 @@ class FrameReader:
         RECONNECTS.labels(self._name).inc()
         self._progressed = False
         self._chunks.clear()
+        self._alerts = []
         self._unacknowledged = 0
         was_silent = False
         # Requests and responses are bytes.
@@ -150,6 +157,8 @@ class FrameReader:
             self._unacknowledged += 1
         elif kind == "opened":
             self._sequencers.check(content.fencing_number)
+        elif kind == "alerts":
+            self._add_alerts(payload)
         elif kind == "snapshot":
             self._take_chunk(content)
         elif kind == "current":
@@ -180,7 +189,16 @@ class FrameReader:
             return
         data = b"".join(self._chunks)
         self._chunks.clear()
+        if self._take_alerts is not None:
+            alerts, self._alerts = self._alerts, []
+            self._take_alerts(alerts)
         self._sink.load(data, position)
+
+    def _add_alerts(self, chunk: memoryview) -> None:
+        try:
+            self._alerts += [bytes(chunk[start:end]) for number, _, start, end in fields(chunk) if number == _ALERT]
+        except ValueError as error:
+            raise FrameError(f"alerts cannot be read: {error}") from error
 
     def _check_position(self, message: stream_pb2.StreamPosition) -> None:
         """Checks that nothing is missing; raises StreamHole when the sequencer has sent more than was received."""
@@ -191,7 +209,10 @@ class FrameReader:
 
     def _open_request(self) -> bytes:
         request = data_ingest_pb2.SubscribeFramesOpen(
-            reader=self._name, credit=CREDIT, wants_newest_state=self._wants_newest_state
+            reader=self._name,
+            credit=CREDIT,
+            wants_newest_state=self._wants_newest_state,
+            wants_alerts=self._take_alerts is not None,
         )
         if (position := self._sink.position) is not None:
             request.position.CopyFrom(position.message())

@@ -14,6 +14,7 @@ from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import load_lists
 from services.kit.runtime.clock import monotonic, ns_of
 from services.kit.stores.database import DATABASE_ERRORS
+from tests.robustness.faults.alerts import compare_alerts
 from tests.robustness.faults.rig import SPEED, TOLERANCE, Rig
 from tests.support.compare_rows import differences
 from tests.support.known_market import MINUTE_MS, KnownMarket
@@ -224,4 +225,5 @@ async def compare_all(rig: Rig, twin: Twin) -> dict[str, list[str]]:
     rig.feed.is_paused = False
     found["bars"] = await compare_bars(rig)
     found["gaps"] = await compare_gaps(rig)
+    found["alerts"] = await compare_alerts(rig.http, rig.database_url, rig.redis_url, rig.alerts.seen)
     return found

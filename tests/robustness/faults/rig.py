@@ -18,6 +18,7 @@ import httpx
 from services.cli.local.embedded import postgres_url, redis_url
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
+from tests.robustness.faults.alerts import AlertWatcher
 from tests.support.fault_proxy import FaultProxy
 from tests.support.known_market import Body, KnownMarket
 from tests.support.mesh import TRADEUL, Mesh, command_words, free_ports, processes_below
@@ -192,6 +193,7 @@ class Rig:
         self.copies = 0
         self.standby: Standby | None = None
         self.watchers: list[Watcher] = []
+        self.alerts: AlertWatcher
         self.tasks: list[asyncio.Task[None]] = []
         self.mesh: Mesh
         self.clients: FaultProxy
@@ -242,6 +244,8 @@ class Rig:
             watcher.on_rows = lambda rows, where=f"{watcher.protocol} {name}": self.ledger.check(rows, where)
             self.watchers.append(watcher)
             self.tasks.append(asyncio.create_task(watcher.run()))
+        self.alerts = AlertWatcher(direct, self.ledger.broken)
+        self.tasks.append(asyncio.create_task(self.alerts.run()))
 
     def check_tasks(self) -> None:
         """Raises what ended a watcher or the feed, which nothing may; RuntimeError when the supervisor has ended."""
