@@ -16,7 +16,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-dashboard test-cluster test-checked test-sanitized test-newest bench bench-small
-.PHONY: lint fix protos check-protos robustness robustness-small soak
+.PHONY: lint fix protos check-protos robustness robustness-small soak fuzz
 .PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
 .NOTPARALLEL:
@@ -53,7 +53,7 @@ soak: $(CORE) $(DEV)  ## Run the mesh for HOURS, 2 by default: memory, files and
 	$(BIN)/python -m tests.robustness.faults.soak --hours $(HOURS) $(ARGS)
 
 # The core's own tests, and the services' tests that give it the most unusual input.
-CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py \
+CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py tests/robustness/test_fuzz_corpus.py \
 	$(addprefix tests/unit/test_,alert_rules.py alert_stories.py compiled_core.py feed_decoder.py filter_parser.py \
 	filters.py market.py ranked_list.py rounding.py suspect_prints.py wire.py)
 
@@ -72,16 +72,38 @@ test-checked: $(CORE) $(DEV)  ## Run the core's tests on a build with bounds che
 	@grep -rlq 'RaiseBufferIndexError(' build/checked/build/cython || { echo "The build has no bounds checks"; exit 1; }
 	cd build/checked && $(CURDIR)/$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -o timeout=600 $(or $(ARGS),$(CORE_TESTS))
 
-# Python is built without the sanitizers, so they are loaded before it. It must not manage memory itself, and leaks that
-# it leaves to the operating system at exit are not reported.
-SANITIZERS = $(foreach each,asan ubsan,$(shell $(or $(CC),cc) -print-file-name=lib$(each).so))
-
-test-sanitized: $(CORE) $(DEV)  ## Run the core's tests on a build with the address and undefined-behaviour sanitizers
-	$(call copy_to,build/sanitized)
+# Python is built without the sanitizers, so they are loaded before it, from the fuzzer's library. It must not manage
+# memory itself, and leaks that it leaves to the operating system at exit are not reported.
+SANITIZED := build/sanitized
+FUZZER := $(SANITIZED)/packages/asan_with_fuzzer.so
+SANITIZE = LD_PRELOAD=$(CURDIR)/$(FUZZER) ASAN_OPTIONS=detect_leaks=0:malloc_context_size=4:quarantine_size_mb=32 \
+	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc
+define compile_sanitized
+	@command -v clang >/dev/null || { echo "Found no clang, which builds with sanitizers (Debian, Ubuntu: apt install clang)"; exit 1; }
+	$(call copy_to,$(SANITIZED))
 	@echo "Compiling the core with sanitizers: about 3 minutes for all of it"
-	@cd build/sanitized && FASTCORE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
-	cd build/sanitized && LD_PRELOAD="$(SANITIZERS)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		PYTHONMALLOC=malloc $(CURDIR)/$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -o timeout=1500 $(or $(ARGS),$(CORE_TESTS))
+	@cd $(SANITIZED) && CC="$(CLANG)" FASTCORE_SANITIZE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+endef
+CLANG ?= clang
+
+# In a folder of its own: nothing but the fuzzer needs it.
+$(FUZZER): pyproject.toml constraints.txt | $(DEV)
+	@echo "Installing the fuzzer: a download of 35 MB, once"
+	@$(BIN)/python tools/requirements.py fuzz > $(VENV)/requirements-fuzz.txt
+	@$(PIP) --no-deps --upgrade --target $(@D) --requirement $(VENV)/requirements-fuzz.txt
+	@touch $@
+
+test-sanitized: $(CORE) $(DEV) $(FUZZER)  ## Run the core's tests on a build with the address and undefined-behaviour sanitizers (needs clang)
+	$(compile_sanitized)
+	cd $(SANITIZED) && $(SANITIZE) $(CURDIR)/$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile -o timeout=1500 $(or $(ARGS),$(CORE_TESTS))
+
+TARGET ?=
+SECONDS ?= 60
+
+fuzz: $(CORE) $(DEV) $(FUZZER)  ## Fuzz the core with sanitizers; TARGET=decoder SECONDS=600 chooses (needs clang)
+	$(compile_sanitized)
+	cd $(SANITIZED) && $(SANITIZE) PYTHONPATH=packages $(CURDIR)/$(BIN)/python -m tests.robustness.fuzz --seconds $(SECONDS) \
+		--corpus $(CURDIR)/tests/robustness/fuzz/corpus $(TARGET) $(ARGS)
 
 test-newest:  ## Run the unit tests with the newest versions instead of those of constraints.txt, in build/newest
 	$(MAKE) VENV=build/newest CONSTRAINTS=/dev/null test ARGS='$(or $(ARGS),tests/unit)'

@@ -15,7 +15,7 @@ from fastcore.changed_rows cimport ChangedRows
 from fastcore.filters cimport BLOCK, Program
 from fastcore.list_book cimport ListBook
 from fastcore.market_state cimport MarketState
-from fastcore.memory cimport grow_array, grow_zeroed
+from fastcore.memory cimport ROOM, grow_array, grow_zeroed
 from fastcore.ranked_list cimport RankedList
 
 from fastcore.alert_rules import AlertRuleError, compile_rule, read_rules
@@ -235,9 +235,9 @@ cdef class AlertBook:
         cdef int32_t i, k, count = 0
         cdef Word word
         if self.room < state.count:
-            grow_zeroed(<void**>&self.flags, self.room, state.count + 1024)
-            grow_array(<void**>&self.ids, state.count + 1024, sizeof(int32_t))
-            self.room = state.count + 1024
+            grow_zeroed(<void**>&self.flags, self.room, state.count + ROOM)
+            grow_array(<void**>&self.ids, state.count + ROOM, sizeof(int32_t))
+            self.room = state.count + ROOM
         for k in range(state.table.marked_count):
             self.flags[state.table.marked[k]] = IS_LOOKED_AT | IS_TOUCHED
         for i in range(state.count):

@@ -10,7 +10,7 @@ from fastcore.alert_memory cimport Slot
 from fastcore.day_table cimport PriceSpan
 from fastcore.filters cimport BLOCK, Program
 from fastcore.market_state cimport MarketState
-from fastcore.memory cimport grow_zeroed
+from fastcore.memory cimport ROOM, grow_zeroed
 
 from fastcore.alert_program import Kind
 
@@ -98,8 +98,8 @@ cdef class Word:
             self.moves[symbol_id] = 0
         self.moved = []
         if self.move_room < count:
-            grow_zeroed(<void**>&self.moves, self.move_room, count + 1024)
-            self.move_room = count + 1024
+            grow_zeroed(<void**>&self.moves, self.move_room, count + ROOM)
+            self.move_room = count + ROOM
         n = min(self.ranked.ordered.count, min(self.ranked.limit, most))
         if self.slot.other_count:
             for at in range(1, self.slot.other_count):

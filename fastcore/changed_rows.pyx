@@ -9,6 +9,7 @@ from fastcore.change_log cimport NO_ROW, ON_SYMBOLS, ChangeLog
 from fastcore.field_numbers cimport F_COUNT
 from fastcore.filters cimport Program
 from fastcore.market_state cimport MarketState
+from fastcore.memory cimport ROOM
 
 
 cdef class ChangedRows:
@@ -64,12 +65,12 @@ cdef class ChangedRows:
         if self.room >= state.count:
             return 0
         self._free()
-        self.ids = <int32_t*>malloc((<size_t>state.count + 1024) * sizeof(int32_t))
-        self.has = <uint8_t*>calloc(<size_t>state.count + 1024, 1)
+        self.ids = <int32_t*>malloc((<size_t>state.count + ROOM) * sizeof(int32_t))
+        self.has = <uint8_t*>calloc(<size_t>state.count + ROOM, 1)
         if self.ids == NULL or self.has == NULL:
             self._free()
             raise MemoryError(f"no memory for the changes of {state.count} rows")
-        self.room = state.count + 1024
+        self.room = state.count + ROOM
         return 0
 
     cdef int take_ids(self, MarketState state, const int32_t* ids, int32_t count) except -1:

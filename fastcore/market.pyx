@@ -8,6 +8,7 @@ from fastcore.filters cimport Filter, Order
 from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
+from fastcore.memory cimport ROOM
 from fastcore.ranked_list cimport ListUpdate, RankedList
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field,
@@ -311,8 +312,8 @@ cdef class Market:
         """
         cdef Writer writer
         cdef Writer part
-        writer_init(&part, (1 << 20) + (4096 if with_baselines else 1024) * <size_t>self.state.count)
-        writer_init(&writer, 1 << 20)
+        writer_init(&part, ROOM * 1024 + (4096 if with_baselines else 1024) * <size_t>self.state.count)
+        writer_init(&writer, ROOM * 1024)
         try:
             self.state.write(&part, with_baselines)
             write_varint_field(&writer, 1, self.epoch)

@@ -38,7 +38,7 @@ from fastcore.derived cimport (
 from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
 from fastcore.market_scalars cimport forget_scalars, show_in_new_rows, show_scalars, take_scalars
-from fastcore.memory cimport aligned_block, grow_array, grow_block
+from fastcore.memory cimport ROOM, aligned_block, grow_array, grow_block
 from fastcore.opening_ranges cimport OpeningRange, find_range_ends, init_range
 from fastcore.recent_trades cimport free_recent, init_recent, read_recent, write_recent
 from fastcore.reference_frames cimport (
@@ -79,7 +79,6 @@ cdef enum:
     WATERMARK = 13
     HALTS = 14
     ALERT_RULES = 15
-    LEAST_ROOM = 1024
     AHEAD = 16                  # rows ahead that are fetched
     FEW_SYMBOLS = 16            # so many are put into the order one by one
 
@@ -154,7 +153,7 @@ cdef class MarketState:
         if self.columns == NULL or self.text_columns == NULL:
             raise MemoryError("no memory for a market's columns")
         writer_init(&self.scratch, 4096)
-        self._grow(LEAST_ROOM)
+        self._grow(ROOM)
 
     def __dealloc__(self):
         cdef int32_t i
@@ -192,7 +191,7 @@ cdef class MarketState:
 
     cdef int _grow(self, int32_t count) except -1:
         """Room for `count` rows; new ones hold nothing."""
-        cdef int32_t i, old = self.capacity, room = max(count, <int32_t>LEAST_ROOM)
+        cdef int32_t i, old = self.capacity, room = max(count, <int32_t>ROOM)
         cdef int field
         if count <= old:
             return 0
@@ -231,7 +230,8 @@ cdef class MarketState:
     cdef int _grow_columns(self, int32_t old, int32_t room) except -1:
         """All columns of doubles in one block."""
         # A line more than whole pages, or one symbol's values would all compete for the same lines.
-        cdef size_t width = (<size_t>room * sizeof(double) + 4095) // 4096 * 4096 + CACHE_LINE
+        cdef size_t page = min(<size_t>4096, ROOM * sizeof(double))
+        cdef size_t width = (<size_t>room * sizeof(double) + page - 1) // page * page + CACHE_LINE
         cdef char* block = <char*>aligned_block(width * len(DOUBLE_NUMBERS))
         cdef double* column
         cdef int32_t i

@@ -30,6 +30,16 @@ cdef extern from *:
     # NULL when there is no memory; its content is arbitrary. Release with free().
     void* aligned_block "tradeul_block"(size_t size) noexcept nogil
 
+cdef extern from *:
+    """
+    #ifndef TRADEUL_ROOM
+    #define TRADEUL_ROOM 1024
+    #endif
+    """
+    # How many rows more than are needed there is room for at once. A build with sanitizers has less: what is
+    # read or written too far is then beyond what was allocated, and found.
+    enum: ROOM "TRADEUL_ROOM"
+
 # Room for `count` elements of `width` bytes, those that are there kept; MemoryError when there is none.
 cdef int grow_array(void** data, size_t count, size_t width) except -1
 # The same for bytes, from `old` to `size` of them; new ones are 0.

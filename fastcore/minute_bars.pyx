@@ -9,6 +9,7 @@ from fastcore.columns cimport BarSpans, TradeSpans, check_ids, check_times, pars
 from fastcore.day_table cimport DayBounds
 from fastcore.derived_kernels cimport round6
 from fastcore.market_state cimport MarketState
+from fastcore.memory cimport ROOM
 from fastcore.reference_frames cimport parse_watermark
 from fastcore.trade_rules cimport COND_FORM_T, COND_OFFICIAL, RuleMasks
 from fastcore.wire cimport (
@@ -276,7 +277,7 @@ cdef class MinuteBars:
         cdef Py_ssize_t room
         cdef void* larger
         if self.ready_count == self.ready_room:
-            room = max(<Py_ssize_t>1024, 2 * self.ready_room)
+            room = max(<Py_ssize_t>ROOM, 2 * self.ready_room)
             larger = realloc(self.ready, room * sizeof(MinuteBar))
             if larger == NULL:
                 raise MemoryError(f"no memory for {room} bars")

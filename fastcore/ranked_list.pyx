@@ -18,6 +18,9 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from google.protobuf.message import DecodeError
+from tradeul.v1.ticker_row_pb2 import TickerRow
+
 from fastcore.change_log cimport is_all_changed
 from fastcore.changed_rows cimport ChangedRows
 from fastcore.filters cimport Filter, Order
@@ -25,6 +28,7 @@ from fastcore.list_messages cimport (
     Action, Moment, Row, begin_delta, end_delta, ranked_list, row_of, write_changed_row, write_removed, write_reranked,
 )
 from fastcore.market_state cimport MarketState
+from fastcore.memory cimport ROOM
 from fastcore.row_view cimport RowView
 from fastcore.ordered_rows cimport MOST_KEYS, OrderedRows
 from fastcore.state_bytes cimport mixed
@@ -104,7 +108,7 @@ cdef class Workspace:
         if self.room >= state.count and self.room > 0:
             return 0
         self._free()
-        room = <size_t>state.count + 1024
+        room = <size_t>state.count + ROOM
         self.match = <uint8_t*>malloc(room)
         self.stays = <uint8_t*>malloc(room)
         self.ids = <int32_t*>malloc(room * sizeof(int32_t))
@@ -247,11 +251,11 @@ cdef class Base:
             return self.match
         if count > self.room or self.match == NULL:
             free(self.match)
-            self.match = <uint8_t*>malloc(<size_t>count + 1024)
+            self.match = <uint8_t*>malloc(<size_t>count + ROOM)
             if self.match == NULL:
                 self.room = 0
                 raise MemoryError(f"no memory to filter {count} rows")
-            self.room = count + 1024
+            self.room = count + ROOM
         self.filter.bind(state)
         self.filter.evaluate(&rows, self.match, count)
         if self.uses_scanner_filters:
@@ -270,11 +274,11 @@ cdef class Base:
             return self.changed_match
         if count > self.changed_room or self.changed_match == NULL:
             free(self.changed_match)
-            self.changed_match = <uint8_t*>malloc(<size_t>count + 1024)
+            self.changed_match = <uint8_t*>malloc(<size_t>count + ROOM)
             if self.changed_match == NULL:
                 self.changed_room = 0
                 raise MemoryError(f"no memory to filter {count} rows")
-            self.changed_room = count + 1024
+            self.changed_room = count + ROOM
         self.filter.bind(state)
         changed.gather(state, self.filter.program)
         self.filter.evaluate(&changed.view, self.changed_match, count)
@@ -578,7 +582,6 @@ cdef class RankedList:
         cdef Field ids
         cdef Field touched
         cdef Field keys
-        cdef Row row
         cdef uint64_t sequence = 0
         cdef int32_t i, symbol_id
         cdef Members members
@@ -598,9 +601,7 @@ cdef class RankedList:
             elif part.number == 4 and part.wire_type == WIRE_LENGTH:
                 touched = part
             elif part.number == 5 and part.wire_type == WIRE_LENGTH:
-                encoded = (<const char*>part.data)[:part.length]
-                row_of(encoded, &row)
-                rows.append(encoded)
+                rows.append((<const char*>part.data)[:part.length])
             elif part.number == 6 and part.wire_type == WIRE_LENGTH:
                 keys = part
             status = next_field(&cursor, &part)
@@ -622,6 +623,7 @@ cdef class RankedList:
             if not 0 <= symbol_id < state.count or symbol_id in seen:
                 raise ValueError(f"list {self.name}: expected distinct ids below {state.count}, was {symbol_id}")
             seen.add(symbol_id)
+            _check_row(rows[i], state.names[symbol_id])
             members.ids[i] = symbol_id
             members.revisions[i] = state.revision[symbol_id] - (1 if touched.data[i] else 0)
             members.keys[i] = NAN
@@ -652,3 +654,17 @@ cdef class RankedList:
         for row in members.rows:
             seed = mixed(seed, PyBytes_AS_STRING(row), len(row))
         return seed
+
+
+cdef int _check_row(bytes encoded, str symbol) except -1:
+    """ValueError unless it is a TickerRow of this symbol: lists publish it as it is, whole or its symbol alone."""
+    cdef Row row
+    row_of(encoded, &row)
+    try:
+        shown = TickerRow.FromString(encoded).symbol
+    except DecodeError as error:
+        raise ValueError(f"row of {symbol} in a list: expected a TickerRow: {error}") from None
+    begin = encoded[2 : 2 + encoded[1]]
+    if shown != symbol or begin != symbol.encode():
+        raise ValueError(f"row of {symbol} in a list: expected its symbol, was {begin!r}")
+    return 0

@@ -27,6 +27,11 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
 }
+# Written in either case, and here in this one.
+_WORDS: Final = {
+    word.lower(): word
+    for word in ("AND", "OR", "NOT", "IN", "BETWEEN", "asc", "desc", "has", "abs", "min", "max", "true", "false")
+}
 _CALLS: Final[dict[str, Callable[..., float]]] = {"abs": abs, "min": min, "max": max}
 
 
@@ -119,7 +124,8 @@ class TermParser:
             match = _TOKEN.match(text, at)
             if match is None or match.lastgroup is None:
                 raise ValueError(f"expected a filter, was {text!r} at {at}")
-            self.tokens.append((match.lastgroup, match.group(match.lastgroup)))
+            token = match.group(match.lastgroup)
+            self.tokens.append((match.lastgroup, _WORDS.get(token.lower(), token) if match["word"] else token))
             at = match.end()
         self.at = 0
 

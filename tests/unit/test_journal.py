@@ -365,6 +365,23 @@ async def test_a_file_that_is_missing_is_a_hole(home: Path) -> None:
     assert found is not None and found.market is None and found.position < rig.now.position
 
 
+async def test_a_state_with_the_name_of_another_is_passed_over(home: Path) -> None:
+    rig = Rig(home)
+    await rig.begin()
+    for _ in range(10):
+        rig.step()
+    await rig.journal.write_market()
+    state = rig.directory.files("state")[-1]
+    for _ in range(10):
+        rig.step()
+    rig.journal.close()
+    renamed = state._replace(position=rig.now.position)
+    shutil.copy(rig.directory.path_of(state), rig.directory.path_of(renamed))
+    with structlog.testing.capture_logs() as logs:
+        assert moment_of(found_in(home)) == rig.now
+    assert logs[0]["reason"] == f"expected the market at {renamed.position}, was at {state.position}"
+
+
 async def test_bytes_that_are_not_what_was_written_end_the_numbering(home: Path) -> None:
     """Readers know what is lost here."""
     rig = Rig(home)

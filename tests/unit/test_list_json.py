@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2
 
 from services.kit.lists.definitions import load_lists
-from services.kit.lists.list_json import list_delta_json
+from services.kit.lists.list_json import ListRows, list_delta_json
 from services.kit.rpc.ring import Position
 from services.scanner.compiled_scan import compile_scan
 from services.scanner.core import ScannerCore
@@ -84,6 +84,17 @@ def test_deltas(core: ScannerCore, tape: Tape) -> None:
         scanner_pb2.ListChange.RERANK,
         scanner_pb2.ListChange.UPDATE,
     }
+
+
+def test_a_row_without_fields_has_its_rank() -> None:
+    """As no scanner sends it, but protobuf does."""
+    change = scanner_pb2.ListChange(action=scanner_pb2.ListChange.ADD, symbol="A", rank=1)
+    delta = scanner_pb2.ListDelta(epoch=1, sequence=1, deltas=[change]).SerializeToString()
+    assert json.loads(list_delta_json("risers", delta))["deltas"][0]["data"] == {"rank": 1}
+    rows = ListRows("risers")
+    rows.load(scanner_pb2.RankedList(epoch=1).SerializeToString())
+    assert [json.loads(change)["data"] for change in rows.apply(delta)] == [{"rank": 1}]
+    assert json.loads(b"".join(rows.snapshot()))["rows"] == [{"rank": 1}]
 
 
 def test_an_answer_is_made_once_until_the_next_frame(core: ScannerCore, tape: Tape) -> None:

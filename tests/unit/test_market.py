@@ -1,14 +1,15 @@
 """One copy of the market: frames, questions, whole states, own lists."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
-from tradeul.v1 import frame_pb2, scanner_pb2
+from tradeul.v1 import frame_pb2, scanner_pb2, ticker_row_pb2
 
 from fastcore.filters import Filter, Order, compile_filter, compile_order
 from fastcore.market import Market
 from fastcore.ranked_list import RankedList
+from fastcore.wire import read_fields, write_fields
 from services.kit.lists.definitions import ListSpec, load_lists
 from services.kit.lists.list_client import ListCopy
 from tests.support.tape import EPOCH, Tape, Watched, a_list, check_copy, feed, rows_of, said, watcher
@@ -147,6 +148,43 @@ def test_whole_states_of_other_lists_or_broken_ones_are_refused() -> None:
     for _ in range(60):
         with pytest.raises(ValueError):
             Market.from_bytes(SPECS, data[: rng.randrange(len(data))])
+
+
+@pytest.mark.parametrize(
+    "damaged, message",
+    [
+        (lambda row: row + b"\x08", "expected a TickerRow"),
+        # Two symbols: which one counts would be anybody's choice.
+        (lambda row: row + ticker_row_pb2.TickerRow(symbol="S99").SerializeToString(), "expected its symbol"),
+        (lambda row: ticker_row_pb2.TickerRow(symbol="S99").SerializeToString(), "expected its symbol"),
+        (lambda row: row.replace(b"Inc.", b"In\xff."), "expected a TickerRow"),
+        (lambda row: b"", "expected a row that begins with its symbol"),
+    ],
+)
+def test_rows_of_a_list_that_could_not_be_published_are_refused(
+    damaged: Callable[[bytes], bytes], message: str
+) -> None:
+    tape = Tape(SYMBOLS)
+    name = frame_pb2.TextColumn(field=frame_pb2.COMPANY_NAME, values=["S01 Inc."])
+    names = frame_pb2.ReferenceColumns(symbol_id=[SYMBOLS.index("S01")], texts=[name])
+    frames = [*tape.opening(), tape.frame(reference=names), tape.trades({"S01": 101.0}), tape.watermark()]
+    market = applied([a_list()], frames)
+    whole = market.to_bytes()
+    with pytest.raises(ValueError, match=f"row of S01 in a list: {message}|^{message}"):
+        Market.from_bytes([a_list()], with_rows(whole, damaged))
+    assert Market.from_bytes([a_list()], with_rows(whole, bytes)).hash() == market.hash()
+
+
+def with_rows(market: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """The bytes of a market with other rows in its lists."""
+
+    def inside(message: bytes, number: int, change: Callable[[bytes], bytes]) -> bytes:
+        return write_fields(
+            (at, kind, change(value) if at == number and isinstance(value, bytes) else value)
+            for at, kind, value in read_fields(message)
+        )
+
+    return inside(market, 4, lambda lists: inside(lists, 5, lambda one: inside(one, 5, change)))
 
 
 def test_the_values_shown_are_in_the_lists_order() -> None:

@@ -81,12 +81,12 @@ class _Reader:
 
     def __init__(self, directory: JournalDirectory, file: JournalFile, definitions: Sequence[ListSpec] | None) -> None:
         self._directory = directory
-        state = _read_state(directory.path_of(file))
+        state = _read_state(directory, file)
         self._file = file
         self._state = state
         self._epoch = file.position.epoch
         self._first = self._sequence = file.position.sequence
-        self._market = self._market_of(state, definitions) if definitions is not None else None
+        self._market = self._market_of(state, file.position, definitions) if definitions is not None else None
         self._rows = self._market.state if self._market is not None else state_of(state.market)
         # Without lists, too, alert rules remember what they did, but for those that name lists.
         market = self._market or Market.of_state((), self._epoch, self._rows, encode_deltas=False)
@@ -123,10 +123,13 @@ class _Reader:
         )
 
     @staticmethod
-    def _market_of(state: journal_pb2.JournalState, definitions: Sequence[ListSpec]) -> Market:
+    def _market_of(state: journal_pb2.JournalState, position: Position, definitions: Sequence[ListSpec]) -> Market:
         if not state.head.boot_id or state.head.boot_id != boot_id():
             raise ValueError("the machine was restarted since it was written, the last entries may be missing")
-        return Market.from_bytes(definitions, state.market, encode_deltas=False)
+        market = Market.from_bytes(definitions, state.market, encode_deltas=False)
+        if (market.epoch, market.sequence) != position:
+            raise ValueError(f"expected the market at {position}, was at {market.epoch}/{market.sequence}")
+        return market
 
     def _later(self, kind: Kind, sequence: int) -> Iterator[JournalFile]:
         """The files of a kind and this epoch from `sequence` on, the oldest first."""
@@ -143,7 +146,7 @@ class _Reader:
         rows = state_of(state.market)
         if state.HasField("baselines_in") and state.baselines_in != self._first:
             base = JournalFile(Position(self._epoch, state.baselines_in), "state")
-            rows.take_baselines(state_of(_read_state(self._directory.path_of(base)).market))
+            rows.take_baselines(state_of(_read_state(self._directory, base).market))
         for file in self._later("baselines", state.baselines_after):
             for entry in _records(self._directory.path_of(file)):
                 for number, first, start, end in fields(entry):
@@ -216,14 +219,16 @@ class _Reader:
         self._messages.append(message)
 
 
-def _read_state(path: Path) -> journal_pb2.JournalState:
-    data = path.read_bytes()
+def _read_state(directory: JournalDirectory, file: JournalFile) -> journal_pb2.JournalState:
+    data = directory.path_of(file).read_bytes()
     record = next(read_records(memoryview(data)), None)
     if record is None:
         raise ValueError("expected a complete record, was less")
     state = message_of(journal_pb2.JournalState, record)
     if state.head.version != VERSION:
         raise ValueError(f"expected version {VERSION}, was {state.head.version}")
+    if (position := Position.of(state.head.position)) != file.position:
+        raise ValueError(f"expected the market at {file.position}, was at {position}")
     return state
 
 

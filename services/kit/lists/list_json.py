@@ -41,7 +41,7 @@ def ending(timestamp: bytes) -> bytes:
 
 
 def _row(rank: int, members: bytes) -> bytes:
-    return b'{"rank":%d,%b}' % (rank, members)
+    return b'{"rank":%d,%b}' % (rank, members) if members else b'{"rank":%d}' % rank
 
 
 # --- REST: as protobuf's own JSON mapping has it, with the protos' names, and plain fields shown when they are 0
