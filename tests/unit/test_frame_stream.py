@@ -358,32 +358,6 @@ def test_many_events_make_watermarks_rarer() -> None:
     assert pacer.due_at() == pytest.approx(7.07)
 
 
-def test_long_rankings_make_watermarks_rarer() -> None:
-    pacer = Pacer(least=0.01, busy=0.05)
-    pacer.sent(7.0)
-    pacer.ranked(0.001)
-    assert pacer.due_at() == pytest.approx(7.01)
-    pacer.ranked(0.005)
-    assert pacer.due_at() == pytest.approx(7.02)
-    pacer.ranked(1.0)
-    assert pacer.due_at() == pytest.approx(7.05)
-
-
-async def test_watermarks_know_how_long_ranking_takes() -> None:
-    publisher = Publisher()
-    watermarks = Watermarks(publisher.sequencer, publisher.feed.days, None, Pacer(least=0.0, busy=60.0))
-    publisher.publish()
-    watermarks.events_came(1)
-    assert publisher.sequencer.ranking_seconds > 0
-    publisher.sequencer.ranking_seconds = 10.0
-    publisher.publish()
-    watermarks.events_came(1)
-    assert publisher.sequencer.frames["watermark"] == 1
-    publisher.sequencer.ranking_seconds = 0.0
-    watermarks.events_came(1)
-    assert publisher.sequencer.frames["watermark"] == 2
-
-
 async def test_a_watermark_follows_events_at_once_and_then_when_it_is_due() -> None:
     publisher = Publisher()
     watermarks = Watermarks(publisher.sequencer, publisher.feed.days, None, Pacer(least=0.03))

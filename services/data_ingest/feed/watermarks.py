@@ -8,11 +8,9 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import MeshClock, monotonic
 
 # A watermark makes every copy rank every list: the fewer, the more trades a second; the more, the less delay.
-LEAST_SECONDS: Final = 0.004
+LEAST_SECONDS: Final = 0.01
 BUSY_SECONDS: Final = 0.04
-BUSY_EVENTS: Final = 1000
-# A watermark waits at least so many times as long as the ranking at the one before took, up to BUSY_SECONDS.
-RANKINGS: Final = 4
+BUSY_EVENTS: Final = 3000
 # While nothing comes: how often the wall's time is in the stream in an open market, and in a closed one.
 OPEN_SECONDS: Final = 0.05
 QUIET_SECONDS: Final = 1.0
@@ -21,7 +19,7 @@ TIMER_SECONDS: Final = 0.001
 
 
 class Pacer:
-    """How long a watermark waits after the one before: longer when many events came since, or ranking takes long."""
+    """How long a watermark has to wait for the one before: longer when many events came since."""
 
     def __init__(
         self, least: float = LEAST_SECONDS, busy: float = BUSY_SECONDS, busy_events: int = BUSY_EVENTS
@@ -30,21 +28,14 @@ class Pacer:
         self._busy = busy
         self._busy_events = busy_events
         self._events = 0
-        self._ranking = 0.0
         self.sent_at = 0.0
-
-    def ranked(self, seconds: float) -> None:
-        """Ranking at the last watermark took so much processor time."""
-        self._ranking = seconds
 
     def add(self, events: int) -> None:
         self._events += events
 
     def due_at(self) -> float:
         """The earliest time of the next watermark."""
-        if self._events >= self._busy_events:
-            return self.sent_at + self._busy
-        return self.sent_at + max(self._least, min(self._busy, RANKINGS * self._ranking))
+        return self.sent_at + (self._busy if self._events >= self._busy_events else self._least)
 
     def sent(self, now: float) -> None:
         self.sent_at = now
@@ -79,7 +70,7 @@ class Watermarks:
         self._pacer.add(events)
         self._has_events = True
         now = monotonic()
-        due_at = self._due_at()
+        due_at = self._pacer.due_at()
         if now >= due_at:
             self.add()
         elif self._timer is None:
@@ -110,14 +101,10 @@ class Watermarks:
                 timer.cancel()
             self._timer = None
             now = monotonic() + TIMER_SECONDS
-            if now >= quiet_at or (self._has_events and now >= self._due_at()):
+            if now >= quiet_at or (self._has_events and now >= self._pacer.due_at()):
                 self.add()
             elif self._has_events:
-                self._timer = self._loop.call_later(self._due_at() - monotonic(), self._woken.set)
-
-    def _due_at(self) -> float:
-        self._pacer.ranked(self._sequencer.ranking_seconds)
-        return self._pacer.due_at()
+                self._timer = self._loop.call_later(self._pacer.due_at() - monotonic(), self._woken.set)
 
     def _pause(self) -> float:
         is_open = self._wall is not None and not self._sequencer.is_closed

@@ -18,7 +18,6 @@ from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
 from services.kit.rpc.wire import LENGTH_DELIMITED, varint
-from services.kit.runtime.clock import thread_seconds
 from services.market.calendar import TradingDay
 
 # Some seconds of the heaviest load, minutes of a usual one.
@@ -139,8 +138,6 @@ class Sequencer:
         for message in messages:
             self.ring.append(message)
         self.symbols = SymbolTable(max_symbols, market.state.symbols)
-        # The processor time that the lists of the last watermark took, about what it takes every copy.
-        self.ranking_seconds = 0.0
         # Frames so far, by what they hold.
         self.frames: Counter[str] = Counter()
         self._journal = journal
@@ -348,10 +345,8 @@ class Sequencer:
     def _refresh(self) -> None:
         """Brings the lists of this copy to the last watermark, if they are not."""
         if self._is_refresh_due:
-            began = thread_seconds()
             self.market.refresh()
             self._is_refresh_due = False
-            self.ranking_seconds = thread_seconds() - began
             if self._alerts is not None:
                 self._alerts.take(self.market)
 

@@ -93,11 +93,6 @@ def monotonic() -> float:
     return time.monotonic()
 
 
-def thread_seconds() -> float:
-    """Seconds of processor time that this thread has had, for measuring work: waiting for a processor is none."""
-    return time.thread_time()
-
-
 class MeshClock(Protocol):
     """The mesh's now: the wall's or the feed's."""
 
