@@ -91,7 +91,7 @@ async def test_whoever_comes_after_takeovers_gets_the_alerts_of_before(tmp_path:
     async with two_sequencers(tmp_path, stores) as (two, tape, copy, feed):
         ends: list[Position] = []
         for old, new in (("a", "b"), ("b", "a")):
-            await asyncio.sleep(1)
+            await until(lambda: any(position.epoch == copy.position.epoch for position in copy.alerts))
             ends.append(max(copy.alerts))
             # What a leader sent to readers as its last, its standby may never have had.
             await asyncio.sleep(0.3)
@@ -100,6 +100,7 @@ async def test_whoever_comes_after_takeovers_gets_the_alerts_of_before(tmp_path:
             await two.until_ended(old)
             await two.start(old)
             await two.until_stands_by(old, seen)
+        await until(lambda: any(position.epoch == copy.position.epoch for position in copy.alerts))
         await settle(tape, copy, feed)
         later = Copy()
         got: list[bytes] = []
@@ -113,7 +114,6 @@ async def test_whoever_comes_after_takeovers_gets_the_alerts_of_before(tmp_path:
     for epoch in (epochs := {position.epoch for position in copy.alerts}):
         of_epoch = [position for position in alerts if position.epoch == epoch]
         assert of_epoch == [Position(epoch, n + 1) for n in range(len(of_epoch))]
-        assert len(of_epoch) > 10
     assert len(epochs) == 3
     assert set(ends) < set(alerts)
     assert all(alerts[position] == copy.alerts[position] for position in set(alerts) & set(copy.alerts))
