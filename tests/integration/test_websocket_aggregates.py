@@ -152,3 +152,16 @@ async def test_lists_do_not_need_bars(scanner: ScriptedScanner) -> None:
             scanner.lists["winners"].shuffle(random.Random(1))
             await client.expect("delta")
         assert server.condition == "running"
+
+
+async def test_of_two_sequencers_one_that_stands_still_is_left_for_the_other(scanner: ScriptedScanner) -> None:
+    async with scripted_bars("A", "B") as still, scripted_bars("B", "A") as leader:
+        async with ws_server(scanner.address, LIMITS, sequencers=(still.address, leader.address)) as server:
+            async with ws_client(server.port) as client:
+                # Before the other one leads, this one does; then it says nothing any more.
+                await watching(client, still, "winners")
+                still.bars(bar_batch(SECOND, (0, OPEN, 10.0)))
+                assert (await client.expect("aggregate"))["symbol"] == "A"
+                await eventually(lambda: leader.watchers)
+                leader.bars(bar_batch(SECOND, (0, OPEN + 1, 20.0)))
+                assert (await client.expect("aggregate"))["symbol"] == "B"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -139,7 +139,11 @@ async def serving(service: Service) -> AsyncIterator[Host]:
 
 @contextlib.asynccontextmanager
 async def ws_server(
-    scanner: str, limits: Limits | None = None, cors_origins: tuple[str, ...] = (), **addresses: str
+    scanner: str,
+    limits: Limits | None = None,
+    cors_origins: tuple[str, ...] = (),
+    sequencers: Sequence[str] = (),
+    **addresses: str,
 ) -> AsyncIterator[WebSocketServer]:
     """A WebSocket server on a free port, fed by the scanner at that address."""
     settings = Settings(
@@ -150,6 +154,7 @@ async def ws_server(
         },
         metrics_port_offset=0,
         cors_origins=cors_origins,
+        sequencers=tuple(map(Address.parse, sequencers)),
     )
     service = WebSocketServer(settings, limits)
     async with serving(service):

@@ -12,6 +12,7 @@ from fastcore.alert_rules import AlertRule
 from services.data_ingest.stream import bar_stream
 from services.data_ingest.stream.bar_stream import BarStream
 from services.data_ingest.stream.sequencer import Sequencer
+from services.kit.rpc import sequencers
 from services.kit.runtime.errors import ServiceError
 
 NO_CONTEXT: Any = None
@@ -118,6 +119,10 @@ async def test_quiet_streams_send_heartbeats_and_going_away_comes_last() -> None
     assert (await watch.read()).going_away.reason == "stopping"
     with pytest.raises(StopAsyncIteration):
         await watch.read()
+
+
+def test_a_watcher_leaves_a_sequencer_that_stands_still_as_soon_as_readers_of_frames_do() -> None:
+    assert 1.5 * bar_stream.HEARTBEAT_SECONDS < sequencers.SILENCE_SECONDS
 
 
 async def test_a_name_without_end_is_refused() -> None:

@@ -20,7 +20,8 @@ log = get_logger(__name__)
 
 # Batches that wait for a watcher; seconds of them when the market is busy.
 MAX_WAITING: Final = 256
-HEARTBEAT_SECONDS: Final = 10.0
+# By these a watcher notices that a sequencer stands still and another one leads, as soon as by frames.
+HEARTBEAT_SECONDS: Final = 1.0
 LONGEST_NAME: Final = 100
 BARS: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["bars"].number
 ENVELOPE: Final = Envelope(bars_pb2.WatchBarsResponse)
