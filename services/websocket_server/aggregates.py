@@ -20,8 +20,8 @@ from services.websocket_server.limits import Limits
 log = get_logger(__name__)
 
 SECOND: Final = market_data_pb2.SECOND
-# A heartbeat comes at least every 10 s.
-SILENCE_SECONDS: Final = 25.0
+# A heartbeat comes at least every second.
+SILENCE_SECONDS: Final = 10.0
 
 
 class Bar(NamedTuple):
@@ -163,7 +163,8 @@ class BarFollower:
         stub = bars_pb2_grpc.BarServiceStub(self._sequencers.channel)
         call = stub.WatchBars(bars_pb2.WatchBarsRequest(watcher=metrics.SERVICE))
         try:
-            with Connection[bars_pb2.WatchBarsResponse](call, SILENCE_SECONDS) as connection:
+            seconds = self._sequencers.silence_seconds(SILENCE_SECONDS)
+            with Connection[bars_pb2.WatchBarsResponse](call, seconds) as connection:
                 while True:
                     self._take(await connection.read())
                     self._backoff.reset()
