@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.support.browser import Looked, live, rows_in
 from tests.support.mesh import Mesh
@@ -106,10 +106,13 @@ async def test_a_symbol_has_a_chart_levels_and_facts(mesh: Mesh, browser: Looked
     for title, field in (("Prev close", "prev_close"), ("Open", "open")):
         level = facts.get_by_role("row").filter(has=page.get_by_role("rowheader", name=re.compile(rf"\b{title}\b")))
         await expect(level).to_contain_text(f"{row[field]:.2f}" if row[field] >= 1 else f"{row[field]:.4f}")
-    await expect(facts).to_contain_text(re.compile(r"Moves.*Gap.*Volume.*Range.*Levels.*Lists today.*Company", re.S))
+    await expect(facts).to_contain_text(
+        re.compile(r"Moves.*Gap.*Volume.*Range.*Levels.*Alerts.*Lists today.*Company", re.S)
+    )
     # Of the lists that it was in, which ones is the market's choice.
     member = re.compile(r"[A-Z].*\d\s(s|min|h).*\d\d:\d\d", re.S)
-    await expect(facts.get_by_role("listitem").first).to_contain_text(member)
+    await expect(facts.get_by_role("listitem").filter(has_text=member).first).to_be_visible()
+    await check_alerts(mesh, facts.get_by_role("region", name=f"Alerts of {symbol}"), symbol)
     await page.get_by_role("button", name="5m", exact=True).click()
     chart = page.get_by_role("img", name=re.compile("^Chart of .*, 5-minute candles"))
     await expect(chart).to_be_visible()
@@ -121,6 +124,22 @@ async def test_a_symbol_has_a_chart_levels_and_facts(mesh: Mesh, browser: Looked
     await expect(volume.get_by_role("button", name="Day")).to_have_attribute("aria-pressed", "true")
     # This test itself reads the canvas again and again.
     assert [error for error in browser.errors if "getImageData" not in error] == []
+
+
+async def check_alerts(mesh: Mesh, shown: Locator, symbol: str) -> None:
+    """The symbol's alerts are those of the REST API, in its order, as soon as both are of the same moment."""
+    found: tuple[list[str], list[str]] = ([], ["not read"])
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=10) as client, asyncio.timeout(60):
+        while found[0] != found[1]:
+            answer = (await client.get("/api/v1/alerts", params={"symbol": symbol, "limit": 20})).json()
+            items = await shown.get_by_role("listitem").all()
+            found = (
+                [await item.get_attribute("data-position") or "" for item in items],
+                [f"{alert['epoch']}/{alert['sequence']}" for alert in answer["alerts"]],
+            )
+            await asyncio.sleep(0.25)
+    if not found[0]:
+        await expect(shown).to_contain_text("None so far")
 
 
 async def test_panels_are_floated_maximized_and_moved_to_windows(mesh: Mesh, browser: Looked) -> None:
