@@ -268,7 +268,15 @@ async def test_so_many_run_at_once(ticker: RunningTicker, tmp_path: Path) -> Non
     for call in calls:
         call.cancel()
     await until_no_worker()
-    assert await dry_run(ticker, rule=GROWS, source=str(tmp_path / "files"))
+    # The service notices the end of its workers a moment later.
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await dry_run(ticker, rule=GROWS, source=str(tmp_path / "files"))
+                break
+            except grpc.aio.AioRpcError as error:
+                assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+                await asyncio.sleep(0.05)
 
 
 async def test_a_client_that_leaves_leaves_no_process_and_no_file(ticker: RunningTicker, tmp_path: Path) -> None:
