@@ -14,7 +14,7 @@ from fastcore.filter_ast import WORDS
 from fastcore.market import Market
 from services.kit.rpc.wire import fields, wrap
 from tests.robustness.fuzz.target import Target
-from tests.robustness.fuzz.targets.market import positioned
+from tests.robustness.fuzz.targets.market import LISTS, positioned
 from tests.support.alert_frames import RULES
 from tests.support.market_stream import EPOCH, MarketStream
 
@@ -58,7 +58,7 @@ def run(data: bytes) -> None:
     message = rules_message([rule])
     assert read_rules(message) == [rule]
     AlertText(text).of({"price": 1.5, "symbol": "A", "quality": 1e300, "level": -0.0})
-    market, restarted = Market((), EPOCH), Market((), EPOCH)
+    market, restarted = Market(LISTS, EPOCH), Market(LISTS, EPOCH)
     for sequence, body in enumerate((wrap(_BODY, message), *bodies()), 1):
         frame = positioned(body, sequence)
         market.apply(frame)
@@ -66,7 +66,7 @@ def run(data: bytes) -> None:
         if is_watermark(body):
             assert events_of(market) == events_of(restarted)
         if sequence == len(bodies()) // 2:
-            restarted = Market.from_bytes((), restarted.to_bytes())
+            restarted = Market.from_bytes(LISTS, restarted.to_bytes())
     assert set(market.ignored_alert_rules) <= {"rule"}
     assert market.hash() == restarted.hash()
 
@@ -93,6 +93,16 @@ TARGET = Target(
     words=(
         *(f"{word}(".encode() for word in WORDS),
         *(b"price", b"vwap", b"high", b"rvol", b"volume_today", b"halted", b"volume ", b"5m", b", ", b"{price:.2f}"),
-        *(b" AND ", b" OR ", b"NOT ", b" > ", b"1h", b'"gappers_up"', b"abs("),
+        *(
+            b" AND ",
+            b" OR ",
+            b"NOT ",
+            b" > ",
+            b"1h",
+            b'"sticky"',
+            b"scan(price > 1, price desc, 2)",
+            b"symbol desc",
+            b"abs(",
+        ),
     ),
 )
