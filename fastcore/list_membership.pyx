@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Who enters and who leaves a list, read from an encoded ListDelta without its rows."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t
 
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, cursor_of, enter, next_field, raise_wire_error,
@@ -22,14 +22,15 @@ cdef int _append(list changes, const Field* change) except -1:
     cdef Cursor cursor = enter(change)
     cdef Field field
     cdef Field symbol
-    cdef uint64_t action = 0
+    cdef int32_t action = 0
     cdef uint32_t rank = 0
     cdef int status = next_field(&cursor, &field)
     symbol.data = NULL
     symbol.length = 0
     while status == WIRE_FIELD:
         if field.wire_type == WIRE_VARINT and field.number == ACTION:
-            action = field.value
+            # As protobuf reads an enum: its lower 32 bits.
+            action = <int32_t>field.value
         elif field.wire_type == WIRE_VARINT and field.number == RANK:
             rank = <uint32_t>field.value
         elif field.wire_type == WIRE_LENGTH and field.number == SYMBOL:

@@ -8,6 +8,7 @@ from tradeul.v1 import scanner_pb2
 
 from fastcore.list_membership import membership_changes
 from services.kit.rpc.frames import next_frame
+from services.kit.rpc.wire import varint, wrap
 from services.kit.runtime.errors import ServiceError
 from services.scanner.core import ScannerCore
 from services.scanner.list_log import ListLog, list_log_page, page_place, page_token
@@ -205,5 +206,9 @@ def test_membership_of_encoded_deltas() -> None:
     delta.deltas.add(action=change.UPDATE, symbol="SAME", rank=3).data.price = 1.5
     assert membership_changes(delta.SerializeToString()) == [("GONE", 0), ("NEW", 7)]
     assert membership_changes(b"") == []
+    # Of an enum only the lower 32 bits count.
+    padded = wrap(5, b"\x08" + varint(2**32 + scanner_pb2.ListChange.ADD) + b"\x12\x01A\x18\x02")
+    assert scanner_pb2.ListDelta.FromString(padded).deltas[0].action == scanner_pb2.ListChange.ADD
+    assert membership_changes(padded) == [("A", 2)]
     with pytest.raises(ValueError, match="ListDelta"):
         membership_changes(delta.SerializeToString()[:-3])
