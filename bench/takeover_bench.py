@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tradeul.v1 import frame_pb2
+
 from services.kit.rpc.frame_reader import FrameReader
 from services.kit.rpc.frames import Frame
 from services.kit.runtime.logging import configure
@@ -28,6 +30,7 @@ HOWS: Final = ("kill -9", "SIGSTOP", "lease lost")
 MODES: Final = ("async", "sync")
 IN_SYNC: Final = "in sync"
 HOP_SECONDS: Final = 10.0
+TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
 
 
 async def take_over(two: TwoSequencers, copy: Copy, old: str, new: str, how: str) -> float:
@@ -78,14 +81,13 @@ class Probe(Copy):
         super().__init__()
         self.seconds: list[float] = []
         self._tape = tape
-        self._newest_ns = 0
+        self._trades = 0
 
     def apply(self, frame: Frame) -> None:
         super().apply(frame)
-        assert self.market is not None
-        if (now_ns := self.market.state.now_ns) != self._newest_ns:
-            self._newest_ns = now_ns
-            self.seconds.append(self._tape.seconds_since_sent(self.market))
+        if frame.kind == TRADES and (trades := self.trades) > self._trades:
+            self._trades = trades
+            self.seconds.append(self._tape.seconds_since_sent(trades))
 
 
 async def measure_hop(stores: Stores, folder: Path, mode: str) -> list[float]:

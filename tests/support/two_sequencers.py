@@ -81,6 +81,14 @@ class Copy:
     def set_unhealthy_reason(self, reason: str) -> None:
         self.unhealthy_reason = reason
 
+    @property
+    def trades(self) -> int:
+        """All trades in the market."""
+        if self.market is None:
+            return 0
+        self.market.state.refresh()
+        return int(sum(count for count in self.market.state.column("trades_today") if not math.isnan(count)))
+
     def _moved(self, position: Position) -> None:
         now = monotonic()
         self.longest_seconds = max(self.longest_seconds, now - self.applied_at)
@@ -204,10 +212,9 @@ class Tape:
             await self._vendor.send(message(*trades))
             await asyncio.sleep(0.005)
 
-    def seconds_since_sent(self, market: Market) -> float:
-        """How long ago the newest trade was sent that the market has; inf for none."""
-        index = market.state.now_ns // 1_000_000 - self._start_ms - 1
-        return monotonic() - self.sent_at[index] if 0 <= index < len(self.sent_at) else math.inf
+    def seconds_since_sent(self, count: int) -> float:
+        """How long ago the newest of the first `count` trades was sent."""
+        return monotonic() - self.sent_at[count - 1]
 
     async def until_decoded(self) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
