@@ -30,6 +30,8 @@ HOWS: Final = ("kill -9", "SIGSTOP", "lease lost")
 MODES: Final = ("async", "sync")
 IN_SYNC: Final = "in sync"
 HOP_SECONDS: Final = 10.0
+# Until all processes have started, and what came meanwhile is worked off.
+WARM_UP_SECONDS: Final = 10.0
 TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
 
 
@@ -96,7 +98,7 @@ async def measure_hop(stores: Stores, folder: Path, mode: str) -> list[float]:
         await until_pair(two, *NAMES, mode, (0, 0))
         probe = Probe(tape)
         reading = asyncio.create_task(FrameReader(two.reader_addresses, probe, "probe").run())
-        await until(lambda: len(probe.seconds) > 100)
+        await asyncio.sleep(WARM_UP_SECONDS)
         probe.seconds.clear()
         await asyncio.sleep(HOP_SECONDS)
         reading.cancel()
