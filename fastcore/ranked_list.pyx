@@ -114,7 +114,8 @@ cdef class Workspace:
         self.ids = <int32_t*>malloc(room * sizeof(int32_t))
         self.keys = <double*>malloc(room * MOST_KEYS * sizeof(double))
         self.candidates = <Candidate*>malloc(room * sizeof(Candidate))
-        self.places = <int32_t*>malloc(room * sizeof(int32_t))
+        # By rank, from 1 on; 0 is of rows without one.
+        self.places = <int32_t*>malloc((room + 1) * sizeof(int32_t))
         self.selected = <int32_t*>malloc(room * sizeof(int32_t))
         self.old_rank = <int32_t*>calloc(room, sizeof(int32_t))
         self.encoded_at = <uint64_t*>calloc(room, sizeof(uint64_t))
