@@ -11,10 +11,9 @@ from tradeul.v1 import alerts_pb2
 
 from services.kit.rpc.frame_reader import FrameReader
 from services.kit.rpc.ring import Position
-from tests.support.feed import RunningFeed
 from tests.support.store_line import store_line
 from tests.support.stores import Stores, fresh_database, module_stores
-from tests.support.two_sequencers import Copy, Tape, TwoSequencers, two_sequencers, until
+from tests.support.two_sequencers import Copy, TwoSequencers, settle, two_sequencers, until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -33,23 +32,6 @@ async def stores(servers: Stores) -> AsyncIterator[Stores]:
 
 async def until_another_epoch(copy: Copy, before: int) -> None:
     await until(lambda: copy.position is not None and copy.position.epoch > before)
-
-
-async def settle(tape: Tape, copy: Copy, feed: RunningFeed) -> None:
-    """Waits until the copy has all trades, each once, and polygon_ws was told so."""
-    tape.stop()
-    await tape.until_decoded()
-
-    def has_all() -> bool:
-        if copy.market is None:
-            return False
-        copy.market.state.refresh()
-        return sum(count for count in copy.market.state.column("trades_today") if count == count) >= tape.sent
-
-    await until(has_all)
-    assert copy.market is not None
-    tape.check(copy.market)
-    await until(lambda: feed.service.buffer.held_batches == 0)
 
 
 async def take_over(two: TwoSequencers, copy: Copy, old: str, new: str, how: str) -> None:

@@ -16,7 +16,7 @@ from services.kit.rpc.frames import Frame
 from tests.support.feed import RunningFeed
 from tests.support.store_line import store_line
 from tests.support.stores import Stores, fresh_database, module_stores
-from tests.support.two_sequencers import Copy, Tape, TwoSequencers, two_sequencers, until
+from tests.support.two_sequencers import Copy, Tape, TwoSequencers, settle, two_sequencers, until
 
 pytestmark = pytest.mark.timeout(180)
 SYNC = {name: {"TRADEUL_STANDBY": "sync"} for name in ("a", "b")}
@@ -77,20 +77,8 @@ class Synchronous:
 
     async def settle(self, epochs: int = 1) -> None:
         """The reader has every trade once, without a snapshot since its first, and what a new reader gets."""
-        tape, reader = self.tape, self.reader
-        tape.stop()
-        await tape.until_decoded()
-
-        def has_all() -> bool:
-            if reader.market is None:
-                return False
-            reader.market.state.refresh()
-            return sum(count for count in reader.market.state.column("trades_today") if count == count) >= tape.sent
-
-        await until(has_all)
-        assert reader.market is not None
-        tape.check(reader.market)
-        await until(lambda: self.feed.service.buffer.held_batches == 0)
+        reader = self.reader
+        await settle(self.tape, reader, self.feed)
         assert (len(reader.epochs), len(reader.loads)) == (epochs, epochs)
         async with reading(self.two, Copy()) as fresh:
             await until(lambda: fresh.position is not None)

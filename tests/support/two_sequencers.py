@@ -241,6 +241,16 @@ class Tape:
         return trade(symbol, self.sent, p=price, s=shares, t=self._start_ms + self.sent)
 
 
+async def settle(tape: Tape, copy: Copy, feed: RunningFeed) -> None:
+    """Stops the tape, and waits until the copy has all trades, each once, and polygon_ws was told so."""
+    tape.stop()
+    await tape.until_decoded()
+    await until(lambda: copy.trades >= tape.sent)
+    assert copy.market is not None
+    tape.check(copy.market)
+    await until(lambda: feed.service.buffer.held_batches == 0)
+
+
 @contextlib.asynccontextmanager
 async def two_sequencers(
     tmp_path: Path, stores: Stores, own: Mapping[str, Mapping[str, str]] | None = None

@@ -8,11 +8,11 @@ from typing import Final, Protocol
 
 from tradeul.v1 import frame_pb2, session_pb2
 
-from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule, rules_message
 from services.data_ingest.journal import Journal, MarketAt
 from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
+from services.kit.alerts.encoding import AlertMarket, Rows
 from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.envelope import FRAMES
@@ -36,7 +36,7 @@ _BODY_TAGS: Final = {
 FrameListener = Callable[[str, bytes], None]
 
 
-class StateView(Protocol):
+class StateView(Rows, Protocol):
     """The part of its copy's state that the sequencer reads."""
 
     @property
@@ -54,27 +54,17 @@ class StateView(Protocol):
     @property
     def lowered_volumes(self) -> int: ...
     def column(self, name: str) -> "array[float]": ...
-    def row(self, symbol: str) -> dict[str, float | str | bool | int]: ...
-    def encode_row(self, symbol_id: int) -> bytes: ...
 
 
-class MarketCopy(Protocol):
+class MarketCopy(AlertMarket, Protocol):
     """fastcore's Market."""
 
     @property
     def state(self) -> StateView: ...
     @property
-    def epoch(self) -> int: ...
-    @property
     def sequence(self) -> int: ...
     @property
-    def alert_events(self) -> list[AlertEvent]: ...
-    @property
-    def alert_rules(self) -> list[AlertRule]: ...
-    @property
     def list_filters_message(self) -> bytes: ...
-    @property
-    def alert_rules_message(self) -> bytes: ...
     def take(self, frame: memoryview) -> bool: ...
     def refresh(self) -> object: ...
     def hash(self) -> int: ...
