@@ -23,7 +23,7 @@ from services.scanner.service import market_of
 from services.scanner.servicer import DEFAULT_SYMBOLS
 from tests.support.refusals import Refusal, refusal
 from tests.support.running_scanner import ListReader, RunningScanner, running_scanner
-from tests.support.scripted_sequencer import POLL_SECONDS, Response, ScriptedSequencer
+from tests.support.scripted_sequencer import POLL_SECONDS, Response, ScriptedSequencer, frame_response
 from tests.support.tape import EPOCH, Tape
 
 SYMBOLS = [f"S{i:02}" for i in range(40)]
@@ -538,7 +538,7 @@ async def test_going_away_is_answered_by_coming_back(sequencer: ScriptedSequence
     assert seen.asked == (EPOCH, sequencer.market.sequence)
 
 
-@pytest.mark.parametrize("teller", ["frame", "heartbeat"])
+@pytest.mark.parametrize("teller", ["frame", "bundle", "heartbeat"])
 async def test_a_hole_is_asked_for_again(sequencer: ScriptedSequencer, scanner: RunningScanner, teller: str) -> None:
     reader = scanner.watch("filtered")
     await reader.until("current")
@@ -547,9 +547,15 @@ async def test_a_hole_is_asked_for_again(sequencer: ScriptedSequencer, scanner: 
     held = (EPOCH, sequencer.market.sequence)
     sequencer.is_lossy = True
     sequencer.trade({"S02": 102.0})
+    sequencer.trade({"S03": 102.5})
     sequencer.is_lossy = False
+    missed = [frame_response(sequencer.frames[n]) for n in range(held[1] + 1, sequencer.market.sequence + 1)]
     if teller == "frame":
         sequencer.trade({"S03": 103.0})
+    elif teller == "bundle":
+        # The hole is inside: what comes before it is the scanner's already.
+        sequencer.say(FRAMES.wrap("bundle", *missed[:1], *missed[2:]))
+        held = (EPOCH, held[1] + 1)
     else:
         sequencer.say(Response(heartbeat=stream_pb2.StreamHeartbeat(position=sequencer.position)))
     seen = await sequencer.until_connections(2)
@@ -610,7 +616,7 @@ async def test_what_cannot_be_applied_asks_for_the_whole_state(
     await check_equal(scanner, reader)
 
 
-@pytest.mark.parametrize("kind", ["snapshot", "current", "heartbeat", "reset", "going_away"])
+@pytest.mark.parametrize("kind", ["snapshot", "bundle", "current", "heartbeat", "reset", "going_away"])
 async def test_a_response_that_is_none_asks_for_the_whole_state(
     sequencer: ScriptedSequencer, scanner: RunningScanner, kind: str
 ) -> None:

@@ -10,6 +10,7 @@ from tradeul.v1 import data_ingest_pb2, stream_pb2
 from fastcore.market import Market
 from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
+from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.market_copy import WATERMARK
 from services.kit.rpc.server import SERVER_OPTIONS, add_servicer
@@ -91,14 +92,22 @@ class ScriptedSequencer:
         return stream_pb2.StreamPosition(epoch=self.tape.epoch, sequence=self.market.sequence)
 
     def send(self, *frames: bytes) -> None:
-        """The next frames, applied to its own market and given to all readers."""
+        """The next frames, applied to its own market and given to all readers, as they want them."""
+        responses: list[bytes] = []
         for frame in frames:
             self.market.apply(frame)
             if read_frame(memoryview(frame)).kind == WATERMARK:
                 self.recent.take(self.market)
             self.frames[self.market.sequence] = frame
-            if not self.is_lossy:
-                self.say(frame_response(frame))
+            responses.append(frame_response(frame))
+        if self.is_lossy:
+            return
+        for reader in self.connected:
+            if reader.opening.wants_bundles and len(responses) > 1:
+                reader.outgoing.put_nowait(FRAMES.wrap("bundle", *responses))
+            else:
+                for response in responses:
+                    reader.outgoing.put_nowait(response)
 
     def trade(self, prices: dict[str, float], seconds: float = 0.0) -> None:
         """Trades, then a watermark."""

@@ -10,10 +10,10 @@ from tradeul.v1 import data_ingest_pb2
 
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
-from services.data_ingest.feed.watermarks import Pacer, Watermarks
+from services.data_ingest.feed.watermarks import RANKING_SHARE, Pacer, Watermarks
 from services.data_ingest.stream import frame_stream
 from services.data_ingest.stream.epochs import next_epoch, read_last, renewed, write_last
-from services.data_ingest.stream.frame_stream import FrameStream
+from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
@@ -41,19 +41,26 @@ class Publisher:
             self._time += SECOND
             self.feed.sequence(self._source.batch(("AAPL", self._time, 10.0)), 0)
 
+    def mark(self) -> None:
+        self.sequencer.add_watermark(0)
+
     def reader(
-        self, requested: Position | None = None, credit: int = 0, *, wants_newest_state: bool = False
+        self,
+        requested: Position | None = None,
+        credit: int = 0,
+        *,
+        wants_newest_state: bool = False,
+        wants_bundles: bool = False,
     ) -> "Reader":
-        return Reader(self.stream, requested, credit, wants_newest_state)
+        options = ReaderOptions(credit, wants_newest_state, wants_bundles=wants_bundles)
+        return Reader(self.stream, requested, options)
 
 
 class Reader:
     """Keeps a copy of the market."""
 
-    def __init__(
-        self, stream: FrameStream, requested: Position | None, credit: int, wants_newest_state: bool = False
-    ) -> None:
-        self.subscription = stream.subscribe(requested, "test", credit, wants_newest_state)
+    def __init__(self, stream: FrameStream, requested: Position | None, options: ReaderOptions) -> None:
+        self.subscription = stream.subscribe(requested, "test", options)
         self.messages: AsyncGenerator[bytes, None] = self.subscription.messages()
         self.kinds: list[str] = []
         self.sequences: list[int] = []
@@ -74,10 +81,11 @@ class Reader:
                 self.market = Market.from_bytes(load_lists(), b"".join(self._chunks))
                 assert (self.market.epoch, self.market.sequence) == (chunk.position.epoch, chunk.position.sequence)
                 self._chunks = []
-        elif kind == "frame":
-            self.sequences.append(message.frame.position.sequence)
-            if self.market is not None:
-                self.market.apply(message.frame.SerializeToString())
+        elif kind in ("frame", "bundle"):
+            for frame in message.bundle.frames if kind == "bundle" else [message.frame]:
+                self.sequences.append(frame.position.sequence)
+                if self.market is not None:
+                    self.market.apply(frame.SerializeToString())
         elif kind == "reset":
             self.reasons.append(message.reset.reason)
         return kind
@@ -85,6 +93,12 @@ class Reader:
     async def until(self, kind: str) -> None:
         while await self.read() != kind:
             pass
+
+
+async def others_turn() -> None:
+    """Lets every other task go on until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def test_a_new_reader_gets_the_whole_state_then_frames() -> None:
@@ -101,6 +115,64 @@ async def test_a_new_reader_gets_the_whole_state_then_frames() -> None:
     assert publisher.stream.readers == {reader.subscription}
     await reader.messages.aclose()
     assert not publisher.stream.readers
+
+
+async def test_events_come_in_one_message_with_the_watermark_that_follows_them() -> None:
+    publisher = Publisher()
+    publisher.publish()
+    reader = publisher.reader(wants_bundles=True)
+    await reader.until("current")
+    before = publisher.sequencer.position.sequence
+    reading = asyncio.create_task(reader.read())
+    await others_turn()
+    publisher.publish(3)
+    await others_turn()
+    assert not reading.done()
+    publisher.mark()
+    assert await reading == "bundle"
+    assert reader.sequences == [before + n for n in (1, 2, 3, 4)]
+    assert reader.market is not None
+    assert reader.market.hash() == publisher.sequencer.market.hash()
+    # One frame needs no bundle.
+    publisher.mark()
+    assert await reader.read() == "frame"
+
+
+async def test_many_events_do_not_wait_for_a_watermark(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher()
+    publisher.publish()
+    reader = publisher.reader(wants_bundles=True)
+    await reader.until("current")
+    size = len(publisher.sequencer.ring.get(publisher.sequencer.ring.newest))
+    monkeypatch.setattr(frame_stream, "BUNDLE_BYTES", 10 * size)
+    reading = asyncio.create_task(reader.read())
+    await others_turn()
+    publisher.publish(25)
+    async with asyncio.timeout(10):
+        assert await reading == "bundle"
+        first = len(reader.sequences)
+        assert 10 <= first < 25
+        # What is left is sent without waiting, since it is there.
+        while len(reader.sequences) < 25:
+            assert await reader.read() == "bundle"
+
+
+async def test_bundles_keep_to_the_credit() -> None:
+    publisher = Publisher()
+    publisher.publish()
+    reader = publisher.reader(credit=3, wants_bundles=True)
+    await reader.until("current")
+    start = publisher.sequencer.position
+    publisher.publish(5)
+    publisher.mark()
+    assert await reader.read() == "bundle"
+    assert reader.sequences == [start.sequence + n for n in (1, 2, 3)]
+    reading = asyncio.create_task(reader.read())
+    await others_turn()
+    assert not reading.done()
+    reader.subscription.acknowledge(Position(EPOCH, start.sequence + 2))
+    assert await reading == "bundle"
+    assert reader.sequences == [start.sequence + n for n in (1, 2, 3, 4, 5)]
 
 
 async def test_a_whole_state_in_several_chunks_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +428,17 @@ def test_many_events_make_watermarks_rarer() -> None:
     assert pacer.due_at() == pytest.approx(7.05)
     pacer.sent(7.06)
     assert pacer.due_at() == pytest.approx(7.07)
+
+
+def test_watermarks_are_rarer_where_ranking_takes_long() -> None:
+    seconds = 0.001
+    pacer = Pacer(least=0.01, busy=0.05, busy_events=100, ranking_seconds=lambda: seconds)
+    pacer.sent(7.0)
+    assert pacer.due_at() == pytest.approx(7.01)
+    seconds = 0.02 * RANKING_SHARE
+    assert pacer.due_at() == pytest.approx(7.02)
+    seconds = 1.0
+    assert pacer.due_at() == pytest.approx(7.05)
 
 
 async def test_a_watermark_follows_events_at_once_and_then_when_it_is_due() -> None:

@@ -16,7 +16,7 @@ from services.data_ingest.standby.lease import Claimed
 from services.data_ingest.standby.synchronous import Synchronous
 from services.data_ingest.standby.takeover import goes_on, note_lease
 from services.data_ingest.stream.bar_stream import BarStream
-from services.data_ingest.stream.frame_stream import FrameStream
+from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.envelope import FRAMES
@@ -234,7 +234,7 @@ async def test_a_reader_gets_frames_and_snapshots_when_they_may_be_shown(leader:
     kinds: list[str] = []
 
     async def read() -> None:
-        async for message in stream.subscribe(None, "test", 0).messages():
+        async for message in stream.subscribe(None, "test", ReaderOptions()).messages():
             kinds.append(FRAMES.read(message)[0])
 
     reading = asyncio.create_task(read())
@@ -260,7 +260,7 @@ async def test_a_reader_learns_of_a_new_epoch_when_that_may_be_shown(leader: Lea
     kinds: list[str] = []
 
     async def read() -> None:
-        async for message in stream.subscribe(Position(EPOCH, 1), "test", 0).messages():
+        async for message in stream.subscribe(Position(EPOCH, 1), "test", ReaderOptions()).messages():
             kinds.append(FRAMES.read(message)[0])
 
     reading = asyncio.create_task(read())

@@ -63,6 +63,7 @@ class SubscribeFramesOpen(_message.Message):
     CREDIT_FIELD_NUMBER: _builtins.int
     WANTS_NEWEST_STATE_FIELD_NUMBER: _builtins.int
     WANTS_ALERTS_FIELD_NUMBER: _builtins.int
+    WANTS_BUNDLES_FIELD_NUMBER: _builtins.int
     reader: _builtins.str
     """The reader's name in logs and metrics: "scanner-0"."""
     credit: _builtins.int
@@ -78,6 +79,8 @@ class SubscribeFramesOpen(_message.Message):
     """True to get, before a snapshot, the newest alerts up to it: those that came
     while the reader was away are in no frame that follows.
     """
+    wants_bundles: _builtins.bool
+    """True to get the frames that there are to send as one message, `bundle`."""
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
         """Position of the last frame applied; left out by a reader that has none."""
@@ -90,10 +93,11 @@ class SubscribeFramesOpen(_message.Message):
         credit: _builtins.int = ...,
         wants_newest_state: _builtins.bool = ...,
         wants_alerts: _builtins.bool = ...,
+        wants_bundles: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "position", b"position", "reader", b"reader", "wants_alerts", b"wants_alerts", "wants_newest_state", b"wants_newest_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "position", b"position", "reader", b"reader", "wants_alerts", b"wants_alerts", "wants_bundles", b"wants_bundles", "wants_newest_state", b"wants_newest_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -111,6 +115,7 @@ class SubscribeFramesResponse(_message.Message):
     RESET_FIELD_NUMBER: _builtins.int
     GOING_AWAY_FIELD_NUMBER: _builtins.int
     ALERTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___FramesOpened: ...
     @_builtins.property
@@ -127,6 +132,8 @@ class SubscribeFramesResponse(_message.Message):
     def going_away(self) -> _stream_pb2.StreamGoingAway: ...
     @_builtins.property
     def alerts(self) -> Global___RecentAlerts: ...
+    @_builtins.property
+    def bundle(self) -> Global___FrameBundle: ...
     def __init__(
         self,
         *,
@@ -138,16 +145,43 @@ class SubscribeFramesResponse(_message.Message):
         reset: _stream_pb2.StreamReset | None = ...,
         going_away: _stream_pb2.StreamGoingAway | None = ...,
         alerts: Global___RecentAlerts | None = ...,
+        bundle: Global___FrameBundle | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "bundle", b"bundle", "current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "bundle", b"bundle", "current", b"current", "frame", b"frame", "going_away", b"going_away", "heartbeat", b"heartbeat", "opened", b"opened", "reset", b"reset", "response", b"response", "snapshot", b"snapshot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "frame", "snapshot", "current", "heartbeat", "reset", "going_away", "alerts"]  # noqa: Y015
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["opened", "frame", "snapshot", "current", "heartbeat", "reset", "going_away", "alerts", "bundle"]  # noqa: Y015
     _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
 
 Global___SubscribeFramesResponse: _TypeAlias = SubscribeFramesResponse  # noqa: Y015
+
+@_typing.final
+class FrameBundle(_message.Message):
+    """Frames that follow each other, to a reader with `wants_bundles`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_frame_pb2.Frame]:
+        """The number is that of SubscribeFramesResponse.frame: a bundle is made of responses
+        that are encoded already.
+        """
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[_frame_pb2.Frame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameBundle: _TypeAlias = FrameBundle  # noqa: Y015
 
 @_typing.final
 class FramesOpened(_message.Message):

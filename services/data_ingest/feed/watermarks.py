@@ -1,6 +1,7 @@
 """Watermarks, at which every copy ranks its lists: soon after events, and now and then when there are none."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from services.data_ingest.feed.day_in_force import DayInForce
@@ -8,7 +9,10 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import MeshClock, monotonic
 
 # A watermark makes every copy rank every list: the fewer, the more trades a second; the more, the less delay.
-LEAST_SECONDS: Final = 0.01
+LEAST_SECONDS: Final = 0.004
+# Ranking takes at most this share of the time: where it takes longer, because there is more to rank or the machine has
+# other things to do, watermarks come less often.
+RANKING_SHARE: Final = 0.2
 BUSY_SECONDS: Final = 0.04
 BUSY_EVENTS: Final = 3000
 # While nothing comes: how often the wall's time is in the stream in an open market, and in a closed one.
@@ -19,11 +23,19 @@ TIMER_SECONDS: Final = 0.001
 
 
 class Pacer:
-    """How long a watermark has to wait for the one before: longer when many events came since."""
+    """How long a watermark has to wait for the one before: longer when many events came since, or ranking takes long.
+
+    `ranking_seconds`: gives how long ranking has taken lately.
+    """
 
     def __init__(
-        self, least: float = LEAST_SECONDS, busy: float = BUSY_SECONDS, busy_events: int = BUSY_EVENTS
+        self,
+        least: float = LEAST_SECONDS,
+        busy: float = BUSY_SECONDS,
+        busy_events: int = BUSY_EVENTS,
+        ranking_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._ranking_seconds = ranking_seconds
         self._least = least
         self._busy = busy
         self._busy_events = busy_events
@@ -35,7 +47,9 @@ class Pacer:
 
     def due_at(self) -> float:
         """The earliest time of the next watermark."""
-        return self.sent_at + (self._busy if self._events >= self._busy_events else self._least)
+        if self._events >= self._busy_events:
+            return self.sent_at + self._busy
+        return self.sent_at + min(self._busy, max(self._least, self._ranking_seconds() / RANKING_SHARE))
 
     def sent(self, now: float) -> None:
         self.sent_at = now
@@ -59,7 +73,7 @@ class Watermarks:
         self._sequencer = sequencer
         self._days = days
         self._wall = wall
-        self._pacer = pacer or Pacer()
+        self._pacer = pacer or Pacer(ranking_seconds=lambda: sequencer.ranking_seconds)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._has_events = False

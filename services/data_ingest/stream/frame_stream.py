@@ -1,11 +1,12 @@
 """The sequenced stream for its readers: the ring, a snapshot when the ring does not reach, and who reads.
 
-The sequencer never waits for a reader.
+The sequencer never waits for a reader. Readers that want bundles get the market's events with the watermark that
+follows them, as one message: nothing is seen of them before, and each message costs more than what is in it.
 """
 
 import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from tradeul.v1 import data_ingest_pb2
 
@@ -26,6 +27,10 @@ CHUNK_BYTES: Final = 1 << 20
 HEARTBEAT_SECONDS: Final = 2.0
 # A snapshot that nobody has used for so long is thrown away.
 SNAPSHOT_SECONDS: Final = 30.0
+# Frames that a watermark follows within milliseconds (services/data_ingest/feed/watermarks.py).
+EVENTS: Final = frozenset({"trades", "bars", "quotes", "limits", "halts"})
+# So many bytes of events are sent without waiting for it, about 6,000 trades: a reader applies them meanwhile.
+BUNDLE_BYTES: Final = 256 * 1024
 _ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
 _DATA_TAG: Final = varint(
     data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number << 3 | LENGTH_DELIMITED
@@ -61,6 +66,15 @@ class Snapshot:
             yield FRAMES.wrap("alerts", *chunk)
 
 
+class ReaderOptions(NamedTuple):
+    """The wishes of a reader; `credit`: frames that may be unacknowledged, 0 for any number."""
+
+    credit: int = 0
+    wants_newest_state: bool = False
+    wants_alerts: bool = False
+    wants_bundles: bool = False
+
+
 class FrameStream(Broadcast["FrameSubscription"]):
     """`on_slow` is called with True when a reader has fallen behind, with False when it has caught up or gone.
 
@@ -83,7 +97,7 @@ class FrameStream(Broadcast["FrameSubscription"]):
         self._on_slow = on_slow
         self._snapshot: Snapshot | None = None
         self._snapshot_used_at = 0.0
-        sequencer.listen(lambda body, content: self.wake())
+        sequencer.listen(self._frame_added)
         sequencer.committed.listen(self.wake)
 
     @property
@@ -100,12 +114,14 @@ class FrameStream(Broadcast["FrameSubscription"]):
         self,
         requested_position: Position | None,
         reader: str,
-        credit: int,
-        wants_newest_state: bool = False,
-        wants_alerts: bool = False,
+        options: ReaderOptions,
     ) -> "FrameSubscription":
         """A reader whose last frame is at `requested_position`, None for one that has none. It counts once it reads."""
-        return FrameSubscription(self, requested_position, reader, credit, wants_newest_state, wants_alerts)
+        return FrameSubscription(self, requested_position, reader, options)
+
+    def _frame_added(self, body: str, content: bytes) -> None:
+        for reader in self.readers:
+            reader.frame_added(body, len(content))
 
     def snapshot(self, of_now: bool = False) -> Snapshot:
         """A snapshot from which the ring continues; made once for all who need one at about the same time.
@@ -145,32 +161,35 @@ class FrameStream(Broadcast["FrameSubscription"]):
 
 
 class FrameSubscription(Cursor):
-    """One reader of a FrameStream. `credit`: frames that may be unacknowledged; 0 for any number."""
+    """One reader of a FrameStream."""
 
     def __init__(
-        self,
-        stream: FrameStream,
-        requested_position: Position | None,
-        reader: str,
-        credit: int,
-        wants_newest_state: bool = False,
-        wants_alerts: bool = False,
+        self, stream: FrameStream, requested_position: Position | None, reader: str, options: ReaderOptions
     ) -> None:
         # The ring stays that of an epoch that has ended until all of it was sent.
         super().__init__(stream.ring, stream.timers, stream.mark_slow)
         self._stream = stream
         self._requested_position = requested_position
         self._reader = reader
-        self._credit = credit
-        self._wants_newest_state = wants_newest_state
-        self._wants_alerts = wants_alerts
+        self._options = options
         self._acknowledged = 0
+        # Bytes of events for which it was not woken yet.
+        self._unannounced = 0
         # What is to be sent once it may be shown.
         self._snapshot: Snapshot | None = None
 
     @property
     def newest(self) -> int:
         return self._stream.committed.newest(self.ring)
+
+    def frame_added(self, body: str, size: int) -> None:
+        """There is a frame with a content of `size` bytes."""
+        if self._options.wants_bundles and body in EVENTS:
+            self._unannounced += size
+            if self._unannounced < BUNDLE_BYTES:
+                return
+        self._unannounced = 0
+        self.wake()
 
     def acknowledge(self, position: Position) -> None:
         """The reader has applied what came up to `position`; raises INVALID_POSITION when that was not sent.
@@ -223,7 +242,7 @@ class FrameSubscription(Cursor):
                 elif self.becomes_current():
                     yield FRAMES.current(self.position)
                 elif self.has_next and not self._is_out_of_credit():
-                    yield self.take()
+                    yield self._take_frames()
                 elif self.closing is not None:
                     yield FRAMES.going_away(self.position, self.closing)
                     return
@@ -234,6 +253,17 @@ class FrameSubscription(Cursor):
                         yield FRAMES.heartbeat(self.position)
             self.raise_error()
 
+    def _take_frames(self) -> bytes:
+        """The response with the next frame, or with all there are to a reader that wants bundles."""
+        message = self.take()
+        if not self._options.wants_bundles:
+            return message
+        messages, size = [message], len(message)
+        while size < BUNDLE_BYTES and self.has_next and not self._is_out_of_credit():
+            messages.append(message := self.take())
+            size += len(message)
+        return FRAMES.wrap("bundle", *messages) if len(messages) > 1 else message
+
     def _has_ended(self) -> bool:
         """True if all of an epoch was sent that is over."""
         return self.ring is not self._stream.ring and self.next_sequence > self.ring.newest
@@ -241,7 +271,7 @@ class FrameSubscription(Cursor):
     def _has_snapshot(self) -> bool:
         """True if there is a snapshot that may be shown. What follows it is held, since loading may take long."""
         if self._snapshot is None:
-            self._snapshot = self._stream.snapshot(self._wants_newest_state)
+            self._snapshot = self._stream.snapshot(self._options.wants_newest_state)
             self.move(self._snapshot.position, self._stream.ring)
             self.hold()
         return self._stream.committed.covers(self._snapshot.position)
@@ -252,7 +282,7 @@ class FrameSubscription(Cursor):
         assert snapshot is not None, "there is one"
         # The credit is for what follows.
         self._acknowledged = snapshot.position.sequence
-        alerts = snapshot.alert_chunks() if self._wants_alerts else iter(())
+        alerts = snapshot.alert_chunks() if self._options.wants_alerts else iter(())
         for chunk in itertools.chain(alerts, map(snapshot.chunk, range(snapshot.count))):
             if self.is_over:
                 return
@@ -262,4 +292,5 @@ class FrameSubscription(Cursor):
         self.let_go_if_safe()
 
     def _is_out_of_credit(self) -> bool:
-        return self._credit > 0 and self.position.sequence - self._acknowledged >= self._credit
+        credit = self._options.credit
+        return credit > 0 and self.position.sequence - self._acknowledged >= credit

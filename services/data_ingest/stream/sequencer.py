@@ -18,13 +18,16 @@ from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
 from services.kit.rpc.wire import LENGTH_DELIMITED, varint
+from services.kit.runtime.clock import monotonic
 from services.market.calendar import TradingDay
 
 # Some seconds of the heaviest load, minutes of a usual one.
 MAX_HELD_BYTES: Final = 64 * 1024 * 1024
 MAX_HELD_FRAMES: Final = 1 << 16
-# A position has 32 bits: beyond this sequence, some 75 days, the next change of the day begins a new epoch.
+# A position has 32 bits: beyond this sequence, some 40 busy days, the next change of the day begins a new epoch.
 LAST_SEQUENCE: Final = 1 << 31
+# Of the newest time in the smoothed time that ranking takes.
+NEWEST_WEIGHT: Final = 0.1
 # By the name of what a frame holds, the tag of that field.
 _BODY_TAGS: Final = {
     field.name: varint(field.number << 3 | LENGTH_DELIMITED)
@@ -137,6 +140,8 @@ class Sequencer:
         self._defer = defer
         # The lists of the last watermark are still to be ranked.
         self._is_refresh_due = False
+        # How long that takes, by the newest times.
+        self.ranking_seconds = 0.0
         self._day = day
         # What readers may have of it.
         self.committed = Committed(lambda: self.ring.position)
@@ -335,7 +340,9 @@ class Sequencer:
     def _refresh(self) -> None:
         """Brings the lists of this copy to the last watermark, if they are not."""
         if self._is_refresh_due:
+            began = monotonic()
             self.market.refresh()
+            self.ranking_seconds += NEWEST_WEIGHT * (monotonic() - began - self.ranking_seconds)
             self._is_refresh_due = False
             if self._alerts is not None:
                 self._alerts.take(self.market)

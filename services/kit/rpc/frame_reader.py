@@ -35,6 +35,7 @@ OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024
 ACK_EVERY: Final = 128
 _ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
+_FRAMES: Final = data_ingest_pb2.FrameBundle.DESCRIPTOR.fields_by_name["frames"].number
 
 # Of the responses that are read as messages.
 CONTENTS: Final[dict[str, type[Message]]] = {
@@ -152,9 +153,10 @@ class FrameReader:
             content: Any = message_of(CONTENTS[kind], payload) if kind in CONTENTS else None
         except ValueError as error:
             raise FrameError(f"response of data_ingest cannot be read: {error}") from error
-        if kind == "frame":
-            self._sink.apply(next_frame(payload, self._sink.position))
-            self._unacknowledged += 1
+        if kind == "bundle":
+            self._apply_bundle(payload)
+        elif kind == "frame":
+            self._apply(payload)
         elif kind == "opened":
             self._sequencers.check(content.fencing_number)
         elif kind == "alerts":
@@ -174,6 +176,18 @@ class FrameReader:
         elif kind == "heartbeat":
             self._check_position(content.position)
         return None
+
+    def _apply(self, frame: memoryview) -> None:
+        self._sink.apply(next_frame(frame, self._sink.position))
+        self._unacknowledged += 1
+
+    def _apply_bundle(self, bundle: memoryview) -> None:
+        try:
+            frames = [bundle[start:end] for number, _, start, end in fields(bundle) if number == _FRAMES]
+        except ValueError as error:
+            raise FrameError(f"bundle of frames cannot be read: {error}") from error
+        for frame in frames:
+            self._apply(frame)
 
     def _take_chunk(self, chunk: data_ingest_pb2.SnapshotChunk) -> None:
         position = Position.of(chunk.position)
@@ -213,6 +227,7 @@ class FrameReader:
             credit=CREDIT,
             wants_newest_state=self._wants_newest_state,
             wants_alerts=self._take_alerts is not None,
+            wants_bundles=True,
         )
         if (position := self._sink.position) is not None:
             request.position.CopyFrom(position.message())
