@@ -1,62 +1,50 @@
 """`make bench`: every figure, its unit of work and its peers, printed once measured; all go to build/bench.json."""
 
 import asyncio
+import importlib
+import inspect
 import json
 from pathlib import Path
+from typing import Final
 
 import click
 
 from bench.report import Report
 
-PARTS = ("core", "mesh", "ws", "gateway", "attacks", "history", "table", "dashboard")
-RESULT = Path("build/bench.json")
+# Loaded where they are used: the core's benchmark needs no mesh.
+PARTS: Final = {
+    "core": "core_bench",
+    "mesh": "mesh_bench",
+    "ws": "ws_bench",
+    "gateway": "gateway_bench",
+    "attacks": "attack_bench",
+    "history": "history_bench",
+    "table": "table_bench",
+    "dashboard": "dashboard_bench",
+}
+RESULT: Final = Path("build/bench.json")
 
 
-def measure(report: Report, part: str, *, small: bool) -> None:
-    # Loaded where they are used: the core's benchmark needs no mesh.
-    if part == "core":
-        from bench import core_bench
-
-        core_bench.measure(report, core_bench.SMALL if small else core_bench.FULL)
-    elif part == "mesh":
-        from bench import mesh_bench
-
-        asyncio.run(mesh_bench.measure(report, mesh_bench.SMALL if small else mesh_bench.FULL))
-    elif part == "ws":
-        from bench import ws_bench
-
-        asyncio.run(ws_bench.measure(report, ws_bench.SMALL if small else ws_bench.FULL))
-    elif part == "gateway":
-        from bench import gateway_bench
-
-        asyncio.run(gateway_bench.measure(report, gateway_bench.SMALL if small else gateway_bench.FULL))
-    elif part == "table":
-        from bench import table_bench
-
-        table_bench.measure(report, table_bench.SMALL if small else table_bench.FULL)
-    elif part == "dashboard":
-        from bench import dashboard_bench
-
-        asyncio.run(dashboard_bench.measure(report, dashboard_bench.SMALL if small else dashboard_bench.FULL))
-    elif part == "attacks":
-        from bench import attack_bench
-
-        asyncio.run(attack_bench.measure(report, attack_bench.SMALL if small else attack_bench.FULL))
-    else:
-        from bench import history_bench
-
-        asyncio.run(history_bench.measure(report, history_bench.SMALL if small else history_bench.FULL))
+def measure(report: Report, part: str, size: str) -> None:
+    """`size`: FULL, SMALL or LONG; a part that has no LONG is measured in full."""
+    module = importlib.import_module(f"bench.{PARTS[part]}")
+    measured = module.measure(report, getattr(module, size, module.FULL))
+    if inspect.iscoroutine(measured):
+        asyncio.run(measured)
 
 
 @click.command()
-@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
 @click.option("--small", is_flag=True, help="Little work, once: shows that the benchmarks run; no file is written.")
-def main(parts: tuple[str, ...], small: bool) -> None:
+@click.option(
+    "--long", "is_long", is_flag=True, help="Ten minutes of the dashboard, three rounds of 20 s of each attack."
+)
+def main(parts: tuple[str, ...], small: bool, is_long: bool) -> None:
     """Measure PARTS (all of them by default); the figures of other parts stay in the file."""
     report = Report()
     for part in parts or PARTS:
         with report.part(part):
-            measure(report, part, small=small)
+            measure(report, part, "SMALL" if small else "LONG" if is_long else "FULL")
         if not small:
             kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
             RESULT.parent.mkdir(exist_ok=True)

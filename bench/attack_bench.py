@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bench.attacks import ATTACKS, Target, by_a_process
 from bench.canary import Canary, watching
-from bench.observer import settled
+from bench.observer import DETAILS_AT_ONCE, settled
 from bench.report import Report
 from tests.support.mesh import Mesh
 
@@ -42,14 +42,19 @@ class Round(NamedTuple):
         return p99(self.under_attack) / p99(self.quiet)
 
 
-FULL = Size(symbols=12_000, seconds=20, strength="FULL", quiet_seconds=10, rounds=3)
+FULL = Size(symbols=12_000, seconds=4, strength="FULL", quiet_seconds=5, rounds=1)
+LONG = FULL._replace(seconds=20, rounds=3)
 SMALL = Size(symbols=100, seconds=1, strength="SMALL", quiet_seconds=0, rounds=1)
 
 
 async def measure(report: Report, size: Size) -> None:
     with tempfile.TemporaryDirectory() as directory:
         report.step("starting the mesh with the simulator")
-        environment = {"TRADEUL_SIM_SYMBOLS": str(size.symbols), "TRADEUL_SIM_START": "2025-11-24T09:31"}
+        environment = {
+            "TRADEUL_SIM_SYMBOLS": str(size.symbols),
+            "TRADEUL_SIM_START": "2025-11-24T09:31",
+            **DETAILS_AT_ONCE,
+        }
         async with Mesh(Path(directory), environment) as mesh:
             if size.quiet_seconds:
                 report.step("loading reference data")
@@ -125,8 +130,8 @@ def add(report: Report, name: str, rounds: Sequence[Round]) -> None:
 @click.command()
 @click.argument("gateway")
 @click.option("--attack", "names", multiple=True, type=click.Choice(list(ATTACKS)), help="All of them by default.")
-@click.option("--rounds", default=FULL.rounds)
-@click.option("--seconds", default=FULL.seconds)
+@click.option("--rounds", default=LONG.rounds)
+@click.option("--seconds", default=LONG.seconds)
 def main(gateway: str, names: tuple[str, ...], rounds: int, seconds: float) -> None:
     """Measure the mesh behind GATEWAY, HOST:PORT; no file is written."""
     size = FULL._replace(rounds=rounds, seconds=seconds)

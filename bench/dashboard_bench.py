@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.observer import DETAILS_AT_ONCE
 from bench.report import Report
 from tests.support.browser import live, looked
 from tests.support.dashboard import TWELVE_LISTS, PageLoad, check_rows, load_of, show_lists
@@ -26,7 +27,8 @@ class Size(NamedTuple):
     part_seconds: int
 
 
-FULL: Final = Size(symbols=12_000, parts=10, part_seconds=60)
+FULL: Final = Size(symbols=12_000, parts=2, part_seconds=20)
+LONG: Final = FULL._replace(parts=10, part_seconds=60)
 SMALL: Final = Size(symbols=300, parts=2, part_seconds=3)
 
 
@@ -39,6 +41,7 @@ async def measure(report: Report, size: Size) -> None:
             "TRADEUL_SIM_SYMBOLS": str(size.symbols),
             "TRADEUL_SIM_START": "2026-03-10T09:28:00",
             "TRADEUL_METRICS_PORT_OFFSET": "4000",
+            **DETAILS_AT_ONCE,
         }
         report.step(f"a mesh with {size.symbols:,} symbols and the dashboard with {len(TWELVE_LISTS)} lists")
         async with Mesh(Path(folder), settings) as mesh, looked() as browser:

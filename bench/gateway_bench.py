@@ -15,7 +15,7 @@ import httpx
 import redis.asyncio
 
 from bench.fastapi_peer import key
-from bench.observer import SETTLED_FOR_SECONDS, settled
+from bench.observer import DETAILS_AT_ONCE, SETTLED_FOR_SECONDS, settled
 from bench.report import Figures, Report
 from services.cli.local.embedded import redis_spec, redis_url
 from services.cli.local.supervisor import Supervisor
@@ -43,7 +43,7 @@ class Size(NamedTuple):
         return f"/api/v1/scanner/lists/{LIST}?limit={self.rows}"
 
     def settings(self) -> dict[str, str]:
-        return {"TRADEUL_SIM_SYMBOLS": str(self.symbols), "TRADEUL_SIM_START": "2026-03-10T09:45:00"}
+        return {"TRADEUL_SIM_SYMBOLS": str(self.symbols), "TRADEUL_SIM_START": "2026-03-10T09:45:00", **DETAILS_AT_ONCE}
 
 
 FULL = Size(

@@ -17,9 +17,9 @@ from tradeul.v1 import alerts_pb2, scanner_pb2
 
 from bench.observer import (
     CHECKED_SYMBOLS,
+    DETAILS_AT_ONCE,
     SETTLE_SECONDS,
     SETTLED_FOR_SECONDS,
-    SYMBOLS_PER_SECOND,
     Observer,
     observed,
     settled,
@@ -44,7 +44,7 @@ class Size(NamedTuple):
 
     def simulated(self) -> dict[str, str]:
         """Settings of a mesh with the simulator."""
-        return {"TRADEUL_SIM_SYMBOLS": str(self.simulated_symbols)}
+        return {"TRADEUL_SIM_SYMBOLS": str(self.simulated_symbols), **DETAILS_AT_ONCE}
 
 
 FULL = Size(
@@ -193,16 +193,12 @@ async def feed_figures(report: Report, size: Size) -> None:
         async with started_vendor(size) as vendor:
             report.step("starting the mesh")
             async with Mesh(Path(directory), vendor.environment) as mesh, observed(mesh) as observer:
-                report.step(f"loading the history of {size.symbols:,} symbols, {minutes(size.symbols)}")
+                report.step(f"loading the history of {size.symbols:,} symbols")
                 await loaded(vendor)
                 report.step("sending all trades at once")
                 report.add(await throughput(vendor, observer, size))
                 report.step(f"sending 50,000 trades/s for {size.paced_seconds} s")
                 report.add(await latency(vendor, observer, size))
-
-
-def minutes(symbols: int) -> str:
-    return f"about {max(1, round(symbols / SYMBOLS_PER_SECOND / 60))} min"
 
 
 async def loaded(vendor: Vendor) -> None:
@@ -226,7 +222,7 @@ async def run_figures(report: Report, size: Size) -> None:
             ready = monotonic() - began
             unit = "s from the command to a gappers list with rows"
             report.add({"run_ready_s": {"value": round(ready, 1), "unit": unit, "peers": {}}})
-            report.step(f"waiting until reference data are loaded, {minutes(size.simulated_symbols)}")
+            report.step("waiting until reference data are loaded")
             await settled(mesh, size.quiet_seconds)
             resident = mesh.resident_bytes() / 1e6
             each_by_itself = mesh.resident_bytes(shared_once=False) / 1e6
@@ -246,7 +242,7 @@ async def idle_figures(report: Report, size: Size) -> None:
     with tempfile.TemporaryDirectory() as directory:
         report.step("starting the mesh on a Sunday")
         async with Mesh(Path(directory), {**size.simulated(), "TRADEUL_SIM_START": "2026-03-08T12:00:00"}) as mesh:
-            report.step(f"waiting until reference data are loaded, {minutes(size.simulated_symbols)}")
+            report.step("waiting until reference data are loaded")
             await settled(mesh, size.quiet_seconds)
             report.step(f"doing nothing for {size.idle_seconds:g} s")
             before = mesh.cpu_seconds()

@@ -100,7 +100,7 @@ class Load:
     """One load: its day, its sources, and where its batches go.
 
     `symbols` are those wanted, None all. `retry_pause_s`: how long the vendor is
-    given before what failed is requested again.
+    given before what failed is requested again; `details_per_s`: so many requests for companies' details.
     """
 
     day: datetime.date
@@ -114,6 +114,7 @@ class Load:
     set_aside: Counter[str]
     failed: Counter[str]
     retry_pause_s: float
+    details_per_s: int
     # The day is played again: what is known now need not be what was known then.
     is_replay: bool = False
     # Shares and dollars traded on the newest day: the symbols with most come first.

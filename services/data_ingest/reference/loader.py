@@ -60,6 +60,7 @@ class ReferenceLoader:
         self._vendor = vendor
         self._retry_pause_s = retry_pause_s
         self._is_replay = settings.is_replay
+        self._details_per_s = settings.polygon.details_per_s
 
     async def load(
         self,
@@ -112,6 +113,7 @@ class ReferenceLoader:
             self.set_aside,
             self.failed,
             self._retry_pause_s,
+            self._details_per_s,
             self._is_replay,
         )
         before = Counter(self._vendor.set_aside)

@@ -21,9 +21,10 @@ from services.market.companies import AVERAGES, NUMBERS, TEXTS, Values, needs_de
 
 log = get_logger(__name__)
 
-# Requests of the background; those for baselines come beside them.
-DETAILS_PER_SECOND: Final = 40.0
-DETAILS_AT_ONCE: Final = 2
+# The vendor may take so long for the details of one symbol.
+DETAILS_SECONDS: Final = 0.05
+# So many requests for them are under way at once; those for baselines come beside them.
+DETAILS_AT_ONCE: Final = range(2, 9)
 EMIT_SYMBOLS: Final = 200
 EMIT_SECONDS: Final = 2.0
 FIELDS: Final = (*TEXTS, *NUMBERS)
@@ -185,7 +186,7 @@ class MetadataLoad:
             for symbol in queue:
                 if state["refused"]:
                     return
-                state["next"] = max(state["next"], monotonic()) + 1 / DETAILS_PER_SECOND
+                state["next"] = max(state["next"], monotonic()) + 1 / self._load.details_per_s
                 await asyncio.sleep(state["next"] - monotonic())
                 try:
                     row = await self._load.vendor.ticker_details(symbol, date)
@@ -204,8 +205,9 @@ class MetadataLoad:
                     ready, filled[:] = filled[:], []
                     await self._emit_known(ready)
 
+        wanted = round(self._load.details_per_s * DETAILS_SECONDS)
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(DETAILS_AT_ONCE):
+            for _ in range(min(max(wanted, DETAILS_AT_ONCE[0]), DETAILS_AT_ONCE[-1])):
                 tasks.create_task(work())
         await self._emit_known(filled)
         # Those that were not requested any more are no better known.

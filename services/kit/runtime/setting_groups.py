@@ -66,6 +66,9 @@ class PolygonSettings(Group):
     api_key: str = Field(default="", repr=False, description="POLYGON_API_KEY: the vendor's key; none = the simulator")
     ws_url: WsUrl = Field(default="", description="POLYGON_WS_URL: the vendor's WebSocket")
     rest_url: BaseUrl = Field(default="", description="POLYGON_REST_URL: the vendor's REST")
+    details_per_s: int = Field(
+        default=40, ge=1, le=10_000, description="POLYGON_DETAILS_PER_S: companies' details requested a second"
+    )
 
 
 class FmpSettings(Group):
