@@ -8,6 +8,7 @@ from libc.string cimport memset
 from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
 from fastcore.market_state cimport MarketState
+from fastcore.row_values cimport at, row_of, value_of
 
 from typing import NamedTuple
 
@@ -44,8 +45,9 @@ cdef struct Group:
 
 
 cdef void _count(Group* group, MarketState state, int32_t i) noexcept:
-    cdef double change = state.columns[F_CHANGE][i]
-    cdef double volume = state.columns[F_VOLUME_TODAY][i]
+    cdef const double* values = row_of(state.columns, i)
+    cdef double change = values[at(F_CHANGE)]
+    cdef double volume = state.columns[F_VOLUME_TODAY].values[i]
     group.stocks += 1
     group.volume += volume
     if change > 0:
@@ -54,9 +56,9 @@ cdef void _count(Group* group, MarketState state, int32_t i) noexcept:
     elif change < 0:
         group.decliners += 1
         group.down_volume += volume
-    if state.columns[F_INTRADAY_HIGH][i] > state.columns[F_INTRADAY_LOW][i]:
-        group.new_highs += state.columns[F_PRICE_FROM_INTRADAY_HIGH][i] >= -0.1
-        group.new_lows += state.columns[F_PRICE_FROM_INTRADAY_LOW][i] <= 0.1
+    if values[at(F_INTRADAY_HIGH)] > values[at(F_INTRADAY_LOW)]:
+        group.new_highs += values[at(F_PRICE_FROM_INTRADAY_HIGH)] >= -0.1
+        group.new_lows += values[at(F_PRICE_FROM_INTRADAY_LOW)] <= 0.1
 
 
 def breadth(MarketState state not None):
@@ -75,7 +77,7 @@ def breadth(MarketState state not None):
         code = state.text_columns[F_SECURITY_TYPE][i]
         if code and code != common and code != receipt:
             continue
-        if isnan(state.columns[F_CHANGE][i]) or not state.columns[F_VOLUME_TODAY][i] > 0:
+        if isnan(value_of(state.columns, F_CHANGE, i)) or not value_of(state.columns, F_VOLUME_TODAY, i) > 0:
             continue
         _count(&groups[count], state, i)
         code = state.text_columns[F_SECTOR][i]

@@ -5,6 +5,8 @@
 
 from libc.stdint cimport int32_t, uint64_t
 
+from fastcore.field_numbers cimport *
+
 cdef enum:
     NO_ROW = -1
 
@@ -28,6 +30,20 @@ cdef struct ChangeLog:
 cdef int grow_log(ChangeLog* log, int32_t rows) except -1
 cdef void free_log(ChangeLog* log) noexcept
 cdef void note_rows(ChangeLog* log, const int32_t* ids, int32_t count) noexcept nogil
+
+
+# What a field's column follows besides its row's touches.
+cdef inline int depends_of(int field) noexcept nogil:
+    cdef int depends = ON_TOUCHES
+    if F_CHG_1M <= field <= F_VOL_30M or F_DOLLAR_VOLUME_1M <= field <= F_VOL_5M_RATIO:
+        depends |= ON_WINDOWS
+    if (
+        field == F_RVOL or field == F_RVOL_SLOT or field == F_TRADES_Z_SCORE or field == F_SCORE
+        or field == F_AGE_SECONDS or field == F_VOL_1M_RATIO or field == F_VOL_5M_RATIO
+        or field == F_MINUTES_SINCE_OPEN or F_SPY_CHANGE_PERCENT <= field <= F_SPY_CHG_30M
+    ):
+        depends |= ON_SECONDS
+    return depends
 
 
 # Something has changed for all rows: log.all_changed = next_place(log), and so on.

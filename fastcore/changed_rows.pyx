@@ -10,6 +10,7 @@ from fastcore.field_numbers cimport F_COUNT
 from fastcore.filters cimport Program
 from fastcore.market_state cimport MarketState
 from fastcore.memory cimport ROOM
+from fastcore.row_values cimport value_of
 
 
 cdef class ChangedRows:
@@ -93,14 +94,14 @@ cdef class ChangedRows:
             field = program.reads[k]
             if self.gathered[field] == self.serial:
                 continue
-            if state.columns[field] != NULL:
+            if state.columns[field].values != NULL:
                 if self.columns[field] == NULL:
                     self.columns[field] = <double*>malloc(<size_t>self.room * sizeof(double))
                 column = self.columns[field]
                 if column == NULL:
                     raise MemoryError(f"no memory for a column of {self.room} rows")
                 for i in range(self.count):
-                    column[i] = state.columns[field][self.ids[i]]
+                    column[i] = value_of(state.columns, field, self.ids[i])
             else:
                 if self.text_columns[field] == NULL:
                     self.text_columns[field] = <int32_t*>malloc(<size_t>self.room * sizeof(int32_t))

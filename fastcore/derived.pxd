@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t
 from fastcore.baselines cimport Baselines
 from fastcore.day_table cimport DayTable, SymbolDay
 from fastcore.derived_kernels cimport round6
+from fastcore.row_values cimport Column
 from fastcore.windows cimport SHORT_WINDOWS, OlderSums
 
 # A time as far as the columns need it.
@@ -29,15 +30,17 @@ cdef inline double percent(double value, double base) noexcept nogil:
 
 cdef Moment moment_of(const DayTable* table) noexcept nogil       # now
 cdef Moment moment_at(const DayTable* table, int64_t time_ns) noexcept nogil
-cdef void derive_row(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
-cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
-cdef void derive_ranges(double** columns, const DayTable* table, int32_t i) noexcept nogil
+# Asks for the lines of a row's values and its baselines, before derive_row() and derive_row_from_now().
+cdef void fetch_derived(const Column* columns, const Baselines* baselines, int32_t i) noexcept nogil
+cdef void derive_row(Column* columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
+cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
+cdef void derive_ranges(Column* columns, const DayTable* table, int32_t i) noexcept nogil
 # Of the first `count` buckets of a row's window, and of bars where they stand in for trades.
 cdef void sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older) noexcept nogil
 cdef void derive_from_now(
-    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
+    Column* columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil
 cdef void derive_row_from_now(
-    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t i, const Moment* moment
+    Column* columns, const int64_t* updated_at, const Baselines* baselines, int32_t i, const Moment* moment
 ) noexcept nogil
 cdef double baseline_at(const Baselines* baselines, int kind, int32_t i, const Moment* moment) noexcept nogil

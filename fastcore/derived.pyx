@@ -5,13 +5,15 @@ from libc.math cimport INFINITY, NAN, fabs, isnan
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.anchored_volume cimport is_told, priced_shares, total_dollars, total_shares
-from fastcore.baselines cimport LEAST_DAYS, SLOT_SECONDS, SLOTS, Baselines, SlotLine, volume_line
+from fastcore.baselines cimport BASELINE_KINDS, LEAST_DAYS, SLOT_SECONDS, SLOTS, Baselines, SlotLine, volume_line
 from fastcore.day_table cimport DayTable, SymbolDay
 from fastcore.derived_kernels cimport (
     age_of, between6, between_of, on_line, ratio6, round6, rvol_of, score6, score_of, seconds_since, z6, z_score_of,
 )
 from fastcore.field_numbers cimport *
+from fastcore.memory cimport fetch_line
 from fastcore.opening_ranges cimport RANGES, OpeningRange
+from fastcore.row_values cimport Column, at, fetch_row, row_of
 from fastcore.windows cimport (
     GRID_NS, NEWEST_CLASS, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of,
     window_sums,
@@ -25,10 +27,10 @@ SHORT_MINUTES[:] = [1, 5]
 # The classes of WindowSums that the windows of highs and lows end with.
 cdef int[RANGE_WINDOWS] LAST_CLASS
 LAST_CLASS[:] = [1, 3, 4]
-cdef int[RANGE_WINDOWS] HIGH_COLUMNS
-cdef int[RANGE_WINDOWS] LOW_COLUMNS
-HIGH_COLUMNS[:] = [F_HIGH_5M, F_HIGH_15M, F_HIGH_30M]
-LOW_COLUMNS[:] = [F_LOW_5M, F_LOW_15M, F_LOW_30M]
+cdef int[RANGE_WINDOWS] HIGH_PLACES
+cdef int[RANGE_WINDOWS] LOW_PLACES
+HIGH_PLACES[:] = [at(F_HIGH_5M), at(F_HIGH_15M), at(F_HIGH_30M)]
+LOW_PLACES[:] = [at(F_LOW_5M), at(F_LOW_15M), at(F_LOW_30M)]
 
 
 cdef inline double ratio(double value, double base) noexcept nogil:
@@ -74,10 +76,20 @@ cdef inline double gap_code(double gap) noexcept nogil:
     return 1 if gap < 2 else 2 if gap < 5 else 3 if gap < 10 else 4
 
 
-cdef void derive_row(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil:
+cdef void fetch_derived(const Column* columns, const Baselines* baselines, int32_t i) noexcept nogil:
+    cdef int kind
+    fetch_row(columns, i)
+    for kind in range(BASELINE_KINDS):
+        fetch_line(&baselines.begin[kind][i])
+        fetch_line(&baselines.finish[kind][i])
+    fetch_line(&baselines.before[i])
+
+
+cdef void derive_row(Column* columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil:
     """Everything of one row but what moves with now alone."""
     cdef const SymbolDay* row = &table.rows[i]
-    cdef double price = row.price, prev_close = columns[F_PREV_CLOSE][i], atr = columns[F_ATR][i]
+    cdef double* values = row_of(columns, i)
+    cdef double price = row.price, prev_close = values[at(F_PREV_CLOSE)], atr = values[at(F_ATR)]
     cdef double open, close, volume = NAN, dollars = NAN, vwap, gap, range_
     open = row.open_of_bar if not isnan(row.open_of_bar) else row.open_print
     open = open if not isnan(open) else row.open_trade
@@ -90,61 +102,61 @@ cdef void derive_row(double** columns, const DayTable* table, int32_t i, const M
     elif is_told(&row.volume):
         volume = total_shares(&row.volume)
 
-    columns[F_PRICE][i] = price
-    columns[F_BID][i] = row.bid
-    columns[F_ASK][i] = row.ask
-    columns[F_SPREAD_PERCENT][i] = (
+    values[at(F_PRICE)] = price
+    values[at(F_BID)] = row.bid
+    values[at(F_ASK)] = row.ask
+    values[at(F_SPREAD_PERCENT)] = (
         round6(100 * (row.ask - row.bid) / ((row.ask + row.bid) / 2)) if row.ask + row.bid > 0 else NAN
     )
-    columns[F_VOLUME_TODAY][i] = volume
-    columns[F_TRADES_TODAY][i] = row.trades if row.trades > 0 else NAN
-    columns[F_DOLLAR_VOLUME][i] = dollars
-    columns[F_OPEN][i] = open
-    columns[F_HIGH][i] = row.high
-    columns[F_LOW][i] = row.low
-    columns[F_INTRADAY_HIGH][i] = row.intraday_high
-    columns[F_INTRADAY_LOW][i] = row.intraday_low
-    columns[F_CLOSE][i] = close
-    columns[F_CHANGE][i] = round6(price - prev_close)
-    columns[F_CHANGE_PERCENT][i] = percent(price, prev_close)
+    columns[F_VOLUME_TODAY].values[i] = volume
+    columns[F_TRADES_TODAY].values[i] = row.trades if row.trades > 0 else NAN
+    values[at(F_DOLLAR_VOLUME)] = dollars
+    values[at(F_OPEN)] = open
+    values[at(F_HIGH)] = row.high
+    values[at(F_LOW)] = row.low
+    values[at(F_INTRADAY_HIGH)] = row.intraday_high
+    values[at(F_INTRADAY_LOW)] = row.intraday_low
+    values[at(F_CLOSE)] = close
+    values[at(F_CHANGE)] = round6(price - prev_close)
+    values[at(F_CHANGE_PERCENT)] = percent(price, prev_close)
     gap = percent(price if isnan(open) else open, prev_close)
-    columns[F_GAP_PERCENT][i] = gap
-    columns[F_GAP_SIZE][i] = gap_code(gap)
-    columns[F_CHANGE_FROM_OPEN][i] = percent(price, open)
-    columns[F_PREMARKET_HIGH][i] = row.premarket_high
-    columns[F_PREMARKET_LOW][i] = row.premarket_low
-    columns[F_PREMARKET_VOLUME][i] = total_shares(&row.premarket) if row.any_message else NAN
-    columns[F_PREMARKET_CHANGE_PERCENT][i] = percent(row.premarket_price, prev_close)
-    columns[F_POSTMARKET_CHANGE_PERCENT][i] = percent(price, close) if moment.is_after_close else NAN
-    columns[F_POSTMARKET_VOLUME][i] = postmarket_volume(row) if row.any_message else NAN
-    columns[F_GAP_FILL_PERCENT][i] = gap_fill(price, open, prev_close)
-    columns[F_PRICE_FROM_HIGH][i] = percent(price, row.high)
-    columns[F_PRICE_FROM_LOW][i] = percent(price, row.low)
-    columns[F_PRICE_FROM_INTRADAY_HIGH][i] = percent(price, row.intraday_high)
-    columns[F_PRICE_FROM_INTRADAY_LOW][i] = percent(price, row.intraday_low)
+    values[at(F_GAP_PERCENT)] = gap
+    values[at(F_GAP_SIZE)] = gap_code(gap)
+    values[at(F_CHANGE_FROM_OPEN)] = percent(price, open)
+    values[at(F_PREMARKET_HIGH)] = row.premarket_high
+    values[at(F_PREMARKET_LOW)] = row.premarket_low
+    values[at(F_PREMARKET_VOLUME)] = total_shares(&row.premarket) if row.any_message else NAN
+    values[at(F_PREMARKET_CHANGE_PERCENT)] = percent(row.premarket_price, prev_close)
+    values[at(F_POSTMARKET_CHANGE_PERCENT)] = percent(price, close) if moment.is_after_close else NAN
+    values[at(F_POSTMARKET_VOLUME)] = postmarket_volume(row) if row.any_message else NAN
+    values[at(F_GAP_FILL_PERCENT)] = gap_fill(price, open, prev_close)
+    values[at(F_PRICE_FROM_HIGH)] = percent(price, row.high)
+    values[at(F_PRICE_FROM_LOW)] = percent(price, row.low)
+    values[at(F_PRICE_FROM_INTRADAY_HIGH)] = percent(price, row.intraday_high)
+    values[at(F_PRICE_FROM_INTRADAY_LOW)] = percent(price, row.intraday_low)
     range_ = row.intraday_high - row.intraday_low
-    columns[F_POSITION_IN_RANGE][i] = round6(100 * (price - row.intraday_low) / range_) if range_ != 0 else NAN
+    values[at(F_POSITION_IN_RANGE)] = round6(100 * (price - row.intraday_low) / range_) if range_ != 0 else NAN
     # A snapshot may report shares whose prices are unknown.
     vwap = ratio(dollars, priced_shares(&row.volume))
-    columns[F_VWAP][i] = vwap
-    columns[F_PRICE_VS_VWAP][i] = percent(price, vwap)
-    columns[F_VOLUME_RATIO][i] = ratio(volume, columns[F_AVG_VOLUME_30D][i])
-    columns[F_ATR_PERCENT][i] = round6(100 * atr / price) if price != 0 else NAN
-    columns[F_HALTED][i] = NAN if row.halted < 0 else <double>row.halted
-    columns[F_LULD_UPPER][i] = row.luld_upper
-    columns[F_LULD_LOWER][i] = row.luld_lower
-    columns[F_SESSION][i] = <double>row.updated_session if row.updated_at >= 0 else NAN
-    columns[F_UPDATED_AT][i] = <double>row.updated_at if row.updated_at >= 0 else NAN
-    columns[F_CHANGE_5D][i] = percent(price, columns[C_CLOSE_5D][i])
-    columns[F_CHANGE_20D][i] = percent(price, columns[C_CLOSE_20D][i])
-    columns[F_SSR][i] = restricted(row.low, prev_close, columns[C_PREV_SSR][i]) if table.day.end else NAN
-    columns[F_LAST_SIZE][i] = row.last_size
-    columns[F_BID_SIZE][i] = row.bid_size
-    columns[F_ASK_SIZE][i] = row.ask_size
-    columns[F_SUSPECT_PRINTS][i] = row.suspect_prints if row.any_message else NAN
-    columns[F_HALTED_AT][i] = <double>row.halted_at if row.halted_at >= 0 else NAN
-    columns[F_RESUMES_AT][i] = <double>row.resumes_at if row.resumes_at >= 0 else NAN
-    columns[F_HALTS_TODAY][i] = row.halts if row.any_message or row.halt_words != NULL else NAN
+    values[at(F_VWAP)] = vwap
+    values[at(F_PRICE_VS_VWAP)] = percent(price, vwap)
+    columns[F_VOLUME_RATIO].values[i] = ratio(volume, values[at(F_AVG_VOLUME_30D)])
+    values[at(F_ATR_PERCENT)] = round6(100 * atr / price) if price != 0 else NAN
+    values[at(F_HALTED)] = NAN if row.halted < 0 else <double>row.halted
+    values[at(F_LULD_UPPER)] = row.luld_upper
+    values[at(F_LULD_LOWER)] = row.luld_lower
+    values[at(F_SESSION)] = <double>row.updated_session if row.updated_at >= 0 else NAN
+    values[at(F_UPDATED_AT)] = <double>row.updated_at if row.updated_at >= 0 else NAN
+    values[at(F_CHANGE_5D)] = percent(price, values[at(C_CLOSE_5D)])
+    values[at(F_CHANGE_20D)] = percent(price, values[at(C_CLOSE_20D)])
+    values[at(F_SSR)] = restricted(row.low, prev_close, values[at(C_PREV_SSR)]) if table.day.end else NAN
+    values[at(F_LAST_SIZE)] = row.last_size
+    values[at(F_BID_SIZE)] = row.bid_size
+    values[at(F_ASK_SIZE)] = row.ask_size
+    values[at(F_SUSPECT_PRINTS)] = row.suspect_prints if row.any_message else NAN
+    values[at(F_HALTED_AT)] = <double>row.halted_at if row.halted_at >= 0 else NAN
+    values[at(F_RESUMES_AT)] = <double>row.resumes_at if row.resumes_at >= 0 else NAN
+    values[at(F_HALTS_TODAY)] = row.halts if row.any_message or row.halt_words != NULL else NAN
     table.updated_at[i] = row.updated_at
     derive_windows(columns, table, i, moment)
 
@@ -173,27 +185,38 @@ cdef inline double gap_fill(double price, double open, double prev_close) noexce
     return 0 if share < 0 else share
 
 
-cdef void derive_ranges(double** columns, const DayTable* table, int32_t i) noexcept nogil:
+cdef void derive_ranges(Column* columns, const DayTable* table, int32_t i) noexcept nogil:
     cdef const OpeningRange* range_ = &table.ranges[i]
+    cdef double* values = row_of(columns, i)
     cdef int k
     for k in range(RANGES):
-        columns[F_OR1_HIGH + 2 * k][i] = range_.minutes[k].high
-        columns[F_OR1_LOW + 2 * k][i] = range_.minutes[k].low
+        values[at(F_OR1_HIGH) + 2 * k] = range_.minutes[k].high
+        values[at(F_OR1_LOW) + 2 * k] = range_.minutes[k].low
 
 
-cdef void derive_windows(double** columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil:
+cdef inline void put_volume(Column* columns, double* values, int w, int32_t i, double volume) noexcept nogil:
+    """The volume of window w; those of the short ones move (row_values.pxd)."""
+    if w < SHORT_WINDOWS:
+        columns[F_VOL_1M + w].values[i] = volume
+    else:
+        values[at(F_VOL_10M) + w - SHORT_WINDOWS] = volume
+
+
+cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil:
     cdef SymbolDay* row = &table.rows[i]
+    cdef double* values = row_of(columns, i)
     cdef OlderSums* older = &table.older_sums[i]
     cdef const Bucket* newest = NULL
     cdef double volume = 0, dollars = 0, trades = 0, largest = 0, high = -INFINITY, low = INFINITY, most
     cdef int w
     if not row.any_message:
         for w in range(WINDOWS):
-            columns[F_CHG_1M + w][i] = columns[F_VOL_1M + w][i] = NAN
+            put_volume(columns, values, w, i, NAN)
+            values[at(F_CHG_1M) + w] = NAN
         for w in range(SHORT_WINDOWS):
-            columns[F_DOLLAR_VOLUME_1M + w][i] = columns[F_TRADES_1M + w][i] = columns[F_LARGEST_1M + w][i] = NAN
+            values[at(F_DOLLAR_VOLUME_1M) + w] = values[at(F_TRADES_1M) + w] = values[at(F_LARGEST_1M) + w] = NAN
         for w in range(RANGE_WINDOWS):
-            columns[HIGH_COLUMNS[w]][i] = columns[LOW_COLUMNS[w]][i] = NAN
+            values[HIGH_PLACES[w]] = values[LOW_PLACES[w]] = NAN
         return
     if row.trades > 0 and row.window.count:
         newest = &row.window.buckets[row.window.head + row.window.count - 1]
@@ -217,8 +240,8 @@ cdef void derive_windows(double** columns, const DayTable* table, int32_t i, con
     for w in range(WINDOWS):
         if w > 0:
             volume += older.volume[w]
-        columns[F_VOL_1M + w][i] = volume
-        columns[F_CHG_1M + w][i] = percent(row.price, older.before[w])
+        put_volume(columns, values, w, i, volume)
+        values[at(F_CHG_1M) + w] = percent(row.price, older.before[w])
     dollars = older.dollars[0] + dollars
     trades = older.trades[0] + trades
     for w in range(SHORT_WINDOWS):
@@ -226,14 +249,14 @@ cdef void derive_windows(double** columns, const DayTable* table, int32_t i, con
             dollars += older.dollars[w]
             trades += older.trades[w]
         most = max(largest, older.largest[w])
-        columns[F_DOLLAR_VOLUME_1M + w][i] = dollars
-        columns[F_TRADES_1M + w][i] = trades if row.trades > 0 else NAN
-        columns[F_LARGEST_1M + w][i] = most if most > 0 else NAN
+        values[at(F_DOLLAR_VOLUME_1M) + w] = dollars
+        values[at(F_TRADES_1M) + w] = trades if row.trades > 0 else NAN
+        values[at(F_LARGEST_1M) + w] = most if most > 0 else NAN
     for w in range(RANGE_WINDOWS):
         most = max(high, older.high[w])
-        columns[HIGH_COLUMNS[w]][i] = most if most != -INFINITY else NAN
+        values[HIGH_PLACES[w]] = most if most != -INFINITY else NAN
         most = min(low, older.low[w])
-        columns[LOW_COLUMNS[w]][i] = most if most != INFINITY else NAN
+        values[LOW_PLACES[w]] = most if most != INFINITY else NAN
 
 
 cdef void sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older) noexcept nogil:
@@ -293,7 +316,7 @@ cdef double ratio_to_usual(
 
 
 cdef void derive_from_now(
-    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
+    Column* columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil:
     """The columns that change while time passes: straight lines inside the slot, age, score."""
     cdef const double* begin
@@ -301,12 +324,12 @@ cdef void derive_from_now(
     cdef int32_t i
     cdef int w
     rvol_of(
-        columns[F_VOLUME_TODAY], baselines.begin[0], baselines.finish[0], moment.inside, columns[F_RVOL],
-        columns[F_RVOL_SLOT], count,
+        columns[F_VOLUME_TODAY].values, baselines.begin[0], baselines.finish[0], moment.inside,
+        columns[F_RVOL].values, columns[F_RVOL_SLOT].values, count,
     )
     z_score_of(
-        columns[F_TRADES_TODAY], baselines.begin[1], baselines.finish[1], baselines.begin[2], baselines.finish[2],
-        moment.inside, columns[F_TRADES_Z_SCORE], count,
+        columns[F_TRADES_TODAY].values, baselines.begin[1], baselines.finish[1], baselines.begin[2],
+        baselines.finish[2], moment.inside, columns[F_TRADES_Z_SCORE].values, count,
     )
     for w in range(SHORT_WINDOWS):
         if moment.mark_slot[w] == moment.slot:
@@ -318,14 +341,14 @@ cdef void derive_from_now(
         else:
             # Of a day that does not begin on the windows' grid.
             for i in range(count):
-                columns[F_VOL_1M_RATIO + w][i] = ratio_to_usual(columns[F_VOL_1M + w][i], baselines, i, moment, w)
+                columns[F_VOL_1M_RATIO + w].values[i] = ratio_to_usual(columns[F_VOL_1M + w].values[i], baselines, i, moment, w)
             continue
         between_of(
-            columns[F_VOL_1M + w], begin, finish, moment.mark_inside[w], baselines.begin[0], baselines.finish[0],
-            moment.inside, columns[F_VOL_1M_RATIO + w], count,
+            columns[F_VOL_1M + w].values, begin, finish, moment.mark_inside[w], baselines.begin[0], baselines.finish[0],
+            moment.inside, columns[F_VOL_1M_RATIO + w].values, count,
         )
-    score_of(columns[F_RVOL], columns[F_VOLUME_RATIO], columns[F_SCORE], count)
-    age_of(moment.now_ns, updated_at, columns[F_AGE_SECONDS], count)
+    score_of(columns[F_RVOL].values, columns[F_VOLUME_RATIO].values, columns[F_SCORE].values, count)
+    age_of(moment.now_ns, updated_at, columns[F_AGE_SECONDS].values, count)
 
 
 cdef double baseline_at(const Baselines* baselines, int kind, int32_t i, const Moment* moment) noexcept nogil:
@@ -342,23 +365,23 @@ cdef double baseline_at(const Baselines* baselines, int kind, int32_t i, const M
 
 
 cdef void derive_row_from_now(
-    double** columns, const int64_t* updated_at, const Baselines* baselines, int32_t i, const Moment* moment
+    Column* columns, const int64_t* updated_at, const Baselines* baselines, int32_t i, const Moment* moment
 ) noexcept nogil:
     """The same of one row."""
-    cdef double volume = columns[F_VOLUME_TODAY][i], finish = NAN, rvol
+    cdef double volume = columns[F_VOLUME_TODAY].values[i], finish = NAN, rvol
     cdef int w
     if baselines.slot == moment.slot:
         finish = baselines.finish[0][i]
     elif baselines.blocks[i] != NULL and baselines.days[i] >= LEAST_DAYS:
         finish = baselines.blocks[i][moment.slot]
     rvol = ratio6(volume, baseline_at(baselines, 0, i, moment))
-    columns[F_RVOL][i] = rvol
-    columns[F_RVOL_SLOT][i] = ratio6(volume, finish)
-    columns[F_TRADES_Z_SCORE][i] = z6(
-        columns[F_TRADES_TODAY][i], baseline_at(baselines, 1, i, moment), baseline_at(baselines, 2, i, moment)
+    columns[F_RVOL].values[i] = rvol
+    columns[F_RVOL_SLOT].values[i] = ratio6(volume, finish)
+    columns[F_TRADES_Z_SCORE].values[i] = z6(
+        columns[F_TRADES_TODAY].values[i], baseline_at(baselines, 1, i, moment), baseline_at(baselines, 2, i, moment)
     )
     for w in range(SHORT_WINDOWS):
         # F_VOL_5M stands behind F_VOL_1M, and so do their ratios.
-        columns[F_VOL_1M_RATIO + w][i] = ratio_to_usual(columns[F_VOL_1M + w][i], baselines, i, moment, w)
-    columns[F_SCORE][i] = score6(rvol, columns[F_VOLUME_RATIO][i])
-    columns[F_AGE_SECONDS][i] = seconds_since(moment.now_ns, updated_at[i])
+        columns[F_VOL_1M_RATIO + w].values[i] = ratio_to_usual(columns[F_VOL_1M + w].values[i], baselines, i, moment, w)
+    columns[F_SCORE].values[i] = score6(rvol, columns[F_VOLUME_RATIO].values[i])
+    columns[F_AGE_SECONDS].values[i] = seconds_since(moment.now_ns, updated_at[i])

@@ -50,6 +50,7 @@ cdef class Program:
     cdef mask_ptr[MOST_EVENTS] events   # of an alert rule's words: where they are true in the block that is run
 
     cdef int bind(self, MarketState state) except -1
+    cdef int bind_whole(self, MarketState state) except -1
     cdef void _read(self, int field) noexcept
     # Runs over n (at most BLOCK) rows: [first, first + n), or picks[first, first + n) unless NULL.
     cdef void run(self, const RowView* rows, const int32_t* picks, int32_t first, int32_t n) noexcept nogil
@@ -66,6 +67,7 @@ cdef class Filter:
     cdef Program program
 
     cdef int bind(self, MarketState state) except -1
+    cdef int bind_whole(self, MarketState state) except -1
     # match[i] = 1 where row i matches, else 0, for the rows [0, n).
     cdef void evaluate(self, const RowView* rows, uint8_t* match, int32_t n) noexcept nogil
     # match[i] &= whether row i matches: base filter first, then the rest on the same bytes.
@@ -83,6 +85,7 @@ cdef class Order:
     cdef uint8_t* descending    # [key]
 
     cdef int bind(self, MarketState state) except -1
+    cdef int bind_whole(self, MarketState state) except -1
     # keys[k * count + i] = key k of row picks[i] (of row i when picks is NULL), made so that
     # the smaller is the better: descending ones negated, absent +inf. Never NaN.
     # Equal keys are decided by state.symbol_order, ascending; that is the caller's to do.

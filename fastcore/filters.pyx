@@ -7,8 +7,7 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from fastcore cimport filter_kernels as kernels
-from fastcore.change_log cimport ON_SECONDS, ON_SYMBOLS, ON_WINDOWS
-from fastcore.field_numbers cimport *
+from fastcore.change_log cimport ON_SYMBOLS, depends_of
 from fastcore.market_state cimport MarketState
 from fastcore.row_view cimport RowView
 
@@ -114,13 +113,7 @@ cdef class Program:
                 return
         self.reads[self.column_count] = field
         self.column_count += 1
-        if F_CHG_1M <= field <= F_VOL_30M or F_DOLLAR_VOLUME_1M <= field <= F_VOL_5M_RATIO:
-            self.depends |= ON_WINDOWS
-        if field in (
-            F_RVOL, F_RVOL_SLOT, F_TRADES_Z_SCORE, F_SCORE, F_AGE_SECONDS, F_VOL_1M_RATIO, F_VOL_5M_RATIO,
-            F_MINUTES_SINCE_OPEN, F_SPY_CHANGE_PERCENT, F_SPY_CHG_5M, F_SPY_CHG_15M, F_SPY_CHG_30M,
-        ):
-            self.depends |= ON_SECONDS
+        self.depends |= depends_of(field)
 
     cdef int bind(self, MarketState state) except -1:
         cdef int i
@@ -134,6 +127,11 @@ cdef class Program:
                 if code == 0:  # the code of "absent" is no text's
                     code = -1
             self.codes[i] = code
+        return 0
+
+    cdef int bind_whole(self, MarketState state) except -1:
+        self.bind(state)
+        state.bring_columns(self.reads, self.column_count)
         return 0
 
     cdef void run(self, const RowView* rows, const int32_t* picks, int32_t first, int32_t n) noexcept nogil:
@@ -263,6 +261,9 @@ cdef class Filter:
     cdef int bind(self, MarketState state) except -1:
         return self.program.bind(state)
 
+    cdef int bind_whole(self, MarketState state) except -1:
+        return self.program.bind_whole(state)
+
     cdef void evaluate(self, const RowView* rows, uint8_t* match, int32_t n) noexcept nogil:
         cdef int32_t first = 0, count
         while first < n:
@@ -285,7 +286,7 @@ cdef class Filter:
         cdef bytearray matches = bytearray(n)
         cdef uint8_t* match = <uint8_t*><char*>matches
         cdef RowView rows = state.view()
-        self.bind(state)
+        self.bind_whole(state)
         with nogil:
             self.evaluate(&rows, match, n)
         return [i for i in range(n) if match[i]]
@@ -314,6 +315,9 @@ cdef class Order:
 
     cdef int bind(self, MarketState state) except -1:
         return self.program.bind(state)
+
+    cdef int bind_whole(self, MarketState state) except -1:
+        return self.program.bind_whole(state)
 
     cdef void evaluate(self, const RowView* rows, const int32_t* picks, int32_t count, double* keys) noexcept nogil:
         cdef int32_t first = 0, n, i
@@ -348,7 +352,7 @@ cdef class Order:
                 if not 0 <= symbol_id < state.count:
                     raise IndexError(f"expected ids in [0, {state.count}), was {symbol_id}")
                 wanted[i] = symbol_id
-            self.bind(state)
+            self.bind_whole(state)
             with nogil:
                 self.evaluate(&rows, wanted, n, keys)
             return [tuple([keys[k * n + i] for k in range(self.key_count)]) for i in range(n)]

@@ -3,18 +3,14 @@
 
 from libc.math cimport NAN, isnan
 from libc.stdint cimport int32_t
-from libc.string cimport memcmp
 
 from fastcore.day_table cimport SCALARS, DayTable
 from fastcore.derived cimport percent, sum_windows
 from fastcore.derived_kernels cimport round6
-from fastcore.field_numbers cimport (
-    F_MINUTES_SINCE_OPEN, F_PREV_CLOSE, F_SPY_CHANGE_PERCENT, F_SPY_CHG_15M, F_SPY_CHG_30M, F_SPY_CHG_5M,
-)
+from fastcore.field_numbers cimport F_PREV_CLOSE
+from fastcore.row_values cimport Column, value_of
 from fastcore.windows cimport OlderSums, grid_of
 
-cdef int[SCALARS] COLUMNS
-COLUMNS[:] = [F_MINUTES_SINCE_OPEN, F_SPY_CHANGE_PERCENT, F_SPY_CHG_5M, F_SPY_CHG_15M, F_SPY_CHG_30M]
 # Of the windows of windows.pxd, those of 5, 15 and 30 minutes.
 cdef int[SCALARS] WINDOW
 WINDOW[:] = [-1, -1, 1, 3, 4]
@@ -26,7 +22,7 @@ cdef void forget_scalars(DayTable* table) noexcept nogil:
         table.scalars[k] = NAN
 
 
-cdef void take_scalars(DayTable* table, double** columns, int32_t spy) noexcept nogil:
+cdef void take_scalars(DayTable* table, const Column* columns, int32_t spy) noexcept nogil:
     cdef OlderSums sums
     cdef int k
     forget_scalars(table)
@@ -34,7 +30,7 @@ cdef void take_scalars(DayTable* table, double** columns, int32_t spy) noexcept 
         table.scalars[0] = round6(<double>(table.mark_ns - table.day.open) / 60e9)
     if spy < 0 or not table.rows[spy].any_message:
         return
-    table.scalars[1] = percent(table.rows[spy].price, columns[F_PREV_CLOSE][spy])
+    table.scalars[1] = percent(table.rows[spy].price, value_of(columns, F_PREV_CLOSE, spy))
     sum_windows(&table.rows[spy], table.rows[spy].window.count, grid_of(table.mark_ns), &sums)
     for k in range(2, SCALARS):
         table.scalars[k] = percent(table.rows[spy].price, sums.before[WINDOW[k]])
@@ -42,21 +38,3 @@ cdef void take_scalars(DayTable* table, double** columns, int32_t spy) noexcept 
         # One kind of NaN: they are part of the state's bytes.
         if isnan(table.scalars[k]):
             table.scalars[k] = NAN
-
-
-cdef void show_scalars(const DayTable* table, double** columns, double* shown, int32_t room) noexcept nogil:
-    cdef int k
-    cdef int32_t i
-    for k in range(SCALARS):
-        if memcmp(&shown[k], &table.scalars[k], sizeof(double)) != 0:
-            shown[k] = table.scalars[k]
-            for i in range(room):
-                columns[COLUMNS[k]][i] = shown[k]
-
-
-cdef void show_in_new_rows(double** columns, const double* shown, int32_t first, int32_t room) noexcept nogil:
-    cdef int k
-    cdef int32_t i
-    for k in range(SCALARS):
-        for i in range(first, room):
-            columns[COLUMNS[k]][i] = shown[k]

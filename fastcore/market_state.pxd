@@ -1,19 +1,21 @@
 # The state of the market as columns, one row per symbol.
 #
-# Readers (filters, ranked lists, row encoder) see every field as a column of
-# doubles indexed by symbol id: NaN is "absent", booleans are 0 and 1, enums the
-# code of fields.py, times nanoseconds. Text fields are columns of codes into the
-# text pool, 0 for "absent". Pointers hold until the next frame is applied.
+# Readers see every field as a double: NaN is "absent", booleans are 0 and 1, enums the
+# code of fields.py, times nanoseconds; row_values.pxd says where they stand, view() has
+# them as columns for filters and orders. Text fields are columns of codes into the text
+# pool, 0 for "absent". Pointers hold until the next frame is applied.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastcore.alert_memory cimport AlertMemory
 from fastcore.baselines cimport Baselines
 from fastcore.change_log cimport ChangeLog
-from fastcore.day_table cimport SCALARS, DayTable
+from fastcore.day_table cimport DayTable
 from fastcore.reference_frames cimport Splits
+from fastcore.row_values cimport Column, RowValues
 from fastcore.row_view cimport RowView
 from fastcore.text_pool cimport TextPool
+from fastcore.whole_columns cimport WholeColumns
 from fastcore.wire cimport Cursor, Field, Writer
 
 cdef class MarketState:
@@ -21,7 +23,7 @@ cdef class MarketState:
     cdef readonly int64_t now_ns              # newest event accepted or newest watermark
     cdef readonly int64_t window_mark_ns      # rounded down to 10 s: windows change when it moves
     cdef readonly int session                 # code of the session of now, 0 before a trading day is known
-    cdef double** columns                     # [number of field_numbers.pxd][symbol id]; NULL for text fields
+    cdef Column* columns                      # [number of field_numbers.pxd]: where its values stand
     cdef int32_t** text_columns               # [field number][symbol id]; NULL for others
     cdef uint32_t* revision                   # [symbol id], grows when a message or reference touches the row
     cdef int32_t* symbol_order                # [symbol id] -> place of its symbol in ascending order
@@ -30,7 +32,8 @@ cdef class MarketState:
     cdef readonly str next_trading_date       # the day after it, empty where the calendar ends
     cdef DayTable table
     cdef Baselines baselines
-    cdef char* block                          # holds all columns of doubles
+    cdef RowValues values
+    cdef WholeColumns whole
     cdef int32_t capacity                     # rows there is room for
     cdef list names                           # [symbol id] -> symbol
     cdef list encoded_names                   # [symbol id] -> the same in UTF-8
@@ -45,13 +48,14 @@ cdef class MarketState:
     cdef bint is_second_due                   # a second has begun that the columns do not show
     cdef int64_t derived_ns                   # now, when the rows touched since the last watermark were brought to it
     cdef int64_t derived_grid
-    cdef double[SCALARS] shown_scalars        # what the columns of all rows have
     cdef int32_t spy                          # SPY's id, -1 without one
     cdef readonly int64_t derived_rows        # rows derived anew so far; nothing that decides what comes
     cdef ChangeLog changes
 
     cpdef int apply(self, const unsigned char[::1] frame) except -1
     cpdef int refresh(self) except -1         # brings all derived columns to the rows' moments
+    # Brings the columns of these fields, of all rows, to the last refresh: what programs read in view().
+    cdef int bring_columns(self, const int* field_numbers, int count) except -1
     cdef RowView view(self) noexcept nogil
     cdef int64_t moment_ns(self, int32_t symbol_id) noexcept nogil      # the time that a row's columns are of
     cpdef int32_t text_code(self, str text) except -2   # -1 when no row has had it
@@ -59,7 +63,6 @@ cdef class MarketState:
     cpdef bytes encode_row(self, int32_t symbol_id)     # TickerRow without rank, as of the last refresh
 
     cdef int _grow(self, int32_t count) except -1
-    cdef int _grow_columns(self, int32_t old, int32_t room) except -1
     cdef int _add_symbols(self, list symbols) except -1
     cdef int _put_in_order(self, int32_t symbol_id) except -1
     cdef int _apply_body(self, const Field* body) except -1

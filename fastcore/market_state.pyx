@@ -29,16 +29,16 @@ from fastcore.columns cimport (
 )
 from fastcore.day_bytes cimport read_day, write_day
 from fastcore.day_table cimport (
-    CACHE_LINE, DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, PriceSpan, SymbolDay, derive_again,
+    DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, PriceSpan, SymbolDay, derive_again,
     moment_ns_of, session_of, touch,
 )
 from fastcore.derived cimport (
-    Moment, derive_from_now, derive_ranges, derive_row, derive_row_from_now, derive_windows, moment_at,
+    Moment, derive_from_now, derive_ranges, derive_row, derive_row_from_now, derive_windows, fetch_derived, moment_at,
 )
 from fastcore.field_numbers cimport *
 from fastcore.halts cimport apply_halts, check_halts, settle_due
-from fastcore.market_scalars cimport forget_scalars, show_in_new_rows, show_scalars, take_scalars
-from fastcore.memory cimport ROOM, aligned_block, grow_array, grow_block
+from fastcore.market_scalars cimport forget_scalars, take_scalars
+from fastcore.memory cimport ROOM, grow_array, grow_block
 from fastcore.opening_ranges cimport OpeningRange, find_range_ends, init_range
 from fastcore.recent_trades cimport free_recent, init_recent, read_recent, write_recent
 from fastcore.reference_frames cimport (
@@ -46,6 +46,7 @@ from fastcore.reference_frames cimport (
     Splits, apply_baselines, apply_reference, parse_reasons, parse_symbols, parse_trading_day, parse_watermark,
 )
 from fastcore.row_encoder cimport encoded_row, row_dict
+from fastcore.row_values cimport free_values, grow_values, init_values, put_value, value_of
 from fastcore.row_view cimport RowView
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
@@ -56,6 +57,7 @@ from fastcore.symbol_day cimport (
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
 from fastcore.windows cimport GRID_NS, OlderSums, grid_of
+from fastcore.whole_columns cimport WholeColumns
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, Writer, cursor_of, load_u32, next_field, raise_wire_error,
     writer_bytes, writer_free, writer_init,
@@ -79,16 +81,15 @@ cdef enum:
     WATERMARK = 13
     HALTS = 14
     ALERT_RULES = 15
-    AHEAD = 16                  # rows ahead that are fetched
+    # Rows ahead that are fetched: their day, and what is derived of them.
+    AHEAD = 16
+    CLOSE = 3
     FEW_SYMBOLS = 16            # so many are put into the order one by one
 
 cdef double NAN = float("nan")
 cdef int64_t SECOND_NS = 1_000_000_000
-# Fields whose columns hold codes of texts, and those whose columns hold doubles; a symbol is its row's name.
+# Fields whose columns hold codes of texts; a symbol is its row's name.
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
-cdef list DOUBLE_NUMBERS = [
-    *(field.number for field in fields.FIELDS if field.kind != "text"), *range(F_COUNT, COLUMN_COUNT),
-]
 # Begins every snapshot: another layout is another text.
 cdef bytes FORMAT_NAME = b"tradeul state "
 cdef bytes FORMAT = FORMAT_NAME + f"12 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
@@ -145,12 +146,13 @@ cdef class MarketState:
         self.table.halts_due = INT64_MAX
         self.spy = -1
         forget_scalars(&self.table)
-        memcpy(self.shown_scalars, self.table.scalars, sizeof(self.table.scalars))
         builtin_rules(&self.table.rules)
         init_recent(&self.table.recent_trades)
-        self.columns = <double**>calloc(COLUMN_COUNT, sizeof(double*))
+        self.whole = WholeColumns()
+        init_values(&self.values)
+        self.columns = self.values.columns
         self.text_columns = <int32_t**>calloc(F_COUNT, sizeof(int32_t*))
-        if self.columns == NULL or self.text_columns == NULL:
+        if self.text_columns == NULL:
             raise MemoryError("no memory for a market's columns")
         writer_init(&self.scratch, 4096)
         self._grow(ROOM)
@@ -175,11 +177,10 @@ cdef class MarketState:
         free_log(&self.changes)
         free(self.table.updated_at)
         free(self.symbol_order)
-        free(self.block)
+        free_values(&self.values)
         if self.text_columns != NULL:
             for field in range(F_COUNT):
                 free(self.text_columns[field])
-        free(self.columns)
         free(self.text_columns)
         free_baselines(&self.baselines)
         writer_free(&self.scratch)
@@ -197,8 +198,8 @@ cdef class MarketState:
             return 0
         room = max(room, 2 * old)
         grow_block(<void**>&self.table.rows, old * sizeof(SymbolDay), room * sizeof(SymbolDay))
-        self._grow_columns(old, room)
-        show_in_new_rows(self.columns, self.shown_scalars, old, room)
+        grow_values(&self.values, old, room)
+        self.whole.make_room(room)
         grow_array(<void**>&self.table.revision, room, sizeof(uint32_t))
         grow_array(<void**>&self.table.touches, room, sizeof(uint8_t))
         grow_array(<void**>&self.table.dirty, room, sizeof(int32_t))
@@ -225,28 +226,6 @@ cdef class MarketState:
             self.table.spans[i].high = self.table.spans[i].low = NAN
             self.table.updated_at[i] = -1
         self.capacity = room
-        return 0
-
-    cdef int _grow_columns(self, int32_t old, int32_t room) except -1:
-        """All columns of doubles in one block."""
-        # A line more than whole pages, or one symbol's values would all compete for the same lines.
-        cdef size_t page = min(<size_t>4096, ROOM * sizeof(double))
-        cdef size_t width = (<size_t>room * sizeof(double) + page - 1) // page * page + CACHE_LINE
-        cdef char* block = <char*>aligned_block(width * len(DOUBLE_NUMBERS))
-        cdef double* column
-        cdef int32_t i
-        cdef int field, place
-        if block == NULL:
-            raise MemoryError(f"no memory for {room} rows")
-        for place, field in enumerate(DOUBLE_NUMBERS):
-            column = <double*>(block + width * place)
-            if old:
-                memcpy(column, self.columns[field], old * sizeof(double))
-            for i in range(old, room):
-                column[i] = NAN
-            self.columns[field] = column
-        free(self.block)
-        self.block = block
         return 0
 
     cdef int _add_symbols(self, list symbols) except -1:
@@ -425,7 +404,7 @@ cdef class MarketState:
             init_range(&self.table.ranges[i])
             self.table.spans[i].high = self.table.spans[i].low = NAN
             for k in range(DAY_BEFORE_FIELDS):
-                self.columns[HISTORY_COLUMNS[k]][i] = NAN
+                put_value(self.columns, HISTORY_COLUMNS[k], i, NAN)
             if splits.is_unknown:
                 self._forget_history(<uint32_t>i)
             touch(&self.table, <uint32_t>i)
@@ -443,7 +422,7 @@ cdef class MarketState:
         """Forgets numbers in shares, or in prices of shares, from before a split."""
         cdef int k
         for k in range(DAY_BEFORE_FIELDS, HISTORY_FIELDS):
-            self.columns[HISTORY_COLUMNS[k]][symbol_id] = NAN
+            put_value(self.columns, HISTORY_COLUMNS[k], symbol_id, NAN)
         forget_baseline(&self.baselines, symbol_id)
 
     cdef void _take_now(self) noexcept:
@@ -481,7 +460,7 @@ cdef class MarketState:
         if not table.dirty_count and not self.is_all_dirty and not self.is_second_due:
             return 0
         with nogil:
-            show_scalars(table, self.columns, self.shown_scalars, self.capacity)
+            memcpy(self.values.scalars, table.scalars, sizeof(table.scalars))
             if self.is_second_due:
                 self._begin_second()
             # In the order of ids, not of arrival: rows near each other share lines of every column.
@@ -492,6 +471,7 @@ cdef class MarketState:
             else:
                 self._derive_rows(table.dirty, table.dirty_count)
                 note_rows(&self.changes, table.dirty, table.dirty_count)
+            self.whole.follow(self.columns, &self.changes, self.count)
             for k in range(table.dirty_count):
                 table.touches[table.dirty[k]] &= ~(DERIVED_BEFORE | RANGES_CHANGED)
             table.dirty_count = 0
@@ -533,6 +513,8 @@ cdef class MarketState:
                 fetch_day(&table.rows[ids[k + AHEAD]])
             if ids != NULL and k + AHEAD // 2 < count:
                 fetch_window(table, ids[k + AHEAD // 2])
+            if ids != NULL and k + CLOSE < count:
+                fetch_derived(self.columns, &self.baselines, ids[k + CLOSE])
             i = k if ids == NULL else ids[k]
             moment_ns = moment_ns_of(table, i)
             if moment_ns != moment.now_ns:
@@ -544,10 +526,13 @@ cdef class MarketState:
             self.text_columns[F_HALT_REASON][i] = <int32_t>table.rows[i].halt_reason
         self.derived_rows += count
 
+    cdef int bring_columns(self, const int* field_numbers, int count) except -1:
+        return self.whole.bring(self.columns, &self.changes, self.count, field_numbers, count)
+
     cdef RowView view(self) noexcept nogil:
         """All rows, for programs."""
         cdef RowView rows
-        rows.columns = self.columns
+        rows.columns = self.whole.columns
         rows.text_columns = self.text_columns
         rows.symbol_order = self.symbol_order
         rows.ids = NULL
@@ -615,20 +600,24 @@ cdef class MarketState:
     def column(self, str name not None):
         """A copy of a field's column by id: array of doubles, NaN absent. KeyError for no such field, or a text."""
         cdef int number = fields.BY_NAME[name].number
-        if self.columns[number] == NULL:
+        cdef int32_t i
+        cdef double[::1] copy
+        if self.columns[number].values == NULL:
             raise KeyError(f"expected a field that is no text, was {name!r}")
-        values = array("d")
+        values = array("d", bytes(self.count * sizeof(double)))
         if self.count:
-            values.frombytes((<const char*>self.columns[number])[:self.count * sizeof(double)])
+            copy = values
+            for i in range(self.count):
+                copy[i] = value_of(self.columns, number, i)
         return values
 
     def number(self, str symbol not None, str name not None):
         """A field of one symbol as it is stored, NaN when absent. KeyError for no symbol, no such field, or a text."""
         cdef int number = fields.BY_NAME[name].number
         cdef int32_t i = self.symbol_id(symbol)
-        if i < 0 or self.columns[number] == NULL:
+        if i < 0 or self.columns[number].values == NULL:
             raise KeyError(f"expected a symbol and a field that is no text, was {symbol!r}, {name!r}")
-        return self.columns[number][i]
+        return value_of(self.columns, number, i)
 
     def texts(self, str name not None):
         """A copy of a text field's column by id: list of str, "" absent. KeyError for no such field, or no text."""
@@ -668,13 +657,15 @@ cdef class MarketState:
 
     cdef int _write_row(self, Writer* writer, int32_t i, bint with_baselines) except -1:
         cdef int k
+        cdef double number
         cdef int64_t no_baseline = 0
         cdef int64_t moment_ns = -1 if self.table.touches[i] & NOT_MARKED else self.moment_ns(i)
         write_block(writer, &moment_ns, sizeof(int64_t))
         if moment_ns < 0:
             write_block(writer, &self.table.spans[i], sizeof(PriceSpan))
         for k in range(NUMBER_FIELDS):
-            write_block(writer, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
+            number = value_of(self.columns, NUMBER_COLUMNS[k], i)
+            write_block(writer, &number, sizeof(double))
         for k in range(TEXT_FIELDS):
             write_block(writer, &self.text_columns[TEXT_COLUMNS[k]][i], sizeof(int32_t))
         write_block(writer, &self.table.ranges[i], sizeof(OpeningRange))
@@ -790,16 +781,18 @@ cdef class MarketState:
 
     cdef int _read_columns(self, Cursor* cursor) except -1:
         cdef int32_t i, code, codes = <int32_t>len(self.pool.texts)
+        cdef double number
         cdef int k
         cdef SymbolDay* row
         for i in range(self.count):
             self._read_moment(cursor, i)
             for k in range(NUMBER_FIELDS):
-                read_block(cursor, &self.columns[NUMBER_COLUMNS[k]][i], sizeof(double))
-            if not (isnan(self.columns[F_IS_ETF][i]) or self.columns[F_IS_ETF][i] in (0, 1)):
-                raise ValueError(f"state: expected is_etf of 0 or 1, was {self.columns[F_IS_ETF][i]}")
-            if not (isnan(self.columns[C_PREV_SSR][i]) or self.columns[C_PREV_SSR][i] in (0, 1)):
-                raise ValueError(f"state: expected prev_ssr of 0 or 1, was {self.columns[C_PREV_SSR][i]}")
+                read_block(cursor, &number, sizeof(double))
+                if NUMBER_COLUMNS[k] == F_IS_ETF and not (isnan(number) or number in (0, 1)):
+                    raise ValueError(f"state: expected is_etf of 0 or 1, was {number}")
+                if NUMBER_COLUMNS[k] == C_PREV_SSR and not (isnan(number) or number in (0, 1)):
+                    raise ValueError(f"state: expected prev_ssr of 0 or 1, was {number}")
+                put_value(self.columns, NUMBER_COLUMNS[k], i, number)
             for k in range(TEXT_FIELDS):
                 read_block(cursor, &code, sizeof(int32_t))
                 if not 0 <= code < codes:

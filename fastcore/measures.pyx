@@ -14,6 +14,7 @@ from fastcore.derived cimport Moment, baseline_at, moment_at, moment_of
 from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
 from fastcore.market_state cimport MarketState
+from fastcore.row_values cimport value_of
 
 from typing import NamedTuple
 
@@ -64,9 +65,9 @@ def measures(MarketState state not None, int32_t symbol_id):
     moment = moment_at(&state.table, state.moment_ns(symbol_id))
     day = &state.table.rows[symbol_id]
     return Measures(
-        known(state.columns[F_VOLUME_TODAY][symbol_id]),
-        known(state.columns[F_RVOL][symbol_id]),
-        known(state.columns[F_RVOL + 1][symbol_id]),
+        known(value_of(state.columns, F_VOLUME_TODAY, symbol_id)),
+        known(value_of(state.columns, F_RVOL, symbol_id)),
+        known(value_of(state.columns, F_RVOL_SLOT, symbol_id)),
         known(baseline_at(&state.baselines, 0, symbol_id, &moment)),
         state.baselines.days[symbol_id] if state.baselines.blocks[symbol_id] != NULL else None,
         known(day.intraday_high),

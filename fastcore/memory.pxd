@@ -32,6 +32,13 @@ cdef extern from *:
 
 cdef extern from *:
     """
+    #define tradeul_fetch_line(address) __builtin_prefetch((const char *)(address), 1)
+    """
+    # Asks for a line of the cache that is to be written.
+    void fetch_line "tradeul_fetch_line"(const void* address) noexcept nogil
+
+cdef extern from *:
+    """
     #ifndef TRADEUL_ROOM
     #define TRADEUL_ROOM 1024
     #endif

@@ -29,6 +29,7 @@ from fastcore.list_messages cimport (
 )
 from fastcore.market_state cimport MarketState
 from fastcore.memory cimport ROOM
+from fastcore.row_values cimport fetch_row
 from fastcore.row_view cimport RowView
 from fastcore.ordered_rows cimport MOST_KEYS, OrderedRows
 from fastcore.state_bytes cimport mixed
@@ -43,6 +44,7 @@ cdef extern from *:
 
 cdef enum:
     KEPT = 1 << 30      # beside a rank: the member is one afterwards too
+    AHEAD = 4           # places ahead, of which a row that is to be encoded is fetched
 
 
 cdef inline uint64_t _bits(const uint8_t* match) noexcept nogil:
@@ -257,11 +259,11 @@ cdef class Base:
                 self.room = 0
                 raise MemoryError(f"no memory to filter {count} rows")
             self.room = count + ROOM
-        self.filter.bind(state)
+        self.filter.bind_whole(state)
         self.filter.evaluate(&rows, self.match, count)
         if self.uses_scanner_filters:
             for filter in scanner_filters:
-                filter.bind(state)
+                filter.bind_whole(state)
                 filter.narrow(&rows, self.match, count)
         self.evaluated_at = work.generation
         return self.match
@@ -332,6 +334,12 @@ cdef inline bint _same(bytes a, bytes b):
     )
 
 
+cdef inline bint _has_changed(Members old, int32_t symbol_id, MarketState state, Workspace work) noexcept:
+    """Returns whether a row is not what it was as an old member, or was none; the old ones are marked."""
+    cdef int32_t rank = work.old_rank[symbol_id]
+    return rank == 0 or old.revisions[rank - 1] != state.revision[symbol_id]
+
+
 cdef int _write_changes(Members old, Members new, Workspace work, bint encode) except -1:
     """Appends the changes from `old` to `new` to work.changes, removals first, then by rank; returns their number."""
     cdef int32_t i, old_rank
@@ -397,10 +405,10 @@ cdef class RankedList:
         cdef int32_t count = state.count
         cdef int32_t i, symbol_id
         cdef const uint8_t* passing = base.evaluate(state, work, scanner_filters)
-        self.filter.bind(state)
-        self.order.bind(state)
+        self.filter.bind_whole(state)
+        self.order.bind_whole(state)
         if self.stay is not None:
-            self.stay.bind(state)
+            self.stay.bind_whole(state)
         work.mark(ordered.ids, ordered.count)
         work.ranked_rows += count
         with nogil:
@@ -502,12 +510,14 @@ cdef class RankedList:
         cdef int32_t i, symbol_id, old_place
         cdef bytes row
         for i in range(new.count):
+            if i + AHEAD < new.count and _has_changed(old, self.ordered.ids[i + AHEAD], state, work):
+                fetch_row(state.columns, self.ordered.ids[i + AHEAD])
             symbol_id = self.ordered.ids[i]
-            old_place = work.old_rank[symbol_id] - 1
-            if old_place < 0 or take_all or old.revisions[old_place] != state.revision[symbol_id]:
+            if take_all or _has_changed(old, symbol_id, state, work):
                 row = work.row(state, symbol_id)
                 new.keys[i] = self.ordered.keys[i * self.ordered.width]
             else:
+                old_place = work.old_rank[symbol_id] - 1
                 row = <bytes>old.rows[old_place]
                 new.keys[i] = old.keys[old_place]
             new.ids[i] = symbol_id

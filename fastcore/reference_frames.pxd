@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastcore.baselines cimport Baselines
 from fastcore.day_table cimport DayBounds, DayTable
+from fastcore.row_values cimport Column
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport Field, bytes_ptr
 
@@ -39,7 +40,7 @@ cdef list parse_symbols(const Field* body, int32_t count)
 
 # Each raises ValueError naming the column that is malformed, and touches the symbols named.
 cdef int apply_reference(
-    const Field* body, DayTable* table, double** columns, int32_t** text_columns, TextPool pool, int32_t count
+    const Field* body, DayTable* table, Column* columns, int32_t** text_columns, TextPool pool, int32_t count
 ) except -1
 cdef int apply_baselines(const Field* body, DayTable* table, Baselines* baselines, int32_t count) except -1
 cdef int64_t parse_watermark(const Field* body) except -1

@@ -12,6 +12,7 @@ from fastcore.baselines cimport SLOTS, Baselines, baseline_block, fill_symbol
 from fastcore.columns cimport check_ids, is_time
 from fastcore.day_table cimport DayBounds, DayTable, touch
 from fastcore.field_numbers cimport *
+from fastcore.row_values cimport Column
 from fastcore.text_pool cimport TextPool, decoded
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_FIXED32, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, bytes_ptr, enter,
@@ -180,7 +181,7 @@ cdef parse_reasons(const Field* body, Py_ssize_t rows, TextPool pool):
 # ---- reference values ----
 
 cdef int apply_reference(
-    const Field* body, DayTable* table, double** columns, int32_t** text_columns, TextPool pool, int32_t count
+    const Field* body, DayTable* table, Column* columns, int32_t** text_columns, TextPool pool, int32_t count
 ) except -1:
     cdef Cursor cursor = enter(body)
     cdef Field field
@@ -210,12 +211,12 @@ cdef int apply_reference(
     return 0
 
 
-cdef int apply_numbers(const Field* column, const Packed* ids, double** columns) except -1:
+cdef int apply_numbers(const Field* column, const Packed* ids, Column* columns) except -1:
     cdef Cursor cursor = enter(column)
     cdef Field field
     cdef Packed values
     cdef uint64_t reference = 0
-    cdef double* target
+    cdef Column target
     cdef double value
     cdef Py_ssize_t i
     cdef int status = next_field(&cursor, &field)
@@ -239,7 +240,7 @@ cdef int apply_numbers(const Field* column, const Packed* ids, double** columns)
         value = load_f64(values.data, i)
         if (reference == IS_ETF or reference == PREV_SSR) and not isnan(value):
             value = value != 0
-        target[load_u32(ids.data, i)] = value
+        target.values[load_u32(ids.data, i) * target.stride] = value
     return 0
 
 

@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 from fastcore.day_table cimport SymbolDay
 from fastcore.derived_kernels cimport shown6
 from fastcore.field_numbers cimport *
+from fastcore.row_values cimport Column, value_of
 from fastcore.text_pool cimport TextPool
 from fastcore.wire cimport (
     WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, writer_bytes,
@@ -99,7 +100,7 @@ cdef inline unsigned char* put_number(unsigned char* pos, int field, double valu
 
 
 cdef bytes encoded_row(
-    Writer* writer, bytes symbol, double** columns, int32_t** text_columns, TextPool pool, const SymbolDay* day,
+    Writer* writer, bytes symbol, const Column* columns, int32_t** text_columns, TextPool pool, const SymbolDay* day,
     int32_t i
 ):
     cdef unsigned char* pos
@@ -118,9 +119,9 @@ cdef bytes encoded_row(
     for field in range(F_SYMBOL + 1, F_COUNT):
         kind = KINDS[field]
         if kind == Kind.NUMBER:
-            pos = put_number(pos, field, columns[field][i])
+            pos = put_number(pos, field, value_of(columns, field, i))
         elif kind == Kind.SUM:
-            pos = put_number(pos, field, shown6(columns[field][i]))
+            pos = put_number(pos, field, shown6(value_of(columns, field, i)))
         elif kind == Kind.TEXT:
             if text_columns[field][i]:
                 text = <bytes>pool.encoded[text_columns[field][i]]
@@ -132,7 +133,7 @@ cdef bytes encoded_row(
                 memcpy(pos, PyBytes_AS_STRING(text), length)
                 pos += length
         elif kind != Kind.NOTHING:
-            value = columns[field][i]
+            value = value_of(columns, field, i)
             if value == value:
                 if kind == Kind.CODE:
                     pos = put_tag(pos, field)
@@ -145,7 +146,7 @@ cdef bytes encoded_row(
 
 
 cdef dict row_dict(
-    str symbol, double** columns, int32_t** text_columns, TextPool pool, const SymbolDay* day, int32_t i
+    str symbol, const Column* columns, int32_t** text_columns, TextPool pool, const SymbolDay* day, int32_t i
 ):
     cdef dict row = {"symbol": symbol}
     cdef int number
@@ -156,7 +157,7 @@ cdef dict row_dict(
             if text_columns[number][i]:
                 row[field.name] = pool.texts[text_columns[number][i]]
             continue
-        value = columns[number][i]
+        value = value_of(columns, number, i)
         if value != value:
             continue
         if KINDS[number] == Kind.NUMBER or KINDS[number] == Kind.SUM:

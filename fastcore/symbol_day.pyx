@@ -15,6 +15,7 @@ from fastcore.day_table cimport (
 )
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
+from fastcore.memory cimport fetch_line
 from fastcore.opening_ranges cimport RANGES, OpeningRange, widen_by_bar, widen_by_trade
 from fastcore.recent_trades cimport keep_trade, shares_to_second
 from fastcore.suspects cimport (
@@ -33,10 +34,8 @@ cdef extern from *:
         __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1), \\
         __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1), \\
         __builtin_prefetch((const char*)(address) + 256, 1), __builtin_prefetch((const char*)(address) + 320, 1)
-    #define tradeul_prefetch_line(address) __builtin_prefetch((const char*)(address), 1)
     """
     void tradeul_prefetch_row(const void* address) noexcept nogil
-    void tradeul_prefetch_line(const void* address) noexcept nogil
 
 cdef enum:
     SECOND_SPAN = 1
@@ -88,17 +87,17 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
 cdef void fetch_day(const SymbolDay* row) noexcept nogil:
     cdef int line
     for line in range(<int>(sizeof(SymbolDay) // CACHE_LINE)):
-        tradeul_prefetch_line(<const char*>row + line * CACHE_LINE)
+        fetch_line(<const char*>row + line * CACHE_LINE)
 
 
 cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
     cdef const Window* window = &table.rows[i].window
-    tradeul_prefetch_line(&table.older_sums[i])
-    tradeul_prefetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
-    tradeul_prefetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
+    fetch_line(&table.older_sums[i])
+    fetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
+    fetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
     if window.count:
-        tradeul_prefetch_line(&window.buckets[window.head])
-        tradeul_prefetch_line(&window.buckets[window.head + window.count - 1])
+        fetch_line(&window.buckets[window.head])
+        fetch_line(&window.buckets[window.head + window.count - 1])
 
 
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
@@ -169,11 +168,11 @@ cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
             ahead = &table.rows[symbol_id]
             if is_first_hour:
                 # Where its end lies, there are the ranges that are not yet over.
-                tradeul_prefetch_line(&table.ranges[symbol_id].minutes[RANGES - 2])
+                fetch_line(&table.ranges[symbol_id].minutes[RANGES - 2])
             if ahead.window.count:
-                tradeul_prefetch_line(&ahead.window.buckets[ahead.window.head + ahead.window.count - 1])
+                fetch_line(&ahead.window.buckets[ahead.window.head + ahead.window.count - 1])
             if ahead.volume.count:
-                tradeul_prefetch_line(&ahead.volume.seconds[ahead.volume.head + ahead.volume.count - 1])
+                fetch_line(&ahead.volume.seconds[ahead.volume.head + ahead.volume.count - 1])
         symbol_id = load_u32(spans.symbol_id, i)
         apply_trade(
             table, symbol_id, load_i64(spans.time_ns, i), load_f64(spans.price, i), load_f64(spans.size, i),

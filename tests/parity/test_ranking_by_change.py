@@ -1,12 +1,15 @@
 """Lists and scans that are ranked by the rows that changed, against the same ranked from all rows."""
 
+import math
 import random
 
 import pytest
 from tradeul.v1 import scanner_pb2
 
+from fastcore.fields import FIELDS
 from fastcore.filters import Filter, Order, compile_filter, compile_order
 from fastcore.market import Market
+from fastcore.market_state import MarketState
 from fastcore.ranked_list import RankedList
 from services.kit.lists.definitions import load_lists
 from tests.support.market_stream import EPOCH, MarketStream
@@ -63,6 +66,22 @@ def test_a_scan_has_the_rows_of_a_query_whenever_it_is_refreshed(seed: int) -> N
             if rng.random() < 0.3:
                 market.refresh_scan(scan[0])
                 scans.check(*scan)
+
+
+@pytest.mark.parametrize("seed", range(9, 12))
+def test_orders_of_all_rows_read_what_the_rows_show(seed: int) -> None:
+    """The columns that are made for them follow the rows, whichever are wanted, and however often."""
+    rng = random.Random(seed)
+    state = MarketState()
+    names = [field.name for field in FIELDS if field.kind not in ("text", "boolean")]
+    orders = {name: compile_order(f"{name} asc") for name in names}
+    often = rng.sample(names, 10)
+    for frame in MarketStream(seed, length=500, symbols=200, pace=200).frames(20):
+        state.apply(frame)
+        state.refresh()
+        for name in [*often, rng.choice(names)] if rng.random() < 0.3 else ():
+            expected = [math.inf if math.isnan(value) else value for value in state.column(name)]
+            assert [key for (key,) in orders[name].keys(state)] == expected, name
 
 
 @pytest.mark.parametrize("seed", range(3, 6))
