@@ -23,6 +23,7 @@ from services.data_ingest.feed.gap_healer import GapHealer
 from services.data_ingest.feed.halt_feed import HaltFeed
 from services.data_ingest.feed.halts_follower import HaltsFollower, poll_seconds
 from services.data_ingest.feed.line_gaps import LineGaps
+from services.data_ingest.feed.market_clock import MarketClock
 from services.data_ingest.feed.replay_gate import ReplayGate
 from services.data_ingest.feed.watermarks import Watermarks
 from services.data_ingest.journal import Journal
@@ -36,6 +37,7 @@ from services.data_ingest.standby.lease import LEASE_CONSUMER, Leadership
 from services.data_ingest.standby.synchronous import Synchronous
 from services.data_ingest.startup import StartingPoint
 from services.data_ingest.status import SetAside, Status
+from services.data_ingest.store_health import DatabaseProbe, StoreState
 from services.data_ingest.stream.alert_rules import AlertRulesFollower
 from services.data_ingest.stream.bar_stream import BarStream
 from services.data_ingest.stream.epochs import EpochRenewal
@@ -50,7 +52,7 @@ from services.data_ingest.vendor_snapshot.source import SnapshotProcess, Snapsho
 from services.kit.alerts.definitions import load_alerts
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.market_stream import Consumer
-from services.kit.runtime.clock import WallClock, wall_ns
+from services.kit.runtime.clock import wall_ns
 from services.kit.runtime.settings import Settings
 from services.kit.stores.redis import make_client
 from services.kit.stores.redis_channels import RedisChannels
@@ -121,6 +123,7 @@ def make_parts(
         leadership.on_sure = stream.wake
     background: Background = {}
     channels: RedisChannels | None = None
+    stores: list[StoreState] = []
     if journal is not None:
         background["journal"] = journal.run
     if settings.redis_url:
@@ -129,16 +132,23 @@ def make_parts(
         resources.push_async_callback(binary.aclose)
         channels = RedisChannels(text, (CHANNEL,))
         background["channels"] = channels.run
-        background["journal_stream"] = JournalStream(binary, lambda: sequencer.ring, sequencer.committed.newest).run
+        stores.append(redis_state := StoreState("Redis"))
+        newest = sequencer.committed.newest
+        background["journal_stream"] = JournalStream(binary, lambda: sequencer.ring, newest, redis_state).run
+    if settings.database_url:
+        probe = DatabaseProbe(settings.database_url)
+        stores.append(probe.state)
+        background["database_probe"] = probe.run
 
     reference_source = sources.reference or ReferenceProcess(settings)
     reference = ReferenceFollower(reference_source, sequencer, lambda: feed.days.calendar, KnownSplits(vendor.splits))
     notices = ReferenceNotices(settings.database_url, reference.stores_changed, reference.stores_may_have_changed)
-    feed = FeedInput(sequencer, settings.clock, reference.split_until)
+    clock = MarketClock()
+    feed = FeedInput(sequencer, settings.clock, reference.split_until, clock.now_ns)
     if start.found is not None:
         feed.resume_after(FeedProgress(start.found.feed, start.found.trade_identities))
     admission = feed.admission
-    watermarks = Watermarks(sequencer, feed.days, WallClock() if feed.is_wall else None)
+    watermarks = Watermarks(sequencer, feed.days, clock if feed.is_wall else None)
     trade_rules = TradeRulesFollower(vendor, feed.set_trade_rules, settings.suspect_prints == "take")
     filters = FiltersFollower(
         settings.database_url, sequencer, lambda: settings.is_replay and feed.position is not None
@@ -161,7 +171,7 @@ def make_parts(
         gaps = LineGaps(
             sequencer,
             lambda: admission.newest_ns,
-            wall_ns if feed.is_wall else lambda: admission.newest_ns,
+            clock.now_ns if feed.is_wall else lambda: admission.newest_ns,
             healer.gap_opened,
             healer.gap_ended,
             snapshots.request_after_loss,
@@ -170,7 +180,7 @@ def make_parts(
         )
         feed.days.listen(gaps.day_began)
         background["gaps"] = functools.partial(healer.run, gaps)
-    health = FeedHealth(feed, sequencer, set_unhealthy_reason, sources.set_aside, gaps)
+    health = FeedHealth(feed, sequencer, set_unhealthy_reason, sources.set_aside, gaps, clock if feed.is_wall else None)
     epochs = EpochRenewal(sequencer, journal, settings.market_dir, feed.progress_of_epoch)
     for listener in (epochs.day_began, reference.day_changed, snapshots.request):
         feed.days.listen(listener)
@@ -188,7 +198,7 @@ def make_parts(
         halts = HaltsFollower(halt_feed, sequencer, feed.latest_ns, watermarks.events_came, poll_seconds(settings))
         feed.days.listen(halts.day_changed)
         set_aside.append(("halt_", lambda: halts.set_aside))
-    status = Status(sequencer, journal, stream, feed, health, reference, set_aside, gaps)
+    status = Status(sequencer, journal, stream, feed, health, reference, set_aside, gaps, stores)
 
     background["filters"] = filters.run
     background["alert_rules"] = alert_rules.run
@@ -216,7 +226,6 @@ def make_parts(
             leadership.fencing_number,
             lambda: feed.position,
             gaps.kept if gaps is not None else bytes,
-            lambda: leadership.renewed_at,
             lambda: reader.acknowledge_soon(),
             start.found.trade_identities if start.found is not None else b"",
             synchronous,

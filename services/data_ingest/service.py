@@ -16,7 +16,14 @@ from services.data_ingest.standby.door import Door, Servicers
 from services.data_ingest.standby.lease import Leadership, LeaseStore
 from services.data_ingest.standby.synchronous import Synchronous
 from services.data_ingest.standby.takeover import goes_on, note_lease
-from services.data_ingest.startup import keep_gaps, open_directory, open_sequencer, starting_point, taken_over
+from services.data_ingest.startup import (
+    is_behind_clock,
+    keep_gaps,
+    open_directory,
+    open_sequencer,
+    starting_point,
+    taken_over,
+)
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
 from services.data_ingest.vendor_snapshot.source import SnapshotSource
 from services.kit.rpc.channel import open_channel
@@ -99,7 +106,11 @@ class DataIngest(Service):
         if taken is not None:
             self._leadership = leadership = Leadership(self._store, taken.claimed, self._epoch)
             self._renewing = asyncio.create_task(leadership.run(), name="data_ingest.lease")
-            after_epoch = None if goes_on(settings, taken) else taken.claimed.epoch
+            if taken.copied is not None and not is_behind_clock(settings, taken.copied):
+                taken = taken._replace(copied=None, has_all=False)
+                after_epoch = taken.claimed.epoch
+            else:
+                after_epoch = None if goes_on(settings, taken) else taken.claimed.epoch
         if taken is not None and taken.copied is not None:
             keep_gaps(settings, taken.gaps)
             start = await taken_over(taken.copied, self._calendars, taken.calendar)

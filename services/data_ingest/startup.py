@@ -11,13 +11,11 @@ from fastcore.market_state import MarketState
 from fastcore.measures import measures
 from services.data_ingest.feed.day_in_force import AHEAD_NS
 from services.data_ingest.feed.line_gaps import FILE as GAPS_FILE
-from services.data_ingest.journal import Journal, JournalDirectory, Recovered, recover
-from services.data_ingest.journal.files import remove
+from services.data_ingest.journal import Journal, JournalDirectory, Recovered, begin_with, recover
 from services.data_ingest.stream.epochs import FILE, next_epoch, read_last, write_last
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
 from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
-from services.kit.rpc.ring import Position
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import new_york_date, ns_of, wall_ns
 from services.kit.runtime.errors import StartError
@@ -113,6 +111,14 @@ def open_directory(settings: Settings) -> JournalDirectory | None:
     return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
 
 
+def is_behind_clock(settings: Settings, copied: Recovered) -> bool:
+    """False if the leader that this copy is of went by a clock that is ahead of ours: its market is of no use."""
+    if settings.clock == "feed" or copied.rows.now_ns <= wall_ns() + AHEAD_NS:
+        return True
+    log.warning("the leader's market is ahead of this machine's clock: the stream begins again")
+    return False
+
+
 def is_of_now(found: Recovered, day: TradingDay, now_ns: int) -> bool:
     """True if the journal's market is of this day, and not ahead of the feed's time, `now_ns`."""
     if found.day.date != day.date:
@@ -178,7 +184,7 @@ async def open_sequencer(
         market, messages = found.market, found.messages
         log.info("journal: the stream goes on", position=str(found.position), frames=len(messages))
         if found.state is None:
-            await _make_way(settings, directory, found.position)
+            found = await _make_way(settings, directory, found)
     else:
         last = max(after_epoch, found.position.epoch if found is not None else 0) if after_epoch is not None else 0
         epoch = await next_epoch(settings.market_dir, last)
@@ -205,18 +211,24 @@ async def open_sequencer(
     return sequencer, journal
 
 
-async def _make_way(settings: Settings, directory: JournalDirectory | None, position: Position) -> None:
-    """Before this sequencer goes on with another one's numbering: what its own journal has of later numbers is void.
+async def _make_way(settings: Settings, directory: JournalDirectory | None, found: Recovered) -> Recovered:
+    """Before this sequencer goes on with another one's numbering: its journal becomes what that one had.
 
-    It had led before, and its last frames were shown to nobody.
+    Its own is of a time when it led before, and the last frames of it were shown to nobody. The newest ones of the
+    other go into it, for readers who are behind when this process ends soon, too.
     """
+    position = found.position
     if directory is not None:
-        await asyncio.to_thread(remove, directory.not_before(position))
+        try:
+            found = found._replace(state=await asyncio.to_thread(begin_with, directory, position, found.messages))
+        except OSError as error:
+            log.warning("the frames before a takeover cannot be kept", error=reason_of(error))
     if read_last(path := settings.market_dir / FILE) < position.epoch:
         try:
             write_last(path, position.epoch)
         except OSError as error:
             log.warning("the epoch cannot be kept, the clock must not go back", path=str(path), error=reason_of(error))
+    return found
 
 
 async def begin_journal(journal: Journal, found: Recovered | None) -> None:

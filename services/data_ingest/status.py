@@ -11,6 +11,7 @@ from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.feed.line_gaps import Gap, LineGaps
 from services.data_ingest.journal import Journal
 from services.data_ingest.reference.follower import ReferenceFollower
+from services.data_ingest.store_health import StoreState
 from services.data_ingest.stream.frame_stream import FrameStream
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.metrics import CounterSync, SetAsideReport
@@ -37,6 +38,7 @@ class Status:
         reference: ReferenceFollower,
         set_aside: Sequence[SetAside],
         gaps: LineGaps | None = None,
+        stores: Sequence[StoreState] = (),
     ) -> None:
         self._sequencer = sequencer
         self._journal = journal
@@ -46,6 +48,7 @@ class Status:
         self._reference = reference
         self._set_aside = set_aside
         self._gaps = gaps
+        self._stores = stores
         self._counters = CounterSync()
         self._report = SetAsideReport()
 
@@ -72,8 +75,11 @@ class Status:
         return self._gaps.gaps if self._gaps is not None else ()
 
     def warnings(self) -> list[str]:
-        """Missing days, and a feed of which nothing is admitted, in words."""
-        return self._health.warnings
+        """Those of the feed, a journal that is not kept, and stores that take nothing, in words."""
+        found = [*self._health.warnings, *(store.warning for store in self._stores if store.warning is not None)]
+        if self._journal is not None and not self._journal.is_kept:
+            found.append("the journal is not kept: a restart would begin a new epoch")
+        return found
 
     def rejected(self) -> dict[str, int]:
         """Rows set aside since the start, by reason."""

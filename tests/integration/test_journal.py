@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -52,6 +53,12 @@ class Sequencer:
         assert self._process is not None
         self._process.send_signal(how)
         await self._process.wait()
+
+    def limit_files(self, size: int) -> None:
+        """No file of it may become larger: as on a full disk, writes fail."""
+        assert self._process is not None
+        _, most = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, most))
 
     async def status(self) -> data_ingest_pb2.SequencerStatus:
         async with open_channel(self.address) as channel:
@@ -205,6 +212,22 @@ async def test_nobody_notices_a_sequencer_that_is_killed(sequencer: Sequencer, f
                     else:
                         await asyncio.sleep(0.05)
                 assert newcomer.market.hash() == market.hash()
+
+
+async def test_a_full_disk_stops_nothing_and_is_said(sequencer: Sequencer, feed: ScriptedPolygonWs) -> None:
+    before = await sequencer.status()
+    assert before.warnings == []
+    sequencer.limit_files(0)
+    sending = asyncio.create_task(send(feed, random.Random(12)))
+    async with asyncio.timeout(30):
+        while (status := await sequencer.status()).warnings == []:
+            await asyncio.sleep(0.05)
+    assert status.warnings == ["the journal is not kept: a restart would begin a new epoch"]
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    await feed.until_acknowledged(feed.newest)
+    after = await sequencer.status()
+    assert after.position.epoch == before.position.epoch and after.position.sequence > status.position.sequence
 
 
 async def test_a_second_sequencer_on_the_same_journal_refuses_to_start(sequencer: Sequencer, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The stream's tail in a real Redis: no frame twice, none missing, bounded; Redis may go and come back."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from tradeul.v1 import journal_pb2
 
+from services.data_ingest.store_health import StoreState
 from services.data_ingest.stream import redis_stream as journal_stream
 from services.data_ingest.stream.redis_stream import KEY, JournalStream
 from services.kit.rpc.ring import Ring
@@ -33,7 +35,9 @@ class Running:
         self.ring = Ring(epoch, 10_000, 100_000_000, after)
         self.size = size
         self._client: Any = make_client(server.url, decode_responses=False)
-        self._task = asyncio.create_task(JournalStream(self._client, lambda: self.ring).run())
+        self.state = StoreState("Redis")
+        stream = JournalStream(self._client, lambda: self.ring, state=self.state)
+        self._task = asyncio.create_task(stream.run())
 
     async def __aenter__(self) -> "Running":
         return self
@@ -140,3 +144,40 @@ async def test_a_stream_that_is_ahead_is_begun_anew(server: RedisServer) -> None
     async with Running(server) as running:
         running.frame()
         assert sequences(await running.entries(1)) == [1]
+
+
+async def until_warned(stream: Running, text: str) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while text not in (stream.state.warning or ""):
+            stream.frame()
+            await asyncio.sleep(0.1)
+
+
+async def until_back(stream: Running) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while stream.state.warning is not None:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_redis_that_hangs_is_noticed_within_seconds(server: RedisServer) -> None:
+    async with Running(server) as stream:
+        stream.frame()
+        await stream.entries(1)
+        server.send(signal.SIGSTOP)
+        try:
+            await until_warned(stream, "Redis takes nothing since")
+        finally:
+            server.send(signal.SIGCONT)
+        await until_back(stream)
+        await stream.entries(stream.ring.newest)
+
+
+async def test_a_redis_that_is_full_is_noticed_and_gets_what_it_lacks(server: RedisServer) -> None:
+    async with Running(server) as stream:
+        stream.frame()
+        await stream.entries(1)
+        await server.redis.config_set("maxmemory", 1)
+        await until_warned(stream, "used memory > 'maxmemory'")
+        await server.redis.config_set("maxmemory", 0)
+        await until_back(stream)
+        await stream.entries(stream.ring.newest)

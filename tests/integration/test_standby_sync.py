@@ -279,6 +279,21 @@ async def test_only_the_standby_that_is_named_may_take_over_at_once(stores: Stor
         store.close()
 
 
+async def test_only_who_followed_the_last_leader_takes_its_lease_as_soon_as_it_has_run_out(stores: Stores) -> None:
+    """A leader that was started again has a number of its own: who followed the one before lacks what it had since."""
+    a, b = (LeaseStore(stores.database_url, name) for name in ("a", "b"))
+    first = await a.claim(15.0)
+    assert first is not None
+    assert await b.claim(15.0, followed=first.fencing_number) is None, "it has not run out"
+    again = await a.claim(15.0)
+    assert again is not None
+    await expire(stores.database_url)
+    assert await b.claim(15.0, followed=first.fencing_number) is None
+    assert await b.claim(15.0, followed=again.fencing_number) is not None
+    for store in (a, b):
+        store.close()
+
+
 async def test_a_change_that_arrives_late_changes_nothing(stores: Stores) -> None:
     store = LeaseStore(stores.database_url, "a")
     claimed = await store.claim(0.0)

@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import os
+import signal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +42,11 @@ class RedisServer:
         await self._process.wait()
         # Its connections are broken.
         await self.redis.connection_pool.disconnect()
+
+    def send(self, how: signal.Signals) -> None:
+        """Sends a signal to its process."""
+        assert self._process is not None, "start() first"
+        os.kill(self._process.pid, how)
 
     async def restart(self) -> None:
         """It comes back at once, without what it had."""

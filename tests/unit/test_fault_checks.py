@@ -2,6 +2,10 @@
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,11 +16,12 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from services.kit.lists.list_json import ListHole
 from tests.robustness.faults import rig
 from tests.robustness.faults.alerts import Alert, AlertWatcher, alert_problems
-from tests.robustness.faults.checks import bar_problems, compare_truth
-from tests.robustness.faults.rig import Ledger, Rig
+from tests.robustness.faults.checks import Epoch, bar_problems, compare_truth
+from tests.robustness.faults.rig import Ledger, Rig, moved
 from tests.robustness.faults.table import FAULTS, SMALL
 from tests.support.known_market import MINUTE_MS, SNAPSHOT, Body, KnownMarket
 from tests.support.scripted_day import FLUSH
+from tests.support.set_clock import SetClock
 from tests.support.watchers import GrpcWatcher, RedisWatcher, ShownRow
 
 SYMBOL = "BRK.B"
@@ -254,6 +259,42 @@ async def test_a_task_that_takes_a_cancellation_for_something_else_is_ended(monk
     await began.wait()
     await asyncio.wait_for(rig.end_tasks([task]), 10)
     assert task.cancelled()
+
+
+def test_a_client_that_has_to_begin_anew_is_named() -> None:
+    watcher, alerts = GrpcWatcher("", "filtered"), AlertWatcher("", lambda what: None)
+    watcher.copy.epoch = 5
+    epoch = Epoch(cast(Rig, SimpleNamespace(watchers=[watcher], alerts=alerts)))
+    assert epoch.problems() == []
+    watcher.copy.epoch = 6
+    watcher.resets.append("at (5, 7): of another epoch")
+    alerts.resets.append("of another epoch")
+    assert epoch.problems() == [
+        "gRPC filtered: epoch 6, expected 5",
+        "gRPC filtered: reset at (5, 7): of another epoch",
+        "alerts: reset: of another epoch",
+    ]
+
+
+def test_an_event_is_moved_with_all_its_times() -> None:
+    trade, bar = {"ev": "T", "t": 1000, "s": 300}, {"ev": "AM", "s": 1000, "e": 2000, "v": 5}
+    assert moved(trade, 50) == {"ev": "T", "t": 1050, "s": 300}
+    assert moved(bar, 50) == {"ev": "AM", "s": 1050, "e": 2050, "v": 5}
+
+
+def test_a_process_has_the_time_that_is_set(tmp_path: Path) -> None:
+    begin_ms = 1_773_151_200_000
+    clock = SetClock(tmp_path, begin_ms)
+
+    def seen_ms() -> float:
+        command = (sys.executable, "-c", "import time; print(time.time_ns() // 1_000_000)")
+        return float(subprocess.check_output(command, env={**os.environ, **clock.environment}))
+
+    assert begin_ms <= seen_ms() <= clock.right_ms() + 1
+    clock.set_by(-3600)
+    assert begin_ms - 3_600_000 <= seen_ms() <= clock.right_ms() - 3_600_000 + 1
+    clock.set_by(0)
+    assert begin_ms <= seen_ms() <= clock.right_ms() + 1
 
 
 def test_faults_have_names_of_their_own() -> None:

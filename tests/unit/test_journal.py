@@ -19,7 +19,7 @@ from fastcore.alert_rules import AlertRule
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
 from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
-from services.data_ingest.journal import Journal, JournalDirectory, Recovered, files, recover
+from services.data_ingest.journal import Journal, JournalDirectory, Recovered, begin_with, files, recover
 from services.data_ingest.startup import begin_journal
 from services.data_ingest.stream.epochs import renewed
 from services.data_ingest.stream.sequencer import Sequencer
@@ -165,6 +165,33 @@ async def test_at_every_moment_the_next_process_finds_the_market(home: Path, spl
     # One state to go on from, and the one before it.
     assert len(rig.directory.files("state")) == 2
     rig.journal.close()
+
+
+async def test_who_takes_over_and_ends_soon_leaves_the_frames_of_before(home: Path) -> None:
+    """They are a leader's; what is in the journal here is of an earlier time."""
+    leader, earlier = Rig(home.with_name("leader")), Rig(home)
+    for rig, steps in ((leader, 60), (earlier, 90)):
+        await rig.begin()
+        for _ in range(steps):
+            rig.step()
+        rig.journal.close()
+        rig.directory.close()
+    copied = found_in(home.with_name("leader"))
+    assert copied is not None
+    before = len(copied.messages)
+    assert before > 10
+    directory = JournalDirectory(home)
+    file = begin_with(directory, copied.position, copied.messages)
+    directory.close()
+    standby = Rig(home, copied._replace(state=file))
+    standby.source, standby.rng = leader.source, leader.rng
+    await standby.begin()
+    standby.sequencer.add_watermark(standby.sequencer.now_ns + SECOND)
+    standby.journal.close()
+    standby.directory.close()
+    found = found_in(home)
+    assert moment_of(found) == standby.now and found is not None
+    assert found.messages[:before] == copied.messages and len(found.messages) > before
 
 
 async def test_the_stream_that_goes_on_is_the_one_that_was_not_ended(home: Path) -> None:

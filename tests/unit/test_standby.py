@@ -15,8 +15,8 @@ from services.cli.local import mesh
 from services.cli.local.standby import name_standby
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.standby import candidate, journal_feed, journal_follower
-from services.data_ingest.standby.journal_feed import ENVELOPE, JournalFeed
-from services.data_ingest.standby.journal_follower import WARM_SECONDS, JournalFollower
+from services.data_ingest.standby.journal_feed import ENVELOPE, GONE_SECONDS, JournalFeed
+from services.data_ingest.standby.journal_follower import PAUSE_SECONDS, WARM_SECONDS, JournalFollower
 from services.data_ingest.standby.lease import (
     ANSWER_SECONDS,
     AWAY_SECONDS,
@@ -32,7 +32,6 @@ from services.kit.lists.definitions import load_lists
 from services.kit.rpc import sequencers
 from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import Sequencers
-from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import ServiceError, StartError
 from services.kit.runtime.settings import Address, Settings
 from services.market.calendar import TradingDay
@@ -160,7 +159,7 @@ class AwayStore:
             self._failures -= 1
             raise OSError("away")
 
-    async def claim(self, patience_seconds: float, session: str | None, *, is_leader_gone: bool) -> Claimed:
+    async def claim(self, patience_seconds: float, session: str | None, **known: Any) -> Claimed:
         if self._failures:
             self._failures -= 1
             raise OSError("away")
@@ -272,8 +271,7 @@ class Leader:
         self.alerts = RecentAlerts()
         self.sequencer = Sequencer(EPOCH, Market(load_lists(), EPOCH, encode_deltas=False), alerts=self.alerts)
         self.batch: Position | None = None
-        self.renewed_at = 0.0
-        self.feed = JournalFeed(self.sequencer, 7, lambda: self.batch, lambda: b"{}", lambda: self.renewed_at)
+        self.feed = JournalFeed(self.sequencer, 7, lambda: self.batch, lambda: b"{}")
         self.sequencer.begin_day(DAY)
 
     def take(self, sequence: int, identities: bytes = b"") -> None:
@@ -337,7 +335,8 @@ async def test_a_standby_has_the_newest_alerts_of_before_it_came_and_since() -> 
     assert len(found.alerts) == 3
 
 
-async def test_polygon_ws_keeps_what_a_standby_does_not_have() -> None:
+async def test_polygon_ws_keeps_what_a_standby_does_not_have(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    monkeypatch.setattr(journal_feed, "monotonic", clock)
     leader = Leader()
     assert leader.feed.acknowledgeable() is None
     leader.take(1)
@@ -353,8 +352,10 @@ async def test_polygon_ws_keeps_what_a_standby_does_not_have() -> None:
     leader.take(3)
     await standby.end()
     assert leader.feed.acknowledgeable() == Position(FEED, 2), "it has gone, perhaps to take over"
-    leader.renewed_at = monotonic()
-    assert leader.feed.acknowledgeable() == Position(FEED, 3), "it has not"
+    clock.now += WARM_SECONDS + PAUSE_SECONDS
+    assert leader.feed.acknowledgeable() == Position(FEED, 2), "it may, with what it has"
+    clock.now += GONE_SECONDS - WARM_SECONDS - PAUSE_SECONDS
+    assert leader.feed.acknowledgeable() == Position(FEED, 3), "it may not any more"
 
 
 async def test_a_standby_that_acknowledges_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,10 +368,28 @@ async def test_a_standby_that_acknowledges_nothing_is_cut_off(monkeypatch: pytes
     with pytest.raises(ServiceError, match="expected acknowledgements"):
         async with asyncio.timeout(5):
             await standby.serving
-    leader.renewed_at = monotonic()
+    monkeypatch.setattr(journal_feed, "GONE_SECONDS", 0.0)
     assert leader.feed.acknowledgeable() == Position(FEED, 1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_waited_while_a_standby_stood_still_does_not_make_it_warm(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """The leader may have cut it off long ago, and died since."""
+    monkeypatch.setattr(journal_follower, "monotonic", clock)
+    leader = Leader()
+    follower = JournalFollower([Address("127.0.0.1", 1)], "b", lambda reason: None)
+    follower._take(ENVELOPE.message("state", data=leader.feed._state(), is_last=True))
+    clock.now += WARM_SECONDS + 1
+    for _ in range(3):
+        follower._take(ENVELOPE.message("gaps", json=b"{}"))
+        assert not follower.is_warm
+    for _ in range(3):
+        clock.now += 0.5
+        follower._take(ENVELOPE.message("gaps", json=b"{}"))
+    assert follower.is_warm, "it follows still"
 
 
 async def test_a_copy_of_an_earlier_connection_is_not_warm(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
@@ -385,8 +404,9 @@ async def test_a_copy_of_an_earlier_connection_is_not_warm(monkeypatch: pytest.M
     assert not follower.is_warm
     follower._take(ENVELOPE.message("state", data=market[half:], is_last=True))
     assert follower.is_warm
-    clock.now += WARM_SECONDS - 1
-    follower._take(ENVELOPE.message("gaps", json=b"{}"))
+    for _ in range(8):
+        clock.now += 1
+        follower._take(ENVELOPE.message("gaps", json=b"{}"))
     clock.now += WARM_SECONDS - 1
     # The leader has just gone: it may have died.
     async with follower._sequencers:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fastcore.market import Market
-from services.data_ingest.journal import JournalDirectory
-from services.data_ingest.journal.files import KINDS, JournalFile, remove
+from services.data_ingest.journal import JournalDirectory, begin_with
+from services.data_ingest.journal.files import KINDS, JournalFile
 from services.data_ingest.standby import synchronous
 from services.data_ingest.standby.candidate import TakenOver
 from services.data_ingest.standby.lease import Claimed
@@ -352,6 +352,7 @@ def test_what_an_own_journal_has_of_later_numbers_is_void(tmp_path: Path) -> Non
     ]
     for file in files:
         directory.path_of(file).touch()
-    remove(directory.not_before(Position(EPOCH, 6)))
-    assert {path.name for path in tmp_path.iterdir()} == {*(file.name for file in files[: 2 * len(KINDS)]), "lock"}
+    earlier = begin_with(directory, Position(EPOCH, 6), [b"frame 5", b"frame 6"])
+    assert earlier == JournalFile(Position(EPOCH, 4), "frames")
+    assert {path.name for path in tmp_path.iterdir()} == {earlier.name, "lock"}
     directory.close()

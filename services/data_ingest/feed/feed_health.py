@@ -6,6 +6,7 @@ from typing import Final
 
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.feed.line_gaps import LineGaps
+from services.data_ingest.feed.market_clock import MarketClock
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
@@ -58,8 +59,10 @@ class FeedHealth:
         set_unhealthy_reason: Callable[[str | None], None],
         set_aside: SetAsideWatch | None = None,
         gaps: LineGaps | None = None,
+        clock: MarketClock | None = None,
     ) -> None:
         self._feed = feed
+        self._clock = clock
         self._gaps = gaps
         self._sequencer = sequencer
         self._set_unhealthy_reason = set_unhealthy_reason
@@ -69,12 +72,14 @@ class FeedHealth:
 
     @property
     def warnings(self) -> list[str]:
-        """Missing days, an open gap of the line, and events of which none is admitted, in words."""
+        """Missing days, an open gap of the line, events of which none is admitted, and a wrong clock, in words."""
         warnings = [f"trading day {date} is missing: no event of it arrived" for date in self._feed.days.missing]
         if self._gaps is not None and (gap := self._gaps.open) is not None and self._gaps.stale_seconds:
             warnings.append(f"nothing has come from the vendor for {self._gaps.stale_seconds:.0f} s: {gap.reason}")
         if self._set_aside is not None:
             warnings.append(self._set_aside)
+        if self._clock is not None and self._clock.warning is not None:
+            warnings.append(self._clock.warning)
         return warnings
 
     def set_line(self, reason: str | None) -> None:
@@ -83,9 +88,16 @@ class FeedHealth:
         self._report()
 
     def check(self) -> None:
-        """Notices silence, and compares what was admitted with what was set aside; call it about once a second."""
+        """Notices silence, and compares what was admitted with what was set aside; call it about once a second.
+
+        Raises StartError when the clock was set back behind the stream.
+        """
         if self._gaps is not None:
             self._gaps.look(monotonic())
+        if self._clock is not None:
+            admission, sequencer = self._feed.admission, self._sequencer
+            admitted, ahead = sum(admission.accepted.values()), self._feed.rejected["time_ahead"]
+            self._clock.look(admitted, ahead, admission.newest_ns, sequencer.now_ns, sequencer.is_closed)
         reason = None
         # With the wall's clock nothing is admitted between two days' sessions, and that is right.
         if not (self._feed.is_wall and self._sequencer.is_closed):

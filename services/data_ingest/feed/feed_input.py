@@ -45,6 +45,7 @@ class FeedInput:
         sequencer: gets the frames; its first day is begun by `days.begin()`.
         clock: whose time the trading day follows.
         splits: gives the symbols that split since the day before; None when that is not known.
+        now_ns: gives the wall clock's time, of no matter in feed mode.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class FeedInput:
         sequencer: Sequencer,
         clock: Literal["wall", "feed"],
         splits: Callable[[TradingDay], Iterable[str] | None] = lambda day: None,
+        now_ns: Callable[[], int] = wall_ns,
     ) -> None:
         self.admission = Admission(name=self._name, day_symbols=LATER_DAY_SYMBOLS)
         self.days = DayInForce(sequencer, self.admission, splits)
         self.is_wall = clock == "wall"
+        self.now_ns = now_ns
         # The last batch sequenced; None before the first.
         self.position: Position | None = None
         self.resets = 0
@@ -98,7 +101,7 @@ class FeedInput:
 
     def latest_ns(self) -> int:
         """An event after this time is ahead of it."""
-        return wall_ns() + AHEAD_NS if self.is_wall else MAX_TIME
+        return self.now_ns() + AHEAD_NS if self.is_wall else MAX_TIME
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -190,10 +190,10 @@ class FeedReader:
         return None
 
     def _sequence(self, batch: memoryview) -> int:
-        now_ns = wall_ns()
+        now_ns = self._feed.now_ns()
         if self._traces is None:
             return self._feed.sequence(batch, now_ns)
-        self._traces.received_ns = now_ns
+        self._traces.received_ns = wall_ns()
         try:
             return self._feed.sequence(batch, now_ns)
         finally:
@@ -203,7 +203,7 @@ class FeedReader:
         newest_ns = self._feed.admission.newest_ns
         if self._feed.is_wall and newest_ns > self._newest_ns:
             self._newest_ns = newest_ns
-            metrics.LAG.observe(max(0.0, (wall_ns() - newest_ns) / 1e9))
+            metrics.LAG.observe(max(0.0, (self._feed.now_ns() - newest_ns) / 1e9))
 
     def _gap_reported(self, gap: polygon_ws_pb2.FeedGap) -> None:
         if not gap.HasField("to_ns"):

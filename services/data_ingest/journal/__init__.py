@@ -11,8 +11,8 @@ soon as they are written; they are not forced onto the disk, so after the
 machine's own end only the rows are believed, under a new epoch.
 """
 
-from services.data_ingest.journal.files import JournalDirectory
+from services.data_ingest.journal.files import JournalDirectory, begin_with
 from services.data_ingest.journal.recovery import Recovered, recover
 from services.data_ingest.journal.writer import Journal, MarketAt
 
-__all__ = ["Journal", "JournalDirectory", "MarketAt", "Recovered", "recover"]
+__all__ = ["Journal", "JournalDirectory", "MarketAt", "Recovered", "begin_with", "recover"]

@@ -64,15 +64,6 @@ class JournalDirectory:
                 found.append(JournalFile(Position(int(epoch), int(sequence)), kind))
         return sorted(found)
 
-    def not_before(self, position: Position) -> list[Path]:
-        """The files of this epoch that begin at `position` or later, states first."""
-        return [
-            self.path_of(file)
-            for kind in KINDS
-            for file in self.files(kind)
-            if file.position.epoch == position.epoch and file.position >= position
-        ]
-
     def others(self, keep: Container[JournalFile] = ()) -> list[Path]:
         """All files but those to keep, states first: without one nobody continues from the others."""
         names = [self.path_of(file) for kind in KINDS for file in self.files(kind) if file not in keep]
@@ -83,6 +74,19 @@ def remove(paths: Iterable[Path]) -> None:
     """Removes them in this order, as far as they are there. For a large file that takes tens of milliseconds."""
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def begin_with(directory: JournalDirectory, position: Position, messages: Sequence[bytes]) -> JournalFile:
+    """Removes what is there, and writes the messages of the frames up to `position`, which another process had.
+
+    Returns the file of them: who has the state at `position` goes on from there. Raises OSError.
+    """
+    remove(directory.others())
+    file = JournalFile(Position(position.epoch, position.sequence - len(messages)), "frames")
+    with directory.path_of(file).open("wb", buffering=0) as target:
+        write_record(target.fileno(), [head(file.position).SerializeToString()])
+        write_record(target.fileno(), [b"".join(messages)])
+    return file
 
 
 def boot_id() -> str:

@@ -140,7 +140,10 @@ class Candidate:
         # record it is better to wait for it.
         is_warm = follower.is_warm and not follower.is_synchronous
         return await self._store.claim(
-            0.0 if is_warm else COLD_SECONDS, follower.session, is_leader_gone=follower.is_leader_gone
+            COLD_SECONDS,
+            follower.session,
+            is_leader_gone=follower.is_leader_gone,
+            followed=follower.fencing_number if is_warm else None,
         )
 
     async def _prepare(self) -> None:

@@ -35,8 +35,9 @@ HEARTBEAT_SECONDS: Final = 0.5
 # acknowledged without it.
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 PATIENCE_SECONDS: Final = 3.0
-# One that has gone may be taking over: so long, where the store does not say that it has not.
-GONE_SECONDS: Final = 5.0
+# One that has gone may take over with what it has, as long as that is warm: WARM_SECONDS by its own clock, from what it
+# may have read PAUSE_SECONDS late. So long polygon_ws keeps what it lacks.
+GONE_SECONDS: Final = 12.0
 # So much longer for the first, which comes when the market has been loaded.
 LOADING_SECONDS: Final = 12.0
 # Of the newest frames, for readers of who joins; so many are sent at once.
@@ -108,7 +109,6 @@ class JournalFeed(Broadcast[Follower]):
     Args:
         feed_position: gives the last batch of polygon_ws that is in the stream.
         gaps: gives today's gaps as they are kept; empty for none.
-        renewed_at: gives the time, monotonic, at which the lease was last ours.
         on_acknowledged: is called when more may be acknowledged to polygon_ws.
         identities: by what duplicates are recognised of the trades before.
         synchronous: holds back from readers what the standby does not have; None where they do not wait for it.
@@ -120,7 +120,6 @@ class JournalFeed(Broadcast[Follower]):
         fencing_number: int,
         feed_position: Callable[[], Position | None],
         gaps: Callable[[], bytes],
-        renewed_at: Callable[[], float],
         on_acknowledged: Callable[[], None] = lambda: None,
         identities: bytes = b"",
         synchronous: Synchronous | None = None,
@@ -132,7 +131,6 @@ class JournalFeed(Broadcast[Follower]):
         self._fencing_number = fencing_number
         self._feed_position = feed_position
         self._gaps = gaps
-        self._renewed_at = renewed_at
         # Those who have gone, perhaps to take over: what they had acknowledged, and when they went.
         self._gone: list[tuple[Position, float]] = []
         self._on_acknowledged = on_acknowledged
@@ -171,9 +169,8 @@ class JournalFeed(Broadcast[Follower]):
         if newest is None:
             return None
         positions = [newest, *(each.acknowledged or Position(0, 0) for each in self.readers)]
-        # One that has gone and not taken over since is waited for no more.
-        now, renewed_at = monotonic(), self._renewed_at()
-        self._gone = [each for each in self._gone if renewed_at <= each[1] and now - each[1] < GONE_SECONDS]
+        now = monotonic()
+        self._gone = [each for each in self._gone if now - each[1] < GONE_SECONDS]
         positions += [position for position, _ in self._gone]
         if self._synchronous is not None:
             positions += [each.acknowledged or Position(0, 0) for each in self._synchronous.waited_for]
@@ -283,7 +280,7 @@ class JournalFeed(Broadcast[Follower]):
             follower.raise_error()
 
     def _leave(self, follower: Follower) -> None:
-        """It may have gone in order to take over: polygon_ws keeps what it lacks until that is known."""
+        """It may have gone in order to take over: polygon_ws keeps what it lacks for as long as it may."""
         if follower in self.readers:
             self.readers.discard(follower)
             self._gone.append((follower.acknowledged or Position(0, 0), monotonic()))

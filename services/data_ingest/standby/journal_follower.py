@@ -27,8 +27,13 @@ METHOD: Final = "/tradeul.v1.StandbyService/FollowJournal"
 # Heartbeats come every half second.
 SILENCE_SECONDS: Final = 5.0
 ACK_SECONDS: Final = 0.01
-# A copy is the leader's as long as that was heard so lately: its lease runs out before.
+# A copy is the leader's as long as that was heard so lately: its lease runs out before, and polygon_ws has forgotten
+# nothing that the copy lacks (GONE_SECONDS).
 WARM_SECONDS: Final = 8.0
+# What is read after such a pause may have waited here while the leader went on without us: it says nothing about now
+# before so much more time has passed.
+PAUSE_SECONDS: Final = 2.0
+SETTLED_SECONDS: Final = 1.0
 
 CONTENTS: Final[dict[str, type[Message]]] = {
     "opened": standby_pb2.JournalOpened,
@@ -50,6 +55,7 @@ class JournalFollower:
         self.copy: StandbyCopy | None = None
         # Of the connection that it is of; and whether its leader shows nothing that its standby lacks.
         self.session: str | None = None
+        self.fencing_number: int | None = None
         self.is_synchronous = False
         self.gaps = b""
         self._sequencers = Sequencers(others)
@@ -61,6 +67,7 @@ class JournalFollower:
         self._progressed = asyncio.Event()
         self._end_reason = ""
         self._opening_session = ""
+        self._opening_number = 0
         self._has_opened = False
         # Who was followed last, and whether nobody listens there any more.
         self._leader: Address | str | None = None
@@ -68,6 +75,9 @@ class JournalFollower:
         # Whether the copy is of this connection, and when such a one was last kept up.
         self._is_kept_up = False
         self._heard_at = float("-inf")
+        # When the newest message was read, and until when what is read may be old.
+        self._read_at = float("-inf")
+        self._old_until = float("-inf")
 
     @property
     def lag_seconds(self) -> float | None:
@@ -129,8 +139,7 @@ class JournalFollower:
     def _take(self, message: bytes) -> str | None:
         """Takes one response; returns why to end the connection, None to continue. Raises ValueError."""
         kind, payload = ENVELOPE.read(message)
-        if self._is_kept_up:
-            self._heard_at = monotonic()
+        self._heard()
         if kind == "entry":
             if self.copy is None or self._pieces:
                 raise ValueError("expected the market before entries")
@@ -149,10 +158,10 @@ class JournalFollower:
             if content.is_last:
                 self.copy = StandbyCopy(b"".join(self._pieces), self._earlier)
                 self._earlier = []
-                self.session = self._opening_session
+                self.session, self.fencing_number = self._opening_session, self._opening_number
                 self._pieces.clear()
                 self._is_kept_up = True
-                self._heard_at = monotonic()
+                self._heard_at = self._read_at = monotonic()
                 self._progressed.set()
                 self._end_reason = ""
                 self._backoff.reset()
@@ -160,6 +169,7 @@ class JournalFollower:
                 log.info("stands by", position=str(self.copy.position), feed=str(self.copy.feed))
         elif kind == "opened":
             self._sequencers.check(content.fencing_number)
+            self._opening_number = content.fencing_number
             self.is_synchronous = content.is_synchronous
             self._leader, self._has_opened, self.is_leader_gone = self._sequencers.address, True, False
         elif kind == "gaps":
@@ -169,6 +179,15 @@ class JournalFollower:
         elif kind == "going_away":
             return f"going away: {content.reason}"
         return None
+
+    def _heard(self) -> None:
+        """A message was read."""
+        now = monotonic()
+        if now - self._read_at > PAUSE_SECONDS:
+            self._old_until = now + SETTLED_SECONDS
+        self._read_at = now
+        if self._is_kept_up and now >= self._old_until:
+            self._heard_at = now
 
     async def _acknowledge(self, connection: Connection[bytes]) -> None:
         """Tells the leader what is here, soon after it came, until the connection ends."""

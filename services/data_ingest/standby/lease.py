@@ -44,13 +44,15 @@ CREATE: Final = """
     VALUES ($1, '', extract(epoch FROM clock_timestamp())::bigint, '-infinity')
     ON CONFLICT (name) DO NOTHING
 """
-# Who may take it: its holder, who finds it run out for long enough, or the standby that it names.
+# Who may take it: its holder; who finds it run out for long enough; who has followed its holder, once it has run out;
+# and the standby that it names.
 MAY_CLAIM: Final = """
     SELECT holder, epoch, synced
     FROM sequencer_lease
     WHERE name = $1 AND (
         holder IN ('', $2)
         OR expires_at < clock_timestamp() - $3 * interval '1 second'
+        OR fencing_number = $6 AND expires_at < clock_timestamp()
         OR synced = $4 AND (expires_at < clock_timestamp() OR $5)
     )
 """
@@ -101,15 +103,23 @@ class LeaseStore:
         self._lock = asyncio.Lock()
 
     async def claim(
-        self, patience_seconds: float, session: str | None = None, *, is_leader_gone: bool = False
+        self,
+        patience_seconds: float,
+        session: str | None = None,
+        *,
+        is_leader_gone: bool = False,
+        followed: int | None = None,
     ) -> Claimed | None:
         """Takes a lease that ran out `patience_seconds` ago, or is ours by an earlier process; None otherwise.
+
+        `followed`: the number of the leader that we have followed until now, whose lease is ours as soon as it has run
+        out.
 
         `session`: under which we stand by; if the lease names it, nobody has been shown what we lack, and it is ours as
         soon as it has run out, or at once where the leader is known to be gone.
         """
         began = monotonic()
-        asked = (NAME, self.holder, patience_seconds, session, is_leader_gone)
+        asked = (NAME, self.holder, patience_seconds, session, is_leader_gone, followed)
         async with self._opened() as connection:
             if await connection.fetchrow(MAY_CLAIM, *asked) is None:
                 if await connection.execute(CREATE, NAME) != "INSERT 0 1":
@@ -194,8 +204,6 @@ class Leadership:
         self._failed_at = float("-inf")
         self._served_at = float("-inf")
         self._was_sure = True
-        # When the last renewal began that the store confirmed.
-        self.renewed_at = claimed.at
 
     def is_sure(self) -> bool:
         """True while nobody else can lead: only then may anything be shown or acknowledged."""
@@ -243,7 +251,6 @@ class Leadership:
                 if not is_ours:
                     self.superseded("another sequencer has taken the lease")
                     return
-                self.renewed_at = began
                 self._sure_until = began + LEASE_SECONDS
                 self._failed_at = float("-inf")
             if self.is_sure():

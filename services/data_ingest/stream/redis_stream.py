@@ -8,9 +8,9 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from services.data_ingest.store_health import StoreState
 from services.kit.rpc.ring import Position, Ring
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.redaction import reason_of
 from services.kit.stores.redis import check_cancelled
 
 log = get_logger(__name__)
@@ -35,10 +35,15 @@ class JournalStream:
         redis: one that does not decode what it reads.
         ring: gives the ring of the epoch in force.
         newest: gives the sequence of the last of its messages that may be shown.
+        state: is told how each write went.
     """
 
     def __init__(
-        self, redis: Redis, ring: Callable[[], Ring], newest: Callable[[Ring], int] = lambda ring: ring.newest
+        self,
+        redis: Redis,
+        ring: Callable[[], Ring],
+        newest: Callable[[Ring], int] = lambda ring: ring.newest,
+        state: StoreState | None = None,
     ) -> None:
         # Its types leave no room for a mix of texts, numbers and bytes.
         self._redis: Any = redis
@@ -51,7 +56,7 @@ class JournalStream:
         self._kept: deque[tuple[str, int]] = deque()
         self._kept_bytes = 0
         self._is_full = False
-        self._is_away = False
+        self._state = state or StoreState("Redis")
 
     async def run(self) -> None:
         """Hands the frames over until cancelled."""
@@ -66,12 +71,11 @@ class JournalStream:
                 if self._sent < self._newest(self._ring):
                     await self._send(self._sent)
             except (RedisError, OSError) as error:
-                if not self._is_away:
-                    log.warning("redis is away: no journal there", error=reason_of(error))
-                self._sent, self._is_away = None, True
+                self._sent = None
+                self._state.failed(error)
                 await asyncio.sleep(AWAY_SECONDS)
             else:
-                self._is_away = False
+                self._state.answered()
 
     async def _newest_sent(self) -> int:
         """The frame after which entries continue."""

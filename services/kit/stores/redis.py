@@ -9,7 +9,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, TimeoutError
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError
 
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
@@ -61,7 +61,8 @@ Value = str | bytes
 
 def make_client(url: str, *, decode_responses: bool = True) -> Redis:
     """A client that connects when it is first used. A command that meets a broken connection is tried again
-    three times, then raises RedisError. `await client.aclose()`.
+    three times, then raises RedisError; one that is not answered is not, for whoever hangs would be asked for minutes.
+    `await client.aclose()`.
 
     Raises StartError for a URL with a parameter that the client does not have, or with a wrong value of one.
     """
@@ -72,8 +73,8 @@ def make_client(url: str, *, decode_responses: bool = True) -> Redis:
             socket_timeout=5,
             socket_connect_timeout=5,
             health_check_interval=30,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
-            retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3, (ConnectionError, BusyLoadingError)),
+            retry_on_error=[ConnectionError, BusyLoadingError],
         )
         # Makes an object, which has the parameters, and connects it nowhere.
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]

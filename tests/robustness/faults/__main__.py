@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -17,6 +18,7 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import configure
 from services.kit.runtime.settings import Settings
 from tests.robustness.faults.report import text_of
+from tests.robustness.faults.rig import Kind
 from tests.robustness.faults.run import Outcome, run_round
 from tests.robustness.faults.table import FAULTS, Fault
 
@@ -44,7 +46,7 @@ def main(
         faults = [each for each in faults if each.is_small]
     if is_list:
         for each in faults:
-            click.echo(f"{each.name:28} {each.does}")
+            click.echo(f"{each.name:48} {each.does}")
         return
     if not faults:
         raise click.UsageError(f"expected --only to name a fault, was {', '.join(only)}")
@@ -72,13 +74,13 @@ def main(
 async def _run(
     faults: Sequence[Fault], seed: int, minutes: float, folder: Path, outcomes: list[Outcome], *, is_once: bool
 ) -> None:
-    """Rounds of faults, each with a mesh of its own, in turn of those with one sequencer and of those with two."""
+    """Rounds of faults, each with a mesh of its own, in turn of each kind of mesh."""
     until = monotonic() + 60 * minutes
-    kinds = [kind for kind in (False, True) if any(fault.is_pair == kind for fault in faults)]
+    kinds = [kind for kind in get_args(Kind) if any(fault.kind == kind for fault in faults)]
     for number in itertools.count():
-        is_pair = kinds[number % len(kinds)]
-        chosen = [fault for fault in faults if fault.is_pair == is_pair]
-        await run_round(chosen, seed + number, folder / f"round-{number + 1}", until, outcomes, is_pair=is_pair)
+        kind = kinds[number % len(kinds)]
+        chosen = [fault for fault in faults if fault.kind == kind]
+        await run_round(chosen, seed + number, folder / f"round-{number + 1}", until, outcomes, kind)
         if monotonic() > until or (is_once and number + 1 == len(kinds)):
             return
 

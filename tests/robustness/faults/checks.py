@@ -72,9 +72,38 @@ class Twin:
         return found
 
 
+class Epoch:
+    """The stream's epoch and the clients' resets of now; `problems()`: of those that have come since."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._epochs = {watcher: watcher.position[0] for watcher in rig.watchers}
+        self._resets = {watcher: len(watcher.resets) for watcher in rig.watchers}
+        self._alert_resets = len(rig.alerts.resets)
+
+    def problems(self) -> list[str]:
+        """The clients that had to begin anew."""
+        found = []
+        for watcher, epoch in self._epochs.items():
+            where = f"{watcher.protocol} {watcher.name}"
+            if watcher.position[0] != epoch:
+                found.append(f"{where}: epoch {watcher.position[0]}, expected {epoch}")
+            found += [f"{where}: reset {reset}" for reset in watcher.resets[self._resets[watcher] :]]
+        return found + [f"alerts: reset: {reason}" for reason in self._rig.alerts.resets[self._alert_resets :]]
+
+
+async def health_warnings(rig: Rig) -> list[str]:
+    """What /health warns of; the error in its place where it does not answer."""
+    try:
+        warnings: list[str] = (await rig.http.get("/health")).json().get("warnings", [])
+    except (httpx.HTTPError, ValueError) as error:
+        return [f"no answer: {type(error).__name__}"]
+    return warnings
+
+
 async def stop_at_full(rig: Rig, view: MeshView) -> None:
     """Stops the vendor at a full ten seconds and waits until lists stand there; raises NotShown."""
-    time_ms = rig.feed.flush()
+    time_ms = await rig.feed.flush()
     deadline = monotonic() + SHOWN_SECONDS
     while True:
         try:

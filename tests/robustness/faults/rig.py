@@ -7,11 +7,12 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 
@@ -24,6 +25,7 @@ from tests.support.known_market import Body, KnownMarket
 from tests.support.mesh import TRADEUL, Mesh, command_words, free_ports, processes_below
 from tests.support.mesh_view import mesh_view
 from tests.support.scripted_day import ScriptedDay, baselines, reference_numbers
+from tests.support.set_clock import SetClock
 from tests.support.vendor_server import VendorServer, text_frame
 from tests.support.watchers import EventWatcher, GrpcWatcher, RedisWatcher, ShownRow, SocketWatcher, Watcher
 
@@ -39,9 +41,14 @@ AGAIN_SECONDS: Final = 1.0
 WHOLE_LIST: Final = "filtered"
 OTHER_LIST: Final = "gappers_up"
 HUNG_SECONDS: Final = 5
+# Enough for the data of one mesh, and a copy.
+DISK_BYTES: Final = 1 << 30
 MARKET: Final = "vendor"
 # The process from which services are forked.
 FORK_SERVER: Final = "fork_server"
+# Of the mesh: with one sequencer, or with a standby, for which readers do not wait, or do; or with one by a wall clock
+# that can be set.
+Kind = Literal["one", "pair", "synchronous pair", "wall clock"]
 # What no price or volume of the market may be beyond by.
 TOLERANCE: Final = 1e-6
 # Programs of the processes that are none of ours.
@@ -92,10 +99,13 @@ class Ledger:
 class Feed:
     """The vendor as it sends: the market at an even pace, and what faults make of it.
 
-    `unchecked` are the events sent since the twin took them.
+    `unchecked` are the events sent since the twin took them. `clock`: the mesh's, with which the market keeps pace;
+    None for one that is as fast as it likes. `skew_ms`: the vendor's own clock is so much ahead.
     """
 
     def __init__(self, market: KnownMarket, vendor: VendorServer) -> None:
+        self.clock: SetClock | None = None
+        self.skew_ms = 0
         self.market = market
         self.vendor = vendor
         self.unchecked: list[Body] = []
@@ -115,11 +125,18 @@ class Feed:
             # Nothing is caught up on: a program that was held up is no burst.
             passed, last = min(now - last, 1.0), now
             if not self.is_paused:
-                self._reached_ms += passed * SPEED * 1000
+                if self.clock is None:
+                    self._reached_ms += passed * SPEED * 1000
+                else:
+                    self._reached_ms = self.clock.right_ms()
                 self.send(self.market.advance(int(self._reached_ms)))
 
-    def flush(self) -> int:
+    async def flush(self) -> int:
         """Pauses at the market's next full ten seconds, which lists then stand at; returns that time, in ms."""
+        if self.clock is not None:
+            time_ms = self.market.next_full_ms - 2000 * TICK_SECONDS
+            while self.clock.right_ms() < time_ms:
+                await asyncio.sleep(TICK_SECONDS / 2)
         self.is_paused = True
         time_ms = self.market.next_full_ms
         self.send(self.market.flush())
@@ -130,6 +147,8 @@ class Feed:
         """Sends events that are new."""
         self.unchecked += bodies
         self.newest = [*self.newest, *bodies][-3000:]
+        if self.skew_ms:
+            bodies = [moved(body, self.skew_ms) for body in bodies]
         for frame in frames(bodies):
             if self.withheld is not None:
                 self.withheld.append(frame)
@@ -141,6 +160,12 @@ class Feed:
         withheld, self.withheld = self.withheld or [], None
         for frame in withheld:
             self.vendor.push(frame)
+
+
+def moved(body: Body, by_ms: int) -> Body:
+    """An event with another time; a trade's "s" is its size."""
+    times = ("t",) if body["ev"] == "T" else ("s", "e")
+    return {**body, **{key: body[key] + by_ms for key in times}}
 
 
 def frames(bodies: list[Body]) -> Iterable[bytes]:
@@ -189,7 +214,10 @@ class Rig:
         self.is_exact = True
         # What has to run.
         self.expected: set[str] = set()
-        self.data_dir = folder / "data"
+        # Where the data are: a small disk of their own, where one can be mounted.
+        self.disk = folder / "disk"
+        self.has_disk = False
+        self.data_dir = self.disk / "data"
         self.copies = 0
         self.standby: Standby | None = None
         self.watchers: list[Watcher] = []
@@ -263,7 +291,7 @@ class Rig:
         # Nothing is written while it is copied: the copy is that of one moment.
         signal_all(pids, signal.SIGSTOP)
         self.copies += 1
-        copied = self.folder / f"data-{self.copies}"
+        copied = self.disk / f"data-{self.copies}"
         await asyncio.to_thread(copy_data, self.data_dir, copied)
         await self.mesh.kill()
         shutil.rmtree(self.data_dir)
@@ -327,8 +355,8 @@ async def until_referenced(rig: Rig) -> None:
 
 
 @asynccontextmanager
-async def running_rig(seed: int, folder: Path, *, is_pair: bool = False) -> AsyncIterator[Rig]:
-    """A mesh that has its reference data and gets the first trades, with all clients; `is_pair`: with a standby."""
+async def running_rig(seed: int, folder: Path, kind: Kind = "one") -> AsyncIterator[Rig]:
+    """A mesh that has its reference data and gets the first trades, with all clients."""
     market = KnownMarket(seed)
     async with AsyncExitStack() as stack:
         vendor = await stack.enter_async_context(VendorServer(market.rest))
@@ -341,9 +369,15 @@ async def running_rig(seed: int, folder: Path, *, is_pair: bool = False) -> Asyn
             "TRADEUL_HALTS_URL": "",
             "TRADEUL_HUNG_SECONDS": str(HUNG_SECONDS),
         }
+        stack.enter_context(_mounted(rig))
         rig.mesh = Mesh(rig.data_dir, settings)
         rig.mesh.log_path = folder / "mesh.log"
-        if is_pair:
+        if kind == "wall clock":
+            rig.feed.clock = SetClock(folder, market.start_ms)
+            rig.is_exact = False
+            rig.mesh.environment |= {**rig.feed.clock.environment, "TRADEUL_CLOCK": "wall"}
+        elif kind != "one":
+            rig.mesh.environment["TRADEUL_STANDBY"] = "sync" if kind == "synchronous pair" else "async"
             _add_standby(rig)
         await stack.enter_async_context(rig.mesh)
         rig.clients = await stack.enter_async_context(FaultProxy("127.0.0.1", rig.mesh.ports["gateway"], seed + 1))
@@ -358,6 +392,18 @@ async def running_rig(seed: int, folder: Path, *, is_pair: bool = False) -> Asyn
         rig.feed.is_paused = False
         rig.tasks.append(asyncio.create_task(rig.feed.run()))
         yield rig
+
+
+@contextlib.contextmanager
+def _mounted(rig: Rig) -> Iterator[None]:
+    rig.disk.mkdir(parents=True, exist_ok=True)
+    command = ("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=755", "tradeul-faults", str(rig.disk))
+    rig.has_disk = os.geteuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0
+    try:
+        yield
+    finally:
+        if rig.has_disk:
+            subprocess.run(("umount", "--lazy", str(rig.disk)), check=True)
 
 
 def _add_standby(rig: Rig) -> None:

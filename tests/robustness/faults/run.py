@@ -9,10 +9,10 @@ from typing import Final
 
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
-from tests.robustness.faults.checks import NotShown, Twin, compare_all
+from tests.robustness.faults.checks import Epoch, NotShown, Twin, compare_all, health_warnings
 from tests.robustness.faults.monitor import Monitor
-from tests.robustness.faults.rig import Rig, running_rig
-from tests.robustness.faults.steps import nothing
+from tests.robustness.faults.rig import Kind, Rig, running_rig
+from tests.robustness.faults.steps import nothing, until_in_sync
 from tests.robustness.faults.table import Fault
 
 log = get_logger(__name__)
@@ -48,12 +48,19 @@ class Outcome:
 async def inflict(rig: Rig, twin: Twin, monitor: Monitor, fault: Fault, rng: random.Random) -> Outcome:
     """Injects one fault, waits until nothing is wrong any more, and compares everything."""
     outcome = Outcome(fault.name)
+    if fault.keeps_epoch:
+        await until_in_sync(rig)
+    epoch = Epoch(rig)
     monitor.reset()
     monitor.expect_others(set().union(*(rig.pids(name) for name in fault.ends)))
     rig.is_exact = rig.is_exact and not fault.loses
     outcome.held = round(rng.uniform(*fault.hold), 1)
     await fault.inject(rig, rng)
     await asyncio.sleep(outcome.held)
+    warnings = await health_warnings(rig) if fault.says else []
+    for text in fault.says:
+        if not any(text in warning for warning in warnings):
+            outcome.problems.append(f"expected /health to say {text!r}, said {warnings}")
     await fault.heal(rig, rng)
     began = monotonic()
     if fault.rewinds:
@@ -89,6 +96,8 @@ async def inflict(rig: Rig, twin: Twin, monitor: Monitor, fault: Fault, rng: ran
     outcome.bars = len(found.get("bars", ()))
     outcome.differences = sum(map(len, found.values())) - outcome.bars
     outcome.problems += examples
+    if fault.keeps_epoch:
+        found["epoch"] = epoch.problems()
     for kind, problems in found.items():
         outcome.problems += [f"{kind}: {each}" for each in problems[:MOST_NAMED]]
     return outcome
@@ -101,16 +110,19 @@ def order(faults: Sequence[Fault], rng: random.Random) -> list[Fault]:
 
 
 async def run_round(
-    faults: Sequence[Fault], seed: int, folder: Path, until: float, report: list[Outcome], *, is_pair: bool = False
+    faults: Sequence[Fault], seed: int, folder: Path, until: float, report: list[Outcome], kind: Kind = "one"
 ) -> None:
     """One mesh and the faults in their order, until all are done or `until` (monotonic); adds to `report`."""
     rng = random.Random(f"faults {seed}")
-    async with running_rig(seed, folder, is_pair=is_pair) as rig:
+    async with running_rig(seed, folder, kind) as rig:
         twin, monitor = Twin(rig), Monitor(rig)
         rig.tasks.append(asyncio.create_task(monitor.run()))
         for fault in (QUIET, *order(faults, rng)):
             if monotonic() > until:
                 return
+            if fault.needs_disk and not rig.has_disk:
+                log.warning("left out: a disk of its own can only be mounted by root", fault=fault.name)
+                continue
             await asyncio.sleep(rng.uniform(1, 3))
             report.append(outcome := await inflict(rig, twin, monitor, fault, rng))
             log.info("done", fault=fault.name, recovery=outcome.recovery, problems=len(outcome.problems))

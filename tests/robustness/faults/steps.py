@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
@@ -12,8 +13,11 @@ import asyncpg
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from redis.asyncio import Redis
-from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
+from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, standby_pb2, standby_pb2_grpc
 
+from services.kit.runtime.clock import monotonic
+from services.kit.stores.database import DATABASE_ERRORS
+from tests.robustness.faults.checks import health_warnings
 from tests.robustness.faults.rig import FORK_SERVER, WHOLE_LIST, Rig, frames, signal_all
 from tests.support.fault_proxy import FaultProxy
 from tests.support.known_market import Body
@@ -25,7 +29,10 @@ Step = Callable[[Rig, random.Random], Awaitable[None]]
 Change = Callable[[FaultProxy], object]
 
 DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
 SLOW_READERS: Final = 10
+FILLER: Final = "filler"
+MOST_SEGMENTS: Final = 20
 # How a trade can be wrong.
 WRONG: Final[tuple[Body, ...]] = (
     {"p": 0}, {"p": -1.5}, {"p": 1e9}, {"s": 0}, {"s": 1e15}, {"p": "12.5"}, {"sym": "no spaces"}, {"ev": "XT"},
@@ -50,6 +57,18 @@ def kill(name: str, how: signal.Signals = signal.SIGKILL) -> Step:
 def stand_still(name: str) -> Step:
     async def inject(rig: Rig, rng: random.Random) -> None:
         rig.send(name, signal.SIGSTOP)
+
+    return inject
+
+
+def keep_away(name: str, seconds: float) -> Step:
+    """Kills it as often as it is started again."""
+
+    async def inject(rig: Rig, rng: random.Random) -> None:
+        until = monotonic() + seconds
+        while monotonic() < until:
+            signal_all(rig.pids(name), signal.SIGKILL)
+            await asyncio.sleep(0.2)
 
     return inject
 
@@ -136,6 +155,39 @@ async def yesterday_and_garbage(rig: Rig, rng: random.Random) -> None:
         rig.vendor.push(text_frame(text))
 
 
+async def trades_of_the_future(rig: Rig, rng: random.Random) -> None:
+    """By the wall clock none of them can be true, whether it is an hour ahead or just more than is let in."""
+    trades = [body for body in rig.feed.newest if body["ev"] == "T"][-500:]
+    wrong = [
+        {**body, "t": rig.market.now_ms + rng.choice((15_000, HOUR_MS)), "i": f"new{index}", "p": body["p"] + 1}
+        for index, body in enumerate(trades)
+    ]
+    for frame in frames(wrong):
+        rig.vendor.push(frame)
+
+
+def set_clock(seconds: float) -> Step:
+    async def step(rig: Rig, rng: random.Random) -> None:
+        assert rig.feed.clock is not None
+        rig.feed.clock.set_by(seconds)
+
+    return step
+
+
+def set_vendor_clock(ms: int) -> Step:
+    async def step(rig: Rig, rng: random.Random) -> None:
+        rig.feed.skew_ms = ms
+
+    return step
+
+
+async def start_ahead(rig: Rig, rng: random.Random) -> None:
+    """The sequencer begins again with a clock that is an hour ahead."""
+    assert rig.feed.clock is not None
+    rig.feed.clock.set_by(HOUR_MS / 1000)
+    rig.send("data_ingest", signal.SIGKILL)
+
+
 async def refuse_log_in(rig: Rig, rng: random.Random) -> None:
     rig.vendor.key = "another key"
     rig.line.drop()
@@ -170,6 +222,32 @@ def read_only(is_so: bool) -> Step:
             await connection.close()
 
     return step
+
+
+async def fill_disk(rig: Rig, rng: random.Random) -> None:
+    """Nothing is left of the data's disk, and PostgreSQL needs more of it."""
+    connection = await asyncpg.connect(rig.database_url)
+    try:
+        with (rig.disk / FILLER).open("wb") as file:
+            # Others write meanwhile, and what they free is taken, too.
+            while free := os.statvfs(rig.disk).f_bavail * os.statvfs(rig.disk).f_frsize:
+                with contextlib.suppress(OSError):
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free)
+        with contextlib.suppress(*DATABASE_ERRORS):
+            for _ in range(MOST_SEGMENTS):
+                # Of what is written ahead; a full disk has no place for the next.
+                await connection.execute("UPDATE market_source SET market = market")
+                await connection.execute("SELECT pg_switch_wal()", timeout=10)
+    finally:
+        connection.terminate()
+
+
+async def free_disk(rig: Rig, rng: random.Random) -> None:
+    """Returns when the journal is kept again, which is tried once a minute."""
+    (rig.disk / FILLER).unlink()
+    async with asyncio.timeout(120):
+        while await health_warnings(rig):
+            await asyncio.sleep(0.5)
 
 
 async def open_slow_readers(rig: Rig, rng: random.Random) -> None:
@@ -213,10 +291,42 @@ def to_sequencer(is_leader: bool, how: signal.Signals) -> Step:
     return inject
 
 
+async def kill_sequencers(rig: Rig, rng: random.Random) -> None:
+    found = await sequencers(rig)
+    signal_all(found[True] | found[False], signal.SIGKILL)
+
+
+def kill_sequencer_without_postgres(is_leader: bool) -> Step:
+    """What becomes of it cannot be recorded: nobody can take over, nor be waited for no more."""
+
+    async def inject(rig: Rig, rng: random.Random) -> None:
+        pids = (await sequencers(rig))[is_leader]
+        rig.send("postgres", signal.SIGSTOP)
+        await asyncio.sleep(rng.uniform(0, 2))
+        signal_all(pids, signal.SIGKILL)
+
+    return inject
+
+
+async def until_in_sync(rig: Rig) -> None:
+    """Waits until the leader waits for its standby."""
+    assert rig.standby is not None
+    async with asyncio.timeout(60):
+        while True:
+            for address in (rig.mesh.address("data_ingest"), rig.standby.address):
+                async with grpc.aio.insecure_channel(address) as channel:
+                    stub = standby_pb2_grpc.StandbyServiceStub(channel)
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        role = await stub.GetSequencerRole(standby_pb2.GetSequencerRoleRequest(), timeout=2)
+                        if role.is_in_sync:
+                            return
+            await asyncio.sleep(0.2)
+
+
 async def pair_again(rig: Rig, rng: random.Random) -> None:
     """Both go on; returns when one of them leads and the other one stands by."""
     assert rig.standby is not None and rig.standby.process is not None
-    signal_all({*rig.pids("data_ingest"), rig.standby.process.pid}, signal.SIGCONT)
+    signal_all({*rig.pids("data_ingest"), *rig.pids("postgres"), rig.standby.process.pid}, signal.SIGCONT)
     async with asyncio.timeout(60):
         for address in (rig.mesh.address("data_ingest"), rig.standby.address):
             while not await is_serving(address):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.robustness.faults import steps
-from tests.robustness.faults.rig import FORK_SERVER
+from tests.robustness.faults.rig import FORK_SERVER, Kind
 from tests.robustness.faults.steps import Change, Step, kill, on_clients, on_line, redis_command
 from tests.support.fault_proxy import FaultProxy
 
@@ -17,7 +17,9 @@ class Fault:
 
     `loses`: trades may be lost on their way; the mesh then has what they came to from the vendor's snapshot and bars,
     and only sums, highs and lows can be compared. `rewinds`: rows may show less than before for a moment. `ends`:
-    services whose processes have to be others afterwards. `is_pair`: with a standby sequencer.
+    services whose processes have to be others afterwards. `kind`: of the mesh. `keeps_epoch`: the standby is in sync
+    before it, and no client may be reset by it. `says`: what has to be among the warnings of /health when it is healed.
+    `needs_disk`: the data have a small disk of their own.
     """
 
     name: str
@@ -28,7 +30,10 @@ class Fault:
     loses: bool = False
     rewinds: bool = False
     ends: tuple[str, ...] = ()
-    is_pair: bool = False
+    kind: Kind = "one"
+    keeps_epoch: bool = False
+    says: tuple[str, ...] = ()
+    needs_disk: bool = False
 
     @property
     def is_small(self) -> bool:
@@ -110,6 +115,35 @@ OTHERS: Final = (
         redis_command("REPLICAOF", "NO", "ONE"),
         (2, 8),
     ),
+    Fault(
+        "redis full",
+        "Redis has all the memory that it may have",
+        redis_command("CONFIG", "SET", "maxmemory", "1"),
+        redis_command("CONFIG", "SET", "maxmemory", "0"),
+        (20, 30),
+        says=("Redis takes nothing",),
+    ),
+    *(
+        Fault(
+            f"{store} hung",
+            f"{store} stands still for minutes",
+            steps.stand_still(store),
+            steps.go_on(store),
+            (120, 180),
+            says=(f"{name} takes nothing",),
+        )
+        for store, name in (("redis", "Redis"), ("postgres", "PostgreSQL"))
+    ),
+    Fault(
+        "disk full",
+        "the data's disk is full; PostgreSQL ends of it",
+        steps.fill_disk,
+        steps.free_disk,
+        (30, 60),
+        says=("PostgreSQL takes nothing", "the journal is not kept"),
+        needs_disk=True,
+    ),
+    Fault("scanner away", "it ends again and again for a minute", steps.keep_away("scanner", 60), ends=("scanner",)),
     Fault("redis emptied", "Redis loses all keys", redis_command("FLUSHALL")),
     Fault("postgres read-only", "PostgreSQL refuses to write", steps.read_only(True), steps.read_only(False), (2, 8)),
     Fault("slow readers", "20 clients subscribe, and never read", steps.open_slow_readers),
@@ -138,22 +172,76 @@ TOGETHER: Final = (
 )
 
 
-def _of_a_pair() -> Iterator[Fault]:
+def _of_a_pair(kind: Kind) -> Iterator[Fault]:
+    """The same of both kinds of pairs; where the standby has all that was shown, a takeover resets nobody."""
+    keeps, of = kind == "synchronous pair", f" of a {kind}"
     pause = (2.0, 9.0)
+
+    def fault(name: str, does: str, inject: Step, heal: Step, hold: tuple[float, float]) -> Fault:
+        return Fault(f"{name}{of}", does, inject, heal, hold, kind=kind, keeps_epoch=keeps)
+
     for is_leader, name in ((True, "leader"), (False, "standby")):
         stop = steps.to_sequencer(is_leader, signal.SIGSTOP)
-        yield Fault(f"SIGSTOP {name}", f"the {name} stands still", stop, steps.pair_again, pause, is_pair=True)
+        yield fault(f"SIGSTOP {name}", f"the {name} stands still", stop, steps.pair_again, pause)
         for word, how in (("kill -9", signal.SIGKILL), ("SIGTERM", signal.SIGTERM)):
             end = steps.to_sequencer(is_leader, how)
             # Its end takes a moment.
-            yield Fault(f"{word} {name}", f"the {name} ends", end, steps.pair_again, (1.0, 1.0), is_pair=True)
+            yield fault(f"{word} {name}", f"the {name} ends", end, steps.pair_again, (1.0, 1.0))
     for store in STORES:
-        stop, go_on = steps.stand_still(store), steps.go_on(store)
-        yield Fault(f"SIGSTOP {store} of a pair", f"{store} stands still", stop, go_on, pause, is_pair=True)
+        yield fault(f"SIGSTOP {store}", f"{store} stands still", steps.stand_still(store), steps.go_on(store), pause)
+    yield fault("kill -9 both", "leader and standby die", steps.kill_sequencers, steps.pair_again, (1.0, 1.0))
+    for is_leader, name in ((True, "leader"), (False, "standby")):
+        yield fault(
+            f"kill -9 {name} without postgres",
+            f"postgres stands still, and the {name} dies meanwhile",
+            steps.kill_sequencer_without_postgres(is_leader),
+            steps.pair_again,
+            pause,
+        )
     # What it keeps for whoever leads is lost.
     yield Fault(
-        "kill -9 polygon_ws of a pair", "it dies", kill("polygon_ws"), loses=True, ends=("polygon_ws",), is_pair=True
+        f"kill -9 polygon_ws{of}",
+        "it dies",
+        kill("polygon_ws"),
+        loses=True,
+        ends=("polygon_ws",),
+        kind=kind,
+        keeps_epoch=keeps,
     )
 
 
-FAULTS: Final[tuple[Fault, ...]] = (*_of_processes(), *_of_the_line(), *VENDOR, *OTHERS, *TOGETHER, *_of_a_pair())
+def _of_the_clock() -> Iterator[Fault]:
+    hour, heal = steps.HOUR_MS / 1000, steps.set_clock(0)
+    for word, step in (("ahead", hour), ("back", -hour)):
+        says = (f"clock was set {word}",)
+        for name, does, hold in (
+            (f"clock {word}", f"this machine's clock is set an hour {word} for some seconds", (5.0, 20.0)),
+            (f"clock {word} for minutes", f"this machine's clock is set an hour {word}", (90.0, 120.0)),
+        ):
+            yield Fault(name, does, steps.set_clock(step), heal, hold, kind="wall clock", says=says)
+    yield Fault(
+        "started ahead",
+        "data_ingest begins again with a clock an hour ahead, which is then set right",
+        steps.start_ahead,
+        heal,
+        (10, 20),
+        loses=True,
+        rewinds=True,
+        kind="wall clock",
+    )
+    yield Fault(
+        "vendor ahead",
+        "the vendor's clock is an hour ahead for some seconds",
+        steps.set_vendor_clock(steps.HOUR_MS),
+        steps.set_vendor_clock(0),
+        (5, 20),
+        loses=True,
+        kind="wall clock",
+    )
+    yield Fault("future", "trades with times of the future", steps.trades_of_the_future, kind="wall clock")
+
+
+FAULTS: Final[tuple[Fault, ...]] = (
+    *_of_processes(), *_of_the_line(), *VENDOR, *OTHERS, *TOGETHER, *_of_a_pair("pair"),
+    *_of_a_pair("synchronous pair"), *_of_the_clock(),
+)  # fmt: skip
