@@ -137,7 +137,18 @@ def a_load(vendor: Any, failed: Counter[str]) -> Load:
         raise AssertionError("expected no batch")
 
     return Load(
-        day, days, None, None, None, vendor, SplitTable((), day, Counter()), emit, Counter(), failed, retry_pause_s=0.0
+        day,
+        days,
+        None,
+        None,
+        None,
+        vendor,
+        SplitTable((), day, Counter()),
+        emit,
+        Counter(),
+        failed,
+        retry_pause_s=0.0,
+        details_per_s=40,
     )
 
 
