@@ -41,7 +41,7 @@ test-cluster: $(CORE) $(DEV)  ## Build the image and run the Pods of k8s/overlay
 	@$(BIN)/python -m tests.cluster.images
 	$(BIN)/python -m pytest $(or $(ARGS),tests/cluster)
 
-robustness: $(CORE) $(DEV)  ## Inflict faults on the real mesh for 30 minutes: nothing may be lost; ARGS='--seed 7 --only redis'
+robustness: $(CORE) $(DEV)  ## Inflict faults on the real mesh for 40 minutes: nothing may be lost; ARGS='--seed 7 --only redis'
 	$(BIN)/python -m tests.robustness.faults $(ARGS)
 
 robustness-small: $(CORE) $(DEV)  ## Inflict some of the faults, once each: 4 minutes

@@ -27,7 +27,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--seed", type=int, help="Of the market, and of the faults' order and times; by default a random one.")
-@click.option("--minutes", type=float, default=30.0, show_default=True, help="No fault begins after that.")
+@click.option("--minutes", type=float, default=40.0, show_default=True, help="No fault begins after that.")
 @click.option("--only", multiple=True, help="Faults whose names contain this, once each; several are allowed.")
 @click.option("--small", is_flag=True, help="Once the faults of the short run.")
 @click.option(
