@@ -1,6 +1,5 @@
 """The common parts of a dry run's days, read once: the calendar, trade rules, daily bars."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +34,7 @@ class PastDays:
         """The NYSE's, with the announced changes that are stored; raises asyncpg's errors."""
         if self._calendar is None:
             holidays = await UniverseStore(self._pool, wait_seconds=0).holidays()
-            calendar = await asyncio.to_thread(nyse_calendar, new_york_today())
+            calendar = nyse_calendar(new_york_today())
             self._calendar = calendar.with_changes(holidays)
         return self._calendar
 

@@ -51,8 +51,7 @@ class Runner:
     async def calendar(self) -> Calendar:
         """The NYSE's calendar, without announced changes."""
         if self._calendar is None:
-            # It loads a hundred megabytes of pandas: not before the first load.
-            self._calendar = await asyncio.to_thread(nyse_calendar, new_york_today())
+            self._calendar = nyse_calendar(new_york_today())
         return self._calendar
 
     @contextlib.asynccontextmanager

@@ -1,9 +1,8 @@
-"""Trading days and their sessions. Nothing here reads a clock; the NYSE's days come from exchange_calendars."""
+"""Trading days and their sessions. Nothing here reads a clock; the NYSE's days are those of nyse.toml."""
 
 import datetime
 import enum
 import itertools
-import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -12,15 +11,14 @@ from tradeul.v1 import frame_pb2, market_session_pb2
 
 from services.kit.runtime.clock import NEW_YORK, new_york_date, ns_of, utc_time
 from services.kit.runtime.errors import DATE_OUT_OF_CALENDAR, NOT_A_TRADING_DAY
-from services.market.dates import ONE_DAY
+from services.market.dates import ONE_DAY, SATURDAY
+from services.market.nyse import exchange_days
 
 PRE_MARKET_START: Final = datetime.time(4, 0)
 MARKET_OPEN: Final = datetime.time(9, 30)
 MARKET_CLOSE: Final = datetime.time(16, 0)
 # After the close, whenever that is: 20:00, or 17:00 on an early close.
 POST_MARKET: Final = datetime.timedelta(hours=4)
-SATURDAY: Final = 5
-# The NYSE's early closes have been at 13:00 since before then.
 NYSE_FIRST: Final = datetime.date(2000, 1, 1)
 NYSE_YEARS_AHEAD: Final = 5
 
@@ -253,18 +251,8 @@ def session_starts(
 
 
 def nyse_calendar(today: datetime.date) -> Calendar:
-    """The NYSE's days from 2000 to the end of the fifth year after `today`; takes about a second, mostly imports."""
-    # Loads pandas and every exchange's calendar: some fifty megabytes.
-    from exchange_calendars.exchange_calendar_xnys import XNYSExchangeCalendar
-
+    """The NYSE's days from 2000 to the end of the fifth year after `today`."""
+    nyse = exchange_days()
     last = datetime.date(today.year + NYSE_YEARS_AHEAD, 12, 31)
-    with warnings.catch_warnings():
-        # exchange_calendars 4.13 uses what pandas 3.1 means to change in pandas 4.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        exchange = XNYSExchangeCalendar(start=NYSE_FIRST.isoformat(), end=last.isoformat())
-    closes = exchange.closes
-    days = [
-        TradingDay.by_rule(session.date(), close.to_pydatetime().astimezone(NEW_YORK).time())
-        for session, close in zip(closes.index, closes, strict=True)
-    ]
+    days = [TradingDay.by_rule(on, nyse.early.get(on, MARKET_CLOSE)) for on in nyse.trading_dates(NYSE_FIRST, last)]
     return Calendar(days, NYSE_FIRST, last)

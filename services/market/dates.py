@@ -7,6 +7,7 @@ from services.kit.runtime.clock import NEW_YORK, new_york_date
 from services.kit.runtime.errors import INVALID_DATE
 
 ONE_DAY: Final = timedelta(days=1)
+SATURDAY: Final = 5
 
 
 def midnight(day: date) -> datetime:

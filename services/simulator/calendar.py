@@ -2,13 +2,11 @@
 
 import bisect
 import datetime
-import warnings
 from typing import Final, NamedTuple
-
-import exchange_calendars
 
 from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
 from services.kit.runtime.errors import StartError
+from services.market.nyse import exchange_days
 
 FIRST_DATE: Final = datetime.date(2022, 1, 3)
 # Enough days before it for the history that REST shows.
@@ -80,24 +78,18 @@ class TradingCalendar:
         if around < EARLIEST_START:
             raise StartError(f"TRADEUL_SIM_START: expected a date from {EARLIEST_START} on, was {around}")
         last = datetime.date(around.year + YEARS_AHEAD, 12, 31)
+        nyse = exchange_days()
         try:
-            with warnings.catch_warnings():
-                # exchange_calendars 4.13 uses what pandas 3.1 means to change in pandas 4.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                nyse = exchange_calendars.get_calendar("XNYS", start=FIRST_DATE.isoformat(), end=last.isoformat())
+            self._dates = nyse.trading_dates(FIRST_DATE, last)
         except ValueError as error:
             raise StartError(f"TRADEUL_SIM_START: no calendar for {around}: {error}") from error
-        self._dates: list[datetime.date] = [stamp.date() for stamp in nyse.sessions]
-        self._early = frozenset(stamp.date() for stamp in nyse.early_closes)
-        names = nyse.regular_holidays.holidays(start=nyse.first_session, end=nyse.last_session, return_name=True)
-        named = {stamp.date(): str(name) for stamp, name in names.items()}
-        trading = set(self._dates)
-        self._holidays = [
-            Holiday(date, named.get(date, "Market holiday"), False)
-            for date in (FIRST_DATE + datetime.timedelta(offset) for offset in range((last - FIRST_DATE).days + 1))
-            if date.weekday() < 5 and date not in trading
-        ] + [Holiday(date, "Early close", True) for date in self._early]
-        self._holidays.sort()
+        self._early = frozenset(date for date in nyse.early if FIRST_DATE <= date <= last)
+        closed = [
+            Holiday(date, name or "Market holiday", False)
+            for date, name in nyse.closed.items()
+            if FIRST_DATE <= date <= last
+        ]
+        self._holidays = sorted(closed + [Holiday(date, "Early close", True) for date in self._early])
 
     def __len__(self) -> int:
         return len(self._dates)

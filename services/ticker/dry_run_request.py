@@ -10,7 +10,7 @@ from tradeul.v1 import dry_run_pb2
 
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.errors import INVALID_DATE, INVALID_LIMIT, INVALID_REQUEST, NO_PAST_DAYS
-from services.market.dates import ONE_DAY, parse_date
+from services.market.dates import ONE_DAY, SATURDAY, parse_date
 from services.market.flat_files import MINUTE_BARS_KIND, ROOT, TRADES_KIND, date_in_name
 from services.market.symbols import spellings
 from services.ticker.store import Queries
@@ -19,7 +19,6 @@ MOST_DAYS: Final = 60
 MOST_ALERTS: Final = 10_000
 DEFAULT_ALERTS: Final = 1000
 MOST_SYMBOLS: Final = 500
-SATURDAY: Final = 5
 # The newest days on which any of the most active symbols has a stored minute bar: there is no index by time alone.
 STORED_DAYS: Final = """
     WITH RECURSIVE active AS MATERIALIZED (

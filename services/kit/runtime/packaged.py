@@ -32,6 +32,7 @@ class Packaged(NamedTuple):
 
 LISTS: Final = Packaged("services.kit.lists", "lists.toml")
 ALERTS: Final = Packaged("services.kit.alerts", "alerts.toml")
+NYSE: Final = Packaged("services.market", "nyse.toml")
 MIGRATIONS: Final = Packaged("services.kit.stores", "migrations", "*.sql")
 GATEWAY_TEMPLATE: Final = Packaged("gateway", "envoy.yaml")
 # Envoy transcodes by the first, and serves the second at /openapi.json.
@@ -49,7 +50,19 @@ API_DOCS: Final = Packaged("gateway", "docs", "index.html")
 OPENAPI_EXTRAS: Final = Packaged("gateway", "openapi.toml")
 
 FOR_THE_MESH: Final = (
-    *(LISTS, ALERTS, MIGRATIONS, GATEWAY_TEMPLATE, REST_FILTER, TICKET_FILTER, DESCRIPTOR_SET, OPENAPI, SITE, API_DOCS),
+    *(
+        LISTS,
+        ALERTS,
+        NYSE,
+        MIGRATIONS,
+        GATEWAY_TEMPLATE,
+        REST_FILTER,
+        TICKET_FILTER,
+        DESCRIPTOR_SET,
+        OPENAPI,
+        SITE,
+        API_DOCS,
+    ),
 )
 COMPILED: Final = "fastcore.market"
 
