@@ -19,13 +19,13 @@ from services.scanner.crowd import ChangeRate, Demand
 from services.scanner.turns import Turns
 
 MAX_HELD: Final = 4096
-MAX_HELD_BYTES: Final = 8 * 1024 * 1024
-# Deltas of more bytes than this are not conflated: a snapshot, made once for all, is cheaper.
-MAX_CONFLATED_BYTES: Final = 2 * 1024 * 1024
+# Deltas of more bytes than this are neither held nor conflated: a snapshot, made once for all, is cheaper.
+MAX_HELD_BYTES: Final = 2 * 1024 * 1024
 # Deltas of more bytes than this are conflated in a turn: at 64 KiB it takes about a millisecond.
 MAX_AT_ONCE_BYTES: Final = 64 * 1024
-# So many conflated spans are kept for subscribers at the same position.
+# So many conflated spans are kept for subscribers at the same position, and of so many bytes in all.
 MAX_CONFLATED: Final = 16
+MAX_CONFLATED_BYTES: Final = 1024 * 1024
 HEARTBEAT_SECONDS: Final = 10.0
 # A live subscriber with more deltas than this waiting is slow, and gets them as one.
 CONFLATE_BEHIND: Final = 32
@@ -149,7 +149,7 @@ class ListStream:
 
     def can_send(self, first: int, last: int) -> bool:
         """True if the deltas `first` to `last` are held and few enough to be conflated."""
-        return first >= self.ring.oldest and self.ring.span_bytes(first, last) <= MAX_CONFLATED_BYTES
+        return first >= self.ring.oldest and self.ring.span_bytes(first, last) <= MAX_HELD_BYTES
 
     async def conflated(self, first: int, last: int) -> bytes:
         """The held deltas `first` to `last` as one encoded response, made once for all subscribers there."""
@@ -165,9 +165,10 @@ class ListStream:
             # Meanwhile somebody else may have made it, or it is another list.
             held = self._conflated if self.ring is ring else OrderedDict[tuple[int, int], bytes]()
             if key not in held:
-                held[key] = LIST.wrap("delta", conflate(deltas))
-                if len(held) > MAX_CONFLATED:
+                held[key] = message = LIST.wrap("delta", conflate(deltas))
+                while len(held) > MAX_CONFLATED or sum(map(len, held.values())) > MAX_CONFLATED_BYTES:
                     held.popitem(last=False)
+                return message
             return held[key]
 
         if ring.span_bytes(first, last) <= MAX_AT_ONCE_BYTES:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from services.kit.lists.list_client import ListCopy
+from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
+from services.scanner import list_stream
 from services.scanner.list_stream import AFTER_LATE, ON_TIME, ListStream, ListSubscription, next_tick
 from services.scanner.turns import Turns
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
@@ -292,3 +294,21 @@ async def test_who_comes_late_in_a_round_misses_none() -> None:
     asyncio.get_running_loop().call_at(due, time.sleep, 1.5 * (1 - ON_TIME) * interval)
     assert await reading == "delta"
     assert reader.subscription._may_send_at == pytest.approx(due + interval)
+
+
+async def test_conflated_changes_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher()
+    for price in range(1, 31):
+        publisher.publish(("A", float(price)))
+    stream = publisher.stream
+    each = len(await stream.conflated(1, 2))
+    monkeypatch.setattr(list_stream, "MAX_CONFLATED_BYTES", 3 * each + each // 2)
+    for last in range(3, 31):
+        message = await stream.conflated(1, last)
+        assert LIST.read(message)[0] == "delta"
+        assert sum(map(len, stream._conflated.values())) <= 3 * each + each // 2
+    assert stream._conflated[1, 30] == message
+    # One that is alone above the bound is sent, but not kept.
+    monkeypatch.setattr(list_stream, "MAX_CONFLATED_BYTES", each - 1)
+    assert LIST.read(await stream.conflated(2, 30))[0] == "delta"
+    assert not stream._conflated

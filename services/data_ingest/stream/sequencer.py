@@ -22,7 +22,7 @@ from services.kit.runtime.clock import monotonic
 from services.market.calendar import TradingDay
 
 # Some seconds of the heaviest load, minutes of a usual one.
-MAX_HELD_BYTES: Final = 64 * 1024 * 1024
+MAX_HELD_BYTES: Final = 32 * 1024 * 1024
 MAX_HELD_FRAMES: Final = 1 << 16
 # A position has 32 bits: beyond this sequence, some 40 busy days, the next change of the day begins a new epoch.
 LAST_SEQUENCE: Final = 1 << 31
