@@ -1,9 +1,9 @@
 """Fetches the vendor's full-market snapshot in a process of its own, so that ten megabytes of JSON delay no trade.
 
-The child is this module run as a program. Its first line of input is the
-settings, each further one (SnapshotRules as JSON) a request. It answers with
-messages of a length and msgpack: [symbols, columns] for each part, then
-{"error": text, "set_aside": {reason: count}}. It dies with us.
+The child is this module run as a program. Its input is two lines of JSON, the
+settings and SnapshotRules. It answers with messages of a length and msgpack:
+[symbols, columns] for each part, then {"error": text, "set_aside": {reason: count}},
+and ends: waiting for the next one, it would hold 60 MB. It dies with us.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from services.kit.runtime.logging import configure
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.setting_groups import PolygonSettings
 from services.kit.runtime.settings import Settings
-from services.kit.runtime.workers import end_worker, send, start_worker
+from services.kit.runtime.workers import end_worker, start_worker
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.models import SnapshotTicker
 
@@ -55,7 +55,7 @@ class _End(msgspec.Struct):
 
 
 class SnapshotProcess:
-    """A SnapshotSource; the child starts with the first fetch, and again when it has ended. Close it."""
+    """A SnapshotSource with a child for each fetch. Close it."""
 
     def __init__(self, settings: Settings) -> None:
         self.set_aside: Counter[str] = Counter()
@@ -63,19 +63,16 @@ class SnapshotProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def fetch(self, rules: SnapshotRules) -> AsyncIterator[SnapshotPart]:
-        is_whole = False
+        request = self._settings.model_dump_json().encode() + b"\n" + msgspec.json.encode(rules) + b"\n"
         try:
-            process = await self._running()
-            assert process.stdin is not None and process.stdout is not None, "both are pipes"
-            send(process, msgspec.json.encode(rules) + b"\n")
-            await process.stdin.drain()
+            self._process = process = await start_worker(WORKER, request)
+            assert process.stdout is not None, "it is a pipe"
             while True:
                 (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
                 message = await process.stdout.readexactly(size)
                 if message[:1] == PART_MARK:
                     yield msgspec.msgpack.decode(message, type=SnapshotPart)
                     continue
-                is_whole = True
                 end = msgspec.msgpack.decode(message, type=_End)
                 self.set_aside.update(end.set_aside)
                 if end.error:
@@ -84,20 +81,13 @@ class SnapshotProcess:
         except (OSError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
             raise SnapshotError(f"the snapshot's process failed: {reason_of(error)}") from error
         finally:
-            if not is_whole:
-                # The rest of the answer must not be read as the next one.
-                await self.close()
+            await self.close()
 
     async def close(self) -> None:
         """Ends the child."""
         process, self._process = self._process, None
         if process is not None:
             await end_worker(process)
-
-    async def _running(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await start_worker(WORKER, self._settings.model_dump_json().encode() + b"\n")
-        return self._process
 
 
 def answer(polygon: PolygonSettings, rules: SnapshotRules) -> Iterator[bytes]:
@@ -119,16 +109,16 @@ async def _tickers(polygon: PolygonSettings) -> tuple[list[SnapshotTicker], int]
 
 
 def main() -> None:
-    """The child: ends when its parent closes the pipe."""
+    """The child: ends after its answer, or when its parent closes the pipe."""
     os.nice(NICENESS)
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     configure(settings, "data_ingest")
+    rules = msgspec.json.decode(sys.stdin.buffer.readline(), type=SnapshotRules)
     with contextlib.suppress(BrokenPipeError):
-        for line in sys.stdin.buffer:
-            for message in answer(settings.polygon, msgspec.json.decode(line, type=SnapshotRules)):
-                sys.stdout.buffer.write(LENGTH.pack(len(message)))
-                sys.stdout.buffer.write(message)
-            sys.stdout.buffer.flush()
+        for message in answer(settings.polygon, rules):
+            sys.stdout.buffer.write(LENGTH.pack(len(message)))
+            sys.stdout.buffer.write(message)
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
