@@ -27,6 +27,7 @@ cdef class Workspace:
     cdef int32_t* selected          # places in ids of the best rows, in order
     cdef int32_t* old_rank          # [symbol id] of the members in hand, 0 for others
     cdef Writer changes
+    cdef Writer changed_fields      # of the updates among them
     cdef list rows                  # [symbol id] -> encoded row or None
     cdef uint64_t* encoded_at       # [symbol id] -> the generation in which it was
     cdef uint64_t generation
@@ -73,6 +74,7 @@ cdef class ListUpdate:
     cdef readonly unsigned int previous_sequence
     cdef readonly unsigned int sequence
     cdef readonly bytes delta
+    cdef readonly bytes changed
 
 
 cdef class RankedList:

@@ -4,13 +4,16 @@ from fastcore.filters import Filter, Order
 
 @final
 class ListUpdate:
-    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not encoded."""
+    """One change of a list. `delta`: the encoded ListDelta, and `changed` the fields that differ in its updates, as
+    fastcore.changed_fields takes them; both are empty when deltas are not encoded.
+    """
 
     list: str
     previous_sequence: int
     sequence: int
     delta: bytes
-    def __init__(self, list: str, previous_sequence: int, sequence: int, delta: bytes) -> None: ...
+    changed: bytes
+    def __init__(self, list: str, previous_sequence: int, sequence: int, delta: bytes, changed: bytes) -> None: ...
 
 @final
 class RankedList:

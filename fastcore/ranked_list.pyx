@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from fastcore.change_log cimport is_all_changed
+from fastcore.changed_fields cimport write_changed_fields
 from fastcore.changed_rows cimport ChangedRows
 from fastcore.filters cimport Filter, Order
 from fastcore.list_messages cimport (
@@ -36,7 +37,7 @@ from fastcore.state_bytes cimport mixed
 from fastcore.top_rows cimport Candidate, LaterKeys, best_rows
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, enter, load_u32, next_field,
-    raise_wire_error, write_length_field, write_varint_field, writer_free, writer_init,
+    raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_free, writer_init,
 )
 
 cdef extern from *:
@@ -81,10 +82,12 @@ cdef class Workspace:
         self.rows = []
         self.changed = ChangedRows()
         writer_init(&self.changes, 1 << 16)
+        writer_init(&self.changed_fields, 1 << 12)
 
     def __dealloc__(self):
         self._free()
         writer_free(&self.changes)
+        writer_free(&self.changed_fields)
 
     cdef void _free(self) noexcept:
         free(self.match)
@@ -313,18 +316,22 @@ cdef class Members:
 
 
 cdef class ListUpdate:
-    """One change of a list. `delta`: the encoded ListDelta, empty when deltas are not encoded."""
+    """One change of a list. `delta`: the encoded ListDelta, and `changed` its records of changed_fields.pyx; both are
+    empty when deltas are not encoded.
+    """
 
     def __init__(self, str list not None, unsigned int previous_sequence, unsigned int sequence,
-                 bytes delta not None):
+                 bytes delta not None, bytes changed not None):
         self.list = list
         self.previous_sequence = previous_sequence
         self.sequence = sequence
         self.delta = delta
+        self.changed = changed
 
     def __repr__(self):
         return (f"ListUpdate(list={self.list!r}, previous_sequence={self.previous_sequence}, "
-                f"sequence={self.sequence}, delta=<{len(self.delta)} bytes>)")
+                f"sequence={self.sequence}, delta=<{len(self.delta)} bytes>, "
+                f"changed=<{len(self.changed)} bytes>)")
 
 
 cdef inline bint _same(bytes a, bytes b):
@@ -341,12 +348,16 @@ cdef inline bint _has_changed(Members old, int32_t symbol_id, MarketState state,
 
 
 cdef int _write_changes(Members old, Members new, Workspace work, bint encode) except -1:
-    """Appends the changes from `old` to `new` to work.changes, removals first, then by rank; returns their number."""
+    """Appends the changes from `old` to `new` to work.changes, removals first, then by rank; returns their number.
+
+    What changed in the rows that stay goes to work.changed_fields.
+    """
     cdef int32_t i, old_rank
     cdef int changes = 0
     cdef Row row
     cdef bytes encoded
     cdef int32_t* ranks = work.old_rank
+    work.changed_fields.size = 0
     for i in range(new.count):
         if ranks[new.ids[i]]:
             ranks[new.ids[i]] |= KEPT
@@ -372,6 +383,8 @@ cdef int _write_changes(Members old, Members new, Workspace work, bint encode) e
         if encode:
             row_of(encoded, &row)
             write_changed_row(&work.changes, Action.UPDATE if old_rank else Action.ADD, row, i + 1)
+            if old_rank:
+                write_changed_fields(&work.changed_fields, <bytes>old.rows[old_rank - 1], encoded, old_rank)
     return changes
 
 
@@ -491,6 +504,7 @@ cdef class RankedList:
         return ListUpdate(
             self.name, self.sequence - 1, self.sequence,
             end_delta(&work.changes, moment, changes) if encode_delta else b"",
+            writer_bytes(&work.changed_fields),
         )
 
     cdef bint _is_as_published(self, Workspace work) noexcept:

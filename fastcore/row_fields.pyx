@@ -3,20 +3,38 @@
 
 `kept` has a byte for each field number of TickerRow, below 128, which is not 0 where the field is kept. Fields keep
 their order, so that what is kept is encoded as if the others had never been set.
+
+An update with changed fields only (changed_fields.pyx) of which none is kept becomes the new rank of its row, or
+nothing where that is as before.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
+from fastcore.fields import FIELDS
 from fastcore.wire cimport (
-    WIRE_END, WIRE_FIELD, WIRE_LENGTH, Cursor, Field, Writer, bytes_ptr, cursor_of, enter, next_field,
-    raise_wire_error, write_length_field, write_raw, writer_bytes, writer_free, writer_init,
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, bytes_ptr, cursor_of, enter, next_field,
+    raise_wire_error, write_length_field, write_raw, write_varint_field, writer_bytes, writer_free, writer_init,
 )
 
 cdef enum:
     NUMBERS = 128
     ROWS = 4                        # RankedList.rows
     DELTAS = 5                      # ListDelta.deltas
-    DATA = 6                        # ListChange.data
+    CHANGE_COUNT = 6                # ListDelta.change_count
+    # ListChange.
+    ACTION = 1
+    SYMBOL = 2
+    RANK = 3
+    OLD_RANK = 4
+    NEW_RANK = 5
+    DATA = 6
+    ABSENT = 7
+    PATHS = 1                       # google.protobuf.FieldMask.paths
+    # ListChange.Action.
+    RERANK = 3
+    UPDATE = 4
+
+cdef dict _numbers = {field.name.encode(): field.number for field in FIELDS}
 
 
 cdef int _copy_row(Writer* out, Cursor cursor, const unsigned char[::1] kept) except -1:
@@ -34,22 +52,75 @@ cdef int _copy_row(Writer* out, Cursor cursor, const unsigned char[::1] kept) ex
     return 0
 
 
-cdef int _copy_change(Writer* out, Writer* row, Cursor cursor, const unsigned char[::1] kept) except -1:
-    """Appends a ListChange; `row` is room for its row."""
+cdef int _copy_names(Writer* out, Cursor cursor, const unsigned char[::1] kept) except -1:
+    """Appends the names of kept fields of a FieldMask."""
+    cdef Field field
+    cdef uint32_t number
+    cdef int status = next_field(&cursor, &field)
+    while status == WIRE_FIELD:
+        if field.number == PATHS and field.wire_type == WIRE_LENGTH:
+            number = _numbers.get((<const char*>field.data)[:field.length], 0)
+            if number != 0 and kept[number]:
+                write_length_field(out, PATHS, field.data, field.length)
+        status = next_field(&cursor, &field)
+    if status != WIRE_END:
+        raise_wire_error(status, b"FieldMask")
+    return 0
+
+
+cdef bint _copy_change(Writer* out, Writer* row, Cursor cursor, const unsigned char[::1] kept) except -1:
+    """Writes a ListChange; False if nothing is left of it. `row` is room for its row."""
+    cdef Cursor whole = cursor
     cdef Field field
     cdef bytes_ptr begin = cursor.pos
+    cdef uint64_t action = 0, rank = 0, old_rank = 0
+    cdef bint has_shown = False
     cdef int status = next_field(&cursor, &field)
+    out.size = 0
     while status == WIRE_FIELD:
         if field.number == DATA and field.wire_type == WIRE_LENGTH:
             row.size = 0
             _copy_row(row, enter(&field), kept)
-            write_length_field(out, DATA, row.data, row.size)
+            if row.size or action != UPDATE:
+                write_length_field(out, DATA, row.data, row.size)
+                has_shown = True
+        elif field.number == ABSENT and field.wire_type == WIRE_LENGTH:
+            row.size = 0
+            _copy_names(row, enter(&field), kept)
+            if row.size:
+                write_length_field(out, ABSENT, row.data, row.size)
+                has_shown = True
         else:
+            if field.wire_type == WIRE_VARINT:
+                if field.number == ACTION:
+                    action = field.value
+                elif field.number == RANK:
+                    rank = field.value
+                elif field.number == OLD_RANK:
+                    old_rank = field.value
             write_raw(out, begin, cursor.pos - begin)
         begin = cursor.pos
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"ListChange")
+    if action != UPDATE or has_shown or not old_rank:
+        return True
+    if old_rank == rank:
+        return False
+    _write_reranked(out, whole, old_rank, rank)
+    return True
+
+
+cdef int _write_reranked(Writer* out, Cursor update, uint64_t old_rank, uint64_t rank) except -1:
+    """Writes the RERANK of an UPDATE's symbol."""
+    cdef Field field
+    out.size = 0
+    write_varint_field(out, ACTION, RERANK)
+    while next_field(&update, &field) == WIRE_FIELD:
+        if field.number == SYMBOL and field.wire_type == WIRE_LENGTH:
+            write_length_field(out, SYMBOL, field.data, field.length)
+    write_varint_field(out, OLD_RANK, old_rank)
+    write_varint_field(out, NEW_RANK, rank)
     return 0
 
 
@@ -59,6 +130,7 @@ cdef bytes _copy_list(const unsigned char[::1] message, const unsigned char[::1]
     cdef Cursor cursor
     cdef Field field
     cdef bytes_ptr begin
+    cdef uint64_t left_out = 0
     cdef int status
     if kept.shape[0] != NUMBERS:
         raise ValueError(f"expected {NUMBERS} bytes, was {kept.shape[0]}")
@@ -76,9 +148,16 @@ cdef bytes _copy_list(const unsigned char[::1] message, const unsigned char[::1]
                 part.size = 0
                 if nested == ROWS:
                     _copy_row(&part, enter(&field), kept)
-                else:
-                    _copy_change(&part, &row, enter(&field), kept)
+                elif not _copy_change(&part, &row, enter(&field), kept):
+                    left_out += 1
+                    begin = cursor.pos
+                    status = next_field(&cursor, &field)
+                    continue
                 write_length_field(&out, nested, part.data, part.size)
+            elif left_out and field.number == CHANGE_COUNT and field.wire_type == WIRE_VARINT:
+                # It stands behind the changes.
+                if field.value > left_out:
+                    write_varint_field(&out, CHANGE_COUNT, field.value - left_out)
             else:
                 write_raw(&out, begin, cursor.pos - begin)
             begin = cursor.pos

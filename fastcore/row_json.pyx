@@ -5,6 +5,8 @@ What comes out says the same as protobuf's own JSON mapping with the proto's fie
 compare with json_format): names of fastcore/fields.py, bare enum texts, RFC 3339 times, absent
 fields left out. A row is given without its rank, so that a new rank costs no new row:
 `b'{"rank":7,' + row + b'}'`.
+
+Rows of which fields change one by one are given by field: a dict of each field's JSON by its number.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -58,12 +60,15 @@ cdef enum:
     OLD_RANK = 4
     NEW_RANK = 5
     DATA = 6
+    ABSENT = 7
+    PATHS = 1                       # google.protobuf.FieldMask.paths
     ROW_RANK = 1                    # TickerRow.rank
 
 cdef Key[MOST_FIELDS] KEYS
 # Keeps alive what KEYS points to.
 cdef list _kept = []
 cdef list _enum_texts = [None] * MOST_FIELDS
+cdef dict _numbers = {field.name.encode(): field.number for field in FIELDS}
 
 cdef double MICRO = 1e6
 # Integers below are exact, and so is a quotient by MICRO of such an integer, correctly rounded.
@@ -255,7 +260,7 @@ cdef int _write_enum(Writer* writer, const Field* field) except -1:
     return _write_bytes(writer, b"%d" % code)
 
 
-cdef tuple _row_json(Writer* writer, const Field* row):
+cdef tuple _row_json(Writer* writer, const Field* row, bint by_field):
     """(symbol as JSON, rank or 0 without one, the row's members but its rank)."""
     cdef Cursor cursor = enter(row)
     cdef Field field
@@ -263,6 +268,7 @@ cdef tuple _row_json(Writer* writer, const Field* row):
     cdef size_t begin
     cdef bytes symbol = b'""'
     cdef uint32_t rank = 0
+    cdef dict members = {}
     writer.size = 0
     cdef int status = next_field(&cursor, &field)
     while status == WIRE_FIELD:
@@ -290,10 +296,13 @@ cdef tuple _row_json(Writer* writer, const Field* row):
             else:
                 # To protobuf, too, a field of another wire type is an unknown one.
                 writer.size = begin
+            if by_field and writer.size:
+                members[field.number] = writer_bytes(writer)
+                writer.size = 0
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"TickerRow")
-    return symbol, rank, writer_bytes(writer)
+    return symbol, rank, members if by_field else writer_bytes(writer)
 
 
 cdef bytes _instant_of(Writer* writer, const Field* field):
@@ -302,13 +311,32 @@ cdef bytes _instant_of(Writer* writer, const Field* field):
     return writer_bytes(writer)
 
 
-cdef tuple _change(Writer* writer, const Field* change):
-    """(action, symbol as JSON, old rank, rank afterwards, the row's members or b"")."""
+cdef list _names(const Field* mask):
+    """The names in a FieldMask; one of a later version is not shown here, with a value or without."""
+    cdef Cursor cursor = enter(mask)
+    cdef Field field
+    cdef bytes name
+    cdef list names = []
+    cdef int status = next_field(&cursor, &field)
+    while status == WIRE_FIELD:
+        if field.number == PATHS and field.wire_type == WIRE_LENGTH:
+            name = (<const char*>field.data)[:field.length]
+            if name in _numbers:
+                names.append(name)
+        status = next_field(&cursor, &field)
+    if status != WIRE_END:
+        raise_wire_error(status, b"FieldMask")
+    return names
+
+
+cdef tuple _change(Writer* writer, const Field* change, bint by_field):
+    """(action, symbol as JSON, old rank, rank afterwards, the row's members)."""
     cdef Cursor cursor = enter(change)
     cdef Field field
     cdef int64_t action = 0
     cdef uint32_t rank = 0, old_rank = 0
-    cdef bytes symbol = b'""', row = b""
+    cdef bytes symbol = b'""', name
+    cdef object row = {} if by_field else b""
     cdef int status = next_field(&cursor, &field)
     while status == WIRE_FIELD:
         if field.wire_type == WIRE_VARINT:
@@ -324,18 +352,24 @@ cdef tuple _change(Writer* writer, const Field* change):
                 _write_text(writer, field.data, field.length)
                 symbol = writer_bytes(writer)
             elif field.number == DATA:
-                _, _, row = _row_json(writer, &field)
+                _, _, row = _row_json(writer, &field, by_field)
+            elif field.number == ABSENT:
+                for name in _names(&field):
+                    if by_field:
+                        row[_numbers[name]] = None
+                    else:
+                        row = b'%b%b"%b":null' % (row, b"," if row else b"", name)
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"ListChange")
     return action, symbol, old_rank, rank, row
 
 
-def read_ranked_list(const unsigned char[::1] message not None):
+def read_ranked_list(const unsigned char[::1] message not None, bint by_field=False):
     """An encoded RankedList as (epoch, sequence, timestamp, rows).
 
     `timestamp` is JSON, b"" when absent. Each row is (symbol as JSON, rank, members): the members
-    of the row's JSON object but its rank. ValueError when the bytes are no RankedList.
+    of the row's JSON object but its rank, `by_field` as a dict. ValueError when the bytes are no RankedList.
     """
     cdef Writer writer
     cdef Cursor cursor
@@ -352,7 +386,7 @@ def read_ranked_list(const unsigned char[::1] message not None):
         while status == WIRE_FIELD:
             if field.wire_type == WIRE_LENGTH:
                 if field.number == RANKED_ROWS:
-                    rows.append(_row_json(&writer, &field))
+                    rows.append(_row_json(&writer, &field, by_field))
                 elif field.number == RANKED_TIMESTAMP:
                     timestamp = _instant_of(&writer, &field)
             elif field.wire_type == WIRE_VARINT:
@@ -368,12 +402,13 @@ def read_ranked_list(const unsigned char[::1] message not None):
         writer_free(&writer)
 
 
-def read_list_delta(const unsigned char[::1] message not None):
+def read_list_delta(const unsigned char[::1] message not None, bint by_field=False):
     """An encoded ListDelta as (epoch, previous_sequence, sequence, timestamp, changes).
 
     `timestamp` is JSON, b"" when absent. Each change is (action, symbol as JSON, old rank, rank
     afterwards, members): action as in ListChange.Action, ranks 0 when absent, the members of the
-    row's JSON object but its rank, b"" without a row. ValueError when the bytes are no ListDelta.
+    row's JSON object but its rank, none without a row. A field that has become absent is null, `by_field`
+    None. ValueError when the bytes are no ListDelta.
     """
     cdef Writer writer
     cdef Cursor cursor
@@ -390,7 +425,7 @@ def read_list_delta(const unsigned char[::1] message not None):
         while status == WIRE_FIELD:
             if field.wire_type == WIRE_LENGTH:
                 if field.number == DELTAS:
-                    changes.append(_change(&writer, &field))
+                    changes.append(_change(&writer, &field, by_field))
                 elif field.number == DELTA_TIMESTAMP:
                     timestamp = _instant_of(&writer, &field)
             elif field.wire_type == WIRE_VARINT:

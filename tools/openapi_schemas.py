@@ -41,6 +41,7 @@ _WELL_KNOWN: Final[dict[str, Json]] = {
     ".google.protobuf.ListValue": {"type": "array"},
     ".google.protobuf.Value": {},
     ".google.protobuf.Any": _ANY,
+    ".google.protobuf.FieldMask": {"type": "string"},
 }
 _ROW: Final = ".tradeul.v1.TickerRow"
 # Field numbers of descriptor.proto, of which the paths of source info are made.

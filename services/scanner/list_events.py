@@ -4,6 +4,7 @@ An EventSource reconnects by itself, with the id of the last event as Last-Event
 """
 
 import contextlib
+import functools
 import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
@@ -22,11 +23,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # The newest events are held for subscribers that are at the same position.
 MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 LAST_EVENT_ID: Final = "last-event-id"
+_ToJson = dict[str, Callable[[str, memoryview], bytes]]
 # After these messages the client has applied all changes up to the position that is the event's id.
-_CHANGES: Final[dict[str, Callable[[str, memoryview], bytes]]] = {
-    "snapshot": ranked_list_json,
-    "delta": list_delta_json,
-}
+_CHANGES: Final[_ToJson] = {"snapshot": ranked_list_json, "delta": list_delta_json}
+_CHANGED_FIELDS: Final[_ToJson] = {**_CHANGES, "delta": functools.partial(list_delta_json, changed_fields_only=True)}
 _POSITION: Final = re.compile(r"([0-9]{1,10})/([0-9]{1,10})")
 _MAX: Final = 2**32 - 1
 
@@ -36,29 +36,37 @@ class ListEvents:
 
     def __init__(self, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self._max_held_bytes = max_held_bytes
-        # By the encoded message, which all subscribers share and whose hash Python keeps.
+        # By the encoded message, which all subscribers share and whose hash Python keeps. One that says the same with
+        # changed fields only as with complete rows has the same JSON, too.
         self._held: OrderedDict[bytes, bytes] = OrderedDict()
         self._held_bytes = 0
 
     async def messages(
-        self, name: str, messages: AsyncGenerator[bytes, None], position: Callable[[], Position] | None
+        self,
+        name: str,
+        messages: AsyncGenerator[bytes, None],
+        position: Callable[[], Position] | None,
+        changed_fields_only: bool = False,
     ) -> AsyncGenerator[bytes, None]:
         """Yields the messages of a subscription as events; closes them.
 
-        `name` is the list's; `position` returns that of the last message, from which the list can be resumed.
+        `name` is the list's; `position` returns that of the last message, from which the list can be resumed;
+        `changed_fields_only`: that is what its updates have.
         """
+        to_json = _CHANGED_FIELDS if changed_fields_only else _CHANGES
         async with contextlib.aclosing(messages):
             async for message in messages:
                 kind, payload = LIST.read(message)
-                if kind in _CHANGES:
-                    yield self._change(name, kind, message, payload, position() if position else None)
+                if kind in to_json:
+                    make = functools.partial(to_json[kind], name, payload)
+                    yield self._change(kind, message, make, position() if position else None)
                 else:
                     yield event_body(message_json(scanner_pb2.WatchListResponse.FromString(message)))
 
-    def _change(self, name: str, kind: str, message: bytes, payload: memoryview, position: Position | None) -> bytes:
+    def _change(self, kind: str, message: bytes, make: Callable[[], bytes], position: Position | None) -> bytes:
         event = self._held.get(message)
         if event is None:
-            event = event_body(b'{"%b":%b}' % (kind.encode(), _CHANGES[kind](name, payload)), position)
+            event = event_body(b'{"%b":%b}' % (kind.encode(), make()), position)
             self._held[message] = event
             self._held_bytes += len(message) + len(event)
             while self._held_bytes > self._max_held_bytes:

@@ -99,7 +99,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         if self.lag is not None and frame.kind == TRADES and (trade_ns := last_trade_ns(frame.body)) is not None:
             self.lag.add_trade(trade_ns)
         for update in updates:
-            self._streams[update.list].publish(update.previous_sequence, update.sequence, update.delta)
+            self._streams[update.list].publish(update.previous_sequence, update.sequence, update.delta, update.changed)
             metrics.LIST_UPDATES.labels(update.list).inc()
         for listener in self.listeners:
             listener.frame_applied(frame, updates)
@@ -160,13 +160,25 @@ class ListHub(MarketCopy[list[ListUpdate]]):
 
     @contextlib.contextmanager
     def list_subscription(
-        self, name: str, requested_position: Position | None, min_interval_ms: int, is_internal: bool = False
+        self,
+        name: str,
+        requested_position: Position | None,
+        min_interval_ms: int,
+        *,
+        changed_fields_only: bool = False,
+        is_internal: bool = False,
     ) -> Iterator[ListSubscription]:
         """A subscriber of a built-in list, counted meanwhile. Raises NOT_READY, TOO_MANY_STREAMS."""
         self.core.market  # noqa: B018  NOT_READY while there is none
         interval = min_interval_ms / 1000
         with self._counted(name):
-            yield ListSubscription(self._streams[name], requested_position, interval, is_internal=is_internal)
+            yield ListSubscription(
+                self._streams[name],
+                requested_position,
+                interval,
+                changed_fields_only=changed_fields_only,
+                is_internal=is_internal,
+            )
 
     def tap(self, name: str, min_interval_ms: int) -> ListSubscription:
         """A subscription of this process's own, which is not counted. KeyError before there is a market."""
@@ -179,6 +191,8 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         limit: int,
         min_interval_ms: int,
         watcher: RequestKey | None = None,
+        *,
+        changed_fields_only: bool = False,
         is_internal: bool = False,
     ) -> Iterator[ListSubscription]:
         """The same of a custom scan, which is kept while it has subscribers. Raises TOO_MANY_SCANS, too."""
@@ -187,7 +201,9 @@ class ListHub(MarketCopy[list[ListUpdate]]):
             scan = self.scans.open(market, compiled, limit, watcher)
             self._show_scans()
             try:
-                yield ListSubscription(scan.stream, None, interval, is_internal=is_internal)
+                yield ListSubscription(
+                    scan.stream, None, interval, changed_fields_only=changed_fields_only, is_internal=is_internal
+                )
             finally:
                 # By now it may be another market.
                 self.scans.release(self.core.market, scan, watcher)

@@ -11,10 +11,11 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
 
+from fastcore.changed_fields import changed_list_delta
 from services.kit.rpc.cursor import Cursor, Timers
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position, Ring
-from services.scanner.conflation import conflate
+from services.scanner.conflation import ListStep, conflate
 from services.scanner.crowd import ChangeRate, Demand
 from services.scanner.turns import Turns
 
@@ -26,6 +27,8 @@ MAX_AT_ONCE_BYTES: Final = 64 * 1024
 # So many conflated spans are kept for subscribers at the same position, and of so many bytes in all.
 MAX_CONFLATED: Final = 16
 MAX_CONFLATED_BYTES: Final = 1024 * 1024
+# So many deltas with changed fields only are kept: a subscriber that keeps up is behind by CONFLATE_BEHIND at most.
+MAX_CHANGED: Final = 64
 HEARTBEAT_SECONDS: Final = 10.0
 # A live subscriber with more deltas than this waiting is slow, and gets them as one.
 CONFLATE_BEHIND: Final = 32
@@ -74,7 +77,11 @@ class ListStream:
         self.phase = zlib.crc32(name.encode()) % 1000 / 1000
         # Another one when the list is replaced as a whole.
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
-        self._conflated: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        # The records (fastcore.changed_fields) of the deltas in the ring.
+        self._records: dict[int, bytes] = {}
+        # By the first and the last sequence, with complete rows and with changed fields only.
+        self._conflated: OrderedDict[tuple[int, int, bool], bytes] = OrderedDict()
+        self._changed: OrderedDict[int, bytes] = OrderedDict()
         self._snapshot: tuple[Position, bytes] | None = None
         self.restart_reason = ""
         self.closing: str | None = None
@@ -112,14 +119,20 @@ class ListStream:
             if not self._intervals[interval]:
                 del self._intervals[interval]
 
-    def publish(self, previous_sequence: int, sequence: int, delta: bytes) -> None:
-        """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one."""
+    def publish(self, previous_sequence: int, sequence: int, delta: bytes, changed: bytes = b"") -> None:
+        """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one.
+
+        `changed`: the records of its updates (fastcore.changed_fields); without them all their fields count as changed.
+        """
         newest = self.ring.newest
         if (previous_sequence, sequence) != (newest, newest + 1):
             raise ValueError(
                 f"list {self.name}: expected the delta {newest} to {newest + 1}, was {previous_sequence} to {sequence}"
             )
         self.ring.append(LIST.wrap("delta", delta))
+        self._records[sequence] = changed
+        while self._records and (oldest := next(iter(self._records))) < self.ring.oldest:
+            del self._records[oldest]
         for subscription in self.sending:
             subscription.check_pace()
         waiting, self.waiting = self.waiting, set()
@@ -129,7 +142,9 @@ class ListStream:
     def restart(self, position: Position, reason: str) -> None:
         """Replaces the list as a whole: every subscriber gets a reset and a snapshot."""
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
+        self._records.clear()
         self._conflated.clear()
+        self._changed.clear()
         self._snapshot = None
         self.restart_reason = reason
         for subscription in (*self.waiting, *self.pausing):
@@ -151,21 +166,30 @@ class ListStream:
         """True if the deltas `first` to `last` are held and few enough to be conflated."""
         return first >= self.ring.oldest and self.ring.span_bytes(first, last) <= MAX_HELD_BYTES
 
-    async def conflated(self, first: int, last: int) -> bytes:
+    def step(self, sequence: int, changed_fields_only: bool) -> bytes:
+        """The held delta to `sequence` as an encoded response, made once for all subscribers of its form."""
+        if not changed_fields_only:
+            return self.ring.get(sequence)
+        if (message := self._changed.get(sequence)) is None:
+            message = self._changed[sequence] = _response(self._step(sequence), changed_fields_only)
+            if len(self._changed) > MAX_CHANGED:
+                self._changed.popitem(last=False)
+        return message
+
+    async def conflated(self, first: int, last: int, changed_fields_only: bool = False) -> bytes:
         """The held deltas `first` to `last` as one encoded response, made once for all subscribers there."""
-        ring = self.ring
+        ring, key = self.ring, (first, last, changed_fields_only)
         if first == last:
-            return ring.get(first)
-        if (message := self._conflated.get((first, last))) is not None:
+            return self.step(first, changed_fields_only)
+        if (message := self._conflated.get(key)) is not None:
             return message
-        deltas = [bytes(LIST.read(ring.get(sequence))[1]) for sequence in range(first, last + 1)]
+        steps = [self._step(sequence) for sequence in range(first, last + 1)]
 
         def make() -> bytes:
-            key = (first, last)
             # Meanwhile somebody else may have made it, or it is another list.
-            held = self._conflated if self.ring is ring else OrderedDict[tuple[int, int], bytes]()
+            held = self._conflated if self.ring is ring else OrderedDict[tuple[int, int, bool], bytes]()
             if key not in held:
-                held[key] = message = LIST.wrap("delta", conflate(deltas))
+                held[key] = message = _response(conflate(steps), changed_fields_only)
                 while len(held) > MAX_CONFLATED or sum(map(len, held.values())) > MAX_CONFLATED_BYTES:
                     held.popitem(last=False)
                 return message
@@ -174,6 +198,9 @@ class ListStream:
         if ring.span_bytes(first, last) <= MAX_AT_ONCE_BYTES:
             return make()
         return await self._turns.take(make)
+
+    def _step(self, sequence: int) -> ListStep:
+        return ListStep(bytes(LIST.read(self.ring.get(sequence))[1]), self._records[sequence])
 
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a subscriber that fell behind, until it has caught up."""
@@ -185,8 +212,9 @@ class ListSubscription(Cursor):
     """One reader of a ListStream: its position, and when it may get the next update.
 
     `requested_position`: the last one that the subscriber has applied; None begins with a
-    snapshot. `interval`: the seconds between updates that it wants at least. `is_internal`: True
-    for a service of the mesh, which passes changes on to many, and so gets each of them in a crowd, too.
+    snapshot. `interval`: the seconds between updates that it wants at least. `changed_fields_only`: what it gets of
+    updates. `is_internal`: True for a service of the mesh, which passes changes on to many, and so gets each of them in
+    a crowd, too.
     """
 
     def __init__(
@@ -195,12 +223,14 @@ class ListSubscription(Cursor):
         requested_position: Position | None = None,
         interval: float = 0.0,
         *,
+        changed_fields_only: bool = False,
         is_internal: bool = False,
     ) -> None:
         super().__init__(stream.ring, stream.timers, stream.mark_slow)
         self._stream = stream
         self._requested_position = requested_position
         self._requested_interval = interval
+        self._changed_fields_only = changed_fields_only
         self._is_internal = is_internal
         self._may_send_at = 0.0
         # True if the next update has been waiting for its time, so that it comes then or late.
@@ -294,10 +324,11 @@ class ListSubscription(Cursor):
             if not self._stream.can_send(first, newest):
                 return None
             position = self.ring.position
-            message = await self._stream.conflated(first, newest)
+            message = await self._stream.conflated(first, newest, self._changed_fields_only)
             self.move(position)
         elif self.lost_reason is None:
-            message = self.take()
+            self.take()
+            message = self._stream.step(first, self._changed_fields_only)
         else:
             return None
         self._sent()
@@ -328,6 +359,10 @@ class ListSubscription(Cursor):
         finally:
             waiting.discard(self)
             stream.sending.add(self)
+
+
+def _response(step: ListStep, changed_fields_only: bool) -> bytes:
+    return LIST.wrap("delta", changed_list_delta(*step) if changed_fields_only else step.delta)
 
 
 def next_tick(now: float, interval: float, phase: float, least: float) -> float:

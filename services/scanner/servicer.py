@@ -217,11 +217,12 @@ class ScannerServicer:
         selection = selected_fields(request.fields)
         async with subscribe() as subscription:
             messages = self._messages(subscription, selection, context)
+            only = request.changed_fields_only
             if isinstance(request, scanner_pb2.WatchListRequest):
-                events = self._events.messages(request.list, messages, lambda: subscription.position)
+                events = self._events.messages(request.list, messages, lambda: subscription.position, only)
             else:
                 # It has no position to resume from.
-                events = self._events.messages(SCAN, messages, None)
+                events = self._events.messages(SCAN, messages, None, only)
             await write_all(events, context)
 
     def _messages(
@@ -252,8 +253,13 @@ class ScannerServicer:
         """A subscription after `position`, otherwise after the request's."""
         name = known_list(request.list, self._core.definitions)
         position = position or resume_position(request.epoch, request.sequence)
-        interval, is_internal = interval_ms(request.min_interval_ms), not is_through_gateway(context)
-        with self._hub.list_subscription(name, position, interval, is_internal) as subscription:
+        with self._hub.list_subscription(
+            name,
+            position,
+            interval_ms(request.min_interval_ms),
+            changed_fields_only=request.changed_fields_only,
+            is_internal=not is_through_gateway(context),
+        ) as subscription:
             yield subscription
 
     @contextlib.asynccontextmanager
@@ -263,7 +269,14 @@ class ScannerServicer:
         self._core.market  # noqa: B018  NOT_READY while there is none
         key = RequestKey.of_context(context)
         scan = await self._requests.compile(request.filter, request.order_by, key_name(key))
-        opened = self._hub.scan_subscription(scan, limit, interval, key, not is_through_gateway(context))
+        opened = self._hub.scan_subscription(
+            scan,
+            limit,
+            interval,
+            key,
+            changed_fields_only=request.changed_fields_only,
+            is_internal=not is_through_gateway(context),
+        )
         with contextlib.ExitStack() as stack:
             yield await self._requests.take_turn(lambda: stack.enter_context(opened), key_name(key))
 

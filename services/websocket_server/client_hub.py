@@ -60,11 +60,13 @@ class ClientHub:
         self._key_streams = key_streams
         # The clients with keys, by the names of these, and what ends their being counted.
         self._of_key: dict[str, dict[Client, ExitStack]] = defaultdict(dict)
-        self._broadcasts = {source: self._make(source) for source in map(Source, lists)}
+        plain = [Source(name, changed_fields_only=only) for name in lists for only in (False, True)]
+        self._broadcasts = {source: self._make(source) for source in plain}
+        self._plain = len(plain)
         self._blocked: set[Client] = set()
 
     def broadcast(self, name: str) -> ListBroadcast:
-        """The broadcast of a list with all its fields; raises KeyError for no list."""
+        """The broadcast of a list with complete rows; raises KeyError for no list."""
         return self._broadcasts[Source(name)]
 
     def broadcast_of(self, source: Source) -> ListBroadcast | None:
@@ -75,9 +77,14 @@ class ClientHub:
             metrics.CUSTOM_SOURCES.inc()
         return broadcast
 
+    @property
+    def custom_sources(self) -> int:
+        """The number of custom scans and selections of fields."""
+        return len(self._broadcasts) - self._plain
+
     def _has_room(self) -> bool:
         """Makes room for one more custom source if it can, by one that nobody watches any longer."""
-        if len(self._broadcasts) - len(self.lists) < self.limits.custom_sources:
+        if self.custom_sources < self.limits.custom_sources:
             return True
         idle = next((each for each in self._broadcasts.values() if each.is_idle and not each.source.is_plain), None)
         if idle is not None:

@@ -64,6 +64,7 @@ class _Raw(msgspec.Struct):
     order_by: str = ""
     limit: _Number | None = None
     fields: Sequence[str] = ()
+    changed_fields_only: bool = False
     aggregates: bool = True
     rules: Sequence[str] = ()
     min_quality: float | None = None
@@ -142,8 +143,8 @@ def _source(raw: _Raw, subject: Subject) -> Source:
     except ServiceError as error:
         raise RequestError("invalid_fields", error.message, subject) from error
     if subject.is_scan:
-        return source_of_scan(ScanText(raw.filter, raw.order_by, raw.limit), selection)
-    return Source(subject.name, None, selection)
+        return source_of_scan(ScanText(raw.filter, raw.order_by, raw.limit), selection, raw.changed_fields_only)
+    return Source(subject.name, None, selection, changed_fields_only=raw.changed_fields_only)
 
 
 def _position(raw: _Raw, subject: Subject | None) -> Position | None:

@@ -101,7 +101,13 @@ class ListBroadcast:
         self.name = source.list_name
         is_scan = source.scan is not None
         held_bytes = limits.held_bytes if source.is_plain else limits.custom_held_bytes
-        self.feed = ListFeed(self.name, limits.held_changes, held_bytes, source.selection)
+        self.feed = ListFeed(
+            self.name,
+            limits.held_changes,
+            held_bytes,
+            source.selection,
+            changed_fields_only=source.changed_fields_only,
+        )
         self.past = PastChanges(self.feed, limits.held_changes, self._past_came)
         # Why the list is not current, and since when; "" while it is, or has no subscription.
         self.unhealthy_reason = ""

@@ -4,10 +4,10 @@ Pure: takes the scanner's messages as bytes, returns WebSocket frames.
 """
 
 from collections.abc import KeysView
-from typing import Final
+from typing import Any, Final
 
 from services.kit.lists.field_selection import FieldSelection
-from services.kit.lists.list_json import ListHole, ListRows
+from services.kit.lists.list_json import KeptRows, ListHole, ListRows, PatchedRows
 from services.kit.rpc.ring import Position, Ring
 from services.websocket_server.client_messages import frame, renamed
 
@@ -20,7 +20,8 @@ class ListFeed:
 
     The ring holds framed delta messages by the list's own sequence. When the list
     is replaced, or makes several steps in one, `generation` grows and the ring
-    starts again. `selection`: the fields of its rows that are shown; None for all.
+    starts again. `selection`: the fields of its rows that are shown; None for all. `changed_fields_only`: the scanner's
+    updates have no more than these.
     Frames carry the list's name, or the one (as JSON) that a client gave it.
     """
 
@@ -30,11 +31,15 @@ class ListFeed:
         max_held: int = MAX_HELD,
         max_held_bytes: int = MAX_HELD_BYTES,
         selection: FieldSelection | None = None,
+        *,
+        changed_fields_only: bool = False,
     ) -> None:
         self.name = name
         self.generation = 0
         self._selection = selection
-        self._list = ListRows(name, skips_equal=selection is not None)
+        self._list: KeptRows[Any] = (
+            PatchedRows(name) if changed_fields_only else ListRows(name, skips_equal=selection is not None)
+        )
         self.name_json = self._list.name_json
         self._max_held = max_held
         self._max_held_bytes = max_held_bytes

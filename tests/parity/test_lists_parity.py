@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tradeul.v1 import scanner_pb2, ticker_row_pb2
 
+from fastcore.changed_fields import changed_list_delta
 from fastcore.fields import BY_NAME
 from fastcore.market import Market
 from fastcore.reference.filters_twin import first_key
@@ -13,6 +14,7 @@ from fastcore.reference.lists_twin import Change, ListsTwin, Update
 from fastcore.reference.market_twin import MarketTwin
 from services.kit.lists.definitions import ListSpec, load_lists
 from tests.support.compare_rows import differences
+from tests.support.list_patches import patched_delta
 from tests.support.market_stream import EPOCH, MarketStream
 
 
@@ -128,19 +130,33 @@ def check_order(snapshot: scanner_pb2.RankedList, definition: ListSpec) -> None:
         assert keys == sorted(keys), (definition.name, snapshot.sequence)  # type: ignore[type-var]
 
 
+def check_changed_fields(update: Any, delta: scanner_pb2.ListDelta, client: Client) -> int:
+    """What differs from the rows of `client`, which has not applied the delta; returns the number of updates."""
+    before = {symbol: ticker_row_pb2.TickerRow.FromString(row) for symbol, row in client.rows.items()}
+    for symbol, row in before.items():
+        row.rank = client.ranks[symbol]
+    patched = scanner_pb2.ListDelta.FromString(changed_list_delta(update.delta, update.changed))
+    assert patched == patched_delta(delta, before)
+    return sum(change.action == change.UPDATE for change in patched.deltas)
+
+
 def follow(seed: int, definitions: list[ListSpec], batch_size: int = 20, **options: Any) -> None:
     market = Market(definitions, EPOCH)
     twin = ListsTwin(definitions, MarketTwin())
     clients = {definition.name: Client() for definition in definitions}
     by_name = {definition.name: definition for definition in definitions}
+    patches = 0
     for number, frame in enumerate(MarketStream(seed, **options).frames(batch_size), 1):
-        for delta in check_updates(market.apply(frame), twin.apply(frame)):
+        updates = market.apply(frame)
+        for update, delta in zip(updates, check_updates(updates, twin.apply(frame)), strict=True):
             assert delta.position.sequence == number
+            patches += check_changed_fields(update, delta, clients[delta.list])
             clients[delta.list].apply(delta)
             if number % 3 == 0:
                 published = scanner_pb2.RankedList.FromString(market.snapshot(delta.list))
                 check_order(published, by_name[delta.list])
                 clients[delta.list].check(published)
+    assert patches > 100
     for name, client in clients.items():
         snapshot = scanner_pb2.RankedList.FromString(market.snapshot(name))
         client.check(snapshot)

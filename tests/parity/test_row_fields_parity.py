@@ -7,6 +7,7 @@ import pytest
 from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from fastcore.changed_fields import RECORD_BYTES, changed_list_delta
 from fastcore.row_fields import select_list_delta, select_ranked_list, select_row
 from services.kit.lists.field_selection import NAMES, FieldSelection
 from tests.parity.test_row_json_parity import list_delta, ticker_row, timestamp
@@ -89,3 +90,26 @@ def test_the_kept_numbers_are_128(size: int) -> None:
     for select in (select_ranked_list, select_list_delta, select_row):
         with pytest.raises(ValueError, match="expected 128 bytes, was"):
             select(b"\x08\x01", bytes(size))
+
+
+def test_damaged_changes_are_refused_or_have_their_changed_fields() -> None:
+    rng = random.Random(14)
+    delta = list_delta(rng)
+    updates = sum(change.action == change.UPDATE for change in delta.deltas)
+    assert updates
+    encoded, refused = delta.SerializeToString(), 0
+    for _ in range(4_000):
+        records = rng.randbytes(RECORD_BYTES * rng.choice((0, updates)))
+        try:
+            changed_list_delta(mutated(encoded, rng), records)
+        except ValueError:
+            refused += 1
+    assert 0 < refused < 4_000
+
+
+def test_records_of_other_changes_are_refused() -> None:
+    delta = list_delta(random.Random(15))
+    updates = sum(change.action == change.UPDATE for change in delta.deltas)
+    for size in (RECORD_BYTES * updates - 1, RECORD_BYTES * (updates + 1), 1):
+        with pytest.raises(ValueError, match=r"expected .* records?"):
+            changed_list_delta(delta.SerializeToString(), bytes(size))

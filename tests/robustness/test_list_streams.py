@@ -24,7 +24,8 @@ class Client:
         self._rng = random.Random(seed)
         self.list = self._rng.choice(LISTS)
         interval = self._rng.choice((0, 0, 5, 40))
-        self._request = scanner_pb2.WatchListRequest(list=self.list, min_interval_ms=interval)
+        only = self._rng.random() < 0.5
+        self._request = scanner_pb2.WatchListRequest(list=self.list, min_interval_ms=interval, changed_fields_only=only)
         self._address = address
         self.copy = ListCopy()
 

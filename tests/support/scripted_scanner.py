@@ -13,6 +13,7 @@ from tradeul.v1 import scanner_pb2, session_pb2, stream_pb2, ticker_row_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.rpc.server import serialize
+from tests.support.list_patches import nudged, patched_delta
 
 EPOCH = 1_763_900_000
 OPENING_NS = 1_763_994_600_000_000_000
@@ -43,10 +44,12 @@ class ScriptedList:
         self.sequence = sequence
         self.rows: list[TickerRow] = []
         self._truth: dict[tuple[int, int], list[TickerRow]] = {}
-        # Encoded ListDeltas by sequence, of this epoch.
+        # Encoded ListDeltas by sequence, of this epoch; and those with changed fields only.
         self.held: dict[int, bytes] = {}
+        self.patched: dict[int, scanner_pb2.ListDelta] = {}
         # Queues of encoded responses; None ends the stream.
         self.streams: set[asyncio.Queue[bytes | None]] = set()
+        self.patch_streams: set[asyncio.Queue[bytes | None]] = set()
         self.opened = 0
         self._remember()
 
@@ -69,6 +72,7 @@ class ScriptedList:
         """Publishes several steps as one, as a scanner does to one that is behind."""
         previous = self.sequence
         delta = self.step(rows)
+        self.patched[previous + steps] = self.patched[self.sequence]
         self.sequence = delta.sequence = previous + steps
         self.held.clear()
         self._remember()
@@ -93,7 +97,8 @@ class ScriptedList:
         for symbol in [symbol for symbol in rows if rng.random() < 0.1]:
             del rows[symbol]
         for symbol in [symbol for symbol in rows if rng.random() < 0.3]:
-            rows[symbol] = ticker_row(rng, symbol)
+            new = ticker_row(rng, symbol)
+            rows[symbol] = new if rng.random() < 0.5 else nudged(rng, rows[symbol], new)
         while len(rows) < size and rng.random() < 0.7:
             symbol = f"S{rng.randrange(2 * size)}"
             rows[symbol] = rows.get(symbol) or ticker_row(rng, symbol)
@@ -128,6 +133,7 @@ class ScriptedList:
         self.rows = after
         self.sequence += 1
         delta.timestamp.FromNanoseconds(self.time_ns)
+        self.patched[self.sequence] = patched_delta(delta, before)
         self._remember()
         return delta
 
@@ -149,6 +155,12 @@ class ScriptedList:
     def send(self, response: scanner_pb2.WatchListResponse | bytes) -> None:
         """To all who follow the list."""
         for stream in self.streams:
+            stream.put_nowait(serialize(response))
+        if isinstance(response, scanner_pb2.WatchListResponse) and response.WhichOneof("response") == "delta":
+            patched = self.patched[self.sequence]
+            patched.sequence = response.delta.sequence
+            response = scanner_pb2.WatchListResponse(delta=patched)
+        for stream in self.patch_streams:
             stream.put_nowait(serialize(response))
 
     def _remember(self) -> None:
@@ -196,7 +208,7 @@ class ScriptedScanner:
     def end_streams(self) -> None:
         """Every stream ends without a word."""
         for each in self.lists.values():
-            for stream in each.streams:
+            for stream in each.streams | each.patch_streams:
                 stream.put_nowait(None)
 
     def go_away(self) -> None:
@@ -221,20 +233,25 @@ class ScriptedScanner:
         ]
         missed = range(opening.sequence + 1, each.sequence + 1)
         if opening.epoch == each.epoch and opening.sequence <= each.sequence and all(n in each.held for n in missed):
-            begin += [response(delta=scanner_pb2.ListDelta.FromString(each.held[n])) for n in missed]
+            only = opening.changed_fields_only
+            begin += [
+                response(delta=each.patched[n] if only else scanner_pb2.ListDelta.FromString(each.held[n]))
+                for n in missed
+            ]
         else:
             if opening.epoch:
                 begin.append(response(reset=stream_pb2.StreamReset(reason="position is gone")))
             begin.append(response(snapshot=each.snapshot()))
         begin.append(response(current=stream_pb2.StreamCurrent(position=each.position)))
-        each.streams.add(stream)
+        streams = each.patch_streams if opening.changed_fields_only else each.streams
+        streams.add(stream)
         try:
             for message in begin:
                 yield message
             while (queued := await stream.get()) is not None:
                 yield queued
         finally:
-            each.streams.discard(stream)
+            streams.discard(stream)
 
 
 @contextlib.asynccontextmanager

@@ -29,6 +29,8 @@ class ListView:
         self.rows: dict[str, Message] = {}
         self.snapshots = 0
         self.deltas = 0
+        # Updates with changed fields only.
+        self.patches = 0
 
     @property
     def ranked(self) -> list[Message]:
@@ -61,6 +63,8 @@ class ListView:
             case "add":
                 assert symbol not in self.rows
                 self.rows[symbol] = change["data"]
+            case "update" if "symbol" not in change["data"]:
+                self._patch(self.rows[symbol], change)
             case "update":
                 assert symbol in self.rows
                 self.rows[symbol] = change["data"]
@@ -74,8 +78,20 @@ class ListView:
             case other:
                 raise AssertionError(f"no such action: {other}")
         if change["action"] in ("add", "update"):
-            assert change["data"]["symbol"] == symbol
-            assert change["data"]["rank"] == change["rank"]
+            assert self.rows[symbol]["symbol"] == symbol
+            assert self.rows[symbol]["rank"] == change["rank"]
+
+    def _patch(self, row: Message, change: Message) -> None:
+        """A JSON merge patch (RFC 7396), which changes something."""
+        assert change["data"], "an update without a changed field"
+        self.patches += 1
+        row["rank"] = change["rank"]
+        for name, value in change["data"].items():
+            assert value != row.get(name), f"{name} is {value!r} already"
+            if value is None:
+                del row[name]
+            else:
+                row[name] = value
 
 
 class WsClient:

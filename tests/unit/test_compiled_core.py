@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastcore.admission import Admission
+from fastcore.changed_fields import changed_list_delta
 from fastcore.market import Market, state_of
 from fastcore.market_state import MarketState
 from fastcore.measures import slot_of_now
@@ -32,6 +33,7 @@ fastcore\.columns\.KEPT_NAMES
 fastcore\.feed_decoder\.(KINDS|MALFORMED)
 fastcore\.filters\.Program
 fastcore\.ranked_list\.(Base|Members|Workspace)
+fastcore\.(changed_fields|row_fields)\.FIELDS
 fastcore\.row_json\.FIELD(S|_COUNT)
 # Cython shows no signature of these.
 fastcore\.columns\.\w*Columns\.__init__
@@ -88,6 +90,8 @@ REFUSED = {
     "read_list_delta": ("message", lambda: read_list_delta(NOTHING)),
     "select_ranked_list": ("message", lambda: select_ranked_list(NOTHING, bytes(128))),
     "select_list_delta": ("kept", lambda: select_list_delta(b"", NOTHING)),
+    "changed_list_delta": ("message", lambda: changed_list_delta(NOTHING, b"")),
+    "changed_list_delta: changed": ("changed", lambda: changed_list_delta(b"", NOTHING)),
     "select_row": ("row", lambda: select_row(NOTHING, bytes(128))),
     "read_rules": ("message", lambda: read_rules(NOTHING)),
     "read_fields": ("message", lambda: read_fields(NOTHING)),

@@ -1,11 +1,23 @@
 import random
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from tradeul.v1 import scanner_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from fastcore.changed_fields import changed_list_delta
+from services.kit.lists.field_selection import FieldSelection
 from services.kit.lists.list_client import ListCopy
-from services.scanner.conflation import conflate
+from services.scanner import conflation
+from services.scanner.conflation import ListStep
 from tests.support.list_messages import ADD, REMOVE, RERANK, UPDATE, ListModel, rows_of
+from tests.support.list_patches import records, value_of
+from tests.support.scripted_scanner import ScriptedList
+
+
+def conflate(deltas: Iterable[bytes]) -> bytes:
+    return conflation.conflate([ListStep(delta, b"") for delta in deltas]).delta
 
 
 def actions(delta: bytes) -> list[tuple[int, str]]:
@@ -13,8 +25,8 @@ def actions(delta: bytes) -> list[tuple[int, str]]:
 
 
 def test_one_delta_is_passed_on_as_it_is() -> None:
-    delta = ListModel().change_to([("A", 1.0)])
-    assert conflate([delta]) is delta
+    step = ListStep(ListModel().change_to([("A", 1.0)]), b"")
+    assert conflation.conflate([step]) is step
 
 
 def test_the_latest_state_wins_and_what_cancels_out_is_gone() -> None:
@@ -73,3 +85,98 @@ def test_merged_spans_lead_to_the_same_rows_as_every_delta(seed: int) -> None:
             pending.clear()
             assert rows_of(copy) == model.rows
             assert copy.sequence == model.sequence
+
+
+class Steps:
+    """A list that changes at random, and a client of which the steps are held back."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.list = ScriptedList("winners")
+        self.copy = ListCopy()
+        self.copy.epoch = self.list.epoch
+        self.pending: list[ListStep] = []
+
+    def change(self) -> None:
+        before = {row.symbol: row for row in self.list.rows}
+        self.list.shuffle(self.rng, size=6)
+        delta = self.list.held[self.list.sequence]
+        self.pending.append(ListStep(delta, records(scanner_pb2.ListDelta.FromString(delta), before)))
+
+    def apply(self, list_delta: bytes) -> None:
+        self.copy.apply(scanner_pb2.WatchListResponse(delta=scanner_pb2.ListDelta.FromString(list_delta)))
+        assert (self.copy.epoch, self.copy.sequence) == (self.list.epoch, self.list.sequence)
+        self.pending.clear()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_merged_changed_fields_lead_to_the_same_rows(seed: int) -> None:
+    steps = Steps(seed)
+    for _ in range(80):
+        steps.change()
+        if steps.rng.random() < 0.4:
+            steps.apply(changed_list_delta(*conflation.conflate(steps.pending)))
+            assert steps.copy.rows() == steps.list.rows
+
+
+@pytest.mark.parametrize("seed", range(10, 14))
+def test_merged_changed_fields_of_a_selection_lead_to_the_same_rows(seed: int) -> None:
+    steps = Steps(seed)
+    names = steps.rng.sample(["price", "rvol", "halted", "updated_at", "intraday_high", "score"], 2)
+    selection = FieldSelection(frozenset(names))
+    for _ in range(80):
+        steps.change()
+        if steps.rng.random() < 0.4:
+            steps.apply(selection.list_delta(changed_list_delta(*conflation.conflate(steps.pending))))
+            kept = [TickerRow.FromString(selection.row(row.SerializeToString())) for row in steps.list.rows]
+            assert steps.copy.rows() == kept
+
+
+def test_a_selection_without_symbol_and_rank_of_one_that_came_back_has_its_rank() -> None:
+    """Nothing says which rank it had before."""
+    selection = FieldSelection(frozenset())
+    for places in ("BA", "AB"):
+        model, copy = ListModel(), ListCopy()
+        copy.epoch = 7
+        deltas = [model.change_to([("A", 1.0), ("B", 2.0)])]
+        copy.apply(scanner_pb2.WatchListResponse(delta=scanner_pb2.ListDelta.FromString(deltas[0])))
+        steps = [model.change_to([("B", 2.0)]), model.change_to([(symbol, 3.0) for symbol in places])]
+        merged = conflation.conflate([ListStep(step, b"") for step in steps])
+        patched = selection.list_delta(changed_list_delta(*merged))
+        copy.apply(scanner_pb2.WatchListResponse(delta=scanner_pb2.ListDelta.FromString(patched)))
+        assert [row.symbol for row in copy.rows()] == list(places)
+
+
+@pytest.mark.parametrize("seed", range(20, 26))
+def test_the_changed_fields_of_merged_steps_are_those_of_the_steps_merged(seed: int) -> None:
+    """Last values win; what is absent in the end is absent."""
+    steps = Steps(seed)
+    compared = 0
+    for _ in range(60):
+        steps.change()
+        if len(steps.pending) < 3:
+            continue
+        singles = [scanner_pb2.ListDelta.FromString(changed_list_delta(*step)) for step in steps.pending]
+        merged = scanner_pb2.ListDelta.FromString(changed_list_delta(*conflation.conflate(steps.pending)))
+        steps.pending.clear()
+        for change in merged.deltas:
+            on_the_way = [each for delta in singles for each in delta.deltas if each.symbol == change.symbol]
+            if {each.action for each in on_the_way} <= {UPDATE, RERANK} and change.action == UPDATE:
+                assert patch_of(change) == merged_patches(on_the_way)
+                assert change.old_rank == on_the_way[0].old_rank
+                compared += 1
+    assert compared > 20
+
+
+def patch_of(change: scanner_pb2.ListChange) -> dict[str, Any]:
+    """The values of an update, None for fields that have become absent."""
+    fields = {field.name: value_of(change.data, field.name) for field, _ in change.data.ListFields()}
+    return fields | dict.fromkeys(change.absent.paths)
+
+
+def merged_patches(changes: Iterable[scanner_pb2.ListChange]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for change in changes:
+        if change.action == UPDATE:
+            merged |= patch_of(change)
+    return merged

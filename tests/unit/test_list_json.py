@@ -10,9 +10,10 @@ from google.api import httpbody_pb2
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.lists.definitions import load_lists
-from services.kit.lists.list_json import ListRows, list_delta_json
+from services.kit.lists.list_json import ListRows, PatchedRows, list_delta_json
 from services.kit.rpc.ring import Position
 from services.scanner.compiled_scan import compile_scan
 from services.scanner.core import ScannerCore
@@ -95,6 +96,31 @@ def test_a_row_without_fields_has_its_rank() -> None:
     rows.load(scanner_pb2.RankedList(epoch=1).SerializeToString())
     assert [json.loads(change)["data"] for change in rows.apply(delta)] == [{"rank": 1}]
     assert json.loads(b"".join(rows.snapshot()))["rows"] == [{"rank": 1}]
+
+
+def test_an_update_with_changed_fields_only_is_a_merge_patch() -> None:
+    change = scanner_pb2.ListChange
+    row = TickerRow(rank=1, symbol="A", price=2.5, rvol=3.0, halt_reason="LUDP")
+    patch = change(action=change.UPDATE, symbol="A", rank=2, old_rank=1, data=TickerRow(price=2.75))
+    patch.absent.paths.append("halt_reason")
+    cleared = change(action=change.UPDATE, symbol="A", rank=2, old_rank=2)
+    cleared.absent.paths.extend(["rvol", "not_known_here"])
+    rows = PatchedRows("risers")
+    rows.load(scanner_pb2.RankedList(epoch=1, rows=[row]).SerializeToString())
+    for number, (each, data, expected) in enumerate(
+        (
+            (patch, {"price": 2.75, "halt_reason": None}, {"price": 2.75, "rvol": 3}),
+            (cleared, {"rvol": None}, {"price": 2.75}),
+        )
+    ):
+        delta = scanner_pb2.ListDelta(epoch=1, previous_sequence=number, sequence=number + 1, deltas=[each])
+        encoded = delta.SerializeToString()
+        shown = {"action": "update", "rank": 2, "symbol": "A", "data": data}
+        assert json.loads(b"".join(rows.past_delta(encoded)))["deltas"] == [shown]
+        assert [json.loads(one) for one in rows.apply(encoded)] == [shown]
+        assert json.loads(b"".join(rows.snapshot()))["rows"] == [{"rank": 2, "symbol": "A", **expected}]
+        event = json.loads(list_delta_json("risers", encoded, changed_fields_only=True))
+        assert event["deltas"] == [{"action": "UPDATE", "symbol": "A", "rank": 2, "data": data}]
 
 
 def test_an_answer_is_made_once_until_the_next_frame(core: ScannerCore, tape: Tape) -> None:

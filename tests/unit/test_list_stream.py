@@ -1,12 +1,16 @@
 """Resuming, pacing and falling behind, on a real event loop and without gRPC."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tradeul.v1 import scanner_pb2
+from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from services.kit.lists.field_selection import FieldSelection, SelectedMessages
 from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
@@ -14,6 +18,8 @@ from services.scanner import list_stream
 from services.scanner.list_stream import AFTER_LATE, ON_TIME, ListStream, ListSubscription, next_tick
 from services.scanner.turns import Turns
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
+from tests.support.list_patches import records
+from tests.support.scripted_scanner import ScriptedList
 
 
 class Publisher:
@@ -307,8 +313,110 @@ async def test_conflated_changes_are_kept_within_bounds(monkeypatch: pytest.Monk
         message = await stream.conflated(1, last)
         assert LIST.read(message)[0] == "delta"
         assert sum(map(len, stream._conflated.values())) <= 3 * each + each // 2
-    assert stream._conflated[1, 30] == message
+    assert stream._conflated[1, 30, False] == message
     # One that is alone above the bound is sent, but not kept.
     monkeypatch.setattr(list_stream, "MAX_CONFLATED_BYTES", each - 1)
     assert LIST.read(await stream.conflated(2, 30))[0] == "delta"
     assert not stream._conflated
+
+
+class RandomList:
+    """A list with all kinds of values that changes at random, its stream, and how it looked at each sequence."""
+
+    def __init__(self, seed: int, **options: Any) -> None:
+        self.rng = random.Random(seed)
+        self.list = ScriptedList("winners", EPOCH)
+        self.rows: dict[int, list[TickerRow]] = {0: []}
+        self.stream = ListStream(
+            "winners",
+            Position(EPOCH, 0),
+            lambda: self.list.snapshot().SerializeToString(),
+            lambda _: None,
+            **options,
+        )
+
+    def publish(self) -> None:
+        before, previous = {row.symbol: row for row in self.list.rows}, self.list.sequence
+        self.list.shuffle(self.rng, size=6)
+        delta = self.list.held[self.list.sequence]
+        changed = records(scanner_pb2.ListDelta.FromString(delta), before)
+        self.stream.publish(previous, self.list.sequence, delta, changed)
+        self.rows[self.list.sequence] = list(self.list.rows)
+
+
+class ChangedFieldsReader:
+    """Reads with a random pace and comes back by its position; its copy is compared after every message."""
+
+    def __init__(self, source: RandomList, rng: random.Random, selected: SelectedMessages) -> None:
+        self.copy = ListCopy()
+        self.largest_step = 0
+        self._source = source
+        self._rng = rng
+        self._selected = selected
+        names = rng.choice((None, frozenset({"price", "halted", "updated_at"}), frozenset({"symbol"})))
+        self._selection = None if names is None else FieldSelection(names)
+
+    async def read(self, count: int) -> None:
+        position = Position(self.copy.epoch, self.copy.sequence) if self.copy.can_resume else None
+        interval = self._rng.choice((0.0, 0.0, 0.004))
+        subscription = ListSubscription(self._source.stream, position, interval, changed_fields_only=True)
+        messages = self._selected.messages(subscription.messages(), self._selection)
+        async with asyncio.timeout(10):
+            while count:
+                message = response(await anext(messages))
+                if message.WhichOneof("response") == "delta":
+                    self.largest_step = max(self.largest_step, message.delta.sequence - message.delta.previous_sequence)
+                if self.copy.apply(message):
+                    self._check()
+                    count -= 1
+                if self._rng.random() < 0.3:
+                    await asyncio.sleep(self._rng.choice((0, 0.003)))
+        await messages.aclose()
+
+    def _check(self) -> None:
+        rows = self._source.rows[self.copy.sequence]
+        if (selection := self._selection) is not None:
+            rows = [TickerRow.FromString(selection.row(row.SerializeToString())) for row in rows]
+        assert self.copy.rows() == rows
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_copies_kept_from_changed_fields_equal_the_list_at_every_sequence(seed: int) -> None:
+    rng = random.Random(seed)
+    source, selected = RandomList(seed, max_held=rng.choice((50, 4096))), SelectedMessages()
+    readers = [ChangedFieldsReader(source, random.Random(rng.random()), selected) for _ in range(8)]
+
+    async def follow(reader: ChangedFieldsReader) -> None:
+        while True:
+            await reader.read(rng.randint(1, 30))
+
+    source.publish()
+    tasks = [asyncio.create_task(follow(reader)) for reader in readers]
+    for _ in range(600):
+        source.publish()
+        await asyncio.sleep(rng.choice((0, 0, 0, 0.001)))
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(result, asyncio.CancelledError | TimeoutError):
+            raise AssertionError(result)
+    assert all(reader.copy.deltas > 20 for reader in readers)
+    assert max(reader.largest_step for reader in readers) > 3
+
+
+async def test_a_change_with_changed_fields_only_is_made_once_for_all() -> None:
+    source = RandomList(5)
+    source.publish()
+    subscriptions = [ListSubscription(source.stream, changed_fields_only=True).messages() for _ in range(2)]
+    for messages in subscriptions:
+        while response(await anext(messages)).WhichOneof("response") != "current":
+            pass
+    sizes = []
+    for _ in range(10):
+        source.publish()
+        first, second = [await anext(messages) for messages in subscriptions]
+        assert first is second
+        sizes.append((len(first), len(source.stream.ring.get(source.stream.position.sequence))))
+    assert sum(size for size, _ in sizes) < sum(size for _, size in sizes)
+    for messages in subscriptions:
+        await messages.aclose()

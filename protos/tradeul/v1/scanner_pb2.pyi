@@ -5,6 +5,7 @@ Ranked lists of the live market."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -211,6 +212,7 @@ class WatchListRequest(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_ONLY_FIELD_NUMBER: _builtins.int
     list: _builtins.str
     """Name of a built-in list."""
     epoch: _builtins.int
@@ -225,6 +227,8 @@ class WatchListRequest(_message.Message):
     """Names of fields, separated by commas: rows have rank, symbol and these. Empty
     selects all.
     """
+    changed_fields_only: _builtins.bool
+    """True for updates with only the fields that have changed: see ListChange."""
     def __init__(
         self,
         *,
@@ -233,10 +237,11 @@ class WatchListRequest(_message.Message):
         sequence: _builtins.int = ...,
         min_interval_ms: _builtins.int = ...,
         fields: _builtins.str = ...,
+        changed_fields_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "fields", b"fields", "list", b"list", "min_interval_ms", b"min_interval_ms", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_fields_only", b"changed_fields_only", "epoch", b"epoch", "fields", b"fields", "list", b"list", "min_interval_ms", b"min_interval_ms", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -429,16 +434,27 @@ class ListChange(_message.Message):
     OLD_RANK_FIELD_NUMBER: _builtins.int
     NEW_RANK_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
     action: Global___ListChange.Action.ValueType
     symbol: _builtins.str
     rank: _builtins.int
     """ADD and UPDATE: the new rank."""
     old_rank: _builtins.int
-    """RERANK only."""
+    """RERANK, and UPDATE with `changed_fields_only` where it is known."""
     new_rank: _builtins.int
+    """RERANK only."""
     @_builtins.property
     def data(self) -> _ticker_row_pb2.TickerRow:
-        """ADD and UPDATE: the complete row."""
+        """ADD and UPDATE: the complete row. With `changed_fields_only`, an UPDATE has only
+        the fields whose values have changed, without rank and symbol: merge them into
+        the row that you have.
+        """
+
+    @_builtins.property
+    def absent(self) -> _field_mask_pb2.FieldMask:
+        """UPDATE with `changed_fields_only`: the fields of TickerRow that no longer have a
+        value. JSON shows each of them as null in `data` instead.
+        """
 
     def __init__(
         self,
@@ -449,10 +465,11 @@ class ListChange(_message.Message):
         old_rank: _builtins.int | None = ...,
         new_rank: _builtins.int | None = ...,
         data: _ticker_row_pb2.TickerRow | None = ...,
+        absent: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_new_rank", b"_new_rank", "_old_rank", b"_old_rank", "_rank", b"_rank", "data", b"data", "new_rank", b"new_rank", "old_rank", b"old_rank", "rank", b"rank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_new_rank", b"_new_rank", "_old_rank", b"_old_rank", "_rank", b"_rank", "absent", b"absent", "data", b"data", "new_rank", b"new_rank", "old_rank", b"old_rank", "rank", b"rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_new_rank", b"_new_rank", "_old_rank", b"_old_rank", "_rank", b"_rank", "action", b"action", "data", b"data", "new_rank", b"new_rank", "old_rank", b"old_rank", "rank", b"rank", "symbol", b"symbol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_new_rank", b"_new_rank", "_old_rank", b"_old_rank", "_rank", b"_rank", "absent", b"absent", "action", b"action", "data", b"data", "new_rank", b"new_rank", "old_rank", b"old_rank", "rank", b"rank", "symbol", b"symbol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__new_rank: _TypeAlias = _typing.Literal["new_rank"]  # noqa: Y015
     _WhichOneofArgType__new_rank: _TypeAlias = _typing.Literal["_new_rank", b"_new_rank"]  # noqa: Y015
@@ -753,6 +770,7 @@ class WatchScanRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_ONLY_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """Filter in the syntax of docs/filters.md; empty matches every symbol."""
     order_by: _builtins.str
@@ -767,6 +785,8 @@ class WatchScanRequest(_message.Message):
     """Names of fields, separated by commas: rows have rank, symbol and these. Empty
     selects all.
     """
+    changed_fields_only: _builtins.bool
+    """True for updates with only the fields that have changed: see ListChange."""
     def __init__(
         self,
         *,
@@ -775,10 +795,11 @@ class WatchScanRequest(_message.Message):
         limit: _builtins.int | None = ...,
         min_interval_ms: _builtins.int = ...,
         fields: _builtins.str = ...,
+        changed_fields_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "fields", b"fields", "filter", b"filter", "limit", b"limit", "min_interval_ms", b"min_interval_ms", "order_by", b"order_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "changed_fields_only", b"changed_fields_only", "fields", b"fields", "filter", b"filter", "limit", b"limit", "min_interval_ms", b"min_interval_ms", "order_by", b"order_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015

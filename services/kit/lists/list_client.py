@@ -106,7 +106,8 @@ class ListCopy:
             elif change.action == ListChange.RERANK:
                 rows[change.symbol].rank = change.new_rank
             else:
-                row = change.data
+                is_patch = change.action == ListChange.UPDATE and not change.data.symbol
+                row = _patched(rows[change.symbol], change) if is_patch else change.data
                 row.rank = change.rank
                 rows[change.symbol] = row
         self.sequence = delta.sequence
@@ -116,6 +117,19 @@ class ListCopy:
     def _take_time(self, message: scanner_pb2.RankedList | scanner_pb2.ListDelta) -> None:
         self.timestamp_ns = message.timestamp.ToNanoseconds()
         self.market_position = (message.position.epoch, message.position.sequence)
+
+
+def _patched(row: TickerRow, change: scanner_pb2.ListChange) -> TickerRow:
+    """Returns the row after an update with changed fields only, which lacks the symbol that complete rows have."""
+    patched = TickerRow()
+    patched.CopyFrom(row)
+    # Whole values: MergeFrom() alone would leave the nanoseconds of a time that now has none.
+    for name in (*(field.name for field, _ in change.data.ListFields()), *change.absent.paths):
+        # One of a later version is not in this row.
+        if name in TickerRow.DESCRIPTOR.fields_by_name:
+            patched.ClearField(name)  # type: ignore[arg-type]  # any name, not a literal
+    patched.MergeFrom(change.data)
+    return patched
 
 
 def _fault(rows: Container[str], delta: scanner_pb2.ListDelta) -> str | None:

@@ -4,7 +4,9 @@ No row becomes a Python object, and none is made into JSON twice. A row is its *
 members of its object but for the rank) and its rank, as fastcore.row_json reads them.
 """
 
-from typing import Final, cast
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 from google.api import httpbody_pb2
@@ -12,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2, stream_pb2
 
+from fastcore.fields import FIELDS
 from fastcore.row_json import read_list_delta, read_ranked_list
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import fields, message_of, wrap
@@ -28,6 +31,8 @@ _DELTA_POSITION: Final = scanner_pb2.ListDelta.DESCRIPTOR.fields_by_name["positi
 _JSON: Final = httpbody_pb2.HttpBody(content_type="application/json").SerializeToString()
 _EVENTS: Final = httpbody_pb2.HttpBody(content_type="text/event-stream").SerializeToString()
 _DATA: Final = httpbody_pb2.HttpBody.DESCRIPTOR.fields_by_name["data"].number
+# By field number: the member of a field that has become absent.
+_NULLS: Final = {field.number: b'"%b":null' % field.name.encode() for field in FIELDS}
 
 
 def text_json(text: str) -> bytes:
@@ -77,22 +82,23 @@ def ranked_list_json(name: str, message: bytes | memoryview, stale_seconds: floa
     return b"".join((head, _rows(rows), tail))
 
 
-def list_delta_json(name: str, message: bytes | memoryview) -> bytes:
-    """An encoded ListDelta of the list called `name`."""
+def list_delta_json(name: str, message: bytes | memoryview, *, changed_fields_only: bool = False) -> bytes:
+    """An encoded ListDelta of the list called `name`; `changed_fields_only`: its updates have no more than these."""
     epoch, previous, sequence, timestamp, changes = read_list_delta(message)
     head = b'{"list":%b,"epoch":%d,"previous_sequence":%d,"sequence":%d,"deltas":['
     tail = b'],"change_count":%d%b%b}' % (len(changes), _timestamp(timestamp), _position(message, _DELTA_POSITION))
-    body = b",".join([_list_change(*change) for change in changes])
+    body = b",".join([_list_change(*change, is_patch=changed_fields_only) for change in changes])
     return b"".join((head % (text_json(name), epoch, previous, sequence), body, tail))
 
 
-def _list_change(action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
+def _list_change(action: int, symbol: bytes, old_rank: int, rank: int, members: bytes, *, is_patch: bool) -> bytes:
     name = scanner_pb2.ListChange.Action.Name(cast("scanner_pb2.ListChange.Action.ValueType", action)).encode()
     if action == _REMOVE:
         return b'{"action":"%b","symbol":%b}' % (name, symbol)
     if action == _RERANK:
         return b'{"action":"%b","symbol":%b,"old_rank":%d,"new_rank":%d}' % (name, symbol, old_rank, rank)
-    return b'{"action":"%b","symbol":%b,"rank":%d,"data":%b}' % (name, symbol, rank, _row(rank, members))
+    data = b"{%b}" % members if is_patch and action == _UPDATE else _row(rank, members)
+    return b'{"action":"%b","symbol":%b,"rank":%d,"data":%b}' % (name, symbol, rank, data)
 
 
 def filtered_json(message: bytes, stale_seconds: float) -> bytes:
@@ -149,16 +155,14 @@ class ListHole(Exception):
     """A delta does not follow the list's position, or does not fit its rows: a snapshot is needed."""
 
 
-class ListRows:
-    """A list kept as JSON, from its first snapshot on.
+Members = TypeVar("Members")
 
-    `skips_equal`: an update that changes nothing that is shown is left out of the changes, as happens to rows with few
-    fields; what remains of one that moves the row is its new rank.
-    """
 
-    def __init__(self, name: str, *, skips_equal: bool = False) -> None:
+class KeptRows(ABC, Generic[Members]):
+    """A list kept as JSON, from its first snapshot on. Of a row, `Members` are its members but the rank."""
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._skips_equal = skips_equal
         self.name_json = text_json(name)
         self.is_loaded = False
         # Of the newest change; meaningful once it is loaded.
@@ -166,11 +170,11 @@ class ListRows:
         # The event time of that change as JSON; b"" when that is not known.
         self.timestamp = b""
         # By symbol as JSON: the rank, and the row's members.
-        self.rows: dict[bytes, tuple[int, bytes]] = {}
+        self.rows: dict[bytes, tuple[int, Members]] = {}
 
     def load(self, ranked_list: bytes | memoryview) -> bool:
         """Takes the whole list, an encoded RankedList; False if it stands there already. Raises ValueError."""
-        epoch, sequence, timestamp, rows = read_ranked_list(ranked_list)
+        epoch, sequence, timestamp, rows = self._read_list(ranked_list)
         if self.is_loaded and self.position == (epoch, sequence):
             return False
         self.rows = {symbol: (rank, members) for symbol, rank, members in rows}
@@ -185,7 +189,7 @@ class ListRows:
         Raises ListHole when it does not fit, ValueError when it cannot be read; a
         snapshot has to come then.
         """
-        epoch, previous, sequence, timestamp, changes = read_list_delta(list_delta)
+        epoch, previous, sequence, timestamp, changes = self._read_delta(list_delta)
         position = self.position
         if not self.is_loaded or (epoch, previous) != position or sequence <= previous:
             self.forget()
@@ -206,9 +210,10 @@ class ListRows:
 
     def snapshot(self) -> Parts:
         """The JSON of a snapshot message, in parts."""
-        position, rows = self.position, [_row(rank, members) for rank, members in sorted(self.rows.values())]
+        ranked = sorted(self.rows.values(), key=lambda row: row[0])
+        rows = [self._row(rank, members) for rank, members in ranked]
         return (
-            b'{"type":"snapshot","list":%b,"epoch":%d,"sequence":%d,"rows":[' % (self.name_json, *position),
+            b'{"type":"snapshot","list":%b,"epoch":%d,"sequence":%d,"rows":[' % (self.name_json, *self.position),
             b",".join(rows),
             b'],"count":%d' % len(rows),
             ending(self.timestamp),
@@ -228,39 +233,125 @@ class ListRows:
 
         Raises ValueError when it cannot be read, or is several steps in one.
         """
-        _, previous, sequence, timestamp, changes = read_list_delta(list_delta)
+        _, previous, sequence, timestamp, changes = self._read_delta(list_delta)
         if sequence != previous + 1:
             raise ValueError(f"list {self.name}: expected one step, was {previous} to {sequence}")
-        return _delta_message(self.name_json, b"", sequence, [_change_json(*each) for each in changes], timestamp)
+        made = [self._change_json(*change) for change in changes]
+        return _delta_message(self.name_json, b"", sequence, made, timestamp)
 
-    def _change(self, action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
+    def _change(self, action: int, symbol: bytes, old_rank: int, rank: int, members: Any) -> bytes:
         """Makes the change and returns its JSON, b"" for none; raises KeyError when it does not fit."""
         rows = self.rows
         if action == _REMOVE:
             del rows[symbol]
-            return _change_json(action, symbol, old_rank, rank, members)
-        if action == _RERANK:
+        elif action == _RERANK:
             rows[symbol] = (rank, rows[symbol][1])
-            return _change_json(action, symbol, old_rank, rank, members)
-        if action not in (_ADD, _UPDATE) or (action == _UPDATE and symbol not in rows):
-            raise KeyError(symbol)
-        if self._skips_equal and action == _UPDATE and rows[symbol][1] == members:
-            old_rank = rows[symbol][0]
-            if rank == old_rank:
-                return b""
+        elif action == _ADD:
             rows[symbol] = (rank, members)
-            return _change_json(_RERANK, symbol, old_rank, rank, members)
-        rows[symbol] = (rank, members)
-        return _change_json(action, symbol, old_rank, rank, members)
+        elif action == _UPDATE:
+            old_rank, held = rows[symbol]
+            updated = self._updated(held, members)
+            rows[symbol] = (rank, held if updated is None else updated)
+            if updated is None:
+                return b"" if rank == old_rank else _rerank_json(symbol, old_rank, rank)
+        else:
+            raise KeyError(symbol)
+        return self._change_json(action, symbol, old_rank, rank, members)
+
+    def _change_json(self, action: int, symbol: bytes, old_rank: int, rank: int, members: Any) -> bytes:
+        if action == _REMOVE:
+            return b'{"action":"remove","symbol":%b}' % symbol
+        if action == _RERANK:
+            return _rerank_json(symbol, old_rank, rank)
+        name, data = (b"add", self._row) if action == _ADD else (b"update", self._update)
+        return b'{"action":"%b","rank":%d,"symbol":%b,"data":%b}' % (name, rank, symbol, data(rank, members))
+
+    @abstractmethod
+    def _read_list(self, message: bytes | memoryview) -> tuple[int, int, bytes, Sequence[tuple[bytes, int, Members]]]:
+        """An encoded RankedList; see read_ranked_list()."""
+
+    @abstractmethod
+    def _read_delta(
+        self, message: bytes | memoryview
+    ) -> tuple[int, int, int, bytes, Sequence[tuple[int, bytes, int, int, Any]]]:
+        """An encoded ListDelta; see read_list_delta()."""
+
+    @abstractmethod
+    def _updated(self, held: Members, members: Any) -> Members | None:
+        """The members of a row after an update; None if they are as before."""
+
+    @abstractmethod
+    def _row(self, rank: int, members: Members) -> bytes:
+        """A whole row."""
+
+    @abstractmethod
+    def _update(self, rank: int, members: Any) -> bytes:
+        """The shown part of a row that is updated."""
 
 
-def _change_json(action: int, symbol: bytes, old_rank: int, rank: int, members: bytes) -> bytes:
-    if action == _REMOVE:
-        return b'{"action":"remove","symbol":%b}' % symbol
-    if action == _RERANK:
-        return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
-    name = b"add" if action == _ADD else b"update"
-    return b'{"action":"%b","rank":%d,"symbol":%b,"data":%b}' % (name, rank, symbol, _row(rank, members))
+class ListRows(KeptRows[bytes]):
+    """A list whose updates have complete rows.
+
+    `skips_equal`: an update that changes nothing that is shown is left out of the changes, as happens to rows with few
+    fields; what remains of one that moves the row is its new rank.
+    """
+
+    def __init__(self, name: str, *, skips_equal: bool = False) -> None:
+        super().__init__(name)
+        self._skips_equal = skips_equal
+
+    def _read_list(self, message: bytes | memoryview) -> tuple[int, int, bytes, Sequence[tuple[bytes, int, bytes]]]:
+        return read_ranked_list(message)
+
+    def _read_delta(
+        self, message: bytes | memoryview
+    ) -> tuple[int, int, int, bytes, Sequence[tuple[int, bytes, int, int, bytes]]]:
+        return read_list_delta(message)
+
+    def _updated(self, held: bytes, members: bytes) -> bytes | None:
+        return None if self._skips_equal and held == members else members
+
+    def _row(self, rank: int, members: bytes) -> bytes:
+        return _row(rank, members)
+
+    def _update(self, rank: int, members: bytes) -> bytes:
+        return _row(rank, members)
+
+
+class PatchedRows(KeptRows[dict[int, bytes]]):
+    """A list whose updates have the changed fields only, in the scanner's messages as in what is made of them, where an
+    update is a merge patch of its row (RFC 7396). Members are by field number.
+    """
+
+    def _read_list(
+        self, message: bytes | memoryview
+    ) -> tuple[int, int, bytes, Sequence[tuple[bytes, int, dict[int, bytes]]]]:
+        return read_ranked_list(message, True)
+
+    def _read_delta(
+        self, message: bytes | memoryview
+    ) -> tuple[int, int, int, bytes, Sequence[tuple[int, bytes, int, int, dict[int, bytes | None]]]]:
+        return read_list_delta(message, True)
+
+    def _updated(self, held: dict[int, bytes], members: Mapping[int, bytes | None]) -> dict[int, bytes] | None:
+        if not members:
+            return None
+        for number, text in members.items():
+            if text is not None:
+                held[number] = text
+            else:
+                held.pop(number, None)
+        return held
+
+    def _row(self, rank: int, members: dict[int, bytes]) -> bytes:
+        return _row(rank, b",".join([text for _, text in sorted(members.items())]))
+
+    def _update(self, rank: int, members: Mapping[int, bytes | None]) -> bytes:
+        return b"{%b}" % b",".join([_NULLS[number] if text is None else text for number, text in members.items()])
+
+
+def _rerank_json(symbol: bytes, old_rank: int, rank: int) -> bytes:
+    return b'{"action":"rerank","symbol":%b,"old_rank":%d,"new_rank":%d}' % (symbol, old_rank, rank)
 
 
 def _delta_message(name_json: bytes, step: bytes, sequence: int, changes: list[bytes], timestamp: bytes) -> Parts:
