@@ -17,7 +17,8 @@ class Module(NamedTuple):
     stores. `calls` are the peers that it connects to besides those, and does
     without for a while. `factory` is `module:function(settings) -> Service`. A service whose
     port does not speak gRPC is ready when its /readyz says so. `secrets` are those
-    that its process gets; services/kit/runtime/environment.py has their variables.
+    that its process gets; services/kit/runtime/environment.py has their variables. `turn`: "tape" for what every event
+    passes through on its way to those who watch, "background" for what only stores, or answers now and then.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Module(NamedTuple):
     protocol: Literal["grpc", "http"] = "grpc"
     secrets: tuple[Secret, ...] = ()
     calls: tuple[str, ...] = ()
+    turn: Literal["tape", "usual", "background"] = "usual"
 
 
 MODULES: Final = (
@@ -56,6 +58,7 @@ MODULES: Final = (
         "the vendor's live feed: decoded, batched and retained until acknowledged",
         secrets=("redis", "vendor"),
         calls=("redis",),
+        turn="tape",
     ),
     Module(
         "data_ingest",
@@ -66,6 +69,7 @@ MODULES: Final = (
         secrets=("redis", "postgres", "vendor"),
         # A standby follows the one that leads.
         calls=("simulator", "data_ingest"),
+        turn="tape",
     ),
     Module(
         "scanner",
@@ -75,6 +79,7 @@ MODULES: Final = (
         "the market state and its ranked lists, for any number of subscribers",
         secrets=("redis", "postgres"),
         calls=("postgres", "access"),
+        turn="tape",
     ),
     Module(
         "analytics",
@@ -84,6 +89,7 @@ MODULES: Final = (
         "relative volume, the day's price range and 1-minute bars, also in Redis and PostgreSQL",
         secrets=("redis", "postgres"),
         calls=("access",),
+        turn="background",
     ),
     Module(
         "ticker",
@@ -102,6 +108,7 @@ MODULES: Final = (
         "loads history, resumably: symbols, companies, daily bars, volume by time of day",
         secrets=("postgres", "vendor", "fmp", "flat_files"),
         calls=("simulator",),
+        turn="background",
     ),
     Module(
         "data_maintenance",
@@ -112,6 +119,7 @@ MODULES: Final = (
         "scheduled maintenance of the stores, each run once for any number of replicas",
         secrets=("redis", "postgres", "vendor"),
         calls=("simulator",),
+        turn="background",
     ),
     Module(
         "websocket_server",
@@ -121,6 +129,7 @@ MODULES: Final = (
         "the ranked lists as JSON over WebSocket, for browsers and consumers of the older system",
         protocol="http",
         calls=("data_ingest", "access"),
+        turn="tape",
     ),
     Module(
         "access",
@@ -161,6 +170,7 @@ REPLAY: Final = Module(
     "services.replay.service:create",
     "a past day as the feed, from a flat file or stored minute bars",
     secrets=("postgres",),
+    turn="tape",
 )
 # Not run in a replay, because they would write its data to the stores of the live market.
 LIVE_ONLY: Final = ("analytics", "historical", "data_maintenance")

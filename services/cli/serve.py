@@ -14,6 +14,7 @@ from services.cli.arguments import examples
 from services.cli.signals import stop_event
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.priority import work_in_short_turns, work_in_the_background
 from services.kit.runtime.settings import Settings
 from services.kit.runtime.watchdog import notify
 from services.modules import GATEWAY_AFTER, GATEWAY_PORT, MODULES, REPLAY, Module, by_name
@@ -44,6 +45,11 @@ def serve(names: tuple[str, ...]) -> None:
     os.umask(0o077)
     settings = Settings.load()
     configure(settings, "+".join(module.name for module in modules))
+    turns = {module.turn for module in modules}
+    if "tape" in turns:
+        work_in_short_turns()
+    elif turns == {"background"}:
+        work_in_the_background()
     import uvloop
 
     try:
