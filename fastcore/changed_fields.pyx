@@ -12,6 +12,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fastcore.fields import FIELDS
+from fastcore.list_messages cimport Action
+from fastcore.list_numbers cimport *
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, bytes_ptr, cursor_of, enter, load_u32,
     load_u64, next_field, raise_wire_error, reserve, write_length_field, write_raw, write_varint_field, writer_bytes,
@@ -19,19 +21,7 @@ from fastcore.wire cimport (
 )
 
 cdef enum:
-    NUMBERS = 128
     RECORD = 20
-    DELTAS = 5                      # ListDelta.deltas
-    # ListChange.
-    ACTION = 1
-    SYMBOL = 2                      # and TickerRow.symbol
-    RANK = 3
-    OLD_RANK = 4
-    DATA = 6
-    ABSENT = 7
-    PATHS = 1                       # google.protobuf.FieldMask.paths
-    UPDATE = 4                      # ListChange.Action
-    ROW_RANK = 1                    # TickerRow.rank
 
 RECORD_BYTES = RECORD
 
@@ -39,7 +29,7 @@ cdef struct Bits:
     uint64_t[2] words
 
 # By field number: the name, None where there is no field beside rank and symbol; and the bits of those with a name.
-cdef list _names = [None] * NUMBERS
+cdef list _names = [None] * ROW_NUMBERS
 cdef Bits SHOWN
 
 
@@ -49,14 +39,14 @@ cdef inline bint has(const Bits* bits, uint32_t number) noexcept nogil:
 
 cdef inline void put(Bits* bits, uint32_t number) noexcept nogil:
     # Lists have no greater numbers in their rows.
-    if number < NUMBERS:
+    if number < ROW_NUMBERS:
         bits.words[number >> 6] |= <uint64_t>1 << (number & 63)
 
 
 def _fill_names():
     for field in FIELDS:
-        if field.number >= NUMBERS:
-            raise SystemError(f"expected field numbers below {NUMBERS}, was {field.number}")
+        if field.number >= ROW_NUMBERS:
+            raise SystemError(f"expected field numbers below {ROW_NUMBERS}, was {field.number}")
         if field.number not in (ROW_RANK, SYMBOL):
             _names[field.number] = field.name.encode()
             put(&SHOWN, field.number)
@@ -76,7 +66,7 @@ cdef inline bint _skip_number(Cursor* old, Cursor* new, Bits* changed) noexcept 
         if new.pos[1] != old.pos[1] or old.pos[1] >= 0x80:
             return False
         tag = (tag & 0x7F) | <uint32_t>old.pos[1] << 7
-    if (tag & 7) != WIRE_FIXED64 or (tag >> 3) >= NUMBERS:
+    if (tag & 7) != WIRE_FIXED64 or (tag >> 3) >= ROW_NUMBERS:
         return False
     memcpy(&before, old.pos + size, 8)
     memcpy(&after, new.pos + size, 8)
@@ -139,18 +129,18 @@ cdef int _write_update(Writer* out, Writer* row, Cursor cursor, uint32_t old_ran
     absent.words[0] = changed.words[0] & SHOWN.words[0]
     absent.words[1] = changed.words[1] & SHOWN.words[1]
     row.size = 0
-    write_varint_field(out, ACTION, UPDATE)
+    write_varint_field(out, ACTION, Action.UPDATE)
     while status == WIRE_FIELD:
         if field.number == SYMBOL and field.wire_type == WIRE_LENGTH:
             write_length_field(out, SYMBOL, field.data, field.length)
-        elif field.number == RANK and field.wire_type == WIRE_VARINT:
+        elif field.number == CHANGE_RANK and field.wire_type == WIRE_VARINT:
             rank = field.value
         elif field.number == DATA and field.wire_type == WIRE_LENGTH:
             data = enter(&field)
             begin = data.pos
             status = next_field(&data, &part)
             while status == WIRE_FIELD:
-                if part.number < NUMBERS and has(changed, part.number) and has(&SHOWN, part.number):
+                if part.number < ROW_NUMBERS and has(changed, part.number) and has(&SHOWN, part.number):
                     write_raw(row, begin, data.pos - begin)
                     absent.words[part.number >> 6] &= ~(<uint64_t>1 << (part.number & 63))
                 begin = data.pos
@@ -160,14 +150,14 @@ cdef int _write_update(Writer* out, Writer* row, Cursor cursor, uint32_t old_ran
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"ListChange")
-    write_varint_field(out, RANK, rank)
+    write_varint_field(out, CHANGE_RANK, rank)
     if old_rank:
         write_varint_field(out, OLD_RANK, old_rank)
     if row.size:
         write_length_field(out, DATA, row.data, row.size)
     if absent.words[0] or absent.words[1]:
         row.size = 0
-        for number in range(<uint32_t>NUMBERS):
+        for number in range(<uint32_t>ROW_NUMBERS):
             if has(&absent, number):
                 name = <bytes>_names[number]
                 write_length_field(row, PATHS, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
@@ -181,7 +171,7 @@ cdef bint _is_update(Cursor cursor) except -1:
     cdef int status = next_field(&cursor, &field)
     while status == WIRE_FIELD:
         if field.number == ACTION and field.wire_type == WIRE_VARINT:
-            is_update = field.value == UPDATE
+            is_update = field.value == Action.UPDATE
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"ListChange")

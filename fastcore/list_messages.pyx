@@ -1,29 +1,29 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """RankedList, ListDelta and ListChange as bytes, field by field as protobuf itself would write them.
 
-The numbers are those of scanner.proto and ticker_row.proto; tests compare with
-the generated classes.
+Tests compare with the generated classes.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from fastcore.list_numbers cimport *
 from fastcore.wire cimport (
     WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, write_length_field,
     write_varint_field, writer_bytes, writer_free, writer_init,
 )
 
 cdef enum:
-    SYMBOL_TAG = 2 << 3 | WIRE_LENGTH       # of TickerRow and, alike, of ListChange
-    RANK_TAG = 1 << 3 | WIRE_VARINT         # TickerRow.rank
-    ROWS_TAG = 4 << 3 | WIRE_LENGTH         # RankedList.rows
-    DELTAS_TAG = 5 << 3 | WIRE_LENGTH       # ListDelta.deltas
-    ACTION_TAG = 1 << 3 | WIRE_VARINT       # ListChange.action, .rank, .old_rank, .new_rank, .data
-    CHANGE_RANK_TAG = 3 << 3 | WIRE_VARINT
-    OLD_RANK_TAG = 4 << 3 | WIRE_VARINT
-    NEW_RANK_TAG = 5 << 3 | WIRE_VARINT
-    DATA_TAG = 6 << 3 | WIRE_LENGTH
+    SYMBOL_TAG = SYMBOL << 3 | WIRE_LENGTH
+    RANK_TAG = ROW_RANK << 3 | WIRE_VARINT
+    ROWS_TAG = RANKED_ROWS << 3 | WIRE_LENGTH
+    DELTAS_TAG = DELTAS << 3 | WIRE_LENGTH
+    ACTION_TAG = ACTION << 3 | WIRE_VARINT
+    CHANGE_RANK_TAG = CHANGE_RANK << 3 | WIRE_VARINT
+    OLD_RANK_TAG = OLD_RANK << 3 | WIRE_VARINT
+    NEW_RANK_TAG = NEW_RANK << 3 | WIRE_VARINT
+    DATA_TAG = DATA << 3 | WIRE_LENGTH
 
 cdef int64_t SECOND_NS = 1_000_000_000
 

@@ -11,28 +11,12 @@ nothing where that is as before.
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastcore.fields import FIELDS
+from fastcore.list_messages cimport Action
+from fastcore.list_numbers cimport *
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, bytes_ptr, cursor_of, enter, next_field,
     raise_wire_error, write_length_field, write_raw, write_varint_field, writer_bytes, writer_free, writer_init,
 )
-
-cdef enum:
-    NUMBERS = 128
-    ROWS = 4                        # RankedList.rows
-    DELTAS = 5                      # ListDelta.deltas
-    CHANGE_COUNT = 6                # ListDelta.change_count
-    # ListChange.
-    ACTION = 1
-    SYMBOL = 2
-    RANK = 3
-    OLD_RANK = 4
-    NEW_RANK = 5
-    DATA = 6
-    ABSENT = 7
-    PATHS = 1                       # google.protobuf.FieldMask.paths
-    # ListChange.Action.
-    RERANK = 3
-    UPDATE = 4
 
 cdef dict _numbers = {field.name.encode(): field.number for field in FIELDS}
 
@@ -43,7 +27,7 @@ cdef int _copy_row(Writer* out, Cursor cursor, const unsigned char[::1] kept) ex
     cdef bytes_ptr begin = cursor.pos
     cdef int status = next_field(&cursor, &field)
     while status == WIRE_FIELD:
-        if field.number < NUMBERS and kept[field.number]:
+        if field.number < ROW_NUMBERS and kept[field.number]:
             write_raw(out, begin, cursor.pos - begin)
         begin = cursor.pos
         status = next_field(&cursor, &field)
@@ -81,7 +65,7 @@ cdef bint _copy_change(Writer* out, Writer* row, Cursor cursor, const unsigned c
         if field.number == DATA and field.wire_type == WIRE_LENGTH:
             row.size = 0
             _copy_row(row, enter(&field), kept)
-            if row.size or action != UPDATE:
+            if row.size or action != Action.UPDATE:
                 write_length_field(out, DATA, row.data, row.size)
                 has_shown = True
         elif field.number == ABSENT and field.wire_type == WIRE_LENGTH:
@@ -94,7 +78,7 @@ cdef bint _copy_change(Writer* out, Writer* row, Cursor cursor, const unsigned c
             if field.wire_type == WIRE_VARINT:
                 if field.number == ACTION:
                     action = field.value
-                elif field.number == RANK:
+                elif field.number == CHANGE_RANK:
                     rank = field.value
                 elif field.number == OLD_RANK:
                     old_rank = field.value
@@ -103,7 +87,7 @@ cdef bint _copy_change(Writer* out, Writer* row, Cursor cursor, const unsigned c
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"ListChange")
-    if action != UPDATE or has_shown or not old_rank:
+    if action != Action.UPDATE or has_shown or not old_rank:
         return True
     if old_rank == rank:
         return False
@@ -115,7 +99,7 @@ cdef int _write_reranked(Writer* out, Cursor update, uint64_t old_rank, uint64_t
     """Writes the RERANK of an UPDATE's symbol."""
     cdef Field field
     out.size = 0
-    write_varint_field(out, ACTION, RERANK)
+    write_varint_field(out, ACTION, Action.RERANK)
     while next_field(&update, &field) == WIRE_FIELD:
         if field.number == SYMBOL and field.wire_type == WIRE_LENGTH:
             write_length_field(out, SYMBOL, field.data, field.length)
@@ -132,8 +116,8 @@ cdef bytes _copy_list(const unsigned char[::1] message, const unsigned char[::1]
     cdef bytes_ptr begin
     cdef uint64_t left_out = 0
     cdef int status
-    if kept.shape[0] != NUMBERS:
-        raise ValueError(f"expected {NUMBERS} bytes, was {kept.shape[0]}")
+    if kept.shape[0] != ROW_NUMBERS:
+        raise ValueError(f"expected {ROW_NUMBERS} bytes, was {kept.shape[0]}")
     if message.shape[0] == 0:
         return b""
     writer_init(&out, message.shape[0] // 4)
@@ -146,7 +130,7 @@ cdef bytes _copy_list(const unsigned char[::1] message, const unsigned char[::1]
         while status == WIRE_FIELD:
             if field.number == nested and field.wire_type == WIRE_LENGTH:
                 part.size = 0
-                if nested == ROWS:
+                if nested == RANKED_ROWS:
                     _copy_row(&part, enter(&field), kept)
                 elif not _copy_change(&part, &row, enter(&field), kept):
                     left_out += 1
@@ -173,7 +157,7 @@ cdef bytes _copy_list(const unsigned char[::1] message, const unsigned char[::1]
 
 def select_ranked_list(const unsigned char[::1] message not None, const unsigned char[::1] kept not None):
     """Returns an encoded RankedList whose rows have the kept fields only; ValueError when the bytes are none."""
-    return _copy_list(message, kept, ROWS, b"RankedList")
+    return _copy_list(message, kept, RANKED_ROWS, b"RankedList")
 
 
 def select_list_delta(const unsigned char[::1] message not None, const unsigned char[::1] kept not None):
@@ -184,8 +168,8 @@ def select_list_delta(const unsigned char[::1] message not None, const unsigned 
 def select_row(const unsigned char[::1] row not None, const unsigned char[::1] kept not None):
     """Returns an encoded TickerRow with the kept fields only; ValueError when the bytes are none."""
     cdef Writer out
-    if kept.shape[0] != NUMBERS:
-        raise ValueError(f"expected {NUMBERS} bytes, was {kept.shape[0]}")
+    if kept.shape[0] != ROW_NUMBERS:
+        raise ValueError(f"expected {ROW_NUMBERS} bytes, was {kept.shape[0]}")
     if row.shape[0] == 0:
         return b""
     writer_init(&out, row.shape[0])

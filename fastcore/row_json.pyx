@@ -15,6 +15,7 @@ from libc.math cimport fabs, floor, isfinite, isnan, rint, signbit
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from fastcore.fields import FIELD_COUNT, FIELDS
+from fastcore.list_numbers cimport *
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, bytes_ptr, cursor_of, enter,
     field_f64, next_field, raise_wire_error, reserve, write_raw, writer_bytes, writer_free, writer_init,
@@ -42,32 +43,10 @@ cdef struct Key:
     const char* text                # `"name":`
     size_t length
 
-cdef enum:
-    MOST_FIELDS = 128
-    SYMBOL = 2                      # of TickerRow and, alike, of ListChange
-    # RankedList and ListDelta.
-    EPOCH = 2
-    RANKED_SEQUENCE = 3
-    RANKED_ROWS = 4
-    RANKED_TIMESTAMP = 6
-    PREVIOUS_SEQUENCE = 3
-    DELTA_SEQUENCE = 4
-    DELTAS = 5
-    DELTA_TIMESTAMP = 7
-    # ListChange.
-    ACTION = 1
-    CHANGE_RANK = 3
-    OLD_RANK = 4
-    NEW_RANK = 5
-    DATA = 6
-    ABSENT = 7
-    PATHS = 1                       # google.protobuf.FieldMask.paths
-    ROW_RANK = 1                    # TickerRow.rank
-
-cdef Key[MOST_FIELDS] KEYS
+cdef Key[ROW_NUMBERS] KEYS
 # Keeps alive what KEYS points to.
 cdef list _kept = []
-cdef list _enum_texts = [None] * MOST_FIELDS
+cdef list _enum_texts = [None] * ROW_NUMBERS
 cdef dict _numbers = {field.name.encode(): field.number for field in FIELDS}
 
 cdef double MICRO = 1e6
@@ -85,9 +64,9 @@ def _fill_keys():
     kinds = {"number": NUMBER, "text": TEXT, "boolean": BOOLEAN, "time": TIME, "enum": ENUM}
     cdef bytes text
     cdef int number
-    if FIELD_COUNT > MOST_FIELDS:
-        raise SystemError(f"expected at most {MOST_FIELDS} fields, was {FIELD_COUNT}")
-    for number in range(MOST_FIELDS):
+    if FIELD_COUNT > ROW_NUMBERS:
+        raise SystemError(f"expected at most {ROW_NUMBERS} fields, was {FIELD_COUNT}")
+    for number in range(ROW_NUMBERS):
         KEYS[number].kind = NOTHING
     for field in FIELDS:
         text = f'"{field.name}":'.encode()
@@ -274,7 +253,7 @@ cdef tuple _row_json(Writer* writer, const Field* row, bint by_field):
     while status == WIRE_FIELD:
         if field.number == ROW_RANK and field.wire_type == WIRE_VARINT:
             rank = <uint32_t>field.value
-        elif field.number < MOST_FIELDS and KEYS[field.number].kind != NOTHING:
+        elif field.number < ROW_NUMBERS and KEYS[field.number].kind != NOTHING:
             key = KEYS[field.number]
             begin = writer.size
             if begin:
