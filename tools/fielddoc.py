@@ -1,11 +1,11 @@
 """docs/fields.md, written from fastcore/fields.py: `python -m tools.fielddoc [--check]`."""
 
-import argparse
 import sys
 from typing import Final
 
 from fastcore.fields import FIELDS, Field
 from services.kit.runtime.packaged import checkout
+from tools.generated import keep_current
 
 FILE: Final = checkout() / "docs" / "fields.md"
 
@@ -36,17 +36,7 @@ def _row(field: Field) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.fielddoc", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the page is not current")
-    page = document()
-    is_current = FILE.exists() and FILE.read_text(encoding="utf-8") == page
-    if parser.parse_args(arguments).check:
-        if not is_current:
-            sys.stderr.write("expected docs/fields.md to be current; run `python -m tools.fielddoc`\n")
-            return 1
-    elif not is_current:
-        FILE.write_text(page, encoding="utf-8")
-    return 0
+    return keep_current("tools.fielddoc", __doc__, FILE, document(), arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ The package needs pandas, which is 36 MB in each process and a second at its sta
 Run it when the package has a new version.
 """
 
-import argparse
 import datetime
 import sys
 import warnings
@@ -15,6 +14,7 @@ from zoneinfo import ZoneInfo
 from exchange_calendars.exchange_calendar_xnys import XNYSExchangeCalendar
 
 from services.kit.runtime.packaged import checkout
+from tools.generated import keep_current
 
 FILE: Final = checkout() / "services" / "market" / "nyse.toml"
 # The NYSE's early closes have been at 13:00 since before then.
@@ -57,17 +57,7 @@ def document() -> str:
 
 
 def main(arguments: list[str] | None = None, file: Path = FILE) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.nysedays", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail when the file is not current")
-    text = document()
-    is_current = file.exists() and file.read_text(encoding="utf-8") == text
-    if parser.parse_args(arguments).check:
-        if not is_current:
-            sys.stderr.write("expected services/market/nyse.toml to be current; run `python -m tools.nysedays`\n")
-            return 1
-    elif not is_current:
-        file.write_text(text, encoding="utf-8")
-    return 0
+    return keep_current("tools.nysedays", __doc__, file, document(), arguments)
 
 
 if __name__ == "__main__":
