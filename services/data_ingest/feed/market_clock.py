@@ -13,7 +13,7 @@ from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
-# A clock that is slewed, or read late, is off by less between two looks, which come several times a second.
+# A clock that is slewed, or read late, is off by less between two readings, which come with each batch and watermark.
 STEP_NS: Final = 2 * NS_PER_SECOND
 # A step is followed if no event has said anything against it for so long.
 FOLLOW_NS: Final = 60 * NS_PER_SECOND
@@ -69,7 +69,7 @@ class MarketClock:
         self._step, self._unopposed_since = step, steady
 
     def look(self, admitted: int, ahead: int, newest_ns: int, stream_ns: int, is_closed: bool) -> None:
-        """Compares the clock with the feed's events; call it several times a second.
+        """Compares the clock with the feed's events; call it about once a second.
 
         `admitted`, `ahead`: events since the start, and those that were set aside as ahead of time; `newest_ns`: the
         time of the newest one that was admitted, `stream_ns`: that of the stream, which cannot go back. Raises
