@@ -46,18 +46,23 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
 
 
 @pytest.fixture
-async def ticker(stores: Stores, tmp_path: Path) -> AsyncIterator[RunningTicker]:
-    async with VendorServer(vendor_details) as vendor:
-        environment = {
-            **vendor.environment,
-            **stores.environment(),
-            "TRADEUL_DATA_DIR": str(tmp_path / "data"),
-            "TRADEUL_TICKER_ADDRESS": "127.0.0.1:0",
-            "TRADEUL_METRICS_PORT_OFFSET": "0",
-        }
-        async with running_ticker(stores, Settings.load(environment)) as running:
-            await running.database.execute("TRUNCATE alert_rules, aggregates_1min, daily_ohlc")
-            yield running
+async def vendor() -> AsyncIterator[VendorServer]:
+    async with VendorServer(vendor_details) as running:
+        yield running
+
+
+@pytest.fixture
+async def ticker(stores: Stores, vendor: VendorServer, tmp_path: Path) -> AsyncIterator[RunningTicker]:
+    environment = {
+        **vendor.environment,
+        **stores.environment(),
+        "TRADEUL_DATA_DIR": str(tmp_path / "data"),
+        "TRADEUL_TICKER_ADDRESS": "127.0.0.1:0",
+        "TRADEUL_METRICS_PORT_OFFSET": "0",
+    }
+    async with running_ticker(stores, Settings.load(environment)) as running:
+        await running.database.execute("TRUNCATE alert_rules, aggregates_1min, daily_ohlc")
+        yield running
 
 
 class Bars:
@@ -248,15 +253,16 @@ async def test_mistakes_are_refused_with_their_place(ticker: RunningTicker) -> N
 
 
 async def opened(ticker: RunningTicker, source: Path) -> Any:
-    """A dry run whose process has begun."""
+    """A dry run whose process has begun. It cannot end while the vendor does not answer."""
     call: Any = ticker.alert_rules.DryRunAlertRule(request(rule=GROWS, days=2, source=str(source)))
     assert (await call.read()).HasField("opened")
     assert (await call.read()).HasField("progress")
     return call
 
 
-async def test_so_many_run_at_once(ticker: RunningTicker, tmp_path: Path) -> None:
-    Bars(MONDAY, 2, 900).write(tmp_path / "files")
+async def test_so_many_run_at_once(ticker: RunningTicker, vendor: VendorServer, tmp_path: Path) -> None:
+    Bars(MONDAY).write(tmp_path / "files")
+    vendor.answering.clear()
     calls = [await opened(ticker, tmp_path / "files") for _ in range(MOST_RUNS)]
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await dry_run(ticker, rule=GROWS, source=str(tmp_path / "files"))
@@ -267,6 +273,7 @@ async def test_so_many_run_at_once(ticker: RunningTicker, tmp_path: Path) -> Non
     assert status.details[1].Is(error_details_pb2.RetryInfo.DESCRIPTOR)
     for call in calls:
         call.cancel()
+    vendor.answering.set()
     await until_no_worker()
     # The service notices the end of its workers a moment later.
     async with asyncio.timeout(20):
@@ -279,8 +286,11 @@ async def test_so_many_run_at_once(ticker: RunningTicker, tmp_path: Path) -> Non
                 await asyncio.sleep(0.05)
 
 
-async def test_a_client_that_leaves_leaves_no_process_and_no_file(ticker: RunningTicker, tmp_path: Path) -> None:
+async def test_a_client_that_leaves_leaves_no_process_and_no_file(
+    ticker: RunningTicker, vendor: VendorServer, tmp_path: Path
+) -> None:
     Bars(MONDAY).write(tmp_path / "files")
+    vendor.answering.clear()
     call = await opened(ticker, tmp_path / "files")
     assert workers()
     call.cancel()
@@ -290,9 +300,12 @@ async def test_a_client_that_leaves_leaves_no_process_and_no_file(ticker: Runnin
             await asyncio.sleep(0.05)
 
 
-async def test_a_process_that_is_killed_is_an_error(ticker: RunningTicker, tmp_path: Path) -> None:
+async def test_a_process_that_is_killed_is_an_error(
+    ticker: RunningTicker, vendor: VendorServer, tmp_path: Path
+) -> None:
     for day in (FRIDAY, MONDAY):
-        Bars(day, 5, 600).write(tmp_path / "files")
+        Bars(day).write(tmp_path / "files")
+    vendor.answering.clear()
     call = await opened(ticker, tmp_path / "files")
     os.kill(workers().pop(), signal.SIGKILL)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

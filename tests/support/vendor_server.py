@@ -38,7 +38,8 @@ class VendorServer:
     """`rest(path, query)` gives the JSON answer of a GET, None for 404, or the status of another refusal.
 
     With `key`, another key is refused; with `plan`, subscriptions to other channels than
-    these ("A", "AM"). `received` are the WebSocket clients' messages.
+    these ("A", "AM"). `received` are the WebSocket clients' messages. While `answering` is
+    cleared, a GET waits: what needs its answer cannot go on.
     """
 
     def __init__(self, rest: Answer = lambda path, query: None, port: int = 0, key: str | None = None) -> None:
@@ -53,6 +54,8 @@ class VendorServer:
         self._server: Server | None = None
         self._feeds: set[ServerConnection] = set()
         self._joined = asyncio.Event()
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.requests: list[str] = []
 
     @property
@@ -83,6 +86,7 @@ class VendorServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
+        self.answering.set()
         self._server.close()
         await self._server.wait_closed()
 
@@ -143,11 +147,12 @@ class VendorServer:
         for feed in list(self._feeds):
             feed.transport.abort()
 
-    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "Upgrade" in request.headers:
             return None
         url = urlsplit(request.path)
         self.requests.append(url.path)
+        await self.answering.wait()
         answer = self._rest(url.path, dict(parse_qsl(url.query)))
         status = HTTPStatus.OK
         if answer is None or isinstance(answer, HTTPStatus):
