@@ -14,19 +14,17 @@ from services.kit.lists.list_json import text_json
 from services.kit.rpc.key_streams import RequestKey
 from services.websocket_server import client_messages, metrics
 from services.websocket_server.client_messages import Request, RequestError, Subject, parse
+from services.websocket_server.incoming import MESSAGE_TOO_BIG, BadMessage, Incoming
 from services.websocket_server.limits import Limits, MessageAllowance
 from services.websocket_server.list_broadcast import ListBroadcast, Refusal, Subscription
 from services.websocket_server.sources import Source
 
 # Close codes of RFC 6455; picows' enumeration has them too, but not those above 3000.
 OK: Final = 1000
-PROTOCOL_ERROR: Final = 1002
 UNSUPPORTED_DATA: Final = 1003
 NO_CODE: Final = 1005
 CUT_OFF: Final = 1006
-INVALID_TEXT: Final = 1007
 POLICY_VIOLATION: Final = 1008
-MESSAGE_TOO_BIG: Final = 1009
 # For a client that does not read: the older system's code.
 NOT_READING: Final = 3008
 NO_HEADERS: Final[CIMultiDict[str]] = CIMultiDict()
@@ -75,14 +73,15 @@ class Client(WSListener):
         "_abort_timer",
         "_allowance",
         "_hub",
+        "_incoming",
         "_loop",
-        "_parts",
         "_pinged_at",
         "_stalled_at",
         "_stalled_bytes",
         "_transport",
         "close_code",
         "connection_id",
+        "deflates",
         "is_blocked",
         "key",
         "received_at",
@@ -90,9 +89,11 @@ class Client(WSListener):
         "write",
     )
 
-    def __init__(self, hub: ClientHost, key: RequestKey | None) -> None:
+    def __init__(self, hub: ClientHost, key: RequestKey | None, *, deflates: bool = False) -> None:
         self.connection_id = secrets.token_hex(8)
         self.key = key
+        # True if messages may be compressed (deflate.py).
+        self.deflates = deflates
         # By the names of lists, and the client's names of scans: no scan has the name of a list.
         self.subscriptions: dict[str, Subscription] = {}
         # True while its buffer is full.
@@ -105,7 +106,7 @@ class Client(WSListener):
         self.received_at = now
         # The time of a ping without an answer; 0 when there is none.
         self._pinged_at = 0.0
-        self._parts: bytearray | None = None
+        self._incoming = Incoming(hub.limits.message_bytes, deflates)
         self._allowance = MessageAllowance(hub.limits, now)
         self._stalled_at = 0.0
         self._stalled_bytes = 0
@@ -162,13 +163,13 @@ class Client(WSListener):
             self._reject("binary_message", "expected JSON as a text message, was a binary message")
             self.close(UNSUPPORTED_DATA, "expected text messages")
             return
-        if frame.rsv1 or frame.rsv2 or frame.rsv3 or (kind == WSMsgType.CONTINUATION) == (self._parts is None):
-            self._broke_protocol()
+        try:
+            message = self._incoming.take(frame)
+        except BadMessage as error:
+            self.close(error.code, str(error))
             return
-        if kind == WSMsgType.TEXT and frame.fin:
-            self._take(frame.get_payload_as_bytes())
-        else:
-            self._take_part(frame)
+        if message is not None:
+            self._take(message)
 
     def pause_writing(self) -> None:
         if self.is_blocked:
@@ -230,10 +231,6 @@ class Client(WSListener):
     # --- requests
 
     def _take(self, payload: bytes) -> None:
-        if not is_utf8(payload):
-            metrics.rejected("invalid_utf8")
-            self.close(INVALID_TEXT, "expected UTF-8")
-            return
         try:
             request = parse(payload, self._hub.lists)
         except RequestError as error:
@@ -297,18 +294,6 @@ class Client(WSListener):
             new = broadcast.subscribe(self, subject, request.position, greeting, request.wants_aggregates)
             self.subscriptions[subject.name] = new
 
-    def _take_part(self, frame: WSFrame) -> None:
-        parts = self._parts if self._parts is not None else bytearray()
-        parts += frame.get_payload_as_memoryview()
-        self._parts = None if frame.fin else parts
-        most = self._hub.limits.message_bytes
-        if len(parts) > most:
-            self._parts = None
-            metrics.rejected("message_too_big")
-            self.close(MESSAGE_TOO_BIG, f"expected messages of at most {most} bytes")
-        elif frame.fin:
-            self._take(bytes(parts))
-
     def _may_send(self, weight: int) -> bool:
         """Counts a message; False if it is one too many. The first such is answered, and many end the connection."""
         allowance, limits = self._allowance, self._hub.limits
@@ -322,10 +307,6 @@ class Client(WSListener):
             if self._transport is not None:
                 self._transport.underlying_transport.pause_reading()
         return False
-
-    def _broke_protocol(self) -> None:
-        metrics.rejected("protocol_error")
-        self.close(PROTOCOL_ERROR, "expected whole messages without extensions")
 
     # --- sending
 
@@ -381,16 +362,6 @@ def _send_close(transport: WSTransport, code: int, reason: bytes) -> None:
 def _number(code: WSCloseCode) -> int:
     # An IntEnum, unlike its stub; 0 without a code.
     return int(code)  # type: ignore[call-overload, no-any-return]
-
-
-def is_utf8(payload: bytes) -> bool:
-    if payload.isascii():
-        return True
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _nowhere(_: bytes) -> None:

@@ -15,6 +15,7 @@ from services.kit.lists.list_json import ending, text_json
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.nearest import nearest_hint, nearest_name
+from services.websocket_server.deflate import LEAST_BYTES, deflated
 from services.websocket_server.sources import ScanText, Source, source_of_scan
 
 # --- requests
@@ -158,6 +159,8 @@ def _position(raw: _Raw, subject: Subject | None) -> Position | None:
 # --- messages of the server
 
 TEXT_FRAME: Final = 0x81
+# The bit of a frame with a compressed message (RFC 7692).
+DEFLATED: Final = 0x40
 _SMALL: Final = 126
 _MEDIUM: Final = 1 << 16
 
@@ -165,16 +168,28 @@ PONG: Final = b'{"type":"pong"}'
 _LIST: Final = b',"list":'
 
 
-def frame(*parts: bytes) -> bytes:
+def frame(*parts: bytes, first: int = TEXT_FRAME) -> bytes:
     """One whole text frame of RFC 6455 with this payload, unmasked, as servers send it."""
     size = sum(map(len, parts))
     if size < _SMALL:
-        head = bytes((TEXT_FRAME, size))
+        head = bytes((first, size))
     elif size < _MEDIUM:
-        head = bytes((TEXT_FRAME, 126)) + size.to_bytes(2)
+        head = bytes((first, 126)) + size.to_bytes(2)
     else:
-        head = bytes((TEXT_FRAME, 127)) + size.to_bytes(8)
+        head = bytes((first, 127)) + size.to_bytes(8)
     return b"".join((head, *parts))
+
+
+def deflated_frame(message: bytes) -> bytes:
+    """The frame of the same message compressed; the same frame where that is no shorter."""
+    if len(message) < LEAST_BYTES:
+        return message
+    compressed = frame(deflated(message[_payload_at(message) :]), first=TEXT_FRAME | DEFLATED)
+    return compressed if len(compressed) < len(message) else message
+
+
+def _payload_at(message: bytes) -> int:
+    return {126: 4, 127: 10}.get(message[1], 2)
 
 
 def connected(connection_id: str, lists: Sequence[str], now_ns: int) -> bytes:
@@ -192,7 +207,7 @@ def connected(connection_id: str, lists: Sequence[str], now_ns: int) -> bytes:
 
 def renamed(message: bytes, list_json: bytes, other: bytes) -> bytes:
     """The frame of a list's snapshot or delta under another name of the list; both names are JSON."""
-    begin = {126: 4, 127: 10}.get(message[1], 2)
+    begin = _payload_at(message)
     name = message.index(_LIST, begin) + len(_LIST)
     return frame(message[begin:name], other, message[name + len(list_json) :])
 

@@ -27,6 +27,7 @@ from services.kit.runtime.settings import Address
 from services.websocket_server import metrics
 from services.websocket_server.client import Client
 from services.websocket_server.client_hub import ClientHub
+from services.websocket_server.deflate import accepted_extensions
 
 PATH: Final = "/ws/scanner"
 BACKLOG: Final = 1024
@@ -105,7 +106,11 @@ class Endpoint:
         # Firefox sends "keep-alive, Upgrade", which RFC 6455 allows and picows does not.
         if "upgrade" in [token.strip().lower() for token in headers.get("Connection", "").split(",")]:
             headers["Connection"] = "Upgrade"
-        return Client(self._hub, key)
+        extensions = accepted_extensions(", ".join(headers.getall("Sec-WebSocket-Extensions", ())))
+        if extensions is None:
+            return Client(self._hub, key)
+        response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Extensions": extensions})
+        return WSUpgradeResponseWithListener(response, Client(self._hub, key, deflates=True))
 
 
 async def listen(

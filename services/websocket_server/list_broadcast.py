@@ -30,6 +30,8 @@ class Reader(Protocol):
     """A client, as a list sees it. `write` never waits; it may set `is_blocked`, calling `Subscription.block`."""
 
     is_blocked: bool
+    # True if it takes compressed frames.
+    deflates: bool
     write: Callable[[bytes], None]
 
     def refuse(self, subject: Subject, refusal: "Refusal") -> None:
@@ -228,11 +230,11 @@ class ListBroadcast:
             reader.write(subscription.greeting)
             subscription.greeting = b""
         if not steps:
-            frames = feed.snapshot(subscription.name_json)
+            frames = feed.snapshot(subscription.name_json, deflates=reader.deflates)
             metrics.sent("snapshot", 1, len(frames))
             reader.write(frames)
         elif after < subscription.sequence:
-            frames = feed.changes_after(after, subscription.name_json)
+            frames = feed.changes_after(after, subscription.name_json, deflates=reader.deflates)
             metrics.sent("delta", subscription.sequence - after, len(frames))
             reader.write(frames)
         if not reader.is_blocked:
@@ -291,14 +293,14 @@ class ListBroadcast:
             self.on_flush()
             return
         began = monotonic()
-        # One for all, but for the names that clients give their scans.
-        bursts: dict[bytes, bytes] = {}
+        # One for all, but for the names that clients give their scans, and for compression.
+        bursts: dict[tuple[bytes, bool], bytes] = {}
         readers = list(self._live)
         size = 0
         for subscription in readers:
-            name = subscription.name_json
-            if (burst := bursts.get(name)) is None:
-                burst = bursts[name] = self.feed.changes_after(first, name)
+            name, deflates = subscription.name_json, subscription.reader.deflates
+            if (burst := bursts.get((name, deflates))) is None:
+                burst = bursts[name, deflates] = self.feed.changes_after(first, name, deflates=deflates)
             size += len(burst)
             subscription.reader.write(burst)
         self._may_flush_at = math.inf

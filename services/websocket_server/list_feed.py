@@ -9,7 +9,7 @@ from typing import Any, Final
 from services.kit.lists.field_selection import FieldSelection
 from services.kit.lists.list_json import KeptRows, ListHole, ListRows, PatchedRows
 from services.kit.rpc.ring import Position, Ring
-from services.websocket_server.client_messages import frame, renamed
+from services.websocket_server.client_messages import deflated_frame, frame, renamed
 
 MAX_HELD: Final = 2048
 MAX_HELD_BYTES: Final = 4 * 1024 * 1024
@@ -45,6 +45,9 @@ class ListFeed:
         self._max_held_bytes = max_held_bytes
         self._ring = Ring(0, max_held, max_held_bytes)
         self._snapshot: bytes | None = None
+        # Compressed, once somebody has wanted them so: changes of the ring by their sequence, and the snapshot.
+        self._deflated: dict[int, bytes] = {}
+        self._deflated_snapshot: bytes | None = None
 
     @property
     def is_loaded(self) -> bool:
@@ -96,14 +99,16 @@ class ListFeed:
         try:
             encoded = self._list.apply(list_delta)
         except ListHole:
-            self._snapshot = None
+            self._drop_snapshot()
             raise
         position = self._list.position
         if position.sequence != before.sequence + 1:
             self._jump()
             return False
-        self._snapshot = None
+        self._drop_snapshot()
         self._ring.append(frame(*self._list.delta(encoded)))
+        while self._deflated and (oldest := next(iter(self._deflated))) < self._ring.oldest:
+            del self._deflated[oldest]
         return True
 
     def past_change(self, list_delta: bytes | memoryview) -> bytes:
@@ -125,13 +130,19 @@ class ListFeed:
     def forget(self) -> None:
         """Drops the list, which can no longer be trusted or is not wanted: the next response must be a snapshot."""
         self._list.forget()
-        self._snapshot = None
+        self._drop_snapshot()
 
-    def snapshot(self, name_json: bytes | None = None) -> bytes:
-        """The whole list as a framed message; made at most once per change, but for other names."""
+    def snapshot(self, name_json: bytes | None = None, *, deflates: bool = False) -> bytes:
+        """The whole list as a framed message; made at most once per change and form, but for other names."""
         if self._snapshot is None:
             self._snapshot = frame(*self._list.snapshot())
-        return self._named(self._snapshot, name_json)
+        if not deflates:
+            return self._named(self._snapshot, name_json)
+        if self._is_other(name_json):
+            return deflated_frame(self._named(self._snapshot, name_json))
+        if self._deflated_snapshot is None:
+            self._deflated_snapshot = deflated_frame(self._snapshot)
+        return self._deflated_snapshot
 
     def holds_after(self, sequence: int) -> bool:
         """True if every change after `sequence` is held."""
@@ -142,18 +153,33 @@ class ListFeed:
         newest = self._ring.newest
         return self._ring.span_bytes(sequence + 1, newest) if sequence < newest else 0
 
-    def changes_after(self, sequence: int, name_json: bytes | None = None) -> bytes:
+    def changes_after(self, sequence: int, name_json: bytes | None = None, *, deflates: bool = False) -> bytes:
         """The frames of all changes after `sequence`, which must be held."""
-        ring = self._ring
-        return b"".join([self._named(ring.get(each), name_json) for each in range(sequence + 1, ring.newest + 1)])
+        make = self._deflated_change if deflates else self._change
+        return b"".join([make(each, name_json) for each in range(sequence + 1, self._ring.newest + 1)])
+
+    def _change(self, sequence: int, name_json: bytes | None) -> bytes:
+        return self._named(self._ring.get(sequence), name_json)
+
+    def _deflated_change(self, sequence: int, name_json: bytes | None) -> bytes:
+        if self._is_other(name_json):
+            return deflated_frame(self._change(sequence, name_json))
+        if (change := self._deflated.get(sequence)) is None:
+            change = self._deflated[sequence] = deflated_frame(self._ring.get(sequence))
+        return change
+
+    def _is_other(self, name_json: bytes | None) -> bool:
+        return name_json is not None and name_json != self.name_json
 
     def _named(self, message: bytes, name_json: bytes | None) -> bytes:
-        if name_json is None or name_json == self.name_json:
-            return message
-        return renamed(message, self.name_json, name_json)
+        return renamed(message, self.name_json, name_json) if name_json and self._is_other(name_json) else message
+
+    def _drop_snapshot(self) -> None:
+        self._snapshot = self._deflated_snapshot = None
 
     def _jump(self) -> None:
         position = self._list.position
         self._ring = Ring(position.epoch, self._max_held, self._max_held_bytes, position.sequence)
-        self._snapshot = None
+        self._deflated.clear()
+        self._drop_snapshot()
         self.generation += 1

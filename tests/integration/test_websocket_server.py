@@ -487,7 +487,8 @@ async def test_copies_equal_the_list_at_every_sequence_whatever_happens(
             visits = 0
             while len(views) < len(LISTS) or any(view.sequence < STEPS for view in views.values()):
                 visits += 1
-                async with ws_client(rng.choice(servers).port) as client:
+                compression = rng.choice((None, "deflate"))
+                async with ws_client(rng.choice(servers).port, compression=compression) as client:
                     client.lists = views
                     for name in LISTS:
                         form = {"changed_fields_only": True} if rng.random() < 0.5 else {}

@@ -40,12 +40,15 @@ class RawClient:
         self.reader = reader
         self.writer = writer
 
-    async def upgrade(self, *, path: str = PATH, connection: str = "keep-alive, Upgrade") -> bytes:
+    async def upgrade(
+        self, *, path: str = PATH, connection: str = "keep-alive, Upgrade", extensions: str = ""
+    ) -> bytes:
         """Sends the handshake's request; returns the answer's head."""
         key = base64.b64encode(bytes(16)).decode()
         self.writer.write(
             f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: {connection}\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+            f"{f'Sec-WebSocket-Extensions: {extensions}' if extensions else 'X-None: 1'}\r\n\r\n".encode()
         )
         async with asyncio.timeout(TIMEOUT):
             return await self.reader.readuntil(b"\r\n\r\n")
@@ -55,6 +58,11 @@ class RawClient:
 
     async def read(self) -> tuple[int, bytes]:
         """The next frame: opcode and payload. Raises IncompleteReadError at the end."""
+        first, payload = await self.read_first()
+        return first & 0x0F, payload
+
+    async def read_first(self) -> tuple[int, bytes]:
+        """The next frame: its first byte, with the bits of extensions, and payload."""
         async with asyncio.timeout(TIMEOUT):
             first, second = await self.reader.readexactly(2)
             size = second & 0x7F
@@ -62,7 +70,7 @@ class RawClient:
                 size = int.from_bytes(await self.reader.readexactly(2))
             elif size == 127:
                 size = int.from_bytes(await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(size)
+            return first, await self.reader.readexactly(size)
 
     async def close_code(self) -> int:
         """Reads until the server closes; the code it gives."""
