@@ -127,7 +127,7 @@ describe("a connection", () => {
   test("subscribes what was wanted before it was open, and hands on what comes", async () => {
     connection.subscribe("winners");
     const socket = await opened();
-    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners", aggregates: false }]);
+    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners", changed_fields_only: true, aggregates: false }]);
     socket.receive(snapshot(4));
     socket.receive(delta(5));
     expect([snapshots.length, deltas.map(({ sequence }) => sequence)]).toEqual([1, [5]]);
@@ -155,7 +155,7 @@ describe("a connection", () => {
     await network.pass(300);
     expect(network.sockets).toHaveLength(2);
     network.newest.onopen?.();
-    expect(network.newest.sent).toEqual([{ action: "subscribe_list", list: "winners", epoch: 7, sequence: 4, aggregates: false }]);
+    expect(network.newest.sent).toEqual([{ action: "subscribe_list", list: "winners", epoch: 7, sequence: 4, changed_fields_only: true, aggregates: false }]);
     expect(status()).toMatchObject({ state: "open", connections: 2, staleSince: null });
   });
 
@@ -232,7 +232,7 @@ describe("a connection", () => {
     const scan = { filter: "price < 5", order_by: "gap_percent desc", limit: 10 };
     connection.subscribe("mine", scan);
     const socket = await opened();
-    const subscription = { action: "subscribe_scan", scan: "mine", ...scan, aggregates: false };
+    const subscription = { action: "subscribe_scan", scan: "mine", ...scan, changed_fields_only: true, aggregates: false };
     expect(socket.sent).toEqual([subscription]);
     socket.receive({ type: "snapshot", list: "mine", epoch: 7, sequence: 1, rows: [], timestamp });
     socket.receive({ type: "delta", list: "mine", sequence: 3, deltas: [], timestamp });
@@ -248,13 +248,13 @@ describe("a connection", () => {
   test("asks for the fields that are needed, and for a snapshot when more are", async () => {
     connection.subscribe("winners", undefined, ["price"]);
     const socket = await opened();
-    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners", fields: ["price"], aggregates: false }]);
+    expect(socket.sent).toEqual([{ action: "subscribe_list", list: "winners", fields: ["price"], changed_fields_only: true, aggregates: false }]);
     socket.receive({ type: "subscribed_list", list: "winners" });
     socket.receive(snapshot(4));
     connection.subscribe("winners", undefined, ["price"]);
     connection.subscribe("winners", undefined, ["rvol", "price"]);
     expect(socket.sent.slice(1)).toEqual([
-      { action: "subscribe_list", list: "winners", fields: ["price", "rvol"], aggregates: false },
+      { action: "subscribe_list", list: "winners", fields: ["price", "rvol"], changed_fields_only: true, aggregates: false },
     ]);
     // What was on the way has the fields of before, a snapshot as well.
     for (const message of [delta(5), snapshot(6)]) socket.receive(message);
@@ -263,7 +263,7 @@ describe("a connection", () => {
     expect(snapshots.map(({ fields }) => fields)).toEqual([["price"], ["price"], ["price", "rvol"]]);
     expect(deltas.map(({ sequence }) => sequence)).toEqual([5, 7]);
     connection.subscribe("winners");
-    expect(socket.sent.at(-1)).toEqual({ action: "subscribe_list", list: "winners", aggregates: false });
+    expect(socket.sent.at(-1)).toEqual({ action: "subscribe_list", list: "winners", changed_fields_only: true, aggregates: false });
     socket.receive({ type: "subscribed_list", list: "winners" });
     socket.receive(snapshot(8));
     expect(snapshots.at(-1)?.fields).toBeUndefined();
@@ -277,7 +277,7 @@ describe("a connection", () => {
     connection.subscribe("winners", undefined, ["rvol"]);
     await network.pass(300);
     network.newest.onopen?.();
-    const subscription = { action: "subscribe_list", list: "winners", fields: ["price", "rvol"], aggregates: false };
+    const subscription = { action: "subscribe_list", list: "winners", fields: ["price", "rvol"], changed_fields_only: true, aggregates: false };
     expect(network.newest.sent).toEqual([subscription]);
     for (const message of [{ type: "subscribed_list", list: "winners" }, snapshot(9)]) network.newest.receive(message);
     network.newest.onclose?.({ code: CLOSED_BY_NETWORK, reason: "" });
@@ -345,7 +345,7 @@ describe("a connection", () => {
     connection.wantAggregates(true);
     connection.wantAggregates(true);
     expect(socket.sent.slice(1)).toEqual([
-      { action: "subscribe_list", list: "winners", epoch: 7, sequence: 4, aggregates: true },
+      { action: "subscribe_list", list: "winners", epoch: 7, sequence: 4, changed_fields_only: true, aggregates: true },
     ]);
   });
 });

@@ -6,7 +6,7 @@
 
 import { covers, union, type Fields } from "./fields";
 import { ListCopy } from "./list_copy";
-import type { Aggregate, Alert, ListDelta, ListSnapshot, ListStatus, Position, Refusal, Scan, Status } from "./types";
+import type { Aggregate, Alert, ListDelta, ListSnapshot, ListStatus, PatchedDelta, Position, Refusal, Scan, Status } from "./types";
 
 export interface Socket {
   onopen: (() => void) | null;
@@ -67,7 +67,7 @@ interface Wanted {
 type Message =
   | { type: "connected"; lists: string[] }
   | ({ type: "snapshot" } & ListSnapshot)
-  | ({ type: "delta" } & ListDelta)
+  | ({ type: "delta" } & PatchedDelta)
   | ({ type: "aggregate" } & Aggregate)
   | ({ type: "alert" } & Alert)
   | ({ type: "alerts_current" | "alerts_reset" } & Position)
@@ -255,12 +255,8 @@ export class Connection {
         if (fields) message.fields = fields;
         wanted.copy.snapshot(message);
         this.events.snapshot(message);
-      } else if (wanted.copy.apply(message)) {
-        this.events.delta(message);
-      } else if (!wanted.isResyncing) {
-        wanted.isResyncing = true;
-        wanted.holes += 1;
-        this.send({ action: "resync", [wanted.scan ? "scan" : "list"]: wanted.wireName }, SUBSCRIPTION_COST);
+      } else {
+        this.takeDelta(wanted, message);
       }
     } else if (message.type === "subscribed_list") {
       this.coming.set(message.list, this.unanswered.get(message.list)?.shift());
@@ -277,6 +273,21 @@ export class Connection {
       if (name) this.events.refused(this.listOf(name), message);
       // Without a name it is about the connection: that it will be closed, and why.
       else if (!message.alerts) this.reason = message.message;
+    }
+  }
+
+  private takeDelta(wanted: Wanted, message: PatchedDelta): void {
+    const { copy } = wanted;
+    // What the copy has already.
+    if (copy.isCurrent && message.sequence <= copy.sequence) return;
+    const delta = copy.completed(message);
+    if (delta && copy.apply(delta)) {
+      this.events.delta(delta);
+    } else if (!wanted.isResyncing) {
+      copy.isCurrent = false;
+      wanted.isResyncing = true;
+      wanted.holes += 1;
+      this.send({ action: "resync", [wanted.scan ? "scan" : "list"]: wanted.wireName }, SUBSCRIPTION_COST);
     }
   }
 
@@ -298,7 +309,7 @@ export class Connection {
     if (!wanted) return;
     wanted.isResyncing = false;
     const { copy, scan, fields, wireName } = wanted;
-    const options = { ...(fields && { fields }), aggregates: this.wantsAggregates };
+    const options = { ...(fields && { fields }), changed_fields_only: true, aggregates: this.wantsAggregates };
     // A scan begins with a snapshot on every connection; only lists have positions to resume from.
     if (scan) {
       this.send({ action: "subscribe_scan", scan: wireName, ...scan, ...options }, SUBSCRIPTION_COST);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { ListCopy } from "./list_copy";
-import type { Change, ListDelta, ListSnapshot, Row } from "./types";
+import type { Change, ListDelta, ListSnapshot, PatchedDelta, Row } from "./types";
 
 const row = (symbol: string, rank: number, price = 1): Row => ({ symbol, rank, price });
 
@@ -43,6 +43,34 @@ describe("a list's copy", () => {
     expect(isApplied).toBe(true);
     expect(copy.sorted()).toEqual([row("D", 1, 4), row("C", 2), row("B", 3, 9)]);
     expect(copy.sequence).toBe(11);
+  });
+
+  test("completes updates that have the changed fields only", () => {
+    const copy = copyOf("A", "B");
+    const patches: PatchedDelta = {
+      ...delta(11, { action: "remove", symbol: "A" }),
+      deltas: [
+        { action: "remove", symbol: "A" },
+        { action: "update", rank: 1, symbol: "B", data: { price: null, halted: true } },
+        { action: "add", rank: 2, symbol: "C", data: row("C", 2) },
+      ],
+    };
+    const completed = copy.completed(patches);
+    expect(completed?.deltas[1]).toEqual({ action: "update", rank: 1, symbol: "B", data: { symbol: "B", rank: 1, halted: true } });
+    expect(copy.sorted()).toEqual([row("A", 1), row("B", 2)]);
+    expect(completed && copy.apply(completed)).toBe(true);
+    expect(copy.sorted()).toEqual([{ symbol: "B", rank: 1, halted: true }, row("C", 2)]);
+  });
+
+  test("completes no update of a row that it lacks, nor after a hole", () => {
+    const copy = copyOf("A");
+    const patch = (sequence: number, symbol: string): PatchedDelta => ({
+      ...delta(sequence),
+      deltas: [{ action: "update", rank: 1, symbol, data: { price: 2 } }],
+    });
+    expect(copy.completed(patch(11, "B"))).toBeNull();
+    expect(copy.completed(patch(12, "A"))).toBeNull();
+    expect(copy.completed(patch(11, "A"))?.deltas).toHaveLength(1);
   });
 
   test("ignores what it has already", () => {

@@ -1,7 +1,7 @@
 /** An exact copy of one list, kept by its snapshot and its deltas. */
 
 import type { Fields } from "./fields";
-import type { Change, ListDelta, ListSnapshot, Position, Row } from "./types";
+import type { Change, ListDelta, ListSnapshot, Patch, PatchedDelta, Position, Row } from "./types";
 
 export class ListCopy {
   readonly list: string;
@@ -35,6 +35,22 @@ export class ListCopy {
     this.timestamp = snapshot.timestamp;
     this.fields = snapshot.fields;
     this.isCurrent = true;
+  }
+
+  /** The delta with complete rows; null where it does not follow, or changes a row that is not here. */
+  completed(delta: PatchedDelta): ListDelta | null {
+    const isNext = this.isCurrent && delta.sequence === this.sequence + 1;
+    const deltas: Change[] = [];
+    for (const change of delta.deltas) {
+      if (!("data" in change) || isRow(change.data)) {
+        deltas.push(change as Change);
+        continue;
+      }
+      const row = this.rows.get(change.symbol);
+      if (!row || !isNext) return null;
+      deltas.push({ ...change, data: patched(row, change.data, change.rank) });
+    }
+    return { ...delta, deltas };
   }
 
   /** Returns false at a hole: the copy is not current until the next snapshot. Deltas that it already has are ignored. */
@@ -76,4 +92,15 @@ export class ListCopy {
       this.rows.set(change.symbol, { ...change.data, rank: change.rank });
     }
   }
+}
+
+function isRow(data: Row | Patch): data is Row {
+  return data.symbol !== undefined;
+}
+
+/** The row after a merge patch (RFC 7396). */
+function patched(row: Row, patch: Patch, rank: number): Row {
+  const values: Record<string, unknown> = { ...row, ...patch, symbol: row.symbol, rank };
+  for (const name in patch) if (patch[name] === null) delete values[name];
+  return values as Row;
 }

@@ -29,6 +29,14 @@ export interface ListDelta {
   timestamp: string;
 }
 
+/** The changed fields of a row, null for those that are absent now; without a symbol, which a row has. */
+export type Patch = Record<string, Value | null> & { symbol?: undefined };
+
+/** A delta as it comes over the network, whose updates have the changed fields only. */
+export interface PatchedDelta extends Omit<ListDelta, "deltas"> {
+  deltas: (Change | { action: "update"; rank: number; symbol: string; data: Patch })[];
+}
+
 /** A one-second or one-minute bar of a symbol that is in a subscribed list. */
 export interface Aggregate {
   symbol: string;

@@ -1,0 +1,1 @@
+import{K as e,q as t}from"./client-mw9RVtMD.js";import{a as n,i as r}from"./index-WERD_wme.js";function i({parameters:t,colour:r}){return e([t,r,n],([e,t,n])=>{let r=typeof e.symbol==`string`?e.symbol:``;return t&&n[t]||r})}function a({parameters:e,colour:n},i){t(e).symbol!==i&&e.update(e=>({...e,symbol:i}));let a=t(n);a&&r(a,i)}export{i as n,a as t};
