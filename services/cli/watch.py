@@ -55,6 +55,8 @@ def watch(
     missed; meanwhile a line on the standard error gives the reason.
     """
     request = make_request(list_name, filter_text, order_by, limit, interval_ms)
+    # The lines of JSON have complete rows.
+    request.changed_fields_only = not as_json
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(run(client, request, columns or COLUMNS, as_json))
     raise BrokenPipeError

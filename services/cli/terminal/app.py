@@ -34,14 +34,15 @@ DEFAULT_ORDER: Final = "volume_today desc"
 def scan_sheet(filter_text: str, order_by: str, limit: int, columns: Sequence[str] = ()) -> Sheet:
     """A tab for a custom scan."""
     request = scanner_pb2.WatchScanRequest(
-        filter=filter_text, order_by=order_by, limit=limit, min_interval_ms=INTERVAL_MS
+        filter=filter_text, order_by=order_by, limit=limit, min_interval_ms=INTERVAL_MS, changed_fields_only=True
     )
     return Sheet(filter_text or f"by {order_by}", request, columns)
 
 
 def list_sheet(name: str, columns: Sequence[str] = ()) -> Sheet:
     """A tab for a list."""
-    return Sheet(name, scanner_pb2.WatchListRequest(list=name, min_interval_ms=INTERVAL_MS), columns)
+    request = scanner_pb2.WatchListRequest(list=name, min_interval_ms=INTERVAL_MS, changed_fields_only=True)
+    return Sheet(name, request, columns)
 
 
 class TopApp(App[None]):
