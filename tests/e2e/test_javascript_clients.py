@@ -35,6 +35,41 @@ OPEN_SOCKET = """(url) => new Promise((done) => {
     socket.onmessage = () => { socket.close(); done("connected"); };
     socket.onerror = () => done("refused");
 })"""
+# What was negotiated, the snapshot's rows, and those after a few changes, as docs/websocket.md has a copy kept.
+FOLLOW_SOCKET = """([url, list]) => new Promise((done) => {
+    const socket = new WebSocket(url), rows = new Map();
+    let first = 0, changes = 0;
+    socket.onopen = () => socket.send(JSON.stringify({
+        action: "subscribe_list", list, changed_fields_only: true, aggregates: false,
+    }));
+    socket.onmessage = ({data}) => {
+        const message = JSON.parse(data);
+        if (message.type === "snapshot") {
+            for (const row of message.rows) rows.set(row.symbol, row);
+            first = rows.size;
+        }
+        if (message.type !== "delta") return;
+        for (const {action, symbol, rank, new_rank, data} of message.deltas) {
+            if (action === "remove") rows.delete(symbol);
+            else if (action === "rerank") rows.get(symbol).rank = new_rank;
+            else if (action === "add") rows.set(symbol, data);
+            else {
+                const row = rows.get(symbol);
+                for (const [name, value] of Object.entries(data)) {
+                    if (value === null) delete row[name];
+                    else row[name] = value;
+                }
+                row.rank = rank;
+            }
+        }
+        changes += 1;
+        if (changes < 20) return;
+        socket.close();
+        const ranks = [...rows.values()].map((row) => row.rank).sort((a, b) => a - b);
+        done({extensions: socket.extensions, first, ranks});
+    };
+    socket.onerror = () => done("refused");
+})"""
 
 
 class Site:
@@ -209,6 +244,15 @@ async def test_a_page_of_another_origin_opens_no_websocket(mesh: Mesh, site: Sit
     assert await page.evaluate(OPEN_SOCKET, url) == "refused"
     await page.goto(site.inside)
     assert await page.evaluate(OPEN_SOCKET, url) == "connected"
+
+
+async def test_a_browser_gets_compressed_messages_through_the_gateway(mesh: Mesh, site: Site, page: Page) -> None:
+    await page.goto(site.inside)
+    url = f"{mesh.url}/ws/scanner".replace("http:", "ws:")
+    followed = await page.evaluate(FOLLOW_SOCKET, [url, "filtered"])
+    assert followed["extensions"].partition(";")[0] == "permessage-deflate"
+    assert followed["first"] > 0
+    assert followed["ranks"] == list(range(1, len(followed["ranks"]) + 1))
 
 
 async def test_a_page_cannot_end_the_gateway(mesh: Mesh, site: Site, page: Page) -> None:

@@ -9,6 +9,8 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -29,6 +31,7 @@ from tradeul.v1 import market_session_pb2, market_session_pb2_grpc, scanner_pb2,
 from services.kit.lists.list_client import ListCopy, follow_list
 from services.kit.runtime.clock import NEW_YORK
 from services.kit.runtime.packaged import checkout
+from tests.support import raw_ws
 from tests.support.javascript import leave_out
 from tests.support.mesh import TRADEUL, Mesh, service_pids
 from tests.support.otlp import Received, SpanReceiver
@@ -309,6 +312,50 @@ async def test_a_refresh_is_traced_from_the_vendors_message_to_a_websocket_clien
     position = by_service["data_ingest"].attributes["tradeul.position"]
     assert by_service["scanner"].attributes["tradeul.position"] == position
     assert by_service["websocket_server"].attributes == {"tradeul.list": "filtered", "tradeul.subscribers": 1}
+
+
+async def snapshot_frame(mesh: Mesh, extensions: str) -> tuple[bytes, int, bytes]:
+    """The head of the gateway's answer to the upgrade; of the list's snapshot, the frame's first byte and payload."""
+    host, _, port = mesh.address("gateway").rpartition(":")
+    async with raw_ws.raw_client(int(port)) as client:
+        head = await client.upgrade(host=f"{host}:{port}", extensions=extensions)
+        client.send(raw_ws.TEXT, b'{"action":"subscribe_list","list":"filtered","aggregates":false}')
+        # Before it come answers, which are too small to be compressed.
+        while len(payload := (frame := await client.read_first())[1]) < 1000:
+            assert frame[0] & raw_ws.RSV1_BIT == 0
+        return head, frame[0], payload
+
+
+async def test_a_websocket_is_compressed_through_the_gateway_for_who_offers_it(
+    mesh: Mesh, client: httpx.AsyncClient
+) -> None:
+    await with_rows(client, "/api/v1/scanner/lists/filtered")
+    head, first, compressed = await snapshot_frame(mesh, "permessage-deflate; client_max_window_bits")
+    assert b"sec-websocket-extensions: permessage-deflate; server_no_context_takeover" in head.lower()
+    assert first & raw_ws.RSV1_BIT
+    assert json.loads(raw_ws.inflated(compressed))["type"] == "snapshot"
+    head, first, plain = await snapshot_frame(mesh, "")
+    assert b"sec-websocket-extensions" not in head.lower()
+    assert first & raw_ws.RSV1_BIT == 0
+    assert json.loads(plain)["type"] == "snapshot"
+    assert 2 * len(compressed) < len(plain)
+
+
+async def test_the_documented_client_of_changed_fields_follows_the_list(mesh: Mesh, client: httpx.AsyncClient) -> None:
+    await with_rows(client, "/api/v1/scanner/lists/gappers_up")
+    section = (checkout() / "docs" / "clients.md").read_text(encoding="utf-8").partition("## Fewer bytes")[2]
+    begin = section.index("    import asyncio, json")
+    code = textwrap.dedent(section[begin : section.index("\n## ")]).replace("localhost:8000", mesh.address("gateway"))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", code, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            shown = [(await process.stdout.readline()).decode() for _ in range(20)]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    assert all(line.startswith("{'rank': 1,") for line in shown), shown
 
 
 async def read_all(socket: websockets.ClientConnection) -> None:

@@ -78,8 +78,8 @@ async def test_large_messages_are_compressed_and_small_ones_are_not(
         client.send(raw_ws.TEXT, compressed(b'{"action":"subscribe_list","list":"winners"}'), rsv=RSV1)
         for _ in range(3):
             first, payload = await client.read_first()
-            is_deflated = bool(first & 0x40)
-            text = zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff") if is_deflated else payload
+            is_deflated = bool(first & raw_ws.RSV1_BIT)
+            text = raw_ws.inflated(payload) if is_deflated else payload
             kind[json.loads(text)["type"]] = is_deflated
         assert kind == {"connected": False, "subscribed_list": False, "snapshot": True}
 

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
@@ -14,13 +15,20 @@ Rows = Mapping[str, TickerRow]
 
 
 def value_of(row: TickerRow, name: str) -> Any:
-    """The value of a field; None where it is absent."""
+    """The value of a field, to be compared with others; None where it is absent."""
     return values_of(row).get(name)
 
 
 def values_of(row: TickerRow) -> dict[str, Any]:
-    """The values of the fields that are there."""
-    return {field.name: value.SerializeToString() if field.message_type else value for field, value in row.ListFields()}
+    """The values of the fields that are there, to be compared as they are encoded."""
+    return {field.name: _comparable(value) for field, value in row.ListFields()}
+
+
+def _comparable(value: Any) -> Any:
+    # -0 is another value than 0, and NaN is its own.
+    if isinstance(value, float):
+        return struct.pack("<d", value)
+    return value.SerializeToString() if isinstance(value, Message) else value
 
 
 def differing(before: TickerRow, after: TickerRow) -> list[str]:
@@ -53,13 +61,15 @@ def patched_delta(delta: scanner_pb2.ListDelta, before: Rows) -> scanner_pb2.Lis
 
 def records(delta: scanner_pb2.ListDelta, before: Rows) -> bytes:
     """The records of the delta's updates; see fastcore/changed_fields.pyx."""
-    parts = []
+    parts, rows = [], dict(before)
     for change in delta.deltas:
         if change.action == change.UPDATE:
-            old = before[change.symbol]
+            old = rows[change.symbol]
             names = differing(old, change.data)
             bits = sum(1 << TickerRow.DESCRIPTOR.fields_by_name[name].number for name in names)
             parts.append(struct.pack("<I", old.rank) + bits.to_bytes(16, "little"))
+        if change.action in (change.ADD, change.UPDATE):
+            rows[change.symbol] = change.data
     return b"".join(parts)
 
 

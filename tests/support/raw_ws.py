@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import socket
+import zlib
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -15,6 +16,9 @@ BINARY: Final = 2
 CLOSE: Final = 8
 PING: Final = 9
 PONG: Final = 10
+
+# Of a frame's first byte: set in the first frame of a compressed message.
+RSV1_BIT: Final = 0x40
 
 MASK: Final = b"\x12\x34\x56\x78"
 
@@ -33,6 +37,11 @@ def client_frame(opcode: int, payload: bytes, *, fin: bool = True, masked: bool 
     return head + MASK + bytes(byte ^ MASK[i % 4] for i, byte in enumerate(payload))
 
 
+def inflated(payload: bytes) -> bytes:
+    """The text of a message that was compressed by itself."""
+    return zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
+
+
 class RawClient:
     """Bytes out, frames in; reads only when asked to, so that the kernel's buffers fill up."""
 
@@ -41,12 +50,17 @@ class RawClient:
         self.writer = writer
 
     async def upgrade(
-        self, *, path: str = PATH, connection: str = "keep-alive, Upgrade", extensions: str = ""
+        self,
+        *,
+        path: str = PATH,
+        host: str = "test",
+        connection: str = "keep-alive, Upgrade",
+        extensions: str = "",
     ) -> bytes:
         """Sends the handshake's request; returns the answer's head."""
         key = base64.b64encode(bytes(16)).decode()
         self.writer.write(
-            f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: {connection}\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: {connection}\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
             f"{f'Sec-WebSocket-Extensions: {extensions}' if extensions else 'X-None: 1'}\r\n\r\n".encode()
         )

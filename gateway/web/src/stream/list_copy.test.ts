@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { ListCopy } from "./list_copy";
-import type { Change, ListDelta, ListSnapshot, PatchedDelta, Row } from "./types";
+import type { Change, ListDelta, ListSnapshot, Patch, PatchedDelta, Row } from "./types";
 
 const row = (symbol: string, rank: number, price = 1): Row => ({ symbol, rank, price });
 
@@ -16,6 +16,57 @@ function copyOf(...symbols: string[]): ListCopy {
   const copy = new ListCopy("winners");
   copy.snapshot(snapshot(10, symbols.map((symbol, index) => row(symbol, index + 1)))); // prettier-ignore
   return copy;
+}
+
+/** Whole numbers below a bound, the same ones for a seed. */
+function randomNumbers(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+    return (state >>> 16) % below;
+  };
+}
+
+interface Patches {
+  patches: PatchedDelta["deltas"];
+}
+
+/** One step of a list: whole rows, and the same with changed fields only. */
+function randomStep(before: Row[], random: (below: number) => number): Record<"deltas", Change[]> & Patches {
+  const deltas: Change[] = [];
+  const patches: Patches["patches"] = [];
+  const kept = before.filter(({ symbol }) => {
+    if (random(8) > 0) return true;
+    deltas.push({ action: "remove", symbol });
+    return false;
+  });
+  if (random(2)) kept.reverse();
+  const absent = "ABCDEFGH".split("").filter((symbol) => !before.some((each) => each.symbol === symbol));
+  const added = absent.slice(0, random(3));
+  patches.push(...deltas);
+  for (const [index, old] of kept.entries()) {
+    const { symbol, rank: old_rank } = old;
+    const rank = index + 1;
+    const values: Record<string, number | null> = {};
+    for (const name of ["price", "rvol", "gap"]) if (random(3) === 0) values[name] = random(3) ? random(100) : null;
+    if (random(2)) {
+      const row = { symbol, rank } as Row;
+      for (const [name, value] of Object.entries({ ...old, ...values, rank })) if (value !== null) row[name] = value;
+      deltas.push({ action: "update", rank, symbol, data: row });
+      patches.push({ action: "update", rank, symbol, data: values as Patch });
+    } else if (rank !== old_rank) {
+      const change: Change = { action: "rerank", symbol, old_rank, new_rank: rank };
+      deltas.push(change);
+      patches.push(change);
+    }
+  }
+  for (const [index, symbol] of added.entries()) {
+    const rank = kept.length + index + 1;
+    const change: Change = { action: "add", rank, symbol, data: row(symbol, rank, random(100)) };
+    deltas.push(change);
+    patches.push(change);
+  }
+  return { deltas, patches };
 }
 
 const symbols = (copy: ListCopy): string[] => copy.sorted().map((each) => each.symbol);
@@ -60,6 +111,22 @@ describe("a list's copy", () => {
     expect(copy.sorted()).toEqual([row("A", 1), row("B", 2)]);
     expect(completed && copy.apply(completed)).toBe(true);
     expect(copy.sorted()).toEqual([{ symbol: "B", rank: 1, halted: true }, row("C", 2)]);
+  });
+
+  test.each([1, 2, 3, 4])("has the same rows by changed fields as by whole rows, at random (%i)", (seed) => {
+    const random = randomNumbers(seed);
+    const [patched, whole] = [copyOf("A", "B"), copyOf("A", "B")];
+    for (let sequence = 11; sequence < 200; sequence++) {
+      const { deltas, patches } = randomStep(whole.sorted(), random);
+      const isWhole = random(2) === 0;
+      const completed = patched.completed({ ...delta(sequence), deltas: isWhole ? deltas : patches });
+      expect(completed && patched.apply(completed)).toBe(true);
+      expect(whole.apply(delta(sequence, ...deltas))).toBe(true);
+      expect(patched.sorted()).toEqual(whole.sorted());
+      if (random(20) > 0) continue;
+      // As after a resync.
+      patched.snapshot(snapshot(sequence, whole.sorted()));
+    }
   });
 
   test("completes no update of a row that it lacks, nor after a hole", () => {

@@ -1,21 +1,25 @@
 """Messages of a list's stream: the client's copy and the JSON for browsers take and refuse the same, and show the same.
 
-The first message is a RankedList, those that follow are ListDeltas.
+The first message is a RankedList, those that follow are ListDeltas. What both take leads to the same rows with changed
+fields only, change by change and as one.
 """
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from google.protobuf.message import DecodeError
 from tradeul.v1 import scanner_pb2, session_pb2
 from tradeul.v1.ticker_row_pb2 import MEDIUM, TickerRow
 
+from fastcore.changed_fields import changed_list_delta
 from fastcore.list_membership import membership_changes
 from services.kit.lists.list_client import ListCopy
-from services.kit.lists.list_json import ListHole, ListRows, list_delta_json, ranked_list_json
+from services.kit.lists.list_json import ListHole, ListRows, PatchedRows, list_delta_json, ranked_list_json
+from services.scanner.conflation import ListStep, conflate
 from tests.robustness.fuzz.target import Target, joined, mutated_parts, parts_of
 from tests.support.list_messages import ADD, EPOCH, REMOVE, RERANK, UPDATE, ListModel
+from tests.support.list_patches import records
 
 ListMessage = TypeVar("ListMessage", scanner_pb2.RankedList, scanner_pb2.ListDelta)
 
@@ -36,6 +40,7 @@ def run(data: bytes) -> None:
         return
     plain.apply(scanner_pb2.WatchListResponse(snapshot=snapshot))
     compare(plain, shown)
+    forms = Forms(snapshot)
     for part in parts:
         delta = message_of(scanner_pb2.ListDelta, part)
         try:
@@ -65,6 +70,97 @@ def run(data: bytes) -> None:
             # An ADD of a member is an UPDATE for JSON, and a rank may be in another field.
             return
         compare(plain, shown)
+        if not forms.take(delta):
+            return
+
+
+class Forms:
+    """A list as clients keep it: of whole rows, of changed fields only, and of those of all changes as one.
+
+    The first two also as the JSON that browsers get.
+    """
+
+    def __init__(self, snapshot: scanner_pb2.RankedList) -> None:
+        self._snapshot = scanner_pb2.RankedList()
+        self._snapshot.CopyFrom(snapshot)
+        self._snapshot.DiscardUnknownFields()
+        for row in self._snapshot.rows:
+            row.ClearField("last_day")
+        self._whole, self._changed = self._new_copy(), self._new_copy()
+        self._whole_json, self._changed_json = ListRows("list"), PatchedRows("list")
+        self._steps: list[ListStep] = []
+
+    def take(self, delta: scanner_pb2.ListDelta) -> bool:
+        """Takes a delta that a client can apply; False if it is none of a scanner. Raises AssertionError."""
+        before = {row.symbol: row for row in self._whole.rows()}
+        encoded = self._snapshot.SerializeToString()
+        if not completed(delta, before):
+            return False
+        try:
+            if not self._steps:
+                self._whole_json.load(encoded)
+                self._changed_json.load(encoded)
+            self._whole_json.apply(delta.SerializeToString())
+        except ValueError:
+            # A time that JSON does not show, of parts that protobuf has merged.
+            return False
+        step = ListStep(delta.SerializeToString(), records(delta, before))
+        self._steps.append(step)
+        self._whole.apply(scanner_pb2.WatchListResponse(delta=delta))
+        patched = changed_list_delta(*step)
+        take_delta(self._changed, patched)
+        for each in self._changed_json.apply(patched):
+            msgspec.json.decode(each)
+        as_one = self._new_copy()
+        take_delta(as_one, changed_list_delta(*conflate(self._steps)))
+        expected = rows_in(self._whole)
+        assert rows_in(self._changed) == expected
+        assert rows_in(as_one) == expected
+        patched_rows, whole_rows = self._changed_json.rows, self._whole_json.rows
+        shown = {symbol: (rank, json_of(b",".join(row.values()))) for symbol, (rank, row) in patched_rows.items()}
+        assert shown == {symbol: (rank, json_of(row)) for symbol, (rank, row) in whole_rows.items()}
+        return True
+
+    def _new_copy(self) -> ListCopy:
+        snapshot = scanner_pb2.RankedList()
+        snapshot.CopyFrom(self._snapshot)
+        copy = ListCopy()
+        copy.apply(scanner_pb2.WatchListResponse(snapshot=snapshot))
+        return copy
+
+
+def completed(delta: scanner_pb2.ListDelta, before: Mapping[str, TickerRow]) -> bool:
+    """Makes of the delta one that a scanner may have sent of these rows; False for an update without a row."""
+    delta.DiscardUnknownFields()
+    ranks = {symbol: row.rank for symbol, row in before.items()}
+    for change in delta.deltas:
+        old_rank, rank = ranks.get(change.symbol, 0), change.new_rank if change.action == RERANK else change.rank
+        for name in ("absent", "old_rank", "new_rank", "rank"):
+            change.ClearField(name)
+        if change.action == RERANK:
+            change.old_rank, change.new_rank = old_rank, rank
+        elif change.action in (ADD, UPDATE):
+            if not change.data.symbol:
+                return False
+            change.rank = change.data.rank = rank
+            change.data.symbol = change.symbol
+            change.data.ClearField("last_day")
+        ranks[change.symbol] = rank
+    return True
+
+
+def take_delta(copy: ListCopy, encoded: bytes) -> None:
+    copy.apply(scanner_pb2.WatchListResponse(delta=scanner_pb2.ListDelta.FromString(encoded)))
+
+
+def rows_in(copy: ListCopy) -> dict[str, bytes]:
+    """The copy's rows, encoded, so that NaN is equal to itself."""
+    return {row.symbol: row.SerializeToString(deterministic=True) for row in copy.rows()}
+
+
+def json_of(members: bytes) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.json.decode(b"{%b}" % members)
+    return shown
 
 
 def show(message: bytes, json_of: Callable[[str, bytes], bytes]) -> None:
@@ -101,6 +197,7 @@ def seeds() -> Iterator[bytes]:
         messages.append(model.change_to(rows))
         yield joined(messages)
     change = scanner_pb2.ListChange
+    yield changing_values()
     row = TickerRow(
         symbol="A", price=1.5, halted=True, company_name='\u00e9 "\\', session=session_pb2.MARKET_OPEN, gap_size=MEDIUM
     )
@@ -120,6 +217,29 @@ def seeds() -> Iterator[bytes]:
         ],
     )
     yield joined((full.SerializeToString(), delta.SerializeToString()))
+
+
+def changing_values() -> bytes:
+    """Of one row values come, change and go, and the row itself does."""
+    row = TickerRow(symbol="A", rank=1, price=1.5, halted=True)
+    row.updated_at.FromNanoseconds(1_773_130_000_123_456_789)
+    messages = [scanner_pb2.RankedList(list="list", epoch=EPOCH, sequence=1, rows=[row], count=1).SerializeToString()]
+
+    def change(**changes: Any) -> None:
+        sequence = len(messages)
+        delta = scanner_pb2.ListDelta(epoch=EPOCH, previous_sequence=sequence, sequence=sequence + 1)
+        delta.deltas.add(symbol="A", **changes)
+        messages.append(delta.SerializeToString())
+
+    change(action=UPDATE, rank=1, data=TickerRow(symbol="A", rank=1, price=-0.0, gap_size=MEDIUM))
+    later = TickerRow(symbol="A", rank=1, halted=False, company_name="A")
+    later.updated_at.FromNanoseconds(1_773_130_001_000_000_000)
+    change(action=UPDATE, rank=1, data=later)
+    change(action=RERANK, old_rank=1, new_rank=1)
+    change(action=REMOVE)
+    change(action=ADD, rank=1, data=TickerRow(symbol="A", rank=1, price=3.0))
+    change(action=UPDATE, rank=1, data=TickerRow(symbol="A", rank=1, price=3.0, halted=True))
+    return joined(messages)
 
 
 TARGET = Target(run, seeds, longest=1200, mutate=mutated_parts)
