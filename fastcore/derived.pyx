@@ -5,7 +5,9 @@ from libc.math cimport INFINITY, NAN, fabs, isnan
 from libc.stdint cimport int32_t, int64_t
 
 from fastcore.anchored_volume cimport is_told, priced_shares, total_dollars, total_shares
-from fastcore.baselines cimport BASELINE_KINDS, LEAST_DAYS, SLOT_SECONDS, SLOTS, Baselines, SlotLine, volume_line
+from fastcore.baselines cimport (
+    BASELINE_KINDS, LEAST_DAYS, SLOT_SECONDS, SLOTS, Baselines, SlotLine, slot_value, volume_line,
+)
 from fastcore.day_table cimport DayTable, SymbolDay
 from fastcore.derived_kernels cimport (
     age_of, between6, between_of, on_line, ratio6, round6, rvol_of, score6, score_of, seconds_since, z6, z_score_of,
@@ -353,15 +355,16 @@ cdef void derive_from_now(
 
 cdef double baseline_at(const Baselines* baselines, int kind, int32_t i, const Moment* moment) noexcept nogil:
     """A symbol's usual value at a time of day; NaN without a baseline."""
-    cdef const double* ends
     if baselines.slot == moment.slot:
         return on_line(baselines.begin[kind][i], baselines.finish[kind][i], moment.inside)
-    ends = baselines.blocks[i]
-    if ends == NULL or baselines.days[i] < LEAST_DAYS:
+    if baselines.blocks[i] == NULL or baselines.days[i] < LEAST_DAYS:
         return NAN
-    ends += kind * SLOTS + moment.slot
     # Nothing has been traded at 04:00.
-    return on_line((ends - 1)[0] if moment.slot else 0, ends[0], moment.inside)
+    return on_line(
+        slot_value(baselines, i, kind, moment.slot - 1) if moment.slot else 0,
+        slot_value(baselines, i, kind, moment.slot),
+        moment.inside,
+    )
 
 
 cdef void derive_row_from_now(
@@ -373,7 +376,7 @@ cdef void derive_row_from_now(
     if baselines.slot == moment.slot:
         finish = baselines.finish[0][i]
     elif baselines.blocks[i] != NULL and baselines.days[i] >= LEAST_DAYS:
-        finish = baselines.blocks[i][moment.slot]
+        finish = slot_value(baselines, i, 0, moment.slot)
     rvol = ratio6(volume, baseline_at(baselines, 0, i, moment))
     columns[F_RVOL].values[i] = rvol
     columns[F_RVOL_SLOT].values[i] = ratio6(volume, finish)

@@ -7,7 +7,7 @@ from cpython cimport array as arrays
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from fastcore.baselines cimport LEAST_DAYS, SLOTS
+from fastcore.baselines cimport LEAST_DAYS, SLOTS, slot_value
 from fastcore.columns cimport is_time
 from fastcore.day_table cimport SymbolDay
 from fastcore.derived cimport Moment, baseline_at, moment_at, moment_of
@@ -80,14 +80,12 @@ def measures(MarketState state not None, int32_t symbol_id):
 
 def volume_curve(MarketState state not None, int32_t symbol_id):
     """The mean cumulative volumes at the ends of the 192 slots, [] without a baseline. IndexError for no such id."""
-    cdef const double* block
     cdef int slot
     if not 0 <= symbol_id < state.count:
         raise IndexError(f"expected an id in [0, {state.count}), was {symbol_id}")
-    block = state.baselines.blocks[symbol_id]
-    if block == NULL or state.baselines.days[symbol_id] < LEAST_DAYS:
+    if state.baselines.blocks[symbol_id] == NULL or state.baselines.days[symbol_id] < LEAST_DAYS:
         return []
-    return [shown6(block[slot]) for slot in range(SLOTS)]
+    return [shown6(slot_value(&state.baselines, symbol_id, 0, slot)) for slot in range(SLOTS)]
 
 
 def touched_since(MarketState state not None, arrays.array seen not None):

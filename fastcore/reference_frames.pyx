@@ -8,7 +8,7 @@ from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastcore.baselines cimport SLOTS, Baselines, baseline_block, fill_symbol
+from fastcore.baselines cimport SLOTS, Baselines, fill_symbol, set_baseline
 from fastcore.columns cimport check_ids, is_time
 from fastcore.day_table cimport DayBounds, DayTable, touch
 from fastcore.field_numbers cimport *
@@ -280,7 +280,7 @@ cdef int apply_baselines(const Field* body, DayTable* table, Baselines* baseline
     cdef Cursor cursor = enter(body)
     cdef Field field
     cdef Packed[5] parts        # ids, days, and the kinds of baselines.pxd
-    cdef double* block
+    cdef double[3 * SLOTS] values
     cdef uint32_t symbol_id
     cdef Py_ssize_t i
     cdef int kind, status = next_field(&cursor, &field)
@@ -301,10 +301,9 @@ cdef int apply_baselines(const Field* body, DayTable* table, Baselines* baseline
         expect_count(&parts[kind], SLOTS * parts[0].count, f"VolumeBaselines, field {IDS + kind}")
     for i in range(parts[0].count):
         symbol_id = load_u32(parts[0].data, i)
-        block = baseline_block(baselines, symbol_id)
         for kind in range(3):
-            memcpy(block + kind * SLOTS, parts[2 + kind].data + i * SLOTS * 8, SLOTS * 8)
-        baselines.days[symbol_id] = load_u32(parts[1].data, i)
+            memcpy(values + kind * SLOTS, parts[2 + kind].data + i * SLOTS * 8, SLOTS * 8)
+        set_baseline(baselines, symbol_id, load_u32(parts[1].data, i), values)
         fill_symbol(baselines, <int32_t>symbol_id)
         touch(table, symbol_id)
     return 0
