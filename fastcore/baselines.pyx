@@ -5,22 +5,25 @@ An encoded baseline is a byte per kind, which is the bytes of each of its values
 their order. Of SPREAD_BYTES, the sums of squares come first, then the distances in units of the last place.
 """
 
-from libc.math cimport rint, sqrt
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.math cimport sqrt
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from fastcore.memory cimport fetch_line
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
 
 cdef double NAN = float("nan")
-# Of 4 bytes.
-cdef double LARGEST = 4294967295.0
+# A double below 2**32 with this added has the nearest whole number in its lower half, and this in its upper one.
+cdef double ROUNDING = 4503599627370496.0
+cdef uint64_t ROUNDED_HIGH = 0x43300000
 
 cdef enum:
     HEADER = 8
     SPREAD_BYTES = 5
-    VALUES = BASELINE_KINDS * SLOTS
+    AHEAD = 8                   # symbols between a fetch and its use
+    LONGEST = HEADER + BASELINE_KINDS * SLOTS * 8
 
 
 cdef int grow_baselines(Baselines* baselines, int32_t capacity) except -1:
@@ -115,76 +118,85 @@ cdef inline double spread_of(uint32_t squares, int8_t last_bits, double days) no
     return value
 
 
-cdef int width_of_means(const double* values, double days) noexcept nogil:
-    """The bytes that each value needs: of its sum, where that gives it back."""
-    cdef double total, largest = 0
+cdef int encode_means(uint8_t* at, const double* values, double days) noexcept nogil:
+    """Writes them as the sums that they were made of and returns the bytes of each, or as they are when one would not
+    be given back."""
+    cdef uint32_t[SLOTS] sums
+    cdef uint64_t bits, wrong = 0
+    cdef uint32_t used = 0
+    cdef double summed
     cdef int slot
+    # Without branches, so that the compiler takes several at once.
     for slot in range(SLOTS):
-        total = rint(values[slot] * days)
-        # As whole numbers: -0.0 has none.
-        if not (total >= 0 and total <= LARGEST) or bits_of(<uint32_t>total / days) != bits_of(values[slot]):
-            return sizeof(double)
-        largest = max(largest, total)
-    return 2 if largest <= 65535 else 4
+        summed = values[slot] * days + ROUNDING
+        bits = bits_of(summed)
+        sums[slot] = <uint32_t>bits
+        used |= sums[slot]
+        # As bits: -0.0 is no sum's mean.
+        wrong |= (bits >> 32) ^ ROUNDED_HIGH
+        wrong |= bits_of((summed - ROUNDING) / days) ^ bits_of(values[slot])
+    if wrong:
+        memcpy(at, values, SLOTS * sizeof(double))
+        return sizeof(double)
+    if used <= 65535:
+        for slot in range(SLOTS):
+            (<uint16_t*>at)[slot] = <uint16_t>sums[slot]
+        return sizeof(uint16_t)
+    memcpy(at, sums, sizeof(sums))
+    return sizeof(uint32_t)
 
 
-cdef int width_of_spreads(const double* values, double days) noexcept nogil:
-    cdef double squares
-    cdef int64_t distance
+cdef int encode_spreads(uint8_t* at, const double* values, double days) noexcept nogil:
+    """Writes them as sums of squares and last bits, or as they are, and returns the bytes of each."""
+    cdef uint32_t* squares = <uint32_t*>at
+    cdef int8_t* last_bits = <int8_t*>(at + SLOTS * sizeof(uint32_t))
+    cdef double freedom = days * (days - 1)
+    cdef uint64_t bits, distance, wrong = 0
+    cdef double summed
     cdef int slot
     for slot in range(SLOTS):
-        squares = rint(values[slot] * values[slot] * days * (days - 1))
-        if not (squares >= 0 and squares <= LARGEST):
-            return sizeof(double)
-        distance = bits_of(values[slot]) - bits_of(spread_of(<uint32_t>squares, 0, days))
-        if distance < -128 or distance > 127:
-            return sizeof(double)
+        summed = values[slot] * values[slot] * freedom + ROUNDING
+        bits = bits_of(summed)
+        distance = bits_of(values[slot]) - bits_of(sqrt((summed - ROUNDING) / freedom))
+        squares[slot] = <uint32_t>bits
+        last_bits[slot] = <int8_t>distance
+        wrong |= (bits >> 32) ^ ROUNDED_HIGH
+        wrong |= (distance + 128) >> 8
+    if wrong:
+        memcpy(at, values, SLOTS * sizeof(double))
+        return sizeof(double)
     return SPREAD_BYTES
 
 
-cdef void encode(uint8_t* at, int width, const double* values, double days) noexcept nogil:
-    cdef double squares
-    cdef int slot
-    for slot in range(SLOTS):
-        if width == 2:
-            (<uint16_t*>at)[slot] = <uint16_t>rint(values[slot] * days)
-        elif width == 4:
-            (<uint32_t*>at)[slot] = <uint32_t>rint(values[slot] * days)
-        elif width == SPREAD_BYTES:
-            squares = rint(values[slot] * values[slot] * days * (days - 1))
-            (<uint32_t*>at)[slot] = <uint32_t>squares
-            (<int8_t*>(at + 4 * SLOTS))[slot] = <int8_t>(
-                bits_of(values[slot]) - bits_of(spread_of(<uint32_t>squares, 0, days))
-            )
-        else:
-            (<double*>at)[slot] = values[slot]
-
-
 cdef int set_baseline(Baselines* baselines, uint32_t symbol_id, uint32_t days, const double* values) except -1:
-    cdef int[BASELINE_KINDS] widths
-    cdef size_t size = HEADER
-    cdef uint8_t* block
-    cdef uint8_t* at
+    cdef uint8_t[LONGEST] encoded
+    cdef uint8_t* at = encoded + HEADER
     cdef int kind
+    memset(encoded, 0, HEADER)
     for kind in range(BASELINE_KINDS):
         if kind < 2:
-            widths[kind] = width_of_means(values + kind * SLOTS, days)
+            encoded[kind] = <uint8_t>encode_means(at, values + kind * SLOTS, days)
         else:
-            widths[kind] = width_of_spreads(values + kind * SLOTS, days)
-        size += widths[kind] * SLOTS
-    block = <uint8_t*>malloc(size)
+            encoded[kind] = <uint8_t>encode_spreads(at, values + kind * SLOTS, days)
+        at += encoded[kind] * SLOTS
+    return set_encoded(baselines, symbol_id, days, encoded, at - encoded)
+
+
+cdef int set_encoded(
+    Baselines* baselines, uint32_t symbol_id, uint32_t days, const uint8_t* encoded, size_t size
+) except -1:
+    cdef uint8_t* block = <uint8_t*>malloc(size)
     if block == NULL:
         raise MemoryError("no memory for a baseline")
-    memset(block, 0, HEADER)
-    at = block + HEADER
-    for kind in range(BASELINE_KINDS):
-        block[kind] = <uint8_t>widths[kind]
-        encode(at, widths[kind], values + kind * SLOTS, days)
-        at += widths[kind] * SLOTS
+    memcpy(block, encoded, size)
     free(baselines.blocks[symbol_id])
     baselines.blocks[symbol_id] = block
     baselines.days[symbol_id] = days
     return 0
+
+
+cdef inline size_t size_of(const uint8_t* block) noexcept nogil:
+    return HEADER + SLOTS * (<size_t>block[0] + block[1] + block[2])
 
 
 cdef double slot_value(const Baselines* baselines, int32_t symbol_id, int kind, int slot) noexcept nogil:
@@ -241,32 +253,71 @@ cdef SlotLine volume_line(const Baselines* baselines, int32_t symbol_id, int32_t
 cdef void fill_slot(Baselines* baselines, int32_t slot) noexcept nogil:
     """Moves all symbols to another slot."""
     cdef int32_t i
+    if baselines.slot >= 0 and slot == baselines.slot + 1:
+        move_to_next_slot(baselines)
+        return
     baselines.slot = slot
     for i in range(baselines.capacity):
         fill_symbol(baselines, i)
 
 
+cdef void move_to_next_slot(Baselines* baselines) noexcept nogil:
+    """The same in less time: what was at the end of a slot is at the begin of the next one."""
+    cdef double* finish = baselines.before
+    cdef const uint8_t* block
+    cdef int kind
+    cdef int32_t i, ahead
+    baselines.slot += 1
+    baselines.before = baselines.begin[0]
+    for kind in range(BASELINE_KINDS):
+        if kind > 0:
+            finish = baselines.begin[kind]
+        baselines.begin[kind] = baselines.finish[kind]
+        baselines.finish[kind] = finish
+    for i in range(baselines.capacity):
+        # A block's header is there when it says which lines of it to fetch.
+        ahead = min(i + 2 * AHEAD, baselines.capacity - 1)
+        if baselines.blocks[ahead] != NULL:
+            fetch_line(baselines.blocks[ahead])
+        block = baselines.blocks[min(i + AHEAD, baselines.capacity - 1)]
+        if block != NULL:
+            fetch_line(block + HEADER + block[0] * baselines.slot)
+            fetch_line(block + HEADER + block[0] * SLOTS + block[1] * baselines.slot)
+            fetch_line(block + HEADER + (block[0] + block[1]) * SLOTS + (block[2] & ~1) * baselines.slot)
+        if baselines.blocks[i] != NULL and baselines.days[i] >= LEAST_DAYS:
+            for kind in range(BASELINE_KINDS):
+                baselines.finish[kind][i] = slot_value(baselines, i, kind, baselines.slot)
+        else:
+            for kind in range(BASELINE_KINDS):
+                baselines.finish[kind][i] = NAN
+
+
 cdef int write_baseline(Writer* writer, const Baselines* baselines, int32_t symbol_id) except -1:
-    cdef int64_t has_block = baselines.blocks[symbol_id] != NULL
-    cdef double[VALUES] values
-    cdef int i
-    write_block(writer, &has_block, sizeof(int64_t))
-    if has_block:
-        for i in range(VALUES):
-            values[i] = slot_value(baselines, symbol_id, i // SLOTS, i % SLOTS)
-        write_block(writer, &baselines.days[symbol_id], sizeof(uint32_t))
-        write_block(writer, values, sizeof(values))
+    """As it is kept, with its days after the header; a header of zeros for none."""
+    cdef const uint8_t* block = baselines.blocks[symbol_id]
+    cdef uint64_t none = 0
+    if block == NULL:
+        write_block(writer, &none, HEADER)
+        return 0
+    write_block(writer, block, HEADER)
+    write_block(writer, &baselines.days[symbol_id], sizeof(uint32_t))
+    write_block(writer, block + HEADER, size_of(block) - HEADER)
     return 0
 
 
 cdef int read_baseline(Cursor* cursor, Baselines* baselines, int32_t symbol_id) except -1:
-    cdef int64_t has_block
-    cdef double[VALUES] values
+    cdef uint8_t[LONGEST] encoded
     cdef uint32_t days
-    read_block(cursor, &has_block, sizeof(int64_t))
-    if has_block:
-        read_block(cursor, &days, sizeof(uint32_t))
-        read_block(cursor, values, sizeof(values))
-        set_baseline(baselines, <uint32_t>symbol_id, days, values)
+    cdef int kind, width
     baselines.slot = -1
+    read_block(cursor, encoded, HEADER)
+    if encoded[0] == 0:
+        return 0
+    for kind in range(BASELINE_KINDS):
+        width = encoded[kind]
+        if width != sizeof(double) and (width != SPREAD_BYTES if kind == 2 else width != 2 and width != 4):
+            raise ValueError(f"state: expected a baseline whose values of kind {kind} have 2, 4, 5 or 8 bytes, was {width}")
+    read_block(cursor, &days, sizeof(uint32_t))
+    read_block(cursor, encoded + HEADER, size_of(encoded) - HEADER)
+    set_encoded(baselines, <uint32_t>symbol_id, days, encoded, size_of(encoded))
     return 0

@@ -98,7 +98,7 @@ class MarketState:
     def to_bytes(self, with_baselines: bool = True) -> bytes:
         """Returns the snapshot; a copy made of it continues exactly like this one.
 
-        Three quarters of it are baselines, which only their frames change: a copy made without
+        More than half of it are baselines, which only their frames change: a copy made without
         them does so once take_baselines() has brought it the same.
         """
 

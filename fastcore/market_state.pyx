@@ -92,7 +92,7 @@ cdef int64_t SECOND_NS = 1_000_000_000
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
 # Begins every snapshot: another layout is another text.
 cdef bytes FORMAT_NAME = b"tradeul state "
-cdef bytes FORMAT = FORMAT_NAME + f"12 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
+cdef bytes FORMAT = FORMAT_NAME + f"13 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
 
 
 cdef str format_error(bytes found):
@@ -686,7 +686,7 @@ cdef class MarketState:
     def to_bytes(self, bint with_baselines=True):
         """Returns the snapshot; a copy made of it continues exactly like this one.
 
-        Three quarters of it are baselines, which only their frames change: a copy made without
+        More than half of it are baselines, which only their frames change: a copy made without
         them does so once take_baselines() has brought it the same.
         """
         cdef Writer writer
