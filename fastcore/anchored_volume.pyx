@@ -38,11 +38,11 @@ cdef int make_room(AnchoredVolume* volume) except -1 nogil:
     cdef Second* larger
     if volume.head + volume.count < volume.capacity:
         return 0
-    if volume.head > volume.capacity // 2:
+    if volume.head >= max(volume.capacity // 4, 1):
         memmove(volume.seconds, volume.seconds + volume.head, volume.count * sizeof(Second))
         volume.head = 0
         return 0
-    capacity = 2 * volume.capacity if volume.capacity else FIRST_CAPACITY
+    capacity = max(volume.capacity + volume.capacity // 2, FIRST_CAPACITY)
     larger = <Second*>realloc(volume.seconds, capacity * sizeof(Second))
     if larger == NULL:
         with gil:

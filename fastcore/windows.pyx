@@ -12,6 +12,8 @@ from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
     FIRST_CAPACITY = 4
+    # With so many, a window that is full has an eighth in front of its buckets, and grows no more.
+    MOST_CAPACITY = BUCKETS * 8 // 7 + 1
 
 # class_of[d] of a bucket that is d buckets before the one of now: a window of n minutes
 # begins 6 n buckets before it.
@@ -57,11 +59,11 @@ cdef int make_room(Window* window) except -1 nogil:
     cdef Bucket* larger
     if window.head + window.count < window.capacity:
         return 0
-    if window.head > window.capacity // 2:
+    if window.head >= max(window.capacity // 8, 1):
         memmove(window.buckets, window.buckets + window.head, window.count * sizeof(Bucket))
         window.head = 0
         return 0
-    capacity = 2 * window.capacity if window.capacity else FIRST_CAPACITY
+    capacity = min(max(window.capacity + window.capacity // 2, FIRST_CAPACITY), MOST_CAPACITY)
     larger = <Bucket*>aligned_block(capacity * sizeof(Bucket))
     if larger == NULL:
         with gil:

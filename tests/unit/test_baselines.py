@@ -1,6 +1,5 @@
 """Baselines are kept in less room than they come in, and every value is given back bit by bit."""
 
-import ctypes
 import math
 import random
 import re
@@ -10,19 +9,13 @@ import numpy as np
 import pytest
 
 from fastcore.market_state import MarketState
+from tests.support.heap import used_bytes
 from tests.support.small_market import SmallMarket
 
 SLOTS = 192
 Kinds = tuple[list[float], list[float], list[float]]
 # The largest sum that fits, and the next one.
 LARGEST = 2**32 - 1
-
-
-class Mallinfo2(ctypes.Structure):
-    """What glibc's mallinfo2() returns."""
-
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks used".split()]
-    _fields_ += [("free", ctypes.c_size_t), ("keepcost", ctypes.c_size_t)]
 
 
 def measured(rng: random.Random, days: int, busy: float) -> Kinds:
@@ -145,16 +138,11 @@ def test_slot_after_slot_is_as_a_jump_there() -> None:
 @pytest.mark.parametrize(("busy", "most"), [(5, 2200), (20, 2600)])
 def test_a_symbols_baseline_takes_about_half_of_its_values(busy: float, most: int) -> None:
     """Its values are 4,608 bytes."""
-    try:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-    except AttributeError:
-        pytest.skip("the C library has no mallinfo2()")
-    mallinfo2.restype = Mallinfo2
     rng, symbols = random.Random(1), [f"S{i}" for i in range(200)]
     kinds = measured(rng, 30, busy)
     state = MarketState()
     market = SmallMarket(state, symbols=symbols)
-    before = mallinfo2().used
+    before = used_bytes()
     for number in range(len(symbols)):
         market.baselines(*kinds, symbol_id=number)
-    assert 1000 < (mallinfo2().used - before) / len(symbols) < most
+    assert 1000 < (used_bytes() - before) / len(symbols) < most
