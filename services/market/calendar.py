@@ -129,7 +129,11 @@ class Calendar:
         if any(a.post_market_end_ns > b.pre_market_start_ns for a, b in itertools.pairwise(given)):
             raise ValueError("expected trading days in ascending order")
         next_dates = [*(day.date for day in given[1:]), None]
-        self.days = tuple(day._replace(next_date=after) for day, after in zip(given, next_dates, strict=True))
+        # Thousands of days, which calendars with a few changes share.
+        self.days = tuple(
+            day if day.next_date == after else day._replace(next_date=after)
+            for day, after in zip(given, next_dates, strict=True)
+        )
         self.first = given[0].date if first is None else first
         self.last = given[-1].date if last is None else last
         self._by_date = {day.date: day for day in self.days}

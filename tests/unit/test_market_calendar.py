@@ -228,6 +228,16 @@ def test_the_vendors_rows() -> None:
     assert reasons == ["holiday_close"] * 4 + ["holiday_date", "holiday_status"]
 
 
+def test_a_calendar_with_changes_shares_all_other_days(nyse: Calendar) -> None:
+    """They are 8,000, and a process has three such calendars for a moment."""
+    closed, early = date(2025, 12, 3), date(2025, 12, 17)
+    changed = nyse.with_changes({closed: None, early: time(13, 0)})
+    new = [day.date for day in changed.days if day is not nyse.find(day.date)]
+    # That before a day that is closed now has another next day.
+    assert new == [date(2025, 12, 2), early]
+    assert changed.on(date(2025, 12, 2)).next_date == date(2025, 12, 4)
+
+
 def test_the_vendor_adds_closures_and_takes_them_back(nyse: Calendar) -> None:
     closures = Closures(nyse)
     today, near, far = date(2026, 3, 10), date(2026, 3, 12), date(2026, 3, 13)
