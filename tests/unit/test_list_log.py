@@ -1,6 +1,7 @@
 """The log of the lists: exactly who entered and left, against lists that are compared watermark by watermark."""
 
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from tradeul.v1 import scanner_pb2
 
 from fastcore.list_membership import membership_changes
 from services.kit.rpc.frames import next_frame
+from services.kit.rpc.page_tokens import encode_page_token
 from services.kit.rpc.wire import varint, wrap
 from services.kit.runtime.errors import ServiceError
+from services.scanner import list_log
 from services.scanner.core import ScannerCore
 from services.scanner.list_log import ListLog, list_log_page, page_place, page_token
 from tests.support.tape import EPOCH, Tape, a_list, at, rows_of
@@ -140,6 +143,29 @@ def test_replicas_have_the_same_log_and_tokens(tape: Tape) -> None:
     token = one.page(limit=1).next_page_token
     assert one.page(token=token) == other.page(token=token)
     assert [each.symbol for each in one.page(token=token).changes] == ["S01"]
+
+
+def test_a_change_takes_little(tape: Tape) -> None:
+    """As tuples it was 400 bytes, with its places in the log of the list and of the symbol."""
+    replica = Replica()
+    replica.apply(*tape.opening(), tape.watermark())
+    random_day(replica, tape, random.Random(1), 30)
+    before = len(replica.entries())
+    tracemalloc.start()
+    try:
+        random_day(replica, tape, random.Random(2), 200)
+        mine = tracemalloc.Filter(True, list_log.__file__)
+        held = sum(each.size for each in tracemalloc.take_snapshot().filter_traces([mine]).statistics("filename"))
+    finally:
+        tracemalloc.stop()
+    assert 60 < held / (len(replica.entries()) - before) < 160
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 32, 1.5, "1"])
+def test_the_token_of_a_place_that_cannot_be_is_refused(number: int | float | str) -> None:
+    token = encode_page_token([EPOCH, number, 0, 0])  # type: ignore[list-item]
+    with pytest.raises(ServiceError, match="expected the next_page_token of an earlier answer"):
+        page_place(token)
 
 
 def test_a_snapshot_logs_what_changed_meanwhile_and_says_since_when_it_is_complete(tape: Tape) -> None:
