@@ -15,7 +15,7 @@ PARTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-dashboard test-cluster test-checked test-sanitized test-newest bench bench-small
+.PHONY: help install run test test-dashboard test-cluster test-checked test-sanitized test-newest bench bench-small bench-scale
 .PHONY: lint fix protos check-protos robustness robustness-small soak fuzz
 .PHONY: image lock web clean
 # Two concurrent pips would interfere with each other.
@@ -113,6 +113,10 @@ bench: $(CORE) $(DEV)  ## Run the benchmarks and write build/bench.json; PARTS=c
 
 bench-small: $(CORE) $(DEV)  ## Run every benchmark once, in small, to check that it works; its figures mean nothing
 	$(BIN)/python -m bench --small $(PARTS)
+	$(if $(PARTS),,$(BIN)/python -m bench.scale_bench --small)
+
+bench-scale: $(CORE) $(DEV)  ## Measure how costs grow with symbols, trades, scans, rates and watchers; PARTS=symbols runs some
+	$(BIN)/python -m bench.scale_bench $(PARTS)
 
 lint: $(CORE) $(DEV)  ## Check style and types
 	$(BIN)/ruff check .

@@ -5,9 +5,7 @@ As a module of its own it measures a mesh that is running already, and only some
 """
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -16,7 +14,6 @@ import numpy.typing as npt
 
 from bench.attacks import ATTACKS, Target, by_a_process
 from bench.canary import Canary, watching
-from bench.observer import DETAILS_AT_ONCE, settled
 from bench.report import Report
 from tests.support.mesh import Mesh
 
@@ -24,10 +21,8 @@ Lags = npt.NDArray[np.float64]
 
 
 class Size(NamedTuple):
-    symbols: int
     seconds: float
     strength: str
-    quiet_seconds: float
     rounds: int
 
 
@@ -42,24 +37,13 @@ class Round(NamedTuple):
         return p99(self.under_attack) / p99(self.quiet)
 
 
-FULL = Size(symbols=12_000, seconds=4, strength="FULL", quiet_seconds=5, rounds=1)
-LONG = FULL._replace(seconds=20, rounds=3)
-SMALL = Size(symbols=100, seconds=1, strength="SMALL", quiet_seconds=0, rounds=1)
+FULL = Size(seconds=3, strength="FULL", rounds=1)
+LONG = Size(seconds=20, strength="FULL", rounds=3)
+SMALL = Size(seconds=1, strength="SMALL", rounds=1)
 
 
-async def measure(report: Report, size: Size) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        report.step("starting the mesh with the simulator")
-        environment = {
-            "TRADEUL_SIM_SYMBOLS": str(size.symbols),
-            "TRADEUL_SIM_START": "2025-11-24T09:31",
-            **DETAILS_AT_ONCE,
-        }
-        async with Mesh(Path(directory), environment) as mesh:
-            if size.quiet_seconds:
-                report.step("loading reference data")
-                await settled(mesh, size.quiet_seconds)
-            await measure_gateway(report, mesh.address("gateway"), list(ATTACKS), size)
+async def measure(report: Report, size: Size, mesh: Mesh) -> None:
+    await measure_gateway(report, mesh.address("gateway"), list(ATTACKS), size)
 
 
 async def measure_gateway(report: Report, address: str, names: Sequence[str], size: Size) -> None:

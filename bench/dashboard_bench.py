@@ -1,14 +1,11 @@
 """The dashboard with twelve lists beside the mesh on the same processors, at the busiest minutes of the day."""
 
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.observer import DETAILS_AT_ONCE
 from bench.report import Report
 from tests.support.browser import live, looked
 from tests.support.dashboard import TWELVE_LISTS, PageLoad, check_rows, load_of, show_lists
@@ -22,40 +19,33 @@ VIEWPORT: Final = {"width": 2560, "height": 1440}
 
 
 class Size(NamedTuple):
-    symbols: int
     parts: int
     part_seconds: int
 
 
-FULL: Final = Size(symbols=12_000, parts=2, part_seconds=20)
+FULL: Final = Size(parts=2, part_seconds=20)
 LONG: Final = FULL._replace(parts=10, part_seconds=60)
-SMALL: Final = Size(symbols=300, parts=2, part_seconds=3)
+SMALL: Final = Size(parts=2, part_seconds=3)
 
 
-async def measure(report: Report, size: Size) -> None:
+async def measure(report: Report, size: Size, mesh: Mesh) -> None:
     if not any(shutil.which(name) for name in CHROMIUM_NAMES):
         report.step("the dashboard is left out: there is no Chromium")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "TRADEUL_SIM_SYMBOLS": str(size.symbols),
-            "TRADEUL_SIM_START": "2026-03-10T09:28:00",
-            "TRADEUL_METRICS_PORT_OFFSET": "4000",
-            **DETAILS_AT_ONCE,
-        }
-        report.step(f"a mesh with {size.symbols:,} symbols and the dashboard with {len(TWELVE_LISTS)} lists")
-        async with Mesh(Path(folder), settings) as mesh, looked() as browser:
-            context = await browser.browser.new_context(viewport=VIEWPORT)  # type: ignore[arg-type]
-            await show_lists(context, TWELVE_LISTS, columns=4)
-            page = await browser.open(mesh.url, context=context)
-            await live(page)
-            parts: list[PageLoad] = []
-            for number in range(size.parts):
-                parts.append(await load_of(mesh, page, size.part_seconds))
-                report.step(f"part {number + 1} of {size.parts}: {summary(parts[-1])}")
-            compared = await check_rows(mesh, page)
-            if browser.errors:
-                raise RuntimeError(f"expected no error in the console, was {browser.errors[0]}")
+    report.step(f"the dashboard with {len(TWELVE_LISTS)} lists")
+    async with looked() as browser:
+        context = await browser.browser.new_context(viewport=VIEWPORT)  # type: ignore[arg-type]
+        await show_lists(context, TWELVE_LISTS, columns=4)
+        page = await browser.open(mesh.url, context=context)
+        await live(page)
+        parts: list[PageLoad] = []
+        for number in range(size.parts):
+            parts.append(await load_of(mesh, page, size.part_seconds))
+            report.step(f"part {number + 1} of {size.parts}: {summary(parts[-1])}")
+        compared = await check_rows(mesh, page)
+        if browser.errors:
+            raise RuntimeError(f"expected no error in the console, was {browser.errors[0]}")
+    symbols = mesh.environment["TRADEUL_SIM_SYMBOLS"]
     frames = np.array([ms for part in parts for ms in part.frames])
     seconds = sum(part.seconds for part in parts)
     busy = sum(ms for part in parts for ms in part.tasks) / frames.sum()
@@ -64,7 +54,7 @@ async def measure(report: Report, size: Size) -> None:
             "dashboard_frame_p95_ms": {
                 "value": round(float(np.percentile(frames, 95)), 1),
                 "unit": f"ms between frames (a frame of 60/s is {FRAME_MS:.1f}), {size.parts * size.part_seconds} s,"
-                f" {len(TWELVE_LISTS)} lists, {size.symbols:,} symbols; {compared:,} rows equal REST's at the end",
+                f" {len(TWELVE_LISTS)} lists, {symbols} symbols; {compared:,} rows equal REST's at the end",
                 "peers": {},
                 "p50": round(float(np.percentile(frames, 50)), 1),
                 "p99": round(float(np.percentile(frames, 99)), 1),

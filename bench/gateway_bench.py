@@ -15,8 +15,8 @@ import httpx
 import redis.asyncio
 
 from bench.fastapi_peer import key
-from bench.observer import DETAILS_AT_ONCE, SETTLED_FOR_SECONDS, settled
 from bench.report import Figures, Report
+from bench.stored_slots import simulated_mesh
 from services.cli.local.embedded import redis_spec, redis_url
 from services.cli.local.supervisor import Supervisor
 from tests.support.mesh import Mesh, free_ports
@@ -36,20 +36,15 @@ class Size(NamedTuple):
     rounds: int
     streams: int
     grpc_seconds: float
-    quiet_seconds: float
 
     @property
     def path(self) -> str:
         return f"/api/v1/scanner/lists/{LIST}?limit={self.rows}"
 
-    def settings(self) -> dict[str, str]:
-        return {"TRADEUL_SIM_SYMBOLS": str(self.symbols), "TRADEUL_SIM_START": "2026-03-10T09:45:00", **DETAILS_AT_ONCE}
 
-
-FULL = Size(
-    symbols=2_000, rows=100, rest_seconds=4, rounds=5, streams=1_000, grpc_seconds=10, quiet_seconds=SETTLED_FOR_SECONDS
-)
-SMALL = Size(symbols=500, rows=10, rest_seconds=1, rounds=1, streams=50, grpc_seconds=3, quiet_seconds=3)
+FULL = Size(symbols=2_000, rows=100, rest_seconds=3, rounds=3, streams=1_000, grpc_seconds=8)
+LONG = FULL._replace(rest_seconds=4, rounds=5, grpc_seconds=20)
+SMALL = Size(symbols=500, rows=10, rest_seconds=1, rounds=1, streams=50, grpc_seconds=3)
 
 
 class Contestant(NamedTuple):
@@ -187,13 +182,9 @@ async def streams(mesh: Mesh, size: Size) -> Figures:
 
 
 async def measure(report: Report, size: Size) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        report.step("starting the mesh")
-        async with Mesh(Path(directory), size.settings()) as mesh:
-            report.step("waiting until reference data are loaded, a minute or two")
-            # While reference data load, the simulator answers REST for them: it would take a core of the two,
-            # and a peer that is one process suffers less from that than ours, which are two.
-            await settled(mesh, size.quiet_seconds)
-            report.add(await rest(report, mesh, size))
-            report.step(f"{size.streams:,} gRPC streams")
-            report.add(await streams(mesh, size))
+    # While reference data load, the simulator answers REST for them: it would take a core of the two, and a peer that
+    # is one process suffers less from that than ours, which are two.
+    async with simulated_mesh(report, size.symbols, "09:45") as mesh:
+        report.add(await rest(report, mesh, size))
+        report.step(f"{size.streams:,} gRPC streams")
+        report.add(await streams(mesh, size))

@@ -15,50 +15,59 @@ import httpx
 import numpy as np
 from tradeul.v1 import alerts_pb2, scanner_pb2
 
+from bench import bare_chain
 from bench.observer import (
     CHECKED_SYMBOLS,
-    DETAILS_AT_ONCE,
     SETTLE_SECONDS,
-    SETTLED_FOR_SECONDS,
     Observer,
     observed,
-    settled,
 )
 from bench.report import Figures, Report
+from bench.stored_slots import SUNDAY, simulated, simulated_mesh
 from bench.vendor import PROBE_BASE, probe_symbols
 from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
 
 # Prices of probes only rise.
+PROBE_SCAN = scanner_pb2.WatchScanRequest(filter=f"price >= {PROBE_BASE}", order_by="symbol", limit=100)
 PROBE_RULE = {"name": "probe", "title": "A probe", "when": "grows(price)", "where": f"price >= {PROBE_BASE}"}
 
 
 class Size(NamedTuple):
     symbols: int
     bulk: int
+    loading_seconds: int
     paced_seconds: int
+    bare_seconds: int
     warm_seconds: int
     idle_seconds: float
     simulated_symbols: int
-    quiet_seconds: float
-
-    def simulated(self) -> dict[str, str]:
-        """Settings of a mesh with the simulator."""
-        return {"TRADEUL_SIM_SYMBOLS": str(self.simulated_symbols), **DETAILS_AT_ONCE}
 
 
 FULL = Size(
     symbols=12_000,
     bulk=2_000_000,
-    paced_seconds=20,
-    warm_seconds=3,
-    idle_seconds=20,
+    loading_seconds=8,
+    paced_seconds=16,
+    bare_seconds=3,
+    warm_seconds=2,
+    idle_seconds=10,
     simulated_symbols=12_000,
-    quiet_seconds=SETTLED_FOR_SECONDS,
 )
+LONG = FULL._replace(paced_seconds=40, bare_seconds=8, idle_seconds=60)
 SMALL = Size(
-    symbols=600, bulk=50_000, paced_seconds=4, warm_seconds=1, idle_seconds=3, simulated_symbols=100, quiet_seconds=3
+    symbols=600,
+    bulk=50_000,
+    loading_seconds=4,
+    paced_seconds=4,
+    bare_seconds=2,
+    warm_seconds=1,
+    idle_seconds=3,
+    simulated_symbols=100,
 )
+LAST_PROBE_SECONDS = 60.0
+# Processes of a bare chain, by what the figures call it: the gRPC streams that the trades pass through are as many.
+BARE_CHAINS = {"bare_chain": 2, "bare_chain_of_3": 3}
 
 
 class Vendor:
@@ -67,6 +76,7 @@ class Vendor:
     def __init__(self, process: asyncio.subprocess.Process, hello: dict[str, Any]) -> None:
         self._process = process
         self.counts: dict[str, int] = hello["counts"]
+        self.ws_url: str = hello["ws_url"]
         self.environment = {
             "POLYGON_API_KEY": "bench",
             "POLYGON_WS_URL": hello["ws_url"],
@@ -95,7 +105,8 @@ async def read_answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
 async def started_vendor(size: Size) -> AsyncIterator[Vendor]:
     command = (
         *(sys.executable, "-m", "bench.vendor", "--symbols", str(size.symbols)),
-        *("--bulk", str(size.bulk), "--paced-seconds", str(size.paced_seconds)),
+        *("--bulk", str(size.bulk), "--loading-seconds", str(size.loading_seconds)),
+        *("--paced-seconds", str(size.paced_seconds)),
     )
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 26)
     try:
@@ -107,9 +118,9 @@ async def started_vendor(size: Size) -> AsyncIterator[Vendor]:
 
 
 async def throughput(vendor: Vendor, observer: Observer, size: Size) -> Figures:
-    before = observer.mesh.cpu_seconds()
+    before, trades = observer.mesh.cpu_seconds(), int((await observer.sequencer_status()).trades)
     sent = await vendor.ask("burst")
-    await observer.until_applied(size.bulk)
+    await observer.until_applied(trades + size.bulk)
     seconds = monotonic() - sent["began"]
     await observer.check_counts(vendor.counts)
     used = observer.mesh.cpu_seconds() - before
@@ -124,43 +135,123 @@ async def throughput(vendor: Vendor, observer: Observer, size: Size) -> Figures:
     }
 
 
-async def latency(vendor: Vendor, observer: Observer, size: Size) -> Figures:
-    """Probe trades among 50,000 a second: from the send to the update with the probe's price, and to its alert."""
-    listed: dict[float, float] = {}
-    alerted: dict[float, float] = {}
-    probes = set(probe_symbols())
-    request = scanner_pb2.WatchScanRequest(filter=f"price >= {PROBE_BASE}", order_by="symbol", limit=100)
+class Probes:
+    """When the prices of probes arrive at clients of the mesh: in a custom scan's updates, and in alerts."""
 
-    async def watch() -> None:
-        async for response in observer.scanner.WatchScan(request):
+    def __init__(self) -> None:
+        self.listed: dict[float, float] = {}
+        self.alerted: dict[float, float] = {}
+
+    async def until(self, price: float) -> None:
+        """Waits until the list and the alerts have come to this price, of the last probe that was sent."""
+        async with asyncio.timeout(LAST_PROBE_SECONDS):
+            while min(max(self.listed, default=0.0), max(self.alerted, default=0.0)) < price:
+                await asyncio.sleep(0.02)
+
+    async def watch_list(self, observer: Observer) -> None:
+        probes = set(probe_symbols())
+        async for response in observer.scanner.WatchScan(PROBE_SCAN):
             now = monotonic()
             for change in response.delta.deltas:
                 if change.symbol in probes and change.HasField("data"):
-                    listed.setdefault(change.data.price, now)
+                    self.listed.setdefault(change.data.price, now)
 
-    async def watch_alerts() -> None:
+    async def watch_alerts(self, observer: Observer) -> None:
         async for response in observer.alerts.WatchAlerts(alerts_pb2.WatchAlertsRequest(rules=PROBE_RULE["name"])):
             if response.HasField("alert"):
-                alerted.setdefault(response.alert.row.price, monotonic())
+                self.alerted.setdefault(response.alert.row.price, monotonic())
 
+
+@asynccontextmanager
+async def probes_watched(observer: Observer) -> AsyncIterator[Probes]:
+    """Creates the rule of probes, and watches for their prices."""
     await add_probe_rule(observer)
-    watching = [asyncio.create_task(watch()), asyncio.create_task(watch_alerts())]
+    probes = Probes()
+    watching = [asyncio.create_task(each(observer)) for each in (probes.watch_list, probes.watch_alerts)]
     try:
-        result = await vendor.ask(f"pace {size.paced_seconds}")
-        await asyncio.sleep(1)
+        yield probes
+        for task in watching:
+            if task.done():
+                task.result()
     finally:
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
-    first = size.warm_seconds * len(result["sent"]) // size.paced_seconds
-    prices = {
+
+
+async def paced(vendor: Vendor, probes: Probes, command: str, warm_share: float) -> dict[float, float]:
+    """Sends probes, and waits for the last one; when each one's price was sent, without the first share of them."""
+    result = await vendor.ask(command)
+    prices = prices_of(result, round(warm_share * len(result["sent"])))
+    await probes.until(max(prices))
+    return prices
+
+
+def prices_of(result: dict[str, Any], first: int) -> dict[float, float]:
+    """When each probe's price was sent, from the probe number `first` of the vendor's answer on."""
+    return {
         PROBE_BASE + (result["first_tick"] + index) / 100: sent
         for index, sent in enumerate(result["sent"][first:], first)
     }
-    return {
-        **delay_figures("mesh_latency", "the list update", prices, listed),
-        **delay_figures("alert_latency", "the alert", prices, alerted),
-    }
+
+
+async def latency_while_loading(vendor: Vendor, probes: Probes, size: Size) -> Figures:
+    """The same as latency(), while the history of all symbols is requested and loaded."""
+    prices = await paced(
+        vendor, probes, f"pace loading {size.loading_seconds}", size.warm_seconds / size.loading_seconds
+    )
+    share = (await vendor.ask("requested"))["share"]
+    figures = delay_figures("loading_latency", "the list update while reference data load", prices, probes.listed)
+    figures["loading_latency_p99_ms"]["symbols_requested_at_the_end"] = share
+    return figures
+
+
+async def latency(report: Report, vendor: Vendor, probes: Probes, size: Size) -> Figures:
+    """Probe trades among 50,000 a second: from the send to the update with the probe's price, and to its alert.
+
+    Before and after, the same messages pass through processes that do no work.
+    """
+    bare: dict[str, list[float]] = {name: [] for name in BARE_CHAINS}
+
+    async def measure_bare() -> None:
+        for name, processes in BARE_CHAINS.items():
+            report.step(f"the same to a bare chain of {processes} processes for {size.bare_seconds} s")
+            bare[name] += await bare_delays(vendor, processes, size)
+
+    await measure_bare()
+    report.step(f"sending 50,000 trades/s for {size.paced_seconds} s")
+    prices = await paced(vendor, probes, f"pace loaded {size.paced_seconds}", size.warm_seconds / size.paced_seconds)
+    figures = delay_figures("mesh_latency", "the list update", prices, probes.listed)
+    await measure_bare()
+    for percent, name in ((50, "mesh_latency_p50_ms"), (99, "mesh_latency_p99_ms")):
+        floors = {each: round(float(np.percentile(delays, percent)), 2) for each, delays in bare.items()}
+        ratios = {f"times_{each}": round(figures[name]["value"] / floor, 2) for each, floor in floors.items()}
+        figures[name]["peers"] = floors | ratios
+    return {**figures, **delay_figures("alert_latency", "the alert", prices, probes.alerted)}
+
+
+async def bare_delays(vendor: Vendor, processes: int, size: Size) -> list[float]:
+    """The milliseconds of each message from its send through a bare chain, after the first second."""
+    times: list[float] = []
+    async with bare_chain.started(vendor.ws_url, processes) as address:
+        opened = asyncio.get_running_loop().create_future()
+        reading = asyncio.create_task(bare_chain.arrivals(address, times, opened))
+        try:
+            await asyncio.wait({opened, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+            await asyncio.sleep(0.5)
+            sent = (await vendor.ask(f"pace bare {size.bare_seconds}"))["sent"]
+            async with asyncio.timeout(20):
+                while len(times) < len(sent):
+                    await asyncio.sleep(0.01)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+    if len(times) != len(sent):
+        raise AssertionError(f"expected {len(sent)} messages through the bare chain, was {len(times)}")
+    first = len(sent) // size.bare_seconds
+    return [(came - began) * 1e3 for came, began in zip(times[first:], sent[first:], strict=True)]
 
 
 async def add_probe_rule(observer: Observer) -> None:
@@ -192,13 +283,18 @@ async def feed_figures(report: Report, size: Size) -> None:
     with tempfile.TemporaryDirectory() as directory:
         async with started_vendor(size) as vendor:
             report.step("starting the mesh")
-            async with Mesh(Path(directory), vendor.environment) as mesh, observed(mesh) as observer:
+            async with (
+                Mesh(Path(directory), vendor.environment) as mesh,
+                observed(mesh) as observer,
+                probes_watched(observer) as probes,
+            ):
+                report.step(f"sending 50,000 trades/s for {size.loading_seconds} s while it loads reference data")
+                report.add(await latency_while_loading(vendor, probes, size))
                 report.step(f"loading the history of {size.symbols:,} symbols")
                 await loaded(vendor)
                 report.step("sending all trades at once")
                 report.add(await throughput(vendor, observer, size))
-                report.step(f"sending 50,000 trades/s for {size.paced_seconds} s")
-                report.add(await latency(vendor, observer, size))
+                report.add(await latency(report, vendor, probes, size))
 
 
 async def loaded(vendor: Vendor) -> None:
@@ -209,11 +305,12 @@ async def loaded(vendor: Vendor) -> None:
 
 
 async def run_figures(report: Report, size: Size) -> None:
-    """`tradeul up` with the simulator, as `make run` starts it: time to live lists, and memory."""
+    """`tradeul up` with the simulator, as `make run` starts it: time to live lists."""
     with tempfile.TemporaryDirectory() as directory:
         began = monotonic()
         report.step("starting the mesh with the simulator")
-        async with Mesh(Path(directory), size.simulated()) as mesh, httpx.AsyncClient() as client:
+        settings = simulated(size.simulated_symbols, "09:25")
+        async with Mesh(Path(directory), settings) as mesh, httpx.AsyncClient() as client:
             while True:
                 answer = await client.get(f"{mesh.url}/api/v1/scanner/lists/gappers_up")
                 if answer.is_success and answer.json().get("count"):
@@ -222,32 +319,15 @@ async def run_figures(report: Report, size: Size) -> None:
             ready = monotonic() - began
             unit = "s from the command to a gappers list with rows"
             report.add({"run_ready_s": {"value": round(ready, 1), "unit": unit, "peers": {}}})
-            report.step("waiting until reference data are loaded")
-            await settled(mesh, size.quiet_seconds)
-            resident = mesh.resident_bytes() / 1e6
-            each_by_itself = mesh.resident_bytes(shared_once=False) / 1e6
-            every_process = mesh.resident_bytes(python_only=False) / 1e6
-    figure = {
-        "value": round(resident),
-        "unit": "MB resident, all Python processes, shared pages once, reference data loaded",
-        "peers": {},
-        "sum_of_rss": round(each_by_itself),
-        "with_stores_and_envoy": round(every_process),
-    }
-    report.add({"run_rss_mb": figure})
 
 
 async def idle_figures(report: Report, size: Size) -> None:
-    """The same on a Sunday."""
-    with tempfile.TemporaryDirectory() as directory:
-        report.step("starting the mesh on a Sunday")
-        async with Mesh(Path(directory), {**size.simulated(), "TRADEUL_SIM_START": "2026-03-08T12:00:00"}) as mesh:
-            report.step("waiting until reference data are loaded")
-            await settled(mesh, size.quiet_seconds)
-            report.step(f"doing nothing for {size.idle_seconds:g} s")
-            before = mesh.cpu_seconds()
-            await asyncio.sleep(size.idle_seconds)
-            used = (mesh.cpu_seconds() - before) / size.idle_seconds
+    """The same on a Sunday, with all reference data."""
+    async with simulated_mesh(report, size.simulated_symbols, "12:00", SUNDAY) as mesh:
+        report.step(f"doing nothing for {size.idle_seconds:g} s")
+        before = mesh.cpu_seconds()
+        await asyncio.sleep(size.idle_seconds)
+        used = (mesh.cpu_seconds() - before) / size.idle_seconds
     unit = "% of one core, all Python processes, closed market"
     report.add({"run_idle_cpu_percent": {"value": round(used * 100, 1), "unit": unit, "peers": {}}})
 

@@ -14,7 +14,9 @@ CHECKED_SYMBOLS = 500
 # The simulator needs no pause between two requests for companies' details, so that they are loaded in half a minute.
 DETAILS_AT_ONCE = {"POLYGON_DETAILS_PER_S": "2000"}
 SETTLE_SECONDS = 900.0
-SETTLED_FOR_SECONDS = 15.0
+SETTLED_FOR_SECONDS = 3.0
+# The loader's last line.
+LOADED = "reference data loaded"
 
 
 class Observer:
@@ -64,15 +66,20 @@ async def observed(mesh: Mesh) -> AsyncIterator[Observer]:
         yield Observer(mesh, sequencer, gateway)
 
 
-async def settled(mesh: Mesh, quiet_seconds: float = SETTLED_FOR_SECONDS) -> None:
-    """Waits until no reference data has arrived for so long."""
-    before: dict[str, float] = {}
+async def settled(mesh: Mesh) -> None:
+    """Waits until the loader of reference data has ended and nothing more arrives.
+
+    Raises AssertionError when it takes too long, or volume by time of day or ATR are missing.
+    """
     deadline = monotonic() + SETTLE_SECONDS
+    while LOADED not in mesh.log_path.read_text(errors="replace"):
+        if monotonic() > deadline:
+            raise AssertionError(f"reference data still load after {SETTLE_SECONDS:g} s")
+        await asyncio.sleep(0.5)
+    before: dict[str, float] = {}
     async with observed(mesh) as observer:
-        while monotonic() < deadline:
-            now = dict((await observer.sequencer_status()).reference)
-            if now == before and now.get("baseline") and now.get("atr"):
-                return
+        while (now := dict((await observer.sequencer_status()).reference)) != before:
             before = now
-            await asyncio.sleep(quiet_seconds)
-    raise AssertionError(f"reference data still arrives after {SETTLE_SECONDS:g} s: {before}")
+            await asyncio.sleep(SETTLED_FOR_SECONDS)
+    if not (now.get("baseline") and now.get("atr")):
+        raise AssertionError(f"expected baselines and ATR, was {now}")

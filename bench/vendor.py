@@ -3,8 +3,12 @@
 It speaks as much of the vendor's protocol as the mesh needs. Commands come on
 stdin and answers go to stdout, a line of JSON each:
 
-    burst           sends all bulk trades as fast as they are taken
-    pace SECONDS    sends 50,000 trades a second, probes among them
+    requested              which share of the symbols' history has been requested
+    pace loading SECONDS   sends 50,000 trades a second, 200 probes among them, of the time before the bulk
+    burst                  sends all bulk trades as fast as they are taken
+    pace loaded SECONDS    the same of the time after the bulk; a third word is another number of trades a second
+    pace bare SECONDS      sends the next ones to the client that came last, without probes; they are sent again later
+    probes SECONDS RATE    sends nothing but so many probes a second
 
 Times are of the monotonic clock, which all processes of a machine share.
 """
@@ -23,12 +27,17 @@ from services.kit.runtime.clock import monotonic
 from tests.support.vendor_server import VendorServer, text_frame
 
 PER_FRAME = 500
-PER_TICK = 250
 TICKS_PER_SECOND = 200
+# Paced trades are encoded in pieces, of which a tick has as many as the rate wants: five for 50,000 a second.
+PER_PIECE = 50
+PER_SECOND = 50_000
 # Probes are trades whose prices say which they are; each probe symbol trades ten times a second.
 PROBE_SYMBOLS = 20
 PROBE_BASE = 1_000
 WRITE_AHEAD = 1 << 20
+# The market's time at which each kind of trades begins.
+BULK_START = "09:45:00"
+STARTS = {"loading": "09:40:00", "loaded": "10:30:00"}
 
 
 def trade(symbol: str, trade_id: int, price: float, size: int, conditions: str, time_ns: int) -> str:
@@ -38,28 +47,43 @@ def trade(symbol: str, trade_id: int, price: float, size: int, conditions: str, 
     )
 
 
+def piece_time(phase: str, piece: int) -> int:
+    """The market's time of a phase's piece number `piece`, in ns."""
+    return at(STARTS[phase]) + piece * PER_PIECE * (SECOND // PER_SECOND)
+
+
 def probe_symbols() -> list[str]:
     return [f"ZZ{chr(ord('A') + i)}" for i in range(PROBE_SYMBOLS)]
 
 
 class Feed:
-    """The encoded messages: bulk trades of the benchmark's workload, and paced ones with probes."""
+    """The encoded messages: bulk trades of the benchmark's workload, and paced ones with probes before and after."""
 
-    def __init__(self, symbols: int, bulk: int, paced: int, start: str) -> None:
-        self.workload = Workload(symbols, start=start)
+    def __init__(self, symbols: int, bulk: int, loading_seconds: int, loaded_seconds: int) -> None:
+        self.workload = Workload(symbols, start=STARTS["loading"])
         self.symbols = self.workload.symbols + probe_symbols()
         self._next_id = 0
         # Symbols whose history has been requested.
         self.requested: set[str] = set()
         self.counts = np.zeros(len(self.symbols), np.int64)
-        self.bulk = [text_frame(part) for part in self._arrays(bulk, PER_FRAME)]
+        self.tick = 0
+        self.bare: list[bytes] = []
+        self._probe_ns = 0
+        self._sent_pieces = dict.fromkeys(STARTS, 0)
+        self.paced = {"loading": list(self._arrays(loading_seconds * PER_SECOND, PER_PIECE))}
+        for tick in range(loading_seconds * TICKS_PER_SECOND):
+            self.counts[symbols + tick % PROBE_SYMBOLS] += 1
+        self.workload.start_ns = at(BULK_START)
+        self.bulk = [text_frame(part + b"]") for part in self._arrays(bulk, PER_FRAME)]
+        # What the busiest symbols have traded once the bulk is through.
         self.bulk_counts = self.counts.copy()
-        self.workload.start_ns = at("10:30:00")
-        self.paced = list(self._arrays(paced, PER_TICK))
+        self.workload.start_ns = at(STARTS["loaded"])
+        self.paced["loaded"] = list(self._arrays(loaded_seconds * PER_SECOND, PER_PIECE))
 
     def _arrays(self, events: int, per_array: int) -> Iterator[bytes]:
+        """Arrays of so many trades, without their ends."""
         names = self.workload.symbols
-        for batch in self.workload.trades(events // per_array, per_array):
+        for batch in self.workload.trades(events // PER_FRAME, PER_FRAME):
             np.add.at(self.counts, batch.symbol_id, 1)
             parts = []
             for symbol_id, time_ns, price, size, conditions in zip(
@@ -73,15 +97,44 @@ class Feed:
                 self._next_id += 1
                 ids = ",".join(str(i) for i in (12, 37) if conditions >> i & 1)
                 parts.append(trade(names[symbol_id], self._next_id, price, int(size), ids, time_ns))
-            yield f"[{','.join(parts)}]".encode()
+            for first in range(0, len(parts), per_array):
+                yield f"[{','.join(parts[first : first + per_array])}".encode()
 
-    def with_probe(self, tick: int, array: bytes) -> bytes:
-        """Tick number `tick` of the paced part, its last trade a probe."""
+    def probe(self, time_ns: int) -> bytes:
+        """The next probe, a trade at a higher price than the one before, and later even where there is none between."""
         self._next_id += 1
-        symbol = probe_symbols()[tick % PROBE_SYMBOLS]
-        time_ns = at("10:30:00") + tick * (SECOND // TICKS_PER_SECOND)
-        probe = trade(symbol, self._next_id, PROBE_BASE + tick / 100, 100, "", time_ns)
-        return text_frame(array[:-1] + b"," + probe.encode() + b"]")
+        self._probe_ns = time_ns = max(time_ns, self._probe_ns + SECOND // 1000)
+        symbol, price = probe_symbols()[self.tick % PROBE_SYMBOLS], PROBE_BASE + self.tick / 100
+        self.tick += 1
+        return trade(symbol, self._next_id, price, 100, "", time_ns).encode()
+
+    def ticks(self, phase: str, seconds: int, per_second: int) -> list[bytes]:
+        """The next trades of a phase: an array without its end for each tick."""
+        pieces, left = per_second // TICKS_PER_SECOND // PER_PIECE, self.paced[phase]
+        if len(left) < (needed := seconds * TICKS_PER_SECOND * pieces):
+            raise ValueError(f"expected {needed} pieces of trades, was {len(left)}")
+        return [
+            b",".join([left[first], *(piece[1:] for piece in left[first + 1 : first + pieces])])
+            for first in range(0, needed, pieces)
+        ]
+
+    def with_probes(self, phase: str, seconds: int, per_second: int) -> list[bytes]:
+        """The next ticks of a phase as frames, the last trade of each a probe."""
+        ticks = self.ticks(phase, seconds, per_second)
+        pieces, begun = per_second // TICKS_PER_SECOND // PER_PIECE, self._sent_pieces[phase]
+        del self.paced[phase][: len(ticks) * pieces]
+        self._sent_pieces[phase] += len(ticks) * pieces
+        return [
+            text_frame(tick + b"," + self.probe(piece_time(phase, begun + index * pieces)) + b"]")
+            for index, tick in enumerate(ticks)
+        ]
+
+    def only_probes(self, count: int) -> list[bytes]:
+        """Probes as frames, at the time of the next trades."""
+        return [
+            text_frame(b"[" + self.probe(piece_time("loaded", self._sent_pieces["loaded"])) + b"]")
+            for _ in range(count)
+        ]
 
     def rest(self, path: str, query: dict[str, str]) -> Any:
         """The vendor's REST as far as the sequencer asks: names and previous closes, no more."""
@@ -119,51 +172,82 @@ async def drained(transport: asyncio.WriteTransport, below: int) -> None:
         await asyncio.sleep(0.0005)
 
 
-async def burst(server: VendorServer, frames: list[bytes]) -> dict[str, float]:
+async def burst(transport: asyncio.WriteTransport, frames: list[bytes]) -> dict[str, float]:
     began = monotonic()
-    for transport in server.transports():
-        for frame in frames:
-            transport.write(frame)
-            if transport.get_write_buffer_size() > WRITE_AHEAD:
-                await drained(transport, WRITE_AHEAD)
-        await drained(transport, 0)
+    for frame in frames:
+        transport.write(frame)
+        if transport.get_write_buffer_size() > WRITE_AHEAD:
+            await drained(transport, WRITE_AHEAD)
+    await drained(transport, 0)
     return {"began": began, "sent": monotonic()}
 
 
-async def pace(server: VendorServer, feed: Feed, first_tick: int, ticks: int) -> dict[str, Any]:
-    """Sends one array every 5 ms; a late one is sent immediately, so that the rate holds."""
-    frames = [feed.with_probe(first_tick + i, array) for i, array in enumerate(feed.paced[:ticks])]
-    del feed.paced[:ticks]
-    (transport,) = server.transports()
+async def pace(transport: asyncio.WriteTransport, frames: list[bytes], per_second: float) -> dict[str, Any]:
+    """Sends the frames at an even rate; a late one is sent immediately, so that the rate holds."""
     sent = []
     began = monotonic()
     for index, frame in enumerate(frames):
-        if (pause := began + index / TICKS_PER_SECOND - monotonic()) > 0:
+        if (pause := began + index / per_second - monotonic()) > 0:
             await asyncio.sleep(pause)
         sent.append(monotonic())
         transport.write(frame)
     await drained(transport, 0)
-    return {"first_tick": first_tick, "sent": sent, "ended": monotonic()}
+    return {"sent": sent, "ended": monotonic()}
 
 
-async def serve(symbols: int, bulk: int, paced_seconds: int) -> None:
-    feed = Feed(symbols, bulk, paced_seconds * TICKS_PER_SECOND * PER_TICK, "09:45:00")
+class Clients:
+    """The mesh, which comes first, and what is measured beside it for a while."""
+
+    def __init__(self, server: VendorServer) -> None:
+        self._server = server
+        self._mesh: asyncio.WriteTransport | None = None
+
+    @property
+    def mesh(self) -> asyncio.WriteTransport:
+        if self._mesh is None:
+            (self._mesh,) = self._server.transports()
+        return self._mesh
+
+    @property
+    def other(self) -> asyncio.WriteTransport:
+        (transport,) = (each for each in self._server.transports() if each is not self.mesh)
+        return transport
+
+
+async def paced(clients: Clients, feed: Feed, phase: str, seconds: int, per_second: int) -> dict[str, Any]:
+    first = feed.tick
+    if phase == "bare":
+        # The same ones each time.
+        feed.bare = feed.bare or [text_frame(tick + b"]") for tick in feed.ticks("loaded", seconds, per_second)]
+        return await pace(clients.other, feed.bare, TICKS_PER_SECOND)
+    frames = feed.with_probes(phase, seconds, per_second)
+    return {"first_tick": first} | await pace(clients.mesh, frames, TICKS_PER_SECOND)
+
+
+async def probes(clients: Clients, feed: Feed, seconds: float, per_second: float) -> dict[str, Any]:
+    first = feed.tick
+    return {"first_tick": first} | await pace(clients.mesh, feed.only_probes(round(seconds * per_second)), per_second)
+
+
+async def serve(symbols: int, bulk: int, loading_seconds: int, paced_seconds: int) -> None:
+    feed = Feed(symbols, bulk, loading_seconds, paced_seconds)
     loop = asyncio.get_running_loop()
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     async with VendorServer(feed.rest) as server:
         counts = dict(zip(feed.symbols, feed.bulk_counts.tolist(), strict=True))
-        answer({"ws_url": server.ws_url, "rest_url": server.rest_url, "counts": counts, "bulk": bulk})
-        tick = 0
+        answer({"ws_url": server.ws_url, "rest_url": server.rest_url, "counts": counts})
+        clients = Clients(server)
         while line := (await commands.readline()).decode().split():
             if line[0] == "requested":
                 answer({"share": len(feed.requested) / len(feed.symbols)})
             elif line[0] == "burst":
-                answer(await burst(server, feed.bulk))
+                answer(await burst(clients.mesh, feed.bulk))
             elif line[0] == "pace":
-                ticks = int(line[1]) * TICKS_PER_SECOND
-                answer(await pace(server, feed, tick, ticks))
-                tick += ticks
+                per_second = int(line[3]) if line[3:] else PER_SECOND
+                answer(await paced(clients, feed, line[1], int(line[2]), per_second))
+            elif line[0] == "probes":
+                answer(await probes(clients, feed, float(line[1]), float(line[2])))
 
 
 def answer(message: dict[str, Any]) -> None:
@@ -174,10 +258,11 @@ def answer(message: dict[str, Any]) -> None:
 @click.command()
 @click.option("--symbols", type=int, default=12_000)
 @click.option("--bulk", type=int, default=2_000_000)
+@click.option("--loading-seconds", type=int, default=0)
 @click.option("--paced-seconds", type=int, default=25)
-def main(symbols: int, bulk: int, paced_seconds: int) -> None:
+def main(symbols: int, bulk: int, loading_seconds: int, paced_seconds: int) -> None:
     """The benchmark's vendor."""
-    asyncio.run(serve(symbols, bulk, paced_seconds))
+    asyncio.run(serve(symbols, bulk, loading_seconds, paced_seconds))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from services.cli.arguments import examples
 from services.cli.signals import stop_event
 from services.kit.runtime.errors import SettingsError, StartError
 from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.open_files import allow_many
 from services.kit.runtime.priority import work_in_short_turns, work_in_the_background
 from services.kit.runtime.settings import Settings
 from services.kit.runtime.watchdog import notify
@@ -43,6 +44,7 @@ def serve(names: tuple[str, ...]) -> None:
     modules = in_order(names)
     # What a service writes, such as the journal, is for this user only.
     os.umask(0o077)
+    allow_many()
     settings = Settings.load()
     configure(settings, "+".join(module.name for module in modules))
     turns = {module.turn for module in modules}

@@ -21,6 +21,7 @@ from services.cli.progress import LINE_SECONDS, LineBelow, start_line
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.open_files import allow_many
 from services.kit.runtime.settings import Settings
 
 log = get_logger(__name__)
@@ -49,6 +50,8 @@ def up(standby: bool) -> None:
     if standby:
         settings = name_standby(settings)
     stay_below_logs()
+    # The gateway has this limit from here.
+    allow_many()
     configure(settings, "up")
     for problem in unknown_variables(os.environ):
         log.warning("in the environment", problem=problem)

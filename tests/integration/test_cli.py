@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -242,6 +243,21 @@ async def test_serve_stops_when_asked(number: signal.Signals) -> None:
     assert process.returncode == 0, rest.decode()
     stopped = [line.split("name=")[1].split()[0] for line in rest.decode().splitlines() if " stopped " in line]
     assert stopped == ["health", "market_session"]
+
+
+async def test_serve_may_have_as_many_connections_as_the_system_allows() -> None:
+    """The usual limit of 1,024 open files would refuse most of 10,000 WebSocket clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        process, _ = await serve("health")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(30):
+        await process.communicate()
+    assert limits == (hard, hard)
 
 
 async def test_serve_while_it_waits_stops_too() -> None:
