@@ -1,7 +1,8 @@
-"""The clients of the fan-out benchmark, as a process of its own: `python -m bench.ws_clients PORT CLIENTS`.
+"""The clients of the fan-out benchmark, as a process of its own: `python -m bench.ws_clients PORT CLIENTS [FORM]`.
 
 Raw sockets and epoll, so that one process can be 2,000 clients: each subscribes to one list and checks
-that its deltas follow each other. Commands on standard input, an answer in JSON for each:
+that its deltas follow each other. FORM: `deflate`, to offer compression, `changed`, for changed fields only, or both
+with a comma between. Commands on standard input, an answer in JSON for each:
 
     wait N       once every client has delta N: {"at": seconds}
     delays {...} the times at which each sequence was sent: {"p50_ms", "p99_ms", "delivered", "delivered_bytes"}
@@ -15,6 +16,7 @@ import resource
 import select
 import socket
 import sys
+import zlib
 from array import array
 from typing import Any
 
@@ -22,12 +24,17 @@ import numpy as np
 
 from services.kit.runtime.clock import monotonic
 
-LIST = "winners"
+LIST = "gappers_up"
 HANDSHAKE = (
     b"GET /ws/scanner HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 )
-SUBSCRIBE = json.dumps({"action": "subscribe_list", "list": LIST}).encode()
+OFFER = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+# Of a frame's first byte, where the message is compressed.
+RSV1_BIT = 0x40
+# Bytes of a message's text that are looked at, and of a compressed one that hold them for sure.
+START_BYTES = 120
+START_DEFLATED_BYTES = 1024
 SEQUENCE = b'"sequence":'
 READ_BYTES = 1 << 18
 PING = 9
@@ -39,21 +46,24 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
 
 
 class Client:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, deflates: bool, changed_fields_only: bool) -> None:
         self.sequence = 0
         self.snapshots = 0
         self.delta_bytes = 0
         self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.sendall(HANDSHAKE)
+        self.socket.sendall(HANDSHAKE + (OFFER if deflates else b"") + b"\r\n")
         answer = b""
         while b"\r\n\r\n" not in answer:
             answer += self.socket.recv(4096)
         head, _, rest = answer.partition(b"\r\n\r\n")
         if b" 101 " not in head:
             raise RuntimeError(f"expected 101, was {head!r}")
+        if (b"permessage-deflate" in head) != deflates:
+            raise RuntimeError(f"expected {'' if deflates else 'no '}permessage-deflate, was {head!r}")
         # The beginning of a frame whose end has not come.
         self._rest = bytearray(rest)
-        self.socket.sendall(client_frame(1, SUBSCRIBE))
+        subscription = {"action": "subscribe_list", "list": LIST, "changed_fields_only": changed_fields_only}
+        self.socket.sendall(client_frame(1, json.dumps(subscription).encode()))
         self.socket.setblocking(False)
 
     def read(self, buffer: bytearray, sequences: "array[int]") -> None:
@@ -80,13 +90,18 @@ class Client:
             begin = at + head
             if end - begin < size:
                 break
-            self._take(buffer[at] & 15, size, buffer[begin : begin + min(size, 120)], sequences)
+            if buffer[at] & RSV1_BIT:
+                compressed = buffer[begin : begin + min(size, START_DEFLATED_BYTES)]
+                start = zlib.decompressobj(-15).decompress(compressed, START_BYTES)
+            else:
+                start = bytes(buffer[begin : begin + min(size, START_BYTES)])
+            self._take(buffer[at] & 15, size, start, sequences)
             at = begin + size
         return at
 
-    def _take(self, opcode: int, size: int, start: bytearray, sequences: "array[int]") -> None:
+    def _take(self, opcode: int, size: int, start: bytes, sequences: "array[int]") -> None:
         if opcode == PING:
-            self.socket.send(client_frame(10, bytes(start)))
+            self.socket.send(client_frame(10, start))
         elif start.startswith(b'{"type":"delta"'):
             sequence = _sequence(start)
             if sequence != self.sequence + 1:
@@ -101,13 +116,13 @@ class Client:
                 raise RuntimeError("a client fell behind and got a second snapshot")
 
 
-def _sequence(start: bytearray) -> int:
+def _sequence(start: bytes) -> int:
     begin = start.index(SEQUENCE) + len(SEQUENCE)
     return int(start[begin : start.index(b",", begin)])
 
 
 class Clients:
-    def __init__(self, port: int, count: int) -> None:
+    def __init__(self, port: int, count: int, form: str) -> None:
         self._poll = select.epoll()
         self._clients: dict[int, Client] = {}
         self._buffer = bytearray(READ_BYTES)
@@ -115,7 +130,7 @@ class Clients:
         self._sequences: array[int] = array("I")
         self._times: array[float] = array("d")
         for _ in range(count):
-            client = Client(port)
+            client = Client(port, "deflate" in form, "changed" in form)
             self._clients[client.socket.fileno()] = client
             self._poll.register(client.socket, select.EPOLLIN)
             self._turn(0)
@@ -178,7 +193,7 @@ def main() -> None:
     port, count = int(sys.argv[1]), int(sys.argv[2])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    clients = Clients(port, count)
+    clients = Clients(port, count, sys.argv[3] if len(sys.argv) > 3 else "")
     clients.subscribed()
     answer({"subscribed": count})
     while command := clients.wait_for_command():
