@@ -43,6 +43,8 @@ READ_BYTES: Final = 1 << 18
 BEGINNING: Final = 160
 SEQUENCE: Final = re.compile(rb'"sequence":(\d+)')
 WATCH: Final = "/tradeul.v1.ScannerService/WatchScan"
+# The last update may be late.
+LATE_SECONDS: Final = 30.0
 STREAMS_PER_CHANNEL: Final = 100
 PING, PONG, TEXT = 9, 10, 1
 
@@ -66,6 +68,10 @@ class Arrivals:
         for price in found[bisect_right(found, reached) :]:
             self._times[price].append(now)
         return max(reached, found[-1]) if found else reached
+
+    def has_all(self, sent: Mapping[float, float], watchers: int) -> bool:
+        """True once each watcher has each of these prices."""
+        return all(len(self._times.get(price, ())) >= watchers for price in sent)
 
     def delays(self, sent: Mapping[float, float]) -> dict[str, float]:
         """The delays of these prices, in ms, and how many came; forgets all."""
@@ -167,7 +173,10 @@ def watch_websocket(port: int, count: int) -> None:
         if turn(1):
             if not (line := sys.stdin.readline()):
                 return
-            say(arrivals.delays(sent_of(line)))
+            sent, deadline = sent_of(line), monotonic() + LATE_SECONDS
+            while not arrivals.has_all(sent, count) and monotonic() < deadline:
+                turn(0.1)
+            say(arrivals.delays(sent))
 
 
 async def watch_grpc(address: str, count: int) -> None:
@@ -204,7 +213,10 @@ async def watch_grpc(address: str, count: int) -> None:
         for task in tasks:
             if task.done():
                 task.result()
-        say(arrivals.delays(sent_of(line.decode())))
+        sent, deadline = sent_of(line.decode()), monotonic() + LATE_SECONDS
+        while not arrivals.has_all(sent, count) and monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        say(arrivals.delays(sent))
 
 
 def sent_of(line: str) -> dict[float, float]:

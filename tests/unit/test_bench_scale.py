@@ -17,6 +17,7 @@ def test_each_watcher_counts_each_price_once() -> None:
     reached = arrivals.add("second", lambda: [1000.01, 1000.0], reached)
     arrivals.add("second", lambda: pytest.fail("read twice"), 0.0)
     assert reached == 1000.01
+    assert arrivals.has_all({1000.0: 0.0, 1000.01: 0.0}, 2) and not arrivals.has_all({1000.0: 0.0, 1000.02: 0.0}, 2)
     found = arrivals.delays({1000.0: 0.0, 1000.01: 0.0, 1000.02: 0.0})
     assert found["delivered"] == 4
     with pytest.raises(RuntimeError, match="no price came"):
