@@ -23,6 +23,8 @@ cdef class AlertEvent:
 
 cdef class Rule:
     cdef str name
+    cdef int number                     # among the rules of its book
+    cdef int64_t looked                 # the block of rows that it looked at last
     cdef Slot slot
     cdef Program when
     cdef Program rearm                  # None when it has none
@@ -36,8 +38,8 @@ cdef class Rule:
     cdef bint is_once_a_day
     cdef double min_quality             # NaN for none
 
-    cdef int look(self, const Looks* looks, int32_t first, int32_t n, uint32_t session, int number,
-                  const int32_t* symbol_order, list found) except -1
+    cdef int look(self, const Looks* looks, int32_t first, int32_t n, uint32_t session, const int32_t* symbol_order,
+                  list found) except -1
     cdef void rearm_where(self, const Looks* looks, int32_t first, int32_t n, bint is_move_only) noexcept
     cdef object _rank(self, double quality)
     cdef AlertEvent take(self, int32_t symbol_id, double quality, double level, double now)
@@ -47,8 +49,10 @@ cdef class AlertBook:
     cdef AlertMemory memory             # that the rules are bound to
     cdef uint64_t version               # of its rules
     cdef list rules
+    cdef list rearmed                   # those that have a `rearm`
     cdef list words                     # each after those that it uses
     cdef list programs
+    cdef list text_programs             # those that compare texts
     cdef dict scans                     # key -> RankedList, those that words name
     cdef dict ignored                   # rules that are left out: name -> why
     cdef ChangedRows rows
@@ -56,6 +60,7 @@ cdef class AlertBook:
     cdef int32_t* ids                   # rows to look at: those of all rules, then those that only moved
     cdef int32_t room
     cdef int32_t common                 # how many of them are of all rules
+    cdef int64_t blocks                 # of rows, so far
     cdef int64_t looks                  # rows looked at so far; nothing that decides what comes
 
     cdef list refresh(self, MarketState state, ListBook lists)
@@ -64,3 +69,5 @@ cdef class AlertBook:
     cdef object _ranked(self, object lowered, dict scans, ListBook lists)
     cdef int32_t _select(self, MarketState state, bint is_moved) except -1
     cdef int _bind(self, MarketState state) except -1
+    cdef void _bind_block(self, MarketState state, Looks* looks, int32_t first, int32_t n) noexcept
+    cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, list found) except -1

@@ -9,9 +9,11 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memmove
 
+from fastcore.alert_kernels cimport any_of
 from fastcore.alert_memory cimport AlertMemory, Slot
 from fastcore.alert_words cimport IS_LOOKED_AT, IS_TOUCHED, Looks, Word, numbers_of
 from fastcore.changed_rows cimport ChangedRows
+from fastcore.day_table cimport PriceSpan
 from fastcore.filters cimport BLOCK, Program
 from fastcore.list_book cimport ListBook
 from fastcore.market_state cimport MarketState
@@ -62,36 +64,27 @@ cdef class Rule:
         cdef Word word
         cdef bint is_seen
         cdef int32_t i
-        if self.rearm is None:
-            return
         self.rearm.run(looks.rows, NULL, first, n)
         for i in range(n):
             is_seen = not is_move_only
             for word in self.moves:
                 is_seen |= word.mask[i]
             if is_seen and self.rearm.masks[i]:
-                self.slot.states[looks.ids[first + i]] = 0
+                self.slot.states[looks.ids[first + i] * self.slot.state_stride] = 0
 
     cdef int look(
-        self, const Looks* looks, int32_t first, int32_t n, uint32_t session, int number, const int32_t* symbol_order,
-        list found,
+        self, const Looks* looks, int32_t first, int32_t n, uint32_t session, const int32_t* symbol_order, list found,
     ) except -1:
-        """Adds (number, index in symbol order, symbol id, quality, level) for every alert in the rows [first, first + n)."""
-        cdef Word word
-        cdef bint is_any = False
+        """Adds (number, index in symbol order, symbol id, quality, level) for every alert in the rows [first, first + n).
+
+        One of its words is true of one of them.
+        """
         cdef int32_t i, symbol_id
         cdef double quality, last
         if self.sessions and not self.sessions & session:
             return 0
-        for word in self.words:
-            is_any |= word.is_any
-        if not is_any:
-            return 0
         self.when.run(looks.rows, NULL, first, n)
-        is_any = False
-        for i in range(n):
-            is_any |= self.when.masks[i]
-        if not is_any:
+        if not any_of(self.when.masks, n):
             return 0
         self.where.run(looks.rows, NULL, first, n)
         if self.quality is not None:
@@ -100,8 +93,8 @@ cdef class Rule:
             if not (self.when.masks[i] and self.where.masks[i]):
                 continue
             symbol_id = looks.ids[first + i]
-            last = self.slot.numbers[0][symbol_id]
-            if self.slot.states[symbol_id] == WAITS:
+            last = self.slot.numbers[symbol_id * self.slot.number_stride]
+            if self.slot.states[symbol_id * self.slot.state_stride] == WAITS:
                 continue
             if not isnan(last) and (self.is_once_a_day or looks.now - last < self.cooldown_ns):
                 continue
@@ -109,7 +102,7 @@ cdef class Rule:
             if not isnan(self.min_quality) and not quality >= self.min_quality:
                 continue
             found.append((
-                number, symbol_order[symbol_id], symbol_id, quality,
+                self.number, symbol_order[symbol_id], symbol_id, quality,
                 self.steps.level[i] if self.steps is not None and self.steps.mask[i] else NAN,
             ))
         return 0
@@ -139,10 +132,10 @@ cdef class Rule:
         event.quality = None if isnan(quality) else quality
         event.quality_rank = self._rank(quality)
         event.level = None if isnan(level) else level
-        self.slot.numbers[0][symbol_id] = now
+        self.slot.numbers[symbol_id * self.slot.number_stride] = now
         self.slot.event_count += 1
         if self.rearm is not None:
-            self.slot.states[symbol_id] = WAITS
+            self.slot.states[symbol_id * self.slot.state_stride] = WAITS
         return event
 
 
@@ -172,14 +165,11 @@ cdef class AlertBook:
         """Looks at the rows of a watermark, with lists as they are published at it; returns the AlertEvents."""
         cdef AlertMemory memory = state.alerts
         cdef bint is_moved = memory.window_mark_ns != state.window_mark_ns
-        cdef bint is_move_only
         cdef Looks looks
         cdef Rule rule
         cdef Word word
         cdef AlertEvent event
-        cdef Slot slot
-        cdef int32_t first = 0, n, count
-        cdef int number
+        cdef int32_t first = 0, n, count, end
         cdef RankedList ranked
         cdef list found = [], events = []
         if self.memory is not memory or self.version != memory.version:
@@ -188,8 +178,7 @@ cdef class AlertBook:
             memory.window_mark_ns = -1
             return events
         memory.window_mark_ns = state.window_mark_ns
-        for slot in memory.slots.values():
-            slot.reserve(state.count)
+        memory.reserve(state.count)
         for ranked in self.scans.values():
             lists.rank_scan(state, ranked)
         for word in self.words:
@@ -199,22 +188,11 @@ cdef class AlertBook:
         self._bind(state)
         looks.rows = &self.rows.view
         looks.ids = self.rows.ids
-        looks.flags = self.flags
         looks.now = <double>(state.now_ns - state.table.day.start)
         while first < count:
-            is_move_only = first >= self.common
-            n = min((count if is_move_only else self.common) - first, <int32_t>BLOCK)
-            for word in self.words:
-                # What a rule looks at is the same whatever other rules there are.
-                if is_move_only and not word.is_moving:
-                    word.skip()
-                else:
-                    word.look(state, &looks, first, n)
-            for number, rule in enumerate(self.rules):
-                if is_move_only and not rule.moves:
-                    continue
-                rule.rearm_where(&looks, first, n, is_move_only)
-                rule.look(&looks, first, n, <uint32_t>1 << state.session, number, state.symbol_order, found)
+            end = self.common if first < self.common else count
+            n = min(end - first, <int32_t>BLOCK)
+            self._look(state, &looks, first, n, found)
             first += n
         for first in range(count):
             self.flags[self.rows.ids[first]] = 0
@@ -230,6 +208,32 @@ cdef class AlertBook:
             events.append(event)
         return events
 
+    cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, list found) except -1:
+        """Adds what Rule.look() finds in the rows [first, first + n) to `found`."""
+        # What a rule looks at is the same whatever other rules there are.
+        cdef bint is_move_only = first >= self.common
+        cdef Rule rule
+        cdef Word word
+        self.blocks += 1
+        self._bind_block(state, looks, first, n)
+        for word in self.words:
+            if is_move_only and not word.is_moving:
+                word.skip()
+            else:
+                word.look(looks, first, n)
+        for rule in self.rearmed:
+            if rule.moves or not is_move_only:
+                rule.rearm_where(looks, first, n, is_move_only)
+        for word in self.words:
+            if not word.is_any:
+                continue
+            for rule in word.rules:
+                if rule.looked == self.blocks or (is_move_only and not rule.moves):
+                    continue
+                rule.looked = self.blocks
+                rule.look(looks, first, n, <uint32_t>1 << state.session, state.symbol_order, found)
+        return 0
+
     cdef int32_t _select(self, MarketState state, bint is_moved) except -1:
         """Takes the rows to look at; returns their number."""
         cdef int32_t i, k, count = 0
@@ -239,12 +243,16 @@ cdef class AlertBook:
             grow_array(<void**>&self.ids, state.count + ROOM, sizeof(int32_t))
             self.room = state.count + ROOM
         for k in range(state.table.marked_count):
-            self.flags[state.table.marked[k]] = IS_LOOKED_AT | IS_TOUCHED
-        for i in range(state.count):
-            if self.flags[i] or (is_moved and state.table.rows[i].any_message):
-                self.flags[i] |= IS_LOOKED_AT
-                self.ids[count] = i
-                count += 1
+            i = state.table.marked[k]
+            self.flags[i] = IS_LOOKED_AT | IS_TOUCHED
+            self.ids[count] = i
+            count += 1
+        if is_moved:
+            for i in range(state.count):
+                if not self.flags[i] and state.table.rows[i].any_message:
+                    self.flags[i] = IS_LOOKED_AT
+                    self.ids[count] = i
+                    count += 1
         self.common = count
         for word in self.words:
             for i in word.moved:
@@ -257,15 +265,28 @@ cdef class AlertBook:
 
     cdef int _bind(self, MarketState state) except -1:
         cdef Program program
-        for program in self.programs:
+        for program in self.text_programs:
             program.bind(state)
+        for program in self.programs:
             self.rows.gather(state, program)
         return 0
+
+    cdef void _bind_block(self, MarketState state, Looks* looks, int32_t first, int32_t n) noexcept:
+        """Fetches how far the prices of these rows went."""
+        cdef const PriceSpan* span
+        cdef int32_t i
+        for i in range(n):
+            looks.highs[i] = looks.lows[i] = NAN
+            if self.flags[looks.ids[first + i]] & IS_TOUCHED:
+                span = &state.table.spans[looks.ids[first + i]]
+                looks.highs[i] = span.high
+                looks.lows[i] = span.low
 
     cdef int _build(self, MarketState state, ListBook lists) except -1:
         """Makes the programs of the memory's rules; what stays as it was keeps its slot, the other slots go."""
         cdef AlertMemory memory = state.alerts
         cdef dict slots = {}
+        cdef dict placed = {}
         cdef dict words = {}
         cdef dict scans = {}
         cdef set names = set()
@@ -280,6 +301,7 @@ cdef class AlertBook:
             names.add(spec.name)
             try:
                 rule = self._rule(compile_rule(spec), memory, slots, words, scans, lists)
+                rule.number = <int>len(self.rules)
                 self.rules.append(rule)
             except AlertRuleError as error:
                 self.ignored[spec.name] = str(error)
@@ -293,7 +315,17 @@ cdef class AlertBook:
             self.programs += [
                 each for each in (rule.when, rule.rearm, rule.where, rule.quality) if each is not None
             ]
-        memory.slots = slots
+        self.text_programs = [each for each in self.programs if (<Program>each).texts]
+        self.rearmed = [rule for rule in self.rules if (<Rule>rule).rearm is not None]
+        for rule in self.rules:
+            for word in rule.words:
+                word.rules.append(rule)
+        # What nearly every look visits comes first.
+        for word in self.words:
+            placed[word.slot.key] = word.slot
+        for key, slot in slots.items():
+            placed.setdefault(key, slot)
+        memory.take_slots(placed)
         self.scans = scans
         self.memory = memory
         self.version = memory.version

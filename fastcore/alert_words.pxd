@@ -4,7 +4,6 @@ from libc.stdint cimport int32_t, uint8_t
 
 from fastcore.alert_memory cimport Slot
 from fastcore.filters cimport BLOCK, Program
-from fastcore.market_state cimport MarketState
 from fastcore.ranked_list cimport RankedList
 from fastcore.row_view cimport RowView
 
@@ -13,12 +12,16 @@ cdef enum:
     IS_LOOKED_AT = 1
     IS_TOUCHED = 2
 
-# The rows that a watermark looks at.
+# The rows that a watermark looks at, and of one block of them what words share.
 cdef struct Looks:
     const RowView* rows         # side by side
     const int32_t* ids          # [row] -> symbol id
-    const uint8_t* flags        # [symbol id]
     double now                  # ns since the trading day began
+    double[BLOCK] highs         # of a block: the prices since the last watermark, NaN of rows that were not touched
+    double[BLOCK] lows
+    uint8_t[BLOCK] before       # and what a word remembers, fetched and to be put back
+    uint8_t[BLOCK] after
+    double[BLOCK] remembered
 
 
 cdef class Word:
@@ -30,6 +33,7 @@ cdef class Word:
     cdef Program values         # its values in the first registers; None when it has none
     cdef Slot slot
     cdef list uses              # words that its conditions use
+    cdef list rules             # whose `when` has it
     cdef bint is_moving         # it is enters or leaves, or uses one of them
     cdef RankedList ranked      # the list or scan of enters and leaves; None for others
     cdef uint8_t* moves         # [symbol id] 1 left, 2 came into the list
@@ -41,15 +45,17 @@ cdef class Word:
 
     cdef int compare(self, int32_t count) except -1
     cdef void skip(self) noexcept
-    cdef void look(self, MarketState state, const Looks* looks, int32_t first, int32_t n) noexcept
-    cdef bint _change(self, const int32_t* ids, int32_t n, bint is_rise) noexcept
-    cdef bint _cross(self, MarketState state, const int32_t* ids, const uint8_t* flags, int32_t n) noexcept
+    cdef void look(self, Looks* looks, int32_t first, int32_t n) noexcept
+    cdef bint _change(self, Looks* looks, const int32_t* ids, int32_t n, bint is_rise) noexcept
+    cdef bint _cross(self, Looks* looks, const int32_t* ids, int32_t n) noexcept
     cdef bint _grow(self, const int32_t* ids, int32_t n) noexcept
-    cdef bint _step(self, const int32_t* ids, int32_t n) noexcept
+    cdef bint _step(self, Looks* looks, const int32_t* ids, int32_t n) noexcept
     cdef bint _hold(self, const int32_t* ids, int32_t n, double now) noexcept
     cdef bint _follow(self, const int32_t* ids, int32_t n, double now) noexcept
     cdef bint _count(self, const int32_t* ids, int32_t n, double now) noexcept
     cdef bint _move(self, const int32_t* ids, int32_t n) noexcept
+    cdef void _fetch_states(self, Looks* looks, const int32_t* ids, int32_t n) noexcept
+    cdef void _put_states(self, const Looks* looks, const int32_t* ids, int32_t n) noexcept
 
 # Numbers that a word of this kind remembers of each symbol.
 cdef int numbers_of(object lowered) except -1

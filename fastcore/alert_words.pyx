@@ -6,10 +6,9 @@ from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+from fastcore cimport alert_kernels as kernels
 from fastcore.alert_memory cimport Slot
-from fastcore.day_table cimport PriceSpan
 from fastcore.filters cimport BLOCK, Program
-from fastcore.market_state cimport MarketState
 from fastcore.memory cimport ROOM, grow_zeroed
 
 from fastcore.alert_program import Kind
@@ -42,6 +41,11 @@ cdef enum:
 if [kind.value for kind in Kind] != [*range(RISES, LEAVES + 1)]:
     raise ImportError("expected the words of alert_program.py: build fastcore anew")
 
+# Of what the loops over a block return.
+cdef enum:
+    IS_ANY = 1
+    IS_CHANGED = 2
+
 cdef double NAN = float("nan")
 # What division leaves behind does not keep a level from being reached.
 cdef double ALMOST = 1e-9
@@ -68,6 +72,7 @@ cdef class Word:
         for used in uses:
             self.is_moving |= used.is_moving
         self.moved = []
+        self.rules = []
         self.looks_at_price = lowered.looks_at_price
         for k, number in enumerate(lowered.numbers):
             self.numbers[k] = number
@@ -127,7 +132,7 @@ cdef class Word:
         memset(self.mask, 0, sizeof(self.mask))
         self.is_any = False
 
-    cdef void look(self, MarketState state, const Looks* looks, int32_t first, int32_t n) noexcept:
+    cdef void look(self, Looks* looks, int32_t first, int32_t n) noexcept:
         """Looks at the rows [first, first + n), at most BLOCK."""
         cdef const int32_t* ids = looks.ids + first
         if self.first is not None:
@@ -137,13 +142,13 @@ cdef class Word:
         if self.values is not None:
             self.values.run(looks.rows, NULL, first, n)
         if self.kind == RISES or self.kind == FALLS:
-            self.is_any = self._change(ids, n, self.kind == RISES)
+            self.is_any = self._change(looks, ids, n, self.kind == RISES)
         elif self.kind == CROSSES_ABOVE or self.kind == CROSSES_BELOW:
-            self.is_any = self._cross(state, ids, looks.flags, n)
+            self.is_any = self._cross(looks, ids, n)
         elif self.kind == GROWS or self.kind == SHRINKS:
             self.is_any = self._grow(ids, n)
         elif self.kind == STEPS:
-            self.is_any = self._step(ids, n)
+            self.is_any = self._step(looks, ids, n)
         elif self.kind == HELD:
             self.is_any = self._hold(ids, n, looks.now)
         elif self.kind == AFTER:
@@ -153,79 +158,80 @@ cdef class Word:
         else:
             self.is_any = self._move(ids, n)
 
-    cdef bint _change(self, const int32_t* ids, int32_t n, bint is_rise) noexcept:
-        cdef const uint8_t* is_true = self.first.masks
-        cdef const uint8_t* is_false = self.second.masks
-        cdef uint8_t* states = self.slot.states
-        cdef uint8_t before
-        cdef bint is_any = False
+    cdef void _fetch_states(self, Looks* looks, const int32_t* ids, int32_t n) noexcept:
+        cdef const uint8_t* states = self.slot.states
+        cdef Py_ssize_t stride = self.slot.state_stride
         cdef int32_t i
         for i in range(n):
-            before = states[ids[i]]
-            self.mask[i] = (is_true[i] and before == WAS_FALSE) if is_rise else (is_false[i] and before == WAS_TRUE)
-            is_any |= self.mask[i]
-            if is_true[i]:
-                states[ids[i]] = WAS_TRUE
-            elif is_false[i]:
-                states[ids[i]] = WAS_FALSE
-        return is_any
+            looks.before[i] = states[ids[i] * stride]
 
-    cdef bint _cross(self, MarketState state, const int32_t* ids, const uint8_t* flags, int32_t n) noexcept:
-        cdef const double* a = self.values.values
-        cdef const double* b = a + BLOCK
-        cdef bint is_above = self.kind == CROSSES_ABOVE
+    cdef void _put_states(self, const Looks* looks, const int32_t* ids, int32_t n) noexcept:
         cdef uint8_t* states = self.slot.states
-        cdef const PriceSpan* span
-        cdef double extreme
-        cdef bint is_any = False
+        cdef Py_ssize_t stride = self.slot.state_stride
         cdef int32_t i
         for i in range(n):
-            self.mask[i] = 0
-            if isnan(a[i]) or isnan(b[i]):
-                continue
-            extreme = a[i]
-            if self.looks_at_price and flags[ids[i]] & IS_TOUCHED:
-                span = &state.table.spans[ids[i]]
-                if is_above and span.high > extreme:
-                    extreme = span.high
-                elif not is_above and span.low < extreme:
-                    extreme = span.low
-            if states[ids[i]] == WAS_FALSE:
-                self.mask[i] = extreme > b[i] if is_above else extreme < b[i]
-                is_any |= self.mask[i]
-            states[ids[i]] = WAS_TRUE if (a[i] > b[i] if is_above else a[i] < b[i]) else WAS_FALSE
-        return is_any
+            states[ids[i] * stride] = looks.after[i]
+
+    cdef bint _change(self, Looks* looks, const int32_t* ids, int32_t n, bint is_rise) noexcept:
+        cdef int found
+        self._fetch_states(looks, ids, n)
+        found = kernels.change_states(
+            self.first.masks, self.second.masks, WAS_FALSE if is_rise else WAS_TRUE, is_rise,
+            looks.before, looks.after, self.mask, n)
+        if found & IS_CHANGED:
+            self._put_states(looks, ids, n)
+        return found & IS_ANY
+
+    cdef bint _cross(self, Looks* looks, const int32_t* ids, int32_t n) noexcept:
+        cdef bint is_above = self.kind == CROSSES_ABOVE
+        cdef const double* a = self.values.values
+        cdef const double* extreme = a
+        cdef int found
+        if self.looks_at_price:
+            extreme = &looks.highs[0] if is_above else &looks.lows[0]
+        self._fetch_states(looks, ids, n)
+        found = kernels.cross_states(
+            a, a + BLOCK, extreme, 1.0 if is_above else -1.0, looks.before, looks.after, self.mask, n)
+        if found & IS_CHANGED:
+            self._put_states(looks, ids, n)
+        return found & IS_ANY
 
     cdef bint _grow(self, const int32_t* ids, int32_t n) noexcept:
         cdef const double* x = self.values.values
-        cdef double* last = self.slot.numbers[0]
+        cdef Py_ssize_t stride = self.slot.number_stride
+        cdef double* last
         cdef bint is_any = False
         cdef int32_t i
         for i in range(n):
-            self.mask[i] = x[i] > last[ids[i]] if self.kind == GROWS else x[i] < last[ids[i]]
+            last = self.slot.numbers + ids[i] * stride
+            self.mask[i] = x[i] > last[0] if self.kind == GROWS else x[i] < last[0]
             is_any |= self.mask[i]
             if not isnan(x[i]):
-                last[ids[i]] = x[i]
+                last[0] = x[i]
         return is_any
 
-    cdef bint _step(self, const int32_t* ids, int32_t n) noexcept:
+    cdef bint _step(self, Looks* looks, const int32_t* ids, int32_t n) noexcept:
         """Remembers the greatest step that has been reached, -1 for none."""
         cdef const double* x = self.values.values
-        cdef double* greatest = self.slot.numbers[0]
+        cdef double* greatest = self.slot.numbers
+        cdef Py_ssize_t stride = self.slot.number_stride
         cdef double step
         cdef bint is_any = False
         cdef int32_t i
         for i in range(n):
-            self.mask[i] = 0
-            if isnan(x[i]):
+            looks.remembered[i] = greatest[ids[i] * stride]
+        if not kernels.may_step(x, self.numbers[0], self.numbers[1], ALMOST, looks.remembered, self.mask, n):
+            return False
+        for i in range(n):
+            if not self.mask[i]:
                 continue
             step = max(floor((x[i] - self.numbers[0]) / self.numbers[1] + ALMOST), -1.0)
-            if step > greatest[ids[i]]:
-                self.mask[i] = 1
+            self.mask[i] = step > looks.remembered[i]
+            if self.mask[i]:
                 is_any = True
                 self.level[i] = rint((self.numbers[0] + step * self.numbers[1]) * 1e6) / 1e6
-            if not (step <= greatest[ids[i]]):
-                greatest[ids[i]] = step
+            if not (step <= looks.remembered[i]):
+                greatest[ids[i] * stride] = step
         return is_any
 
     cdef bint _hold(self, const int32_t* ids, int32_t n, double now) noexcept:
@@ -233,48 +239,55 @@ cdef class Word:
         cdef const uint8_t* is_true = self.first.masks
         cdef const uint8_t* is_false = self.second.masks
         cdef bint is_volume = self.values is not None
-        cdef uint8_t* states = self.slot.states
-        cdef double* since = self.slot.numbers[0]
+        cdef uint8_t* state
+        cdef double* since
         cdef double place, enough
         cdef bint is_any = False
-        cdef int32_t i, k
+        cdef int32_t i
         for i in range(n):
-            k = ids[i]
+            state = self.slot.states + ids[i] * self.slot.state_stride
             self.mask[i] = 0
-            place = self.values.values[i] if is_volume else now
-            enough = self.values.values[BLOCK + i] if is_volume else self.numbers[0]
             if is_false[i]:
-                states[k] = WAS_FALSE
-                since[k] = NAN
-            elif is_true[i] and states[k] != WAS_HELD:
-                states[k] = WAS_TRUE
-                if isnan(since[k]):
-                    since[k] = place
-                elif place - since[k] >= enough:
+                if state[0] != WAS_FALSE:
+                    state[0] = WAS_FALSE
+                    self.slot.numbers[ids[i] * self.slot.number_stride] = NAN
+            elif is_true[i] and state[0] != WAS_HELD:
+                state[0] = WAS_TRUE
+                since = self.slot.numbers + ids[i] * self.slot.number_stride
+                place = self.values.values[i] if is_volume else now
+                enough = self.values.values[BLOCK + i] if is_volume else self.numbers[0]
+                if isnan(since[0]):
+                    since[0] = place
+                elif place - since[0] >= enough:
                     self.mask[i] = 1
                     is_any = True
-                    states[k] = WAS_HELD
+                    state[0] = WAS_HELD
         return is_any
 
     cdef bint _follow(self, const int32_t* ids, int32_t n, double now) noexcept:
         """Remembers when the first event was last."""
         cdef const uint8_t* is_first = self.first.masks
         cdef const uint8_t* is_second = self.second.masks
-        cdef double* when = self.slot.numbers[0]
+        cdef double* when
         cdef bint is_any = False
         cdef int32_t i
+        memset(self.mask, 0, n)
+        if not (kernels.any_of(is_first, n) or kernels.any_of(is_second, n)):
+            return False
         for i in range(n):
-            self.mask[i] = is_second[i] and now - when[ids[i]] <= self.numbers[0]
-            is_any |= self.mask[i]
-            if is_first[i]:
-                when[ids[i]] = now
+            if is_first[i] or is_second[i]:
+                when = self.slot.numbers + ids[i] * self.slot.number_stride
+                self.mask[i] = is_second[i] and now - when[0] <= self.numbers[0]
+                is_any |= self.mask[i]
+                if is_first[i]:
+                    when[0] = now
         return is_any
 
     cdef bint _count(self, const int32_t* ids, int32_t n, double now) noexcept:
         """Remembers the last times, the newest last; none of those that have been counted."""
         cdef const uint8_t* is_event = self.first.masks
         cdef int earlier = self.slot.number_count
-        cdef double** times = <double**>self.slot.numbers
+        cdef double* times
         cdef bint is_any = False
         cdef int32_t i
         cdef int k
@@ -282,15 +295,16 @@ cdef class Word:
             self.mask[i] = 0
             if not is_event[i]:
                 continue
-            if now - times[0][ids[i]] <= self.numbers[1]:
+            times = self.slot.numbers + ids[i] * self.slot.number_stride
+            if now - times[0] <= self.numbers[1]:
                 self.mask[i] = 1
                 is_any = True
                 for k in range(earlier):
-                    times[k][ids[i]] = NAN
+                    times[k] = NAN
                 continue
             for k in range(earlier - 1):
-                times[k][ids[i]] = times[k + 1][ids[i]]
-            times[earlier - 1][ids[i]] = now
+                times[k] = times[k + 1]
+            times[earlier - 1] = now
         return is_any
 
     cdef bint _move(self, const int32_t* ids, int32_t n) noexcept:

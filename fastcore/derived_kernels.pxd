@@ -6,22 +6,12 @@
 
 from libc.stdint cimport int32_t, int64_t
 
+cimport fastcore.wide_registers
+
 cdef extern from *:
     """
     #include <stdint.h>
     #include <math.h>
-
-    /* gcc before 12 cannot choose by the level of an architecture. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \\
-        && !defined(__SANITIZE_ADDRESS__)
-    #if __GNUC__ >= 12
-    #define TRADEUL_WIDE __attribute__((unused, target_clones("arch=x86-64-v4", "avx2", "default")))
-    #else
-    #define TRADEUL_WIDE __attribute__((unused, target_clones("avx2", "default")))
-    #endif
-    #else
-    #define TRADEUL_WIDE __attribute__((unused))
-    #endif
 
     /* Adding and taking away 1.5 x 2**52 rounds a double below 2**51 to the nearest integer, ties to even. */
     static inline double tradeul_round6(double value)

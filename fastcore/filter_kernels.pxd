@@ -7,25 +7,13 @@
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, uint8_t
 
-# Comparisons are what nearly all of a filter's time goes into: three times faster
-# with wide registers, which the loader chooses where the machine has them. They
-# give the same bits; a resolver may not run in a sanitized build.
+cimport fastcore.wide_registers
+
+# Comparisons are what nearly all of a filter's time goes into: three times faster with wide registers.
 cdef extern from *:
     """
     #include <stdint.h>
     #include <stdlib.h>
-
-    /* gcc before 12 cannot choose by the level of an architecture. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) \\
-        && !defined(__SANITIZE_ADDRESS__)
-    #if __GNUC__ >= 12
-    #define TRADEUL_WIDE __attribute__((unused, target_clones("arch=x86-64-v4", "avx2", "default")))
-    #else
-    #define TRADEUL_WIDE __attribute__((unused, target_clones("avx2", "default")))
-    #endif
-    #else
-    #define TRADEUL_WIDE __attribute__((unused))
-    #endif
 
     /* `holds` is in terms of x[i] and b; b is a constant or y[i]. */
     #define TRADEUL_LOOP(holds) for (int32_t i = 0; i < n; i++) out[i] = (uint8_t)(holds); break
