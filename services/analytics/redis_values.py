@@ -33,7 +33,7 @@ SLOT_VALUES_AT_ONCE: Final = 1_024
 
 class Hashes(NamedTuple):
     keys: list[str]
-    values: list[tuple[str | bytes, ...]]
+    values: list[tuple[str, ...]]
 
 
 class Strings(NamedTuple):
@@ -171,7 +171,7 @@ class RedisValues:
                 out.values.append(number(volume))
 
 
-def rvol_texts(measured: Measures, slot: str, session: str) -> tuple[str | bytes, ...]:
+def rvol_texts(measured: Measures, slot: str, session: str) -> tuple[str, ...]:
     """The values of RVOL_FIELDS; of a symbol that has not traded today none, so that it has no key."""
     if measured.volume_today is None:
         return ("",) * len(RVOL_FIELDS)
@@ -187,7 +187,7 @@ def rvol_texts(measured: Measures, slot: str, session: str) -> tuple[str | bytes
     )
 
 
-def intraday_texts(measured: Measures) -> tuple[str | bytes, ...]:
+def intraday_texts(measured: Measures) -> tuple[str, ...]:
     """The values of INTRADAY_FIELDS."""
     return (
         number(measured.intraday_high),
@@ -206,9 +206,9 @@ def number(value: float | int | None) -> str:
     return str(whole) if whole == value else repr(value)
 
 
-def time(ns: int | None) -> bytes:
+def time(ns: int | None) -> str:
     """RFC 3339, UTC; empty when absent."""
-    return b"" if ns is None else instant_json(ns)[1:-1]
+    return "" if ns is None else instant_json(ns)[1:-1].decode()
 
 
 def seconds_left(trading_date: str, now_ns: int) -> int:

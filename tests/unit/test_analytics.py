@@ -171,11 +171,11 @@ def test_the_state_of_a_whole_market_is_taken() -> None:
 
 def test_values_as_texts() -> None:
     assert [redis_values.number(value) for value in (None, 3.0, 3, 0.5, 1e-06)] == ["", "3", "3", "0.5", "1e-06"]
-    assert redis_values.time(None) == b""
-    assert redis_values.time(START) == b"2026-03-10T14:00:00Z"
+    assert redis_values.time(None) == ""
+    assert redis_values.time(START) == "2026-03-10T14:00:00Z"
     silent = Measures(None, None, None, 5.0, 30, None, None, None, None, None)
     assert set(redis_values.rvol_texts(silent, "72", "MARKET_OPEN")) == {""}
-    assert redis_values.intraday_texts(silent) == ("", "", b"", b"")
+    assert redis_values.intraday_texts(silent) == ("", "", "", "")
     traded = Measures(100.0, 0.5, None, 200.0, 30, 11.0, START, 10.0, START, START)
     assert redis_values.rvol_texts(traded, "72", "MARKET_OPEN")[:4] == ("0.5", "", "72", "MARKET_OPEN")
 

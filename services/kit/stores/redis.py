@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -27,36 +28,33 @@ CONTENTS_KEY = "market:contents"
 # Of a script, so that Redis is never busy with one for long.
 KEYS_AT_ONCE: Final = 256
 
-# ARGV: seconds to live, number of fields, their names, then the fields' values for each key. An
-# empty value is none: such a field is taken out, and a key without any.
+# ARGV: seconds to live, then fields and each key's values of them, in MessagePack. A key's life begins with its first
+# field: what is written later ends when the key does.
 _HASHES: Final = """
-local ttl, width = tonumber(ARGV[1]), tonumber(ARGV[2])
+local ttl, fields, rows = ARGV[1], unpack(cmsgpack.unpack(ARGV[2]))
 for i = 1, #KEYS do
-  local base, put, out = 2 + width * i, {}, {}
-  for j = 1, width do
-    local value = ARGV[base + j]
-    if value == '' then
-      out[#out + 1] = ARGV[2 + j]
+  local row, put, out = rows[i], {}, {}
+  for j = 1, #fields do
+    if row[j] == '' then
+      out[#out + 1] = fields[j]
     else
-      put[#put + 1] = ARGV[2 + j]
-      put[#put + 1] = value
+      put[#put + 1] = fields[j]
+      put[#put + 1] = row[j]
     end
   end
   if #out > 0 then redis.call('HDEL', KEYS[i], unpack(out)) end
-  if #put > 0 then
-    redis.call('HSET', KEYS[i], unpack(put))
-    redis.call('EXPIRE', KEYS[i], ttl)
-  end
+  if #put > 0 and redis.call('HSET', KEYS[i], unpack(put)) > 0 then redis.call('EXPIRE', KEYS[i], ttl) end
 end
 return #KEYS
 """
-# ARGV: seconds to live, then a value for each key.
+# ARGV: seconds to live, then each key's value, in MessagePack.
 _STRINGS: Final = """
-for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[i + 1], 'EX', ARGV[1]) end
+local values = cmsgpack.unpack(ARGV[2])
+for i = 1, #KEYS do redis.call('SET', KEYS[i], values[i], 'EX', ARGV[1]) end
 return #KEYS
 """
 
-Value = str | bytes
+_packed: Final = msgspec.msgpack.Encoder().encode
 
 
 def make_client(url: str, *, decode_responses: bool = True) -> Redis:
@@ -173,7 +171,8 @@ async def claim_market(url: str, market: str) -> None:
 class BulkWriter:
     """Writes hashes and strings that live for a while. Its methods raise RedisError, OSError.
 
-    By scripts of a few hundred keys: the cost of a pipeline of commands is Python's, for each command.
+    By scripts of a few hundred keys, with all their values in one argument: the cost of a pipeline of commands is
+    Python's, for each command, and that of a command for each argument.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -181,15 +180,17 @@ class BulkWriter:
         self._strings = redis.register_script(_STRINGS)
 
     async def hashes(
-        self, keys: Sequence[str], fields: Sequence[str], values: Sequence[Sequence[Value]], ttl_seconds: int
+        self, keys: Sequence[str], fields: Sequence[str], values: Sequence[Sequence[str]], ttl_seconds: int
     ) -> None:
-        """Sets `fields` of each key to its `values`; an empty value takes the field out."""
-        head: list[Value | int] = [ttl_seconds, len(fields), *fields]
-        for first in range(0, len(keys), KEYS_AT_ONCE):
-            part = slice(first, first + KEYS_AT_ONCE)
-            await self._hashes(keys[part], [*head, *(value for row in values[part] for value in row)])
+        """Sets `fields` of each key to its `values`; an empty value takes the field out.
 
-    async def strings(self, keys: Sequence[str], values: Sequence[Value], ttl_seconds: int) -> None:
+        A key that is there keeps the time it has left.
+        """
         for first in range(0, len(keys), KEYS_AT_ONCE):
             part = slice(first, first + KEYS_AT_ONCE)
-            await self._strings(keys[part], [ttl_seconds, *values[part]])
+            await self._hashes(keys[part], [ttl_seconds, _packed((fields, values[part]))])
+
+    async def strings(self, keys: Sequence[str], values: Sequence[str], ttl_seconds: int) -> None:
+        for first in range(0, len(keys), KEYS_AT_ONCE):
+            part = slice(first, first + KEYS_AT_ONCE)
+            await self._strings(keys[part], [ttl_seconds, _packed(values[part])])
