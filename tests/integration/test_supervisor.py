@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -306,3 +307,41 @@ async def test_lines_of_many_children_are_whole() -> None:
             assert own.fullmatch(line), line[:300]
     assert len(numbers) == 24
     assert all(found == list(range(150)) for found in numbers.values())
+
+
+STORES = """
+import asyncio, sys
+from pathlib import Path
+from services.cli.local.embedded import postgres_spec, redis_spec
+from services.cli.local.supervisor import Supervisor
+async def main():
+    data_dir = Path(sys.argv[1])
+    supervisor = Supervisor([redis_spec(data_dir), postgres_spec(data_dir)], lambda name, line: None)
+    await supervisor.start()
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await supervisor.stop()
+asyncio.run(main())
+"""
+
+
+def test_nothing_is_left_in_the_temporary_directory(tmp_path: Path) -> None:
+    """Nor of one that was killed, once the next one with its data has ended."""
+    data_dir = tmp_path / ("d" * 90)
+    with tempfile.TemporaryDirectory(prefix="t-") as temporary:
+        for is_killed in (True, False):
+            with subprocess.Popen(
+                (sys.executable, "-c", STORES, str(data_dir)),
+                env={**os.environ, "TMPDIR": temporary}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            ) as process:  # fmt: skip
+                assert process.stdout is not None and process.stdin is not None
+                assert b"ready\n" in process.stdout
+                assert len(os.listdir(temporary)) == 2
+                children = processes_below(process.pid)
+                if is_killed:
+                    process.kill()
+                process.stdin.close()
+                process.wait()
+                while any(Path(f"/proc/{pid}").exists() for pid in children):
+                    time.sleep(0.05)
+        assert not os.listdir(temporary)

@@ -5,6 +5,7 @@ sockets only and keep their data in the market's directory below TRADEUL_DATA_DI
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -67,6 +68,20 @@ def private_directory(directory: Path, *also: int) -> None:
         )
 
 
+def remove_socket_directory(base: Path, *also: int) -> None:
+    """Removes socket_directory(base) with what is in it, where that is in the temporary directory, and this user's.
+
+    `also`: ids of further users whose it may be. Whoever was killed leaves it to the next process with this `base`.
+    """
+    directory = socket_directory(base)
+    if directory.is_relative_to(base):
+        return
+    with contextlib.suppress(OSError):
+        status = directory.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid in (os.geteuid(), *also):
+            shutil.rmtree(directory)
+
+
 # --- Redis ---------------------------------------------------------------------------
 
 
@@ -122,6 +137,7 @@ def redis_spec(data_dir: Path) -> ProcessSpec:
         ),
         ready=ready,
         prepare=prepare,
+        clean_up=lambda: remove_socket_directory(base),
         death_signal=signal.SIGTERM,
         log_file=log_file,
     )
@@ -281,6 +297,7 @@ def postgres_spec(data_dir: Path) -> ProcessSpec:
         ),
         ready=ready,
         prepare=prepare,
+        clean_up=lambda: remove_socket_directory(base, *_user_of(identity)),
         identity=identity,
         # A fast shutdown: it does not wait for clients to go.
         stop_signal=signal.SIGINT,

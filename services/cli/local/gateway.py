@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.cli.local.certificates import certificate_resource, mesh_resources
-from services.cli.local.embedded import package_directory, private_directory, socket_directory
+from services.cli.local.embedded import (
+    package_directory,
+    private_directory,
+    remove_socket_directory,
+    socket_directory,
+)
 from services.cli.local.grpc_replies import client_refusal, grpc_replies, largest_request
 from services.cli.local.process import ProcessSpec, rotate
 from services.cli.local.rest_routes import document_with_keys, method_routes, query_replies, rest_filter
@@ -53,7 +58,11 @@ def envoy_program() -> str:
 
 def admin_socket(settings: Settings) -> Path:
     """The unix socket of Envoy's admin interface, which no web page reaches."""
-    return socket_directory(settings.market_dir.resolve() / "gateway") / "admin.sock"
+    return socket_directory(_base(settings)) / "admin.sock"
+
+
+def _base(settings: Settings) -> Path:
+    return settings.market_dir.resolve() / "gateway"
 
 
 def jwks_socket(settings: Settings) -> Path:
@@ -63,7 +72,7 @@ def jwks_socket(settings: Settings) -> Path:
 
 def certificate_path(settings: Settings) -> Path:
     """The file that tells Envoy where the gateway's certificate is."""
-    return settings.market_dir.resolve() / "gateway" / "certificate.json"
+    return _base(settings) / "certificate.json"
 
 
 def allowed_hosts(settings: Settings) -> tuple[str, ...]:
@@ -199,7 +208,7 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
     certificate or key set cannot be used.
     """
     data_dir = settings.market_dir.resolve()
-    configuration = data_dir / "gateway" / "envoy.yaml"
+    configuration = _base(settings) / "envoy.yaml"
     log_file = data_dir / "log" / "gateway.log"
     metrics = settings.address("gateway_admin")
     tls = settings.tls
@@ -231,5 +240,6 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
         needs=needs,
         ready=ready,
         prepare=prepare,
+        clean_up=lambda: remove_socket_directory(_base(settings)),
         log_file=log_file,
     )

@@ -99,8 +99,9 @@ def specs_of(settings: Settings, *, has_standby: bool = False) -> list[ProcessSp
     names = {*stores, *(module.name for module in modules_of(settings))}
     forks = None
     if forked.is_possible():
-        forks = _fork_socket(settings)
-        specs.insert(0, _fork_server_spec(forks, modules_of(settings)))
+        base = settings.market_dir.resolve() / "services"
+        forks = embedded.socket_directory(base) / "fork.sock"
+        specs.insert(0, _fork_server_spec(forks, base, modules_of(settings)))
     for module in modules_of(settings):
         specs.append(_service_spec(module, settings, environment_of(settings, module.secrets, urls), names, forks))
         if has_standby and module.name == "data_ingest":
@@ -132,11 +133,7 @@ def stores_of(settings: Settings) -> str:
     return f"{whose}, in {', '.join([str(settings.market_dir), *urls])}"
 
 
-def _fork_socket(settings: Settings) -> Path:
-    return embedded.socket_directory(settings.market_dir.resolve() / "services") / "fork.sock"
-
-
-def _fork_server_spec(path: Path, modules: Sequence[Module]) -> ProcessSpec:
+def _fork_server_spec(path: Path, base: Path, modules: Sequence[Module]) -> ProcessSpec:
     def prepare() -> None:
         embedded.private_directory(path.parent)
         path.unlink(missing_ok=True)
@@ -151,6 +148,7 @@ def _fork_server_spec(path: Path, modules: Sequence[Module]) -> ProcessSpec:
         environment={**ENVIRONMENT, **FORK_SERVER_ENVIRONMENT},
         ready=listens,
         prepare=prepare,
+        clean_up=lambda: embedded.remove_socket_directory(base),
     )
 
 

@@ -30,10 +30,10 @@ async def always_ready() -> bool:
 class ProcessSpec:
     """A program to run. `once`: it is done when it has ended with status 0, and ready by that.
 
-    `environment` has those of our settings that it gets. `prepare` runs before
-    each start. `identity` is child.py's. With `log_file` the program writes there
-    instead of to us. With `has_watchdog` it shows that it lives (watchdog.py). With `fork` it comes from a fork server,
-    and from its command line only while there is none.
+    `environment` has those of our settings that it gets. `prepare` runs before each start, `clean_up` once it has been
+    stopped for good. `identity` is child.py's. With `log_file` the program writes there instead of to us. With
+    `has_watchdog` it shows that it lives (watchdog.py). With `fork` it comes from a fork server, and from its command
+    line only while there is none.
     """
 
     name: str
@@ -42,6 +42,7 @@ class ProcessSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Ready = always_ready
     prepare: Callable[[], None] | None = None
+    clean_up: Callable[[], None] | None = None
     identity: str = SAME
     once: bool = False
     stop_signal: signal.Signals = signal.SIGTERM

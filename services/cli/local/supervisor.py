@@ -146,6 +146,8 @@ class Supervisor:
                 status = await child.process.stop()
                 log.debug("child stopped", child=name, status=status)
         finally:
+            if child.spec.clean_up is not None:
+                child.spec.clean_up()
             child.phase = Phase.STOPPED
             child.stopped.set()
 
