@@ -20,6 +20,8 @@ class Admission:
     """
 
     newest_ns: int
+    # The time of the last event that nothing but its time kept out; 0 before the first.
+    aside_ns: int
     # The newest time of a later day's sessions in the last batch, of events that nothing else keeps out; 0 for none.
     later_ns: int
     # Of the trades that the last admit_trades() accepted: by what a duplicate is recognised, 8 bytes each.

@@ -77,6 +77,7 @@ cdef class Admission:
     cdef int64_t unknown_conditions
     cdef int64_t[4] accepted_counts     # trades, bars, quotes, limits
     cdef readonly int64_t newest_ns     # newest event time accepted since the start; 0 before the first
+    cdef readonly int64_t aside_ns      # time of the last event that its time alone kept out; 0 before the first
     cdef object name
     cdef int day_symbols
     cdef LaterDay[MAX_LATER_DAYS] later
@@ -312,8 +313,10 @@ cdef class Admission:
                     self._name(i)
                 if self.ids[i] == <uint32_t>REFUSED_ID:
                     return UNKNOWN_SYMBOL
-        elif verdict == TIME_OUT_OF_SESSION and not fault and time_ns >= self.end_ns and known_ns <= self.latest_ns:
-            self._note_later(self.feed_ids[i], time_ns)
+        elif (verdict == TIME_OUT_OF_SESSION or verdict == TIME_AHEAD) and not fault:
+            self.aside_ns = known_ns
+            if verdict == TIME_OUT_OF_SESSION and time_ns >= self.end_ns and known_ns <= self.latest_ns:
+                self._note_later(self.feed_ids[i], time_ns)
         return verdict
 
     cdef int _name(self, Py_ssize_t i) except -1:

@@ -40,6 +40,7 @@ class AdmissionTwin:
         self.rejected: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
         self.newest_ns = 0
+        self.aside_ns = 0
         self._name = name
         self._day_symbols = day_symbols
         # By the later days' ends, who sent events of them.
@@ -148,6 +149,8 @@ class AdmissionTwin:
             raise ValueError(f"symbol_id: expected one of {len(id_map)} ids, was {feed_id}")
         if id_map[feed_id] == -1:
             return "unknown_symbol"
+        if not fault and not (start <= time < end and known <= latest):
+            self.aside_ns = known
         if not start <= time < end:
             for (later_start, later_end), symbols in self._later.items():
                 if later_start <= time < later_end and known <= latest and not fault:

@@ -42,6 +42,10 @@ LOWERED_VOLUMES = Counter(
 STALE_SECONDS = Gauge(
     "tradeul_stale_seconds", "How long nothing has come from the vendor although something should have; else 0."
 )
+CLOCK_AHEAD = Gauge(
+    "tradeul_clock_ahead_seconds",
+    "How far this machine's clock is ahead of the vendor's, below 0 behind; 0 while they agree.",
+)
 STORES_AWAY = Gauge("tradeul_store_away", "1 while a store takes nothing, else 0.", ["store"])
 REFILLED_BARS = Counter("tradeul_refilled_bars", "Minute bars that refilled gaps of the vendor's line.")
 STANDBY_IN_SYNC = Gauge("tradeul_standby_in_sync", "1 while readers get frames when the standby has them, else 0.")

@@ -25,6 +25,7 @@ from services.data_ingest.feed.halts_follower import HaltsFollower, poll_seconds
 from services.data_ingest.feed.line_gaps import LineGaps
 from services.data_ingest.feed.market_clock import MarketClock
 from services.data_ingest.feed.replay_gate import ReplayGate
+from services.data_ingest.feed.vendor_clock import VendorClock
 from services.data_ingest.feed.watermarks import Watermarks
 from services.data_ingest.journal import Journal
 from services.data_ingest.reference import ReferenceSource
@@ -107,6 +108,7 @@ def make_parts(
     journal: Journal | None,
     vendor: VendorClient,
     calendars: CalendarClient,
+    clock: MarketClock,
     set_unhealthy_reason: Callable[[str | None], None],
     traces: "Traces | None" = None,
     leadership: Leadership | None = None,
@@ -114,8 +116,9 @@ def make_parts(
 ) -> Parts:
     """Makes the parts, each with those that it needs; nothing is in the stream yet.
 
-    What is to be closed is added to `resources`. `traces`: None where they are off. `leadership`: the lease under which
-    this sequencer leads, None for the only one. `synchronous`: None where readers do not wait for a standby.
+    What is to be closed is added to `resources`. `clock`: the market's, with TRADEUL_CLOCK=wall. `traces`: None where
+    they are off. `leadership`: the lease under which this sequencer leads, None for the only one. `synchronous`: None
+    where readers do not wait for a standby.
     """
     stream, bars = FrameStream(sequencer, metrics.count_slow_reader), BarStream(sequencer)
     if leadership is not None:
@@ -143,7 +146,6 @@ def make_parts(
     reference_source = sources.reference or ReferenceProcess(settings)
     reference = ReferenceFollower(reference_source, sequencer, lambda: feed.days.calendar, KnownSplits(vendor.splits))
     notices = ReferenceNotices(settings.database_url, reference.stores_changed, reference.stores_may_have_changed)
-    clock = MarketClock()
     feed = FeedInput(sequencer, settings.clock, reference.split_until, clock.now_ns)
     if start.found is not None:
         feed.resume_after(FeedProgress(start.found.feed, start.found.trade_identities))
@@ -204,6 +206,8 @@ def make_parts(
     background["alert_rules"] = alert_rules.run
     background["epochs"] = epochs.run
     background["status"] = status.run
+    if feed.is_wall:
+        background["vendor_clock"] = VendorClock(vendor, clock, lambda: sequencer.now_ns).run
     background["calendar"] = lambda: feed.days.follow_calendar(calendars)
     before_batch = None
     if settings.is_replay:

@@ -9,6 +9,8 @@ import grpc.aio
 from tradeul.v1 import bars_pb2, data_ingest_pb2, market_session_pb2_grpc
 
 from services.data_ingest.feed.feed_health import SetAsideWatch
+from services.data_ingest.feed.market_clock import MarketClock
+from services.data_ingest.feed.vendor_clock import VendorClock
 from services.data_ingest.parts import Parts, Sources, make_parts, sequencer_name
 from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.standby.candidate import Candidate, TakenOver
@@ -18,6 +20,7 @@ from services.data_ingest.standby.synchronous import Synchronous
 from services.data_ingest.standby.takeover import goes_on, note_lease
 from services.data_ingest.startup import (
     is_behind_clock,
+    is_now,
     keep_gaps,
     open_directory,
     open_sequencer,
@@ -103,10 +106,13 @@ class DataIngest(Service):
         settings, resources = self.settings, self._resources
         leadership: Leadership | None = None
         after_epoch: int | None = None
+        clock = MarketClock()
+        if settings.clock == "wall" and not (taken is not None and taken.copied is not None and is_now(taken.copied)):
+            await VendorClock(self._vendor, clock).compare()
         if taken is not None:
             self._leadership = leadership = Leadership(self._store, taken.claimed, self._epoch)
             self._renewing = asyncio.create_task(leadership.run(), name="data_ingest.lease")
-            if taken.copied is not None and not is_behind_clock(settings, taken.copied):
+            if taken.copied is not None and not is_behind_clock(settings, taken.copied, clock):
                 taken = taken._replace(copied=None, has_all=False)
                 after_epoch = taken.claimed.epoch
             else:
@@ -115,7 +121,7 @@ class DataIngest(Service):
             keep_gaps(settings, taken.gaps)
             start = await taken_over(taken.copied, self._calendars, taken.calendar)
         else:
-            start = await starting_point(settings, self._directory, self._calendars, self._vendor)
+            start = await starting_point(settings, self._directory, self._calendars, self._vendor, clock)
         sequencer, journal = await open_sequencer(settings, self._directory, start, self._last_sequence, after_epoch)
         self._sequencer = sequencer
         if taken is not None:
@@ -131,6 +137,7 @@ class DataIngest(Service):
             journal,
             self._vendor,
             self._calendars,
+            clock,
             self.set_unhealthy_reason,
             self.traces,
             leadership,

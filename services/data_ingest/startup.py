@@ -11,6 +11,7 @@ from fastcore.market_state import MarketState
 from fastcore.measures import measures
 from services.data_ingest.feed.day_in_force import AHEAD_NS
 from services.data_ingest.feed.line_gaps import FILE as GAPS_FILE
+from services.data_ingest.feed.market_clock import AGREE_NS, MarketClock
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, begin_with, recover
 from services.data_ingest.stream.epochs import FILE, next_epoch, read_last, write_last
 from services.data_ingest.stream.sequencer import LAST_SEQUENCE, Sequencer
@@ -84,13 +85,17 @@ async def taken_over(copied: Recovered, calendars: CalendarClient, known: Calend
 
 
 async def starting_point(
-    settings: Settings, directory: JournalDirectory | None, calendars: CalendarClient, vendor: VendorClient
+    settings: Settings,
+    directory: JournalDirectory | None,
+    calendars: CalendarClient,
+    vendor: VendorClient,
+    clock: MarketClock,
 ) -> StartingPoint:
     """Raises StartError when the calendar does not know the first day, or the recording cannot be read."""
     replayed = settings.replay.date
     now_ns = 0
     if replayed is None:
-        now_ns = wall_ns() if settings.clock == "wall" else await vendor_now_ns(vendor)
+        now_ns = clock.now_ns() if settings.clock == "wall" else await vendor_now_ns(vendor)
     date = replayed or new_york_date(now_ns)
     calendar = await calendars.calendar(date)
     if replayed is not None:
@@ -111,9 +116,14 @@ def open_directory(settings: Settings) -> JournalDirectory | None:
     return None if settings.is_replay else JournalDirectory(settings.market_dir / DIRECTORY)
 
 
-def is_behind_clock(settings: Settings, copied: Recovered) -> bool:
+def is_now(copied: Recovered) -> bool:
+    """True if the leader that this copy is of had this machine's time: nobody else need be asked."""
+    return abs(copied.rows.now_ns - wall_ns()) < AGREE_NS
+
+
+def is_behind_clock(settings: Settings, copied: Recovered, clock: MarketClock) -> bool:
     """False if the leader that this copy is of went by a clock that is ahead of ours: its market is of no use."""
-    if settings.clock == "feed" or copied.rows.now_ns <= wall_ns() + AHEAD_NS:
+    if settings.clock == "feed" or copied.rows.now_ns <= clock.now_ns() + AHEAD_NS:
         return True
     log.warning("the leader's market is ahead of this machine's clock: the stream begins again")
     return False

@@ -99,6 +99,7 @@ class Status:
         for outcome, count in state.suspect_prints.items():
             metrics.SUSPECT_PRINTS.labels(outcome).set(count)
         metrics.STALE_SECONDS.set(self.stale_seconds)
+        metrics.CLOCK_AHEAD.set(self._health.clock_ahead_seconds)
         metrics.HALTED_SYMBOLS.set(state.halted_count)
         raise_to(metrics.LOWERED_VOLUMES, "lowered_volumes", state.lowered_volumes)
         raise_to(metrics.FEED_RESETS, "resets", feed.resets)

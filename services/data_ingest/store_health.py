@@ -17,8 +17,13 @@ PROBE_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 3.0
 # One failure may be a hiccup.
 FAILURES: Final = 2
-# A row that every database has. Writing it again needs the disk, and is refused where writing is.
-PROBE: Final = "UPDATE market_source SET market = market"
+# A row that every database has: writing it again is refused where writing is. A full disk may have room for it, and for
+# what is written ahead of it, but not for a table that grows, as those do to which rows are added.
+PROBE: Final = """
+    UPDATE market_source SET market = market;
+    CREATE TEMP TABLE IF NOT EXISTS disk_probe (value int) ON COMMIT DELETE ROWS;
+    INSERT INTO disk_probe VALUES (1)
+"""
 # A server that answers so is there; what it says is about us.
 ANSWERS: Final = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
 

@@ -24,6 +24,8 @@ _COLUMNS: Final = """
     id, task, trading_date, scheduled_at, state, attempt, started_at, ended_at, holder, fence, cancel_requested,
     step, done, total, counts::text AS counts, failed_count, failed_symbols::text AS failed_symbols, error, revision
 """
+# Its replica is gone. A lease that lasts for longer than any was taken by a clock that was ahead.
+_IS_OVER: Final = "NOT lease_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '15 minutes'"
 _FRESH: Final = """
     state = 'RUNNING', holder = $2, fence = nextval('maintenance_fences'),
     lease_until = clock_timestamp() + $3, attempt = attempt + 1, revision = revision + 1, cancel_requested = FALSE,
@@ -43,15 +45,15 @@ _TRY_AGAIN: Final = f"""
 """
 _TAKE_OVER: Final = f"""
     UPDATE maintenance_runs SET {_FRESH}
-    WHERE task = $1 AND state = 'RUNNING' AND lease_until < clock_timestamp() AND attempt < $4 AND NOT cancel_requested
+    WHERE task = $1 AND state = 'RUNNING' AND {_IS_OVER} AND attempt < $4 AND NOT cancel_requested
     RETURNING {_COLUMNS}
 """
-_GIVE_UP: Final = """
+_GIVE_UP: Final = f"""
     UPDATE maintenance_runs SET
         state = CASE WHEN cancel_requested THEN 'CANCELLED' ELSE 'FAILED' END,
         ended_at = clock_timestamp(), revision = revision + 1,
         error = 'its replica went away (' || holder || ', attempt ' || attempt || ')'
-    WHERE task = $1 AND state = 'RUNNING' AND lease_until < clock_timestamp() AND (attempt >= $2 OR cancel_requested)
+    WHERE task = $1 AND state = 'RUNNING' AND {_IS_OVER} AND (attempt >= $2 OR cancel_requested)
 """
 _MINE: Final = "WHERE id = $1 AND fence = $2 AND state = 'RUNNING'"
 _PROGRESS: Final = """

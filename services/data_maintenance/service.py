@@ -1,6 +1,7 @@
 """The service: the timetable and its tasks over PostgreSQL, Redis and the vendor, and DataMaintenanceService."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import uuid
@@ -43,6 +44,8 @@ log = get_logger(__name__)
 
 CLOSE_SECONDS: Final = 10.0
 POOL_SIZE: Final = 6
+# A sequencer that is not there for so long is not waited for any more.
+SEQUENCER_SECONDS: Final = 60.0
 
 
 class DataMaintenance(Service):
@@ -109,7 +112,7 @@ class DataMaintenance(Service):
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            if isinstance(self._clock, FeedClock):
+            if isinstance(self._clock, FeedClock | WallClock):
                 follower = ClockFollower(self.settings.sequencer_addresses, self._clock, self._time_known.set)
                 tasks.create_task(follower.run(), name="data_maintenance.clock")
             else:
@@ -138,8 +141,10 @@ class DataMaintenance(Service):
         return new_york_today() if ns is None else new_york_date(ns)
 
     async def _follow_calendar(self) -> None:
-        # The calendar is around a date.
-        await self._time_known.wait()
+        # The calendar is around a date. By a wall clock that is a year ahead, all that is stored would be too old.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEQUENCER_SECONDS if self._clock.kind == "wall" else None):
+                await self._time_known.wait()
         self._take_calendar(await self._trading_days.calendar(self._today()))
         await self._trading_days.follow(self._today, asyncio.Event(), self._take_calendar)
 

@@ -71,7 +71,7 @@ class MarketSession(Service):
             tasks.create_task(self._show(), name="market_session.show")
             tasks.create_task(self._copy.run(), name="market_session.redis")
             tasks.create_task(self._watch_closures(), name="market_session.closures")
-            if isinstance(self._clock, FeedClock):
+            if isinstance(self._clock, FeedClock | WallClock):
                 follower = ClockFollower(self.settings.sequencer_addresses, self._clock, self._moved.set)
                 tasks.create_task(follower.run(), name="market_session.clock")
 

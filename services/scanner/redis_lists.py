@@ -39,14 +39,15 @@ CHANNEL_EVERY_SECONDS: Final = 1.0
 # Of one message; other rows wait for the next.
 MAX_CHANNEL_ROWS: Final = 1000
 
-# Extends the lease of ARGV[1] or takes one that is free, for ARGV[2] ms.
+# Extends the lease of ARGV[1] or takes one that is free, for ARGV[2] ms. One that lasts for longer than that was taken
+# by a clock that was ahead, and holds nobody off.
 _LEASE: Final = """
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return 1
 end
-if holder then return 0 end
+if holder and redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """

@@ -20,11 +20,17 @@ from tradeul.v1 import data_maintenance_pb2, stream_pb2
 from services.data_maintenance import metrics
 from services.data_maintenance.context import Job, TaskError
 from services.data_maintenance.run_store import ATTEMPTS, LostRunError, Progress, RunStore
+from services.data_maintenance.service import DataMaintenance
+from services.kit.rpc.server import Host
+from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.market.calendar import nyse_calendar
+from tests.integration.test_market_session import sequencer
+from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal
 from tests.support.refusals import refusal as told
 from tests.support.running_maintenance import (
+    POLL_SECONDS,
     QUICK,
     WAIT_SECONDS,
     Message,
@@ -324,6 +330,16 @@ async def test_killed_in_the_middle_another_replica_takes_over(settings: dict[st
         await process.wait()
 
 
+async def test_a_run_of_a_clock_that_was_ahead_is_taken_over(settings: dict[str, str], stores: Stores) -> None:
+    """Its replica died, and the clock was set right, an hour back."""
+    async with opened(stores) as pool:
+        gone = await RunStore(pool, "gone").claim("enrich_metadata", TUESDAY, None)
+        assert gone is not None
+        await pool.execute("UPDATE maintenance_runs SET lease_until = now() + interval '1 hour'")
+        taken = await RunStore(pool, "another").take_over("enrich_metadata")
+        assert taken is not None and (taken.id, taken.attempt) == (gone.id, 2)
+
+
 async def test_one_that_stops_leaves_its_run_to_the_next(settings: dict[str, str]) -> None:
     task = Counting()
     task.go_on.clear()
@@ -382,3 +398,22 @@ async def test_positions_are_the_runs(settings: dict[str, str]) -> None:
                     if response.progress.run.state == Message.SUCCEEDED:
                         break
         assert positions == sorted(set(positions)) and {epoch for epoch, _ in positions} == {run.id}
+
+
+async def test_nothing_is_done_by_a_wall_clock_before_the_sequencers_is_known(settings: dict[str, str]) -> None:
+    """By a clock that is years ahead all that is stored would be too old, and removed."""
+    (port,) = free_ports(1)
+    settings = {**settings, "TRADEUL_DATA_INGEST_ADDRESS": f"127.0.0.1:{port}"}
+    task = Counting()
+    service = DataMaintenance(Settings.load(settings), tasks={"load_ohlc": task}, look_seconds=0.05)
+    host = Host(service)
+    await host.start()
+    try:
+        assert service.calendar is None
+        async with sequencer(port, 100) as feed, asyncio.timeout(30):
+            feed.say("2026-03-10T09:00:00")
+            while "2026-03-09" not in task.dates:
+                await asyncio.sleep(POLL_SECONDS)
+        assert max(task.dates) == "2026-03-09"
+    finally:
+        await host.stop()

@@ -273,6 +273,16 @@ async def test_the_feeds_clock() -> None:
             await service.until("CLOSED", "2026-03-09")
 
 
+async def test_a_wall_clock_that_is_wrong_is_not_shown() -> None:
+    """The sequencer has asked the vendor."""
+    (port,) = free_ports(1)
+    environment = {"TRADEUL_DATA_INGEST_ADDRESS": f"127.0.0.1:{port}", "TRADEUL_CLOCK": "wall"}
+    async with running(environment=environment) as service, sequencer(port, 100) as feed:
+        feed.say("2026-03-10T09:00:00")
+        session = await service.until("PRE_MARKET", "2026-03-10")
+        assert 1790 < session.seconds_until_next_session <= 1800
+
+
 async def test_a_time_outside_of_the_calendar_is_an_unhealthy_reason() -> None:
     (port,) = free_ports(1)
     async with running(environment={"TRADEUL_DATA_INGEST_ADDRESS": f"127.0.0.1:{port}"}) as service:

@@ -164,6 +164,15 @@ async def test_the_lease_passes_on(server: RedisServer, sequencer: ScriptedSeque
         assert [payload["type"] for payload in await entries(redis, "filtered")] == ["snapshot", "snapshot"]
 
 
+async def test_a_lease_of_a_clock_that_was_ahead_holds_nobody_off(
+    server: RedisServer, sequencer: ScriptedSequencer
+) -> None:
+    """Its holder died, and the clock was set right, an hour back."""
+    await server.redis.set(LEASE_KEY, "somebody who is gone", px=3_600_000)
+    async with running_scanner(sequencer, environment(server)):
+        await until_written(server.redis, sequencer, "filtered")
+
+
 async def test_one_that_lost_the_lease_without_knowing_changes_nothing(
     server: RedisServer, sequencer: ScriptedSequencer
 ) -> None:

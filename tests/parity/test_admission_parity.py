@@ -150,6 +150,7 @@ def test_same_rows_same_reasons(make: Callable[[Rows, int], Message], seed: int)
         assert fast.rejected == {reason: plain.rejected[reason] for reason in fast.rejected}, step
         assert fast.accepted[make.__name__] == plain.accepted[make.__name__]
         assert fast.newest_ns == plain.newest_ns
+        assert fast.aside_ns == plain.aside_ns
         assert (names.ids, names.asked) == (plain_names.ids, plain_names.asked), step
         assert (fast.later_symbols, fast.begun_day) == (plain.later_symbols, plain.begun_day), step
     assert 0 < len(names.asked) <= 4

@@ -8,6 +8,7 @@ seed and from the market's own time: how fast it is asked for changes nothing.
 import bisect
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -117,6 +118,8 @@ class KnownMarket:
         self.day = ScriptedDay(seed, symbols)
         self.start_ms = ms_at(start)
         self.now_ms = self.start_ms
+        # The vendor's own clock.
+        self.server_ms: Callable[[], float] = lambda: self.now_ms
         self.truth: dict[str, Truth] = {symbol.name: Truth() for symbol in self.day.symbols}
         self.truth[FLUSH] = Truth()
         self.sent = 0
@@ -164,7 +167,7 @@ class KnownMarket:
         if path == SNAPSHOT:
             return {"status": "OK", "tickers": [self._ticker(name) for name in self.truth if self.truth[name].trades]}
         if path == "/v1/marketstatus/now":
-            now = datetime.fromtimestamp(self.now_ms / 1000, NEW_YORK)
+            now = datetime.fromtimestamp(self.server_ms() / 1000, NEW_YORK)
             return {"serverTime": now.isoformat(timespec="milliseconds"), "market": "open"}
         if path.startswith("/v2/aggs/ticker/"):
             name, _, _, unit, first, last = path.split("/")[4:]

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
-from services.kit.runtime.clock import NEW_YORK, new_york_date, new_york_time, ns_of, utc_time
+from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND, WallClock, new_york_date, new_york_time, ns_of, utc_time
 
 # The hour before and after New York's clocks are set back, and a time far from any float's precision.
 INSTANTS = [
@@ -40,3 +40,56 @@ def test_new_york_has_its_own_hours_and_dates() -> None:
 def test_a_time_without_a_zone_is_no_instant() -> None:
     with pytest.raises(TypeError):
         ns_of(datetime(2025, 11, 24, 9, 30))
+
+
+class Machine:
+    """A machine's clock, `ahead` seconds ahead of the right one, and what a WallClock makes of it."""
+
+    def __init__(self, ahead: float = 0) -> None:
+        self.ahead = ahead
+        self.seconds = 0.0
+        self.clock = WallClock(lambda: self._ns(1_000_000 + self.seconds + self.ahead), lambda: self._ns(self.seconds))
+
+    @staticmethod
+    def _ns(seconds: float) -> int:
+        return round(seconds * NS_PER_SECOND)
+
+    def told(self, late: float = 0.3) -> bool:
+        """The sequencer, whose time is right, tells it."""
+        return self.clock.advance(self._ns(1_000_000 + self.seconds - late))
+
+    @property
+    def off(self) -> float:
+        """How far the time that is shown is from the right one, in seconds."""
+        return round((self.clock.now_ns() or 0) / NS_PER_SECOND - 1_000_000 - self.seconds, 3)
+
+
+@pytest.mark.parametrize("ahead", [3600, -86_400])
+def test_a_wall_clock_that_is_wrong_shows_the_sequencers_time(ahead: float) -> None:
+    machine = Machine(ahead)
+    assert machine.off == ahead
+    assert machine.told() and machine.off == -0.3
+    for _ in range(100):
+        machine.seconds += 1
+        assert not machine.told() and machine.off == -0.3
+    # The sequencer is away, for some seconds and for good: nobody else knows better.
+    machine.seconds += 50
+    assert machine.off == -0.3
+    machine.seconds += 11
+    assert machine.off == ahead
+    machine.ahead = 0
+    machine.told()
+    assert machine.off == 0
+
+
+def test_a_wall_clock_that_is_right_is_exact_and_no_step_is_followed_while_the_sequencer_is_there() -> None:
+    machine = Machine()
+    assert not machine.told() and machine.off == 0
+    machine.ahead = 3600
+    assert machine.off == 0
+    machine.seconds += 1
+    assert not machine.told(0.9)
+    assert machine.off == -0.9
+    machine.ahead = 0
+    machine.told()
+    assert machine.off == 0

@@ -6,7 +6,7 @@ from typing import Final
 
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.feed.line_gaps import LineGaps
-from services.data_ingest.feed.market_clock import MarketClock
+from services.data_ingest.feed.market_clock import FeedTimes, MarketClock
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
@@ -18,6 +18,7 @@ MIN_EVENTS: Final = 1000
 MIN_SECONDS: Final = 60.0
 # The feed may repeat itself after a reconnection.
 _HARMLESS: Final = ("duplicate",)
+_BY_TIME: Final = ("time_ahead", "time_out_of_session")
 
 
 class SetAsideWatch:
@@ -71,6 +72,11 @@ class FeedHealth:
         self._set_aside: str | None = None
 
     @property
+    def clock_ahead_seconds(self) -> float:
+        """How far this machine's clock is ahead of the vendor's; 0 while they agree, and by the feed's clock."""
+        return self._clock.differs_seconds if self._clock is not None else 0.0
+
+    @property
     def warnings(self) -> list[str]:
         """Missing days, an open gap of the line, events of which none is admitted, and a wrong clock, in words."""
         warnings = [f"trading day {date} is missing: no event of it arrived" for date in self._feed.days.missing]
@@ -90,14 +96,15 @@ class FeedHealth:
     def check(self) -> None:
         """Notices silence, and compares what was admitted with what was set aside; call it about once a second.
 
-        Raises StartError when the clock was set back behind the stream.
+        Raises StartError when the clock was wrong, and is behind the stream now.
         """
         if self._gaps is not None:
             self._gaps.look(monotonic())
         if self._clock is not None:
-            admission, sequencer = self._feed.admission, self._sequencer
-            admitted, ahead = sum(admission.accepted.values()), self._feed.rejected["time_ahead"]
-            self._clock.look(admitted, ahead, admission.newest_ns, sequencer.now_ns, sequencer.is_closed)
+            admission, sequencer, rejected = self._feed.admission, self._sequencer, self._feed.rejected
+            aside = sum(rejected[reason] for reason in _BY_TIME)
+            times = FeedTimes(sum(admission.accepted.values()), aside, admission.newest_ns, admission.aside_ns)
+            self._clock.look(times, sequencer.now_ns, sequencer.is_closed)
         reason = None
         # With the wall's clock nothing is admitted between two days' sessions, and that is right.
         if not (self._feed.is_wall and self._sequencer.is_closed):

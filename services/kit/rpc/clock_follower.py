@@ -1,4 +1,4 @@
-"""The feed's time: follows the sequencer's clock, and finds it again whenever it is back."""
+"""The market's time: follows the sequencer's clock, and finds it again whenever it is back."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,7 +7,7 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
 
 from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
 from services.kit.rpc.sequencers import Sequencers, SequencerTarget
-from services.kit.runtime.clock import FeedClock
+from services.kit.runtime.clock import FollowingClock
 from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
@@ -22,7 +22,7 @@ class ClockFollower:
     While the sequencer is away the clock stands still.
     """
 
-    def __init__(self, target: SequencerTarget, clock: FeedClock, on_time: Callable[[], None]) -> None:
+    def __init__(self, target: SequencerTarget, clock: FollowingClock, on_time: Callable[[], None]) -> None:
         self._sequencers = Sequencers(target)
         self._clock = clock
         self._on_time = on_time

@@ -11,6 +11,10 @@ NEW_YORK: Final = ZoneInfo("America/New_York")
 NS_PER_MS: Final = 1_000_000
 NS_PER_SECOND: Final = 1_000_000_000
 NS_PER_MINUTE: Final = 60 * NS_PER_SECOND
+# The sequencer's time is told once a second, and is late by less: a wall clock that differs by more is wrong.
+WRONG_NS: Final = 5 * NS_PER_SECOND
+# A sequencer that is away for longer is believed no more.
+TOLD_NS: Final = 60 * NS_PER_SECOND
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -102,13 +106,50 @@ class MeshClock(Protocol):
         """Nanoseconds since 1970 UTC; None while not known."""
 
 
+class FollowingClock(MeshClock, Protocol):
+    """A clock that is told the sequencer's time."""
+
+    def advance(self, event_ns: int) -> bool:
+        """Takes the sequencer's time; whether it moved the clock."""
+
+    def reset(self, event_ns: int) -> None:
+        """Takes a new epoch's time, which may be earlier."""
+
+
 class WallClock:
-    """The wall's time."""
+    """The wall's time, but for a wall clock that is wrong: then the sequencer's, which the vendor has confirmed.
+
+    `wall`, `steady`: this machine's clock, and one that is never set, in nanoseconds.
+    """
 
     kind: Literal["wall", "feed"] = "wall"
 
+    def __init__(self, wall: Callable[[], int] = wall_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
+        self._wall = wall
+        self._steady = steady
+        # What is believed beyond the steady clock, and when the sequencer has last told its time; None before.
+        self._offset = wall() - steady()
+        self._told_at: int | None = None
+
     def now_ns(self) -> int | None:
-        return wall_ns()
+        steady = self._steady()
+        offset = self._wall() - steady
+        is_told = self._told_at is not None and steady - self._told_at < TOLD_NS
+        if not is_told or abs(offset - self._offset) < WRONG_NS:
+            self._offset = offset
+        return steady + self._offset
+
+    def advance(self, event_ns: int) -> bool:
+        """Takes the sequencer's time; whether it moved the clock."""
+        before = self.now_ns()
+        self._told_at = steady = self._steady()
+        wall = self._wall()
+        self._offset = (wall if abs(event_ns - wall) < WRONG_NS else event_ns) - steady
+        return before is not None and abs(steady + self._offset - before) >= WRONG_NS
+
+    def reset(self, event_ns: int) -> None:
+        """A new epoch's time, which may be earlier."""
+        self.advance(event_ns)
 
 
 class FeedClock:

@@ -7,9 +7,8 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -26,6 +25,7 @@ from tests.support.mesh import TRADEUL, Mesh, command_words, free_ports, process
 from tests.support.mesh_view import mesh_view
 from tests.support.scripted_day import ScriptedDay, baselines, reference_numbers
 from tests.support.set_clock import SetClock
+from tests.support.small_disk import small_disk
 from tests.support.vendor_server import VendorServer, text_frame
 from tests.support.watchers import EventWatcher, GrpcWatcher, RedisWatcher, ShownRow, SocketWatcher, Watcher
 
@@ -43,6 +43,7 @@ OTHER_LIST: Final = "gappers_up"
 HUNG_SECONDS: Final = 5
 # Enough for the data of one mesh, and a copy.
 DISK_BYTES: Final = 1 << 30
+POSTGRES_BYTES: Final = 384 << 20
 MARKET: Final = "vendor"
 # The process from which services are forked.
 FORK_SERVER: Final = "fork_server"
@@ -214,10 +215,11 @@ class Rig:
         self.is_exact = True
         # What has to run.
         self.expected: set[str] = set()
-        # Where the data are: a small disk of their own, where one can be mounted.
+        # Where the data are: small disks of their own, where such can be mounted, of which PostgreSQL has one.
         self.disk = folder / "disk"
         self.has_disk = False
         self.data_dir = self.disk / "data"
+        self.postgres_disk = self.data_dir / MARKET / "postgres"
         self.copies = 0
         self.standby: Standby | None = None
         self.watchers: list[Watcher] = []
@@ -369,11 +371,14 @@ async def running_rig(seed: int, folder: Path, kind: Kind = "one") -> AsyncItera
             "TRADEUL_HALTS_URL": "",
             "TRADEUL_HUNG_SECONDS": str(HUNG_SECONDS),
         }
-        stack.enter_context(_mounted(rig))
+        rig.has_disk = stack.enter_context(small_disk(rig.disk, DISK_BYTES))
+        if rig.has_disk:
+            stack.enter_context(small_disk(rig.postgres_disk, POSTGRES_BYTES))
         rig.mesh = Mesh(rig.data_dir, settings)
         rig.mesh.log_path = folder / "mesh.log"
         if kind == "wall clock":
             rig.feed.clock = SetClock(folder, market.start_ms)
+            market.server_ms = rig.feed.clock.right_ms
             rig.is_exact = False
             rig.mesh.environment |= {**rig.feed.clock.environment, "TRADEUL_CLOCK": "wall"}
         elif kind != "one":
@@ -392,18 +397,6 @@ async def running_rig(seed: int, folder: Path, kind: Kind = "one") -> AsyncItera
         rig.feed.is_paused = False
         rig.tasks.append(asyncio.create_task(rig.feed.run()))
         yield rig
-
-
-@contextlib.contextmanager
-def _mounted(rig: Rig) -> Iterator[None]:
-    rig.disk.mkdir(parents=True, exist_ok=True)
-    command = ("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=755", "tradeul-faults", str(rig.disk))
-    rig.has_disk = os.geteuid() == 0 and subprocess.run(command, check=False, capture_output=True).returncode == 0
-    try:
-        yield
-    finally:
-        if rig.has_disk:
-            subprocess.run(("umount", "--lazy", str(rig.disk)), check=True)
 
 
 def _add_standby(rig: Rig) -> None:

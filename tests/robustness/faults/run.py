@@ -57,6 +57,9 @@ async def inflict(rig: Rig, twin: Twin, monitor: Monitor, fault: Fault, rng: ran
     outcome.held = round(rng.uniform(*fault.hold), 1)
     await fault.inject(rig, rng)
     await asyncio.sleep(outcome.held)
+    if fault.is_right_meanwhile:
+        for kind, problems in (await _settled(rig, twin, monitor, outcome)).items():
+            outcome.problems += [f"{kind}, meanwhile: {each}" for each in problems[:MOST_NAMED]]
     warnings = await health_warnings(rig) if fault.says else []
     for text in fault.says:
         if not any(text in warning for warning in warnings):
@@ -65,6 +68,26 @@ async def inflict(rig: Rig, twin: Twin, monitor: Monitor, fault: Fault, rng: ran
     began = monotonic()
     if fault.rewinds:
         monitor.forget_shown()
+    found = await _settled(rig, twin, monitor, outcome)
+    outcome.recovery = round(monotonic() - began, 1)
+    outcome.wrong = {kind: round(seconds, 1) for kind, seconds in sorted(monitor.wrong.items())}
+    if "fell" in outcome.wrong and not fault.rewinds:
+        outcome.problems.append(f"rows showed fewer shares than before for {outcome.wrong['fell']} s")
+    counts, examples = rig.ledger.take()
+    outcome.holes, outcome.repeats, outcome.false_highs = counts["holes"], counts["repeats"], counts["false highs"]
+    outcome.bars = len(found.get("bars", ()))
+    outcome.differences = sum(map(len, found.values())) - outcome.bars
+    outcome.problems += examples
+    if fault.keeps_epoch:
+        found["epoch"] = epoch.problems()
+    for kind, problems in found.items():
+        outcome.problems += [f"{kind}: {each}" for each in problems[:MOST_NAMED]]
+    return outcome
+
+
+async def _settled(rig: Rig, twin: Twin, monitor: Monitor, outcome: Outcome) -> dict[str, list[str]]:
+    """Waits until nothing is wrong, and compares everything; returns what differs, by what it was."""
+    began = monotonic()
     while not monitor.is_right:
         rig.check_tasks()
         if monotonic() - began > RECOVERY_SECONDS:
@@ -84,23 +107,9 @@ async def inflict(rig: Rig, twin: Twin, monitor: Monitor, fault: Fault, rng: ran
             rig.feed.is_paused = False
         if not any(found.values()):
             break
-        log.info(
-            "not equal yet", fault=fault.name, attempt=attempt, first=next(each for each in found.values() if each)[0]
-        )
-    outcome.recovery = round(monotonic() - began, 1)
-    outcome.wrong = {kind: round(seconds, 1) for kind, seconds in sorted(monitor.wrong.items())}
-    if "fell" in outcome.wrong and not fault.rewinds:
-        outcome.problems.append(f"rows showed fewer shares than before for {outcome.wrong['fell']} s")
-    counts, examples = rig.ledger.take()
-    outcome.holes, outcome.repeats, outcome.false_highs = counts["holes"], counts["repeats"], counts["false highs"]
-    outcome.bars = len(found.get("bars", ()))
-    outcome.differences = sum(map(len, found.values())) - outcome.bars
-    outcome.problems += examples
-    if fault.keeps_epoch:
-        found["epoch"] = epoch.problems()
-    for kind, problems in found.items():
-        outcome.problems += [f"{kind}: {each}" for each in problems[:MOST_NAMED]]
-    return outcome
+        first = next(each for each in found.values() if each)[0]
+        log.info("not equal yet", fault=outcome.fault, attempt=attempt, first=first)
+    return found
 
 
 def order(faults: Sequence[Fault], rng: random.Random) -> list[Fault]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
@@ -23,6 +22,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.known_market import Body
 from tests.support.mesh import processes_below
 from tests.support.raw_ws import TEXT, raw_client
+from tests.support.small_disk import fill, make_room
 from tests.support.vendor_server import text_frame
 
 Step = Callable[[Rig, random.Random], Awaitable[None]]
@@ -31,7 +31,6 @@ Change = Callable[[FaultProxy], object]
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
 SLOW_READERS: Final = 10
-FILLER: Final = "filler"
 MOST_SEGMENTS: Final = 20
 # How a trade can be wrong.
 WRONG: Final[tuple[Body, ...]] = (
@@ -181,11 +180,19 @@ def set_vendor_clock(ms: int) -> Step:
     return step
 
 
-async def start_ahead(rig: Rig, rng: random.Random) -> None:
-    """The sequencer begins again with a clock that is an hour ahead."""
-    assert rig.feed.clock is not None
-    rig.feed.clock.set_by(HOUR_MS / 1000)
-    rig.send("data_ingest", signal.SIGKILL)
+def start_with_clock(seconds: float) -> Step:
+    """Everything begins again with a clock that is so much ahead."""
+
+    async def step(rig: Rig, rng: random.Random) -> None:
+        assert rig.feed.clock is not None
+        # Nothing has seen it being set.
+        assert rig.mesh.process is not None
+        pids = processes_below(rig.mesh.process.pid)
+        signal_all(pids, signal.SIGSTOP)
+        rig.feed.clock.set_by(seconds)
+        signal_all(pids, signal.SIGKILL)
+
+    return step
 
 
 async def refuse_log_in(rig: Rig, rng: random.Random) -> None:
@@ -224,15 +231,17 @@ def read_only(is_so: bool) -> Step:
     return step
 
 
-async def fill_disk(rig: Rig, rng: random.Random) -> None:
-    """Nothing is left of the data's disk, and PostgreSQL needs more of it."""
+async def fill_postgres_disk(rig: Rig, rng: random.Random) -> None:
+    """Nothing is left of PostgreSQL's own disk."""
+    await asyncio.to_thread(fill, rig.postgres_disk)
+
+
+async def fill_disks(rig: Rig, rng: random.Random) -> None:
+    """Nothing is left of the data's disks, and PostgreSQL needs more of it."""
     connection = await asyncpg.connect(rig.database_url)
     try:
-        with (rig.disk / FILLER).open("wb") as file:
-            # Others write meanwhile, and what they free is taken, too.
-            while free := os.statvfs(rig.disk).f_bavail * os.statvfs(rig.disk).f_frsize:
-                with contextlib.suppress(OSError):
-                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free)
+        for disk in (rig.disk, rig.postgres_disk):
+            await asyncio.to_thread(fill, disk)
         with contextlib.suppress(*DATABASE_ERRORS):
             for _ in range(MOST_SEGMENTS):
                 # Of what is written ahead; a full disk has no place for the next.
@@ -242,9 +251,10 @@ async def fill_disk(rig: Rig, rng: random.Random) -> None:
         connection.terminate()
 
 
-async def free_disk(rig: Rig, rng: random.Random) -> None:
-    """Returns when the journal is kept again, which is tried once a minute."""
-    (rig.disk / FILLER).unlink()
+async def free_disks(rig: Rig, rng: random.Random) -> None:
+    """Returns when /health says nothing any more: the journal, too, is tried again once a minute."""
+    for disk in (rig.disk, rig.postgres_disk):
+        make_room(disk)
     async with asyncio.timeout(120):
         while await health_warnings(rig):
             await asyncio.sleep(0.5)

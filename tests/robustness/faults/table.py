@@ -19,7 +19,8 @@ class Fault:
     and only sums, highs and lows can be compared. `rewinds`: rows may show less than before for a moment. `ends`:
     services whose processes have to be others afterwards. `kind`: of the mesh. `keeps_epoch`: the standby is in sync
     before it, and no client may be reset by it. `says`: what has to be among the warnings of /health when it is healed.
-    `needs_disk`: the data have a small disk of their own.
+    `needs_disk`: the data have a small disk of their own. `is_right_meanwhile`: nothing may be wrong for longer than it
+    takes to recover, before it is healed.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Fault:
     keeps_epoch: bool = False
     says: tuple[str, ...] = ()
     needs_disk: bool = False
+    is_right_meanwhile: bool = False
 
     @property
     def is_small(self) -> bool:
@@ -136,11 +138,20 @@ OTHERS: Final = (
     ),
     Fault(
         "disk full",
-        "the data's disk is full; PostgreSQL ends of it",
-        steps.fill_disk,
-        steps.free_disk,
+        "the data's disks are full; PostgreSQL ends of it",
+        steps.fill_disks,
+        steps.free_disks,
         (30, 60),
         says=("PostgreSQL takes nothing", "the journal is not kept"),
+        needs_disk=True,
+    ),
+    Fault(
+        "postgres full",
+        "PostgreSQL's own disk is full",
+        steps.fill_postgres_disk,
+        steps.free_disks,
+        (30, 60),
+        says=("PostgreSQL takes nothing", "No space left on device"),
         needs_disk=True,
     ),
     Fault("scanner away", "it ends again and again for a minute", steps.keep_away("scanner", 60), ends=("scanner",)),
@@ -213,22 +224,26 @@ def _of_a_pair(kind: Kind) -> Iterator[Fault]:
 def _of_the_clock() -> Iterator[Fault]:
     hour, heal = steps.HOUR_MS / 1000, steps.set_clock(0)
     for word, step in (("ahead", hour), ("back", -hour)):
-        says = (f"clock was set {word}",)
+        of = {"ahead": "ahead of", "back": "behind"}[word]
+        says = (f"s {of} the vendor's, which is followed until the clock is right",)
         for name, does, hold in (
             (f"clock {word}", f"this machine's clock is set an hour {word} for some seconds", (5.0, 20.0)),
             (f"clock {word} for minutes", f"this machine's clock is set an hour {word}", (90.0, 120.0)),
         ):
             yield Fault(name, does, steps.set_clock(step), heal, hold, kind="wall clock", says=says)
-    yield Fault(
-        "started ahead",
-        "data_ingest begins again with a clock an hour ahead, which is then set right",
-        steps.start_ahead,
-        heal,
-        (10, 20),
-        loses=True,
-        rewinds=True,
-        kind="wall clock",
-    )
+        for span, seconds in (("an hour", step), ("a day", 24 * step)):
+            yield Fault(
+                f"started {span} {word}",
+                f"the mesh begins again with a clock that is {span} {word}, and is then set right",
+                steps.start_with_clock(seconds),
+                heal,
+                (10, 20),
+                loses=True,
+                ends=ALL,
+                kind="wall clock",
+                says=says,
+                is_right_meanwhile=True,
+            )
     yield Fault(
         "vendor ahead",
         "the vendor's clock is an hour ahead for some seconds",
