@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc.aio
+from tradeul.v1 import stream_pb2
 
 from services.kit.rpc.channel import Connection, StreamEnded
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.websocket_server.list_feed import ListFeed
@@ -96,5 +98,7 @@ async def fetch_past(open_stream: OpenStream, source: Source, after: Position, u
             if kind == "delta":
                 take(payload)
                 sequence += 1
-            elif kind in ("reset", "snapshot", "going_away"):
+            elif kind == "reset":
+                raise PastGone(message_of(stream_pb2.StreamReset, payload).reason)
+            elif kind in ("snapshot", "going_away"):
                 raise PastGone(f"the scanner answers with {kind}")
