@@ -172,7 +172,7 @@ async def test_every_service_is_replaced_while_people_watch(tmp_path: Path) -> N
             results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [each for each in results if not isinstance(each, asyncio.CancelledError)] == [], shown(watchers)
         # Replicas hold what clients of the others have not seen, so nobody begins anew; but for one that was away so
-        # long, on a busy machine, that the whole list is less than what it missed. A WebSocket's client is not told why:
+        # long, on a busy machine, that the whole list is less than what it missed. A WebSocket client is not told why:
         # one more whole list is let pass.
         assert all("too far behind" in reason for each in watchers for reason in each.resets), shown(watchers)
         for each in watchers:
