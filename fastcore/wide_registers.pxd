@@ -1,6 +1,6 @@
 # TRADEUL_WIDE, for loops over blocks: the loader chooses wide registers where the machine has them, and the
 # bits are the same. A resolver may not run in a sanitized build; gcc before 12 cannot choose by the level of
-# an architecture. What uses it cimports a name from here, so that the definition comes before its own code.
+# an architecture. What uses it cimports this module, so that the definition comes before its own code.
 
 cdef extern from *:
     """

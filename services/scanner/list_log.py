@@ -219,6 +219,8 @@ def page_place(token: str) -> Place | None:
 
 
 def _place(*numbers: int) -> Place:
+    if not all(type(number) is int for number in numbers):
+        raise ValueError("not numbers")
     place = Place(*numbers)
     try:
         _PLACE.pack(*place)

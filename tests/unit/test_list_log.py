@@ -161,7 +161,7 @@ def test_a_change_takes_little(tape: Tape) -> None:
     assert 60 < held / (len(replica.entries()) - before) < 160
 
 
-@pytest.mark.parametrize("number", [-1, 1 << 32, 1.5, "1"])
+@pytest.mark.parametrize("number", [-1, 1 << 32, 1.5, "1", True])
 def test_the_token_of_a_place_that_cannot_be_is_refused(number: int | float | str) -> None:
     token = encode_page_token([EPOCH, number, 0, 0])  # type: ignore[list-item]
     with pytest.raises(ServiceError, match="expected the next_page_token of an earlier answer"):
