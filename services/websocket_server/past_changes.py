@@ -79,6 +79,8 @@ class PastChanges:
                 )
             feed.prepend(requested, frames)
             are_here = feed.holds_after(requested.sequence)
+            if not are_here:
+                raise PastGone("too far behind: these changes are more than is held")
         except (PastGone, StreamEnded, TimeoutError, ValueError) as error:
             log.info("a position is gone", list=feed.name, position=str(requested), reason=reason_of(error))
         finally:
