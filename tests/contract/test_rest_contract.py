@@ -30,6 +30,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[htt
         Mesh(tmp_path_factory.mktemp("mesh"), environment) as mesh,
         httpx.AsyncClient(base_url=mesh.url, timeout=20) as client,
     ):
+        await mesh.until_time_is_known()
         yield client
 
 

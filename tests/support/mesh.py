@@ -158,6 +158,12 @@ class Mesh:
         if error is None and left:
             raise AssertionError(f"processes left behind: {sorted(left)}\n{self.log_tail()}")
 
+    async def until_time_is_known(self) -> None:
+        """Waits for the simulated market's first event, which may come a moment after the mesh is healthy."""
+        async with httpx.AsyncClient(timeout=2) as client, asyncio.timeout(READY_SECONDS):
+            while (await client.get(f"{self.url}/api/session/current")).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                await asyncio.sleep(0.1)
+
     def log_tail(self, lines: int = 60) -> str:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
