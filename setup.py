@@ -7,6 +7,7 @@ library with both is to be loaded before Python); FASTCORE_WERROR=1, which CI
 sets, makes warnings errors: another compiler may warn of other things.
 """
 
+import multiprocessing
 import os
 import re
 from pathlib import Path
@@ -64,6 +65,8 @@ setup(
         extensions,
         build_dir="build/cython",
         quiet=True,
+        # Where processes are not forked, each would run this file.
+        nthreads=(os.cpu_count() or 1) if multiprocessing.get_start_method() == "fork" else 0,
         include_path=[str(sources.parent)],
         # What the code relies on stands at the top of each file; a file without it gets the language's defaults.
         compiler_directives={
