@@ -26,7 +26,7 @@ from tests.support.running_scanner import running_scanner
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 from tests.support.tape import EPOCH, Tape
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 DAY: Final = 24 * 3600
 RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 LISTS: Final = [spec.name for spec in load_lists()]

@@ -63,7 +63,7 @@ async def setting(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 async def receive(connection: ClientConnection) -> Message:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         text = await connection.recv()
     assert isinstance(text, str), "JSON comes as text"
     message: Message = json.loads(text)

@@ -150,7 +150,7 @@ async def test_a_shipped_rule_is_switched_off_and_on(mesh: Mesh, browser: Looked
     async with httpx.AsyncClient(base_url=mesh.url, timeout=10) as client:
         for wanted in (False, True):
             await switch.set_checked(wanted)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (await client.get("/api/v1/alerts/rules/halt")).json()["enabled"] is not wanted:
                     await asyncio.sleep(0.1)
     await expect(switch).to_be_checked()

@@ -80,7 +80,7 @@ async def test_a_scan_is_found_filtered_saved_and_shared(mesh: Mesh, browser: Lo
     assert least <= matches <= len(await technology(mesh))
     await panel.get_by_label("Order by", exact=True).fill("symbol")
     await panel.get_by_role("button", name="Run").click()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await shown(panel))[:3] != (await technology(mesh))[:3]:
             await asyncio.sleep(0.1)
     await panel.get_by_role("button", name="Save", exact=True).click()
@@ -172,7 +172,7 @@ async def test_ranks_hold_still_under_the_pointer(mesh: Mesh, browser: Looked) -
     assert await shown(panel) == held
     await panel.get_by_label("Filter", exact=True).hover()
     await expect(waiting).to_be_hidden()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await shown(panel) == held:
             await asyncio.sleep(0.1)
     assert browser.errors == []
@@ -193,7 +193,7 @@ async def test_symbols_are_watched_and_excluded_from_a_row(mesh: Mesh, browser: 
     await expect(panel.locator(".count")).to_contain_text("excluded")
     # The watch list is a list of its own, of the symbols as they are added.
     await panel.get_by_label("List", exact=True).select_option("watch")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await shown(panel) != [first]:
             await asyncio.sleep(0.1)
     await panel.get_by_label("Add symbols: Watched").fill("nosuch aapl")

@@ -119,7 +119,7 @@ class Line:
         """Asks until the answer holds these values; what it was last is in the error."""
         answer: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not expected.items() <= (answer := await self.get(path)).items():
                     await asyncio.sleep(0.05)
         except TimeoutError:

@@ -52,7 +52,7 @@ async def key(mesh: Mesh) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(mesh: Mesh, key: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=mesh.url, headers={"x-api-key": key}, timeout=10) as http:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             # A new key is known within a second or two.
             while (await http.get("/api/v1/filters")).status_code == 401:
                 await asyncio.sleep(0.1)
@@ -123,14 +123,18 @@ async def test_the_first_event_of_every_stream_is_as_documented(client: httpx.As
     streams = [(path, operation) for _, path, operation in openapi.routes(document) if path.endswith(":watch")]
     assert streams
     query = {"filter": "has(volume_today)", "limit": 1}
-    symbol = (await client.post("/api/v1/scanner/scans:query", json=query)).json()["rows"][0]["symbol"]
+    async with asyncio.timeout(60):
+        # None has traded when the mesh has just begun.
+        while not (rows := (await client.post("/api/v1/scanner/scans:query", json=query)).json().get("rows")):
+            await asyncio.sleep(0.1)
+    symbol = rows[0]["symbol"]
     for path, operation in streams:
         required = [parameter["name"] for parameter in operation.get("parameters", []) if parameter["required"]]
         parameters = {"symbols": symbol} if "symbols" in required else {}
         name = operation["responses"]["200"]["content"]["text/event-stream"]["x-item-schema"]["$ref"].rpartition("/")[2]
         async with client.stream("GET", path.replace("{list}", "filtered"), params=parameters) as answer:
             assert answer.headers["content-type"] == "text/event-stream"
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 line = await anext(line async for line in answer.aiter_lines() if line.startswith("data: "))
         (kind,) = json.loads(line.removeprefix("data: "))
         assert kind in schemas[name]["properties"]

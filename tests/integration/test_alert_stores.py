@@ -67,7 +67,7 @@ def move(sequencer: ScriptedSequencer, **prices: float) -> None:
 
 
 async def until_stored(database: asyncpg.Connection, count: int) -> list[Any]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await database.fetchval("SELECT count(*) FROM alert_events") < count:
             await asyncio.sleep(POLL_SECONDS)
     return list(await database.fetch("SELECT * FROM alert_events ORDER BY epoch, sequence"))
@@ -266,7 +266,7 @@ async def test_a_new_epoch_leaves_out_nothing_of_the_one_before(
         rows = await until_stored(database, 4)
         expected = [(EPOCH, 1), (EPOCH, 2), (EPOCH, 3), (EPOCH + 1, 1)]
         assert [(row["epoch"], row["sequence"]) for row in rows] == expected
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await server.redis.xlen(STREAM) < 4:
                 await asyncio.sleep(POLL_SECONDS)
         found = await server.redis.xrange(STREAM)
@@ -286,7 +286,7 @@ async def test_alerts_that_nobody_has_any_more_are_counted_and_named(
     sequencer.keep_alerts(2)
     counted = ALERTS_MISSED._value.get()
     with structlog.testing.capture_logs() as logs:
-        async with running_scanner(sequencer, stores.environment()), asyncio.timeout(30):
+        async with running_scanner(sequencer, stores.environment()), asyncio.timeout(60):
             while ALERTS_MISSED._value.get() == counted:
                 await asyncio.sleep(POLL_SECONDS)
     assert ALERTS_MISSED._value.get() - counted == 3
@@ -309,7 +309,7 @@ async def entries(server: RedisServer) -> list[int]:
 
 
 async def until_entries(server: RedisServer, last: int) -> list[int]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (found := await entries(server)) or found[-1] < last:
             await asyncio.sleep(POLL_SECONDS)
     return found

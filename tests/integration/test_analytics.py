@@ -18,7 +18,7 @@ from tests.support.tape import EPOCH, Tape, at
 
 SYMBOLS = [f"S{i:02}" for i in range(20)]
 Request = analytics_pb2.SubscribeMetricsRequest
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 # What reading gives at the end of a stream.
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 

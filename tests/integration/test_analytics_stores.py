@@ -21,7 +21,7 @@ from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 from tests.support.stores import Stores, module_stores, running_stores
 from tests.support.tape import SECOND, Tape, at
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ async def test_serve_stops_when_asked(number: signal.Signals) -> None:
     # In the table's order, not in the command line's.
     assert served == ["market_session", "health"]
     process.send_signal(number)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         _, rest = await process.communicate()
     assert process.returncode == 0, rest.decode()
     stopped = [line.split("name=")[1].split()[0] for line in rest.decode().splitlines() if " stopped " in line]
@@ -255,7 +255,7 @@ async def test_serve_may_have_as_many_connections_as_the_system_allows() -> None
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
     process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await process.communicate()
     assert limits == (hard, hard)
 

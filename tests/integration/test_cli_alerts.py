@@ -60,7 +60,7 @@ async def alerts(address: str, *options: str) -> AsyncIterator[asyncio.subproces
 
 async def printed(scanner: RunningScanner, *options: str) -> tuple[int | None, str, str]:
     """The exit code, output and errors of a command that ends by itself."""
-    async with alerts(scanner.address, *options) as process, asyncio.timeout(30):
+    async with alerts(scanner.address, *options) as process, asyncio.timeout(60):
         out, errors = await process.communicate()
         return process.returncode, out.decode(), errors.decode()
 
@@ -106,7 +106,7 @@ async def wire_to(target: str) -> AsyncIterator[Wire]:
 
 async def line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return (await process.stdout.readline()).decode().rstrip("\n")
 
 

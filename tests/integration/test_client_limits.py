@@ -1,5 +1,6 @@
 """What one client address may do at the gateway: requests per second, over REST and gRPC alike."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 async def test_each_address_has_its_own_requests_per_second(gateway: Gateway) -> None:
     """Refusals are complete, counted, and concern nobody else; those who wait go on."""
     async with other_address(gateway) as other:
-        responses = [await gateway.client.get("/openapi.json") for _ in range(5 * LIMIT)]
+        # Side by side: one after the other, a busy machine may not do more than the limit.
+        responses = await asyncio.gather(*(gateway.client.get("/openapi.json") for _ in range(5 * LIMIT)))
         assert (await other.get("/openapi.json")).status_code == httpx.codes.OK
     refused = [response for response in responses if response.status_code == httpx.codes.TOO_MANY_REQUESTS]
     assert len(responses) - len(refused) >= LIMIT

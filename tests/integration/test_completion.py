@@ -38,7 +38,7 @@ hand_over() { print -r -- "$BUFFER" >> lines; BUFFER= }
 zle -N hand_over
 bindkey '^G' hand_over
 """
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
 
 
 @pytest.fixture

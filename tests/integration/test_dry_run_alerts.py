@@ -48,7 +48,7 @@ def sequencer_address(live: RunningReplay) -> str:
 async def record(live: RunningReplay, recording: Recording, until_ns: int) -> None:
     reading = asyncio.create_task(FrameReader(sequencer_address(live), recording, "record").run())
     await live.until_time(until_ns)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while recording.position != live.data_ingest.parts.sequencer.position:
             await asyncio.sleep(POLL_SECONDS)
     reading.cancel()

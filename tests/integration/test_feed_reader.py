@@ -79,5 +79,5 @@ async def test_a_defect_of_acknowledging_is_not_lost_in_its_task(source: Scripte
     reader = Broken(f"127.0.0.1:{source.port}", feed, lambda events: None, lambda: None, lambda trouble: None)
     source.trades(("AAPL", "04:00:01", 10.0))
     with pytest.raises(AssertionError, match="defect"):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await reader.run()

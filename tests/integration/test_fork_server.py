@@ -124,7 +124,7 @@ async def test_children_end_with_the_server_and_start_again_when_it_is_back(path
         child = await start_health(path, tmp_path)
         assert child.pid in processes_below(supervisor.pids["fork_server"])
         os.kill(supervisor.pids["fork_server"], signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await child.wait() == -signal.SIGKILL
             while child.pid in processes_below(os.getpid()):
                 await asyncio.sleep(0.05)

@@ -153,7 +153,7 @@ async def test_a_replaced_certificate_is_used_without_a_restart(
     # Between the two renames they do not match, and the old ones stay in use.
     renewed.key.replace(pair.key)
     renewed.certificate.replace(pair.certificate)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await asyncio.to_thread(handshake, gateway.address, trusting(authority)))[2] != expected:
             await asyncio.sleep(0.05)
 

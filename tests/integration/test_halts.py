@@ -68,14 +68,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def until_answers(halts: HaltServer, *wanted: int) -> None:
     """Waits until the newest requests got these."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while tuple(halts.answers[-len(wanted) :]) != wanted:
             await asyncio.sleep(0.02)
 
 
 async def until_row(reader: ListReader, symbol: str, **fields: Any) -> scanner_pb2.WatchListResponse:
     """Reads on until the list shows a symbol with these."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             response = await reader.read()
             for row in reader.copy.rows():
@@ -114,7 +114,7 @@ async def test_a_halt_of_the_nyse_reaches_the_list(
         for body, code in ((b"<html/>", 200), (b"\x00" * 100_000, 200), (halts.body, 503)):
             halts.body, halts.status = body, code
             count = len(halts.answers)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(halts.answers) < count + 2:
                     await asyncio.sleep(0.02)
         halts.body = halt_document([halt_item("BRK B", TODAY, "10:00:30.5", "T3", "10:30:00")])
@@ -124,7 +124,7 @@ async def test_a_halt_of_the_nyse_reaches_the_list(
         assert row.resumes_at.ToNanoseconds() == ms_at("10:30:00") * MS
         # Time passes with another symbol's trade: the halt ends without a word.
         feed.trades(("AAPL", "10:30:00", 231.0))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await scanner.get("halts")).rows:
                 await watched.read()
         watched.call.cancel()

@@ -249,7 +249,7 @@ async def test_a_service_that_hangs_is_unreachable_until_it_answers_again(monkey
     )
 
     async def until(state: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await states.get() != state:
                 pass
 

@@ -31,7 +31,7 @@ from tests.support.refusals import Refusal
 from tests.support.refusals import refusal as told
 from tests.support.running_maintenance import (
     POLL_SECONDS,
-    QUICK,
+    SHORT_LEASE_SECONDS,
     WAIT_SECONDS,
     Message,
     SetClock,
@@ -318,7 +318,7 @@ async def test_killed_in_the_middle_another_replica_takes_over(settings: dict[st
             assert (runs[0].task, runs[0].state, runs[0].attempt) == ("enrich_metadata", Message.RUNNING, 1)
         async with running_replica(settings, SetClock(NOW), {"enrich_metadata": task}) as other:
             # While it lives it keeps its run.
-            await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=2 * float(QUICK["lease_seconds"]))
+            await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=1.5 * SHORT_LEASE_SECONDS)
             assert process.returncode is None and task.dates == []
             process.send_signal(signal.SIGKILL)
             [run] = await other.until(ended_well(1))
@@ -410,7 +410,7 @@ async def test_nothing_is_done_by_a_wall_clock_before_the_sequencers_is_known(se
     await host.start()
     try:
         assert service.calendar is None
-        async with sequencer(port, 100) as feed, asyncio.timeout(30):
+        async with sequencer(port, 100) as feed, asyncio.timeout(60):
             feed.say("2026-03-10T09:00:00")
             while "2026-03-09" not in task.dates:
                 await asyncio.sleep(POLL_SECONDS)

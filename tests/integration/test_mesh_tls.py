@@ -30,7 +30,7 @@ from tests.support.gateway import Gateway, gateway_settings
 
 BOTH = "serverAuth,clientAuth"
 PAST = {"start": "20200101000000Z", "end": "20200201000000Z"}
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def mesh_tls(pair: Pair, authority: Path) -> dict[str, str]:

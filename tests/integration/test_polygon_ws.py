@@ -429,7 +429,7 @@ async def test_connections_that_end_while_they_are_opened_are_tried_again(vendor
         "POLYGON_WS_URL": f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stocks",
     }
     async with running_feed(environment) as feed:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while connections < 3:
                 await asyncio.sleep(0.01)
         status = await feed.status()

@@ -65,7 +65,7 @@ async def test_a_recorded_day_is_the_day(
         reader = FrameReader(sequencer_address(live), recording, "record")
         reading = asyncio.create_task(reader.run())
         await live.until_time(int(live.replay.day.arrival_ns[-1]))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while recording.position != live.data_ingest.parts.sequencer.position:
                 await asyncio.sleep(POLL_SECONDS)
         reading.cancel()

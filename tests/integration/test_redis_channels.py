@@ -21,7 +21,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.vendor_server import VendorServer
 
 POLL_SECONDS = 0.005
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 NAMES = ("one", "two")
 
 

@@ -17,7 +17,7 @@ from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 from tests.support.tape import EPOCH, Tape
 
 SYMBOLS = [f"S{i:02}" for i in range(40)]
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 
 @pytest.fixture

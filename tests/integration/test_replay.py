@@ -108,7 +108,7 @@ async def test_until_stops_the_day_and_questions_are_answered(vendor: VendorServ
         assert running.data_ingest.parts.feed.admission.accepted["trades"] == int((times <= ns_at("09:31:30")).sum())
         assert running.rows("filtered")
         assert running.list("filtered").timestamp.ToNanoseconds() == ns_at("09:31:30")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "stands where it was to stop, at 09:31:30" not in (await feed_status(running)).detail:
                 await asyncio.sleep(0.01)
         assert running.data_ingest.unhealthy_reason is None
@@ -273,7 +273,7 @@ async def test_a_killed_sequencer_gets_the_day_so_far_again(vendor: VendorServer
             assert status.position.epoch > first_epoch
             # Every trade of the day, those before the crash too, and each once.
             assert status.trades == replay.day.manifest.rows
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while scanner.hub.position != (status.position.epoch, status.position.sequence):
                     await asyncio.sleep(0.05)
             assert running.rows("filtered")

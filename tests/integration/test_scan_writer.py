@@ -52,7 +52,7 @@ async def writing(url: str, recorder: ScanRecorder, directory: Path) -> AsyncIte
 
 
 async def until_rows(database: asyncpg.Connection, count: int) -> list[Any]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await database.fetchval(COUNT) < count:
             await asyncio.sleep(POLL_SECONDS)
     return list(await database.fetch("SELECT * FROM scan_results ORDER BY time, list, rank"))
@@ -163,6 +163,6 @@ async def test_without_database_and_disk_a_scanner_stops_in_time_and_counts_what
     replica.apply(*tape.opening(), tape.trades({"S01": 101.0}), tape.watermark())
     lost = counter("tradeul_scan_records_dropped_total", reason="stopping")
     (tmp_path / "file").touch()
-    async with asyncio.timeout(10), writing(postgres_url(tmp_path), replica.recorder, tmp_path / "file" / "records"):
+    async with asyncio.timeout(60), writing(postgres_url(tmp_path), replica.recorder, tmp_path / "file" / "records"):
         await asyncio.sleep(POLL_SECONDS)
     assert counter("tradeul_scan_records_dropped_total", reason="stopping") == lost + 1

@@ -897,7 +897,7 @@ async def test_what_all_open_scans_may_cost(scanner: RunningScanner) -> None:
     assert (answer.code, answer.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_SCANS")
     assert answer.metadata == {"maximum": str(custom_scans.MAX_STEPS), "steps": "1"}
     readers[1].call.cancel()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while REGISTRY.get_sample_value(steps) == custom_scans.MAX_STEPS:
             await asyncio.sleep(0.005)
     await scanner.watch_scan("price > 1").until("current")

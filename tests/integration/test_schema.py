@@ -186,7 +186,7 @@ async def test_housekeeping_locks_a_table_before_its_rows(url: str, database: as
     async with writer.transaction():
         await writer.execute(upsert, NOW)
         keeping = asyncio.create_task(keeper.fetch("SELECT * FROM housekeeping($1, $2)", NOW, KEEP))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await database.fetchval(waits, keeper.get_server_pid()):
                 await asyncio.sleep(0.01)
         await writer.execute(upsert, old)

@@ -19,7 +19,7 @@ from tests.support.vendor_server import VendorServer
 
 NOW = "/v1/marketstatus/now"
 TRADES = 40
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 pytestmark = pytest.mark.timeout(90)
 

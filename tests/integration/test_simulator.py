@@ -232,12 +232,16 @@ async def test_speed_and_other_subscribers_change_no_byte() -> None:
     async def texts(speed: float, others: bool) -> list[str]:
         """All trade messages between the first of the open and the first that is 4 s later."""
         async with contextlib.AsyncExitStack() as stack:
+            # Its time passes once somebody listens.
             simulator = await stack.enter_async_context(
-                running_simulator(symbols=60, start="2025-11-24T09:28", speed=speed)
+                running_simulator(symbols=60, start="2025-11-24T09:29:30", speed=0.01)
             )
             if others:
                 await stack.enter_async_context(await listen(simulator, "other", "AM.*,Q.SPY"))
             socket = await stack.enter_async_context(await listen(simulator, "mine", "T.*"))
+            async with httpx.AsyncClient(headers={"Authorization": "Bearer k"}) as http:
+                changed = await http.post(f"{simulator.rest_url}/simulator/time", json={"speed": speed})
+                assert changed.status_code == 200, changed.text
             found: list[str] = []
             while True:
                 for message in json.loads(await socket.recv()):

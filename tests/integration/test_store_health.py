@@ -10,7 +10,7 @@ from services.data_ingest import store_health
 from services.data_ingest.store_health import DatabaseProbe
 from tests.support.stores import Stores, module_stores
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 
 @pytest.fixture(scope="module")

@@ -200,7 +200,7 @@ async def test_notifications_are_followed_again_after_the_connection_was_cut(sto
     )
     connection = await asyncpg.connect(stores.database_url)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await listening.get() is False
             await connection.execute("NOTIFY followed, 'one'")
             assert await payloads.get() == "one" and not failures

@@ -207,7 +207,7 @@ async def test_the_vendor_with_a_wrong_certificate(
             "POLYGON_REST_URL": f"https://127.0.0.1:{port}",
             "TRADEUL_POLYGON_WS_ADDRESS": f"127.0.0.1:{own}",
         }
-        async with running_feed(settings, settings) as feed, asyncio.timeout(20):
+        async with running_feed(settings, settings) as feed, asyncio.timeout(60):
             while not (detail := (await feed.status()).detail).startswith("cannot connect"):
                 await asyncio.sleep(0.02)
     assert WRONG[wrong] in detail

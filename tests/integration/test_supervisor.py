@@ -95,7 +95,7 @@ async def test_a_child_that_is_killed_is_started_again(family: Family) -> None:
     await supervisor.start()
     pids = supervisor.pids
     os.kill(pids["a"], signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while supervisor.starts("a") < 2 or supervisor.phases["a"] is not Phase.READY:
             await asyncio.sleep(0.01)
     assert supervisor.pids["b"] == pids["b"]
@@ -142,7 +142,7 @@ async def test_a_program_that_is_not_there(family: Family) -> None:
 async def test_one_that_does_not_hear_is_killed(family: Family) -> None:
     supervisor = family.supervisor(family.script("deaf", DEAF))
     await supervisor.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while ("deaf", "deaf") not in family.lines:
             await asyncio.sleep(0.01)
     pid = supervisor.pids["deaf"]
@@ -157,36 +157,44 @@ async def test_a_child_whose_loop_stands_still_is_started_again(
     """Stopped, or busy with something that never ends; one that lives is left alone, and one that has no watchdog."""
     monkeypatch.setattr("services.cli.local.supervisor.WATCH_SECONDS", 0.05)
     busy = family.directory / "busy"
-    loop = f"""
-import asyncio, pathlib
+    # Each says that it is there once its watchdog has heard it.
+    said = {name: family.directory / f"{name}.said" for name in ("busy", "lively", "stopped")}
+    loop = """
+import asyncio, pathlib, sys
 from services.kit.runtime.watchdog import notify
+said, busy = map(pathlib.Path, {paths!r})
 async def main():
     notifying = asyncio.create_task(notify())
-    while not pathlib.Path({str(busy)!r}).exists():
+    await asyncio.sleep(0)
+    said.touch()
+    while not busy.exists():
         await asyncio.sleep(0.01)
-    pathlib.Path({str(busy)!r}).unlink()
+    busy.unlink()
     while True:
         pass
 asyncio.run(main())
 """
-    lively = "import asyncio; from services.kit.runtime.watchdog import notify; asyncio.run(notify())"
+    never = family.directory / "never"
     specs = [
-        replace(family.script("busy", loop), has_watchdog=True),
-        replace(family.script("lively", lively), has_watchdog=True),
-        replace(family.script("stopped", lively), has_watchdog=True),
-        family.script("unwatched", "import time; time.sleep(600)"),
+        replace(
+            family.script(name, loop.format(paths=[str(path), str(busy if name == "busy" else never)])),
+            has_watchdog=True,
+        )
+        for name, path in said.items()
     ]
+    specs.append(family.script("unwatched", "import time; time.sleep(600)"))
     supervisor = family.supervisor(*specs, hung_seconds=2.0)
     await supervisor.start()
-    # Long enough to have said something.
-    await asyncio.sleep(1.0)
-    pids = supervisor.pids
+    async with asyncio.timeout(60):
+        while not all(path.exists() for path in said.values()):
+            await asyncio.sleep(0.01)
+    pids, starts = supervisor.pids, {spec.name: supervisor.starts(spec.name) for spec in specs}
     os.kill(pids["stopped"], signal.SIGSTOP)
     busy.touch()
     async with asyncio.timeout(60):
-        while supervisor.starts("stopped") < 2 or supervisor.starts("busy") < 2:
+        while any(supervisor.starts(name) == starts[name] for name in ("stopped", "busy")):
             await asyncio.sleep(0.05)
-    assert {name: supervisor.starts(name) for name in ("lively", "unwatched")} == {"lively": 1, "unwatched": 1}
+    assert all(supervisor.starts(name) == starts[name] for name in ("lively", "unwatched"))
     await supervisor.stop()
     assert not set(pids.values()) & processes_below(os.getpid())
 
@@ -204,7 +212,7 @@ async def test_who_waits_for_a_processor_does_not_hang(monkeypatch: pytest.Monke
         assert watched.is_hung
         # A message begins a new silence.
         await notify_once(watched.environment)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while watched.is_hung:
                 await asyncio.sleep(0.01)
         now = 126.0

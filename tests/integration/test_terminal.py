@@ -88,7 +88,7 @@ async def tick(sequencer: ScriptedSequencer) -> None:
 
 
 async def until(condition: Callable[[], bool], pilot: Pilot[None]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await pilot.pause(0.02)
 

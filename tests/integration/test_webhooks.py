@@ -63,7 +63,7 @@ async def update(ticker: RunningTicker, webhook_id: str, **request: Any) -> webh
 
 async def until_attempts(ticker: RunningTicker, webhook_id: str, count: int) -> list[webhooks_pb2.WebhookAttempt]:
     """The last is written after the receiver has answered."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found := await attempts(ticker, webhook_id)) < count:
             await asyncio.sleep(POLL_SECONDS)
     return found
@@ -155,7 +155,9 @@ async def test_a_receiver_that_hangs_holds_up_nobody_else(market: Webhooks, rece
             market.move(AA=101.0 + step)
         await other.until(30)
         assert other.ids == ids(quick, range(1, 31))
-        assert receiver.ids == ids(slow, [1])
+        await receiver.until(1)
+        # Again, if the others took as long as an answer may.
+        assert {*receiver.ids} == {*ids(slow, [1])}
 
 
 async def test_a_receiver_that_was_away_gets_all_of_it(market: Webhooks, receiver: Receiver) -> None:
@@ -166,7 +168,7 @@ async def test_a_receiver_that_was_away_gets_all_of_it(market: Webhooks, receive
         await receiver.stop()
         for step in range(50):
             market.move(AA=102.0 + step)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (stored := await get(ticker, webhook.id)).failures:
                 await asyncio.sleep(POLL_SECONDS)
         assert stored.HasField("failing_since")
@@ -370,7 +372,7 @@ async def test_a_rule_that_is_gone_keeps_only_its_own_alerts_away(market: Webhoo
         webhook, _ = await create(ticker, {"url": receiver.url, "rules": ["premarket_high_break", "high_of_day"]})
         market.move(AA=101.0)
         await receiver.until(1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (problem := (await get(ticker, webhook.id)).problem):
                 await asyncio.sleep(POLL_SECONDS)
         assert problem == "there is no alert rule 'premarket_high_break'"

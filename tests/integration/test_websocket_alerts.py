@@ -44,7 +44,7 @@ async def scanner(sequencer: ScriptedSequencer) -> AsyncIterator[RunningScanner]
 async def server(scanner: RunningScanner) -> AsyncIterator[WebSocketServer]:
     async with ws_server(scanner.address, LIMITS) as running:
         yield running
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert scanner.service.alert_streams is not None
         while scanner.service.alert_streams.readers:
             await asyncio.sleep(0.01)

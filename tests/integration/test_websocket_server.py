@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import copy
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,27 +16,14 @@ from websockets.typing import Origin
 from services.kit.rpc.envelope import LIST
 from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
-from tests.support.scripted_scanner import EPOCH, ScriptedList, ScriptedScanner, scripted_scanner, ticker_row
+from tests.support import websocket_fixtures
+from tests.support.scripted_scanner import EPOCH, ScriptedList, ScriptedScanner, ticker_row
+from tests.support.websocket_fixtures import LISTS
 from tests.support.ws_client import ListView, WsClient, eventually, ws_client, ws_server
 
-LISTS = ("gappers_up", "winners", "losers")
-
-
-@pytest.fixture
-async def scanner() -> AsyncIterator[ScriptedScanner]:
-    async with scripted_scanner(*LISTS) as scanner:
-        yield scanner
-
-
-@pytest.fixture
-async def server(scanner: ScriptedScanner) -> AsyncIterator[WebSocketServer]:
-    async with ws_server(scanner.address) as server:
-        yield server
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    return random.Random(11)
+scanner = websocket_fixtures.scanner
+server = websocket_fixtures.server
+rng = websocket_fixtures.rng
 
 
 async def test_a_new_subscriber_gets_the_list_and_then_every_change(

@@ -94,7 +94,7 @@ async def test_every_copy_is_exact_in_the_end(seed: int) -> None:
                 # A frame that was lost last is noticed at the next.
                 sequencer.trade({"S00": 104.0}, 0.05)
                 await scanner.until_at(sequencer)
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await asyncio.gather(*(until_equal(client, scanner) for client in clients))
                 for task in running:
                     task.cancel()

@@ -13,7 +13,7 @@ from services.cli.local.process import ChildProcess
 from services.kit.runtime.settings import Settings
 from tests.support.mesh import free_ports
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 BEHIND = ("scanner", "market_session", "polygon_ws", "analytics", "ticker", "health", "websocket_server", "access")
 
 

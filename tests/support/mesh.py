@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
+import random
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import httpx
 
@@ -18,30 +20,48 @@ from services.kit.runtime.settings import DEFAULT_PORTS
 TRADEUL = (sys.executable, "-m", "services.cli.main")
 READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
+# Above those that a mesh of somebody's has by default. MOST_PROCESSES divides the largest offset of metrics in tests.
+FIRST_PORT: Final = 10_000
+METRICS_OFFSET: Final = 4_000
+MOST_PROCESSES: Final = 8
 
 
 def free_ports(count: int, offset: int = 0) -> list[int]:
-    """Ports that nothing listens on, nor on those `offset` above, all different; held while they are chosen."""
-    held: list[socket.socket] = []
+    """Ports that nothing listens on, nor on those `offset` above, all different.
+
+    Whoever asks listens there later. Until then nobody else takes them: the system gives out none of them, neither to
+    listeners nor to connections, and each process of pytest-xdist has its own, which come again late.
+    """
     found: list[int] = []
-    try:
-        while len(found) < count:
-            port = _hold(held, 0)
-            with contextlib.suppress(OSError, OverflowError):
-                if offset:
-                    _hold(held, port + offset)
-                found.append(port)
-        return found
-    finally:
-        for each in held:
-            each.close()
+    while len(found) < count:
+        port = next(_PORTS)
+        if {port, port - offset, port + offset}.isdisjoint(found) and _is_free(port) and _is_free(port + offset):
+            found.append(port)
+    return found
 
 
-def _hold(held: list[socket.socket], port: int) -> int:
-    """Binds a port, 0 for any, and returns it; raises OSError, OverflowError."""
-    held.append(each := socket.socket())
-    each.bind(("127.0.0.1", port))
-    return int(each.getsockname()[1])
+def _own_ports() -> Iterator[int]:
+    """This process's ports, over and over, from any of them on: another run may go on beside this one."""
+    first_of_the_systems = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % MOST_PROCESSES
+    # Those above, for metrics, are this process's, too, and none of the system's.
+    own = range(FIRST_PORT + number, max(first_of_the_systems - METRICS_OFFSET, 2 * FIRST_PORT), MOST_PROCESSES)
+    start = random.SystemRandom().randrange(len(own))
+    return itertools.cycle([*own[start:], *own[:start]])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        # As servers do: the connections that the last one had do not count.
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+_PORTS: Final = _own_ports()
 
 
 def processes_below(pid: int) -> set[int]:

@@ -12,7 +12,7 @@ from services.cli.local.embedded import redis_spec, redis_url
 from services.cli.local.process import ChildProcess
 from services.kit.stores.redis import make_client
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 class RedisServer:

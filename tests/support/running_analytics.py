@@ -15,7 +15,7 @@ from services.kit.rpc.server import Host
 from services.kit.runtime.settings import Settings
 from tests.support.scripted_sequencer import POLL_SECONDS, ScriptedSequencer
 
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 class RunningAnalytics:

@@ -25,7 +25,7 @@ from tests.support.vendor_server import VendorServer
 
 Request = data_ingest_pb2.SubscribeFramesRequest
 Response = data_ingest_pb2.SubscribeFramesResponse
-WAIT_SECONDS = 40
+WAIT_SECONDS = 60
 
 
 class FrameReader:

@@ -70,7 +70,7 @@ class Webhooks:
         self.sequencer.send(tape.trades(prices), tape.watermark(1))
 
     async def until_stored(self, count: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await self.database.fetchval("SELECT count(*) FROM alert_events") < count:
                 await asyncio.sleep(POLL_SECONDS)
 

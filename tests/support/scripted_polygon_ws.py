@@ -8,6 +8,7 @@ import grpc.aio
 from tradeul.v1 import market_data_pb2, polygon_ws_pb2, stream_pb2
 
 from services.kit.rpc.server import SERVER_OPTIONS, add_servicer
+from tests.support.mesh import free_ports
 from tests.support.scripted_day import ms_at
 
 Request = polygon_ws_pb2.SubscribeMarketRequest
@@ -31,7 +32,7 @@ class ScriptedPolygonWs:
     """`async with ScriptedPolygonWs()`: serves. It holds every batch from `oldest` on."""
 
     def __init__(self) -> None:
-        self.port = 0
+        (self.port,) = free_ports(1)
         self.epoch = EPOCH
         self.symbols: list[str] = []
         self.batches: dict[int, bytes] = {}
@@ -121,13 +122,13 @@ class ScriptedPolygonWs:
 
     async def until_connections(self, count: int) -> Subscriber:
         """Waits until sequencers have connected so often; the newest."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.subscribers) < count:
                 await asyncio.sleep(POLL_SECONDS)
         return self.subscribers[-1]
 
     async def until_acknowledged(self, sequence: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.subscribers[-1].acknowledged < sequence:
                 await asyncio.sleep(POLL_SECONDS)
 

@@ -14,6 +14,7 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.rpc.server import serialize
 from tests.support.list_patches import nudged, patched_delta
+from tests.support.mesh import free_ports
 
 EPOCH = 1_763_900_000
 OPENING_NS = 1_763_994_600_000_000_000
@@ -179,7 +180,7 @@ class ScriptedScanner:
 
     def __init__(self, *names: str) -> None:
         self.lists = {name: ScriptedList(name) for name in names}
-        self.port = 0
+        (self.port,) = free_ports(1)
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -187,7 +188,7 @@ class ScriptedScanner:
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """On the port it had before, if it had one."""
+        """On the port of before."""
         server = grpc.aio.server()
         handler = grpc.stream_stream_rpc_method_handler(
             self._subscribe,

@@ -14,6 +14,7 @@ from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.market_copy import WATERMARK
 from services.kit.rpc.server import SERVER_OPTIONS, add_servicer
+from tests.support.mesh import free_ports
 from tests.support.tape import Tape
 
 Request = data_ingest_pb2.SubscribeFramesRequest
@@ -45,7 +46,7 @@ class ScriptedSequencer:
     """
 
     def __init__(self, tape: Tape, port: int = 0) -> None:
-        self.port = port
+        self.port = port or free_ports(1)[0]
         self.status = data_ingest_pb2.SequencerStatus()
         self.readers: list[FrameReaderSeen] = []
         # Whether frames reach the readers that are connected.

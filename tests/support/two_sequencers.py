@@ -40,7 +40,7 @@ NOW = "/v1/marketstatus/now"
 VENDOR_TIME = "2026-03-10T15:30:00-04:00"
 SYMBOLS = [f"S{index}" for index in range(30)]
 NAMES = ("a", "b")
-WAIT_SECONDS = 40
+WAIT_SECONDS = 60
 
 
 class Copy:

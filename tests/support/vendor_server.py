@@ -18,6 +18,8 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from tests.support.mesh import free_ports
+
 # Of a client that does not read, before it is cut off.
 MOST_UNREAD_BYTES = 4 << 20
 
@@ -50,7 +52,7 @@ class VendorServer:
         self._changed = asyncio.Condition()
         self._joins = 0
         self._rest = rest
-        self._port = port
+        self._port = port or free_ports(1)[0]
         self._server: Server | None = None
         self._feeds: set[ServerConnection] = set()
         self._joined = asyncio.Event()

@@ -15,7 +15,7 @@ from services.websocket_server.limits import Limits
 from services.websocket_server.service import WebSocketServer
 
 PATH = "/ws/scanner"
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 
 Message = dict[str, Any]
 
