@@ -31,7 +31,8 @@ run: $(CORE)  ## Run the whole mesh on http://localhost:8000 until Ctrl-C
 
 # The dashboard in a browser and the image have targets of their own: they take minutes, and most changes touch neither.
 test: $(CORE) $(DEV)  ## Run all tests but those of test-dashboard; ARGS='tests/unit -k filters' runs some
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(or $(ARGS),--ignore=tests/dashboard --ignore=tests/cluster)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder \
+		$(or $(ARGS),--ignore=tests/dashboard --ignore=tests/cluster)
 
 test-dashboard: $(CORE) $(DEV)  ## Run the tests of the dashboard in Chromium, with a mesh
 	$(BIN)/python -m pytest $(or $(ARGS),tests/dashboard)
