@@ -38,8 +38,12 @@ class Gateway:
         self._spec = envoy_spec(settings, (), template)
         self.address = str(settings.address("gateway"))
         self.metrics = str(settings.address("gateway_admin"))
-        self.client = httpx.AsyncClient(base_url=f"http://{self.address}", timeout=20)
+        self.client = self.new_client()
         self._process: ChildProcess | None = None
+
+    def new_client(self) -> httpx.AsyncClient:
+        """With connections of its own."""
+        return httpx.AsyncClient(base_url=f"http://{self.address}", timeout=20)
 
     @property
     def log(self) -> str:
