@@ -56,20 +56,18 @@ def check(result: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in seen
 
 
-@pytest.mark.parametrize(
-    "command", [("migrate",), ("load", "ohlc"), ("serve", "historical"), ("serve", "data_maintenance")], ids=" ".join
-)
-def test_a_store_that_is_not_there(command: tuple[str, ...]) -> None:
+COMMANDS = (("migrate",), ("load", "ohlc"), ("serve", "historical"), ("serve", "data_maintenance"))
+
+
+async def test_a_store_that_is_not_there() -> None:
+    """Side by side: each waits a while for it."""
     (nobody,) = free_ports(1)
-    where = f"127.0.0.1:{nobody}"
-    check(
-        tradeul(
-            *command,
-            TRADEUL_DATABASE_URL=f"postgresql://me:{PASSWORD}@{where}/tradeul",
-            TRADEUL_REDIS_URL=f"redis://:{PASSWORD}@{where}/0",
-        ),
-        str(nobody),
-    )
+    settings = {
+        "TRADEUL_DATABASE_URL": f"postgresql://me:{PASSWORD}@127.0.0.1:{nobody}/tradeul",
+        "TRADEUL_REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:{nobody}/0",
+    }
+    for result in await asyncio.gather(*(asyncio.to_thread(tradeul, *command, **settings) for command in COMMANDS)):
+        check(result, str(nobody))
 
 
 def test_wrong_settings() -> None:

@@ -20,10 +20,11 @@ from services.kit.runtime.settings import DEFAULT_PORTS
 TRADEUL = (sys.executable, "-m", "services.cli.main")
 READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
-# Above those that a mesh of somebody's has by default. MOST_PROCESSES divides the largest offset of metrics in tests.
+# Above those that a mesh of somebody's has by default. What is added for metrics is at most so much, and a multiple of
+# MOST_PROCESSES.
 FIRST_PORT: Final = 10_000
-METRICS_OFFSET: Final = 4_000
-MOST_PROCESSES: Final = 8
+MOST_OFFSET: Final = 4_500
+MOST_PROCESSES: Final = 10
 
 
 def free_ports(count: int, offset: int = 0) -> list[int]:
@@ -45,7 +46,7 @@ def _own_ports() -> Iterator[int]:
     first_of_the_systems = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % MOST_PROCESSES
     # Those above, for metrics, are this process's, too, and none of the system's.
-    own = range(FIRST_PORT + number, max(first_of_the_systems - METRICS_OFFSET, 2 * FIRST_PORT), MOST_PROCESSES)
+    own = range(FIRST_PORT + number, max(first_of_the_systems - MOST_OFFSET, 2 * FIRST_PORT), MOST_PROCESSES)
     start = random.SystemRandom().randrange(len(own))
     return itertools.cycle([*own[start:], *own[:start]])
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 import grpc.aio
-from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc
+from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, standby_pb2, standby_pb2_grpc
 
 from fastcore.market import Market
 from services.kit.alerts.encoding import AlertEncoder
@@ -176,6 +176,16 @@ class TwoSequencers:
 
     async def until_stands_by(self, name: str, after: int = 0) -> None:
         await self.until_log(name, "stands by", after)
+
+    async def until_follows(self, name: str, position: Position) -> None:
+        """Waits until the copy of the one that stands by has this frame."""
+        async with open_channel(self.addresses[name]) as channel, asyncio.timeout(WAIT_SECONDS):
+            stub: Any = standby_pb2_grpc.StandbyServiceStub(channel)
+            while True:
+                role = await stub.GetSequencerRole(standby_pb2.GetSequencerRoleRequest())
+                if role.HasField("position") and Position(role.position.epoch, role.position.sequence) >= position:
+                    return
+                await asyncio.sleep(0.02)
 
     async def lease(self, statement: str) -> None:
         """Runs a statement on the row of the lease."""
