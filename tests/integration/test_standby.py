@@ -76,6 +76,7 @@ async def test_whoever_comes_after_takeovers_gets_the_alerts_of_before(tmp_path:
             await until(lambda: any(position.epoch == copy.position.epoch for position in copy.alerts))
             ends.append(max(copy.alerts))
             # What a leader sent to readers as its last, its standby may never have had.
+            assert copy.position is not None
             await two.until_follows(new, copy.position)
             seen = len(two.log(old))
             await take_over(two, copy, old, new, "SIGKILL")
