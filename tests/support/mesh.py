@@ -20,11 +20,12 @@ from services.kit.runtime.settings import DEFAULT_PORTS
 TRADEUL = (sys.executable, "-m", "services.cli.main")
 READY_SECONDS = 90.0
 STOP_SECONDS = 30.0
-# Above those that a mesh of somebody's has by default. What is added for metrics is at most so much, and a multiple of
-# MOST_PROCESSES.
+# Above those that a mesh of somebody's has by default.
 FIRST_PORT: Final = 10_000
+# A process has every so many-th port: none of its own is where a standby listens, 10 above the leader.
+# Those for metrics, a multiple of that above and at most MOST_OFFSET, are its own, too.
+PORT_STEP: Final = 20
 MOST_OFFSET: Final = 4_500
-MOST_PROCESSES: Final = 10
 
 
 def free_ports(count: int, offset: int = 0) -> list[int]:
@@ -44,9 +45,9 @@ def free_ports(count: int, offset: int = 0) -> list[int]:
 def _own_ports() -> Iterator[int]:
     """This process's ports, over and over, from any of them on: another run may go on beside this one."""
     first_of_the_systems = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % MOST_PROCESSES
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % (PORT_STEP // 2)
     # Those above, for metrics, are this process's, too, and none of the system's.
-    own = range(FIRST_PORT + number, max(first_of_the_systems - MOST_OFFSET, 2 * FIRST_PORT), MOST_PROCESSES)
+    own = range(FIRST_PORT + number, max(first_of_the_systems - MOST_OFFSET, 2 * FIRST_PORT), PORT_STEP)
     start = random.SystemRandom().randrange(len(own))
     return itertools.cycle([*own[start:], *own[:start]])
 
