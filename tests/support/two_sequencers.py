@@ -182,7 +182,8 @@ class TwoSequencers:
         async with open_channel(self.addresses[name]) as channel, asyncio.timeout(WAIT_SECONDS):
             stub: Any = standby_pb2_grpc.StandbyServiceStub(channel)
             while True:
-                role = await stub.GetSequencerRole(standby_pb2.GetSequencerRoleRequest())
+                # It may not listen yet.
+                role = await stub.GetSequencerRole(standby_pb2.GetSequencerRoleRequest(), wait_for_ready=True)
                 if role.HasField("position") and Position(role.position.epoch, role.position.sequence) >= position:
                     return
                 await asyncio.sleep(0.02)
