@@ -88,7 +88,10 @@ async def test_every_copy_is_exact_in_the_end(seed: int) -> None:
             clients = [Client(seed * 100 + i, scanner.address) for i in range(10)]
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(client.run()) for client in clients]
-                for _ in range(STEPS):
+                # On a busy machine many changes come as one, or as a snapshot.
+                steps = 0
+                while steps < STEPS or sum(client.copy.deltas for client in clients) <= 100:
+                    steps += 1
                     await do_something(rng, sequencer)
                     await asyncio.sleep(rng.choice((0, 0, 0.002, 0.01)))
                 # A frame that was lost last is noticed at the next.
@@ -98,7 +101,6 @@ async def test_every_copy_is_exact_in_the_end(seed: int) -> None:
                     await asyncio.gather(*(until_equal(client, scanner) for client in clients))
                 for task in running:
                     task.cancel()
-            assert sum(client.copy.deltas for client in clients) > 100
             for name in LISTS:
                 expected = scanner_pb2.RankedList.FromString(sequencer.market.snapshot(name))
                 expected.stale_seconds = 0
