@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from bench.report import Report
-from bench.stored_slots import simulated_mesh
+from bench.stored_reference import simulated_mesh
 
 # Loaded where they are used: the core's benchmark needs no mesh.
 PARTS: Final = {

@@ -16,7 +16,7 @@ import redis.asyncio
 
 from bench.fastapi_peer import key
 from bench.report import Figures, Report
-from bench.stored_slots import simulated_mesh
+from bench.stored_reference import simulated_mesh
 from services.cli.local.embedded import redis_spec, redis_url
 from services.cli.local.supervisor import Supervisor
 from tests.support.mesh import Mesh, free_ports

@@ -23,7 +23,7 @@ from bench.observer import (
     observed,
 )
 from bench.report import Figures, Report
-from bench.stored_slots import SUNDAY, simulated, simulated_mesh
+from bench.stored_reference import SUNDAY, simulated, simulated_mesh
 from bench.vendor import PROBE_BASE, probe_symbols
 from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh

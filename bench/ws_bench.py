@@ -59,8 +59,8 @@ class Size(NamedTuple):
 
 
 FULL = Size(
-    clients=2_000, paced_updates=60, bursts=6, rounds=3,
-    form_clients=500, form_symbols=12_000, trades_per_second=10_000, form_updates=40,
+    clients=2_000, paced_updates=32, bursts=6, rounds=3,
+    form_clients=500, form_symbols=12_000, trades_per_second=10_000, form_updates=24,
 )  # fmt: skip
 SMALL = Size(
     clients=100, paced_updates=8, bursts=2, rounds=1,
@@ -374,7 +374,17 @@ def install_peer() -> str | None:
         return "there is no node"
     PEER.mkdir(parents=True, exist_ok=True)
     if not (PEER / "node_modules/ws").exists():
-        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(PEER), PEER_PACKAGE]
+        command = [
+            "npm",
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--fetch-retries=1",
+            "--prefix",
+            str(PEER),
+            PEER_PACKAGE,
+        ]
         if subprocess.run(command, check=False).returncode:
             return f"npm cannot install {PEER_PACKAGE}"
     # Node looks for packages beside the script.
@@ -424,6 +434,7 @@ async def measure(report: Report, size: Size) -> None:
     async with scripted_scanner(LIST) as scanner:
         snapshot, updates = make_updates(scanner, size.updates)
     contestants: dict[str, Any] = {"ours": ours}
+    report.step("installing the peer")
     if (why := install_peer()) is None:
         contestants["node ws"] = peer
     else:

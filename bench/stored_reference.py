@@ -1,9 +1,9 @@
-"""Volume by time of day, stored as the nightly task leaves it: a measured mesh then has its reference data in seconds.
+"""Companies and volume by time of day, stored as the nightly tasks leave them, for meshes that are measured.
 
-Without it, a mesh with the simulator requests 30 days of bars of each of 12,000 symbols, which takes minutes of both
-processors. The means are over the last days before DAY only: making them must not take minutes either.
+Without them, a mesh with the simulator requests 30 days of bars and the details of each of 12,000 symbols, which takes
+minutes of both processors. The means are over the last days before DAY only: making them must not take minutes either.
 
-As a process of its own: `python -m bench.stored_slots DATA_DIR SYMBOLS`.
+As a process of its own: `python -m bench.stored_reference DATA_DIR SYMBOLS`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import numpy as np
@@ -27,6 +27,9 @@ from bench.observer import DETAILS_AT_ONCE, settled
 from bench.report import Report
 from services.kit.runtime.settings import SIMULATOR
 from tests.support.mesh import Mesh
+
+if TYPE_CHECKING:
+    from services.simulator.market import Market
 
 # A Friday. Its reference data are those of the Sunday after it, too.
 DAY: Final = datetime.date(2026, 3, 6)
@@ -55,7 +58,7 @@ def _filled(symbols: int) -> Path:
     """The directory that all are copied from, made once."""
     folder = _kept()
     directory = folder / str(symbols)
-    command = (sys.executable, "-m", "bench.stored_slots", str(directory), str(symbols))
+    command = (sys.executable, "-m", "bench.stored_reference", str(directory), str(symbols))
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return directory
 
@@ -71,7 +74,7 @@ def _kept() -> Path:
 @asynccontextmanager
 async def simulated_mesh(report: Report, symbols: int, start: str, day: datetime.date = DAY) -> AsyncIterator[Mesh]:
     """A mesh with the simulator that has loaded its reference data."""
-    report.step("storing volume by time of day")
+    report.step("storing companies and volume by time of day")
     with data_directory(symbols) as directory:
         report.step(f"starting a mesh with {symbols:,} simulated symbols")
         # Above the ports of the services, which the dashboard's load is read at.
@@ -82,16 +85,20 @@ async def simulated_mesh(report: Report, symbols: int, start: str, day: datetime
             yield mesh
 
 
-def volumes(symbols: int) -> tuple[list[str], NDArray[np.float64]]:
-    """The simulator's symbols, and their shares and trades: [volume and trades, day, symbol, slot]."""
+def simulated_market(symbols: int) -> "Market":
+    """The simulator's, on the morning of DAY."""
     from services.kit.runtime.setting_groups import SimSettings
-    from services.market.volume_slots import SLOTS
-    from services.simulator.flat_files import minute_bars
     from services.simulator.market import Market
 
-    start = datetime.datetime.combine(DAY, datetime.time(4))
-    market = Market(SimSettings(symbols=symbols, start=start))
-    today = market.day.number
+    return Market(SimSettings(symbols=symbols, start=datetime.datetime.combine(DAY, datetime.time(4))))
+
+
+def volumes(market: "Market") -> NDArray[np.float64]:
+    """The shares and trades of the simulator's symbols: [volume and trades, day, symbol, slot]."""
+    from services.market.volume_slots import SLOTS
+    from services.simulator.flat_files import minute_bars
+
+    symbols, today = market.universe.count, market.day.number
     found = np.zeros((2, MEAN_OF_DAYS, symbols, SLOTS))
     for at, number in enumerate(range(today - MEAN_OF_DAYS, today)):
         plan = market.plans.get(number)
@@ -102,7 +109,29 @@ def volumes(symbols: int) -> tuple[list[str], NDArray[np.float64]]:
         for row, name in enumerate(("volume", "transactions")):
             counts = np.bincount(index, weights=bars[name], minlength=symbols * SLOTS)
             found[row, at] = counts.reshape(symbols, SLOTS)
-    return list(market.universe.tickers), found
+    return found
+
+
+def companies(market: "Market") -> list[dict[str, Any]]:
+    """Columns of ticker_metadata, so that a mesh has nothing to request of any symbol."""
+    import msgspec
+
+    from fastcore.fields import SECTORS
+    from services.kit.runtime.setting_groups import SimSettings
+    from services.kit.vendor.companies import metadata_columns
+    from services.kit.vendor.models import TickerDetails
+    from services.simulator.companies import Companies
+
+    known = Companies(market.universe, SimSettings().seed)
+    rows = []
+    for symbol in range(market.universe.count):
+        price = market.price(symbol)
+        details = known.details(symbol, price, market.plans.factor(symbol, market.day.number), f"{DAY}T00:00:00Z")
+        row = metadata_columns(msgspec.convert(details, TickerDetails))
+        # The vendor has no sector and no market value of a fund.
+        of_fund = {"sector": SECTORS[0], "industry": "Funds", "market_cap": price * row["shares_outstanding"]}
+        rows.append(row | {name: value for name, value in of_fund.items() if row[name] is None})
+    return rows
 
 
 async def fill(directory: Path, symbols: int) -> None:
@@ -111,19 +140,21 @@ async def fill(directory: Path, symbols: int) -> None:
     from services.market.volume_slots import SymbolBaseline
     from tests.support.stores import running_stores
 
-    names, found = volumes(symbols)
-    volume, trades = found.cumsum(axis=3)
+    market = simulated_market(symbols)
+    volume, trades = volumes(market).cumsum(axis=3)
     means, mean_trades, sd = volume.mean(axis=0), trades.mean(axis=0), trades.std(axis=0, ddof=1)
 
     async def records() -> AsyncIterator[bytes]:
-        for row, name in enumerate(names):
+        for row, name in enumerate(market.universe.tickers):
             baseline = SymbolBaseline(DAYS, means[row], mean_trades[row], sd[row])
             yield baseline_records(name, baseline, DAY)
 
     async with running_stores(directory / SIMULATOR) as stores:
         pool: asyncpg.Pool = await open_pool(stores.database_url)
         try:
-            rows = await HistoryStore(pool).replace_baselines(records)
+            store = HistoryStore(pool)
+            rows = await store.replace_baselines(records)
+            await store.write_metadata(companies(market), (), DAY)
         finally:
             await pool.close()
     if rows != means.size:
