@@ -81,7 +81,7 @@ async def run(*command: str, cwd: Path, seconds: float = 60.0) -> tuple[int, str
 async def checked(*command: str, cwd: Path) -> str:
     """The stdout of a program that has to succeed."""
     status, output, errors = await run(*command, cwd=cwd, seconds=INSTALL_SECONDS)
-    assert status == 0, f"{command[0]}: {errors}{output}"
+    assert status == 0, f"{command[0]} ended with {status}: {errors}{output}"
     return output
 
 

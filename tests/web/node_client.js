@@ -46,6 +46,7 @@ function firstMessages(stream, onMessage = () => {}) {
       if (message.response === "delta") resolve(kinds);
     });
     stream.on("error", (error) => error.code === grpc.status.CANCELLED || reject(error));
+    stream.on("end", () => reject(new Error(`ended after ${kinds}`)));
   });
 }
 
