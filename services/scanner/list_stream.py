@@ -32,8 +32,10 @@ MAX_CHANGED: Final = 64
 HEARTBEAT_SECONDS: Final = 10.0
 # A live subscriber with more deltas than this waiting is slow, and gets them as one.
 CONFLATE_BEHIND: Final = 32
-# A subscriber that comes from a replica that was ahead waits so long for this one.
+# A subscriber that comes from a replica that was ahead waits so long for this one, and again while it comes nearer, up
+# to so many times.
 AHEAD_SECONDS: Final = 2.0
+AHEAD_TIMES: Final = 5
 # A paced update comes no sooner after the last one than this part of its interval;
 ON_TIME: Final = 0.9
 # no sooner than this where the last one was late. It takes a while to reach thousands of subscribers: one that comes
@@ -305,13 +307,17 @@ class ListSubscription(Cursor):
             self.mark_slow(False)
 
     async def _until_caught_up(self, requested: Position) -> None:
-        """Waits a little where the subscriber comes from a replica that was ahead of this one."""
+        """Waits where the subscriber comes from a replica that was ahead of this one, while this comes nearer."""
         stream, loop = self._stream, self._stream.timers.loop
-        deadline = loop.time() + AHEAD_SECONDS
-        while requested.epoch == stream.position.epoch and requested > stream.position:
-            if self.closing is not None or self.is_over or loop.time() >= deadline:
+        for _ in range(AHEAD_TIMES):
+            before, deadline = stream.position, loop.time() + AHEAD_SECONDS
+            while loop.time() < deadline:
+                is_ahead = requested.epoch == stream.position.epoch and requested > stream.position
+                if not is_ahead or self.closing is not None or self.is_over:
+                    return
+                await self._wait_in(stream.waiting, deadline)
+            if stream.position == before:
                 return
-            await self._wait_in(stream.waiting, deadline)
 
     def _paced_until(self) -> float | None:
         is_early = self._interval and self._may_send_at > self._stream.timers.loop.time()

@@ -30,8 +30,12 @@ class Limits(NamedTuple):
     linger_seconds: float = 60.0
     # The same of a custom scan, which costs the scanner something as long as it is open.
     scan_linger_seconds: float = 5.0
-    # A client that comes from a replica that was ahead waits so long for this one.
+    # A client that comes from a replica that was ahead waits so long for this one, and again while it comes nearer, up
+    # to so many times. What the client shows meanwhile is newer than anything that is here.
     ahead_seconds: float = 2.0
+    ahead_times: int = 5
+    # A client waits so long for changes from before its list was followed here.
+    past_seconds: float = 5.0
     # Changes of a list that come closer together than this go out in one write.
     flush_seconds: float = 0.02
     # A symbol's aggregates come at most so often.

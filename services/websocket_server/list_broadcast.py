@@ -19,6 +19,8 @@ from services.websocket_server.limits import Limits
 from services.websocket_server.list_feed import ListFeed
 from services.websocket_server.past_changes import PastChanges
 from services.websocket_server.sources import Source
+from services.websocket_server.waiting import Waiting
+from services.websocket_server.whole_lists import Cause, WholeLists
 
 # After a flush that took long, so many times as long is left to everything else: one list never takes more than
 # half of the loop. A longer pause would leave the processor idle while thousands wait for changes that are here.
@@ -51,6 +53,7 @@ class Subscription:
 
     __slots__ = (
         "broadcast",
+        "cause",
         "generation",
         "greeting",
         "name_json",
@@ -58,7 +61,6 @@ class Subscription:
         "requested_position",
         "sequence",
         "subject",
-        "timer",
         "wants_aggregates",
     )
 
@@ -77,7 +79,8 @@ class Subscription:
         # The last change written, and its generation; meaningful while it is not live.
         self.sequence = NOTHING_SENT
         self.generation = -1
-        self.timer: asyncio.TimerHandle | None = None
+        # While nothing is written: why it is sent the whole list, with details.
+        self.cause = (Cause.NO_POSITION, "")
 
     def block(self) -> None:
         """Writes nothing more while the reader's buffer is full."""
@@ -125,9 +128,10 @@ class ListBroadcast:
         self._linger: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._live: set[Subscription] = set()
-        self._ahead: set[Subscription] = set()
-        # Those that wait for changes from before the list was followed here.
-        self._behind: set[Subscription] = set()
+        self._waiting = Waiting[Subscription](self.feed, limits, self._give_up)
+        self._whole_lists = WholeLists(self.name)
+        # Why the scanner last sent the whole list.
+        self._reset_reason = ""
         self._flushed = 0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._may_flush_at = 0.0
@@ -180,6 +184,7 @@ class ListBroadcast:
         self.suspend(subscription)
         subscription.requested_position = requested_position
         subscription.sequence = NOTHING_SENT
+        subscription.cause = (Cause.NO_POSITION, "")
         self.catch_up(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -197,8 +202,7 @@ class ListBroadcast:
             self._live.discard(subscription)
             subscription.sequence = self._flushed
             subscription.generation = self.feed.generation
-        self._behind.discard(subscription)
-        self._end_wait_ahead(subscription)
+        self._waiting.end(subscription)
 
     def catch_up(self, subscription: Subscription) -> None:
         """Writes what it misses and makes it live; does nothing while that is not possible."""
@@ -207,31 +211,29 @@ class ListBroadcast:
             return
         requested = subscription.requested_position
         if requested is not None and requested > feed.position:
-            self._wait_ahead(subscription)
+            self._waiting.wait_ahead(subscription)
             return
         if requested is not None and self.past.can_come(requested):
-            self._behind.add(subscription)
+            self._waiting.wait_behind(subscription)
             self.past.request(requested)
             return
+        self._waiting.end(subscription)
         self.flush()
-        if requested is not None:
-            subscription.requested_position = None
-            self._end_wait_ahead(subscription)
-            steps = requested.epoch == feed.position.epoch and feed.holds_after(requested.sequence)
-            after = requested.sequence
-        else:
-            after = subscription.sequence
-            steps = after != NOTHING_SENT and subscription.generation == feed.generation and feed.holds_after(after)
-            # A reader that was too slow gets the shorter of the two.
-            steps = steps and feed.bytes_after(after) <= len(feed.snapshot())
+        if subscription in self._live:
+            # Changes were dropped before they were flushed: everybody was sent the whole list.
+            return
+        cause, details = self._whole_list_cause(subscription)
+        after = subscription.sequence if requested is None else requested.sequence
+        subscription.requested_position = None
         subscription.sequence = feed.position.sequence
         subscription.generation = feed.generation
         if subscription.greeting:
             reader.write(subscription.greeting)
             subscription.greeting = b""
-        if not steps:
+        if cause is not None:
             frames = feed.snapshot(subscription.name_json, deflates=reader.deflates)
             metrics.sent("snapshot", 1, len(frames))
+            self._whole_lists.sent(cause, details)
             reader.write(frames)
         elif after < subscription.sequence:
             frames = feed.changes_after(after, subscription.name_json, deflates=reader.deflates)
@@ -240,23 +242,43 @@ class ListBroadcast:
         if not reader.is_blocked:
             self._live.add(subscription)
 
+    def _whole_list_cause(self, subscription: Subscription) -> tuple[Cause | None, str]:
+        """Why it has to be sent the whole list, with details; None where the changes that it misses will do."""
+        feed, requested = self.feed, subscription.requested_position
+        if requested is not None:
+            if requested.epoch != feed.position.epoch:
+                return Cause.EPOCH, f"{requested.epoch} before {feed.position.epoch}"
+            if not feed.holds_after(requested.sequence):
+                return Cause.GONE, self.past.lost_reason(requested)
+            return None, ""
+        after = subscription.sequence
+        if after == NOTHING_SENT or subscription.generation != feed.generation:
+            return subscription.cause
+        # A reader that was too slow gets the shorter of the two.
+        is_shorter = not feed.holds_after(after) or feed.bytes_after(after) > len(feed.snapshot())
+        return (Cause.SHORTER, "a slow client") if is_shorter else (None, "")
+
     # --- for the follower of the scanner
+
+    def reset(self, reason: str) -> None:
+        """Takes why the scanner sends the whole list, if that comes next."""
+        self._reset_reason = reason
 
     def load(self, ranked_list: bytes | memoryview) -> None:
         """Takes the whole list; raises ValueError."""
         if self.feed.load(ranked_list):
-            self._replaced()
+            self._flushed = self.feed.position.sequence
+            self._whole_to_all(Cause.REPLACED, self._reset_reason)
+            self.on_flush()
 
     def apply(self, list_delta: bytes | memoryview) -> None:
         """Takes the list's next change; raises ListHole, ValueError."""
+        mean_bytes = self.feed.mean_bytes
         if not self.feed.apply(list_delta):
-            self._replaced()
+            self._merged(mean_bytes)
             return
-        if self._ahead:
-            position = self.feed.position
-            reached = [each for each in self._ahead if each.requested_position and each.requested_position <= position]
-            for subscription in reached:
-                self.catch_up(subscription)
+        for subscription in list(self._waiting.ahead):
+            self.catch_up(subscription)
         if self._flush_timer is None:
             if self._may_flush_at <= self._loop.time():
                 self.flush()
@@ -289,7 +311,7 @@ class ListBroadcast:
             self.on_flush()
             return
         if not self.feed.holds_after(first):
-            self._snapshot_to_all()
+            self._whole_to_all(Cause.SHORTER)
             self.on_flush()
             return
         began = monotonic()
@@ -318,7 +340,7 @@ class ListBroadcast:
 
     def close(self) -> None:
         """Stops following the list; it is followed again when it is wanted."""
-        for timer in (self._linger, self._flush_timer, *(each.timer for each in self._ahead)):
+        for timer in (self._linger, self._flush_timer):
             if timer is not None:
                 timer.cancel()
         self._linger = self._flush_timer = None
@@ -327,45 +349,45 @@ class ListBroadcast:
             self._following = None
             metrics.UPSTREAMS.dec()
         self.past.close()
+        self._waiting.close()
+        self._whole_lists.log()
         self.feed.forget()
         self.set_unhealthy_reason("")
         self._on_close(self.source)
 
-    def _replaced(self) -> None:
-        """Writes a snapshot to all: the list was replaced, or made several steps in one."""
-        self._flushed = self.feed.position.sequence
-        self._snapshot_to_all()
+    def _merged(self, mean_bytes: float) -> None:
+        """Goes on after several changes in one, which no client can take; each change took `mean_bytes` before.
+
+        The scanner merges changes for a server that is behind, and still has each of them. They are requested where
+        they are likely less than the whole list.
+        """
+        feed, flushed = self.feed, self._flushed
+        self._flushed = feed.position.sequence
+        if self.past.fetch is not None and 0 < (self._flushed - flushed) * mean_bytes <= len(feed.snapshot()):
+            for subscription in self._live:
+                subscription.requested_position = Position(feed.position.epoch, flushed)
+        self._whole_to_all(Cause.MERGED)
         self.on_flush()
 
-    def _snapshot_to_all(self) -> None:
+    def _whole_to_all(self, cause: Cause, details: str = "") -> None:
         self._live.clear()
         for subscription in list(self._subscriptions):
             # One with a requested position keeps waiting for it.
-            if subscription.requested_position is None:
+            if subscription.requested_position is None and subscription.sequence != NOTHING_SENT:
                 subscription.sequence = NOTHING_SENT
+                subscription.cause = (cause, details)
             self.catch_up(subscription)
 
     def _past_came(self) -> None:
-        behind, self._behind = self._behind, set()
-        for subscription in behind:
+        for subscription in list(self._waiting.behind):
             self.catch_up(subscription)
 
-    def _wait_ahead(self, subscription: Subscription) -> None:
-        self._ahead.add(subscription)
-        if subscription.timer is None:
-            subscription.timer = self._loop.call_later(self._limits.ahead_seconds, self._give_up, subscription)
-
-    def _give_up(self, subscription: Subscription) -> None:
-        """Brings a client to the position of this replica, which has not reached the client's."""
-        self._end_wait_ahead(subscription)
+    def _give_up(self, subscription: Subscription, cause: Cause) -> None:
+        """Brings a client to the position of this replica, which it cannot reach from its own in time."""
         subscription.requested_position = None
+        subscription.sequence = NOTHING_SENT
+        subscription.cause = (cause, "")
         self.catch_up(subscription)
-
-    def _end_wait_ahead(self, subscription: Subscription) -> None:
-        self._ahead.discard(subscription)
-        if subscription.timer is not None:
-            subscription.timer.cancel()
-            subscription.timer = None
 
 
 FollowList = Callable[[ListBroadcast], "asyncio.Task[None]"]

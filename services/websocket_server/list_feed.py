@@ -78,6 +78,12 @@ class ListFeed:
         """The symbols (as JSON) that are in the list."""
         return self._list.rows.keys()
 
+    @property
+    def mean_bytes(self) -> float:
+        """Of a change among those held; 0 when none is."""
+        ring = self._ring
+        return ring.held_bytes / max(1, ring.newest - ring.oldest + 1)
+
     def load(self, ranked_list: bytes | memoryview) -> bool:
         """Takes the whole list, an encoded RankedList; False if it stands there already. Raises ValueError."""
         if self._selection is not None:

@@ -67,6 +67,7 @@ class ListFollower:
     def _ended(self, reason: str, pause: float) -> None:
         name = self._sink.name
         self._sink.set_unhealthy_reason(f"list {name} at the scanner: {reason}")
+        self._sink.reset(reason)
         metrics.UPSTREAM_ENDS.labels(name).inc()
         log.warning("stream of a list ended", list=name, reason=reason, again_in=pause)
 
@@ -112,6 +113,7 @@ class ListFollower:
         elif kind == "reset":
             self._begin_numbering()
             reset = message_of(stream_pb2.StreamReset, payload)
+            sink.reset(reset.reason)
             log.info("the scanner reset the list", list=sink.name, reason=reset.reason)
         elif kind == "going_away":
             return f"going away: {message_of(stream_pb2.StreamGoingAway, payload).reason}"

@@ -15,6 +15,7 @@ SLOW_EVENTS = Counter(
     "tradeul_ws_slow_clients", "Times a client fell behind and was sent nothing until it had caught up."
 )
 CLOSES = Counter("tradeul_ws_closes", "Connections ended, by close code (1006: without one).", ["code"])
+WHOLE_LISTS = Counter("tradeul_ws_whole_lists", "Whole lists sent to clients, by the cause.", ["cause"])
 FLUSH_SECONDS = Histogram(
     "tradeul_ws_flush_seconds",
     "How long writing a list's changes to all its clients took.",

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -52,6 +52,8 @@ class ScriptedList:
         self.streams: set[asyncio.Queue[bytes | None]] = set()
         self.patch_streams: set[asyncio.Queue[bytes | None]] = set()
         self.opened = 0
+        # The next so many streams that continue from a position end when they have begun, as of a scanner that stops.
+        self.cut = 0
         self._remember()
 
     @property
@@ -78,6 +80,19 @@ class ScriptedList:
         self.held.clear()
         self._remember()
         self.send(scanner_pb2.WatchListResponse(delta=delta))
+
+    def merge(self, steps: Sequence[Iterable[TickerRow]]) -> None:
+        """Publishes several steps as one, and holds each of them for those who resume."""
+        before, previous = self.rows, self.sequence
+        for rows in steps:
+            delta = self.step(rows)
+            self.held[delta.sequence] = delta.SerializeToString()
+        single, last = self.patched[self.sequence], self.rows
+        self.rows, self.sequence = before, self.sequence - 1
+        merged = self.step(last)
+        merged.previous_sequence = self.patched[self.sequence].previous_sequence = previous
+        self.send(scanner_pb2.WatchListResponse(delta=merged))
+        self.patched[self.sequence] = single
 
     def skip_to(self, rows: Iterable[TickerRow]) -> None:
         """Changes and tells nobody: the next step has a hole before it."""
@@ -226,6 +241,9 @@ class ScriptedScanner:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no list {opening.list!r}")
             return
         each.opened += 1
+        if opening.epoch and each.cut:
+            each.cut -= 1
+            return
         response = scanner_pb2.WatchListResponse
         # What is sent and what is missed are of one moment.
         stream: asyncio.Queue[bytes | None] = asyncio.Queue()

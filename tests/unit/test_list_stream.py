@@ -108,6 +108,25 @@ async def test_a_position_ahead_waits_for_this_replica_to_get_there() -> None:
     assert await reader.read() == "current"
 
 
+@pytest.mark.parametrize(("changes", "reset"), [(10, False), (9, True), (1000, True)])
+async def test_a_position_ahead_waits_while_this_replica_comes_nearer(
+    monkeypatch: pytest.MonkeyPatch, changes: int, reset: bool
+) -> None:
+    monkeypatch.setattr(list_stream, "AHEAD_SECONDS", 0.05)
+    monkeypatch.setattr(list_stream, "AHEAD_TIMES", 10 if changes < 1000 else 3)
+    publisher, loop = Publisher(), asyncio.get_running_loop()
+    timers = [
+        loop.call_later(0.02 * number, publisher.publish, ("A", float(number))) for number in range(1, changes + 1)
+    ]
+    reader = Reader(ListSubscription(publisher.stream, Position(EPOCH, 10 if changes < 1000 else 1000)))
+    await reader.read_until("current")
+    for timer in timers:
+        timer.cancel()
+    assert ("reset" in reader.kinds) == reset
+    if changes < 1000:
+        assert publisher.stream.position == (EPOCH, changes)
+
+
 async def test_a_subscriber_that_is_behind_by_many_gets_them_as_one() -> None:
     publisher = Publisher()
     reader = Reader(ListSubscription(publisher.stream))
