@@ -31,7 +31,7 @@ SLOW_EVENTS = Counter("tradeul_sequencer_slow_readers", "Times a reader fell beh
 STATE_SECONDS = Histogram("tradeul_whole_state_seconds", "How long making a snapshot of the market took.")
 JOURNAL_BYTES = Counter("tradeul_journal_bytes", "Bytes written to the journal.")
 JOURNAL_ENTRIES = Counter("tradeul_journal_entries", "Entries written to the journal.")
-JOURNAL_FAILURES = Counter("tradeul_journal_failures", "Times the journal was abandoned because it could not be kept.")
+JOURNAL_FAILURES = Counter("tradeul_journal_failures", "Times the journal could not be written.")
 JOURNAL_KEPT = Gauge("tradeul_journal_kept", "1 while the stream is written to the journal, else 0.")
 JOURNAL_MARKET_SECONDS = Histogram(
     "tradeul_journal_market_seconds", "How long the stream waited while its market was copied for the journal."

@@ -1,6 +1,7 @@
 """The journal: whatever ends the process, the next one goes on with the same market at the same position."""
 
 import asyncio
+import errno
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 import structlog
@@ -529,6 +531,47 @@ async def test_what_cannot_be_written_stops_nothing_and_is_not_found(home: Path)
     assert rig.journal.is_kept
     rig.journal.close()
     assert moment_of(found_in(home)) == rig.now
+
+
+@pytest.mark.parametrize("file", ["frames", "state"])
+async def test_a_process_that_is_out_of_files_writes_on_and_loses_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """The market waits for a file of its own; entries do not."""
+    rig = Rig(home)
+    await rig.begin()
+    rig.baselines(SYMBOLS[:3])
+    for _ in range(50):
+        rig.step()
+    first = moment_of(found_in(shutil.copytree(home, tmp_path / "before")))
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with monkeypatch.context() as patched, structlog.testing.capture_logs() as logs:
+        if file == "frames":
+            lowest = os.open(os.devnull, os.O_RDONLY)
+            os.close(lowest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, usual[1]))
+        else:
+            # Others took what was left.
+            full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            patched.setattr(Journal, "_write_state", mock.Mock(side_effect=full))
+        try:
+            await rig.journal.write_market()
+            for _ in range(50):
+                rig.step()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "journal's market cannot be written for now"
+    ]
+    assert "Too many open files" in logs[0]["reason"]
+    assert rig.journal.is_kept
+    assert moment_of(found_in(shutil.copytree(home, tmp_path / "then"))) == rig.now != first
+    await rig.journal.write_market()
+    rig.step()
+    rig.journal.close()
+    found = found_in(home)
+    assert moment_of(found) == rig.now
+    assert found is not None and found.state is not None and found.state.position > first.position
 
 
 async def test_a_frame_that_cannot_be_applied_is_not_gone_on_from(home: Path) -> None:

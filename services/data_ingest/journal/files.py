@@ -1,6 +1,8 @@
 """The journal's files: their names, their records, and who may write them."""
 
+import errno
 import fcntl
+import functools
 import os
 import zlib
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -76,6 +78,11 @@ def remove(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_out_of_files(error: OSError) -> bool:
+    """True if this process, or the machine, may not open another file for now."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def begin_with(directory: JournalDirectory, position: Position, messages: Sequence[bytes]) -> JournalFile:
     """Removes what is there, and writes the messages of the frames up to `position`, which another process had.
 
@@ -89,8 +96,12 @@ def begin_with(directory: JournalDirectory, position: Position, messages: Sequen
     return file
 
 
+@functools.cache
 def boot_id() -> str:
-    """Names this start of the machine; empty where the system has no such name."""
+    """Names this start of the machine; empty where the system has no such name.
+
+    Read once: a process that is out of files would seem to have none.
+    """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:

@@ -9,7 +9,15 @@ from typing import Final, NamedTuple
 from tradeul.v1 import journal_pb2
 
 from services.data_ingest import metrics
-from services.data_ingest.journal.files import JournalDirectory, JournalFile, Kind, head, remove, write_record
+from services.data_ingest.journal.files import (
+    JournalDirectory,
+    JournalFile,
+    Kind,
+    head,
+    is_out_of_files,
+    remove,
+    write_record,
+)
 from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import LENGTH_DELIMITED, varint, wrap
 from services.kit.runtime.clock import monotonic
@@ -184,11 +192,20 @@ class Journal:
         """Copies the market of now; the result, to be awaited, writes it."""
         began = monotonic()
         with_baselines = with_baselines or self._is_base_due
+        is_rotation = bool(self._files) and self._written is not None
         now = self._market_at(with_baselines)
         metrics.JOURNAL_MARKET_SECONDS.observe(monotonic() - began)
         state = JournalFile(now.position, "state")
         before = self._written
         if before is not None and state == before.state:
+            return asyncio.sleep(0)
+        try:
+            self._open_frames(now.position)
+        except OSError as error:
+            if is_rotation and is_out_of_files(error):
+                self._put_off(error)
+            else:
+                self._give_up(error)
             return asyncio.sleep(0)
         if with_baselines:
             self._is_base_due = False
@@ -196,11 +213,6 @@ class Journal:
             self._put_baselines_at(now.position)
         written = Written(state, self._base, JournalFile(self._baselines_at, "baselines"))
         message = self._state_message(now, written, trade_identities)
-        try:
-            self._open_frames(now.position)
-        except OSError as error:
-            self._give_up(error)
-            return asyncio.sleep(0)
         return self._store(written, [*message, now.data], now.alerts, before, goes_on_from)
 
     async def _store(
@@ -222,7 +234,19 @@ class Journal:
             older = self._older(before or written, goes_on_from or (before or written).state)
             await asyncio.to_thread(remove, older)
         except OSError as error:
-            self._give_up(error)
+            if before is not None and self._files and is_out_of_files(error):
+                # One continues from the state before, whose frames are all here.
+                self._is_base_due = True
+                self._put_off(error)
+            else:
+                self._give_up(error)
+
+    def _put_off(self, error: OSError) -> None:
+        """Entries go on in the file that is open; the market is written again when this process may open files."""
+        log.error("journal's market cannot be written for now", reason=reason_of(error))
+        metrics.JOURNAL_FAILURES.inc()
+        # Looked at again then, not at once.
+        self._frames_since = self._bytes_since = 0
 
     def _older(self, oldest: Written, frames_from: JournalFile) -> list[Path]:
         """Files that are older than `oldest`, from which one could continue, should a newer one not be readable.
@@ -260,9 +284,10 @@ class Journal:
         os.replace(fresh, path)
 
     def _open_frames(self, position: Position) -> None:
+        opened = self._open(JournalFile(position, "frames"))
         if (file := self._files.pop("frames", None)) is not None:
             os.close(file)
-        self._files["frames"] = self._open(JournalFile(position, "frames"))
+        self._files["frames"] = opened
         self._bytes_since = self._frames_since = 0
 
     def _put_baselines_at(self, position: Position) -> None:
