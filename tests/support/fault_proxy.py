@@ -1,12 +1,14 @@
-"""A TCP proxy that does to connections what networks do: cut, hold, delay, throttle, truncate and reorder them."""
+"""A TCP proxy that does to connections what networks do: cut, hold, lose, delay, throttle, truncate, reorder them."""
 
 import asyncio
 import contextlib
 import random
+import socket
 from types import TracebackType
 from typing import Final, Self
 
 from tests.support.first_to_end import first_to_end
+from tests.support.vanished import vanish
 
 READ_BYTES: Final = 65_536
 SLICES_PER_SECOND: Final = 10
@@ -26,6 +28,7 @@ class FaultProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
         self._passing.set()
+        self._vanished: list[socket.socket] = []
         self._refuses = False
         self._truncates = False
         self._delay = 0.0
@@ -51,6 +54,8 @@ class FaultProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self._vanished:
+            connection.close()
 
     def cut(self) -> None:
         """Ends all connections at once, and each new one."""
@@ -65,6 +70,10 @@ class FaultProxy:
     def hold(self) -> None:
         """Connections stay open, new ones are accepted, and nothing passes: what is sent meanwhile passes later."""
         self._passing.clear()
+
+    def vanish(self) -> None:
+        """Nothing comes to the connections of now any more, and nobody is told; new ones are passed on."""
+        self._vanished += [vanish(writer.get_extra_info("socket")) for writer in self._writers]
 
     def delay(self, seconds: float) -> None:
         """What is sent passes so much later."""

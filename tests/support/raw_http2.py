@@ -38,13 +38,9 @@ class RawHttp2:
     async def __aexit__(self, *_: object) -> None:
         self._writer.close()
 
-    def headers(self, **headers: str) -> None:
+    def headers(self, **fields: str) -> None:
         """Sends the request's headers, and no end; pseudo headers without their colon, "_" for "-"."""
-        pseudo = ("method", "scheme", "path", "authority")
-        names = [(f":{name}" if name in pseudo else name.replace("_", "-"), text) for name, text in headers.items()]
-        # Each a literal of HPACK, without its tables.
-        fields = [b"\0" + _text(name) + _text(text) for name, text in names]
-        self._send(HEADERS, END_HEADERS, STREAM, b"".join(fields))
+        self._send(HEADERS, END_HEADERS, STREAM, headers(**fields))
 
     def data(self, content: bytes) -> None:
         """Sends the body, and the end of the request."""
@@ -77,7 +73,19 @@ class RawHttp2:
         return Frame(kind, flags, int.from_bytes(head[5:], "big"), payload)
 
     def _send(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        self._writer.write(len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload)
+        self._writer.write(frame(kind, flags, stream, payload))
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+def headers(**fields: str) -> bytes:
+    """A block of headers; pseudo headers without their colon, "_" for "-"."""
+    pseudo = ("method", "scheme", "path", "authority")
+    names = [(f":{name}" if name in pseudo else name.replace("_", "-"), text) for name, text in fields.items()]
+    # Each a literal of HPACK, without its tables.
+    return b"".join(b"\0" + _text(name) + _text(text) for name, text in names)
 
 
 def _text(text: str) -> bytes:
