@@ -363,10 +363,12 @@ class ListBroadcast:
         """
         feed, flushed = self.feed, self._flushed
         self._flushed = feed.position.sequence
-        if self.past.fetch is not None and 0 < (self._flushed - flushed) * mean_bytes <= len(feed.snapshot()):
+        steps, whole = self._flushed - flushed, len(feed.snapshot())
+        if self.past.fetch is not None and 0 < steps * mean_bytes <= whole:
             for subscription in self._live:
                 subscription.requested_position = Position(feed.position.epoch, flushed)
-        self._whole_to_all(Cause.MERGED)
+        details = f"{steps} changes of about {mean_bytes:.0f} bytes, the list has {whole}"
+        self._whole_to_all(Cause.MERGED, details)
         self.on_flush()
 
     def _whole_to_all(self, cause: Cause, details: str = "") -> None:
