@@ -45,7 +45,8 @@ function firstMessages(stream, onMessage = () => {}) {
       onMessage(message);
       if (message.response === "delta") resolve(kinds);
     });
-    stream.on("error", (error) => error.code === grpc.status.CANCELLED || reject(error));
+    // What comes after the first delta, like the end that a cancellation is, changes nothing.
+    stream.on("error", reject);
     stream.on("end", () => reject(new Error(`ended after ${kinds}`)));
   });
 }
@@ -63,7 +64,10 @@ async function subscribe() {
   const ended = new Promise((resolve) => stream.on("status", resolve));
   stream.write({ open: { list: "filtered" } });
   const kinds = await firstMessages(stream, (message) => {
-    if (message.delta) stream.write({ ack: { position: { epoch: message.delta.epoch, sequence: message.delta.sequence } } });
+    // Deltas may come after the cancel; to write then would destroy the stream, which is never told its status.
+    if (message.delta && !stream.writableEnded) {
+      stream.write({ ack: { position: { epoch: message.delta.epoch, sequence: message.delta.sequence } } });
+    }
   });
   stream.end({ cancel: {} });
   const { code } = await ended;
@@ -74,7 +78,8 @@ async function subscribe() {
 // before that, Envoy resets it after the status, and grpc-js then sometimes shows the reset (INTERNAL) instead.
 async function repeatedOpen() {
   const stream = scanner.SubscribeList();
-  const failed = new Promise((resolve) => stream.on("error", resolve));
+  const failed = new Promise((resolve) => stream.on("status", resolve));
+  stream.on("error", () => {});
   stream.on("data", () => {});
   stream.write({ open: { list: "filtered" } });
   stream.end({ open: { list: "filtered" } });
@@ -82,13 +87,21 @@ async function repeatedOpen() {
   return { code, details };
 }
 
+let stage = "list";
+process.on("exit", () => stage && console.error(`ended while it waited for ${stage}`));
+const at = (name, waited) => {
+  stage = name;
+  return waited();
+};
+
 const list = await unary("GetList", { list: "filtered", limit: 3 });
 const seen = {
   list: { list: list.list, count: list.count, ranks: list.rows.map((row) => row.rank), sessions: list.rows.map((row) => row.session) },
-  watch: await watch(),
-  subscribe: await subscribe(),
-  repeated_open: await repeatedOpen(),
-  refusal: await refusal({ list: "gapers_up" }),
+  watch: await at("watch", watch),
+  subscribe: await at("subscribe", subscribe),
+  repeated_open: await at("repeated_open", repeatedOpen),
+  refusal: await at("refusal", () => refusal({ list: "gapers_up" })),
 };
+stage = "";
 scanner.close();
 process.stdout.write(`${JSON.stringify(seen)}\n`);
