@@ -34,13 +34,13 @@ log = get_logger(__name__)
 LISTS: Final = ("filtered", "gappers_up")
 # Of `tradeul up`, which starts them again.
 SINGLE: Final = ("market_session", "ticker", "polygon_ws", "data_ingest")
-STEP_SECONDS: Final = 60
+STEP_SECONDS: Final = 120
 ENDPOINT: Final = (
     "              - endpoint:\n"
     '                  address: {{ socket_address: {{ address: "{host}", port_value: {port} }} }}\n'
 )
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 
 class Replica:
