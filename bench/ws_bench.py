@@ -374,17 +374,8 @@ def install_peer() -> str | None:
         return "there is no node"
     PEER.mkdir(parents=True, exist_ok=True)
     if not (PEER / "node_modules/ws").exists():
-        command = [
-            "npm",
-            "install",
-            "--silent",
-            "--no-audit",
-            "--no-fund",
-            "--fetch-retries=1",
-            "--prefix",
-            str(PEER),
-            PEER_PACKAGE,
-        ]
+        options = ("--silent", "--no-audit", "--no-fund", "--fetch-retries=1")
+        command = ("npm", "install", *options, "--prefix", str(PEER), PEER_PACKAGE)
         if subprocess.run(command, check=False).returncode:
             return f"npm cannot install {PEER_PACKAGE}"
     # Node looks for packages beside the script.
