@@ -19,6 +19,7 @@ from services.data_ingest.feed.feed_health import FeedHealth, SetAsideWatch
 from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
 from services.data_ingest.feed.feed_reader import FeedReader
 from services.data_ingest.feed.frame_traces import FrameTraces
+from services.data_ingest.feed.gap_bars import GapBarsProcess
 from services.data_ingest.feed.gap_healer import GapHealer
 from services.data_ingest.feed.halt_feed import HaltFeed
 from services.data_ingest.feed.halts_follower import HaltsFollower, poll_seconds
@@ -169,7 +170,7 @@ def make_parts(
     )
     gaps: LineGaps | None = None
     if not settings.is_replay:
-        healer = GapHealer(vendor, sequencer, admission, watermarks.events_came)
+        healer = GapHealer(GapBarsProcess(settings), sequencer, admission, watermarks.events_came)
         gaps = LineGaps(
             sequencer,
             lambda: admission.newest_ns,

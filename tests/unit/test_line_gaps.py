@@ -1,12 +1,15 @@
 """Gaps of the vendor's line: noticed, not invented, merged, kept, and refilled with minute bars."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tradeul.v1 import market_data_pb2
 
 from services.data_ingest.feed import gap_healer
+from services.data_ingest.feed.gap_bars import BATCH_SYMBOLS, REQUESTS_AT_ONCE, GapBars, Request, fetched
 from services.data_ingest.feed.gap_healer import GapHealer
 from services.data_ingest.feed.line_gaps import BUSY_EVENTS, SILENCE_SECONDS, Gap, LineGaps
 from services.kit.vendor.client import VendorError
@@ -187,6 +190,10 @@ class Bars:
             raise VendorError("no such symbol")
         return self.bars[ticker]
 
+    def fetch(self, symbols: Sequence[str], first_minute: int, end_minute: int) -> AsyncGenerator[GapBars, None]:
+        """As the process does that fetches them."""
+        return fetched(self, Request(list(symbols), first_minute, end_minute))
+
 
 def bar(clock: str, high: float, low: float, volume: float = 500.0) -> AggregateBar:
     return AggregateBar(10.0, high, low, 10.0, volume, ms_at(clock), 10.0, 5)
@@ -231,6 +238,38 @@ async def test_highs_and_lows_of_a_gap_come_from_the_vendors_minute_bars() -> No
     # A bar adds no shares, and moves no price back.
     assert (row["price"], row["volume_today"], row["trades_today"]) == (10.0, 1000.0, 2)
     assert pipeline.row("MSFT")["intraday_high"] == 11.0
+
+
+async def test_the_bars_of_many_symbols_come_some_at_a_time_and_each_once() -> None:
+    symbols = [f"S{i}" for i in range(2 * BATCH_SYMBOLS + 7)]
+    bars = Bars(**{symbol: [bar("08:00:00", 10.0 + i, 9.0)] for i, symbol in enumerate(symbols) if i != 3})
+    highs: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    batches = 0
+    async for batch in bars.fetch(symbols, 0, 1):
+        batches += 1
+        assert len(batch.symbols) + len(batch.failed) <= BATCH_SYMBOLS
+        columns = market_data_pb2.BarBatch.FromString(batch.columns)
+        highs |= {batch.symbols[i]: high for i, high in zip(columns.symbol_id, columns.high, strict=True)}
+        failed |= batch.failed
+    assert batches == 3
+    assert highs == {symbol: 10.0 + i for i, symbol in enumerate(symbols) if i != 3}
+    assert failed == {"S3": "no such symbol"}
+
+
+async def test_no_more_bars_are_requested_with_a_key_that_is_refused() -> None:
+    class Refusing(Bars):
+        async def aggs(self, ticker: str, n: int, unit: str, start: int, end: int) -> list[AggregateBar]:
+            self.requests.append((ticker,))
+            raise VendorError("the key has no right to bars", status=403)
+
+    bars = Refusing()
+    symbols = [f"S{i}" for i in range(300)]
+    failed: dict[str, str] = {}
+    async for batch in bars.fetch(symbols, 0, 1):
+        failed |= batch.failed
+    assert failed == dict.fromkeys(symbols, "the key has no right to bars")
+    assert len(bars.requests) <= REQUESTS_AT_ONCE
 
 
 async def test_a_gap_that_cannot_be_refilled_whole_is_partial() -> None:

@@ -5,30 +5,25 @@ and lows, and the minutes that are stored.
 """
 
 import asyncio
+import contextlib
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from fastcore.admission import Admission
-from fastcore.columns import BarColumns
 from services.data_ingest import metrics
+from services.data_ingest.feed.gap_bars import GapBars, GapBarsSource
 from services.data_ingest.feed.line_gaps import Gap, LineGaps
 from services.data_ingest.stream.sequencer import Sequencer
-from services.kit.runtime.clock import NS_PER_MINUTE, NS_PER_MS, NS_PER_SECOND
+from services.kit.runtime.clock import NS_PER_MINUTE, NS_PER_SECOND
 from services.kit.runtime.logging import get_logger
-from services.kit.runtime.redaction import reason_of
-from services.kit.vendor.client import AggregateSource, VendorError
-from services.kit.vendor.models import AggregateBar
 
 log = get_logger(__name__)
 
-MINUTE_SPAN: Final = 2
 # The vendor's bars come 2 s after their minute, and settle.
 SETTLED_NS: Final = 5 * NS_PER_SECOND
 POLL_SECONDS: Final = 0.5
-# One after the other within each: the vendor's rate is shared with everything else.
-WORKERS: Final = 4
 # Most active first; a gap in which more symbols traded is PARTIAL.
 MAX_SYMBOLS: Final = 6000
 
@@ -44,7 +39,7 @@ class GapHealer:
 
     def __init__(
         self,
-        source: AggregateSource,
+        source: GapBarsSource,
         sequencer: Sequencer,
         admission: Admission,
         on_rows: Callable[[int], None],
@@ -91,17 +86,15 @@ class GapHealer:
         moved = self._moved()
         chosen = moved[: self._max_symbols]
         symbols = self._sequencer.market.state.symbols
-        waiting = iter(chosen)
-        refilled = [0] * WORKERS
-
-        async def work(worker: int) -> None:
-            for symbol_id in waiting:
-                refilled[worker] += await self._refill(symbols[symbol_id], symbol_id, start, end)
-
-        async with asyncio.TaskGroup() as tasks:
-            for worker in range(WORKERS):
-                tasks.create_task(work(worker), name=f"data_ingest.gap_{worker}")
-        return (sum(refilled), sum(refilled) == len(moved)) if gap.to_ns == to_ns else None
+        ids = {symbols[symbol_id]: symbol_id for symbol_id in chosen}
+        refilled = 0
+        async with contextlib.aclosing(self._source.fetch(list(ids), start, end)) as fetched:
+            async for bars in fetched:
+                if gap.to_ns != to_ns:
+                    return None
+                self._refill(bars, array("i", [ids[symbol] for symbol in bars.symbols]))
+                refilled += len(bars.symbols)
+        return (refilled, refilled == len(moved)) if gap.to_ns == to_ns else None
 
     def _moved(self) -> list[int]:
         """The symbols that have traded since the gap opened, those of the most shares first."""
@@ -114,38 +107,15 @@ class GapHealer:
         moved = [symbol_id for symbol_id, count in shares.items() if count > 0]
         return sorted(moved, key=lambda symbol_id: -shares[symbol_id])
 
-    async def _refill(self, symbol: str, symbol_id: int, start: int, end: int) -> bool:
-        """Adds a symbol's bars of the minutes [start, end) to the stream; False when they cannot be had."""
-        ms = NS_PER_MINUTE // NS_PER_MS
-        try:
-            columns = encode(await self._source.aggs(symbol, 1, "minute", start * ms, end * ms - 1))
-        except (VendorError, OverflowError) as error:
-            log.warning("a gap cannot be refilled", symbol=symbol, reason=reason_of(error))
-            return False
-        if columns:
-            content, count = self._admission.admit_bars(columns, array("i", [symbol_id]))
-            if count:
-                self._sequencer.add_events("bars", content)
-                self._on_rows(count)
-                metrics.REFILLED_BARS.inc(count)
-        return True
-
-
-def encode(bars: Sequence[AggregateBar]) -> bytes:
-    """The bars of one symbol, of id 0, as an encoded BarBatch; empty bytes for none."""
-    columns = BarColumns(MINUTE_SPAN)
-    for bar in bars:
-        start_ns = bar.t * NS_PER_MS
-        columns.append(
-            0,
-            start_ns,
-            start_ns + NS_PER_MINUTE,
-            bar.o,
-            bar.h,
-            bar.l,
-            bar.c,
-            bar.v,
-            vwap=bar.vw if bar.vw is not None else math.nan,
-            average_size=bar.v / bar.n if bar.n else math.nan,
-        )
-    return columns.encode()
+    def _refill(self, bars: GapBars, ids: "array[int]") -> None:
+        """Adds the bars of these symbols to the stream."""
+        if bars.failed:
+            symbol, reason = next(iter(bars.failed.items()))
+            log.warning("a gap cannot be refilled", symbols=len(bars.failed), first=symbol, reason=reason)
+        if not bars.columns:
+            return
+        content, count = self._admission.admit_bars(bars.columns, ids)
+        if count:
+            self._sequencer.add_events("bars", content)
+            self._on_rows(count)
+            metrics.REFILLED_BARS.inc(count)

@@ -9,7 +9,6 @@ and ends: waiting for the next one, it would hold 60 MB. It dies with us.
 import asyncio
 import contextlib
 import os
-import struct
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -22,12 +21,12 @@ from services.kit.runtime.logging import configure
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.setting_groups import PolygonSettings
 from services.kit.runtime.settings import Settings
+from services.kit.runtime.worker_messages import read_message, write_message
 from services.kit.runtime.workers import end_worker, start_worker
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.models import SnapshotTicker
 
 WORKER: Final = "services.data_ingest.vendor_snapshot.source"
-LENGTH: Final = struct.Struct("<I")
 # The first byte of a part, a msgpack array of two.
 PART_MARK: Final = b"\x92"
 ATTEMPTS: Final = 3
@@ -66,10 +65,8 @@ class SnapshotProcess:
         request = self._settings.model_dump_json().encode() + b"\n" + msgspec.json.encode(rules) + b"\n"
         try:
             self._process = process = await start_worker(WORKER, request)
-            assert process.stdout is not None, "it is a pipe"
             while True:
-                (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-                message = await process.stdout.readexactly(size)
+                message = await read_message(process)
                 if message[:1] == PART_MARK:
                     yield msgspec.msgpack.decode(message, type=SnapshotPart)
                     continue
@@ -116,9 +113,7 @@ def main() -> None:
     rules = msgspec.json.decode(sys.stdin.buffer.readline(), type=SnapshotRules)
     with contextlib.suppress(BrokenPipeError):
         for message in answer(settings.polygon, rules):
-            sys.stdout.buffer.write(LENGTH.pack(len(message)))
-            sys.stdout.buffer.write(message)
-        sys.stdout.buffer.flush()
+            write_message(sys.stdout.buffer, message)
 
 
 if __name__ == "__main__":
