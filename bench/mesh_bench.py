@@ -215,6 +215,7 @@ async def latency(report: Report, vendor: Vendor, probes: Probes, size: Size) ->
 
     async def measure_bare() -> None:
         for name, processes in BARE_CHAINS.items():
+            await end_silence(vendor)
             report.step(f"the same to a bare chain of {processes} processes for {size.bare_seconds} s")
             bare[name] += await bare_delays(vendor, processes, size)
 
@@ -301,7 +302,13 @@ async def loaded(vendor: Vendor) -> None:
     """Waits until every symbol's history has been requested, so that little REST is served while it is measured."""
     async with asyncio.timeout(SETTLE_SECONDS):
         while (await vendor.ask("requested"))["share"] < 1:
+            await end_silence(vendor)
             await asyncio.sleep(1)
+
+
+async def end_silence(vendor: Vendor) -> None:
+    """Sends a trade: a line that is silent for 15 s has a gap, the bars of which would be requested for minutes."""
+    await vendor.ask("probes 0.01 100")
 
 
 async def run_figures(report: Report, size: Size) -> None:

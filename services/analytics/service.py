@@ -25,6 +25,9 @@ from services.kit.stores.redis_channels import RedisChannels
 log = get_logger(__name__)
 
 TICK_SECONDS: Final = 1.0
+# What is asked for or written has no need of each watermark at once, and fewer messages leave the processors to those
+# through whom trades pass.
+PATIENCE_SECONDS: Final = 0.05
 
 
 class AnalyticsCopy(MarketCopy[None]):
@@ -77,7 +80,7 @@ class AnalyticsService(MarketCopyService):
             log.warning("rvol, intraday and slot keys are not written: TRADEUL_REDIS_URL is not set")
         self.close_at_stop(self._catch_up.close)
         self.begin("ticking", self._tick())
-        await self.follow(self.copy)
+        await self.follow(self.copy, patience_seconds=PATIENCE_SECONDS)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"]

@@ -12,7 +12,7 @@ from services.data_ingest import metrics
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.feed.line_gaps import Gap
 from services.data_ingest.status import Status
-from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
+from services.data_ingest.stream.frame_stream import MAX_PATIENCE_SECONDS, FrameStream, ReaderOptions
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, requested_position, serve
@@ -57,7 +57,13 @@ class DataIngestServicer:
         if (length := len(request.reader)) > LONGEST_NAME:
             raise INVALID_REQUEST.error(f"reader: expected at most {LONGEST_NAME} characters, was {length}")
         position = requested_position(request)
-        options = ReaderOptions(request.credit, request.wants_newest_state, request.wants_alerts, request.wants_bundles)
+        options = ReaderOptions(
+            request.credit,
+            request.wants_newest_state,
+            request.wants_alerts,
+            request.wants_bundles,
+            min(request.patience_ms / 1000, MAX_PATIENCE_SECONDS),
+        )
         subscription = self._stream.subscribe(position, request.reader, options)
         log.info("reader connected", reader=request.reader, requested_position=str(position))
         try:

@@ -4,7 +4,6 @@ It runs beside those who serve, and gives way to them. It dies with who started 
 """
 
 import datetime
-import os
 import sys
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -30,7 +29,6 @@ from services.kit.vendor.client import VendorClient
 
 log = get_logger(__name__)
 
-NICENESS: Final = 10
 PROGRESS_SECONDS: Final = 0.25
 # The vendor is asked for splits and trade rules only.
 VENDOR_ATTEMPTS: Final = 2
@@ -98,7 +96,6 @@ async def run(work: Work, settings: Settings, source: BinaryIO, output: Output) 
 
 
 def main() -> None:
-    os.nice(NICENESS)
     source = sys.stdin.buffer
     first = read(source)
     assert first is not None, "it is given its work"

@@ -3,7 +3,6 @@
 Run as a module it compiles what it reads from its input, until that ends. It gives way to the services beside it.
 """
 
-import os
 import pickle
 import sys
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, SCAN_TOO_
 # A comparison of a field is a step, an operator another, and each value of a list. On one core a step takes
 # 12,000 rows about 10 us, at every refresh.
 MAX_STEPS: Final = 200
-NICENESS: Final = 10
 # What can be wrong with a scan's texts.
 MISTAKES: Final = {reason.name: reason for reason in (INVALID_FILTER, INVALID_ORDER, SCAN_TOO_COSTLY)}
 # Before each message of the process and to it: how many bytes it has.
@@ -104,5 +102,4 @@ def answer_all(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(NICENESS)
     answer_all(sys.stdin.buffer, sys.stdout.buffer)

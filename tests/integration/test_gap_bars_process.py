@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tradeul.v1 import market_data_pb2
 
-from services.data_ingest.feed.gap_bars import BATCH_SYMBOLS, NICENESS, GapBarsProcess
+from services.data_ingest.feed.gap_bars import BATCH_SYMBOLS, GapBarsProcess
+from services.kit.runtime.priority import WORKER_NICENESS
 from services.kit.runtime.settings import Settings
 from tests.support.vendor_server import VendorServer
 
@@ -55,7 +56,7 @@ async def test_bars_come_from_a_process_with_a_lower_priority_that_ends_with_the
         source = source_for(vendor)
         assert await fetched(source) == (ALL, {})
         assert source.pid is None
-    assert priorities == {min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)}
+    assert priorities == {min(os.getpriority(os.PRIO_PROCESS, 0) + WORKER_NICENESS, 19)}
 
 
 async def test_a_process_that_is_killed_is_started_again_for_what_is_left() -> None:

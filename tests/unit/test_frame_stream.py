@@ -51,8 +51,11 @@ class Publisher:
         *,
         wants_newest_state: bool = False,
         wants_bundles: bool = False,
+        patience_seconds: float = 0.0,
     ) -> "Reader":
-        options = ReaderOptions(credit, wants_newest_state, wants_bundles=wants_bundles)
+        options = ReaderOptions(
+            credit, wants_newest_state, wants_bundles=wants_bundles, patience_seconds=patience_seconds
+        )
         return Reader(self.stream, requested, options)
 
 
@@ -115,6 +118,61 @@ async def test_a_new_reader_gets_the_whole_state_then_frames() -> None:
     assert publisher.stream.readers == {reader.subscription}
     await reader.messages.aclose()
     assert not publisher.stream.readers
+
+
+async def test_a_patient_reader_gets_what_came_meanwhile_in_one_message() -> None:
+    publisher = Publisher()
+    publisher.publish()
+    reader = publisher.reader(wants_bundles=True, patience_seconds=0.2)
+    await reader.until("current")
+    before = publisher.sequencer.position.sequence
+    publisher.mark()
+    # The first one after a pause comes at once.
+    assert await reader.read() == "frame"
+    loop = asyncio.get_running_loop()
+    sent_at = loop.time()
+    for _ in range(3):
+        publisher.publish()
+        publisher.mark()
+        await others_turn()
+    assert await reader.read() == "bundle"
+    assert loop.time() - sent_at > 0.1
+    assert reader.sequences == [before + n for n in range(1, 8)]
+    assert reader.market is not None
+    assert reader.market.hash() == publisher.sequencer.market.hash()
+
+
+async def test_of_a_patient_reader_many_bytes_do_not_wait_nor_what_is_left_when_the_service_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frame_stream, "BUNDLE_BYTES", 1000)
+    publisher = Publisher()
+    publisher.publish()
+    reader = publisher.reader(wants_bundles=True, patience_seconds=1e6)
+    await reader.until("current")
+    publisher.mark()
+    assert await reader.read() == "frame"
+    reading = asyncio.create_task(reader.read())
+    publisher.publish()
+    publisher.mark()
+    await others_turn()
+    assert not reading.done()
+    publisher.publish(40)
+    assert await reading == "bundle"
+    # Up to so many bytes at once; what is less than that waits again.
+    publisher.mark()
+    while reader.sequences[-1] < publisher.sequencer.position.sequence - 15:
+        await reader.read()
+    reading = asyncio.create_task(reader.read())
+    await others_turn()
+    assert not reading.done()
+    publisher.stream.close("stopping")
+    assert await reading in ("frame", "bundle")
+    while await reader.read() != "going_away":
+        pass
+    assert reader.sequences[-1] == publisher.sequencer.position.sequence
+    assert reader.market is not None
+    assert reader.market.hash() == publisher.sequencer.market.hash()
 
 
 async def test_events_come_in_one_message_with_the_watermark_that_follows_them() -> None:

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from fastcore import filter_parser
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import INVALID_ORDER, SCAN_TOO_COSTLY, ServiceError
+from services.kit.runtime.priority import WORKER_NICENESS
 from services.scanner import compiled_scan, scan_requests
 from services.scanner.compiled_scan import CompiledScan, compile_scan
 from services.scanner.custom_scans import CustomScans, Scan
@@ -71,7 +72,7 @@ async def test_a_text_is_compiled_once_and_by_another_process(
     assert compiled_count() - before == 4
     # It gives way to the services.
     assert os.getpriority(os.PRIO_PROCESS, await started(requests)) >= min(
-        os.getpriority(os.PRIO_PROCESS, 0) + compiled_scan.NICENESS, 19
+        os.getpriority(os.PRIO_PROCESS, 0) + WORKER_NICENESS, 19
     )
 
 

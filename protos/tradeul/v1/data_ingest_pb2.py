@@ -29,7 +29,7 @@ from tradeul.v1 import rights_pb2 as tradeul_dot_v1_dot_rights__pb2
 from tradeul.v1 import stream_pb2 as tradeul_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctradeul/v1/data_ingest.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/alerts.proto\x1a\x16tradeul/v1/frame.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"\xa6\x01\n\x16SubscribeFramesRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.SubscribeFramesOpenH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xac\x01\n\x13SubscribeFramesOpen\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0e\n\x06reader\x18\x02 \x01(\t\x12\x0e\n\x06\x63redit\x18\x03 \x01(\r\x12\x1a\n\x12wants_newest_state\x18\x04 \x01(\x08\x12\x14\n\x0cwants_alerts\x18\x05 \x01(\x08\x12\x15\n\rwants_bundles\x18\x06 \x01(\x08\"\xb8\x03\n\x17SubscribeFramesResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.tradeul.v1.FramesOpenedH\x00\x12\"\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x11.tradeul.v1.FrameH\x00\x12-\n\x08snapshot\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.SnapshotChunkH\x00\x12,\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x06 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x07 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x12*\n\x06\x61lerts\x18\x08 \x01(\x0b\x32\x18.tradeul.v1.RecentAlertsH\x00\x12)\n\x06\x62undle\x18\t \x01(\x0b\x32\x17.tradeul.v1.FrameBundleH\x00\x42\n\n\x08response\"0\n\x0b\x46rameBundle\x12!\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x11.tradeul.v1.Frame\"T\n\x0c\x46ramesOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x16\n\x0e\x66\x65ncing_number\x18\x02 \x01(\x10\"i\n\rSnapshotChunk\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"1\n\x0cRecentAlerts\x12!\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x11.tradeul.v1.Alert\"\x13\n\x11WatchClockRequest\"\x88\x01\n\x12WatchClockResponse\x12.\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x14\n\x0ctrading_date\x18\x03 \x01(\t\"\x1b\n\x19GetSequencerStatusRequest\"\xd6\x04\n\x0fSequencerStatus\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12*\n\x06oldest\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctrading_date\x18\x04 \x01(\t\x12\x0f\n\x07symbols\x18\x05 \x01(\r\x12=\n\treference\x18\x06 \x03(\x0b\x32*.tradeul.v1.SequencerStatus.ReferenceEntry\x12\x0e\n\x06trades\x18\x07 \x01(\x01\x12\x0c\n\x04\x62\x61rs\x18\x08 \x01(\x01\x12\x0e\n\x06quotes\x18\t \x01(\x01\x12\x0e\n\x06limits\x18\n \x01(\x01\x12;\n\x08rejected\x18\x0b \x03(\x0b\x32).tradeul.v1.SequencerStatus.RejectedEntry\x12\x0f\n\x07readers\x18\x0c \x01(\r\x12\x14\n\x0cslow_readers\x18\r \x01(\r\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x15\n\rstale_seconds\x18\x0f \x01(\x01\x12%\n\x04gaps\x18\x10 \x03(\x0b\x32\x17.tradeul.v1.FeedLineGap\x1a\x30\n\x0eReferenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xae\x02\n\x11\x44\x61taIngestService\x12\x64\n\x0fSubscribeFrames\x12\".tradeul.v1.SubscribeFramesRequest\x1a#.tradeul.v1.SubscribeFramesResponse\"\x04\xf8\x8c\x19\x02(\x01\x30\x01\x12S\n\nWatchClock\x12\x1d.tradeul.v1.WatchClockRequest\x1a\x1e.tradeul.v1.WatchClockResponse\"\x04\xf8\x8c\x19\x02\x30\x01\x12^\n\x12GetSequencerStatus\x12%.tradeul.v1.GetSequencerStatusRequest\x1a\x1b.tradeul.v1.SequencerStatus\"\x04\xf8\x8c\x19\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctradeul/v1/data_ingest.proto\x12\ntradeul.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tradeul/v1/alerts.proto\x1a\x16tradeul/v1/frame.proto\x1a\x17tradeul/v1/rights.proto\x1a\x17tradeul/v1/stream.proto\"\xa6\x01\n\x16SubscribeFramesRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.tradeul.v1.SubscribeFramesOpenH\x00\x12$\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x15.tradeul.v1.StreamAckH\x00\x12*\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x18.tradeul.v1.StreamCancelH\x00\x42\t\n\x07request\"\xc1\x01\n\x13SubscribeFramesOpen\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x0e\n\x06reader\x18\x02 \x01(\t\x12\x0e\n\x06\x63redit\x18\x03 \x01(\r\x12\x1a\n\x12wants_newest_state\x18\x04 \x01(\x08\x12\x14\n\x0cwants_alerts\x18\x05 \x01(\x08\x12\x15\n\rwants_bundles\x18\x06 \x01(\x08\x12\x13\n\x0bpatience_ms\x18\x07 \x01(\r\"\xb8\x03\n\x17SubscribeFramesResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.tradeul.v1.FramesOpenedH\x00\x12\"\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x11.tradeul.v1.FrameH\x00\x12-\n\x08snapshot\x18\x03 \x01(\x0b\x32\x19.tradeul.v1.SnapshotChunkH\x00\x12,\n\x07\x63urrent\x18\x04 \x01(\x0b\x32\x19.tradeul.v1.StreamCurrentH\x00\x12\x30\n\theartbeat\x18\x05 \x01(\x0b\x32\x1b.tradeul.v1.StreamHeartbeatH\x00\x12(\n\x05reset\x18\x06 \x01(\x0b\x32\x17.tradeul.v1.StreamResetH\x00\x12\x31\n\ngoing_away\x18\x07 \x01(\x0b\x32\x1b.tradeul.v1.StreamGoingAwayH\x00\x12*\n\x06\x61lerts\x18\x08 \x01(\x0b\x32\x18.tradeul.v1.RecentAlertsH\x00\x12)\n\x06\x62undle\x18\t \x01(\x0b\x32\x17.tradeul.v1.FrameBundleH\x00\x42\n\n\x08response\"0\n\x0b\x46rameBundle\x12!\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x11.tradeul.v1.Frame\"T\n\x0c\x46ramesOpened\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x16\n\x0e\x66\x65ncing_number\x18\x02 \x01(\x10\"i\n\rSnapshotChunk\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\r\n\x05index\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"1\n\x0cRecentAlerts\x12!\n\x06\x61lerts\x18\x01 \x03(\x0b\x32\x11.tradeul.v1.Alert\"\x13\n\x11WatchClockRequest\"\x88\x01\n\x12WatchClockResponse\x12.\n\nevent_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08position\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12\x14\n\x0ctrading_date\x18\x03 \x01(\t\"\x1b\n\x19GetSequencerStatusRequest\"\xd6\x04\n\x0fSequencerStatus\x12,\n\x08position\x18\x01 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12*\n\x06oldest\x18\x02 \x01(\x0b\x32\x1a.tradeul.v1.StreamPosition\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctrading_date\x18\x04 \x01(\t\x12\x0f\n\x07symbols\x18\x05 \x01(\r\x12=\n\treference\x18\x06 \x03(\x0b\x32*.tradeul.v1.SequencerStatus.ReferenceEntry\x12\x0e\n\x06trades\x18\x07 \x01(\x01\x12\x0c\n\x04\x62\x61rs\x18\x08 \x01(\x01\x12\x0e\n\x06quotes\x18\t \x01(\x01\x12\x0e\n\x06limits\x18\n \x01(\x01\x12;\n\x08rejected\x18\x0b \x03(\x0b\x32).tradeul.v1.SequencerStatus.RejectedEntry\x12\x0f\n\x07readers\x18\x0c \x01(\r\x12\x14\n\x0cslow_readers\x18\r \x01(\r\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x15\n\rstale_seconds\x18\x0f \x01(\x01\x12%\n\x04gaps\x18\x10 \x03(\x0b\x32\x17.tradeul.v1.FeedLineGap\x1a\x30\n\x0eReferenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\xae\x02\n\x11\x44\x61taIngestService\x12\x64\n\x0fSubscribeFrames\x12\".tradeul.v1.SubscribeFramesRequest\x1a#.tradeul.v1.SubscribeFramesResponse\"\x04\xf8\x8c\x19\x02(\x01\x30\x01\x12S\n\nWatchClock\x12\x1d.tradeul.v1.WatchClockRequest\x1a\x1e.tradeul.v1.WatchClockResponse\"\x04\xf8\x8c\x19\x02\x30\x01\x12^\n\x12GetSequencerStatus\x12%.tradeul.v1.GetSequencerStatusRequest\x1a\x1b.tradeul.v1.SequencerStatus\"\x04\xf8\x8c\x19\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,29 +49,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEFRAMESREQUEST']._serialized_start=177
   _globals['_SUBSCRIBEFRAMESREQUEST']._serialized_end=343
   _globals['_SUBSCRIBEFRAMESOPEN']._serialized_start=346
-  _globals['_SUBSCRIBEFRAMESOPEN']._serialized_end=518
-  _globals['_SUBSCRIBEFRAMESRESPONSE']._serialized_start=521
-  _globals['_SUBSCRIBEFRAMESRESPONSE']._serialized_end=961
-  _globals['_FRAMEBUNDLE']._serialized_start=963
-  _globals['_FRAMEBUNDLE']._serialized_end=1011
-  _globals['_FRAMESOPENED']._serialized_start=1013
-  _globals['_FRAMESOPENED']._serialized_end=1097
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1099
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1204
-  _globals['_RECENTALERTS']._serialized_start=1206
-  _globals['_RECENTALERTS']._serialized_end=1255
-  _globals['_WATCHCLOCKREQUEST']._serialized_start=1257
-  _globals['_WATCHCLOCKREQUEST']._serialized_end=1276
-  _globals['_WATCHCLOCKRESPONSE']._serialized_start=1279
-  _globals['_WATCHCLOCKRESPONSE']._serialized_end=1415
-  _globals['_GETSEQUENCERSTATUSREQUEST']._serialized_start=1417
-  _globals['_GETSEQUENCERSTATUSREQUEST']._serialized_end=1444
-  _globals['_SEQUENCERSTATUS']._serialized_start=1447
-  _globals['_SEQUENCERSTATUS']._serialized_end=2045
-  _globals['_SEQUENCERSTATUS_REFERENCEENTRY']._serialized_start=1948
-  _globals['_SEQUENCERSTATUS_REFERENCEENTRY']._serialized_end=1996
-  _globals['_SEQUENCERSTATUS_REJECTEDENTRY']._serialized_start=1998
-  _globals['_SEQUENCERSTATUS_REJECTEDENTRY']._serialized_end=2045
-  _globals['_DATAINGESTSERVICE']._serialized_start=2048
-  _globals['_DATAINGESTSERVICE']._serialized_end=2350
+  _globals['_SUBSCRIBEFRAMESOPEN']._serialized_end=539
+  _globals['_SUBSCRIBEFRAMESRESPONSE']._serialized_start=542
+  _globals['_SUBSCRIBEFRAMESRESPONSE']._serialized_end=982
+  _globals['_FRAMEBUNDLE']._serialized_start=984
+  _globals['_FRAMEBUNDLE']._serialized_end=1032
+  _globals['_FRAMESOPENED']._serialized_start=1034
+  _globals['_FRAMESOPENED']._serialized_end=1118
+  _globals['_SNAPSHOTCHUNK']._serialized_start=1120
+  _globals['_SNAPSHOTCHUNK']._serialized_end=1225
+  _globals['_RECENTALERTS']._serialized_start=1227
+  _globals['_RECENTALERTS']._serialized_end=1276
+  _globals['_WATCHCLOCKREQUEST']._serialized_start=1278
+  _globals['_WATCHCLOCKREQUEST']._serialized_end=1297
+  _globals['_WATCHCLOCKRESPONSE']._serialized_start=1300
+  _globals['_WATCHCLOCKRESPONSE']._serialized_end=1436
+  _globals['_GETSEQUENCERSTATUSREQUEST']._serialized_start=1438
+  _globals['_GETSEQUENCERSTATUSREQUEST']._serialized_end=1465
+  _globals['_SEQUENCERSTATUS']._serialized_start=1468
+  _globals['_SEQUENCERSTATUS']._serialized_end=2066
+  _globals['_SEQUENCERSTATUS_REFERENCEENTRY']._serialized_start=1969
+  _globals['_SEQUENCERSTATUS_REFERENCEENTRY']._serialized_end=2017
+  _globals['_SEQUENCERSTATUS_REJECTEDENTRY']._serialized_start=2019
+  _globals['_SEQUENCERSTATUS_REJECTEDENTRY']._serialized_end=2066
+  _globals['_DATAINGESTSERVICE']._serialized_start=2069
+  _globals['_DATAINGESTSERVICE']._serialized_end=2371
 # @@protoc_insertion_point(module_scope)

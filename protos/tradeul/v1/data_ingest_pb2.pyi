@@ -64,6 +64,7 @@ class SubscribeFramesOpen(_message.Message):
     WANTS_NEWEST_STATE_FIELD_NUMBER: _builtins.int
     WANTS_ALERTS_FIELD_NUMBER: _builtins.int
     WANTS_BUNDLES_FIELD_NUMBER: _builtins.int
+    PATIENCE_MS_FIELD_NUMBER: _builtins.int
     reader: _builtins.str
     """The reader's name in logs and metrics: "scanner-0"."""
     credit: _builtins.int
@@ -81,6 +82,11 @@ class SubscribeFramesOpen(_message.Message):
     """
     wants_bundles: _builtins.bool
     """True to get the frames that there are to send as one message, `bundle`."""
+    patience_ms: _builtins.int
+    """How long frames may wait for those that follow, milliseconds; for a reader that
+    wants bundles and no watermark at once. Each message costs both sides more than
+    what is in it.
+    """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
         """Position of the last frame applied; left out by a reader that has none."""
@@ -94,10 +100,11 @@ class SubscribeFramesOpen(_message.Message):
         wants_newest_state: _builtins.bool = ...,
         wants_alerts: _builtins.bool = ...,
         wants_bundles: _builtins.bool = ...,
+        patience_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "position", b"position", "reader", b"reader", "wants_alerts", b"wants_alerts", "wants_bundles", b"wants_bundles", "wants_newest_state", b"wants_newest_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "patience_ms", b"patience_ms", "position", b"position", "reader", b"reader", "wants_alerts", b"wants_alerts", "wants_bundles", b"wants_bundles", "wants_newest_state", b"wants_newest_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,13 +1,12 @@
 """Fetches the vendor's minute bars of a gap in a process of its own, so that thousands of answers delay no trade.
 
-The child is this module run as a program, with a lower priority. Its input is two lines of JSON, the settings and a
+The child is this module run as a program. Its input is two lines of JSON, the settings and a
 Request. It answers with messages of msgpack: GapBars as they come, then _End, and ends. It dies with us.
 """
 
 import asyncio
 import contextlib
 import math
-import os
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, Protocol
@@ -31,8 +30,6 @@ WORKER: Final = "services.data_ingest.feed.gap_bars"
 MINUTE_SPAN: Final = 2
 # The vendor's rate is shared with everything else.
 REQUESTS_AT_ONCE: Final = 4
-# Fetching waits while those who serve need the processors.
-NICENESS: Final = 10
 # So many symbols enter the stream with one frame, which then costs less than they would alone.
 BATCH_SYMBOLS: Final = 50
 MAX_TIME_NS: Final = 2**62
@@ -207,7 +204,6 @@ async def run(settings: Settings, request: Request) -> None:
 
 def main() -> None:
     """The child: ends after its answer, or when its parent closes the pipe."""
-    os.nice(NICENESS)
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     configure(settings, "data_ingest")
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)

@@ -41,8 +41,6 @@ HEADER: Final = struct.Struct("<IB")
 BATCH, COUNTERS, END = 1, 2, 3
 # More than a message ever has; longer is not ours.
 LONGEST: Final = 64 * 1024 * 1024
-# Loading waits while those who serve need the processors.
-NICENESS: Final = 10
 # The vendor's answers are megabytes: so many are decoded at once.
 REQUESTS_AT_ONCE: Final = 12
 # What still fails is requested again at the end.
@@ -219,7 +217,6 @@ def counters_of(loader: ReferenceLoader) -> bytes:
 
 
 def main() -> None:
-    os.nice(NICENESS)
     request = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Request)
     settings = Settings.model_validate_json(request.settings)
     logging.configure(settings, "data_ingest")

@@ -1,7 +1,8 @@
 """The sequenced stream for its readers: the ring, a snapshot when the ring does not reach, and who reads.
 
 The sequencer never waits for a reader. Readers that want bundles get the market's events with the watermark that
-follows them, as one message: nothing is seen of them before, and each message costs more than what is in it.
+follows them, as one message: nothing is seen of them before, and each message costs more than what is in it. A patient
+reader gets what came meanwhile at intervals.
 """
 
 import itertools
@@ -31,6 +32,8 @@ SNAPSHOT_SECONDS: Final = 30.0
 EVENTS: Final = frozenset({"trades", "bars", "quotes", "limits", "halts"})
 # So many bytes of events are sent without waiting for it, about 6,000 trades: a reader applies them meanwhile.
 BUNDLE_BYTES: Final = 256 * 1024
+# So that a patient reader is still no slow one.
+MAX_PATIENCE_SECONDS: Final = 1.0
 _ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
 _DATA_TAG: Final = varint(
     data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number << 3 | LENGTH_DELIMITED
@@ -67,12 +70,16 @@ class Snapshot:
 
 
 class ReaderOptions(NamedTuple):
-    """The wishes of a reader; `credit`: frames that may be unacknowledged, 0 for any number."""
+    """The wishes of a reader; `credit`: frames that may be unacknowledged, 0 for any number.
+
+    `patience_seconds`: how long frames may wait after the last message, of a reader that wants bundles.
+    """
 
     credit: int = 0
     wants_newest_state: bool = False
     wants_alerts: bool = False
     wants_bundles: bool = False
+    patience_seconds: float = 0.0
 
 
 class FrameStream(Broadcast["FrameSubscription"]):
@@ -175,6 +182,9 @@ class FrameSubscription(Cursor):
         self._acknowledged = 0
         # Bytes of events for which it was not woken yet.
         self._unannounced = 0
+        # When a patient reader's next message is due, by the event loop's clock, and whether it waits until then.
+        self._due_at = 0.0
+        self._is_patient = False
         # What is to be sent once it may be shown.
         self._snapshot: Snapshot | None = None
 
@@ -184,7 +194,7 @@ class FrameSubscription(Cursor):
 
     def frame_added(self, body: str, size: int) -> None:
         """There is a frame with a content of `size` bytes."""
-        if self._options.wants_bundles and body in EVENTS:
+        if self._is_patient or (self._options.wants_bundles and body in EVENTS):
             self._unannounced += size
             if self._unannounced < BUNDLE_BYTES:
                 return
@@ -242,7 +252,10 @@ class FrameSubscription(Cursor):
                 elif self.becomes_current():
                     yield FRAMES.current(self.position)
                 elif self.has_next and not self._is_out_of_credit():
-                    yield self._take_frames()
+                    if self._is_early():
+                        await self._wait_until_due()
+                    else:
+                        yield self._take_frames()
                 elif self.closing is not None:
                     yield FRAMES.going_away(self.position, self.closing)
                     return
@@ -258,11 +271,29 @@ class FrameSubscription(Cursor):
         message = self.take()
         if not self._options.wants_bundles:
             return message
+        self._due_at = self._timers.loop.time() + self._options.patience_seconds
         messages, size = [message], len(message)
         while size < BUNDLE_BYTES and self.has_next and not self._is_out_of_credit():
             messages.append(message := self.take())
             size += len(message)
         return FRAMES.wrap("bundle", *messages) if len(messages) > 1 else message
+
+    def _is_early(self) -> bool:
+        """True while a patient reader's frames wait for those that follow."""
+        return (
+            self._options.patience_seconds > 0
+            and self.is_live
+            and self.closing is None
+            and self._timers.loop.time() < self._due_at
+            and self.ring.span_bytes(self.next_sequence, self.newest) < BUNDLE_BYTES
+        )
+
+    async def _wait_until_due(self) -> None:
+        self._is_patient = True
+        try:
+            await self.wait(self._due_at)
+        finally:
+            self._is_patient = False
 
     def _has_ended(self) -> bool:
         """True if all of an epoch was sent that is over."""

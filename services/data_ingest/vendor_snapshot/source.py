@@ -8,7 +8,6 @@ and ends: waiting for the next one, it would hold 60 MB. It dies with us.
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -30,8 +29,6 @@ WORKER: Final = "services.data_ingest.vendor_snapshot.source"
 # The first byte of a part, a msgpack array of two.
 PART_MARK: Final = b"\x92"
 ATTEMPTS: Final = 3
-# Fetching waits while those who serve need the processors.
-NICENESS: Final = 10
 
 
 class SnapshotError(Exception):
@@ -107,7 +104,6 @@ async def _tickers(polygon: PolygonSettings) -> tuple[list[SnapshotTicker], int]
 
 def main() -> None:
     """The child: ends after its answer, or when its parent closes the pipe."""
-    os.nice(NICENESS)
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     configure(settings, "data_ingest")
     rules = msgspec.json.decode(sys.stdin.buffer.readline(), type=SnapshotRules)

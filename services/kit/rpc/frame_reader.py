@@ -73,6 +73,7 @@ class FrameReader:
 
     `target`: the address of the sequencer, or those of several, of which one leads.
     `wants_newest_state`: a snapshot is to be one of now, whatever it costs the sequencer.
+    `patience_seconds`: how long frames may wait for those that follow, so that there are fewer messages.
     `take_alerts`: gets the newest alerts before each snapshot, encoded and in order, just before it is loaded.
     """
 
@@ -83,12 +84,14 @@ class FrameReader:
         name: str,
         *,
         wants_newest_state: bool = False,
+        patience_seconds: float = 0.0,
         take_alerts: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self._sequencers = Sequencers(target)
         self._sink = sink
         self._name = name
         self._wants_newest_state = wants_newest_state
+        self._patience_seconds = patience_seconds
         self._take_alerts = take_alerts
         self._alerts: list[bytes] = []
         self._chunks: list[bytes] = []
@@ -228,6 +231,7 @@ class FrameReader:
             wants_newest_state=self._wants_newest_state,
             wants_alerts=self._take_alerts is not None,
             wants_bundles=True,
+            patience_ms=round(self._patience_seconds * 1000),
         )
         if (position := self._sink.position) is not None:
             request.position.CopyFrom(position.message())

@@ -169,14 +169,26 @@ class MarketCopyService(Service):
         """Awaits `close` when the service stops, after its tasks have ended."""
         self._resources.push_async_callback(close)
 
-    async def follow(self, copy: MarketCopy[Any], take_alerts: Callable[[list[bytes]], None] | None = None) -> None:
+    async def follow(
+        self,
+        copy: MarketCopy[Any],
+        *,
+        patience_seconds: float = 0.0,
+        take_alerts: Callable[[list[bytes]], None] | None = None,
+    ) -> None:
         """Begins to read the sequencer's stream into `copy`; returns when that is current.
 
-        `take_alerts`: as FrameReader has it.
+        `patience_seconds`, `take_alerts`: as FrameReader has them.
         """
         if self.traces is not None:
             copy.traces = CopyTraces(self.traces, self.name)
-        reader = FrameReader(self.settings.sequencer_addresses, copy, self.name, take_alerts=take_alerts)
+        reader = FrameReader(
+            self.settings.sequencer_addresses,
+            copy,
+            self.name,
+            patience_seconds=patience_seconds,
+            take_alerts=take_alerts,
+        )
         reading = self.begin("reading", reader.run())
         current = asyncio.create_task(copy.until_current(), name=f"{self.name}.until_current")
         try:

@@ -1,7 +1,8 @@
 """Becomes another program that dies with its parent; run as a script, without site-packages.
 
-    python -I -S child.py PARENT_PID DEATH_SIGNAL IDENTITY PROGRAM [ARGUMENT...]
+    python -I -S child.py PARENT_PID DEATH_SIGNAL NICENESS IDENTITY PROGRAM [ARGUMENT...]
 
+NICENESS, of nice(2), is added to the parent's: what a program imports is done with its own priority, too.
 IDENTITY says who to be: "same"; "uid:gid" to change to; "namespace:uid:gid" to
 appear as that user while the files stay root's, which PostgreSQL asks for when
 root starts it. Linux only: elsewhere the death signal is left out.
@@ -40,7 +41,8 @@ def become(identity: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    parent, death_signal, identity, *command = arguments
+    parent, death_signal, niceness, identity, *command = arguments
+    os.nice(int(niceness))
     # A change of credentials clears the death signal, so it comes first.
     become(identity)
     if sys.platform == "linux":

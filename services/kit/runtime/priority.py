@@ -19,6 +19,8 @@ log = get_logger(__name__)
 
 # Of nice(2): under contention about a third of what others get.
 BACKGROUND_NICENESS: Final = 5
+# Of processes that only load, or compute what somebody waits for: about a tenth.
+WORKER_NICENESS: Final = 10
 # Linux gives whoever asks for shorter turns its next one sooner, from 6.12 on; by default they are about 3 ms.
 TURN_SECONDS: Final = 0.0005
 # sched_setattr(2), which neither Python nor every C library has.

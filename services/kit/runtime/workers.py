@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.kit.runtime.environment import without_settings
+from services.kit.runtime.priority import WORKER_NICENESS
 from services.kit.runtime.redaction import reason_of
 
 PIPE_BYTES: Final = 1 << 20
@@ -18,13 +19,18 @@ SAME: Final = "same"
 _CHILD: Final = Path(__file__).parent / "child.py"
 
 
-def dying_with_us(*command: str, identity: str = SAME, death_signal: signal.Signals = signal.SIGKILL) -> list[str]:
-    """Returns the command line that ties a program to this process; `identity` is child.py's."""
-    return [sys.executable, "-I", "-S", str(_CHILD), str(os.getpid()), str(int(death_signal)), identity, *command]
+def dying_with_us(
+    *command: str, identity: str = SAME, death_signal: signal.Signals = signal.SIGKILL, niceness: int = 0
+) -> list[str]:
+    """Returns the command line that ties a program to this process; `identity` and `niceness` are child.py's."""
+    numbers = map(str, (os.getpid(), int(death_signal), niceness))
+    return [sys.executable, "-I", "-S", str(_CHILD), *numbers, identity, *command]
 
 
 async def start_worker(module: str, first_input: bytes) -> asyncio.subprocess.Process:
     """Starts `module` with pipes for input and output and writes `first_input`; it dies with us.
+
+    It waits while those who serve need the processors, from before its imports on.
 
     Cancelled meanwhile, no child is left. Raises OSError when it cannot be started.
     """
@@ -85,7 +91,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 async def _start(module: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *dying_with_us(sys.executable, "-P", "-m", module),
+        *dying_with_us(sys.executable, "-P", "-m", module, niceness=WORKER_NICENESS),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=PIPE_BYTES,
