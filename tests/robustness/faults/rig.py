@@ -220,7 +220,6 @@ class Rig:
         self.has_disk = False
         self.data_dir = self.disk / "data"
         self.postgres_disk = self.data_dir / MARKET / "postgres"
-        self.copies = 0
         self.standby: Standby | None = None
         self.watchers: list[Watcher] = []
         self.alerts: AlertWatcher
@@ -292,16 +291,13 @@ class Rig:
         pids = {self.mesh.process.pid, *processes_below(self.mesh.process.pid)}
         # Nothing is written while it is copied: the copy is that of one moment.
         signal_all(pids, signal.SIGSTOP)
-        self.copies += 1
-        copied = self.disk / f"data-{self.copies}"
+        copied = self.disk / "copy"
         await asyncio.to_thread(copy_data, self.data_dir, copied)
         await self.mesh.kill()
-        shutil.rmtree(self.data_dir)
-        self.data_dir = copied
-        self.mesh.environment["TRADEUL_DATA_DIR"] = str(copied)
-        for watcher in self.watchers:
-            if isinstance(watcher, RedisWatcher):
-                watcher.address = self.redis_url
+        # Where they were, so that PostgreSQL still has a disk of its own.
+        await asyncio.to_thread(empty, self.data_dir)
+        await asyncio.to_thread(copy_data, copied, self.data_dir)
+        await asyncio.to_thread(shutil.rmtree, copied)
 
 
 def name_of(pid: int) -> str:
@@ -325,6 +321,17 @@ def signal_all(pids: Iterable[int], how: signal.Signals) -> None:
             os.kill(pid, how)
 
 
+def empty(folder: Path) -> None:
+    """Removes everything in it but the mounts and what they are in."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        elif not path.is_mount():
+            # One that a mount is in.
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
 def copy_data(source: Path, target: Path) -> None:
     """All files with their owners and modes; no sockets."""
 
@@ -336,7 +343,7 @@ def copy_data(source: Path, target: Path) -> None:
     def sockets(folder: str, names: list[str]) -> set[str]:
         return {name for name in names if (Path(folder) / name).is_socket()}
 
-    shutil.copytree(source, target, copy_function=copy, ignore=sockets, symlinks=True)
+    shutil.copytree(source, target, copy_function=copy, ignore=sockets, symlinks=True, dirs_exist_ok=True)
     for path in source.rglob("*"):
         if path.is_dir():
             status = path.stat()
