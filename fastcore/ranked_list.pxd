@@ -28,6 +28,8 @@ cdef class Workspace:
     cdef int32_t* old_rank          # [symbol id] of the members in hand, 0 for others
     cdef Writer changes
     cdef Writer changed_fields      # of the updates among them
+    cdef int added                  # of the changes, those by which a row entered
+    cdef int removed
     cdef list rows                  # [symbol id] -> encoded row or None
     cdef uint64_t* encoded_at       # [symbol id] -> the generation in which it was
     cdef uint64_t generation
@@ -75,6 +77,8 @@ cdef class ListUpdate:
     cdef readonly unsigned int sequence
     cdef readonly bytes delta
     cdef readonly bytes changed
+    cdef readonly int added
+    cdef readonly int removed
 
 
 cdef class RankedList:

@@ -5,7 +5,8 @@ from fastcore.filters import Filter, Order
 @final
 class ListUpdate:
     """One change of a list. `delta`: the encoded ListDelta, and `changed` the fields that differ in its updates, as
-    fastcore.changed_fields takes them; both are empty when deltas are not encoded.
+    fastcore.changed_fields takes them; both are empty when deltas are not encoded. `added` and `removed` are the numbers
+    of rows that entered and left.
     """
 
     list: str
@@ -13,7 +14,18 @@ class ListUpdate:
     sequence: int
     delta: bytes
     changed: bytes
-    def __init__(self, list: str, previous_sequence: int, sequence: int, delta: bytes, changed: bytes) -> None: ...
+    added: int
+    removed: int
+    def __init__(
+        self,
+        list: str,
+        previous_sequence: int,
+        sequence: int,
+        delta: bytes,
+        changed: bytes,
+        added: int,
+        removed: int,
+    ) -> None: ...
 
 @final
 class RankedList:

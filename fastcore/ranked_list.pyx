@@ -317,21 +317,23 @@ cdef class Members:
 
 cdef class ListUpdate:
     """One change of a list. `delta`: the encoded ListDelta, and `changed` its records of changed_fields.pyx; both are
-    empty when deltas are not encoded.
+    empty when deltas are not encoded. `added` and `removed` are the numbers of rows that entered and left.
     """
 
     def __init__(self, str list not None, unsigned int previous_sequence, unsigned int sequence,
-                 bytes delta not None, bytes changed not None):
+                 bytes delta not None, bytes changed not None, int added, int removed):
         self.list = list
         self.previous_sequence = previous_sequence
         self.sequence = sequence
         self.delta = delta
         self.changed = changed
+        self.added = added
+        self.removed = removed
 
     def __repr__(self):
         return (f"ListUpdate(list={self.list!r}, previous_sequence={self.previous_sequence}, "
                 f"sequence={self.sequence}, delta=<{len(self.delta)} bytes>, "
-                f"changed=<{len(self.changed)} bytes>)")
+                f"changed=<{len(self.changed)} bytes>, added={self.added}, removed={self.removed})")
 
 
 cdef inline bint _same(bytes a, bytes b):
@@ -350,7 +352,7 @@ cdef inline bint _has_changed(Members old, int32_t symbol_id, MarketState state,
 cdef int _write_changes(Members old, Members new, Workspace work, bint encode) except -1:
     """Appends the changes from `old` to `new` to work.changes, removals first, then by rank; returns their number.
 
-    What changed in the rows that stay goes to work.changed_fields.
+    What changed in the rows that stay goes to work.changed_fields, and how many came and left to work.added and removed.
     """
     cdef int32_t i, old_rank
     cdef int changes = 0
@@ -358,6 +360,7 @@ cdef int _write_changes(Members old, Members new, Workspace work, bint encode) e
     cdef bytes encoded
     cdef int32_t* ranks = work.old_rank
     work.changed_fields.size = 0
+    work.added = work.removed = 0
     for i in range(new.count):
         if ranks[new.ids[i]]:
             ranks[new.ids[i]] |= KEPT
@@ -365,6 +368,7 @@ cdef int _write_changes(Members old, Members new, Workspace work, bint encode) e
         if ranks[old.ids[i]] & KEPT:
             continue
         changes += 1
+        work.removed += 1
         if encode:
             row_of(<bytes>old.rows[i], &row)
             write_removed(&work.changes, row)
@@ -380,6 +384,7 @@ cdef int _write_changes(Members old, Members new, Workspace work, bint encode) e
                 write_reranked(&work.changes, row, old_rank, i + 1)
             continue
         changes += 1
+        work.added += old_rank == 0
         if encode:
             row_of(encoded, &row)
             write_changed_row(&work.changes, Action.UPDATE if old_rank else Action.ADD, row, i + 1)
@@ -504,7 +509,7 @@ cdef class RankedList:
         return ListUpdate(
             self.name, self.sequence - 1, self.sequence,
             end_delta(&work.changes, moment, changes) if encode_delta else b"",
-            writer_bytes(&work.changed_fields),
+            writer_bytes(&work.changed_fields), work.added, work.removed,
         )
 
     cdef bint _is_as_published(self, Workspace work) noexcept:

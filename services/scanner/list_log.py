@@ -26,8 +26,6 @@ MAX_HELD: Final = 100_000
 # and the symbol, which comes last.
 _PLACE: Final = struct.Struct(">IIHI")
 _CHANGE: Final = struct.Struct("<qIIdd")
-# How an ADD or a REMOVE begins in an encoded ListDelta: the action's value, then the symbol's tag.
-_MARKS: Final = (b"\x08\x01\x12", b"\x08\x02\x12")
 
 
 class Place(NamedTuple):
@@ -88,7 +86,7 @@ class ListLog:
             self._compare()
             return
         for update in updates:
-            if update.list in self._members and any(mark in update.delta for mark in _MARKS):
+            if update.list in self._members and (update.added or update.removed):
                 self._log(update.list, update.sequence, membership_changes(update.delta))
 
     def market_replaced(self) -> None:

@@ -22,9 +22,6 @@ from services.scanner.record_queue import MAX_BYTES, RecordQueue
 from services.scanner.record_spool import Record, RecordSpool
 from services.scanner.record_writer import SPILL_BYTES, WRITE_EVERY_SECONDS, RecordWriter, ResultRow
 
-# How an ADD begins in an encoded ListDelta: the action's value, then the symbol's tag.
-ADD_MARK: Final = b"\x08\x01\x12"
-
 COLUMNS: Final = (
     *("time", "symbol", "list", "session", "rank", "is_entry"),
     *("price", "volume_today", "change_percent", "gap_percent", "rvol", "score"),
@@ -50,7 +47,7 @@ class ScanRecorder(RecordQueue):
         core = self._core
         state = core.market.state
         for update in updates:
-            if update.list in core.definitions and ADD_MARK in update.delta:
+            if update.list in core.definitions and update.added:
                 self.keep(Record(state.session, update.delta))
         minute = state.now_ns // NS_PER_MINUTE
         if self._minute is not None and minute > self._minute:

@@ -1,5 +1,6 @@
 """The compiled market's lists against the twin's: deltas, sequences, published rows."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,6 +117,9 @@ def check_changes(delta: scanner_pb2.ListDelta, expected: Sequence[Change]) -> N
 def check_updates(updates: Sequence[Any], expected: Sequence[Update]) -> list[scanner_pb2.ListDelta]:
     deltas = [scanner_pb2.ListDelta.FromString(update.delta) for update in updates]
     assert [(delta.list, delta.sequence) for delta in deltas] == [(e.name, e.sequence) for e in expected]
+    for update, e in zip(updates, expected, strict=True):
+        actions = Counter(change.action for change in e.changes)
+        assert (update.added, update.removed) == (actions["ADD"], actions["REMOVE"]), e.name
     for delta, update in zip(deltas, expected, strict=True):
         assert delta.epoch == EPOCH
         assert delta.change_count > 0

@@ -11,8 +11,8 @@ from services.kit.runtime.clock import MeshClock, monotonic
 # A watermark makes every copy rank every list: the fewer, the more trades a second; the more, the less delay.
 LEAST_SECONDS: Final = 0.004
 # Ranking takes at most this share of the time: where it takes longer, because there is more to rank or the machine has
-# other things to do, watermarks come less often. Events wait for their watermark longer than for anything else: with half
-# of this share, 50,000 trades/s waited 6 to 8 ms for it, with this one 0.4 ms (medians, of 12,000 symbols).
+# other things to do, watermarks come less often. With half of this share, 50,000 trades/s waited for their watermark
+# longer than for anything else: 6 to 8 ms, now 0.4 ms (medians, of 12,000 symbols).
 RANKING_SHARE: Final = 0.4
 BUSY_SECONDS: Final = 0.04
 BUSY_EVENTS: Final = 3000
