@@ -5,8 +5,8 @@ from fastcore.filters import Filter, Order
 @final
 class ListUpdate:
     """One change of a list. `delta`: the encoded ListDelta, and `changed` the fields that differ in its updates, as
-    fastcore.changed_fields takes them; both are empty when deltas are not encoded. `added` and `removed` are the numbers
-    of rows that entered and left.
+    fastcore.changed_fields takes them; both are empty when deltas are not encoded. `added` and `removed`: how many
+    rows entered and left.
     """
 
     list: str
