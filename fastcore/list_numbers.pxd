@@ -4,6 +4,7 @@
 cdef enum:
     ROW_NUMBERS = 128       # a row's fields have numbers below
     # RankedList and ListDelta.
+    LIST_NAME = 1
     EPOCH = 2
     RANKED_SEQUENCE = 3     # RankedList.sequence
     RANKED_ROWS = 4
@@ -13,6 +14,7 @@ cdef enum:
     DELTAS = 5
     CHANGE_COUNT = 6
     DELTA_TIMESTAMP = 7
+    DELTA_POSITION = 8
     # ListChange.
     ACTION = 1
     SYMBOL = 2              # of TickerRow, too

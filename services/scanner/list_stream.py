@@ -22,8 +22,8 @@ from services.scanner.turns import Turns
 MAX_HELD: Final = 4096
 # Deltas of more bytes than this are neither held nor conflated: a snapshot, made once for all, is cheaper.
 MAX_HELD_BYTES: Final = 2 * 1024 * 1024
-# Deltas of more bytes than this are conflated in a turn: at 64 KiB it takes about a millisecond.
-MAX_AT_ONCE_BYTES: Final = 64 * 1024
+# Deltas of more bytes than this are conflated in a turn: at 1 MiB it takes about half a millisecond.
+MAX_AT_ONCE_BYTES: Final = 1024 * 1024
 # So many conflated spans are kept for subscribers at the same position, and of so many bytes in all.
 MAX_CONFLATED: Final = 16
 MAX_CONFLATED_BYTES: Final = 1024 * 1024

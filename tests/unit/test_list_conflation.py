@@ -6,7 +6,8 @@ import pytest
 from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from fastcore.changed_fields import changed_list_delta
+from fastcore.changed_fields import RECORD_BYTES, changed_list_delta
+from fastcore.reference import conflation_twin
 from services.kit.lists.field_selection import FieldSelection
 from services.kit.lists.list_client import ListCopy
 from services.scanner import conflation
@@ -85,6 +86,68 @@ def test_merged_spans_lead_to_the_same_rows_as_every_delta(seed: int) -> None:
             pending.clear()
             assert rows_of(copy) == model.rows
             assert copy.sequence == model.sequence
+
+
+def scripted_steps(rng: random.Random, count: int) -> list[ListStep]:
+    """Steps of a list that are no scanner's: whatever may stand in a delta, in any order, with and without records."""
+    steps = []
+    for sequence in range(1, count + 1):
+        delta = scanner_pb2.ListDelta(list="winners", epoch=7, previous_sequence=sequence - 1, sequence=sequence)
+        if rng.random() < 0.8:
+            delta.timestamp.FromNanoseconds(rng.randrange(10**18))
+        if rng.random() < 0.8:
+            delta.position.epoch, delta.position.sequence = 7, rng.randrange(100)
+        for _ in range(rng.randrange(6)):
+            action = rng.choice((ADD, REMOVE, RERANK, UPDATE, UPDATE))
+            change = delta.deltas.add(action=action, symbol=rng.choice(("A", "BRK.B", "", "\u00c4")))
+            rank = rng.choice((0, 1, 2, 127, 128, 70_000))
+            if action == RERANK:
+                change.old_rank, change.new_rank = rng.choice((0, 1, 2)), rank
+            elif action != REMOVE:
+                change.rank = rank
+                if rng.random() < 0.9:
+                    change.data.CopyFrom(TickerRow(symbol=change.symbol, price=rng.random(), company_name="x" * rank))
+                if rng.random() < 0.7:
+                    change.data.rank = rng.randrange(300)
+        updates = sum(change.action == UPDATE for change in delta.deltas)
+        changed = rng.randbytes(RECORD_BYTES * updates) if rng.random() < 0.7 else b""
+        steps.append(ListStep(delta.SerializeToString(), changed))
+    return steps
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_core_makes_the_bytes_of_its_twin(seed: int) -> None:
+    rng = random.Random(seed)
+    steps = scripted_steps(rng, rng.randint(2, 12))
+    assert conflation.conflate(steps) == conflation_twin.conflated(steps)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_deltas_of_a_market_are_conflated_as_by_the_twin(seed: int) -> None:
+    steps = Steps(seed)
+    for _ in range(40):
+        steps.change()
+    assert conflation.conflate(steps.pending) == conflation_twin.conflated(steps.pending)
+
+
+def test_what_is_no_delta_or_lacks_a_record_is_refused() -> None:
+    rng = random.Random(1)
+    refused = 0
+    for _ in range(300):
+        (first, changed), (second, more) = scripted_steps(rng, 2)
+        cut = second[: rng.randrange(len(second))]
+        try:
+            merged, _ = conflation.conflate([ListStep(first, changed), ListStep(cut, b"")])
+        except ValueError:
+            refused += 1
+        else:
+            scanner_pb2.ListDelta.FromString(merged)
+        if more:
+            with pytest.raises(ValueError, match="record"):
+                conflation.conflate([ListStep(first, changed), ListStep(second, more[:-1])])
+            with pytest.raises(ValueError, match="bytes of records"):
+                conflation.conflate([ListStep(first, changed), ListStep(second, more + b"x")])
+    assert refused > 100
 
 
 class Steps:
