@@ -36,6 +36,8 @@ class ListEntries:
         self.keys = keys_of(name)
         self._rows = ListRows(name)
         self._score = OrderScore(order_by)
+        # By symbol: the members that were scored last, and their score. Most rows are as they were at the last write.
+        self._scored: dict[bytes, tuple[bytes, float]] = {}
         self._sizes: deque[int] = deque(maxlen=STREAM_ENTRIES)
 
     def take(self, message: bytes) -> list[bytes | str | int | float] | None:
@@ -58,12 +60,18 @@ class ListEntries:
         payload = snapshot if changes is None else b"".join(rows.delta(changes, int(previous)))
         self._sizes.append(len(payload))
         head: list[bytes | str | int | float] = [*rows.position, previous, self._stream_entries(), rows.name, kind]
-        scores = [
-            part
-            for symbol, (rank, members) in rows.rows.items()
-            for part in (self._score.of(rank, members), symbol[1:-1])
-        ]
-        return [*head, payload, snapshot, *scores]
+        return [*head, payload, snapshot, *self._scores()]
+
+    def _scores(self) -> Iterator[bytes | float]:
+        """Yields each row's score and symbol."""
+        before, self._scored = self._scored, {}
+        for symbol, (rank, members) in self._rows.rows.items():
+            scored = before.get(symbol)
+            if scored is None or scored[0] != members or self._score.is_rank:
+                scored = (members, self._score.of(rank, members))
+            self._scored[symbol] = scored
+            yield scored[1]
+            yield symbol[1:-1]
 
     def _stream_entries(self) -> int:
         """The number of entries that the stream may keep."""
@@ -84,6 +92,11 @@ class OrderScore:
         # Only these are read of a row; NaN is absent.
         row = msgspec.defstruct("OrderedRow", [(name, float | str, math.nan) for name in names])
         self._decoder = msgspec.json.Decoder(row)
+
+    @property
+    def is_rank(self) -> bool:
+        """True if a row's score is its rank, whatever its members are."""
+        return self._key is None
 
     def of(self, rank: int, members: bytes) -> float:
         """The score of a row: its JSON members, without braces. An absent value comes last, whatever the direction."""
