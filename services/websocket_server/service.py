@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 from typing import ClassVar
 
 import grpc.aio
@@ -11,6 +12,7 @@ from services.kit.rpc.channel import open_channel
 from services.kit.rpc.key_streams import KeyStreams
 from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.mesh_certificates import certificates_of
+from services.kit.runtime.open_files import room_for_clients
 from services.kit.runtime.origins import OriginCheck
 from services.kit.runtime.settings import Settings
 from services.websocket_server.aggregates import BarBook, BarFollower
@@ -23,6 +25,8 @@ from services.websocket_server.list_follower import ListFollower
 
 HEALTH_CHECK_SECONDS = 1.0
 
+logger = logging.getLogger(__name__)
+
 
 class WebSocketServer(Service):
     """Serves browsers; lists are followed at the scanner while they have subscriptions."""
@@ -31,7 +35,13 @@ class WebSocketServer(Service):
 
     def __init__(self, settings: Settings, limits: Limits | None = None) -> None:
         super().__init__(settings)
-        self.limits = limits or Limits()
+        wanted = limits or Limits()
+        self.limits = wanted._replace(clients=room_for_clients(wanted.clients))
+        if self.limits.clients < wanted.clients:
+            logger.warning(
+                "%s: %d clients instead of %d, because the limit of open files (ulimit -n) allows no more",
+                *(self.name, self.limits.clients, wanted.clients),
+            )
         self.port = 0
         self._key_streams = KeyStreams(self.name, settings.address("access"))
         self._channel: grpc.aio.Channel | None = None

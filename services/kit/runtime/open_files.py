@@ -1,6 +1,10 @@
 """How many files a process may have open: each connection is one."""
 
 import resource
+from typing import Final
+
+# For what a process opens besides its clients: connections to other services, certificates, refused clients.
+RESERVED: Final = 256
 
 
 def allow_many() -> int:
@@ -12,3 +16,14 @@ def allow_many() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def room_for_clients(wanted: int) -> int:
+    """Returns how many clients this process may have, at most `wanted`, so that RESERVED files are left to itself.
+
+    Where the limit is lower than twice that, half of it is left.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(soft - RESERVED, soft // 2))
