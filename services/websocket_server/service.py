@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import logging
 from typing import ClassVar
 
 import grpc.aio
@@ -11,6 +10,7 @@ from services.kit.lists.definitions import load_lists
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.key_streams import KeyStreams
 from services.kit.runtime.lifecycle import Service, State
+from services.kit.runtime.logging import get_logger
 from services.kit.runtime.mesh_certificates import certificates_of
 from services.kit.runtime.open_files import room_for_clients
 from services.kit.runtime.origins import OriginCheck
@@ -25,7 +25,7 @@ from services.websocket_server.list_follower import ListFollower
 
 HEALTH_CHECK_SECONDS = 1.0
 
-logger = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class WebSocketServer(Service):
@@ -38,9 +38,10 @@ class WebSocketServer(Service):
         wanted = limits or Limits()
         self.limits = wanted._replace(clients=room_for_clients(wanted.clients))
         if self.limits.clients < wanted.clients:
-            logger.warning(
-                "%s: %d clients instead of %d, because the limit of open files (ulimit -n) allows no more",
-                *(self.name, self.limits.clients, wanted.clients),
+            log.warning(
+                "the limit of open files (ulimit -n) has room for fewer clients",
+                clients=self.limits.clients,
+                wanted=wanted.clients,
             )
         self.port = 0
         self._key_streams = KeyStreams(self.name, settings.address("access"))
