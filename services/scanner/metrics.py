@@ -83,7 +83,7 @@ REDIS_LIST_REFUSED = Counter("tradeul_redis_list_refused", "Writes that did not 
 REDIS_LIST_FAILURES = Counter("tradeul_redis_list_failures", "Times Redis was away when lists were to be written.")
 REDIS_LIST_SECONDS = Histogram(
     "tradeul_redis_list_seconds",
-    "How long making a list's texts held up the scanner.",
+    "How long each part of making a list's texts held up the scanner.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
 

@@ -16,6 +16,7 @@ from services.kit.rpc.envelope import LIST
 STREAM_ENTRIES: Final = 1000
 # Entries of long, lively lists are large: streams hold fewer of them.
 STREAM_BYTES: Final = 8 * 1024 * 1024
+Arguments = list[bytes | str | int | float]
 _FUNCTIONS: Final[dict[str, Callable[..., float]]] = {"abs": abs, "min": min, "max": max}
 
 
@@ -40,10 +41,11 @@ class ListEntries:
         self._scored: dict[bytes, tuple[bytes, float]] = {}
         self._sizes: deque[int] = deque(maxlen=STREAM_ENTRIES)
 
-    def take(self, message: bytes) -> list[bytes | str | int | float] | None:
-        """Returns the arguments of the script that writes a WatchListResponse; None when that changes nothing.
+    def take(self, message: bytes) -> Iterator[Arguments | None]:
+        """Yields the arguments of the script that writes a WatchListResponse; nothing when that changes nothing.
 
-        Raises ListHole.
+        Of a list of 1,000 rows it takes some milliseconds, in parts: after each but the last it yields None, so that
+        others can have their turn. Raises ListHole.
         """
         kind, content = LIST.read(message)
         rows = self._rows
@@ -55,12 +57,14 @@ class ListEntries:
             previous = rows.position.sequence
             changes = rows.apply(content)
         else:
-            return None
+            return
+        yield None
         snapshot = b"".join(rows.snapshot())
         payload = snapshot if changes is None else b"".join(rows.delta(changes, int(previous)))
         self._sizes.append(len(payload))
-        head: list[bytes | str | int | float] = [*rows.position, previous, self._stream_entries(), rows.name, kind]
-        return [*head, payload, snapshot, *self._scores()]
+        head: Arguments = [*rows.position, previous, self._stream_entries(), rows.name, kind]
+        yield None
+        yield [*head, payload, snapshot, *self._scores()]
 
     def _scores(self) -> Iterator[bytes | float]:
         """Yields each row's score and symbol."""

@@ -168,15 +168,19 @@ class RedisLists:
         messages: AsyncGenerator[bytes, None] = self._hub.tap(name, interval_ms).messages()
         async with contextlib.aclosing(messages):
             async for message in messages:
+                arguments = None
                 began = monotonic()
                 try:
-                    arguments = entries.take(message)
+                    for part in entries.take(message):
+                        arguments = part
+                        metrics.REDIS_LIST_SECONDS.observe(monotonic() - began)
+                        await asyncio.sleep(0)
+                        began = monotonic()
                 except ListHole as hole:
                     log.error("list for redis begins again", list=name, reason=reason_of(hole))
                     return
                 if arguments is None:
                     continue
-                metrics.REDIS_LIST_SECONDS.observe(monotonic() - began)
                 if not await self._write(keys=entries.keys, args=arguments):
                     metrics.REDIS_LIST_REFUSED.inc()
                     return

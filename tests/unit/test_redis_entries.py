@@ -23,10 +23,12 @@ def test_each_write_has_the_score_of_every_row_in_its_order(seed: int, order_by:
         symbols = rng.sample("ABCDEFGH", rng.randint(1, 8))
         delta = model.change_to([(symbol, float(rng.randint(1, 3))) for symbol in symbols])
         if step % 20 == 0:
-            arguments = entries.take(LIST.wrap("snapshot", model.snapshot()))
+            parts = list(entries.take(LIST.wrap("snapshot", model.snapshot())))
         else:
-            arguments = entries.take(LIST.wrap("delta", delta))
+            parts = list(entries.take(LIST.wrap("delta", delta)))
+        arguments = parts.pop()
         assert arguments is not None
+        assert parts == [None, None]
         written = arguments[HEAD:]
         rows = {symbol: score.of(rank, members) for symbol, (rank, members) in entries._rows.rows.items()}
         assert dict(zip((b'"%b"' % bytes(each) for each in written[1::2]), written[::2], strict=True)) == rows  # type: ignore[arg-type]
