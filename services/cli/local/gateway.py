@@ -27,10 +27,16 @@ from services.cli.local.traces import otlp_cluster, tracing
 from services.kit.runtime.certificates import check_certificate, check_mesh_certificate
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.http_probe import http_status
+from services.kit.runtime.logging import get_logger
+from services.kit.runtime.open_files import room_for_clients
 from services.kit.runtime.origins import origins_pattern
 from services.kit.runtime.packaged import DESCRIPTOR_SET, GATEWAY_TEMPLATE, OPENAPI, TICKET_FILTER
 from services.kit.runtime.settings import Address, Settings
 
+log = get_logger(__name__)
+
+# Clients that may be connected at once, where the system allows so many open files.
+MOST_CONNECTIONS: Final = 12_000
 BEHIND: Final = (
     "scanner",
     "market_session",
@@ -82,10 +88,24 @@ def allowed_hosts(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*settings.allowed_hosts, *(() if host in EVERY_ADDRESS else (own,)))))
 
 
-def render_gateway(settings: Settings, template: str, place: Callable[[Path], Path] = lambda path: path) -> str:
+def connections_here() -> int:
+    """How many clients may be connected to an Envoy that this process starts.
+
+    Behind the connection of a client of the WebSocket server there is another one. An Envoy that may open no more files
+    leaves new clients without an answer and tries again all the time.
+    """
+    return room_for_clients(2 * MOST_CONNECTIONS) // 2
+
+
+def render_gateway(
+    settings: Settings,
+    template: str,
+    place: Callable[[Path], Path] = lambda path: path,
+    connections: int = MOST_CONNECTIONS,
+) -> str:
     """Fills the gateway's template with the addresses that hold; raises StartError for a name it lacks.
 
-    `place` returns where Envoy finds a file of the installation.
+    `place` returns where Envoy finds a file of the installation. `connections`: of clients, at most.
     """
     is_tls = settings.tls.cert_file is not None
     jwt = settings.jwt
@@ -108,6 +128,7 @@ def render_gateway(settings: Settings, template: str, place: Callable[[Path], Pa
     hosts = allowed_hosts(settings)
     jwks_file = (jwt.jwks_file or Path()).absolute()
     values: dict[str, object] = {
+        "CONNECTIONS": connections,
         "DESCRIPTOR_SET": place(DESCRIPTOR_SET.path()),
         "ADMIN_SOCKET": admin_socket(settings),
         "CERTIFICATE": certificate_path(settings),
@@ -179,10 +200,11 @@ def write_gateway(
     configuration: Path,
     template: str | None = None,
     place: Callable[[Path], Path] = lambda path: path,
+    connections: int = MOST_CONNECTIONS,
 ) -> None:
     """Writes what Envoy reads: its configuration, from gateway/envoy.yaml unless another is given, and its certificate.
 
-    Raises StartError for a template that cannot be filled.
+    `connections`: of clients, at most. Raises StartError for a template that cannot be filled.
     """
     configuration.parent.mkdir(parents=True, exist_ok=True)
     socket = admin_socket(settings)
@@ -198,7 +220,8 @@ def write_gateway(
     if settings.mesh_tls.is_on:
         for name, text in mesh_resources(settings.mesh_tls).items():
             (certificate.parent / name).write_text(text)
-    configuration.write_text(render_gateway(settings, template or GATEWAY_TEMPLATE.path().read_text(), place))
+    text = template or GATEWAY_TEMPLATE.path().read_text()
+    configuration.write_text(render_gateway(settings, text, place, connections))
 
 
 def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None = None) -> ProcessSpec:
@@ -222,7 +245,13 @@ def envoy_spec(settings: Settings, needs: tuple[str, ...], template: str | None 
         check_jwks(settings.jwt.jwks_file)
 
     def prepare() -> None:
-        write_gateway(settings, configuration, template)
+        if (connections := connections_here()) < MOST_CONNECTIONS:
+            log.info(
+                "the limit of open files (ulimit -n) has room for fewer clients of the gateway",
+                clients=connections,
+                wanted=MOST_CONNECTIONS,
+            )
+        write_gateway(settings, configuration, template, connections=connections)
         rotate(log_file)
 
     async def ready() -> bool:
