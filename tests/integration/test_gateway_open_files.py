@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+
+from tests.support.few_files import with_few_files
 
 OPEN_FILES: Final = 200
 # Half of the limit is left to the gateway, and half of the rest is for connections behind those of clients.
@@ -22,7 +23,7 @@ from tests.support.gateway import Gateway, gateway_settings
 
 async def main():
     async with Gateway(gateway_settings(Path(sys.argv[1]))) as gateway:
-        print(gateway.address, flush=True)
+        print("listening", gateway.address, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 asyncio.run(main())
@@ -66,23 +67,8 @@ async def is_served(address: str) -> bool:
 @pytest.fixture
 async def address(tmp_path: Path) -> AsyncIterator[str]:
     """The gateway's, in a process that may open few files; nothing is behind it."""
-    process = await asyncio.create_subprocess_exec(
-        *("prlimit", f"--nofile={OPEN_FILES}:{OPEN_FILES}", sys.executable, "-c", PROGRAM, str(tmp_path)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            while not (line := await process.stdout.readline()).startswith(b"127.0.0.1:"):
-                assert line, "the gateway ended before it was open"
-        yield line.decode().strip()
-    finally:
-        process.stdin.close()
-        async with asyncio.timeout(60):
-            await process.wait()
-    assert process.returncode == 0
+    async with with_few_files(PROGRAM, OPEN_FILES, str(tmp_path)) as found:
+        yield found
 
 
 async def test_clients_beyond_the_open_files_are_closed_and_the_others_are_served(address: str) -> None:

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import sys
 from typing import Final
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.support import websocket_fixtures
+from tests.support.few_files import with_few_files
 from tests.support.scripted_scanner import ScriptedScanner
 from tests.support.ws_client import ws_client
 
@@ -22,7 +22,7 @@ from tests.support.ws_client import ws_server
 
 async def main():
     async with ws_server(sys.argv[1]) as server:
-        print(server.port, flush=True)
+        print("listening", server.port, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 asyncio.run(main())
@@ -30,35 +30,23 @@ asyncio.run(main())
 
 
 async def test_clients_beyond_the_open_files_are_refused_and_the_others_stay(scanner: ScriptedScanner) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *("prlimit", f"--nofile={OPEN_FILES}:{OPEN_FILES}", sys.executable, "-c", PROGRAM, scanner.address),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
-            # After what the service logs.
-            while not (line := await process.stdout.readline()).strip().isdigit():
-                assert line, "the server ended before it listened"
-            port = int(line)
-            clients = [await stack.enter_async_context(ws_client(port)) for _ in range(ROOM)]
-            for _ in range(OPEN_FILES):
-                with pytest.raises(InvalidStatus) as refused:
-                    await stack.enter_async_context(ws_client(port))
-                assert refused.value.response.status_code == 503
-                assert f"limit reached: {ROOM} clients".encode() in refused.value.response.body
-            # A client of before is served on, with a list that the server begins to follow only now.
-            await clients[0].subscribe("winners")
-            await clients[0].expect("snapshot")
-            await clients[-1].connection.close()
-            await _is_admitted(port)
-    finally:
-        process.stdin.close()
-        async with asyncio.timeout(60):
-            await process.wait()
-    assert process.returncode == 0
+    async with (
+        with_few_files(PROGRAM, OPEN_FILES, scanner.address) as found,
+        asyncio.timeout(60),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        port = int(found)
+        clients = [await stack.enter_async_context(ws_client(port)) for _ in range(ROOM)]
+        for _ in range(OPEN_FILES):
+            with pytest.raises(InvalidStatus) as refused:
+                await stack.enter_async_context(ws_client(port))
+            assert refused.value.response.status_code == 503
+            assert f"limit reached: {ROOM} clients".encode() in refused.value.response.body
+        # A client of before is served on, with a list that the server begins to follow only now.
+        await clients[0].subscribe("winners")
+        await clients[0].expect("snapshot")
+        await clients[-1].connection.close()
+        await _is_admitted(port)
 
 
 async def _is_admitted(port: int) -> None:
