@@ -86,7 +86,7 @@ cdef int read_change(const Field* delta, Change* change) except -1 nogil:
     return 0
 
 
-cdef class Conflation:
+cdef class _Conflation:
     """The symbols of consecutive deltas, in the order in which they came."""
 
     cdef Merged* merged
@@ -103,7 +103,7 @@ cdef class Conflation:
         free(self.merged)
 
     cdef Merged* of_symbol(self, const Change* change) except NULL:
-        """What is known of the symbol; of a new one only whether it was a member before."""
+        """The entry of its symbol; in a new one only whether it was a member before is known."""
         cdef bytes symbol = (<const char*>change.symbol)[:change.symbol_length] if change.symbol_length else b""
         cdef object place = self.places.get(symbol)
         cdef Merged* merged
@@ -308,7 +308,7 @@ cdef int write_ranked_row(Writer* out, const Merged* merged) except -1:
 
 def conflated(steps not None):
     """Returns the delta and the records with the effect of consecutive ones; see list_conflation.pyi."""
-    cdef Conflation conflation = Conflation()
+    cdef _Conflation conflation = _Conflation()
     cdef list held = list(steps)
     cdef bint is_first = True
     for delta, changed in held:

@@ -59,7 +59,7 @@ async def connected(address: str) -> AsyncIterator[Client]:
 
 
 async def is_served(address: str) -> bool:
-    """Whether a new client is, of which nothing is left."""
+    """True if a new client is, of which nothing is left."""
     async with connected(address) as client:
         return await client.status() == SERVED
 

@@ -61,7 +61,7 @@ class GapBarsSource(Protocol):
 
 
 class Request(msgspec.Struct):
-    """What the child has to fetch: the minutes [first, end) of these symbols."""
+    """The bars that the child has to fetch: those of the minutes [first, end) of these symbols."""
 
     symbols: list[str]
     first_minute: int

@@ -1,4 +1,4 @@
-"""What a child on pipes writes: messages, each after its length."""
+"""Messages that a child on pipes writes, each after its length."""
 
 import asyncio
 import struct
