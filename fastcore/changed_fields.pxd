@@ -4,4 +4,7 @@ from libc.stdint cimport uint32_t
 
 from fastcore.wire cimport Writer
 
+cdef enum:
+    RECORD = 20             # bytes of a record: the rank before, and the changed fields as bits
+
 cdef int write_changed_fields(Writer* writer, bytes old, bytes new, uint32_t old_rank) except -1

@@ -20,9 +20,6 @@ from fastcore.wire cimport (
     writer_free, writer_init,
 )
 
-cdef enum:
-    RECORD = 20
-
 RECORD_BYTES = RECORD
 
 cdef struct Bits:

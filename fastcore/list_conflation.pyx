@@ -10,16 +10,13 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from fastcore.list_messages cimport Action
+from fastcore.changed_fields cimport RECORD
+from fastcore.list_messages cimport Action, write_nonzero
 from fastcore.list_numbers cimport *
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, bytes_ptr, cursor_of, enter, next_field,
     raise_wire_error, reserve, write_length_field, write_raw, write_varint_field, writer_bytes, writer_free, writer_init,
 )
-
-cdef enum:
-    # A record of changed_fields.pyx: the rank before, and the changed fields as bits.
-    RECORD = 20
 
 # One symbol: what it was before the first delta, and what it is after the last.
 cdef struct Merged:
@@ -86,6 +83,25 @@ cdef int read_change(const Field* delta, Change* change) except -1 nogil:
     return 0
 
 
+cdef void read_head_field(Head* head, const Field* field) noexcept nogil:
+    """One of the fields beside the changes."""
+    if field.wire_type == WIRE_VARINT:
+        if field.number == EPOCH:
+            head.epoch = <uint32_t>field.value
+        elif field.number == PREVIOUS_SEQUENCE:
+            head.previous_sequence = <uint32_t>field.value
+        elif field.number == DELTA_SEQUENCE:
+            head.sequence = <uint32_t>field.value
+    elif field.wire_type == WIRE_LENGTH:
+        if field.number == LIST_NAME:
+            head.list = field.data
+            head.list_length = field.length
+        elif field.number == DELTA_TIMESTAMP:
+            head.timestamp = field[0]
+        elif field.number == DELTA_POSITION:
+            head.position = field[0]
+
+
 cdef class _Conflation:
     """The symbols of consecutive deltas, in the order in which they came."""
 
@@ -93,6 +109,7 @@ cdef class _Conflation:
     cdef int32_t count
     cdef int32_t room
     cdef dict places                # by symbol
+    cdef bint has_first
     cdef Head first
     cdef Head last
 
@@ -158,7 +175,7 @@ cdef class _Conflation:
                 merged.first_rank = old_rank
         return 0
 
-    cdef int take(self, bytes delta, bytes changed, bint is_first) except -1:
+    cdef int take(self, bytes delta, bytes changed) except -1:
         """Takes the next delta and the records of its updates."""
         cdef Cursor cursor = cursor_of(<bytes_ptr>PyBytes_AS_STRING(delta), PyBytes_GET_SIZE(delta))
         cdef const unsigned char* records = <const unsigned char*>PyBytes_AS_STRING(changed)
@@ -166,9 +183,9 @@ cdef class _Conflation:
         cdef const unsigned char* record
         cdef Field field
         cdef Change change
-        cdef int status
-        self.read_head(cursor, is_first)
-        status = next_field(&cursor, &field)
+        cdef Head head
+        cdef int status = next_field(&cursor, &field)
+        memset(&head, 0, sizeof(Head))
         while status == WIRE_FIELD:
             if field.number == DELTAS and field.wire_type == WIRE_LENGTH:
                 read_change(&field, &change)
@@ -179,45 +196,27 @@ cdef class _Conflation:
                     record = records + place
                     place += RECORD
                 self.take_change(&change, record)
-            status = next_field(&cursor, &field)
-        if place != size:
-            raise ValueError(f"expected {place} bytes of records, was {size}")
-        return 0
-
-    cdef int read_head(self, Cursor cursor, bint is_first) except -1:
-        """Reads all but the changes, and checks that the delta follows the one before."""
-        cdef Head head
-        cdef Field field
-        cdef int status = next_field(&cursor, &field)
-        memset(&head, 0, sizeof(Head))
-        while status == WIRE_FIELD:
-            if field.wire_type == WIRE_VARINT:
-                if field.number == EPOCH:
-                    head.epoch = <uint32_t>field.value
-                elif field.number == PREVIOUS_SEQUENCE:
-                    head.previous_sequence = <uint32_t>field.value
-                elif field.number == DELTA_SEQUENCE:
-                    head.sequence = <uint32_t>field.value
-            elif field.wire_type == WIRE_LENGTH:
-                if field.number == LIST_NAME:
-                    head.list = field.data
-                    head.list_length = field.length
-                elif field.number == DELTA_TIMESTAMP:
-                    head.timestamp = field
-                elif field.number == DELTA_POSITION:
-                    head.position = field
+            else:
+                read_head_field(&head, &field)
             status = next_field(&cursor, &field)
         if status != WIRE_END:
             raise_wire_error(status, b"ListDelta")
-        if is_first:
-            self.first = head
+        if place != size:
+            raise ValueError(f"expected {place} bytes of records, was {size}")
+        return self.follow(&head)
+
+    cdef int follow(self, const Head* head) except -1:
+        """Checks that the delta follows the one before."""
+        if not self.has_first:
+            self.has_first = True
+            self.first = head[0]
         elif head.epoch != self.first.epoch or head.previous_sequence != self.last.sequence:
             name = (<const char*>self.first.list)[:self.first.list_length].decode(errors="replace")
             raise ValueError(
                 f"list {name}: expected a delta from {self.first.epoch}/{self.last.sequence}, "
                 f"was from {head.epoch}/{head.previous_sequence}"
             )
-        self.last = head
+        self.last = head[0]
         return 0
 
     cdef tuple encoded(self):
@@ -232,16 +231,16 @@ cdef class _Conflation:
         try:
             if self.first.list_length:
                 write_length_field(&out, LIST_NAME, self.first.list, self.first.list_length)
-            write_number(&out, EPOCH, self.first.epoch)
-            write_number(&out, PREVIOUS_SEQUENCE, self.first.previous_sequence)
-            write_number(&out, DELTA_SEQUENCE, self.last.sequence)
+            write_nonzero(&out, EPOCH, self.first.epoch)
+            write_nonzero(&out, PREVIOUS_SEQUENCE, self.first.previous_sequence)
+            write_nonzero(&out, DELTA_SEQUENCE, self.last.sequence)
             for i in range(self.count):
                 change.size = 0
                 write_change(&change, &row, &records, &self.merged[i])
                 if change.size:
                     changes += 1
                     write_length_field(&out, DELTAS, change.data, change.size)
-            write_number(&out, CHANGE_COUNT, changes)
+            write_nonzero(&out, CHANGE_COUNT, changes)
             if self.last.timestamp.number:
                 write_length_field(&out, DELTA_TIMESTAMP, self.last.timestamp.data, self.last.timestamp.length)
             if self.last.position.number:
@@ -252,11 +251,6 @@ cdef class _Conflation:
             writer_free(&change)
             writer_free(&row)
             writer_free(&records)
-
-
-cdef int write_number(Writer* out, uint32_t number, uint32_t value) except -1:
-    """As protobuf writes a number without presence."""
-    return write_varint_field(out, number, value) if value else 0
 
 
 cdef int begin_change(Writer* out, Action action, const Merged* merged) except -1:
@@ -310,8 +304,6 @@ def conflated(steps not None):
     """Returns the delta and the records with the effect of consecutive ones; see list_conflation.pyi."""
     cdef _Conflation conflation = _Conflation()
     cdef list held = list(steps)
-    cdef bint is_first = True
     for delta, changed in held:
-        conflation.take(delta, changed, is_first)
-        is_first = False
+        conflation.take(delta, changed)
     return conflation.encoded()

@@ -1,7 +1,7 @@
 # The messages of lists (scanner.proto), written without decoding the rows in
 # them: a row is what MarketState.encode_row made, which begins with its symbol.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastcore.wire cimport Writer
 
@@ -23,6 +23,7 @@ cdef struct Row:
     size_t length
 
 cdef int row_of(bytes encoded, Row* row) except -1
+cdef int write_nonzero(Writer* writer, uint32_t number, uint64_t value) except -1 nogil
 cdef int write_removed(Writer* writer, Row row) except -1 nogil
 cdef int write_reranked(Writer* writer, Row row, uint32_t old_rank, uint32_t new_rank) except -1 nogil
 cdef int write_changed_row(Writer* writer, Action action, Row row, uint32_t rank) except -1 nogil

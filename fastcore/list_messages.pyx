@@ -94,11 +94,12 @@ cdef int write_changed_row(Writer* writer, Action action, Row row, uint32_t rank
 cdef int _write_head(Writer* writer, bytes label, const Moment* moment) except -1:
     if label:
         write_length_field(writer, 1, PyBytes_AS_STRING(label), len(label))
-    _write_nonzero(writer, 2, moment.epoch)
+    write_nonzero(writer, 2, moment.epoch)
     return 0
 
 
-cdef int _write_nonzero(Writer* writer, uint32_t number, uint64_t value) except -1 nogil:
+cdef int write_nonzero(Writer* writer, uint32_t number, uint64_t value) except -1 nogil:
+    """As protobuf writes a number without presence."""
     return write_varint_field(writer, number, value) if value else 0
 
 
@@ -107,12 +108,12 @@ cdef int _write_moment(Writer* writer, const Moment* moment, uint32_t time_field
     writer_init(&part, 64)
     try:
         if moment.time_ns > 0:
-            _write_nonzero(&part, 1, moment.time_ns // SECOND_NS)
-            _write_nonzero(&part, 2, moment.time_ns % SECOND_NS)
+            write_nonzero(&part, 1, moment.time_ns // SECOND_NS)
+            write_nonzero(&part, 2, moment.time_ns % SECOND_NS)
             write_length_field(writer, time_field, part.data, part.size)
             part.size = 0
-        _write_nonzero(&part, 1, moment.epoch)
-        _write_nonzero(&part, 2, moment.sequence)
+        write_nonzero(&part, 1, moment.epoch)
+        write_nonzero(&part, 2, moment.sequence)
         write_length_field(writer, position_field, part.data, part.size)
     finally:
         writer_free(&part)
@@ -123,13 +124,13 @@ cdef int begin_delta(Writer* writer, bytes label, const Moment* moment, uint32_t
                      ) except -1:
     """Begins an encoded ListDelta; its `deltas` follow, then end_delta()."""
     _write_head(writer, label, moment)
-    _write_nonzero(writer, 3, previous_sequence)
-    _write_nonzero(writer, 4, sequence)
+    write_nonzero(writer, 3, previous_sequence)
+    write_nonzero(writer, 4, sequence)
     return 0
 
 
 cdef bytes end_delta(Writer* writer, const Moment* moment, uint32_t change_count):
-    _write_nonzero(writer, 6, change_count)
+    write_nonzero(writer, 6, change_count)
     _write_moment(writer, moment, 7, 8)
     return writer_bytes(writer)
 
@@ -145,7 +146,7 @@ cdef bytes ranked_list(bytes label, const Moment* moment, uint32_t sequence, lis
     writer_init(&writer, 128 + 700 * <size_t>len(rows))
     try:
         _write_head(&writer, label, moment)
-        _write_nonzero(&writer, 3, sequence)
+        write_nonzero(&writer, 3, sequence)
         for encoded in rows:
             rank += 1
             row_of(encoded, &row)
@@ -157,7 +158,7 @@ cdef bytes ranked_list(bytes label, const Moment* moment, uint32_t sequence, lis
             pos = _put_number(pos, RANK_TAG, rank)
             memcpy(pos, row.data, row.length)
             writer.size = (pos + row.length) - writer.data
-        _write_nonzero(&writer, 5, rank)
+        write_nonzero(&writer, 5, rank)
         _write_moment(&writer, moment, 6, 7)
         return writer_bytes(&writer)
     finally:

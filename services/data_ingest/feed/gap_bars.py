@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from fastcore.columns import BarColumns
+from services.data_ingest.vendor_snapshot.rows import MAX_TIME_NS
 from services.kit.runtime.clock import NS_PER_MINUTE, NS_PER_MS
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.redaction import reason_of
@@ -32,7 +33,6 @@ MINUTE_SPAN: Final = 2
 REQUESTS_AT_ONCE: Final = 4
 # So many symbols enter the stream with one frame, which then costs less than they would alone.
 BATCH_SYMBOLS: Final = 50
-MAX_TIME_NS: Final = 2**62
 ATTEMPTS: Final = 3
 RETRY_SECONDS: Final = 1.0
 
