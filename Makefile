@@ -182,13 +182,13 @@ $(BIN)/python:
 # Includes the packages that build the core: a Cython newer than the compiled modules would recompile them all.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the packages that run the mesh: a download of 200 MB, once; 1 to 2 minutes"
-	@$(BIN)/python tools/requirements.py build run embedded simulator > $(VENV)/requirements-run.txt
+	@$(BIN)/python tools/requirements.py build run embedded > $(VENV)/requirements-run.txt
 	@$(PIP) --requirement $(VENV)/requirements-run.txt
 	@touch $@
 
 $(DEV): $(RUN)
 	@echo "Installing the packages for tests, checks and benchmarks: a download of 120 MB, once; about a minute"
-	@$(BIN)/python tools/requirements.py build run embedded simulator bench dev > $(VENV)/requirements-dev.txt
+	@$(BIN)/python tools/requirements.py build run embedded bench dev > $(VENV)/requirements-dev.txt
 	@$(PIP) --requirement $(VENV)/requirements-dev.txt
 	@touch $@
 

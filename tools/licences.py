@@ -82,7 +82,7 @@ def license_files(name: str) -> list[str]:
 
 def page() -> str:
     """Returns the page for the installed packages."""
-    names = installed(requirements("run", "embedded", "simulator"))
+    names = installed(requirements("run", "embedded"))
     lines = [f"| {program} | {package} | {terms} |\n" for program, package, terms in PROGRAMS]
     lines += ["\n| package | licence |\n|---|---|\n", *(f"| {name} | {licence(name)} |\n" for name in names)]
     lines += ["\n| npm package | licence |\n|---|---|\n"]

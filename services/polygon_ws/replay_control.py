@@ -1,8 +1,10 @@
 """ReplayService of a live feed: the simulator's time can be changed, the vendor's cannot."""
 
-import functools
-from typing import TYPE_CHECKING, Any, Final
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any, Final
 
+import aiohttp
 import grpc.aio
 import msgspec
 from google.api import httpbody_pb2
@@ -10,12 +12,10 @@ from tradeul.v1 import replay_pb2
 
 from services.kit.rpc.json_body import read_json
 from services.kit.runtime.errors import VENDOR_UNAVAILABLE
+from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
 from services.kit.runtime.redaction import described
 from services.kit.runtime.setting_groups import PolygonSettings
 from services.market.market_time import TIME_PATH, MarketTime, TimeChange, refuse_change, time_change
-
-if TYPE_CHECKING:
-    import httpx
 
 TIMEOUT_SECONDS: Final = 5.0
 
@@ -32,7 +32,7 @@ class ReplayControl:
     async def close(self) -> None:
         """Closes the connection."""
         if "_http" in vars(self):
-            await self._http.aclose()
+            await self._http.close()
 
     async def GetReplay(self, request: replay_pb2.GetReplayRequest, context: Context) -> replay_pb2.Replay:
         if not self._is_simulator:
@@ -48,25 +48,23 @@ class ReplayControl:
         change = time_change(request, await self._send())
         return (await self._send(change)).message(replay_pb2.Replay.SIMULATOR)
 
-    @functools.cached_property
-    def _http(self) -> "httpx.AsyncClient":
-        # Made when it is first used: the feed of the vendor never does, and the simulator's starts sooner.
-        import httpx
-
-        polygon = self._polygon
-        headers = {"Authorization": f"Bearer {polygon.api_key}"}
-        return httpx.AsyncClient(base_url=polygon.rest_url, headers=headers, timeout=TIMEOUT_SECONDS)
+    @cached_property
+    def _http(self) -> aiohttp.ClientSession:
+        headers = {"Authorization": f"Bearer {self._polygon.api_key}"}
+        return open_session(self._polygon.rest_url, timeout_s=TIMEOUT_SECONDS, headers=headers)
 
     async def _send(self, change: TimeChange | None = None) -> MarketTime:
         """The simulator's time, after a change if there is one; raises VENDOR_UNAVAILABLE."""
-        import httpx
-
+        url = self._polygon.rest_url.rstrip("/") + TIME_PATH
         try:
             if change is None:
-                answer = await self._http.get(TIME_PATH)
+                request = self._http.get(url)
             else:
-                answer = await self._http.post(TIME_PATH, content=msgspec.json.encode(change))
-            answer.raise_for_status()
-            return msgspec.json.decode(answer.content, type=MarketTime)
-        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+                request = self._http.post(url, data=msgspec.json.encode(change))
+            async with request as answer:
+                body = await answer.read()
+            if answer.status != HTTPStatus.OK:
+                raise VENDOR_UNAVAILABLE.error(f"the simulator gives no time: HTTP {answer.status}")
+            return msgspec.json.decode(body, type=MarketTime)
+        except (*REQUEST_ERRORS, msgspec.MsgspecError) as error:
             raise VENDOR_UNAVAILABLE.error(f"the simulator gives no time: {described(error)}") from error

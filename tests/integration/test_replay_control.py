@@ -150,7 +150,7 @@ async def test_the_simulators_time_is_changed_by_its_own_interface() -> None:
             wrong = await page.post("/simulator/time", content="{", headers={"Authorization": "Bearer x"})
             assert wrong.status_code == 400
         assert (await simulated.GetReplay(replay_pb2.GetReplayRequest(), context)).paused
-    with pytest.raises(ServiceError, match="gives no time: ConnectError"):
+    with pytest.raises(ServiceError, match="gives no time: ClientConnectorError"):
         await simulated.GetReplay(replay_pb2.GetReplayRequest(), context)
     await simulated.close()
 

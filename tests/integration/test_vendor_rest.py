@@ -232,7 +232,7 @@ async def test_connection_refused_is_a_vendor_error() -> None:
     async with serving([ok()]) as server:
         pass
     async with client(server, attempts=2) as vendor:
-        with pytest.raises(VendorError, match="ConnectError"):
+        with pytest.raises(VendorError, match="ClientConnectorError"):
             await vendor.snapshot()
 
 

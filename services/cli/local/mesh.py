@@ -1,7 +1,6 @@
 """The processes of the whole mesh on one machine, as the supervisor gets them."""
 
 import asyncio
-import importlib.util
 import os
 import socket
 import sys
@@ -74,8 +73,6 @@ def specs_of(settings: Settings, *, has_standby: bool = False) -> list[ProcessSp
     Raises StartError when a file of the installation, or a package or program for an embedded part, is missing.
     """
     check_installed()
-    if settings.uses_simulator and importlib.util.find_spec("aiohttp") is None:
-        raise StartError("expected the package aiohttp for the simulator: pip install 'tradeul[simulator]'")
     specs: list[ProcessSpec] = []
     urls: dict[Secret, str] = {}
     if settings.is_replay or not settings.redis_url:

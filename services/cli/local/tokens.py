@@ -1,13 +1,12 @@
 """The parts of Envoy's configuration by which the gateway verifies tokens (JWT), and the check of the issuer's keys."""
 
 import json
-import ssl
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from services.access.tokens import CLAIMS, FAILURE
 from services.cli.local.clusters import socket_cluster, url_cluster
-from services.kit.runtime.certificates import usual_authorities
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import reason_of, without_passwords
 from services.kit.runtime.setting_groups import JwtSettings
@@ -59,18 +58,21 @@ def check_jwks(path: Path) -> None:
 
 async def check_issuer(url: str) -> None:
     """Raises StartError, in one line, when the public keys cannot be read from the issuer's URL, as Envoy does it."""
-    import httpx
+    from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
 
     variable, shown = "TRADEUL_JWT_JWKS_URL", without_passwords(url)
-    authorities = ssl.create_default_context(cafile=usual_authorities())
     try:
-        async with httpx.AsyncClient(verify=authorities, timeout=FETCH_SECONDS, trust_env=False) as client:
-            answer = await client.get(url)
-    except httpx.HTTPError as error:
+        # Envoy uses no proxy.
+        async with (
+            open_session(url, timeout_s=FETCH_SECONDS, uses_proxy=False) as session,
+            session.get(url, allow_redirects=False) as answer,
+        ):
+            status, body = answer.status, await answer.read()
+    except REQUEST_ERRORS as error:
         raise StartError(f"{variable}: cannot be read from {shown}: {reason_of(error)}") from error
-    if answer.status_code != httpx.codes.OK:
-        raise StartError(f"{variable}: expected the status 200 from {shown}, was {answer.status_code}")
-    _check_key_set(variable, shown, answer.content)
+    if status != HTTPStatus.OK:
+        raise StartError(f"{variable}: expected the status 200 from {shown}, was {status}")
+    _check_key_set(variable, shown, body)
 
 
 def _check_key_set(variable: str, source: str, content: bytes) -> None:

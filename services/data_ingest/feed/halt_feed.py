@@ -14,12 +14,15 @@ import datetime
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from functools import cached_property
+from http import HTTPStatus
 from typing import Final, NamedTuple
 from xml.parsers import expat
 
-import httpx
+import aiohttp
 
 from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
+from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described
 
@@ -196,35 +199,39 @@ class HaltFeed:
         self._url = url
         # Of the document that was read last.
         self._conditions: dict[str, str] = {}
+
+    @cached_property
+    def _http(self) -> aiohttp.ClientSession:
         # Compressed, a document's size would be anybody's guess.
         headers = {"Accept": "application/rss+xml, application/xml, text/xml", "Accept-Encoding": "identity"}
-        self._http = httpx.AsyncClient(headers=headers, timeout=TIMEOUT_SECONDS, follow_redirects=False)
+        return open_session(self._url, timeout_s=TIMEOUT_SECONDS, headers=headers)
 
     async def fetch(self) -> list[HaltItem] | None:
         """Its items, None when it is as it was; raises HaltFeedError. Other tasks continue meanwhile."""
         try:
             async with (
                 asyncio.timeout(TIMEOUT_SECONDS),
-                self._http.stream("GET", self._url, headers=self._conditions) as response,
+                self._http.get(self._url, headers=self._conditions, allow_redirects=False) as response,
             ):
-                if response.status_code == httpx.codes.NOT_MODIFIED:
+                if response.status == HTTPStatus.NOT_MODIFIED:
                     return None
-                if response.status_code != httpx.codes.OK:
-                    raise HaltFeedError(f"expected status 200, was {response.status_code}")
+                if response.status != HTTPStatus.OK:
+                    raise HaltFeedError(f"expected status 200, was {response.status}")
                 if encoding := response.headers.get("content-encoding", ""):
                     raise HaltFeedError(f"expected a plain document, was encoded as {encoding[:MAX_FIELD]}")
-                parser = await _parsed(response.aiter_raw(STEP_BYTES))
+                parser = await _parsed(response.content.iter_chunked(STEP_BYTES))
                 conditions = {"If-None-Match": "etag", "If-Modified-Since": "last-modified"}
                 self._conditions = {
                     name: response.headers[header] for name, header in conditions.items() if header in response.headers
                 }
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        except REQUEST_ERRORS as error:
             raise HaltFeedError(described(error)) from error
         self.set_aside.update(parser.set_aside)
         return parser.items
 
     async def close(self) -> None:
-        await self._http.aclose()
+        if "_http" in vars(self):
+            await self._http.close()
 
 
 async def _parsed(pieces: AsyncIterator[bytes]) -> HaltFeedParser:

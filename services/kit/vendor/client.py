@@ -10,15 +10,18 @@ import asyncio
 import datetime
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from functools import cache, cached_property, partial
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
-from urllib.parse import parse_qsl, quote, urlsplit
+from typing import Final, Generic, Protocol, Self, TypeVar
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-import httpx
+import aiohttp
 import msgspec
+from yarl import URL
 
+from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
 from services.kit.vendor.models import (
@@ -36,6 +39,7 @@ from services.kit.vendor.models import (
 )
 
 Item = TypeVar("Item", bound=msgspec.Struct)
+Answer = TypeVar("Answer")
 Date = datetime.date | str
 Query = Mapping[str, str | int | bool]
 
@@ -43,7 +47,10 @@ log = get_logger(__name__)
 
 # A cursor that never ends is the vendor's error, not a reason to fill our memory.
 MAX_PAGES: Final = 10_000
+CONNECT_SECONDS: Final = 10.0
 RETRIED_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+# What most answers are.
+OBJECT: Final = "an object with results"
 # msgspec meets invalid UTF-8 only when it makes the string.
 MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -71,6 +78,14 @@ class _Envelope(msgspec.Struct):
 
     results: msgspec.Raw = msgspec.Raw(b"null")
     tickers: msgspec.Raw = msgspec.Raw(b"null")
+    next_url: str | None = None
+
+
+class _Page(msgspec.Struct, Generic[Item]):
+    """The same with its items decoded."""
+
+    results: list[Item] | None = None
+    tickers: list[Item] | None = None
     next_url: str | None = None
 
 
@@ -109,19 +124,18 @@ class VendorClient:
         self.set_aside: Counter[str] = Counter()
         self.requests = 0
         self.retries = 0
-        self._base = httpx.URL(base_url.rstrip("/"))
+        self._base = base_url.rstrip("/")
+        self._path_prefix = urlsplit(self._base).path
+        self._origin = self._base.removesuffix(self._path_prefix)
+        self._api_key = api_key
         self._slots = asyncio.Semaphore(concurrency)
         self._attempts = attempts
         self._retry_base_s = retry_base_s
         self._retry_max_s = retry_max_s
         self._rng = rng or random.Random()
         self._not_before = 0.0
-        self._http = httpx.AsyncClient(
-            headers={"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
-            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
-            follow_redirects=False,
-        )
+        self._concurrency = concurrency
+        self._timeout_s = timeout_s
 
     async def __aenter__(self) -> Self:
         return self
@@ -133,7 +147,19 @@ class VendorClient:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._http.aclose()
+        if "_http" in vars(self):
+            await self._http.close()
+
+    @cached_property
+    def _http(self) -> aiohttp.ClientSession:
+        return open_session(
+            self._base,
+            timeout_s=self._timeout_s,
+            connect_s=min(self._timeout_s, CONNECT_SECONDS),
+            headers={"Accept": "application/json"}
+            | ({"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}),
+            connections=self._concurrency,
+        )
 
     async def snapshot(self) -> list[SnapshotTicker]:
         """Every symbol's day, previous day, newest minute, last trade and last quote."""
@@ -179,14 +205,15 @@ class VendorClient:
     async def ticker_details(self, ticker: str, date: Date | None = None) -> TickerDetails | None:
         """One symbol's metadata, as of `date`; None when the vendor doesn't know the symbol."""
         query = {} if date is None else {"date": str(date)}
+        url = self._url(f"/v3/reference/tickers/{quote(ticker, safe='')}", query)
         try:
-            body = await self._get(f"/v3/reference/tickers/{quote(ticker, safe='')}", query)
+            envelope = await self._fetch(url, partial(msgspec.json.decode, type=_Envelope), OBJECT)
         except VendorError as error:
             if error.status == 404:
                 return None
             raise
         try:
-            return msgspec.json.decode(_envelope(body).results, type=TickerDetails | None)
+            return msgspec.json.decode(envelope.results, type=TickerDetails | None)
         except MALFORMED as error:
             self._count(TickerDetails, error)
             return None
@@ -218,15 +245,12 @@ class VendorClient:
 
     async def market_status(self) -> MarketStatus:
         """Returns the vendor's now, and which of its markets are open."""
-        body = await self._get("/v1/marketstatus/now", {})
-        try:
-            return msgspec.json.decode(body, type=MarketStatus)
-        except MALFORMED as error:
-            raise VendorError(f"/v1/marketstatus/now: expected a market status, was: {reason_of(error)}") from error
+        url = self._url("/v1/marketstatus/now", {})
+        return await self._fetch(url, partial(msgspec.json.decode, type=MarketStatus), "a market status")
 
     async def market_holidays(self) -> list[MarketHoliday]:
         """The coming holidays and early closes, one row per exchange."""
-        return self._items(msgspec.Raw(await self._get("/v1/marketstatus/upcoming", {})), MarketHoliday)
+        return self._items(await self._get("/v1/marketstatus/upcoming", {}), MarketHoliday)
 
     async def _all(self, path: str, query: Query, kind: type[Item]) -> list[Item]:
         """Returns the items of all pages."""
@@ -234,22 +258,27 @@ class VendorClient:
         seen: set[str] = set()
         url = self._url(path, query)
         for _ in range(MAX_PAGES):
-            envelope = _envelope(await self._fetch(url))
-            for items in (envelope.results, envelope.tickers):
-                found += self._items(items, kind)
-            if not envelope.next_url:
+            page = await self._fetch(url, partial(self._page, kind=kind), OBJECT)
+            found += page.results or ()
+            found += page.tickers or ()
+            if not page.next_url:
                 return found
-            if envelope.next_url in seen:
+            if page.next_url in seen:
                 raise VendorError(f"{path}: expected a new next_url, was the same again", retryable=False)
-            seen.add(envelope.next_url)
-            url = self._following(envelope.next_url)
+            seen.add(page.next_url)
+            url = self._following(page.next_url)
         raise VendorError(f"{path}: expected at most {MAX_PAGES} pages", retryable=False)
 
-    def _items(self, raw: msgspec.Raw, kind: type[Item]) -> list[Item]:
+    def _page(self, body: bytes, kind: type[Item]) -> _Page[Item]:
         try:
-            return msgspec.json.decode(raw, type=list[kind] | None) or []  # type: ignore[valid-type]
+            return _page_decoder(kind).decode(body)
         except MALFORMED:
-            pass  # one of them is wrong: find out which
+            pass  # An item is wrong, or the page is: find out which.
+        envelope = msgspec.json.decode(body, type=_Envelope)
+        return _Page(self._items(envelope.results, kind), self._items(envelope.tickers, kind), envelope.next_url)
+
+    def _items(self, raw: msgspec.Raw, kind: type[Item]) -> list[Item]:
+        """Those that are well-formed."""
         try:
             pieces = msgspec.json.decode(raw, type=list[msgspec.Raw] | None)
         except MALFORMED as error:
@@ -267,33 +296,33 @@ class VendorClient:
         self.set_aside[kind.__name__] += 1
         log.warning("item of the vendor set aside", item=kind.__name__, error=reason_of(error))
 
-    def _url(self, path: str, query: Query) -> httpx.URL:
-        values = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in query.items()}
-        raw_path = (self._base.path.rstrip("/") + path).encode("ascii")
-        if values:
-            raw_path += b"?" + str(httpx.QueryParams(values)).encode("ascii")
-        return self._base.copy_with(raw_path=raw_path)
+    def _url(self, path: str, query: Query) -> URL:
+        values = [(name, str(each).lower() if isinstance(each, bool) else str(each)) for name, each in query.items()]
+        return self._encoded(self._path_prefix + path, values)
 
-    def _following(self, next_url: str) -> httpx.URL:
+    def _following(self, next_url: str) -> URL:
         """Returns the next page at the configured host, whichever host the vendor wrote."""
         try:
             parts = urlsplit(next_url)
         except ValueError as error:
             raise VendorError(f"expected a URL as next_url, was {next_url!r}", retryable=False) from error
-        prefix = self._base.path.rstrip("/")
         path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
-        pairs = parse_qsl(parts.query, keep_blank_values=True)
-        query: list[tuple[str, str | int | float | bool | None]] = [pair for pair in pairs if pair[0] != "apiKey"]
-        raw_path = (prefix + quote(path.removeprefix(prefix), safe="/%:,.-_~")).encode("ascii")
-        if query:
-            raw_path += b"?" + str(httpx.QueryParams(query)).encode("ascii")
-        return self._base.copy_with(raw_path=raw_path)
+        pairs = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != "apiKey"]
+        path = quote(path.removeprefix(self._path_prefix), safe="/%:,.-_~")
+        return self._encoded(self._path_prefix + path, pairs)
 
-    async def _get(self, path: str, query: Query) -> bytes:
-        return await self._fetch(self._url(path, query))
+    def _encoded(self, path: str, query: Sequence[tuple[str, str]]) -> URL:
+        return URL(self._origin + path + (f"?{urlencode(query)}" if query else ""), encoded=True)
 
-    async def _fetch(self, url: httpx.URL) -> bytes:
-        """Returns the body of a 200 that is whole JSON; raises VendorError."""
+    async def _get(self, path: str, query: Query) -> msgspec.Raw:
+        """Returns the JSON of an answer, of any shape; raises VendorError."""
+        return await self._fetch(self._url(path, query), partial(msgspec.json.decode, type=msgspec.Raw), "JSON")
+
+    async def _fetch(self, url: URL, decode: Callable[[bytes], Answer], expected: str) -> Answer:
+        """Returns what `decode` makes of the body of a 200; raises VendorError.
+
+        `decode` raises one of MALFORMED for what is not `expected`: then the body is requested again if it is not JSON.
+        """
         fault, status = "", 0
         for attempt in range(self._attempts):
             if attempt:
@@ -302,21 +331,26 @@ class VendorClient:
                 await self._wait_for_limit()
                 self.requests += 1
                 try:
-                    response = await self._http.get(url)
-                except httpx.RequestError as error:
-                    fault, status = f"{described(error)}", 0
+                    async with self._http.get(url, allow_redirects=False) as response:
+                        status, body = response.status, await response.read()
+                except REQUEST_ERRORS as error:
+                    fault, status = described(error), 0
                 else:
-                    status = response.status_code
                     if status == 200:
-                        fault = _json_fault(response.content)
-                        if not fault:
-                            return response.content
+                        try:
+                            return decode(body)
+                        except MALFORMED as error:
+                            fault = _json_fault(body)
+                            if not fault:
+                                raise VendorError(
+                                    f"{url.path}: expected {expected}, was: {reason_of(error)}", status=status
+                                ) from error
                     else:
-                        fault = f"HTTP {status}: {response.text[:200]}"
+                        fault = f"HTTP {status}: {body[:200].decode(errors='replace')}"
                         if status not in RETRIED_STATUS:
                             raise VendorError(f"GET {url.path}: {fault}", status=status, retryable=False)
                     if status == 429:
-                        self._hold_back(_retry_after_s(response))
+                        self._hold_back(_retry_after_s(response.headers))
             # From 0 on, unlike Backoff: a limit at the vendor is shared, and requests are to spread over all of it.
             pause = self._rng.uniform(0.0, min(self._retry_max_s, self._retry_base_s * 2**attempt))
             log.warning("request to the vendor failed", path=url.path, attempt=attempt + 1, error=fault, again_in=pause)
@@ -335,11 +369,9 @@ class VendorClient:
         self._not_before = max(self._not_before, until)
 
 
-def _envelope(body: bytes) -> _Envelope:
-    try:
-        return msgspec.json.decode(body, type=_Envelope)
-    except MALFORMED as error:
-        raise VendorError(f"expected an object with results, was: {reason_of(error)}", status=200) from error
+@cache
+def _page_decoder(kind: type[Item]) -> msgspec.json.Decoder[_Page[Item]]:
+    return msgspec.json.Decoder(_Page[kind])  # type: ignore[valid-type]
 
 
 def _json_fault(body: bytes) -> str:
@@ -351,13 +383,13 @@ def _json_fault(body: bytes) -> str:
     return ""
 
 
-def _retry_after_s(response: httpx.Response) -> float:
-    """Returns the seconds of Retry-After; a date is relative to the response's own Date."""
-    value = response.headers.get("Retry-After", "")
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """Returns the seconds of Retry-After; a date is relative to the answer's own Date."""
+    value = headers.get("Retry-After", "")
     if value.isdigit():
         return float(value)
     try:
-        until, now = parsedate_to_datetime(value), parsedate_to_datetime(response.headers.get("Date", ""))
+        until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
     except (TypeError, ValueError):
         return 0.0
     return max(0.0, (until - now).total_seconds())
