@@ -12,8 +12,12 @@ import pytest
 from prometheus_client import REGISTRY
 from tradeul.v1 import market_data_pb2
 
+from services.analytics import redis_mirror, redis_values
+from services.analytics.bar_queue import BarQueue
+from services.analytics.core import AnalyticsCore
 from services.analytics.redis_mirror import AGGREGATES_CHANNEL as CHANNEL
 from services.cli.local.embedded import postgres_url
+from services.kit.rpc.ring import Position
 from tests.integration.test_analytics import SYMBOLS, volume_curve
 from tests.support.redis_server import RedisServer
 from tests.support.running_analytics import running_analytics
@@ -106,6 +110,30 @@ async def test_keys_of_the_symbols_that_have_changed(server: RedisServer, sequen
         await until_hash(redis, "rvol:S01", volume_today="200")
         await until_hash(redis, "intraday:S01", high="110")
         assert (await redis.hget("rvol:S02", "volume_today")) == "mine"
+
+
+async def test_what_is_due_is_written_in_parts(server: RedisServer, sequencer: ScriptedSequencer) -> None:
+    """The rest of it waits for its turn in the interval, and what has changed meanwhile is written as it is then."""
+    sequencer.trade(dict.fromkeys(SYMBOLS, 10.0))
+    core = AnalyticsCore(BarQueue())
+    core.load(sequencer.market.to_bytes(), Position(1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(redis_values, "SYMBOLS_AT_ONCE", 2)
+        patch.setattr(redis_mirror, "SYMBOLS_AT_ONCE", 2)
+        mirror = redis_mirror.RedisMirror(server.redis, core, write_every=6.0)
+        writing = asyncio.create_task(mirror.run())
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                seen: list[int] = []
+                while len(seen) < len(SYMBOLS) // 2:
+                    written = len(await server.redis.keys("rvol:*"))
+                    if written and written not in seen:
+                        seen.append(written)
+                    await asyncio.sleep(POLL_SECONDS)
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+    assert seen == list(range(2, len(SYMBOLS) + 1, 2))
 
 
 async def test_a_slots_last_volume_stays(server: RedisServer, sequencer: ScriptedSequencer) -> None:

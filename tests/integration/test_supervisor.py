@@ -18,6 +18,7 @@ from services.cli.local import watchdog
 from services.cli.local.process import ProcessSpec
 from services.cli.local.supervisor import Phase, Supervisor, check_order
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.priority import BACKGROUND_NICENESS
 from services.kit.runtime.watchdog import notify
 from tests.support.mesh import processes_below
 
@@ -346,6 +347,10 @@ def test_nothing_is_left_in_the_temporary_directory(tmp_path: Path) -> None:
                 assert b"ready\n" in process.stdout
                 assert len(os.listdir(temporary)) == 2
                 children = processes_below(process.pid)
+                # They can wait for a processor longer than what trades pass through.
+                own = os.getpriority(os.PRIO_PROCESS, 0)
+                priorities = {os.getpriority(os.PRIO_PROCESS, child) for child in children}
+                assert priorities == {min(own + BACKGROUND_NICENESS, 19)}
                 if is_killed:
                     process.kill()
                 process.stdin.close()

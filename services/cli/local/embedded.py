@@ -23,6 +23,7 @@ from typing import Final
 from services.cli.local.process import ProcessSpec, rotate
 from services.kit.runtime.environment import without_settings
 from services.kit.runtime.errors import StartError
+from services.kit.runtime.priority import BACKGROUND_NICENESS
 from services.kit.runtime.workers import SAME, dying_with_us
 
 # sun_path holds 108 bytes; the longest name put below a directory is ".s.PGSQL.5432.lock".
@@ -138,6 +139,7 @@ def redis_spec(data_dir: Path) -> ProcessSpec:
         ready=ready,
         prepare=prepare,
         clean_up=lambda: remove_socket_directory(base),
+        niceness=BACKGROUND_NICENESS,
         death_signal=signal.SIGTERM,
         log_file=log_file,
     )
@@ -301,6 +303,7 @@ def postgres_spec(data_dir: Path) -> ProcessSpec:
         identity=identity,
         # A fast shutdown: it does not wait for clients to go.
         stop_signal=signal.SIGINT,
+        niceness=BACKGROUND_NICENESS,
         death_signal=signal.SIGINT,
         log_file=log_file,
     )

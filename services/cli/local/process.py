@@ -44,6 +44,8 @@ class ProcessSpec:
     prepare: Callable[[], None] | None = None
     clean_up: Callable[[], None] | None = None
     identity: str = SAME
+    # Added to ours, of nice(2).
+    niceness: int = 0
     once: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
     stop_seconds: float = 10.0
@@ -55,7 +57,9 @@ class ProcessSpec:
 
     def argv(self) -> list[str]:
         """The command line that ties the program to this process."""
-        return dying_with_us(*self.command, identity=self.identity, death_signal=self.death_signal)
+        return dying_with_us(
+            *self.command, identity=self.identity, death_signal=self.death_signal, niceness=self.niceness
+        )
 
     def environ(self) -> dict[str, str]:
         """Returns our environment, with its own settings in place of ours."""

@@ -17,7 +17,7 @@ from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
-# Of nice(2): under contention about a third of what others get.
+# Of nice(2): under contention about a third of what others get. The embedded stores, too, have it.
 BACKGROUND_NICENESS: Final = 5
 # Of processes that only load, or compute what somebody waits for: about a tenth.
 WORKER_NICENESS: Final = 10
