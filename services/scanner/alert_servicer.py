@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import alerts_pb2
 
 from fastcore.alert_rules import rule_message
+from services.kit.lists.alert_json import alert_json
 from services.kit.lists.list_json import message_json
 from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.page_tokens import decode_page_token
@@ -173,7 +174,12 @@ async def _events(messages: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes
                 position = Position(response.alert.epoch, response.alert.sequence)
             elif kind in _OF_POSITION:
                 position = Position.of(getattr(response, str(kind)).position)
-            yield event_body(message_json(response), position)
+            body = (
+                b'{"alert":%b}' % alert_json(response.alert.SerializeToString())
+                if kind == "alert"
+                else message_json(response)
+            )
+            yield event_body(body, position)
 
 
 def _time_ns(request: alerts_pb2.ListAlertsRequest, field: str) -> int | None:

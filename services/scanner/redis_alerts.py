@@ -8,9 +8,8 @@ import asyncio
 from typing import Final
 
 from redis.asyncio import Redis
-from tradeul.v1 import alerts_pb2
 
-from services.kit.lists.list_json import message_json
+from services.kit.lists.alert_json import alert_json
 from services.kit.rpc.ring import Position
 from services.kit.runtime.logging import get_logger
 from services.kit.stores.redis import check_cancelled
@@ -107,8 +106,7 @@ class RedisAlerts:
         arguments: list[str | bytes | int] = [STREAM_ENTRIES, _id(newest) if newest is not None else ""]
         for position in batch:
             alert = self._log.at(position)
-            payload = message_json(alerts_pb2.Alert.FromString(alert.encoded))
-            arguments += [_id(position), alert.rule, alert.symbol, *position, payload]
+            arguments += [_id(position), alert.rule, alert.symbol, *position, alert_json(alert.encoded)]
         if not await self._add(keys=[STREAM], args=arguments):
             metrics.REDIS_LIST_REFUSED.inc()
             return False
