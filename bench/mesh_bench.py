@@ -18,6 +18,8 @@ from tradeul.v1 import alerts_pb2, scanner_pb2
 from bench import bare_chain
 from bench.observer import (
     CHECKED_SYMBOLS,
+    DETAILS_AT_ONCE,
+    LOADED,
     SETTLE_SECONDS,
     Observer,
     observed,
@@ -83,6 +85,7 @@ class Vendor:
             "POLYGON_REST_URL": hello["rest_url"],
             "TRADEUL_CLOCK": "feed",
             "TRADEUL_SUBSCRIPTIONS": "T.*",
+            **DETAILS_AT_ONCE,
         }
 
     async def ask(self, command: str) -> dict[str, Any]:
@@ -292,16 +295,16 @@ async def feed_figures(report: Report, size: Size) -> None:
                 report.step(f"sending 50,000 trades/s for {size.loading_seconds} s while it loads reference data")
                 report.add(await latency_while_loading(vendor, probes, size))
                 report.step(f"loading the history of {size.symbols:,} symbols")
-                await loaded(vendor)
+                await loaded(vendor, mesh)
                 report.step("sending all trades at once")
                 report.add(await throughput(vendor, observer, size))
                 report.add(await latency(report, vendor, probes, size))
 
 
-async def loaded(vendor: Vendor) -> None:
-    """Waits until every symbol's history has been requested, so that little REST is served while it is measured."""
+async def loaded(vendor: Vendor, mesh: Mesh) -> None:
+    """Waits until the mesh has loaded all reference data, so that no loader works while something is measured."""
     async with asyncio.timeout(SETTLE_SECONDS):
-        while (await vendor.ask("requested"))["share"] < 1:
+        while LOADED not in mesh.log_path.read_text(errors="replace"):
             await end_silence(vendor)
             await asyncio.sleep(1)
 

@@ -11,7 +11,7 @@ from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh
 
 CHECKED_SYMBOLS = 500
-# The simulator needs no pause between two requests for companies' details, so that they are loaded in half a minute.
+# A vendor on this machine needs no pause between two requests for companies' details.
 DETAILS_AT_ONCE = {"POLYGON_DETAILS_PER_S": "2000"}
 SETTLE_SECONDS = 900.0
 SETTLED_FOR_SECONDS = 3.0

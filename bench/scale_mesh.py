@@ -74,7 +74,7 @@ async def running(size: Size, trades_per_s: tuple[int, ...]) -> AsyncIterator[tu
             observed(mesh) as observer,
             probes_watched(observer) as probes,
         ):
-            await loaded(vendor)
+            await loaded(vendor, observer.mesh)
             yield vendor, observer, probes
 
 
