@@ -1,8 +1,9 @@
 """The Redis entries of a list, made of its stream's messages: JSON texts, and the scores of its sorted set. Pure."""
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,14 +11,35 @@ import msgspec
 
 from fastcore.filter_ast import Arithmetic, Call, Constant, FieldValue, Negative, Node
 from fastcore.filter_types import check_order
+from fastcore.row_json import read_list_delta, read_ranked_list
 from services.kit.lists.list_json import ListRows
 from services.kit.rpc.envelope import LIST
+from services.kit.rpc.wire import fields
 
 STREAM_ENTRIES: Final = 1000
 # Entries of long, lively lists are large: streams hold fewer of them.
 STREAM_BYTES: Final = 8 * 1024 * 1024
-Arguments = list[bytes | str | int | float]
+# So many rows take about half a millisecond.
+ROWS_AT_ONCE: Final = 100
+Arguments = list[bytes | str | int]
 _FUNCTIONS: Final[dict[str, Callable[..., float]]] = {"abs": abs, "min": min, "max": max}
+
+
+def _read_in_parts(
+    read: Callable[[bytes], tuple[Any, ...]], message: memoryview
+) -> Generator[None, None, tuple[Any, ...]]:
+    """Returns what `read` makes of a RankedList or a ListDelta: its values, and at the end the list of its rows."""
+    starts = [first for _, first, _, _ in fields(message)]
+    bounds = [*starts[::ROWS_AT_ONCE], len(message)]
+    values: list[Any] | None = None
+    rows: list[Any] = []
+    for first, after in itertools.pairwise(bounds):
+        # Any fields of a message are a message; what it lacks is 0 or empty.
+        *found, more = read(bytes(message[first:after]))
+        values = found if values is None else [one or other for one, other in zip(values, found, strict=True)]
+        rows += more
+        yield None
+    return (*(values or ()), rows)
 
 
 def stream_key(name: str) -> str:
@@ -44,38 +66,45 @@ class ListEntries:
     def take(self, message: bytes) -> Iterator[Arguments | None]:
         """Yields the arguments of the script that writes a WatchListResponse; nothing when that changes nothing.
 
-        Of a list of 1,000 rows it takes some milliseconds, in parts: after each but the last it yields None, so that
-        others can have their turn. Raises ListHole.
+        Of a list of 1,000 rows it takes some milliseconds, in parts: after each it yields None, so that others can have
+        their turn. Raises ListHole.
         """
         kind, content = LIST.read(message)
         rows = self._rows
         previous: str | int = ""
         changes: list[bytes] | None = None
         if kind == "snapshot":
-            rows.load(content)
+            rows.load_rows(*(yield from _read_in_parts(read_ranked_list, content)))
         elif kind == "delta":
             previous = rows.position.sequence
-            changes = rows.apply(content)
+            changes = rows.make_changes(*(yield from _read_in_parts(read_list_delta, content)))
         else:
             return
         yield None
-        snapshot = b"".join(rows.snapshot())
+        parts: list[bytes] = []
+        for part in rows.snapshot_parts(ROWS_AT_ONCE):
+            parts.append(part)
+            yield None
+        snapshot = b"".join(parts)
+        yield None
         payload = snapshot if changes is None else b"".join(rows.delta(changes, int(previous)))
         self._sizes.append(len(payload))
-        head: Arguments = [*rows.position, previous, self._stream_entries(), rows.name, kind]
-        yield None
-        yield [*head, payload, snapshot, *self._scores()]
+        scores = yield from self._scores()
+        yield [*rows.position, previous, self._stream_entries(), rows.name, kind, payload, snapshot, scores]
 
-    def _scores(self) -> Iterator[bytes | float]:
-        """Yields each row's score and symbol."""
+    def _scores(self) -> Generator[None, None, bytes]:
+        """Returns each row's score and symbol, as MessagePack of Redis' kind: it knows no bytes, only texts."""
         before, self._scored = self._scored, {}
+        found: list[tuple[float, str]] = []
         for symbol, (rank, members) in self._rows.rows.items():
             scored = before.get(symbol)
             if scored is None or scored[0] != members or self._score.is_rank:
                 scored = (members, self._score.of(rank, members))
             self._scored[symbol] = scored
-            yield scored[1]
-            yield symbol[1:-1]
+            found.append((scored[1], symbol[1:-1].decode()))
+            if len(found) % ROWS_AT_ONCE == 0:
+                yield None
+        return msgspec.msgpack.encode(found)
 
     def _stream_entries(self) -> int:
         """The number of entries that the stream may keep."""

@@ -54,7 +54,7 @@ return 1
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
 # KEYS: stream, snapshot, sequence, epoch, ranked.
 # ARGV: epoch, sequence, the sequence before ("" for a snapshot, which may follow anything that is
-# older), entries to keep, list, type, payload, snapshot, then scores and symbols.
+# older), entries to keep, list, type, payload, snapshot, and [score, symbol] of each row, as MessagePack.
 # Returns 1, or 0 when it does not follow what is there.
 _WRITE: Final = """
 local epoch, sequence = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -74,7 +74,15 @@ redis.call('SET', KEYS[2], ARGV[8])
 redis.call('SET', KEYS[3], ARGV[2])
 redis.call('SET', KEYS[4], ARGV[1])
 redis.call('DEL', KEYS[5])
-for i = 9, #ARGV, 2 do redis.call('ZADD', KEYS[5], ARGV[i], ARGV[i + 1]) end
+local rows = cmsgpack.unpack(ARGV[9])
+for i = 1, #rows, 500 do
+  local members = {}
+  for j = i, math.min(i + 499, #rows) do
+    members[#members + 1] = rows[j][1]
+    members[#members + 1] = rows[j][2]
+  end
+  redis.call('ZADD', KEYS[5], unpack(members))
+end
 return 1
 """
 

@@ -2,14 +2,12 @@
 
 import random
 
+import msgspec
 import pytest
 
 from services.kit.rpc.envelope import LIST
 from services.scanner.redis_entries import ListEntries, OrderScore
 from tests.support.list_messages import ListModel
-
-# Of the arguments: epoch, sequence, sequence before, entries to keep, name, kind, payload and snapshot come first.
-HEAD = 8
 
 
 @pytest.mark.parametrize("order_by", ["price desc", "symbol"])
@@ -28,10 +26,12 @@ def test_each_write_has_the_score_of_every_row_in_its_order(seed: int, order_by:
             parts = list(entries.take(LIST.wrap("delta", delta)))
         arguments = parts.pop()
         assert arguments is not None
-        assert parts == [None, None]
-        written = arguments[HEAD:]
+        assert set(parts) == {None}
+        scores = arguments[-1]
+        assert isinstance(scores, bytes)
+        written = msgspec.msgpack.decode(scores)
         rows = {symbol: score.of(rank, members) for symbol, (rank, members) in entries._rows.rows.items()}
-        assert dict(zip((b'"%b"' % bytes(each) for each in written[1::2]), written[::2], strict=True)) == rows  # type: ignore[arg-type]
-        assert len(written) == 2 * len(model.rows)
+        assert {b'"%b"' % symbol.encode(): found for found, symbol in written} == rows
+        assert len(written) == len(model.rows)
         compared += len(rows)
     assert compared > 100

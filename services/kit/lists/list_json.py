@@ -5,7 +5,7 @@ members of its object but for the rank) and its rank, as fastcore.row_json reads
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -174,7 +174,12 @@ class KeptRows(ABC, Generic[Members]):
 
     def load(self, ranked_list: bytes | memoryview) -> bool:
         """Takes the whole list, an encoded RankedList; False if it stands there already. Raises ValueError."""
-        epoch, sequence, timestamp, rows = self._read_list(ranked_list)
+        return self.load_rows(*self._read_list(ranked_list))
+
+    def load_rows(
+        self, epoch: int, sequence: int, timestamp: bytes, rows: Sequence[tuple[bytes, int, Members]]
+    ) -> bool:
+        """The same of a list that has been read."""
         if self.is_loaded and self.position == (epoch, sequence):
             return False
         self.rows = {symbol: (rank, members) for symbol, rank, members in rows}
@@ -189,7 +194,17 @@ class KeptRows(ABC, Generic[Members]):
         Raises ListHole when it does not fit, ValueError when it cannot be read; a
         snapshot has to come then.
         """
-        epoch, previous, sequence, timestamp, changes = self._read_delta(list_delta)
+        return self.make_changes(*self._read_delta(list_delta))
+
+    def make_changes(
+        self,
+        epoch: int,
+        previous: int,
+        sequence: int,
+        timestamp: bytes,
+        changes: Sequence[tuple[int, bytes, int, int, Any]],
+    ) -> list[bytes]:
+        """The same of a delta that has been read."""
         position = self.position
         if not self.is_loaded or (epoch, previous) != position or sequence <= previous:
             self.forget()
@@ -210,14 +225,17 @@ class KeptRows(ABC, Generic[Members]):
 
     def snapshot(self) -> Parts:
         """The JSON of a snapshot message, in parts."""
+        return tuple(self.snapshot_parts(max(1, len(self.rows))))
+
+    def snapshot_parts(self, rows_at_once: int) -> Iterator[bytes]:
+        """Yields the same with so many rows in a part at most; the rows must not change meanwhile."""
         ranked = sorted(self.rows.values(), key=lambda row: row[0])
-        rows = [self._row(rank, members) for rank, members in ranked]
-        return (
-            b'{"type":"snapshot","list":%b,"epoch":%d,"sequence":%d,"rows":[' % (self.name_json, *self.position),
-            b",".join(rows),
-            b'],"count":%d' % len(rows),
-            ending(self.timestamp),
-        )
+        yield b'{"type":"snapshot","list":%b,"epoch":%d,"sequence":%d,"rows":[' % (self.name_json, *self.position)
+        for first in range(0, len(ranked), rows_at_once):
+            rows = [self._row(rank, members) for rank, members in ranked[first : first + rows_at_once]]
+            yield (b"," if first else b"") + b",".join(rows)
+        yield b'],"count":%d' % len(ranked)
+        yield ending(self.timestamp)
 
     def delta(self, changes: list[bytes], previous_sequence: int | None = None) -> Parts:
         """The JSON of the message with the `changes` that apply() made, in parts.
