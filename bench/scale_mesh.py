@@ -61,7 +61,7 @@ class Watched(NamedTuple):
     updates: Delays
     cpu_percent: float
     kb_per_watcher: float
-    # A single client's delays among 50,000 trades a second, while all of them watch.
+    # A single client's delays among 50,000 trades a second, while all of them get as many updates.
     under_load: Delays
 
 
@@ -139,6 +139,8 @@ async def measure_some(
         answer = await clients(json.dumps(sent))
         if answer["delivered"] != count * len(sent):
             raise AssertionError(f"expected {count * len(sent)} updates, was {answer['delivered']}: {answer}")
+    # Of a list that changes two hundred times a second they want no more than before.
+    async with watching(mesh, kind, count, 1000 // UPDATES_PER_S):
         prices = await paced(vendor, probes, f"pace loaded {seconds} {LOADED_PER_S}", WARM_SHARE)
         under_load = delays_of(prices, probes.listed)
     return Watched(
@@ -151,10 +153,10 @@ async def measure_some(
 
 
 @asynccontextmanager
-async def watching(mesh: Mesh, kind: str, count: int) -> AsyncIterator[Any]:
+async def watching(mesh: Mesh, kind: str, count: int, interval_ms: int = 0) -> AsyncIterator[Any]:
     """Starts the watchers' process; yields what asks it for its delays."""
     target = str(mesh.ports["websocket_server"]) if kind == "websocket" else mesh.address("gateway")
-    command = (sys.executable, "-m", "bench.watchers", kind, target, str(count))
+    command = (sys.executable, "-m", "bench.watchers", kind, target, str(count), str(interval_ms))
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 26)
     assert process.stdin is not None and process.stdout is not None
     stdin, stdout = process.stdin, process.stdout

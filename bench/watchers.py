@@ -1,11 +1,11 @@
 """Watchers of the benchmark's probes: many WebSocket clients or gRPC streams in a process of its own.
 
-    python -m bench.watchers websocket PORT COUNT
-    python -m bench.watchers grpc ADDRESS COUNT
+    python -m bench.watchers websocket PORT COUNT INTERVAL_MS
+    python -m bench.watchers grpc ADDRESS COUNT INTERVAL_MS
 
-They parse little, so that what is measured is not their work: the prices in a message are read once for all who get
-it. "ready" is printed when all have the list; then each line of input, the time at which each price was sent, is
-answered with the delays of all watchers.
+INTERVAL_MS is the time between two updates that they want at least. They parse little, so that what is measured is not
+their work: the prices in a message are read once for all who get it. "ready" is printed when all have the list; then
+each line of input, the time at which each price was sent, is answered with the delays of all watchers.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
 
 
 class WebSocketClient:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, interval_ms: int) -> None:
         self.has_list = False
         self._reached = 0.0
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -107,7 +107,8 @@ class WebSocketClient:
             raise RuntimeError(f"expected 101, was {head!r}")
         # The beginning of a frame whose end has not come.
         self._rest = bytearray(rest)
-        self.socket.sendall(client_frame(TEXT, json.dumps(SUBSCRIBE).encode()))
+        request = SUBSCRIBE | {"min_interval_ms": interval_ms}
+        self.socket.sendall(client_frame(TEXT, json.dumps(request).encode()))
         self.socket.setblocking(False)
 
     def read(self, buffer: bytearray, arrivals: Arrivals) -> None:
@@ -147,7 +148,7 @@ class WebSocketClient:
             self.has_list = True
 
 
-def watch_websocket(port: int, count: int) -> None:
+def watch_websocket(port: int, count: int, interval_ms: int) -> None:
     buffer, arrivals, poll = bytearray(READ_BYTES), Arrivals(), select.epoll()
     clients: dict[int, WebSocketClient] = {}
 
@@ -161,7 +162,7 @@ def watch_websocket(port: int, count: int) -> None:
         return has_input
 
     for _ in range(count):
-        client = WebSocketClient(port)
+        client = WebSocketClient(port, interval_ms)
         clients[client.socket.fileno()] = client
         poll.register(client.socket, select.EPOLLIN)
         turn(0)
@@ -179,9 +180,9 @@ def watch_websocket(port: int, count: int) -> None:
             say(arrivals.delays(sent))
 
 
-async def watch_grpc(address: str, count: int) -> None:
+async def watch_grpc(address: str, count: int, interval_ms: int) -> None:
     arrivals, has_list = Arrivals(), 0
-    request = scanner_pb2.WatchScanRequest(filter=FILTER, order_by="symbol", limit=100)
+    request = scanner_pb2.WatchScanRequest(filter=FILTER, order_by="symbol", limit=100, min_interval_ms=interval_ms)
     options = [("grpc.use_local_subchannel_pool", 1)]
     channels = [grpc.aio.insecure_channel(address, options) for _ in range(-(-count // STREAMS_PER_CHANNEL))]
 
@@ -229,12 +230,13 @@ def say(answer: Any) -> None:
 
 
 def main() -> None:
-    kind, target, count = sys.argv[1:]
+    kind, target, *numbers = sys.argv[1:]
+    count, interval_ms = map(int, numbers)
     allow_many()
     if kind == "websocket":
-        watch_websocket(int(target), int(count))
+        watch_websocket(int(target), count, interval_ms)
     else:
-        uvloop.run(watch_grpc(target, int(count)))
+        uvloop.run(watch_grpc(target, count, interval_ms))
 
 
 if __name__ == "__main__":
