@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
+from google.protobuf.message import DecodeError
 from tradeul.v1 import scanner_pb2, session_pb2, ticker_row_pb2
 
 from fastcore.ranked_list import ListUpdate
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.market_copy import WATERMARK
+from services.kit.rpc.wire import fields
 from services.kit.runtime.clock import NS_PER_MINUTE, utc_time
 from services.kit.stores.merge_writer import MergeTable
 from services.scanner import metrics
@@ -28,6 +30,9 @@ COLUMNS: Final = (
 )
 _NUMBERS: Final = ("price", "volume_today", "change_percent", "gap_percent", "rvol", "score")
 
+_CHANGES: Final = scanner_pb2.ListDelta.DESCRIPTOR.fields_by_name["deltas"].number
+# How each ListChange of an entry begins: the core writes fields in the order of their numbers.
+_ADDED: Final = scanner_pb2.ListChange(action=scanner_pb2.ListChange.ADD).SerializeToString()
 _MERGE: Final = "INSERT INTO scan_results SELECT * FROM incoming ON CONFLICT DO NOTHING"
 
 
@@ -66,16 +71,30 @@ def result_rows(record: Record) -> Iterator[ResultRow]:
     """Yields a record's rows of scan_results, in the order of COLUMNS; raises DecodeError."""
     session = session_pb2.Session.Name(session_pb2.Session.ValueType(record.session))
     if record.minute is None:
-        delta = scanner_pb2.ListDelta.FromString(record.data)
+        delta = _entries(record.data)
         time = utc_time(delta.timestamp.ToNanoseconds())
         for change in delta.deltas:
-            if change.action == scanner_pb2.ListChange.ADD:
-                yield _row(time, delta.list, session, True, change.data)
+            yield _row(time, delta.list, session, True, change.data)
     else:
         ranked = scanner_pb2.RankedList.FromString(record.data)
         time = utc_time(record.minute * NS_PER_MINUTE)
         for row in ranked.rows:
             yield _row(time, ranked.list, session, False, row)
+
+
+def _entries(delta: bytes) -> scanner_pb2.ListDelta:
+    """Returns an encoded ListDelta with the entries of its changes only. Of fifty rows one or two have entered: those
+    are decoded. Raises DecodeError.
+    """
+    try:
+        kept = [
+            delta[first:end]
+            for number, first, start, end in fields(delta)
+            if number != _CHANGES or delta.startswith(_ADDED, start)
+        ]
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
+    return scanner_pb2.ListDelta.FromString(b"".join(kept))
 
 
 def _row(time: datetime, name: str, session: str, is_entry: bool, row: ticker_row_pb2.TickerRow) -> ResultRow:
