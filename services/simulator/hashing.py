@@ -3,13 +3,14 @@
 `mix` is the finaliser of splitmix64 (Steele, Lea and Flood 2014).
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 F8 = npt.NDArray[np.float64]
 F4 = npt.NDArray[np.float32]
+I4 = npt.NDArray[np.int32]
 I8 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint64]
 B1 = npt.NDArray[np.bool_]
@@ -57,3 +58,17 @@ def unit(bits: U8, shift: int = 0) -> F8:
 def generator(*parts: int) -> np.random.Generator:
     """A generator of its own for the key."""
     return np.random.Generator(np.random.Philox(key=key(*parts)))
+
+
+class Rekeyed:
+    """The generators of many keys, one after the other: a new one would take as long as some hundred draws."""
+
+    def __init__(self) -> None:
+        self._rng = generator(0)
+        self._fresh: dict[str, Any] = dict(self._rng.bit_generator.state)
+
+    def of(self, *parts: int) -> np.random.Generator:
+        """The generator of a key as `generator` makes it, until the next call."""
+        self._fresh["state"]["key"][0] = key(*parts)
+        self._rng.bit_generator.state = self._fresh
+        return self._rng

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from services.simulator.calendar import CLOSE_MINUTE, EARLY_CLOSE_MINUTE, MINUTE_NS, OPEN_MINUTE
+from services.simulator.day_columns import STORY_REACH
 from services.simulator.hashing import B1, F8, I8, MASK, STRIDE, mix
-from services.simulator.market_day import STORY_REACH
-from services.simulator.minutes import Bars, choose, make_bars, take
+from services.simulator.minutes import Bars, choose, join, make_bars, take
 from services.simulator.plan import DayPlan, Plans
 from services.simulator.shapes import PATHS
 
@@ -45,56 +45,57 @@ def symbol_minutes(plans: Plans, symbol: int, days: list[DayPlan], adjusted: boo
 def _symbol_minutes(plans: Plans, symbol: int, days: list[DayPlan], adjusted: bool) -> SymbolMinutes:
     """The same of days that are all full, or all early closes."""
     shapes = plans.shapes.of(days[0].day.is_early)
-    count = len(days)
     keys = np.array([plan.key for plan in days], dtype=np.uint64)
     chosen = choose(mix(keys + np.uint64(symbol * STRIDE & MASK)))
     sigma = float(plans.universe.sigma[symbol])
-    curves = shapes.curves[chosen.curve]
-    paths = shapes.paths[chosen.path].astype(np.float64)
-    before = np.array([plan.before[symbol] for plan in days], dtype=np.float64)
-    opening = np.array([plan.open[symbol] for plan in days], dtype=np.float64)
-    gap, move = opening - before, np.array([plan.close[symbol] for plan in days], dtype=np.float64) - opening
-    trades = np.array([plan.trades[symbol] for plan in days], dtype=np.float64)
-    factor = np.array([plans.factor(symbol, plan.day.number) for plan in days])
-    scale, reach = sigma * chosen.sign, np.full(count, sigma)
-    for i, plan in enumerate(days):
-        if plan.has_own_shape(symbol):
-            own = plans.own_shape(plan, symbol)
-            curves[i], paths[i], scale[i] = own.curve, own.path, 1.0
-            gap[i] = move[i] = 0.0
-            if symbol in plan.stories:
+    curves, paths = shapes.curves[chosen.curve], shapes.paths[chosen.path]
+    before = np.array([plan.before.item(symbol) for plan in days])
+    opening = np.array([plan.open.item(symbol) for plan in days])
+    gap, move = opening - before, np.array([plan.close.item(symbol) for plan in days]) - opening
+    trades = np.array([plan.trades.item(symbol) for plan in days])
+    factor = plans.factors_of(symbol, days)
+    scale, reach = sigma * chosen.sign, np.full(len(days), sigma)
+    if own_days := [i for i, plan in enumerate(days) if plan.has_own_shape(symbol)]:
+        own = plans.own_shapes(days[0].day.is_early, [(days[i], symbol) for i in own_days])
+        curves[own_days], paths[own_days], scale[own_days] = own.curves, own.paths, 1.0
+        gap[own_days] = move[own_days] = 0.0
+        for i in own_days:
+            if symbol in days[i].stories:
                 reach[i] = max(STORY_REACH, sigma)
-    base = before - np.log(factor)
-    counts = np.floor(trades[:, None] * curves + chosen.start[:, None]).astype(np.int64)
-    cell = np.flatnonzero(counts[:, 1:] > counts[:, :-1])
-    day, minute = np.divmod(cell, shapes.end)
-    # The same cell in an array with one column more.
-    wide = cell + day
+    curves *= trades[:, None]
+    curves += chosen.start[:, None]
+    # Rounded down: no number of trades is negative.
+    counts = curves.astype(np.int32)
+    log = gap[:, None] * shapes.gap_done
+    log += (before - np.log(factor))[:, None]
+    log += move[:, None] * shapes.day_done
+    log += scale[:, None] * paths
+    # A minute's cell is the number of its beginning in the flattened array, so that cell + 1 is its end.
+    flat_counts, flat_log = counts.ravel(), log.ravel()
+    is_traded = np.zeros(counts.shape, dtype=np.bool_)
+    np.greater(counts[:, 1:], counts[:, :-1], out=is_traded[:, :-1])
+    cell = np.flatnonzero(is_traded)
+    day = cell // counts.shape[1]
+    minute = cell - day * counts.shape[1]
 
-    def log_price(later: int) -> F8:
-        at = minute + later
-        price: F8 = (
-            base[day]
-            + gap[day] * shapes.gap_done[at]
-            + move[day] * shapes.day_done[at]
-            + scale[day] * paths.ravel()[wide + later]
-        )
-        return price
+    def reaches(at: I8) -> tuple[F8, F8]:
+        of, place = day[at], minute[at]
+        library = place * PATHS + chosen.path[of]
+        return reach[of] * shapes.up.take(library), reach[of] * shapes.down.take(library)
 
-    row = np.full(len(day), plans.universe.size_row[symbol])
-    library = minute * PATHS + chosen.path[day]
     bars = make_bars(
         plans.shapes.sizes,
-        row,
-        counts.ravel()[wide],
-        counts.ravel()[wide + 1],
-        log_price(0),
-        log_price(1),
-        reach[day] * shapes.up.ravel()[library],
-        reach[day] * shapes.down.ravel()[library],
+        plans.universe.size_row[symbol : symbol + 1],
+        flat_counts.take(cell),
+        flat_counts[1:].take(cell),
+        flat_log.take(cell),
+        flat_log[1:].take(cell),
+        reaches,
     )
     if adjusted:
-        bars = adjust(bars, (factor / plans.factor(symbol, plans.current.day.number))[day])
+        ratio = factor / plans.factor(symbol, plans.current.day.number)
+        if (ratio != 1.0).any():
+            bars = adjust(bars, ratio[day])
     starts = np.array([plan.day.start_ns // 1_000_000 for plan in days], dtype=np.int64)
     index = np.array([plan.day.number for plan in days], dtype=np.int64)
     return SymbolMinutes(index[day], minute, starts[day] + minute * (MINUTE_NS // 1_000_000), bars)
@@ -102,8 +103,6 @@ def _symbol_minutes(plans: Plans, symbol: int, days: list[DayPlan], adjusted: bo
 
 def adjust(bars: Bars, ratio: F8) -> Bars:
     """Bars in the shares of another day, after a split: prices times `ratio`, volumes divided by it."""
-    if np.all(ratio == 1.0):
-        return bars
     opened, high, low, close, vwap = (
         adjust_prices(price, ratio) for price in (bars.open, bars.high, bars.low, bars.close, bars.vwap)
     )
@@ -125,22 +124,7 @@ def group(minutes: SymbolMinutes, keys: I8) -> SymbolMinutes:
     if not len(keys):
         return minutes
     first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    last = np.concatenate([first[1:], [len(keys)]]) - 1
-    bars = minutes.bars
-    volume = np.add.reduceat(bars.volume, first)
-    high, low = np.maximum.reduceat(bars.high, first), np.minimum.reduceat(bars.low, first)
-    vwap = np.rint(np.add.reduceat(bars.vwap * bars.volume, first) / volume * 1e4) / 1e4
-    joined = Bars(
-        bars.open[first],
-        high,
-        low,
-        bars.close[last],
-        volume,
-        np.clip(vwap, low, high),
-        np.add.reduceat(bars.trades, first),
-        np.add.reduceat(bars.eligible, first),
-    )
-    return SymbolMinutes(minutes.day[first], minutes.minute[first], minutes.start_ms[first], joined)
+    return SymbolMinutes(minutes.day[first], minutes.minute[first], minutes.start_ms[first], join(minutes.bars, first))
 
 
 def is_regular(minutes: SymbolMinutes, early_days: set[int]) -> B1:

@@ -1,18 +1,16 @@
 """The current day over all symbols: what has traded by each minute, and the day's sums so far."""
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from services.simulator.calendar import OPEN_MINUTE
-from services.simulator.hashing import F8, I8, U8, key, mix, spread
-from services.simulator.minutes import Bars, choose, make_bars
+from services.simulator.day_columns import DayColumns
+from services.simulator.hashing import F8, I8, U8, key, mix
+from services.simulator.minutes import Bars, make_bars
 from services.simulator.plan import DayPlan, Plans
 from services.simulator.shapes import SECONDS
 from services.simulator.stories import Halt
-
-# Sigma of the minutes' highs and lows on a day with a story.
-STORY_REACH: Final = 0.05
 
 
 class Minute(NamedTuple):
@@ -75,47 +73,32 @@ class MarketDay:
     """A day's columns: `minute(m)` gives any minute, `sums` those before `next_minute`."""
 
     def __init__(self, plans: Plans, plan: DayPlan) -> None:
-        universe, shapes = plans.universe, plans.shapes.of(plan.day.is_early)
+        shapes = plans.shapes.of(plan.day.is_early)
+        columns = DayColumns.of(plans, plan)
         self.plan = plan
         self.day = plan.day
         self._sizes = plans.shapes.sizes
         self._seconds = plans.shapes.seconds
-        self.size_row = universe.size_row
-        count = universe.count
-        bits = spread(plan.key, np.arange(count, dtype=np.int64))
-        self.bits = bits
-        chosen = choose(bits)
-        before = plan.before.astype(np.float64)
-        self._base = before - np.log(plans.factors(plan.day.number))
-        self._gap = plan.open.astype(np.float64) - before
-        self._move = plan.close.astype(np.float64) - plan.open.astype(np.float64)
-        self._reach = universe.sigma.copy()
-        self._scale = universe.sigma * chosen.sign
-        self._start = chosen.start
-        self._trades = plan.trades.astype(np.float64)
+        self.size_row = plans.universe.size_row
+        self.bits = columns.bits
+        self._base, self._gap, self._move = columns.base, columns.gap, columns.move
+        self._reach, self._scale = columns.reach, columns.scale
+        self._start, self._trades = columns.start, columns.trades
         self._shapes = shapes
         self._up, self._down = shapes.up, shapes.down
-        self._reach_row = chosen.path
-        self._curve_row = chosen.curve
-        self._path_row = chosen.path.copy()
-        self.halts: dict[int, tuple[Halt, ...]] = {}
-        curves, paths = [shapes.curves], [shapes.paths]
-        for place, symbol in enumerate(plan.own_shapes):
-            own = plans.own_shape(plan, symbol)
-            curves.append(own.curve[None, :])
-            paths.append(own.path[None, :])
-            self._curve_row[symbol] = len(shapes.curves) + place
-            self._path_row[symbol] = len(shapes.paths) + place
-            self._gap[symbol] = self._move[symbol] = 0.0
-            self._scale[symbol] = 1.0
-            if symbol in plan.stories:
-                self._reach[symbol] = max(STORY_REACH, universe.sigma[symbol])
-            if own.halts:
-                self.halts[symbol] = own.halts
+        self._reach_row = columns.path
+        # The symbols' own rows follow those of the libraries.
+        symbols, own = columns.own_symbols, columns.own
+        self._curve_row, self._path_row = columns.curve, columns.path.copy()
+        self._curve_row[symbols] = len(shapes.curves) + np.arange(len(symbols))
+        self._path_row[symbols] = len(shapes.paths) + np.arange(len(symbols))
+        self.halts: dict[int, tuple[Halt, ...]] = {
+            symbol: halts for symbol, halts in zip(symbols.tolist(), own.halts, strict=True) if halts
+        }
         # Column by column is how they are read.
-        self._curves = np.ascontiguousarray(np.concatenate(curves).T)
-        self._paths = np.ascontiguousarray(np.concatenate(paths).T)
-        self.sums = DaySums(count)
+        self._curves = np.ascontiguousarray(np.concatenate([shapes.curves, own.curves]).T)
+        self._paths = np.ascontiguousarray(np.concatenate([shapes.paths, own.paths]).T)
+        self.sums = DaySums(plans.universe.count)
         self.next_minute = 0
         self._counts = self.counts(0)
         self._log_price = self._next_log_price = self.log_price(0)
@@ -138,7 +121,11 @@ class MarketDay:
         before, after = self._counts, self.counts(number + 1)
         symbols = np.flatnonzero(after > before)
         self._next_log_price = self.log_price(number + 1)
-        row = self._reach_row[symbols]
+        up, down, rows, reaches = self._up[number], self._down[number], self._reach_row[symbols], self._reach[symbols]
+
+        def reach(at: I8) -> tuple[F8, F8]:
+            return reaches[at] * up[rows[at]], reaches[at] * down[rows[at]]
+
         bars = make_bars(
             self._sizes,
             self.size_row[symbols],
@@ -146,8 +133,7 @@ class MarketDay:
             after[symbols],
             self._log_price[symbols],
             self._next_log_price[symbols],
-            self._reach[symbols] * self._up[number][row],
-            self._reach[symbols] * self._down[number][row],
+            reach,
         )
         place = np.zeros(len(before), dtype=np.int64)
         place[symbols] = np.arange(len(symbols))
@@ -165,19 +151,6 @@ class MarketDay:
         """Jumps ahead to a minute."""
         while self.next_minute < until:
             self.end_minute(self.begin_minute())
-
-    def log_range(self, minute: int, symbols: I8, before: I8, after: I8, start: F8, end: F8) -> tuple[F8, F8, F8, F8]:
-        """Log of open, close, high and low of what `make_bars` makes of a minute, before they are rounded."""
-        row = self.size_row[symbols]
-        eligible = self._sizes.eligible_before(row, after) - self._sizes.eligible_before(row, before)
-        top, bottom = np.maximum(start, end), np.minimum(start, end)
-        reach, library = self._reach[symbols], self._reach_row[symbols]
-        moved = eligible >= 2
-        high = np.where(moved, top, start)
-        high = np.where(eligible >= 3, top + reach * self._up[minute][library], high)
-        low = np.where(moved, bottom, start)
-        low = np.where(eligible >= 4, bottom - reach * self._down[minute][library], low)
-        return start, np.where(moved, end, start), high, low
 
     def counts_within(self, minute: Minute, second: int) -> I8:
         """Counts of all symbols when second 0 to 60 of a minute begins."""

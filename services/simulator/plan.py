@@ -5,7 +5,9 @@ market was started. Prices are kept without splits; `Splits` turns them into the
 """
 
 import datetime
+import itertools
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from services.simulator.calendar import TradingCalendar, TradingDay
 from services.simulator.hashing import F4, F8, I8, generator, key
 from services.simulator.shapes import ONE_BY_ONE, SIZE_LEVELS, SIZE_ROWS, Shapes
-from services.simulator.stories import QUIET, Stories, Story, StoryShape, shape
+from services.simulator.stories import QUIET, OwnDay, OwnShapes, Stories, Story, own_shapes
 from services.simulator.symbols import ADRC, CS, KNOWN, Universe
 from services.simulator.tuning import (
     FULL_UNIVERSE,
@@ -62,7 +64,9 @@ class DayPlan(NamedTuple):
 
     def has_own_shape(self, symbol: int) -> bool:
         """True if its day is not from the libraries."""
-        return symbol in self.stories or self.late_gap(symbol) != 0.0
+        if symbol in self.stories.place:
+            return True
+        return symbol in self.next_stories.place and self.late_gap(symbol) != 0.0
 
     @property
     def own_shapes(self) -> list[int]:
@@ -110,6 +114,11 @@ class Plans:
         """Returns the plan of a trading day; None when it is too old or in the future."""
         at = index - self._days[0].day.number
         return self._days[at] if 0 <= at < len(self._days) else None
+
+    def between(self, first: int, last: int) -> list[DayPlan]:
+        """Returns the plans of the trading days from one to another, as far as they are known."""
+        begin = self.first_index
+        return list(itertools.islice(self._days, max(first - begin, 0), max(last + 1 - begin, 0)))
 
     def advance(self) -> DayPlan:
         """Plans the next trading day, which becomes the current one."""
@@ -180,14 +189,21 @@ class Plans:
                 factor *= split.ratio
         return factor
 
-    def own_shape(self, plan: DayPlan, symbol: int) -> StoryShape:
-        """The rows of one of `own_shapes`."""
-        before, opening, close = float(plan.before[symbol]), float(plan.open[symbol]), float(plan.close[symbol])
-        story = plan.stories.get(symbol) or Story(symbol, QUIET, 0.0, 0.0, False)
-        story = story._replace(gap=opening - before, day=close - opening)
-        shapes = self.shapes.of(plan.day.is_early)
-        sigma = float(self.universe.sigma[symbol])
-        return shape(self.seed, plan.day.number, shapes, story, sigma, plan.late_gap(symbol))
+    def factors_of(self, symbol: int, days: Sequence[DayPlan]) -> F8:
+        """`factors` of one symbol on some days."""
+        if symbol not in self._splits_of:
+            return np.ones(len(days))
+        return np.array([self.factor(symbol, plan.day.number) for plan in days])
+
+    def own_shapes(self, is_early: bool, days: Sequence[tuple[DayPlan, int]]) -> OwnShapes:
+        """The rows of symbols on days that are not from the libraries; all full days, or all early closes."""
+        own = []
+        for plan, symbol in days:
+            before, opening, close = float(plan.before[symbol]), float(plan.open[symbol]), float(plan.close[symbol])
+            story = plan.stories.get(symbol) or Story(symbol, QUIET, 0.0, 0.0, False)
+            story = story._replace(gap=opening - before, day=close - opening)
+            own.append(OwnDay(plan.day.number, story, float(self.universe.sigma[symbol]), plan.late_gap(symbol)))
+        return own_shapes(self.seed, self.shapes.of(is_early), own)
 
     def split_date(self, split: Split) -> datetime.date:
         return self.calendar.day(split.number).date

@@ -11,7 +11,7 @@ import numpy as np
 
 from services.simulator.calendar import CLOSE_MINUTE as FULL_CLOSE_MINUTE
 from services.simulator.calendar import EARLY_CLOSE_MINUTE, EARLY_END_MINUTE, END_MINUTE, OPEN_MINUTE
-from services.simulator.hashing import F4, F8, I8, generator
+from services.simulator.hashing import F4, F8, I4, I8, generator
 
 CURVES: Final = 256
 PATHS: Final = 512
@@ -69,13 +69,21 @@ def cumulative(weights: F8) -> F8:
     return sums
 
 
+@functools.cache
+def way_through(steps: int) -> F8:
+    """From 0 to 1 in equal steps. Kept: there are as many as there are parts of a day."""
+    way: F8 = np.linspace(0.0, 1.0, steps + 1)
+    way.setflags(write=False)
+    return way
+
+
 def bridge(steps: F8) -> F8:
     """Random walks of `steps` that are held at 0 at both ends, variance 1 over the whole way."""
     count = steps.shape[-1]
     walk = np.zeros((*steps.shape[:-1], count + 1))
     np.cumsum(steps, axis=-1, out=walk[..., 1:])
     walk /= np.sqrt(count)
-    held: F8 = walk - walk[..., -1:] * np.linspace(0.0, 1.0, count + 1)
+    held: F8 = walk - walk[..., -1:] * way_through(count)
     return held
 
 
@@ -113,6 +121,30 @@ class DayShapes:
         self.gap_done: F8 = np.clip(0.55 + 0.45 * minute / OPEN_MINUTE, 0.0, 1.0)
         self.day_done: F8 = np.clip((minute - OPEN_MINUTE) / (close - OPEN_MINUTE), 0.0, 1.0)
 
+    @functools.cached_property
+    def regular(self) -> "RegularShapes":
+        """The same from open to close."""
+        times, minutes = slice(OPEN_MINUTE, self.close + 1), slice(OPEN_MINUTE, self.close)
+        return RegularShapes(
+            times,
+            np.ascontiguousarray(self.curves[:, times]),
+            self.paths[:, times].astype(np.float64),
+            np.ascontiguousarray(self.up[minutes].T),
+            np.ascontiguousarray(self.down[minutes].T),
+            self.day_done[times],
+        )
+
+
+class RegularShapes(NamedTuple):
+    """The part of DayShapes from open to close, by path: up and down are (PATHS, minutes)."""
+
+    times: slice
+    curves: F8
+    paths: F8
+    up: F4
+    down: F4
+    day_done: F8
+
 
 class SizeShapes:
     """Trade sizes, repeating after SIZE_PERIOD trades: row = level * SIZE_ROWS + a symbol's own choice.
@@ -143,15 +175,34 @@ class SizeShapes:
         self.eligible_total: I8 = eligible[:, -1].copy()
         self.mean_size: F8 = self.volume_total / SIZE_PERIOD
 
-    def volume_before(self, row: I8, count: I8) -> I8:
+    def volume_before(self, row: I8, count: I4 | I8) -> I8:
         """Shares of a symbol's first `count` trades."""
-        whole, rest = count >> 10, count & 1023
-        return whole * self.volume_total[row] + self.volume[row * self.WIDTH + rest]
+        whole, index = self._index(row, count)
+        return self._before(self.volume, self.volume_total, row, whole, index)
 
-    def eligible_before(self, row: I8, count: I8) -> I8:
+    def volume_and_eligible(self, row: I8, first: I4 | I8, last: I4 | I8) -> tuple[I8, I8]:
+        """Shares of the trades from `first` to `last`, and how many of them are no odd lots."""
+        begin, end = self._index(row, first), self._index(row, last)
+        of = (self.volume, self.volume_total, row), (self.eligible, self.eligible_total, row)
+        volume, eligible = (self._before(*sums, *end) - self._before(*sums, *begin) for sums in of)
+        return volume, eligible
+
+    def eligible_before(self, row: I8, count: I4 | I8) -> I8:
         """Returns how many of a symbol's first `count` trades are no odd lots."""
-        whole, rest = count >> 10, count & 1023
-        return whole * self.eligible_total[row] + self.eligible[row * self.WIDTH + rest]
+        whole, index = self._index(row, count)
+        return self._before(self.eligible, self.eligible_total, row, whole, index)
+
+    def _index(self, row: I8, count: I4 | I8) -> tuple[I4 | I8 | None, I8]:
+        """The number of whole periods before the trades (None: none), and the place in `volume` and `eligible`."""
+        # Most symbols have no more trades in a day.
+        if count.max(initial=0) < SIZE_PERIOD:
+            return None, row * self.WIDTH + count
+        return count >> 10, row * self.WIDTH + (count & 1023)
+
+    @staticmethod
+    def _before(sums: I8, totals: I8, row: I8, whole: I4 | I8 | None, index: I8) -> I8:
+        before: I8 = sums.take(index)
+        return before if whole is None else whole * totals[row] + before
 
 
 class Shapes:
