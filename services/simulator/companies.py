@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.simulator.hashing import generator, key
+from services.simulator.hashing import Rekeyed, key
 from services.simulator.symbols import ADRC, CS, ETF, EXCHANGES, TYPES, Universe
 
 # SIC codes with the texts of the SEC's list.
@@ -45,6 +45,7 @@ class Companies:
     def __init__(self, universe: Universe, seed: int) -> None:
         self._universe = universe
         self._seed = seed
+        self._generators = Rekeyed()
 
     def summary(self, symbol: int, updated: str) -> dict[str, Any]:
         """A row of the list."""
@@ -82,8 +83,8 @@ class Companies:
         }
 
     def _shares(self, symbol: int, factor: float) -> tuple[int, np.random.Generator]:
-        """Shares outstanding, and what the symbol's other facts are drawn from."""
-        rng = generator(self._seed, 42, symbol)
+        """Shares outstanding, and what the symbol's other facts are drawn from, until the next symbol's."""
+        rng = self._generators.of(self._seed, 42, symbol)
         turnover = float(rng.uniform(40.0, 500.0))
         return round(float(self._universe.trades[symbol]) * 300.0 * turnover * factor), rng
 

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 
 from services.kit.runtime.clock import NEW_YORK, NS_PER_MS
-from services.simulator.hashing import I8
+from services.simulator.hashing import F8, I8
 from services.simulator.history import SymbolMinutes, adjust_prices, adjust_volume, group, is_regular, symbol_minutes
+from services.simulator.json_rows import Column, json_rows
 from services.simulator.market import Market
 from services.simulator.plan import DayPlan
 from services.simulator.rest_query import (
@@ -30,31 +31,7 @@ DAY_UNITS: Final = ("day", "week", "month", "quarter", "year")
 FIRST_MINUTE_OF_DAY: Final = 240
 
 
-class Bar(msgspec.Struct, gc=False):
-    """A bar of /v2/aggs, fields in the vendor's order."""
-
-    v: int
-    vw: float
-    o: float
-    c: float
-    h: float
-    l: float  # noqa: E741 - the vendor's name
-    t: int
-    n: int
-
-
-class GroupedBar(msgspec.Struct, gc=False):
-    """A bar of the grouped daily answer."""
-
-    T: str
-    v: int
-    vw: float
-    o: float
-    c: float
-    h: float
-    l: float  # noqa: E741 - the vendor's name
-    t: int
-    n: int
+Columns = dict[str, Column]
 
 
 class Aggregates:
@@ -62,6 +39,7 @@ class Aggregates:
 
     def __init__(self, market: Market) -> None:
         self._market = market
+        self._tickers = np.array(market.universe.tickers, dtype=np.bytes_)
 
     def range(self, ticker: str, path: str, parts: tuple[str, str, str, str], query: Query, base: str) -> Answer:
         """`parts` are multiplier, unit, from and to of the path."""
@@ -77,24 +55,15 @@ class Aggregates:
         limit = integer(query, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
         descending = is_descending(query, "sort")
         symbol = self._market.universe.index.get(ticker)
-        bars = [] if symbol is None else self._bars(symbol, int(multiplier), unit, begin, end, adjusted)
-        if descending:
-            bars.reverse()
-        more = bars[limit:]
-        bars = bars[:limit]
-        answer: Answer = {
-            "ticker": ticker,
-            "queryCount": len(bars),
-            "resultsCount": len(bars),
-            "adjusted": adjusted,
-            "results": bars,
-            "status": "OK",
-            "count": len(bars),
-        }
+        bars = {} if symbol is None else self._bars(symbol, int(multiplier), unit, begin, end, adjusted)
         if not bars:
-            del answer["results"], answer["count"]
-        if more:
-            bounds = f"{begin}/{more[0].t}" if descending else f"{more[0].t}/{end}"
+            return _answer({"ticker": ticker}, bars, adjusted)
+        if descending:
+            bars = {name: column[::-1] for name, column in bars.items()}
+        more = bars["t"][limit:]
+        answer = _answer({"ticker": ticker}, {name: column[:limit] for name, column in bars.items()}, adjusted)
+        if len(more):
+            bounds = f"{begin}/{more[0]}" if descending else f"{more[0]}/{end}"
             parameters = f"adjusted={str(adjusted).lower()}&limit={limit}&sort={'desc' if descending else 'asc'}"
             answer["next_url"] = f"{base}{path.rsplit('/', 2)[0]}/{bounds}?{parameters}"
         return answer
@@ -105,66 +74,39 @@ class Aggregates:
         adjusted = boolean(query, "adjusted", True)
         index = self._market.calendar.index_of(day)
         plan = None if index is None else self._market.plans.get(index)
-        bars = [] if plan is None else self.daily(plan, None, adjusted)
-        answer: Answer = {
-            "queryCount": len(bars),
-            "resultsCount": len(bars),
-            "adjusted": adjusted,
-            "results": bars,
-            "status": "OK",
-            "count": len(bars),
-        }
-        if not bars:
-            del answer["results"], answer["count"]
-        return answer
+        return _answer({}, {} if plan is None else self.daily(plan, None, adjusted), adjusted)
 
     def previous(self, ticker: str, query: Query) -> Answer:
         """The newest daily bar before today's."""
         adjusted = boolean(query, "adjusted", True)
         symbol = self._market.universe.index.get(ticker)
-        bars = []
+        bars: Columns = {}
         if symbol is not None and (plan := self._market.plans.get(self._market.day.number - 1)) is not None:
             bars = self.daily(plan, np.array([symbol]), adjusted)
-        return {
-            "ticker": ticker,
-            "queryCount": len(bars),
-            "resultsCount": len(bars),
-            "adjusted": adjusted,
-            "results": bars,
-            "status": "OK",
-            "count": len(bars),
-        }
+        return _answer({"ticker": ticker}, bars, adjusted, with_none=True)
 
-    def daily(self, plan: DayPlan, only: I8 | None = None, adjusted: bool = True) -> list[GroupedBar]:
+    def daily(self, plan: DayPlan, only: I8 | None = None, adjusted: bool = True) -> Columns:
         """The daily bars of all symbols, or of some; none of a symbol that did not trade."""
-        universe, plans = self._market.universe, self._market.plans
+        plans = self._market.plans
         bars = self._market.daily(plan)
         at = np.flatnonzero(bars.trades > 0) if only is None else only[bars.trades[only] > 0]
-        prices = [column[at] for column in (bars.open, bars.close, bars.high, bars.low, bars.vwap)]
+        vwap, opened, close, high, low = (c[at] for c in (bars.vwap, bars.open, bars.close, bars.high, bars.low))
         volume = bars.volume[at]
         if adjusted:
             ratio = (plans.factors(plan.day.number) / plans.factors(plans.current.day.number))[at]
-            prices = [adjust_prices(price, ratio) for price in prices]
+            vwap, opened, close, high, low = (adjust_prices(c, ratio) for c in (vwap, opened, close, high, low))
             volume = adjust_volume(volume, ratio)
-        opened, close, high, low, vwap = (price.tolist() for price in prices)
         time = plan.day.minute_ns(plan.day.close_minute) // NS_PER_MS
-        tickers = [universe.tickers[i] for i in at.tolist()]
-        trades = bars.trades[at].tolist()
-        times = [time] * len(tickers)
-        columns = zip(tickers, volume.tolist(), vwap, opened, close, high, low, times, trades, strict=True)
-        return [GroupedBar(*row) for row in columns]
+        times, trades = np.full(len(at), time), bars.trades[at]
+        return {"T": self._tickers[at], **_named(volume, vwap, opened, close, high, low, times, trades)}
 
-    def _bars(self, symbol: int, n: int, unit: str, begin: int, end: int, adjusted: bool) -> list[Bar]:
+    def _bars(self, symbol: int, n: int, unit: str, begin: int, end: int, adjusted: bool) -> Columns:
         market = self._market
         first = market.calendar.first_from(new_york_date(begin))
         last = market.calendar.first_from(new_york_date(end) + datetime.timedelta(1)) - 1
-        days = [
-            plan
-            for index in range(max(first, market.plans.first_index), min(last, market.day.number) + 1)
-            if (plan := market.plans.get(index)) is not None
-        ]
+        days = market.plans.between(first, min(last, market.day.number))
         if not days:
-            return []
+            return {}
         minutes = symbol_minutes(market.plans, symbol, days, adjusted)
         keep = minutes.start_ms + 60_000 <= market.now_ns // NS_PER_MS
         if unit in DAY_UNITS:
@@ -186,18 +128,7 @@ class Aggregates:
         if not inside.all():
             joined, start = joined.only(inside), start[inside]
         bars = joined.bars
-        columns = zip(
-            bars.volume.tolist(),
-            bars.vwap.tolist(),
-            bars.open.tolist(),
-            bars.close.tolist(),
-            bars.high.tolist(),
-            bars.low.tolist(),
-            start.tolist(),
-            bars.trades.tolist(),
-            strict=True,
-        )
-        return [Bar(*row) for row in columns]
+        return _named(bars.volume, bars.vwap, bars.open, bars.close, bars.high, bars.low, start, bars.trades)
 
     def _by_days(self, minutes: SymbolMinutes, n: int, unit: str, begin: int) -> tuple[SymbolMinutes, I8]:
         """Bars of whole days and more; each starts at midnight in New York of its period's first day."""
@@ -226,3 +157,17 @@ class Aggregates:
             for index in joined.day.tolist()
         ]
         return joined, np.array(midnights, dtype=np.int64)
+
+
+def _named(volume: I8, vwap: F8, opened: F8, close: F8, high: F8, low: F8, time_ms: I8, trades: I8) -> Columns:
+    """The columns of bars, by the vendor's names in the vendor's order."""
+    return {"v": volume, "vw": vwap, "o": opened, "c": close, "h": high, "l": low, "t": time_ms, "n": trades}
+
+
+def _answer(head: Answer, bars: Columns, adjusted: bool, with_none: bool = False) -> Answer:
+    """An answer of bars; without any it has no `results` and `count` unless `with_none`."""
+    count = len(bars["t"]) if bars else 0
+    answer: Answer = {**head, "queryCount": count, "resultsCount": count, "adjusted": adjusted}
+    if not count and not with_none:
+        return {**answer, "status": "OK"}
+    return {**answer, "results": msgspec.Raw(json_rows(bars)) if count else [], "status": "OK", "count": count}

@@ -124,8 +124,9 @@ class Snapshots:
         texts = [(NO_DAY, 0.0)] * market.universe.count
         if (plan := market.plans.get(today - 1)) is None:
             return texts
-        at = market.universe.index
-        for bar in self._aggregates.daily(plan):
-            text = f'{{"c":{bar.c!r},"h":{bar.h!r},"l":{bar.l!r},"o":{bar.o!r},"v":{bar.v},"vw":{bar.vw!r}}}'
-            texts[at[bar.T]] = text, bar.c
+        bars = self._aggregates.daily(plan)
+        columns = (bars[name].tolist() for name in ("c", "h", "l", "o", "v", "vw", "T"))
+        for c, h, low, o, v, vw, ticker in zip(*columns, strict=True):
+            text = f'{{"c":{c!r},"h":{h!r},"l":{low!r},"o":{o!r},"v":{v},"vw":{vw!r}}}'
+            texts[market.universe.index[ticker.decode()]] = text, c
         return texts
