@@ -24,6 +24,7 @@ from fastcore.feed_elements import Status
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic, wall_ns
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.open_files import is_out_of_files
 from services.kit.runtime.redaction import reason_of
 from services.polygon_ws.vendor_answers import Notices, Subscriptions, parameters
 
@@ -40,6 +41,8 @@ LONGEST_FLAP_SECONDS: Final = 2.0
 STEADY_SECONDS: Final = 1.0
 # A refused key may be accepted later (the log-in service fails, a bill is paid), and such a log-in evicts nobody.
 LOG_IN_AGAIN_SECONDS: Final = 60.0
+# After no file was left for a connection, which costs the vendor nothing.
+WITHOUT_FILES_SECONDS: Final = 2.0
 # A peer that vanished silently is noticed after both.
 PING_AFTER_SECONDS: Final = 8.0
 PONG_WITHIN_SECONDS: Final = 5.0
@@ -74,6 +77,7 @@ class Timing:
     longest_flap: float = LONGEST_FLAP_SECONDS
     steady: float = STEADY_SECONDS
     log_in_again: float = LOG_IN_AGAIN_SECONDS
+    without_files: float = WITHOUT_FILES_SECONDS
     ping_after: float = PING_AFTER_SECONDS
     pong_within: float = PONG_WITHIN_SECONDS
     rng: random.Random = field(default_factory=random.Random)
@@ -220,7 +224,10 @@ class FeedConnection:
                         await self._retry.wait()
                 pauses.reset()
             except FeedLost as lost:
-                pause = pauses.next(None if self._subscribed_at is None else monotonic() - self._subscribed_at)
+                if is_out_of_files(lost.__cause__):
+                    pause = self._timing.without_files
+                else:
+                    pause = pauses.next(None if self._subscribed_at is None else monotonic() - self._subscribed_at)
                 self._enter(FeedState.BACKING_OFF, str(lost))
                 log.warning("feed lost", url=self._url, reason=reason_of(lost), retry_in_s=pause)
                 await asyncio.sleep(pause)

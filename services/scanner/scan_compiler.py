@@ -39,13 +39,20 @@ class ScanCompiler:
 
     async def run(self) -> None:
         """Keeps the process, and starts another one when it ends, until cancelled."""
+        is_missing = False
         while True:
             try:
                 process = await start_worker(WORKER, b"")
             except OSError as error:
+                if not is_missing:
+                    log.error("scans cannot be compiled", reason=reason_of(error))
+                is_missing = True
                 self._fail_all(f"it cannot be started: {reason_of(error)}")
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            if is_missing:
+                log.warning("scans can be compiled again")
+            is_missing = False
             self.pid = process.pid
             serving = asyncio.create_task(self._serve(process), name="scanner.compiling")
             ended = asyncio.create_task(process.wait(), name="scanner.compiler")
@@ -86,7 +93,6 @@ class ScanCompiler:
                     compiled.set_exception(error)
 
     def _fail_all(self, reason: str) -> None:
-        log.error("scans cannot be compiled", reason=reason)
         while not self._requests.empty():
             _fail(self._requests.get_nowait()[1], reason)
 

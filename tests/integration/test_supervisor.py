@@ -204,7 +204,7 @@ async def test_who_waits_for_a_processor_does_not_hang(monkeypatch: pytest.Monke
     waited = 0.0
     now = 100.0
     monkeypatch.setattr(watchdog, "monotonic", lambda: now)
-    monkeypatch.setattr(watchdog, "processor_wait", lambda pid: waited)
+    monkeypatch.setattr(watchdog.ProcessorWait, "seconds", lambda self: waited)
     with watchdog.Watchdog(10.0) as watched:
         watched.watch(1)
         now, waited = 115.0, 6.0
@@ -229,12 +229,15 @@ def test_the_processor_wait_of_a_process_grows_while_it_waits() -> None:
     processor = min(os.sched_getaffinity(0))
     command = [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [{processor}])\nwhile True: pass"]
     children = [subprocess.Popen(command) for _ in range(2)]
+    waits = [watchdog.ProcessorWait(child.pid) for child in children]
     try:
         deadline = time.monotonic() + 30
-        while not all(watchdog.processor_wait(child.pid) > 0.2 for child in children):
+        while not all(wait.seconds() > 0.2 for wait in waits):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
+        for wait in waits:
+            wait.close()
         for child in children:
             child.kill()
             child.wait()

@@ -12,6 +12,7 @@ when the child runs, then with {"status": N} when it has ended (negative for a s
 Children die with this process, and it with its parent.
 """
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -22,6 +23,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -37,6 +39,7 @@ from services.modules import MODULES, REPLAY
 COMMON: Final = ("services.cli.main", "services.cli.serve", "services.kit.rpc.server", "uvloop", "grpc.aio")
 LONGEST_REQUEST: Final = 1 << 22
 CHUNK: Final = 1 << 16
+PAUSE_SECONDS: Final = 0.1
 
 
 class Request(NamedTuple):
@@ -63,6 +66,8 @@ class ForkServer:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._ends, selectors.EVENT_READ)
         self._children: dict[int, socket.socket] = {}
+        # For who connects when no more files can be opened.
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> Request:
         while True:
@@ -75,7 +80,9 @@ class ForkServer:
 
     def _fork(self) -> Request | None:
         """Starts the child of a new connection; returns its request in the child, and None here."""
-        connection, _ = self._listener.accept()
+        connection = self._accepted()
+        if connection is None:
+            return None
         try:
             request = received(connection)
         except ValueError as error:
@@ -97,6 +104,25 @@ class ForkServer:
             self._children[pid] = connection
         return None
 
+    def _accepted(self) -> socket.socket | None:
+        """Returns the new connection; None where there can be none, which who connects is told."""
+        try:
+            return self._listener.accept()[0]
+        except OSError as error:
+            problem = error
+        if self._spare < 0:
+            # It cannot even be refused, and stays in the queue.
+            time.sleep(PAUSE_SECONDS)
+        else:
+            os.close(self._spare)
+            with contextlib.suppress(OSError), self._listener.accept()[0] as refused:
+                answer(refused, error=f"it cannot take a connection: {reason_of(problem)}")
+        try:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._spare = -1
+        return None
+
     def _leave(self, connection: socket.socket, parent: int) -> None:
         """In a child: lets go of everything of the server, and dies with it."""
         signal.set_wakeup_fd(-1)
@@ -111,6 +137,8 @@ class ForkServer:
         self._selector.close()
         for each in (self._listener, self._ends, self._wakeup, connection, *self._children.values()):
             each.close()
+        if self._spare >= 0:
+            os.close(self._spare)
 
     def _reap(self) -> None:
         while self._children:

@@ -1,8 +1,9 @@
 """Runs the mesh's processes: ordered start, restart with back-off also of those that hang, stop in reverse.
 
 Each child starts when all it needs are ready, and is started again when it ends
-by itself. A child that was never ready and fails START_ATTEMPTS times, or that
-reports wrong settings, ends the whole start with a clear error.
+by itself, as often as it takes. A child that was never ready and fails START_ATTEMPTS
+times or cannot be started at all, or that reports wrong settings, ends the whole start
+with a clear error.
 
 Ours, where a process manager (supervisord, circus) would be a daemon with a configuration of its own, without an order
 by readiness, and would leave the children behind when it is killed.
@@ -22,6 +23,7 @@ from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
 
@@ -171,10 +173,18 @@ class Supervisor:
         began = monotonic()
         with contextlib.ExitStack() as stack:
             watchdog = None
-            if spec.has_watchdog and self._hung_seconds:
-                watchdog = stack.enter_context(Watchdog(self._hung_seconds))
-            further = watchdog.environment if watchdog is not None else {}
-            child.process = process = await ChildProcess.start(spec, self._lines(child), further)
+            try:
+                if spec.has_watchdog and self._hung_seconds:
+                    watchdog = stack.enter_context(Watchdog(self._hung_seconds))
+                further = watchdog.environment if watchdog is not None else {}
+                child.process = process = await ChildProcess.start(spec, self._lines(child), further)
+            except OSError as error:
+                if not child.ready_once.is_set():
+                    raise
+                # Of us or of the system: out of open files, processes or memory. The others run on.
+                log.error("cannot be started now", child=spec.name, problem=reason_of(error))
+                child.failures += 1
+                return False
             ended = asyncio.create_task(process.wait())
             try:
                 if not spec.once and await self._becomes_ready(child, ended):

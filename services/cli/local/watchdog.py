@@ -5,10 +5,11 @@ WatchdogSec; here a child that only waits for a processor, on a machine that has
 """
 
 import asyncio
+import contextlib
+import os
 import socket
 import sys
 import uuid
-from pathlib import Path
 from typing import Self
 
 from services.kit.runtime.clock import monotonic
@@ -25,7 +26,7 @@ class Watchdog:
         self.environment = {SOCKET: name, PERIOD: str(round(seconds * 1e6))}
         self._address = socket_address(name)
         self._socket: socket.socket | None = None
-        self._pid = 0
+        self._waits: ProcessorWait | None = None
         self._heard_at = 0.0
         self._waited = 0.0
 
@@ -40,16 +41,19 @@ class Watchdog:
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
+        if self._waits is not None:
+            self._waits.close()
 
     def watch(self, pid: int) -> None:
         """Begins to count the silence of this process."""
-        self._pid = pid
+        self._waits = ProcessorWait(pid)
         self._heard()
 
     @property
     def is_hung(self) -> bool:
         """True if nothing was heard for so long, the time apart in which the process waited for a processor."""
-        return monotonic() - self._heard_at - (processor_wait(self._pid) - self._waited) > self.seconds
+        assert self._waits is not None, "watch() first"
+        return monotonic() - self._heard_at - (self._waits.seconds() - self._waited) > self.seconds
 
     def _read(self) -> None:
         assert self._socket is not None
@@ -61,18 +65,34 @@ class Watchdog:
 
     def _heard(self) -> None:
         self._heard_at = monotonic()
-        self._waited = processor_wait(self._pid)
+        if self._waits is not None:
+            self._waited = self._waits.seconds()
 
 
-def processor_wait(pid: int) -> float:
-    """Returns the seconds that the process's first thread, the loop's, could have run and had no processor.
+class ProcessorWait:
+    """How long a process's first thread, the loop's, could have run and had no processor.
 
-    Linux's /proc/PID/schedstat has them in ns, after the time that it ran; without it, 0.
+    Linux's /proc/PID/schedstat has it in ns, after the time that it ran. The file stays open: a process that may open
+    no more could not tell who waits from who hangs. Close it.
     """
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._file = os.open(f"/proc/{pid}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+        self._last = 0.0
+
+    def seconds(self) -> float:
+        """Returns it, or what it was last where that cannot be read; 0 where it never could."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            self._last = int(os.pread(self._file, 256, 0).split()[1]) / 1e9
+        return self._last
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 def is_possible() -> bool:

@@ -18,10 +18,11 @@ from fastcore.columns import BarColumns
 from services.data_ingest.vendor_snapshot.rows import MAX_TIME_NS
 from services.kit.runtime.clock import NS_PER_MINUTE, NS_PER_MS
 from services.kit.runtime.logging import configure, get_logger
+from services.kit.runtime.patient_starts import start_worker_patiently
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
 from services.kit.runtime.worker_messages import read_message, write_message
-from services.kit.runtime.workers import end_worker, start_worker
+from services.kit.runtime.workers import end_worker
 from services.kit.vendor.client import AggregateSource, VendorClient, VendorError
 from services.kit.vendor.models import AggregateBar
 
@@ -97,7 +98,7 @@ class GapBarsProcess:
 
     async def _fetch(self, request: Request) -> AsyncGenerator[GapBars, None]:
         lines = self._settings.model_dump_json().encode() + b"\n" + msgspec.json.encode(request) + b"\n"
-        process = await start_worker(WORKER, lines)
+        process = await start_worker_patiently(WORKER, lines)
         self.pid = process.pid
         try:
             while True:

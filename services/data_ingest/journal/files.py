@@ -1,6 +1,5 @@
 """The journal's files: their names, their records, and who may write them."""
 
-import errno
 import fcntl
 import functools
 import os
@@ -76,11 +75,6 @@ def remove(paths: Iterable[Path]) -> None:
     """Removes them in this order, as far as they are there. For a large file that takes tens of milliseconds."""
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def is_out_of_files(error: OSError) -> bool:
-    """True if this process, or the machine, may not open another file for now."""
-    return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def begin_with(directory: JournalDirectory, position: Position, messages: Sequence[bytes]) -> JournalFile:

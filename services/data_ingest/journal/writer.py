@@ -14,7 +14,6 @@ from services.data_ingest.journal.files import (
     JournalFile,
     Kind,
     head,
-    is_out_of_files,
     remove,
     write_record,
 )
@@ -22,6 +21,7 @@ from services.kit.rpc.ring import Position
 from services.kit.rpc.wire import LENGTH_DELIMITED, varint, wrap
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.open_files import is_out_of_files
 from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)

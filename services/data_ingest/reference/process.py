@@ -25,9 +25,10 @@ from services.data_ingest.reference.loader import ReferenceLoader
 from services.kit.runtime import logging
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.patient_starts import start_worker_patiently
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
-from services.kit.runtime.workers import end_worker, start_worker
+from services.kit.runtime.workers import end_worker
 from services.kit.stores.database import open_pool
 from services.kit.stores.notifications import Kind
 from services.kit.stores.redis import open_redis
@@ -74,7 +75,8 @@ class ReferenceProcess:
     """See source.ReferenceSource. The stores and the vendor are those of the settings.
 
     A child that ends before it is done is started again, twice; what it had sent
-    already comes again. `failed` then has "process" too.
+    already comes again. `failed` then has "process" too. One that cannot be started
+    for want of open files or memory is waited for.
     """
 
     def __init__(self, settings: Settings, *, retry_pause_s: float = 30.0) -> None:
@@ -112,7 +114,7 @@ class ReferenceProcess:
                         yield batch
                 finally:
                     await self._end(process)
-            except WorkerError as error:
+            except (WorkerError, OSError) as error:
                 before[1]["process"] += 1
                 self.failed["process"] = before[1]["process"]
                 log.error("reference loader ended early", error=reason_of(error), attempt=attempt + 1)
@@ -120,7 +122,7 @@ class ReferenceProcess:
                 return
 
     async def _start(self, request: Request) -> asyncio.subprocess.Process:
-        process = await start_worker(WORKER, msgspec.msgpack.encode(request))
+        process = await start_worker_patiently(WORKER, msgspec.msgpack.encode(request))
         self.pid = process.pid
         assert process.stdin is not None, "it is a pipe"
         process.stdin.close()

@@ -17,11 +17,12 @@ import msgspec
 
 from services.data_ingest.vendor_snapshot.rows import SnapshotPart, SnapshotRules, snapshot_parts
 from services.kit.runtime.logging import configure
+from services.kit.runtime.patient_starts import start_worker_patiently
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.setting_groups import PolygonSettings
 from services.kit.runtime.settings import Settings
 from services.kit.runtime.worker_messages import read_message, write_message
-from services.kit.runtime.workers import end_worker, start_worker
+from services.kit.runtime.workers import end_worker
 from services.kit.vendor.client import VendorClient, VendorError
 from services.kit.vendor.models import SnapshotTicker
 
@@ -61,7 +62,7 @@ class SnapshotProcess:
     async def fetch(self, rules: SnapshotRules) -> AsyncIterator[SnapshotPart]:
         request = self._settings.model_dump_json().encode() + b"\n" + msgspec.json.encode(rules) + b"\n"
         try:
-            self._process = process = await start_worker(WORKER, request)
+            self._process = process = await start_worker_patiently(WORKER, request)
             while True:
                 message = await read_message(process)
                 if message[:1] == PART_MARK:

@@ -21,6 +21,7 @@ from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.mesh_certificates import certificates_of
 from services.kit.runtime.metrics import SERVICE_STATE, MetricsServer
+from services.kit.runtime.open_files import MOST, room_for_clients
 
 log = get_logger(__name__)
 
@@ -41,6 +42,11 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
+
+
+def server_options() -> tuple[tuple[str, int], ...]:
+    """Those of a server that closes the connections for which this process may not open enough files."""
+    return (*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", room_for_clients(MOST)))
 
 
 def serialize(message: Any) -> bytes:
@@ -179,7 +185,7 @@ class Host:
         service = self.service
         tls = service.settings.address(service.name).tls
         server = ObservedServer(
-            grpc.aio.server(options=SERVER_OPTIONS),
+            grpc.aio.server(options=server_options()),
             self._key_streams,
             tls.name if tls is not None else "",
             service.traces,

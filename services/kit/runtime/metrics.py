@@ -8,6 +8,7 @@ wants one of the same authorities from its clients, with whatever name.
 import json
 import sys
 import threading
+import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -21,6 +22,7 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.mesh_certificates import certificates_of
+from services.kit.runtime.open_files import is_out_of_files
 
 log = get_logger(__name__)
 
@@ -30,6 +32,8 @@ REPORT_SECONDS: Final = 10.0
 SWITCH_SECONDS: Final = 0.001
 # A client has so long for its request, and its handshake.
 REQUEST_SECONDS: Final = 10.0
+# Between attempts to take a client for whom there is no file.
+PAUSE_SECONDS: Final = 0.5
 LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 FRAMES = Counter("tradeul_frames", "Frames or batches handled, by kind.", ["service", "kind"])
@@ -96,6 +100,15 @@ class _QuietHandler(WSGIRequestHandler):
 
 class _Server(ThreadingWSGIServer):
     daemon_threads = True
+
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if is_out_of_files(error):
+                # The client stays in the queue: this thread would try it again and again.
+                time.sleep(PAUSE_SECONDS)
+            raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away, says nothing, or has no certificate is no error of ours."""

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.kit.runtime.environment import without_settings
+from services.kit.runtime.open_files import check_room
 from services.kit.runtime.priority import WORKER_NICENESS
 from services.kit.runtime.redaction import reason_of
 
 PIPE_BYTES: Final = 1 << 20
+# What the start of a child opens, and some more.
+FILES_OF_A_START: Final = 12
 # The IDENTITY of child.py that changes nothing.
 SAME: Final = "same"
 _CHILD: Final = Path(__file__).parent / "child.py"
@@ -90,6 +93,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _start(module: str) -> asyncio.subprocess.Process:
+    # uvloop never closes the pipes of a child for which it has had some of them, but not all.
+    check_room(FILES_OF_A_START)
     return await asyncio.create_subprocess_exec(
         *dying_with_us(sys.executable, "-P", "-m", module, niceness=WORKER_NICENESS),
         stdin=asyncio.subprocess.PIPE,
