@@ -1,6 +1,7 @@
 """The processes of the whole mesh on one machine, as the supervisor gets them."""
 
 import asyncio
+import functools
 import os
 import socket
 import sys
@@ -184,6 +185,7 @@ def readiness(module: Module, address: Address) -> Ready:
 
         from services.kit.rpc.channel import open_channel
 
+        keep_grpc()
         async with open_channel(address) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
             try:
@@ -194,6 +196,17 @@ def readiness(module: Module, address: Address) -> Ready:
             return True
 
     return http_ready if module.protocol == "http" else grpc_ready
+
+
+@functools.cache
+def keep_grpc() -> object:
+    """Keeps what gRPC's library has opened for the first channel, in a channel that is never used.
+
+    It would close that with the last channel, open it anew for the next one, and abort the process where it cannot.
+    """
+    import grpc.aio
+
+    return grpc.aio.insecure_channel("127.0.0.1:1")
 
 
 def ports_of(settings: Settings, *, has_standby: bool = False) -> dict[str, Address]:

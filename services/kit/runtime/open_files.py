@@ -22,14 +22,14 @@ ENOUGH_SHARE: Final = 0.85
 class OpenFiles(NamedTuple):
     """How many files this process has open, and how many it may have."""
 
-    count: int
+    used: int
     limit: int
 
     @property
     def warning(self) -> str:
         """A sentence for an operator."""
         return (
-            f"{self.count:,} of {self.limit:,} files are open (ulimit -n): at the limit nobody can connect, and "
+            f"{self.used:,} of {self.limit:,} files are open (ulimit -n): at the limit nobody can connect, and "
             "connections that end are not made again"
         )
 
