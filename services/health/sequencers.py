@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tradeul.v1 import standby_pb2, standby_pb2_grpc
 
 from services.health.core import NOT_SERVING, SERVING, UNREACHABLE
+from services.health.watcher import process_warnings
 from services.kit.rpc.channel import open_channel
 from services.kit.runtime.settings import Address
 
@@ -21,10 +22,14 @@ Role = standby_pb2.SequencerRole
 
 
 class Sequencer(NamedTuple):
-    """The answer of one of them: its grpc.health.v1 state, or UNREACHABLE, and its role, None without an answer."""
+    """The answer of one of them: its grpc.health.v1 state, or UNREACHABLE, and its role, None without an answer.
+
+    `warnings`: what is degraded in its process.
+    """
 
     state: str
     role: Role | None
+    warnings: tuple[str, ...] = ()
 
 
 async def follow_sequencers(addresses: Sequence[Address], on_change: Callable[[Mapping[str, Sequencer]], None]) -> None:
@@ -53,9 +58,11 @@ async def follow_sequencers(addresses: Sequence[Address], on_change: Callable[[M
 async def _ask(channel: grpc.aio.Channel) -> Sequencer:
     stub: Any = standby_pb2_grpc.StandbyServiceStub(channel)
     request = health_pb2.HealthCheckRequest()
-    answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=ANSWER_SECONDS)
+    check: Any = health_pb2_grpc.HealthStub(channel).Check(request, timeout=ANSWER_SECONDS)
+    answer = await check
+    warnings = await process_warnings(check)
     role = await stub.GetSequencerRole(standby_pb2.GetSequencerRoleRequest(), timeout=ANSWER_SECONDS)
-    return Sequencer(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), role)
+    return Sequencer(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), role, tuple(warnings))
 
 
 def state_of(sequencers: Mapping[str, Sequencer]) -> str:
@@ -67,9 +74,10 @@ def state_of(sequencers: Mapping[str, Sequencer]) -> str:
 
 
 def warnings_of(sequencers: Mapping[str, Sequencer]) -> list[str]:
-    """Returns a sentence for each sequencer that could not take over, or whose takeover would be noticed."""
+    """Returns what is degraded: a sequencer itself, one that could not take over, or whose takeover would be noticed."""
     found = []
-    for address, (state, role) in sequencers.items():
+    for address, (state, role, warnings) in sequencers.items():
+        found += [f"data_ingest: the sequencer at {address}: {text}" for text in warnings]
         if role is None:
             found.append(f"data_ingest: the sequencer at {address} is {state}")
         elif role.role != Role.LEADER and not role.HasField("lag_seconds"):

@@ -57,7 +57,7 @@ class HealthService(Service):
         # Of several, by address.
         self._sequencers: Mapping[str, Sequencer] = {}
         # Its own state needs no connection.
-        self.on_state(lambda state: self._set_state(self.name, SERVING if state is State.RUNNING else NOT_SERVING))
+        self.on_state(self._set_own)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = health_pb2.DESCRIPTOR.services_by_name["HealthService"]
@@ -73,12 +73,21 @@ class HealthService(Service):
                 elif name != self.name:
                     address = settings.address(name)
                     follow = watch if by_name(name).protocol == "grpc" else poll
-                    tasks.create_task(follow(name, address, self._set_state), name=f"health.{name}")
+                    tasks.create_task(
+                        follow(name, address, self._set_state, self._set_process_warnings), name=f"health.{name}"
+                    )
             for name in SOURCES:
                 address = settings.address(name)
                 targets = settings.sequencer_addresses if name == SEQUENCER else address
                 follow_texts = follow_warnings(name, targets, self._set_warnings)
                 tasks.create_task(follow_texts, name=f"health.warnings.{name}")
+
+    def _set_own(self, state: State) -> None:
+        self._set_state(self.name, SERVING if state is State.RUNNING else NOT_SERVING)
+        self._set_process_warnings(self.name, [f"{self.name}: {self.warning}"] if self.warning else [])
+
+    def _set_process_warnings(self, name: str, warnings: Sequence[str]) -> None:
+        self._set_warnings(f"process of {name}", warnings)
 
     def _set_sequencers(self, sequencers: Mapping[str, Sequencer]) -> None:
         self._sequencers = sequencers
@@ -93,7 +102,7 @@ class HealthService(Service):
                 role=Role.Role.Name(role.role) if role is not None and role.role else "",
                 lag_seconds=role.lag_seconds if role is not None and role.HasField("lag_seconds") else None,
             )
-            for address, (state, role) in self._sequencers.items()
+            for address, (state, role, _) in self._sequencers.items()
         ]
 
     def _set_state(self, name: str, state: str) -> None:

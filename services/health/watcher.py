@@ -1,6 +1,8 @@
 """Follows one service: its state, by a watch of grpc.health.v1 or else by polling /readyz, and its warnings."""
 
 import asyncio
+import contextlib
+import json
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,8 +17,9 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, polygon_ws_pb2, po
 from services.health.core import NOT_SERVING, SERVING, UNREACHABLE
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.sequencers import Sequencers, SequencerTarget
+from services.kit.rpc.server import WARNING
 from services.kit.runtime.clock import monotonic
-from services.kit.runtime.http_probe import http_status
+from services.kit.runtime.http_probe import http_answer
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.settings import Address
 
@@ -37,8 +40,14 @@ MAX_WARNINGS: Final = 10
 FeedStatus = polygon_ws_pb2.FeedStatus
 
 
-async def watch(name: str, target: Address | str, on_change: Callable[[str, str], None]) -> None:
+OnChange = Callable[[str, str], None]
+OnWarnings = Callable[[str, Sequence[str]], None]
+
+
+async def watch(name: str, target: Address | str, on_change: OnChange, on_warnings: OnWarnings) -> None:
     """Calls `on_change(name, state)` with every state that the service at `target` reports, until cancelled.
+
+    `on_warnings` gets what is degraded in its process, if anything is.
 
     A connection that is lost means UNREACHABLE, and so does a service that answers no question for
     SILENT_SECONDS, whose connection may stay open for minutes. The channel looks for the service again by itself.
@@ -48,7 +57,7 @@ async def watch(name: str, target: Address | str, on_change: Callable[[str, str]
         while True:
             answers = _Answers()
             following = asyncio.create_task(_follow(name, stub, answers, on_change), name=f"health.{name}.states")
-            asking = asyncio.create_task(_until_silent(stub, answers), name=f"health.{name}.answers")
+            asking = asyncio.create_task(_until_silent(name, stub, answers, on_warnings), name=f"health.{name}.answers")
             try:
                 done, _ = await asyncio.wait({following, asking}, return_when=asyncio.FIRST_COMPLETED)
                 why = "it does not answer" if asking in done else following.result()
@@ -58,6 +67,7 @@ async def watch(name: str, target: Address | str, on_change: Callable[[str, str]
                 await asyncio.gather(following, asking, return_exceptions=True)
             log.debug("watch ended", name=name, reason=why)
             on_change(name, UNREACHABLE)
+            on_warnings(name, ())
             await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.25, 1.0))
 
 
@@ -68,9 +78,7 @@ class _Answers:
         self.last_at = math.inf
 
 
-async def _follow(
-    name: str, stub: health_pb2_grpc.HealthStub, answers: _Answers, on_change: Callable[[str, str], None]
-) -> str:
+async def _follow(name: str, stub: health_pb2_grpc.HealthStub, answers: _Answers, on_change: OnChange) -> str:
     """Follows one watch to its end, and returns the reason."""
     call = stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
     try:
@@ -84,12 +92,16 @@ async def _follow(
     return "the service ended the stream"
 
 
-async def _until_silent(stub: health_pb2_grpc.HealthStub, answers: _Answers) -> None:
+async def _until_silent(
+    name: str, stub: health_pb2_grpc.HealthStub, answers: _Answers, on_warnings: OnWarnings
+) -> None:
     """Asks again and again; returns when a service that has said something has not done so for SILENT_SECONDS."""
     while monotonic() - answers.last_at < SILENT_SECONDS:
         try:
-            await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=ANSWER_SECONDS)
+            check = stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=ANSWER_SECONDS)
+            await check
             answers.last_at = monotonic()
+            on_warnings(name, [f"{name}: {text}" for text in await process_warnings(check)])
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 # That is an answer, or the end of the connection, which the watch sees, too.
@@ -97,12 +109,34 @@ async def _until_silent(stub: health_pb2_grpc.HealthStub, answers: _Answers) -> 
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def poll(name: str, target: Address, on_change: Callable[[str, str], None]) -> None:
-    """Calls `on_change(name, state)` repeatedly until cancelled, with the state by the service's /readyz."""
+async def process_warnings(check: Any) -> list[str]:
+    """Returns what is degraded in a service's process, by its answer to a health check."""
+    metadata = await check.trailing_metadata()
+    return [str(value) for key, value in metadata or () if key == WARNING]
+
+
+async def poll(name: str, target: Address, on_change: OnChange, on_warnings: OnWarnings) -> None:
+    """Calls `on_change(name, state)` repeatedly until cancelled, with the state by the service's /readyz.
+
+    `on_warnings` as for watch().
+    """
     while True:
-        status = await http_status(target, "/readyz")
-        on_change(name, UNREACHABLE if status is None else SERVING if status == HTTPStatus.OK else NOT_SERVING)
+        answer = await http_answer(target, "/readyz")
+        if answer is None:
+            on_change(name, UNREACHABLE)
+        else:
+            on_change(name, SERVING if answer.status == HTTPStatus.OK else NOT_SERVING)
+        on_warnings(name, [] if answer is None else readiness_warnings(name, answer.body))
         await asyncio.sleep(POLL_SECONDS)
+
+
+def readiness_warnings(name: str, body: bytes) -> list[str]:
+    """Returns the warning in the answer of /readyz; none for one that is not ours."""
+    with contextlib.suppress(ValueError):
+        match json.loads(body):
+            case {"warning": str(warning)}:
+                return [f"{name}: {warning}"]
+    return []
 
 
 def feed_warnings(status: FeedStatus) -> list[str]:
@@ -135,7 +169,7 @@ SOURCES: Final[dict[str, Callable[[grpc.aio.Channel], Awaitable[list[str]]]]] = 
 }
 
 
-async def follow_warnings(name: str, target: SequencerTarget, on_change: Callable[[str, Sequence[str]], None]) -> None:
+async def follow_warnings(name: str, target: SequencerTarget, on_change: OnWarnings) -> None:
     """Calls `on_change(name, warnings)` repeatedly until cancelled; with none while the service does not answer.
 
     `target`: its address, or those of several of which one answers.

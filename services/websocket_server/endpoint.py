@@ -54,13 +54,16 @@ class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
 class Endpoint:
     """Routes requests by their path.
 
-    `condition` returns "running" when this process can do its work, else why not.
+    `condition` returns "running" when this process can do its work, else why not; `warning` what is degraded.
     """
 
-    def __init__(self, hub: ClientHub, origins: OriginCheck, condition: Callable[[], str]) -> None:
+    def __init__(
+        self, hub: ClientHub, origins: OriginCheck, condition: Callable[[], str], warning: Callable[[], str | None]
+    ) -> None:
         self._hub = hub
         self._origins = origins
         self._condition = condition
+        self._warning = warning
 
     def admit(self, request: WSUpgradeRequest) -> Answer:
         """The answer to a request, for picows; None is 404."""
@@ -69,7 +72,10 @@ class Endpoint:
             return self._admit_client(request)
         if path == "/readyz":
             condition = self._condition()
-            return _json(condition == "running", {"websocket_server": condition})
+            warning = self._warning()
+            return _json(
+                condition == "running", {"websocket_server": condition, **({"warning": warning} if warning else {})}
+            )
         if path == "/health":
             condition = self._condition()
             is_well = condition == "running"
@@ -118,12 +124,13 @@ async def listen(
     hub: ClientHub,
     origins: OriginCheck,
     condition: Callable[[], str],
+    warning: Callable[[], str | None],
     tls: ssl.SSLContext | None = None,
 ) -> asyncio.Server:
     """The listening server, in plain text without `tls`; raises StartError when the address cannot be had."""
     try:
         return await ws_create_server(
-            Endpoint(hub, origins, condition).admit,
+            Endpoint(hub, origins, condition, warning).admit,
             address.host,
             address.port,
             ssl=tls,

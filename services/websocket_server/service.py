@@ -68,6 +68,7 @@ class WebSocketServer(Service):
             self.hub,
             OriginCheck(self.settings.cors_origins),
             self._ready_condition,
+            lambda: self.warning,
             certificates_of(tls).listening_context() if tls is not None else None,
         )
         self.port = self._server.sockets[0].getsockname()[1]

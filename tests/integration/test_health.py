@@ -245,7 +245,7 @@ async def test_a_service_that_hangs_is_unreachable_until_it_answers_again(monkey
     states: asyncio.Queue[str] = asyncio.Queue()
     peer = await asyncio.create_subprocess_exec(sys.executable, "-c", PEER, f"127.0.0.1:{port}")
     watching = asyncio.create_task(
-        watcher.watch("peer", f"127.0.0.1:{port}", lambda _, state: states.put_nowait(state))
+        watcher.watch("peer", f"127.0.0.1:{port}", lambda _, state: states.put_nowait(state), lambda *_: None)
     )
 
     async def until(state: str) -> None:

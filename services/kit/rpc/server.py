@@ -21,13 +21,17 @@ from services.kit.runtime.lifecycle import Service, State
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.mesh_certificates import certificates_of
 from services.kit.runtime.metrics import SERVICE_STATE, MetricsServer
-from services.kit.runtime.open_files import MOST, room_for_clients
+from services.kit.runtime.open_files import MOST, are_scarce, open_files, room_for_clients
 
 log = get_logger(__name__)
 
 STOP_GRACE_SECONDS = 2.0
 # The health of the process itself, for probes that restart it: whatever becomes of its peers, it serves.
 LIVENESS = "liveness"
+# The trailing metadata of a health check that says what is degraded: a sentence in ASCII.
+WARNING = "tradeul-warning"
+# Interval at which open files are counted.
+FILES_SECONDS = 2.0
 # Clients send questions and acknowledgements; the longest, 12,000 names of symbols, are 120 KB.
 MAX_REQUEST_BYTES = 256 * 1024
 
@@ -92,11 +96,20 @@ def add_servicer(
 
 
 class _EndingHealth(HealthServicer):  # type: ignore[misc]  # it has no types
-    """Health whose watches end when the server is about to: they would hold up its stop."""
+    """Health whose watches end when the server is about to: they would hold up its stop.
 
-    def __init__(self) -> None:
+    Its answers to Check have the service's warning as trailing metadata.
+    """
+
+    def __init__(self, service: Service) -> None:
         super().__init__()
+        self._service = service
         self._ending = asyncio.Event()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
+        if (warning := self._service.warning) is not None:
+            context.set_trailing_metadata(((WARNING, warning),))
+        return await super().Check(request, context)
 
     def end_watches(self) -> None:
         self._ending.set()
@@ -126,9 +139,10 @@ class Host:
         self._serve_grpc = serve_grpc
         self._server: grpc.aio.Server | None = None
         self._key_streams = KeyStreams(service.name, service.settings.address("access"))
-        self._health = _EndingHealth()
+        self._health = _EndingHealth(service)
         self._metrics: MetricsServer | None = None
         self._run: asyncio.Task[None] | None = None
+        self._files: asyncio.Task[None] | None = None
         self._health_changes: set[asyncio.Task[None]] = set()
         service.on_state(self._observe)
 
@@ -152,6 +166,7 @@ class Host:
             service.enter(State.FAILED)
             raise
         self._run = asyncio.create_task(service.run(), name=f"{service.name}.run")
+        self._files = asyncio.create_task(self._watch_files(), name=f"{service.name}.open_files")
         service.enter(State.RUNNING)
         await self._show_health()
         log.info("serving", name=service.name, port=self.port or None)
@@ -213,9 +228,10 @@ class Host:
             await self._health.set(name, status)
 
     async def _release(self) -> None:
-        if self._run is not None:
-            self._run.cancel()
-            await asyncio.gather(self._run, return_exceptions=True)
+        for task in (self._run, self._files):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._server is not None:
             await self._server.stop(0)
         await self._key_streams.close()
@@ -226,6 +242,24 @@ class Host:
                 await self.service.traces.close()
             if self._metrics is not None:
                 self._metrics.close()
+
+    async def _watch_files(self) -> None:
+        """Warns while nearly all files that this process may open are open."""
+        service, is_scarce = self.service, False
+        while True:
+            files = await open_files()
+            if are_scarce(files, were_scarce=is_scarce) != is_scarce:
+                is_scarce = not is_scarce
+                if files is not None and is_scarce:
+                    log.warning("nearly out of open files", name=service.name, open=files.used, limit=files.limit)
+                    limit = f"{files.limit:,} (ulimit -n)"
+                    service.set_warning(
+                        f"nearly out of open files, of which it may have {limit}: beyond them nobody can connect"
+                    )
+                else:
+                    log.warning("enough open files again", name=service.name, open=files.used if files else None)
+                    service.set_warning(None)
+            await asyncio.sleep(FILES_SECONDS)
 
     async def _show_health(self) -> None:
         """Sets the health of now; several of these may be under way at once."""

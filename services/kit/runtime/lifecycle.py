@@ -53,6 +53,7 @@ class Service:
         self._state = State.NEW
         self._listeners: list[Callable[[State], None]] = []
         self._unhealthy_reason: str | None = None
+        self._warning: str | None = None
 
     @property
     def state(self) -> State:
@@ -75,8 +76,20 @@ class Service:
             for listener in self._listeners:
                 listener(self._state)
 
+    @property
+    def warning(self) -> str | None:
+        """What is degraded in its process, for /health; None when nothing is."""
+        return self._warning
+
+    def set_warning(self, warning: str | None) -> None:
+        """Sets what is degraded, or None."""
+        if warning != self._warning:
+            self._warning = warning
+            for listener in self._listeners:
+                listener(self._state)
+
     def on_state(self, listener: Callable[[State], None]) -> None:
-        """Calls `listener` at every change of the state or of the unhealthy reason."""
+        """Calls `listener` at every change of the state, of the unhealthy reason or of the warning."""
         self._listeners.append(listener)
 
     def enter(self, state: State) -> None:

@@ -1,5 +1,6 @@
 """How many files a process may have open: each connection is one."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -12,11 +13,10 @@ from typing import Final, NamedTuple
 RESERVED: Final = 256
 # More than a service is ever given; gRPC's counters have 32 bits.
 MOST: Final = 1_000_000
-OWN: Final = Path("/proc/self/fd")
-# Where an operator is to know of it: above the share that room_for_clients() leaves free of the usual limits.
+# Of the room for clients: an operator is to know of it above the first, until it is below the second.
 SCARCE_SHARE: Final = 0.9
-# Below which it is no longer said.
 ENOUGH_SHARE: Final = 0.85
+OWN: Final = Path("/proc/self/fd")
 
 
 class OpenFiles(NamedTuple):
@@ -25,29 +25,30 @@ class OpenFiles(NamedTuple):
     used: int
     limit: int
 
-    @property
-    def warning(self) -> str:
-        """A sentence for an operator."""
-        return (
-            f"{self.used:,} of {self.limit:,} files are open (ulimit -n): at the limit nobody can connect, and "
-            "connections that end are not made again"
-        )
 
-
-def open_files() -> OpenFiles | None:
-    """Returns the present numbers; None where there is no limit, or no /proc. It opens no file, if the kernel has 6.2.
-
-    With an older one it takes some milliseconds for 10,000 files: call it from a thread.
-    """
+async def open_files() -> OpenFiles | None:
+    """Returns the present numbers; None where there is no limit, or no /proc."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return None
     try:
-        # Their number, since Linux 6.2; 0 before.
-        return OpenFiles(OWN.stat().st_size or len(os.listdir(OWN)) - 1, soft)
+        # Since Linux 6.2 their number, which costs nothing; 0 before.
+        used = OWN.stat().st_size or await asyncio.to_thread(_count)
     except OSError as error:
         # None is left to list them with.
         return OpenFiles(soft, soft) if is_out_of_files(error) else None
+    return OpenFiles(used, soft)
+
+
+def _count() -> int:
+    """For thousands of files that takes milliseconds. It opens one itself."""
+    return len(os.listdir(OWN)) - 1
+
+
+def are_scarce(files: OpenFiles | None, *, were_scarce: bool = False) -> bool:
+    """True if this process is nearly out of those that its clients may have."""
+    share = ENOUGH_SHARE if were_scarce else SCARCE_SHARE
+    return files is not None and files.used > share * room_for_clients(files.limit)
 
 
 def is_out_of_files(error: BaseException | None) -> bool:
