@@ -74,7 +74,7 @@ def state_of(sequencers: Mapping[str, Sequencer]) -> str:
 
 
 def warnings_of(sequencers: Mapping[str, Sequencer]) -> list[str]:
-    """Returns what is degraded: a sequencer itself, one that could not take over, or whose takeover would be noticed."""
+    """Returns a sentence for each sequencer that is degraded, could not take over, or would be noticed if it did."""
     found = []
     for address, (state, role, warnings) in sequencers.items():
         found += [f"data_ingest: the sequencer at {address}: {text}" for text in warnings]

@@ -49,6 +49,7 @@ class Fork:
         """Returns its id, and the connection on which its end will be told."""
         loop = asyncio.get_running_loop()
         connection = await self._connect()
+        writer: asyncio.StreamWriter | None = None
         try:
             line = json.dumps({"arguments": self.arguments, "environment": dict(environment)}).encode() + b"\n"
             sent = socket.send_fds(connection, [line], [output])
@@ -58,6 +59,8 @@ class Fork:
             if "pid" not in answer:
                 raise OSError(answer.get("error", "the fork server has ended"))
         except BaseException:
+            if writer is not None:
+                writer.close()
             connection.close()
             raise
         return int(answer["pid"]), reader, writer

@@ -12,7 +12,7 @@ LONGEST: Final = 1 << 16
 
 
 class HttpAnswer(NamedTuple):
-    """What an HTTP server has answered."""
+    """The status and the beginning of the body."""
 
     status: int
     body: bytes

@@ -78,7 +78,7 @@ class Service:
 
     @property
     def warning(self) -> str | None:
-        """What is degraded in its process, for /health; None when nothing is."""
+        """A sentence for /health on what is degraded in its process; None when nothing is."""
         return self._warning
 
     def set_warning(self, warning: str | None) -> None:
