@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import grpc.aio
@@ -16,6 +18,7 @@ from tradeul.v1 import health_pb2, health_pb2_grpc
 
 from services.health import watcher
 from services.health.service import HealthService
+from services.kit.rpc import server
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host
 from services.kit.runtime.lifecycle import Service
@@ -23,9 +26,11 @@ from services.kit.runtime.settings import Settings
 from services.modules import ACCESS, GATEWAY_NEEDS, MODULES
 from services.polygon_ws.service import PolygonWs
 from tests.support.feed import quick
+from tests.support.few_files import open_numbers
 from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal
 from tests.support.vendor_server import VendorServer
+from tests.support.ws_client import ws_server
 
 # With keys off, as on loopback by default, nobody checks any.
 NAMES = [module.name for module in MODULES if module.protocol == "grpc" and module.name != ACCESS]
@@ -97,6 +102,17 @@ class SmallMesh:
             return str((await self.ask()).services[name])
         except grpc.aio.AioRpcError as error:
             return refusal(error).metadata[name]
+
+
+@contextlib.contextmanager
+def nearly_out_of_files() -> Iterator[None]:
+    """Half of the limit is for the process itself: 40 more than it has are few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_numbers(os.getpid())) + 40, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -176,6 +192,27 @@ async def test_follows_an_unhealthy_reason_and_its_end(mesh: SmallMesh) -> None:
     assert REGISTRY.get_sample_value("tradeul_mesh_serving", {"peer": "scanner"}) == 1
 
 
+async def test_services_that_are_nearly_out_of_open_files_are_warnings(
+    mesh: SmallMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are this process."""
+    monkeypatch.setattr(watcher, "POLL_SECONDS", POLL_SECONDS)
+    monkeypatch.setattr(server, "FILES_SECONDS", POLL_SECONDS)
+    await mesh.begin(*NEEDED)
+    async with ws_server("127.0.0.1:1", websocket_server=str(mesh.settings.address("websocket_server"))):
+        await mesh.until_state("websocket_server", "SERVING")
+        assert not (await mesh.until_healthy()).warnings
+        with nearly_out_of_files():
+            while len(warnings := (await mesh.until_healthy()).warnings) < len(NEEDED) + 2:
+                await asyncio.sleep(POLL_SECONDS)
+            assert {text.partition(":")[0] for text in warnings} == {*NEEDED, "health", "websocket_server"}
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            expected = f"nearly out of open files, of which it may have {limit:,} (ulimit -n)"
+            assert all(f": {expected}" in text for text in warnings)
+        while (await mesh.until_healthy()).warnings:
+            await asyncio.sleep(POLL_SECONDS)
+
+
 async def test_finds_a_service_again_after_its_restart(mesh: SmallMesh) -> None:
     await mesh.begin(*NEEDED)
     await mesh.until_healthy()
@@ -219,7 +256,7 @@ async def test_a_service_without_grpc_is_polled(mesh: SmallMesh, monkeypatch: py
     async with server:
         await mesh.until_state("websocket_server", "SERVING")
         status = "503 Service Unavailable"
-        await mesh.until_state("websocket_server", "NOT_SERVING")
+        await mesh.until_state("websocket_server", "SERVING")
     await mesh.until_state("websocket_server", "UNREACHABLE")
 
 

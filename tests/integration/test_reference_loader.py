@@ -1,5 +1,6 @@
 """The reference loader against a scripted vendor and real stores: what comes out is what the plain twin says."""
 
+import asyncio
 import functools
 import json
 import math
@@ -20,14 +21,17 @@ from tradeul.v1 import frame_pb2
 from services.data_ingest.reference.batch import NUMBER_FIELDS, TEXT_FIELDS, ReferenceBatch
 from services.data_ingest.reference.load import HistoryDays, ReferenceSource
 from services.data_ingest.reference.loader import ReferenceLoader
-from services.data_ingest.reference.process import ReferenceProcess
+from services.data_ingest.reference.process import WORKER, ReferenceProcess
 from services.data_ingest.reference.stored_load import DailyBars, StoredLoader
 from services.historical.slots import pack
+from services.kit.runtime import patient_starts
+from services.kit.runtime.patient_starts import FAILED_STARTS
 from services.kit.runtime.settings import Settings
 from services.kit.stores.database import open_pool
 from services.kit.stores.redis import open_redis
 from services.kit.vendor.client import VendorClient
 from services.market.volume_slots import LEAST_DAYS, SLOTS, SlotGrid, bar_columns
+from tests.support.few_files import out_of_files
 from tests.support.scripted_day import DAY, ScriptedDay, baselines, reference_numbers
 from tests.support.stores import Stores, module_stores
 from tests.support.vendor_server import VendorServer
@@ -500,6 +504,29 @@ async def test_a_process_that_dies_is_started_again() -> None:
                 killed = True
     assert_is_twins(found, day)
     assert process.failed == {"process": 1}
+
+
+async def test_a_process_that_cannot_be_started_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patient_starts, "RETRY_SECONDS", 0.01)
+    failures = FAILED_STARTS.labels(WORKER)._value
+    before = failures.get()
+    day, days = ScriptedDay(12, 9), calendar()
+    found = Loaded()
+
+    async def load() -> None:
+        async for batch in process.load(DAY, None, days):
+            found.take(batch)
+
+    async with VendorServer(day.rest) as server:
+        process = ReferenceProcess(Settings.load(server.environment), retry_pause_s=0.01)
+        with out_of_files():
+            loading = asyncio.create_task(load())
+            while failures.get() < before + 3:
+                assert not loading.done()
+                await asyncio.sleep(0.01)
+        await loading
+    assert_is_twins(found, day)
+    assert not process.failed
 
 
 async def test_ending_early_leaves_no_process() -> None:
