@@ -215,6 +215,9 @@ class Rig:
         self.is_exact = True
         # What has to run.
         self.expected: set[str] = set()
+        # Processes that may open no more files, and that this has to be undone of.
+        self.out_of_files = AsyncExitStack()
+        self.limited: set[int] = set()
         # Where the data are: small disks of their own, where such can be mounted, of which PostgreSQL has one.
         self.disk = folder / "disk"
         self.has_disk = False

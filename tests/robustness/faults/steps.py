@@ -17,8 +17,9 @@ from tradeul.v1 import data_ingest_pb2, data_ingest_pb2_grpc, standby_pb2, stand
 from services.kit.runtime.clock import monotonic
 from services.kit.stores.database import DATABASE_ERRORS
 from tests.robustness.faults.checks import health_warnings
-from tests.robustness.faults.rig import FORK_SERVER, WHOLE_LIST, Rig, frames, signal_all
+from tests.robustness.faults.rig import FORK_SERVER, WHOLE_LIST, Rig, end_tasks, frames, signal_all
 from tests.support.fault_proxy import FaultProxy
+from tests.support.few_files import out_of_files
 from tests.support.known_market import Body
 from tests.support.mesh import processes_below
 from tests.support.raw_ws import TEXT, raw_client
@@ -32,6 +33,7 @@ DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
 SLOW_READERS: Final = 10
 MOST_SEGMENTS: Final = 20
+KNOCK_SECONDS: Final = 0.5
 # How a trade can be wrong.
 WRONG: Final[tuple[Body, ...]] = (
     {"p": 0}, {"p": -1.5}, {"p": 1e9}, {"s": 0}, {"s": 1e15}, {"p": "12.5"}, {"sym": "no spaces"}, {"ev": "XT"},
@@ -100,6 +102,53 @@ async def kill_up(rig: Rig, rng: random.Random) -> None:
 async def lose_power(rig: Rig, rng: random.Random) -> None:
     await rig.begin_on_a_copy()
     await rig.mesh.start()
+
+
+def take_files(name: str) -> Step:
+    """Its processes may open no more files, while clients go on connecting."""
+
+    async def inject(rig: Rig, rng: random.Random) -> None:
+        rig.limited = rig.pids(name)
+        for pid in rig.limited:
+            rig.out_of_files.enter_context(out_of_files(pid))
+        if name in rig.mesh.ports:
+            knocking = asyncio.create_task(_knock(rig.mesh.ports[name]))
+            rig.out_of_files.push_async_callback(end_tasks, [knocking])
+
+    return inject
+
+
+def give_files_back(name: str) -> Step:
+    """Raises RuntimeError if one of the processes has ended meanwhile."""
+
+    async def heal(rig: Rig, rng: random.Random) -> None:
+        ended = rig.limited - rig.pids(name)
+        await rig.out_of_files.aclose()
+        if ended:
+            raise RuntimeError(f"{name} ended for want of open files")
+
+    return heal
+
+
+async def take_files_of_the_supervisor(rig: Rig, rng: random.Random) -> None:
+    """A service ends that it cannot start again for now."""
+    assert rig.mesh.process is not None
+    rig.out_of_files.enter_context(out_of_files(rig.mesh.process.pid, is_strict=True))
+    rig.send("market_session", signal.SIGKILL)
+
+
+async def give_files_back_to_the_supervisor(rig: Rig, rng: random.Random) -> None:
+    await rig.out_of_files.aclose()
+
+
+async def _knock(port: int) -> None:
+    """Connects again and again; some of these stay."""
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.callback(writer.close)
+            await asyncio.sleep(KNOCK_SECONDS)
 
 
 def on_line(change: Change) -> Step:

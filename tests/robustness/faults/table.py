@@ -52,7 +52,8 @@ STORES: Final = ("redis", "postgres")
 SMALL: Final = frozenset(
     {
         "kill -9 data_ingest", "kill -9 scanner", "kill -9 polygon_ws", "kill -9 redis", "SIGSTOP websocket_server",
-        "line cut", "repeated minutes", "yesterday", "clients truncated", "all at once",
+        "no files data_ingest", "no files tradeul up", "line cut", "repeated minutes", "yesterday", "clients truncated",
+        "all at once",
     }
 )  # fmt: skip
 
@@ -84,6 +85,20 @@ def _of_the_line() -> Iterator[Fault]:
         yield Fault(f"line {name}", f"the vendor's line: {does}", on_line(change), heal, hold, loses=loses)
         heal = on_clients(FaultProxy.heal)
         yield Fault(f"clients {name}", f"the clients' line: {does}", on_clients(change), heal, hold)
+
+
+def _of_open_files() -> Iterator[Fault]:
+    for name in (*LOSSLESS_SERVICES, "polygon_ws"):
+        take, give = steps.take_files(name), steps.give_files_back(name)
+        yield Fault(f"no files {name}", f"{name} may open no more files", take, give, (20.0, 30.0))
+    yield Fault(
+        "no files tradeul up",
+        "`tradeul up` may open no more files, and a service ends meanwhile",
+        steps.take_files_of_the_supervisor,
+        steps.give_files_back_to_the_supervisor,
+        (5.0, 15.0),
+        ends=("market_session",),
+    )
 
 
 VENDOR: Final = (
@@ -257,6 +272,6 @@ def _of_the_clock() -> Iterator[Fault]:
 
 
 FAULTS: Final[tuple[Fault, ...]] = (
-    *_of_processes(), *_of_the_line(), *VENDOR, *OTHERS, *TOGETHER, *_of_a_pair("pair"),
+    *_of_processes(), *_of_open_files(), *_of_the_line(), *VENDOR, *OTHERS, *TOGETHER, *_of_a_pair("pair"),
     *_of_a_pair("synchronous pair"), *_of_the_clock(),
 )  # fmt: skip
