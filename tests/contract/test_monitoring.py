@@ -22,7 +22,9 @@ ALERT_TESTS: Final = Path(__file__).parent / "alert_tests.yaml"
 RUNBOOK: Final = K8S.parent / "docs" / "cluster.md"
 SERVICES: Final = K8S.parent / "services"
 # Of prometheus_client itself, and what a scrape adds.
-OTHERS: Final = {"process_resident_memory_bytes": {"pod"}, "process_cpu_seconds_total": {"pod"}}
+OTHERS: Final = {
+    f"process_{name}": {"pod"} for name in ("resident_memory_bytes", "cpu_seconds_total", "open_fds", "max_fds")
+}
 # Of Envoy; test_gateway.py reads them from a running one.
 ENVOY: Final = {
     "envoy_http_downstream_rq_xx": {"envoy_http_conn_manager_prefix", "envoy_response_code_class"},
