@@ -72,6 +72,26 @@ async def main():
 
 asyncio.run(main())
 """
+STREAM: Final = """
+import asyncio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from services.kit.rpc.channel import Connection, StreamEnded, open_channel
+from services.kit.runtime.logging import configure
+from services.kit.runtime.settings import Settings
+from tests.support.few_files import out_of_files
+
+async def main():
+    configure(Settings(), "scanner")
+    async with open_channel("127.0.0.1:1") as channel:
+        with out_of_files(is_strict=True):
+            try:
+                with Connection(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()), 60) as call:
+                    await call.read()
+            except StreamEnded as error:
+                print(ascii(str(error)))
+
+asyncio.run(main())
+"""
 
 
 # --- children
@@ -203,6 +223,14 @@ async def test_connections_beyond_the_open_files_are_closed_and_the_service_can_
                 # Noticed a moment later.
                 if await is_taken(reader):
                     break
+
+
+async def test_why_a_stream_ended_is_said_once_and_in_words() -> None:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", STREAM, stdout=pipe, stderr=pipe)
+    output, errors = await process.communicate()
+    assert output.decode().endswith("socket: Too many open files'\n")
+    assert errors == b""
 
 
 def test_a_scrape_waits_until_it_can_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:

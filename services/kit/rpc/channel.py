@@ -81,7 +81,8 @@ class StreamEnded(Exception):
     """The connection has ended, for the reason that the message says."""
 
     def __init__(self, reason: str, error: grpc.aio.AioRpcError | None = None, *, is_silence: bool = False) -> None:
-        super().__init__(reason)
+        # Where gRPC cannot open a socket, its text goes on with the bytes of an address.
+        super().__init__(reason.partition("\0")[0].rstrip())
         # What the server ended it with, if that was an error.
         self.error = error
         # True if nothing was received for too long.

@@ -77,6 +77,7 @@ def configure(settings: Settings, service: str) -> None:
     # At info each request and connection of these libraries would be a line.
     for chatty in ("httpx", "httpcore", "asyncio", "picows"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_use)
     structlog.contextvars.bind_contextvars(service=service)
     sys.excepthook = _uncaught
     threading.excepthook = lambda hooked: _uncaught(hooked.exc_type, hooked.exc_value, hooked.exc_traceback)
@@ -85,6 +86,11 @@ def configure(settings: Settings, service: str) -> None:
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger: `log = get_logger(__name__)`; `log.info("batch admitted", rows=17)`."""
     return structlog.stdlib.get_logger(name)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """False for what gRPC says of its own texts where it cannot open a socket, which is logged by who wanted it."""
+    return not record.getMessage().startswith("Invalid encoding")
 
 
 def _uncaught(kind: type[BaseException], error: BaseException | None, _: TracebackType | None) -> None:
