@@ -34,14 +34,27 @@ async def http_answer(address: Address, path: str) -> HttpAnswer | None:
             reader, writer = await asyncio.open_connection(*address, **tls)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {address.host}\r\nConnection: close\r\n\r\n".encode())
-                data = b""
-                while len(data) < LONGEST and (chunk := await reader.read(LONGEST)):
-                    data += chunk
-                head, _, body = data.partition(b"\r\n\r\n")
-                words = head.split(maxsplit=2)
-                return HttpAnswer(int(words[1]), body) if len(words) > 1 and words[1].isdigit() else None
+                words = (await reader.readline()).split()
+                if len(words) < 2 or not words[1].isdigit():
+                    return None
+                return HttpAnswer(int(words[1]), await _body(reader))
             finally:
                 writer.close()
                 await writer.wait_closed()
     except (OSError, TimeoutError, StartError):
         return None
+
+
+async def _body(reader: asyncio.StreamReader) -> bytes:
+    """Returns as much of the body as comes, at most LONGEST bytes."""
+    length = LONGEST
+    try:
+        while (line := await reader.readline()).strip():
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"content-length" and value.strip().isdigit():
+                length = min(int(value), LONGEST)
+        return await reader.readexactly(length)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    except OSError:
+        return b""
