@@ -18,15 +18,18 @@ from services.cli.local.process import ProcessSpec
 from services.cli.local.supervisor import Phase, Supervisor
 from services.cli.local.watchdog import ProcessorWait
 from services.kit.runtime import metrics, patient_starts
+from services.kit.runtime.mesh_certificates import MeshCertificates
 from services.kit.runtime.metrics import MetricsServer
 from services.kit.runtime.open_files import is_out_of_files, open_files
 from services.kit.runtime.patient_starts import FAILED_STARTS, start_worker_patiently
+from services.kit.runtime.setting_groups import MeshTlsSettings
 from services.kit.runtime.settings import ServiceAddress
 from services.kit.runtime.workers import end_worker, start_worker
 from services.polygon_ws.connection import FeedConnection, Timing
 from services.polygon_ws.core import FeedBuffer
 from services.polygon_ws.vendor_answers import Subscriptions
 from tests.integration.test_fork_server import ran, serving
+from tests.support.certificates import Authority
 from tests.support.few_files import open_numbers, out_of_files, with_few_files
 from tests.support.vendor_server import VendorServer
 
@@ -61,6 +64,7 @@ import asyncio
 from services.cli.local.mesh import readiness
 from services.kit.runtime.settings import Address
 from services.modules import by_name
+from tests.support.certificates import Authority
 from tests.support.few_files import out_of_files
 
 async def main():
@@ -78,6 +82,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.kit.rpc.channel import Connection, StreamEnded, open_channel
 from services.kit.runtime.logging import configure
 from services.kit.runtime.settings import Settings
+from tests.support.certificates import Authority
 from tests.support.few_files import out_of_files
 
 async def main():
@@ -266,6 +271,22 @@ async def test_the_vendors_line_is_tried_again_soon() -> None:
             await vendor.joins(1)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+def test_a_renewed_certificate_that_could_not_be_read_is_read_later(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    pair = authority.certificate("mesh", "DNS:tradeul", usage="serverAuth,clientAuth")
+    settings = MeshTlsSettings(
+        cert_file=pair.certificate, key_file=pair.key, ca_file=authority.pair.certificate, name="tradeul"
+    )
+    certificates = MeshCertificates(settings)
+    before = certificates.current()
+    renewed = authority.certificate("renewed", "DNS:tradeul", usage="serverAuth,clientAuth")
+    renewed.key.replace(pair.key)
+    renewed.certificate.replace(pair.certificate)
+    with out_of_files():
+        assert certificates.current() is before
+    assert certificates.current().certificate == pair.certificate.read_bytes() != before.certificate
 
 
 # --- what is known of them

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from services.kit.runtime.certificates import check_mesh_certificate, client_context, files_of, server_context
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.logging import get_logger
+from services.kit.runtime.open_files import is_out_of_files
 from services.kit.runtime.setting_groups import MeshTlsSettings
 
 log = get_logger(__name__)
@@ -48,6 +49,9 @@ class MeshCertificates:
         except (StartError, OSError, ssl.SSLError) as error:
             if self._material is None:
                 raise
+            if is_out_of_files(error) or is_out_of_files(error.__cause__):
+                # It is tried again for the next connection.
+                return self._material
             log.warning("the renewed certificate cannot be used; the one before stays in use", error=error)
         else:
             if self._material is not None:
