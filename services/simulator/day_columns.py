@@ -1,4 +1,4 @@
-"""What makes a day of every symbol: its place in the libraries, and the rows of those with a day of their own."""
+"""Columns that make up a day of every symbol: places in the libraries, and the rows of those with their own day."""
 
 from typing import Final, NamedTuple
 
