@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from services.data_ingest.standby.lease import LeaseStore
+from services.data_ingest.standby.lease import LEASE_SECONDS, LOOK_SECONDS, LeaseStore
 from services.kit.rpc.frame_reader import FrameReader
 from services.kit.rpc.frames import Frame
 from tests.support.feed import RunningFeed
@@ -247,6 +247,15 @@ async def expire(url: str) -> None:
         await connection.close()
 
 
+async def put_off(url: str) -> None:
+    """As a leader renews the lease while the server's clock is an hour ahead."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("UPDATE sequencer_lease SET expires_at = clock_timestamp() + interval '1 hour'")
+    finally:
+        await connection.close()
+
+
 async def test_the_lease_of_another_one_was_not_ours(stores: Stores) -> None:
     a, b = (LeaseStore(stores.database_url, name) for name in ("a", "b"))
     first = await a.claim(0.0)
@@ -290,6 +299,27 @@ async def test_only_who_followed_the_last_leader_takes_its_lease_as_soon_as_it_h
     await expire(stores.database_url)
     assert await b.claim(15.0, followed=first.fencing_number) is None
     assert await b.claim(15.0, followed=again.fencing_number) is not None
+    for store in (a, b):
+        store.close()
+
+
+async def test_a_lease_of_a_clock_that_was_ahead_runs_out_when_nobody_renews_it(stores: Stores) -> None:
+    a, b = (LeaseStore(stores.database_url, name) for name in ("a", "b"))
+    first = await a.claim(0.0)
+    assert first is not None
+    await put_off(stores.database_url)
+    # Its leader lives, and renews it by the clock of now.
+    assert await b.claim(0.0) is None
+    assert await a.renew(first.fencing_number, 1)
+    await asyncio.sleep(LEASE_SECONDS / 2)
+    assert await a.renew(first.fencing_number, 1)
+    assert await b.claim(0.0) is None
+    # Its leader is gone.
+    await put_off(stores.database_url)
+    async with asyncio.timeout(60):
+        while (taken := await b.claim(0.0)) is None:
+            await asyncio.sleep(LOOK_SECONDS)
+    assert taken.fencing_number == first.fencing_number + 1
     for store in (a, b):
         store.close()
 

@@ -1,5 +1,8 @@
 """The lease under which one of several sequencers leads: a row of PostgreSQL, renewed by that server's clock.
 
+A server's clock that was ahead, and was put back, leaves a lease until far in the future: one that nobody renews for
+longer than a lease lasts has run out all the same.
+
 The fencing number grows with each new leader. A leader also counts by its own clock, from before each renewal was sent:
 what it may still believe ends before anybody else can take the lease, unless it stood still, and that it notices.
 
@@ -73,6 +76,16 @@ NAME_STANDBY: Final = """
     SET synced = $3, sync_change = $4, epoch = greatest(epoch, $5)
     WHERE name = $1 AND fencing_number = $2 AND sync_change < $4
 """
+# A lease that lasts for longer than one is given.
+FAR_AHEAD: Final = """
+    SELECT fencing_number, expires_at
+    FROM sequencer_lease
+    WHERE name = $1 AND expires_at > clock_timestamp() + $2 * interval '1 second'
+"""
+END_FAR_AHEAD: Final = """
+    UPDATE sequencer_lease SET expires_at = clock_timestamp()
+    WHERE name = $1 AND fencing_number = $2 AND expires_at = $3
+"""
 RELEASE: Final = "UPDATE sequencer_lease SET expires_at = clock_timestamp() WHERE name = $1 AND fencing_number = $2"
 
 
@@ -99,6 +112,8 @@ class LeaseStore:
         self.holder = holder
         self._url = url
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        # A lease that was given by a clock that was ahead: its number and end, and since when they are as they are.
+        self._far_ahead: tuple[asyncpg.Record, float] | None = None
         # A connection does one thing at a time.
         self._lock = asyncio.Lock()
 
@@ -123,6 +138,7 @@ class LeaseStore:
         async with self._opened() as connection:
             if await connection.fetchrow(MAY_CLAIM, *asked) is None:
                 if await connection.execute(CREATE, NAME) != "INSERT 0 1":
+                    await self._end_far_ahead(connection)
                     return None
             async with connection.transaction():
                 if (before := await connection.fetchrow(f"{MAY_CLAIM} FOR UPDATE", *asked)) is None:
@@ -131,6 +147,19 @@ class LeaseStore:
         holder = before["holder"]
         was_ours = holder in ("", self.holder)
         return Claimed(number, began, before["epoch"], was_ours, before["synced"], is_first=not holder)
+
+    async def _end_far_ahead(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Ends a lease of the far future that has not been renewed for longer than one lasts; its leader would have."""
+        found = await connection.fetchrow(FAR_AHEAD, NAME, LEASE_SECONDS)
+        now = monotonic()
+        if found is None:
+            self._far_ahead = None
+        elif self._far_ahead is None or self._far_ahead[0] != found:
+            self._far_ahead = found, now
+        elif now - self._far_ahead[1] > LEASE_SECONDS:
+            log.warning("the lease ends, since nobody renews it: the store's clock was ahead", until=str(found[1]))
+            await connection.execute(END_FAR_AHEAD, NAME, *found)
+            self._far_ahead = None
 
     async def renew(self, fencing_number: int, epoch: int) -> bool:
         """False if another one has taken it."""

@@ -18,7 +18,7 @@ from services.ticker.webhooks import messages
 from services.ticker.webhooks.alert_source import AlertSource, Item
 from services.ticker.webhooks.ledger import Failing, Ledger
 from services.ticker.webhooks.messages import Missed
-from services.ticker.webhooks.sender import Answer, Sender
+from services.ticker.webhooks.sender import LONGEST_RETRY_AFTER, Answer, Sender
 from services.ticker.webhooks.store import Attempt, Hook
 
 log = get_logger(__name__)
@@ -35,6 +35,12 @@ def pause_seconds(failures: int, retry_after: float, uniform: Callable[[float, f
     """The seconds to wait after so many refusals: they double up to 10 minutes, less a random part of up to a half."""
     bound = min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 30), LONGEST_PAUSE_SECONDS)
     return max(uniform(bound / 2, bound), retry_after)
+
+
+def seconds_until(time: datetime) -> float:
+    """The seconds until a next attempt; never more than a pause ever is, in case the clock was ahead when it began."""
+    seconds = (time - utc_now()).total_seconds()
+    return min(max(0.0, seconds), max(LONGEST_PAUSE_SECONDS, LONGEST_RETRY_AFTER))
 
 
 class Message:
@@ -70,7 +76,7 @@ class Delivery:
         """Returns when it has switched the webhook off. Raises LedgerLost."""
         position = self.hook.position
         if self.failing is not None and self.failing.next_attempt_at is not None:
-            await asyncio.sleep((self.failing.next_attempt_at - utc_now()).total_seconds())
+            await asyncio.sleep(seconds_until(self.failing.next_attempt_at))
         while True:
             async with self._ahead(position) as ahead:
                 message = await self._deliver_until_refused(ahead)
@@ -79,7 +85,7 @@ class Delivery:
             while self.failing is not None:
                 if self.failing.next_attempt_at is None:
                     return
-                await asyncio.sleep((self.failing.next_attempt_at - utc_now()).total_seconds())
+                await asyncio.sleep(seconds_until(self.failing.next_attempt_at))
                 await self._attempt(message)
 
     async def _deliver_until_refused(self, ahead: "Ahead") -> Message:
