@@ -16,7 +16,7 @@ from tradeul.v1 import alert_rule_pb2, dry_run_pb2
 from fastcore.alert_rules import rule_of_message
 from services.dry_run.day import DayRun, Progress
 from services.dry_run.days import PastDays
-from services.kit.alerts.dry_run import HEADER, Work, framed
+from services.kit.alerts.dry_run import Work
 from services.kit.rpc.wire import wrap
 from services.kit.runtime import logging
 from services.kit.runtime.clock import monotonic
@@ -24,6 +24,7 @@ from services.kit.runtime.errors import ServiceError, StartError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
+from services.kit.runtime.worker_messages import framed, read_input, write_message
 from services.kit.stores.database import DATABASE_ERRORS, open_pool
 from services.kit.vendor.client import VendorClient
 
@@ -60,14 +61,7 @@ class Output:
         self._send("day", day)
 
     def _send(self, field: str, message: dry_run_pb2.DryRunProgress | dry_run_pb2.DryRunDay) -> None:
-        self._file.write(framed(wrap(_FIELDS[field], message.SerializeToString())))
-        self._file.flush()
-
-
-def read(file: BinaryIO) -> bytes | None:
-    """The next message of the input; None at its end."""
-    head = file.read(HEADER.size)
-    return file.read(HEADER.unpack(head)[0]) if len(head) == HEADER.size else None
+        write_message(self._file, wrap(_FIELDS[field], message.SerializeToString()))
 
 
 async def run(work: Work, settings: Settings, source: BinaryIO, output: Output) -> None:
@@ -80,7 +74,7 @@ async def run(work: Work, settings: Settings, source: BinaryIO, output: Output) 
             polygon.rest_url, polygon.api_key, attempts=VENDOR_ATTEMPTS, timeout_s=VENDOR_TIMEOUT_SECONDS
         ) as vendor:
             days = PastDays(settings, pool, vendor, Path(work.scratch))
-            while (text := read(source)) is not None:
+            while (text := read_input(source)) is not None:
                 date = datetime.date.fromisoformat(text.decode())
                 began = monotonic()
                 day = DayRun(rule, date, Path(work.source), work.limit, frozenset(work.symbols), output)
@@ -97,7 +91,7 @@ async def run(work: Work, settings: Settings, source: BinaryIO, output: Output) 
 
 def main() -> None:
     source = sys.stdin.buffer
-    first = read(source)
+    first = read_input(source)
     assert first is not None, "it is given its work"
     work = msgspec.msgpack.decode(first, type=Work)
     settings = Settings.model_validate_json(work.settings)

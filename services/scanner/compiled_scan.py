@@ -12,14 +12,13 @@ import msgspec
 
 from fastcore.filters import Filter, FilterError, Order, compile_filter, compile_order
 from services.kit.runtime.errors import INVALID_FILTER, INVALID_ORDER, SCAN_TOO_COSTLY, Reason, ServiceError
+from services.kit.runtime.worker_messages import read_input, write_message
 
 # A comparison of a field is a step, an operator another, and each value of a list. On one core a step takes
 # 12,000 rows about 10 us, at every refresh.
 MAX_STEPS: Final = 200
 # What can be wrong with a scan's texts.
 MISTAKES: Final = {reason.name: reason for reason in (INVALID_FILTER, INVALID_ORDER, SCAN_TOO_COSTLY)}
-# Before each message of the process and to it: how many bytes it has.
-LENGTH_BYTES: Final = 4
 
 Compiled = TypeVar("Compiled", Filter, Order)
 
@@ -69,15 +68,11 @@ def _compiled(compile_text: Callable[[str], Compiled], text: str, reason: Reason
 
 def request_of(filter_text: str, order_by: str) -> bytes:
     """Returns the message to the process that has these compiled."""
-    return framed(msgspec.msgpack.encode((filter_text, order_by)))
-
-
-def framed(message: bytes) -> bytes:
-    return len(message).to_bytes(LENGTH_BYTES) + message
+    return msgspec.msgpack.encode((filter_text, order_by))
 
 
 def answer_to(request: bytes) -> bytes:
-    """Returns the answer to a request, without its length: the pickled filter and order, or what was raised."""
+    """Returns the answer to a request: the pickled filter and order, or what was raised."""
     texts = msgspec.msgpack.decode(request, type=tuple[str, str])
     try:
         return pickle.dumps(tuple(compile_scan(*texts)))
@@ -96,9 +91,8 @@ def scan_of(answer: bytes) -> CompiledScan:
 
 def answer_all(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answers each request in its turn, until there are no more."""
-    while head := requests.read(LENGTH_BYTES):
-        answers.write(framed(answer_to(requests.read(int.from_bytes(head)))))
-        answers.flush()
+    while (request := read_input(requests)) is not None:
+        write_message(answers, answer_to(request))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import NOT_READY
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
+from services.kit.runtime.worker_messages import framed, read_message
 from services.kit.runtime.workers import end_worker, send, start_worker
 from services.scanner import metrics
-from services.scanner.compiled_scan import LENGTH_BYTES, CompiledScan, request_of, scan_of
+from services.scanner.compiled_scan import CompiledScan, request_of, scan_of
 
 log = get_logger(__name__)
 
@@ -99,10 +100,8 @@ class ScanCompiler:
 
 async def _exchange(process: asyncio.subprocess.Process, request: bytes) -> bytes:
     """Returns the answer to a request. Raises OSError or EOFError when the process has ended."""
-    assert process.stdout is not None, "it is a pipe"
-    send(process, request)
-    head = await process.stdout.readexactly(LENGTH_BYTES)
-    return await process.stdout.readexactly(int.from_bytes(head))
+    send(process, framed(request))
+    return await read_message(process)
 
 
 def _fail(compiled: "asyncio.Future[CompiledScan]", reason: str) -> None:

@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from tradeul.v1 import alert_rule_pb2, dry_run_pb2
 
-from services.kit.alerts.dry_run import HEADER, LONGEST, WORKER, Work, framed
+from services.kit.alerts.dry_run import WORKER, Work
 from services.kit.rpc.wire import message_of, read_varint
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import DRY_RUN_BROKE_OFF, GOING_AWAY, TOO_MANY_DRY_RUNS, ServiceError
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
 from services.kit.runtime.settings import Settings
+from services.kit.runtime.worker_messages import framed, read_message
 from services.kit.runtime.workers import end_worker, send, start_worker
 from services.ticker import metrics
 
@@ -208,13 +209,9 @@ class _Run:
 
     async def _run_day(self, process: asyncio.subprocess.Process, date: datetime.date) -> None:
         send(process, framed(str(date).encode()))
-        assert process.stdout is not None, "it is a pipe"
         while True:
             try:
-                (length,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
-                if length > LONGEST:
-                    raise DRY_RUN_BROKE_OFF.error(f"expected a message of at most {LONGEST} bytes, was {length}")
-                message = await process.stdout.readexactly(length)
+                message = await read_message(process)
             except asyncio.IncompleteReadError:
                 code = await process.wait()
                 why = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"

@@ -172,7 +172,7 @@ def pack(batch: ReferenceBatch) -> bytes:
     return msgspec.msgpack.encode(_Packed(batch.symbols, numbers, dict(batch.texts), baselines))
 
 
-def unpack(data: bytes) -> ReferenceBatch:
+def unpack(data: bytes | memoryview) -> ReferenceBatch:
     """The inverse of pack(); raises msgspec.DecodeError or ValueError for anything else."""
     packed = msgspec.msgpack.decode(data, type=_Packed)
     baselines = None

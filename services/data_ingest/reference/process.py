@@ -1,13 +1,13 @@
 """A loader in a process of its own, so that decoding its megabytes of JSON never holds the caller's loop up.
 
 The child is this module run as a program. It reads a Request from its standard input and writes messages to its
-standard output, each after its length: a batch, the loader's counters, or the end. It dies with us.
+standard output (worker_messages.py), whose first byte says what they are: a batch, the loader's counters, or the end.
+It dies with us.
 """
 
 import asyncio
 import datetime
 import os
-import struct
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -28,6 +28,7 @@ from services.kit.runtime.logging import get_logger
 from services.kit.runtime.patient_starts import start_worker_patiently
 from services.kit.runtime.redaction import reason_of
 from services.kit.runtime.settings import Settings
+from services.kit.runtime.worker_messages import framed, read_message
 from services.kit.runtime.workers import end_worker
 from services.kit.stores.database import open_pool
 from services.kit.stores.notifications import Kind
@@ -38,10 +39,7 @@ log = get_logger(__name__)
 
 WORKER: Final = "services.data_ingest.reference.process"
 ATTEMPTS: Final = 3
-HEADER: Final = struct.Struct("<IB")
 BATCH, COUNTERS, END = 1, 2, 3
-# More than a message ever has; longer is not ours.
-LONGEST: Final = 64 * 1024 * 1024
 # The vendor's answers are megabytes: so many are decoded at once.
 REQUESTS_AT_ONCE: Final = 12
 # What still fails is requested again at the end.
@@ -109,8 +107,7 @@ class ReferenceProcess:
             try:
                 process = await self._start(request)
                 try:
-                    assert process.stdout is not None
-                    async for batch in self._read(process.stdout, *before):
+                    async for batch in self._read(process, *before):
                         yield batch
                 finally:
                     await self._end(process)
@@ -133,14 +130,12 @@ class ReferenceProcess:
         self.pid = None
 
     async def _read(
-        self, stream: asyncio.StreamReader, set_aside: Counter[str], failed: Counter[str]
+        self, process: asyncio.subprocess.Process, set_aside: Counter[str], failed: Counter[str]
     ) -> AsyncIterator[ReferenceBatch]:
         while True:
             try:
-                length, kind = HEADER.unpack(await stream.readexactly(HEADER.size))
-                if length > LONGEST:
-                    raise WorkerError(f"expected at most {LONGEST} bytes, was {length}")
-                body = await stream.readexactly(length)
+                message = await read_message(process)
+                kind, body = message[0] if message else 0, memoryview(message)[1:]
                 if kind == BATCH:
                     yield unpack(body)
                 elif kind == COUNTERS:
@@ -151,7 +146,7 @@ class ReferenceProcess:
                     return
                 else:
                     raise WorkerError(f"expected a message of kind 1 to 3, was {kind}")
-            except (asyncio.IncompleteReadError, msgspec.MsgspecError, ValueError) as error:
+            except (asyncio.IncompleteReadError, OSError, msgspec.MsgspecError, ValueError) as error:
                 raise WorkerError(reason_of(error)) from error
 
 
@@ -165,7 +160,7 @@ class Writer:
         self._file_descriptor = file_descriptor
 
     async def send(self, kind: int, body: bytes) -> None:
-        message = memoryview(HEADER.pack(len(body), kind) + body)
+        message = memoryview(framed(bytes((kind,)) + body))
         while message:
             # A full pipe must not hold up the requests under way.
             written = await asyncio.to_thread(os.write, self._file_descriptor, message)

@@ -1,18 +1,14 @@
 """The work of a process that dry-runs an alert rule, and its messages: services/dry_run has that process.
 
 Its input is a Work, then the days to run, one after the other; its output DryRunAlertRuleResponses, of which `day`
-ends a day. Each message comes after its length.
+ends a day.
 """
 
-import struct
 from typing import Final
 
 import msgspec
 
 WORKER: Final = "services.dry_run.worker"
-HEADER: Final = struct.Struct("<I")
-# More than a message ever has; longer is not ours.
-LONGEST: Final = 64 * 1024 * 1024
 
 
 class Work(msgspec.Struct):
@@ -28,8 +24,3 @@ class Work(msgspec.Struct):
     limit: int
     source: str
     scratch: str
-
-
-def framed(message: bytes) -> bytes:
-    """A message after its length."""
-    return HEADER.pack(len(message)) + message

@@ -1,4 +1,4 @@
-"""Messages that a child on pipes writes, each after its length."""
+"""Messages to and from a child on pipes (workers.py), each after its length."""
 
 import asyncio
 import struct
@@ -7,6 +7,14 @@ from typing import BinaryIO, Final
 _LENGTH: Final = struct.Struct("<I")
 # More than a message ever has; longer is not ours.
 LONGEST: Final = 64 * 1024 * 1024
+
+
+def framed(message: bytes) -> bytes:
+    """A message after its length, as it is sent."""
+    return _LENGTH.pack(len(message)) + message
+
+
+# --- in the parent
 
 
 async def read_message(process: asyncio.subprocess.Process) -> bytes:
@@ -18,7 +26,16 @@ async def read_message(process: asyncio.subprocess.Process) -> bytes:
     return await process.stdout.readexactly(size)
 
 
+# --- in the child
+
+
+def read_input(source: BinaryIO) -> bytes | None:
+    """The next message of the input; None at its end."""
+    head = source.read(_LENGTH.size)
+    return source.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
+
+
 def write_message(output: BinaryIO, message: bytes) -> None:
     """Writes a message to the parent at once, or waits while it does not read; BrokenPipeError when it is gone."""
-    output.write(_LENGTH.pack(len(message)) + message)
+    output.write(framed(message))
     output.flush()
