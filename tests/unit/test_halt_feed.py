@@ -167,7 +167,7 @@ async def test_a_feed_is_read_again_when_it_has_changed() -> None:
 async def test_nobody_answers() -> None:
     feed = HaltFeed("http://127.0.0.1:1/rss.aspx")
     try:
-        with pytest.raises(HaltFeedError, match="ConnectError"):
+        with pytest.raises(HaltFeedError, match="ClientConnectorError"):
             await feed.fetch()
     finally:
         await feed.close()
