@@ -204,6 +204,14 @@ def test_every_dependency_has_a_version_that_is_installed() -> None:
     assert not {_distribution(requirement) for group in groups for requirement in group} - locked
 
 
+@pytest.mark.parametrize("path", ["Makefile", "k8s/image/Dockerfile"])
+def test_what_is_installed_is_named_in_the_project(path: str) -> None:
+    calls = re.findall(r"tools[./]requirements(?:\.py)? ([a-z ]+)", (ROOT / path).read_text(encoding="utf-8"))
+    assert calls
+    for names in calls:
+        assert requirements(*names.split())
+
+
 def test_every_package_that_is_run_has_its_licence_listed() -> None:
     page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| (\S+) \| [^|]+ \|$", page, re.MULTILINE)) - {"package"}
