@@ -206,7 +206,9 @@ def test_every_dependency_has_a_version_that_is_installed() -> None:
 
 @pytest.mark.parametrize("path", ["Makefile", "k8s/image/Dockerfile"])
 def test_what_is_installed_is_named_in_the_project(path: str) -> None:
-    calls = re.findall(r"tools[./]requirements(?:\.py)? ([a-z ]+)", (ROOT / path).read_text(encoding="utf-8"))
+    calls = re.findall(
+        r"python (?:-m tools\.|tools/)requirements(?:\.py)? ([a-z ]+)", (ROOT / path).read_text(encoding="utf-8")
+    )
     assert calls
     for names in calls:
         assert requirements(*names.split())
