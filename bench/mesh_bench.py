@@ -19,9 +19,9 @@ from bench import bare_chain
 from bench.observer import (
     CHECKED_SYMBOLS,
     DETAILS_AT_ONCE,
-    LOADED,
     SETTLE_SECONDS,
     Observer,
+    has_loaded,
     observed,
 )
 from bench.report import Figures, Report
@@ -304,7 +304,7 @@ async def feed_figures(report: Report, size: Size) -> None:
 async def loaded(vendor: Vendor, mesh: Mesh) -> None:
     """Waits until the mesh has loaded all reference data, so that no loader works while something is measured."""
     async with asyncio.timeout(SETTLE_SECONDS):
-        while LOADED not in mesh.log_path.read_text(errors="replace"):
+        while not has_loaded(mesh):
             await end_silence(vendor)
             await asyncio.sleep(1)
 

@@ -66,13 +66,18 @@ async def observed(mesh: Mesh) -> AsyncIterator[Observer]:
         yield Observer(mesh, sequencer, gateway)
 
 
+def has_loaded(mesh: Mesh) -> bool:
+    """True once the loader of reference data has ended."""
+    return LOADED in mesh.log_path.read_text(errors="replace")
+
+
 async def settled(mesh: Mesh) -> None:
     """Waits until the loader of reference data has ended and nothing more arrives.
 
     Raises AssertionError when it takes too long, or volume by time of day or ATR are missing.
     """
     deadline = monotonic() + SETTLE_SECONDS
-    while LOADED not in mesh.log_path.read_text(errors="replace"):
+    while not has_loaded(mesh):
         if monotonic() > deadline:
             raise AssertionError(f"reference data still load after {SETTLE_SECONDS:g} s")
         await asyncio.sleep(0.5)

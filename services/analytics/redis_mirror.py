@@ -11,7 +11,7 @@ from tradeul.v1 import frame_pb2, market_data_pb2
 
 from services.analytics import metrics
 from services.analytics.core import AnalyticsCore
-from services.analytics.redis_values import INTRADAY_FIELDS, PATTERNS, RVOL_FIELDS, SYMBOLS_AT_ONCE, Batch, RedisValues
+from services.analytics.redis_values import INTRADAY_FIELDS, PATTERNS, RVOL_FIELDS, Batch, RedisValues
 from services.kit.rpc.frames import Frame
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
@@ -92,7 +92,7 @@ class RedisMirror:
         self.values.note()
         # Yesterday's keys go also on a day without any trade so far.
         await self._enter(self.values.date)
-        step = SPREAD * self._write_every / max(1, math.ceil(self.values.pending / SYMBOLS_AT_ONCE))
+        step = SPREAD * self._write_every / max(1, self.values.batches)
         next_at = monotonic()
         while (batch := self.values.take()) is not None:
             try:

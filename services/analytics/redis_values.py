@@ -89,6 +89,11 @@ class RedisValues:
         """Symbols that wait to be written."""
         return len(self._due)
 
+    @property
+    def batches(self) -> int:
+        """Batches that those symbols make."""
+        return math.ceil(len(self._due) / SYMBOLS_AT_ONCE)
+
     def everything(self) -> None:
         """Makes everything due again, since Redis may have lost it."""
         self._seen = array("I")

@@ -119,7 +119,6 @@ async def test_what_is_due_is_written_in_parts(server: RedisServer, sequencer: S
     core.load(sequencer.market.to_bytes(), Position(1, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis_values, "SYMBOLS_AT_ONCE", 2)
-        patch.setattr(redis_mirror, "SYMBOLS_AT_ONCE", 2)
         mirror = redis_mirror.RedisMirror(server.redis, core, write_every=6.0)
         writing = asyncio.create_task(mirror.run())
         try:
