@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
@@ -26,7 +25,7 @@ from services.kit.runtime.settings import Settings
 from services.modules import ACCESS, GATEWAY_NEEDS, MODULES
 from services.polygon_ws.service import PolygonWs
 from tests.support.feed import quick
-from tests.support.few_files import open_numbers
+from tests.support.few_files import out_of_files
 from tests.support.mesh import free_ports
 from tests.support.refusals import Refusal, refusal
 from tests.support.vendor_server import VendorServer
@@ -102,17 +101,6 @@ class SmallMesh:
             return str((await self.ask()).services[name])
         except grpc.aio.AioRpcError as error:
             return refusal(error).metadata[name]
-
-
-@contextlib.contextmanager
-def nearly_out_of_files() -> Iterator[None]:
-    """Half of the limit is for the process itself: 40 more than it has are few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_numbers(os.getpid())) + 40, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -202,7 +190,8 @@ async def test_services_that_are_nearly_out_of_open_files_are_warnings(
     async with ws_server("127.0.0.1:1", websocket_server=str(mesh.settings.address("websocket_server"))):
         await mesh.until_state("websocket_server", "SERVING")
         assert not (await mesh.until_healthy()).warnings
-        with nearly_out_of_files():
+        # Half of so low a limit is for the process itself: 40 more than it has are few.
+        with out_of_files(left=40):
             while len(warnings := (await mesh.until_healthy()).warnings) < len(NEEDED) + 2:
                 await asyncio.sleep(POLL_SECONDS)
             assert {text.partition(":")[0] for text in warnings} == {*NEEDED, "health", "websocket_server"}
