@@ -19,8 +19,8 @@ from fastcore.market_state cimport MarketState
 from fastcore.ranked_list cimport Base, ListUpdate, RankedList, Workspace
 from fastcore.state_bytes cimport mixed
 from fastcore.wire cimport (
-    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field, read_varint,
-    raise_wire_error, write_length_field, write_varint_field, writer_free, writer_init,
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, begin_message, cursor_of, end_message, enter,
+    next_field, read_varint, raise_wire_error, write_length_field, write_varint_field,
 )
 
 from fastcore.filter_ast import FilterError
@@ -163,20 +163,16 @@ cdef class ListBook:
 
     cdef int write(self, Writer* writer, MarketState state) except -1:
         cdef RankedList ranked
-        cdef Writer part
         cdef bytes definition
+        cdef size_t begin
         write_varint_field(writer, 1, <uint64_t>self.window_mark_ns)
         write_varint_field(writer, 2, <uint64_t>self.refreshed.time_ns)
         write_varint_field(writer, 3, self.refreshed.sequence)
         write_length_field(writer, 4, PyBytes_AS_STRING(self.filters_message), len(self.filters_message))
-        writer_init(&part, 1 << 16)
-        try:
-            for ranked in self.lists.values():
-                part.size = 0
-                ranked.write(&part, state)
-                write_length_field(writer, 5, part.data, part.size)
-        finally:
-            writer_free(&part)
+        for ranked in self.lists.values():
+            begin = begin_message(writer, 5)
+            ranked.write(writer, state)
+            end_message(writer, begin)
         definition = self._definitions()
         write_length_field(writer, 6, PyBytes_AS_STRING(definition), len(definition))
         return 0

@@ -5,6 +5,7 @@ from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
 from fastcore.ranked_list cimport ListUpdate, RankedList
+from fastcore.wire cimport Writer
 
 
 cdef class Market:
@@ -22,4 +23,6 @@ cdef class Market:
     cdef Moment moment(self)
     cdef int bring_to_now(self) except -1
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1
+    cpdef size_t expected_size(self, bint with_baselines=*)
+    cdef int _write(self, Writer* writer, bint with_baselines) except -1
     cdef int _check_scan(self, RankedList scan) except -1

@@ -7,6 +7,7 @@ from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule
 from fastcore.filters import Filter, Order
 from fastcore.market_state import MarketState
+from fastcore.prepared_buffer import PreparedBuffer
 from fastcore.ranked_list import ListUpdate, RankedList
 
 _Buffer = bytes | bytearray | memoryview
@@ -159,6 +160,15 @@ class Market:
         """The whole market but for custom scans; a copy made of it goes on exactly as this one.
 
         Without baselines as MarketState.to_bytes says.
+        """
+
+    def expected_size(self, with_baselines: bool = True) -> int:
+        """How many bytes to_bytes() will return, or somewhat more: on a busy day, and with all the baselines."""
+
+    def write_to(self, buffer: PreparedBuffer, with_baselines: bool = True) -> memoryview:
+        """The same, into a buffer, which grows when it is too small; returns a view of it.
+
+        BufferError when an earlier view of it is still there.
         """
 
     @staticmethod

@@ -9,15 +9,19 @@ from fastcore.list_book cimport ListBook
 from fastcore.list_messages cimport Moment
 from fastcore.market_state cimport MarketState
 from fastcore.memory cimport ROOM
+from fastcore.prepared_buffer cimport PreparedBuffer
 from fastcore.ranked_list cimport ListUpdate, RankedList
 from fastcore.wire cimport (
-    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, cursor_of, enter, next_field,
-    raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_free, writer_init,
+    WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, begin_message, cursor_of, end_message, enter,
+    next_field, raise_wire_error, write_varint_field, writer_bytes, writer_free, writer_init,
 )
 
 from fastcore.alert_rules import AlertRuleError, compile_rule, read_disabled_rules, read_rules
 
 cdef enum:
+    # Of a snapshot, as measured: a row with its part of the lists and alerts, and a baseline of 192 slots.
+    BYTES_OF_ROW = 3 * 1024
+    BYTES_OF_BASELINE = 5 * 1024
     # Of Frame.
     POSITION = 1
     LIST_FILTERS = 7
@@ -311,21 +315,36 @@ cdef class Market:
         Without baselines as MarketState.to_bytes says.
         """
         cdef Writer writer
-        cdef Writer part
-        writer_init(&part, ROOM * 1024 + (4096 if with_baselines else 1024) * <size_t>self.state.count)
-        writer_init(&writer, ROOM * 1024)
+        writer_init(&writer, self.expected_size(with_baselines))
         try:
-            self.state.write(&part, with_baselines)
-            write_varint_field(&writer, 1, self.epoch)
-            write_varint_field(&writer, 2, self.sequence)
-            write_length_field(&writer, 3, part.data, part.size)
-            part.size = 0
-            self.book.write(&part, self.state)
-            write_length_field(&writer, 4, part.data, part.size)
+            self._write(&writer, with_baselines)
             return writer_bytes(&writer)
         finally:
-            writer_free(&part)
             writer_free(&writer)
+
+    cpdef size_t expected_size(self, bint with_baselines=True):
+        """How many bytes to_bytes() will return, or somewhat more: on a busy day, and with all the baselines."""
+        return ROOM * 1024 + <size_t>self.state.count * (BYTES_OF_ROW + (BYTES_OF_BASELINE if with_baselines else 0))
+
+    def write_to(self, PreparedBuffer buffer not None, bint with_baselines=True):
+        """The same, into a buffer, which grows when it is too small; returns a view of it.
+
+        BufferError when an earlier view of it is still there.
+        """
+        self._write(buffer.begin(), with_baselines)
+        return memoryview(buffer)
+
+    cdef int _write(self, Writer* writer, bint with_baselines) except -1:
+        cdef size_t begin
+        write_varint_field(writer, 1, self.epoch)
+        write_varint_field(writer, 2, self.sequence)
+        begin = begin_message(writer, 3)
+        self.state.write(writer, with_baselines)
+        end_message(writer, begin)
+        begin = begin_message(writer, 4)
+        self.book.write(writer, self.state)
+        end_message(writer, begin)
+        return 0
 
     @staticmethod
     def from_bytes(definitions, const unsigned char[::1] data not None, bint encode_deltas=True):

@@ -44,6 +44,9 @@ cdef enum:
     WIRE_BAD_NUMBER = -3        # field number 0, or above 2**29 - 1
     WIRE_BAD_TYPE = -4          # a group, or a type that does not exist
 
+cdef enum:
+    LENGTH_ROOM = 5             # bytes for the length of a message that is still being written
+
 cdef struct Cursor:
     bytes_ptr pos
     bytes_ptr end
@@ -178,6 +181,7 @@ cdef int raise_wire_error(int status, const char* what) except -1 nogil
 cdef int writer_init(Writer* writer, size_t capacity) except -1 nogil
 cdef void writer_free(Writer* writer) noexcept nogil
 cdef int writer_grow(Writer* writer, size_t more) except -1 nogil
+cdef int end_message(Writer* writer, size_t begin) except -1 nogil
 
 
 cdef inline int reserve(Writer* writer, size_t more) except -1 nogil:
@@ -258,6 +262,14 @@ cdef inline int write_length_field(Writer* writer, uint32_t number, const void* 
         memcpy(pos, data, length)
     writer.size = (pos + length) - writer.data
     return 0
+
+
+cdef inline size_t begin_message(Writer* writer, uint32_t number) except? 0 nogil:
+    """Begins a message whose length is not known yet; returns its place, for end_message()."""
+    reserve(writer, 16)
+    cdef unsigned char* pos = put_varint(writer.data + writer.size, (<uint64_t>number << 3) | WIRE_LENGTH)
+    writer.size = (pos + LENGTH_ROOM) - writer.data
+    return writer.size
 
 
 cdef inline bytes writer_bytes(const Writer* writer):

@@ -56,6 +56,19 @@ cdef int writer_grow(Writer* writer, size_t more) except -1 nogil:
     return 0
 
 
+cdef int end_message(Writer* writer, size_t begin) except -1 nogil:
+    """Writes the length of what was written since, into all the bytes left for it: a varint may end with zeros."""
+    cdef size_t length = writer.size - begin
+    cdef int i
+    if length >> (7 * LENGTH_ROOM):
+        with gil:
+            raise OverflowError(f"expected a message of at most {7 * LENGTH_ROOM} bits of length, was {length} bytes")
+    for i in range(LENGTH_ROOM):
+        writer.data[begin - LENGTH_ROOM + i] = (length & 0x7F) | (0x80 if i < LENGTH_ROOM - 1 else 0)
+        length >>= 7
+    return 0
+
+
 def read_fields(const unsigned char[::1] message not None):
     """The top-level fields of an encoded message, in order: (number, wire type, value).
 

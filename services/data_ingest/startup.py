@@ -205,7 +205,7 @@ async def open_sequencer(
             market = Market.of_state(load_lists(), epoch, recorded, encode_deltas=False)
         else:
             market = Market(load_lists(), epoch, encode_deltas=False)
-    journal = Journal(directory, lambda with_baselines: sequencer.market_at(with_baselines)) if directory else None
+    journal = Journal(directory, lambda: sequencer) if directory else None
     sequencer = Sequencer(
         market.epoch,
         market,

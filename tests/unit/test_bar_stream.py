@@ -9,6 +9,7 @@ from tradeul.v1 import bars_pb2, market_data_pb2
 
 from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule
+from fastcore.prepared_buffer import PreparedBuffer
 from services.data_ingest.stream import bar_stream
 from services.data_ingest.stream.bar_stream import BarStream
 from services.data_ingest.stream.sequencer import Sequencer
@@ -38,6 +39,12 @@ class NoMarket:
 
     def to_bytes(self, with_baselines: bool = True) -> bytes:
         return b""
+
+    def expected_size(self, with_baselines: bool = True) -> int:
+        return 0
+
+    def write_to(self, buffer: PreparedBuffer, with_baselines: bool = True) -> memoryview:
+        return memoryview(buffer)
 
 
 class Setting:

@@ -53,9 +53,7 @@ class Rig:
         self, path: Path, found: Recovered | None = None, split: list[str] | None = None, **limits: int
     ) -> None:
         self.directory = JournalDirectory(path)
-        self.journal = Journal(
-            self.directory, lambda with_baselines: self.sequencer.market_at(with_baselines), **limits
-        )
+        self.journal = Journal(self.directory, lambda: self.sequencer, **limits)
         self.source = Feed()
         self.rng = random.Random(7)
         self.alerts = RecentAlerts(found.alerts if found is not None else ())

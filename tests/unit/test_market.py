@@ -8,6 +8,7 @@ from tradeul.v1 import frame_pb2, scanner_pb2, ticker_row_pb2
 
 from fastcore.filters import Filter, Order, compile_filter, compile_order
 from fastcore.market import Market
+from fastcore.prepared_buffer import PreparedBuffer
 from fastcore.ranked_list import RankedList
 from fastcore.wire import read_fields, write_fields
 from services.kit.lists.definitions import ListSpec, load_lists
@@ -85,6 +86,34 @@ def test_a_copy_made_at_noon_goes_on_exactly_alike(seed: int) -> None:
         assert [(u.list, u.previous_sequence, u.sequence, u.delta) for u in copy.apply(frame)] == expected
     assert copy.hash() == market.hash()
     assert copy.to_bytes() == market.to_bytes()
+
+
+@pytest.mark.parametrize("with_baselines", [True, False])
+@pytest.mark.parametrize("size", [0, 1_000_000])
+def test_a_market_is_written_into_a_buffer_as_into_bytes(size: int, with_baselines: bool) -> None:
+    """Whether or not there is enough room; and again, once nobody looks at what was written before."""
+    tape = Tape(SYMBOLS)
+    market = applied(SPECS, [*tape.opening(), *random_frames(tape, 3, 20)])
+    buffer = PreparedBuffer(size)
+    written = market.write_to(buffer, with_baselines)
+    before = market.to_bytes(with_baselines)
+    assert bytes(written) == before
+    assert size < len(buffer) <= buffer.capacity or buffer.capacity == size
+    for frame in random_frames(tape, 4, 20):
+        market.apply(frame)
+    with pytest.raises(BufferError, match="expected a buffer that nobody looks at"):
+        market.write_to(buffer)
+    assert bytes(written) == before
+    written.release()
+    assert bytes(market.write_to(buffer, with_baselines)) == market.to_bytes(with_baselines) != before
+
+
+def test_a_buffer_has_a_size() -> None:
+    with pytest.raises(ValueError, match="expected a size of at least 0 bytes, was -1"):
+        PreparedBuffer(-1)
+    with pytest.raises(MemoryError, match="no 4611686018427387904 bytes"):
+        PreparedBuffer(1 << 62)
+    assert len(PreparedBuffer(100)) == 0
 
 
 def test_the_sequencer_s_copy_counts_alike_without_deltas() -> None:

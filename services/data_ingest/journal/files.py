@@ -107,7 +107,7 @@ def head(position: Position) -> journal_pb2.JournalHead:
     return journal_pb2.JournalHead(version=VERSION, position=position.message(), boot_id=boot_id())
 
 
-def write_record(file: int, parts: Sequence[bytes]) -> int:
+def write_record(file: int, parts: Sequence[bytes | memoryview]) -> int:
     """Appends the record that is these parts, by one call; returns its bytes. Raises OSError when it was cut short."""
     size = checksum = 0
     for part in parts:

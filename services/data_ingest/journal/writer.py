@@ -4,10 +4,11 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from tradeul.v1 import journal_pb2
 
+from fastcore.prepared_buffer import PreparedBuffer
 from services.data_ingest import metrics
 from services.data_ingest.journal.files import (
     JournalDirectory,
@@ -45,9 +46,21 @@ class MarketAt(NamedTuple):
     position: Position
     # The encoded TradingDay; None before the first.
     trading_day: bytes | None
-    data: bytes
+    data: bytes | memoryview
     # The newest alerts before, encoded.
     alerts: Sequence[bytes] = ()
+
+
+class MarketSource(Protocol):
+    """What has the market: the sequencer."""
+
+    def market_at(self, with_baselines: bool, buffer: PreparedBuffer | None = None) -> MarketAt:
+        """The market as of the newest frame; its data in the buffer, if there is one."""
+        ...
+
+    def expected_size(self, with_baselines: bool) -> int:
+        """How many bytes of data that would be, or somewhat more."""
+        ...
 
 
 class Written(NamedTuple):
@@ -70,14 +83,14 @@ class Journal:
 
     Args:
         directory: where, held by this process.
-        market_at: gives the market of now, with its baselines (True) or without them.
+        source: gives what has the market.
         max_bytes, max_frames: after so many the market is written again.
     """
 
     def __init__(
         self,
         directory: JournalDirectory,
-        market_at: Callable[[bool], MarketAt],
+        source: Callable[[], MarketSource],
         *,
         max_bytes: int = MAX_BYTES,
         max_frames: int = MAX_FRAMES,
@@ -86,7 +99,7 @@ class Journal:
         self.bytes = 0
         self.entries = 0
         self._directory = directory
-        self._market_at = market_at
+        self._source = source
         self._max_bytes = max_bytes
         self._max_frames = max_frames
         # The files that are written to; none while the journal is not kept.
@@ -184,16 +197,21 @@ class Journal:
 
     async def write_market(self) -> None:
         """The market of now, from which the entries that follow count. Only copying it keeps the stream waiting."""
-        await self._write_market(False)
+        buffer = await asyncio.to_thread(PreparedBuffer, self._source().expected_size(self._is_base_due))
+        await self._write_market(False, buffer=buffer)
 
     def _write_market(
-        self, with_baselines: bool, trade_identities: bytes = b"", goes_on_from: JournalFile | None = None
+        self,
+        with_baselines: bool,
+        trade_identities: bytes = b"",
+        goes_on_from: JournalFile | None = None,
+        buffer: PreparedBuffer | None = None,
     ) -> Awaitable[None]:
         """Copies the market of now; the result, to be awaited, writes it."""
         began = monotonic()
         with_baselines = with_baselines or self._is_base_due
         is_rotation = bool(self._files) and self._written is not None
-        now = self._market_at(with_baselines)
+        now = self._source().market_at(with_baselines, buffer)
         metrics.JOURNAL_MARKET_SECONDS.observe(monotonic() - began)
         state = JournalFile(now.position, "state")
         before = self._written
@@ -218,7 +236,7 @@ class Journal:
     async def _store(
         self,
         written: Written,
-        parts: list[bytes],
+        parts: list[bytes | memoryview],
         alerts: Sequence[bytes],
         before: Written | None,
         goes_on_from: JournalFile | None,
@@ -273,14 +291,18 @@ class Journal:
         prefix = varint(_STATE["market"] << 3 | LENGTH_DELIMITED) + varint(len(now.data))
         return [message.SerializeToString(), prefix]
 
-    def _write_state(self, file: JournalFile, parts: list[bytes], alerts: Sequence[bytes]) -> None:
-        """Writes by one rename, so that the file is complete or not there."""
-        parts = [*parts, b"".join(wrap(_STATE["alerts"], alert) for alert in alerts)]
+    def _write_state(self, file: JournalFile, parts: list[bytes | memoryview], alerts: Sequence[bytes]) -> None:
+        """Writes by one rename, so that the file is complete or not there. Takes the parts out of their list."""
+        parts.append(b"".join(wrap(_STATE["alerts"], alert) for alert in alerts))
         path = self._directory.path_of(file)
         fresh = path.with_suffix(".new")
-        with fresh.open("wb", buffering=0) as target:
-            write_record(target.fileno(), parts)
-            os.fsync(target.fileno())
+        try:
+            with fresh.open("wb", buffering=0) as target:
+                write_record(target.fileno(), parts)
+                os.fsync(target.fileno())
+        finally:
+            # To give back so much memory takes milliseconds: here, and not in the event loop.
+            parts.clear()
         os.replace(fresh, path)
 
     def _open_frames(self, position: Position) -> None:

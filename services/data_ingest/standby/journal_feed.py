@@ -296,7 +296,7 @@ class JournalFeed(Broadcast[Follower]):
             head=journal_pb2.JournalHead(position=now.position.message()),
             feed=feed.message() if feed is not None else None,
             trade_identities=self._identities.joined(),
-            market=now.data,
+            market=bytes(now.data),
         )
         if now.trading_day is not None:
             state.trading_day.ParseFromString(now.trading_day)

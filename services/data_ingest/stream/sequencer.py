@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from tradeul.v1 import frame_pb2, session_pb2
 
 from fastcore.alert_rules import AlertRule, rules_message
+from fastcore.prepared_buffer import PreparedBuffer
 from services.data_ingest.journal import Journal, MarketAt
 from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
@@ -72,6 +73,8 @@ class MarketCopy(AlertMarket, Protocol):
     def refresh(self) -> object: ...
     def hash(self) -> int: ...
     def to_bytes(self, with_baselines: bool = True) -> bytes: ...
+    def expected_size(self, with_baselines: bool = True) -> int: ...
+    def write_to(self, buffer: PreparedBuffer, with_baselines: bool = True) -> memoryview: ...
 
 
 class EntrySink(Protocol):
@@ -272,11 +275,17 @@ class Sequencer:
         self._refresh()
         return self.position, self.market.to_bytes(), self._recent_alerts()
 
-    def market_at(self, with_baselines: bool) -> MarketAt:
-        """The market as of the newest frame, for the journal."""
+    def market_at(self, with_baselines: bool, buffer: PreparedBuffer | None = None) -> MarketAt:
+        """The market as of the newest frame, for the journal; its data in the buffer, if there is one."""
         self._refresh()
         day = self._day.frame().SerializeToString() if self._day is not None else None
-        return MarketAt(self.position, day, self.market.to_bytes(with_baselines), self._recent_alerts())
+        market = self.market
+        data = market.to_bytes(with_baselines) if buffer is None else market.write_to(buffer, with_baselines)
+        return MarketAt(self.position, day, data, self._recent_alerts())
+
+    def expected_size(self, with_baselines: bool) -> int:
+        """Bytes of data that market_at() would give, or somewhat more."""
+        return self.market.expected_size(with_baselines)
 
     def hash(self) -> tuple[Position, int]:
         """The newest frame's position, and the hash that any copy of the market has there."""
