@@ -15,6 +15,7 @@ cdef class Market:
     cdef ListBook book
     cdef AlertBook alert_book
     cdef readonly list alert_events         # of the last refresh, in order
+    cdef size_t[2] written                  # bytes of the last snapshot without baselines, and with them
     cdef bint is_now                        # derived columns and workspace are those of the last frame
 
     cpdef bint take(self, const unsigned char[::1] frame) except -1

@@ -163,7 +163,7 @@ class Market:
         """
 
     def expected_size(self, with_baselines: bool = True) -> int:
-        """How many bytes to_bytes() will return, or somewhat more: on a busy day, and with all the baselines."""
+        """The bytes that to_bytes() will return, about, and rather more than fewer: windows fill."""
 
     def write_to(self, buffer: PreparedBuffer, with_baselines: bool = True) -> memoryview:
         """The same, into a buffer, which grows when it is too small; returns a view of it.

@@ -19,7 +19,7 @@ from fastcore.wire cimport (
 from fastcore.alert_rules import AlertRuleError, compile_rule, read_disabled_rules, read_rules
 
 cdef enum:
-    # Of a snapshot, as measured: a row with its part of the lists and alerts, and a baseline of 192 slots.
+    # Of a snapshot, as measured: a row with its part of the lists and alerts, its windows short; a baseline of 192 slots.
     BYTES_OF_ROW = 3 * 1024
     BYTES_OF_BASELINE = 5 * 1024
     # Of Frame.
@@ -323,8 +323,12 @@ cdef class Market:
             writer_free(&writer)
 
     cpdef size_t expected_size(self, bint with_baselines=True):
-        """How many bytes to_bytes() will return, or somewhat more: on a busy day, and with all the baselines."""
-        return ROOM * 1024 + <size_t>self.state.count * (BYTES_OF_ROW + (BYTES_OF_BASELINE if with_baselines else 0))
+        """The bytes that to_bytes() will return, about, and rather more than fewer: windows fill."""
+        cdef size_t at_first = ROOM * 1024 + <size_t>self.state.count * (
+            BYTES_OF_ROW + (BYTES_OF_BASELINE if with_baselines else 0)
+        )
+        cdef size_t now = self.written[with_baselines]
+        return max(at_first, now + now // 3)
 
     def write_to(self, PreparedBuffer buffer not None, bint with_baselines=True):
         """The same, into a buffer, which grows when it is too small; returns a view of it.
@@ -344,6 +348,7 @@ cdef class Market:
         begin = begin_message(writer, 4)
         self.book.write(writer, self.state)
         end_message(writer, begin)
+        self.written[with_baselines] = writer.size
         return 0
 
     @staticmethod

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from services.kit.runtime.priority import BACKGROUND_NICENESS, TURN_SECONDS
+from services.kit.runtime.priority import BACKGROUND_NICENESS, TURN_SECONDS, WORKER_NICENESS, thread_behind_the_others
 from services.modules import MODULES, REPLAY
 
 # Prints the turn that the system gives, in ns.
@@ -33,6 +33,12 @@ def test_short_turns_are_given_where_linux_knows_them() -> None:
 def test_the_background_goes_behind_the_others() -> None:
     program = "import os; from services.kit.runtime.priority import *; work_in_the_background(); print(os.nice(0))"
     assert int(output(program)) == min(19, os.nice(0) + BACKGROUND_NICENESS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_a_thread_goes_behind_the_others_and_leaves_its_process_where_it_was() -> None:
+    with thread_behind_the_others("some") as thread:
+        assert thread.submit(os.nice, 0).result() == min(19, os.nice(0) + WORKER_NICENESS)
 
 
 def test_what_events_pass_through_has_short_turns() -> None:

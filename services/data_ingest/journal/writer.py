@@ -23,6 +23,7 @@ from services.kit.rpc.wire import LENGTH_DELIMITED, varint, wrap
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.open_files import is_out_of_files
+from services.kit.runtime.priority import thread_behind_the_others
 from services.kit.runtime.redaction import reason_of
 
 log = get_logger(__name__)
@@ -52,7 +53,7 @@ class MarketAt(NamedTuple):
 
 
 class MarketSource(Protocol):
-    """What has the market: the sequencer."""
+    """Has the market: the sequencer does."""
 
     def market_at(self, with_baselines: bool, buffer: PreparedBuffer | None = None) -> MarketAt:
         """The market as of the newest frame; its data in the buffer, if there is one."""
@@ -115,6 +116,8 @@ class Journal:
         self._feed: Position | None = None
         self._bytes_since = 0
         self._frames_since = 0
+        # Writes the market: a burst of work, and in no hurry.
+        self._thread = thread_behind_the_others("journal")
         # Held while files are begun, and by who begins a new epoch: its frames may not follow those of before.
         self.beginning = asyncio.Lock()
 
@@ -197,7 +200,8 @@ class Journal:
 
     async def write_market(self) -> None:
         """The market of now, from which the entries that follow count. Only copying it keeps the stream waiting."""
-        buffer = await asyncio.to_thread(PreparedBuffer, self._source().expected_size(self._is_base_due))
+        size = self._source().expected_size(self._is_base_due)
+        buffer = await asyncio.get_running_loop().run_in_executor(self._thread, PreparedBuffer, size)
         await self._write_market(False, buffer=buffer)
 
     def _write_market(
@@ -242,15 +246,16 @@ class Journal:
         goes_on_from: JournalFile | None,
     ) -> None:
         """Writes a copied state, and removes what nobody continues from any more."""
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.to_thread(self._write_state, written.state, parts, alerts)
+            await loop.run_in_executor(self._thread, self._write_state, written.state, parts, alerts)
             if not self._files:
                 # Abandoned meanwhile.
                 remove(self._directory.others())
                 return
             self._written = written
             older = self._older(before or written, goes_on_from or (before or written).state)
-            await asyncio.to_thread(remove, older)
+            await loop.run_in_executor(self._thread, remove, older)
         except OSError as error:
             if before is not None and self._files and is_out_of_files(error):
                 # One continues from the state before, whose frames are all here.
@@ -342,7 +347,8 @@ class Journal:
         self._remove()
 
     def close(self) -> None:
-        """Leaves it to the next process."""
+        """Leaves it to the next process, once what is being written has been."""
+        self._thread.shutdown()
         self._close_files()
         self._directory.close()
 

@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from services.kit.runtime.logging import get_logger
@@ -41,6 +42,19 @@ def work_in_short_turns() -> bool:
         return True
     log.debug("no short turns", error=errno.errorcode.get(ctypes.get_errno()))
     return False
+
+
+def thread_behind_the_others(name: str) -> ThreadPoolExecutor:
+    """One thread for work that nobody waits for, such as writing much at once; shut it down.
+
+    Where threads have no priority of their own it works as any other.
+    """
+    return ThreadPoolExecutor(1, name, initializer=_let_others_go_first if platform.system() == "Linux" else None)
+
+
+def _let_others_go_first() -> None:
+    # Of the calling thread, whatever POSIX says: see nice(2), "C library/kernel differences".
+    os.nice(WORKER_NICENESS)
 
 
 def work_in_the_background() -> None:
