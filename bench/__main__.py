@@ -61,7 +61,7 @@ def module_of(part: str) -> Any:
     "--long",
     "is_long",
     is_flag=True,
-    help="Ten minutes of the dashboard, 20 s of each attack, more rounds of REST, longer ones of the mesh.",
+    help="Ten minutes of the dashboard, 20 s of each attack, more rounds, longer ones of the mesh.",
 )
 def main(parts: tuple[str, ...], small: bool, is_long: bool) -> None:
     """Measure PARTS (all of them by default); the figures of other parts stay in the file."""

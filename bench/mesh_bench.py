@@ -43,6 +43,7 @@ class Size(NamedTuple):
     bare_seconds: int
     warm_seconds: int
     idle_seconds: float
+    idle_symbols: int
     simulated_symbols: int
 
 
@@ -54,9 +55,10 @@ FULL = Size(
     bare_seconds=3,
     warm_seconds=2,
     idle_seconds=10,
+    idle_symbols=3_000,
     simulated_symbols=12_000,
 )
-LONG = FULL._replace(paced_seconds=40, bare_seconds=8, idle_seconds=60)
+LONG = FULL._replace(paced_seconds=40, bare_seconds=8, idle_seconds=60, idle_symbols=12_000)
 SMALL = Size(
     symbols=600,
     bulk=50_000,
@@ -65,6 +67,7 @@ SMALL = Size(
     bare_seconds=2,
     warm_seconds=1,
     idle_seconds=3,
+    idle_symbols=100,
     simulated_symbols=100,
 )
 LAST_PROBE_SECONDS = 60.0
@@ -333,12 +336,12 @@ async def run_figures(report: Report, size: Size) -> None:
 
 async def idle_figures(report: Report, size: Size) -> None:
     """The same on a Sunday, with all reference data."""
-    async with simulated_mesh(report, size.simulated_symbols, "12:00", SUNDAY) as mesh:
+    async with simulated_mesh(report, size.idle_symbols, "12:00", SUNDAY) as mesh:
         report.step(f"doing nothing for {size.idle_seconds:g} s")
         before = mesh.cpu_seconds()
         await asyncio.sleep(size.idle_seconds)
         used = (mesh.cpu_seconds() - before) / size.idle_seconds
-    unit = "% of one core, all Python processes, closed market"
+    unit = f"% of one core, all Python processes, closed market, {size.idle_symbols:,} symbols"
     report.add({"run_idle_cpu_percent": {"value": round(used * 100, 1), "unit": unit, "peers": {}}})
 
 

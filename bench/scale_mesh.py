@@ -43,7 +43,7 @@ class Size(NamedTuple):
     def vendor(self, trades_per_s: tuple[int, ...]) -> MeshSize:
         """A vendor with as many trades as all turns take."""
         paced_seconds = sum(trades_per_s) * self.seconds / LOADED_PER_S
-        return MeshSize(self.symbols, self.bulk, 0, math.ceil(paced_seconds), 0, 0, 0, 0)
+        return MeshSize(self.symbols, self.bulk, 0, math.ceil(paced_seconds), 0, 0, 0, 0, 0)
 
 
 class Delays(NamedTuple):

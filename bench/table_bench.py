@@ -31,7 +31,8 @@ class Size(NamedTuple):
     turns: int
 
 
-FULL: Final = Size(rows=100, deltas=1000, turns=3)
+FULL: Final = Size(rows=100, deltas=400, turns=3)
+LONG: Final = FULL._replace(deltas=1000)
 SMALL: Final = Size(rows=100, deltas=40, turns=1)
 
 
