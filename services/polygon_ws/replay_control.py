@@ -1,10 +1,8 @@
 """ReplayService of a live feed: the simulator's time can be changed, the vendor's cannot."""
 
-from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
 
-import aiohttp
 import grpc.aio
 import msgspec
 from google.api import httpbody_pb2
@@ -12,7 +10,7 @@ from tradeul.v1 import replay_pb2
 
 from services.kit.rpc.json_body import read_json
 from services.kit.runtime.errors import VENDOR_UNAVAILABLE
-from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
+from services.kit.runtime.http_session import REQUEST_ERRORS, LateSession, open_session
 from services.kit.runtime.redaction import described
 from services.kit.runtime.setting_groups import PolygonSettings
 from services.market.market_time import TIME_PATH, MarketTime, TimeChange, refuse_change, time_change
@@ -28,11 +26,12 @@ class ReplayControl:
     def __init__(self, polygon: PolygonSettings, is_simulator: bool) -> None:
         self._is_simulator = is_simulator
         self._polygon = polygon
+        headers = {"Authorization": f"Bearer {polygon.api_key}"}
+        self._http = LateSession(lambda: open_session(polygon.rest_url, timeout_s=TIMEOUT_SECONDS, headers=headers))
 
     async def close(self) -> None:
         """Closes the connection."""
-        if "_http" in vars(self):
-            await self._http.close()
+        await self._http.close()
 
     async def GetReplay(self, request: replay_pb2.GetReplayRequest, context: Context) -> replay_pb2.Replay:
         if not self._is_simulator:
@@ -48,19 +47,14 @@ class ReplayControl:
         change = time_change(request, await self._send())
         return (await self._send(change)).message(replay_pb2.Replay.SIMULATOR)
 
-    @cached_property
-    def _http(self) -> aiohttp.ClientSession:
-        headers = {"Authorization": f"Bearer {self._polygon.api_key}"}
-        return open_session(self._polygon.rest_url, timeout_s=TIMEOUT_SECONDS, headers=headers)
-
     async def _send(self, change: TimeChange | None = None) -> MarketTime:
         """The simulator's time, after a change if there is one; raises VENDOR_UNAVAILABLE."""
         url = self._polygon.rest_url.rstrip("/") + TIME_PATH
         try:
             if change is None:
-                request = self._http.get(url)
+                request = self._http.opened().get(url)
             else:
-                request = self._http.post(url, data=msgspec.json.encode(change))
+                request = self._http.opened().post(url, data=msgspec.json.encode(change))
             async with request as answer:
                 body = await answer.read()
             if answer.status != HTTPStatus.OK:

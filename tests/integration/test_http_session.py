@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
+from services.kit.runtime.http_session import REQUEST_ERRORS, LateSession, open_session
 
 
 class Proxy:
@@ -49,6 +49,22 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv("NO_PROXY", raising=False)
         assert await got("http://vendor.invalid/path") == "ok"
     assert proxy.requests == ["GET http://vendor.invalid/path HTTP/1.1"]
+
+
+def test_a_session_is_opened_late_and_again() -> None:
+    """An object that has one may be made where there is no event loop, and closed before its first request."""
+    late = LateSession(lambda: open_session("http://vendor.invalid", timeout_s=5.0))
+
+    async def use() -> None:
+        await late.close()
+        first = late.opened()
+        assert late.opened() is first
+        await late.close()
+        assert first.closed
+        assert late.opened() is not first
+        await late.close()
+
+    asyncio.run(use())
 
 
 async def test_a_host_of_no_proxy_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:

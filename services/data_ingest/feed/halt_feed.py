@@ -14,15 +14,12 @@ import datetime
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from functools import cached_property
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from xml.parsers import expat
 
-import aiohttp
-
 from services.kit.runtime.clock import NEW_YORK, NS_PER_SECOND
-from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
+from services.kit.runtime.http_session import REQUEST_ERRORS, LateSession, open_session
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described
 
@@ -199,19 +196,16 @@ class HaltFeed:
         self._url = url
         # Of the document that was read last.
         self._conditions: dict[str, str] = {}
-
-    @cached_property
-    def _http(self) -> aiohttp.ClientSession:
         # Compressed, a document's size would be anybody's guess.
         headers = {"Accept": "application/rss+xml, application/xml, text/xml", "Accept-Encoding": "identity"}
-        return open_session(self._url, timeout_s=TIMEOUT_SECONDS, headers=headers)
+        self._http = LateSession(lambda: open_session(url, timeout_s=TIMEOUT_SECONDS, headers=headers))
 
     async def fetch(self) -> list[HaltItem] | None:
         """Its items, None when it is as it was; raises HaltFeedError. Other tasks continue meanwhile."""
         try:
             async with (
                 asyncio.timeout(TIMEOUT_SECONDS),
-                self._http.get(self._url, headers=self._conditions, allow_redirects=False) as response,
+                self._http.opened().get(self._url, headers=self._conditions, allow_redirects=False) as response,
             ):
                 if response.status == HTTPStatus.NOT_MODIFIED:
                     return None
@@ -230,8 +224,7 @@ class HaltFeed:
         return parser.items
 
     async def close(self) -> None:
-        if "_http" in vars(self):
-            await self._http.close()
+        await self._http.close()
 
 
 async def _parsed(pieces: AsyncIterator[bytes]) -> HaltFeedParser:

@@ -2,7 +2,7 @@
 
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import aiohttp
@@ -48,6 +48,30 @@ def open_session(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_s or timeout_s, sock_read=timeout_s),
         proxy=_proxy_of(parts) if uses_proxy else None,
     )
+
+
+class LateSession:
+    """A session that is opened by its first request, for objects that are made before there is an event loop. Close it.
+
+    Args:
+        make: open_session() with its arguments.
+    """
+
+    def __init__(self, make: Callable[[], aiohttp.ClientSession]) -> None:
+        self._make = make
+        self._opened: aiohttp.ClientSession | None = None
+
+    def opened(self) -> aiohttp.ClientSession:
+        """The session, opened if it was not; raises what open_session() raises."""
+        if self._opened is None:
+            self._opened = self._make()
+        return self._opened
+
+    async def close(self) -> None:
+        """Closes the connections; the next request opens others."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
 
 
 def _proxy_of(url: URL) -> str | None:

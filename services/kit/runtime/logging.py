@@ -75,7 +75,7 @@ def configure(settings: Settings, service: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     # At info each request and connection of these libraries would be a line.
-    for chatty in ("httpx", "httpcore", "asyncio", "picows"):
+    for chatty in ("httpcore", "asyncio", "picows"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_of_use)
     structlog.contextvars.bind_contextvars(service=service)

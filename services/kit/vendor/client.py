@@ -12,16 +12,15 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-import aiohttp
 import msgspec
 from yarl import URL
 
-from services.kit.runtime.http_session import REQUEST_ERRORS, open_session
+from services.kit.runtime.http_session import REQUEST_ERRORS, LateSession, open_session
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import described, reason_of
 from services.kit.vendor.models import (
@@ -127,15 +126,22 @@ class VendorClient:
         self._base = base_url.rstrip("/")
         self._path_prefix = urlsplit(self._base).path
         self._origin = self._base.removesuffix(self._path_prefix)
-        self._api_key = api_key
         self._slots = asyncio.Semaphore(concurrency)
         self._attempts = attempts
         self._retry_base_s = retry_base_s
         self._retry_max_s = retry_max_s
         self._rng = rng or random.Random()
         self._not_before = 0.0
-        self._concurrency = concurrency
-        self._timeout_s = timeout_s
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        self._http = LateSession(
+            lambda: open_session(
+                self._base,
+                timeout_s=timeout_s,
+                connect_s=min(timeout_s, CONNECT_SECONDS),
+                headers=headers,
+                connections=concurrency,
+            )
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,19 +153,7 @@ class VendorClient:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        if "_http" in vars(self):
-            await self._http.close()
-
-    @cached_property
-    def _http(self) -> aiohttp.ClientSession:
-        return open_session(
-            self._base,
-            timeout_s=self._timeout_s,
-            connect_s=min(self._timeout_s, CONNECT_SECONDS),
-            headers={"Accept": "application/json"}
-            | ({"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}),
-            connections=self._concurrency,
-        )
+        await self._http.close()
 
     async def snapshot(self) -> list[SnapshotTicker]:
         """Every symbol's day, previous day, newest minute, last trade and last quote."""
@@ -331,7 +325,7 @@ class VendorClient:
                 await self._wait_for_limit()
                 self.requests += 1
                 try:
-                    async with self._http.get(url, allow_redirects=False) as response:
+                    async with self._http.opened().get(url, allow_redirects=False) as response:
                         status, body = response.status, await response.read()
                 except REQUEST_ERRORS as error:
                     fault, status = described(error), 0
