@@ -62,6 +62,7 @@ FULL = Size(
     clients=2_000, paced_updates=20, bursts=6, rounds=3,
     form_clients=500, form_symbols=12_000, trades_per_second=10_000, form_updates=16,
 )  # fmt: skip
+LONG = FULL._replace(paced_updates=32, form_updates=24)
 SMALL = Size(
     clients=100, paced_updates=8, bursts=2, rounds=1,
     form_clients=50, form_symbols=1_000, trades_per_second=1_000, form_updates=8,

@@ -511,6 +511,7 @@ async def test_copies_equal_the_list_at_every_sequence_whatever_happens(
             last[name] = each.sequence
         visits = await asyncio.gather(*clients)
         assert max(visits) > 3
+        assert min(patches) > 20
 
 
 async def test_nothing_is_left_behind(scanner: ScriptedScanner, rng: random.Random) -> None:

@@ -106,6 +106,7 @@ def test_a_market_is_written_into_a_buffer_as_into_bytes(size: int, with_baselin
     assert bytes(written) == before
     written.release()
     assert bytes(market.write_to(buffer, with_baselines)) == market.to_bytes(with_baselines) != before
+    assert market.expected_size(with_baselines) >= len(buffer)
 
 
 def test_a_buffer_has_a_size() -> None:

@@ -68,10 +68,9 @@ class LateSession:
         return self._opened
 
     async def close(self) -> None:
-        """Closes the connections; the next request opens others."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened.close()
+        """Closes the connections, for good."""
+        if self._opened is not None:
+            await self._opened.close()
 
 
 def _proxy_of(url: URL) -> str | None:
