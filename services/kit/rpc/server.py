@@ -32,6 +32,8 @@ LIVENESS = "liveness"
 WARNING = "tradeul-warning"
 # Interval at which open files are counted.
 FILES_SECONDS = 2.0
+# As many as the gateway has open with a service.
+MOST_PENDING_RPCS = 12_000
 # Clients send questions and acknowledgements; the longest, 12,000 names of symbols, are 120 KB.
 MAX_REQUEST_BYTES = 256 * 1024
 
@@ -40,6 +42,10 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Two servers on one port would each get half of the clients.
     ("grpc.so_reuseport", 0),
+    # RPCs that have come and are not begun yet, such as those of all clients at once after a restart. From the first
+    # number on gRPC ends some, from the second on all, with CANCELLED and no reason; by default from 1,000 on.
+    ("grpc.server.max_pending_requests", MOST_PENDING_RPCS),
+    ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING_RPCS),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
