@@ -42,7 +42,7 @@ class Size(NamedTuple):
         return f"/api/v1/scanner/lists/{LIST}?limit={self.rows}"
 
 
-FULL = Size(symbols=2_000, rows=100, rest_seconds=2, rounds=3, streams=1_000, grpc_seconds=8)
+FULL = Size(symbols=2_000, rows=100, rest_seconds=2, rounds=3, streams=2_000, grpc_seconds=8)
 LONG = FULL._replace(rest_seconds=4, rounds=5, grpc_seconds=20)
 SMALL = Size(symbols=500, rows=10, rest_seconds=1, rounds=1, streams=50, grpc_seconds=3)
 
