@@ -50,8 +50,8 @@ robustness-small: $(CORE) $(DEV)  ## Inflict some of the faults, once each: 4 mi
 
 HOURS ?= 2
 
-soak: $(CORE) $(DEV)  ## Run the mesh for HOURS, 2 by default: memory, files and lag in build/soak.csv and build/soak.svg
-	$(BIN)/python -m tests.robustness.faults.soak --hours $(HOURS) $(ARGS)
+soak: $(CORE) $(DEV)  ## Run the mesh under load for HOURS, 2 by default: memory, files and lag in build/soak.csv and .svg
+	$(BIN)/python -m bench.soak --hours $(HOURS) $(ARGS)
 
 # The core's own tests, and the services' tests that give it the most unusual input.
 CORE_TESTS := tests/parity tests/robustness/test_core_fuzz.py tests/robustness/test_fuzz_corpus.py \

@@ -9,11 +9,17 @@ stdin and answers go to stdout, a line of JSON each:
     pace loaded SECONDS    the same of the time after the bulk; a third word is another number of trades a second
     pace bare SECONDS      sends the next ones to the client that came last, without probes; they are sent again later
     probes SECONDS RATE    sends nothing but so many probes a second
+    endless RATE           begins to send so many trades a second, and 200 probes among them
+    sent                   the times of those probes that were sent since the last time
+    stop                   ends that with a probe of two minutes later, after which all minutes of the others are over:
+                           how many trades each symbol has had
+
 
 Times are of the monotonic clock, which all processes of a machine share.
 """
 
 import asyncio
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -22,12 +28,12 @@ from typing import Any
 import click
 import numpy as np
 
-from bench.workload import DAY, SECOND, Workload, at
+from bench.endless_trades import TICKS_PER_SECOND, EndlessTrades
+from bench.workload import DAY, SECOND, Workload, at, trade_json
 from services.kit.runtime.clock import monotonic
 from tests.support.vendor_server import VendorServer, text_frame
 
 PER_FRAME = 500
-TICKS_PER_SECOND = 200
 # Paced trades are encoded in pieces, of which a tick has as many as the rate wants: five for 50,000 a second.
 PER_PIECE = 50
 PER_SECOND = 50_000
@@ -38,13 +44,8 @@ WRITE_AHEAD = 1 << 20
 # The market's time at which each kind of trades begins.
 BULK_START = "09:45:00"
 STARTS = {"loading": "09:40:00", "loaded": "10:30:00"}
-
-
-def trade(symbol: str, trade_id: int, price: float, size: int, conditions: str, time_ns: int) -> str:
-    return (
-        f'{{"ev":"T","sym":"{symbol}","x":4,"i":"{trade_id}","z":3,"p":{price!r},"s":{size},'
-        f'"c":[{conditions}],"t":{time_ns // 1_000_000},"q":{trade_id}}}'
-    )
+# After whatever has been sent before.
+ENDLESS_START = "10:35:00"
 
 
 def piece_time(phase: str, piece: int) -> int:
@@ -96,7 +97,7 @@ class Feed:
             ):
                 self._next_id += 1
                 ids = ",".join(str(i) for i in (12, 37) if conditions >> i & 1)
-                parts.append(trade(names[symbol_id], self._next_id, price, int(size), ids, time_ns))
+                parts.append(trade_json(names[symbol_id], self._next_id, price, int(size), ids, time_ns))
             for first in range(0, len(parts), per_array):
                 yield f"[{','.join(parts[first : first + per_array])}".encode()
 
@@ -106,7 +107,7 @@ class Feed:
         self._probe_ns = time_ns = max(time_ns, self._probe_ns + SECOND // 1000)
         symbol, price = probe_symbols()[self.tick % PROBE_SYMBOLS], PROBE_BASE + self.tick / 100
         self.tick += 1
-        return trade(symbol, self._next_id, price, 100, "", time_ns).encode()
+        return trade_json(symbol, self._next_id, price, 100, "", time_ns).encode()
 
     def ticks(self, phase: str, seconds: int, per_second: int) -> list[bytes]:
         """The next trades of a phase: an array without its end for each tick."""
@@ -229,6 +230,48 @@ async def probes(clients: Clients, feed: Feed, seconds: float, per_second: float
     return {"first_tick": first} | await pace(clients.mesh, feed.only_probes(round(seconds * per_second)), per_second)
 
 
+class Endless:
+    """Trades that are sent until they are stopped, with the next probe after each tick of them."""
+
+    def __init__(self, feed: Feed, per_second: int) -> None:
+        feed.workload.start_ns = at(ENDLESS_START)
+        self._feed = feed
+        self._trades = EndlessTrades(feed.workload, per_second)
+        # With those that ended a silence before.
+        self._probes = np.bincount(np.arange(feed.tick) % PROBE_SYMBOLS, minlength=PROBE_SYMBOLS)
+        self._first = feed.tick
+        self._sent: list[float] = []
+
+    async def run(self, transport: asyncio.WriteTransport) -> None:
+        """Sends at an even rate until cancelled; what is late is sent immediately."""
+        began = monotonic()
+        for index in itertools.count():
+            await asyncio.sleep(max(0.0, began + index / TICKS_PER_SECOND - monotonic()))
+            probe = self._probe(self._trades.now_ns)
+            self._sent.append(monotonic())
+            transport.write(self._trades.frame() + probe)
+            # A mesh that cannot keep up is sent fewer.
+            await drained(transport, WRITE_AHEAD)
+
+    def last(self) -> bytes:
+        """A probe so much later that the minutes before it are over."""
+        return self._probe(self._trades.now_ns + 120 * SECOND)
+
+    def _probe(self, time_ns: int) -> bytes:
+        self._probes[self._feed.tick % PROBE_SYMBOLS] += 1
+        return text_frame(b"[" + self._feed.probe(time_ns) + b"]")
+
+    def take_sent(self) -> dict[str, Any]:
+        """Returns and forgets when probes were sent."""
+        first, sent = self._first, self._sent
+        self._first, self._sent = first + len(sent), []
+        return {"first_tick": first, "sent": sent, "trades": self._trades.trades}
+
+    def counts(self) -> dict[str, int]:
+        """How many trades of each symbol were sent."""
+        return dict(zip(self._feed.symbols, [*self._trades.counts.tolist(), *self._probes.tolist()], strict=True))
+
+
 async def serve(symbols: int, bulk: int, loading_seconds: int, paced_seconds: int) -> None:
     feed = Feed(symbols, bulk, loading_seconds, paced_seconds)
     loop = asyncio.get_running_loop()
@@ -238,6 +281,7 @@ async def serve(symbols: int, bulk: int, loading_seconds: int, paced_seconds: in
         counts = dict(zip(feed.symbols, feed.bulk_counts.tolist(), strict=True))
         answer({"ws_url": server.ws_url, "rest_url": server.rest_url, "counts": counts})
         clients = Clients(server)
+        endless = sending = None
         while line := (await commands.readline()).decode().split():
             if line[0] == "requested":
                 answer({"share": len(feed.requested) / len(feed.symbols)})
@@ -248,6 +292,18 @@ async def serve(symbols: int, bulk: int, loading_seconds: int, paced_seconds: in
                 answer(await paced(clients, feed, line[1], int(line[2]), per_second))
             elif line[0] == "probes":
                 answer(await probes(clients, feed, float(line[1]), float(line[2])))
+            elif line[0] == "endless":
+                endless = Endless(feed, int(line[1]))
+                sending = asyncio.create_task(endless.run(clients.mesh))
+                answer({})
+            elif line[0] == "sent" and endless is not None:
+                answer(endless.take_sent())
+            elif line[0] == "stop" and endless is not None and sending is not None:
+                sending.cancel()
+                await asyncio.wait({sending})
+                clients.mesh.write(endless.last())
+                await drained(clients.mesh, 0)
+                answer({"counts": endless.counts()})
 
 
 def answer(message: dict[str, Any]) -> None:

@@ -5,7 +5,8 @@
 
 INTERVAL_MS is the time between two updates that they want at least. They parse little, so that what is measured is not
 their work: the prices in a message are read once for all who get it. "ready" is printed when all have the list; then
-each line of input, the time at which each price was sent, is answered with the delays of all watchers.
+each line of input, the time at which each price was sent, is answered with the delays of all watchers; an empty one
+with how many updates have come.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ class Arrivals:
     def __init__(self) -> None:
         self._times: defaultdict[float, list[float]] = defaultdict(list)
         self._prices: dict[Any, list[float]] = {}
+        self._updates = 0
 
     def add(self, key: Any, prices: Callable[[], list[float]], reached: float) -> float:
         """Notes a message at a watcher that has all up to the price `reached`; returns how far it has them now.
@@ -62,6 +64,7 @@ class Arrivals:
         `key`: what the message is, the same for all who get it; `prices` reads those in it, for the first one.
         """
         now = monotonic()
+        self._updates += 1
         if (found := self._prices.get(key)) is None:
             found = self._prices[key] = sorted(prices())
         # Rows come again for other reasons than their price, too.
@@ -74,15 +77,24 @@ class Arrivals:
         return all(len(self._times.get(price, ())) >= watchers for price in sent)
 
     def delays(self, sent: Mapping[float, float]) -> dict[str, float]:
-        """The delays of these prices, in ms, and how many came; forgets all."""
+        """The delays of these prices, in ms, and how many came; of no prices, how many
+        updates did. Forgets all."""
+        if not sent:
+            updates = self._updates
+            self._forget()
+            return {"updates": updates}
         found = [(np.array(self._times[price]) - at) * 1e3 for price, at in sent.items() if price in self._times]
         if not found:
             raise RuntimeError("no price came")
         every = np.concatenate(found)
         p50, p99 = np.percentile(every, [50, 99])
+        self._forget()
+        return {"p50_ms": float(p50), "p99_ms": float(p99), "max_ms": float(every.max()), "delivered": len(every)}
+
+    def _forget(self) -> None:
         self._times.clear()
         self._prices.clear()
-        return {"p50_ms": float(p50), "p99_ms": float(p99), "max_ms": float(every.max()), "delivered": len(every)}
+        self._updates = 0
 
 
 def client_frame(opcode: int, payload: bytes) -> bytes:

@@ -40,6 +40,14 @@ class Trades:
         )
 
 
+def trade_json(symbol: str, trade_id: int, price: float, size: int, conditions: str, time_ns: int) -> str:
+    """A trade as the vendor sends it."""
+    return (
+        f'{{"ev":"T","sym":"{symbol}","x":4,"i":"{trade_id}","z":3,"p":{price!r},"s":{size},'
+        f'"c":[{conditions}],"t":{time_ns // 1_000_000},"q":{trade_id}}}'
+    )
+
+
 def symbol_name(index: int) -> str:
     """A four-letter symbol: AAAA, AAAB ..."""
     letters = ""

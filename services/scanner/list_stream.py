@@ -3,8 +3,12 @@
 The writer (`publish`) never waits. A subscriber that requested a minimum
 interval, or is behind by some deltas, gets them conflated; one that is behind
 by more than is held or worth conflating gets a new snapshot.
+
+Subscribers with the same interval are served at the same times, and up to the same positions, so that what one of them
+gets is made for all. With many of them there are several such groups, which take their turns within the interval.
 """
 
+import asyncio
 import math
 import zlib
 from collections import Counter, OrderedDict
@@ -41,6 +45,12 @@ ON_TIME: Final = 0.9
 # no sooner than this where the last one was late. It takes a while to reach thousands of subscribers: one that comes
 # late in a round must not miss every second round.
 AFTER_LATE: Final = 0.5
+# Paced subscribers of which so many share their times, and how many groups of them there may be: to send to all at once
+# would hold up those that get every change.
+GROUP: Final = 64
+GROUPS: Final = 16
+# For so many of the newest times it is known to where their groups are brought.
+MAX_TARGETS: Final = 64
 
 
 class ListStream:
@@ -77,6 +87,9 @@ class ListStream:
         self._bounds = (max_held, max_held_bytes)
         # Lists send their paced updates at different times.
         self.phase = zlib.crc32(name.encode()) % 1000 / 1000
+        self._joined = 0
+        # By the time at which paced subscribers are due, the sequence to which they are brought.
+        self._targets: OrderedDict[float, int] = OrderedDict()
         # Another one when the list is replaced as a whole.
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         # The records (fastcore.changed_fields) of the deltas in the ring.
@@ -84,6 +97,8 @@ class ListStream:
         # By the first and the last sequence, with complete rows and with changed fields only.
         self._conflated: OrderedDict[tuple[int, int, bool], bytes] = OrderedDict()
         self._changed: OrderedDict[int, bytes] = OrderedDict()
+        # What is conflated in a turn, until then.
+        self._conflating: dict[tuple[int, int, bool], asyncio.Future[bytes]] = {}
         self._snapshot: tuple[Position, bytes] | None = None
         self.restart_reason = ""
         self.closing: str | None = None
@@ -121,6 +136,20 @@ class ListStream:
             if not self._intervals[interval]:
                 del self._intervals[interval]
 
+    def next_phase(self) -> float:
+        """The part of its interval at which the next subscriber gets its paced updates."""
+        group = self._joined // GROUP % GROUPS
+        self._joined += 1
+        return (self.phase + van_der_corput(group)) % 1.0
+
+    def target(self, due: float) -> int:
+        """The sequence to which all are brought that are due then: the newest when the first of them was served."""
+        if (target := self._targets.get(due)) is None:
+            target = self._targets[due] = self.ring.newest
+            if len(self._targets) > MAX_TARGETS:
+                self._targets.popitem(last=False)
+        return target
+
     def publish(self, previous_sequence: int, sequence: int, delta: bytes, changed: bytes = b"") -> None:
         """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one.
 
@@ -146,7 +175,9 @@ class ListStream:
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         self._records.clear()
         self._conflated.clear()
+        self._conflating.clear()
         self._changed.clear()
+        self._targets.clear()
         self._snapshot = None
         self.restart_reason = reason
         for subscription in (*self.waiting, *self.pausing):
@@ -158,9 +189,13 @@ class ListStream:
         for subscription in (*self.waiting, *self.pausing, *self.sending):
             subscription.go_away(reason)
 
-    def snapshot_message(self) -> tuple[Position, bytes]:
-        """The list now as an encoded response, with its position; made once per change."""
-        if self._snapshot is None or self._snapshot[0] != self.position:
+    def snapshot_message(self, least: int | None = None) -> tuple[Position, bytes]:
+        """The list now as an encoded response, with its position; made once per change.
+
+        `least`: the last one will do if it is of this sequence or later.
+        """
+        least = self.position.sequence if least is None else least
+        if self._snapshot is None or self._snapshot[0].sequence < least:
             self._snapshot = (self.position, LIST.wrap("snapshot", self._take_snapshot()))
         return self._snapshot
 
@@ -185,21 +220,28 @@ class ListStream:
             return self.step(first, changed_fields_only)
         if (message := self._conflated.get(key)) is not None:
             return message
+        if (making := self._conflating.get(key)) is not None:
+            return await asyncio.shield(making)
         steps = [self._step(sequence) for sequence in range(first, last + 1)]
 
         def make() -> bytes:
-            # Meanwhile somebody else may have made it, or it is another list.
-            held = self._conflated if self.ring is ring else OrderedDict[tuple[int, int, bool], bytes]()
-            if key not in held:
-                held[key] = message = _response(conflate(steps), changed_fields_only)
+            message = _response(conflate(steps), changed_fields_only)
+            if self.ring is ring:
+                held = self._conflated
+                held[key] = message
                 while len(held) > MAX_CONFLATED or sum(map(len, held.values())) > MAX_CONFLATED_BYTES:
                     held.popitem(last=False)
-                return message
-            return held[key]
+            return message
 
         if ring.span_bytes(first, last) <= MAX_AT_ONCE_BYTES:
             return make()
-        return await self._turns.take(make)
+        # Others who want the same wait with this one, and what is to be conflated is held once for all of them.
+        making = self._conflating[key] = asyncio.ensure_future(self._turns.take(make))
+        try:
+            return await asyncio.shield(making)
+        finally:
+            if self._conflating.get(key) is making:
+                del self._conflating[key]
 
     def _step(self, sequence: int) -> ListStep:
         return ListStep(bytes(LIST.read(self.ring.get(sequence))[1]), self._records[sequence])
@@ -234,6 +276,7 @@ class ListSubscription(Cursor):
         self._requested_interval = interval
         self._changed_fields_only = changed_fields_only
         self._is_internal = is_internal
+        self._phase = stream.next_phase()
         self._may_send_at = 0.0
         # True if the next update has been waiting for its time, so that it comes then or late.
         self._was_due = False
@@ -296,10 +339,10 @@ class ListSubscription(Cursor):
                 else:
                     # A long interval may outlast what is held: that is no fault of the subscriber's.
                     self.mark_slow(not self._interval)
-                    newest = stream.position.sequence
-                    reason = f"position {self.position} is too far behind {newest} to send what is between"
+                    target = self._target()
+                    reason = f"position {self.position} is too far behind {target} to send what is between"
                     yield LIST.reset(stream.position, reason)
-                    yield self._fresh_snapshot()
+                    yield self._fresh_snapshot(target)
             self.raise_error()
         finally:
             stream.count(-1, counted)
@@ -320,17 +363,27 @@ class ListSubscription(Cursor):
                 return
 
     def _paced_until(self) -> float | None:
-        is_early = self._interval and self._may_send_at > self._stream.timers.loop.time()
-        return self._may_send_at if is_early else None
+        """When it gets what there is to send; None when it may have it now."""
+        if not self._interval:
+            return None
+        now = self._stream.timers.loop.time()
+        if self._may_send_at <= now and self._was_due and self._target() < self.next_sequence:
+            # It has what its group is brought to; what came since is for the next time.
+            self._may_send_at = next_tick(now, self._interval, self._phase, AFTER_LATE)
+        return self._may_send_at if self._may_send_at > now else None
+
+    def _target(self) -> int:
+        """The sequence to which its next update brings it: its group's, or the newest if it has no need to wait."""
+        return self._stream.target(self._may_send_at) if self._interval and self._was_due else self.ring.newest
 
     async def _next_delta(self) -> bytes | None:
         """Returns the next delta or several as one; None when only a snapshot can help."""
-        first, newest = self.next_sequence, self.ring.newest
-        if self._interval or (self.is_live and newest - first >= CONFLATE_BEHIND):
-            if not self._stream.can_send(first, newest):
+        first, last = self.next_sequence, self._target()
+        if self._interval or (self.is_live and last - first >= CONFLATE_BEHIND):
+            if not self._stream.can_send(first, last):
                 return None
-            position = self.ring.position
-            message = await self._stream.conflated(first, newest, self._changed_fields_only)
+            position = Position(self.ring.epoch, last)
+            message = await self._stream.conflated(first, last, self._changed_fields_only)
             self.move(position)
         elif self.lost_reason is None:
             self.take()
@@ -340,8 +393,8 @@ class ListSubscription(Cursor):
         self._sent()
         return message
 
-    def _fresh_snapshot(self) -> bytes:
-        position, message = self._stream.snapshot_message()
+    def _fresh_snapshot(self, least: int | None = None) -> bytes:
+        position, message = self._stream.snapshot_message(least)
         self.move(position, self._stream.ring)
         if not self.is_live:
             self.catch_up()
@@ -353,7 +406,7 @@ class ListSubscription(Cursor):
         if self._interval:
             least = AFTER_LATE if self._was_due else ON_TIME
             now = self._stream.timers.loop.time()
-            self._may_send_at = next_tick(now, self._interval, self._stream.phase, least)
+            self._may_send_at = next_tick(now, self._interval, self._phase, least)
 
     async def _wait_in(self, waiting: set["ListSubscription"], until: float = math.inf) -> bool:
         """Waits, as wait() does, among those in `waiting`."""
@@ -374,7 +427,7 @@ def _response(step: ListStep, changed_fields_only: bool) -> bytes:
 def next_tick(now: float, interval: float, phase: float, least: float) -> float:
     """Returns when a subscriber that was sent something `now` may get the next update, `least` of its interval later.
 
-    All subscribers with the same interval share one grid of times (begun at `phase`
+    All subscribers of a group with the same interval share one grid of times (begun at `phase`
     of the interval), so that they have the same position and share conflated deltas.
     """
     begin = phase * interval
@@ -382,3 +435,17 @@ def next_tick(now: float, interval: float, phase: float, least: float) -> float:
     if number * interval + begin - now < least * interval:
         number += 1
     return number * interval + begin
+
+
+def van_der_corput(number: int) -> float:
+    """The number of a sequence whose beginnings are spread evenly over 0 to 1: 0, 1/2, 1/4, 3/4, 1/8 ...
+
+    Each is the number's bits mirrored at the binary point (L. Kuipers, H. Niederreiter, Uniform Distribution of
+    Sequences, 2.3).
+    """
+    found, part = 0.0, 0.5
+    while number:
+        found += part * (number & 1)
+        number >>= 1
+        part /= 2
+    return found

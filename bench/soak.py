@@ -1,0 +1,255 @@
+"""`make soak`: the mesh for hours at 50,000 trades a second, with 2,000 streams; memory, files and lag, with plots."""
+
+import asyncio
+import csv
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import click
+import httpx
+import numpy as np
+
+from bench.canary import Canary
+from bench.canary import watching as canary_watching
+from bench.mesh_bench import FULL, Probes, Vendor, loaded, prices_of, probes_watched, started_vendor
+from bench.observer import Observer, observed
+from bench.scale_mesh import watching
+from bench.vendor import probe_symbols
+from services.cli.local.embedded import postgres_url
+from services.kit.runtime.clock import monotonic
+from tests.robustness.faults.rig import MARKET, name_of
+from tests.support.mesh import Mesh, processes_below
+
+# From the time of the first trade, 10:35, to the market's end.
+MOST_HOURS: Final = 9.4
+CANARY_LIST: Final = "gappers_up"
+# WebSocket clients cannot ask for fewer updates: these get each.
+WEBSOCKETS: Final = 20
+# After which all has been written that can be.
+STORED_SECONDS: Final = 120.0
+COLORS: Final = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#17becf")
+WIDTH, HEIGHT, LEGEND = 900, 300, 240
+LAGS: Final = ("lag_p50_ms", "lag_p99_ms")
+Sample = dict[str, float]
+
+
+class Load(NamedTuple):
+    """What the mesh has to bear. `interval_ms`: between two updates of a watcher over gRPC."""
+
+    symbols: int
+    rate: int
+    watchers: int
+    interval_ms: int
+
+
+class Soak:
+    """A mesh under load, and what observes it."""
+
+    def __init__(self, vendor: Vendor, mesh: Mesh, observer: Observer, probes: Probes, canary: Canary) -> None:
+        self.mesh = mesh
+        self._vendor = vendor
+        self._observer = observer
+        self._probes = probes
+        self._canary = canary
+        self._watchers: list[Any] = []
+        # When the soak began, and the vendor was asked last.
+        self._began = self._asked = monotonic()
+        self._trades = 0
+
+    async def begin(self, stack: AsyncExitStack, load: Load) -> None:
+        """Starts the trades, and then the watchers."""
+        await self._vendor.ask(f"endless {load.rate}")
+        for kind, count in {"websocket": WEBSOCKETS, "grpc": load.watchers}.items():
+            self._watchers.append(await stack.enter_async_context(watching(self.mesh, kind, count, load.interval_ms)))
+        self._trades = (await self._vendor.ask("sent"))["trades"]
+        self._began = self._asked = monotonic()
+
+    async def sample(self, seconds: float) -> Sample:
+        """Waits so long, and returns what was then: the lag of each probe since the last sample, and the processes."""
+        before, began = self._trades, self._asked
+        await asyncio.sleep(seconds)
+        sent = await self._vendor.ask("sent")
+        self._trades, self._asked = sent["trades"], monotonic()
+        # The newest are on their way.
+        await asyncio.sleep(1)
+        prices = prices_of(sent, 0)
+        lags = [(self._probes.listed[price] - at) * 1e3 for price, at in prices.items() if price in self._probes.listed]
+        self._probes.listed.clear()
+        self._probes.alerted.clear()
+        if not lags:
+            raise click.ClickException("no probe came: the mesh stands still")
+        p50, p99 = np.percentile(lags, [50, 99])
+        delivered = [(await ask("{}"))["updates"] for ask in self._watchers]
+        canary_lags = self._canary.take_lags()
+        status = await self._observer.sequencer_status()
+        return {
+            "seconds": round(monotonic() - self._began, 1),
+            "trades_per_s": round((self._trades - before) / (self._asked - began)),
+            "behind_trades": max(0, self._trades - int(status.trades)),
+            "set_aside": sum(status.rejected.values()),
+            "lag_p50_ms": round(float(p50), 1), "lag_p99_ms": round(float(p99), 1), "lag_max_ms": round(max(lags), 1),
+            "canary_updates": len(canary_lags), "watchers_updates": sum(delivered),
+            "is_healthy": await self._is_healthy(),
+            **await asyncio.to_thread(processes, self.mesh),
+        }  # fmt: skip
+
+    async def end(self) -> Sequence[str]:
+        """Stops the trades, all of which the lists and the stored bars must have then; returns what they do not."""
+        counts: dict[str, int] = (await self._vendor.ask("stop"))["counts"]
+        await self._observer.until_applied(sum(counts.values()))
+        await self._canary.check()
+        await self._observer.check_counts(counts)
+        traded = {symbol: count for symbol, count in counts.items() if count and symbol not in probe_symbols()}
+        problems = ["the minute bars were not compared"]
+        deadline = monotonic() + STORED_SECONDS
+        while problems and monotonic() < deadline:
+            await asyncio.sleep(2)
+            bars = await self._bars()
+            problems = [
+                f"{symbol}: expected minute bars of {count} trades, was {bars.get(symbol)}"
+                for symbol, count in traded.items()
+                if bars.get(symbol) != count
+            ]
+        return problems
+
+    async def _bars(self) -> dict[str, int]:
+        connection = await asyncpg.connect(postgres_url(self.mesh.log_path.parent / MARKET), timeout=10)
+        try:
+            query = "SELECT symbol, sum(trades)::bigint AS trades FROM aggregates_1min GROUP BY symbol"
+            records = await connection.fetch(query)
+        finally:
+            await connection.close(timeout=10)
+        return {record["symbol"]: record["trades"] for record in records}
+
+    async def _is_healthy(self) -> int:
+        async with httpx.AsyncClient(timeout=10) as client:
+            try:
+                return int((await client.get(f"{self.mesh.url}/health")).is_success)
+            except httpx.TransportError:
+                return 0
+
+
+def processes(mesh: Mesh) -> Sample:
+    """MB of memory (what is shared counts in part), open files and threads by service, and MB on disk."""
+    assert mesh.process is not None
+    found: Sample = {}
+    for pid in processes_below(mesh.process.pid):
+        process = Path(f"/proc/{pid}")
+        if not (name := name_of(pid)):
+            continue
+        try:
+            lines = (process / "smaps_rollup").read_text().splitlines()
+            kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            values = {
+                "mb": kilobytes / 1024, "files": len(os.listdir(process / "fd")),
+                "threads": len(os.listdir(process / "task")),
+            }  # fmt: skip
+        except OSError:
+            continue
+        for kind, value in values.items():
+            found[f"{name}_{kind}"] = round(found.get(f"{name}_{kind}", 0.0) + value, 1)
+    found["disk_mb"] = round(sum(size_of(path) for path in mesh.log_path.parent.rglob("*")) / 1e6, 1)
+    return found
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+async def soak(
+    folder: Path, load: Load, seconds: float, every: float, path: Path
+) -> tuple[list[Sample], Sequence[str]]:
+    """Writes a line for each sample; returns them, and what was wrong at the end."""
+    samples: list[Sample] = []
+    size = FULL._replace(symbols=load.symbols, bulk=0, loading_seconds=0, paced_seconds=0)
+    async with AsyncExitStack() as stack:
+        vendor = await stack.enter_async_context(started_vendor(size))
+        mesh = await stack.enter_async_context(Mesh(folder, vendor.environment))
+        observer = await stack.enter_async_context(observed(mesh))
+        await loaded(vendor, mesh)
+        probes = await stack.enter_async_context(probes_watched(observer))
+        canary = await stack.enter_async_context(canary_watching(mesh.address("gateway"), CANARY_LIST))
+        running = Soak(vendor, mesh, observer, probes, canary)
+        await running.begin(stack, load)
+        began = monotonic()
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer: csv.DictWriter[str] | None = None
+            while (passed := monotonic() - began) < seconds:
+                samples.append(await running.sample(min(every, max(1.0, seconds - passed))))
+                if writer is None:
+                    writer = csv.DictWriter(file, list(samples[0]), restval=0.0, extrasaction="ignore")
+                    writer.writeheader()
+                writer.writerow(samples[-1])
+                file.flush()
+        return samples, await running.end()
+
+
+def megabytes(sample: Mapping[str, float]) -> list[str]:
+    """The columns of memory, the largest first; what is on disk is none."""
+    names = (name for name in sample if name.endswith("_mb") and name != "disk_mb")
+    return sorted(names, key=lambda name: -sample[name])
+
+
+def plot(samples: Sequence[Sample]) -> str:
+    """Memory and lag over time as SVG."""
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + LEGEND}" height="{2 * HEIGHT}" font-size="12">',
+            *lines(samples, megabytes(samples[-1])[: len(COLORS)], "MB", 0),
+            *lines(samples, LAGS, "ms", HEIGHT),
+            "</svg>",
+            "",
+        ]
+    )
+
+
+def lines(samples: Sequence[Sample], names: Sequence[str], unit: str, top: int) -> list[str]:
+    """Some columns over time, `top` pixels from the top."""
+    longest = max(samples[-1]["seconds"], 1.0)
+    most = max(1e-9, *(each.get(name, 0.0) for name in names for each in samples))
+    parts = [f'<text x="4" y="{top + 12}">{most:.0f} {unit}, {longest / 3600:.2f} h</text>']
+    for index, (name, color) in enumerate(zip(names, COLORS, strict=False)):
+        points = " ".join(
+            f"{each['seconds'] / longest * WIDTH:.1f},{top + HEIGHT - each.get(name, 0.0) / most * (HEIGHT - 20):.1f}"
+            for each in samples
+        )
+        parts.append(f'<polyline fill="none" stroke="{color}" points="{points}"/>')
+        parts.append(f'<text x="{WIDTH + 8}" y="{top + 20 + 16 * index}" fill="{color}">{name}</text>')
+    return parts
+
+
+@click.command()
+@click.option("--hours", type=click.FloatRange(0.01, MOST_HOURS), default=2.0, show_default=True)
+@click.option("--symbols", type=int, default=12_000, show_default=True)
+@click.option("--rate", type=int, default=50_000, show_default=True, help="Trades a second.")
+@click.option("--watchers", type=int, default=2_000, show_default=True, help="Streams over gRPC.")
+@click.option("--interval-ms", type=int, default=5_000, show_default=True, help="Between two updates of a stream.")
+@click.option("--every", type=float, default=10.0, show_default=True, help="Seconds between samples.")
+@click.option("--csv", "path", type=click.Path(path_type=Path), default=Path("build/soak.csv"), show_default=True)
+def main(hours: float, symbols: int, rate: int, watchers: int, interval_ms: int, every: float, path: Path) -> None:
+    """Writes a line for each sample, and beside it plots of memory and lag (.svg); exit code 1 if values were wrong."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tradeul-soak-") as folder:
+        load = Load(symbols, rate, watchers, interval_ms)
+        samples, problems = asyncio.run(soak(Path(folder), load, hours * 3600, every, path))
+    path.with_suffix(".svg").write_text(plot(samples), encoding="utf-8")
+    click.echo(f"{len(samples)} samples in {path}")
+    first = samples[len(samples) // 10]
+    for name in (*megabytes(samples[-1]), "disk_mb"):
+        click.echo(f"{name:24} {first.get(name, 0):8.1f} -> {samples[-1][name]:8.1f}")
+    for name in LAGS:
+        click.echo(f"{name:24} {np.median([each[name] for each in samples]):8.1f} in the median sample")
+    if problems:
+        raise click.ClickException("; ".join(problems[:5]))
+
+
+if __name__ == "__main__":
+    main()
