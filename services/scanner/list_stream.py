@@ -4,8 +4,8 @@ The writer (`publish`) never waits. A subscriber that requested a minimum
 interval, or is behind by some deltas, gets them conflated; one that is behind
 by more than is held or worth conflating gets a new snapshot.
 
-Subscribers with the same interval are served at the same times, and up to the same positions, so that what one of them
-gets is made for all. With many of them there are several such groups, which take their turns within the interval.
+Subscribers with the same interval are served at the same times, so that what one of them gets is made for all. Where
+they are many, they are several such groups, whose times are spread over the interval.
 """
 
 import asyncio
@@ -49,8 +49,6 @@ AFTER_LATE: Final = 0.5
 # would hold up those that get every change.
 GROUP: Final = 64
 GROUPS: Final = 16
-# For so many of the newest times it is known to where their groups are brought.
-MAX_TARGETS: Final = 64
 
 
 class ListStream:
@@ -88,8 +86,6 @@ class ListStream:
         # Lists send their paced updates at different times.
         self.phase = zlib.crc32(name.encode()) % 1000 / 1000
         self._joined = 0
-        # By the time at which paced subscribers are due, the sequence to which they are brought.
-        self._targets: OrderedDict[float, int] = OrderedDict()
         # Another one when the list is replaced as a whole.
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         # The records (fastcore.changed_fields) of the deltas in the ring.
@@ -142,14 +138,6 @@ class ListStream:
         self._joined += 1
         return (self.phase + van_der_corput(group)) % 1.0
 
-    def target(self, due: float) -> int:
-        """The sequence to which all are brought that are due then: the newest when the first of them was served."""
-        if (target := self._targets.get(due)) is None:
-            target = self._targets[due] = self.ring.newest
-            if len(self._targets) > MAX_TARGETS:
-                self._targets.popitem(last=False)
-        return target
-
     def publish(self, previous_sequence: int, sequence: int, delta: bytes, changed: bytes = b"") -> None:
         """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one.
 
@@ -175,9 +163,8 @@ class ListStream:
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         self._records.clear()
         self._conflated.clear()
-        self._conflating.clear()
+        self._conflating = {}
         self._changed.clear()
-        self._targets.clear()
         self._snapshot = None
         self.restart_reason = reason
         for subscription in (*self.waiting, *self.pausing):
@@ -189,13 +176,9 @@ class ListStream:
         for subscription in (*self.waiting, *self.pausing, *self.sending):
             subscription.go_away(reason)
 
-    def snapshot_message(self, least: int | None = None) -> tuple[Position, bytes]:
-        """The list now as an encoded response, with its position; made once per change.
-
-        `least`: the last one will do if it is of this sequence or later.
-        """
-        least = self.position.sequence if least is None else least
-        if self._snapshot is None or self._snapshot[0].sequence < least:
+    def snapshot_message(self) -> tuple[Position, bytes]:
+        """The list now as an encoded response, with its position; made once per change."""
+        if self._snapshot is None or self._snapshot[0] != self.position:
             self._snapshot = (self.position, LIST.wrap("snapshot", self._take_snapshot()))
         return self._snapshot
 
@@ -236,12 +219,10 @@ class ListStream:
         if ring.span_bytes(first, last) <= MAX_AT_ONCE_BYTES:
             return make()
         # Others who want the same wait with this one, and what is to be conflated is held once for all of them.
-        making = self._conflating[key] = asyncio.ensure_future(self._turns.take(make))
-        try:
-            return await asyncio.shield(making)
-        finally:
-            if self._conflating.get(key) is making:
-                del self._conflating[key]
+        conflating = self._conflating
+        making = conflating[key] = asyncio.ensure_future(self._turns.take(make))
+        making.add_done_callback(lambda _: conflating.pop(key, None))
+        return await asyncio.shield(making)
 
     def _step(self, sequence: int) -> ListStep:
         return ListStep(bytes(LIST.read(self.ring.get(sequence))[1]), self._records[sequence])
@@ -339,10 +320,10 @@ class ListSubscription(Cursor):
                 else:
                     # A long interval may outlast what is held: that is no fault of the subscriber's.
                     self.mark_slow(not self._interval)
-                    target = self._target()
-                    reason = f"position {self.position} is too far behind {target} to send what is between"
+                    newest = stream.position.sequence
+                    reason = f"position {self.position} is too far behind {newest} to send what is between"
                     yield LIST.reset(stream.position, reason)
-                    yield self._fresh_snapshot(target)
+                    yield self._fresh_snapshot()
             self.raise_error()
         finally:
             stream.count(-1, counted)
@@ -363,27 +344,17 @@ class ListSubscription(Cursor):
                 return
 
     def _paced_until(self) -> float | None:
-        """When it gets what there is to send; None when it may have it now."""
-        if not self._interval:
-            return None
-        now = self._stream.timers.loop.time()
-        if self._may_send_at <= now and self._was_due and self._target() < self.next_sequence:
-            # It has what its group is brought to; what came since is for the next time.
-            self._may_send_at = next_tick(now, self._interval, self._phase, AFTER_LATE)
-        return self._may_send_at if self._may_send_at > now else None
-
-    def _target(self) -> int:
-        """The sequence to which its next update brings it: its group's, or the newest if it has no need to wait."""
-        return self._stream.target(self._may_send_at) if self._interval and self._was_due else self.ring.newest
+        is_early = self._interval and self._may_send_at > self._stream.timers.loop.time()
+        return self._may_send_at if is_early else None
 
     async def _next_delta(self) -> bytes | None:
         """Returns the next delta or several as one; None when only a snapshot can help."""
-        first, last = self.next_sequence, self._target()
-        if self._interval or (self.is_live and last - first >= CONFLATE_BEHIND):
-            if not self._stream.can_send(first, last):
+        first, newest = self.next_sequence, self.ring.newest
+        if self._interval or (self.is_live and newest - first >= CONFLATE_BEHIND):
+            if not self._stream.can_send(first, newest):
                 return None
-            position = Position(self.ring.epoch, last)
-            message = await self._stream.conflated(first, last, self._changed_fields_only)
+            position = self.ring.position
+            message = await self._stream.conflated(first, newest, self._changed_fields_only)
             self.move(position)
         elif self.lost_reason is None:
             self.take()
@@ -393,8 +364,8 @@ class ListSubscription(Cursor):
         self._sent()
         return message
 
-    def _fresh_snapshot(self, least: int | None = None) -> bytes:
-        position, message = self._stream.snapshot_message(least)
+    def _fresh_snapshot(self) -> bytes:
+        position, message = self._stream.snapshot_message()
         self.move(position, self._stream.ring)
         if not self.is_live:
             self.catch_up()
@@ -438,9 +409,9 @@ def next_tick(now: float, interval: float, phase: float, least: float) -> float:
 
 
 def van_der_corput(number: int) -> float:
-    """The number of a sequence whose beginnings are spread evenly over 0 to 1: 0, 1/2, 1/4, 3/4, 1/8 ...
+    """Returns an element of a sequence whose beginnings are spread evenly over 0 to 1: 0, 1/2, 1/4, 3/4, 1/8 ...
 
-    Each is the number's bits mirrored at the binary point (L. Kuipers, H. Niederreiter, Uniform Distribution of
+    It is the number's bits mirrored at the binary point (L. Kuipers, H. Niederreiter, Uniform Distribution of
     Sequences, 2.3).
     """
     found, part = 0.0, 0.5

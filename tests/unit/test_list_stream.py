@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,17 @@ from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.scanner import list_stream
-from services.scanner.list_stream import AFTER_LATE, ON_TIME, ListStream, ListSubscription, next_tick
+from services.scanner.conflation import ListStep
+from services.scanner.list_stream import (
+    AFTER_LATE,
+    GROUP,
+    GROUPS,
+    ON_TIME,
+    ListStream,
+    ListSubscription,
+    next_tick,
+    van_der_corput,
+)
 from services.scanner.turns import Turns
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
 from tests.support.list_patches import records
@@ -204,6 +215,67 @@ async def test_many_changes_become_one_in_a_turn(monkeypatch: pytest.MonkeyPatch
     assert rows_of(readers[0].copy) == [("A", 2.0)]
     assert await readers[0].read() == "reset"
     assert publisher.stream._conflated == {}
+
+
+async def test_what_many_wait_for_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round of thousands of paced subscribers took the changes of an interval for each of them: gigabytes."""
+    monkeypatch.setattr("services.scanner.list_stream.MAX_AT_ONCE_BYTES", 0)
+    publisher = Publisher()
+    taken: list[int] = []
+    step = publisher.stream._step
+
+    def counted_step(sequence: int) -> ListStep:
+        taken.append(sequence)
+        return step(sequence)
+
+    monkeypatch.setattr(publisher.stream, "_step", counted_step)
+    readers = [Reader(ListSubscription(publisher.stream, None, 0.05)) for _ in range(GROUP)]
+    for reader in readers:
+        await reader.read_until("current")
+    reading = [asyncio.create_task(reader.read_until("delta")) for reader in readers]
+    await asyncio.sleep(0)
+    for price in range(1, 5):
+        publisher.publish(("A", float(price)))
+    await asyncio.gather(*reading)
+    assert [rows_of(reader.copy) for reader in readers] == [[("A", 4.0)]] * GROUP
+    assert taken == [1, 2, 3, 4]
+    assert publisher.stream._conflating == {}
+
+
+async def test_one_that_leaves_takes_nothing_from_those_who_wait_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.scanner.list_stream.MAX_AT_ONCE_BYTES", 0)
+    turns = Turns()
+    publisher = Publisher(turns=turns)
+    readers = [Reader(ListSubscription(publisher.stream, None, 0.001)) for _ in range(2)]
+    for reader in readers:
+        await reader.read_until("current")
+    async with turns._turn:
+        publisher.publish(("A", 1.0))
+        publisher.publish(("A", 2.0))
+        first, second = [asyncio.create_task(reader.read()) for reader in readers]
+        await waiting_for(turns, 1)
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await asyncio.wait({first})
+    assert await second == "delta"
+    assert rows_of(readers[1].copy) == [("A", 2.0)]
+
+
+async def test_many_paced_subscribers_are_groups_whose_times_are_spread_over_the_interval() -> None:
+    publisher = Publisher()
+    phases = [ListSubscription(publisher.stream, None, 1.0)._phase for _ in range(GROUP * GROUPS)]
+    groups = [set(phases[first : first + GROUP]) for first in range(0, len(phases), GROUP)]
+    assert all(len(group) == 1 for group in groups)
+    every = sorted(phase for group in groups for phase in group)
+    assert [after - before for before, after in pairwise(every)] == pytest.approx([1 / GROUPS] * (GROUPS - 1))
+    # Two groups are half an interval apart.
+    assert abs(phases[0] - phases[GROUP]) == pytest.approx(0.5)
+    # Then they begin anew.
+    assert ListSubscription(publisher.stream, None, 1.0)._phase == phases[0]
+
+
+def test_the_beginnings_of_the_sequence_are_spread_evenly() -> None:
+    assert [van_der_corput(number) for number in range(8)] == [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
 
 
 async def test_a_least_interval_merges_what_comes_between() -> None:
