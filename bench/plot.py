@@ -1,4 +1,4 @@
-"""Plots as SVG: lines over a logarithmic axis of growth."""
+"""Plots as SVG: lines over a logarithmic axis of growth, or over time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,11 @@ COLORS: Final = ("#2a6fb0", "#c2571a", "#3b8a3e", "#7b4fa3")
 # Readable on a light and on a dark page.
 TEXT: Final = "#7a7a7a"
 TICKS: Final = 4
+# Of plots over time, which may have more lines.
+WIDE: Final = 900
+HIGH: Final = 300
+LEGEND: Final = 240
+MANY_COLORS: Final = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#17becf")
 
 
 class Plot(NamedTuple):
@@ -91,4 +96,26 @@ def svg(plots: Sequence[Plot], columns: int = 3) -> str:
     parts = [head]
     for index, plot in enumerate(plots):
         parts += drawn(plot, index % columns * WIDTH, index // columns * HEIGHT)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def over_time(samples: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]]) -> str:
+    """Columns of samples, which have "seconds", one panel below the other: by its unit, the columns in it."""
+    longest = max(samples[-1]["seconds"], 1.0)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDE + LEGEND}" height="{len(panels) * HIGH}" font-size="12">'
+    ]
+    for number, (unit, names) in enumerate(panels.items()):
+        top = number * HIGH
+        most = max(1e-9, *(each.get(name, 0.0) for name in names for each in samples))
+        parts.append(
+            f'<text x="4" y="{top + 12}" fill="{TEXT}">{most:.0f} {escape(unit)}, {longest / 3600:.2f} h</text>'
+        )
+        for index, (name, color) in enumerate(zip(names, MANY_COLORS, strict=False)):
+            points = " ".join(
+                f"{each['seconds'] / longest * WIDE:.1f},{top + HIGH - each.get(name, 0.0) / most * (HIGH - 20):.1f}"
+                for each in samples
+            )
+            parts.append(f'<polyline fill="none" stroke="{color}" points="{points}"/>')
+            parts.append(f'<text x="{WIDE + 8}" y="{top + 20 + 16 * index}" fill="{color}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>", ""])

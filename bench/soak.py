@@ -18,8 +18,8 @@ from bench.canary import Canary
 from bench.canary import watching as canary_watching
 from bench.mesh_bench import FULL, Probes, Vendor, loaded, prices_of, probes_watched, started_vendor
 from bench.observer import Observer, observed
+from bench.plot import over_time
 from bench.scale_mesh import watching
-from bench.vendor import probe_symbols
 from services.cli.local.embedded import postgres_url
 from services.kit.runtime.clock import monotonic
 from tests.robustness.faults.rig import MARKET, name_of
@@ -32,8 +32,8 @@ CANARY_LIST: Final = "gappers_up"
 WEBSOCKETS: Final = 20
 # After which all has been written that can be.
 STORED_SECONDS: Final = 120.0
-COLORS: Final = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#17becf")
-WIDTH, HEIGHT, LEGEND = 900, 300, 240
+# The plot has the processes with the most memory.
+PLOTTED: Final = 9
 LAGS: Final = ("lag_p50_ms", "lag_p99_ms")
 Sample = dict[str, float]
 
@@ -100,31 +100,32 @@ class Soak:
 
     async def end(self) -> Sequence[str]:
         """Stops the trades, all of which the lists and the stored bars must have then; returns what they do not."""
-        counts: dict[str, int] = (await self._vendor.ask("stop"))["counts"]
+        totals = await self._vendor.ask("stop")
+        counts: dict[str, int] = totals["counts"]
         await self._observer.until_applied(sum(counts.values()))
         await self._canary.check()
         await self._observer.check_counts(counts)
-        traded = {symbol: count for symbol, count in counts.items() if count and symbol not in probe_symbols()}
+        volumes: dict[str, float] = {symbol: volume for symbol, volume in totals["volumes"].items() if volume}
         problems = ["the minute bars were not compared"]
         deadline = monotonic() + STORED_SECONDS
         while problems and monotonic() < deadline:
             await asyncio.sleep(2)
             bars = await self._bars()
             problems = [
-                f"{symbol}: expected minute bars of {count} trades, was {bars.get(symbol)}"
-                for symbol, count in traded.items()
-                if bars.get(symbol) != count
+                f"{symbol}: expected minute bars of {volume:.0f} shares, was {bars.get(symbol)}"
+                for symbol, volume in volumes.items()
+                if bars.get(symbol) != volume
             ]
         return problems
 
-    async def _bars(self) -> dict[str, int]:
+    async def _bars(self) -> dict[str, float]:
         connection = await asyncpg.connect(postgres_url(self.mesh.log_path.parent / MARKET), timeout=10)
         try:
-            query = "SELECT symbol, sum(trades)::bigint AS trades FROM aggregates_1min GROUP BY symbol"
+            query = "SELECT symbol, sum(volume) AS volume FROM aggregates_1min GROUP BY symbol"
             records = await connection.fetch(query)
         finally:
             await connection.close(timeout=10)
-        return {record["symbol"]: record["trades"] for record in records}
+        return {record["symbol"]: record["volume"] for record in records}
 
     async def _is_healthy(self) -> int:
         async with httpx.AsyncClient(timeout=10) as client:
@@ -172,7 +173,7 @@ async def soak(
     size = FULL._replace(symbols=load.symbols, bulk=0, loading_seconds=0, paced_seconds=0)
     async with AsyncExitStack() as stack:
         vendor = await stack.enter_async_context(started_vendor(size))
-        mesh = await stack.enter_async_context(Mesh(folder, vendor.environment))
+        mesh = await stack.enter_async_context(Mesh(folder, vendor.environment | {"TRADEUL_SUBSCRIPTIONS": "T.*,AM.*"}))
         observer = await stack.enter_async_context(observed(mesh))
         await loaded(vendor, mesh)
         probes = await stack.enter_async_context(probes_watched(observer))
@@ -198,34 +199,6 @@ def megabytes(sample: Mapping[str, float]) -> list[str]:
     return sorted(names, key=lambda name: -sample[name])
 
 
-def plot(samples: Sequence[Sample]) -> str:
-    """Memory and lag over time as SVG."""
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + LEGEND}" height="{2 * HEIGHT}" font-size="12">',
-            *lines(samples, megabytes(samples[-1])[: len(COLORS)], "MB", 0),
-            *lines(samples, LAGS, "ms", HEIGHT),
-            "</svg>",
-            "",
-        ]
-    )
-
-
-def lines(samples: Sequence[Sample], names: Sequence[str], unit: str, top: int) -> list[str]:
-    """Some columns over time, `top` pixels from the top."""
-    longest = max(samples[-1]["seconds"], 1.0)
-    most = max(1e-9, *(each.get(name, 0.0) for name in names for each in samples))
-    parts = [f'<text x="4" y="{top + 12}">{most:.0f} {unit}, {longest / 3600:.2f} h</text>']
-    for index, (name, color) in enumerate(zip(names, COLORS, strict=False)):
-        points = " ".join(
-            f"{each['seconds'] / longest * WIDTH:.1f},{top + HEIGHT - each.get(name, 0.0) / most * (HEIGHT - 20):.1f}"
-            for each in samples
-        )
-        parts.append(f'<polyline fill="none" stroke="{color}" points="{points}"/>')
-        parts.append(f'<text x="{WIDTH + 8}" y="{top + 20 + 16 * index}" fill="{color}">{name}</text>')
-    return parts
-
-
 @click.command()
 @click.option("--hours", type=click.FloatRange(0.01, MOST_HOURS), default=2.0, show_default=True)
 @click.option("--symbols", type=int, default=12_000, show_default=True)
@@ -240,7 +213,8 @@ def main(hours: float, symbols: int, rate: int, watchers: int, interval_ms: int,
     with tempfile.TemporaryDirectory(prefix="tradeul-soak-") as folder:
         load = Load(symbols, rate, watchers, interval_ms)
         samples, problems = asyncio.run(soak(Path(folder), load, hours * 3600, every, path))
-    path.with_suffix(".svg").write_text(plot(samples), encoding="utf-8")
+    panels = {"MB": megabytes(samples[-1])[:PLOTTED], "ms": LAGS}
+    path.with_suffix(".svg").write_text(over_time(samples, panels), encoding="utf-8")
     click.echo(f"{len(samples)} samples in {path}")
     first = samples[len(samples) // 10]
     for name in (*megabytes(samples[-1]), "disk_mb"):

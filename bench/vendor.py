@@ -9,10 +9,10 @@ stdin and answers go to stdout, a line of JSON each:
     pace loaded SECONDS    the same of the time after the bulk; a third word is another number of trades a second
     pace bare SECONDS      sends the next ones to the client that came last, without probes; they are sent again later
     probes SECONDS RATE    sends nothing but so many probes a second
-    endless RATE           begins to send so many trades a second, and 200 probes among them
+    endless RATE           begins to send so many trades a second, 200 probes among them, and minute bars
     sent                   the times of those probes that were sent since the last time
     stop                   ends that with a probe of two minutes later, after which all minutes of the others are over:
-                           how many trades each symbol has had
+                           how many trades and shares each symbol has had
 
 
 Times are of the monotonic clock, which all processes of a machine share.
@@ -231,7 +231,7 @@ async def probes(clients: Clients, feed: Feed, seconds: float, per_second: float
 
 
 class Endless:
-    """Trades that are sent until they are stopped, with the next probe after each tick of them."""
+    """Trades that are sent until they are stopped, with the next probe after each tick of them, and minute bars."""
 
     def __init__(self, feed: Feed, per_second: int) -> None:
         feed.workload.start_ns = at(ENDLESS_START)
@@ -249,7 +249,7 @@ class Endless:
             await asyncio.sleep(max(0.0, began + index / TICKS_PER_SECOND - monotonic()))
             probe = self._probe(self._trades.now_ns)
             self._sent.append(monotonic())
-            transport.write(self._trades.frame() + probe)
+            transport.write(self._trades.frame() + probe + self._trades.bars())
             # A mesh that cannot keep up is sent fewer.
             await drained(transport, WRITE_AHEAD)
 
@@ -267,9 +267,13 @@ class Endless:
         self._first, self._sent = first + len(sent), []
         return {"first_tick": first, "sent": sent, "trades": self._trades.trades}
 
-    def counts(self) -> dict[str, int]:
-        """How many trades of each symbol were sent."""
-        return dict(zip(self._feed.symbols, [*self._trades.counts.tolist(), *self._probes.tolist()], strict=True))
+    def totals(self) -> dict[str, Any]:
+        """How many trades of each symbol were sent, and the shares of those but the probes'."""
+        counts = [*self._trades.counts.tolist(), *self._probes.tolist()]
+        return {
+            "counts": dict(zip(self._feed.symbols, counts, strict=True)),
+            "volumes": dict(zip(self._feed.workload.symbols, self._trades.volumes.tolist(), strict=True)),
+        }
 
 
 async def serve(symbols: int, bulk: int, loading_seconds: int, paced_seconds: int) -> None:
@@ -303,7 +307,7 @@ async def serve(symbols: int, bulk: int, loading_seconds: int, paced_seconds: in
                 await asyncio.wait({sending})
                 clients.mesh.write(endless.last())
                 await drained(clients.mesh, 0)
-                answer({"counts": endless.counts()})
+                answer(endless.totals())
 
 
 def answer(message: dict[str, Any]) -> None:

@@ -3,14 +3,10 @@
 The writer (`publish`) never waits. A subscriber that requested a minimum
 interval, or is behind by some deltas, gets them conflated; one that is behind
 by more than is held or worth conflating gets a new snapshot.
-
-Subscribers with the same interval are served at the same times, so that what one of them gets is made for all. Where
-they are many, they are several such groups, whose times are spread over the interval.
 """
 
 import asyncio
 import math
-import zlib
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final
@@ -21,6 +17,7 @@ from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position, Ring
 from services.scanner.conflation import ListStep, conflate
 from services.scanner.crowd import ChangeRate, Demand
+from services.scanner.pacing import AFTER_LATE, ON_TIME, Phases, next_tick
 from services.scanner.turns import Turns
 
 MAX_HELD: Final = 4096
@@ -40,15 +37,6 @@ CONFLATE_BEHIND: Final = 32
 # to so many times.
 AHEAD_SECONDS: Final = 2.0
 AHEAD_TIMES: Final = 5
-# A paced update comes no sooner after the last one than this part of its interval;
-ON_TIME: Final = 0.9
-# no sooner than this where the last one was late. It takes a while to reach thousands of subscribers: one that comes
-# late in a round must not miss every second round.
-AFTER_LATE: Final = 0.5
-# Paced subscribers of which so many share their times, and how many groups of them there may be: to send to all at once
-# would hold up those that get every change.
-GROUP: Final = 64
-GROUPS: Final = 16
 
 
 class ListStream:
@@ -83,9 +71,7 @@ class ListStream:
         # How many of those want which interval.
         self._intervals: Counter[float] = Counter()
         self._bounds = (max_held, max_held_bytes)
-        # Lists send their paced updates at different times.
-        self.phase = zlib.crc32(name.encode()) % 1000 / 1000
-        self._joined = 0
+        self.phases = Phases(name)
         # Another one when the list is replaced as a whole.
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
         # The records (fastcore.changed_fields) of the deltas in the ring.
@@ -131,12 +117,6 @@ class ListStream:
             self._intervals[interval] += change
             if not self._intervals[interval]:
                 del self._intervals[interval]
-
-    def next_phase(self) -> float:
-        """The part of its interval at which the next subscriber gets its paced updates."""
-        group = self._joined // GROUP % GROUPS
-        self._joined += 1
-        return (self.phase + van_der_corput(group)) % 1.0
 
     def publish(self, previous_sequence: int, sequence: int, delta: bytes, changed: bytes = b"") -> None:
         """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one.
@@ -257,7 +237,7 @@ class ListSubscription(Cursor):
         self._requested_interval = interval
         self._changed_fields_only = changed_fields_only
         self._is_internal = is_internal
-        self._phase = stream.next_phase()
+        self._phase = stream.phases.take()
         self._may_send_at = 0.0
         # True if the next update has been waiting for its time, so that it comes then or late.
         self._was_due = False
@@ -393,30 +373,3 @@ class ListSubscription(Cursor):
 
 def _response(step: ListStep, changed_fields_only: bool) -> bytes:
     return LIST.wrap("delta", changed_list_delta(*step) if changed_fields_only else step.delta)
-
-
-def next_tick(now: float, interval: float, phase: float, least: float) -> float:
-    """Returns when a subscriber that was sent something `now` may get the next update, `least` of its interval later.
-
-    All subscribers of a group with the same interval share one grid of times (begun at `phase`
-    of the interval), so that they have the same position and share conflated deltas.
-    """
-    begin = phase * interval
-    number = math.floor((now - begin) / interval) + 1
-    if number * interval + begin - now < least * interval:
-        number += 1
-    return number * interval + begin
-
-
-def van_der_corput(number: int) -> float:
-    """Returns an element of a sequence whose beginnings are spread evenly over 0 to 1: 0, 1/2, 1/4, 3/4, 1/8 ...
-
-    It is the number's bits mirrored at the binary point (L. Kuipers, H. Niederreiter, Uniform Distribution of
-    Sequences, 2.3).
-    """
-    found, part = 0.0, 0.5
-    while number:
-        found += part * (number & 1)
-        number >>= 1
-        part /= 2
-    return found

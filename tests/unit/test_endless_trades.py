@@ -1,7 +1,7 @@
 """The soak's endless trades: unique, whole, moving on in time, and counted."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
@@ -40,6 +40,39 @@ def test_counts_are_of_what_was_made_so_far() -> None:
         made.update(trade["sym"] for trade in trades_of(endless.frame()))
     counts = dict(zip(workload.symbols, endless.counts.tolist(), strict=True))
     assert {symbol: count for symbol, count in counts.items() if count} == made
+
+
+def test_bars_are_of_the_trades_of_their_minute() -> None:
+    """Also of those that come late, over a minute's end."""
+    workload = Workload(50, start="09:59:58")
+    endless = EndlessTrades(workload, PER_SECOND // 10, ROUND_SECONDS)
+    trades: list[dict[str, Any]] = []
+    bars: list[dict[str, Any]] = []
+    for _ in range(66 * TICKS_PER_SECOND):
+        trades += trades_of(endless.frame())
+        if frame := endless.bars():
+            bars += trades_of(frame)
+    by_minute: defaultdict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for trade in sorted(trades, key=lambda trade: trade["t"]):
+        by_minute[trade["sym"], trade["t"] // 60_000 * 60_000].append(trade)
+    assert {bar["s"] for bar in bars} == {minute for _, minute in by_minute} - {max(m for _, m in by_minute)}
+    for bar in bars:
+        found = by_minute[bar["sym"], bar["s"]]
+        plain = [trade["p"] for trade in found if not trade["c"]]
+        shares = sum(trade["s"] for trade in found)
+        assert (bar["v"], bar["e"]) == (shares, bar["s"] + 60_000)
+        assert (bar["o"], bar["h"], bar["l"], bar["c"]) == (plain[0], max(plain), min(plain), plain[-1])
+        assert bar["vw"] == pytest.approx(sum(trade["p"] * trade["s"] for trade in found) / shares, abs=1e-4)
+        until = [
+            each
+            for (symbol, minute), some in by_minute.items()
+            if minute <= bar["s"]
+            for each in some
+            if symbol == bar["sym"]
+        ]
+        assert bar["av"] == sum(trade["s"] for trade in until)
+    assert len(bars) > 50
+    assert endless.volumes.sum() == sum(trade["s"] for trade in trades)
 
 
 def test_ticks_have_the_same_number_of_trades() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,16 +16,8 @@ from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.scanner import list_stream
 from services.scanner.conflation import ListStep
-from services.scanner.list_stream import (
-    AFTER_LATE,
-    GROUP,
-    GROUPS,
-    ON_TIME,
-    ListStream,
-    ListSubscription,
-    next_tick,
-    van_der_corput,
-)
+from services.scanner.list_stream import ListStream, ListSubscription
+from services.scanner.pacing import GROUP, ON_TIME
 from services.scanner.turns import Turns
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
 from tests.support.list_patches import records
@@ -261,23 +252,6 @@ async def test_one_that_leaves_takes_nothing_from_those_who_wait_with_it(monkeyp
     assert rows_of(readers[1].copy) == [("A", 2.0)]
 
 
-async def test_many_paced_subscribers_are_groups_whose_times_are_spread_over_the_interval() -> None:
-    publisher = Publisher()
-    phases = [ListSubscription(publisher.stream, None, 1.0)._phase for _ in range(GROUP * GROUPS)]
-    groups = [set(phases[first : first + GROUP]) for first in range(0, len(phases), GROUP)]
-    assert all(len(group) == 1 for group in groups)
-    every = sorted(phase for group in groups for phase in group)
-    assert [after - before for before, after in pairwise(every)] == pytest.approx([1 / GROUPS] * (GROUPS - 1))
-    # Two groups are half an interval apart.
-    assert abs(phases[0] - phases[GROUP]) == pytest.approx(0.5)
-    # Then they begin anew.
-    assert ListSubscription(publisher.stream, None, 1.0)._phase == phases[0]
-
-
-def test_the_beginnings_of_the_sequence_are_spread_evenly() -> None:
-    assert [van_der_corput(number) for number in range(8)] == [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
-
-
 async def test_a_least_interval_merges_what_comes_between() -> None:
     publisher = Publisher()
     reader = Reader(ListSubscription(publisher.stream, None, 0.05))
@@ -367,17 +341,6 @@ async def test_a_delta_that_does_not_follow_is_refused() -> None:
     publisher = Publisher()
     with pytest.raises(ValueError, match="expected the delta 0 to 1, was 1 to 2"):
         publisher.stream.publish(1, 2, b"")
-
-
-def test_paced_subscribers_share_one_grid_of_times() -> None:
-    ticks = {next_tick(now, 0.25, 0.4, ON_TIME) for now in (10.11, 10.12, 10.119)}
-    assert [round(tick, 6) for tick in ticks] == [10.35]
-    # A wake-up a little late does not shift the grid; one in the middle may not come again too soon.
-    assert round(next_tick(10.36, 0.25, 0.4, ON_TIME), 6) == 10.6
-    assert round(next_tick(10.42, 0.25, 0.4, ON_TIME), 6) == 10.85
-    # Unless it was late.
-    assert next_tick(10.42, 0.25, 0.4, AFTER_LATE) == next_tick(10.36, 0.25, 0.4, ON_TIME)
-    assert round(next_tick(10.50, 0.25, 0.4, AFTER_LATE), 6) == 10.85
 
 
 async def test_who_comes_late_in_a_round_misses_none() -> None:
