@@ -44,8 +44,8 @@ WRITE_AHEAD = 1 << 20
 # The market's time at which each kind of trades begins.
 BULK_START = "09:45:00"
 STARTS = {"loading": "09:40:00", "loaded": "10:30:00"}
-# After whatever has been sent before.
-ENDLESS_START = "10:35:00"
+# After whatever has been sent before; by a second, which trades may be late, after the beginning of a minute.
+ENDLESS_START = "10:35:01"
 
 
 def piece_time(phase: str, piece: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc.aio
 
+from bench.canary import watching
 from services.kit.rpc.server import server_options
 from tests.support.behind_gateway import behind_gateway
 from tests.support.gateway import Gateway
@@ -45,16 +46,25 @@ async def test_none_of_those_that_came_while_the_service_was_busy_is_lost() -> N
         await server.stop(None)
 
 
-async def test_all_clients_may_come_back_to_the_gateway_at_once(tmp_path: Path) -> None:
-    async with behind_gateway(tmp_path) as behind, Gateway(behind.settings) as gateway:
+async def test_all_clients_may_come_to_the_gateway_at_once(tmp_path: Path) -> None:
+    """And go at once, while another one misses nothing."""
+    async with (
+        behind_gateway(tmp_path) as behind,
+        Gateway(behind.settings) as gateway,
+        watching(gateway.address) as canary,
+    ):
         host, _, port = gateway.address.rpartition(":")
         with contextlib.ExitStack() as connections:
             for _ in range(RPCS // STREAMS):
                 for connection in grpc_streams(host, int(port), "gappers_up", STREAMS):
                     connections.enter_context(connection)
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while behind.scanner.hub.subscribers < RPCS:
+                while behind.scanner.hub.subscribers < RPCS + 1:
                     await asyncio.sleep(0.05)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while behind.scanner.hub.subscribers:
+            while behind.scanner.hub.subscribers > 1:
+                await asyncio.sleep(0.05)
+            # It is there, and follows.
+            behind.sequencer.trade({"S01": 107.0})
+            while not canary.updates:
                 await asyncio.sleep(0.05)
