@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.workload import SECOND, Workload, trade_json
+from bench.workload import SECOND, Workload, trades_json
 from tests.support.vendor_server import text_frame
 
 TICKS_PER_SECOND: Final = 200
@@ -145,18 +145,10 @@ class EndlessTrades:
         self._round_ms = round_seconds * 1000
         self._round = self._at = 0
         self._ticks: list[Tick] = []
-        names, number = workload.symbols, FIRST_ID
         per_tick = per_second // TICKS_PER_SECOND
         for batch in workload.trades(round_seconds * TICKS_PER_SECOND, per_tick, per_second):
-            parts = []
-            for symbol_id, time_ns, price, size, conditions in zip(
-                batch.symbol_id.tolist(), batch.time_ns.tolist(), batch.price.tolist(), batch.size.tolist(),
-                batch.conditions.tolist(), strict=True,
-            ):  # fmt: skip
-                ids = ",".join(str(i) for i in (12, 37) if conditions >> i & 1)
-                parts.append(trade_json(names[symbol_id], number, price, int(size), ids, time_ns))
-                number += 1
-            frame = text_frame(f"[{','.join(parts)}]".encode())
+            # Each frame's numbers are written anew whenever it is sent.
+            frame = text_frame(f"[{','.join(trades_json(batch, workload.symbols, FIRST_ID))}]".encode())
             found = list(_NUMBERS.finditer(frame))
             if len(found) != per_tick:
                 raise AssertionError(f"expected the numbers of {per_tick} trades, was {len(found)}")

@@ -23,7 +23,7 @@ from bench.scale_mesh import watching
 from services.cli.local.embedded import postgres_url
 from services.kit.runtime.clock import monotonic
 from tests.robustness.faults.rig import MARKET, name_of
-from tests.support.mesh import Mesh, processes_below
+from tests.support.mesh import Mesh, memory_bytes, processes_below
 
 # From the time of the first trade, 10:35, to the market's end.
 MOST_HOURS: Final = 9.4
@@ -144,10 +144,8 @@ def processes(mesh: Mesh) -> Sample:
         if not (name := name_of(pid)):
             continue
         try:
-            lines = (process / "smaps_rollup").read_text().splitlines()
-            kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
             values = {
-                "mb": kilobytes / 1024, "files": len(os.listdir(process / "fd")),
+                "mb": memory_bytes(pid) / 2**20, "files": len(os.listdir(process / "fd")),
                 "threads": len(os.listdir(process / "task")),
             }  # fmt: skip
         except OSError:

@@ -10,7 +10,7 @@ stdin and answers go to stdout, a line of JSON each:
     pace bare SECONDS      sends the next ones to the client that came last, without probes; they are sent again later
     probes SECONDS RATE    sends nothing but so many probes a second
     endless RATE           begins to send so many trades a second, 200 probes among them, and minute bars
-    sent                   the times of those probes that were sent since the last time
+    sent                   the times of those probes that were sent since the last time, and the number of all trades
     stop                   ends that with a probe of two minutes later, after which all minutes of the others are over:
                            how many trades and shares each symbol has had
 
@@ -29,7 +29,7 @@ import click
 import numpy as np
 
 from bench.endless_trades import TICKS_PER_SECOND, EndlessTrades
-from bench.workload import DAY, SECOND, Workload, at, trade_json
+from bench.workload import DAY, SECOND, Workload, at, trade_json, trades_json
 from services.kit.runtime.clock import monotonic
 from tests.support.vendor_server import VendorServer, text_frame
 
@@ -83,21 +83,10 @@ class Feed:
 
     def _arrays(self, events: int, per_array: int) -> Iterator[bytes]:
         """Arrays of so many trades, without their ends."""
-        names = self.workload.symbols
         for batch in self.workload.trades(events // PER_FRAME, PER_FRAME):
             np.add.at(self.counts, batch.symbol_id, 1)
-            parts = []
-            for symbol_id, time_ns, price, size, conditions in zip(
-                batch.symbol_id.tolist(),
-                batch.time_ns.tolist(),
-                batch.price.tolist(),
-                batch.size.tolist(),
-                batch.conditions.tolist(),
-                strict=True,
-            ):
-                self._next_id += 1
-                ids = ",".join(str(i) for i in (12, 37) if conditions >> i & 1)
-                parts.append(trade_json(names[symbol_id], self._next_id, price, int(size), ids, time_ns))
+            parts = trades_json(batch, self.workload.symbols, self._next_id + 1)
+            self._next_id += len(parts)
             for first in range(0, len(parts), per_array):
                 yield f"[{','.join(parts[first : first + per_array])}".encode()
 
@@ -262,10 +251,10 @@ class Endless:
         return text_frame(b"[" + self._feed.probe(time_ns) + b"]")
 
     def take_sent(self) -> dict[str, Any]:
-        """Returns and forgets when probes were sent."""
+        """Returns and forgets when probes were sent; and how many trades were in all, with these."""
         first, sent = self._first, self._sent
         self._first, self._sent = first + len(sent), []
-        return {"first_tick": first, "sent": sent, "trades": self._trades.trades}
+        return {"first_tick": first, "sent": sent, "trades": self._trades.trades + int(self._probes.sum())}
 
     def totals(self) -> dict[str, Any]:
         """How many trades of each symbol were sent, and the shares of those but the probes'."""

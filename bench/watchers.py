@@ -77,8 +77,7 @@ class Arrivals:
         return all(len(self._times.get(price, ())) >= watchers for price in sent)
 
     def delays(self, sent: Mapping[float, float]) -> dict[str, float]:
-        """The delays of these prices, in ms, and how many came; of no prices, how many
-        updates did. Forgets all."""
+        """The delays of these prices, in ms, and how many came; of no prices, how many updates did. Forgets all."""
         if not sent:
             updates = self._updates
             self._forget()

@@ -48,6 +48,19 @@ def trade_json(symbol: str, trade_id: int, price: float, size: int, conditions: 
     )
 
 
+def trades_json(trades: Trades, symbols: list[str], first_id: int) -> list[str]:
+    """A batch's trades, of these symbols and numbered from `first_id` on, as the vendor sends each."""
+    columns = (trades.symbol_id, trades.time_ns, trades.price, trades.size, trades.conditions)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [
+        trade_json(
+            symbols[symbol_id], number, price, int(size),
+            ",".join(str(i) for i in (12, 37) if conditions >> i & 1), time_ns,
+        )
+        for number, (symbol_id, time_ns, price, size, conditions) in enumerate(rows, first_id)
+    ]  # fmt: skip
+
+
 def symbol_name(index: int) -> str:
     """A four-letter symbol: AAAA, AAAB ..."""
     letters = ""

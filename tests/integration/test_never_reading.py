@@ -28,7 +28,7 @@ LIST: Final = "filtered"
 SYMBOLS: Final = [f"S{i:03}" for i in range(200)]
 CLIENTS: Final = 60
 # For each of them, with a list of 200 rows, which is about 220 KB as JSON and half of that as a message. What
-# a connection of gRPC holds depends on when its buffer fills: 100 to 290 KB in 24 runs (890 with large buffers).
+# a connection of gRPC holds depends on when its buffer fills: 100 to 290 KB (890 with large buffers).
 MOST_BYTES: Final = {
     "server-sent events": 500_000,
     "gRPC": 350_000,

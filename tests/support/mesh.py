@@ -197,8 +197,7 @@ class Mesh:
         for pid in processes_below(self.process.pid) | {self.process.pid}:
             if python_only and "python" not in Path(f"/proc/{pid}/exe").resolve().name:
                 continue
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
+            total += memory_bytes(pid, field)
         return total
 
     def cpu_seconds(self, python_only: bool = True) -> float:
@@ -238,6 +237,12 @@ class Mesh:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         return left
+
+
+def memory_bytes(pid: int, field: str = "Pss:") -> int:
+    """Resident memory of a process, of what it shares its part ("Pss:") or all ("Rss:"); OSError when it is gone."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def _is_there(pid: int) -> bool:

@@ -171,14 +171,20 @@ async def waiting_for(turns: Turns, count: int) -> None:
             await asyncio.sleep(0.001)
 
 
+async def paced_readers(publisher: Publisher, count: int, interval: float) -> list[Reader]:
+    """So many that are current and want updates at that interval."""
+    readers = [Reader(ListSubscription(publisher.stream, None, interval)) for _ in range(count)]
+    for reader in readers:
+        await reader.read_until("current")
+    return readers
+
+
 async def test_many_changes_become_one_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made once for all who are there, of the changes of then; a list that was replaced meanwhile begins anew."""
     monkeypatch.setattr("services.scanner.list_stream.MAX_AT_ONCE_BYTES", 0)
     turns = Turns()
     publisher = Publisher(turns=turns)
-    readers = [Reader(ListSubscription(publisher.stream, None, 0.001)) for _ in range(2)]
-    for reader in readers:
-        await reader.read_until("current")
+    readers = await paced_readers(publisher, 2, 0.001)
     async with turns._turn:
         for price in range(1, 5):
             publisher.publish(("A", float(price)))
@@ -220,9 +226,7 @@ async def test_what_many_wait_for_is_held_once(monkeypatch: pytest.MonkeyPatch) 
         return step(sequence)
 
     monkeypatch.setattr(publisher.stream, "_step", counted_step)
-    readers = [Reader(ListSubscription(publisher.stream, None, 0.05)) for _ in range(GROUP)]
-    for reader in readers:
-        await reader.read_until("current")
+    readers = await paced_readers(publisher, GROUP, 0.05)
     reading = [asyncio.create_task(reader.read_until("delta")) for reader in readers]
     await asyncio.sleep(0)
     for price in range(1, 5):
@@ -237,9 +241,7 @@ async def test_one_that_leaves_takes_nothing_from_those_who_wait_with_it(monkeyp
     monkeypatch.setattr("services.scanner.list_stream.MAX_AT_ONCE_BYTES", 0)
     turns = Turns()
     publisher = Publisher(turns=turns)
-    readers = [Reader(ListSubscription(publisher.stream, None, 0.001)) for _ in range(2)]
-    for reader in readers:
-        await reader.read_until("current")
+    readers = await paced_readers(publisher, 2, 0.001)
     async with turns._turn:
         publisher.publish(("A", 1.0))
         publisher.publish(("A", 2.0))
