@@ -214,6 +214,11 @@ def test_what_is_installed_is_named_in_the_project(path: str) -> None:
         assert requirements(*names.split())
 
 
+def test_what_webhooks_connect_with_is_installed_where_nothing_is_tested() -> None:
+    """httpcore imports it when it is first used; without it a mesh does not start, and the tests' packages bring it along."""
+    assert "anyio" in installed(requirements("run"))
+
+
 def test_every_package_that_is_run_has_its_licence_listed() -> None:
     page = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| (\S+) \| [^|]+ \|$", page, re.MULTILINE)) - {"package"}
