@@ -54,6 +54,14 @@ class Minute:
         self.high, self.low = np.full(symbols, -np.inf), np.full(symbols, np.inf)
         self.first_ms, self.last_ms = np.full(symbols, LATEST_MS), np.full(symbols, -1)
 
+    @property
+    def has_price(self) -> NDArray[np.bool_]:
+        return self.last_ms >= 0
+
+    @property
+    def volume_with_prices(self) -> NDArray[np.float64]:
+        return np.where(self.has_price, self.volume, 0.0)
+
     def add(self, tick: Tick, time_ms: NDArray[np.int64], chosen: NDArray[np.bool_]) -> None:
         """The chosen ones of a tick's trades."""
         ids, price, size = tick.symbol_id[chosen], tick.price[chosen], tick.size[chosen]
@@ -81,6 +89,8 @@ class MinuteBars:
 
     def __init__(self, symbols: list[str]) -> None:
         self.volume = np.zeros(len(symbols))
+        # Shares of the minutes that are over, where these have a price.
+        self._over = np.zeros(len(symbols))
         self._symbols = symbols
         self._dollars = np.zeros(len(symbols))
         self._minutes: dict[int, Minute] = {}
@@ -97,6 +107,11 @@ class MinuteBars:
             minute.add(tick, time_ms, numbers == number)
         np.add.at(self.volume, tick.symbol_id, tick.size)
 
+    @property
+    def volume_with_prices(self) -> NDArray[np.float64]:
+        """The shares of the minutes that have a price: of others there is no bar."""
+        return sum((each.volume_with_prices for each in self._minutes.values()), self._over)
+
     def take(self, now_ms: int) -> bytes:
         """The next frame of bars, of the oldest minute when it is over; b"" without any. Symbols without a price in it
         have none."""
@@ -110,8 +125,9 @@ class MinuteBars:
             return
         minute = self._minutes.pop(number)
         self._dollars += minute.dollars
+        self._over += minute.volume_with_prices
         day_volume = self.volume - sum((each.volume for each in self._minutes.values()), np.zeros(len(self._symbols)))
-        has_bar = np.flatnonzero(minute.last_ms >= 0)
+        has_bar = np.flatnonzero(minute.has_price)
         columns = (
             minute.open, minute.high, minute.low, minute.close, minute.volume, minute.dollars, minute.trades,
             day_volume, self._dollars,
@@ -169,6 +185,11 @@ class EndlessTrades:
     def volumes(self) -> NDArray[np.float64]:
         """The shares of each symbol that were sent."""
         return self._bars.volume
+
+    @property
+    def volumes_in_bars(self) -> NDArray[np.float64]:
+        """Those of them that are in minute bars, once all minutes are over."""
+        return self._bars.volume_with_prices
 
     @property
     def now_ns(self) -> int:

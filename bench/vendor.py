@@ -257,11 +257,11 @@ class Endless:
         return {"first_tick": first, "sent": sent, "trades": self._trades.trades + int(self._probes.sum())}
 
     def totals(self) -> dict[str, Any]:
-        """How many trades of each symbol were sent, and the shares of those but the probes'."""
+        """How many trades of each symbol were sent, and the shares that bars have, but for the probes'."""
         counts = [*self._trades.counts.tolist(), *self._probes.tolist()]
         return {
             "counts": dict(zip(self._feed.symbols, counts, strict=True)),
-            "volumes": dict(zip(self._feed.workload.symbols, self._trades.volumes.tolist(), strict=True)),
+            "volumes": dict(zip(self._feed.workload.symbols, self._trades.volumes_in_bars.tolist(), strict=True)),
         }
 
 

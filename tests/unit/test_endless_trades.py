@@ -14,9 +14,11 @@ ROUND_SECONDS = 1
 
 
 def trades_of(frame: bytes) -> list[dict[str, Any]]:
-    assert frame[:2] == bytes((0x81, 126)), "a text frame of less than 64 KiB"
-    assert int.from_bytes(frame[2:4], "big") == len(frame) - 4
-    found: list[dict[str, Any]] = json.loads(frame[4:])
+    """Of a text frame of less than 64 KiB."""
+    assert frame[0] == 0x81
+    head, size = (4, int.from_bytes(frame[2:4], "big")) if frame[1] == 126 else (2, frame[1])
+    assert size < 1 << 16 and len(frame) == head + size
+    found: list[dict[str, Any]] = json.loads(frame[head:])
     return found
 
 
@@ -67,6 +69,18 @@ def test_bars_are_of_the_trades_of_their_minute() -> None:
         assert bar["av"] == sum(day)
     assert len(bars) > 50
     assert endless.volumes.sum() == sum(trade["s"] for trade in trades)
+    assert endless.volumes_in_bars.tolist() == endless.volumes.tolist()
+
+
+def test_shares_of_a_minute_without_a_price_are_in_no_bar() -> None:
+    workload = Workload(500, start="10:00:01")
+    endless = EndlessTrades(workload, TICKS_PER_SECOND, ROUND_SECONDS)
+    trades = [trade for _ in range(TICKS_PER_SECOND) for trade in trades_of(endless.frame())]
+    priced = {trade["sym"] for trade in trades if not trade["c"]}
+    assert priced < {trade["sym"] for trade in trades}
+    in_bars = dict(zip(workload.symbols, endless.volumes_in_bars.tolist(), strict=True))
+    assert {symbol for symbol, shares in in_bars.items() if shares} == priced
+    assert sum(in_bars.values()) == sum(trade["s"] for trade in trades if trade["sym"] in priced)
 
 
 def test_ticks_have_the_same_number_of_trades() -> None:
