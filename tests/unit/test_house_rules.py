@@ -215,7 +215,7 @@ def test_what_is_installed_is_named_in_the_project(path: str) -> None:
 
 
 def test_what_webhooks_connect_with_is_installed_where_nothing_is_tested() -> None:
-    """httpcore imports it when first used: without it a mesh does not start, and the packages of tests bring it along."""
+    """httpcore imports it when first used: without it no mesh starts, and the packages of tests bring it along."""
     assert "anyio" in installed(requirements("run"))
 
 
