@@ -102,7 +102,7 @@ class JsonLines:
     """Snapshots and deltas as the WebSocket sends them, with the position that a delta begins at."""
 
     def __init__(self) -> None:
-        from services.kit.lists.list_json import ListRows
+        from services.kit.lists.kept_rows import ListRows
 
         self._make = ListRows
         self._rows: ListRows | None = None

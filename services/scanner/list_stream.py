@@ -14,10 +14,10 @@ from typing import Final
 from fastcore.changed_fields import changed_list_delta
 from services.kit.rpc.cursor import Cursor, Timers
 from services.kit.rpc.envelope import LIST
+from services.kit.rpc.pacing import AFTER_LATE, ON_TIME, Phases, next_tick
 from services.kit.rpc.ring import Position, Ring
 from services.scanner.conflation import ListStep, conflate
 from services.scanner.crowd import ChangeRate, Demand
-from services.scanner.pacing import AFTER_LATE, ON_TIME, Phases, next_tick
 from services.scanner.turns import Turns
 
 MAX_HELD: Final = 4096

@@ -12,7 +12,7 @@ import msgspec
 from fastcore.filter_ast import Arithmetic, Call, Constant, FieldValue, Negative, Node
 from fastcore.filter_types import check_order
 from fastcore.row_json import read_list_delta, read_ranked_list
-from services.kit.lists.list_json import ListRows
+from services.kit.lists.kept_rows import ListRows
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.wire import fields
 

@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from fastcore.measures import touched_since
-from services.kit.lists.list_json import ListHole, unranked_rows_json
+from services.kit.lists.kept_rows import ListHole
+from services.kit.lists.list_json import unranked_rows_json
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of

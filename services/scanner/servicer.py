@@ -12,6 +12,7 @@ from tradeul.v1 import scanner_pb2, session_pb2
 from services.kit.lists.field_selection import FieldSelection, SelectedMessages, selected_fields
 from services.kit.rpc.json_body import read_json
 from services.kit.rpc.key_streams import RequestKey
+from services.kit.rpc.pacing import MAX_INTERVAL_MS
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, is_through_gateway, serve, write_all
 from services.kit.rpc.wire import timestamp
@@ -42,7 +43,6 @@ MAX_ROWS: Final = 500
 MAX_FILTERED_ROWS: Final = 1000
 DEFAULT_ROWS: Final = 100
 DEFAULT_MIN_GAP: Final = 4.0
-MAX_INTERVAL_MS: Final = 60_000
 MAX_LOGGED_CHANGES: Final = 1000
 MAX_SYMBOLS: Final = 100
 DEFAULT_SYMBOLS: Final = 20

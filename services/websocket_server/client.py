@@ -16,8 +16,9 @@ from services.websocket_server import client_messages, metrics
 from services.websocket_server.client_messages import Request, RequestError, Subject, parse
 from services.websocket_server.incoming import MESSAGE_TOO_BIG, BadMessage, Incoming
 from services.websocket_server.limits import Limits, MessageAllowance
-from services.websocket_server.list_broadcast import ListBroadcast, Refusal, Subscription
+from services.websocket_server.list_broadcast import ListBroadcast
 from services.websocket_server.sources import Source
+from services.websocket_server.subscription import Refusal, Subscription
 
 # Close codes of RFC 6455; picows' enumeration has them too, but not those above 3000.
 OK: Final = 1000
@@ -279,6 +280,7 @@ class Client(WSListener):
             limit = self._hub.limits.custom_sources
             self._reject("too_many_sources", f"limit reached: {limit} different scans and field selections", subject)
             return
+        interval = request.min_interval_ms / 1000
         # A scan is confirmed when the scanner has accepted it.
         name_json = text_json(subject.name)
         greeting = client_messages.subscribed_scan(name_json) if subject.is_scan else b""
@@ -289,9 +291,9 @@ class Client(WSListener):
             self.write(client_messages.subscribed(name_json))
         if subscription is not None:
             subscription.greeting, subscription.wants_aggregates = greeting, request.wants_aggregates
-            broadcast.restart(subscription, request.position)
+            broadcast.restart(subscription, request.position, interval)
         else:
-            new = broadcast.subscribe(self, subject, request.position, greeting, request.wants_aggregates)
+            new = broadcast.subscribe(self, subject, request.position, greeting, request.wants_aggregates, interval)
             self.subscriptions[subject.name] = new
 
     def _may_send(self, weight: int) -> bool:

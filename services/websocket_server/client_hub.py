@@ -17,6 +17,7 @@ from services.websocket_server.client_messages import Request
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_broadcast import FollowList, ListBroadcast
 from services.websocket_server.sources import Source
+from services.websocket_server.subscription import Broadcast
 
 log = get_logger(__name__)
 
@@ -132,7 +133,7 @@ class ClientHub:
 
         A client with a full buffer gets none: the next ones are newer.
         """
-        pieces: dict[frozenset[ListBroadcast], tuple[int, bytes]] = {}
+        pieces: dict[frozenset[Broadcast], tuple[int, bytes]] = {}
         for client in list(self.clients):
             if client.is_blocked or not client.subscriptions:
                 continue
@@ -262,7 +263,7 @@ def _close_unauthorized(client: Client, error: ServiceError) -> None:
     client.close(UNAUTHORIZED, KEY_REVOKED if error.reason is INVALID_KEY else error.message)
 
 
-def _piece(lists: frozenset[ListBroadcast], aggregates: dict[bytes, bytes]) -> tuple[int, bytes]:
+def _piece(lists: frozenset[Broadcast], aggregates: dict[bytes, bytes]) -> tuple[int, bytes]:
     """The framed aggregates of the symbols in these lists, and their number."""
     symbols: set[bytes] = set().union(*[each.feed.symbols for each in lists])
     frames = [frame for symbol, frame in aggregates.items() if symbol in symbols]

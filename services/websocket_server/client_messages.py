@@ -12,6 +12,7 @@ import msgspec
 from fastcore.row_json import instant_json
 from services.kit.lists.field_selection import selected_fields
 from services.kit.lists.list_json import ending, text_json
+from services.kit.rpc.pacing import MAX_INTERVAL_MS
 from services.kit.rpc.ring import Position
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.nearest import nearest_hint, nearest_name
@@ -66,6 +67,7 @@ class _Raw(msgspec.Struct):
     limit: _Number | None = None
     fields: Sequence[str] = ()
     changed_fields_only: bool = False
+    min_interval_ms: _Number = 0
     aggregates: bool = True
     rules: Sequence[str] = ()
     min_quality: float | None = None
@@ -82,6 +84,7 @@ class Request(NamedTuple):
     position: Position | None = None
     source: Source | None = None
     wants_aggregates: bool = True
+    min_interval_ms: int = 0
     # Of a subscription to alerts: names of rules, a filter, the least quality.
     rules: str = ""
     filter: str = ""
@@ -112,7 +115,10 @@ def parse(message: bytes, lists: Collection[str]) -> Request:
         )
     subject = _subject(raw, lists)
     source = _source(raw, subject) if raw.action.startswith("subscribe") else None
-    return Request(raw.action, subject, _position(raw, subject), source, raw.aggregates)
+    if raw.min_interval_ms > MAX_INTERVAL_MS:
+        expected = f"expected a min_interval_ms of 0 to {MAX_INTERVAL_MS}, was {raw.min_interval_ms}"
+        raise RequestError("invalid_interval", expected, subject)
+    return Request(raw.action, subject, _position(raw, subject), source, raw.aggregates, raw.min_interval_ms)
 
 
 def _subject(raw: _Raw, lists: Collection[str]) -> Subject:

@@ -1,94 +1,32 @@
 """One list or custom scan and its subscriptions: what the scanner sends goes out to all of them as the same bytes.
 
-A subscription is live (it has everything up to the last flush) or not: its
-reader's buffer is full, the list is not loaded yet, or its client comes from a
-replica that was ahead. One that is not live costs nothing until `catch_up`.
+A subscription is live (it has everything up to the last flush), or in a group
+(it gets what has changed at intervals), or neither: its reader's buffer is full,
+the list is not loaded yet, or its client comes from a replica that was ahead.
+Such a one costs nothing until `catch_up`.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Final
 
-from services.kit.lists.list_json import text_json
 from services.kit.rpc.ring import Position
 from services.kit.runtime.clock import monotonic
 from services.websocket_server import metrics
 from services.websocket_server.client_messages import Subject
 from services.websocket_server.limits import Limits
 from services.websocket_server.list_feed import ListFeed
+from services.websocket_server.paced_groups import PacedGroups
 from services.websocket_server.past_changes import PastChanges
 from services.websocket_server.sources import Source
+from services.websocket_server.subscription import NOTHING_SENT, Reader, Refusal, Subscription
 from services.websocket_server.waiting import Waiting
 from services.websocket_server.whole_lists import Cause, WholeLists
 
 # After a flush that took long, so many times as long is left to everything else: one list never takes more than
 # half of the loop. A longer pause would leave the processor idle while thousands wait for changes that are here.
 BREATH: Final = 1.0
-NOTHING_SENT: Final = -1
-
-
-class Reader(Protocol):
-    """A client, as a list sees it. `write` never waits; it may set `is_blocked`, calling `Subscription.block`."""
-
-    is_blocked: bool
-    # True if it takes compressed frames.
-    deflates: bool
-    write: Callable[[bytes], None]
-
-    def refuse(self, subject: Subject, refusal: "Refusal") -> None:
-        """Ends the subscription, with an error for the client."""
-
-
-class Refusal(NamedTuple):
-    """Why the scanner does not have a list; `reason` and `metadata` are those of the catalogue of errors."""
-
-    message: str
-    reason: str = ""
-    metadata: Mapping[str, str] = {}
-
-
-class Subscription:
-    """One reader of one list, which is `subject` for the client."""
-
-    __slots__ = (
-        "broadcast",
-        "cause",
-        "generation",
-        "greeting",
-        "name_json",
-        "reader",
-        "requested_position",
-        "sequence",
-        "subject",
-        "wants_aggregates",
-    )
-
-    def __init__(
-        self, broadcast: "ListBroadcast", reader: Reader, subject: Subject, requested_position: Position | None
-    ) -> None:
-        self.broadcast = broadcast
-        self.reader = reader
-        self.subject = subject
-        # The name in its messages; and what is written before the first of them.
-        self.name_json = text_json(subject.name)
-        self.greeting = b""
-        self.wants_aggregates = True
-        # The position that the client has; None once that was answered.
-        self.requested_position = requested_position
-        # The last change written, and its generation; meaningful while it is not live.
-        self.sequence = NOTHING_SENT
-        self.generation = -1
-        # While nothing is written: why it is sent the whole list, with details.
-        self.cause = (Cause.NO_POSITION, "")
-
-    def block(self) -> None:
-        """Writes nothing more while the reader's buffer is full."""
-        self.broadcast.suspend(self)
-
-    def unblock(self) -> None:
-        """Continues when the reader's buffer has drained."""
-        self.broadcast.catch_up(self)
 
 
 class ListBroadcast:
@@ -128,6 +66,8 @@ class ListBroadcast:
         self._linger: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._live: set[Subscription] = set()
+        # Those that want updates at intervals.
+        self.paced = PacedGroups(self.feed, self.catch_up)
         self._waiting = Waiting[Subscription](self.feed, limits, self._give_up)
         self._whole_lists = WholeLists(self.name)
         # Why the scanner last sent the whole list.
@@ -160,14 +100,17 @@ class ListBroadcast:
         requested_position: Position | None,
         greeting: bytes = b"",
         wants_aggregates: bool = True,
+        interval: float = 0.0,
     ) -> Subscription:
         """A subscription that begins with the changes after a position, or with a snapshot.
 
-        `greeting` is written before, once the scanner has sent the list.
+        `greeting` is written before, once the scanner has sent the list. `interval`: the least number of seconds
+        between two updates.
         """
         subscription = Subscription(self, reader, subject, requested_position)
         subscription.greeting = greeting
         subscription.wants_aggregates = wants_aggregates
+        self.paced.pace(subscription, interval)
         self._subscriptions.add(subscription)
         self._gauge.inc()
         if self._linger is not None:
@@ -179,9 +122,13 @@ class ListBroadcast:
         self.catch_up(subscription)
         return subscription
 
-    def restart(self, subscription: Subscription, requested_position: Position | None) -> None:
-        """Begins the subscription again: after a position, or with a snapshot."""
+    def restart(
+        self, subscription: Subscription, requested_position: Position | None, interval: float | None = None
+    ) -> None:
+        """Begins the subscription again: after a position, or with a snapshot; with the same interval for None."""
         self.suspend(subscription)
+        if interval is not None:
+            self.paced.pace(subscription, interval)
         subscription.requested_position = requested_position
         subscription.sequence = NOTHING_SENT
         subscription.cause = (Cause.NO_POSITION, "")
@@ -202,12 +149,13 @@ class ListBroadcast:
             self._live.discard(subscription)
             subscription.sequence = self._flushed
             subscription.generation = self.feed.generation
+        self.paced.leave(subscription)
         self._waiting.end(subscription)
 
     def catch_up(self, subscription: Subscription) -> None:
         """Writes what it misses and makes it live; does nothing while that is not possible."""
         feed, reader = self.feed, subscription.reader
-        if reader.is_blocked or not feed.is_loaded or subscription in self._live:
+        if reader.is_blocked or not feed.is_loaded or self._is_served(subscription):
             return
         requested = subscription.requested_position
         if requested is not None and requested > feed.position:
@@ -219,7 +167,7 @@ class ListBroadcast:
             return
         self._waiting.end(subscription)
         self.flush()
-        if subscription in self._live:
+        if self._is_served(subscription):
             # Changes were dropped before they were flushed: everybody was sent the whole list.
             return
         cause, details = self._whole_list_cause(subscription)
@@ -239,7 +187,11 @@ class ListBroadcast:
             frames = feed.changes_after(after, subscription.name_json, deflates=reader.deflates)
             metrics.sent("delta", subscription.sequence - after, len(frames))
             reader.write(frames)
-        if not reader.is_blocked:
+        if reader.is_blocked:
+            return
+        if subscription.interval:
+            self.paced.join(subscription)
+        else:
             self._live.add(subscription)
 
     def _whole_list_cause(self, subscription: Subscription) -> tuple[Cause | None, str]:
@@ -254,9 +206,10 @@ class ListBroadcast:
         after = subscription.sequence
         if after == NOTHING_SENT or subscription.generation != feed.generation:
             return subscription.cause
-        # A reader that was too slow gets the shorter of the two.
+        # A reader that was too slow, or came between two updates of its group, gets the shorter of the two.
         is_shorter = not feed.holds_after(after) or feed.bytes_after(after) > len(feed.snapshot())
-        return (Cause.SHORTER, "a slow client") if is_shorter else (None, "")
+        reader = "a new client with an interval" if subscription.interval else "a slow client"
+        return (Cause.SHORTER, reader) if is_shorter else (None, "")
 
     # --- for the follower of the scanner
 
@@ -279,6 +232,7 @@ class ListBroadcast:
             return
         for subscription in list(self._waiting.ahead):
             self.catch_up(subscription)
+        self.paced.changed()
         if self._flush_timer is None:
             if self._may_flush_at <= self._loop.time():
                 self.flush()
@@ -348,12 +302,16 @@ class ListBroadcast:
             self._following.cancel()
             self._following = None
             metrics.UPSTREAMS.dec()
+        self.paced.close()
         self.past.close()
         self._waiting.close()
         self._whole_lists.log()
         self.feed.forget()
         self.set_unhealthy_reason("")
         self._on_close(self.source)
+
+    def _is_served(self, subscription: Subscription) -> bool:
+        return subscription in self._live or subscription in self.paced
 
     def _merged(self, mean_bytes: float) -> None:
         """Goes on after several changes in one, which no client can take; each change took `mean_bytes` before.
@@ -367,12 +325,15 @@ class ListBroadcast:
         if self.past.fetch is not None and 0 < steps * mean_bytes <= whole:
             for subscription in self._live:
                 subscription.requested_position = Position(feed.position.epoch, flushed)
+            for subscription in self.paced:
+                subscription.requested_position = Position(feed.position.epoch, subscription.sequence)
         details = f"{steps} changes of about {mean_bytes:.0f} bytes, the list has {whole}"
         self._whole_to_all(Cause.MERGED, details)
         self.on_flush()
 
     def _whole_to_all(self, cause: Cause, details: str = "") -> None:
         self._live.clear()
+        self.paced.close()
         for subscription in list(self._subscriptions):
             # One with a requested position keeps waiting for it.
             if subscription.requested_position is None and subscription.sequence != NOTHING_SENT:

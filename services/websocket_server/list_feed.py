@@ -3,11 +3,11 @@
 Pure: takes the scanner's messages as bytes, returns WebSocket frames.
 """
 
-from collections.abc import KeysView
+from collections.abc import KeysView, Mapping
 from typing import Any, Final
 
 from services.kit.lists.field_selection import FieldSelection
-from services.kit.lists.list_json import KeptRows, ListHole, ListRows, PatchedRows
+from services.kit.lists.kept_rows import KeptRows, ListHole, ListRows, PatchedRows
 from services.kit.rpc.ring import Position, Ring
 from services.websocket_server.client_messages import deflated_frame, frame, renamed
 
@@ -163,6 +163,23 @@ class ListFeed:
         """The frames of all changes after `sequence`, which must be held."""
         make = self._deflated_change if deflates else self._change
         return b"".join([make(each, name_json) for each in range(sequence + 1, self._ring.newest + 1)])
+
+    def note_changes(self, *, is_noted: bool) -> None:
+        """Keeps from now on what `merged` needs; or no longer."""
+        self._list.touch(is_noted=is_noted)
+
+    @property
+    def ranks(self) -> dict[bytes, int]:
+        """By symbol (as JSON), a copy."""
+        return self._list.ranks
+
+    def merged(
+        self, sequence: int, ranks: Mapping[bytes, int], name_json: bytes | None = None, *, deflates: bool = False
+    ) -> bytes:
+        """The frame of all changes since `sequence`, at which these were the ranks, as one."""
+        merged = frame(*self._list.delta(self._list.changes_since(sequence, ranks), sequence))
+        merged = self._named(merged, name_json)
+        return deflated_frame(merged) if deflates else merged
 
     def _change(self, sequence: int, name_json: bytes | None) -> bytes:
         return self._named(self._ring.get(sequence), name_json)

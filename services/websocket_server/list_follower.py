@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import grpc.aio
 from tradeul.v1 import stream_pb2
 
-from services.kit.lists.list_json import ListHole
+from services.kit.lists.kept_rows import ListHole
 from services.kit.rpc.channel import Connection, StreamEnded, error_info, reconnecting
 from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
@@ -15,9 +15,10 @@ from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.websocket_server import metrics
-from services.websocket_server.list_broadcast import ListBroadcast, Refusal
+from services.websocket_server.list_broadcast import ListBroadcast
 from services.websocket_server.list_traces import ListTraces
 from services.websocket_server.past_changes import OpenStream, fetch_past
+from services.websocket_server.subscription import Refusal
 
 if TYPE_CHECKING:
     from services.kit.runtime.spans import Traces

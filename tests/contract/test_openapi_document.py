@@ -13,6 +13,7 @@ from fastcore.alert_parser import LONGEST_SECONDS
 from fastcore.feed_elements import SYMBOL
 from services.kit.lists import field_selection
 from services.kit.lists.definitions import load_lists
+from services.kit.rpc.pacing import MAX_INTERVAL_MS
 from services.scanner import servicer as scanner
 from services.ticker import filters
 from services.ticker import requests as ticker
@@ -72,7 +73,7 @@ def test_limits_are_the_services() -> None:
     query = ROUTES["post", "/api/v1/scanner/scans:query"]["requestBody"]["content"]["application/json"]["schema"]
     assert bounds(query["properties"]["limit"]) == rows
     for path in ("/api/v1/scanner/lists/{list}:watch", "/api/v1/scanner/scans:watch"):
-        assert bounds(parameters(path)["min_interval_ms"]) == (0, scanner.MAX_INTERVAL_MS, 0)
+        assert bounds(parameters(path)["min_interval_ms"]) == (0, MAX_INTERVAL_MS, 0)
     for path in ("/api/v1/scanner/lists/{list}/changes", "/api/v1/scanner/changes"):
         assert bounds(parameters(path)["limit"]) == (1, scanner.MAX_LOGGED_CHANGES, scanner.DEFAULT_ROWS)
     symbols = parameters("/api/v1/symbols")

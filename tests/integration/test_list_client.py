@@ -10,8 +10,8 @@ import grpc.aio
 import pytest
 from tradeul.v1 import scanner_pb2, stream_pb2
 
+from services.kit.lists.kept_rows import ListHole
 from services.kit.lists.list_client import ListCopy, follow_list, open_message
-from services.kit.lists.list_json import ListHole
 from services.kit.rpc.channel import open_channel
 from services.kit.rpc.server import Host, add_servicer
 from services.kit.runtime.settings import Settings

@@ -82,7 +82,7 @@ async def test_a_scan_is_followed_exactly_and_once_for_all_clients(
         assert [row["symbol"] for row in snapshot["rows"]] == ["S01", "S03"]
         # Another name, and space around the same text.
         await subscribe(other, "yours", filter="  change_percent > 0 ", order_by="change_percent desc\n")
-        await subscribe(other, "twice", **RISERS)
+        await subscribe(other, "twice", **RISERS, min_interval_ms=20)
         # The reader of the truth has gone.
         await eventually(lambda: (len(scanner.hub.scans), scanner.hub.subscribers) == (1, 1))
         for step in range(30):

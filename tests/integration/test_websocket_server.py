@@ -486,7 +486,9 @@ async def test_copies_equal_the_list_at_every_sequence_whatever_happens(
                 async with ws_client(rng.choice(servers).port, compression=compression) as client:
                     client.lists = views
                     for name in LISTS:
-                        form = {"changed_fields_only": True} if rng.random() < 0.5 else {}
+                        form: dict[str, Any] = {"changed_fields_only": True} if rng.random() < 0.5 else {}
+                        if rng.random() < 0.5:
+                            form["min_interval_ms"] = rng.choice((10, 40))
                         await client.send(action="subscribe_list", list=name, **form, **position_of(views.get(name)))
                     await wander(client, scanner, rng, is_done)
             return visits

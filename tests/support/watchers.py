@@ -19,8 +19,8 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from services.kit.lists.kept_rows import ListHole
 from services.kit.lists.list_client import ListCopy
-from services.kit.lists.list_json import ListHole
 from services.kit.runtime.clock import monotonic
 from tests.support.ws_client import PATH, ListView, WsClient
 

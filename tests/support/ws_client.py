@@ -46,7 +46,7 @@ class ListView:
             self.snapshots += 1
             return
         sequence = message["sequence"]
-        # Only Redis, where several changes may have become one, says what it follows.
+        # Where several changes may have become one, as in Redis and at intervals, it says what it follows.
         assert sequence > self.sequence, f"a repeat: {sequence} after {self.sequence}"
         assert message.get("previous_sequence", sequence - 1) == self.sequence, (
             f"a hole: {sequence} after {self.sequence}"
@@ -55,16 +55,16 @@ class ListView:
         self.sequence = sequence
         self.deltas += 1
         for change in message["deltas"]:
-            self._change(change)
+            self._change(change, may_be_several="previous_sequence" in message)
 
-    def _change(self, change: Message) -> None:
+    def _change(self, change: Message, *, may_be_several: bool) -> None:
         symbol = change["symbol"]
         match change["action"]:
             case "add":
                 assert symbol not in self.rows
                 self.rows[symbol] = change["data"]
             case "update" if "symbol" not in change["data"]:
-                self._patch(self.rows[symbol], change)
+                self._patch(self.rows[symbol], change, may_be_several=may_be_several)
             case "update":
                 assert symbol in self.rows
                 self.rows[symbol] = change["data"]
@@ -81,15 +81,15 @@ class ListView:
             assert self.rows[symbol]["symbol"] == symbol
             assert self.rows[symbol]["rank"] == change["rank"]
 
-    def _patch(self, row: Message, change: Message) -> None:
-        """A JSON merge patch (RFC 7396), which changes something."""
+    def _patch(self, row: Message, change: Message, *, may_be_several: bool) -> None:
+        """A JSON merge patch (RFC 7396), which changes something; after several changes, a value may be as before."""
         assert change["data"], "an update without a changed field"
         self.patches += 1
         row["rank"] = change["rank"]
         for name, value in change["data"].items():
-            assert value != row.get(name), f"{name} is {value!r} already"
+            assert value != row.get(name) or may_be_several, f"{name} is {value!r} already"
             if value is None:
-                del row[name]
+                row.pop(name, None)
             else:
                 row[name] = value
 

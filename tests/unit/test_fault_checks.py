@@ -13,7 +13,7 @@ import pytest
 from tradeul.v1 import alerts_pb2, scanner_pb2, stream_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.lists.list_json import ListHole
+from services.kit.lists.kept_rows import ListHole
 from tests.robustness.faults import rig
 from tests.robustness.faults.alerts import Alert, AlertWatcher, alert_problems
 from tests.robustness.faults.checks import Epoch, bar_problems, compare_truth

@@ -13,7 +13,8 @@ from tradeul.v1 import scanner_pb2
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
 from services.kit.lists.definitions import load_lists
-from services.kit.lists.list_json import ListRows, PatchedRows, list_delta_json
+from services.kit.lists.kept_rows import ListRows, PatchedRows
+from services.kit.lists.list_json import list_delta_json
 from services.kit.rpc.ring import Position
 from services.scanner.compiled_scan import compile_scan
 from services.scanner.core import ScannerCore

@@ -13,11 +13,11 @@ from tradeul.v1.ticker_row_pb2 import TickerRow
 from services.kit.lists.field_selection import FieldSelection, SelectedMessages
 from services.kit.lists.list_client import ListCopy
 from services.kit.rpc.envelope import LIST
+from services.kit.rpc.pacing import GROUP, ON_TIME
 from services.kit.rpc.ring import Position
 from services.scanner import list_stream
 from services.scanner.conflation import ListStep
 from services.scanner.list_stream import ListStream, ListSubscription
-from services.scanner.pacing import GROUP, ON_TIME
 from services.scanner.turns import Turns
 from tests.support.list_messages import EPOCH, ListModel, response, rows_of
 from tests.support.list_patches import records

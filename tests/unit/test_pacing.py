@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from services.scanner.pacing import AFTER_LATE, GROUP, GROUPS, ON_TIME, Phases, next_tick, van_der_corput
+from services.kit.rpc.pacing import AFTER_LATE, GROUP, GROUPS, ON_TIME, Phases, next_tick, van_der_corput
 
 
 def test_paced_subscribers_share_one_grid_of_times() -> None:

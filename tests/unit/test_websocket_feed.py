@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from tradeul.v1 import scanner_pb2
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, OPEN, Protocol
 
-from services.kit.lists.list_json import ListHole
+from services.kit.lists.field_selection import selected_fields
+from services.kit.lists.kept_rows import ListHole
 from services.kit.rpc.ring import Position
 from services.websocket_server import client_messages
 from services.websocket_server.client_messages import Request, RequestError, Subject, parse
@@ -162,6 +164,67 @@ def test_a_step_over_several_changes_is_no_step_for_clients() -> None:
     assert not feed.holds_after(4)
     apply_all(view, feed.snapshot())
     assert view.ranked == winners.json_rows
+
+
+@pytest.mark.parametrize("changed_fields_only", [False, True])
+@pytest.mark.parametrize("names", ["", "price,volume_today,gap_size"])
+def test_several_changes_as_one_lead_to_the_list_from_any_place(changed_fields_only: bool, names: str) -> None:
+    rng = random.Random(21)
+    winners = ScriptedList("winners")
+    feed = ListFeed("winners", selection=selected_fields(names), changed_fields_only=changed_fields_only)
+    winners.shuffle(rng)
+    feed.load(winners.snapshot().SerializeToString())
+    feed.note_changes(is_noted=True)
+    # Copies that take all changes since then as one, at times of their own.
+    copies = []
+    for _ in range(20):
+        apply_all(view := ListView(), feed.snapshot())
+        copies.append((view, feed.position.sequence, feed.ranks))
+    actions = Counter[str]()
+    for _ in range(300):
+        winners.shuffle(rng)
+        each = winners.patched[winners.sequence] if changed_fields_only else None
+        feed.apply(each.SerializeToString() if each is not None else delta(winners))
+        number = rng.randrange(len(copies))
+        view, sequence, ranks = copies[number]
+        frames = feed.merged(sequence, ranks)
+        (text,) = texts_of(frames)
+        message = json.loads(text)
+        assert (message["previous_sequence"], message["sequence"]) == (sequence, winners.sequence)
+        changed = Counter(change["symbol"] for change in message["deltas"] if change["action"] != "remove")
+        assert not changed or max(changed.values()) == 1
+        actions.update(change["action"] for change in message["deltas"])
+        view.apply(message)
+        apply_all(fresh := ListView(), feed.snapshot())
+        assert view.ranked == fresh.ranked
+        copies[number] = (view, feed.position.sequence, feed.ranks)
+    assert min(actions[action] for action in ("add", "update", "remove", "rerank")) > 10
+
+
+def test_nothing_has_changed_since_now() -> None:
+    winners, feed = ScriptedList("winners"), ListFeed("winners")
+    winners.shuffle(random.Random(22))
+    feed.load(winners.snapshot().SerializeToString())
+    feed.note_changes(is_noted=True)
+    (text,) = texts_of(feed.merged(feed.position.sequence, feed.ranks))
+    assert json.loads(text)["deltas"] == []
+
+
+def test_a_row_that_has_moved_only_is_ranked_anew_and_one_that_went_and_came_is_removed_before() -> None:
+    rng = random.Random(23)
+    rows = {symbol: ticker_row(rng, symbol) for symbol in "ABC"}
+    winners, feed = ScriptedList("winners"), ListFeed("winners")
+    winners.change_to(rows.values())
+    feed.load(winners.snapshot().SerializeToString())
+    feed.note_changes(is_noted=True)
+    ranks = feed.ranks
+    for order in ("ACB", "AC", "CAB"):
+        winners.change_to([rows[symbol] for symbol in order])
+        feed.apply(delta(winners))
+    (text,) = texts_of(feed.merged(1, ranks))
+    changes = [(change["action"], change["symbol"]) for change in json.loads(text)["deltas"]]
+    assert sorted(changes) == [("add", "B"), ("remove", "B"), ("rerank", "A"), ("rerank", "C")]
+    assert changes[0] == ("remove", "B")
 
 
 def test_a_snapshot_of_the_same_position_changes_nothing() -> None:

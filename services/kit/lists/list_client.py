@@ -12,7 +12,7 @@ import grpc.aio
 from tradeul.v1 import scanner_pb2, scanner_pb2_grpc
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
-from services.kit.lists.list_json import ListHole
+from services.kit.lists.kept_rows import ListHole
 from services.kit.rpc.channel import Connection, StreamEnded, open_channel
 from services.kit.runtime.backoff import Backoff
 from services.kit.runtime.settings import Address

@@ -14,8 +14,9 @@ from tradeul.v1.ticker_row_pb2 import MEDIUM, TickerRow
 
 from fastcore.changed_fields import changed_list_delta
 from fastcore.list_membership import membership_changes
+from services.kit.lists.kept_rows import ListHole, ListRows, PatchedRows
 from services.kit.lists.list_client import ListCopy
-from services.kit.lists.list_json import ListHole, ListRows, PatchedRows, list_delta_json, ranked_list_json
+from services.kit.lists.list_json import list_delta_json, ranked_list_json
 from services.scanner.conflation import ListStep, conflate
 from tests.robustness.fuzz.target import Target, joined, mutated_parts, parts_of
 from tests.support.list_messages import ADD, EPOCH, REMOVE, RERANK, UPDATE, ListModel
@@ -77,7 +78,7 @@ def run(data: bytes) -> None:
 class Forms:
     """A list as clients keep it: of whole rows, of changed fields only, and of those of all changes as one.
 
-    The first two also as the JSON that browsers get.
+    All three also as the JSON that browsers get.
     """
 
     def __init__(self, snapshot: scanner_pb2.RankedList) -> None:
@@ -89,6 +90,9 @@ class Forms:
         self._whole, self._changed = self._new_copy(), self._new_copy()
         self._whole_json, self._changed_json = ListRows("list"), PatchedRows("list")
         self._steps: list[ListStep] = []
+        # What the rows and their ranks were at first.
+        self._first: dict[bytes, tuple[int, dict[str, Any]]] = {}
+        self._first_ranks: dict[bytes, int] = {}
 
     def take(self, delta: scanner_pb2.ListDelta) -> bool:
         """Takes a delta that a client can apply; False if it is none of a scanner. Raises AssertionError."""
@@ -100,6 +104,9 @@ class Forms:
             if not self._steps:
                 self._whole_json.load(encoded)
                 self._changed_json.load(encoded)
+                for rows in (self._whole_json, self._changed_json):
+                    rows.touch(is_noted=True)
+                self._first, self._first_ranks = shown_in(self._whole_json), self._whole_json.ranks
             self._whole_json.apply(delta.SerializeToString())
         except ValueError:
             # A time that JSON does not show, of parts that protobuf has merged.
@@ -116,10 +123,32 @@ class Forms:
         expected = rows_in(self._whole)
         assert rows_in(self._changed) == expected
         assert rows_in(as_one) == expected
-        patched_rows, whole_rows = self._changed_json.rows, self._whole_json.rows
-        shown = {symbol: (rank, json_of(b",".join(row.values()))) for symbol, (rank, row) in patched_rows.items()}
-        assert shown == {symbol: (rank, json_of(row)) for symbol, (rank, row) in whole_rows.items()}
+        shown = shown_in(self._whole_json)
+        assert shown_in(self._changed_json) == shown
+        for rows in (self._whole_json, self._changed_json):
+            assert self._as_one(rows.changes_since(self._snapshot.sequence, self._first_ranks)) == shown
         return True
+
+    def _as_one(self, changes: list[bytes]) -> dict[bytes, tuple[int, dict[str, Any]]]:
+        """The rows that these changes make of the first ones."""
+        rows = dict(self._first)
+        for text in changes:
+            change = msgspec.json.decode(text)
+            symbol = msgspec.json.encode(change["symbol"])
+            action = change["action"]
+            if action == "remove":
+                del rows[symbol]
+            elif action == "rerank":
+                assert rows[symbol][0] == change["old_rank"]
+                rows[symbol] = (change["new_rank"], rows[symbol][1])
+            else:
+                assert (symbol in rows) == (action == "update")
+                data = {name: value for name, value in change["data"].items() if name != "rank"}
+                if action == "update" and "symbol" not in data:
+                    # A merge patch.
+                    data = {name: value for name, value in (rows[symbol][1] | data).items() if value is not None}
+                rows[symbol] = (change["rank"], data)
+        return rows
 
     def _new_copy(self) -> ListCopy:
         snapshot = scanner_pb2.RankedList()
@@ -156,6 +185,14 @@ def take_delta(copy: ListCopy, encoded: bytes) -> None:
 def rows_in(copy: ListCopy) -> dict[str, bytes]:
     """The copy's rows, encoded, so that NaN is equal to itself."""
     return {row.symbol: row.SerializeToString(deterministic=True) for row in copy.rows()}
+
+
+def shown_in(rows: ListRows | PatchedRows) -> dict[bytes, tuple[int, dict[str, Any]]]:
+    """By symbol, the rank and the members."""
+    return {
+        symbol: (rank, json_of(members if isinstance(members, bytes) else b",".join(members.values())))
+        for symbol, (rank, members) in rows.rows.items()
+    }
 
 
 def json_of(members: bytes) -> dict[str, Any]:

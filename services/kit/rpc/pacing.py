@@ -8,6 +8,8 @@ import math
 import zlib
 from typing import Final
 
+# The longest interval that a subscriber may want.
+MAX_INTERVAL_MS: Final = 60_000
 # A paced update comes no sooner after the last one than this part of its interval;
 ON_TIME: Final = 0.9
 # no sooner than this where the last one was late. It takes a while to reach thousands of subscribers: one that comes
