@@ -85,7 +85,9 @@ class Soak:
         self._probes.alerted.clear()
         if not lags:
             # They take longer than a sample does.
-            self.problems.append(f"no probe came between {began - self._began:.0f} and {monotonic() - self._began:.0f} s")
+            self.problems.append(
+                f"no probe came between {began - self._began:.0f} and {monotonic() - self._began:.0f} s"
+            )
             lags = [(monotonic() - began) * 1e3]
         p50, p99 = np.percentile(lags, [50, 99])
         delivered = [(await ask("{}"))["updates"] for ask in self._watchers]
