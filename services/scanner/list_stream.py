@@ -74,8 +74,9 @@ class ListStream:
         self.phases = Phases(name)
         # Another one when the list is replaced as a whole.
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
-        # The records (fastcore.changed_fields) of the deltas in the ring.
-        self._records: dict[int, bytes] = {}
+        # Of the deltas in the ring, the records (fastcore.changed_fields), and the bytes of the ListDelta, which is the
+        # end of the response.
+        self._records: dict[int, tuple[bytes, int]] = {}
         # By the first and the last sequence, with complete rows and with changed fields only.
         self._conflated: OrderedDict[tuple[int, int, bool], bytes] = OrderedDict()
         self._changed: OrderedDict[int, bytes] = OrderedDict()
@@ -129,7 +130,7 @@ class ListStream:
                 f"list {self.name}: expected the delta {newest} to {newest + 1}, was {previous_sequence} to {sequence}"
             )
         self.ring.append(LIST.wrap("delta", delta))
-        self._records[sequence] = changed
+        self._records[sequence] = (changed, len(delta))
         while self._records and (oldest := next(iter(self._records))) < self.ring.oldest:
             del self._records[oldest]
         for subscription in self.sending:
@@ -205,7 +206,8 @@ class ListStream:
         return await asyncio.shield(making)
 
     def _step(self, sequence: int) -> ListStep:
-        return ListStep(bytes(LIST.read(self.ring.get(sequence))[1]), self._records[sequence])
+        message, (changed, size) = self.ring.get(sequence), self._records[sequence]
+        return ListStep(message[len(message) - size :], changed)
 
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a subscriber that fell behind, until it has caught up."""

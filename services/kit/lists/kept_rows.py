@@ -231,7 +231,7 @@ class KeptRows(ABC, Generic[Members]):
 
     @abstractmethod
     def _touched_since(self, touched: "TouchedRows", sequence: int, symbol: bytes, members: Members) -> Any:
-        """Returns what an update shows of a row that was in the list at `sequence`; None if it has not changed since."""
+        """Returns what an update since `sequence` shows of a row that was in the list then; None if none is due."""
 
     @abstractmethod
     def _row(self, rank: int, members: Members) -> bytes:
