@@ -59,6 +59,10 @@ FEED_GAPS = Counter("tradeul_feed_gaps", "Gaps of the vendor's line.")
 BATCHES = FRAMES.labels(SERVICE, "batch")
 LAG = LAG_SECONDS.labels(SERVICE, "sequenced")
 READERS = SUBSCRIBERS.labels(SERVICE, "frames")
+READERS_BEHIND = Gauge(
+    "tradeul_readers_behind_seconds",
+    "How long ago the oldest watermark came that no reader which ranks has applied; beyond 0.08, watermarks are rarer.",
+)
 SLOW_READERS = SLOW_SUBSCRIBERS.labels(SERVICE, "frames")
 BAR_WATCHERS = SUBSCRIBERS.labels(SERVICE, "bars")
 CLOCK_WATCHERS = SUBSCRIBERS.labels(SERVICE, "clock")

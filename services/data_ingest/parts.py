@@ -151,7 +151,9 @@ def make_parts(
     if start.found is not None:
         feed.resume_after(FeedProgress(start.found.feed, start.found.trade_identities))
     admission = feed.admission
-    watermarks = Watermarks(sequencer, feed.days, clock if feed.is_wall else None)
+    watermarks = Watermarks(
+        sequencer, feed.days, clock if feed.is_wall else None, behind_seconds=lambda: stream.behind_seconds
+    )
     trade_rules = TradeRulesFollower(vendor, feed.set_trade_rules, settings.suspect_prints == "take")
     filters = FiltersFollower(
         settings.database_url, sequencer, lambda: settings.is_replay and feed.position is not None

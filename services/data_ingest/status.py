@@ -98,6 +98,7 @@ class Status:
         metrics.SYMBOLS.set(len(sequencer.symbols))
         for outcome, count in state.suspect_prints.items():
             metrics.SUSPECT_PRINTS.labels(outcome).set(count)
+        metrics.READERS_BEHIND.set(self._stream.behind_seconds)
         metrics.STALE_SECONDS.set(self.stale_seconds)
         metrics.CLOCK_AHEAD.set(self._health.clock_ahead_seconds)
         metrics.HALTED_SYMBOLS.set(state.halted_count)

@@ -10,7 +10,7 @@ from tradeul.v1 import data_ingest_pb2
 
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
-from services.data_ingest.feed.watermarks import RANKING_SHARE, Pacer, Watermarks
+from services.data_ingest.feed.watermarks import RANKING_SHARE, TOLERATED_SECONDS, Pacer, Watermarks
 from services.data_ingest.stream import frame_stream
 from services.data_ingest.stream.epochs import next_epoch, read_last, renewed, write_last
 from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
@@ -497,6 +497,82 @@ def test_watermarks_are_rarer_where_ranking_takes_long() -> None:
     assert pacer.due_at() == pytest.approx(7.02)
     seconds = 1.0
     assert pacer.due_at() == pytest.approx(7.05)
+
+
+def test_watermarks_are_rarer_while_the_copies_that_rank_are_behind() -> None:
+    behind = 0.0
+    pacer = Pacer(least=0.01, busy=0.05, busy_events=100, behind_seconds=lambda: behind)
+    pacer.sent(7.0)
+    # As long as an acknowledgement may take.
+    behind = TOLERATED_SECONDS
+    assert pacer.due_at() == pytest.approx(7.01)
+    behind = TOLERATED_SECONDS + 0.08
+    assert pacer.due_at() == pytest.approx(7.02)
+    pacer.add(1000)
+    assert pacer.due_at() == pytest.approx(7.05)
+    behind = TOLERATED_SECONDS + 0.4
+    assert pacer.due_at() == pytest.approx(7.1)
+    # A copy that stands still is no reason to keep all others waiting.
+    behind = 3600.0
+    assert pacer.due_at() == pytest.approx(7.25)
+
+
+async def test_how_far_behind_the_best_of_those_that_rank_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(frame_stream, "monotonic", lambda: now)
+    publisher = Publisher()
+    publisher.publish()
+    stream = publisher.stream
+    scanners = [publisher.reader(credit=100, wants_bundles=True) for _ in range(2)]
+    # One that may wait, and one that never says how far it is.
+    others = [
+        publisher.reader(credit=100, wants_bundles=True, patience_seconds=0.05), publisher.reader(wants_bundles=True),
+    ]  # fmt: skip
+    for reader in others:
+        await reader.until("current")
+    publisher.mark()
+    now = 200.0
+    assert stream.behind_seconds == 0
+    for reader in scanners:
+        await reader.until("current")
+    assert stream.behind_seconds == 0
+    first, second = (reader.subscription for reader in scanners)
+    publisher.publish()
+    publisher.mark()
+    now = 200.25
+    assert stream.behind_seconds == 0.25
+    publisher.publish()
+    publisher.mark()
+    newest = publisher.sequencer.position
+    for reader in scanners:
+        while reader.sequences[-1:] != [newest.sequence]:
+            await reader.read()
+    # The events alone, then their watermark, then all.
+    first.acknowledge(newest._replace(sequence=newest.sequence - 3))
+    assert stream.behind_seconds == 0.25
+    first.acknowledge(newest._replace(sequence=newest.sequence - 2))
+    assert stream.behind_seconds == 0
+    now = 200.5
+    assert stream.behind_seconds == 0.25
+    second.acknowledge(newest)
+    assert stream.behind_seconds == 0
+    # Nothing is left of an epoch that has ended.
+    for reader in scanners:
+        await reader.messages.aclose()
+    assert stream.behind_seconds == 0
+
+
+async def test_a_new_epoch_begins_with_nothing_to_catch_up_with() -> None:
+    publisher = Publisher()
+    publisher.publish()
+    reader = publisher.reader(credit=100, wants_bundles=True)
+    await reader.until("current")
+    publisher.publish()
+    publisher.mark()
+    assert publisher.stream.behind_seconds > 0
+    publisher.sequencer.begin_epoch(EPOCH + 7, renewed(publisher.sequencer.market))
+    await reader.until("current")
+    assert publisher.stream.behind_seconds == 0
 
 
 async def test_a_watermark_follows_events_at_once_and_then_when_it_is_due() -> None:

@@ -16,6 +16,13 @@ LEAST_SECONDS: Final = 0.004
 RANKING_SHARE: Final = 0.4
 BUSY_SECONDS: Final = 0.04
 BUSY_EVENTS: Final = 3000
+# Copies that are so far behind are no reason to wait: that long an acknowledgement may take.
+TOLERATED_SECONDS: Final = 0.08
+# Beyond that they get watermarks at this share of the time they are behind, at most so far apart: to apply events takes
+# little, to rank and send what has changed much, and a copy that ranks less often catches up instead of falling behind
+# further.
+BEHIND_SHARE: Final = 0.25
+LONGEST_SECONDS: Final = 0.25
 # While nothing comes: how often the wall's time is in the stream in an open market, and in a closed one.
 OPEN_SECONDS: Final = 0.05
 QUIET_SECONDS: Final = 1.0
@@ -24,9 +31,10 @@ TIMER_SECONDS: Final = 0.001
 
 
 class Pacer:
-    """How long a watermark has to wait for the one before: longer when many events came since, or ranking takes long.
+    """How long a watermark has to wait for the one before: longer when many events came since, ranking takes long, or
+    the copies that rank are behind.
 
-    `ranking_seconds`: gives how long ranking has taken lately.
+    `ranking_seconds`, `behind_seconds`: give how long ranking has taken lately, and how far behind they are.
     """
 
     def __init__(
@@ -35,8 +43,10 @@ class Pacer:
         busy: float = BUSY_SECONDS,
         busy_events: int = BUSY_EVENTS,
         ranking_seconds: Callable[[], float] = lambda: 0.0,
+        behind_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._ranking_seconds = ranking_seconds
+        self._behind_seconds = behind_seconds
         self._least = least
         self._busy = busy
         self._busy_events = busy_events
@@ -48,9 +58,11 @@ class Pacer:
 
     def due_at(self) -> float:
         """The earliest time of the next watermark."""
-        if self._events >= self._busy_events:
-            return self.sent_at + self._busy
-        return self.sent_at + min(self._busy, max(self._least, self._ranking_seconds() / RANKING_SHARE))
+        pause = self._busy
+        if self._events < self._busy_events:
+            pause = min(pause, max(self._least, self._ranking_seconds() / RANKING_SHARE))
+        behind = self._behind_seconds() - TOLERATED_SECONDS
+        return self.sent_at + max(pause, min(LONGEST_SECONDS, behind * BEHIND_SHARE))
 
     def sent(self, now: float) -> None:
         self.sent_at = now
@@ -62,6 +74,7 @@ class Watermarks:
 
     Args:
         wall: the wall's clock in wall mode; None in feed mode, where events alone make time pass.
+        behind_seconds: gives how far behind the copies are that rank.
     """
 
     def __init__(
@@ -70,11 +83,12 @@ class Watermarks:
         days: DayInForce,
         wall: MeshClock | None,
         pacer: Pacer | None = None,
+        behind_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._sequencer = sequencer
         self._days = days
         self._wall = wall
-        self._pacer = pacer or Pacer(ranking_seconds=lambda: sequencer.ranking_seconds)
+        self._pacer = pacer or Pacer(ranking_seconds=lambda: sequencer.ranking_seconds, behind_seconds=behind_seconds)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._has_events = False

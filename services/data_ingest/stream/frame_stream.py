@@ -6,6 +6,7 @@ reader gets what came meanwhile at intervals.
 """
 
 import itertools
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -32,6 +33,8 @@ SNAPSHOT_SECONDS: Final = 30.0
 EVENTS: Final = frozenset({"trades", "bars", "quotes", "limits", "halts"})
 # So many bytes of events are sent without waiting for it, about 6,000 trades: a reader applies them meanwhile.
 BUNDLE_BYTES: Final = 256 * 1024
+# Of so many watermarks that a reader has not applied it is noted when they came.
+MAX_NOTED: Final = 4096
 # So that a patient reader is still no slow one.
 MAX_PATIENCE_SECONDS: Final = 1.0
 _ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
@@ -126,6 +129,16 @@ class FrameStream(Broadcast["FrameSubscription"]):
         """A reader whose last frame is at `requested_position`, None for one that has none. It counts once it reads."""
         return FrameSubscription(self, requested_position, reader, options)
 
+    @property
+    def behind_seconds(self) -> float:
+        """How long ago a watermark came that none of the readers that rank has applied; 0 when one has all, or without
+        such readers.
+
+        It is the best of them that counts: one that cannot keep up is no reason to serve all others later.
+        """
+        now = monotonic()
+        return min((reader.behind_seconds(now) for reader in self.readers if reader.ranks), default=0.0)
+
     def _frame_added(self, body: str, content: bytes) -> None:
         for reader in self.readers:
             reader.frame_added(body, len(content))
@@ -180,6 +193,8 @@ class FrameSubscription(Cursor):
         self._reader = reader
         self._options = options
         self._acknowledged = 0
+        # The watermarks after that, with the times when they came.
+        self._watermarks: deque[tuple[int, float]] = deque()
         # Bytes of events for which it was not woken yet.
         self._unannounced = 0
         # When a patient reader's next message is due, by the event loop's clock, and whether it waits until then.
@@ -192,8 +207,23 @@ class FrameSubscription(Cursor):
     def newest(self) -> int:
         return self._stream.committed.newest(self.ring)
 
+    @property
+    def ranks(self) -> bool:
+        """True for a reader that shows what it gets at once, and says how far it is."""
+        return self._options.wants_bundles and not self._options.patience_seconds and self._options.credit > 0
+
+    def behind_seconds(self, now: float) -> float:
+        """How long ago the oldest watermark came that it has not applied; 0 when it has all, or is not yet current."""
+        return now - self._watermarks[0][1] if self._watermarks else 0.0
+
+    def move(self, position: Position, ring: Ring | None = None) -> None:
+        super().move(position, ring)
+        self._watermarks.clear()
+
     def frame_added(self, body: str, size: int) -> None:
         """There is a frame with a content of `size` bytes."""
+        if body == "watermark" and self.is_live and self.ranks and len(self._watermarks) < MAX_NOTED:
+            self._watermarks.append((self.ring.newest, monotonic()))
         if self._is_patient or (self._options.wants_bundles and body in EVENTS):
             self._unannounced += size
             if self._unannounced < BUNDLE_BYTES:
@@ -212,6 +242,8 @@ class FrameSubscription(Cursor):
             raise INVALID_POSITION.error(f"expected an acknowledgement of at most {self.position}, was {position}")
         if position.sequence > self._acknowledged:
             self._acknowledged = position.sequence
+            while self._watermarks and self._watermarks[0][0] <= position.sequence:
+                self._watermarks.popleft()
             self.wake()
 
     async def messages(self) -> AsyncGenerator[bytes, None]:

@@ -18,6 +18,7 @@ from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import Sequencers, SequencerTarget
 from services.kit.rpc.wire import fields, message_of
+from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.logging import get_logger
 
@@ -33,7 +34,10 @@ SILENCE_SECONDS: Final = 10.0
 # A snapshot may take a while to be put together.
 OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024
+# Frames are acknowledged when so many have been applied, or after so long by a reader that is not patient: from that
+# the sequencer knows how far behind it is.
 ACK_EVERY: Final = 128
+ACK_SECONDS: Final = 0.04
 _ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
 _FRAMES: Final = data_ingest_pb2.FrameBundle.DESCRIPTOR.fields_by_name["frames"].number
 
@@ -97,6 +101,7 @@ class FrameReader:
         self._chunks: list[bytes] = []
         self._chunks_of = Position(0, 0)
         self._unacknowledged = 0
+        self._acknowledged_at = 0.0
         self._backoff = self._sequencers.backoff()
         # True once the connection brought anything of use: then the pause starts small again.
         self._progressed = False
@@ -131,8 +136,8 @@ class FrameReader:
             with Connection[bytes](call(), seconds, first_seconds) as connection:
                 await connection.write(self._open_request())
                 while (end := self._take(await connection.read())) is None:
-                    if self._unacknowledged >= ACK_EVERY:
-                        self._unacknowledged = 0
+                    if self._is_acknowledgement_due():
+                        self._unacknowledged, self._acknowledged_at = 0, monotonic()
                         await connection.write(self._ack_request())
         except StreamEnded as ended:
             end, was_silent = str(ended), ended.is_silence
@@ -223,6 +228,11 @@ class FrameReader:
         # Position 0 is that of a sequencer that has sent nothing at all.
         if position.sequence and position != self._sink.position:
             raise StreamHole(f"expected to be at {position}, which was all sent, was at {self._sink.position}")
+
+    def _is_acknowledgement_due(self) -> bool:
+        if self._patience_seconds or not self._unacknowledged:
+            return self._unacknowledged >= ACK_EVERY
+        return self._unacknowledged >= ACK_EVERY or monotonic() - self._acknowledged_at >= ACK_SECONDS
 
     def _open_request(self) -> bytes:
         request = data_ingest_pb2.SubscribeFramesOpen(
