@@ -17,11 +17,11 @@ RANKING_SHARE: Final = 0.4
 BUSY_SECONDS: Final = 0.04
 BUSY_EVENTS: Final = 3000
 # Copies that are so far behind are no reason to wait: that long an acknowledgement may take.
-TOLERATED_SECONDS: Final = 0.08
+TOLERATED_SECONDS: Final = 0.04
 # Beyond that they get watermarks at this share of the time they are behind, at most so far apart: to apply events takes
 # little, to rank and send what has changed much, and a copy that ranks less often catches up instead of falling behind
 # further.
-BEHIND_SHARE: Final = 0.25
+BEHIND_SHARE: Final = 0.5
 LONGEST_SECONDS: Final = 0.25
 # While nothing comes: how often the wall's time is in the stream in an open market, and in a closed one.
 OPEN_SECONDS: Final = 0.05

@@ -241,10 +241,13 @@ class FrameSubscription(Cursor):
         if position.sequence > self.position.sequence:
             raise INVALID_POSITION.error(f"expected an acknowledgement of at most {self.position}, was {position}")
         if position.sequence > self._acknowledged:
+            waited = self._is_out_of_credit()
             self._acknowledged = position.sequence
             while self._watermarks and self._watermarks[0][0] <= position.sequence:
                 self._watermarks.popleft()
-            self.wake()
+            if waited:
+                # Otherwise events that wait for their watermark would be sent before.
+                self.wake()
 
     async def messages(self) -> AsyncGenerator[bytes, None]:
         """Encoded SubscribeFramesResponses; ends after end() or going_away, raising what end() was given."""

@@ -37,7 +37,7 @@ CREDIT: Final = 1024
 # Frames are acknowledged when so many have been applied, or after so long by a reader that is not patient: from that
 # the sequencer knows how far behind it is.
 ACK_EVERY: Final = 128
-ACK_SECONDS: Final = 0.04
+ACK_SECONDS: Final = 0.02
 _ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
 _FRAMES: Final = data_ingest_pb2.FrameBundle.DESCRIPTOR.fields_by_name["frames"].number
 
