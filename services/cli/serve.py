@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 from services.cli.arguments import examples
 from services.cli.signals import stop_event
 from services.kit.runtime.errors import SettingsError, StartError
+from services.kit.runtime.garbage import collect_rarely
 from services.kit.runtime.logging import configure, get_logger
 from services.kit.runtime.open_files import allow_many
 from services.kit.runtime.priority import work_in_short_turns, work_in_the_background
@@ -105,6 +106,7 @@ async def run(modules: Sequence[Module], settings: Settings) -> None:
             if not await _unless_stopped(host, stop_requested):
                 return
             hosts.append(host)
+        collect_rarely()
         working = [asyncio.create_task(host.wait()) for host in hosts]
         stop = asyncio.create_task(stop_requested.wait())
         notifying = asyncio.create_task(notify(), name="notify")
