@@ -6,7 +6,7 @@ from typing import Final
 from services.analytics import metrics
 from services.analytics.bar_queue import Mark
 from services.analytics.core import AnalyticsCore
-from services.kit.rpc.frame_reader import FrameReader
+from services.kit.rpc.frame_reader import PATIENT_SECONDS, FrameReader
 from services.kit.rpc.frames import Frame, FrameError
 from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import SequencerTarget
@@ -126,7 +126,8 @@ async def catch_up(core: AnalyticsCore, target: SequencerTarget, mark: Mark, end
 
 async def _read_again(core: AnalyticsCore, target: SequencerTarget, begin: Position, end: Position) -> bool:
     replay = _Replay(core, begin, end)
-    reading = asyncio.create_task(FrameReader(target, replay, "analytics_catch_up").run(), name="analytics.catch_up")
+    reader = FrameReader(target, replay, "analytics_catch_up", patience_seconds=PATIENT_SECONDS)
+    reading = asyncio.create_task(reader.run(), name="analytics.catch_up")
     try:
         async with asyncio.timeout(CATCH_UP_SECONDS):
             return await replay.done

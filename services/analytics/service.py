@@ -14,6 +14,7 @@ from services.analytics.core import AnalyticsCore
 from services.analytics.metrics_broadcast import MetricsBroadcast
 from services.analytics.redis_mirror import AGGREGATES_CHANNEL, AggregatesChannel, RedisMirror
 from services.analytics.servicer import AnalyticsServicer
+from services.kit.rpc.frame_reader import PATIENT_SECONDS
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.market_copy import MarketCopy, MarketCopyService
 from services.kit.rpc.server import add_servicer
@@ -25,9 +26,6 @@ from services.kit.stores.redis_channels import RedisChannels
 log = get_logger(__name__)
 
 TICK_SECONDS: Final = 1.0
-# What is asked for or written has no need of each watermark at once, and fewer messages leave the processors to those
-# through whom trades pass.
-PATIENCE_SECONDS: Final = 0.05
 
 
 class AnalyticsCopy(MarketCopy[None]):
@@ -80,7 +78,7 @@ class AnalyticsService(MarketCopyService):
             log.warning("rvol, intraday and slot keys are not written: TRADEUL_REDIS_URL is not set")
         self.close_at_stop(self._catch_up.close)
         self.begin("ticking", self._tick())
-        await self.follow(self.copy, patience_seconds=PATIENCE_SECONDS)
+        await self.follow(self.copy, patience_seconds=PATIENT_SECONDS)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         service = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"]

@@ -59,12 +59,14 @@ def check_folder(folder: Path) -> None:
 async def run(settings: Settings, folder: Path, keeps_stream: bool) -> None:
     """Records until a signal; raises StartError when there is a file in the way, OSError when writing fails."""
     from services.cli.signals import stop_event
-    from services.kit.rpc.frame_reader import FrameReader
+    from services.kit.rpc.frame_reader import PATIENT_SECONDS, FrameReader
     from services.record.core import Recording
 
     stop_requested = stop_event()
     recording = Recording(folder, keeps_stream)
-    reader = FrameReader(settings.sequencer_addresses, recording, "record", wants_newest_state=True)
+    reader = FrameReader(
+        settings.sequencer_addresses, recording, "record", wants_newest_state=True, patience_seconds=PATIENT_SECONDS
+    )
     reading = asyncio.create_task(reader.run(), name="record.reading")
     flushing = asyncio.create_task(keep_flushing(recording), name="record.flushing")
     stop = asyncio.create_task(stop_requested.wait(), name="record.stop")

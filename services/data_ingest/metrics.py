@@ -61,7 +61,7 @@ LAG = LAG_SECONDS.labels(SERVICE, "sequenced")
 READERS = SUBSCRIBERS.labels(SERVICE, "frames")
 READERS_BEHIND = Gauge(
     "tradeul_readers_behind_seconds",
-    "How long ago the oldest watermark came that no reader which ranks has applied; beyond 0.04, watermarks are rarer.",
+    "How far behind the readers that rank are, the best of them; beyond 0.04, watermarks are rarer.",
 )
 SLOW_READERS = SLOW_SUBSCRIBERS.labels(SERVICE, "frames")
 BAR_WATCHERS = SUBSCRIBERS.labels(SERVICE, "bars")

@@ -167,9 +167,10 @@ class ListBroadcast:
             return
         self._waiting.end(subscription)
         self.flush()
-        if self._is_served(subscription):
+        if reader.is_blocked or self._is_served(subscription):
             # Changes were dropped before they were flushed: everybody was sent the whole list.
             return
+        requested = subscription.requested_position
         cause, details = self._whole_list_cause(subscription)
         after = subscription.sequence if requested is None else requested.sequence
         subscription.requested_position = None

@@ -1,13 +1,20 @@
 """Subscriptions of one list that get what has changed at the same times, as one change."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
+from typing import Final
 
-from services.kit.rpc.pacing import AFTER_LATE, ON_TIME, Phases, next_tick
+from services.kit.rpc.pacing import AFTER_LATE, GROUPS, ON_TIME, Phases, next_tick
 from services.websocket_server import metrics
 from services.websocket_server.list_feed import ListFeed
 from services.websocket_server.subscription import Subscription
+
+# Two updates of a group, and those of two groups with the same interval, are so far apart.
+LEAST_SECONDS: Final = 0.05
+# The steps of intervals, up to which they count.
+STEPS: Final = ((1.0, LEAST_SECONDS), (10.0, 0.5), (math.inf, 5.0))
 
 
 class PacedGroup:
@@ -75,13 +82,17 @@ class PacedGroup:
         self._timer = None
         feed, sequence, ranks = self._feed, self._sequence, self._ranks
         newest = feed.position.sequence
-        if newest == sequence:
+        # A list that can no longer be trusted has no rows: what comes next is the whole of it.
+        if newest == sequence or not feed.is_loaded:
             return
         self._begin()
         # One for all, but for the names that clients give their scans, and for compression.
         updates: dict[tuple[bytes, bool], bytes] = {}
         size = sent = 0
         for subscription in list(self._members):
+            if subscription not in self._members:
+                # Its client's buffer was filled by another list or scan in this group.
+                continue
             if subscription.sequence != sequence:
                 if subscription.sequence != newest:
                     self._bring_into_step(subscription)
@@ -121,8 +132,8 @@ class PacedGroups:
 
     def pace(self, subscription: Subscription, interval: float) -> None:
         """Sets the least number of seconds between two updates of one that has not joined; 0 for none."""
-        subscription.interval = interval
-        subscription.phase = self._phases.take() if interval else 0.0
+        subscription.interval = least_interval(interval)
+        subscription.phase = self._phases.take(groups_of(subscription.interval)) if interval else 0.0
 
     def join(self, subscription: Subscription) -> None:
         """Takes one that has everything up to the newest change."""
@@ -161,6 +172,21 @@ class PacedGroups:
     def _bring_into_step(self, subscription: Subscription) -> None:
         self.leave(subscription)
         self._catch_up(subscription)
+
+
+def least_interval(seconds: float) -> float:
+    """Returns the interval that is served for one that is wanted, the next longer one of a few: each has groups of its
+    own, and each of these has its updates made for itself.
+    """
+    if not seconds:
+        return 0.0
+    step = next(step for most, step in STEPS if seconds <= most)
+    return math.ceil(round(seconds / step, 6)) * step
+
+
+def groups_of(interval: float) -> int:
+    """Returns over how many groups the subscriptions of a list with this interval are spread."""
+    return max(1, min(GROUPS, round(interval / LEAST_SECONDS)))
 
 
 def _key(subscription: Subscription) -> tuple[float, float]:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.frames import Frame, Opcode
+from websockets.protocol import CLIENT, OPEN, Protocol
 
 from services.kit.rpc.server import Host
 from services.kit.runtime.lifecycle import Service
@@ -18,6 +20,15 @@ PATH = "/ws/scanner"
 TIMEOUT = 60.0
 
 Message = dict[str, Any]
+
+
+def texts_of(frames: bytes) -> list[str]:
+    """The texts in a run of frames, as another implementation reads them."""
+    protocol = Protocol(CLIENT, state=OPEN, max_size=None)
+    protocol.receive_data(frames)
+    events = protocol.events_received()
+    assert all(isinstance(event, Frame) and event.opcode == Opcode.TEXT and event.fin for event in events)
+    return [bytes(event.data).decode() for event in events if isinstance(event, Frame)]
 
 
 class ListView:

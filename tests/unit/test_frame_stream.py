@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.ring import HOLD_FACTOR, Position
-from services.kit.runtime.clock import wall_seconds
+from services.kit.runtime.clock import monotonic, wall_seconds
 from services.kit.runtime.errors import ServiceError
 from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, Feed
 
@@ -524,41 +525,47 @@ async def test_how_far_behind_the_best_of_those_that_rank_is(monkeypatch: pytest
     publisher.publish()
     stream = publisher.stream
     scanners = [publisher.reader(credit=100, wants_bundles=True) for _ in range(2)]
+    first, second = (reader.subscription for reader in scanners)
     # One that may wait, and one that never says how far it is.
     others = [
         publisher.reader(credit=100, wants_bundles=True, patience_seconds=0.05), publisher.reader(wants_bundles=True),
     ]  # fmt: skip
-    for reader in others:
+    for reader in (*others, *scanners):
         await reader.until("current")
-    publisher.mark()
-    now = 200.0
+
+    def mark(time: float) -> Position:
+        nonlocal now
+        now = time
+        publisher.publish()
+        publisher.mark()
+        return publisher.sequencer.position
+
+    # It acknowledges when something comes, so that the last one before a pause says nothing.
+    marks = [mark(200.0)]
+    now = 201.0
     assert stream.behind_seconds == 0
-    for reader in scanners:
-        await reader.until("current")
-    assert stream.behind_seconds == 0
-    first, second = (reader.subscription for reader in scanners)
-    publisher.publish()
-    publisher.mark()
-    now = 200.25
+    marks.append(mark(202.0))
+    now = 202.25
     assert stream.behind_seconds == 0.25
-    publisher.publish()
-    publisher.mark()
-    newest = publisher.sequencer.position
+    marks += [mark(203.0), mark(204.0)]
+    assert stream.behind_seconds == 2
     for reader in scanners:
-        while reader.sequences[-1:] != [newest.sequence]:
+        while reader.sequences[-1:] != [marks[-1].sequence]:
             await reader.read()
-    # The events alone, then their watermark, then all.
-    first.acknowledge(newest._replace(sequence=newest.sequence - 3))
-    assert stream.behind_seconds == 0.25
-    first.acknowledge(newest._replace(sequence=newest.sequence - 2))
+    # The events before the second watermark, then this, then all.
+    first.acknowledge(marks[1]._replace(sequence=marks[1].sequence - 1))
+    assert stream.behind_seconds == 1
+    first.acknowledge(marks[1])
     assert stream.behind_seconds == 0
-    now = 200.5
-    assert stream.behind_seconds == 0.25
-    second.acknowledge(newest)
-    assert stream.behind_seconds == 0
-    # Nothing is left of an epoch that has ended.
-    for reader in scanners:
-        await reader.messages.aclose()
+    first.acknowledge(marks[3])
+    now = 205.0
+    assert (first.behind_seconds(now), second.behind_seconds(now), stream.behind_seconds) == (0, 3, 0)
+    # One that has come to load the market is no help yet.
+    late = publisher.reader(credit=100, wants_bundles=True)
+    await late.read()
+    await scanners[0].messages.aclose()
+    assert stream.behind_seconds == 3
+    await late.until("current")
     assert stream.behind_seconds == 0
 
 
@@ -585,7 +592,7 @@ async def test_a_new_epoch_begins_with_nothing_to_catch_up_with() -> None:
     publisher.publish()
     reader = publisher.reader(credit=100, wants_bundles=True)
     await reader.until("current")
-    publisher.publish()
+    publisher.mark()
     publisher.mark()
     assert publisher.stream.behind_seconds > 0
     publisher.sequencer.begin_epoch(EPOCH + 7, renewed(publisher.sequencer.market))
@@ -635,6 +642,38 @@ async def test_the_walls_time_is_sent_while_nothing_comes() -> None:
         # At 04:00 the next day begins, though nothing trades.
         clock.ns = FOUR_OCLOCK + 24 * HOUR
         while publisher.sequencer.day == TODAY:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("has_clock", [False, True])
+async def test_watermarks_are_rarer_with_either_clock(has_clock: bool) -> None:
+    publisher = Publisher()
+    publisher.publish()
+    feed = FeedInput(publisher.sequencer, "wall")
+    feed.days.begin(CALENDAR, TODAY)
+    clock = SetClock(FOUR_OCLOCK + 6 * HOUR) if has_clock else None
+    behind = 3600.0
+    watermarks = Watermarks(publisher.sequencer, feed.days, clock, behind_seconds=lambda: behind)  # type: ignore[arg-type]
+    running = asyncio.create_task(watermarks.run())
+    times: list[float] = []
+    count = publisher.sequencer.frames
+    async with asyncio.timeout(30):
+        while len(times) < 4:
+            before = count["watermark"]
+            publisher.publish()
+            watermarks.events_came(1)
+            await asyncio.sleep(0.005)
+            if count["watermark"] > before:
+                times.append(monotonic())
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.2
+    # When they have caught up it is no longer waited for.
+    behind = 0.0
+    async with asyncio.timeout(30):
+        while count["watermark"] < 20:
+            publisher.publish()
+            watermarks.events_came(1)
             await asyncio.sleep(0.005)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

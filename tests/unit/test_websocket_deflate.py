@@ -13,7 +13,7 @@ from services.websocket_server import client_messages
 from services.websocket_server.deflate import ACCEPTED, LEAST_BYTES, accepted_extensions, deflated, inflated
 from services.websocket_server.list_feed import ListFeed
 from tests.support.scripted_scanner import ScriptedList, ticker_row
-from tests.unit.test_websocket_feed import texts_of
+from tests.support.ws_client import texts_of
 
 # What Chromium, Firefox, Node and the `websockets` library send.
 COMMON = "permessage-deflate; client_max_window_bits"

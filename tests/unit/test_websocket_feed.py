@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tradeul.v1 import scanner_pb2
-from websockets.frames import Frame, Opcode
-from websockets.protocol import CLIENT, OPEN, Protocol
 
 from services.kit.lists.field_selection import selected_fields
 from services.kit.lists.kept_rows import ListHole
@@ -18,16 +16,7 @@ from services.websocket_server import client_messages
 from services.websocket_server.client_messages import Request, RequestError, Subject, parse
 from services.websocket_server.list_feed import ListFeed
 from tests.support.scripted_scanner import EPOCH, ScriptedList, ticker_row
-from tests.support.ws_client import ListView
-
-
-def texts_of(frames: bytes) -> list[str]:
-    """The texts in a run of frames, as another implementation reads them."""
-    protocol = Protocol(CLIENT, state=OPEN, max_size=None)
-    protocol.receive_data(frames)
-    events = protocol.events_received()
-    assert all(isinstance(event, Frame) and event.opcode == Opcode.TEXT and event.fin for event in events)
-    return [bytes(event.data).decode() for event in events if isinstance(event, Frame)]
+from tests.support.ws_client import ListView, texts_of
 
 
 def apply_all(view: ListView, frames: bytes) -> None:

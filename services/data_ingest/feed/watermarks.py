@@ -103,7 +103,7 @@ class Watermarks:
         if now >= due_at:
             self.add()
         elif self._timer is None:
-            self._timer = self._loop.call_later(due_at - now, self._woken.set)
+            self._wake_after(due_at - now)
 
     def add(self) -> None:
         """A watermark, now."""
@@ -121,7 +121,7 @@ class Watermarks:
     async def run(self) -> None:
         """The watermarks that are due later than the events that they follow, and those while nothing comes."""
         while True:
-            quiet_at = self._pacer.sent_at + self._pause()
+            quiet_at = max(self._pacer.sent_at + self._pause(), self._pacer.due_at())
             timer = self._loop.call_later(max(0.0, quiet_at - monotonic()), self._woken.set)
             self._woken.clear()
             try:
@@ -133,7 +133,11 @@ class Watermarks:
             if now >= quiet_at or (self._has_events and now >= self._pacer.due_at()):
                 self.add()
             elif self._has_events:
-                self._timer = self._loop.call_later(self._pacer.due_at() - monotonic(), self._woken.set)
+                self._wake_after(self._pacer.due_at() - monotonic())
+
+    def _wake_after(self, seconds: float) -> None:
+        # By then a copy that is behind may have caught up.
+        self._timer = self._loop.call_later(min(seconds, BUSY_SECONDS), self._woken.set)
 
     def _pause(self) -> float:
         is_open = self._wall is not None and not self._sequencer.is_closed

@@ -131,13 +131,13 @@ class FrameStream(Broadcast["FrameSubscription"]):
 
     @property
     def behind_seconds(self) -> float:
-        """How long ago a watermark came that none of the readers that rank has applied; 0 when one has all, or without
-        such readers.
+        """How far behind the readers that rank are, all of them; 0 when one is not, or without such readers.
 
         It is the best of them that counts: one that cannot keep up is no reason to serve all others later.
         """
         now = monotonic()
-        return min((reader.behind_seconds(now) for reader in self.readers if reader.ranks), default=0.0)
+        ranking = (reader for reader in self.readers if reader.ranks and reader.is_live)
+        return min((reader.behind_seconds(now) for reader in ranking), default=0.0)
 
     def _frame_added(self, body: str, content: bytes) -> None:
         for reader in self.readers:
@@ -213,8 +213,11 @@ class FrameSubscription(Cursor):
         return self._options.wants_bundles and not self._options.patience_seconds and self._options.credit > 0
 
     def behind_seconds(self, now: float) -> float:
-        """How long ago the oldest watermark came that it has not applied; 0 when it has all, or is not yet current."""
-        return now - self._watermarks[0][1] if self._watermarks else 0.0
+        """How long ago a watermark came by which it should have acknowledged the one before; 0 when it has.
+
+        It acknowledges when something comes: the last watermark before a pause says nothing.
+        """
+        return now - self._watermarks[1][1] if len(self._watermarks) > 1 else 0.0
 
     def move(self, position: Position, ring: Ring | None = None) -> None:
         super().move(position, ring)

@@ -31,6 +31,9 @@ RECONNECTS: Final = Counter(
 METHOD: Final = "/tradeul.v1.DataIngestService/SubscribeFrames"
 # The sequencer sends watermarks all the time: silence means that it is gone.
 SILENCE_SECONDS: Final = 10.0
+# The patience of readers whom nobody watches tick by tick. They have no need of each watermark at once, fewer messages
+# leave the processors to those through whom trades pass, and no watermark comes later for their sake.
+PATIENT_SECONDS: Final = 0.05
 # A snapshot may take a while to be put together.
 OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024

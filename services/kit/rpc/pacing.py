@@ -31,9 +31,9 @@ class Phases:
         self._first = zlib.crc32(name.encode()) % 1000 / 1000
         self._taken = 0
 
-    def take(self) -> float:
-        """Returns the next subscriber's, from 0 to below 1."""
-        group = self._taken // GROUP % GROUPS
+    def take(self, groups: int = GROUPS) -> float:
+        """Returns the next subscriber's, from 0 to below 1, one of so many."""
+        group = self._taken // GROUP % groups
         self._taken += 1
         return (self._first + van_der_corput(group)) % 1.0
 

@@ -8,7 +8,7 @@ from typing import Final
 # milliseconds, and of all objects now and then.
 YOUNGEST: Final = 10_000
 # After so many collections of the youngest those that have outlived one are looked at, too, and after so many of these
-# all: 500,000 objects in cycles that nobody can reach any more are the most that may wait.
+# all, if they are a quarter more: some 500,000 objects in cycles that nobody can reach any more may wait.
 OLDER: Final = 10
 OLDEST: Final = 5
 
