@@ -28,7 +28,6 @@ from tests.support.mesh import Mesh, memory_bytes, processes_below
 # From the time of the first trade, 10:35, to the market's end.
 MOST_HOURS: Final = 9.4
 CANARY_LIST: Final = "gappers_up"
-# WebSocket clients cannot ask for fewer updates: these get each.
 WEBSOCKETS: Final = 20
 # After which all has been written that can be.
 STORED_SECONDS: Final = 120.0
