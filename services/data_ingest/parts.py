@@ -27,7 +27,7 @@ from services.data_ingest.feed.line_gaps import LineGaps
 from services.data_ingest.feed.market_clock import MarketClock
 from services.data_ingest.feed.replay_gate import ReplayGate
 from services.data_ingest.feed.vendor_clock import VendorClock
-from services.data_ingest.feed.watermarks import Watermarks
+from services.data_ingest.feed.watermarks import Pacer, Watermarks
 from services.data_ingest.journal import Journal
 from services.data_ingest.reference import ReferenceSource
 from services.data_ingest.reference.changes import KnownSplits, ReferenceNotices
@@ -151,9 +151,8 @@ def make_parts(
     if start.found is not None:
         feed.resume_after(FeedProgress(start.found.feed, start.found.trade_identities))
     admission = feed.admission
-    watermarks = Watermarks(
-        sequencer, feed.days, clock if feed.is_wall else None, behind_seconds=lambda: stream.behind_seconds
-    )
+    pacer = Pacer(ranking_seconds=lambda: sequencer.ranking_seconds, behind_seconds=lambda: stream.behind_seconds)
+    watermarks = Watermarks(sequencer, feed.days, clock if feed.is_wall else None, pacer)
     trade_rules = TradeRulesFollower(vendor, feed.set_trade_rules, settings.suspect_prints == "take")
     filters = FiltersFollower(
         settings.database_url, sequencer, lambda: settings.is_replay and feed.position is not None

@@ -46,10 +46,7 @@ async def test_changes_within_an_interval_come_as_one(
 ) -> None:
     interval = 0.2
     async with ws_client(server.port) as paced, ws_client(server.port) as other:
-        await paced.send(
-            action="subscribe_list", list="winners", min_interval_ms=200, changed_fields_only=changed_fields_only
-        )
-        await paced.expect("subscribed_list")
+        await paced.subscribe("winners", min_interval_ms=200, changed_fields_only=changed_fields_only)
         await paced.expect("snapshot")
         await other.subscribe("winners")
         await other.expect("snapshot")
@@ -75,8 +72,7 @@ async def test_one_that_comes_between_two_updates_is_in_step_with_the_next(
         for client in (first, second):
             for _ in range(3):
                 winners.shuffle(rng)
-            await client.send(action="subscribe_list", list="winners", min_interval_ms=300)
-            await client.expect("subscribed_list")
+            await client.subscribe("winners", min_interval_ms=300)
             await client.expect("snapshot")
         for _ in range(3):
             winners.shuffle(rng)
@@ -95,8 +91,7 @@ async def test_the_interval_may_be_another_one_in_each_subscription(
     server: WebSocketServer, winners: ScriptedList, rng: random.Random
 ) -> None:
     async with ws_client(server.port) as client:
-        await client.send(action="subscribe_list", list="winners", min_interval_ms=60_000)
-        await client.expect("subscribed_list")
+        await client.subscribe("winners", min_interval_ms=60_000)
         await client.expect("snapshot")
         winners.shuffle(rng)
         await client.send(action="subscribe_list", list="winners", epoch=EPOCH, sequence=0)
@@ -112,8 +107,7 @@ async def test_several_changes_as_one_of_the_scanner_do_not_end_it(
     server: WebSocketServer, winners: ScriptedList, rng: random.Random
 ) -> None:
     async with ws_client(server.port) as client:
-        await client.send(action="subscribe_list", list="winners", min_interval_ms=10)
-        await client.expect("subscribed_list")
+        await client.subscribe("winners", min_interval_ms=10)
         await client.expect("snapshot")
         winners.shuffle(rng)
         winners.jump_to(winners.rows[::-1], 5)
@@ -139,8 +133,7 @@ async def test_an_interval_that_is_too_long_is_refused(server: WebSocketServer, 
 async def test_nothing_is_kept_for_those_who_have_gone(server: WebSocketServer, winners: ScriptedList) -> None:
     broadcast = server.hub.broadcast("winners")
     async with ws_client(server.port) as client:
-        await client.send(action="subscribe_list", list="winners", min_interval_ms=1000)
-        await client.expect("subscribed_list")
+        await client.subscribe("winners", min_interval_ms=1000)
         await client.expect("snapshot")
         assert len(broadcast.paced) == 1
     await eventually(lambda: broadcast.is_idle)

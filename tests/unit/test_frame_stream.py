@@ -626,7 +626,7 @@ async def test_the_walls_time_is_sent_while_nothing_comes() -> None:
     feed = FeedInput(publisher.sequencer, "wall")
     feed.days.begin(CALENDAR, TODAY)
     clock = SetClock(FOUR_OCLOCK + 6 * HOUR)
-    watermarks = Watermarks(publisher.sequencer, feed.days, clock)  # type: ignore[arg-type]
+    watermarks = Watermarks(publisher.sequencer, feed.days, clock, Pacer())  # type: ignore[arg-type]
     running = asyncio.create_task(watermarks.run())
     async with asyncio.timeout(10):
         for hour in (6, 7):
@@ -655,7 +655,7 @@ async def test_watermarks_are_rarer_with_either_clock(has_clock: bool) -> None:
     feed.days.begin(CALENDAR, TODAY)
     clock = SetClock(FOUR_OCLOCK + 6 * HOUR) if has_clock else None
     behind = 3600.0
-    watermarks = Watermarks(publisher.sequencer, feed.days, clock, behind_seconds=lambda: behind)  # type: ignore[arg-type]
+    watermarks = Watermarks(publisher.sequencer, feed.days, clock, Pacer(behind_seconds=lambda: behind))  # type: ignore[arg-type]
     running = asyncio.create_task(watermarks.run())
     times: list[float] = []
     count = publisher.sequencer.frames

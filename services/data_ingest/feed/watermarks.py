@@ -74,7 +74,6 @@ class Watermarks:
 
     Args:
         wall: the wall's clock in wall mode; None in feed mode, where events alone make time pass.
-        behind_seconds: gives how far behind the copies are that rank.
     """
 
     def __init__(
@@ -82,13 +81,12 @@ class Watermarks:
         sequencer: Sequencer,
         days: DayInForce,
         wall: MeshClock | None,
-        pacer: Pacer | None = None,
-        behind_seconds: Callable[[], float] = lambda: 0.0,
+        pacer: Pacer,
     ) -> None:
         self._sequencer = sequencer
         self._days = days
         self._wall = wall
-        self._pacer = pacer or Pacer(ranking_seconds=lambda: sequencer.ranking_seconds, behind_seconds=behind_seconds)
+        self._pacer = pacer
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._has_events = False

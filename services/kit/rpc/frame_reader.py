@@ -233,9 +233,10 @@ class FrameReader:
             raise StreamHole(f"expected to be at {position}, which was all sent, was at {self._sink.position}")
 
     def _is_acknowledgement_due(self) -> bool:
-        if self._patience_seconds or not self._unacknowledged:
-            return self._unacknowledged >= ACK_EVERY
-        return self._unacknowledged >= ACK_EVERY or monotonic() - self._acknowledged_at >= ACK_SECONDS
+        if self._unacknowledged >= ACK_EVERY:
+            return True
+        may_wait = self._patience_seconds > 0 or not self._unacknowledged
+        return not may_wait and monotonic() - self._acknowledged_at >= ACK_SECONDS
 
     def _open_request(self) -> bytes:
         request = data_ingest_pb2.SubscribeFramesOpen(
