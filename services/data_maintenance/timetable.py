@@ -64,6 +64,8 @@ class Timetable:
         self._running: dict[str, asyncio.Task[None]] = {}
         # Set when the task's run of this process is over.
         self._freed: dict[str, asyncio.Event] = {}
+        # Those of the runs, to the end of what follows a run: until then one may begin another.
+        self._working: set[asyncio.Task[None]] = set()
         self._woken = {name: asyncio.Event() for name in self.specs}
 
     async def run(self) -> None:
@@ -73,10 +75,9 @@ class Timetable:
                 for spec in self.specs.values():
                     tasks.create_task(self._look_at_its_times(spec), name=f"maintenance.look.{spec.name}")
         finally:
-            running = list(self._running.values())
-            for each in running:
+            for each in self._working:
                 each.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*self._working, return_exceptions=True)
 
     def look(self, task: str) -> None:
         """Looks at a task as soon as possible."""
@@ -181,6 +182,8 @@ class Timetable:
 
     def _begin(self, spec: TaskSpec, run: Run, calendar: Calendar) -> None:
         task = asyncio.create_task(self._work(spec, Job(run, calendar)), name=f"maintenance.{spec.name}")
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
         self._running[spec.name] = task
         self._freed[spec.name] = asyncio.Event()
 

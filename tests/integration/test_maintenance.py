@@ -357,6 +357,26 @@ async def test_one_that_stops_leaves_its_run_to_the_next(settings: dict[str, str
     assert len(task.dates) == 2
 
 
+async def test_a_run_that_has_just_ended_begins_no_sync_of_one_that_stops(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on with connections that are being closed."""
+    claim, is_claiming = RunStore.claim, asyncio.Event()
+
+    async def claim_all_but_a_sync(store: RunStore, task: str, *rest: Any) -> Any:
+        if task != "sync_redis":
+            return await claim(store, task, *rest)
+        is_claiming.set()
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(RunStore, "claim", claim_all_but_a_sync)
+    tasks = {"enrich_metadata": Counting(), "sync_redis": Counting()}
+    async with running_replica(settings, SetClock(NOW), tasks, catch_up=False) as replica:
+        await replica.run_task("enrich_metadata")
+        await is_claiming.wait()
+    assert [each.get_name() for each in asyncio.all_tasks() if each.get_name().startswith("maintenance.")] == []
+
+
 async def test_sessions_are_logged_once(settings: dict[str, str], stores: Stores) -> None:
     clock = SetClock(datetime(2025, 11, 26, 15, tzinfo=UTC))
     async with opened(stores) as pool:
