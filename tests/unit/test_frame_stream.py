@@ -11,7 +11,7 @@ from tradeul.v1 import data_ingest_pb2
 
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
-from services.data_ingest.feed.watermarks import RANKING_SHARE, TOLERATED_SECONDS, Pacer, Watermarks
+from services.data_ingest.feed.watermarks import BUSY_RANKING_SHARE, RANKING_SHARE, TOLERATED_SECONDS, Pacer, Watermarks
 from services.data_ingest.stream import frame_stream
 from services.data_ingest.stream.epochs import next_epoch, read_last, renewed, write_last
 from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
@@ -497,6 +497,13 @@ def test_watermarks_are_rarer_where_ranking_takes_long() -> None:
     seconds = 0.02 * RANKING_SHARE
     assert pacer.due_at() == pytest.approx(7.02)
     seconds = 1.0
+    assert pacer.due_at() == pytest.approx(7.05)
+    # What comes faster than it can be taken is through sooner.
+    pacer.add(1000)
+    assert pacer.due_at() == pytest.approx(7.25)
+    seconds = 0.1 * BUSY_RANKING_SHARE
+    assert pacer.due_at() == pytest.approx(7.1)
+    seconds = 0.001
     assert pacer.due_at() == pytest.approx(7.05)
 
 
