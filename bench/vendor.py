@@ -39,7 +39,8 @@ PER_PIECE = 50
 PER_SECOND = 50_000
 # Probes are trades whose prices say which they are; each probe symbol trades ten times a second.
 PROBE_SYMBOLS = 20
-PROBE_BASE = 1_000
+# Above the prices of all others: who watches for probes takes the highest price for the newest one.
+PROBE_BASE = 10_000
 WRITE_AHEAD = 1 << 20
 # The market's time at which each kind of trades begins.
 BULK_START = "09:45:00"
@@ -62,6 +63,8 @@ class Feed:
 
     def __init__(self, symbols: int, bulk: int, loading_seconds: int, loaded_seconds: int) -> None:
         self.workload = Workload(symbols, start=STARTS["loading"])
+        if (highest := self.workload.level.max() * 2) >= PROBE_BASE:
+            raise ValueError(f"expected prices below {PROBE_BASE}, which are the probes', was up to {highest}")
         self.symbols = self.workload.symbols + probe_symbols()
         self._next_id = 0
         # Symbols whose history has been requested.
