@@ -66,6 +66,9 @@ class Feed:
         if (highest := self.workload.level.max() * 2) >= PROBE_BASE:
             raise ValueError(f"expected prices below {PROBE_BASE}, which are the probes', was up to {highest}")
         self.symbols = self.workload.symbols + probe_symbols()
+        # A day's bars, the same for each: to put them together while the mesh requests a year of them would keep the
+        # trades waiting, which are sent from the same process.
+        self._bars = json.dumps(self._grouped()).encode()
         self._next_id = 0
         # Symbols whose history has been requested.
         self.requested: set[str] = set()
@@ -129,6 +132,15 @@ class Feed:
             for _ in range(count)
         ]
 
+    def _grouped(self) -> dict[str, Any]:
+        closes = [*self.workload.prev_close.tolist(), *[PROBE_BASE / 2.0] * PROBE_SYMBOLS]
+        volumes = [*self.workload.avg_volume.tolist(), *[1e6] * PROBE_SYMBOLS]
+        rows = zip(self.symbols, closes, volumes, strict=True)
+        return {
+            "status": "OK",
+            "results": [{"T": s, "o": c, "h": c, "l": c, "c": c, "v": v} for s, c, v in rows],
+        }
+
     def rest(self, path: str, query: dict[str, str]) -> Any:
         """The vendor's REST as far as the sequencer asks: names and previous closes, no more."""
         if path == "/v1/marketstatus/now":
@@ -140,15 +152,7 @@ class Feed:
                        for s in self.symbols]  # fmt: skip
             return {"status": "OK", "results": results, "count": len(results)}
         if path.startswith("/v2/aggs/grouped/"):
-            closes = [*self.workload.prev_close.tolist(), *[PROBE_BASE / 2.0] * PROBE_SYMBOLS]
-            volumes = [*self.workload.avg_volume.tolist(), *[1e6] * PROBE_SYMBOLS]
-            return {
-                "status": "OK",
-                "results": [
-                    {"T": s, "o": c, "h": c, "l": c, "c": c, "v": v}
-                    for s, c, v in zip(self.symbols, closes, volumes, strict=True)
-                ],
-            }
+            return self._bars
         if path.startswith("/v2/aggs/ticker/"):
             self.requested.add(path.split("/")[4])
             return {"status": "OK", "results": []}

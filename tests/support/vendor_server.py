@@ -37,7 +37,7 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class VendorServer:
-    """`rest(path, query)` gives the JSON answer of a GET, None for 404, or the status of another refusal.
+    """`rest(path, query)` gives the JSON answer of a GET, encoded or not; None for 404, or another refusal's status.
 
     With `key`, another key is refused; with `plan`, subscriptions to other channels than
     these ("A", "AM"). `received` are the WebSocket clients' messages. While `answering` is
@@ -160,7 +160,7 @@ class VendorServer:
         if answer is None or isinstance(answer, HTTPStatus):
             status = answer or HTTPStatus.NOT_FOUND
             answer = {"status": "NOT_AUTHORIZED" if status == HTTPStatus.FORBIDDEN else status.name}
-        body = json.dumps(answer).encode()
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"})
         return Response(status, status.phrase, headers, body)
 

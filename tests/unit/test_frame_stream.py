@@ -11,7 +11,7 @@ from tradeul.v1 import data_ingest_pb2
 
 from fastcore.market import Market
 from services.data_ingest.feed.feed_input import FeedInput
-from services.data_ingest.feed.watermarks import BUSY_RANKING_SHARE, RANKING_SHARE, TOLERATED_SECONDS, Pacer, Watermarks
+from services.data_ingest.feed.watermarks import MANY_RANKING_SHARE, RANKING_SHARE, TOLERATED_SECONDS, Pacer, Watermarks
 from services.data_ingest.stream import frame_stream
 from services.data_ingest.stream.epochs import next_epoch, read_last, renewed, write_last
 from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
@@ -478,46 +478,39 @@ class SetClock:
         return self.ns
 
 
-def test_many_events_make_watermarks_rarer() -> None:
-    pacer = Pacer(least=0.01, busy=0.05, busy_events=100)
-    pacer.sent(7.0)
-    pacer.add(60)
-    assert pacer.due_at() == pytest.approx(7.01)
-    pacer.add(60)
-    assert pacer.due_at() == pytest.approx(7.05)
-    pacer.sent(7.06)
-    assert pacer.due_at() == pytest.approx(7.07)
-
-
 def test_watermarks_are_rarer_where_ranking_takes_long() -> None:
     seconds = 0.001
-    pacer = Pacer(least=0.01, busy=0.05, busy_events=100, ranking_seconds=lambda: seconds)
+    pacer = Pacer(least=0.01, many_events=100, ranking_seconds=lambda: seconds)
     pacer.sent(7.0)
+    pacer.add(99)
     assert pacer.due_at() == pytest.approx(7.01)
     seconds = 0.02 * RANKING_SHARE
     assert pacer.due_at() == pytest.approx(7.02)
     seconds = 1.0
-    assert pacer.due_at() == pytest.approx(7.05)
-    # What comes faster than it can be taken is through sooner.
-    pacer.add(1000)
+    assert pacer.due_at() == pytest.approx(7.04)
+    # Of many events: what comes faster than it can be taken is through sooner.
+    pacer.add(1)
     assert pacer.due_at() == pytest.approx(7.25)
-    seconds = 0.1 * BUSY_RANKING_SHARE
+    seconds = 0.1 * MANY_RANKING_SHARE
     assert pacer.due_at() == pytest.approx(7.1)
+    # They alone are no reason to wait: after a pause they may have come at once.
     seconds = 0.001
-    assert pacer.due_at() == pytest.approx(7.05)
+    assert pacer.due_at() == pytest.approx(7.01)
+    pacer.sent(7.06)
+    assert pacer.due_at() == pytest.approx(7.07)
 
 
 def test_watermarks_are_rarer_while_the_copies_that_rank_are_behind() -> None:
-    behind = 0.0
-    pacer = Pacer(least=0.01, busy=0.05, busy_events=100, behind_seconds=lambda: behind)
+    behind = ranking = 0.0
+    pacer = Pacer(least=0.01, many_events=100, ranking_seconds=lambda: ranking, behind_seconds=lambda: behind)
     pacer.sent(7.0)
     # As long as an acknowledgement may take.
     behind = TOLERATED_SECONDS
     assert pacer.due_at() == pytest.approx(7.01)
     behind = TOLERATED_SECONDS + 0.04
     assert pacer.due_at() == pytest.approx(7.02)
-    pacer.add(1000)
-    assert pacer.due_at() == pytest.approx(7.05)
+    ranking = 0.03 * RANKING_SHARE
+    assert pacer.due_at() == pytest.approx(7.03)
     behind = TOLERATED_SECONDS + 0.2
     assert pacer.due_at() == pytest.approx(7.1)
     # A copy that stands still is no reason to keep all others waiting.

@@ -11,15 +11,15 @@ from services.kit.runtime.clock import MeshClock, monotonic
 # A watermark makes every copy rank every list: the fewer, the more trades a second; the more, the less delay.
 LEAST_SECONDS: Final = 0.004
 # Ranking takes at most this share of the time: where it takes longer, because there is more to rank or the machine has
-# other things to do, watermarks come less often. With half of this share, 50,000 trades/s waited for their watermark
-# longer than for anything else: 6 to 8 ms, now 0.4 ms (medians, of 12,000 symbols).
+# other things to do, watermarks come less often, but no further apart than that. With half of this share, 50,000
+# trades/s waited for their watermark longer than for anything else: 6 to 8 ms, now 0.4 ms (medians, 12,000 symbols).
 RANKING_SHARE: Final = 0.4
-# With so many events since the last watermark the next one waits longer, and ranking, which then looks at most rows, takes
-# at most this share: of what comes faster than it can be taken, nothing is seen sooner by ranking more often. With
-# two fifths, two million trades at once were through at 0.74 to 0.81 million a second; with a fifth at 1.01 to 1.06.
-BUSY_SECONDS: Final = 0.04
-BUSY_EVENTS: Final = 3000
-BUSY_RANKING_SHARE: Final = 0.2
+FEW_SECONDS: Final = 0.04
+# With so many events since the last watermark it takes at most this share: of what comes faster than it can be taken,
+# nothing is seen sooner by ranking more often. With two fifths, two million trades at once were through at 0.74 to 0.81
+# million a second; with a fifth at 1.01 to 1.06.
+MANY_EVENTS: Final = 3000
+MANY_RANKING_SHARE: Final = 0.2
 # Copies that are so far behind are no reason to wait: that long an acknowledgement may take.
 TOLERATED_SECONDS: Final = 0.04
 # Beyond that they get watermarks at this share of the time they are behind, at most so far apart: to apply events takes
@@ -44,16 +44,14 @@ class Pacer:
     def __init__(
         self,
         least: float = LEAST_SECONDS,
-        busy: float = BUSY_SECONDS,
-        busy_events: int = BUSY_EVENTS,
+        many_events: int = MANY_EVENTS,
         ranking_seconds: Callable[[], float] = lambda: 0.0,
         behind_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._ranking_seconds = ranking_seconds
         self._behind_seconds = behind_seconds
         self._least = least
-        self._busy = busy
-        self._busy_events = busy_events
+        self._many_events = many_events
         self._events = 0
         self.sent_at = 0.0
 
@@ -62,13 +60,12 @@ class Pacer:
 
     def due_at(self) -> float:
         """The earliest time of the next watermark."""
-        ranking = self._ranking_seconds()
-        if self._events < self._busy_events:
-            pause = min(self._busy, max(self._least, ranking / RANKING_SHARE))
+        if self._events < self._many_events:
+            pause = min(FEW_SECONDS, self._ranking_seconds() / RANKING_SHARE)
         else:
-            pause = max(self._busy, min(LONGEST_SECONDS, ranking / BUSY_RANKING_SHARE))
+            pause = min(LONGEST_SECONDS, self._ranking_seconds() / MANY_RANKING_SHARE)
         behind = self._behind_seconds() - TOLERATED_SECONDS
-        return self.sent_at + max(pause, min(LONGEST_SECONDS, behind * BEHIND_SHARE))
+        return self.sent_at + max(self._least, pause, min(LONGEST_SECONDS, behind * BEHIND_SHARE))
 
     def sent(self, now: float) -> None:
         self.sent_at = now
@@ -141,7 +138,7 @@ class Watermarks:
 
     def _wake_after(self, seconds: float) -> None:
         # By then a copy that is behind may have caught up.
-        self._timer = self._loop.call_later(min(seconds, BUSY_SECONDS), self._woken.set)
+        self._timer = self._loop.call_later(min(seconds, FEW_SECONDS), self._woken.set)
 
     def _pause(self) -> float:
         is_open = self._wall is not None and not self._sequencer.is_closed
