@@ -31,8 +31,7 @@ class Following:
         self.rows += rows
 
     def offer(self, *items: HaltItem) -> int:
-        self.follower._items = list(items)
-        return self.follower.publish()
+        return self.follower.take(list(items))
 
     def row(self, symbol: str) -> dict[str, Any]:
         self.rig.sequencer.add_watermark(NINE + HOUR)
@@ -75,8 +74,23 @@ def test_an_item_waits_for_its_symbol() -> None:
     item = HaltItem("LATER", NINE, 0, "T12")
     assert following.offer(item) == 0
     following.rig.sequencer.add_symbols(["LATER"])
-    assert following.offer(item) == 1
+    assert following.follower.publish() == 1
     assert following.row("LATER")["halted"] is True
+    # Nothing was set aside.
+    assert following.follower.set_aside == {"symbol": 2}
+
+
+def test_an_item_whose_symbol_is_still_unknown_when_the_feed_is_read_again_is_set_aside() -> None:
+    following = Following()
+    item = HaltItem("NOBODY", NINE, 0, "T12")
+    following.offer(item)
+    assert following.follower.publish() == 0
+    assert "unknown_symbol" not in following.follower.set_aside
+    # Unchanged.
+    assert following.follower.take(None) == 0
+    assert following.follower.set_aside["unknown_symbol"] == 1
+    following.rig.sequencer.add_symbols(["NOBODY"])
+    assert following.follower.publish() == 1
 
 
 def test_a_new_day_is_told_what_still_lasts() -> None:

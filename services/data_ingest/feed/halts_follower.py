@@ -61,6 +61,9 @@ class HaltsFollower:
         # The items in the stream of this day, by symbol id and beginning.
         self._published: dict[tuple[int, int], HaltItem] = {}
         self._counted: set[tuple[str, str, int]] = set()
+        self._readings = 0
+        # Those whose symbol is not known, and since which reading.
+        self._waiting: dict[HaltItem, int] = {}
         self._set_aside: Counter[str] = Counter()
         self._day_began = asyncio.Event()
 
@@ -74,6 +77,14 @@ class HaltsFollower:
         self._counted.clear()
         self.publish()
         self._day_began.set()
+
+    def take(self, items: list[HaltItem] | None) -> int:
+        """Takes what was read of the feed, None where that is as before; returns how many entered the stream."""
+        self._readings += 1
+        if items is not None:
+            self._items = items
+            self._waiting = {item: self._waiting[item] for item in items if item in self._waiting}
+        return self.publish()
 
     def publish(self) -> int:
         """Adds to the stream what is new in the items read last; returns how many of them that are."""
@@ -106,12 +117,11 @@ class HaltsFollower:
                 pause = min(pause * 2 ** min(failures - 1, 10), max(LONGEST_PAUSE, pause))
                 metrics.HALT_POLLS.labels("failed").inc()
                 log.warning("no trade halts from the feed", reason=reason_of(error), again_in=round(pause, 2))
+                self.publish()
             else:
                 failures = 0
                 metrics.HALT_POLLS.labels("unchanged" if items is None else "taken").inc()
-                if items is not None:
-                    self._items = items
-            self.publish()
+                self.take(items)
             await self._wait(pause)
             if self._sequencer.is_closed and pause < CLOSED_SECONDS:
                 try:
@@ -137,6 +147,9 @@ class HaltsFollower:
         is_over = 0 < item.resumes_at_ns < day.pre_market_start_ns
         reason = ""
         if symbol_id is None:
+            # Reference data name most symbols soon after the start: it waits until the feed is read again.
+            if self._waiting.setdefault(item, self._readings) == self._readings:
+                return None
             reason = "unknown_symbol"
         elif is_over or item.halted_at_ns >= day.post_market_end_ns:
             reason = "time_out_of_session"
