@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from services.health.watcher import SEQUENCER
+from services.kit.runtime.clock import monotonic
 from tests.support.mesh import Mesh, processes_below
 
 pytestmark = pytest.mark.timeout(300)
@@ -36,13 +37,15 @@ class Seen:
 
     async def until(self, path: str, is_so: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        async with asyncio.timeout(60):
-            while not found or not is_so(found):
-                await asyncio.sleep(0.2)
-                try:
-                    found = await self.get(path)
-                except httpx.HTTPError:
-                    found = {}
+        deadline = monotonic() + 60
+        while not found or not is_so(found):
+            if monotonic() > deadline:
+                raise TimeoutError(f"after a minute {path} is {found}\n{self._mesh.log_tail()}")
+            await asyncio.sleep(0.2)
+            try:
+                found = await self.get(path)
+            except httpx.HTTPError:
+                found = {}
         return found
 
     async def roles(self, *wanted: str) -> dict[str, Any]:
