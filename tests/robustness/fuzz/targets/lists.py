@@ -91,7 +91,7 @@ class Forms:
         self._whole_json, self._changed_json = ListRows("list"), PatchedRows("list")
         self._steps: list[ListStep] = []
         # What the rows and their ranks were at first.
-        self._first: dict[bytes, tuple[int, dict[str, Any]]] = {}
+        self._first: dict[str, tuple[int, dict[str, Any]]] = {}
         self._first_ranks: dict[bytes, int] = {}
 
     def take(self, delta: scanner_pb2.ListDelta) -> bool:
@@ -129,13 +129,12 @@ class Forms:
             assert self._as_one(rows.changes_since(self._snapshot.sequence, self._first_ranks)) == shown
         return True
 
-    def _as_one(self, changes: list[bytes]) -> dict[bytes, tuple[int, dict[str, Any]]]:
+    def _as_one(self, changes: list[bytes]) -> dict[str, tuple[int, dict[str, Any]]]:
         """The rows that these changes make of the first ones."""
         rows = dict(self._first)
         for text in changes:
             change = msgspec.json.decode(text)
-            symbol = msgspec.json.encode(change["symbol"])
-            action = change["action"]
+            symbol, action = change["symbol"], change["action"]
             if action == "remove":
                 del rows[symbol]
             elif action == "rerank":
@@ -187,10 +186,13 @@ def rows_in(copy: ListCopy) -> dict[str, bytes]:
     return {row.symbol: row.SerializeToString(deterministic=True) for row in copy.rows()}
 
 
-def shown_in(rows: ListRows | PatchedRows) -> dict[bytes, tuple[int, dict[str, Any]]]:
+def shown_in(rows: ListRows | PatchedRows) -> dict[str, tuple[int, dict[str, Any]]]:
     """By symbol, the rank and the members."""
     return {
-        symbol: (rank, json_of(members if isinstance(members, bytes) else b",".join(members.values())))
+        msgspec.json.decode(symbol): (
+            rank,
+            json_of(members if isinstance(members, bytes) else b",".join(members.values())),
+        )
         for symbol, (rank, members) in rows.rows.items()
     }
 
