@@ -1,6 +1,6 @@
 """How often subscribers get updates once all of them together want more messages than can be sent.
 
-Sending is what a scanner's core is spent on: a message costs 35 to 50 microseconds. Up to a budget every subscriber
+Sending is what a scanner's core is spent on: a message costs about 40 microseconds. Up to a budget every subscriber
 gets every change. Beyond it changes are merged, only as much as the budget demands, and only where a list changes more
 often than that.
 """
@@ -8,7 +8,7 @@ often than that.
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-# About half of a core; the other half is the market's.
+# Two fifths of a core; the rest is the market's.
 MESSAGES_PER_SECOND: Final = 10_000.0
 MEASURE_SECONDS: Final = 0.5
 # The weight of the newest measurement: a crowd is noticed within a second, and one busy moment is none.

@@ -61,9 +61,8 @@ class HaltsFollower:
         # The items in the stream of this day, by symbol id and beginning.
         self._published: dict[tuple[int, int], HaltItem] = {}
         self._counted: set[tuple[str, str, int]] = set()
-        self._readings = 0
-        # Those whose symbol is not known, and since which reading.
-        self._waiting: dict[HaltItem, int] = {}
+        # The items of the reading before the last.
+        self._read_before: frozenset[HaltItem] = frozenset()
         self._set_aside: Counter[str] = Counter()
         self._day_began = asyncio.Event()
 
@@ -80,10 +79,9 @@ class HaltsFollower:
 
     def take(self, items: list[HaltItem] | None) -> int:
         """Takes what was read of the feed, None where that is as before; returns how many entered the stream."""
-        self._readings += 1
+        self._read_before = frozenset(self._items)
         if items is not None:
             self._items = items
-            self._waiting = {item: self._waiting[item] for item in items if item in self._waiting}
         return self.publish()
 
     def publish(self) -> int:
@@ -148,7 +146,7 @@ class HaltsFollower:
         reason = ""
         if symbol_id is None:
             # Reference data name most symbols soon after the start: it waits until the feed is read again.
-            if self._waiting.setdefault(item, self._readings) == self._readings:
+            if item not in self._read_before:
                 return None
             reason = "unknown_symbol"
         elif is_over or item.halted_at_ns >= day.post_market_end_ns:

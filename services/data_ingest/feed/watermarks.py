@@ -11,8 +11,8 @@ from services.kit.runtime.clock import MeshClock, monotonic
 # A watermark makes every copy rank every list: the fewer, the more trades a second; the more, the less delay.
 LEAST_SECONDS: Final = 0.004
 # Ranking takes at most this share of the time: where it takes longer, because there is more to rank or the machine has
-# other things to do, watermarks come less often, but no further apart than that. With half of this share, 50,000
-# trades/s waited for their watermark longer than for anything else: 6 to 8 ms, now 0.4 ms (medians, 12,000 symbols).
+# other things to do, watermarks come less often, up to FEW_SECONDS apart. With half of this share, 50,000 trades/s
+# waited for their watermark longer than for anything else: 6 to 8 ms, now 0.4 ms (medians, 12,000 symbols).
 RANKING_SHARE: Final = 0.4
 FEW_SECONDS: Final = 0.04
 # With so many events since the last watermark it takes at most this share: of what comes faster than it can be taken,
@@ -35,8 +35,8 @@ TIMER_SECONDS: Final = 0.001
 
 
 class Pacer:
-    """How long a watermark has to wait for the one before: longer when many events came since, ranking takes long, or
-    the copies that rank are behind.
+    """How long a watermark has to wait for the one before: longer when ranking takes long, more so where many events
+    came since, or when the copies that rank are behind.
 
     `ranking_seconds`, `behind_seconds`: give how long ranking has taken lately, and how far behind they are.
     """
@@ -60,10 +60,9 @@ class Pacer:
 
     def due_at(self) -> float:
         """The earliest time of the next watermark."""
-        if self._events < self._many_events:
-            pause = min(FEW_SECONDS, self._ranking_seconds() / RANKING_SHARE)
-        else:
-            pause = min(LONGEST_SECONDS, self._ranking_seconds() / MANY_RANKING_SHARE)
+        are_few = self._events < self._many_events
+        share, longest = (RANKING_SHARE, FEW_SECONDS) if are_few else (MANY_RANKING_SHARE, LONGEST_SECONDS)
+        pause = min(longest, self._ranking_seconds() / share)
         behind = self._behind_seconds() - TOLERATED_SECONDS
         return self.sent_at + max(self._least, pause, min(LONGEST_SECONDS, behind * BEHIND_SHARE))
 
