@@ -18,6 +18,8 @@ from tests.support.time_limit import Limit, set_time_limit
 ORDER: Final = ("e2e", "robustness", "integration", "contract", "parity", "unit")
 ROOT: Final = Path(__file__).parent
 
+STDERR: Final = pytest.StashKey[int]()
+
 LoopFactories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 # uvloop forks to start a program; gRPC's handlers of a fork may hold that child up for ever (services/cli/main.py).
@@ -37,6 +39,24 @@ class _Loop(uvloop.Loop):
             super().close()
 
 
+class _Failures:
+    """Names each test that fails at once: a run that is cut off prints no summary."""
+
+    def __init__(self, stderr: int) -> None:
+        self._stderr = stderr
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            os.write(self._stderr, f"\nfailed: {report.nodeid}, in its {report.when}\n".encode())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before pytest captures what tests write there.
+    config.stash[STDERR] = os.dup(2)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(_Failures(config.stash[STDERR]))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
 
@@ -52,4 +72,4 @@ def pytest_asyncio_loop_factories(item: pytest.Function) -> LoopFactories:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Limit) -> bool:
-    return set_time_limit(item, settings)
+    return set_time_limit(item, settings, item.config.stash[STDERR])

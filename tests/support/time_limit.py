@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import signal
 import sys
 from types import FrameType
@@ -23,8 +24,15 @@ class TimeLimitReached(SystemExit):
     """
 
 
-def set_time_limit(item: pytest.Item, limit: Limit) -> bool:
+# What ended in neither of its two limits is given at most this long for its output, in seconds.
+GRACE = 30.0
+
+
+def set_time_limit(item: pytest.Item, limit: Limit, stderr: int) -> bool:
     """Interrupts the test after `limit.timeout` seconds, also where its event loop waits, and its tear-down likewise.
+
+    Where Python cannot be interrupted, as in a library that waits for a lock, the process ends instead, and writes to
+    `stderr`, a file descriptor, where each thread stood: pytest-xdist names the test and goes on in another process.
 
     As pytest-timeout's hook of this name does; returns True: that one is not needed.
     """
@@ -36,6 +44,7 @@ def set_time_limit(item: pytest.Item, limit: Limit) -> bool:
         raise TimeLimitReached(f"the test took more than {limit.timeout:g} s")
 
     def cancel() -> None:
+        faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
@@ -43,6 +52,7 @@ def set_time_limit(item: pytest.Item, limit: Limit) -> bool:
     item.cancel_timeout = cancel  # type: ignore[attr-defined]
     signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, limit.timeout)
+    faulthandler.dump_traceback_later(2 * limit.timeout + min(limit.timeout, GRACE), exit=True, file=stderr)
     return True
 
 
