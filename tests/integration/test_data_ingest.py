@@ -220,7 +220,10 @@ async def test_a_line_that_was_away_is_made_good_by_snapshots(
     async with sequencer.reader() as reader:
         feed.trades(("A", "10:00:00", 10.0), ("A", "10:00:01", 10.1))
         await reader.until_price("A", 10.1)
-        asked = vendor.requests.count(SNAPSHOT)
+        # Once at the start.
+        async with asyncio.timeout(60):
+            while not (asked := vendor.requests.count(SNAPSHOT)):
+                await asyncio.sleep(POLL_SECONDS)
         feed.line_was_away(1)
         # The symbol trades on, and the snapshot is older than that.
         feed.trades(("A", "10:00:10", 10.2))
