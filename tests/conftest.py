@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 import uvloop
 
+from services.kit.runtime.forks import prepare_for_forks
 from tests.support.time_limit import Limit, set_time_limit
 
 # What starts a mesh takes minutes and comes first: of what comes last each file takes seconds, and whichever process of
@@ -22,8 +23,7 @@ STDERR: Final = pytest.StashKey[int]()
 
 LoopFactories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
-# uvloop forks to start a program; gRPC's handlers of a fork may hold that child up for ever (services/cli/main.py).
-os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+prepare_for_forks()
 
 # A shell makes what it starts in the background ignore Ctrl-C, and all that is started from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from services.cli.arguments import nearest
 from services.kit.runtime.errors import SettingsError, StartError
+from services.kit.runtime.forks import prepare_for_forks
 from services.kit.runtime.redaction import described, location_of, redact
 
 # sysexits.h EX_CONFIG, by which the supervisor knows that starting again would not help.
@@ -112,9 +113,7 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: wrong settings end with status 78, what is missing to start with 1."""
-    # Read by gRPC when it is loaded. Services start programs, which forget gRPC; none uses it after a fork,
-    # and its handlers can end the child before it becomes the program.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    prepare_for_forks()
     try:
         # Help as wide as the terminal, up to this; 80 columns are only what click takes for a pipe.
         width = None if sys.stdout.isatty() else HELP_WIDTH
