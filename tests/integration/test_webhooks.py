@@ -419,15 +419,15 @@ async def test_the_database_away_holds_delivery_up_and_repeats_nothing_else(
         webhook, _ = await create(ticker, {"url": receiver.url})
         market.move(AA=101.0)
         await receiver.until(1)
-        locked = await asyncpg.connect(market.stores.database_url)
-        async with locked.transaction():
-            # A writer that does not come to an end: the deliverer's statement does not either.
-            await locked.execute("LOCK TABLE webhook_progress IN ACCESS EXCLUSIVE MODE")
-            for step in range(5):
-                market.move(AA=102.0 + step)
-            await receiver.until(2)
-            await asyncio.sleep(0.5)
-            assert len(receiver.received) == 2
-        await locked.close()
+        await market.until("SELECT sequence FROM webhook_progress", 1)
+        async with asyncpg.create_pool(market.stores.database_url, min_size=1) as pool, pool.acquire() as locked:
+            async with locked.transaction():
+                # A writer that does not come to an end: the deliverer's statement does not either.
+                await locked.execute("LOCK TABLE webhook_progress IN ACCESS EXCLUSIVE MODE")
+                for step in range(5):
+                    market.move(AA=102.0 + step)
+                await receiver.until(2)
+                await asyncio.sleep(0.5)
+                assert len(receiver.received) == 2
         await receiver.until(6)
         assert receiver.ids == ids(webhook, range(1, 7))
