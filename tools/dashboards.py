@@ -43,15 +43,17 @@ TAPE: Final = (
     ),
     Panel("Frames", "ops", {"{{service}}": "sum by (service) (rate(tradeul_frames_total[1m]))"}),
     Panel("From a trade's time to each step", "s", quantiles("tradeul_lag_seconds", "step")),
-    Panel("Refresh of the lists", "s", quantiles("tradeul_refresh_seconds")),
-    Panel("Changes of the lists", "ops", {"{{list}}": "sum by (list) (rate(tradeul_list_updates_total[1m]))"}),
+    Panel("Duration of list refreshes", "s", quantiles("tradeul_refresh_seconds")),
+    Panel("List changes", "ops", {"{{list}}": "sum by (list) (rate(tradeul_list_updates_total[1m]))"}),
     Panel(
-        "Set aside", "ops", {"{{service}} {{reason}}": "sum by (service, reason) (rate(tradeul_rejected_total[5m]))"}
+        "Input set aside",
+        "ops",
+        {"{{service}} {{reason}}": "sum by (service, reason) (rate(tradeul_rejected_total[5m]))"},
     ),
     Panel("Suspect prints today", "short", {"{{outcome}}": "max by (outcome) (tradeul_suspect_prints)"}),
     Panel("Halted symbols", "short", {"halted": "max(tradeul_halted_symbols)"}),
     Panel(
-        "The vendor's connection",
+        "Connection to the vendor",
         "short",
         {
             "subscribed": 'max(tradeul_feed_state{state="subscribed"})',
@@ -60,11 +62,11 @@ TAPE: Final = (
         },
     ),
     Panel(
-        "Waiting for the sequencer",
+        "Held around the sequencer",
         "bytes",
         {
-            "unacknowledged": "max(tradeul_feed_unacknowledged_bytes)",
-            "frames held": "max(tradeul_sequencer_held_bytes)",
+            "batches not yet acknowledged": "max(tradeul_feed_unacknowledged_bytes)",
+            "frames for readers": "max(tradeul_sequencer_held_bytes)",
         },
     ),
     Panel(
@@ -77,10 +79,10 @@ TAPE: Final = (
             "minute bars": "sum(increase(tradeul_minute_bars_dropped_total[5m]))",
         },
     ),
-    Panel("Journal written", "Bps", {"bytes": "sum(rate(tradeul_journal_bytes_total[1m]))"}),
-    Panel("Journal: the stream waits", "s", quantiles("tradeul_journal_market_seconds")),
+    Panel("Journal writes", "Bps", {"bytes": "sum(rate(tradeul_journal_bytes_total[1m]))"}),
+    Panel("Journal: pauses of the stream", "s", quantiles("tradeul_journal_market_seconds")),
     Panel(
-        "Current copies of the market",
+        "Up-to-date copies of the market",
         "short",
         {"scanners": "sum(tradeul_scanner_current)", "analytics": "sum(tradeul_analytics_current)"},
     ),
@@ -99,7 +101,7 @@ GATEWAY: Final = (
             )
         },
     ),
-    Panel("Requests and streams open", "short", {"open": f"sum(envoy_http_downstream_rq_active{ENVOY})"}),
+    Panel("Open requests and streams", "short", {"open": f"sum(envoy_http_downstream_rq_active{ENVOY})"}),
     Panel("Connections", "short", {"open": f"sum(envoy_http_downstream_cx_active{ENVOY})"}),
     Panel("Subscriptions", "short", {"{{service}} {{stream}}": "sum by (service, stream) (tradeul_subscribers)"}),
     Panel(
@@ -110,10 +112,17 @@ GATEWAY: Final = (
         "short",
         {"open": "sum(tradeul_open_scans)", "steps per row": "sum(tradeul_scan_steps)"},
     ),
-    Panel("WebSocket clients", "short", {"open": "sum(tradeul_ws_clients)", "slow": "sum(tradeul_ws_slow_clients)"}),
+    Panel(
+        "WebSocket clients",
+        "short",
+        {
+            "open": "sum(tradeul_ws_clients)",
+            "slow": 'sum(tradeul_slow_subscribers{service="websocket_server",stream="clients"})',
+        },
+    ),
     Panel("WebSocket bytes", "Bps", {"sent": "sum(rate(tradeul_ws_bytes_total[1m]))"}),
     Panel("RPCs by status", "ops", {"{{code}}": "sum by (code) (rate(tradeul_rpc_handled_total[1m]))"}),
-    Panel("Duration of RPCs", "s", quantiles("tradeul_rpc_seconds")),
+    Panel("RPC duration", "s", quantiles("tradeul_rpc_seconds")),
     Panel("Refused requests", "ops", {"{{reason}}": "sum by (reason) (rate(tradeul_access_refused_total[1m]))"}),
     Panel("Requests by key", "ops", {"{{key}}": "topk(10, sum by (key) (rate(tradeul_access_allowed_total[1m])))"}),
 )

@@ -3,7 +3,9 @@
 from prometheus_client import Counter, Gauge
 
 ALLOWED = Counter(
-    "tradeul_access_allowed", "Requests allowed, by the key's name (jwt: for tokens); public ones have none.", ["key"]
+    "tradeul_access_allowed",
+    "Requests allowed, by the key's name (jwt: for tokens, empty for public requests).",
+    ["key"],
 )
 REFUSED = Counter(
     "tradeul_access_refused", "Requests refused, by the key's name (empty: no known key) and reason.", ["key", "reason"]

@@ -10,7 +10,9 @@ SERVICE: Final = "market_session"
 
 CURRENT = Gauge("tradeul_session", "1 for the market's current session.", ["session"])
 REDIS_FAILURES = Counter("tradeul_session_redis_failures", "Times session:current could not be written.")
-VENDOR_FAILURES = Counter("tradeul_session_vendor_failures", "Times the vendor's coming holidays could not be fetched.")
+VENDOR_FAILURES = Counter(
+    "tradeul_session_vendor_failures", "Times the vendor's upcoming holidays could not be fetched."
+)
 
 SESSIONS = FRAMES.labels(SERVICE, "session")
 WATCHERS = SUBSCRIBERS.labels(SERVICE, "session")

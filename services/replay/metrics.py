@@ -8,7 +8,7 @@ from services.kit.runtime.metrics import FRAMES, REJECTED, SUBSCRIBERS, TICKS
 
 SERVICE: Final = "replay"
 
-REACHED = Gauge("tradeul_replay_reached_seconds", "The time of the day that was reached, in seconds since 1970.")
+REACHED = Gauge("tradeul_replay_reached_seconds", "The time that the replayed day has reached, in seconds since 1970.")
 UNACKNOWLEDGED = Gauge("tradeul_replay_unacknowledged_batches", "Batches that the sequencer has not acknowledged.")
 
 BATCHES = FRAMES.labels(SERVICE, "batch")

@@ -13,51 +13,57 @@ from services.kit.runtime.metrics import LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIB
 
 SERVICE: Final = "scanner"
 
-LIST_UPDATES = Counter("tradeul_list_updates", "Changes of a list; custom scans together.", ["list"])
+LIST_UPDATES = Counter("tradeul_list_updates", "Changes of each list; custom scans are counted together.", ["list"])
 SLOW_EVENTS = Counter("tradeul_slow_subscriptions", "Times a subscriber fell behind.", ["list"])
 REFRESH_SECONDS = Histogram(
     "tradeul_refresh_seconds",
-    "From a watermark frame to all lists ranked and their changes handed to the subscribers.",
+    "Time from a watermark frame until all lists are ranked and their changes handed to the subscribers.",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
 )
 SCAN_REFRESH_SECONDS = Histogram(
     "tradeul_scan_refresh_seconds",
-    "From a refresh of the built-in lists to all open custom scans ranked, after them and in turns.",
+    "Time from a refresh of the built-in lists until all open custom scans, which follow in turns, are ranked.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
 )
 SCAN_REQUEST_SECONDS = Histogram(
     "tradeul_scan_request_seconds",
-    "How long selecting and encoding a custom scan's rows held the event loop.",
+    "How long selecting and encoding a custom scan's rows blocked the event loop.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
 TURN_SECONDS = Histogram(
     "tradeul_turn_seconds",
-    "How long making one answer held the event loop: rows selected, searched for, or encoded as JSON.",
+    "How long producing one answer blocked the event loop: selecting rows, searching, or encoding as JSON.",
     buckets=(0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
-TURNS_WAITING = Gauge("tradeul_turns_waiting", "Requests that wait for their turn to be answered, or are answered now.")
+TURNS_WAITING = Gauge(
+    "tradeul_turns_waiting", "Requests that wait for their turn to be answered, or are being answered."
+)
 LARGE_WAITING = Gauge("tradeul_large_messages_waiting", "Streams whose next message is large and waits for its turn.")
 SCAN_COMPILE_SECONDS = Histogram(
     "tradeul_scan_compile_seconds",
-    "How long compiling the texts of a custom scan took in its process, which gives way to others.",
+    "How long compiling the texts of a custom scan took in its separate process, which yields to others.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0),
 )
 LOAD_SECONDS = Histogram("tradeul_state_load_seconds", "How long loading a snapshot took.")
 OPEN_SCANS = Gauge("tradeul_open_scans", "Custom scans that are watched.")
-SCAN_STEPS = Gauge("tradeul_scan_steps", "Steps that each row costs all open custom scans at a refresh.")
+SCAN_STEPS = Gauge("tradeul_scan_steps", "Steps that all open custom scans together take for each row at a refresh.")
 LEAST_INTERVAL = Gauge(
     "tradeul_least_interval_seconds",
-    "Seconds between two updates to one subscriber, where a list changes more often: 0 unless too many watch.",
+    "Minimum seconds between two updates to one subscriber of a list that changes more often; 0 unless too many watch.",
 )
 IS_CURRENT = Gauge("tradeul_scanner_current", "1 while the state follows the sequencer.")
 SCAN_ROWS_STORED = Counter("tradeul_scan_rows_stored", "Rows written to scan_results.")
-SCAN_WRITE_FAILURES = Counter("tradeul_scan_write_failures", "Times scan results could not be written; tried again.")
+SCAN_WRITE_FAILURES = Counter(
+    "tradeul_scan_write_failures", "Times scan results could not be written; they are retried."
+)
 SCAN_RECORDS_DROPPED = Counter(
     "tradeul_scan_records_dropped", "List changes and minutes that were not stored, by reason.", ["reason"]
 )
-SCAN_RECORDS_ON_DISK = Gauge("tradeul_scan_records_on_disk", "Such records that wait on disk for the database.")
+SCAN_RECORDS_ON_DISK = Gauge(
+    "tradeul_scan_records_on_disk", "List changes and minutes that wait on disk for the database."
+)
 ALERT_ROWS_STORED = Counter("tradeul_alert_rows_stored", "Rows written to alert_events.")
-ALERT_WRITE_FAILURES = Counter("tradeul_alert_write_failures", "Times alerts could not be written; tried again.")
+ALERT_WRITE_FAILURES = Counter("tradeul_alert_write_failures", "Times alerts could not be written; they are retried.")
 ALERT_RECORDS_DROPPED = Counter("tradeul_alert_records_dropped", "Alerts that were not stored, by reason.", ["reason"])
 ALERT_RECORDS_ON_DISK = Gauge("tradeul_alert_records_on_disk", "Alerts that wait on disk for the database.")
 
@@ -76,23 +82,30 @@ ALERT_WRITING: Final = WriterMetrics(
     ALERT_ROWS_STORED, ALERT_WRITE_FAILURES, ALERT_RECORDS_DROPPED, ALERT_RECORDS_ON_DISK
 )
 REDIS_ALERT_WRITES = Counter("tradeul_redis_alert_writes", "Alerts written to Redis.")
-REDIS_ALERTS_MISSED = Counter("tradeul_redis_alerts_missed", "Alerts that were gone when Redis could be written.")
+REDIS_ALERTS_MISSED = Counter(
+    "tradeul_redis_alerts_missed", "Alerts that were no longer held when Redis could be written to."
+)
 REDIS_LISTS_WRITING = Gauge("tradeul_redis_lists_writing", "1 for the scanner that writes the lists to Redis.")
 REDIS_LIST_WRITES = Counter("tradeul_redis_list_writes", "Times a list was written to Redis.", ["list"])
-REDIS_LIST_REFUSED = Counter("tradeul_redis_list_refused", "Writes that did not follow what another scanner wrote.")
-REDIS_LIST_FAILURES = Counter("tradeul_redis_list_failures", "Times Redis was away when lists were to be written.")
+REDIS_LIST_REFUSED = Counter(
+    "tradeul_redis_list_refused", "Writes refused because they did not follow what another scanner wrote."
+)
+REDIS_LIST_FAILURES = Counter(
+    "tradeul_redis_list_failures", "Times Redis was unavailable when lists were due to be written."
+)
 REDIS_LIST_SECONDS = Histogram(
     "tradeul_redis_list_seconds",
-    "How long each part of making a list's texts held up the scanner.",
+    "How long each part of encoding a list for Redis delayed the scanner.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
 )
 
 ALERTS = Counter("tradeul_alerts", "Alerts by rule.", ["rule"])
 ALERTS_CAUGHT_UP = Counter(
-    "tradeul_alerts_caught_up", "Alerts of before this scanner came, or while it was away, which the sequencer had."
+    "tradeul_alerts_caught_up",
+    "Alerts from before this scanner connected or while it was disconnected, which the sequencer held.",
 )
 ALERTS_MISSED = Counter(
-    "tradeul_alerts_missed", "Alerts that are not stored, and that neither a scanner nor the sequencer has any more."
+    "tradeul_alerts_missed", "Alerts that are not stored and that neither a scanner nor the sequencer holds any more."
 )
 
 LIST_LAG = LAG_SECONDS.labels(SERVICE, "list")

@@ -51,10 +51,10 @@ class AccessServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def CreateTicket(self, request, context):
-        """Returns a ticket: what a page in a browser puts into a URL in place of its key,
+        """Returns a ticket. A page in a browser puts it into a URL in place of its key,
         because EventSource and WebSocket cannot send headers. Send the key with this
         request, and the ticket as the query parameter `ticket` of the URL that opens the
-        stream. It opens one stream, which needs no more than the right to read.
+        stream. A ticket opens one stream that needs no more than the right to read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,8 +168,8 @@ class RevocationServiceServicer:
     """
 
     def WatchRevocations(self, request, context):
-        """Streams the names of revoked keys: first of all of them, then of each that is
-        revoked. A name is never used again.
+        """Streams the names of revoked keys: first the names of all of them, then each name
+        as its key is revoked. A name is never used again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AlertRule(_message.Message):
-    """When an event of a symbol is worth an alert: docs/alerts.md."""
+    """Defines when an event of a symbol is worth an alert: see docs/alerts.md."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -47,30 +47,34 @@ class AlertRule(_message.Message):
     where: _builtins.str
     """A filter that must match at that moment; empty matches every row."""
     quality: _builtins.str
-    """An expression over the row, higher is better; empty if the rule has none."""
+    """An expression over the row; higher is better. Empty if the rule has none."""
     min_quality: _builtins.float
-    """The least quality of an alert; absent takes any, and none."""
+    """The minimum quality of an alert. If absent, alerts with any quality are accepted,
+    and alerts without one.
+    """
     once_a_day: _builtins.bool
-    """At most one alert of a symbol in a trading day."""
+    """True for at most one alert per symbol and trading day."""
     cooldown_seconds: _builtins.int
-    """No alert of the symbol for so long after one, in event time; 0 for no limit."""
+    """After an alert, the symbol has no further one for this long, in event time; 0 for
+    no limit.
+    """
     rearm: _builtins.str
-    """After an alert, the symbol gets no other one until this condition has matched;
+    """After an alert, the symbol has no further one until this condition has matched;
     empty if the rule has none.
     """
     text: _builtins.str
     """The text of an alert, with fields of the row in braces."""
     owner: _builtins.str
-    """The name of the key that created it; empty for a shipped rule, and where keys are
-    not required.
+    """The name of the key that created the rule; empty for a shipped rule, and where keys
+    are not required.
     """
     version: _builtins.int
-    """Grows by 1 with every change of a rule of one's own, from 1 on; 0 for a shipped
-    rule.
+    """For a rule of your own, starts at 1 and increases by 1 with every change; 0 for a
+    shipped rule.
     """
     @_builtins.property
     def sessions(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.Session.ValueType]:
-        """The sessions in which there are alerts; empty means all."""
+        """The sessions in which the rule has alerts; empty means all."""
 
     def __init__(
         self,

@@ -84,7 +84,7 @@ class AlertRulesServiceServicer:
     """
 
     def GetAlertRule(self, request, context):
-        """Returns one rule, shipped or of one's own.
+        """Returns one rule, shipped or your own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,8 +92,8 @@ class AlertRulesServiceServicer:
 
     def CreateAlertRule(self, request, context):
         """Creates a rule. Fails with ALREADY_EXISTS if the name is taken, and with
-        INVALID_ARGUMENT, naming the part, the position and the nearest name, if the rule
-        cannot be used.
+        INVALID_ARGUMENT if the rule cannot be used; the error names the part, the position
+        and the nearest name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,8 +107,8 @@ class AlertRulesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAlertRule(self, request, context):
-        """Updates a rule: replaces the definition of one's own, switches any on or off, or
-        does both.
+        """Updates a rule: replaces the definition of a rule of your own, switches any rule on
+        or off, or does both.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,24 +122,25 @@ class AlertRulesServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAlertRule(self, request, context):
-        """Deletes a rule of one's own. Shipped rules can only be switched off.
+        """Deletes a rule of your own. Shipped rules can only be switched off.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DryRunAlertRule(self, request, context):
-        """Streams the alerts that a rule would have had on past days, with progress. Fails
-        with INVALID_ARGUMENT as CreateAlertRule does, and with RESOURCE_EXHAUSTED
-        (TOO_MANY_DRY_RUNS) while others run. The end of the stream ends the work.
+        """Streams the alerts that a rule would have had on past days, and the progress of the
+        dry run. Fails with INVALID_ARGUMENT as CreateAlertRule does, and with
+        RESOURCE_EXHAUSTED (TOO_MANY_DRY_RUNS) while too many others run. The dry run ends
+        when the stream ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DryRunAlertRuleFromJson(self, request, context):
-        """DryRunAlertRule with its request as JSON, and server-sent events: `data` is a
-        DryRunAlertRuleResponse as JSON.
+        """DryRunAlertRule with its request as JSON and its responses as server-sent events:
+        `data` is a DryRunAlertRuleResponse as JSON.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

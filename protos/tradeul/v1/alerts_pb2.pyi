@@ -69,8 +69,8 @@ class AlertRuleStatus(_message.Message):
     MISTAKE_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
     alerts_today: _builtins.int
-    """Alerts of the rule since the day began, or since the rule changed or was switched
-    on.
+    """Number of the rule's alerts since the day began, or since the rule was changed or
+    switched on.
     """
     mistake: _builtins.str
     """Why an enabled rule is left out; empty if it is in force."""
@@ -96,7 +96,7 @@ Global___AlertRuleStatus: _TypeAlias = AlertRuleStatus  # noqa: Y015
 
 @_typing.final
 class Alert(_message.Message):
-    """One alert. The same market data gives the same alerts, with the same positions, in
+    """One alert. The same market data produce the same alerts, with the same positions, in
     every replica.
     """
 
@@ -121,7 +121,9 @@ class Alert(_message.Message):
     """Name of the rule."""
     symbol: _builtins.str
     quality: _builtins.float
-    """Value of the rule's `quality`; absent if it has none, or the row lacks it."""
+    """Value of the rule's `quality`; absent if the rule has none, or if the row has no
+    value for it.
+    """
     quality_rank: _builtins.float
     """Percentage of the rule's earlier alerts of the day with a lower quality; absent
     for the first 10.
@@ -190,15 +192,15 @@ class ListAlertsRequest(_message.Message):
     to: _builtins.str
     """End of the range, exclusive: an RFC 3339 time."""
     min_quality: _builtins.float
-    """The least quality."""
+    """Minimum quality."""
     filter: _builtins.str
     """Filter over the alert's row, in the syntax of docs/filters.md."""
     limit: _builtins.int
     """Maximum number of alerts, 1-500; default 100. With a filter, and where the stored
-    alerts begin, a page may have fewer although others follow.
+    alerts begin, a page may have fewer alerts although more follow.
     """
     page_token: _builtins.str
-    """From the previous page."""
+    """`next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -250,8 +252,8 @@ class AlertPage(_message.Message):
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Event time since which every alert is held in memory: the scanner's start, the
-        beginning of the day, or the oldest of the 50,000 that it holds at most. Earlier
-        ones are on pages of their own, from the database.
+        beginning of the day, or the oldest of the held alerts, of which there are at most
+        50,000. Earlier alerts are on separate pages, which come from the database.
         """
 
     @_builtins.property
@@ -289,9 +291,9 @@ class WatchAlertsRequest(_message.Message):
     filter: _builtins.str
     """Filter over the alert's row, in the syntax of docs/filters.md."""
     min_quality: _builtins.float
-    """The least quality."""
+    """Minimum quality."""
     epoch: _builtins.int
-    """Epoch of the position to resume after; without it only new alerts follow."""
+    """Epoch of the position to resume after; without it, only new alerts follow."""
     sequence: _builtins.int
     """Sequence of the position to resume after; requires `epoch`."""
     def __init__(
@@ -322,7 +324,7 @@ class SubscribeAlertsRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___WatchAlertsRequest:
-        """The first message, and only that."""
+        """Must be the first message, and only the first."""
 
     @_builtins.property
     def ack(self) -> _stream_pb2.StreamAck: ...
@@ -347,9 +349,9 @@ Global___SubscribeAlertsRequest: _TypeAlias = SubscribeAlertsRequest  # noqa: Y0
 
 @_typing.final
 class WatchAlertsResponse(_message.Message):
-    """Positions are those of alerts. Every message but `alert` has the position of the
-    newest alert that was compared with the request: a client whose alerts are rare
-    resumes from the last position that it received in any message.
+    """Positions are those of alerts. `current`, `heartbeat`, `reset` and `going_away` have the
+    position of the newest alert that was compared with the request, so a client whose alerts
+    are rare resumes from the last of these, or from the last `alert` if that came later.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -370,8 +372,8 @@ class WatchAlertsResponse(_message.Message):
     def heartbeat(self) -> _stream_pb2.StreamHeartbeat: ...
     @_builtins.property
     def reset(self) -> _stream_pb2.StreamReset:
-        """The alerts between the client's position and this one are no longer held;
-        what follows comes after it.
+        """The alerts between the client's position and this one are no longer held; the
+        stream continues after this position.
         """
 
     @_builtins.property
@@ -402,7 +404,11 @@ class AlertsOpened(_message.Message):
 
     POSITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def position(self) -> _stream_pb2.StreamPosition: ...
+    def position(self) -> _stream_pb2.StreamPosition:
+        """Of the newest alert of all, which the stream has not reached yet: no position to resume
+        from.
+        """
+
     def __init__(
         self,
         *,

@@ -68,8 +68,8 @@ class AlertsServiceServicer:
     """
 
     def ListAlertRules(self, request, context):
-        """Returns all rules by name, those in force and those that are switched off, and how
-        often each has fired today.
+        """Returns all rules, sorted by name, those in force and those that are switched off,
+        and how often each has fired today.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,8 +91,8 @@ class AlertsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchAlertsEvents(self, request, context):
-        """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON, `id`
-        the position from which a client that sends it as Last-Event-ID resumes.
+        """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON. `id` is
+        its position; a client that sends it as Last-Event-ID resumes from there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

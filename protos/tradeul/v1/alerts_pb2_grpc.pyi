@@ -35,8 +35,8 @@ class AlertsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AlertsServiceAsyncStub: ...
     ListAlertRules: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertRulesRequest, _alerts_pb2.ListAlertRulesResponse]
-    """Returns all rules by name, those in force and those that are switched off, and how
-    often each has fired today.
+    """Returns all rules, sorted by name, those in force and those that are switched off,
+    and how often each has fired today.
     """
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.AlertPage]
     """Returns alerts, newest first: those that the scanner holds, then the stored ones."""
@@ -45,8 +45,8 @@ class AlertsServiceStub:
     ones.
     """
     WatchAlertsEvents: _grpc.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _httpbody_pb2.HttpBody]
-    """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON, `id`
-    the position from which a client that sends it as Last-Event-ID resumes.
+    """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON. `id` is
+    its position; a client that sends it as Last-Event-ID resumes from there.
     """
     SubscribeAlerts: _grpc.StreamStreamMultiCallable[_alerts_pb2.SubscribeAlertsRequest, _alerts_pb2.WatchAlertsResponse]
     """WatchAlerts for clients that can send: open, ack, cancel."""
@@ -57,8 +57,8 @@ class AlertsServiceAsyncStub(AlertsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAlertRules: _aio.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertRulesRequest, _alerts_pb2.ListAlertRulesResponse]  # type: ignore[assignment]
-    """Returns all rules by name, those in force and those that are switched off, and how
-    often each has fired today.
+    """Returns all rules, sorted by name, those in force and those that are switched off,
+    and how often each has fired today.
     """
     ListAlerts: _aio.UnaryUnaryMultiCallable[_alerts_pb2.ListAlertsRequest, _alerts_pb2.AlertPage]  # type: ignore[assignment]
     """Returns alerts, newest first: those that the scanner holds, then the stored ones."""
@@ -67,8 +67,8 @@ class AlertsServiceAsyncStub(AlertsServiceStub):
     ones.
     """
     WatchAlertsEvents: _aio.UnaryStreamMultiCallable[_alerts_pb2.WatchAlertsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON, `id`
-    the position from which a client that sends it as Last-Event-ID resumes.
+    """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON. `id` is
+    its position; a client that sends it as Last-Event-ID resumes from there.
     """
     SubscribeAlerts: _aio.StreamStreamMultiCallable[_alerts_pb2.SubscribeAlertsRequest, _alerts_pb2.WatchAlertsResponse]  # type: ignore[assignment]
     """WatchAlerts for clients that can send: open, ack, cancel."""
@@ -82,8 +82,8 @@ class AlertsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alerts_pb2.ListAlertRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alerts_pb2.ListAlertRulesResponse, _abc.Awaitable[_alerts_pb2.ListAlertRulesResponse]]:
-        """Returns all rules by name, those in force and those that are switched off, and how
-        often each has fired today.
+        """Returns all rules, sorted by name, those in force and those that are switched off,
+        and how often each has fired today.
         """
 
     @_abc_1.abstractmethod
@@ -110,8 +110,8 @@ class AlertsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alerts_pb2.WatchAlertsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON, `id`
-        the position from which a client that sends it as Last-Event-ID resumes.
+        """WatchAlerts as server-sent events: `data` is a WatchAlertsResponse as JSON. `id` is
+        its position; a client that sends it as Last-Event-ID resumes from there.
         """
 
     @_abc_1.abstractmethod

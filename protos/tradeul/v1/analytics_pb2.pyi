@@ -187,12 +187,12 @@ class VolumeSlot(_message.Message):
     slot: _builtins.int
     """0 (04:00-04:05) to 191."""
     usual: _builtins.float
-    """Mean over the baseline's days; with fewer than 3 days there is none."""
+    """Mean over the baseline's days; absent with fewer than 3 days."""
     today: _builtins.float
-    """Today's, for slots that have ended since the service started."""
+    """Today's volume, for slots that have ended since the service started."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """End of the slot; the volumes are of this time."""
+        """End of the slot; the volumes are as of this time."""
 
     def __init__(
         self,
@@ -341,7 +341,7 @@ class SubscribeMetricsRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___WatchMetricsRequest:
-        """Must be the first message, and only that."""
+        """Must be the first message, and only the first."""
 
     @_builtins.property
     def ack(self) -> _stream_pb2.StreamAck: ...

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AnalyticsServiceStub:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     def __init__(self, channel):
@@ -64,8 +64,8 @@ class AnalyticsServiceStub:
 
 
 class AnalyticsServiceServicer:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     def GetRvol(self, request, context):
@@ -90,9 +90,9 @@ class AnalyticsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchMetrics(self, request, context):
-        """Streams relative volume and price range of several symbols: first all of
-        them, then those that changed, at most once a second. The stream cannot be
-        resumed and need not be: every message holds complete values.
+        """Streams the relative volume and price range of several symbols: first all of them,
+        then those that changed, at most once a second. The stream cannot be resumed and
+        need not be: every message holds complete values.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,8 +142,8 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AnalyticsService:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AnalyticsServiceStub:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     @_typing.overload
@@ -44,17 +44,17 @@ class AnalyticsServiceStub:
     GetIntraday: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetIntradayRequest, _analytics_pb2.Intraday]
     """Returns the day's highest and lowest price, including extended hours."""
     WatchMetrics: _grpc.UnaryStreamMultiCallable[_analytics_pb2.WatchMetricsRequest, _analytics_pb2.WatchMetricsResponse]
-    """Streams relative volume and price range of several symbols: first all of
-    them, then those that changed, at most once a second. The stream cannot be
-    resumed and need not be: every message holds complete values.
+    """Streams the relative volume and price range of several symbols: first all of them,
+    then those that changed, at most once a second. The stream cannot be resumed and
+    need not be: every message holds complete values.
     """
     SubscribeMetrics: _grpc.StreamStreamMultiCallable[_analytics_pb2.SubscribeMetricsRequest, _analytics_pb2.WatchMetricsResponse]
     """WatchMetrics for clients that can send: open, ack, cancel."""
 
 @_typing.type_check_only
 class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,16 +65,16 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     GetIntraday: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetIntradayRequest, _analytics_pb2.Intraday]  # type: ignore[assignment]
     """Returns the day's highest and lowest price, including extended hours."""
     WatchMetrics: _aio.UnaryStreamMultiCallable[_analytics_pb2.WatchMetricsRequest, _analytics_pb2.WatchMetricsResponse]  # type: ignore[assignment]
-    """Streams relative volume and price range of several symbols: first all of
-    them, then those that changed, at most once a second. The stream cannot be
-    resumed and need not be: every message holds complete values.
+    """Streams the relative volume and price range of several symbols: first all of them,
+    then those that changed, at most once a second. The stream cannot be resumed and
+    need not be: every message holds complete values.
     """
     SubscribeMetrics: _aio.StreamStreamMultiCallable[_analytics_pb2.SubscribeMetricsRequest, _analytics_pb2.WatchMetricsResponse]  # type: ignore[assignment]
     """WatchMetrics for clients that can send: open, ack, cancel."""
 
 class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F. Fields are defined in docs/fields.md.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F. Fields are defined in docs/fields.md.
     """
 
     @_abc_1.abstractmethod
@@ -107,9 +107,9 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _analytics_pb2.WatchMetricsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_analytics_pb2.WatchMetricsResponse], _abc.AsyncIterator[_analytics_pb2.WatchMetricsResponse]]:
-        """Streams relative volume and price range of several symbols: first all of
-        them, then those that changed, at most once a second. The stream cannot be
-        resumed and need not be: every message holds complete values.
+        """Streams the relative volume and price range of several symbols: first all of them,
+        then those that changed, at most once a second. The stream cannot be resumed and
+        need not be: every message holds complete values.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class BarServiceStub:
-    """Served by data_ingest beside DataIngestService.
+    """Served by data_ingest alongside DataIngestService.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class BarServiceStub:
 
 
 class BarServiceServicer:
-    """Served by data_ingest beside DataIngestService.
+    """Served by data_ingest alongside DataIngestService.
     """
 
     def WatchBars(self, request, context):
@@ -72,7 +72,7 @@ def add_BarServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BarService:
-    """Served by data_ingest beside DataIngestService.
+    """Served by data_ingest alongside DataIngestService.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BarServiceStub:
-    """Served by data_ingest beside DataIngestService."""
+    """Served by data_ingest alongside DataIngestService."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -41,7 +41,7 @@ class BarServiceStub:
 
 @_typing.type_check_only
 class BarServiceAsyncStub(BarServiceStub):
-    """Served by data_ingest beside DataIngestService."""
+    """Served by data_ingest alongside DataIngestService."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchBars: _aio.UnaryStreamMultiCallable[_bars_pb2.WatchBarsRequest, _bars_pb2.WatchBarsResponse]  # type: ignore[assignment]
@@ -51,7 +51,7 @@ class BarServiceAsyncStub(BarServiceStub):
     """
 
 class BarServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Served by data_ingest beside DataIngestService."""
+    """Served by data_ingest alongside DataIngestService."""
 
     @_abc_1.abstractmethod
     def WatchBars(

@@ -31,7 +31,7 @@ class SubscribeFramesRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___SubscribeFramesOpen:
-        """Must be the first message, and only that."""
+        """Must be the first message, and only the first."""
 
     @_builtins.property
     def ack(self) -> _stream_pb2.StreamAck: ...
@@ -77,15 +77,15 @@ class SubscribeFramesOpen(_message.Message):
     frames since.
     """
     wants_alerts: _builtins.bool
-    """True to get, before a snapshot, the newest alerts up to it: those that came
-    while the reader was away are in no frame that follows.
+    """True to get the newest alerts up to a snapshot before that snapshot: alerts that
+    came while the reader was away are in no frame that follows.
     """
     wants_bundles: _builtins.bool
-    """True to get the frames that there are to send as one message, `bundle`."""
+    """True to get waiting frames together in one message, `bundle`."""
     patience_ms: _builtins.int
-    """How long frames may wait for those that follow, milliseconds; for a reader that
-    wants bundles and no watermark at once. Each message costs both sides more than
-    what is in it.
+    """How long frames may wait for those that follow, in milliseconds; for a reader that
+    wants bundles and does not need each watermark immediately. Each message costs both
+    sides more than its contents do.
     """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
@@ -166,15 +166,15 @@ Global___SubscribeFramesResponse: _TypeAlias = SubscribeFramesResponse  # noqa: 
 
 @_typing.final
 class FrameBundle(_message.Message):
-    """Frames that follow each other, to a reader with `wants_bundles`."""
+    """Consecutive frames, for a reader with `wants_bundles`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FRAMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def frames(self) -> _containers.RepeatedCompositeFieldContainer[_frame_pb2.Frame]:
-        """The number is that of SubscribeFramesResponse.frame: a bundle is made of responses
-        that are encoded already.
+        """The field number is that of SubscribeFramesResponse.frame: a bundle is made of
+        responses that are already encoded.
         """
 
     def __init__(
@@ -197,8 +197,8 @@ class FramesOpened(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     FENCING_NUMBER_FIELD_NUMBER: _builtins.int
     fencing_number: _builtins.int
-    """Of the lease under which the sequencer leads; 0 where there is only one. A
-    reader that has seen a greater number refuses the stream.
+    """Fencing number of the lease under which the sequencer leads; 0 if there is only one
+    sequencer. A reader that has seen a greater number refuses the stream.
     """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition: ...
@@ -251,8 +251,8 @@ Global___SnapshotChunk: _TypeAlias = SnapshotChunk  # noqa: Y015
 @_typing.final
 class RecentAlerts(_message.Message):
     """Some of the newest alerts before the snapshot that follows, in order and without
-    a hole, but for what is unknown of the end of an epoch. As many as fit into 16 MB
-    are held, of this epoch and of those before.
+    gaps, except for what is unknown about the end of an epoch. As many as fit into 16 MB
+    are held, from this epoch and earlier ones.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -406,7 +406,7 @@ class SequencerStatus(_message.Message):
     readers: _builtins.int
     slow_readers: _builtins.int
     stale_seconds: _builtins.float
-    """How long nothing has come from the vendor although something should have; 0
+    """How long nothing has arrived from the vendor although something should have; 0
     otherwise.
     """
     @_builtins.property

@@ -223,7 +223,7 @@ class MaintenanceRun(_message.Message):
     attempt: _builtins.int
     """Increases when a run that failed, or whose replica died, is resumed."""
     holder: _builtins.str
-    """The replica that executes it, or did so last."""
+    """The replica that executes the run, or was the last to do so."""
     step: _builtins.str
     """The current step, and its progress."""
     done: _builtins.int
@@ -233,7 +233,7 @@ class MaintenanceRun(_message.Message):
     cancel_requested: _builtins.bool
     @_builtins.property
     def scheduled_at(self) -> _timestamp_pb2.Timestamp:
-        """The timetable's time that it was started for; absent if started by RunTask."""
+        """The timetable's time for which the run was started; absent if RunTask started it."""
 
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -245,7 +245,7 @@ class MaintenanceRun(_message.Message):
 
     @_builtins.property
     def failed_symbols(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The first 200 symbols that failed, with the reason of each."""
+        """The first 200 symbols that failed, with the reason for each."""
 
     def __init__(
         self,
@@ -299,7 +299,7 @@ class RunTaskRequest(_message.Message):
     TRADING_DATE_FIELD_NUMBER: _builtins.int
     task: _builtins.str
     trading_date: _builtins.str
-    """The day whose data to process, YYYY-MM-DD; by default that of the timetable's
+    """The day whose data to process, YYYY-MM-DD; by default, that of the timetable's
     newest time.
     """
     def __init__(
@@ -328,7 +328,7 @@ class WatchTaskRequest(_message.Message):
     """One run of the task; 0 for the newest run and those that follow."""
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
-        """The position the client has: that state of that run is not sent again."""
+        """The client's position: the state of the run at this position is not sent again."""
 
     def __init__(
         self,

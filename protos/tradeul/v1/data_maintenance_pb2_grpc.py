@@ -79,8 +79,8 @@ class DataMaintenanceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunTask(self, request, context):
-        """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the
-        task runs in any replica, and with NOT_FOUND (UNKNOWN_TASK).
+        """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the task
+        runs in any replica, and with NOT_FOUND (UNKNOWN_TASK) if there is no such task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,8 @@ class DataMaintenanceServiceStub:
     ListTasks: _grpc.UnaryUnaryMultiCallable[_data_maintenance_pb2.ListTasksRequest, _data_maintenance_pb2.ListTasksResponse]
     """Returns the tasks with their timetable, last run and next run."""
     RunTask: _grpc.UnaryUnaryMultiCallable[_data_maintenance_pb2.RunTaskRequest, _data_maintenance_pb2.MaintenanceRun]
-    """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the
-    task runs in any replica, and with NOT_FOUND (UNKNOWN_TASK).
+    """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the task
+    runs in any replica, and with NOT_FOUND (UNKNOWN_TASK) if there is no such task.
     """
     WatchTask: _grpc.UnaryStreamMultiCallable[_data_maintenance_pb2.WatchTaskRequest, _data_maintenance_pb2.WatchTaskResponse]
     """Streams a task's newest run whenever it changes, and the runs that follow it;
@@ -61,8 +61,8 @@ class DataMaintenanceServiceAsyncStub(DataMaintenanceServiceStub):
     ListTasks: _aio.UnaryUnaryMultiCallable[_data_maintenance_pb2.ListTasksRequest, _data_maintenance_pb2.ListTasksResponse]  # type: ignore[assignment]
     """Returns the tasks with their timetable, last run and next run."""
     RunTask: _aio.UnaryUnaryMultiCallable[_data_maintenance_pb2.RunTaskRequest, _data_maintenance_pb2.MaintenanceRun]  # type: ignore[assignment]
-    """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the
-    task runs in any replica, and with NOT_FOUND (UNKNOWN_TASK).
+    """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the task
+    runs in any replica, and with NOT_FOUND (UNKNOWN_TASK) if there is no such task.
     """
     WatchTask: _aio.UnaryStreamMultiCallable[_data_maintenance_pb2.WatchTaskRequest, _data_maintenance_pb2.WatchTaskResponse]  # type: ignore[assignment]
     """Streams a task's newest run whenever it changes, and the runs that follow it;
@@ -95,8 +95,8 @@ class DataMaintenanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _data_maintenance_pb2.RunTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_data_maintenance_pb2.MaintenanceRun, _abc.Awaitable[_data_maintenance_pb2.MaintenanceRun]]:
-        """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the
-        task runs in any replica, and with NOT_FOUND (UNKNOWN_TASK).
+        """Starts a task immediately. Fails with ALREADY_EXISTS (TASK_RUNNING) while the task
+        runs in any replica, and with NOT_FOUND (UNKNOWN_TASK) if there is no such task.
         """
 
     @_abc_1.abstractmethod

@@ -35,24 +35,24 @@ class DryRunAlertRuleRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of a rule that exists, shipped or of one's own, in force or switched off."""
+    """Name of an existing rule, shipped or your own, in force or switched off."""
     days: _builtins.int
-    """The newest so many days that there are data of, 1-60; default 1."""
+    """The number of newest days for which there are data, 1-60; default 1."""
     to: _builtins.str
     symbols: _builtins.str
     """Only the alerts of these symbols, separated by commas; empty selects all."""
     limit: _builtins.int
-    """Maximum number of alerts that are returned of each day, its first ones, 0-10,000;
-    default 1000. All are counted.
+    """Maximum number of alerts returned for each day, 0-10,000; default 1000. These are
+    the day's first alerts; all alerts are counted.
     """
     source: _builtins.str
-    """A directory on the server with flat files in the vendor's layout; default: where
-    `tradeul record` writes. Days without a file there are taken from the stored minute
-    bars.
+    """A directory on the server with flat files in the vendor's layout; default: the
+    directory to which `tradeul record` writes. Days without a file there are taken
+    from the stored minute bars.
     """
     @_builtins.property
     def rule(self) -> _alert_rule_pb2.AlertRule:
-        """A rule that need not exist, in place of `name`."""
+        """A rule, which need not exist, instead of `name`."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ Global___DryRunAlertRuleRequest: _TypeAlias = DryRunAlertRuleRequest  # noqa: Y0
 
 @_typing.final
 class DryRunAlertRuleResponse(_message.Message):
-    """The days run at the same time, as many as there are processors; the alerts of a day are
-    in order, and come before its `day`.
+    """Several days run at the same time: as many as there are processors and memory for, at
+    most 4. The alerts of a day are in order, and come before its `day`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -99,11 +99,11 @@ class DryRunAlertRuleResponse(_message.Message):
 
     @_builtins.property
     def progress(self) -> Global___DryRunProgress:
-        """Several times a second for each day that runs, and at least every 10 s."""
+        """Sent several times a second for each running day, and at least every 10 s."""
 
     @_builtins.property
     def alert(self) -> _alerts_pb2.Alert:
-        """Without a position."""
+        """An alert, without a position."""
 
     @_builtins.property
     def day(self) -> Global___DryRunDay:
@@ -174,12 +174,12 @@ class DryRunProgress(_message.Message):
     step: _builtins.str
     """The current step: "reading", "reference data", "events"."""
     percent: _builtins.float
-    """Percentage of the day's events that are done."""
+    """Percentage of the step that is done."""
     alerts: _builtins.int
-    """Alerts of the day so far."""
+    """Number of the day's alerts so far."""
     @_builtins.property
     def reached(self) -> _timestamp_pb2.Timestamp:
-        """The market's time that is reached; absent before the first event."""
+        """The market's time reached so far; absent before the first event."""
 
     def __init__(
         self,
@@ -209,17 +209,17 @@ class DryRunDay(_message.Message):
     class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DryRunDay._Source.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         SOURCE_UNSPECIFIED: DryRunDay._Source.ValueType  # 0
-        """There are no data of the day: see `problem`."""
+        """There are no data for the day: see `problem`."""
         RECORDING: DryRunDay._Source.ValueType  # 1
         """The stream itself, as `tradeul record --stream` kept it: the alerts are exactly
         those of the day.
         """
         TRADES: DryRunDay._Source.ValueType  # 2
-        """A flat file of trades: the alerts are those of a replay of the file. It has no
-        halts, price bands, quotes or corrections.
+        """A flat file of trades: the alerts are those of a replay of the file. The file has
+        no halts, price bands, quotes or corrections.
         """
         MINUTE_BARS_FILE: DryRunDay._Source.ValueType  # 3
-        """A flat file of minute bars: as stored ones."""
+        """A flat file of minute bars, which are treated like stored ones."""
         STORED_MINUTE_BARS: DryRunDay._Source.ValueType  # 4
         """The stored minute bars. What happens within a minute is seen at its end, from the
         bar's open, high, low, close and volume.
@@ -227,17 +227,17 @@ class DryRunDay(_message.Message):
 
     class Source(_Source, metaclass=_SourceEnumTypeWrapper): ...
     SOURCE_UNSPECIFIED: DryRunDay.Source.ValueType  # 0
-    """There are no data of the day: see `problem`."""
+    """There are no data for the day: see `problem`."""
     RECORDING: DryRunDay.Source.ValueType  # 1
     """The stream itself, as `tradeul record --stream` kept it: the alerts are exactly
     those of the day.
     """
     TRADES: DryRunDay.Source.ValueType  # 2
-    """A flat file of trades: the alerts are those of a replay of the file. It has no
-    halts, price bands, quotes or corrections.
+    """A flat file of trades: the alerts are those of a replay of the file. The file has
+    no halts, price bands, quotes or corrections.
     """
     MINUTE_BARS_FILE: DryRunDay.Source.ValueType  # 3
-    """A flat file of minute bars: as stored ones."""
+    """A flat file of minute bars, which are treated like stored ones."""
     STORED_MINUTE_BARS: DryRunDay.Source.ValueType  # 4
     """The stored minute bars. What happens within a minute is seen at its end, from the
     bar's open, high, low, close and volume.
@@ -260,9 +260,9 @@ class DryRunDay(_message.Message):
     file: _builtins.str
     """The file that was read; empty for stored minute bars."""
     events: _builtins.float
-    """Trades, bars or frames that were played."""
+    """Number of trades, bars or frames that were played."""
     alerts: _builtins.int
-    """All alerts of the day, those that were not returned too."""
+    """Number of all alerts of the day, including those that were not returned."""
     returned: _builtins.int
     """How many of them were returned."""
     problem: _builtins.str
@@ -270,17 +270,17 @@ class DryRunDay(_message.Message):
     seconds: _builtins.float
     @_builtins.property
     def symbols(self) -> _containers.RepeatedCompositeFieldContainer[Global___DryRunSymbol]:
-        """The symbols with alerts, those with most first, then by name."""
+        """The symbols with alerts: those with the most alerts first, then by name."""
 
     @_builtins.property
     def lacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the day lacks, in words: reference data that are not stored, gaps of a
+        """What the day lacks, in words: reference data that are not stored, gaps in a
         recording.
         """
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """The market's time at the end: how far the data of the day reach."""
+        """The market's time at the end: how far the day's data reach."""
 
     def __init__(
         self,
@@ -337,10 +337,10 @@ class DryRunEnded(_message.Message):
     FAILED_DAYS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     alerts: _builtins.int
-    """Alerts of all days."""
+    """Number of alerts on all days."""
     returned: _builtins.int
     days: _builtins.int
-    """Days that ran, and days that could not."""
+    """Number of days that ran, and of days that could not be run."""
     failed_days: _builtins.int
     seconds: _builtins.float
     def __init__(

@@ -43,8 +43,8 @@ class ScannerFilter(_message.Message):
     """
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
-        """min_price, max_price, min_volume, min_rvol, sectors and so on, or expression;
-        and apply_to_sessions. See docs/filters.md.
+        """min_price, max_price, min_volume, min_rvol, sectors and so on, or expression; also
+        apply_to_sessions. See docs/filters.md.
         """
 
     @_builtins.property

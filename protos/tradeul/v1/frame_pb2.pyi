@@ -62,8 +62,8 @@ class _ReferenceFieldEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refere
     """The closes 5 and 20 bars back."""
     CLOSE_20D: _ReferenceField.ValueType  # 25
     PREV_SSR: _ReferenceField.ValueType  # 26
-    """1 if the low of the day before was 10 percent or more below the close before
-    it, otherwise 0.
+    """1 if the previous day's low was 10 percent or more below the close before that day,
+    otherwise 0.
     """
     COMPANY_NAME: _ReferenceField.ValueType  # 32
     """Texts."""
@@ -109,8 +109,8 @@ CLOSE_5D: ReferenceField.ValueType  # 24
 """The closes 5 and 20 bars back."""
 CLOSE_20D: ReferenceField.ValueType  # 25
 PREV_SSR: ReferenceField.ValueType  # 26
-"""1 if the low of the day before was 10 percent or more below the close before
-it, otherwise 0.
+"""1 if the previous day's low was 10 percent or more below the close before that day,
+otherwise 0.
 """
 COMPANY_NAME: ReferenceField.ValueType  # 32
 """Texts."""
@@ -509,8 +509,8 @@ Global___ListFilter: _TypeAlias = ListFilter  # noqa: Y015
 
 @_typing.final
 class AlertRules(_message.Message):
-    """All alert rules: a new message replaces the previous one. A rule that stays as it
-    was keeps its memory.
+    """All alert rules: a new message replaces the previous one. An unchanged rule keeps its
+    memory.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -519,11 +519,11 @@ class AlertRules(_message.Message):
     DISABLED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]:
-        """Those in force."""
+        """The rules in force."""
 
     @_builtins.property
     def disabled(self) -> _containers.RepeatedCompositeFieldContainer[_alert_rule_pb2.AlertRule]:
-        """Those that are switched off, which have no alerts and no memory."""
+        """The rules that are switched off, which have no alerts and no memory."""
 
     def __init__(
         self,
@@ -541,8 +541,8 @@ Global___AlertRules: _TypeAlias = AlertRules  # noqa: Y015
 
 @_typing.final
 class Watermark(_message.Message):
-    """No event up to this time will still be accepted in order. Lists are refreshed
-    here and nowhere else.
+    """No event up to this time will still be accepted in order. Lists are refreshed at
+    watermarks and nowhere else.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

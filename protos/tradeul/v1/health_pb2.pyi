@@ -77,7 +77,7 @@ class Health(_message.Message):
 
     @_builtins.property
     def sequencers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequencerHealth]:
-        """The sequencers, where there are several."""
+        """The sequencers, if there are several."""
 
     def __init__(
         self,
@@ -110,8 +110,8 @@ class SequencerHealth(_message.Message):
     role: _builtins.str
     """"LEADER", "STANDBY", or empty for one that does not answer."""
     lag_seconds: _builtins.float
-    """Of a standby: how old its copy of the market may be, in seconds; left out
-    while it has none.
+    """For a standby: how old its copy of the market may be, in seconds; left out while it
+    has none.
     """
     def __init__(
         self,

@@ -45,8 +45,8 @@ class HealthServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetHealth(self, request, context):
-        """Returns the health of the mesh. Fails with UNAVAILABLE, naming the services,
-        if services that the gateway needs are not serving.
+        """Returns the health of the mesh. Fails with UNAVAILABLE if services that the gateway
+        needs are not serving; the error names them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,16 +32,16 @@ class HealthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> HealthServiceAsyncStub: ...
     GetHealth: _grpc.UnaryUnaryMultiCallable[_health_pb2.GetHealthRequest, _health_pb2.Health]
-    """Returns the health of the mesh. Fails with UNAVAILABLE, naming the services,
-    if services that the gateway needs are not serving.
+    """Returns the health of the mesh. Fails with UNAVAILABLE if services that the gateway
+    needs are not serving; the error names them.
     """
 
 @_typing.type_check_only
 class HealthServiceAsyncStub(HealthServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHealth: _aio.UnaryUnaryMultiCallable[_health_pb2.GetHealthRequest, _health_pb2.Health]  # type: ignore[assignment]
-    """Returns the health of the mesh. Fails with UNAVAILABLE, naming the services,
-    if services that the gateway needs are not serving.
+    """Returns the health of the mesh. Fails with UNAVAILABLE if services that the gateway
+    needs are not serving; the error names them.
     """
 
 class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -51,8 +51,8 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _health_pb2.GetHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_health_pb2.Health, _abc.Awaitable[_health_pb2.Health]]:
-        """Returns the health of the mesh. Fails with UNAVAILABLE, naming the services,
-        if services that the gateway needs are not serving.
+        """Returns the health of the mesh. Fails with UNAVAILABLE if services that the gateway
+        needs are not serving; the error names them.
         """
 
 def add_HealthServiceServicer_to_server(servicer: HealthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

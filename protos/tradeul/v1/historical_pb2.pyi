@@ -36,7 +36,7 @@ class _LoadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoadState.V
     """
     LOAD_STATE_CANCELLED: _LoadState.ValueType  # 4
     LOAD_STATE_INTERRUPTED: _LoadState.ValueType  # 5
-    """Its process no longer exists."""
+    """Its process no longer exists, or the database stayed unavailable."""
 
 class LoadState(_LoadState, metaclass=_LoadStateEnumTypeWrapper): ...
 
@@ -49,7 +49,7 @@ LOAD_STATE_FAILED: LoadState.ValueType  # 3
 """
 LOAD_STATE_CANCELLED: LoadState.ValueType  # 4
 LOAD_STATE_INTERRUPTED: LoadState.ValueType  # 5
-"""Its process no longer exists."""
+"""Its process no longer exists, or the database stayed unavailable."""
 Global___LoadState: _TypeAlias = LoadState  # noqa: Y015
 
 @_typing.final
@@ -70,7 +70,7 @@ class StartLoadRequest(_message.Message):
     no_splits: _builtins.bool
     """For slots: treats the days as if there were no splits."""
     again: _builtins.bool
-    """Loads data that are already stored, too."""
+    """Also loads data that are already stored."""
     def __init__(
         self,
         *,
@@ -185,7 +185,7 @@ class LoadProblem(_message.Message):
     place: _builtins.str
     """A file, or a request to the vendor."""
     line: _builtins.float
-    """Line or item in it, from 1; 0 for all of it."""
+    """Line or item in it, starting at 1; 0 for all of it."""
     reason: _builtins.str
     def __init__(
         self,
@@ -249,7 +249,7 @@ class SubscribeLoadRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___WatchLoadRequest:
-        """Must be the first message, and only that."""
+        """Must be the first message, and only the first."""
 
     @_builtins.property
     def ack(self) -> _stream_pb2.StreamAck: ...

@@ -208,7 +208,7 @@ class QuoteBatch(_message.Message):
     def ask(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property
     def bid_size(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Shares (in recordings of before November 3, 2025 round lots, as the vendor sent
+        """Shares (in recordings from before November 3, 2025: round lots, as the vendor sent
         them).
         """
 
@@ -276,8 +276,8 @@ Global___LimitBatch: _TypeAlias = LimitBatch  # noqa: Y015
 
 @_typing.final
 class HaltBatch(_message.Message):
-    """Halts as listed by the trade-halt feed of all US markets. A halt is identified
-    by its symbol and start: listed again, it replaces its earlier version.
+    """Halts as listed by the trade-halt feed of all US markets. A halt is identified by its
+    symbol and start; if it is listed again, it replaces its earlier version.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -290,7 +290,7 @@ class HaltBatch(_message.Message):
     def symbol_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def halted_at_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """May be before today, for a halt that still lasts."""
+        """May be before today, for a halt that is still in effect."""
 
     @_builtins.property
     def resumes_at_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

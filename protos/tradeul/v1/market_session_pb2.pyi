@@ -114,7 +114,7 @@ class SubscribeSessionRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___WatchSessionRequest:
-        """Must be the first message, and only that."""
+        """Must be the first message, and only the first."""
 
     @_builtins.property
     def ack(self) -> _stream_pb2.StreamAck: ...

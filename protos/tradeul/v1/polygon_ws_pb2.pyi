@@ -32,7 +32,7 @@ class SubscribeMarketRequest(_message.Message):
     TRACED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___SubscribeMarketOpen:
-        """Must be the first message, and only that."""
+        """Must be the first message, and only the first."""
 
     @_builtins.property
     def ack(self) -> _stream_pb2.StreamAck:
@@ -42,7 +42,7 @@ class SubscribeMarketRequest(_message.Message):
     def cancel(self) -> _stream_pb2.StreamCancel: ...
     @_builtins.property
     def traced(self) -> _containers.RepeatedCompositeFieldContainer[Global___TracedBatch]:
-        """Beside `ack`, where traces are on."""
+        """Sent with `ack`, where tracing is on."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ Global___SubscribeMarketRequest: _TypeAlias = SubscribeMarketRequest  # noqa: Y0
 
 @_typing.final
 class TracedBatch(_message.Message):
-    """A refresh of the lists that is traced, and the first batch whose events it shows."""
+    """A traced refresh of the lists, and the first batch whose events it shows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -72,8 +72,8 @@ class TracedBatch(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     TIME_NS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    """Of the refresh: the epoch of the sequencer's stream, and the watermark's time in ns
-    since 1970 UTC.
+    """For the refresh: the epoch of the sequencer's stream, and the watermark's time in
+    ns since 1970 UTC.
     """
     time_ns: _builtins.int
     @_builtins.property
@@ -106,12 +106,12 @@ class SubscribeMarketOpen(_message.Message):
     for 15 s after that, every other one is refused with ANOTHER_CONSUMER.
     """
     fencing_number: _builtins.int
-    """Of two processes of one consumer the one with the greater number is served; the
-    other ends with SUPERSEDED.
+    """Of two processes of the same consumer, the one with the greater number is served;
+    the other one's stream ends with SUPERSEDED.
     """
     is_leased: _builtins.bool
-    """True if the number is that of a lease, which sequencers share under one name
-    of a consumer: a smaller number than any before is refused for good.
+    """True if the number is that of a lease, which sequencers share under one consumer
+    name. A number smaller than an earlier one is then refused for good.
     """
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
@@ -394,8 +394,8 @@ class FeedStatus(_message.Message):
         BACKING_OFF: FeedStatus._State.ValueType  # 4
         """Waiting before the next attempt."""
         REFUSED: FeedStatus._State.ValueType  # 5
-        """The key was refused, which is tried again once a minute; or a newer
-        connection with the same key evicted this one: an operator has to act.
+        """The key was refused (it is tried again once a minute), or a newer connection with
+        the same key evicted this one. An operator has to act.
         """
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
@@ -406,8 +406,8 @@ class FeedStatus(_message.Message):
     BACKING_OFF: FeedStatus.State.ValueType  # 4
     """Waiting before the next attempt."""
     REFUSED: FeedStatus.State.ValueType  # 5
-    """The key was refused, which is tried again once a minute; or a newer
-    connection with the same key evicted this one: an operator has to act.
+    """The key was refused (it is tried again once a minute), or a newer connection with
+    the same key evicted this one. An operator has to act.
     """
 
     @_typing.final

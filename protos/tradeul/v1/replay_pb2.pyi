@@ -47,7 +47,7 @@ class Replay(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         MARKET_UNSPECIFIED: Replay._Market.ValueType  # 0
         VENDOR: Replay._Market.ValueType  # 1
-        """The live market, of the vendor."""
+        """The vendor's live market."""
         SIMULATOR: Replay._Market.ValueType  # 2
         """Synthetic."""
         REPLAY: Replay._Market.ValueType  # 3
@@ -56,7 +56,7 @@ class Replay(_message.Message):
     class Market(_Market, metaclass=_MarketEnumTypeWrapper): ...
     MARKET_UNSPECIFIED: Replay.Market.ValueType  # 0
     VENDOR: Replay.Market.ValueType  # 1
-    """The live market, of the vendor."""
+    """The vendor's live market."""
     SIMULATOR: Replay.Market.ValueType  # 2
     """Synthetic."""
     REPLAY: Replay.Market.ValueType  # 3
@@ -84,7 +84,7 @@ class Replay(_message.Message):
 
     @_builtins.property
     def jumping_to(self) -> _timestamp_pb2.Timestamp:
-        """The time to which the market is jumping: without pacing, as fast as the mesh can
+        """The time to which the market is jumping, without pacing, as fast as the mesh can
         process.
         """
 
@@ -121,7 +121,7 @@ class UpdateReplayRequest(_message.Message):
     speed: _builtins.float
     """0.01 to 100,000, or 0 for as fast as the mesh can process."""
     jump_to: _builtins.str
-    """A later time of the market's day, in New York: HH:MM or HH:MM:SS. A market that is
+    """A later New York time of the market's day: HH:MM or HH:MM:SS. A market that is
     paused stops there again.
     """
     def __init__(

@@ -65,7 +65,7 @@ class ReplayServiceServicer:
     def UpdateReplay(self, request, context):
         """Pauses and resumes the market, sets its speed, and jumps to a later time of its
         day; fields that are left out stay as they are. Fails with FAILED_PRECONDITION for
-        the live market, and for a time that is over: neither can be played again.
+        the live market, and for a time that has passed: neither can be played again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class ReplayServiceStub:
     UpdateReplay: _grpc.UnaryUnaryMultiCallable[_replay_pb2.UpdateReplayRequest, _replay_pb2.Replay]
     """Pauses and resumes the market, sets its speed, and jumps to a later time of its
     day; fields that are left out stay as they are. Fails with FAILED_PRECONDITION for
-    the live market, and for a time that is over: neither can be played again.
+    the live market, and for a time that has passed: neither can be played again.
     """
     UpdateReplayFromJson: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _replay_pb2.Replay]
     """UpdateReplay with its request as JSON."""
@@ -50,7 +50,7 @@ class ReplayServiceAsyncStub(ReplayServiceStub):
     UpdateReplay: _aio.UnaryUnaryMultiCallable[_replay_pb2.UpdateReplayRequest, _replay_pb2.Replay]  # type: ignore[assignment]
     """Pauses and resumes the market, sets its speed, and jumps to a later time of its
     day; fields that are left out stay as they are. Fails with FAILED_PRECONDITION for
-    the live market, and for a time that is over: neither can be played again.
+    the live market, and for a time that has passed: neither can be played again.
     """
     UpdateReplayFromJson: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _replay_pb2.Replay]  # type: ignore[assignment]
     """UpdateReplay with its request as JSON."""
@@ -72,7 +72,7 @@ class ReplayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_replay_pb2.Replay, _abc.Awaitable[_replay_pb2.Replay]]:
         """Pauses and resumes the market, sets its speed, and jumps to a later time of its
         day; fields that are left out stay as they are. Fails with FAILED_PRECONDITION for
-        the live market, and for a time that is over: neither can be played again.
+        the live market, and for a time that has passed: neither can be played again.
         """
 
     @_abc_1.abstractmethod

@@ -122,8 +122,8 @@ class GetListRequest(_message.Message):
     limit: _builtins.int
     """Maximum number of rows: 1-500, default 100; for `filtered` 1-1000, default 1000."""
     fields: _builtins.str
-    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
-    selects all.
+    """Names of fields, separated by commas; rows then have rank, symbol and these fields.
+    Empty selects all.
     """
     def __init__(
         self,
@@ -165,9 +165,9 @@ class RankedList(_message.Message):
     sequence: _builtins.int
     count: _builtins.int
     stale_seconds: _builtins.float
-    """How long nothing has come from the vendor although something should have, in
+    """How long nothing has arrived from the vendor although something should have, in
     seconds; 0 otherwise. Absent in streams, whose snapshots are the same in every
-    replica: see GetScannerStatus.
+    replica; see GetScannerStatus instead.
     """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[_ticker_row_pb2.TickerRow]:
@@ -224,8 +224,8 @@ class WatchListRequest(_message.Message):
     are conflated.
     """
     fields: _builtins.str
-    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
-    selects all.
+    """Names of fields, separated by commas; rows then have rank, symbol and these fields.
+    Empty selects all.
     """
     changed_fields_only: _builtins.bool
     """True for updates with only the fields that have changed: see ListChange."""
@@ -257,7 +257,7 @@ class SubscribeListRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___WatchListRequest:
-        """The first message, and only that, is either a built-in list ..."""
+        """The first message, and only the first, is either a built-in list ..."""
 
     @_builtins.property
     def open_scan(self) -> Global___WatchScanRequest:
@@ -498,8 +498,8 @@ class GetGappersRequest(_message.Message):
     limit: _builtins.int
     """Rows per side, 1-500; default 100."""
     fields: _builtins.str
-    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
-    selects all.
+    """Names of fields, separated by commas; rows then have rank, symbol and these fields.
+    Empty selects all.
     """
     def __init__(
         self,
@@ -536,7 +536,7 @@ class Gappers(_message.Message):
     count: _builtins.int
     """Number of rows on both sides."""
     stale_seconds: _builtins.float
-    """How long nothing has come from the vendor although something should have, in
+    """How long nothing has arrived from the vendor although something should have, in
     seconds; 0 otherwise.
     """
     @_builtins.property
@@ -574,8 +574,8 @@ class GetFilteredRequest(_message.Message):
     limit: _builtins.int
     """Maximum number of rows, 1-1000; default 100."""
     fields: _builtins.str
-    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
-    selects all.
+    """Names of fields, separated by commas; rows then have rank, symbol and these fields.
+    Empty selects all.
     """
     def __init__(
         self,
@@ -603,7 +603,7 @@ class FilteredTickers(_message.Message):
     STALE_SECONDS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     stale_seconds: _builtins.float
-    """How long nothing has come from the vendor although something should have, in
+    """How long nothing has arrived from the vendor although something should have, in
     seconds; 0 otherwise.
     """
     @_builtins.property
@@ -641,8 +641,8 @@ class QueryScanRequest(_message.Message):
     limit: _builtins.int
     """Maximum number of rows, 1-500; default 100."""
     fields: _builtins.str
-    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
-    selects all.
+    """Names of fields, separated by commas; rows then have rank, symbol and these fields.
+    Empty selects all.
     """
     def __init__(
         self,
@@ -695,7 +695,7 @@ class ScanCheck(_message.Message):
     MATCHES_FIELD_NUMBER: _builtins.int
     MISTAKE_FIELD_NUMBER: _builtins.int
     matches: _builtins.int
-    """Rows that match now, however many; absent with a mistake."""
+    """Number of rows that match now, without a limit; absent if there is a mistake."""
     @_builtins.property
     def mistake(self) -> Global___ScanMistake:
         """Absent if the scan can be used."""
@@ -718,8 +718,8 @@ Global___ScanCheck: _TypeAlias = ScanCheck  # noqa: Y015
 
 @_typing.final
 class ScanMistake(_message.Message):
-    """The mistake in a custom scan; with several, the first one, in the filter before
-    the order.
+    """The mistake in a custom scan. If there are several, it is the first one; the filter
+    is checked before the order.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -733,11 +733,11 @@ class ScanMistake(_message.Message):
     message: _builtins.str
     """What was expected and what was found instead."""
     position: _builtins.int
-    """Where it begins in the filter or the order: the first character is 0. Absent with
-    SCAN_TOO_COSTLY.
+    """Where the mistake begins in the filter or the order; the first character is at 0.
+    Absent with SCAN_TOO_COSTLY.
     """
     suggestion: _builtins.str
-    """The nearest name, when a name is misspelt."""
+    """The nearest name, if a name is misspelt."""
     def __init__(
         self,
         *,
@@ -782,8 +782,8 @@ class WatchScanRequest(_message.Message):
     are conflated.
     """
     fields: _builtins.str
-    """Names of fields, separated by commas: rows have rank, symbol and these. Empty
-    selects all.
+    """Names of fields, separated by commas; rows then have rank, symbol and these fields.
+    Empty selects all.
     """
     changed_fields_only: _builtins.bool
     """True for updates with only the fields that have changed: see ListChange."""
@@ -816,8 +816,8 @@ class GetTickerRowRequest(_message.Message):
     symbol: _builtins.str
     """Matched exactly; NOT_FOUND if the market has no such symbol."""
     fields: _builtins.str
-    """Names of fields, separated by commas: the row has symbol and these. Empty selects
-    all.
+    """Names of fields, separated by commas; the row then has symbol and these fields.
+    Empty selects all.
     """
     def __init__(
         self,
@@ -880,15 +880,16 @@ class ListLogPage(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoggedChange]:
-        """By time, newest first; changes of the same moment by list and within it in the
-        reverse of their order.
+        """By time, newest first. Changes of the same moment are sorted by list; those of one
+        list are in the reverse of their order.
         """
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """The event time since which the log has every change: the day's beginning, the
-        scanner's start if that was later, or the oldest of a limited number. Absent
-        until the market state is loaded.
+        """The event time since which the log has every change: the day's beginning; the scanner's
+        start or its newest snapshot of the market, if later; or the oldest of a limited number
+        of changes.
+        Absent until the market state is loaded.
         """
 
     def __init__(
@@ -909,7 +910,7 @@ Global___ListLogPage: _TypeAlias = ListLogPage  # noqa: Y015
 
 @_typing.final
 class LoggedChange(_message.Message):
-    """A symbol enters or leaves a list. Values are those of that moment; unknown ones
+    """A symbol that entered or left a list. Values are those of that moment; unknown ones
     are left out.
     """
 
@@ -991,8 +992,8 @@ class SearchSymbolsRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """What the ticker begins with, or beginnings of words of the company's name, without
-    regard to case and punctuation: "aap", "bank amer". 1-100 characters.
+    """The beginning of the ticker, or beginnings of words in the company's name, ignoring
+    case and punctuation: "aap", "bank amer". 1-100 characters.
     """
     limit: _builtins.int
     """Maximum number of symbols, 1-100; default 20."""
@@ -1021,8 +1022,9 @@ class SearchSymbolsResponse(_message.Message):
     count: _builtins.int
     @_builtins.property
     def symbols(self) -> _containers.RepeatedCompositeFieldContainer[Global___SymbolMatch]:
-        """The ticker that equals the query first, then tickers that begin with it, then names
-        whose first word does, then the other names; each by dollars traded.
+        """The ticker that equals the query comes first, then tickers that begin with it, then
+        names whose first word does, then the other names. Each of these groups is sorted
+        by dollars traded.
         """
 
     def __init__(
@@ -1168,7 +1170,7 @@ class MarketBreadth(_message.Message):
 
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
-        """Position in the market stream as of which they hold."""
+        """Position in the market stream as of which these values hold."""
 
     def __init__(
         self,
@@ -1228,10 +1230,10 @@ class Breadth(_message.Message):
     decliners: _builtins.int
     unchanged: _builtins.int
     new_highs: _builtins.int
-    """Within 0.1 percent of the day's high or low, extended hours included."""
+    """Stocks within 0.1 percent of the day's high or low, including extended hours."""
     new_lows: _builtins.int
     up_volume: _builtins.float
-    """Shares since 04:00: of the advancers, of the decliners, and of all."""
+    """Shares traded since 04:00: in advancers, in decliners, and in all stocks."""
     down_volume: _builtins.float
     volume: _builtins.float
     def __init__(
@@ -1426,7 +1428,7 @@ class ScannerStatus(_message.Message):
     """
     market: Global___ScannerStatus.Market.ValueType
     stale_seconds: _builtins.float
-    """How long nothing has come from the vendor although something should have; 0
+    """How long nothing has arrived from the vendor although something should have; 0
     otherwise.
     """
     @_builtins.property

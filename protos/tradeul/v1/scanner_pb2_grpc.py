@@ -182,8 +182,8 @@ class ScannerServiceServicer:
 
     def WatchListEvents(self, request, context):
         """WatchList as server-sent events, encoded once for all clients: `data` is a
-        WatchListResponse as JSON, `id` the list position from which a client that
-        sends it as Last-Event-ID resumes.
+        WatchListResponse as JSON. `id` is its list position; a client that sends it as
+        Last-Event-ID resumes from there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -242,8 +242,8 @@ class ScannerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckScan(self, request, context):
-        """Returns how many rows a custom scan matches now, or the mistake in it, which is
-        no error here: for texts that are still being written.
+        """Returns how many rows a custom scan matches now, or the mistake in it. Here a
+        mistake is not an error, so that texts can be checked while they are being written.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,7 +293,7 @@ class ScannerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBreadth(self, request, context):
-        """Returns how many stocks rise and fall, with how much volume, in all and by
+        """Returns how many stocks rise and fall, and with how much volume, in total and by
         sector.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -45,8 +45,8 @@ class ScannerServiceStub:
     """Streams a list: a snapshot, then its changes."""
     WatchListEvents: _grpc.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _httpbody_pb2.HttpBody]
     """WatchList as server-sent events, encoded once for all clients: `data` is a
-    WatchListResponse as JSON, `id` the list position from which a client that
-    sends it as Last-Event-ID resumes.
+    WatchListResponse as JSON. `id` is its list position; a client that sends it as
+    Last-Event-ID resumes from there.
     """
     SubscribeList: _grpc.StreamStreamMultiCallable[_scanner_pb2.SubscribeListRequest, _scanner_pb2.WatchListResponse]
     """WatchList and WatchScan for clients that can send: open, ack, cancel."""
@@ -68,8 +68,8 @@ class ScannerServiceStub:
     body, which the gateway would drop.
     """
     CheckScan: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.CheckScanRequest, _scanner_pb2.ScanCheck]
-    """Returns how many rows a custom scan matches now, or the mistake in it, which is
-    no error here: for texts that are still being written.
+    """Returns how many rows a custom scan matches now, or the mistake in it. Here a
+    mistake is not an error, so that texts can be checked while they are being written.
     """
     CheckScanFromJson: _grpc.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _scanner_pb2.ScanCheck]
     """CheckScan with its request as JSON."""
@@ -86,7 +86,7 @@ class ScannerServiceStub:
     SearchSymbols: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]
     """Finds symbols by ticker and by company name, among all that the market knows."""
     GetBreadth: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetBreadthRequest, _scanner_pb2.MarketBreadth]
-    """Returns how many stocks rise and fall, with how much volume, in all and by
+    """Returns how many stocks rise and fall, and with how much volume, in total and by
     sector.
     """
     GetFields: _grpc.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]
@@ -109,8 +109,8 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     """Streams a list: a snapshot, then its changes."""
     WatchListEvents: _aio.UnaryStreamMultiCallable[_scanner_pb2.WatchListRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """WatchList as server-sent events, encoded once for all clients: `data` is a
-    WatchListResponse as JSON, `id` the list position from which a client that
-    sends it as Last-Event-ID resumes.
+    WatchListResponse as JSON. `id` is its list position; a client that sends it as
+    Last-Event-ID resumes from there.
     """
     SubscribeList: _aio.StreamStreamMultiCallable[_scanner_pb2.SubscribeListRequest, _scanner_pb2.WatchListResponse]  # type: ignore[assignment]
     """WatchList and WatchScan for clients that can send: open, ack, cancel."""
@@ -132,8 +132,8 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     body, which the gateway would drop.
     """
     CheckScan: _aio.UnaryUnaryMultiCallable[_scanner_pb2.CheckScanRequest, _scanner_pb2.ScanCheck]  # type: ignore[assignment]
-    """Returns how many rows a custom scan matches now, or the mistake in it, which is
-    no error here: for texts that are still being written.
+    """Returns how many rows a custom scan matches now, or the mistake in it. Here a
+    mistake is not an error, so that texts can be checked while they are being written.
     """
     CheckScanFromJson: _aio.UnaryUnaryMultiCallable[_httpbody_pb2.HttpBody, _scanner_pb2.ScanCheck]  # type: ignore[assignment]
     """CheckScan with its request as JSON."""
@@ -150,7 +150,7 @@ class ScannerServiceAsyncStub(ScannerServiceStub):
     SearchSymbols: _aio.UnaryUnaryMultiCallable[_scanner_pb2.SearchSymbolsRequest, _scanner_pb2.SearchSymbolsResponse]  # type: ignore[assignment]
     """Finds symbols by ticker and by company name, among all that the market knows."""
     GetBreadth: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetBreadthRequest, _scanner_pb2.MarketBreadth]  # type: ignore[assignment]
-    """Returns how many stocks rise and fall, with how much volume, in all and by
+    """Returns how many stocks rise and fall, and with how much volume, in total and by
     sector.
     """
     GetFields: _aio.UnaryUnaryMultiCallable[_scanner_pb2.GetFieldsRequest, _scanner_pb2.GetFieldsResponse]  # type: ignore[assignment]
@@ -200,8 +200,8 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
         """WatchList as server-sent events, encoded once for all clients: `data` is a
-        WatchListResponse as JSON, `id` the list position from which a client that
-        sends it as Last-Event-ID resumes.
+        WatchListResponse as JSON. `id` is its list position; a client that sends it as
+        Last-Event-ID resumes from there.
         """
 
     @_abc_1.abstractmethod
@@ -271,8 +271,8 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scanner_pb2.CheckScanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scanner_pb2.ScanCheck, _abc.Awaitable[_scanner_pb2.ScanCheck]]:
-        """Returns how many rows a custom scan matches now, or the mistake in it, which is
-        no error here: for texts that are still being written.
+        """Returns how many rows a custom scan matches now, or the mistake in it. Here a
+        mistake is not an error, so that texts can be checked while they are being written.
         """
 
     @_abc_1.abstractmethod
@@ -331,7 +331,7 @@ class ScannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scanner_pb2.GetBreadthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scanner_pb2.MarketBreadth, _abc.Awaitable[_scanner_pb2.MarketBreadth]]:
-        """Returns how many stocks rise and fall, with how much volume, in all and by
+        """Returns how many stocks rise and fall, and with how much volume, in total and by
         sector.
         """
 

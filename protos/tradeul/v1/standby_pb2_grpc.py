@@ -50,15 +50,15 @@ class StandbyServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def FollowJournal(self, request_iterator, context):
-        """Streams the market of now, then every entry of the journal. Ends with
-        NOT_LEADING at a sequencer that does not hold the lease.
+        """Streams the market as it is now, then every entry of the journal. A sequencer that
+        does not hold the lease ends the stream with NOT_LEADING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSequencerRole(self, request, context):
-        """Returns whether this sequencer leads or stands by, and how well.
+        """Returns whether this sequencer leads or stands by, and in what state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

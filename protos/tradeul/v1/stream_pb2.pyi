@@ -204,7 +204,7 @@ Global___StreamGoingAway: _TypeAlias = StreamGoingAway  # noqa: Y015
 
 @_typing.final
 class FeedLineGap(_message.Message):
-    """A time in which nothing came from the vendor although something should have."""
+    """A period in which nothing arrived from the vendor although something should have."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -221,7 +221,7 @@ class FeedLineGap(_message.Message):
         HEALED: FeedLineGap._State.ValueType  # 3
         """All symbols that traded in the gap have been refilled."""
         PARTIAL: FeedLineGap._State.ValueType  # 4
-        """Some could not be refilled."""
+        """Some symbols could not be refilled."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper): ...
     STATE_UNSPECIFIED: FeedLineGap.State.ValueType  # 0
@@ -231,7 +231,7 @@ class FeedLineGap(_message.Message):
     HEALED: FeedLineGap.State.ValueType  # 3
     """All symbols that traded in the gap have been refilled."""
     PARTIAL: FeedLineGap.State.ValueType  # 4
-    """Some could not be refilled."""
+    """Some symbols could not be refilled."""
 
     FROM_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int

@@ -29,8 +29,8 @@ class GetTickerRequest(_message.Message):
     symbol: _builtins.str
     """Ticker symbol."""
     fields: _builtins.str
-    """Names of fields, separated by commas: the row has symbol and these. Empty selects
-    all.
+    """Names of fields, separated by commas; the row then has symbol and these fields.
+    Empty selects all.
     """
     def __init__(
         self,
@@ -173,7 +173,7 @@ class TickerMetadata(_message.Message):
     security_type: _builtins.str
     """The vendor's type: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND and so on."""
     market: _builtins.str
-    """Further fields of the vendor."""
+    """Further fields from the vendor."""
     locale: _builtins.str
     type: _builtins.str
     currency_name: _builtins.str
@@ -508,7 +508,7 @@ class ListScanResultsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     date: _builtins.str
-    """New York date, YYYY-MM-DD; default: the newest stored."""
+    """New York date, YYYY-MM-DD; default: the newest that is stored."""
     list: _builtins.str
     """One list; all if left out."""
     limit: _builtins.int
@@ -586,7 +586,9 @@ class ScanResult(_message.Message):
     """The session at that time."""
     rank: _builtins.int
     is_entry: _builtins.bool
-    """True for the symbol's entry into the list; false for the list's minute."""
+    """True for the symbol's entry into the list; false for a row of the list as stored
+    once a minute.
+    """
     price: _builtins.float
     volume_today: _builtins.float
     change_percent: _builtins.float

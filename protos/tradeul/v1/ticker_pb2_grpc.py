@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class TickerServiceStub:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F.
     """
 
     def __init__(self, channel):
@@ -60,8 +60,8 @@ class TickerServiceStub:
 
 
 class TickerServiceServicer:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F.
     """
 
     def GetTicker(self, request, context):
@@ -126,8 +126,8 @@ def add_TickerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TickerService:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F.
     """
 
     @staticmethod

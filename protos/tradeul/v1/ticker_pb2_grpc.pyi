@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TickerServiceStub:
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F.
     """
 
     @_typing.overload
@@ -51,8 +51,8 @@ class TickerServiceStub:
 
 @_typing.type_check_only
 class TickerServiceAsyncStub(TickerServiceStub):
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,8 +70,8 @@ class TickerServiceAsyncStub(TickerServiceStub):
     """
 
 class TickerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Symbols in requests are matched as written, then in upper case. In a path,
-    write the slash of a symbol as %2F.
+    """Symbols in requests are matched as written, then in upper case. In a path, write a
+    slash in a symbol as %2F.
     """
 
     @_abc_1.abstractmethod

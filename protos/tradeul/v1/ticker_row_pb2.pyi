@@ -272,9 +272,9 @@ class TickerRow(_message.Message):
     or60_high: _builtins.float
     or60_low: _builtins.float
     minutes_since_open: _builtins.float
-    """The same in all rows."""
+    """Has the same value in all rows."""
     dollar_volume_1m: _builtins.float
-    """Of the last minutes, aligned to ten seconds."""
+    """Over the last minutes, aligned to ten seconds."""
     dollar_volume_5m: _builtins.float
     trades_1m: _builtins.float
     trades_5m: _builtins.float
@@ -290,10 +290,10 @@ class TickerRow(_message.Message):
     vol_5m_ratio: _builtins.float
     last_size: _builtins.float
     bid_size: _builtins.float
-    """Of the newest quote, in shares."""
+    """From the newest quote, in shares."""
     ask_size: _builtins.float
     spy_change_percent: _builtins.float
-    """Of SPY, the same in all rows."""
+    """Values of SPY, the same in all rows."""
     spy_chg_5m: _builtins.float
     spy_chg_15m: _builtins.float
     spy_chg_30m: _builtins.float
@@ -313,7 +313,7 @@ class TickerRow(_message.Message):
     change_5d: _builtins.float
     change_20d: _builtins.float
     ssr: _builtins.bool
-    """Short sales are restricted."""
+    """True while short sales are restricted."""
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class WebhooksServiceStub:
-    """Served by the ticker service, which delivers, too.
+    """Served by the ticker service, which also delivers the alerts.
     """
 
     def __init__(self, channel):
@@ -99,11 +99,11 @@ class WebhooksServiceStub:
 
 
 class WebhooksServiceServicer:
-    """Served by the ticker service, which delivers, too.
+    """Served by the ticker service, which also delivers the alerts.
     """
 
     def ListWebhooks(self, request, context):
-        """Returns all webhooks, oldest first, and how delivery to each stands.
+        """Returns all webhooks, oldest first, with the state of delivery to each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,9 +117,9 @@ class WebhooksServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateWebhook(self, request, context):
-        """Creates a webhook, which gets the alerts that happen from then on, and returns its
-        secret, this once. Fails with INVALID_ARGUMENT, naming the field, if the URL may not
-        be called, or the rules or the filter cannot be used.
+        """Creates a webhook and returns its secret, only this once. The webhook gets the
+        alerts that happen from then on. Fails with INVALID_ARGUMENT if the URL may not be
+        called, or if the rules or the filter cannot be used; the error names the field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,8 +154,8 @@ class WebhooksServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestWebhook(self, request, context):
-        """Sends a message of the type `test` once, also to a webhook that is switched off, and
-        returns what came of it.
+        """Sends a message of the type `test` once, even to a webhook that is switched off,
+        and returns the outcome.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,8 +169,8 @@ class WebhooksServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateWebhookSecret(self, request, context):
-        """Gives a webhook a new secret and returns it, this once. Messages are signed with the
-        former one, too, until its time is over.
+        """Gives a webhook a new secret and returns it, only this once. Until the former
+        secret expires, messages are signed with it, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,7 +262,7 @@ def add_WebhooksServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WebhooksService:
-    """Served by the ticker service, which delivers, too.
+    """Served by the ticker service, which also delivers the alerts.
     """
 
     @staticmethod

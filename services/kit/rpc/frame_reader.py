@@ -24,9 +24,7 @@ from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
-RECONNECTS: Final = Counter(
-    "tradeul_frame_stream_reconnects", "Times the stream of the sequencer was opened.", ["reader"]
-)
+RECONNECTS: Final = Counter("tradeul_frame_stream_reconnects", "Times the sequencer's stream was opened.", ["reader"])
 
 METHOD: Final = "/tradeul.v1.DataIngestService/SubscribeFrames"
 # The sequencer sends watermarks all the time: silence means that it is gone.

@@ -47,13 +47,13 @@ SLOW_SUBSCRIBERS = Gauge(
 )
 LAG_SECONDS = Histogram(
     "tradeul_lag_seconds",
-    "From a trade's time to the step named.",
+    "Time from a trade's own timestamp to the named step.",
     ["service", "step"],
     buckets=LATENCY_BUCKETS,
 )
 SERVICE_STATE = Gauge("tradeul_service_running", "1 while the service is RUNNING.", ["service"])
-RPC_HANDLED = Counter("tradeul_rpc_handled", "RPCs ended, by status code.", ["method", "code"])
-RPC_OPEN = Gauge("tradeul_rpc_open", "RPCs under way.", ["method"])
+RPC_HANDLED = Counter("tradeul_rpc_handled", "RPCs that ended, by status code.", ["method", "code"])
+RPC_OPEN = Gauge("tradeul_rpc_open", "RPCs in progress.", ["method"])
 RPC_SECONDS = Histogram(
     "tradeul_rpc_seconds", "Time from a unary RPC's request to its response.", ["method"], buckets=LATENCY_BUCKETS
 )

@@ -16,7 +16,7 @@ RETRY_SECONDS: Final = 1.0
 # No open file, process or memory is left, of this process or of the machine.
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 FAILED_STARTS: Final = Counter(
-    "tradeul_worker_starts_failed", "Child processes that could not be started, and are tried again.", ["module"]
+    "tradeul_worker_starts_failed", "Failed starts of child processes; each is retried.", ["module"]
 )
 
 

@@ -20,8 +20,8 @@ POLL_SECONDS: Final = 1.0
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 
 PUBLISHED: Final = Counter("tradeul_channel_messages", "Messages published to Redis.", ["channel"])
-DROPPED: Final = Counter("tradeul_channel_messages_dropped", "Messages that Redis did not take in time.", ["channel"])
-FAILURES: Final = Counter("tradeul_channel_failures", "Failed commands to Redis.")
+DROPPED: Final = Counter("tradeul_channel_messages_dropped", "Messages that Redis did not accept in time.", ["channel"])
+FAILURES: Final = Counter("tradeul_channel_failures", "Redis commands that failed.")
 
 
 class RedisChannels:
