@@ -22,7 +22,7 @@ ARGS ?=
 .NOTPARALLEL:
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(CORE) $(DEV)  ## Install everything into .venv and compile the core (other targets install what they need)
 
@@ -30,7 +30,7 @@ run: $(CORE)  ## Run the whole mesh on http://localhost:8000 until Ctrl-C
 	@exec $(BIN)/tradeul up
 
 # The dashboard in a browser and the image have targets of their own: they take minutes, and most changes touch neither.
-test: $(CORE) $(DEV)  ## Run all tests but those of test-dashboard; ARGS='tests/unit -k filters' runs some
+test: $(CORE) $(DEV)  ## Run all tests but those of test-dashboard and test-cluster; ARGS='tests/unit -k filters' runs some
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder \
 		$(or $(ARGS),--ignore=tests/dashboard --ignore=tests/cluster)
 
@@ -42,10 +42,10 @@ test-cluster: $(CORE) $(DEV)  ## Build the image and run the Pods of k8s/overlay
 	@$(BIN)/python -m tests.cluster.images
 	$(BIN)/python -m pytest $(or $(ARGS),tests/cluster)
 
-robustness: $(CORE) $(DEV)  ## Inflict faults on the real mesh for 40 minutes: nothing may be lost; ARGS='--seed 7 --only redis'
+robustness: $(CORE) $(DEV)  ## Inject faults into the real mesh for 40 minutes: nothing may be lost; ARGS='--seed 7 --only redis'
 	$(BIN)/python -m tests.robustness.faults $(ARGS)
 
-robustness-small: $(CORE) $(DEV)  ## Inflict some of the faults, once each: 4 minutes
+robustness-small: $(CORE) $(DEV)  ## Inject some of the faults, once each: 4 minutes
 	$(BIN)/python -m tests.robustness.faults --small --seed 1 $(ARGS)
 
 HOURS ?= 2
@@ -101,7 +101,7 @@ test-sanitized: $(CORE) $(DEV) $(FUZZER)  ## Run the core's tests on a build wit
 TARGET ?=
 SECONDS ?= 60
 
-fuzz: $(CORE) $(DEV) $(FUZZER)  ## Fuzz the core with sanitizers; TARGET=decoder SECONDS=600 chooses (needs clang)
+fuzz: $(CORE) $(DEV) $(FUZZER)  ## Fuzz the core with sanitizers; TARGET=decoder sets what to fuzz, SECONDS=600 how long (needs clang)
 	$(compile_sanitized)
 	cd $(SANITIZED) && $(SANITIZE) PYTHONPATH=packages $(CURDIR)/$(BIN)/python -m tests.robustness.fuzz --seconds $(SECONDS) \
 		--corpus $(CURDIR)/tests/robustness/fuzz/corpus $(TARGET) $(ARGS)
@@ -112,7 +112,7 @@ test-newest:  ## Run the unit tests with the newest versions instead of those of
 bench: $(CORE) $(DEV)  ## Run the benchmarks and write build/bench.json; PARTS=core or PARTS=mesh runs some
 	$(BIN)/python -m bench $(PARTS)
 
-bench-small: $(CORE) $(DEV)  ## Run every benchmark once, in small, to check that it works; its figures mean nothing
+bench-small: $(CORE) $(DEV)  ## Run every benchmark once, on a small scale, to check that it works; the figures mean nothing
 	$(BIN)/python -m bench --small $(PARTS)
 	$(if $(PARTS),,$(BIN)/python -m bench.scale_bench --small)
 
@@ -124,14 +124,14 @@ lint: $(CORE) $(DEV)  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fix: $(CORE) $(DEV)  ## Fix the style where that is possible automatically
+fix: $(CORE) $(DEV)  ## Fix the style where this can be done automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 protos: $(CORE) $(DEV)  ## Generate the stubs, Envoy's descriptor set and the OpenAPI document from protos/
 	$(BIN)/python -m tools.protogen
 
-check-protos: $(CORE) $(DEV)  ## Check that the files generated from protos/ are current, and the protos' style
+check-protos: $(CORE) $(DEV)  ## Check that the files generated from protos/ are up to date, and the style of the protos
 	$(BIN)/python -m tools.protogen --check
 	$(BIN)/python -m tools.protogen --image build/protos.binpb
 	cd protos && ../$(BIN)/buf lint ../build/protos.binpb

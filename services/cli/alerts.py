@@ -32,12 +32,12 @@ EXAMPLES = examples(
 @click.command(epilog=EXAMPLES)
 @click.option("--rules", default="", metavar="A,B,C", type=RuleNames(), help="Names of rules; default: all.")
 @click.option("--filter", "filter_text", default="", metavar="TEXT", type=FilterText(),
-              help="Filter over the symbol's row at that moment.")  # fmt: skip
-@click.option("--min-quality", type=float, help="Least quality of the alerts.")
+              help="Filter on the symbol's row at the moment of the alert.")  # fmt: skip
+@click.option("--min-quality", type=float, help="Minimum quality of the alerts.")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True,
-              help="Most alerts of the past.")  # fmt: skip
-@click.option("--follow", "-f", "is_followed", is_flag=True, help="Go on with new alerts until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print each alert as JSON, in a line, as in REST.")
+              help="Maximum number of past alerts.")  # fmt: skip
+@click.option("--follow", "-f", "is_followed", is_flag=True, help="Continue with new alerts until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print the alerts as JSON, one per line, as in REST.")
 @client_options
 def alerts(
     rules: str,
@@ -48,10 +48,10 @@ def alerts(
     as_json: bool,
     client: Client,
 ) -> None:
-    """Print the newest alerts, the newest one last, a line each.
+    """Print the newest alerts, one per line, the newest last.
 
-    With --follow, new alerts come as they happen. When the connection is lost, it is opened again at the position of
-    the last alert, and nothing is missed; meanwhile a line on the standard error gives the reason.
+    With --follow, new alerts are printed as they happen. A lost connection is reopened at the position of the last
+    alert, so nothing is missed; meanwhile, a line on standard error gives the reason.
     """
     from tradeul.v1 import alerts_pb2
 

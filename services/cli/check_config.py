@@ -59,7 +59,7 @@ def describe(settings: Settings, environment: Mapping[str, str]) -> Iterator[Set
         *groups, name = path
         if groups == ["addresses"]:
             value: object = settings.address(name)
-            meaning = f"where {name} listens and is found"
+            meaning = f"the address at which {name} listens and is found"
         else:
             branch: BaseModel = getattr(settings, groups[0]) if groups else settings
             value = shown(name, getattr(branch, name))
@@ -97,14 +97,14 @@ def wrong_files(settings: Settings) -> list[str]:
     "--connect",
     is_flag=True,
     help="Also test the key and each subscription with the vendor, over a running mesh's connection if there is one,"
-    " and read the public keys of the tokens' issuer.",
+    " and read the public keys of the token issuer.",
 )
 def check_config(connect: bool) -> None:
     """Print the effective settings, or every error.
 
-    The output is an environment file, in which settings that the environment
-    does not set are commented out. Keys and passwords are hidden; of one that is
-    read from a file (NAME_FILE), the file is named.
+    The output is an environment file in which settings that the environment
+    does not set are commented out. Keys and passwords are hidden; for one that is
+    read from a file (NAME_FILE), the name of the file is shown.
     """
     problems = unknown_variables(os.environ)
     try:

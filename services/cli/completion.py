@@ -31,7 +31,7 @@ add_completion_class(WholeFishComplete)
 @click.command(epilog=EXAMPLES)
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the completion script of SHELL: commands, options, the built-in lists, fields in filters and columns."""
+    """Print the completion script for SHELL: commands, options, the built-in lists, fields in filters and columns."""
     from services.cli.main import cli
 
     script = get_completion_class(shell)

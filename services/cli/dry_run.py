@@ -35,16 +35,16 @@ SOURCES: Final = {
     )
 )
 @click.argument("rule", metavar="RULE|FILE", type=RuleNames())
-@click.option("--days", type=click.IntRange(1, 60), help="The newest so many days of which there are data; default: 1.")
+@click.option("--days", type=click.IntRange(1, 60), help="Number of the newest days with data; default: 1.")
 @click.option("--from", "first", metavar="DATE", help="First day, in place of --days.")
-@click.option("--to", "last", metavar="DATE", help="Last day; default: the first one.")
+@click.option("--to", "last", metavar="DATE", help="Last day; default: the first day.")
 @click.option("--symbols", default="", metavar="A,B,C", help="Only the alerts of these symbols; default: all.")
 @click.option("--limit", type=click.IntRange(0, 10_000), default=20, show_default=True,
-              help="Most alerts of a day that are printed; all are counted.")  # fmt: skip
+              help="Maximum number of alerts printed for a day; all are counted.")  # fmt: skip
 @click.option("--source", default="", metavar="FOLDER",
-              help="Flat files, as the server sees them; default: the recorded days.")  # fmt: skip
+              help="Folder of flat files, as the server sees it; default: the recorded days.")  # fmt: skip
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print alerts, days and the end as JSON, a line each, as in REST."
+    "--json", "as_json", is_flag=True, help="Print alerts, days and the end as JSON, one per line, as in REST."
 )
 @client_options_of("ticker")
 def dry_run(
@@ -60,9 +60,9 @@ def dry_run(
 ) -> None:
     """Print the alerts that a rule would have had on past days, day by day.
 
-    RULE is the name of a rule, shipped or of one's own; FILE a TOML file with one [[alerts]] table, a rule that need
-    not exist. Days are taken from recordings, flat files of trades or of minute bars, or stored minute bars, whichever
-    tells most.
+    RULE is the name of a rule, shipped or your own. FILE is a TOML file with one [[alerts]] table, for a rule that need
+    not exist. Each day is taken from a recording, flat files of trades or of minute bars, or stored minute bars,
+    whichever has the most detail.
     """
     from tradeul.v1 import dry_run_pb2
 

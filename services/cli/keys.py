@@ -27,7 +27,7 @@ def keys() -> None:
 @keys.command()
 @click.argument("name")
 @click.option(
-    "--right", type=click.Choice(["read", "admin"]), required=True, help="What it may do; admin includes read."
+    "--right", type=click.Choice(["read", "admin"]), required=True, help="What the key may do; admin includes read."
 )
 @click.option(
     "--requests-per-s",
@@ -37,15 +37,15 @@ def keys() -> None:
 @click.option(
     "--streams",
     type=click.IntRange(1, MAX_STREAMS),
-    help="Streams open at a time, at each service; default: TRADEUL_KEY_STREAMS, 50.",
+    help="Streams open at the same time, at each service; default: TRADEUL_KEY_STREAMS, 50.",
 )
 @click.option(
     "--scans",
     type=click.IntRange(0, MAX_STREAMS),
-    help="Custom scans open at a time, among its streams; default: TRADEUL_KEY_SCANS, 20.",
+    help="Custom scans open at the same time, among its streams; default: TRADEUL_KEY_SCANS, 20.",
 )
 def create(name: str, right: str, requests_per_s: int | None, streams: int | None, scans: int | None) -> None:
-    """Create the key NAME and print it. It is stored as a hash only, so it is never shown again."""
+    """Create the key NAME and print it. Only its hash is stored, so it is never shown again."""
     from services.access import key_store
     from services.access.methods import Right
 
@@ -59,7 +59,7 @@ def create(name: str, right: str, requests_per_s: int | None, streams: int | Non
 
 @keys.command("list")
 def list_keys() -> None:
-    """Print all keys with their rights and limits, the revoked ones included."""
+    """Print all keys with their rights and limits, including revoked ones."""
     from services.access import key_store
 
     rows = [("name", "right", "requests/s", "streams", "scans", "created", "revoked")]

@@ -28,11 +28,11 @@ FAILED: Final = 1
 @click.option("--to", "last", metavar="DATE", default="", help="Last day; default: the newest complete day.")
 @click.option("--source", metavar="rest|PATH|s3://...", default="rest", show_default=True, help="Where to load from.")
 @click.option("--no-splits", is_flag=True, help="For slots: treat the days as if there were no splits.")
-@click.option("--again", is_flag=True, help="Load stored data again, too.")
+@click.option("--again", is_flag=True, help="Also load stored data again.")
 @click.option("--service", is_flag=False, flag_value="", default=None, metavar="HOST:PORT",
-              help="Run the load in the historical service; default: the one of the settings.")  # fmt: skip
+              help="Run the load in the historical service; default: the one in the settings.")  # fmt: skip
 def load(kind: str, first: str, last: str, source: str, no_splits: bool, again: bool, service: str | None) -> None:
-    """Load historical data into the database. Stored data are skipped, so a stopped load continues where it was.
+    """Load historical data into the database. Stored data are skipped, so a stopped load continues where it left off.
 
     PATH is a directory with the layout us_stocks_sip/minute_aggs_v1/YYYY/MM/YYYY-MM-DD.csv.gz.
     """

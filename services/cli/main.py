@@ -24,7 +24,7 @@ HELP_WIDTH: Final = 120
 
 EXIT_CODES: Final = """\
 Exit codes: 0 done, 1 failed or refused, 2 wrong arguments, 78 wrong settings, 130 stopped by Ctrl-C, 141 the reader of
-the output has ended."""
+the output has exited."""
 
 
 class Entry(NamedTuple):
@@ -40,8 +40,8 @@ LISTS, MESH, DATA, STORES = "Lists", "The mesh", "Days and history", "Stores, ke
 COMMANDS: Final[Mapping[str, Entry]] = {
     "top": Entry("services.cli.top:top", LISTS, "Show the lists live in the terminal, or one of them once."),
     "query": Entry("services.cli.query:query", LISTS, "Print the symbols that match a filter now."),
-    "watch": Entry("services.cli.watch:watch", LISTS, "Print a list's changes as they happen, a line each."),
-    "alerts": Entry("services.cli.alerts:alerts", LISTS, "Print what has just happened, a line for each alert."),
+    "watch": Entry("services.cli.watch:watch", LISTS, "Print a list's changes as they happen, one per line."),
+    "alerts": Entry("services.cli.alerts:alerts", LISTS, "Print what has just happened, one alert per line."),
     "up": Entry("services.cli.up:up", MESH, "Run the whole mesh (stores, services and gateway) until Ctrl-C."),
     "serve": Entry("services.cli.serve:serve", MESH, "Run the named services in this process until SIGTERM or Ctrl-C."),
     "list-targets": Entry("services.cli.serve:list_targets", MESH, "Print the services, their ports and purposes."),
@@ -51,7 +51,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     ),
     "replay": Entry("services.cli.replay:replay", DATA, "Replay a past day through the whole mesh until Ctrl-C."),
     "time": Entry(
-        "services.cli.market_time:market_time", DATA, "Show, pause, speed up or move ahead the market's time."
+        "services.cli.market_time:market_time", DATA, "Show, pause, speed up or advance the market's time."
     ),
     "record": Entry("services.cli.record:record", DATA, "Record the running mesh's day for `tradeul replay`."),
     "dry-run": Entry(
@@ -62,11 +62,11 @@ COMMANDS: Final[Mapping[str, Entry]] = {
         "services.cli.simulate_flat_files:simulate_flat_files", DATA, "Write simulated days in the vendor's layout."
     ),
     "keys": Entry("services.cli.keys:keys", STORES, "Create, list and revoke keys to the gateway."),
-    "webhooks": Entry("services.cli.webhooks:webhooks", STORES, "Create, list and test webhooks, which get alerts."),
+    "webhooks": Entry("services.cli.webhooks:webhooks", STORES, "Create, list and test webhooks for alerts."),
     "migrate": Entry("services.cli.stores:migrate", STORES, "Migrate the tables of TRADEUL_DATABASE_URL."),
     "adopt-data": Entry("services.cli.stores:adopt_data", STORES, "Move the data of an earlier version to a market."),
     "psql": Entry("services.cli.stores:psql", STORES, "Run psql on the mesh's database."),
-    "completion": Entry("services.cli.completion:completion", STORES, "Print the completion script of a shell."),
+    "completion": Entry("services.cli.completion:completion", STORES, "Print the completion script for a shell."),
     "redis-cli": Entry("services.cli.redis_cli:redis_cli", STORES, "Send commands to the mesh's Redis."),
 }  # fmt: skip
 

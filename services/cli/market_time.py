@@ -59,20 +59,20 @@ class TimeOfDay(click.ParamType[str]):
 
 @click.command("time", epilog=EXAMPLES)
 @click.option("--pause", "paused", flag_value=True, type=bool, default=None, help="Stop the market's time.")
-@click.option("--resume", "paused", flag_value=False, type=bool, default=None, help="Let it go on again.")
-@click.option("--speed", type=Speed(), metavar="N|max", help="Seconds of the market per second.")
+@click.option("--resume", "paused", flag_value=False, type=bool, default=None, help="Let it run again.")
+@click.option("--speed", type=Speed(), metavar="N|max", help="Market seconds per second.")
 @click.option("--jump", type=TimeOfDay(), metavar="TIME", help="Move ahead to a later time of the day.")
-@click.option("--no-wait", is_flag=True, help="Do not wait for the end of the jump.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until the jump has ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print the state as JSON, as GET /api/v1/replay does.")
 @client_options_of("polygon_ws")
 def market_time(
     paused: bool | None, speed: float | None, jump: str | None, no_wait: bool, as_json: bool, client: Client
 ) -> None:
-    """Show the market's time; in a replay or the simulator also pause it, set its speed, and move it ahead.
+    """Show the market's time; in a replay or the simulator, also pause it, set its speed and move it ahead.
 
-    TIME is a New York time like 09:45 or 09:45:30. The command waits for the end of a jump; Ctrl-C ends the waiting,
-    not the jump. No market goes back: for an earlier time, start the mesh anew. The live market's time cannot be
-    changed. Where the gateway requires keys, a change takes one with the right `admin`.
+    TIME is a New York time like 09:45 or 09:45:30. The command waits until a jump has ended; Ctrl-C ends the wait, not
+    the jump. No market's time goes back: for an earlier time, restart the mesh. The live market's time cannot be
+    changed. Where the gateway requires keys, a change needs one with the right `admin`.
     """
     from tradeul.v1 import replay_pb2
 

@@ -24,17 +24,17 @@ EXAMPLES = examples(
 @click.argument("filter_text", metavar="FILTER", type=FilterText())
 @click.option("--order-by", "--order", default="", type=Order(), metavar="ORDER",
               help="Order, e.g. 'chg_5m desc'; default: by symbol.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Most rows.")
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Maximum number of rows.")
 @click.option("--columns", type=FieldNames(), metavar="A,B,C", help="Fields to print, or `all`.")
-@click.option("--json", "shape", flag_value="json", help="Print each row as JSON, in a line.")
-@click.option("--csv", "shape", flag_value="csv", help="Print comma-separated values with a heading.")
+@click.option("--json", "shape", flag_value="json", help="Print the rows as JSON, one per line.")
+@click.option("--csv", "shape", flag_value="csv", help="Print comma-separated values with a header line.")
 @client_options
 def query(
     filter_text: str, order_by: str, limit: int, columns: list[str] | None, shape: str | None, client: Client
 ) -> None:
     """Print the symbols of the whole market that match FILTER now.
 
-    FILTER and ORDER are in the language of docs/filters.md, on the fields of docs/fields.md.
+    FILTER and ORDER are written in the language of docs/filters.md, with the fields of docs/fields.md.
     """
     from services.cli.lists.columns import DEFAULT, mentioned
     from services.cli.lists.output import Output, wants_colours, write_rows

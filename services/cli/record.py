@@ -23,14 +23,16 @@ LOG_SECONDS: Final = 30.0
 
 @click.command(epilog=examples("tradeul record", "tradeul record --out /data/recorded"))
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Default: flat in the market's data directory."
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to record; default: flat in the market's data directory.",
 )
 @click.option("--stream", "keeps_stream", is_flag=True,
-              help="Keep the stream itself, too, for exact dry runs of alert rules.")  # fmt: skip
+              help="Also keep the stream itself, for exact dry runs of alert rules.")  # fmt: skip
 def record(out: Path | None, keeps_stream: bool) -> None:
     """Record the running mesh's trades and minute bars as flat files for `tradeul replay`, until Ctrl-C.
 
-    Continues where it stopped, even after a crash.
+    A recording continues where it stopped, even after a crash.
     """
     settings = Settings.load()
     configure(settings, "record")

@@ -32,7 +32,7 @@ def redis_cli(arguments: tuple[str, ...]) -> None:
     """Send COMMAND, or each line of the input, to the mesh's Redis: tradeul redis-cli KEYS 'rvol:*'.
 
     The Redis is TRADEUL_REDIS_URL or, if that is not set, the one that `tradeul up` runs. If valkey-cli or redis-cli is
-    installed, it is used and accepts its own options, too.
+    installed, it is used, and its own options are accepted, too.
     """
     from services.cli.data_directory import market_directory
     from services.cli.local.embedded import redis_url

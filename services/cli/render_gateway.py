@@ -20,8 +20,8 @@ FILES: Final = "files"
 def render_gateway(directory: Path) -> None:
     """Write everything that the gateway's Envoy reads to DIRECTORY.
 
-    The settings are those of the mesh. Run Envoy with `--config-path DIRECTORY/envoy.yaml`, which has to find the
-    directory under the same path and be able to write to it.
+    The settings are those of the mesh. Run Envoy with `--config-path DIRECTORY/envoy.yaml`; it has to find the
+    directory at the same path and be able to write to it.
     """
     directory = directory.absolute()
     settings = Settings.load().model_copy(update={"data_dir": directory})

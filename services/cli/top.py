@@ -33,11 +33,13 @@ EXAMPLES = examples(
               help="Filter of a custom scan, instead of LIST.")  # fmt: skip
 @click.option("--order-by", "--order", metavar="TEXT", type=Order(),
               help="Order of the custom scan, e.g. 'chg_5m desc'.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1, 500), help="Most rows: of the output (default 25), or of the scan.")
+@click.option(
+    "--limit", type=click.IntRange(1, 500), help="Maximum number of rows: of the output (default 25) or of the scan."
+)
 @click.option("--columns", type=FieldNames(), metavar="A,B,C", help="Fields to show, or `all`.")
-@click.option("--once", is_flag=True, help="Print the rows as a table, and end.")
-@click.option("--json", "shape", flag_value="json", help="Print each row as JSON, in a line, and end.")
-@click.option("--csv", "shape", flag_value="csv", help="Print comma-separated values with a heading, and end.")
+@click.option("--once", is_flag=True, help="Print the rows as a table and exit.")
+@click.option("--json", "shape", flag_value="json", help="Print the rows as JSON, one per line, and exit.")
+@click.option("--csv", "shape", flag_value="csv", help="Print comma-separated values with a header line and exit.")
 @client_options
 def top(
     list_name: str | None,
@@ -51,7 +53,7 @@ def top(
 ) -> None:
     """Show the lists live, beginning with LIST or the custom scan of --filter and --order-by; `?` shows the keys.
 
-    Where the output is no terminal, LIST or the scan is printed once, as with --once.
+    If the output is not a terminal, LIST or the scan is printed once, as with --once.
     """
     is_once = once or shape is not None or not is_interactive()
     if list_name is None and filter_text is None and order_by is None and not is_once:

@@ -41,7 +41,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--standby",
     is_flag=True,
-    help="Run a second sequencer, too, which takes over when the first one dies; TRADEUL_STANDBY says how.",
+    help="Also run a second sequencer, which takes over when the first one dies; TRADEUL_STANDBY says how.",
 )
 def up(standby: bool) -> None:
     """Run the whole mesh (stores, services and gateway) until Ctrl-C; a second Ctrl-C kills it."""

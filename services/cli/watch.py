@@ -32,10 +32,14 @@ EXAMPLES = examples(
 @click.option("--filter", "filter_text", metavar="TEXT", type=FilterText(),
               help="Filter of a custom scan, instead of LIST.")  # fmt: skip
 @click.option("--order-by", "--order", metavar="TEXT", type=Order(), help="Order of the custom scan.")
-@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Most rows of the scan.")
+@click.option(
+    "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Maximum number of rows of the scan."
+)
 @click.option("--interval-ms", type=click.IntRange(0, 60_000), default=INTERVAL_MS, show_default=True,
-              help="Least time between changes; those in between become one.")  # fmt: skip
-@click.option("--columns", type=FieldNames(), metavar="A,B,C", help="Fields in the lines of enters and leaves.")
+              help="Minimum time between changes; those in between are merged into one.")  # fmt: skip
+@click.option(
+    "--columns", type=FieldNames(), metavar="A,B,C", help="Fields in the lines for symbols that enter or leave."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every change as JSON: the messages of /ws/scanner.")
 @client_options
 def watch(
@@ -48,11 +52,11 @@ def watch(
     as_json: bool,
     client: Client,
 ) -> None:
-    """Print what enters and leaves LIST, or the custom scan of --filter and --order-by, a line each, until Ctrl-C.
+    """Print what enters and leaves LIST, or the custom scan of --filter and --order-by, one per line, until Ctrl-C.
 
-    With --json each line is a message as in docs/websocket.md: a snapshot first, then deltas, from which a program can
-    keep an exact copy of the list. When the connection is lost, it is opened again at its position and nothing is
-    missed; meanwhile a line on the standard error gives the reason.
+    With --json, each line is a message as in docs/websocket.md: first a snapshot, then deltas, from which a program can
+    keep an exact copy of the list. A lost connection is reopened at its position, so nothing is missed; meanwhile, a
+    line on standard error gives the reason.
     """
     request = make_request(list_name, filter_text, order_by, limit, interval_ms)
     # The lines of JSON have complete rows.

@@ -36,12 +36,12 @@ def webhooks() -> None:
 @click.argument("url")
 @click.option("--rules", default="", metavar="A,B,C", type=RuleNames(), help="Names of rules; default: all.")
 @click.option("--filter", "filter_text", default="", metavar="TEXT", type=FilterText(),
-              help="Filter over the symbol's row at that moment.")  # fmt: skip
-@click.option("--min-quality", type=float, help="Least quality of the alerts.")
-@click.option("--shape", type=click.Choice(SHAPES), default="json", show_default=True, help="Form of the messages.")
+              help="Filter on the symbol's row at the moment of the alert.")  # fmt: skip
+@click.option("--min-quality", type=float, help="Minimum quality of the alerts.")
+@click.option("--shape", type=click.Choice(SHAPES), default="json", show_default=True, help="Format of the messages.")
 @ticker_options
 def create(url: str, rules: str, filter_text: str, min_quality: float | None, shape: str, client: Client) -> None:
-    """Create a webhook that gets the alerts from now on, and print its secret, which is never shown again."""
+    """Create a webhook that receives alerts from now on, and print its secret, which is never shown again."""
     from tradeul.v1 import webhooks_pb2
 
     webhook = webhooks_pb2.Webhook(
@@ -59,7 +59,7 @@ def create(url: str, rules: str, filter_text: str, min_quality: float | None, sh
 @webhooks.command("list")
 @ticker_options
 def list_webhooks(client: Client) -> None:
-    """Print all webhooks, how far each has come, and what is wrong with it."""
+    """Print all webhooks with the position that each has reached and its problem, if any."""
     from tradeul.v1 import webhooks_pb2
 
     answer = _ask(client, "ListWebhooks", webhooks_pb2.ListWebhooksRequest())
@@ -90,7 +90,7 @@ def delete(webhook: str, client: Client) -> None:
 @click.argument("webhook")
 @ticker_options
 def test(webhook: str, client: Client) -> None:
-    """Send a test to WEBHOOK (an id); it fails when that is not accepted."""
+    """Send a test message to WEBHOOK (an id); the command fails if it is not accepted."""
     from tradeul.v1 import webhooks_pb2
 
     attempt = _ask(client, "TestWebhook", webhooks_pb2.TestWebhookRequest(id=webhook))
@@ -102,7 +102,7 @@ def test(webhook: str, client: Client) -> None:
 @webhooks.command()
 @click.argument("webhook")
 @click.option("--keep-seconds", type=click.IntRange(0, 604_800),
-              help="For how long messages are signed with the former secret, too; default: a day.")  # fmt: skip
+              help="For how long messages are also signed with the former secret; default: a day.")  # fmt: skip
 @ticker_options
 def rotate(webhook: str, keep_seconds: int | None, client: Client) -> None:
     """Give WEBHOOK (an id) a new secret and print it; it is never shown again."""
@@ -117,10 +117,10 @@ def rotate(webhook: str, keep_seconds: int | None, client: Client) -> None:
 
 @webhooks.command()
 @click.argument("webhook")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="Most attempts.")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="Maximum number of attempts.")
 @ticker_options
 def attempts(webhook: str, limit: int, client: Client) -> None:
-    """Print the newest attempts to deliver to WEBHOOK (an id), the newest one last."""
+    """Print the newest delivery attempts to WEBHOOK (an id), the newest last."""
     from tradeul.v1 import webhooks_pb2
 
     request = webhooks_pb2.ListWebhookAttemptsRequest(id=webhook, limit=limit)

@@ -1,6 +1,7 @@
 """Each shipped alert rule on a story that fires it exactly once, and on one that does not."""
 
 import functools
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -141,5 +142,6 @@ def test_stories(rule: AlertRule) -> None:
     fired = [text for name, text in alerts_of(story["fires"], *volumes) if name == rule.name]
     assert len(fired) == 1, fired
     assert "n/a" not in fired[0], "a text shows what is known when the rule fires"
+    assert not re.search(r"\b(?:down|fell) -|-[\d.]+ % down\b", fired[0]), "what is down by a negative number is up"
     quiet = [text for name, text in alerts_of(story["quiet"], *volumes) if name == rule.name]
     assert quiet == []

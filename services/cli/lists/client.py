@@ -70,7 +70,7 @@ def client_options_of(service: str) -> Callable[[Command], Command]:
         @click.option(
             "--key-file",
             type=click.Path(path_type=Path),
-            help="File that holds the key to the gateway in one line; "
+            help="File that holds the key to the gateway on one line; "
             "default: TRADEUL_API_KEY or TRADEUL_API_KEY_FILE.",
         )
         @functools.wraps(command)

@@ -18,16 +18,16 @@ from services.cli.lists.columns import cell, column
 HELP: Final = """\
 Tab, Shift+Tab  next, previous list       1-9     list by number
 Up, Down, PgUp, PgDn, Home, End           move in the list
-Left, Right     columns that did not fit  Enter   all of the symbol
+Left, Right     columns that did not fit  Enter   all fields of the symbol
 /               filter the rows           Escape  clear the filter
-< >             sort by another column    r       turn the order round
+< >             sort by another column    r       reverse the order
 s               the list's own order      c       choose columns
 n               new scan of the market    x       close the scan
-space           hold the rows, or go on   l       size of the log
+space           hold the rows, or resume  l       size of the log
 t               dark or light             q       quit
 
 Marks  + entered in the last 10 s   H halted   ! a print is suspect
-       (n) in a tab: so many entered since you looked there
+       (n) in a tab: n symbols entered since you last looked there
 
 Filters: gap_percent > 4 AND float_shares < 20000000
          halted OR chg_5m > 3      sector = "Technology"      has(rvol)

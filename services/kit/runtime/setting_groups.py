@@ -64,10 +64,10 @@ class PolygonSettings(Group):
     prefix = "POLYGON_"
 
     api_key: str = Field(default="", repr=False, description="POLYGON_API_KEY: the vendor's key; none = the simulator")
-    ws_url: WsUrl = Field(default="", description="POLYGON_WS_URL: the vendor's WebSocket")
-    rest_url: BaseUrl = Field(default="", description="POLYGON_REST_URL: the vendor's REST")
+    ws_url: WsUrl = Field(default="", description="POLYGON_WS_URL: the URL of the vendor's WebSocket")
+    rest_url: BaseUrl = Field(default="", description="POLYGON_REST_URL: the URL of the vendor's REST API")
     details_per_s: int = Field(
-        default=40, ge=1, le=10_000, description="POLYGON_DETAILS_PER_S: companies' details requested a second"
+        default=40, ge=1, le=10_000, description="POLYGON_DETAILS_PER_S: company details requested per second"
     )
 
 
@@ -102,7 +102,8 @@ class TlsSettings(Group):
 
     cert_file: Path | None = Field(
         default=None,
-        description="TRADEUL_TLS_CERT_FILE: the gateway's certificate and intermediate ones, PEM; none = plain HTTP",
+        description="TRADEUL_TLS_CERT_FILE: the gateway's certificate with intermediate certificates, PEM; "
+        "none = plain HTTP",
     )
     key_file: Path | None = Field(default=None, description="TRADEUL_TLS_KEY_FILE: its private key, PEM, not encrypted")
     ca_file: Path | None = Field(
@@ -112,7 +113,7 @@ class TlsSettings(Group):
     )
     http3: Literal["off", "on"] = Field(
         default="off",
-        description="TRADEUL_TLS_HTTP3: on = the gateway with a certificate speaks HTTP/3, too, on the UDP port of the "
+        description="TRADEUL_TLS_HTTP3: on = a gateway with a certificate also speaks HTTP/3, on the UDP port of the "
         "same number",
     )
 
@@ -139,17 +140,18 @@ class KeySettings(Group):
         default=100, ge=1, le=1_000_000, description="TRADEUL_KEY_REQUESTS_PER_S: requests per second, streams included"
     )
     streams: int = Field(
-        default=50, ge=1, le=10_000, description="TRADEUL_KEY_STREAMS: streams open at a time, at each service"
+        default=50, ge=1, le=10_000, description="TRADEUL_KEY_STREAMS: streams open at the same time, at each service"
     )
-    scans: int = Field(default=20, ge=0, le=10_000, description="TRADEUL_KEY_SCANS: custom scans open at a time")
+    scans: int = Field(default=20, ge=0, le=10_000, description="TRADEUL_KEY_SCANS: custom scans open at the same time")
     scan_steps: int = Field(
-        default=500, ge=0, description="TRADEUL_KEY_SCAN_STEPS: steps for each row of all its open custom scans"
+        default=500, ge=0, description="TRADEUL_KEY_SCAN_STEPS: steps for each row in all open custom scans of a key"
     )
     gateways: int = Field(
         default=1,
         ge=1,
         le=1000,
-        description="TRADEUL_KEY_GATEWAYS: gateways of one database; each allows its part of the requests per second",
+        description="TRADEUL_KEY_GATEWAYS: number of gateways that share one database; each allows its share of the "
+        "requests per second",
     )
 
 
@@ -162,8 +164,8 @@ class ClientSettings(Group):
         default=None,
         ge=0,
         le=1_000_000,
-        description="TRADEUL_CLIENT_REQUESTS_PER_S: requests per second of one client address, streams included, "
-        "0 = no limit; by default 0 where the gateway listens on a loopback address, otherwise 500",
+        description="TRADEUL_CLIENT_REQUESTS_PER_S: requests per second of one client address, streams included; "
+        "0 = no limit; by default 0 if the gateway listens on a loopback address, otherwise 500",
     )
 
     def completed(self, is_local: bool) -> Self:
@@ -179,21 +181,22 @@ class MeshTlsSettings(Group):
 
     cert_file: Path | None = Field(
         default=None,
-        description="TRADEUL_MESH_TLS_CERT_FILE: the certificate of the services and of the gateway towards them, PEM, "
-        "for servers and clients; none = plain text between services",
+        description="TRADEUL_MESH_TLS_CERT_FILE: the certificate of the services, and of the gateway when it calls "
+        "them, PEM, for servers and clients; none = plain text between services",
     )
     key_file: Path | None = Field(default=None, description="TRADEUL_MESH_TLS_KEY_FILE: its private key, PEM")
     ca_file: Path | None = Field(
-        default=None, description="TRADEUL_MESH_TLS_CA_FILE: the authorities that may sign for the mesh, PEM"
+        default=None,
+        description="TRADEUL_MESH_TLS_CA_FILE: the authorities that may sign certificates of the mesh, PEM",
     )
     name: str = Field(
         default="tradeul",
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$",
-        description="TRADEUL_MESH_TLS_NAME: the DNS name that each certificate of the mesh has, and is checked for",
+        description="TRADEUL_MESH_TLS_NAME: the DNS name that each certificate of the mesh contains and is checked for",
     )
     metrics: Literal["on", "off"] = Field(
         default="on",
-        description="TRADEUL_MESH_TLS_METRICS: whether metrics ports want a certificate of these authorities, too",
+        description="TRADEUL_MESH_TLS_METRICS: whether metrics ports also require a certificate from these authorities",
     )
 
     @property
@@ -220,7 +223,8 @@ class JwtSettings(Group):
         description="TRADEUL_JWT_ISSUER: the `iss` of tokens that are accepted beside keys; none = keys only",
     )
     audiences: CommaSeparated[str] = Field(
-        default=(), description="TRADEUL_JWT_AUDIENCES: the `aud` of tokens has to be one of these, by comma"
+        default=(),
+        description="TRADEUL_JWT_AUDIENCES: separated by commas; the `aud` of a token has to be one of these",
     )
     jwks_url: Annotated[HttpUrl, AfterValidator(_with_host)] = Field(
         default="", description="TRADEUL_JWT_JWKS_URL: where the issuer publishes its public keys (JWKS)"
@@ -229,27 +233,32 @@ class JwtSettings(Group):
         default=None, description="TRADEUL_JWT_JWKS_FILE: a file with its public keys (JWKS), instead of the URL"
     )
     jwks_seconds: int = Field(
-        default=300, ge=1, le=86_400, description="TRADEUL_JWT_JWKS_SECONDS: for how long keys of the URL are kept"
+        default=300,
+        ge=1,
+        le=86_400,
+        description="TRADEUL_JWT_JWKS_SECONDS: for how many seconds keys from the URL are kept",
     )
     clock_skew_seconds: int = Field(
         default=60,
         ge=1,
         le=600,
-        description="TRADEUL_JWT_CLOCK_SKEW_SECONDS: how far the issuer's clock may be from ours: for so long after "
-        "its `exp`, and before its `nbf`, a token is accepted",
+        description="TRADEUL_JWT_CLOCK_SKEW_SECONDS: how far the issuer's clock may be from ours: a token is accepted "
+        "for this many seconds before its `nbf` and after its `exp`",
     )
     claim: str = Field(
         default="scope",
         min_length=1,
-        description="TRADEUL_JWT_CLAIM: the claim that carries the right, words in a text or a list; "
-        "realm_access.roles is roles within realm_access",
+        description="TRADEUL_JWT_CLAIM: the claim that carries the right, as words in a text or as a list; "
+        "realm_access.roles means roles within realm_access",
     )
     read: str = Field(
-        default="tradeul.read", min_length=1, description="TRADEUL_JWT_READ: its word for the right to read"
+        default="tradeul.read", min_length=1, description="TRADEUL_JWT_READ: the claim's word for the right to read"
     )
-    admin: str = Field(default="tradeul.admin", min_length=1, description="TRADEUL_JWT_ADMIN: its word for admin")
+    admin: str = Field(
+        default="tradeul.admin", min_length=1, description="TRADEUL_JWT_ADMIN: the claim's word for admin"
+    )
     requests_per_s: int = Field(
-        default=100, ge=1, le=1_000_000, description="TRADEUL_JWT_REQUESTS_PER_S: requests per second and subject"
+        default=100, ge=1, le=1_000_000, description="TRADEUL_JWT_REQUESTS_PER_S: requests per second for each subject"
     )
 
     @model_validator(mode="after")
@@ -281,18 +290,18 @@ class TraceSettings(Group):
 
     otlp_url: Annotated[BaseUrl, AfterValidator(_with_host)] = Field(
         default="",
-        description="TRADEUL_TRACE_OTLP_URL: the receiver of spans by OTLP over gRPC, such as http://localhost:4317; "
+        description="TRADEUL_TRACE_OTLP_URL: where spans are sent, by OTLP over gRPC, such as http://localhost:4317; "
         "none = no traces",
     )
     requests: int = Field(
         default=100,
         ge=0,
-        description="TRADEUL_TRACE_REQUESTS: one of so many requests to the gateway is traced; 0 = none",
+        description="TRADEUL_TRACE_REQUESTS: one in this many requests to the gateway is traced; 0 = none",
     )
     refreshes: int = Field(
         default=1000,
         ge=0,
-        description="TRADEUL_TRACE_REFRESHES: one of so many refreshes of the lists is traced; 0 = none",
+        description="TRADEUL_TRACE_REFRESHES: one in this many refreshes of the lists is traced; 0 = none",
     )
 
     @property
@@ -309,13 +318,14 @@ class SimSettings(Group):
     symbols: int = Field(default=12_000, ge=1, le=100_000, description="TRADEUL_SIM_SYMBOLS: how many symbols trade")
     start: datetime | None = Field(
         default=None,
-        description="TRADEUL_SIM_START: ISO time at which the market begins, from 2023-06-01 on; New York without an "
-        "offset; by default 2025-11-24T09:25, five minutes before an open",
+        description="TRADEUL_SIM_START: ISO time at which the market begins, on or after 2023-06-01; New York time if "
+        "it has no offset; by default 2025-11-24T09:25, five minutes before an open",
     )
     speed: float = Field(default=1.0, gt=0, le=100_000, description="TRADEUL_SIM_SPEED: simulated seconds per second")
     channels: CommaSeparated[Literal["T", "A", "AM", "LULD", "Q"]] = Field(
         default=("T", "A", "AM", "LULD", "Q"),
-        description="TRADEUL_SIM_CHANNELS: what the simulated plan may subscribe to, by comma; the rest is refused",
+        description="TRADEUL_SIM_CHANNELS: channels that the simulated plan may subscribe to, separated by commas; "
+        "others are refused",
     )
 
 
@@ -325,27 +335,27 @@ class ReplaySettings(Group):
     prefix = "TRADEUL_REPLAY_"
 
     date: datetime_date | None = Field(
-        default=None, description="TRADEUL_REPLAY_DATE: the trading day that is played again; none = the live market"
+        default=None, description="TRADEUL_REPLAY_DATE: the trading day to replay; none = the live market"
     )
     file: Path | None = Field(
         default=None,
         description="TRADEUL_REPLAY_FILE: a flat file of trades or minute bars; none = the day's stored minute bars",
     )
     market: Path | None = Field(
-        default=None, description="TRADEUL_REPLAY_MARKET: the market that the recording of the day began with"
+        default=None, description="TRADEUL_REPLAY_MARKET: file with the market that the recording of the day began with"
     )
     speed: float | Literal["max"] = Field(
         default=1.0, description="TRADEUL_REPLAY_SPEED: seconds of the day per second, or max"
     )
     start: datetime | None = Field(
         default=None,
-        description="TRADEUL_REPLAY_START: ISO time up to which the day is fed as fast as it goes; New York without an "
-        "offset",
+        description="TRADEUL_REPLAY_START: ISO time up to which the day is played as fast as possible; New York time "
+        "if it has no offset",
     )
     until: datetime | None = Field(
         default=None,
-        description="TRADEUL_REPLAY_UNTIL: ISO time at which the day stops, while the mesh stays up; New York without "
-        "an offset",
+        description="TRADEUL_REPLAY_UNTIL: ISO time at which the day stops while the mesh stays up; New York time if "
+        "it has no offset",
     )
 
     @field_validator("speed", mode="before")

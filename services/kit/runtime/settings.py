@@ -75,36 +75,37 @@ class Settings(BaseModel):
 
     market: Literal["simulator", "vendor"] = Field(
         default="simulator",
-        description="TRADEUL_MARKET: whose market data these are, simulator or vendor; by default the vendor's with a "
-        "key or URLs of it. Each has its own stores",
+        description="TRADEUL_MARKET: whose market data these are, simulator or vendor; by default the vendor's if its "
+        "key or a URL of it is set. Each market has its own stores",
     )
     clock: Literal["wall", "feed"] = Field(
         default="feed",
-        description="TRADEUL_CLOCK: whose time session and slot follow; wall with a vendor key, else feed",
+        description="TRADEUL_CLOCK: whose time the session and slot follow; by default wall with a vendor key, "
+        "otherwise feed",
     )
     halts_url: HttpUrl | None = Field(
         default=None,
-        description="TRADEUL_HALTS_URL: the trade-halt feed of all US markets, RSS, read once a minute at most; set "
-        "and empty = off. By default Nasdaq's for a vendor's live market, the simulator's for its own",
+        description="TRADEUL_HALTS_URL: the trade-halt feed of all US markets (RSS), read at most once a minute; set "
+        "but empty = off; by default Nasdaq's for a vendor's live market, the simulator's for its own",
     )
     redis_url: str = Field(default="", description="TRADEUL_REDIS_URL: redis://host:port/db or unix:///path")
     database_url: str = Field(default="", description="TRADEUL_DATABASE_URL: postgresql://user@host:port/db")
     data_dir: Path = Field(
         default=Path(".tradeul"),
-        description="TRADEUL_DATA_DIR: below it, in a directory for each market, are embedded stores and the "
-        "sequencer's journal",
+        description="TRADEUL_DATA_DIR: the directory that holds, in a subdirectory for each market, the embedded "
+        "stores and the sequencer's journal",
     )
-    host: str = Field(default="127.0.0.1", description="TRADEUL_HOST: host of every address that is not set by itself")
+    host: str = Field(default="127.0.0.1", description="TRADEUL_HOST: host of every address that is not set on its own")
     listen_host: str = Field(
         default="",
-        description="TRADEUL_LISTEN_HOST: what services bind when that is not the host their peers connect to; in a "
-        "container 0.0.0.0, or :: for both kinds",
+        description="TRADEUL_LISTEN_HOST: the host that services bind if it is not the one their peers connect to; in "
+        "a container 0.0.0.0, or :: for both IPv4 and IPv6",
     )
     log_format: Literal["console", "json"] = Field(
         default="console", description="TRADEUL_LOG_FORMAT: json for machines"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="TRADEUL_LOG_LEVEL: what is less than this is not logged"
+        default="info", description="TRADEUL_LOG_LEVEL: nothing below this level is logged"
     )
     metrics_port_offset: int = Field(
         default=10_000, ge=0, le=50_000, description="TRADEUL_METRICS_PORT_OFFSET: metrics port = port + this; 0 = none"
@@ -113,46 +114,49 @@ class Settings(BaseModel):
         default=10.0,
         ge=0,
         le=3600,
-        description="TRADEUL_HUNG_SECONDS: `tradeul up` kills and starts again a service "
-        "whose event loop stands still for so long; 0 = never",
+        description="TRADEUL_HUNG_SECONDS: `tradeul up` kills and restarts a service "
+        "whose event loop stands still for this many seconds; 0 = never",
     )
     subscriptions: CommaSeparated[str] = Field(
-        default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: vendor subscriptions, by comma"
+        default=("T.*", "A.*", "AM.*", "LULD.*"),
+        description="TRADEUL_SUBSCRIPTIONS: the vendor's channels to subscribe to, separated by commas",
     )
     suspect_prints: Literal["hold", "take"] = Field(
         default="hold",
-        description="TRADEUL_SUSPECT_PRINTS: hold a print whose price is far off until something confirms it, or take "
-        "it at once",
+        description="TRADEUL_SUSPECT_PRINTS: whether to hold a print whose price is far off until something confirms "
+        "it, or take it at once",
     )
     cors_origins: CommaSeparated[str] = Field(
         default=("http://localhost:*", "http://127.0.0.1:*", "https://localhost:*", "https://127.0.0.1:*"),
-        description="TRADEUL_CORS_ORIGINS: the pages that may call the gateway from a browser, by comma: "
-        "https://app.example.com; :* is any port, *. any names before the domain, * alone everybody",
+        description="TRADEUL_CORS_ORIGINS: origins of the pages that may call the gateway from a browser, separated by "
+        "commas, such as https://app.example.com; :* = any port, *. = any names before the domain, * alone = any page",
     )
     allowed_hosts: CommaSeparated[str] = Field(
         default=("localhost", "127.0.0.1", "[::1]"),
-        description="TRADEUL_ALLOWED_HOSTS: names under which the gateway answers, by comma, whatever the port: "
-        "scanner.example.com; *. any names before the domain, * alone any. Its own address is always one",
+        description="TRADEUL_ALLOWED_HOSTS: names under which the gateway answers, whatever the port, separated by "
+        "commas, such as scanner.example.com; *. = any names before the domain, * alone = any name; its own address is "
+        "always allowed",
     )
     keys: Literal["off", "required"] | None = Field(
         default=None,
         description="TRADEUL_KEYS: required = the gateway refuses requests without a key of `tradeul keys` or a token "
-        "of TRADEUL_JWT_ISSUER, off = everybody may do everything; by default off only where the gateway listens on "
-        "a loopback address and there is no issuer",
+        "of TRADEUL_JWT_ISSUER; off = anyone may do anything; by default off only if the gateway listens on a "
+        "loopback address and there is no issuer",
     )
     api_key: str = Field(
         default="", repr=False, description="TRADEUL_API_KEY: the key that commands such as `tradeul top` send"
     )
     addresses: dict[str, AddressField] = Field(
-        default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port a service binds and is found at"
+        default_factory=dict, description="TRADEUL_<SERVICE>_ADDRESS: host:port where a service listens and is found"
     )
     sequencers: CommaSeparated[AddressField] = Field(
-        default=(), description="TRADEUL_SEQUENCERS: host:port of all data_ingest, by comma, where others stand by"
+        default=(),
+        description="TRADEUL_SEQUENCERS: host:port of every data_ingest, separated by commas, if others stand by",
     )
     standby: Literal["async", "sync"] = Field(
         default="async",
-        description="TRADEUL_STANDBY: sync = readers get a frame when the standby has it, too, and a takeover goes "
-        "on in the same epoch; async = they do not wait for the standby",
+        description="TRADEUL_STANDBY: sync = readers get a frame when the standby has it, too, and a takeover "
+        "continues in the same epoch; async = readers do not wait for the standby",
     )
     polygon: PolygonSettings = Field(default_factory=PolygonSettings)
     tls: TlsSettings = Field(default_factory=TlsSettings)

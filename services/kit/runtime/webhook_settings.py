@@ -15,7 +15,7 @@ class WebhookSettings(Group):
     private: Literal["refuse", "allow"] = Field(
         default="refuse",
         description="TRADEUL_WEBHOOK_PRIVATE: allow = webhooks may also be at private addresses and at http:// URLs; "
-        "whoever may create webhooks then reaches what the ticker service reaches",
+        "whoever may create webhooks can then reach whatever the ticker service can reach",
     )
 
     @property
