@@ -51,7 +51,8 @@ def alerts(
     """Print the newest alerts, one per line, the newest last.
 
     With --follow, new alerts are printed as they happen. A lost connection is reopened at the position of the last
-    alert, so nothing is missed; meanwhile, a line on standard error gives the reason.
+    alert, so nothing is missed; meanwhile, a line on standard error gives the reason. If the scanner no longer holds
+    what came in between, a line says so.
     """
     from tradeul.v1 import alerts_pb2
 

@@ -53,7 +53,7 @@ def top(
 ) -> None:
     """Show the lists live, beginning with LIST or the custom scan of --filter and --order-by; `?` shows the keys.
 
-    If the output is not a terminal, LIST or the scan is printed once, as with --once.
+    If the input or the output is not a terminal, LIST or the scan is printed once, as with --once.
     """
     is_once = once or shape is not None or not is_interactive()
     if list_name is None and filter_text is None and order_by is None and not is_once:
