@@ -53,7 +53,8 @@ class _Failures:
 def pytest_configure(config: pytest.Config) -> None:
     # Before pytest captures what tests write there.
     config.stash[STDERR] = os.dup(2)
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    # Those of pytest-xdist report to the process that started them.
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Failures(config.stash[STDERR]))
 
 

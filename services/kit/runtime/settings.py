@@ -80,8 +80,7 @@ class Settings(BaseModel):
     )
     clock: Literal["wall", "feed"] = Field(
         default="feed",
-        description="TRADEUL_CLOCK: whose time the session and slot follow; by default wall with a vendor key, "
-        "otherwise feed",
+        description="TRADEUL_CLOCK: whose time sessions and slots follow; by default wall with a vendor key, else feed",
     )
     halts_url: HttpUrl | None = Field(
         default=None,
@@ -118,8 +117,7 @@ class Settings(BaseModel):
         "whose event loop stands still for this many seconds; 0 = never",
     )
     subscriptions: CommaSeparated[str] = Field(
-        default=("T.*", "A.*", "AM.*", "LULD.*"),
-        description="TRADEUL_SUBSCRIPTIONS: the vendor's channels to subscribe to, separated by commas",
+        default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: the channels to subscribe to"
     )
     suspect_prints: Literal["hold", "take"] = Field(
         default="hold",
@@ -133,9 +131,8 @@ class Settings(BaseModel):
     )
     allowed_hosts: CommaSeparated[str] = Field(
         default=("localhost", "127.0.0.1", "[::1]"),
-        description="TRADEUL_ALLOWED_HOSTS: names under which the gateway answers, whatever the port, separated by "
-        "commas, such as scanner.example.com; *. = any names before the domain, * alone = any name; its own address is "
-        "always allowed",
+        description="TRADEUL_ALLOWED_HOSTS: names of the gateway, with any port, separated by commas, such as "
+        "scanner.example.com; *. = any names before the domain, * alone = any name; its own address is always one",
     )
     keys: Literal["off", "required"] | None = Field(
         default=None,
