@@ -147,7 +147,7 @@ FIELDS: Final = (
     Field(69, "updated_at", "time", "", "time of the newest event"),
     _number(70, "age_seconds", "seconds", "seconds since updated_at"),
     _number(71, "score", "", "10 x rvol + 5 x volume_ratio"),
-    _text(72, "security_type", "the vendor's security type: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND and others"),
+    _text(72, "security_type", "the vendor's security type: CS, ADRC, PFD, WARRANT, UNIT, RIGHT, ETF, ETN, FUND, ..."),
     _text(73, "list_date", "date of the first listing, YYYY-MM-DD"),
     _number(
         74, "suspect_prints", "trades", "today's trades that were held for confirmation because their price was far off"
