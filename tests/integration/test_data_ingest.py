@@ -88,6 +88,14 @@ async def sequencer(
         yield running
 
 
+async def until_snapshots(vendor: VendorServer, count: int) -> int:
+    """Waits until the vendor has been asked for so many snapshots; returns how many there were."""
+    async with asyncio.timeout(60):
+        while (asked := vendor.requests.count(SNAPSHOT)) < count:
+            await asyncio.sleep(POLL_SECONDS)
+    return asked
+
+
 async def test_trades_become_frames_and_are_acknowledged(sequencer: RunningSequencer, feed: ScriptedPolygonWs) -> None:
     async with sequencer.reader() as reader:
         await reader.until_kind("current")
@@ -221,9 +229,7 @@ async def test_a_line_that_was_away_is_made_good_by_snapshots(
         feed.trades(("A", "10:00:00", 10.0), ("A", "10:00:01", 10.1))
         await reader.until_price("A", 10.1)
         # Once at the start.
-        async with asyncio.timeout(60):
-            while not (asked := vendor.requests.count(SNAPSHOT)):
-                await asyncio.sleep(POLL_SECONDS)
+        asked = await until_snapshots(vendor, 1)
         feed.line_was_away(1)
         # The symbol trades on, and the snapshot is older than that.
         feed.trades(("A", "10:00:10", 10.2))
@@ -254,9 +260,7 @@ async def test_a_line_that_was_away_is_made_good_by_snapshots(
         await reader.until(lambda: state.row("A").get("high") == 12.0)
         row = state.row("A")
         assert (row["low"], row["volume_today"], row["price"], row["vwap"]) == (9.5, 50300.0, 10.2, 10.1)
-        async with asyncio.timeout(60):
-            while vendor.requests.count(SNAPSHOT) < asked + 2:
-                await asyncio.sleep(POLL_SECONDS)
+        await until_snapshots(vendor, asked + 2)
         (gap,) = (await sequencer.status()).gaps
         assert (getattr(gap, "from").ToNanoseconds(), gap.state) == (
             ms_at("10:00:01") * MS,
@@ -467,9 +471,7 @@ async def test_live_data_goes_on_while_the_vendors_rest_is_down(
     rest.is_down = True
     async with running_sequencer(vendor, feed, tmp_path, stores) as sequencer, sequencer.reader() as reader:
         await feed.until_connections(1)
-        async with asyncio.timeout(60):
-            while vendor.requests.count(SNAPSHOT) < 2:
-                await asyncio.sleep(POLL_SECONDS)
+        await until_snapshots(vendor, 2)
         feed.trades(("A", "04:00:01", 1.0))
         await reader.until_price("A", 1.0)
         updated = ms_at("04:00:02") * MS

@@ -161,10 +161,15 @@ def most_places_off(arrived: list[str], amounts: dict[str, float]) -> int:
 MOST_PLACES_OFF = 2
 
 
+def newest_bars(day: ScriptedDay) -> dict[str, Any]:
+    """The bar of the last day before, of each symbol that has one."""
+    return {s.name: bar for s in day.symbols for bar in s.daily if bar.day == day.history[-1]}
+
+
 async def test_those_that_traded_most_come_first() -> None:
     day = ScriptedDay(5, 9)
     _, _, requests = await from_vendor(day.rest)
-    volumes = {s.name: bar.volume for s in day.symbols for bar in s.daily if bar.day == day.history[-1]}
+    volumes = {name: bar.volume for name, bar in newest_bars(day).items()}
     minutes = [path.split("/")[4] for path in requests if "/range/5/minute/" in path]
     assert set(volumes) <= set(minutes)
     assert most_places_off([symbol for symbol in minutes if symbol in volumes], volumes) <= MOST_PLACES_OFF
@@ -173,7 +178,7 @@ async def test_those_that_traded_most_come_first() -> None:
 async def test_details_of_the_largest_companies_come_first() -> None:
     day = ScriptedDay(5, 30)
     _, _, requests = await from_vendor(day.rest)
-    newest = {s.name: bar for s in day.symbols for bar in s.daily if bar.day == day.history[-1]}
+    newest = newest_bars(day)
     details = [path.rpartition("/")[2] for path in requests if path.startswith("/v3/reference/tickers/")]
     first = [symbol for symbol in details if symbol in newest]
     traded = {name: bar.close * bar.volume for name, bar in newest.items()}

@@ -6,7 +6,7 @@ import faulthandler
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import pytest
 
@@ -25,7 +25,7 @@ class TimeLimitReached(SystemExit):
 
 
 # What ended in neither of its two limits is given at most this long for its output, in seconds.
-GRACE = 30.0
+GRACE: Final = 30.0
 
 
 def set_time_limit(item: pytest.Item, limit: Limit, stderr: int) -> bool:

@@ -38,9 +38,7 @@ async def test_leaves_a_connection_open(tmp_path):
 
 
 kept = []
-
 """
-
 
 CANNOT_BE_INTERRUPTED = """
 import ctypes

@@ -34,7 +34,7 @@ ENVIRONMENT: Final = {
     "MALLOC_ARENA_MAX": "2",
 }
 FORK_SERVER_ENVIRONMENT: Final = {
-    # To be known before gRPC is loaded (main.py).
+    # To be known before gRPC is loaded, which is here; the rest of services/kit/runtime/forks.py is for its children.
     "GRPC_ENABLE_FORK_SUPPORT": "0",
     # numpy's linear algebra, which nobody uses, would start a thread for each processor when it is imported.
     "OPENBLAS_NUM_THREADS": "1",

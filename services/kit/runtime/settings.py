@@ -117,7 +117,7 @@ class Settings(BaseModel):
         "whose event loop stands still for this many seconds; 0 = never",
     )
     subscriptions: CommaSeparated[str] = Field(
-        default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: the channels to subscribe to"
+        default=("T.*", "A.*", "AM.*", "LULD.*"), description="TRADEUL_SUBSCRIPTIONS: vendor channels, comma-separated"
     )
     suspect_prints: Literal["hold", "take"] = Field(
         default="hold",
