@@ -15,6 +15,7 @@
 
 from libc.stdint cimport INT64_MAX, int64_t
 
+from fastcore.chains cimport Chain, ChunkPool, append
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
@@ -35,10 +36,7 @@ cdef struct AnchoredVolume:
     int64_t snapshot_until          # first ns that the newest snapshot does not cover; no_snapshot() when a bar is newer
     double snapshot_shares          # shares that the snapshot reports
     double shares_after         # of the trades at or after `snapshot_until`
-    int64_t head                # seconds[head .. head + count) are kept, ascending
-    int64_t count
-    int64_t capacity
-    Second* seconds
+    Chain seconds               # those that are kept, ascending
 
 
 cdef inline int64_t no_snapshot() noexcept nogil:
@@ -47,19 +45,34 @@ cdef inline int64_t no_snapshot() noexcept nogil:
 
 
 cdef void init_volume(AnchoredVolume* volume) noexcept nogil
-cdef void free_volume(AnchoredVolume* volume) noexcept nogil
-cdef int add_second(AnchoredVolume* volume, int64_t second, double shares, double dollars) except -1 nogil
+cdef void free_volume(ChunkPool* pool, AnchoredVolume* volume) noexcept nogil
+cdef int add_second(
+    ChunkPool* pool, AnchoredVolume* volume, int64_t second, double shares, double dollars
+) except -1 nogil
 # Sets the sums before `end`, in seconds, to those of a bar.
-cdef void anchor(AnchoredVolume* volume, int64_t end, double shares, double dollars) noexcept nogil
+cdef void anchor(
+    ChunkPool* pool, AnchoredVolume* volume, int64_t end, double shares, double dollars
+) noexcept nogil
 # Sets the shares before `until`, in ns, to those of a snapshot. `later`: the shares traded from there to the end of its
 # second, which need not be known when may_tell_more() says no.
-cdef bint may_tell_more(const AnchoredVolume* volume, int64_t until, double shares) noexcept nogil
-cdef void tell_shares(AnchoredVolume* volume, int64_t until, double shares, double later) noexcept nogil
+cdef bint may_tell_more(
+    const ChunkPool* pool, const AnchoredVolume* volume, int64_t until, double shares
+) noexcept nogil
+cdef void tell_shares(
+    ChunkPool* pool, AnchoredVolume* volume, int64_t until, double shares, double later
+) noexcept nogil
 
 
-cdef inline int add_trade(AnchoredVolume* volume, int64_t time_ns, double shares, double dollars) except -1 nogil:
+cdef inline Second* newest_second(const AnchoredVolume* volume) noexcept nogil:
+    """NULL without one."""
+    return <Second*>volume.seconds.newest
+
+
+cdef inline int add_trade(
+    ChunkPool* pool, AnchoredVolume* volume, int64_t time_ns, double shares, double dollars
+) except -1 nogil:
     """One trade; nothing when the newest bar covers it."""
-    cdef Second* last
+    cdef Second* newest = newest_second(volume)
     cdef int64_t second = time_ns // 1_000_000_000
     if second < volume.end:
         return 0
@@ -67,19 +80,17 @@ cdef inline int add_trade(AnchoredVolume* volume, int64_t time_ns, double shares
     volume.dollars += dollars
     if time_ns >= volume.snapshot_until:
         volume.shares_after += shares
-    if volume.count:
-        last = &volume.seconds[volume.head + volume.count - 1]
-        if last.second == second:
-            last.shares += shares
-            last.dollars += dollars
-            return 0
-        if last.second < second and volume.head + volume.count < volume.capacity:
-            last[1].second = second
-            last[1].shares = shares
-            last[1].dollars = dollars
-            volume.count += 1
-            return 0
-    return add_second(volume, second, shares, dollars)
+    if newest != NULL and newest.second >= second:
+        if newest.second > second:
+            return add_second(pool, volume, second, shares, dollars)
+        newest.shares += shares
+        newest.dollars += dollars
+        return 0
+    newest = <Second*>append(pool, &volume.seconds, sizeof(Second))
+    newest.second = second
+    newest.shares = shares
+    newest.dollars = dollars
+    return 0
 
 
 cdef inline bint is_told(const AnchoredVolume* volume) noexcept nogil:
@@ -100,5 +111,5 @@ cdef inline double total_dollars(const AnchoredVolume* volume) noexcept nogil:
     return volume.dollars if volume.end < 0 else volume.bar_dollars + volume.dollars
 
 
-cdef int write_volume(Writer* writer, const AnchoredVolume* volume) except -1
-cdef int read_volume(Cursor* cursor, AnchoredVolume* volume) except -1
+cdef int write_volume(Writer* writer, const ChunkPool* pool, const AnchoredVolume* volume) except -1
+cdef int read_volume(Cursor* cursor, ChunkPool* pool, AnchoredVolume* volume) except -1

@@ -5,6 +5,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport calloc
 
 from fastcore.anchored_volume cimport init_volume, read_volume, write_volume
+from fastcore.chains cimport ChunkPool
 from fastcore.columns cimport is_time
 from fastcore.day_table cimport CLOSED, SECONDS_OF_DAY, StandInBars, SymbolDay
 from fastcore.halt_words cimport read_words, write_words
@@ -15,17 +16,17 @@ from fastcore.windows cimport init_window, read_window, write_window
 from fastcore.wire cimport Cursor, Writer
 
 
-cdef int write_bars(Writer* writer, const StandInBars* bars) except -1:
+cdef int write_bars(Writer* writer, const ChunkPool* pool, const StandInBars* bars) except -1:
     cdef int64_t words = bars.words if bars.window != NULL else 0
     write_block(writer, &words, sizeof(int64_t))
     write_block(writer, &bars.postmarket_volume, sizeof(double))
     if words:
         write_block(writer, bars.seen, words * 8)
-        write_window(writer, bars.window)
+        write_window(writer, pool, bars.window)
     return 0
 
 
-cdef int read_bars(Cursor* cursor, StandInBars* bars, int64_t expected) except -1:
+cdef int read_bars(Cursor* cursor, ChunkPool* pool, StandInBars* bars, int64_t expected) except -1:
     cdef int64_t words
     init_bars(bars)
     read_block(cursor, &words, sizeof(int64_t))
@@ -40,11 +41,11 @@ cdef int read_bars(Cursor* cursor, StandInBars* bars, int64_t expected) except -
     bars.words = words
     read_block(cursor, bars.seen, words * 8)
     bars.window = new_window()
-    read_window(cursor, bars.window)
+    read_window(cursor, pool, bars.window)
     return 0
 
 
-cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
+cdef int write_day(Writer* writer, const ChunkPool* pool, const SymbolDay* row) except -1:
     # Pointers are no part of the state: they are written as nothing, and what they point to behind it.
     cdef SymbolDay plain = row[0]
     init_recent(&plain.recent)
@@ -55,11 +56,11 @@ cdef int write_day(Writer* writer, const SymbolDay* row) except -1:
     init_bars(&plain.minute_bars)
     plain.halt_words = NULL
     write_block(writer, &plain, sizeof(SymbolDay))
-    write_volume(writer, &row.volume)
-    write_volume(writer, &row.premarket)
-    write_window(writer, &row.window)
-    write_bars(writer, &row.second_bars)
-    write_bars(writer, &row.minute_bars)
+    write_volume(writer, pool, &row.volume)
+    write_volume(writer, pool, &row.premarket)
+    write_window(writer, pool, &row.window)
+    write_bars(writer, pool, &row.second_bars)
+    write_bars(writer, pool, &row.minute_bars)
     write_words(writer, row.halt_words)
     write_recent(writer, &row.recent)
     return 0
@@ -69,7 +70,7 @@ cdef bint is_time_or_none(int64_t time_ns) noexcept nogil:
     return time_ns == -1 or is_time(time_ns)
 
 
-cdef int read_day(Cursor* cursor, SymbolDay* row, int64_t codes) except -1:
+cdef int read_day(Cursor* cursor, ChunkPool* pool, SymbolDay* row, int64_t codes) except -1:
     """ValueError when it cannot be; `row`, fresh from init_day, can be freed in any case."""
     cdef SymbolDay plain
     read_block(cursor, &plain, sizeof(SymbolDay))
@@ -91,11 +92,11 @@ cdef int read_day(Cursor* cursor, SymbolDay* row, int64_t codes) except -1:
     init_bars(&plain.minute_bars)
     plain.halt_words = NULL
     row[0] = plain
-    read_volume(cursor, &row.volume)
-    read_volume(cursor, &row.premarket)
-    read_window(cursor, &row.window)
-    read_bars(cursor, &row.second_bars, SECONDS_OF_DAY // 64)
-    read_bars(cursor, &row.minute_bars, (SECONDS_OF_DAY // 60 + 63) // 64)
+    read_volume(cursor, pool, &row.volume)
+    read_volume(cursor, pool, &row.premarket)
+    read_window(cursor, pool, &row.window)
+    read_bars(cursor, pool, &row.second_bars, SECONDS_OF_DAY // 64)
+    read_bars(cursor, pool, &row.minute_bars, (SECONDS_OF_DAY // 60 + 63) // 64)
     read_words(cursor, &row.halt_words, codes)
     # What guards the words is not looked up again.
     if row.halt_words == NULL:

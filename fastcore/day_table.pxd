@@ -5,6 +5,7 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastcore.anchored_volume cimport AnchoredVolume
+from fastcore.chains cimport ChunkPool
 from fastcore.halt_words cimport HaltWords
 from fastcore.opening_ranges cimport RANGES, OpeningRange
 from fastcore.recent_trades cimport RecentTrades
@@ -118,6 +119,7 @@ cdef struct PriceSpan:
 # All symbols of a market.
 cdef struct DayTable:
     SymbolDay* rows
+    ChunkPool chunks            # of the rows' windows and volumes
     uint32_t* revision
     uint8_t* touches            # DERIVED_BEFORE, NOT_MARKED and RANGES_CHANGED, of touched rows
     int32_t* dirty              # the rows that are DERIVED_BEFORE

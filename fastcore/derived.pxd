@@ -36,7 +36,9 @@ cdef void derive_row(Column* columns, const DayTable* table, int32_t i, const Mo
 cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, const Moment* moment) noexcept nogil
 cdef void derive_ranges(Column* columns, const DayTable* table, int32_t i) noexcept nogil
 # Of the first `count` buckets of a row's window, and of bars where they stand in for trades.
-cdef void sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older) noexcept nogil
+cdef void sum_windows(
+    const DayTable* table, const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older
+) noexcept nogil
 cdef void derive_from_now(
     Column* columns, const int64_t* updated_at, const Baselines* baselines, int32_t count, const Moment* moment
 ) noexcept nogil

@@ -18,7 +18,7 @@ from fastcore.opening_ranges cimport RANGES, OpeningRange
 from fastcore.row_values cimport Column, at, fetch_row, row_of
 from fastcore.windows cimport (
     GRID_NS, NEWEST_CLASS, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of,
-    window_sums,
+    newest_bucket, window_sums,
 )
 
 # The decline from which short sales are restricted, percent.
@@ -220,14 +220,14 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
         for w in range(RANGE_WINDOWS):
             values[HIGH_PLACES[w]] = values[LOW_PLACES[w]] = NAN
         return
-    if row.trades > 0 and row.window.count:
-        newest = &row.window.buckets[row.window.head + row.window.count - 1]
+    if row.trades > 0:
+        newest = newest_bucket(&row.window)
     if newest == NULL or newest.number < moment.grid - NEWEST_CLASS:
         row.window.is_summed = 0
-        sum_windows(row, row.window.count, moment.grid, older)
+        sum_windows(table, row, row.window.buckets.count, moment.grid, older)
     else:
         if not row.window.is_summed or older.number != moment.grid:
-            sum_windows(row, row.window.count - 1, moment.grid, older)
+            sum_windows(table, row, row.window.buckets.count - 1, moment.grid, older)
             older.number = moment.grid
             older.until = min(older.until, newest.number + NEWEST_CLASS + 1)
             row.window.is_summed = 1
@@ -261,17 +261,19 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
         values[LOW_PLACES[w]] = most if most != INFINITY else NAN
 
 
-cdef void sum_windows(const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older) noexcept nogil:
+cdef void sum_windows(
+    const DayTable* table, const SymbolDay* row, int32_t count, int64_t grid, OlderSums* older
+) noexcept nogil:
     cdef WindowSums sums, of_bars
     cdef const Window* bars = NULL
     cdef double before = NAN, largest = 0, high = -INFINITY, low = INFINITY
     cdef int64_t before_time = -1
     cdef int w, k, first = 0
-    window_sums(&row.window, count, grid, &sums)
+    window_sums(&table.chunks, &row.window, count, grid, &sums)
     if row.trades == 0:
         bars = row.second_bars.window if row.second_bars.window != NULL else row.minute_bars.window
     if bars != NULL:
-        window_sums(bars, bars.count, grid, &of_bars)
+        window_sums(&table.chunks, bars, bars.buckets.count, grid, &of_bars)
         for k in range(WINDOWS + 1):
             sums.volume[k] += of_bars.volume[k]
             if of_bars.price_time[k] > sums.price_time[k]:

@@ -31,7 +31,7 @@ cdef void take_scalars(DayTable* table, const Column* columns, int32_t spy) noex
     if spy < 0 or not table.rows[spy].any_message:
         return
     table.scalars[1] = percent(table.rows[spy].price, value_of(columns, F_PREV_CLOSE, spy))
-    sum_windows(&table.rows[spy], table.rows[spy].window.count, grid_of(table.mark_ns), &sums)
+    sum_windows(table, &table.rows[spy], table.rows[spy].window.buckets.count, grid_of(table.mark_ns), &sums)
     for k in range(2, SCALARS):
         table.scalars[k] = percent(table.rows[spy].price, sums.before[WINDOW[k]])
     for k in range(1, SCALARS):

@@ -49,6 +49,10 @@ class MarketState:
         """Rows whose derived columns refresh() computed anew, in all: what it costs."""
 
     @property
+    def list_bytes(self) -> int:
+        """Memory that the windows and volumes of all symbols have needed at once so far today."""
+
+    @property
     def halted_count(self) -> int:
         """Symbols that are halted now."""
 

@@ -27,6 +27,7 @@ from fastcore.columns cimport (
     BarSpans, HaltSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
     parse_halts, parse_limits, parse_quotes, parse_snapshot, parse_trades,
 )
+from fastcore.chains cimport CHUNK, free_pool, init_pool
 from fastcore.day_bytes cimport read_day, write_day
 from fastcore.day_table cimport (
     DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, PriceSpan, SymbolDay, derive_again,
@@ -92,7 +93,7 @@ cdef int64_t SECOND_NS = 1_000_000_000
 cdef list TEXT_NUMBERS = [field.number for field in fields.FIELDS if field.kind == "text" and field.name != "symbol"]
 # Begins every snapshot: another layout is another text.
 cdef bytes FORMAT_NAME = b"tradeul state "
-cdef bytes FORMAT = FORMAT_NAME + f"13 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
+cdef bytes FORMAT = FORMAT_NAME + f"14 {sizeof(SymbolDay)} {COLUMN_COUNT}\n".encode()
 
 
 cdef str format_error(bytes found):
@@ -148,6 +149,7 @@ cdef class MarketState:
         forget_scalars(&self.table)
         builtin_rules(&self.table.rules)
         init_recent(&self.table.recent_trades)
+        init_pool(&self.table.chunks)
         self.whole = WholeColumns()
         init_values(&self.values)
         self.columns = self.values.columns
@@ -162,8 +164,9 @@ cdef class MarketState:
         cdef int field
         if self.table.rows != NULL:
             for i in range(self.capacity):
-                free_day(&self.table.rows[i])
+                free_day(&self.table.chunks, &self.table.rows[i])
         free(self.table.rows)
+        free_pool(&self.table.chunks)
         free_recent(&self.table.recent_trades)
         free(self.table.revision)
         free(self.table.touches)
@@ -207,8 +210,8 @@ cdef class MarketState:
         grow_array(<void**>&self.table.marked, room, sizeof(int32_t))
         grow_array(<void**>&self.table.spans, room, sizeof(PriceSpan))
         grow_array(<void**>&self.table.moments, room, sizeof(int64_t))
-        grow_array(<void**>&self.table.older_sums, room, sizeof(OlderSums))
-        grow_array(<void**>&self.table.ranges, room, sizeof(OpeningRange))
+        grow_block(<void**>&self.table.older_sums, old * sizeof(OlderSums), room * sizeof(OlderSums))
+        grow_block(<void**>&self.table.ranges, old * sizeof(OpeningRange), room * sizeof(OpeningRange))
         grow_log(&self.changes, room)
         grow_array(<void**>&self.table.updated_at, room, sizeof(int64_t))
         grow_array(<void**>&self.symbol_order, room, sizeof(int32_t))
@@ -400,7 +403,7 @@ cdef class MarketState:
         cdef int k
         cdef Py_ssize_t at
         for i in range(self.count):
-            free_day(&self.table.rows[i])
+            free_day(&self.table.chunks, &self.table.rows[i])
             init_range(&self.table.ranges[i])
             self.table.spans[i].high = self.table.spans[i].low = NAN
             for k in range(DAY_BEFORE_FIELDS):
@@ -408,6 +411,8 @@ cdef class MarketState:
             if splits.is_unknown:
                 self._forget_history(<uint32_t>i)
             touch(&self.table, <uint32_t>i)
+        # None of it is in use, and the new day fills it slowly.
+        free_pool(&self.table.chunks)
         for at in range(splits.ids.count):
             self._forget_history(load_u32(splits.ids.data, at))
         self.table.active_count = self.table.halted_count = 0
@@ -559,6 +564,10 @@ cdef class MarketState:
         return self.table.halted_count
 
     @property
+    def list_bytes(self):
+        return <size_t>(self.table.chunks.fresh - 1) * CHUNK
+
+    @property
     def suspect_prints(self):
         """Today's suspect prints by outcome: unconfirmed (so far), confirmed_by_trade, confirmed_by_bar."""
         cdef const SuspectCounts* counts = &self.table.suspects
@@ -669,7 +678,7 @@ cdef class MarketState:
         for k in range(TEXT_FIELDS):
             write_block(writer, &self.text_columns[TEXT_COLUMNS[k]][i], sizeof(int32_t))
         write_block(writer, &self.table.ranges[i], sizeof(OpeningRange))
-        write_day(writer, &self.table.rows[i])
+        write_day(writer, &self.table.chunks, &self.table.rows[i])
         if with_baselines:
             write_baseline(writer, &self.baselines, i)
         else:
@@ -800,7 +809,7 @@ cdef class MarketState:
                 self.text_columns[TEXT_COLUMNS[k]][i] = code
             read_block(cursor, &self.table.ranges[i], sizeof(OpeningRange))
             row = &self.table.rows[i]
-            read_day(cursor, row, codes)
+            read_day(cursor, &self.table.chunks, row, codes)
             if row.updated_at >= 0 and not is_time(row.updated_at):
                 raise ValueError(f"state: expected ns since 1970, was {row.updated_at}")
             self.table.active_count += 1 if row.any_message else 0

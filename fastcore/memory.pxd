@@ -20,9 +20,12 @@ cdef extern from *:
         size = (size + unit - 1) / unit * unit;
         block = aligned_alloc(unit, size);
     #if defined(MADV_HUGEPAGE)
-        /* Only advice: without huge pages all is the same but slower. */
-        if (block != NULL && unit == TRADEUL_HUGE_PAGE)
+        /* Only advice: without huge pages all is the same but slower. Memory that was in use before may have small
+           pages, which would stay; given back, it is huge pages that come when it is written to. */
+        if (block != NULL && unit == TRADEUL_HUGE_PAGE) {
+            (void)madvise(block, size, MADV_DONTNEED);
             (void)madvise(block, size, MADV_HUGEPAGE);
+        }
     #endif
         return block;
     }

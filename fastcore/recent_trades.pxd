@@ -38,6 +38,8 @@ cdef inline int keep_trade(RecentTrades* recent, uint32_t symbol_id, int64_t tim
     trade.time_ns = time_ns
     trade.shares = shares
     trade.symbol_id = symbol_id
+    # It is written with the state, too.
+    trade.unused = 0
     recent.count += 1
     return 0
 

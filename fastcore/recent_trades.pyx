@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from fastcore.memory cimport aligned_block
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer, bytes_ptr, load_u32
 
@@ -22,8 +23,7 @@ cdef void free_recent(RecentTrades* recent) noexcept nogil:
 
 
 cdef int make_recent(RecentTrades* recent) except -1 nogil:
-    # Zeroed, since `unused` is written, too; pages that are not needed yet cost nothing.
-    recent.trades = <RecentTrade*>calloc(RECENT_TRADES, sizeof(RecentTrade))
+    recent.trades = <RecentTrade*>aligned_block(RECENT_TRADES * sizeof(RecentTrade))
     if recent.trades == NULL:
         with gil:
             raise MemoryError(f"no memory for {RECENT_TRADES} trades")

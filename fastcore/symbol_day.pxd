@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int32_t, uint32_t
 
+from fastcore.chains cimport ChunkPool
 from fastcore.columns cimport BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans
 from fastcore.day_table cimport DayTable, StandInBars, SymbolDay
 from fastcore.windows cimport Window
@@ -15,7 +16,7 @@ cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil
 cdef void init_bars(StandInBars* bars) noexcept nogil
 cdef Window* new_window() except NULL nogil
 cdef void init_day(SymbolDay* row) noexcept nogil
-cdef void free_day(SymbolDay* row) noexcept nogil
+cdef void free_day(ChunkPool* pool, SymbolDay* row) noexcept nogil
 
 # The ids of the spans must be below the number of rows, which is `symbols`.
 cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil

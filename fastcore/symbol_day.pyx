@@ -9,6 +9,7 @@ from libc.string cimport memset
 from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, may_tell_more, tell_shares, total_shares,
 )
+from fastcore.chains cimport ChunkPool
 from fastcore.day_table cimport (
     CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch,
     widen_span,
@@ -95,9 +96,8 @@ cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
     fetch_line(&table.older_sums[i])
     fetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
     fetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
-    if window.count:
-        fetch_line(&window.buckets[window.head])
-        fetch_line(&window.buckets[window.head + window.count - 1])
+    # NULL where there is none, which is nothing to fetch.
+    fetch_line(window.buckets.newest)
 
 
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
@@ -107,14 +107,14 @@ cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:
         n += table.touches[i] & DERIVED_BEFORE
 
 
-cdef void free_day(SymbolDay* row) noexcept nogil:
+cdef void free_day(ChunkPool* pool, SymbolDay* row) noexcept nogil:
     """Forgets the day; the row is as init_day leaves it."""
     free_recent(&row.recent)
-    free_window(&row.window)
-    free_volume(&row.volume)
-    free_volume(&row.premarket)
-    free_bars(&row.second_bars)
-    free_bars(&row.minute_bars)
+    free_window(pool, &row.window)
+    free_volume(pool, &row.volume)
+    free_volume(pool, &row.premarket)
+    free_bars(pool, &row.second_bars)
+    free_bars(pool, &row.minute_bars)
     free_words(row.halt_words)
     init_day(row)
 
@@ -169,10 +169,9 @@ cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
             if is_first_hour:
                 # Where its end lies, there are the ranges that are not yet over.
                 fetch_line(&table.ranges[symbol_id].minutes[RANGES - 2])
-            if ahead.window.count:
-                fetch_line(&ahead.window.buckets[ahead.window.head + ahead.window.count - 1])
-            if ahead.volume.count:
-                fetch_line(&ahead.volume.seconds[ahead.volume.head + ahead.volume.count - 1])
+            # NULL where there is none, which is nothing to fetch.
+            fetch_line(ahead.window.buckets.newest)
+            fetch_line(ahead.volume.seconds.newest)
         symbol_id = load_u32(spans.symbol_id, i)
         apply_trade(
             table, symbol_id, load_i64(spans.time_ns, i), load_f64(spans.price, i), load_f64(spans.size, i),
@@ -244,11 +243,13 @@ cdef inline int apply_trade(
             trade_halt(table, row, time_ns)
     if has_volume:
         keep_trade(&table.recent_trades, symbol_id, time_ns, size)
-        count_trade(row, time_ns, price, size, permits.is_premarket)
+        count_trade(table, row, time_ns, price, size, permits.is_premarket)
         if not permits.is_premarket and not permits.is_in_hours and conditions & COND_EXTENDED():
             row.postmarket_volume += size
     if permits.sets_price or has_volume:
-        window_add(&row.window, time_ns, size, price * size, has_volume, permits.sets_price, price)
+        window_add(
+            &table.chunks, &row.window, time_ns, size, price * size, has_volume, permits.sets_price, price
+        )
     if row.price != price_before:
         widen_span(table, symbol_id)
     return 0
@@ -322,7 +323,9 @@ cdef int take_confirmed(
         permits = permits_of(table, time_ns, confirmed[i].conditions)
         set_prices(table, symbol_id, time_ns, confirmed[i].price, &permits)
         if permits.sets_price:
-            window_add(&table.rows[symbol_id].window, time_ns, 0, 0, False, True, confirmed[i].price)
+            window_add(
+                &table.chunks, &table.rows[symbol_id].window, time_ns, 0, 0, False, True, confirmed[i].price
+            )
     return 0
 
 
@@ -337,19 +340,19 @@ cdef int confirm_held(
 
 
 cdef inline int count_trade(
-    SymbolDay* row, int64_t time_ns, double price, double size, bint is_premarket
+    DayTable* table, SymbolDay* row, int64_t time_ns, double price, double size, bint is_premarket
 ) except -1 nogil:
     if row.trades == 0:
         # From now on the trades speak for themselves.
-        free_bars(&row.second_bars)
-        free_bars(&row.minute_bars)
+        free_bars(&table.chunks, &row.second_bars)
+        free_bars(&table.chunks, &row.minute_bars)
     row.trades += 1
     if time_ns >= row.last_size_time:
         row.last_size = size
         row.last_size_time = time_ns
-    add_trade(&row.volume, time_ns, size, price * size)
+    add_trade(&table.chunks, &row.volume, time_ns, size, price * size)
     if is_premarket:
-        add_trade(&row.premarket, time_ns, size, price * size)
+        add_trade(&table.chunks, &row.premarket, time_ns, size, price * size)
     return 0
 
 
@@ -371,9 +374,9 @@ cdef Window* new_window() except NULL nogil:
     return window
 
 
-cdef void free_bars(StandInBars* bars) noexcept nogil:
+cdef void free_bars(ChunkPool* pool, StandInBars* bars) noexcept nogil:
     if bars.window != NULL:
-        free_window(bars.window)
+        free_window(pool, bars.window)
         free(bars.window)
     free(bars.seen)
     init_bars(bars)
@@ -390,7 +393,9 @@ cdef struct BarShares:
     bint is_postmarket
 
 
-cdef int stand_in(StandInBars* bars, int64_t place, int64_t places, const BarShares* bar) except -1 nogil:
+cdef int stand_in(
+    ChunkPool* pool, StandInBars* bars, int64_t place, int64_t places, const BarShares* bar
+) except -1 nogil:
     """A bar of a symbol without trades; one that starts where another did changes nothing."""
     cdef uint64_t bit
     if bars.window == NULL:
@@ -405,7 +410,9 @@ cdef int stand_in(StandInBars* bars, int64_t place, int64_t places, const BarSha
         if bars.seen[place >> 6] & bit:
             return 0
         bars.seen[place >> 6] |= bit
-    window_add_bar(bars.window, bar.end_ns - 1, bar.volume, bar.dollars, bar.close, bar.high, bar.low)
+    window_add_bar(
+        pool, bars.window, bar.end_ns - 1, bar.volume, bar.dollars, bar.close, bar.high, bar.low
+    )
     if bar.is_postmarket:
         bars.postmarket_volume += bar.volume
     return 0
@@ -475,11 +482,11 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
             row.open_of_bar = official_open
         if not isnan(accumulated) and not isnan(day_vwap):
             before = total_shares(&row.volume)
-            anchor(&row.volume, ceil_second(end), accumulated, day_vwap * accumulated)
+            anchor(&table.chunks, &row.volume, ceil_second(end), accumulated, day_vwap * accumulated)
             if total_shares(&row.volume) < before * LESS:
                 table.lowered_volumes += 1
             if end <= table.day.open:
-                anchor(&row.premarket, ceil_second(end), accumulated, day_vwap * accumulated)
+                anchor(&table.chunks, &row.premarket, ceil_second(end), accumulated, day_vwap * accumulated)
         shares = BarShares(
             end, close, high, low, volume, volume * (close if isnan(vwap) else vwap), is_postmarket
         )
@@ -488,11 +495,13 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
             offset = start - table.day.start
             if spans.span == SECOND_SPAN:
                 # Second bars, once there are any, stand in instead of minute bars.
-                free_bars(&row.minute_bars)
-                stand_in(&row.second_bars, offset // NS if offset >= 0 else -1, SECONDS_OF_DAY, &shares)
+                free_bars(&table.chunks, &row.minute_bars)
+                stand_in(
+                    &table.chunks, &row.second_bars, offset // NS if offset >= 0 else -1, SECONDS_OF_DAY, &shares
+                )
             elif row.second_bars.window == NULL:
                 stand_in(
-                    &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60, &shares
+                    &table.chunks, &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60, &shares
                 )
     return 0
 
@@ -577,8 +586,8 @@ cdef int apply_snapshot(DayTable* table, const SnapshotSpans* spans, uint32_t sy
             shares = load_f64(spans.accumulated_volume, i)
             since[i] = 0
             if until and (
-                may_tell_more(&row.volume, until, shares)
-                or (until <= table.day.open and may_tell_more(&row.premarket, until, shares))
+                may_tell_more(&table.chunks, &row.volume, until, shares)
+                or (until <= table.day.open and may_tell_more(&table.chunks, &row.premarket, until, shares))
             ):
                 since[i] = until
         shares_to_second(&table.recent_trades, spans.symbol_id, since, spans.rows, symbols, later)
@@ -626,9 +635,9 @@ cdef int apply_snapshot_row(
         )
     if until:
         mark_active(table, row)
-        tell_shares(&row.volume, until, load_f64(spans.accumulated_volume, i), later)
+        tell_shares(&table.chunks, &row.volume, until, load_f64(spans.accumulated_volume, i), later)
         if until <= table.day.open:
-            tell_shares(&row.premarket, until, load_f64(spans.accumulated_volume, i), later)
+            tell_shares(&table.chunks, &row.premarket, until, load_f64(spans.accumulated_volume, i), later)
     if trade_time >= table.day.start and not still_waits(&row.recent, trade_time, price):
         snapshot_price(table, row, price, trade_time, trade_time)
         # Or the price could lie outside of the day's range. After the close it may be no regular one.

@@ -9,6 +9,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from fastcore.chains cimport Chain, ChunkPool
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
@@ -33,11 +34,8 @@ cdef struct Bucket:
     double low                  # inf without one
 
 cdef struct Window:
-    Bucket* buckets             # [head .. head + count), ascending; NULL before the first
-    int32_t head
-    int32_t count
-    int32_t capacity
-    int32_t is_summed           # OlderSums of it are known; no bucket but the newest has changed since
+    Chain buckets               # ascending
+    int64_t is_summed           # OlderSums of it are known; no bucket but the newest has changed since
     double before_price         # the newest price older than the buckets
     int64_t before_time         # -1 without one
 
@@ -78,19 +76,22 @@ cdef inline int64_t grid_of(int64_t time_ns) noexcept nogil:
 
 
 cdef void init_window(Window* window) noexcept nogil
-cdef void free_window(Window* window) noexcept nogil
-cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil
+cdef void free_window(ChunkPool* pool, Window* window) noexcept nogil
+cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) except? NULL nogil
 cdef void add_price_outside(Window* window, int64_t time_ns, double price) noexcept nogil
 
 
-cdef inline Bucket* bucket_at(Window* window, int64_t number) except? NULL nogil:
+cdef inline Bucket* newest_bucket(const Window* window) noexcept nogil:
+    """NULL without one."""
+    return <Bucket*>window.buckets.newest
+
+
+cdef inline Bucket* bucket_at(ChunkPool* pool, Window* window, int64_t number) except? NULL nogil:
     """The bucket, which is made where there is none; NULL for one that is older than all that are kept."""
-    cdef Bucket* bucket
-    if window.count:
-        bucket = &window.buckets[window.head + window.count - 1]
-        if bucket.number == number:
-            return bucket
-    return other_bucket(window, number)
+    cdef Bucket* newest = newest_bucket(window)
+    if newest != NULL and newest.number == number:
+        return newest
+    return other_bucket(pool, window, number)
 
 
 cdef inline void take_prices(Bucket* bucket, int64_t time_ns, double price, double high, double low) noexcept nogil:
@@ -103,10 +104,11 @@ cdef inline void take_prices(Bucket* bucket, int64_t time_ns, double price, doub
 
 
 cdef inline int window_add(
-    Window* window, int64_t time_ns, double size, double dollars, bint has_volume, bint sets_price, double price
+    ChunkPool* pool, Window* window, int64_t time_ns, double size, double dollars, bint has_volume, bint sets_price,
+    double price
 ) except -1 nogil:
     """A trade; late ones go where they belong."""
-    cdef Bucket* bucket = bucket_at(window, grid_of(time_ns))
+    cdef Bucket* bucket = bucket_at(pool, window, grid_of(time_ns))
     if bucket == NULL:
         if sets_price:
             add_price_outside(window, time_ns, price)
@@ -122,10 +124,11 @@ cdef inline int window_add(
 
 
 cdef inline int window_add_bar(
-    Window* window, int64_t time_ns, double volume, double dollars, double close, double high, double low
+    ChunkPool* pool, Window* window, int64_t time_ns, double volume, double dollars, double close, double high,
+    double low
 ) except -1 nogil:
     """A bar that stands in for trades, the number and sizes of which are not known."""
-    cdef Bucket* bucket = bucket_at(window, grid_of(time_ns))
+    cdef Bucket* bucket = bucket_at(pool, window, grid_of(time_ns))
     if bucket == NULL:
         add_price_outside(window, time_ns, close)
         return 0
@@ -135,6 +138,8 @@ cdef inline int window_add_bar(
     return 0
 
 
-cdef void window_sums(const Window* window, int32_t count, int64_t now_number, WindowSums* sums) noexcept nogil
-cdef int write_window(Writer* writer, const Window* window) except -1
-cdef int read_window(Cursor* cursor, Window* window) except -1
+cdef void window_sums(
+    const ChunkPool* pool, const Window* window, int32_t count, int64_t now_number, WindowSums* sums
+) noexcept nogil
+cdef int write_window(Writer* writer, const ChunkPool* pool, const Window* window) except -1
+cdef int read_window(Cursor* cursor, ChunkPool* pool, Window* window) except -1

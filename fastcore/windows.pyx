@@ -2,18 +2,18 @@
 """Sliding windows on a grid of 10 seconds; the way of most trades is inline in windows.pxd."""
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free
-from libc.string cimport memcpy, memmove
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from fastcore.memory cimport aligned_block
+from fastcore.chains cimport (
+    CHUNK, ChunkPool, Place, append, drop_first, element, first_place, free_chain, init_chain, insert_after, last_place,
+    links_of, place_after, place_before, read_chain, write_chain,
+)
+from fastcore.memory cimport fetch_line
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
-    FIRST_CAPACITY = 4
-    # With so many, a window that is full has an eighth in front of its buckets, and grows no more.
-    MOST_CAPACITY = BUCKETS * 8 // 7 + 1
+    WIDTH = sizeof(Bucket)
 
 # class_of[d] of a bucket that is d buckets before the one of now: a window of n minutes
 # begins 6 n buckets before it.
@@ -35,14 +35,14 @@ fill_classes()
 
 
 cdef void init_window(Window* window) noexcept nogil:
-    window.buckets = NULL
-    window.head = window.count = window.capacity = window.is_summed = 0
+    init_chain(&window.buckets)
+    window.is_summed = 0
     window.before_price = 0
     window.before_time = -1
 
 
-cdef void free_window(Window* window) noexcept nogil:
-    free(window.buckets)
+cdef void free_window(ChunkPool* pool, Window* window) noexcept nogil:
+    free_chain(pool, &window.buckets)
     init_window(window)
 
 
@@ -53,47 +53,29 @@ cdef void add_price_outside(Window* window, int64_t time_ns, double price) noexc
         window.before_price = price
 
 
-cdef int make_room(Window* window) except -1 nogil:
-    """One more place behind the last bucket."""
-    cdef int32_t capacity
-    cdef Bucket* larger
-    if window.head + window.count < window.capacity:
-        return 0
-    if window.head >= max(window.capacity // 8, 1):
-        memmove(window.buckets, window.buckets + window.head, window.count * sizeof(Bucket))
-        window.head = 0
-        return 0
-    capacity = min(max(window.capacity + window.capacity // 2, FIRST_CAPACITY), MOST_CAPACITY)
-    larger = <Bucket*>aligned_block(capacity * sizeof(Bucket))
-    if larger == NULL:
-        with gil:
-            raise MemoryError(f"no memory for {capacity} buckets")
-    if window.count:
-        memcpy(larger, window.buckets + window.head, window.count * sizeof(Bucket))
-    free(window.buckets)
-    window.buckets = larger
-    window.head = 0
-    window.capacity = capacity
-    return 0
-
-
-cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil:
+cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) except? NULL nogil:
     """A bucket that is not the newest, or a new one; NULL for one that is older than all that are kept."""
-    cdef Bucket* first
+    cdef const Bucket* newest = newest_bucket(window)
+    cdef const Bucket* first
     cdef Bucket* bucket
-    cdef int64_t i
+    cdef Place place
+    cdef int32_t older
     window.is_summed = 0
-    if window.count and number <= window.buckets[window.head + window.count - 1].number - BUCKETS:
+    if newest == NULL or number > newest.number:
+        bucket = <Bucket*>append(pool, &window.buckets, WIDTH)
+    elif number <= newest.number - BUCKETS:
         return NULL
-    make_room(window)
-    first = window.buckets + window.head
-    i = window.count
-    while i > 0 and first[i - 1].number > number:
-        i -= 1
-    if i > 0 and first[i - 1].number == number:
-        return first + i - 1
-    memmove(first + i + 1, first + i, (window.count - i) * sizeof(Bucket))
-    bucket = first + i
+    else:
+        place = last_place(&window.buckets, WIDTH)
+        older = window.buckets.count
+        while older and (<const Bucket*>element(pool, WIDTH, place)).number > number:
+            place = place_before(pool, WIDTH, place)
+            older -= 1
+        if older:
+            bucket = <Bucket*>element(pool, WIDTH, place)
+            if bucket.number == number:
+                return bucket
+        bucket = <Bucket*>insert_after(pool, &window.buckets, WIDTH, place)
     bucket.number = <int32_t>number
     bucket.trades = 0
     bucket.volume = bucket.dollars = bucket.largest = 0
@@ -101,21 +83,34 @@ cdef Bucket* other_bucket(Window* window, int64_t number) except? NULL nogil:
     bucket.price_time = -1
     bucket.high = -INFINITY
     bucket.low = INFINITY
-    window.count += 1
-    while first[0].number <= number - BUCKETS:
-        if first[0].price_time >= 0:
-            add_price_outside(window, first[0].price_time, first[0].price)
-        first += 1
-        window.head += 1
-        window.count -= 1
+    first = <const Bucket*>element(pool, WIDTH, first_place(&window.buckets))
+    while first.number <= number - BUCKETS:
+        if first.price_time >= 0:
+            add_price_outside(window, first.price_time, first.price)
+        drop_first(pool, &window.buckets, WIDTH)
+        first = <const Bucket*>element(pool, WIDTH, first_place(&window.buckets))
     return bucket
 
 
-cdef void window_sums(const Window* window, int32_t count, int64_t now_number, WindowSums* sums) noexcept nogil:
+cdef inline void fetch_chunk(const ChunkPool* pool, uint32_t chunk) noexcept nogil:
+    """Asks for the lines of a chunk that is read soon."""
+    cdef Place place
+    cdef int32_t i
+    place.chunk = chunk
+    for i in range(<int>(CHUNK // WIDTH)):
+        place.i = i
+        fetch_line(element(pool, WIDTH, place))
+
+
+cdef void window_sums(
+    const ChunkPool* pool, const Window* window, int32_t count, int64_t now_number, WindowSums* sums
+) noexcept nogil:
     """Adds up the first `count` buckets by class, always in their order, so the sums are the same in every copy."""
     cdef int k
-    cdef int64_t i, age
+    cdef int64_t age
+    cdef int32_t i
     cdef const Bucket* bucket
+    cdef Place place = first_place(&window.buckets)
     sums.until = NEVER
     for k in range(WINDOWS + 1):
         sums.volume[k] = 0
@@ -126,8 +121,11 @@ cdef void window_sums(const Window* window, int32_t count, int64_t now_number, W
         sums.low[k] = INFINITY
     for k in range(SHORT_WINDOWS):
         sums.dollars[k] = sums.trades[k] = sums.largest[k] = 0
-    for i in range(window.head, window.head + count):
-        bucket = &window.buckets[i]
+    for i in range(count):
+        if i == 0 or place.i == 0:
+            fetch_chunk(pool, links_of(pool, place.chunk).after)
+        bucket = <const Bucket*>element(pool, WIDTH, place)
+        place = place_after(pool, WIDTH, place)
         age = now_number - bucket.number
         # Ahead of now only in bytes that no state has written.
         k = WINDOWS if age >= BUCKETS else class_of[age] if age >= 0 else 0
@@ -150,34 +148,34 @@ cdef void window_sums(const Window* window, int32_t count, int64_t now_number, W
 
 # ---- as bytes ----
 
-cdef int write_window(Writer* writer, const Window* window) except -1:
-    cdef int64_t count = window.count
+cdef int write_window(Writer* writer, const ChunkPool* pool, const Window* window) except -1:
+    cdef int64_t count = window.buckets.count
     write_block(writer, &window.before_price, sizeof(double))
     write_block(writer, &window.before_time, sizeof(int64_t))
     write_block(writer, &count, sizeof(int64_t))
-    write_block(writer, window.buckets + window.head, count * sizeof(Bucket))
+    write_chain(writer, pool, &window.buckets, WIDTH)
     return 0
 
 
-cdef int read_window(Cursor* cursor, Window* window) except -1:
+cdef int read_window(Cursor* cursor, ChunkPool* pool, Window* window) except -1:
     """ValueError when the bytes end early or are no buckets in order; `window`, fresh, can be freed in any case."""
     cdef int64_t count, i
+    cdef int32_t before = -1
+    cdef const Bucket* bucket
+    cdef Place place
     read_block(cursor, &window.before_price, sizeof(double))
     read_block(cursor, &window.before_time, sizeof(int64_t))
     read_block(cursor, &count, sizeof(int64_t))
     if not 0 <= count <= BUCKETS:
         raise ValueError(f"state: expected up to {BUCKETS} buckets in a window, was {count}")
-    if count == 0:
-        return 0
-    window.buckets = <Bucket*>aligned_block(count * sizeof(Bucket))
-    if window.buckets == NULL:
-        raise MemoryError(f"no memory for {count} buckets")
-    window.capacity = <int32_t>count
-    read_block(cursor, window.buckets, count * sizeof(Bucket))
-    for i in range(1, count):
-        if window.buckets[i].number <= window.buckets[i - 1].number:
+    read_chain(cursor, pool, &window.buckets, WIDTH, <int32_t>count)
+    place = first_place(&window.buckets)
+    for i in range(count):
+        bucket = <const Bucket*>element(pool, WIDTH, place)
+        if bucket.number < 0 or bucket.number > <int32_t>1 << 30:
+            raise ValueError("state: expected buckets of times since 1970, was something else")
+        if bucket.number <= before:
             raise ValueError("state: expected buckets in order, was another order")
-    if window.buckets[0].number < 0 or window.buckets[count - 1].number > <int32_t>1 << 30:
-        raise ValueError("state: expected buckets of times since 1970, was something else")
-    window.count = <int32_t>count
+        before = bucket.number
+        place = place_after(pool, WIDTH, place)
     return 0
