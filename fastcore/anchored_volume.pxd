@@ -27,14 +27,15 @@ cdef struct Second:
     double shares
     double dollars
 
+# What a trade touches comes last: in a symbol's row it fills a line of the cache.
 cdef struct AnchoredVolume:
-    int64_t end                 # second at which the newest bar ended; -1 without one
     double bar_shares
     double bar_dollars
+    double snapshot_shares      # shares that the newest snapshot reports
+    int64_t end                 # second at which the newest bar ended; -1 without one
     double shares               # of the trades at or after `end`
     double dollars
-    int64_t snapshot_until          # first ns that the newest snapshot does not cover; no_snapshot() when a bar is newer
-    double snapshot_shares          # shares that the snapshot reports
+    int64_t snapshot_until      # first ns that the newest snapshot does not cover; no_snapshot() when a bar is newer
     double shares_after         # of the trades at or after `snapshot_until`
     Chain seconds               # those that are kept, ascending
 

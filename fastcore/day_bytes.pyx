@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """A symbol's day as bytes; what its pointers point to stands behind it."""
 
+from libc.math cimport isnan
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport calloc
 
@@ -76,6 +77,10 @@ cdef int read_day(Cursor* cursor, ChunkPool* pool, SymbolDay* row, int64_t codes
     read_block(cursor, &plain, sizeof(SymbolDay))
     if not (0 <= plain.updated_session <= CLOSED and -1 <= plain.halted <= 1):
         raise ValueError("state: expected a session of 0 to 4 and halted of -1 to 1")
+    if not (plain.any_message in (0, 1) and plain.any_trade in (0, 1) and plain.has_open_trade in (0, 1)):
+        raise ValueError("state: expected flags of 0 or 1")
+    if plain.has_open_trade == isnan(plain.open_trade):
+        raise ValueError("state: expected the first regular trade's price where there is one, and nothing else")
     # A row shows the session of its last update.
     if plain.updated_at >= 0 and plain.updated_session == 0:
         raise ValueError("state: expected the session of the last update, was none")

@@ -2,7 +2,7 @@
 
 # The rows of a market: the result of each symbol's messages of the day, before anything is derived from it.
 
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from fastcore.anchored_volume cimport AnchoredVolume
 from fastcore.chains cimport ChunkPool
@@ -38,10 +38,12 @@ cdef struct StandInBars:
     int64_t words
     double postmarket_volume
 
-# NaN is "absent", times of -1 are "never". What a trade in regular hours touches
-# comes first, in six lines of the cache when the rows are aligned to one.
+# NaN is "absent", times of -1 are "never". What a trade in regular hours touches lies in five lines of the
+# cache when the rows are aligned to one; before the open it touches the line before them, too.
 cdef enum:
     CACHE_LINE = 64
+    TRADE_LINE = 1              # the first of the lines that a trade touches
+    TRADE_LINES = 5
     SECONDS_OF_DAY = 57_600     # 04:00 to 20:00
 
     # What is the same in all rows: minutes_since_open and the spy_ fields, in the order of market_scalars.pyx.
@@ -54,33 +56,39 @@ cdef enum:
     RANGES_CHANGED = 4          # its opening ranges are others than its columns show
 
 cdef struct SymbolDay:
-    double price
-    int64_t price_time
-    double intraday_high
-    double intraday_low
-    double high
-    double low
-    double trades               # volume-eligible
-    int64_t updated_at
-
-    AnchoredVolume volume
-    Window window
-    int16_t updated_session     # session of updated_at
-    int16_t any_message         # whether a trade or bar has come
-    int16_t any_trade
-    int16_t halted              # -1 unknown, 0, 1
-    int64_t trade_time          # of the newest trade that may set the price
-    int64_t halt_watch          # from when on something about the halts is to take effect, INT64_MAX for never
-    double regular_price
-    int64_t regular_time
-    double open_trade           # see below
-    Recent recent               # what a print is compared with
-    double last_size            # of the newest volume-eligible trade
-    int64_t last_size_time      # -1 before the first
     double postmarket_volume
     double premarket_price
     double premarket_high
     double premarket_low
+    double open_trade           # see below; NaN unless has_open_trade
+
+    AnchoredVolume volume       # its last line is the first that a trade touches
+
+    double price
+    int64_t price_time
+    int64_t updated_at
+    int64_t trade_time          # of the newest trade that may set the price
+    double regular_price
+    int64_t regular_time
+    double last_size            # of the newest volume-eligible trade
+    int64_t last_size_time      # -1 before the first
+
+    double high
+    double low
+    double intraday_high
+    double intraday_low
+    double trades               # volume-eligible
+    int64_t halt_watch          # from when on something about the halts is to take effect, INT64_MAX for never
+    int16_t updated_session     # session of updated_at
+    int16_t halted              # -1 unknown, 0, 1
+    int8_t any_message          # whether a trade or bar has come
+    int8_t any_trade
+    int8_t has_open_trade
+    int8_t no_flag              # 0
+
+    Recent recent               # what a print is compared with
+    Window window               # its buckets are the last that a trade touches
+
     # Sources of the open, each the first to arrive: a bar's, the official print, a regular trade (above).
     double open_of_bar
     double open_print

@@ -40,8 +40,9 @@ cdef struct HeldPrints:
 cdef struct Recent:
     double calm_low
     double calm_high            # below calm_low when no price is calm
-    RecentPrice[RECENT] prices  # the newest first; none is older than the one after it
+    uint64_t newest             # place of the newest price
     HeldPrints* held            # NULL without one
+    RecentPrice[RECENT] prices  # a ring; none is older than the one before it
 
 # Of a market's day.
 cdef struct SuspectCounts:
@@ -61,16 +62,18 @@ cdef inline void unsettle(Recent* recent) noexcept nogil:
     recent.calm_high = 0
 
 
+cdef inline const RecentPrice* recent_price(const Recent* recent, uint64_t k) noexcept nogil:
+    """The price that k others are newer than."""
+    return &recent.prices[recent.newest - k if recent.newest >= k else recent.newest + RECENT - k]
+
+
 cdef inline void note_price(Recent* recent, int64_t time_ns, double price) noexcept nogil:
     """A trade that sets the price; a late one does not, and is left out."""
-    if time_ns < recent.prices[0].time:
+    if time_ns < recent.prices[recent.newest].time:
         return
-    recent.prices[4] = recent.prices[3]
-    recent.prices[3] = recent.prices[2]
-    recent.prices[2] = recent.prices[1]
-    recent.prices[1] = recent.prices[0]
-    recent.prices[0].price = price
-    recent.prices[0].time = time_ns
+    recent.newest = recent.newest + 1 if recent.newest < RECENT - 1 else 0
+    recent.prices[recent.newest].price = price
+    recent.prices[recent.newest].time = time_ns
 
 
 cdef void init_recent(Recent* recent) noexcept nogil

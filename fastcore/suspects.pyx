@@ -25,6 +25,7 @@ cdef int64_t SAME_NS = 1_000_000
 cdef void init_recent(Recent* recent) noexcept nogil:
     cdef int i
     unsettle(recent)
+    recent.newest = 0
     recent.held = NULL
     for i in range(RECENT):
         recent.prices[i].price = 0
@@ -44,7 +45,7 @@ cdef inline double middle(const Recent* recent, int count) noexcept nogil:
     cdef double price
     cdef int i, k
     for i in range(count):
-        price = recent.prices[i].price
+        price = recent_price(recent, i).price
         k = i
         while k > 0 and sorted[k - 1] > price:
             sorted[k] = sorted[k - 1]
@@ -58,7 +59,7 @@ cdef inline double middle(const Recent* recent, int count) noexcept nogil:
 cdef bint expected_band(const Recent* recent, int64_t time_ns, double lower, double upper, Band* band) noexcept nogil:
     cdef int count = 0
     cdef double median
-    while count < RECENT and recent.prices[count].time >= 0 and recent.prices[count].time >= time_ns - RECENT_NS:
+    while count < RECENT and recent_price(recent, count).time >= max(<int64_t>0, time_ns - RECENT_NS):
         count += 1
     if count < LEAST_RECENT:
         return False
@@ -89,10 +90,9 @@ cdef void settle(Recent* recent, double price, double lower, double upper) noexc
             if recent.held.prints[i].awaits_trade:
                 return
     for i in range(RECENT):
-        if recent.prices[i].time < 0:
-            break
-        least = min(least, recent.prices[i].price)
-        most = max(most, recent.prices[i].price)
+        if recent.prices[i].time >= 0:
+            least = min(least, recent.prices[i].price)
+            most = max(most, recent.prices[i].price)
     middle = (least + most) / 2
     # Its ends are nearer to each other than the least tolerance of a median between them: with a tolerance of
     # f and ends of middle * (1 -+ h) that is so for h below f / (2 + f). The upper end is below 3 and 0.75 USD, too.
@@ -207,7 +207,10 @@ cdef inline void release(Recent* recent) noexcept nogil:
 
 cdef int write_recent(Writer* writer, const Recent* recent) except -1:
     cdef int64_t count = recent.held.count if recent.held != NULL else 0
-    write_block(writer, recent.prices, sizeof(recent.prices))
+    cdef int k
+    # The newest first, wherever the ring begins.
+    for k in range(RECENT):
+        write_block(writer, recent_price(recent, k), sizeof(RecentPrice))
     write_block(writer, &count, sizeof(int64_t))
     if count:
         write_block(writer, recent.held.prints, count * sizeof(HeldPrint))
@@ -217,11 +220,12 @@ cdef int write_recent(Writer* writer, const Recent* recent) except -1:
 cdef int read_recent(Cursor* cursor, Recent* recent) except -1:
     cdef int64_t count, i
     cdef HeldPrint* held
-    read_block(cursor, recent.prices, sizeof(recent.prices))
-    for i in range(RECENT):
+    recent.newest = RECENT - 1
+    for i in range(RECENT - 1, -1, -1):
+        read_block(cursor, &recent.prices[i], sizeof(RecentPrice))
         if recent.prices[i].time != -1 and not is_time(recent.prices[i].time):
             raise ValueError(f"state: expected times of recent prices, was {recent.prices[i].time}")
-        if i and recent.prices[i].time > recent.prices[i - 1].time:
+        if i < RECENT - 1 and recent.prices[i].time > recent.prices[i + 1].time:
             raise ValueError("state: expected the newest prices first, was another order")
     read_block(cursor, &count, sizeof(int64_t))
     if not 0 <= count <= MAX_HELD:

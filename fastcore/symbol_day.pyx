@@ -11,7 +11,7 @@ from fastcore.anchored_volume cimport (
 )
 from fastcore.chains cimport ChunkPool
 from fastcore.day_table cimport (
-    CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, DayTable, StandInBars, SymbolDay, session_of, touch,
+    CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, TRADE_LINE, TRADE_LINES, DayTable, StandInBars, SymbolDay, session_of, touch,
     widen_span,
 )
 from fastcore.halt_words cimport free_words
@@ -21,7 +21,7 @@ from fastcore.opening_ranges cimport RANGES, OpeningRange, widen_by_bar, widen_b
 from fastcore.recent_trades cimport keep_trade, shares_to_second
 from fastcore.suspects cimport (
     MAX_HELD, Band, HeldPrint, confirm_by_bar, confirm_by_trade, expected_band, free_recent, hold, init_recent, is_calm,
-    note_price, settle, still_waits, unsettle,
+    note_price, recent_price, settle, still_waits, unsettle,
 )
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
@@ -29,20 +29,11 @@ from fastcore.trade_rules cimport (
 from fastcore.windows cimport Window, free_window, init_window, window_add, window_add_bar
 from fastcore.wire cimport load_f64, load_i64, load_u32, load_u64
 
-cdef extern from *:
-    """
-    #define tradeul_prefetch_row(address) \\
-        __builtin_prefetch((const char*)(address), 1), __builtin_prefetch((const char*)(address) + 64, 1), \\
-        __builtin_prefetch((const char*)(address) + 128, 1), __builtin_prefetch((const char*)(address) + 192, 1), \\
-        __builtin_prefetch((const char*)(address) + 256, 1), __builtin_prefetch((const char*)(address) + 320, 1)
-    """
-    void tradeul_prefetch_row(const void* address) noexcept nogil
-
 cdef enum:
     SECOND_SPAN = 1
     MINUTE_SPAN = 2
-    FAR = 32                    # rows ahead whose struct is fetched
-    NEAR = 12                   # rows ahead whose window is fetched
+    FAR = 48                    # rows ahead whose struct is fetched
+    NEAR = 16                   # rows ahead whose window is fetched
     HALT = 17
     RESUME = 18
 
@@ -58,6 +49,21 @@ cdef inline int64_t ceil_second(int64_t time_ns) noexcept nogil:
     return (time_ns + NS - 1) // NS
 
 
+cdef int check_trade_lines() except -1:
+    """A field more or less must not move what trades touch to other lines without anybody noticing."""
+    cdef SymbolDay row
+    cdef size_t first = <char*>&row.volume.end - <char*>&row
+    cdef size_t end = <char*>&row.window.is_summed - <char*>&row
+    if first != TRADE_LINE * CACHE_LINE or end != (TRADE_LINE + TRADE_LINES) * CACHE_LINE:
+        raise AssertionError(f"a trade touches bytes {first} to {end} of a row, expected whole lines of the cache")
+    if sizeof(SymbolDay) % CACHE_LINE:
+        raise AssertionError(f"a row has {sizeof(SymbolDay)} bytes, expected whole lines of the cache")
+    return 0
+
+
+check_trade_lines()
+
+
 cdef void init_day(SymbolDay* row) noexcept nogil:
     row.price = row.intraday_high = row.intraday_low = row.high = row.low = NAN
     row.price_time = row.updated_at = row.regular_time = row.close_print_time = -1
@@ -66,7 +72,8 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     row.halt_watch = INT64_MAX
     row.halt_words = NULL
     row.trades = row.postmarket_volume = 0
-    row.updated_session = row.any_message = row.any_trade = 0
+    row.updated_session = 0
+    row.any_message = row.any_trade = row.has_open_trade = row.no_flag = 0
     row.regular_price = row.premarket_price = row.premarket_high = row.premarket_low = NAN
     row.open_of_bar = row.open_print = row.open_trade = row.close_print = NAN
     row.bid = row.ask = row.bid_size = row.ask_size = row.luld_upper = row.luld_lower = NAN
@@ -83,6 +90,15 @@ cdef void init_day(SymbolDay* row) noexcept nogil:
     init_volume(&row.premarket)
     init_bars(&row.second_bars)
     init_bars(&row.minute_bars)
+
+
+cdef inline void fetch_trade_lines(const SymbolDay* row, bint is_premarket) noexcept nogil:
+    """Asks for the lines of a row that a trade touches."""
+    cdef int line
+    for line in range(TRADE_LINES):
+        fetch_line(<const char*>row + (TRADE_LINE + line) * CACHE_LINE)
+    if is_premarket:
+        fetch_line(row)
 
 
 cdef void fetch_day(const SymbolDay* row) noexcept nogil:
@@ -158,11 +174,12 @@ cdef int apply_trades(DayTable* table, const TradeSpans* spans) except -1 nogil:
     cdef uint32_t symbol_id
     # Later only late trades look at the opening ranges.
     cdef bint is_first_hour = table.day.open <= table.now_ns < table.range_ends[RANGES - 1]
+    cdef bint is_premarket = table.now_ns < table.day.open
     for i in range(min(n, <Py_ssize_t>FAR)):
-        tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i)])
+        fetch_trade_lines(&table.rows[load_u32(spans.symbol_id, i)], is_premarket)
     for i in range(n):
         if i + FAR < n:
-            tradeul_prefetch_row(&table.rows[load_u32(spans.symbol_id, i + FAR)])
+            fetch_trade_lines(&table.rows[load_u32(spans.symbol_id, i + FAR)], is_premarket)
         if i + NEAR < n:
             symbol_id = load_u32(spans.symbol_id, i + NEAR)
             ahead = &table.rows[symbol_id]
@@ -259,7 +276,7 @@ cdef inline void set_prices(
     DayTable* table, uint32_t symbol_id, int64_t time_ns, double price, const Permits* permits
 ) noexcept nogil:
     cdef SymbolDay* row = &table.rows[symbol_id]
-    cdef int64_t newest = row.recent.prices[0].time
+    cdef int64_t newest = recent_price(&row.recent, 0).time
     if permits.sets_price:
         note_price(&row.recent, time_ns, price)
         if time_ns >= row.price_time:
@@ -271,8 +288,9 @@ cdef inline void set_prices(
             if time_ns >= row.regular_time:
                 row.regular_price = price
                 row.regular_time = time_ns
-            if isnan(row.open_trade):
+            if not row.has_open_trade:
                 row.open_trade = price
+                row.has_open_trade = 1
     if permits.sets_high_low:
         widen_intraday(row, price, price, time_ns)
         if permits.is_premarket:

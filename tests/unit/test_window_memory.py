@@ -6,7 +6,7 @@ from tests.support.small_market import SmallMarket
 
 SYMBOLS = [f"S{i}" for i in range(20)]
 CHUNK = 256
-# Half an hour and what is kept beyond it have up to 192 buckets of 64 bytes; each trade here is a second of 24 bytes, too.
+# Half an hour and what is kept beyond it have up to 192 buckets of 64 bytes; each trade is a second of 24, too.
 BUCKETS = 500
 WINDOW_CHUNKS = 192 * 64 // CHUNK
 SECOND_CHUNKS = BUCKETS // (CHUNK // 24)
