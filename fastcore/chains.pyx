@@ -1,86 +1,116 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Lists in chunks; see chains.pxd."""
 
-from libc.stdint cimport UINT32_MAX, int32_t, uint32_t
+from libc.stdint cimport int16_t, int32_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
-from fastcore.memory cimport aligned_block
+from fastcore.memory cimport aligned_block, fetch_line
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
 
+cdef enum:
+    LINE = 64
+    MOST_CHUNKS = 1 << 29       # of a size
+    FETCHED = 16                 # lines of a chunk; the processor asks for the rest itself
+
 
 cdef void init_pool(ChunkPool* pool) noexcept nogil:
-    pool.blocks = NULL
-    pool.links = NULL
-    pool.room = pool.free = 0
-    pool.fresh = 1
+    cdef uint32_t size
+    for size in range(<uint32_t>SIZES):
+        pool.slabs[size].blocks = NULL
+        pool.slabs[size].links = NULL
+        pool.slabs[size].room = pool.slabs[size].free = 0
+        # Chunk 0 is none.
+        pool.slabs[size].fresh = 1 if size == 0 else 0
 
 
 cdef void free_pool(ChunkPool* pool) noexcept nogil:
-    cdef uint32_t i
-    for i in range(pool.room >> BLOCK_BITS):
-        free(pool.blocks[i])
-        free(pool.links[i])
-    free(pool.blocks)
-    free(pool.links)
+    cdef uint32_t size, i
+    cdef Slab* slab
+    for size in range(<uint32_t>SIZES):
+        slab = &pool.slabs[size]
+        for i in range(slab.room >> block_bits(size)):
+            free(slab.blocks[i])
+            free(slab.links[i])
+        free(slab.blocks)
+        free(slab.links)
     init_pool(pool)
 
 
-cdef int add_block(ChunkPool* pool) except -1 nogil:
-    cdef size_t count = (pool.room >> BLOCK_BITS) + 1
+cdef size_t pool_bytes(const ChunkPool* pool) noexcept nogil:
+    cdef uint32_t size
+    cdef size_t total = 0
+    for size in range(<uint32_t>SIZES):
+        total += <size_t>(pool.slabs[size].fresh - (1 if size == 0 else 0)) << chunk_bits(size)
+    return total
+
+
+cdef int add_block(Slab* slab, uint32_t size) except -1 nogil:
+    cdef uint32_t bits = block_bits(size)
+    cdef size_t count = (slab.room >> bits) + 1
     cdef void* blocks = NULL
     cdef void* links = NULL
     cdef void* block = NULL
-    if count << BLOCK_BITS <= <size_t>UINT32_MAX:
-        blocks = realloc(pool.blocks, count * sizeof(char*))
+    if count << bits <= <size_t>MOST_CHUNKS:
+        blocks = realloc(slab.blocks, count * sizeof(char*))
         if blocks != NULL:
-            pool.blocks = <char**>blocks
-            links = realloc(pool.links, count * sizeof(ChunkLinks*))
+            slab.blocks = <char**>blocks
+            links = realloc(slab.links, count * sizeof(ChunkLinks*))
         if links != NULL:
-            pool.links = <ChunkLinks**>links
-            pool.links[count - 1] = <ChunkLinks*>malloc(sizeof(ChunkLinks) << BLOCK_BITS)
-            if pool.links[count - 1] != NULL:
-                block = aligned_block(<size_t>CHUNK << BLOCK_BITS)
+            slab.links = <ChunkLinks**>links
+            slab.links[count - 1] = <ChunkLinks*>malloc(sizeof(ChunkLinks) << bits)
+            if slab.links[count - 1] != NULL:
+                block = aligned_block(<size_t>1 << bits << chunk_bits(size))
                 if block == NULL:
-                    free(pool.links[count - 1])
+                    free(slab.links[count - 1])
     if block == NULL:
         with gil:
             raise MemoryError(f"no memory for block {count} of a market's lists")
-    pool.blocks[count - 1] = <char*>block
-    pool.room = <uint32_t>(count << BLOCK_BITS)
+    slab.blocks[count - 1] = <char*>block
+    slab.room = <uint32_t>(count << bits)
     return 0
 
 
-cdef uint32_t take_chunk(ChunkPool* pool) except 0 nogil:
-    cdef uint32_t chunk = pool.free
-    if chunk:
-        pool.free = links_of(pool, chunk).after
-        return chunk
-    while pool.fresh >= pool.room:
-        add_block(pool)
-    chunk = pool.fresh
-    pool.fresh += 1
-    return chunk
+cdef int take_chunk(ChunkPool* pool, uint32_t size, uint32_t* chunk) except -1 nogil:
+    cdef Slab* slab = &pool.slabs[size]
+    if slab.free:
+        chunk[0] = slab.free
+        slab.free = links_of(pool, slab.free).after
+        return 0
+    while slab.fresh >= slab.room:
+        add_block(slab, size)
+    chunk[0] = slab.fresh << 2 | size
+    slab.fresh += 1
+    return 0
+
+
+cdef inline void give_back(ChunkPool* pool, uint32_t chunk) noexcept nogil:
+    cdef Slab* slab = &pool.slabs[size_of(chunk)]
+    links_of(pool, chunk).after = slab.free
+    slab.free = chunk
 
 
 cdef void init_chain(Chain* chain) noexcept nogil:
     chain.newest = NULL
     chain.first = chain.last = 0
-    chain.count = chain.head = 0
+    chain.count = chain.head = chain.room = 0
 
 
 cdef void free_chain(ChunkPool* pool, Chain* chain) noexcept nogil:
-    if chain.first:
-        links_of(pool, chain.last).after = pool.free
-        pool.free = chain.first
+    cdef uint32_t chunk = chain.first, after
+    while chunk:
+        after = links_of(pool, chunk).after
+        give_back(pool, chunk)
+        chunk = after
     init_chain(chain)
 
 
-cdef char* append_chunk(ChunkPool* pool, Chain* chain) except NULL nogil:
+cdef char* append_chunk(ChunkPool* pool, Chain* chain, int width) except NULL nogil:
     cdef Place place
-    place.chunk = take_chunk(pool)
+    cdef uint32_t size = 0 if not chain.last else 2 if width >= WIDE else 1
     place.i = 0
+    take_chunk(pool, size, &place.chunk)
     links_of(pool, place.chunk).before = chain.last
     links_of(pool, place.chunk).after = 0
     if chain.last:
@@ -89,7 +119,8 @@ cdef char* append_chunk(ChunkPool* pool, Chain* chain) except NULL nogil:
         chain.first = place.chunk
     chain.last = place.chunk
     chain.count += 1
-    chain.newest = element(pool, 0, place)
+    chain.room = <int16_t>(places_in(place.chunk, width) - 1)
+    chain.newest = element(pool, width, place)
     return chain.newest
 
 
@@ -112,12 +143,20 @@ cdef void drop_first(ChunkPool* pool, Chain* chain, int width) noexcept nogil:
         return
     chain.count -= 1
     chain.head += 1
-    if chain.head == <int>(CHUNK // width):
+    if chain.head == places_in(chunk, width):
         chain.head = 0
         chain.first = links_of(pool, chunk).after
         links_of(pool, chain.first).before = 0
-        links_of(pool, chunk).after = pool.free
-        pool.free = chunk
+        give_back(pool, chunk)
+
+
+cdef void fetch_chunk(const ChunkPool* pool, uint32_t chunk) noexcept nogil:
+    cdef char* line
+    cdef int i
+    if chunk:
+        line = bytes_of(pool, chunk)
+        for i in range((1 << chunk_bits(size_of(chunk))) // LINE):
+            fetch_line(line + i * LINE)
 
 
 # ---- as bytes ----
@@ -125,11 +164,14 @@ cdef void drop_first(ChunkPool* pool, Chain* chain, int width) noexcept nogil:
 cdef int write_chain(Writer* writer, const ChunkPool* pool, const Chain* chain, int width) except -1:
     cdef Place place = first_place(chain)
     cdef int32_t left = chain.count, run
+    cdef uint32_t after
     while left:
-        run = min(left, <int>(CHUNK // width) - place.i)
+        after = links_of(pool, place.chunk).after
+        fetch_chunk(pool, after)
+        run = min(left, places_in(place.chunk, width) - place.i)
         write_block(writer, element(pool, width, place), run * width)
         left -= run
-        place.chunk = links_of(pool, place.chunk).after
+        place.chunk = after
         place.i = 0
     return 0
 

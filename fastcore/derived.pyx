@@ -17,8 +17,8 @@ from fastcore.memory cimport fetch_line
 from fastcore.opening_ranges cimport RANGES, OpeningRange
 from fastcore.row_values cimport Column, at, fetch_row, row_of
 from fastcore.windows cimport (
-    GRID_NS, NEWEST_CLASS, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of,
-    newest_bucket, window_sums,
+    ALL_SUMMED, GRID_NS, NEWEST_CLASS, NOTHING_SUMMED, ONE_MISSING, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of,
+    bucket_before_newest, newest_bucket, window_sums,
 )
 
 # The decline from which short sales are restricted, percent.
@@ -223,14 +223,10 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
     if row.trades > 0:
         newest = newest_bucket(&row.window)
     if newest == NULL or newest.number < moment.grid - NEWEST_CLASS:
-        row.window.is_summed = 0
+        row.window.summed = NOTHING_SUMMED
         sum_windows(table, row, row.window.buckets.count, moment.grid, older)
     else:
-        if not row.window.is_summed or older.number != moment.grid:
-            sum_windows(table, row, row.window.buckets.count - 1, moment.grid, older)
-            older.number = moment.grid
-            older.until = min(older.until, newest.number + NEWEST_CLASS + 1)
-            row.window.is_summed = 1
+        bring_older(table, row, moment.grid, older)
         volume = newest.volume
         dollars = newest.dollars
         trades = newest.trades
@@ -259,6 +255,41 @@ cdef void derive_windows(Column* columns, const DayTable* table, int32_t i, cons
         values[HIGH_PLACES[w]] = most if most != -INFINITY else NAN
         most = min(low, older.low[w])
         values[LOW_PLACES[w]] = most if most != INFINITY else NAN
+
+
+cdef inline void bring_older(
+    const DayTable* table, SymbolDay* row, int64_t grid, OlderSums* older
+) noexcept nogil:
+    """Brings the sums of all buckets but the newest, which is of the last minute, to the bucket of now."""
+    cdef Window* window = &row.window
+    cdef const Bucket* newest = newest_bucket(window)
+    cdef bint is_same = older.number <= grid < older.until
+    if window.summed == ALL_SUMMED and is_same:
+        return
+    if window.summed != ONE_MISSING or not is_same or not add_newest(older, bucket_before_newest(&table.chunks, window), grid):
+        sum_windows(table, row, window.buckets.count - 1, grid, older)
+        older.number = grid
+    older.until = min(older.until, newest.number + NEWEST_CLASS + 1)
+    window.summed = ALL_SUMMED
+
+
+cdef inline bint add_newest(OlderSums* older, const Bucket* bucket, int64_t grid) noexcept nogil:
+    """Adds the newest of the older buckets; False where it is not of the last minute.
+
+    To the same bits as if all were added up anew: it comes last of its class, and all windows reach further back.
+    """
+    cdef int w
+    if bucket.number < grid - NEWEST_CLASS:
+        return False
+    older.volume[0] += bucket.volume
+    older.dollars[0] += bucket.dollars
+    older.trades[0] += bucket.trades
+    for w in range(SHORT_WINDOWS):
+        older.largest[w] = max(older.largest[w], bucket.largest)
+    for w in range(RANGE_WINDOWS):
+        older.high[w] = max(older.high[w], bucket.high)
+        older.low[w] = min(older.low[w], bucket.low)
+    return True
 
 
 cdef void sum_windows(

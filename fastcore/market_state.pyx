@@ -27,7 +27,7 @@ from fastcore.columns cimport (
     BarSpans, HaltSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
     parse_halts, parse_limits, parse_quotes, parse_snapshot, parse_trades,
 )
-from fastcore.chains cimport CHUNK, free_pool, init_pool
+from fastcore.chains cimport free_pool, init_pool, pool_bytes
 from fastcore.day_bytes cimport read_day, write_day
 from fastcore.day_table cimport (
     DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, PriceSpan, SymbolDay, derive_again,
@@ -52,8 +52,8 @@ from fastcore.row_view cimport RowView
 from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
 from fastcore.symbol_day cimport (
-    apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day, fetch_window,
-    free_day, init_day, order_dirty,
+    apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day, fetch_window, fetch_windows_ahead,
+    fetch_windows_ahead, free_day, init_day, order_dirty,
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules
@@ -495,6 +495,7 @@ cdef class MarketState:
                 fill_slot(&self.baselines, mark.slot)
             if mark.grid != self.derived_grid:
                 for i in range(self.count):
+                    fetch_windows_ahead(table, i, self.count, mark.grid)
                     # Most rows have nothing of which these ten seconds are the end of a window.
                     if (
                         not table.touches[i] & DERIVED_BEFORE and table.rows[i].any_message
@@ -565,7 +566,7 @@ cdef class MarketState:
 
     @property
     def list_bytes(self):
-        return <size_t>(self.table.chunks.fresh - 1) * CHUNK
+        return pool_bytes(&self.table.chunks)
 
     @property
     def suspect_prints(self):

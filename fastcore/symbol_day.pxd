@@ -1,6 +1,6 @@
 # How each kind of message changes a symbol's day.
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from fastcore.chains cimport ChunkPool
 from fastcore.columns cimport BarSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans
@@ -10,6 +10,8 @@ from fastcore.windows cimport Window
 # Ask for a row's lines, and later for its window's, before they are needed.
 cdef void fetch_day(const SymbolDay* row) noexcept nogil
 cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil
+# Of the rows `i` to `count` that are gone through in order, those whose windows the bucket of now, `grid`, moves.
+cdef void fetch_windows_ahead(const DayTable* table, int32_t i, int32_t count, int64_t grid) noexcept nogil
 # Puts the ids of dirty rows into ascending order.
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil
 

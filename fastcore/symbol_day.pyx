@@ -9,7 +9,7 @@ from libc.string cimport memset
 from fastcore.anchored_volume cimport (
     add_trade, anchor, free_volume, init_volume, may_tell_more, tell_shares, total_shares,
 )
-from fastcore.chains cimport ChunkPool
+from fastcore.chains cimport ChunkPool, fetch_chunk
 from fastcore.day_table cimport (
     CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, TRADE_LINE, TRADE_LINES, DayTable, StandInBars, SymbolDay, session_of, touch,
     widen_span,
@@ -34,6 +34,7 @@ cdef enum:
     MINUTE_SPAN = 2
     FAR = 48                    # rows ahead whose struct is fetched
     NEAR = 16                   # rows ahead whose window is fetched
+    WINDOWS_AHEAD = 4           # rows ahead whose buckets are fetched where all windows move
     HALT = 17
     RESUME = 18
 
@@ -53,7 +54,7 @@ cdef int check_trade_lines() except -1:
     """A field more or less must not move what trades touch to other lines without anybody noticing."""
     cdef SymbolDay row
     cdef size_t first = <char*>&row.volume.end - <char*>&row
-    cdef size_t end = <char*>&row.window.is_summed - <char*>&row
+    cdef size_t end = <char*>&row.window.summed - <char*>&row
     if first != TRADE_LINE * CACHE_LINE or end != (TRADE_LINE + TRADE_LINES) * CACHE_LINE:
         raise AssertionError(f"a trade touches bytes {first} to {end} of a row, expected whole lines of the cache")
     if sizeof(SymbolDay) % CACHE_LINE:
@@ -114,6 +115,14 @@ cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
     fetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
     # NULL where there is none, which is nothing to fetch.
     fetch_line(window.buckets.newest)
+
+
+cdef void fetch_windows_ahead(const DayTable* table, int32_t i, int32_t count, int64_t grid) noexcept nogil:
+    if i + 2 * WINDOWS_AHEAD < count:
+        fetch_line(&table.rows[i + 2 * WINDOWS_AHEAD].window)
+    i += WINDOWS_AHEAD
+    if i < count and grid >= table.older_sums[i].until:
+        fetch_chunk(&table.chunks, table.rows[i].window.buckets.first)
 
 
 cdef void order_dirty(DayTable* table, int32_t count) noexcept nogil:

@@ -9,7 +9,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from fastcore.chains cimport Chain, ChunkPool
+from fastcore.chains cimport Chain, ChunkPool, Place, element, last_place, place_before
 from fastcore.wire cimport Cursor, Writer
 
 cdef enum:
@@ -20,6 +20,12 @@ cdef enum:
     NEWEST_CLASS = 6            # buckets of the last minute are so many before that of now, at most
     NEVER = 2147483647          # no bucket of now
     GRID_NS = 1_000_000_000     # times 10, see grid_of: enums hold 32 bits
+
+# What the OlderSums of a window hold.
+cdef enum:
+    NOTHING_SUMMED = 0
+    ALL_SUMMED = 1              # all buckets but the newest, none of which has changed since
+    ONE_MISSING = 2             # all but the newest and the one before it, which was the newest when they were added up
 
 # One line of the cache, in which a trade changes all that it changes of its window.
 cdef struct Bucket:
@@ -35,7 +41,7 @@ cdef struct Bucket:
 
 cdef struct Window:
     Chain buckets               # ascending
-    int64_t is_summed           # OlderSums of it are known; no bucket but the newest has changed since
+    int64_t summed              # see below
     double before_price         # the newest price older than the buckets
     int64_t before_time         # -1 without one
 
@@ -84,6 +90,12 @@ cdef void add_price_outside(Window* window, int64_t time_ns, double price) noexc
 cdef inline Bucket* newest_bucket(const Window* window) noexcept nogil:
     """NULL without one."""
     return <Bucket*>window.buckets.newest
+
+
+cdef inline const Bucket* bucket_before_newest(const ChunkPool* pool, const Window* window) noexcept nogil:
+    """Of a window of two buckets or more."""
+    cdef Place newest = last_place(&window.buckets, sizeof(Bucket))
+    return <const Bucket*>element(pool, sizeof(Bucket), place_before(pool, sizeof(Bucket), newest))
 
 
 cdef inline Bucket* bucket_at(ChunkPool* pool, Window* window, int64_t number) except? NULL nogil:

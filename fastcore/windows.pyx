@@ -5,10 +5,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from fastcore.chains cimport (
-    CHUNK, ChunkPool, Place, append, drop_first, element, first_place, free_chain, init_chain, insert_after, last_place,
-    links_of, place_after, place_before, read_chain, write_chain,
+    ChunkPool, Place, append, drop_first, element, fetch_chunk, first_place, free_chain, init_chain, insert_after,
+    last_place, links_of, place_after, places_in, place_before, read_chain, write_chain,
 )
-from fastcore.memory cimport fetch_line
 from fastcore.state_bytes cimport read_block, write_block
 from fastcore.wire cimport Cursor, Writer
 
@@ -36,7 +35,7 @@ fill_classes()
 
 cdef void init_window(Window* window) noexcept nogil:
     init_chain(&window.buckets)
-    window.is_summed = 0
+    window.summed = NOTHING_SUMMED
     window.before_price = 0
     window.before_time = -1
 
@@ -60,12 +59,13 @@ cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) excep
     cdef Bucket* bucket
     cdef Place place
     cdef int32_t older
-    window.is_summed = 0
     if newest == NULL or number > newest.number:
+        window.summed = ONE_MISSING if window.summed == ALL_SUMMED else NOTHING_SUMMED
         bucket = <Bucket*>append(pool, &window.buckets, WIDTH)
-    elif number <= newest.number - BUCKETS:
-        return NULL
     else:
+        window.summed = NOTHING_SUMMED
+        if number <= newest.number - BUCKETS:
+            return NULL
         place = last_place(&window.buckets, WIDTH)
         older = window.buckets.count
         while older and (<const Bucket*>element(pool, WIDTH, place)).number > number:
@@ -92,14 +92,22 @@ cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) excep
     return bucket
 
 
-cdef inline void fetch_chunk(const ChunkPool* pool, uint32_t chunk) noexcept nogil:
-    """Asks for the lines of a chunk that is read soon."""
-    cdef Place place
-    cdef int32_t i
-    place.chunk = chunk
-    for i in range(<int>(CHUNK // WIDTH)):
-        place.i = i
-        fetch_line(element(pool, WIDTH, place))
+cdef inline void add_bucket(WindowSums* sums, const Bucket* bucket, int64_t now_number) noexcept nogil:
+    cdef int64_t age = now_number - bucket.number
+    # Ahead of now only in bytes that no state has written.
+    cdef int k = WINDOWS if age >= BUCKETS else class_of[age] if age >= 0 else 0
+    sums.volume[k] += bucket.volume
+    if bucket.price_time > sums.price_time[k]:
+        sums.price_time[k] = bucket.price_time
+        sums.price[k] = bucket.price
+    if k < WINDOWS:
+        sums.until = min(sums.until, bucket.number + class_ends[k])
+        sums.high[k] = max(sums.high[k], bucket.high)
+        sums.low[k] = min(sums.low[k], bucket.low)
+    if k < SHORT_WINDOWS:
+        sums.dollars[k] += bucket.dollars
+        sums.trades[k] += bucket.trades
+        sums.largest[k] = max(sums.largest[k], bucket.largest)
 
 
 cdef void window_sums(
@@ -107,8 +115,8 @@ cdef void window_sums(
 ) noexcept nogil:
     """Adds up the first `count` buckets by class, always in their order, so the sums are the same in every copy."""
     cdef int k
-    cdef int64_t age
-    cdef int32_t i
+    cdef int32_t i, run, left = count
+    cdef uint32_t after
     cdef const Bucket* bucket
     cdef Place place = first_place(&window.buckets)
     sums.until = NEVER
@@ -121,26 +129,16 @@ cdef void window_sums(
         sums.low[k] = INFINITY
     for k in range(SHORT_WINDOWS):
         sums.dollars[k] = sums.trades[k] = sums.largest[k] = 0
-    for i in range(count):
-        if i == 0 or place.i == 0:
-            fetch_chunk(pool, links_of(pool, place.chunk).after)
+    while left > 0:
+        after = links_of(pool, place.chunk).after
+        fetch_chunk(pool, after)
+        run = min(left, places_in(place.chunk, WIDTH) - place.i)
         bucket = <const Bucket*>element(pool, WIDTH, place)
-        place = place_after(pool, WIDTH, place)
-        age = now_number - bucket.number
-        # Ahead of now only in bytes that no state has written.
-        k = WINDOWS if age >= BUCKETS else class_of[age] if age >= 0 else 0
-        sums.volume[k] += bucket.volume
-        if bucket.price_time > sums.price_time[k]:
-            sums.price_time[k] = bucket.price_time
-            sums.price[k] = bucket.price
-        if k < WINDOWS:
-            sums.until = min(sums.until, bucket.number + class_ends[k])
-            sums.high[k] = max(sums.high[k], bucket.high)
-            sums.low[k] = min(sums.low[k], bucket.low)
-        if k < SHORT_WINDOWS:
-            sums.dollars[k] += bucket.dollars
-            sums.trades[k] += bucket.trades
-            sums.largest[k] = max(sums.largest[k], bucket.largest)
+        left -= run
+        place.chunk = after
+        place.i = 0
+        for i in range(run):
+            add_bucket(sums, bucket + i, now_number)
     if window.before_time > sums.price_time[WINDOWS]:
         sums.price_time[WINDOWS] = window.before_time
         sums.price[WINDOWS] = window.before_price
