@@ -26,7 +26,7 @@ from fastcore.suspects cimport (
 from fastcore.trade_rules cimport (
     COND_EXTENDED, COND_FORM_T, COND_OFFICIAL, COND_OFFICIAL_CLOSE, COND_OFFICIAL_OPEN,
 )
-from fastcore.windows cimport Window, free_window, init_window, window_add, window_add_bar
+from fastcore.windows cimport Bucket, Window, free_window, init_window, window_add, window_add_bar
 from fastcore.wire cimport load_f64, load_i64, load_u32, load_u64
 
 cdef enum:
@@ -113,8 +113,9 @@ cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
     fetch_line(&table.older_sums[i])
     fetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
     fetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
-    # NULL where there is none, which is nothing to fetch.
+    # The bucket before the newest, too, which mostly lies before it. NULL where there is none: nothing to fetch.
     fetch_line(window.buckets.newest)
+    fetch_line(window.buckets.newest - sizeof(Bucket))
 
 
 cdef void fetch_windows_ahead(const DayTable* table, int32_t i, int32_t count, int64_t grid) noexcept nogil:
