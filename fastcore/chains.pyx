@@ -12,7 +12,6 @@ from fastcore.wire cimport Cursor, Writer
 cdef enum:
     LINE = 64
     MOST_CHUNKS = 1 << 29       # of a size
-    FETCHED = 16                 # lines of a chunk; the processor asks for the rest itself
 
 
 cdef void init_pool(ChunkPool* pool) noexcept nogil:
@@ -177,7 +176,13 @@ cdef int write_chain(Writer* writer, const ChunkPool* pool, const Chain* chain, 
 
 
 cdef int read_chain(Cursor* cursor, ChunkPool* pool, Chain* chain, int width, int32_t count) except -1:
-    cdef int32_t i
-    for i in range(count):
-        read_block(cursor, append(pool, chain, width), width)
+    cdef char* first
+    cdef int32_t run
+    while chain.count < count:
+        first = append(pool, chain, width)
+        run = min(count - chain.count, <int32_t>chain.room)
+        chain.room -= <int16_t>run
+        chain.count += run
+        chain.newest += run * width
+        read_block(cursor, first, (run + 1) * width)
     return 0

@@ -17,8 +17,8 @@ from fastcore.memory cimport fetch_line
 from fastcore.opening_ranges cimport RANGES, OpeningRange
 from fastcore.row_values cimport Column, at, fetch_row, row_of
 from fastcore.windows cimport (
-    ALL_SUMMED, GRID_NS, NEWEST_CLASS, NOTHING_SUMMED, ONE_MISSING, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket, OlderSums, Window, WindowSums, grid_of,
-    bucket_before_newest, newest_bucket, window_sums,
+    ALL_SUMMED, GRID_NS, NEWEST_CLASS, NOTHING_SUMMED, ONE_MISSING, RANGE_WINDOWS, SHORT_WINDOWS, WINDOWS, Bucket,
+    OlderSums, Window, WindowSums, bucket_before_newest, grid_of, newest_bucket, window_sums,
 )
 
 # The decline from which short sales are restricted, percent.
@@ -264,9 +264,12 @@ cdef inline void bring_older(
     cdef Window* window = &row.window
     cdef const Bucket* newest = newest_bucket(window)
     cdef bint is_same = older.number <= grid < older.until
+    cdef bint is_added = False
     if window.summed == ALL_SUMMED and is_same:
         return
-    if window.summed != ONE_MISSING or not is_same or not add_newest(older, bucket_before_newest(&table.chunks, window), grid):
+    if window.summed == ONE_MISSING and is_same:
+        is_added = add_newest(older, bucket_before_newest(&table.chunks, window), grid)
+    if not is_added:
         sum_windows(table, row, window.buckets.count - 1, grid, older)
         older.number = grid
     older.until = min(older.until, newest.number + NEWEST_CLASS + 1)

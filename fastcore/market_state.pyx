@@ -53,7 +53,7 @@ from fastcore.state_bytes cimport mixed, read_block, write_block
 from fastcore.suspects cimport SuspectCounts
 from fastcore.symbol_day cimport (
     apply_bars, apply_limits, apply_quotes, apply_snapshot, apply_trades, fetch_day, fetch_window, fetch_windows_ahead,
-    fetch_windows_ahead, free_day, init_day, order_dirty,
+    free_day, init_day, order_dirty,
 )
 from fastcore.text_pool cimport TextPool, read_text, write_text
 from fastcore.trade_rules cimport RuleMasks, builtin_rules, parse_rules

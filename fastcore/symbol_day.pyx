@@ -11,8 +11,8 @@ from fastcore.anchored_volume cimport (
 )
 from fastcore.chains cimport ChunkPool, fetch_chunk
 from fastcore.day_table cimport (
-    CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, TRADE_LINE, TRADE_LINES, DayTable, StandInBars, SymbolDay, session_of, touch,
-    widen_span,
+    CACHE_LINE, DERIVED_BEFORE, RANGES_CHANGED, SECONDS_OF_DAY, TRADE_LINE, TRADE_LINES, DayTable, StandInBars, SymbolDay,
+    session_of, touch, widen_span,
 )
 from fastcore.halt_words cimport free_words
 from fastcore.halts cimport limit_halt, settle_halt, trade_halt
@@ -529,7 +529,8 @@ cdef int apply_bars(DayTable* table, const BarSpans* spans) except -1 nogil:
                 )
             elif row.second_bars.window == NULL:
                 stand_in(
-                    &table.chunks, &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60, &shares
+                    &table.chunks, &row.minute_bars, offset // (60 * NS) if offset >= 0 else -1, SECONDS_OF_DAY // 60,
+                    &shares,
                 )
     return 0
 
