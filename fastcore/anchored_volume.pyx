@@ -176,9 +176,12 @@ cdef int write_volume(Writer* writer, const ChunkPool* pool, const AnchoredVolum
 
 
 cdef int read_volume(Cursor* cursor, ChunkPool* pool, AnchoredVolume* volume) except -1:
-    """ValueError when the bytes end early; `volume` is one that can be freed in any case."""
+    """ValueError when the bytes end early or are no seconds in order; `volume` can be freed in any case."""
     cdef AnchoredVolume plain
-    cdef int32_t count
+    cdef Place place
+    cdef const Second* second
+    cdef int64_t before = -1
+    cdef int32_t count, i
     init_volume(volume)
     read_block(cursor, &plain, sizeof(AnchoredVolume))
     count = plain.seconds.count
@@ -189,4 +192,11 @@ cdef int read_volume(Cursor* cursor, ChunkPool* pool, AnchoredVolume* volume) ex
     init_chain(&plain.seconds)
     volume[0] = plain
     read_chain(cursor, pool, &volume.seconds, WIDTH, count)
+    place = first_place(&volume.seconds)
+    for i in range(count):
+        second = <const Second*>element(pool, WIDTH, place)
+        if second.second <= before or second.second > LAST_SECOND:
+            raise ValueError("state: expected seconds since 1970 in order, was something else")
+        before = second.second
+        place = place_after(pool, WIDTH, place)
     return 0

@@ -77,7 +77,9 @@ cdef int read_day(Cursor* cursor, ChunkPool* pool, SymbolDay* row, int64_t codes
     read_block(cursor, &plain, sizeof(SymbolDay))
     if not (0 <= plain.updated_session <= CLOSED and -1 <= plain.halted <= 1):
         raise ValueError("state: expected a session of 0 to 4 and halted of -1 to 1")
-    if not (plain.any_message in (0, 1) and plain.any_trade in (0, 1) and plain.has_open_trade in (0, 1)):
+    if plain.no_flag or not (
+        plain.any_message in (0, 1) and plain.any_trade in (0, 1) and plain.has_open_trade in (0, 1)
+    ):
         raise ValueError("state: expected flags of 0 or 1")
     if plain.has_open_trade == isnan(plain.open_trade):
         raise ValueError("state: expected the first regular trade's price where there is one, and nothing else")

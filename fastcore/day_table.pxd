@@ -38,8 +38,8 @@ cdef struct StandInBars:
     int64_t words
     double postmarket_volume
 
-# NaN is "absent", times of -1 are "never". What a trade in regular hours touches lies in five lines of the
-# cache when the rows are aligned to one; before the open it touches the line before them, too.
+# NaN is "absent", times of -1 are "never". What nearly every trade in regular hours touches lies in five lines of
+# the cache when the rows are aligned to one. Before the open it touches the line before them and `premarket`, too.
 cdef enum:
     CACHE_LINE = 64
     TRADE_LINE = 1              # the first of the lines that a trade touches

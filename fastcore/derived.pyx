@@ -264,26 +264,24 @@ cdef inline void bring_older(
     cdef Window* window = &row.window
     cdef const Bucket* newest = newest_bucket(window)
     cdef bint is_same = older.number <= grid < older.until
-    cdef bint is_added = False
     if window.summed == ALL_SUMMED and is_same:
         return
     if window.summed == ONE_MISSING and is_same:
-        is_added = add_newest(older, bucket_before_newest(&table.chunks, window), grid)
-    if not is_added:
+        add_newest(older, bucket_before_newest(&table.chunks, window))
+    else:
         sum_windows(table, row, window.buckets.count - 1, grid, older)
         older.number = grid
     older.until = min(older.until, newest.number + NEWEST_CLASS + 1)
     window.summed = ALL_SUMMED
 
 
-cdef inline bint add_newest(OlderSums* older, const Bucket* bucket, int64_t grid) noexcept nogil:
-    """Adds the newest of the older buckets; False where it is not of the last minute.
+cdef inline void add_newest(OlderSums* older, const Bucket* bucket) noexcept nogil:
+    """Adds the newest of the older buckets, which is of the last minute as long as `until` has not come.
 
-    To the same bits as if all were added up anew: it comes last of its class, and all windows reach further back.
+    To the same bits as if all were added up anew: it comes last of its class, all windows reach further back, and
+    prices are above 0, so that those which are equal have equal bits.
     """
     cdef int w
-    if bucket.number < grid - NEWEST_CLASS:
-        return False
     older.volume[0] += bucket.volume
     older.dollars[0] += bucket.dollars
     older.trades[0] += bucket.trades
@@ -292,7 +290,6 @@ cdef inline bint add_newest(OlderSums* older, const Bucket* bucket, int64_t grid
     for w in range(RANGE_WINDOWS):
         older.high[w] = max(older.high[w], bucket.high)
         older.low[w] = min(older.low[w], bucket.low)
-    return True
 
 
 cdef void sum_windows(

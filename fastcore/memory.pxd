@@ -21,7 +21,8 @@ cdef extern from *:
         block = aligned_alloc(unit, size);
     #if defined(MADV_HUGEPAGE)
         /* Only advice: without huge pages all is the same but slower. Memory that was in use before may have small
-           pages, which would stay; given back, it is huge pages that come when it is written to. */
+           pages, which would stay. Once they are given back, newer versions of Linux (seen with 6.18) hand out huge
+           pages when it is written to. */
         if (block != NULL && unit == TRADEUL_HUGE_PAGE) {
             (void)madvise(block, size, MADV_DONTNEED);
             (void)madvise(block, size, MADV_HUGEPAGE);

@@ -113,9 +113,12 @@ cdef void fetch_window(const DayTable* table, int32_t i) noexcept nogil:
     fetch_line(&table.older_sums[i])
     fetch_line(<const char*>&table.older_sums[i] + CACHE_LINE)
     fetch_line(<const char*>&table.older_sums[i] + 2 * CACHE_LINE)
-    # The bucket before the newest, too, which mostly lies before it. NULL where there is none: nothing to fetch.
-    fetch_line(window.buckets.newest)
-    fetch_line(window.buckets.newest - sizeof(Bucket))
+    if window.buckets.count > 1:
+        fetch_line(window.buckets.newest)
+        # The bucket before it, which mostly lies there.
+        fetch_line(window.buckets.newest - sizeof(Bucket))
+    elif window.buckets.count:
+        fetch_line(window.buckets.newest)
 
 
 cdef void fetch_windows_ahead(const DayTable* table, int32_t i, int32_t count, int64_t grid) noexcept nogil:
@@ -300,7 +303,7 @@ cdef inline void set_prices(
                 row.regular_time = time_ns
             if not row.has_open_trade:
                 row.open_trade = price
-                row.has_open_trade = 1
+                row.has_open_trade = price == price
     if permits.sets_high_low:
         widen_intraday(row, price, price, time_ns)
         if permits.is_premarket:

@@ -41,7 +41,7 @@ cdef struct Bucket:
 
 cdef struct Window:
     Chain buckets               # ascending
-    int64_t summed              # see below
+    int64_t summed              # one of the values above
     double before_price         # the newest price older than the buckets
     int64_t before_time         # -1 without one
 

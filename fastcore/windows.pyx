@@ -60,8 +60,8 @@ cdef Bucket* other_bucket(ChunkPool* pool, Window* window, int64_t number) excep
     cdef Place place
     cdef int32_t older
     if newest == NULL or number > newest.number:
-        window.summed = ONE_MISSING if window.summed == ALL_SUMMED else NOTHING_SUMMED
         bucket = <Bucket*>append(pool, &window.buckets, WIDTH)
+        window.summed = ONE_MISSING if window.summed == ALL_SUMMED else NOTHING_SUMMED
     else:
         window.summed = NOTHING_SUMMED
         if number <= newest.number - BUCKETS:

@@ -1,5 +1,6 @@
 """The compiled state against the twin that recomputes every row from all messages of the day."""
 
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from fastcore.market_state import MarketState
 from fastcore.reference.market_twin import MarketTwin
 from tests.support.compare_rows import differences
 from tests.support.market_stream import MarketStream
+from tests.support.small_market import SmallMarket
 
 
 def all_differences(state: MarketState, twin: MarketTwin) -> dict[str, dict[str, tuple[Any, Any]]]:
@@ -106,3 +108,14 @@ def test_the_hash_tells_states_apart() -> None:
         hashes.add(state.hash())
     # An event that changes nothing (a late quote) may leave the hash; most change it.
     assert len(hashes) > len(frames) * 0.6
+
+
+def test_a_price_that_is_no_number_is_no_open() -> None:
+    """The sequencer lets none in; a state that has met one can be written and read all the same."""
+    state = MarketState()
+    market = SmallMarket(state)
+    market.trade("09:30:01", math.nan)
+    market.trade("09:30:02", 10.0)
+    state.refresh()
+    assert state.row("A")["open"] == 10.0
+    assert MarketState.from_bytes(state.to_bytes()).hash() == state.hash()
