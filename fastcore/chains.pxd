@@ -9,7 +9,6 @@
 
 from libc.stdint cimport int16_t, int32_t, uint32_t
 
-from fastcore.memory cimport fetch_line
 from fastcore.wire cimport Cursor, Writer
 
 cdef extern from *:

@@ -23,11 +23,11 @@ from fastcore.baselines cimport (
     write_baseline,
 )
 from fastcore.change_log cimport free_log, grow_log, next_place, note_rows
+from fastcore.chains cimport free_pool, init_pool, pool_bytes
 from fastcore.columns cimport (
     BarSpans, HaltSpans, LimitSpans, QuoteSpans, SnapshotSpans, TradeSpans, check_ids, check_times, is_time, parse_bars,
     parse_halts, parse_limits, parse_quotes, parse_snapshot, parse_trades,
 )
-from fastcore.chains cimport free_pool, init_pool, pool_bytes
 from fastcore.day_bytes cimport read_day, write_day
 from fastcore.day_table cimport (
     DERIVED_BEFORE, NOT_MARKED, RANGES_CHANGED, DayBounds, PriceSpan, SymbolDay, derive_again,
