@@ -190,7 +190,7 @@ def make_form_work(size: Size) -> FormWork:
     count = size.form_updates + FORM_BURSTS * BURST_UPDATES
     for update in steps(count, size.trades_per_second // UPDATES_PER_SECOND, size.trades_per_second):
         for name, form in FORMS.items():
-            feed, delta = feeds[form], update.delta
+            feed, delta = feeds[form], bytes(update.delta)
             if form.changed_fields_only:
                 delta = changed_list_delta(delta, update.changed)
             feed.apply(delta)

@@ -48,6 +48,8 @@ class AlertText:
             self._parts.append(_Part(template[at : match.start()], name, form["commas"], form["decimals"]))
             at = match.end()
         self._end = template[at:]
+        # The names of the row's fields that it shows.
+        self.fields = tuple({part.name for part in self._parts} - set(OWN_NAMES))
 
     def of(self, values: Mapping[str, Any]) -> str:
         """The text with these values: the fields of a row that are known, quality and level."""

@@ -20,7 +20,7 @@ from fastcore.ranked_list cimport Base, ListUpdate, RankedList, Workspace
 from fastcore.state_bytes cimport mixed
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, begin_message, cursor_of, end_message, enter,
-    next_field, read_varint, raise_wire_error, write_length_field, write_varint_field,
+    next_field, take_varint, raise_wire_error, write_length_field, write_varint_field,
 )
 
 from fastcore.filter_ast import FilterError
@@ -247,7 +247,7 @@ cdef tuple _list_filter(const Field* message):
         elif field.number == 3 and field.wire_type == WIRE_LENGTH:
             packed = enter(&field)
             while packed.pos < packed.end:
-                status = read_varint(&packed, &session)
+                status = take_varint(&packed, &session)
                 if status != WIRE_FIELD:
                     raise_wire_error(status, b"sessions of ListFilter")
                 sessions |= _session_bit(session)

@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 
-def conflated(steps: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+def conflated(steps: Iterable[tuple[bytes | memoryview, bytes]]) -> tuple[bytes, bytes]:
     """Returns one step with the effect of these consecutive ones, oldest first.
 
     A step is an encoded ListDelta and the records of its updates (fastcore.changed_fields), b"" where all fields of

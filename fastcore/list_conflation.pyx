@@ -6,6 +6,7 @@ deltas' bytes last as long as those, which the caller holds.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
@@ -175,9 +176,9 @@ cdef class _Conflation:
                 merged.first_rank = old_rank
         return 0
 
-    cdef int take(self, bytes delta, bytes changed) except -1:
-        """Takes the next delta and the records of its updates."""
-        cdef Cursor cursor = cursor_of(<bytes_ptr>PyBytes_AS_STRING(delta), PyBytes_GET_SIZE(delta))
+    cdef int take(self, const Py_buffer* delta, bytes changed) except -1:
+        """Takes the next delta, whose bytes have to stay, and the records of its updates."""
+        cdef Cursor cursor = cursor_of(<bytes_ptr>delta.buf, delta.len)
         cdef const unsigned char* records = <const unsigned char*>PyBytes_AS_STRING(changed)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(changed), place = 0
         cdef const unsigned char* record
@@ -303,7 +304,10 @@ cdef int write_ranked_row(Writer* out, const Merged* merged) except -1:
 def conflated(steps not None):
     """Returns the delta and the records with the effect of consecutive ones; see list_conflation.pyi."""
     cdef _Conflation conflation = _Conflation()
-    cdef list held = list(steps)
-    for delta, changed in held:
-        conflation.take(delta, changed)
+    # Rows are copied out of the deltas in the end.
+    cdef list held = []
+    for delta, changed in steps:
+        view = PyMemoryView_FromObject(delta).cast("B")
+        held.append(view)
+        conflation.take(PyMemoryView_GET_BUFFER(view), changed)
     return conflation.encoded()

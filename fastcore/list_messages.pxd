@@ -29,5 +29,5 @@ cdef int write_reranked(Writer* writer, Row row, uint32_t old_rank, uint32_t new
 cdef int write_changed_row(Writer* writer, Action action, Row row, uint32_t rank) except -1 nogil
 cdef int begin_delta(Writer* writer, bytes label, const Moment* moment, uint32_t previous_sequence, uint32_t sequence
                      ) except -1
-cdef bytes end_delta(Writer* writer, const Moment* moment, uint32_t change_count)
+cdef int end_delta(Writer* writer, const Moment* moment, uint32_t change_count) except -1
 cdef bytes ranked_list(bytes label, const Moment* moment, uint32_t sequence, list rows)

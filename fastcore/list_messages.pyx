@@ -129,10 +129,9 @@ cdef int begin_delta(Writer* writer, bytes label, const Moment* moment, uint32_t
     return 0
 
 
-cdef bytes end_delta(Writer* writer, const Moment* moment, uint32_t change_count):
+cdef int end_delta(Writer* writer, const Moment* moment, uint32_t change_count) except -1:
     write_nonzero(writer, 6, change_count)
-    _write_moment(writer, moment, 7, 8)
-    return writer_bytes(writer)
+    return _write_moment(writer, moment, 7, 8)
 
 
 cdef bytes ranked_list(bytes label, const Moment* moment, uint32_t sequence, list rows):

@@ -23,5 +23,6 @@ cdef enum:
     NEW_RANK = 5
     DATA = 6
     ABSENT = 7
+    WATCH_DELTA = 3         # WatchListResponse.delta
     PATHS = 1               # google.protobuf.FieldMask.paths
     ROW_RANK = 1            # TickerRow.rank

@@ -1,4 +1,5 @@
 from array import array
+from collections.abc import Iterable
 
 from typing_extensions import disjoint_base
 
@@ -87,8 +88,10 @@ class MarketState:
     def encode_row(self, symbol_id: int) -> bytes:
         """The encoded TickerRow, without rank. IndexError for no id."""
 
-    def row(self, symbol: str) -> dict[str, float | str | bool | int]:
-        """The fields that can be known by name: enums as texts, times as ns. KeyError for no symbol."""
+    def row(self, symbol: str, names: Iterable[str] | None = None) -> dict[str, float | str | bool | int]:
+        """The fields that can be known by name, or those of `names` and the symbol: enums as texts, times as ns.
+        KeyError for no symbol, or no such field.
+        """
 
     def column(self, name: str) -> array[float]:
         """A copy of a field's column by id: NaN is absent. KeyError for no such field, or a text."""

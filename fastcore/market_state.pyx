@@ -600,12 +600,14 @@ cdef class MarketState:
             &self.table.rows[symbol_id], symbol_id,
         )
 
-    def row(self, str symbol not None):
-        """The fields that can be known by name: enums as texts, times as ns. KeyError for no symbol."""
+    def row(self, str symbol not None, names=None):
+        """The fields that can be known by name, or those of `names` and the symbol: enums as texts, times as ns.
+        KeyError for no symbol, or no such field.
+        """
         cdef int32_t i = self.symbol_id(symbol)
         if i < 0:
             raise KeyError(symbol)
-        return row_dict(symbol, self.columns, self.text_columns, self.pool, &self.table.rows[i], i)
+        return row_dict(symbol, self.columns, self.text_columns, self.pool, &self.table.rows[i], i, names)
 
     def column(self, str name not None):
         """A copy of a field's column by id: array of doubles, NaN absent. KeyError for no such field, or a text."""

@@ -75,7 +75,7 @@ cdef class ListUpdate:
     cdef readonly str list
     cdef readonly unsigned int previous_sequence
     cdef readonly unsigned int sequence
-    cdef readonly bytes delta
+    cdef readonly bytes message
     cdef readonly bytes changed
     cdef readonly int added
     cdef readonly int removed

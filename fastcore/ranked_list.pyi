@@ -4,24 +4,27 @@ from fastcore.filters import Filter, Order
 
 @final
 class ListUpdate:
-    """One change of a list. `delta`: the encoded ListDelta, and `changed` the fields that differ in its updates, as
-    fastcore.changed_fields takes them; both are empty when deltas are not encoded. `added` and `removed`: how many
-    rows entered and left.
+    """One change of a list. `message`: the encoded WatchListResponse with its ListDelta, as subscribers get it, and
+    `changed` the fields that differ in that one's updates, as fastcore.changed_fields takes them; both are empty when
+    deltas are not encoded. `added` and `removed`: how many rows entered and left.
     """
 
     list: str
     previous_sequence: int
     sequence: int
-    delta: bytes
+    message: bytes
     changed: bytes
     added: int
     removed: int
+    @property
+    def delta(self) -> memoryview:
+        """The encoded ListDelta, where it is in the message."""
     def __init__(
         self,
         list: str,
         previous_sequence: int,
         sequence: int,
-        delta: bytes,
+        message: bytes,
         changed: bytes,
         added: int,
         removed: int,

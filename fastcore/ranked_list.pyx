@@ -21,6 +21,8 @@ from libc.string cimport memcmp, memcpy, memset
 from google.protobuf.message import DecodeError
 from tradeul.v1.ticker_row_pb2 import TickerRow
 
+from fastcore.wire import only_field
+
 from fastcore.change_log cimport is_all_changed
 from fastcore.changed_fields cimport write_changed_fields
 from fastcore.changed_rows cimport ChangedRows
@@ -28,6 +30,7 @@ from fastcore.filters cimport Filter, Order
 from fastcore.list_messages cimport (
     Action, Moment, Row, begin_delta, end_delta, ranked_list, row_of, write_changed_row, write_removed, write_reranked,
 )
+from fastcore.list_numbers cimport WATCH_DELTA
 from fastcore.market_state cimport MarketState
 from fastcore.memory cimport ROOM
 from fastcore.row_values cimport fetch_row
@@ -37,7 +40,7 @@ from fastcore.state_bytes cimport mixed
 from fastcore.top_rows cimport Candidate, LaterKeys, best_rows
 from fastcore.wire cimport (
     WIRE_END, WIRE_FIELD, WIRE_LENGTH, WIRE_VARINT, Cursor, Field, Writer, enter, load_u32, next_field,
-    raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_free, writer_init,
+    raise_wire_error, write_length_field, write_varint_field, writer_bytes, writer_field, writer_free, writer_init,
 )
 
 cdef extern from *:
@@ -316,23 +319,29 @@ cdef class Members:
 
 
 cdef class ListUpdate:
-    """One change of a list. `delta`: the encoded ListDelta, and `changed` its records of changed_fields.pyx; both are
-    empty when deltas are not encoded. `added` and `removed` are the numbers of rows that entered and left.
+    """One change of a list. `message`: the encoded WatchListResponse with its ListDelta, as subscribers get it, and
+    `changed` that one's records of changed_fields.pyx; both are empty when deltas are not encoded. `added` and
+    `removed` are the numbers of rows that entered and left.
     """
 
     def __init__(self, str list not None, unsigned int previous_sequence, unsigned int sequence,
-                 bytes delta not None, bytes changed not None, int added, int removed):
+                 bytes message not None, bytes changed not None, int added, int removed):
         self.list = list
         self.previous_sequence = previous_sequence
         self.sequence = sequence
-        self.delta = delta
+        self.message = message
         self.changed = changed
         self.added = added
         self.removed = removed
 
+    @property
+    def delta(self):
+        """The encoded ListDelta, where it is in the message."""
+        return only_field(self.message)[1] if self.message else memoryview(b"")
+
     def __repr__(self):
         return (f"ListUpdate(list={self.list!r}, previous_sequence={self.previous_sequence}, "
-                f"sequence={self.sequence}, delta=<{len(self.delta)} bytes>, "
+                f"sequence={self.sequence}, message=<{len(self.message)} bytes>, "
                 f"changed=<{len(self.changed)} bytes>, added={self.added}, removed={self.removed})")
 
 
@@ -506,9 +515,11 @@ cdef class RankedList:
         if changes == 0:
             return None
         self.sequence += 1
+        if encode_delta:
+            end_delta(&work.changes, moment, changes)
         return ListUpdate(
             self.name, self.sequence - 1, self.sequence,
-            end_delta(&work.changes, moment, changes) if encode_delta else b"",
+            writer_field(&work.changes, WATCH_DELTA) if encode_delta else b"",
             writer_bytes(&work.changed_fields), work.added, work.removed,
         )
 
@@ -583,7 +594,8 @@ cdef class RankedList:
             changes = _write_changes(old.members, self.members, work, True)
         finally:
             work.unmark(old.members.ids, old.members.count)
-        return end_delta(&work.changes, &self.moment, changes)
+        end_delta(&work.changes, &self.moment, changes)
+        return writer_bytes(&work.changes)
 
     # --- snapshots: the message of write() has the fields
     # 1 name, 2 sequence, 3 packed ids, 4 one byte per row (1 where it changed since it was taken), 5 rows,

@@ -13,5 +13,5 @@ cdef bytes encoded_row(
     int32_t i
 )
 cdef dict row_dict(
-    str symbol, const Column* columns, int32_t** text_columns, TextPool pool, const SymbolDay* day, int32_t i
+    str symbol, const Column* columns, int32_t** text_columns, TextPool pool, const SymbolDay* day, int32_t i, names
 )

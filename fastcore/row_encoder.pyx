@@ -14,7 +14,7 @@ from fastcore.wire cimport (
     WIRE_FIXED64, WIRE_LENGTH, WIRE_VARINT, Writer, put_varint, reserve, varint_size, writer_bytes,
 )
 
-from fastcore.fields import FIELD_COUNT, FIELDS, SUMS
+from fastcore.fields import BY_NAME, FIELD_COUNT, FIELDS, SUMS
 
 cdef enum:
     SYMBOL_TAG = F_SYMBOL << 3 | WIRE_LENGTH
@@ -146,12 +146,12 @@ cdef bytes encoded_row(
 
 
 cdef dict row_dict(
-    str symbol, const Column* columns, int32_t** text_columns, TextPool pool, const SymbolDay* day, int32_t i
+    str symbol, const Column* columns, int32_t** text_columns, TextPool pool, const SymbolDay* day, int32_t i, names
 ):
     cdef dict row = {"symbol": symbol}
     cdef int number
     cdef double value
-    for field in FIELDS[1:]:
+    for field in FIELDS[1:] if names is None else [BY_NAME[name] for name in names if name != "symbol"]:
         number = field.number
         if KINDS[number] == Kind.TEXT:
             if text_columns[number][i]:

@@ -45,6 +45,7 @@ cdef enum:
     WIRE_BAD_TYPE = -4          # a group, or a type that does not exist
 
 cdef enum:
+    MOST_VARINT = 10            # bytes of a varint
     LENGTH_ROOM = 5             # bytes for the length of a message that is still being written
 
 cdef struct Cursor:
@@ -76,7 +77,7 @@ cdef inline Cursor enter(const Field* field) noexcept nogil:
     return cursor_of(field.data, field.length)
 
 
-cdef inline int read_varint(Cursor* cursor, uint64_t* value) noexcept nogil:
+cdef inline int take_varint(Cursor* cursor, uint64_t* value) noexcept nogil:
     """WIRE_FIELD, or why not; the cursor moves behind the varint."""
     cdef bytes_ptr pos = cursor.pos
     cdef uint64_t result = 0
@@ -105,7 +106,7 @@ cdef inline int next_field(Cursor* cursor, Field* field) noexcept nogil:
     cdef uint32_t fixed32
     if cursor.pos >= cursor.end:
         return WIRE_END
-    status = read_varint(cursor, &value)
+    status = take_varint(cursor, &value)
     if status != WIRE_FIELD:
         return status
     if (value >> 32) != 0 or value < 8:
@@ -116,7 +117,7 @@ cdef inline int next_field(Cursor* cursor, Field* field) noexcept nogil:
     field.data = NULL
     field.length = 0
     if field.wire_type == WIRE_LENGTH:
-        status = read_varint(cursor, &value)
+        status = take_varint(cursor, &value)
         if status != WIRE_FIELD:
             return status
         if value > <uint64_t>(cursor.end - cursor.pos):
@@ -126,7 +127,7 @@ cdef inline int next_field(Cursor* cursor, Field* field) noexcept nogil:
         cursor.pos += field.length
         return WIRE_FIELD
     if field.wire_type == WIRE_VARINT:
-        return read_varint(cursor, &field.value)
+        return take_varint(cursor, &field.value)
     if field.wire_type == WIRE_FIXED64:
         if cursor.end - cursor.pos < 8:
             return WIRE_TRUNCATED
@@ -275,3 +276,6 @@ cdef inline size_t begin_message(Writer* writer, uint32_t number) except? 0 nogi
 cdef inline bytes writer_bytes(const Writer* writer):
     """A Python copy of what was written."""
     return (<const char*>writer.data)[:writer.size]
+
+
+cdef bytes writer_field(const Writer* writer, uint32_t number)

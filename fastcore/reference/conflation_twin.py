@@ -84,12 +84,12 @@ class _Member:
         return b""
 
 
-def conflated(steps: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+def conflated(steps: Sequence[tuple[bytes | memoryview, bytes]]) -> tuple[bytes, bytes]:
     """See list_conflation.pyi."""
     merged = scanner_pb2.ListDelta()
     members: dict[str, _Member] = {}
     for index, (encoded, changed) in enumerate(steps):
-        delta, records = scanner_pb2.ListDelta.FromString(encoded), _records(changed)
+        delta, records = scanner_pb2.ListDelta.FromString(bytes(encoded)), _records(changed)
         if index == 0:
             merged.list = delta.list
             merged.epoch = delta.epoch

@@ -7,10 +7,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import analytics_pb2, session_pb2
 
 from fastcore.measures import Measures, shown
+from fastcore.wire import wrap
 from services.analytics.core import AnalyticsCore
 from services.kit.rpc.cursor import Broadcast, Subscription
 from services.kit.rpc.envelope import Envelope
-from services.kit.rpc.wire import wrap
 from services.kit.runtime.clock import monotonic
 
 HEARTBEAT_SECONDS: Final = 10.0

@@ -8,10 +8,10 @@ from tradeul.v1 import frame_pb2
 
 from fastcore.alert_rules import AlertRule, compile_rule, rules_message
 from fastcore.market import Market, state_of
+from fastcore.wire import fields, read_varint
 from services.dry_run.core import RuleRun, lists_of
 from services.kit.lists.definitions import ListSpec
 from services.kit.rpc.frames import read_frame
-from services.kit.rpc.wire import fields, read_varint
 from services.kit.runtime.clock import new_york_time
 from services.kit.runtime.errors import StartError
 from services.kit.runtime.redaction import reason_of

@@ -14,10 +14,10 @@ import uvloop
 from tradeul.v1 import alert_rule_pb2, dry_run_pb2
 
 from fastcore.alert_rules import rule_of_message
+from fastcore.wire import wrap
 from services.dry_run.day import DayRun, Progress
 from services.dry_run.days import PastDays
 from services.kit.alerts.dry_run import Work
-from services.kit.rpc.wire import wrap
 from services.kit.runtime import logging
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import ServiceError, StartError

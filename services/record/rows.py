@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from tradeul.v1 import market_data_pb2
 
-from services.kit.rpc.wire import fields, read_varint
+from fastcore.wire import fields, read_varint
 
 _TRADES: Final = {field.name: field.number for field in market_data_pb2.TradeBatch.DESCRIPTOR.fields}
 _BARS: Final = {field.name: field.number for field in market_data_pb2.BarBatch.DESCRIPTOR.fields}

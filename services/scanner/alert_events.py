@@ -9,6 +9,7 @@ import asyncpg
 from tradeul.v1 import alerts_pb2
 
 from services.kit.rpc.ring import Position
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.clock import NS_PER_SECOND, utc_time
 from services.kit.stores.database import DATABASE_ERRORS, store_unavailable
 from services.kit.stores.merge_writer import MergeTable
@@ -31,8 +32,8 @@ _US: Final = timedelta(microseconds=1)
 
 
 def event_rows(record: Record) -> Iterator[ResultRow]:
-    """Yields the row of alert_events of a record's encoded Alert, in the order of COLUMNS; raises DecodeError."""
-    alert = alerts_pb2.Alert.FromString(record.data)
+    """Yields the row of alert_events of a record's encoded Alert, in the order of COLUMNS; raises ValueError."""
+    alert = message_of(alerts_pb2.Alert, record.data)
     row = alert.row
     yield (
         utc_time(alert.time.ToNanoseconds()),

@@ -113,7 +113,7 @@ class AlertLog:
         for event, encoded in self._encoder.encode(market):
             self._add(HeldAlert(event.sequence, event.time_ns, event.rule, event.symbol, event.quality, encoded))
             self.store(encoded)
-            metrics.ALERTS.labels(event.rule).inc()
+            metrics.alerts(event.rule).inc()
         self._drop_oldest()
         self._notify()
 

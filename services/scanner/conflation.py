@@ -9,7 +9,7 @@ from fastcore.list_conflation import conflated
 class ListStep(NamedTuple):
     """An encoded ListDelta, and the record of each of its updates (fastcore.changed_fields); b"" without any."""
 
-    delta: bytes
+    delta: bytes | memoryview
     changed: bytes
 
 

@@ -13,12 +13,12 @@ from fastcore.fields import FIELDS
 from fastcore.filters import compile_filter, compile_order
 from fastcore.market import Market
 from fastcore.ranked_list import ListUpdate, RankedList
+from fastcore.wire import fields, wrap
 from services.kit.lists.definitions import ListSpec
 from services.kit.lists.field_selection import FieldSelection
 from services.kit.lists.list_json import filtered_json, gappers_json, http_body, ranked_list_json
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, wrap
 from services.kit.runtime.errors import NOT_READY, UNKNOWN_SYMBOL
 from services.market.symbols import spellings
 from services.scanner.compiled_scan import CompiledScan

@@ -150,7 +150,7 @@ class CustomScans:
             scan = next(iter(self._due))
             del self._due[scan]
             if (update := market.refresh_scan(scan.handle)) is not None:
-                scan.stream.publish(update.previous_sequence, update.sequence, update.delta, update.changed)
+                scan.stream.publish(update.previous_sequence, update.sequence, update.message, update.changed)
                 changes += 1
             if monotonic() >= ends_at:
                 break

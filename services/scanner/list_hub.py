@@ -99,8 +99,9 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         if self.lag is not None and frame.kind == TRADES and (trade_ns := last_trade_ns(frame.body)) is not None:
             self.lag.add_trade(trade_ns)
         for update in updates:
-            self._streams[update.list].publish(update.previous_sequence, update.sequence, update.delta, update.changed)
-            metrics.LIST_UPDATES.labels(update.list).inc()
+            stream = self._streams[update.list]
+            stream.publish(update.previous_sequence, update.sequence, update.message, update.changed)
+            metrics.list_updates(update.list).inc()
         for listener in self.listeners:
             listener.frame_applied(frame, updates)
 
@@ -132,7 +133,7 @@ class ListHub(MarketCopy[list[ListUpdate]]):
     def _refresh_scans(self) -> None:
         self._scan_turn = None
         changes = self.scans.refresh(self.core.market)
-        metrics.LIST_UPDATES.labels(SCAN).inc(changes)
+        metrics.list_updates(SCAN).inc(changes)
         if self.scans.is_due:
             self._scan_turn = asyncio.get_running_loop().call_soon(self._refresh_scans)
         else:

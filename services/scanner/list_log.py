@@ -49,12 +49,6 @@ class LoggedChange(NamedTuple):
     price: float | None
     change_percent: float | None
 
-    def packed(self) -> bytes:
-        """As it is held."""
-        numbers = (math.nan if each is None else each for each in (self.price, self.change_percent))
-        change = _CHANGE.pack(self.time_ns, self.list_sequence, self.rank, *numbers)
-        return _PLACE.pack(*self.place) + change + self.symbol.encode()
-
 
 class ListLog:
     """A listener of the hub, which logs the changes of a trading day, at most `max_held` of them."""
@@ -146,25 +140,22 @@ class ListLog:
         core = self._core
         position, state = core.position, core.market.state
         assert position is not None, "a change comes with a frame or a snapshot"
-        list_number, members = core.list_numbers[name], self._members[name]
+        list_number, members, of_list = core.list_numbers[name], self._members[name], self._by_list[name]
+        now_ns, number_of = state.now_ns, state.number
         for number, (symbol, rank) in enumerate(changes):
             if rank:
                 members.add(symbol)
             else:
                 members.discard(symbol)
-            change = LoggedChange(
-                Place(*position, list_number, number),
-                state.now_ns,
-                name,
-                list_sequence,
-                symbol,
-                rank,
-                _known(state.number(symbol, "price")),
-                _known(state.number(symbol, "change_percent")),
+            price, change_percent = number_of(symbol, "price"), number_of(symbol, "change_percent")
+            packed = (
+                _PLACE.pack(*position, list_number, number)
+                + _CHANGE.pack(now_ns, list_sequence, rank, price, change_percent)
+                + symbol.encode()
             )
-            packed = change.packed()
-            for held in (self._changes, self._by_list[name], self._by_symbol[symbol]):
-                held.append(packed)
+            self._changes.append(packed)
+            of_list.append(packed)
+            self._by_symbol[symbol].append(packed)
         while len(self._changes) > self._max_held:
             self._drop_oldest()
 

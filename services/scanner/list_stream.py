@@ -74,9 +74,8 @@ class ListStream:
         self.phases = Phases(name)
         # Another one when the list is replaced as a whole.
         self.ring = Ring(position.epoch, *self._bounds, newest=position.sequence)
-        # Of the deltas in the ring, the records (fastcore.changed_fields), and the bytes of the ListDelta, which is the
-        # end of the response.
-        self._records: dict[int, tuple[bytes, int]] = {}
+        # Of the deltas in the ring, the records (fastcore.changed_fields).
+        self._records: dict[int, bytes] = {}
         # By the first and the last sequence, with complete rows and with changed fields only.
         self._conflated: OrderedDict[tuple[int, int, bool], bytes] = OrderedDict()
         self._changed: OrderedDict[int, bytes] = OrderedDict()
@@ -119,8 +118,9 @@ class ListStream:
             if not self._intervals[interval]:
                 del self._intervals[interval]
 
-    def publish(self, previous_sequence: int, sequence: int, delta: bytes, changed: bytes = b"") -> None:
-        """Publishes the list's next encoded ListDelta; raises ValueError when it does not follow the last one.
+    def publish(self, previous_sequence: int, sequence: int, message: bytes, changed: bytes = b"") -> None:
+        """Publishes the list's next delta, an encoded WatchListResponse; raises ValueError when it does not follow the
+        last one.
 
         `changed`: the records of its updates (fastcore.changed_fields); without them all their fields count as changed.
         """
@@ -129,8 +129,8 @@ class ListStream:
             raise ValueError(
                 f"list {self.name}: expected the delta {newest} to {newest + 1}, was {previous_sequence} to {sequence}"
             )
-        self.ring.append(LIST.wrap("delta", delta))
-        self._records[sequence] = (changed, len(delta))
+        self.ring.append(message)
+        self._records[sequence] = changed
         while self._records and (oldest := next(iter(self._records))) < self.ring.oldest:
             del self._records[oldest]
         for subscription in self.sending:
@@ -206,8 +206,7 @@ class ListStream:
         return await asyncio.shield(making)
 
     def _step(self, sequence: int) -> ListStep:
-        message, (changed, size) = self.ring.get(sequence), self._records[sequence]
-        return ListStep(message[len(message) - size :], changed)
+        return ListStep(LIST.read(self.ring.get(sequence))[1], self._records[sequence])
 
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a subscriber that fell behind, until it has caught up."""

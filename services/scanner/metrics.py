@@ -2,12 +2,13 @@
 
 import statistics
 from collections import deque
+from functools import cache
 from typing import Final, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 from tradeul.v1 import market_data_pb2
 
-from services.kit.rpc.wire import fields
+from fastcore.wire import fields
 from services.kit.runtime.clock import NS_PER_SECOND
 from services.kit.runtime.metrics import LAG_SECONDS, SLOW_SUBSCRIBERS, SUBSCRIBERS
 
@@ -110,6 +111,16 @@ ALERTS_MISSED = Counter(
 
 LIST_LAG = LAG_SECONDS.labels(SERVICE, "list")
 _TRADE_TIMES: Final = market_data_pb2.TradeBatch.DESCRIPTOR.fields_by_name["time_ns"].number
+
+
+@cache
+def list_updates(name: str) -> Counter:
+    return LIST_UPDATES.labels(name)
+
+
+@cache
+def alerts(rule: str) -> Counter:
+    return ALERTS.labels(rule)
 
 
 def subscribers(stream: str) -> Gauge:

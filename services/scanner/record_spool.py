@@ -32,7 +32,7 @@ class Record(NamedTuple):
     """An encoded ListDelta with entries; or, with `minute`, a RankedList as of that minute since 1970 UTC."""
 
     session: int
-    data: bytes
+    data: bytes | memoryview
     minute: int | None = None
 
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from google.protobuf.message import DecodeError
-
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.kit.stores.database import DATABASE_ERRORS
@@ -31,7 +29,7 @@ class RecordWriter:
     """Writes the queue's records in batches; one that failed is written again when the database is back.
 
     Meanwhile they go to `spool`, and are written from there first, so that they are stored in their order.
-    `what`: the records in the log; `rows_of`: a record's rows of `table`, which may raise DecodeError.
+    `what`: the records in the log; `rows_of`: a record's rows of `table`, which may raise ValueError.
     """
 
     def __init__(
@@ -141,7 +139,7 @@ class RecordWriter:
                     if len(rows) % ROWS_AT_ONCE == 0:
                         # The lists' turn.
                         await asyncio.sleep(0)
-            except DecodeError as error:
+            except ValueError as error:
                 self._counters.dropped.labels("unusable").inc()
                 log.error(f"one of the {self._what} cannot be read", error=reason_of(error))
             await asyncio.sleep(0)

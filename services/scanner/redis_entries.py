@@ -12,9 +12,9 @@ import msgspec
 from fastcore.filter_ast import Arithmetic, Call, Constant, FieldValue, Negative, Node
 from fastcore.filter_types import check_order
 from fastcore.row_json import read_list_delta, read_ranked_list
+from fastcore.wire import fields
 from services.kit.lists.kept_rows import ListRows
 from services.kit.rpc.envelope import LIST
-from services.kit.rpc.wire import fields
 
 STREAM_ENTRIES: Final = 1000
 # Entries of long, lively lists are large: streams hold fewer of them.

@@ -6,16 +6,14 @@ encoded until they are written, and on disk while the database is away.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Final
 
-from google.protobuf.message import DecodeError
-from tradeul.v1 import scanner_pb2, session_pb2, ticker_row_pb2
+from tradeul.v1 import session_pb2
 
 from fastcore.ranked_list import ListUpdate
+from fastcore.row_numbers import RowNumbers
 from services.kit.rpc.frames import Frame
 from services.kit.rpc.market_copy import WATERMARK
-from services.kit.rpc.wire import fields
 from services.kit.runtime.clock import NS_PER_MINUTE, utc_time
 from services.kit.stores.merge_writer import MergeTable
 from services.scanner import metrics
@@ -28,11 +26,7 @@ COLUMNS: Final = (
     *("time", "symbol", "list", "session", "rank", "is_entry"),
     *("price", "volume_today", "change_percent", "gap_percent", "rvol", "score"),
 )
-_NUMBERS: Final = ("price", "volume_today", "change_percent", "gap_percent", "rvol", "score")
-
-_CHANGES: Final = scanner_pb2.ListDelta.DESCRIPTOR.fields_by_name["deltas"].number
-# How each ListChange of an entry begins: the core writes fields in the order of their numbers.
-_ADDED: Final = scanner_pb2.ListChange(action=scanner_pb2.ListChange.ADD).SerializeToString()
+_NUMBERS: Final = RowNumbers(COLUMNS[6:])
 _MERGE: Final = "INSERT INTO scan_results SELECT * FROM incoming ON CONFLICT DO NOTHING"
 
 
@@ -68,38 +62,16 @@ class ScanRecorder(RecordQueue):
 
 
 def result_rows(record: Record) -> Iterator[ResultRow]:
-    """Yields a record's rows of scan_results, in the order of COLUMNS; raises DecodeError."""
+    """Yields a record's rows of scan_results, in the order of COLUMNS; raises ValueError."""
     session = session_pb2.Session.Name(session_pb2.Session.ValueType(record.session))
-    if record.minute is None:
-        delta = _entries(record.data)
-        time = utc_time(delta.timestamp.ToNanoseconds())
-        for change in delta.deltas:
-            yield _row(time, delta.list, session, True, change.data)
+    if is_entry := record.minute is None:
+        name, time_ns, rows = _NUMBERS.entries(record.data)
     else:
-        ranked = scanner_pb2.RankedList.FromString(record.data)
-        time = utc_time(record.minute * NS_PER_MINUTE)
-        for row in ranked.rows:
-            yield _row(time, ranked.list, session, False, row)
-
-
-def _entries(delta: bytes) -> scanner_pb2.ListDelta:
-    """Returns an encoded ListDelta with the entries of its changes only. Of fifty rows one or two have entered: those
-    are decoded. Raises DecodeError.
-    """
-    try:
-        kept = [
-            delta[first:end]
-            for number, first, start, end in fields(delta)
-            if number != _CHANGES or delta.startswith(_ADDED, start)
-        ]
-    except ValueError as error:
-        raise DecodeError(str(error)) from error
-    return scanner_pb2.ListDelta.FromString(b"".join(kept))
-
-
-def _row(time: datetime, name: str, session: str, is_entry: bool, row: ticker_row_pb2.TickerRow) -> ResultRow:
-    numbers = (getattr(row, field) if row.HasField(field) else None for field in _NUMBERS)
-    return (time, row.symbol, name, session, row.rank, is_entry, *numbers)
+        name, _, rows = _NUMBERS.rows(record.data)
+        time_ns = record.minute * NS_PER_MINUTE
+    time = utc_time(time_ns)
+    for symbol, rank, *numbers in rows:
+        yield (time, symbol, name, session, rank, is_entry, *numbers)
 
 
 class ScanWriter(RecordWriter):

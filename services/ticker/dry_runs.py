@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from tradeul.v1 import alert_rule_pb2, dry_run_pb2
 
+from fastcore.wire import read_varint
 from services.kit.alerts.dry_run import WORKER, Work
-from services.kit.rpc.wire import message_of, read_varint
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import DRY_RUN_BROKE_OFF, GOING_AWAY, TOO_MANY_DRY_RUNS, ServiceError
 from services.kit.runtime.logging import get_logger

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 from tradeul.v1 import scanner_pb2
 
-from services.kit.rpc.wire import fields, message_of, read_varint
+from fastcore.wire import fields, read_varint
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.clock import wall_ns
 from services.kit.runtime.tracing import Refresh
 

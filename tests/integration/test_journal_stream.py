@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from tradeul.v1 import journal_pb2
 
+from fastcore.wire import wrap
 from services.data_ingest.store_health import StoreState
 from services.data_ingest.stream import redis_stream as journal_stream
 from services.data_ingest.stream.redis_stream import KEY, JournalStream
 from services.kit.rpc.ring import Ring
-from services.kit.rpc.wire import wrap
 from services.kit.stores.redis import make_client
 from tests.support.redis_server import RedisServer
 

@@ -115,7 +115,7 @@ def check_changes(delta: scanner_pb2.ListDelta, expected: Sequence[Change]) -> N
 
 
 def check_updates(updates: Sequence[Any], expected: Sequence[Update]) -> list[scanner_pb2.ListDelta]:
-    deltas = [scanner_pb2.ListDelta.FromString(update.delta) for update in updates]
+    deltas = [scanner_pb2.ListDelta.FromString(bytes(update.delta)) for update in updates]
     assert [(delta.list, delta.sequence) for delta in deltas] == [(e.name, e.sequence) for e in expected]
     for update, e in zip(updates, expected, strict=True):
         actions = Counter(change.action for change in e.changes)
@@ -192,7 +192,7 @@ def test_small_and_large_batches_publish_the_same() -> None:
         updates = []
         for frame in stream.frames(batch_size):
             for update in market.apply(frame):
-                delta = scanner_pb2.ListDelta.FromString(update.delta)
+                delta = scanner_pb2.ListDelta.FromString(bytes(update.delta))
                 delta.ClearField("position")
                 updates.append(delta.SerializeToString())
         seen.append((updates, market.hash()))

@@ -172,5 +172,5 @@ def test_a_list_delta_of_changed_rows_is_what_protobuf_would_write() -> None:
     market = Market(load_lists(), EPOCH)
     for frame in dense(6, length=200):
         for update in market.apply(frame):
-            delta = scanner_pb2.ListDelta.FromString(update.delta)
+            delta = scanner_pb2.ListDelta.FromString(bytes(update.delta))
             assert delta.SerializeToString(deterministic=True) == update.delta

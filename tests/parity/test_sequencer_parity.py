@@ -10,11 +10,11 @@ from fastcore.market import Market
 from fastcore.reference.lists_twin import ListsTwin
 from fastcore.reference.market_twin import MarketTwin
 from fastcore.trade_rules import fallback_rules
+from fastcore.wire import only_field
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists import scan_filters
 from services.kit.lists.definitions import load_lists
-from services.kit.rpc.wire import only_field
 from services.market.calendar import Calendar, TradingDay
 from services.polygon_ws.core import FeedBuffer
 from tests.support.scripted_day import DAY, ScriptedDay, ms_at

@@ -7,10 +7,10 @@ from typing import Any
 
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
+from fastcore.wire import only_field
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.lists.definitions import load_lists
-from services.kit.rpc.wire import only_field
 from services.market.calendar import Calendar, TradingDay
 from services.polygon_ws.core import FeedBuffer
 from tests.support.scripted_day import ms_at

@@ -71,7 +71,7 @@ class Recorder:
 
     def frame_applied(self, _: Frame, updates: list[ListUpdate]) -> None:
         for update in updates:
-            self.updates.setdefault(update.list, []).append(update.delta)
+            self.updates.setdefault(update.list, []).append(bytes(update.delta))
 
     def market_replaced(self) -> None:
         self.replaced_times += 1

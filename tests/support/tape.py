@@ -142,7 +142,7 @@ class Watched:
                 feed(self.copies[update.list], update)
         for name, copy in self.copies.items():
             check_copy(copy, self.market, name)
-        return {update.list: scanner_pb2.ListDelta.FromString(update.delta) for update in updates}
+        return {update.list: scanner_pb2.ListDelta.FromString(bytes(update.delta)) for update in updates}
 
     def trade(self, prices: Mapping[str, float], seconds: float = 0.0) -> dict[str, scanner_pb2.ListDelta]:
         """Trades, then a watermark."""
@@ -164,7 +164,7 @@ def watcher(market: Market, name: str) -> ListCopy:
 
 def feed(copy: ListCopy, update: ListUpdate) -> None:
     """Gives a client the next delta, which must be as its ListUpdate says and as protobuf would write it."""
-    delta = scanner_pb2.ListDelta.FromString(update.delta)
+    delta = scanner_pb2.ListDelta.FromString(bytes(update.delta))
     assert delta.SerializeToString(deterministic=True) == update.delta
     assert (delta.previous_sequence, delta.sequence) == (update.previous_sequence, update.sequence)
     assert delta.sequence == delta.previous_sequence + 1

@@ -35,6 +35,7 @@ fastcore\.filters\.Program
 fastcore\.ranked_list\.(Base|Members|Workspace)
 fastcore\.(changed_fields|row_fields)\.FIELDS
 fastcore\.row_json\.FIELD(S|_COUNT)
+fastcore\.row_numbers\.BY_NAME
 # Cython shows no signature of these.
 fastcore\.columns\.\w*Columns\.__init__
 fastcore\.filters\.(Filter|Order)\.__init__

@@ -15,9 +15,9 @@ from tradeul.v1 import (
     stream_pb2,
 )
 
+from fastcore.wire import wrap
 from services.kit.rpc.envelope import FRAMES, LIST, MARKET, Envelope
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import wrap
 
 POSITION = Position(1_763_900_000, 41)
 RESPONSES = (

@@ -20,6 +20,7 @@ from tradeul.v1 import alerts_pb2, frame_pb2, polygon_ws_pb2
 from fastcore.alert_rules import AlertRule
 from fastcore.market import Market
 from fastcore.trade_rules import fallback_rules
+from fastcore.wire import only_field
 from services.data_ingest.feed.feed_input import FeedInput, FeedProgress
 from services.data_ingest.journal import Journal, JournalDirectory, Recovered, begin_with, files, recover
 from services.data_ingest.startup import begin_journal
@@ -30,7 +31,6 @@ from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import only_field
 from services.kit.runtime.errors import StartError
 from tests.unit.test_sequencer import CALENDAR, EPOCH, FOUR_OCLOCK, HOUR, SECOND, TODAY, TOMORROW, Feed
 

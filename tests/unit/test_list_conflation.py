@@ -18,7 +18,7 @@ from tests.support.scripted_scanner import ScriptedList
 
 
 def conflate(deltas: Iterable[bytes]) -> bytes:
-    return conflation.conflate([ListStep(delta, b"") for delta in deltas]).delta
+    return bytes(conflation.conflate([ListStep(delta, b"") for delta in deltas]).delta)
 
 
 def actions(delta: bytes) -> list[tuple[int, str]]:
@@ -141,7 +141,7 @@ def test_what_is_no_delta_or_lacks_a_record_is_refused() -> None:
         except ValueError:
             refused += 1
         else:
-            scanner_pb2.ListDelta.FromString(merged)
+            scanner_pb2.ListDelta.FromString(bytes(merged))
         if more:
             with pytest.raises(ValueError, match="record"):
                 conflation.conflate([ListStep(first, changed), ListStep(second, more[:-1])])

@@ -8,6 +8,7 @@ import pytest
 from google.api import httpbody_pb2
 from google.protobuf import json_format
 
+from services.kit.rpc.envelope import LIST
 from services.kit.rpc.ring import Position
 from services.kit.runtime import errors
 from services.scanner.list_events import Context, ListEvents, last_event_position
@@ -32,7 +33,7 @@ def context(**metadata: str) -> Context:
 def published() -> tuple[ListModel, ListStream]:
     model = ListModel()
     stream = ListStream(model.name, Position(EPOCH, 0), model.snapshot, lambda _: None)
-    stream.publish(0, 1, model.change_to([("A", 1.0)]))
+    stream.publish(0, 1, LIST.wrap("delta", model.change_to([("A", 1.0)])))
     return model, stream
 
 
@@ -62,7 +63,8 @@ async def test_an_event_is_a_message_and_its_position() -> None:
     heads = []
     for number in range(5):
         if number >= 3:
-            stream.publish(number - 2, number - 1, model.change_to([("A", float(number)), ("B", 0.5)]))
+            delta = model.change_to([("A", float(number)), ("B", 0.5)])
+            stream.publish(number - 2, number - 1, LIST.wrap("delta", delta))
         *head, data, end, last = text(await anext(messages)).split("\n")
         expected = json_format.MessageToDict(
             response(await anext(plain)), preserving_proto_field_name=True, always_print_fields_with_no_presence=True

@@ -77,7 +77,7 @@ def test_deltas(core: ScannerCore, tape: Tape) -> None:
     for number, prices in enumerate(({"S05": 101.0}, {"S01": 100.5, "S05": 109.0}, {"S02": 95.0, "S06": 130.0})):
         applied = apply_next(core, tape.trades(prices), tape.watermark(number + 2.0))
         for update in chain(*applied):
-            expected = scanner_pb2.ListDelta.FromString(update.delta)
+            expected = scanner_pb2.ListDelta.FromString(bytes(update.delta))
             actions |= {change.action for change in expected.deltas}
             assert json.loads(list_delta_json(update.list, update.delta)) == plain(expected)
     assert actions == {

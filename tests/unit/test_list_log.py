@@ -8,9 +8,9 @@ import pytest
 from tradeul.v1 import scanner_pb2
 
 from fastcore.list_membership import membership_changes
+from fastcore.wire import write_fields
 from services.kit.rpc.frames import next_frame
 from services.kit.rpc.page_tokens import encode_page_token
-from services.kit.rpc.wire import varint, wrap
 from services.kit.runtime.errors import ServiceError
 from services.scanner import list_log
 from services.scanner.core import ScannerCore
@@ -233,7 +233,7 @@ def test_membership_of_encoded_deltas() -> None:
     assert membership_changes(delta.SerializeToString()) == [("GONE", 0), ("NEW", 7)]
     assert membership_changes(b"") == []
     # Of an enum only the lower 32 bits count.
-    padded = wrap(5, b"\x08" + varint(2**32 + scanner_pb2.ListChange.ADD) + b"\x12\x01A\x18\x02")
+    padded = write_fields([(5, 2, write_fields([(1, 0, 2**32 + change.ADD), (2, 2, b"A"), (3, 0, 2)]))])
     assert scanner_pb2.ListDelta.FromString(padded).deltas[0].action == scanner_pb2.ListChange.ADD
     assert membership_changes(padded) == [("A", 2)]
     with pytest.raises(ValueError, match="ListDelta"):

@@ -33,7 +33,8 @@ class Publisher:
         self.stream = ListStream(self.model.name, Position(EPOCH, 0), self.model.snapshot, self.slow.append, **options)
 
     def publish(self, *rows: tuple[str, float]) -> None:
-        self.stream.publish(self.model.sequence, self.model.sequence + 1, self.model.change_to(rows))
+        sequence = self.model.sequence
+        self.stream.publish(sequence, sequence + 1, LIST.wrap("delta", self.model.change_to(rows)))
 
 
 class Reader:
@@ -399,7 +400,7 @@ class RandomList:
         self.list.shuffle(self.rng, size=6)
         delta = self.list.held[self.list.sequence]
         changed = records(scanner_pb2.ListDelta.FromString(delta), before)
-        self.stream.publish(previous, self.list.sequence, delta, changed)
+        self.stream.publish(previous, self.list.sequence, LIST.wrap("delta", delta), changed)
         self.rows[self.list.sequence] = list(self.list.rows)
 
 

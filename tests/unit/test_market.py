@@ -306,7 +306,7 @@ def test_own_lists_live_beside_the_built_in_ones() -> None:
         watched.market.apply(tape.trades(prices))
         updates = watched.market.apply(tape.watermark())
         assert updates[-1].list == scan.name
-        assert scanner_pb2.ListDelta.FromString(updates[-1].delta).list == "scan"
+        assert scanner_pb2.ListDelta.FromString(bytes(updates[-1].delta)).list == "scan"
         feed(copy, updates[-1])
         for update in updates[:-1]:
             feed(watched.copies[update.list], update)

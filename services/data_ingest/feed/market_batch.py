@@ -5,8 +5,9 @@ from typing import Final, NamedTuple
 
 from tradeul.v1 import polygon_ws_pb2, stream_pb2
 
+from fastcore.wire import fields, read_varint
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, message_of, read_varint
+from services.kit.rpc.wire import message_of
 
 # Waiting batches: up to so many bytes, of which the oldest make room.
 MAX_WAITING_BYTES: Final = 1 << 20
@@ -57,7 +58,7 @@ class MarketBatch(NamedTuple):
 def position_of(batch: memoryview) -> Position | None:
     """The position of a batch that cannot be read, which comes first in it; None when that cannot be read, either."""
     try:
-        for number, _, start, end in fields(batch):
+        for number, _, start, end in fields(batch, 1):
             if number == _POSITION:
                 return Position.of(message_of(stream_pb2.StreamPosition, batch[start:end]))
     except ValueError:

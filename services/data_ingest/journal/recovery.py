@@ -8,6 +8,7 @@ from tradeul.v1 import frame_pb2, journal_pb2
 
 from fastcore.market import Market, state_of
 from fastcore.market_state import MarketState
+from fastcore.wire import fields, only_field
 from services.data_ingest.journal.files import (
     VERSION,
     Damaged,
@@ -21,7 +22,7 @@ from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import ListSpec
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, message_of, only_field
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.redaction import reason_of
 from services.market.calendar import TradingDay

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, Protocol
 from tradeul.v1 import journal_pb2
 
 from fastcore.prepared_buffer import PreparedBuffer
+from fastcore.wire import field_head, wrap
 from services.data_ingest import metrics
 from services.data_ingest.journal.files import (
     JournalDirectory,
@@ -19,7 +20,6 @@ from services.data_ingest.journal.files import (
     write_record,
 )
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import LENGTH_DELIMITED, varint, wrap
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.logging import get_logger
 from services.kit.runtime.open_files import is_out_of_files
@@ -293,8 +293,7 @@ class Journal:
         )
         if now.trading_day is not None:
             message.trading_day.ParseFromString(now.trading_day)
-        prefix = varint(_STATE["market"] << 3 | LENGTH_DELIMITED) + varint(len(now.data))
-        return [message.SerializeToString(), prefix]
+        return [message.SerializeToString(), field_head(_STATE["market"], len(now.data))]
 
     def _write_state(self, file: JournalFile, parts: list[bytes | memoryview], alerts: Sequence[bytes]) -> None:
         """Writes by one rename, so that the file is complete or not there. Takes the parts out of their list."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc.aio
 from tradeul.v1 import journal_pb2, standby_pb2
 
+from fastcore.wire import wrap
 from services.data_ingest import metrics
 from services.data_ingest.journal.writer import entry_notes
 from services.data_ingest.standby.newest_bytes import NewestBytes
@@ -21,7 +22,6 @@ from services.kit.rpc.cursor import Broadcast, Subscription, Timers
 from services.kit.rpc.envelope import Envelope
 from services.kit.rpc.ring import Position
 from services.kit.rpc.subscribing import first_request, is_cancel, write_all
-from services.kit.rpc.wire import wrap
 from services.kit.runtime.clock import RunningClock, monotonic
 from services.kit.runtime.errors import INVALID_REQUEST, NOT_LEADING
 from services.kit.runtime.logging import get_logger

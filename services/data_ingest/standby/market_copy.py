@@ -6,13 +6,14 @@ from typing import Final
 from tradeul.v1 import frame_pb2, journal_pb2
 
 from fastcore.market import Market
+from fastcore.wire import fields, only_field
 from services.data_ingest.journal import Recovered
 from services.data_ingest.standby.newest_bytes import NewestBytes
 from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.definitions import load_lists
 from services.kit.rpc.frames import read_frame
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, message_of, only_field
+from services.kit.rpc.wire import message_of
 from services.market.calendar import TradingDay
 
 _ENTRY: Final = {name: field.number for name, field in journal_pb2.JournalEntry.DESCRIPTOR.fields_by_name.items()}

@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 
 from tradeul.v1 import data_ingest_pb2
 
+from fastcore.wire import field_head, wrap
 from services.data_ingest import metrics
 from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.sequencer import Sequencer
 from services.kit.rpc.cursor import Broadcast, Cursor
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
-from services.kit.rpc.wire import LENGTH_DELIMITED, varint, wrap
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import INVALID_POSITION
 from services.kit.runtime.logging import get_logger
@@ -38,9 +38,7 @@ MAX_NOTED: Final = 4096
 # So that a patient reader is still no slow one.
 MAX_PATIENCE_SECONDS: Final = 1.0
 _ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
-_DATA_TAG: Final = varint(
-    data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number << 3 | LENGTH_DELIMITED
-)
+_DATA: Final = data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number
 
 
 class Snapshot:
@@ -56,7 +54,7 @@ class Snapshot:
         """The encoded response with chunk `index` of `count`."""
         data = self._data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
         head = data_ingest_pb2.SnapshotChunk(position=self.position.message(), index=index, count=self.count)
-        return FRAMES.wrap("snapshot", head.SerializeToString(), _DATA_TAG, varint(len(data)), data)
+        return FRAMES.wrap("snapshot", head.SerializeToString(), field_head(_DATA, len(data)), data)
 
     def alert_chunks(self) -> Iterator[bytes]:
         """The encoded responses with the alerts."""

@@ -10,6 +10,7 @@ from tradeul.v1 import frame_pb2, session_pb2
 
 from fastcore.alert_rules import AlertRule, rules_message
 from fastcore.prepared_buffer import PreparedBuffer
+from fastcore.wire import field_head
 from services.data_ingest.journal import Journal, MarketAt
 from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.symbols import MAX_SYMBOLS, SymbolTable
@@ -18,7 +19,6 @@ from services.kit.alerts.recent_alerts import RecentAlerts
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
-from services.kit.rpc.wire import LENGTH_DELIMITED, varint
 from services.kit.runtime.clock import monotonic
 from services.market.calendar import TradingDay
 
@@ -29,11 +29,8 @@ MAX_HELD_FRAMES: Final = 1 << 16
 LAST_SEQUENCE: Final = 1 << 31
 # Of the newest time in the smoothed time that ranking takes.
 NEWEST_WEIGHT: Final = 0.1
-# By the name of what a frame holds, the tag of that field.
-_BODY_TAGS: Final = {
-    field.name: varint(field.number << 3 | LENGTH_DELIMITED)
-    for field in frame_pb2.Frame.DESCRIPTOR.oneofs_by_name["body"].fields
-}
+# By the name of what a frame holds, the number of that field.
+_BODIES: Final = {field.name: field.number for field in frame_pb2.Frame.DESCRIPTOR.oneofs_by_name["body"].fields}
 
 
 # Is called after each frame with the name of its body and the encoded message in it. It adds no frames itself.
@@ -326,7 +323,7 @@ class Sequencer:
             self._publish_symbols()
         self._refresh()
         message, frame = FRAMES.positioned(
-            "frame", self._next_position(), _BODY_TAGS[body], varint(len(content)), content
+            "frame", self._next_position(), field_head(_BODIES[body], len(content)), content
         )
         try:
             self._is_refresh_due = self.market.take(frame)

@@ -1,6 +1,6 @@
 """An alert of the core as the message that clients get."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, Protocol
 
 from tradeul.v1 import alerts_pb2
@@ -8,7 +8,7 @@ from tradeul.v1 import alerts_pb2
 from fastcore.alert_book import AlertEvent
 from fastcore.alert_rules import AlertRule
 from fastcore.alert_text import AlertText
-from services.kit.rpc.wire import wrap
+from fastcore.wire import wrap
 
 _ROW: Final = alerts_pb2.Alert.DESCRIPTOR.fields_by_name["row"].number
 
@@ -16,7 +16,7 @@ _ROW: Final = alerts_pb2.Alert.DESCRIPTOR.fields_by_name["row"].number
 class Rows(Protocol):
     """The part of a MarketState that an alert shows."""
 
-    def row(self, symbol: str) -> dict[str, float | str | bool | int]: ...
+    def row(self, symbol: str, names: Iterable[str]) -> dict[str, float | str | bool | int]: ...
     def encode_row(self, symbol_id: int) -> bytes: ...
 
 
@@ -64,7 +64,7 @@ def encoded_alert(event: AlertEvent, state: Rows, text: AlertText, epoch: int = 
 
     Without an `epoch` the alert has no position.
     """
-    values = state.row(event.symbol) | {"quality": event.quality, "level": event.level}
+    values = state.row(event.symbol, text.fields) | {"quality": event.quality, "level": event.level}
     alert = alerts_pb2.Alert(
         epoch=epoch,
         sequence=event.sequence if epoch else 0,

@@ -14,7 +14,8 @@ from google.protobuf.message import Message
 from tradeul.v1 import scanner_pb2, stream_pb2
 
 from fastcore.row_json import read_list_delta, read_ranked_list
-from services.kit.rpc.wire import fields, message_of, wrap
+from fastcore.wire import fields, wrap
+from services.kit.rpc.wire import message_of
 
 _REMOVE: Final = int(scanner_pb2.ListChange.REMOVE)
 _RERANK: Final = int(scanner_pb2.ListChange.RERANK)

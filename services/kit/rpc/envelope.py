@@ -9,11 +9,11 @@ from typing import Any, Final
 from google.protobuf.message import Message
 from tradeul.v1 import data_ingest_pb2, polygon_ws_pb2, scanner_pb2, stream_pb2
 
+from fastcore.wire import only_field, wrap
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import LENGTH_DELIMITED, only_field, varint
 
 # The position is the first field of every message that has one.
-_POSITION_TAG: Final = bytes((1 << 3 | LENGTH_DELIMITED,))
+_POSITION: Final = 1
 
 
 class Envelope:
@@ -23,20 +23,17 @@ class Envelope:
         fields = response.DESCRIPTOR.fields
         self._response: Any = response
         self._names: dict[int, str] = {field.number: field.name for field in fields}
-        self._tags = {field.name: varint(field.number << 3 | LENGTH_DELIMITED) for field in fields}
+        self._numbers = {field.name: field.number for field in fields}
 
     def wrap(self, field: str, *payload: bytes | memoryview) -> bytes:
         """The response whose `field` is this encoded message, given in one or more pieces."""
-        size = sum(map(len, payload))
-        return b"".join((self._tags[field], varint(size), *payload))
+        return wrap(self._numbers[field], *payload)
 
     def positioned(self, field: str, position: Position, *rest: bytes) -> tuple[bytes, memoryview]:
         """The response whose `field` is a message of `position` and `rest`, its other fields; and that message."""
-        encoded = position.message().SerializeToString()
-        content = (_POSITION_TAG, varint(len(encoded)), encoded, *rest)
-        head = self._tags[field] + varint(sum(map(len, content)))
-        message = b"".join((head, *content))
-        return message, memoryview(message)[len(head) :]
+        own = wrap(_POSITION, position.message().SerializeToString())
+        message = wrap(self._numbers[field], own, *rest)
+        return message, only_field(message)[1]
 
     def message(self, field: str, **content: Any) -> bytes:
         """The response whose `field` is a message of this content."""

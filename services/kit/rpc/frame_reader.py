@@ -12,12 +12,13 @@ from google.protobuf.message import Message
 from prometheus_client import Counter
 from tradeul.v1 import data_ingest_pb2, stream_pb2
 
+from fastcore.wire import fields
 from services.kit.rpc.channel import Connection, StreamEnded, reconnecting
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.frames import Frame, FrameError, StreamHole, next_frame
 from services.kit.rpc.ring import Position
 from services.kit.rpc.sequencers import Sequencers, SequencerTarget
-from services.kit.rpc.wire import fields, message_of
+from services.kit.rpc.wire import message_of
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.errors import ServiceError
 from services.kit.runtime.logging import get_logger

@@ -1,9 +1,11 @@
 """An encoded Frame taken apart, and which one may follow which: what every copy of the market has to keep to."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from fastcore.wire import fields, read_varint
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, read_varint
+
+_NO_FIELD: Final = (0, 0, 0, 0)
 
 
 class StreamHole(Exception):
@@ -28,8 +30,7 @@ class Frame(NamedTuple):
 
 def read_frame(encoded: memoryview) -> Frame:
     """Takes an encoded Frame apart; raises ValueError when its first field is not its position."""
-    parts = fields(encoded)
-    number, _, start, end = next(parts, (0, 0, 0, 0))
+    (number, _, start, end), *others = fields(encoded, 2) or [_NO_FIELD]
     if number != 1:
         raise ValueError(f"expected a frame to begin with its position (field 1), was field {number}")
     position = encoded[start:end]
@@ -39,7 +40,7 @@ def read_frame(encoded: memoryview) -> Frame:
             epoch, _ = read_varint(position, index)
         elif part == 2:
             sequence, _ = read_varint(position, index)
-    kind, _, start, end = next(parts, (0, 0, 0, 0))
+    kind, _, start, end = others[0] if others else _NO_FIELD
     return Frame(Position(epoch, sequence), kind, encoded[start:end], encoded)
 
 

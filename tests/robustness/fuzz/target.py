@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from services.kit.rpc.wire import fields, wrap
+from fastcore.wire import fields, wrap
 from tests.support.mutations import structured
 
 Mutate = Callable[[bytes, random.Random], bytes]

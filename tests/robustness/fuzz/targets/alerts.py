@@ -12,7 +12,7 @@ from fastcore.alert_rules import AlertRule, AlertRuleError, compile_rule, read_r
 from fastcore.alert_text import AlertText
 from fastcore.filter_ast import WORDS
 from fastcore.market import Market
-from services.kit.rpc.wire import fields, wrap
+from fastcore.wire import fields, wrap
 from tests.robustness.fuzz.target import Target
 from tests.robustness.fuzz.targets.market import LISTS, positioned
 from tests.support.alert_frames import RULES
@@ -41,7 +41,7 @@ def events_of(market: Market) -> list[tuple[object, ...]]:
 
 
 def is_watermark(body: bytes) -> bool:
-    return next(fields(body))[0] == _WATERMARK
+    return fields(body, 1)[0][0] == _WATERMARK
 
 
 def run(data: bytes) -> None:

@@ -15,10 +15,10 @@ from unittest import mock
 from tradeul.v1 import frame_pb2, journal_pb2, stream_pb2
 
 from fastcore.market import Market
+from fastcore.wire import fields, wrap
 from services.data_ingest.journal import JournalDirectory, recover, recovery
 from services.data_ingest.journal.files import KINDS, VERSION, JournalFile, Kind
 from services.kit.rpc.ring import Position
-from services.kit.rpc.wire import fields, wrap
 from tests.robustness.fuzz.readers import read_everything, read_rows
 from tests.robustness.fuzz.target import Target
 from tests.robustness.fuzz.targets.market import LISTS, stream

@@ -14,6 +14,7 @@ from tradeul.v1.ticker_row_pb2 import MEDIUM, TickerRow
 
 from fastcore.changed_fields import changed_list_delta
 from fastcore.list_membership import membership_changes
+from fastcore.row_numbers import RowNumbers
 from services.kit.lists.kept_rows import ListHole, ListRows, PatchedRows
 from services.kit.lists.list_client import ListCopy
 from services.kit.lists.list_json import list_delta_json, ranked_list_json
@@ -22,6 +23,7 @@ from tests.robustness.fuzz.target import Target, joined, mutated_parts, parts_of
 from tests.support.list_messages import ADD, EPOCH, REMOVE, RERANK, UPDATE, ListModel
 from tests.support.list_patches import records
 
+NUMBERS = RowNumbers(("price", "score"))
 ListMessage = TypeVar("ListMessage", scanner_pb2.RankedList, scanner_pb2.ListDelta)
 
 
@@ -54,6 +56,7 @@ def run(data: bytes) -> None:
                 for change in delta.deltas
                 if change.action in (ADD, REMOVE)
             ]
+        check_entries(part, delta)
         try:
             encoded = shown.apply(part)
         except (ListHole, ValueError):
@@ -73,6 +76,20 @@ def run(data: bytes) -> None:
         compare(plain, shown)
         if not forms.take(delta):
             return
+
+
+def check_entries(part: bytes, delta: scanner_pb2.ListDelta | None) -> None:
+    """Compares the numbers of entries with those of the decoded message, if that is encoded in the usual order."""
+    try:
+        name, _, rows = NUMBERS.entries(part)
+    except ValueError:
+        return
+    if delta is not None and delta.SerializeToString() == part:
+        entered = [change.data for change in delta.deltas if change.action == ADD]
+        assert (name, [row[:2] for row in rows]) == (delta.list, [(row.symbol, row.rank) for row in entered])
+        for row, expected in zip(rows, entered, strict=True):
+            values = {field.name: value for field, value in expected.ListFields() if value == value}
+            assert row[2:] == (values.get("price"), values.get("score"))
 
 
 class Forms:

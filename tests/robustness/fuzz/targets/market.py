@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError
 from tradeul.v1 import frame_pb2, stream_pb2
 
 from fastcore.market import Market
+from fastcore.wire import wrap
 from services.kit.lists.definitions import ListSpec
-from services.kit.rpc.wire import wrap
 from tests.robustness.fuzz.readers import read_everything
 from tests.robustness.fuzz.target import Target, joined, mutated_parts, parts_of
 from tests.support.alert_frames import RULES, numbered
