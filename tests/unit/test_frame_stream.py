@@ -1,6 +1,7 @@
 """Readers of the sequenced stream, on a real event loop and without gRPC; and when watermarks come."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from tradeul.v1 import data_ingest_pb2
 
 from fastcore.market import Market
+from fastcore.prepared_buffer import PreparedBuffer
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.feed.watermarks import MANY_RANKING_SHARE, RANKING_SHARE, TOLERATED_SECONDS, Pacer, Watermarks
+from services.data_ingest.journal import MarketAt
 from services.data_ingest.stream import frame_stream
 from services.data_ingest.stream.epochs import next_epoch, read_last, renewed, write_last
 from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
@@ -311,7 +314,9 @@ async def test_a_reader_behind_the_ring_gets_a_fresh_state_and_counts_as_slow() 
 async def test_a_reader_that_loads_for_longer_than_the_ring_lasts_gets_there(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = Publisher(max_frames=8)
     publisher.publish(20)
-    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.snapshot()[1]) // 20 + 1)
+    monkeypatch.setattr(
+        frame_stream, "CHUNK_BYTES", len(publisher.sequencer.market_at(with_baselines=True).data) // 20 + 1
+    )
     reader = publisher.reader()
     while (kind := await reader.read()) != "current":
         if kind == "snapshot":
@@ -334,7 +339,9 @@ async def test_a_reader_that_loads_for_longer_than_the_ring_lasts_gets_there(mon
 async def test_what_is_kept_for_a_reader_that_loads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = Publisher(max_frames=8)
     publisher.publish(20)
-    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", len(publisher.sequencer.snapshot()[1]) // 20 + 1)
+    monkeypatch.setattr(
+        frame_stream, "CHUNK_BYTES", len(publisher.sequencer.market_at(with_baselines=True).data) // 20 + 1
+    )
     ring = publisher.stream.ring
     stuck, gone = publisher.reader(), publisher.reader()
     for reader in (stuck, gone):
@@ -452,15 +459,60 @@ async def test_a_mistake_ends_the_messages_with_its_error() -> None:
 async def test_a_state_that_is_of_no_use_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = Publisher(max_frames=4)
     publisher.publish()
-    first = publisher.stream.snapshot()
+    first = await publisher.stream.snapshot()
     publisher.stream.release_snapshot()
-    assert publisher.stream.snapshot() is first
+    assert await publisher.stream.snapshot() is first
     publisher.publish(5)
-    assert publisher.stream.snapshot() is not first
+    assert await publisher.stream.snapshot() is not first
     monkeypatch.setattr(frame_stream, "SNAPSHOT_SECONDS", -1.0)
-    second = publisher.stream.snapshot()
+    second = await publisher.stream.snapshot()
     publisher.stream.release_snapshot()
-    assert publisher.stream.snapshot() is not second
+    assert await publisher.stream.snapshot() is not second
+
+
+async def test_a_snapshot_is_made_once_for_all_who_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream goes on while memory is made ready, and the snapshot is of the moment after that."""
+    publisher, sizes, may_go_on = Publisher(), [], threading.Event()
+
+    def prepared(size: int) -> PreparedBuffer:
+        sizes.append(size)
+        assert may_go_on.wait(10)
+        return PreparedBuffer(size)
+
+    monkeypatch.setattr(frame_stream, "PreparedBuffer", prepared)
+    asking = [asyncio.create_task(publisher.stream.snapshot(of_now=number == 2)) for number in range(3)]
+    while not sizes:
+        await asyncio.sleep(0.001)
+    publisher.publish(3)
+    # One of those who wait may leave.
+    asking.pop(0).cancel()
+    may_go_on.set()
+    first, second = await asyncio.gather(*asking)
+    assert first is second
+    assert first.position == publisher.sequencer.position
+    assert len(sizes) == 1
+    publisher.publish()
+    assert await publisher.stream.snapshot() is first
+    assert (await publisher.stream.snapshot(of_now=True)).position == publisher.sequencer.position
+
+
+async def test_a_snapshot_of_an_epoch_that_has_ended_meanwhile_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher, made = Publisher(), []
+    sequencer = publisher.sequencer
+    market_at = sequencer.market_at
+
+    def then_another_epoch(*, with_baselines: bool, buffer: PreparedBuffer) -> MarketAt:
+        now = market_at(with_baselines, buffer)
+        made.append(now.position)
+        if len(made) == 1:
+            sequencer.begin_epoch(EPOCH + 7, renewed(sequencer.market))
+            sequencer.announce_epoch()
+        return now
+
+    monkeypatch.setattr(sequencer, "market_at", then_another_epoch)
+    snapshot = await publisher.stream.snapshot()
+    assert [position.epoch for position in made] == [EPOCH, EPOCH + 7]
+    assert snapshot.position == made[1] == sequencer.position
 
 
 # --- watermarks

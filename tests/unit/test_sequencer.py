@@ -157,7 +157,7 @@ def test_the_stream_is_what_any_copy_makes_the_same_of() -> None:
     for frame in rig.frames():
         copy.apply(frame.SerializeToString())
         twin.apply(frame.SerializeToString())
-    position, whole, _ = rig.sequencer.snapshot()
+    position, _, whole, _ = rig.sequencer.market_at(with_baselines=True)
     assert (position.epoch, position.sequence) == (copy.epoch, copy.sequence)
     assert Market.from_bytes(load_lists(), whole).hash() == copy.hash()
     assert {s: copy.state.row(s)["volume_today"] for s in twin.symbols} == {
@@ -353,7 +353,7 @@ def test_readers_do_not_wait_for_the_lists_of_our_own_copy() -> None:
                 waiting[-1]()
     assert order == ["frame"] * sequencer.position.sequence and len(waiting) == 4
     assert market.list_sequence("filtered") < whole.sequencer.market.list_sequence("filtered")  # type: ignore[attr-defined]
-    assert sequencer.snapshot() == whole.sequencer.snapshot()
+    assert sequencer.market_at(with_baselines=True) == whole.sequencer.market_at(with_baselines=True)
     for function in waiting:
         function()
-    assert sequencer.snapshot() == whole.sequencer.snapshot()
+    assert sequencer.market_at(with_baselines=True) == whole.sequencer.market_at(with_baselines=True)

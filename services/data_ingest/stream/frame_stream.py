@@ -5,6 +5,7 @@ follows them, as one message: nothing is seen of them before, and each message c
 reader gets what came meanwhile at intervals.
 """
 
+import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Final, NamedTuple
 
 from tradeul.v1 import data_ingest_pb2
 
+from fastcore.prepared_buffer import PreparedBuffer
 from fastcore.wire import field_head, wrap
 from services.data_ingest import metrics
 from services.data_ingest.stream.committed import Committed
@@ -44,7 +46,7 @@ _DATA: Final = data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].n
 class Snapshot:
     """The market at a position, in chunks that are encoded as they are sent; `alerts`: the newest ones before."""
 
-    def __init__(self, position: Position, data: bytes, alerts: Sequence[bytes] = ()) -> None:
+    def __init__(self, position: Position, data: bytes | memoryview, alerts: Sequence[bytes] = ()) -> None:
         self.position = position
         self._alerts = alerts
         self._data = memoryview(data)
@@ -105,6 +107,8 @@ class FrameStream(Broadcast["FrameSubscription"]):
         self._on_slow = on_slow
         self._snapshot: Snapshot | None = None
         self._snapshot_used_at = 0.0
+        # The one that is made now.
+        self._making: asyncio.Task[Snapshot] | None = None
         sequencer.listen(self._frame_added)
         sequencer.committed.listen(self.wake)
 
@@ -141,20 +145,35 @@ class FrameStream(Broadcast["FrameSubscription"]):
         for reader in self.readers:
             reader.frame_added(body, len(content))
 
-    def snapshot(self, of_now: bool = False) -> Snapshot:
+    async def snapshot(self, of_now: bool = False) -> Snapshot:
         """A snapshot from which the ring continues; made once for all who need one at about the same time.
 
-        `of_now`: it has to be of the newest frame.
+        `of_now`: it has to be of the newest frame, or a later one.
         """
         self._snapshot_used_at = monotonic()
         snapshot = self._snapshot
         if snapshot is None or self._is_behind(snapshot) or (of_now and snapshot.position != self.ring.position):
+            while True:
+                if self._making is None:
+                    self._making = asyncio.create_task(self._make_snapshot(), name="data_ingest.snapshot")
+                snapshot = await asyncio.shield(self._making)
+                if snapshot.position.epoch == self.ring.epoch:
+                    break
+        return snapshot
+
+    async def _make_snapshot(self) -> Snapshot:
+        """Only copying the market keeps the stream waiting: the system hands out the memory in another thread."""
+        try:
+            buffer = await asyncio.to_thread(PreparedBuffer, self._sequencer.expected_size(with_baselines=True))
             began = monotonic()
-            position, data, alerts = self._sequencer.snapshot()
-            self._snapshot = snapshot = Snapshot(position, data, alerts)
+            now = self._sequencer.market_at(with_baselines=True, buffer=buffer)
             seconds = monotonic() - began
-            metrics.STATE_SECONDS.observe(seconds)
-            log.info("snapshot made", position=str(position), bytes=len(data), seconds=round(seconds, 4))
+        finally:
+            self._making = None
+        self._snapshot = snapshot = Snapshot(now.position, now.data, now.alerts)
+        self._snapshot_used_at = monotonic()
+        metrics.STATE_SECONDS.observe(seconds)
+        log.info("snapshot made", position=str(now.position), bytes=len(now.data), seconds=round(seconds, 4))
         return snapshot
 
     def release_snapshot(self) -> None:
@@ -268,7 +287,9 @@ class FrameSubscription(Cursor):
                 elif reset_reason is not None:
                     yield FRAMES.reset(Position(self.ring.epoch, self.newest), reset_reason)
                     needs_snapshot, reset_reason = True, None
-                elif needs_snapshot and not self._has_snapshot():
+                elif needs_snapshot and self._snapshot is None:
+                    await self._take_snapshot()
+                elif needs_snapshot and not self._may_show_snapshot():
                     # It is of a frame that may not be shown yet.
                     if self.closing is not None:
                         yield FRAMES.going_away(None, self.closing)
@@ -335,13 +356,15 @@ class FrameSubscription(Cursor):
         """True if all of an epoch was sent that is over."""
         return self.ring is not self._stream.ring and self.next_sequence > self.ring.newest
 
-    def _has_snapshot(self) -> bool:
-        """True if there is a snapshot that may be shown. What follows it is held, since loading may take long."""
-        if self._snapshot is None:
-            self._snapshot = self._stream.snapshot(self._options.wants_newest_state)
-            self.move(self._snapshot.position, self._stream.ring)
-            self.hold()
+    def _may_show_snapshot(self) -> bool:
+        assert self._snapshot is not None, "it was taken"
         return self._stream.committed.covers(self._snapshot.position)
+
+    async def _take_snapshot(self) -> None:
+        """Takes a snapshot to be sent. What follows it is held, since loading may take long."""
+        self._snapshot = await self._stream.snapshot(self._options.wants_newest_state)
+        self.move(self._snapshot.position, self._stream.ring)
+        self.hold()
 
     def _snapshot_chunks(self) -> Iterator[bytes]:
         """The reader continues after the snapshot."""

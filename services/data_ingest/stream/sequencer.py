@@ -267,13 +267,8 @@ class Sequencer:
         message = frame_pb2.Watermark(event_time_ns=max(time_ns, self.now_ns))
         self._append("watermark", message.SerializeToString())
 
-    def snapshot(self) -> tuple[Position, bytes, tuple[bytes, ...]]:
-        """The market as of the newest frame, as fastcore's Market writes it, and the newest alerts before."""
-        self._refresh()
-        return self.position, self.market.to_bytes(), self._recent_alerts()
-
     def market_at(self, with_baselines: bool, buffer: PreparedBuffer | None = None) -> MarketAt:
-        """The market as of the newest frame, for the journal; its data in the buffer, if there is one."""
+        """The market as of the newest frame, for the journal or readers; its data in the buffer, if there is one."""
         self._refresh()
         day = self._day.frame().SerializeToString() if self._day is not None else None
         market = self.market
