@@ -3,7 +3,8 @@
     python -m bench.bare_chain vendor WS_URL       takes the vendor's messages and serves them as a gRPC stream
     python -m bench.bare_chain relay ADDRESS       reads such a stream and serves it again
 
-Each prints its port. They use the libraries, the event loop and the processor's turns that the mesh's services use.
+Each prints its port. They use the libraries, the event loop and the processor's turns that the mesh's services use. The
+client may read the last one through an Envoy that only passes requests on, as clients of the mesh do.
 """
 
 import asyncio
@@ -12,16 +13,18 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import grpc.aio
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from services.cli.local.gateway import envoy_program
 from services.kit.rpc.channel import CHANNEL_OPTIONS
 from services.kit.rpc.server import SERVER_OPTIONS
 from services.kit.runtime.clock import monotonic
 from services.kit.runtime.priority import work_in_short_turns
+from tests.support.mesh import free_ports
 
 SERVICE: Final = "bench.BareChain"
 METHOD: Final = f"/{SERVICE}/Watch"
@@ -29,6 +32,7 @@ READ_BUFFER_BYTES: Final = 256 * 1024
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 LOG_IN: Final = ({"action": "auth", "params": "bench"}, {"action": "subscribe", "params": "T.*"})
 TRADES: Final = b'[{"ev":"T"'
+EXTENSIONS: Final = "type.googleapis.com/envoy.extensions"
 
 
 def _same(data: bytes) -> bytes:
@@ -107,15 +111,56 @@ async def run(role: str, source: str) -> None:
                 passing.send(message)
 
 
+def envoy_configuration(port: int, address: str) -> dict[str, Any]:
+    """Of an Envoy that passes every request on to `address`, both sides with HTTP/2."""
+    host, _, served = address.rpartition(":")
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "chain", "timeout": "0s"}}
+    manager = {
+        "@type": f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bare",
+        "http_filters": [{"name": "router", "typed_config": {"@type": f"{EXTENSIONS}.filters.http.router.v3.Router"}}],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+    }
+    upstream = {
+        "@type": f"{EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    endpoint = {"endpoint": {"address": _socket_address(host, int(served))}}
+    cluster = {
+        "name": "chain",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "chain", "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": upstream},
+    }
+    listener = {
+        "address": _socket_address("127.0.0.1", port),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def _socket_address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+async def until_listening(port: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
 @asynccontextmanager
-async def started(ws_url: str, processes: int) -> AsyncIterator[str]:
-    """Runs a chain of so many processes; yields the address of the last one."""
+async def started(ws_url: str, processes: int, has_envoy: bool) -> AsyncIterator[str]:
+    """Runs a chain of so many processes, and Envoy before the client; yields the address that the client reads."""
 
     async def start(stack: AsyncExitStack, *arguments: str) -> str:
-        command = (sys.executable, "-m", "bench.bare_chain", *arguments)
-        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
-        stack.push_async_callback(process.wait)
-        stack.callback(process.kill)
+        process = await run_program(stack, sys.executable, "-m", "bench.bare_chain", *arguments)
         assert process.stdout is not None
         if not (line := await process.stdout.readline()):
             raise RuntimeError(f"bench.bare_chain {arguments[0]} ended")
@@ -125,7 +170,22 @@ async def started(ws_url: str, processes: int) -> AsyncIterator[str]:
         address = await start(stack, "vendor", ws_url)
         for _ in range(processes - 1):
             address = await start(stack, "relay", address)
+        if has_envoy:
+            (port,) = free_ports(1)
+            configuration = json.dumps(envoy_configuration(port, address))
+            options = ("--config-yaml", configuration, "--concurrency", "1", "--log-level", "error")
+            await run_program(stack, envoy_program(), *options, "--use-dynamic-base-id")
+            await until_listening(port)
+            address = f"127.0.0.1:{port}"
         yield address
+
+
+async def run_program(stack: AsyncExitStack, *command: str) -> asyncio.subprocess.Process:
+    """Runs a program until the stack is closed."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    stack.push_async_callback(process.wait)
+    stack.callback(process.kill)
+    return process
 
 
 async def arrivals(address: str, times: list[float], opened: "asyncio.Future[None]") -> None:

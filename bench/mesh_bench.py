@@ -71,8 +71,24 @@ SMALL = Size(
     simulated_symbols=100,
 )
 LAST_PROBE_SECONDS = 60.0
-# Processes of a bare chain, by what the figures call it: the gRPC streams that the trades pass through are as many.
-BARE_CHAINS = {"bare_chain": 2, "bare_chain_of_3": 3}
+
+
+class BareChain(NamedTuple):
+    """The gRPC streams that the trades pass through are as many as its processes; Envoy may come before the client."""
+
+    processes: int
+    has_envoy: bool
+
+    def __str__(self) -> str:
+        return f"a bare chain of {self.processes} processes{' and Envoy' if self.has_envoy else ''}"
+
+
+# By what the figures call them; the last one has all that a trade passes in the mesh.
+BARE_CHAINS = {
+    "bare_chain": BareChain(2, has_envoy=False),
+    "bare_chain_of_3": BareChain(3, has_envoy=False),
+    "whole_bare_chain": BareChain(3, has_envoy=True),
+}
 
 
 class Vendor:
@@ -220,10 +236,10 @@ async def latency(report: Report, vendor: Vendor, probes: Probes, size: Size) ->
     bare: dict[str, list[float]] = {name: [] for name in BARE_CHAINS}
 
     async def measure_bare() -> None:
-        for name, processes in BARE_CHAINS.items():
+        for name, chain in BARE_CHAINS.items():
             await end_silence(vendor)
-            report.step(f"the same to a bare chain of {processes} processes for {size.bare_seconds} s")
-            bare[name] += await bare_delays(vendor, processes, size)
+            report.step(f"the same to {chain} for {size.bare_seconds} s")
+            bare[name] += await bare_delays(vendor, chain, size)
 
     await measure_bare()
     report.step(f"sending 50,000 trades/s for {size.paced_seconds} s")
@@ -237,10 +253,10 @@ async def latency(report: Report, vendor: Vendor, probes: Probes, size: Size) ->
     return {**figures, **delay_figures("alert_latency", "the alert", prices, probes.alerted)}
 
 
-async def bare_delays(vendor: Vendor, processes: int, size: Size) -> list[float]:
+async def bare_delays(vendor: Vendor, chain: BareChain, size: Size) -> list[float]:
     """The milliseconds of each message from its send through a bare chain, after the first second."""
     times: list[float] = []
-    async with bare_chain.started(vendor.ws_url, processes) as address:
+    async with bare_chain.started(vendor.ws_url, *chain) as address:
         opened = asyncio.get_running_loop().create_future()
         reading = asyncio.create_task(bare_chain.arrivals(address, times, opened))
         try:
