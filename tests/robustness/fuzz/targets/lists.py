@@ -175,13 +175,17 @@ class Forms:
 
 
 def completed(delta: scanner_pb2.ListDelta, before: Mapping[str, TickerRow]) -> bool:
-    """Makes of the delta one that a scanner may have sent of these rows; False for an update without a row."""
+    """Makes of the delta one that a scanner may have sent of these rows; False for an update without a row, or a rank
+    of 0.
+    """
     delta.DiscardUnknownFields()
     ranks = {symbol: row.rank for symbol, row in before.items()}
     for change in delta.deltas:
         old_rank, rank = ranks.get(change.symbol, 0), change.new_rank if change.action == RERANK else change.rank
         for name in ("absent", "old_rank", "new_rank", "rank"):
             change.ClearField(name)
+        if change.action != REMOVE and not rank:
+            return False
         if change.action == RERANK:
             change.old_rank, change.new_rank = old_rank, rank
         elif change.action in (ADD, UPDATE):
