@@ -7,7 +7,7 @@ _Row = tuple[str, int, *tuple[float | None, ...]]
 
 @disjoint_base
 class RowNumbers:
-    """Reads the number fields `names` of rows; ValueError for a field that is none, or more than 16 of them."""
+    """Reads the number fields `names` of rows; ValueError for a field that is none, or twice, or more than 16."""
 
     def __init__(self, names: Iterable[str]) -> None: ...
     def entries(self, list_delta: _Buffer) -> tuple[str, int, list[_Row]]:

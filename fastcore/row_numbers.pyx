@@ -20,6 +20,10 @@ cdef enum:
     NS_PER_SECOND = 1_000_000_000
 
 
+# Nanoseconds of so many seconds fit 64 bits.
+cdef int64_t MOST_SECONDS = 9_000_000_000
+
+
 cdef str _text(const Field* field):
     return (<const char*>field.data)[:field.length].decode()
 
@@ -37,13 +41,13 @@ cdef int64_t _time_ns(Cursor cursor) except? -1:
         status = next_field(&cursor, &field)
     if status != WIRE_END:
         raise_wire_error(status, b"Timestamp")
-    if not -9_000_000_000 < seconds < 9_000_000_000:
-        raise ValueError(f"expected a time of the years 1685 to 2255, was {seconds} s since 1970")
+    if not (-MOST_SECONDS <= seconds <= MOST_SECONDS and 0 <= nanos < NS_PER_SECOND):
+        raise ValueError(f"expected a time at most {MOST_SECONDS} s from 1970, was {seconds} s {nanos} ns")
     return seconds * NS_PER_SECOND + nanos
 
 
 cdef class RowNumbers:
-    """Reads the number fields `names` of rows; ValueError for a field that is none, or more than 16 of them."""
+    """Reads the number fields `names` of rows; ValueError for a field that is none, or twice, or more than 16."""
 
     cdef unsigned char[ROW_NUMBERS] places      # by field number: 1 and more, 0 for one that is not wanted
     cdef int count
@@ -57,6 +61,8 @@ cdef class RowNumbers:
             field = BY_NAME.get(name)
             if field is None or field.kind != "number" or field.number == ROW_RANK:
                 raise ValueError(f"expected the name of a number in a row, was {name!r}")
+            if self.places[<int>field.number]:
+                raise ValueError(f"expected each name once, was {name!r} twice")
             if self.count == MOST_NUMBERS:
                 raise ValueError(f"limit reached: {MOST_NUMBERS} numbers")
             self.count += 1

@@ -201,7 +201,8 @@ def only_field(data):
         begin = field.data - <bytes_ptr>view.buf
     finally:
         PyBuffer_Release(&view)
-    return field.number, PyMemoryView_FromObject(data)[begin:]
+    whole = PyMemoryView_FromObject(data)
+    return field.number, (whole if whole.itemsize == 1 else whole.cast("B"))[begin:]
 
 
 def read_fields(const unsigned char[::1] message not None):

@@ -56,7 +56,7 @@ class Status:
         """Looks after the feed's health and the metrics until cancelled."""
         while True:
             await asyncio.sleep(COUNT_SECONDS)
-            self._stream.release_snapshot()
+            self._stream.snapshots.release()
             self._health.check()
             self._count()
 

@@ -73,6 +73,9 @@ def test_times_before_1970_and_none() -> None:
     ranked = scanner_pb2.RankedList()
     ranked.timestamp.FromNanoseconds(-1)
     assert RowNumbers(NAMES).rows(ranked.SerializeToString())[1] == -1
+    ranked.timestamp.nanos = -1
+    with pytest.raises(ValueError, match="-1 ns"):
+        RowNumbers(NAMES).rows(ranked.SerializeToString())
     ranked.timestamp.seconds = 2**62
     with pytest.raises(ValueError, match="expected a time"):
         RowNumbers(NAMES).rows(ranked.SerializeToString())
@@ -99,6 +102,11 @@ def test_bytes_that_are_no_message_are_refused_or_read_as_protobuf_reads_them(se
 def test_a_field_that_is_no_number_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"expected the name of a number in a row, was '{name}'"):
         RowNumbers([name])
+
+
+def test_a_field_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected each name once, was 'price' twice"):
+        RowNumbers(["price", "score", "price"])
 
 
 def test_there_are_at_most_16_numbers() -> None:

@@ -15,10 +15,11 @@ from fastcore.prepared_buffer import PreparedBuffer
 from services.data_ingest.feed.feed_input import FeedInput
 from services.data_ingest.feed.watermarks import MANY_RANKING_SHARE, RANKING_SHARE, TOLERATED_SECONDS, Pacer, Watermarks
 from services.data_ingest.journal import MarketAt
-from services.data_ingest.stream import frame_stream
+from services.data_ingest.stream import frame_stream, snapshots
 from services.data_ingest.stream.epochs import next_epoch, read_last, renewed, write_last
 from services.data_ingest.stream.frame_stream import FrameStream, ReaderOptions
 from services.data_ingest.stream.sequencer import Sequencer
+from services.data_ingest.stream.snapshots import Snapshot
 from services.kit.lists.definitions import load_lists
 from services.kit.lists.scan_filters import ScanFilter
 from services.kit.rpc.ring import HOLD_FACTOR, Position
@@ -100,6 +101,14 @@ class Reader:
     async def until(self, kind: str) -> None:
         while await self.read() != kind:
             pass
+
+
+async def snapshot_of(publisher: Publisher, not_before: Position | None = None) -> Snapshot:
+    """Waits until there is one."""
+    async with asyncio.timeout(10):
+        while (snapshot := publisher.stream.snapshots.take(not_before)) is None:
+            await asyncio.sleep(0.001)
+    return snapshot
 
 
 async def others_turn() -> None:
@@ -238,7 +247,7 @@ async def test_bundles_keep_to_the_credit() -> None:
 
 
 async def test_a_whole_state_in_several_chunks_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_stream, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(snapshots, "CHUNK_BYTES", 1000)
     publisher = Publisher()
     publisher.publish(3)
     first = publisher.reader()
@@ -315,7 +324,7 @@ async def test_a_reader_that_loads_for_longer_than_the_ring_lasts_gets_there(mon
     publisher = Publisher(max_frames=8)
     publisher.publish(20)
     monkeypatch.setattr(
-        frame_stream, "CHUNK_BYTES", len(publisher.sequencer.market_at(with_baselines=True).data) // 20 + 1
+        snapshots, "CHUNK_BYTES", len(publisher.sequencer.market_at(with_baselines=True).data) // 20 + 1
     )
     reader = publisher.reader()
     while (kind := await reader.read()) != "current":
@@ -340,7 +349,7 @@ async def test_what_is_kept_for_a_reader_that_loads_is_bounded(monkeypatch: pyte
     publisher = Publisher(max_frames=8)
     publisher.publish(20)
     monkeypatch.setattr(
-        frame_stream, "CHUNK_BYTES", len(publisher.sequencer.market_at(with_baselines=True).data) // 20 + 1
+        snapshots, "CHUNK_BYTES", len(publisher.sequencer.market_at(with_baselines=True).data) // 20 + 1
     )
     ring = publisher.stream.ring
     stuck, gone = publisher.reader(), publisher.reader()
@@ -459,41 +468,116 @@ async def test_a_mistake_ends_the_messages_with_its_error() -> None:
 async def test_a_state_that_is_of_no_use_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = Publisher(max_frames=4)
     publisher.publish()
-    first = await publisher.stream.snapshot()
-    publisher.stream.release_snapshot()
-    assert await publisher.stream.snapshot() is first
+    first = await snapshot_of(publisher)
+    publisher.stream.snapshots.release()
+    assert await snapshot_of(publisher) is first
     publisher.publish(5)
-    assert await publisher.stream.snapshot() is not first
-    monkeypatch.setattr(frame_stream, "SNAPSHOT_SECONDS", -1.0)
-    second = await publisher.stream.snapshot()
-    publisher.stream.release_snapshot()
-    assert await publisher.stream.snapshot() is not second
+    assert await snapshot_of(publisher) is not first
+    monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", -1.0)
+    second = await snapshot_of(publisher)
+    publisher.stream.snapshots.release()
+    assert await snapshot_of(publisher) is not second
+
+
+async def test_a_state_for_which_nobody_has_waited_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = Publisher()
+    states = publisher.stream.snapshots
+    assert states.take() is None
+    async with asyncio.timeout(10):
+        while states.take(publisher.sequencer.position) is None:
+            await asyncio.sleep(0.001)
+    publisher.publish()
+    # The next one is made, and its reader has left.
+    assert states.take(publisher.sequencer.position) is None
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "data_ingest.snapshot"))
+    monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", -1.0)
+    states.release()
+    assert states.take() is None
+
+
+async def test_no_state_is_made_once_the_stream_is_closed() -> None:
+    publisher = Publisher()
+    publisher.stream.close("test")
+    for _ in range(2):
+        assert publisher.stream.snapshots.take() is None
+        await others_turn()
+    reader = publisher.reader()
+    assert [await reader.read(), await reader.read()] == ["opened", "going_away"]
+
+
+class PreparingBuffers:
+    """Makes snapshots wait for their memory, in the thread that prepares it, until they may have it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_go_on = threading.Event()
+        self.count = 0
+        monkeypatch.setattr(snapshots, "PreparedBuffer", self._prepare)
+
+    def _prepare(self, size: int) -> PreparedBuffer:
+        self.count += 1
+        assert self.may_go_on.wait(10)
+        return PreparedBuffer(size)
+
+    async def until_begun(self) -> None:
+        async with asyncio.timeout(10):
+            while not self.count:
+                await asyncio.sleep(0.001)
 
 
 async def test_a_snapshot_is_made_once_for_all_who_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream goes on while memory is made ready, and the snapshot is of the moment after that."""
-    publisher, sizes, may_go_on = Publisher(), [], threading.Event()
-
-    def prepared(size: int) -> PreparedBuffer:
-        sizes.append(size)
-        assert may_go_on.wait(10)
-        return PreparedBuffer(size)
-
-    monkeypatch.setattr(frame_stream, "PreparedBuffer", prepared)
-    asking = [asyncio.create_task(publisher.stream.snapshot(of_now=number == 2)) for number in range(3)]
-    while not sizes:
-        await asyncio.sleep(0.001)
+    publisher, buffers = Publisher(), PreparingBuffers(monkeypatch)
+    asked_at = publisher.sequencer.position
+    readers = [publisher.reader(wants_newest_state=number == 1) for number in range(2)]
+    assert [await reader.read() for reader in readers] == ["opened", "opened"]
+    reading = [asyncio.create_task(reader.until("current")) for reader in readers]
+    await buffers.until_begun()
     publisher.publish(3)
-    # One of those who wait may leave.
-    asking.pop(0).cancel()
-    may_go_on.set()
-    first, second = await asyncio.gather(*asking)
-    assert first is second
-    assert first.position == publisher.sequencer.position
-    assert len(sizes) == 1
+    buffers.may_go_on.set()
+    await asyncio.gather(*reading)
+    assert buffers.count == 1
+    for reader in readers:
+        assert reader.kinds == ["opened", "snapshot", "current"]
+        assert reader.market is not None and reader.market.sequence == publisher.sequencer.position.sequence
+    shared = await snapshot_of(publisher, asked_at)
+    assert shared.position == publisher.sequencer.position
     publisher.publish()
-    assert await publisher.stream.snapshot() is first
-    assert (await publisher.stream.snapshot(of_now=True)).position == publisher.sequencer.position
+    assert await snapshot_of(publisher) is shared
+    assert (await snapshot_of(publisher, publisher.sequencer.position)).position == publisher.sequencer.position
+    assert buffers.count == 2
+
+
+async def test_who_waits_for_a_snapshot_gets_heartbeats_and_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher, buffers = Publisher(heartbeat_seconds=0.05), PreparingBuffers(monkeypatch)
+    reader, other = publisher.reader(), publisher.reader()
+    assert [await reader.read() for _ in range(3)] == ["opened", "heartbeat", "heartbeat"]
+    await other.read()
+    reader.subscription.end(ServiceError.__new__(ServiceError))
+    with pytest.raises(ServiceError):
+        await reader.read()
+    publisher.stream.close("test")
+    assert await other.read() == "going_away"
+    buffers.may_go_on.set()
+
+
+async def test_a_snapshot_of_which_the_ring_has_lost_what_follows_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher, made = Publisher(max_frames=4), []
+    market_at = publisher.sequencer.market_at
+
+    def then_many_frames(*, with_baselines: bool, buffer: PreparedBuffer) -> MarketAt:
+        now = market_at(with_baselines, buffer)
+        made.append(now.position)
+        if len(made) == 1:
+            asyncio.get_running_loop().call_soon(publisher.publish, 12)
+        return now
+
+    monkeypatch.setattr(publisher.sequencer, "market_at", then_many_frames)
+    reader = publisher.reader()
+    await reader.until("current")
+    assert reader.kinds == ["opened", "snapshot", "current"]
+    assert len(made) == 2 and not publisher.slow
 
 
 async def test_a_snapshot_of_an_epoch_that_has_ended_meanwhile_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,9 +594,50 @@ async def test_a_snapshot_of_an_epoch_that_has_ended_meanwhile_is_made_again(mon
         return now
 
     monkeypatch.setattr(sequencer, "market_at", then_another_epoch)
-    snapshot = await publisher.stream.snapshot()
+    snapshot = await snapshot_of(publisher)
     assert [position.epoch for position in made] == [EPOCH, EPOCH + 7]
     assert snapshot.position == made[1] == sequencer.position
+
+
+async def test_a_snapshot_that_cannot_be_made_ends_who_asked_and_the_next_one_gets_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = Publisher()
+
+    def no_memory(size: int) -> PreparedBuffer:
+        raise MemoryError(size)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshots, "PreparedBuffer", no_memory)
+        with pytest.raises(MemoryError):
+            await publisher.reader().until("current")
+    reader = publisher.reader()
+    await reader.until("current")
+    assert reader.kinds == ["opened", "snapshot", "current"]
+
+
+async def test_a_snapshot_is_of_the_time_when_it_may_be_shown_again() -> None:
+    """Who leads may not be sure for a while; the ring does not wait so long."""
+    publisher = Publisher(max_frames=8)
+    may_show = True
+    publisher.stream.may_show = lambda: may_show
+    snapshot = await snapshot_of(publisher)
+    # The frame that it is of may not be shown yet.
+    publisher.sequencer.committed.set_limit(Position(EPOCH, snapshot.position.sequence - 1))
+    reader = publisher.reader()
+    assert await reader.read() == "opened"
+    reading = asyncio.create_task(reader.until("current"))
+    await others_turn()
+    may_show = False
+    publisher.stream.wake()
+    await others_turn()
+    publisher.publish(40)
+    publisher.sequencer.committed.set_limit(None)
+    may_show = True
+    publisher.stream.wake()
+    await reading
+    assert reader.kinds == ["opened", "snapshot", "current"]
+    assert not publisher.slow
 
 
 # --- watermarks

@@ -142,6 +142,10 @@ def test_a_frame_is_its_position_and_its_body() -> None:
             read_frame(memoryview(data))
 
 
+def test_a_wrapper_is_bytes_whatever_the_items_of_its_view_are() -> None:
+    assert only_field(memoryview(wrap(1, b"abcdef")).cast("H")) == (1, b"abcdef")
+
+
 def test_buffers_that_are_none_are_refused() -> None:
     for function in (fields, only_field, lambda data: read_varint(data, 0)):
         with pytest.raises(TypeError):

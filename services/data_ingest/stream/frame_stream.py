@@ -5,19 +5,14 @@ follows them, as one message: nothing is seen of them before, and each message c
 reader gets what came meanwhile at intervals.
 """
 
-import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Final, NamedTuple
 
-from tradeul.v1 import data_ingest_pb2
-
-from fastcore.prepared_buffer import PreparedBuffer
-from fastcore.wire import field_head, wrap
-from services.data_ingest import metrics
 from services.data_ingest.stream.committed import Committed
 from services.data_ingest.stream.sequencer import Sequencer
+from services.data_ingest.stream.snapshots import Snapshot, Snapshots
 from services.kit.rpc.cursor import Broadcast, Cursor
 from services.kit.rpc.envelope import FRAMES
 from services.kit.rpc.ring import Position, Ring
@@ -27,10 +22,7 @@ from services.kit.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
-CHUNK_BYTES: Final = 1 << 20
 HEARTBEAT_SECONDS: Final = 2.0
-# A snapshot that nobody has used for so long is thrown away.
-SNAPSHOT_SECONDS: Final = 30.0
 # Frames that a watermark follows within milliseconds (services/data_ingest/feed/watermarks.py).
 EVENTS: Final = frozenset({"trades", "bars", "quotes", "limits", "halts"})
 # So many bytes of events are sent without waiting for it, about 6,000 trades: a reader applies them meanwhile.
@@ -39,37 +31,6 @@ BUNDLE_BYTES: Final = 256 * 1024
 MAX_NOTED: Final = 4096
 # So that a patient reader is still no slow one.
 MAX_PATIENCE_SECONDS: Final = 1.0
-_ALERT: Final = data_ingest_pb2.RecentAlerts.DESCRIPTOR.fields_by_name["alerts"].number
-_DATA: Final = data_ingest_pb2.SnapshotChunk.DESCRIPTOR.fields_by_name["data"].number
-
-
-class Snapshot:
-    """The market at a position, in chunks that are encoded as they are sent; `alerts`: the newest ones before."""
-
-    def __init__(self, position: Position, data: bytes | memoryview, alerts: Sequence[bytes] = ()) -> None:
-        self.position = position
-        self._alerts = alerts
-        self._data = memoryview(data)
-        self.count = max(1, -(-len(data) // CHUNK_BYTES))
-
-    def chunk(self, index: int) -> bytes:
-        """The encoded response with chunk `index` of `count`."""
-        data = self._data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-        head = data_ingest_pb2.SnapshotChunk(position=self.position.message(), index=index, count=self.count)
-        return FRAMES.wrap("snapshot", head.SerializeToString(), field_head(_DATA, len(data)), data)
-
-    def alert_chunks(self) -> Iterator[bytes]:
-        """The encoded responses with the alerts."""
-        chunk: list[bytes] = []
-        size = 0
-        for alert in self._alerts:
-            chunk.append(wrap(_ALERT, alert))
-            size += len(alert)
-            if size >= CHUNK_BYTES:
-                yield FRAMES.wrap("alerts", *chunk)
-                chunk, size = [], 0
-        if chunk:
-            yield FRAMES.wrap("alerts", *chunk)
 
 
 class ReaderOptions(NamedTuple):
@@ -105,10 +66,7 @@ class FrameStream(Broadcast["FrameSubscription"]):
         self.slow = 0
         self._sequencer = sequencer
         self._on_slow = on_slow
-        self._snapshot: Snapshot | None = None
-        self._snapshot_used_at = 0.0
-        # The one that is made now.
-        self._making: asyncio.Task[Snapshot] | None = None
+        self.snapshots = Snapshots(sequencer, on_made=self.wake)
         sequencer.listen(self._frame_added)
         sequencer.committed.listen(self.wake)
 
@@ -145,56 +103,14 @@ class FrameStream(Broadcast["FrameSubscription"]):
         for reader in self.readers:
             reader.frame_added(body, len(content))
 
-    async def snapshot(self, of_now: bool = False) -> Snapshot:
-        """A snapshot from which the ring continues; made once for all who need one at about the same time.
-
-        `of_now`: it has to be of the newest frame, or a later one.
-        """
-        self._snapshot_used_at = monotonic()
-        snapshot = self._snapshot
-        if snapshot is None or self._is_behind(snapshot) or (of_now and snapshot.position != self.ring.position):
-            while True:
-                if self._making is None:
-                    self._making = asyncio.create_task(self._make_snapshot(), name="data_ingest.snapshot")
-                snapshot = await asyncio.shield(self._making)
-                if snapshot.position.epoch == self.ring.epoch:
-                    break
-        return snapshot
-
-    async def _make_snapshot(self) -> Snapshot:
-        """Only copying the market keeps the stream waiting: the system hands out the memory in another thread."""
-        try:
-            buffer = await asyncio.to_thread(PreparedBuffer, self._sequencer.expected_size(with_baselines=True))
-            began = monotonic()
-            now = self._sequencer.market_at(with_baselines=True, buffer=buffer)
-            seconds = monotonic() - began
-        finally:
-            self._making = None
-        self._snapshot = snapshot = Snapshot(now.position, now.data, now.alerts)
-        self._snapshot_used_at = monotonic()
-        metrics.STATE_SECONDS.observe(seconds)
-        log.info("snapshot made", position=str(now.position), bytes=len(now.data), seconds=round(seconds, 4))
-        return snapshot
-
-    def release_snapshot(self) -> None:
-        """Throws away a snapshot that is of no more use; to be called now and then."""
-        snapshot = self._snapshot
-        if snapshot is not None and (
-            self._is_behind(snapshot) or monotonic() - self._snapshot_used_at > SNAPSHOT_SECONDS
-        ):
-            self._snapshot = None
+    def close(self, reason: str) -> None:
+        super().close(reason)
+        self.snapshots.close()
 
     def mark_slow(self, is_slow: bool) -> None:
         """Counts a reader that has fallen behind, until it has caught up or gone."""
         self.slow += 1 if is_slow else -1
         self._on_slow(is_slow)
-
-    def _is_behind(self, snapshot: Snapshot) -> bool:
-        """True if a reader that loads it now has too little time for what follows."""
-        ring = self.ring
-        return snapshot.position.epoch != ring.epoch or (
-            ring.has_dropped and not ring.is_safe(snapshot.position.sequence + 1)
-        )
 
 
 class FrameSubscription(Cursor):
@@ -217,8 +133,9 @@ class FrameSubscription(Cursor):
         # When a patient reader's next message is due, by the event loop's clock, and whether it waits until then.
         self._due_at = 0.0
         self._is_patient = False
-        # What is to be sent once it may be shown.
+        # What is to be sent once it may be shown, and the frame that it has to have.
         self._snapshot: Snapshot | None = None
+        self._not_before: Position | None = None
 
     @property
     def newest(self) -> int:
@@ -283,14 +200,13 @@ class FrameSubscription(Cursor):
             while not self.is_over:
                 if not stream.may_show() and self.closing is None:
                     # Without heartbeats, so that the reader looks for who leads.
+                    self._drop_snapshot()
                     await self.wait()
                 elif reset_reason is not None:
                     yield FRAMES.reset(Position(self.ring.epoch, self.newest), reset_reason)
                     needs_snapshot, reset_reason = True, None
-                elif needs_snapshot and self._snapshot is None:
-                    await self._take_snapshot()
-                elif needs_snapshot and not self._may_show_snapshot():
-                    # It is of a frame that may not be shown yet.
+                elif needs_snapshot and not self._has_snapshot():
+                    # It is being made, or of a frame that may not be shown yet.
                     if self.closing is not None:
                         yield FRAMES.going_away(None, self.closing)
                         return
@@ -356,19 +272,28 @@ class FrameSubscription(Cursor):
         """True if all of an epoch was sent that is over."""
         return self.ring is not self._stream.ring and self.next_sequence > self.ring.newest
 
-    def _may_show_snapshot(self) -> bool:
-        assert self._snapshot is not None, "it was taken"
+    def _has_snapshot(self) -> bool:
+        """True if there is a snapshot that may be shown. What follows it is held, since loading may take long."""
+        if self._options.wants_newest_state and self._not_before is None:
+            self._not_before = self._stream.ring.position
+        if self._snapshot is None:
+            self._snapshot = self._stream.snapshots.take(self._not_before)
+            if self._snapshot is None:
+                return False
+            self.move(self._snapshot.position, self._stream.ring)
+            self.hold()
         return self._stream.committed.covers(self._snapshot.position)
 
-    async def _take_snapshot(self) -> None:
-        """Takes a snapshot to be sent. What follows it is held, since loading may take long."""
-        self._snapshot = await self._stream.snapshot(self._options.wants_newest_state)
-        self.move(self._snapshot.position, self._stream.ring)
-        self.hold()
+    def _drop_snapshot(self) -> None:
+        """Takes another one when it may be sent: the ring does not wait so long."""
+        if self._snapshot is not None:
+            self._snapshot = None
+            self.let_go()
 
     def _snapshot_chunks(self) -> Iterator[bytes]:
         """The reader continues after the snapshot."""
         snapshot, self._snapshot = self._snapshot, None
+        self._not_before = None
         assert snapshot is not None, "there is one"
         # The credit is for what follows.
         self._acknowledged = snapshot.position.sequence
