@@ -297,9 +297,11 @@ async def test_an_unhealthy_service_has_started() -> None:
         service.set_unhealthy_reason("auth_failed: authentication failed")
         assert await ready()
     finally:
-        port = host.port
         await host.stop()
-    assert not await readiness(module, Address("127.0.0.1", port))()
+    with socket.socket() as taken:
+        # A port on which nobody listens, and nobody else can: that of the service may be another one's by now.
+        taken.bind(("127.0.0.1", 0))
+        assert not await readiness(module, Address("127.0.0.1", taken.getsockname()[1]))()
 
 
 def test_the_version_is_the_packages() -> None:
