@@ -186,6 +186,7 @@ def only_field(data):
     cdef Py_ssize_t begin
     cdef int status
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    # A compiler cannot see that raise_wire_error() always raises.
     field.number = field.wire_type = 0
     try:
         cursor = cursor_of(<bytes_ptr>view.buf, view.len)
