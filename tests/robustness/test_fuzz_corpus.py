@@ -14,6 +14,8 @@ def test_what_fuzzing_found(name: str) -> None:
     for data in inputs:
         assert len(data) <= chosen.longest
         chosen.run(data)
+        if chosen.alone is not None:
+            chosen.alone(data)
 
 
 def test_the_corpus_is_small() -> None:

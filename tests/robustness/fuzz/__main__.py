@@ -33,11 +33,28 @@ COUNTERS: Final = "inline 8-bit counters"
 @click.option(
     "--seconds", default=60, show_default=True, help="In all, shared out among the targets; 0: the corpus alone."
 )
+@click.option(
+    "--compare-every",
+    "every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Compare one of so many inputs with what the twin makes of it; the others only run under the sanitizers, "
+    "many times as fast. What reached new branches is compared at the end.",
+)
 @click.option("--seed", default=0, help="Of the fuzzer's random numbers; 0, the default, for another each time.")
 @click.option("--input", "given", help="Run this input alone, in base64, as a failure prints it.")
 @click.option("--save", is_flag=True, help="Minimise what has been found, and write it to the repository's corpus.")
 @click.option("--corpus", "folder", type=click.Path(path_type=Path), help="Where --save writes it.")
-def main(names: tuple[str, ...], seconds: int, seed: int, given: str | None, save: bool, folder: Path | None) -> None:
+def main(
+    names: tuple[str, ...],
+    seconds: int,
+    every: int,
+    seed: int,
+    given: str | None,
+    save: bool,
+    folder: Path | None,
+) -> None:
     """Fuzzes each TARGET, by default all; exit code 1 if one broke a promise."""
     for name in names:
         if name not in NAMES:
@@ -49,7 +66,7 @@ def main(names: tuple[str, ...], seconds: int, seed: int, given: str | None, sav
     names = names or NAMES
     if given is not None:
         sys.exit(max(run_one(name, given) for name in names))
-    broken = [name for name in names if not fuzz(name, seconds // len(names), seed)]
+    broken = [name for name in names if not fuzz_and_compare(name, seconds // len(names), every, seed)]
     if save:
         for name in names:
             minimise(name, folder or corpus.FOLDER)
@@ -58,14 +75,19 @@ def main(names: tuple[str, ...], seconds: int, seed: int, given: str | None, sav
         sys.exit(1)
 
 
-def start(name: str, arguments: Sequence[str], log: Path) -> int:
+def start(name: str, arguments: Sequence[str], log: Path, every: int = 1) -> int:
     """Runs the fuzzer's process with its output in `log`; returns its exit code."""
-    command = [sys.executable, "-m", "tests.robustness.fuzz.process", name, *arguments]
+    command = [sys.executable, "-m", "tests.robustness.fuzz.process", name, str(every), *arguments]
     with log.open("wb") as output:
         return subprocess.run(command, stdout=output, stderr=output, check=False).returncode
 
 
-def fuzz(name: str, seconds: int, seed: int) -> bool:
+def fuzz_and_compare(name: str, seconds: int, every: int, seed: int) -> bool:
+    """Fuzzes a target, then compares all inputs that were kept, if not each was; returns True when all was well."""
+    return fuzz(name, seconds, every, seed) and (every == 1 or not seconds or fuzz(name, 0, 1, seed))
+
+
+def fuzz(name: str, seconds: int, every: int, seed: int) -> bool:
     """Fuzzes a target for so long, beginning with its corpus; prints the outcome, returns True when all was well."""
     folder = INPUTS / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +98,7 @@ def fuzz(name: str, seconds: int, seed: int) -> bool:
         f"-max_total_time={seconds}" if seconds else "-runs=0",
     ]  # fmt: skip
     log = LOGS / f"{name}.log"
-    code = start(name, [*flags, str(folder)], log)
+    code = start(name, [*flags, str(folder)], log, every)
     text = log.read_text(encoding="utf-8", errors="replace")
     click.echo(f"{name:10} {summary(text)}")
     if COUNTERS not in text:

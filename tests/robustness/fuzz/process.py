@@ -1,6 +1,7 @@
-"""The process that fuzzes, which __main__.py starts: `python -m tests.robustness.fuzz.process TARGET ARGUMENT...`.
+"""The process that fuzzes, which __main__.py starts: `python -m tests.robustness.fuzz.process TARGET N ARGUMENT...`.
 
-The arguments are libFuzzer's. Its library has been loaded before Python, so that the compiled core reports to it, too.
+One of N inputs is compared with what its twin makes of it. The arguments are libFuzzer's. Its library has been loaded
+before Python, so that the compiled core reports to it, too.
 """
 
 import hashlib
@@ -8,6 +9,7 @@ import inspect
 import random
 import shlex
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +18,7 @@ from types import FunctionType, ModuleType
 import atheris
 
 from tests.robustness.fuzz.corpus import read
-from tests.robustness.fuzz.target import Mutate
+from tests.robustness.fuzz.target import Mutate, Target
 from tests.robustness.fuzz.targets import target
 
 
@@ -39,6 +41,18 @@ def taking_turns(mutate: Mutate) -> Callable[[bytes, int, int], bytes]:
     return mutated
 
 
+def sampled(chosen: Target, every: int) -> Callable[[bytes], None]:
+    """The target's run for one of `every` inputs, the same ones each time; the compiled part alone for the others."""
+    run, alone = chosen.run, chosen.alone
+    if alone is None or every == 1:
+        return run
+
+    def run_or_alone(data: bytes) -> None:
+        (alone if zlib.crc32(data) % every else run)(data)
+
+    return run_or_alone
+
+
 def escaped(word: bytes) -> str:
     """A word as libFuzzer's dictionaries have it."""
     return "".join(chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in word)
@@ -46,7 +60,7 @@ def escaped(word: bytes) -> str:
 
 def main() -> None:
     """Runs until the fuzzer ends the process."""
-    name, *arguments = sys.argv[1:]
+    name, every, *arguments = sys.argv[1:]
     chosen = target(name)
     words = Path("words") / name
     words.parent.mkdir(exist_ok=True)
@@ -61,8 +75,10 @@ def main() -> None:
             atheris.instrument_func(function)
     options = {} if chosen.mutate is None else {"custom_mutator": taking_turns(chosen.mutate)}
     # To minimise a corpus libFuzzer starts this command again, with other arguments.
-    command = f"{shlex.quote(sys.executable)} -m tests.robustness.fuzz.process {name}"
-    atheris.Setup([command, f"-max_len={chosen.longest}", f"-dict={words}", *arguments], chosen.run, **options)
+    command = f"{shlex.quote(sys.executable)} -m tests.robustness.fuzz.process {name} {every}"
+    atheris.Setup(
+        [command, f"-max_len={chosen.longest}", f"-dict={words}", *arguments], sampled(chosen, int(every)), **options
+    )
     atheris.Fuzz()
 
 

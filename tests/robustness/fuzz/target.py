@@ -15,7 +15,7 @@ class Target(NamedTuple):
 
     `seeds`: inputs to begin with, beside the corpus. `longest`: bytes of an input. `python`: modules that are not
     compiled and guide the search, too. `words`: what a mutation may insert. `mutate`: one of the target's own, which
-    takes turns with the fuzzer's.
+    takes turns with the fuzzer's. `alone`: the compiled part without its comparison, where that takes most of the time.
     """
 
     run: Callable[[bytes], None]
@@ -24,6 +24,7 @@ class Target(NamedTuple):
     python: tuple[str, ...] = ()
     words: tuple[bytes, ...] = ()
     mutate: Mutate | None = None
+    alone: Callable[[bytes], None] | None = None
 
 
 def joined(parts: Iterable[bytes]) -> bytes:

@@ -44,9 +44,7 @@ def run(data: bytes) -> None:
     name, kind = CHOICES[data[0] % len(CHOICES)]
     batch = data[1:]
     names = Names()
-    gate = Admission(max_remembered=1000, name=names.name)
-    gate.set_bounds(START, START + 16 * HOUR, LATEST)
-    gate.set_later_days(LATER)
+    gate = new_gate(names)
     try:
         admitted, count = getattr(gate, f"admit_{name}")(batch, names.ids)
     except ValueError:
@@ -66,10 +64,36 @@ def run(data: bytes) -> None:
         assert gate.later_symbols == twin.later_symbols
         assert gate.newest_ns == twin.newest_ns
     if count:
-        again = Admission(max_remembered=1000)
-        again.set_bounds(START, START + 16 * HOUR, LATEST)
-        identity = array("i", range(200))
-        assert getattr(again, f"admit_{name}")(admitted, identity) == (admitted, count)
+        admit_again(name, admitted, count)
+
+
+def alone(data: bytes) -> None:
+    if not data:
+        return
+    name, _ = CHOICES[data[0] % len(CHOICES)]
+    names = Names()
+    gate = new_gate(names)
+    try:
+        admitted, count = getattr(gate, f"admit_{name}")(data[1:], names.ids)
+    except ValueError:
+        return
+    assert count == sum(gate.accepted.values())
+    if count:
+        admit_again(name, admitted, count)
+
+
+def new_gate(names: Names) -> Admission:
+    gate = Admission(max_remembered=1000, name=names.name)
+    gate.set_bounds(START, START + 16 * HOUR, LATEST)
+    gate.set_later_days(LATER)
+    return gate
+
+
+def admit_again(name: str, admitted: bytes, count: int) -> None:
+    """What was admitted is admitted by another gate as it is; raises AssertionError."""
+    gate = Admission(max_remembered=1000)
+    gate.set_bounds(START, START + 16 * HOUR, LATEST)
+    assert getattr(gate, f"admit_{name}")(admitted, array("i", range(200))) == (admitted, count)
 
 
 def is_plain(kind: type[Message], batch: bytes) -> bool:
@@ -119,4 +143,4 @@ def seeds() -> Iterator[bytes]:
         yield bytes((index,)) + messages[name].SerializeToString()
 
 
-TARGET = Target(run, seeds, longest=600, mutate=mutate)
+TARGET = Target(run, seeds, longest=600, mutate=mutate, alone=alone)

@@ -28,6 +28,14 @@ def run(data: bytes) -> None:
         assert batch.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
 
 
+def alone(data: bytes) -> None:
+    decoder = FeedDecoder(max_symbols=MAX_SYMBOLS)
+    for message in data.split(END):
+        decoder.decode(message)
+    if decoder.rows:
+        decoder.take()
+
+
 def seeds() -> Iterator[bytes]:
     time = 1763900000000
     yield (
@@ -49,5 +57,6 @@ TARGET = Target(
     run,
     seeds,
     longest=1500,
+    alone=alone,
     words=(b'"ev"', b'"sym"', b'"T"', b'"LULD"', b'"status"', b"e-308", b"\\u0073", b"1763900000000", b'"ds":"1.5"'),
 )

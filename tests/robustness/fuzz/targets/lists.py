@@ -78,6 +78,23 @@ def run(data: bytes) -> None:
             return
 
 
+def alone(data: bytes) -> None:
+    parts = parts_of(data)
+    shown = ListRows("list")
+    try:
+        if (first := next(parts, None)) is None:
+            return
+        show(first, ranked_list_json)
+        shown.load(first)
+        for part in parts:
+            membership_changes(part)
+            NUMBERS.entries(part)
+            shown.apply(part)
+            show(part, list_delta_json)
+    except (ListHole, ValueError):
+        return
+
+
 def check_entries(part: bytes, delta: scanner_pb2.ListDelta | None) -> None:
     """Compares the numbers of entries with those of the decoded message, if that is encoded in the usual order."""
     try:
@@ -302,4 +319,4 @@ def changing_values() -> bytes:
     return joined(messages)
 
 
-TARGET = Target(run, seeds, longest=1200, mutate=mutated_parts)
+TARGET = Target(run, seeds, longest=1200, mutate=mutated_parts, alone=alone)

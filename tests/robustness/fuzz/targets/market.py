@@ -62,6 +62,18 @@ def run(data: bytes) -> None:
     assert copy.hash() == market.hash()
 
 
+def alone(data: bytes) -> None:
+    whole, sequence = opening()
+    market = Market.from_bytes(LISTS, whole)
+    for body in parts_of(data):
+        sequence += 1
+        try:
+            market.apply(positioned(body, sequence))
+        except ValueError:
+            break
+    market.refresh()
+
+
 def positioned(body: bytes, sequence: int) -> bytes:
     """The frame with this body."""
     position = stream_pb2.StreamPosition(epoch=EPOCH, sequence=sequence)
@@ -105,4 +117,4 @@ def seeds() -> Iterator[bytes]:
             yield joined(body for body in bodies[i : i + 5] if len(body) < 1500)
 
 
-TARGET = Target(run, seeds, longest=3000, mutate=mutated_parts)
+TARGET = Target(run, seeds, longest=3000, mutate=mutated_parts, alone=alone)
