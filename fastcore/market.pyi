@@ -63,6 +63,15 @@ class Market:
     def refresh(self) -> list[ListUpdate]:
         """Publishes the built-in lists anew, as apply() does at a watermark; the updates of those that changed."""
 
+    def refresh_lists(self) -> list[ListUpdate]:
+        """The same without the alerts, which refresh_alerts() looks for before anything else changes the market.
+
+        Until then `alert_events` is empty, and the market can be read but neither continued nor written: ValueError.
+        """
+
+    def refresh_alerts(self) -> None:
+        """`alert_events` are from now on those of the watermark whose lists have just been refreshed."""
+
     @property
     def list_names(self) -> list[str]:
         """The names of the built-in lists, in the order of their definitions."""

@@ -87,6 +87,7 @@ cdef class Market:
         """
         if frame is None:
             raise TypeError("frame: expected an encoded Frame, was None")
+        self._check_alerts()
         cdef Cursor cursor = cursor_of(&frame[0] if frame.shape[0] else NULL, frame.shape[0])
         cdef Field field
         cdef Field position
@@ -117,13 +118,30 @@ cdef class Market:
 
         `alert_events` are then those of this watermark.
         """
+        cdef list updates = self.refresh_lists()
+        self.refresh_alerts()
+        return updates
+
+    cpdef list refresh_lists(self):
+        """The same without the alerts, which refresh_alerts() looks for before anything else changes the market."""
         cdef Moment moment
-        cdef list updates
         self.bring_to_now()
         moment = self.moment()
-        updates = self.book.refresh(self.state, &moment)
-        self.alert_events = self.alert_book.refresh(self.state, self.book)
-        return updates
+        self.alert_events = []
+        self.are_alerts_due = True
+        return self.book.refresh(self.state, &moment)
+
+    cpdef int refresh_alerts(self) except -1:
+        """`alert_events` are from now on those of the watermark whose lists have just been refreshed."""
+        if self.are_alerts_due:
+            self.are_alerts_due = False
+            self.alert_events = self.alert_book.refresh(self.state, self.book)
+        return 0
+
+    cdef int _check_alerts(self) except -1:
+        if self.are_alerts_due:
+            raise ValueError(f"expected refresh_alerts() first, after refresh_lists() at {self.epoch}/{self.sequence}")
+        return 0
 
     cdef int _take_position(self, const unsigned char* data, size_t length) except -1:
         cdef Cursor cursor = cursor_of(data, length)
@@ -340,6 +358,7 @@ cdef class Market:
 
     cdef int _write(self, Writer* writer, bint with_baselines) except -1:
         cdef size_t begin
+        self._check_alerts()
         write_varint_field(writer, 1, self.epoch)
         write_varint_field(writer, 2, self.sequence)
         begin = begin_message(writer, 3)
@@ -395,6 +414,7 @@ cdef class Market:
 
     def hash(self):
         """64 bits of all that decides what comes: equal for equal streams, whatever the sizes of their batches."""
+        self._check_alerts()
         return self.book.hash(self.state.hash(), self.state)
 
 

@@ -76,11 +76,11 @@ class ScannerCore:
     def apply(self, frame: Frame) -> list[ListUpdate]:
         """Applies the next frame; returns what it changed in the built-in lists.
 
-        Raises ValueError when it cannot be applied.
+        After a watermark the market's alerts are still to be refreshed. Raises ValueError when it cannot be applied.
         """
         market = Market(self._specs, frame.position.epoch) if frame.begins_market else self.market
         self._forget_answers()
-        updates = market.refresh() if market.take(frame.encoded) else []
+        updates = market.refresh_lists() if market.take(frame.encoded) else []
         self._market, self.position = market, frame.position
         return updates
 

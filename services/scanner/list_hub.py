@@ -1,8 +1,9 @@
 """Turns the sequencer's frames into changes of lists in the streams of their subscribers.
 
 Everything here runs on the event loop and never waits: when `apply` returns,
-the frame's changes are in the streams of the built-in lists. Custom scans follow,
-a few in each turn of the loop.
+the frame's changes are in the streams of the built-in lists. What else a watermark
+leads to follows when those who wait for the lists have been written to: the alerts,
+what is stored, and the custom scans, a few in each turn of the loop.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Final, Protocol
 from tradeul.v1 import frame_pb2
 
 from fastcore.ranked_list import ListUpdate
-from services.kit.rpc.frames import Frame
+from services.kit.rpc.frames import Frame, FrameError
 from services.kit.rpc.key_streams import RequestKey
 from services.kit.rpc.market_copy import WATERMARK, MarketCopy
 from services.kit.rpc.ring import Position
@@ -34,7 +35,10 @@ TRADES: Final = frame_pb2.Frame.DESCRIPTOR.fields_by_name["trades"].number
 
 
 class ListListener(Protocol):
-    """Is called after what was published is in the streams. Its methods may not wait, and should be brief."""
+    """Is called after what was published is in the streams, and there are the watermark's alerts.
+
+    Its methods may not wait, and should be brief.
+    """
 
     def frame_applied(self, frame: Frame, updates: list[ListUpdate]) -> None:
         """A frame was applied and changed these lists."""
@@ -79,11 +83,14 @@ class ListHub(MarketCopy[list[ListUpdate]]):
         self._scans_began = 0.0
         self._budget = messages_per_second
         self._measure_at = 0.0
+        # The last watermark and the lists that it changed, while its alerts and the listeners are still to follow.
+        self._unsettled: tuple[Frame, list[ListUpdate]] | None = None
 
     # --- the copy of the market
 
     def apply(self, frame: Frame) -> None:
         """Applies a frame and publishes what it changed; raises FrameError."""
+        self.settle()
         began = monotonic()
         super().apply(frame)
         if frame.kind == WATERMARK:
@@ -102,11 +109,30 @@ class ListHub(MarketCopy[list[ListUpdate]]):
             stream = self._streams[update.list]
             stream.publish(update.previous_sequence, update.sequence, update.message, update.changed)
             metrics.list_updates(update.list).inc()
+        if frame.kind == WATERMARK:
+            self._unsettled = frame, updates
+        else:
+            self._notify(frame, updates)
+
+    def settle(self) -> None:
+        """Does what the last watermark still needs, if anything: its alerts, then the listeners. Raises FrameError."""
+        if self._unsettled is None:
+            return
+        (frame, updates), self._unsettled = self._unsettled, None
+        with metrics.SETTLE_SECONDS.time():
+            try:
+                self.core.market.refresh_alerts()
+            except ValueError as error:
+                raise FrameError(f"alerts of frame {frame.position} cannot be found: {error}") from error
+            self._notify(frame, updates)
+
+    def _notify(self, frame: Frame, updates: list[ListUpdate]) -> None:
         for listener in self.listeners:
             listener.frame_applied(frame, updates)
 
     def load(self, data: bytes, position: Position) -> None:
         """Replaces the market by a snapshot; raises FrameError."""
+        self.settle()
         with metrics.LOAD_SECONDS.time():
             super().load(data, position)
 

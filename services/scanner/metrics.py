@@ -21,6 +21,11 @@ REFRESH_SECONDS = Histogram(
     "Time from a watermark frame until all lists are ranked and their changes handed to the subscribers.",
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
 )
+SETTLE_SECONDS = Histogram(
+    "tradeul_settle_seconds",
+    "How long a watermark's alerts, and recording and logging what it changed, took after its lists were handed out.",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+)
 SCAN_REFRESH_SECONDS = Histogram(
     "tradeul_scan_refresh_seconds",
     "Time from a refresh of the built-in lists until all open custom scans, which follow in turns, are ranked.",

@@ -88,7 +88,7 @@ class ScannerService(MarketCopyService):
             log.warning("scan results are not stored: TRADEUL_DATABASE_URL is not set")
         self.begin("line", self.line.run())
         self.begin("compiling", self.requests.compiler.run())
-        await self.follow(self.hub, take_alerts=self.alerts.take_recent)
+        await self.follow(self.hub, take_alerts=self.alerts.take_recent, settle=self.hub.settle)
 
     def add_to_server(self, server: grpc.aio.Server) -> tuple[str, ...]:
         servicer = ScannerServicer(self.hub, self.turns, self.requests, self.log, market_of(self.settings), self.line)

@@ -77,7 +77,9 @@ class Scanner:
     def apply(self, frames: list[bytes]) -> None:
         for encoded in frames:
             frame = next_frame(memoryview(encoded), self.core.position)
-            self.log.frame_applied(frame, self.core.apply(frame))
+            updates = self.core.apply(frame)
+            self.core.market.refresh_alerts()
+            self.log.frame_applied(frame, updates)
 
     @property
     def held(self) -> list[bytes]:

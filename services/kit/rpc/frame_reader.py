@@ -5,6 +5,7 @@ ends is opened again with the last position, after a jittered pause that grows
 while nothing comes of it.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -36,6 +37,8 @@ PATIENT_SECONDS: Final = 0.05
 # A snapshot may take a while to be put together.
 OPEN_SECONDS: Final = 30.0
 CREDIT: Final = 1024
+# Of the event loop, before the sink does what it has put off. Who is woken in the first may wake others.
+TURNS_BEFORE_SETTLING: Final = 2
 # Frames are acknowledged when so many have been applied, or after so long by a reader that is not patient: from that
 # the sequencer knows how far behind it is.
 ACK_EVERY: Final = 128
@@ -81,6 +84,7 @@ class FrameReader:
     `wants_newest_state`: a snapshot is to be one of now, whatever it costs the sequencer.
     `patience_seconds`: how long frames may wait for those that follow, so that there are fewer messages.
     `take_alerts`: gets the newest alerts before each snapshot, encoded and in order, just before it is loaded.
+    `settle`: does what the sink has put off, after those whom a response has woken; may raise FrameError.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class FrameReader:
         wants_newest_state: bool = False,
         patience_seconds: float = 0.0,
         take_alerts: Callable[[list[bytes]], None] | None = None,
+        settle: Callable[[], None] | None = None,
     ) -> None:
         self._sequencers = Sequencers(target)
         self._sink = sink
@@ -99,6 +104,7 @@ class FrameReader:
         self._wants_newest_state = wants_newest_state
         self._patience_seconds = patience_seconds
         self._take_alerts = take_alerts
+        self._settle = settle
         self._alerts: list[bytes] = []
         self._chunks: list[bytes] = []
         self._chunks_of = Position(0, 0)
@@ -137,7 +143,7 @@ class FrameReader:
         try:
             with Connection[bytes](call(), seconds, first_seconds) as connection:
                 await connection.write(self._open_request())
-                while (end := self._take(await connection.read())) is None:
+                while (end := await self._handle(await connection.read())) is None:
                     if self._is_acknowledgement_due():
                         self._unacknowledged, self._acknowledged_at = 0, monotonic()
                         await connection.write(self._ack_request())
@@ -155,6 +161,16 @@ class FrameReader:
         if self._progressed:
             self._backoff.reset()
         return end
+
+    async def _handle(self, message: bytes) -> str | None:
+        """Takes one response, and lets the sink do what it has put off, also when the response cannot be taken."""
+        try:
+            return self._take(message)
+        finally:
+            if self._settle is not None:
+                for _ in range(TURNS_BEFORE_SETTLING):
+                    await asyncio.sleep(0)
+                self._settle()
 
     def _take(self, message: bytes) -> str | None:
         """Handles one response; returns why to end the connection, None to continue."""

@@ -175,10 +175,11 @@ class MarketCopyService(Service):
         *,
         patience_seconds: float = 0.0,
         take_alerts: Callable[[list[bytes]], None] | None = None,
+        settle: Callable[[], None] | None = None,
     ) -> None:
         """Begins to read the sequencer's stream into `copy`; returns when that is current.
 
-        `patience_seconds`, `take_alerts`: as FrameReader has them.
+        `patience_seconds`, `take_alerts`, `settle`: as FrameReader has them.
         """
         if self.traces is not None:
             copy.traces = CopyTraces(self.traces, self.name)
@@ -188,6 +189,7 @@ class MarketCopyService(Service):
             self.name,
             patience_seconds=patience_seconds,
             take_alerts=take_alerts,
+            settle=settle,
         )
         reading = self.begin("reading", reader.run())
         current = asyncio.create_task(copy.until_current(), name=f"{self.name}.until_current")
