@@ -52,14 +52,19 @@ cdef class AlertBook:
     cdef list rearmed                   # those that have a `rearm`
     cdef list words                     # each after those that it uses
     cdef list programs
+    cdef list timed_programs            # those that are run over rows that were not touched
     cdef list text_programs             # those that compare texts
     cdef dict scans                     # key -> RankedList, those that words name
     cdef dict ignored                   # rules that are left out: name -> why
     cdef ChangedRows rows
+    cdef ChangedRows timed              # rows of which only the words that need no touch can have anything new
     cdef uint8_t* flags                 # [symbol id] alert_words.IS_...
-    cdef int32_t* ids                   # rows to look at: those of all rules, then those that only moved
+    cdef int32_t* ids                   # rows to look at: those of all words, then those that only moved
+    cdef int32_t* timed_ids
     cdef int32_t room
     cdef int32_t common                 # how many of them are of all rules
+    cdef bint is_settled                # every word has looked at every active row, and since then at each touched one
+    cdef uint64_t place                 # end of the state's log of changes at the last look
     cdef int64_t blocks                 # of rows, so far
     cdef int64_t looks                  # rows looked at so far; nothing that decides what comes
 
@@ -67,7 +72,9 @@ cdef class AlertBook:
     cdef int _build(self, MarketState state, ListBook lists) except -1
     cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, dict scans, ListBook lists)
     cdef object _ranked(self, object lowered, dict scans, ListBook lists)
-    cdef int32_t _select(self, MarketState state, bint is_moved) except -1
+    cdef int _reserve(self, int32_t count) except -1
+    cdef int _select(self, MarketState state, bint is_moved) except -1
     cdef int _bind(self, MarketState state) except -1
     cdef void _bind_block(self, MarketState state, Looks* looks, int32_t first, int32_t n) noexcept
+    cdef int _look_at(self, MarketState state, ChangedRows rows, list found) except -1
     cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, list found) except -1

@@ -2,6 +2,7 @@
 """Alerts: at every watermark each rule looks at the rows that were touched, and at all active ones when the windows moved.
 
 What is remembered between looks is the state's (alert_memory.pyx), so that alerts are a function of the stream.
+Most words can find something new only in a row that was touched, and are not run over the others when the windows move.
 """
 
 from libc.math cimport isnan
@@ -156,20 +157,21 @@ cdef class AlertBook:
         self.scans = {}
         self.ignored = {}
         self.rows = ChangedRows()
+        self.timed = ChangedRows()
 
     def __dealloc__(self):
         free(self.flags)
         free(self.ids)
+        free(self.timed_ids)
 
     cdef list refresh(self, MarketState state, ListBook lists):
         """Looks at the rows of a watermark, with lists as they are published at it; returns the AlertEvents."""
         cdef AlertMemory memory = state.alerts
         cdef bint is_moved = memory.window_mark_ns != state.window_mark_ns
-        cdef Looks looks
         cdef Rule rule
         cdef Word word
         cdef AlertEvent event
-        cdef int32_t first = 0, n, count, end
+        cdef double now
         cdef RankedList ranked
         cdef list found = [], events = []
         if self.memory is not memory or self.version != memory.version:
@@ -184,23 +186,22 @@ cdef class AlertBook:
         for word in self.words:
             if word.ranked is not None:
                 word.compare(state.count)
-        count = self._select(state, is_moved)
+        self._reserve(state.count)
+        # Rows that change one by one are touched.
+        if state.changes.all_changed > self.place:
+            self.is_settled = False
+        self.place = state.changes.end
+        self._select(state, is_moved)
         self._bind(state)
-        looks.rows = &self.rows.view
-        looks.ids = self.rows.ids
-        looks.now = <double>(state.now_ns - state.table.day.start)
-        while first < count:
-            end = self.common if first < self.common else count
-            n = min(end - first, <int32_t>BLOCK)
-            self._look(state, &looks, first, n, found)
-            first += n
-        for first in range(count):
-            self.flags[self.rows.ids[first]] = 0
-        self.looks += count
+        self._look_at(state, self.rows, found)
+        self._look_at(state, self.timed, found)
+        # Until then every word has looked at every active row.
+        self.is_settled |= is_moved
         found.sort()
+        now = <double>(state.now_ns - state.table.day.start)
         for number, _, symbol_id, quality, level in found:
             rule = self.rules[number]
-            event = rule.take(symbol_id, quality, level, looks.now)
+            event = rule.take(symbol_id, quality, level, now)
             memory.sequence += 1
             event.sequence = memory.sequence
             event.symbol = state.names[symbol_id]
@@ -208,16 +209,33 @@ cdef class AlertBook:
             events.append(event)
         return events
 
+    cdef int _look_at(self, MarketState state, ChangedRows rows, list found) except -1:
+        cdef Looks looks
+        cdef int32_t first = 0, n, end
+        looks.rows = &rows.view
+        looks.ids = rows.ids
+        looks.now = <double>(state.now_ns - state.table.day.start)
+        while first < rows.count:
+            end = self.common if rows is self.rows and first < self.common else rows.count
+            n = min(end - first, <int32_t>BLOCK)
+            self._look(state, &looks, first, n, found)
+            first += n
+        for first in range(rows.count):
+            self.flags[rows.ids[first]] = 0
+        self.looks += rows.count
+        return 0
+
     cdef int _look(self, MarketState state, Looks* looks, int32_t first, int32_t n, list found) except -1:
         """Adds what Rule.look() finds in the rows [first, first + n) to `found`."""
         # What a rule looks at is the same whatever other rules there are.
-        cdef bint is_move_only = first >= self.common
+        cdef bint is_timed = looks.ids == self.timed.ids
+        cdef bint is_move_only = first >= self.common and not is_timed
         cdef Rule rule
         cdef Word word
         self.blocks += 1
         self._bind_block(state, looks, first, n)
         for word in self.words:
-            if is_move_only and not word.is_moving:
+            if (is_move_only and not word.is_moving) or (is_timed and word.needs_touch):
                 word.skip()
             else:
                 word.look(looks, first, n)
@@ -234,14 +252,18 @@ cdef class AlertBook:
                 rule.look(looks, first, n, <uint32_t>1 << state.session, state.symbol_order, found)
         return 0
 
-    cdef int32_t _select(self, MarketState state, bint is_moved) except -1:
-        """Takes the rows to look at; returns their number."""
-        cdef int32_t i, k, count = 0
+    cdef int _reserve(self, int32_t count) except -1:
+        if self.room < count:
+            grow_zeroed(<void**>&self.flags, self.room, count + ROOM)
+            grow_array(<void**>&self.ids, count + ROOM, sizeof(int32_t))
+            grow_array(<void**>&self.timed_ids, count + ROOM, sizeof(int32_t))
+            self.room = count + ROOM
+        return 0
+
+    cdef int _select(self, MarketState state, bint is_moved) except -1:
+        """Takes the rows to look at."""
+        cdef int32_t i, k, count = 0, timed_count = 0
         cdef Word word
-        if self.room < state.count:
-            grow_zeroed(<void**>&self.flags, self.room, state.count + ROOM)
-            grow_array(<void**>&self.ids, state.count + ROOM, sizeof(int32_t))
-            self.room = state.count + ROOM
         for k in range(state.table.marked_count):
             i = state.table.marked[k]
             self.flags[i] = IS_LOOKED_AT | IS_TOUCHED
@@ -249,10 +271,15 @@ cdef class AlertBook:
             count += 1
         if is_moved:
             for i in range(state.count):
-                if not self.flags[i] and state.table.rows[i].any_message:
-                    self.flags[i] = IS_LOOKED_AT
+                if self.flags[i] or not state.table.rows[i].any_message:
+                    continue
+                if self.is_settled:
+                    self.timed_ids[timed_count] = i
+                    timed_count += 1
+                else:
                     self.ids[count] = i
                     count += 1
+                self.flags[i] = IS_LOOKED_AT
         self.common = count
         for word in self.words:
             for i in word.moved:
@@ -261,7 +288,8 @@ cdef class AlertBook:
                     self.ids[count] = i
                     count += 1
         self.rows.take_ids(state, self.ids, count)
-        return count
+        self.timed.take_ids(state, self.timed_ids, timed_count)
+        return 0
 
     cdef int _bind(self, MarketState state) except -1:
         cdef Program program
@@ -269,6 +297,9 @@ cdef class AlertBook:
             program.bind(state)
         for program in self.programs:
             self.rows.gather(state, program)
+        if self.timed.count:
+            for program in self.timed_programs:
+                self.timed.gather(state, program)
         return 0
 
     cdef void _bind_block(self, MarketState state, Looks* looks, int32_t first, int32_t n) noexcept:
@@ -290,6 +321,7 @@ cdef class AlertBook:
         cdef dict words = {}
         cdef dict scans = {}
         cdef set names = set()
+        cdef list found
         cdef Rule rule
         cdef Word word
         self.rules = []
@@ -308,13 +340,17 @@ cdef class AlertBook:
             except KeyError as error:
                 self.ignored[spec.name] = f"when: {error.args[0]}"
         self.words = list(words.values())
-        self.programs = []
+        self.programs, self.timed_programs = [], []
         for word in self.words:
-            self.programs += [each for each in (word.first, word.second, word.values) if each is not None]
+            found = [each for each in (word.first, word.second, word.values) if each is not None]
+            self.programs += found
+            if not word.needs_touch:
+                self.timed_programs += found
         for rule in self.rules:
-            self.programs += [
-                each for each in (rule.when, rule.rearm, rule.where, rule.quality) if each is not None
-            ]
+            found = [each for each in (rule.when, rule.rearm, rule.where, rule.quality) if each is not None]
+            self.programs += found
+            if rule.rearm is not None or not all([(<Word>word).needs_touch for word in rule.words]):
+                self.timed_programs += found
         self.text_programs = [each for each in self.programs if (<Program>each).texts]
         self.rearmed = [rule for rule in self.rules if (<Rule>rule).rearm is not None]
         for rule in self.rules:
@@ -329,6 +365,7 @@ cdef class AlertBook:
         self.scans = scans
         self.memory = memory
         self.version = memory.version
+        self.is_settled = False
         return 0
 
     cdef Rule _rule(self, object compiled, AlertMemory memory, dict slots, dict words, dict scans, ListBook lists):

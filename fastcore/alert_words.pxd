@@ -35,6 +35,7 @@ cdef class Word:
     cdef list uses              # words that its conditions use
     cdef list rules             # whose `when` has it
     cdef bint is_moving         # it is enters or leaves, or uses one of them
+    cdef bint needs_touch       # a second look at a row that has not been touched finds and changes nothing
     cdef RankedList ranked      # the list or scan of enters and leaves; None for others
     cdef uint8_t* moves         # [symbol id] 1 left, 2 came into the list
     cdef int32_t move_room
@@ -43,6 +44,7 @@ cdef class Word:
     cdef double[BLOCK] level    # of steps: the level reached
     cdef bint is_any            # whether it is true anywhere in that block
 
+    cdef bint _needs_touch(self) noexcept
     cdef int compare(self, int32_t count) except -1
     cdef void skip(self) noexcept
     cdef void look(self, Looks* looks, int32_t first, int32_t n) noexcept

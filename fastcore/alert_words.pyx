@@ -43,8 +43,8 @@ if [kind.value for kind in Kind] != [*range(RISES, LEAVES + 1)]:
 
 # Of what the loops over a block return.
 cdef enum:
-    IS_ANY = 1
-    IS_CHANGED = 2
+    HAS_EVENT = 1
+    HAS_CHANGE = 2
 
 cdef double NAN = float("nan")
 # What division leaves behind does not keep a level from being reached.
@@ -86,9 +86,31 @@ cdef class Word:
             if program is not None:
                 for k, used in enumerate(uses):
                     (<Program>program).events[k] = used.mask
+        self.needs_touch = self._needs_touch()
 
     def __dealloc__(self):
         free(self.moves)
+
+    cdef bint _needs_touch(self) noexcept:
+        cdef Program program
+        cdef Word used
+        if self.kind > COUNT or self.kind == HELD:
+            return False
+        for program in (self.first, self.second, self.values):
+            if program is None:
+                continue
+            if self.kind != AFTER and self.kind != COUNT:
+                # These remember of a row what the values of now make of it, so that the same values change nothing.
+                if program.depends or program.event_count:
+                    return False
+                continue
+            # These remember when a condition was true: it must be an event of a word that needs a touch.
+            if program.length != 1 or not program.event_count:
+                return False
+            used = self.uses[program.instructions[0].first]
+            if not used.needs_touch:
+                return False
+        return True
 
     cdef int compare(self, int32_t count) except -1:
         """Notes who came into the list or left it since the last watermark; nobody when that is not known.
@@ -178,9 +200,9 @@ cdef class Word:
         found = kernels.change_states(
             self.first.masks, self.second.masks, WAS_FALSE if is_rise else WAS_TRUE, is_rise,
             looks.before, looks.after, self.mask, n)
-        if found & IS_CHANGED:
+        if found & HAS_CHANGE:
             self._put_states(looks, ids, n)
-        return found & IS_ANY
+        return found & HAS_EVENT
 
     cdef bint _cross(self, Looks* looks, const int32_t* ids, int32_t n) noexcept:
         cdef bint is_above = self.kind == CROSSES_ABOVE
@@ -192,9 +214,9 @@ cdef class Word:
         self._fetch_states(looks, ids, n)
         found = kernels.cross_states(
             a, a + BLOCK, extreme, 1.0 if is_above else -1.0, looks.before, looks.after, self.mask, n)
-        if found & IS_CHANGED:
+        if found & HAS_CHANGE:
             self._put_states(looks, ids, n)
-        return found & IS_ANY
+        return found & HAS_EVENT
 
     cdef bint _grow(self, const int32_t* ids, int32_t n) noexcept:
         cdef const double* x = self.values.values

@@ -47,6 +47,7 @@ cdef class Program:
     cdef int[F_COUNT] reads     # numbers of the fields whose columns it reads
     cdef int column_count       # of them
     cdef int depends            # change_log.Depends
+    cdef int event_count        # instructions that read one of `events`
     cdef mask_ptr[MOST_EVENTS] events   # of an alert rule's words: where they are true in the block that is run
 
     cdef int bind(self, MarketState state) except -1

@@ -96,8 +96,10 @@ cdef class Program:
                 self._read(-step.right)
             if step.op == SYMBOL_ORDER:
                 self.depends |= ON_SYMBOLS
-            if step.op == EVENT and not 0 <= step.first < MOST_EVENTS:
-                raise ValueError(f"expected a word below {MOST_EVENTS}, was {step.first}")
+            if step.op == EVENT:
+                self.event_count += 1
+                if not 0 <= step.first < MOST_EVENTS:
+                    raise ValueError(f"expected a word below {MOST_EVENTS}, was {step.first}")
 
     def __dealloc__(self):
         PyMem_Free(self.instructions)
