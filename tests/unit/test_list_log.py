@@ -37,6 +37,7 @@ class Replica:
         for frame in frames:
             parts = next_frame(memoryview(frame), self.core.position)
             updates = self.core.apply(parts)
+            self.core.market.refresh_alerts()
             if parts.begins_market:
                 self.log.market_replaced()
             self.log.frame_applied(parts, updates)

@@ -27,6 +27,7 @@ class Replica:
         for frame in frames:
             parts = next_frame(memoryview(frame), self.core.position)
             updates = self.core.apply(parts)
+            self.core.market.refresh_alerts()
             if parts.begins_market:
                 self.recorder.market_replaced()
             self.recorder.frame_applied(parts, updates)
