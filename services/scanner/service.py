@@ -47,9 +47,9 @@ class ScannerService(MarketCopyService):
         self.turns = Turns()
         self.requests = ScanRequests(self.turns)
         self.log = ListLog(self.hub.core)
-        self.hub.listeners.append(self.log)
         self.alerts = AlertLog(self.hub.core)
-        self.hub.listeners.append(self.alerts)
+        # In this order: alerts have subscribers who wait.
+        self.hub.listeners += [self.alerts, self.log]
         # Of a replay, there are no stored alerts.
         self.history: AlertHistory | None = None
         # Made on the event loop, when there is a server.

@@ -32,18 +32,22 @@ KEYS_AT_ONCE: Final = 256
 # field: what is written later ends when the key does.
 _HASHES: Final = """
 local ttl, fields, rows = ARGV[1], unpack(cmsgpack.unpack(ARGV[2]))
+local call, put = redis.call, {}
 for i = 1, #KEYS do
-  local row, put, out = rows[i], {}, {}
+  local row, size, out = rows[i], 0, nil
   for j = 1, #fields do
-    if row[j] == '' then
+    local value = row[j]
+    if value == '' then
+      out = out or {}
       out[#out + 1] = fields[j]
     else
-      put[#put + 1] = fields[j]
-      put[#put + 1] = row[j]
+      put[size + 1] = fields[j]
+      put[size + 2] = value
+      size = size + 2
     end
   end
-  if #out > 0 then redis.call('HDEL', KEYS[i], unpack(out)) end
-  if #put > 0 and redis.call('HSET', KEYS[i], unpack(put)) > 0 then redis.call('EXPIRE', KEYS[i], ttl) end
+  if out then call('HDEL', KEYS[i], unpack(out)) end
+  if size > 0 and call('HSET', KEYS[i], unpack(put, 1, size)) > 0 then call('EXPIRE', KEYS[i], ttl) end
 end
 return #KEYS
 """
