@@ -122,6 +122,30 @@ async def test_a_subscriber_is_written_to_before_the_alerts_are_looked_for() -> 
     assert at_settling[tape.sequence] == ["B"]
 
 
+async def test_a_reader_that_is_cancelled_settles_what_it_has_applied() -> None:
+    tape = Tape(["A", "B"])
+    hub = ListHub(ScannerCore(load_lists()), measures_lag=False)
+    async with ScriptedSequencer(tape) as sequencer, asyncio.timeout(20):
+        sequencer.send(*tape.opening(), tape.alert_rules(UP), tape.trades({"A": 101.0}), tape.watermark())
+        reader = FrameReader(f"127.0.0.1:{sequencer.port}", hub, "test", settle=hub.settle)
+        reading = asyncio.create_task(reader.run())
+        await hub.until_current()
+        listener = Listener(hub.core)
+        hub.listeners.append(listener)
+        with hub.list_subscription("new_highs", None, 0) as subscription:
+            messages = subscription.messages()
+            while scanner_pb2.WatchListResponse.FromString(await anext(messages)).WhichOneof("response") != "current":
+                pass
+            sequencer.trade({"A": 150.0}, seconds=1)
+            # Before the turn in which the hub settles.
+            await anext(messages)
+            assert listener.seen == []
+            reading.cancel()
+            await asyncio.wait([reading])
+            await messages.aclose()
+    assert [symbols for _, _, symbols in listener.seen] == [["A"]]
+
+
 def test_a_market_whose_alerts_were_not_looked_for_cannot_go_on() -> None:
     tape, twin_tape = Tape(["A", "B"]), Tape(["A", "B"])
     market, twin = Market(SPECS, EPOCH), Market(SPECS, EPOCH)

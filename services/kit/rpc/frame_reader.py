@@ -163,13 +163,15 @@ class FrameReader:
         return end
 
     async def _handle(self, message: bytes) -> str | None:
-        """Takes one response, and lets the sink do what it has put off, also when the response cannot be taken."""
+        """Takes one response, and lets the sink do what it has put off, also when that fails or is cancelled."""
         try:
-            return self._take(message)
-        finally:
+            end = self._take(message)
             if self._settle is not None:
                 for _ in range(TURNS_BEFORE_SETTLING):
                     await asyncio.sleep(0)
+            return end
+        finally:
+            if self._settle is not None:
                 self._settle()
 
     def _take(self, message: bytes) -> str | None:
